@@ -1,0 +1,64 @@
+"""Where the registry lives, and the reading of the one settings file."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from registry.errors import SettingsInvalid
+
+TABLES: Final = ("registry", "gateway", "engines", "trainer")
+
+Table = TypeVar("Table", bound=BaseModel)
+
+
+class RegistrySettings(BaseModel):
+    """Table `[registry]`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str
+    """SQLAlchemy URL of the database, `sqlite:////path/registry.db` or `postgresql+psycopg://user@host/name`."""
+    artifacts: Path
+    """Folder of the content-addressed artifacts."""
+
+
+def lorry_home() -> Path:
+    """Folder of all state: the environment variable `LORRY_HOME`, else `~/.lorry`."""
+    return Path(os.environ.get("LORRY_HOME") or Path.home() / ".lorry").absolute()
+
+
+def read_tables(path: Path | None) -> Mapping[str, Mapping[str, Any]]:
+    """The tables of the TOML file at *path*, empty for None; `SettingsInvalid` if it is no such file."""
+    if path is None:
+        return {}
+    try:
+        tables = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as exc:
+        raise SettingsInvalid(f"settings file {path}: {exc}") from exc
+    unknown = sorted(set(tables) - set(TABLES))
+    if unknown:
+        raise SettingsInvalid(f"settings file {path}: unknown table {unknown[0]!r}; there are {', '.join(TABLES)}")
+    return tables
+
+
+def parse_table(model: type[Table], name: str, fields: Mapping[str, Any]) -> Table:
+    """*fields* as settings; `SettingsInvalid` names the field and lists what there is."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(model.model_fields)
+        raise SettingsInvalid(f"settings [{name}] {field}: {first['msg']}; fields are {known}") from exc
+
+
+def registry_settings(tables: Mapping[str, Mapping[str, Any]], home: Path) -> RegistrySettings:
+    """Table `[registry]` with its defaults below *home*."""
+    defaults = {"url": f"sqlite:///{home / 'registry.db'}", "artifacts": home / "artifacts"}
+    return parse_table(RegistrySettings, "registry", defaults | dict(tables.get("registry", {})))

@@ -1,0 +1,151 @@
+"""What the registry holds, as frozen values. Times are unix seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class RevisionState(StrEnum):
+    """Where a revision stands. Its weights never change in any state."""
+
+    READY = "ready"  # whole, checked, may be served
+    RETIRED = "retired"  # kept for the record, no longer served
+
+
+class ReplicaState(StrEnum):
+    """What a replica says of itself."""
+
+    STARTING = "starting"  # its engine does not answer yet
+    READY = "ready"  # its engine answers
+    UNHEALTHY = "unhealthy"  # its engine stopped answering; the replica restarts it
+    DRAINING = "draining"  # takes no new request, finishes what it has
+    GONE = "gone"  # left, or its heartbeat ran out
+
+
+class SlotState(StrEnum):
+    """Where one revision stands in one replica."""
+
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"  # retried after a pause; the message says why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """Frozen weights that adapters are trained for."""
+
+    name: str
+    path: str
+    """Hugging Face folder, absolute."""
+    digest: str
+    """sha256 over the folder's manifest (`artifacts.folder_digest`); revisions of the base are told apart by it."""
+    licence: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapter:
+    """A named series of revisions for one base model."""
+
+    name: str
+    base: str
+    stable: int | None
+    """Number of the revision that callers get; None until the first revision is served somewhere."""
+    previous_stable: int | None
+    stable_since: float | None
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """One immutable member of an adapter's series."""
+
+    adapter: str
+    number: int
+    state: RevisionState
+    artifact: str
+    """Digest of the folder with `adapter_config.json` and `adapter_model.safetensors`."""
+    base: str
+    base_digest: str
+    rank: int
+    target_modules: tuple[str, ...]
+    alias: str | None
+    """Another name for the pinned revision, `ft:<base>:<organisation>:<adapter>:<id>`."""
+    job_id: str | None
+    owner: str
+    provenance: Mapping[str, Any]
+    """What made it: dataset digest, hyperparameters, seed, versions, final metrics, times."""
+    created_at: float
+
+    @property
+    def served_name(self) -> str:
+        """The string by which engines know this revision."""
+        return f"{self.adapter}@{self.number}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionDraft:
+    """What a publisher says of a folder; number, rank and targets follow from registry and folder."""
+
+    adapter: str
+    base: str
+    owner: str
+    alias: str | None = None
+    job_id: str | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """An uploaded or produced file, its bytes in the artifact store."""
+
+    id: str
+    filename: str
+    purpose: str
+    size_bytes: int
+    digest: str
+    created_at: float
+    owner: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """One revision in one replica."""
+
+    served_name: str
+    state: SlotState
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """One inference server as it last described itself."""
+
+    id: str
+    base: str
+    engine: str
+    """Kind of the engine, a key of the engine catalog."""
+    url: str
+    """`http://host:port` of the inference server."""
+    state: ReplicaState
+    capacity: int
+    """How many adapters it can hold."""
+    slots: tuple[Slot, ...]
+    message: str
+    started_at: float
+    heartbeat_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """Who did what to which thing."""
+
+    id: int
+    at: float
+    actor: str
+    action: str
+    subject: str
+    detail: Mapping[str, Any]
