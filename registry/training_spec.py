@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 METHODS = ("supervised",)
 """Training methods that a recipe exists for."""
+
+BASE_LEARNING_RATE: Final = 1e-3
+"""What a `learning_rate_multiplier` of 1 means: LoRA takes ten times the rate of full fine-tuning, small models more."""
+AUTO_STEPS: Final = 80
+"""Optimisation steps that `auto` aims at: enough for a LoRA of rank 16 to take on a manner of answering."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoHyperparameters:
+    """What `auto` stands for."""
+
+    n_epochs: int
+    batch_size: int
+    learning_rate: float
+
+
+def resolve_auto(rows: int) -> AutoHyperparameters:
+    """The hyperparameters for a file of *rows* examples whose caller left them to us.
+
+    Small files get small batches and more epochs, so that every job takes about `AUTO_STEPS` steps or one epoch.
+    """
+    batch_size = max(1, min(32, rows // 75 * 2 or 2))
+    n_epochs = max(1, min(10, round(AUTO_STEPS * batch_size / max(1, rows))))
+    return AutoHyperparameters(n_epochs=n_epochs, batch_size=batch_size, learning_rate=BASE_LEARNING_RATE)
 
 
 class LoraSpec(BaseModel):
