@@ -1,0 +1,25 @@
+"""What can go wrong with an engine. Arguments are strings only: errors cross processes by pickle."""
+
+
+class EngineError(Exception):
+    """Base of every error of this package."""
+
+
+class UnknownEngine(EngineError):
+    """There is no engine of this kind; the message lists those there are."""
+
+
+class EngineStartFailed(EngineError):
+    """The server never became healthy; the message ends with the last lines of its log."""
+
+
+class EngineUnavailable(EngineError):
+    """The server does not answer, or not in time."""
+
+
+class AdapterLoadFailed(EngineError):
+    """The server refused the adapter; the message says why in the server's words."""
+
+
+class AdapterNotLoaded(EngineError):
+    """The server knows no adapter of this name."""

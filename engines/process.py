@@ -1,0 +1,74 @@
+"""A child process that leads its own group, logs to a file and cannot outlive its parent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+LAUNCHER: Final = Path(__file__).with_name("bound_child.py")
+
+
+class ChildProcess:
+    """A running child. The kernel kills it when the thread that spawned it ends: spawn from a lasting one."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log_path: Path) -> None:
+        self._process = process
+        self._log_path = log_path
+
+    @classmethod
+    async def spawn(cls, command: Sequence[str], env: Mapping[str, str], log_path: Path) -> ChildProcess:
+        """Start *command* with *env* on top of our environment; its output is appended to *log_path*."""
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        with log_path.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *command),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **env},
+                start_new_session=True,
+            )
+        return cls(process, log_path)
+
+    @property
+    def pid(self) -> int:
+        """Process id, also the id of its group."""
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not been seen to exit."""
+        return self._process.returncode is None
+
+    async def wait(self) -> int:
+        """Return the exit code when it ends, negative for a signal."""
+        return await self._process.wait()
+
+    async def terminate(self, timeout_s: float) -> int:
+        """SIGTERM, then SIGKILL to the whole group at the deadline; return the exit code."""
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            code = await asyncio.wait_for(self._process.wait(), timeout_s)
+        except TimeoutError:
+            self.kill()
+            code = await self._process.wait()
+        self.kill()
+        return code
+
+    def kill(self) -> None:
+        """SIGKILL to what is left of the group."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def last_log_lines(self, count: int = 20) -> str:
+        """The end of its log, for an error message."""
+        with self._log_path.open(errors="replace") as log:
+            return "".join(deque(log, maxlen=count))

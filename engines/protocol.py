@@ -1,0 +1,69 @@
+"""What the rest of Lorry knows of an inference server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineTraits:
+    """What a kind of engine can do. Callers branch on these, never on its class."""
+
+    live_adapters: bool
+    """Adapters come and go without a restart."""
+    max_adapters: int
+    """How many adapters it holds at a time, without the base model."""
+
+
+class Engine(Protocol):
+    """One inference server. Every failure is an `engines.errors.EngineError`; use it from one event loop."""
+
+    @property
+    def traits(self) -> EngineTraits:
+        """What this engine can do; the same before and after start."""
+        ...
+
+    @property
+    def base_url(self) -> str:
+        """`http://host:port` of the server, without a trailing slash; known before start."""
+        ...
+
+    async def start(self) -> None:
+        """Return once the server answers requests for its base model; `EngineStartFailed` if it does not in time.
+
+        At most once for an engine: after a stop or a crash, build a new one.
+        """
+        ...
+
+    async def stop(self, drain_timeout_s: float) -> None:
+        """Let running requests finish for so long, then end the server and all it started; a no-op if it is gone."""
+        ...
+
+    async def is_healthy(self) -> bool:
+        """Whether the server answers its health check; raises nothing."""
+        ...
+
+    async def wait_exit(self) -> int:
+        """Return the exit code of the server's process when it ends, negative for a signal; `EngineUnavailable` if
+        it was never started."""
+        ...
+
+    async def loaded_adapters(self) -> frozenset[str]:
+        """Served names of the adapters that answer requests; `EngineUnavailable`."""
+        ...
+
+    async def load_adapter(self, served_name: str, path: Path) -> None:
+        """Return once *served_name* answers requests; loading it again from the same path is a no-op.
+
+        `AdapterLoadFailed` when the server refuses it, `EngineUnavailable` when it does not answer.
+        """
+        ...
+
+    async def unload_adapter(self, served_name: str) -> None:
+        """Return once the name is unknown to new requests and running ones have finished.
+
+        `AdapterNotLoaded` for an unknown name, `EngineUnavailable` when the server does not answer.
+        """
+        ...
