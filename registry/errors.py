@@ -57,6 +57,10 @@ class SchemaTooNew(RegistryError):
     """The registry was written by a newer Lorry."""
 
 
+class SchemaTooOld(RegistryError):
+    """The database holds no registry yet, or one that an older Lorry wrote; `migrate` brings it up."""
+
+
 class RegistryUnavailable(RegistryError):
     """The database does not answer."""
 

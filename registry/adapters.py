@@ -1,0 +1,128 @@
+"""Adapters and their immutable revisions."""
+
+from __future__ import annotations
+
+import builtins
+
+import sqlalchemy as sa
+
+from registry import tables
+from registry.audit import Act, write_audit
+from registry.errors import NotFound, NotServable
+from registry.transactions import Transactions
+from registry.types import Adapter, Revision, RevisionState
+
+
+def find_adapter(tx: sa.Connection, name: str, *, lock: bool = False) -> Adapter:
+    """The adapter *name*; with *lock* its series stands still until the transaction ends. Else `NotFound`."""
+    query = sa.select(tables.adapters).where(tables.adapters.c.name == name)
+    row = tx.execute(query.with_for_update() if lock else query).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"there is no adapter {name!r}")
+    return Adapter(**row)
+
+
+def find_revision(tx: sa.Connection, adapter: str, number: int) -> Revision:
+    """The revision *adapter*@*number*, else `NotFound`."""
+    query = sa.select(tables.revisions).where(
+        tables.revisions.c.adapter == adapter, tables.revisions.c.number == number
+    )
+    row = tx.execute(query).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"there is no revision {adapter}@{number}")
+    return revision_of(row)
+
+
+def revision_of(row: sa.RowMapping) -> Revision:
+    """A row of `revisions` as a value."""
+    changed = {"state": RevisionState(row["state"]), "target_modules": tuple(row["target_modules"])}
+    return Revision(**(dict(row) | changed))
+
+
+class AdapterStore:
+    """What was published. `registry.publish` adds to it."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._tx = transactions
+
+    def get(self, name: str) -> Adapter:
+        """The adapter *name*, else `NotFound`."""
+        with self._tx.read() as tx:
+            return find_adapter(tx, name)
+
+    def revision(self, name: str, number: int) -> Revision:
+        """The revision *name*@*number*, else `NotFound`."""
+        with self._tx.read() as tx:
+            return find_revision(tx, name, number)
+
+    def by_alias(self, alias: str) -> Revision:
+        """The revision that *alias* pins, else `NotFound`."""
+        query = sa.select(tables.revisions).where(tables.revisions.c.alias == alias)
+        with self._tx.read() as tx:
+            row = tx.execute(query).mappings().one_or_none()
+        if row is None:
+            raise NotFound(f"there is no revision with the alias {alias!r}")
+        return revision_of(row)
+
+    def revisions(self, name: str) -> builtins.list[Revision]:
+        """Every revision of the adapter *name*, newest first; `NotFound` if there is no such adapter."""
+        query = sa.select(tables.revisions).where(tables.revisions.c.adapter == name)
+        with self._tx.read() as tx:
+            find_adapter(tx, name)
+            rows = tx.execute(query.order_by(tables.revisions.c.number.desc())).mappings()
+            return [revision_of(row) for row in rows]
+
+    def list(self) -> builtins.list[Adapter]:
+        """Every adapter by name."""
+        with self._tx.read() as tx:
+            rows = tx.execute(sa.select(tables.adapters).order_by(tables.adapters.c.name)).mappings()
+            return [Adapter(**row) for row in rows]
+
+    def retire(self, name: str, number: int, actor: str) -> Revision:
+        """The revision is no longer servable. `NotServable` while it is stable or in an open rollout, or retired."""
+        with self._tx.write() as tx:
+            adapter = find_adapter(tx, name, lock=True)
+            revision = find_revision(tx, name, number)
+            _check_retirable(tx, adapter, revision)
+            tx.execute(
+                sa.update(tables.revisions)
+                .where(tables.revisions.c.adapter == name, tables.revisions.c.number == number)
+                .values(state=RevisionState.RETIRED)
+            )
+            act = Act(actor=actor, action="revision.retire", subject=revision.served_name)
+            write_audit(tx, act, self._tx.now())
+            return find_revision(tx, name, number)
+
+    def set_first_stable(self, name: str, number: int, reason: str) -> bool:
+        """Make *number* the stable revision of an adapter that has none; False if it has one by now."""
+        with self._tx.write() as tx:
+            find_adapter(tx, name, lock=True)
+            revision = find_revision(tx, name, number)
+            if revision.state is not RevisionState.READY:
+                raise NotServable(f"{revision.served_name} is {revision.state}, it cannot become stable")
+            now = self._tx.now()
+            moved = tx.execute(
+                sa.update(tables.adapters)
+                .where(tables.adapters.c.name == name, tables.adapters.c.stable.is_(None))
+                .values(stable=number, stable_since=now)
+            )
+            if moved.rowcount == 1:
+                detail = {"reason": reason}
+                act = Act(
+                    actor="controller", action="adapter.first_stable", subject=revision.served_name, detail=detail
+                )
+                write_audit(tx, act, now)
+            return moved.rowcount == 1
+
+
+def _check_retirable(tx: sa.Connection, adapter: Adapter, revision: Revision) -> None:
+    if revision.state is RevisionState.RETIRED:
+        raise NotServable(f"{revision.served_name} is retired already")
+    if adapter.stable == revision.number:
+        raise NotServable(f"{revision.served_name} is the stable revision; roll out another one first")
+    query = sa.select(tables.rollouts.c.id, tables.rollouts.c.canary, tables.rollouts.c.stable).where(
+        tables.rollouts.c.adapter == adapter.name, sa.text(tables.OPEN_ROLLOUT)
+    )
+    rollout = tx.execute(query).one_or_none()
+    if rollout is not None and revision.number in (rollout.canary, rollout.stable):
+        raise NotServable(f"{revision.served_name} is part of the open rollout {rollout.id}; end that first")

@@ -1,0 +1,266 @@
+"""Bytes by their sha256 in one folder, published all or nothing and verified when read.
+
+lock                       shared while a publisher installs and commits, exclusive while something is removed
+staging/<id>/lock          held by the publisher as long as it lives
+staging/<id>/installed     digests that may be installed without a committed row that refers to them
+staging/<id>/folders/...   what it has written so far, and files/
+folders/<digest>/  files/<digest>
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from registry.errors import AdapterRejected, ArtifactCorrupt, NotFound, StorageFull
+from registry.transactions import FULL_ERRNOS
+
+CHUNK_BYTES: Final = 1 << 20
+KINDS: Final = ("folders", "files")
+
+
+def folder_digest(path: Path) -> str:
+    """sha256 of the folder's manifest: the sorted lines `<sha256>  <relative path>`; hidden files are no part of it."""
+    lines = sorted(f"{_sha256(path / name)}  {name}\n" for name in folder_files(path))
+    return sha256("".join(lines).encode()).hexdigest()
+
+
+def folder_files(path: Path) -> list[str]:
+    """Relative paths of the folder's files, sorted, hidden ones left out. `AdapterRejected` names what is no file."""
+    if not path.is_dir():
+        raise AdapterRejected(f"there is no folder {path}")
+    names = []
+    for parent, folders, files in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        linked = [name for name in folders if Path(parent, name).is_symlink()]
+        for name in [*linked, *files]:
+            inside = Path(parent, name)
+            if not inside.is_file() or not name.isprintable():
+                raise AdapterRejected(f"{str(inside)!r} is not a regular file with a printable name")
+        names += [Path(parent, name).relative_to(path).as_posix() for name in files if not name.startswith(".")]
+    return sorted(names)
+
+
+class ArtifactStore:
+    """The artifacts below one folder, which many processes may share."""
+
+    def __init__(self, root: Path) -> None:
+        """Make the folders of the store. Raises `StorageFull` when there is no room even for that."""
+        self._root = root.absolute()
+        with _full_disk_named(self._root):
+            for name in ("staging", *KINDS):
+                (self._root / name).mkdir(parents=True, exist_ok=True)
+
+    def folder(self, digest: str) -> Path:
+        """The folder with this digest, verified. Raises `NotFound` or `ArtifactCorrupt`."""
+        return self._verified(self._root / "folders" / digest)
+
+    def file(self, digest: str) -> Path:
+        """The file with this digest, verified. Raises `NotFound` or `ArtifactCorrupt`."""
+        return self._verified(self._root / "files" / digest)
+
+    @contextmanager
+    def publishing(self) -> Iterator[Staging]:
+        """A place to write bytes, gone afterwards; what was not installed and committed by then leaves nothing."""
+        path = self._root / "staging" / uuid4().hex
+        with _full_disk_named(self._root):
+            with _locked(self._root / "lock", fcntl.LOCK_SH):
+                path.mkdir()
+                held = os.open(path / "lock", os.O_CREAT | os.O_RDWR)
+                fcntl.flock(held, fcntl.LOCK_EX)
+            staging = Staging(self._root, path)
+            try:
+                yield staging
+            except BaseException:
+                staging.forsake()
+                raise
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(held)
+
+    def recover(self, referenced: Callable[[], set[str]]) -> list[str]:
+        """Clear what dead publishers left; returns the digests that they had installed and nothing refers to.
+
+        *referenced* is asked while nobody can commit a new reference.
+        """
+        if not any((self._root / "staging").iterdir()):
+            return []
+        with _locked(self._root / "lock", fcntl.LOCK_EX):
+            dead = [path for path in (self._root / "staging").iterdir() if _is_dead(path)]
+            installed = {digest for path in dead for digest in _read_lines(path / "installed")}
+            orphans = sorted(installed - referenced()) if installed else []
+            for path in dead:
+                for digest in orphans:
+                    self._take_out(digest, path)
+                shutil.rmtree(path)
+        return orphans
+
+    @contextmanager
+    def discarding(self, digest: str, referenced: Callable[[], set[str]]) -> Iterator[None]:
+        """After the block the artifact is removed unless something refers to it; killed inside, `recover` does it."""
+        with self.publishing() as staging, _locked(self._root / "lock", fcntl.LOCK_EX):
+            staging.note_installed([digest])
+            yield
+            if digest not in referenced():
+                self._take_out(digest, staging.path)
+
+    def _verified(self, path: Path) -> Path:
+        if not path.exists():
+            raise NotFound(f"there is no artifact {path}")
+        if not is_intact(path):
+            raise ArtifactCorrupt(f"the artifact {path} no longer matches its digest; publish or upload it again")
+        return path
+
+    def _take_out(self, digest: str, trash: Path) -> None:
+        for kind in KINDS:  # renamed first: a folder that is removed half would pass for whole
+            path = self._root / kind / digest
+            if path.exists():
+                path.rename(trash / f"{kind}-{digest}")
+
+
+class Staging:
+    """Bytes on their way into the store; nobody sees them before they are installed."""
+
+    def __init__(self, root: Path, path: Path) -> None:
+        self.path = path
+        self._root = root
+        for kind in KINDS:
+            (path / kind).mkdir()
+
+    def put_folder(self, folder: Path) -> str:
+        """Copy *folder* and return its digest. Raises `AdapterRejected` if it holds more than files."""
+        incoming = self.path / "incoming"
+        for name in folder_files(folder):
+            (incoming / name).parent.mkdir(parents=True, exist_ok=True)
+            with (folder / name).open("rb") as source:
+                _write(incoming / name, iter(lambda: source.read(CHUNK_BYTES), b""))
+        incoming.mkdir(exist_ok=True)
+        for parent, _, _ in os.walk(incoming):
+            _sync(Path(parent))
+        digest = folder_digest(incoming)
+        incoming.rename(self.path / "folders" / digest)
+        return digest
+
+    def put_chunks(self, chunks: Iterable[bytes]) -> tuple[str, int]:
+        """Write *chunks* to a file and return its digest and size in bytes."""
+        digest, size = _write(self.path / "incoming", chunks)
+        (self.path / "incoming").rename(self.path / "files" / digest)
+        return digest, size
+
+    def folder(self, digest: str) -> Path:
+        """The copy that `put_folder` made."""
+        return self.path / "folders" / digest
+
+    @contextmanager
+    def committing(self) -> Iterator[Callable[[], None]]:
+        """Yields the function that installs everything put so far: call it last in the transaction that refers to it.
+
+        Enter it before the transaction: removers wait for the database while they hold the same lock.
+        """
+        with _locked(self._root / "lock", fcntl.LOCK_SH):
+            staged = [path for kind in KINDS for path in (self.path / kind).iterdir()]
+            missing = [path for path in staged if not is_intact(self._root / path.parent.name / path.name)]
+            self.note_installed([path.name for path in staged])
+            yield lambda: self._install(missing)
+
+    def note_installed(self, digests: Iterable[str]) -> None:
+        """Whoever finds this place after our death looks whether these digests are referred to."""
+        _write(self.path / "installed", [f"{digest}\n".encode() for digest in digests])
+        _sync(self.path)
+
+    def forsake(self) -> None:
+        """Remove the bytes; what may have been installed stays noted for `recover`."""
+        for name in ("incoming", *KINDS):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+            (self.path / name).unlink(missing_ok=True)
+        if not (self.path / "installed").exists():
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def _install(self, staged: Iterable[Path]) -> None:
+        for path in staged:
+            final = self._root / path.parent.name / path.name
+            if final.exists():  # it no longer matches its digest
+                final.rename(self.path / f"corrupt-{path.name}")
+            path.rename(final)
+            _sync(final.parent)
+
+
+def is_intact(path: Path) -> bool:
+    """Whether the artifact at *path* is there and matches the digest that it is named by."""
+    if path.is_dir():
+        return folder_digest(path) == path.name
+    return path.is_file() and _sha256(path) == path.name
+
+
+@contextmanager
+def _full_disk_named(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in FULL_ERRNOS:
+            raise StorageFull(f"no space left for artifacts in {root}: {exc}; nothing was changed") from exc
+        raise
+
+
+@contextmanager
+def _locked(path: Path, mode: int) -> Iterator[None]:
+    """Hold the lock file *path*; the kernel lets go of it when the process dies."""
+    lock = os.open(path, os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(lock, mode)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _is_dead(staging: Path) -> bool:
+    try:
+        lock = os.open(staging / "lock", os.O_RDWR)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(lock)
+
+
+def _read_lines(path: Path) -> list[str]:
+    return path.read_text().split() if path.exists() else []
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _write(path: Path, chunks: Iterable[bytes]) -> tuple[str, int]:
+    digest, size = sha256(), 0
+    with path.open("wb") as file:
+        for chunk in chunks:
+            file.write(chunk)
+            digest.update(chunk)
+            size += len(chunk)
+        file.flush()
+        os.fchmod(file.fileno(), 0o444)
+        os.fsync(file.fileno())
+    return digest.hexdigest(), size
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

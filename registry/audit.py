@@ -1,0 +1,52 @@
+"""Who did what to which thing."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from registry import tables
+from registry.transactions import Transactions
+from registry.types import AuditEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """Something that *actor* did; it becomes an entry in the transaction that does it."""
+
+    actor: str
+    action: str
+    """The noun and what happened to it: `rollout.start`, `rollout.aborted`."""
+    subject: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_audit(tx: sa.Connection, act: Act, at: float) -> None:
+    """Enter *act* in the transaction that carries it out."""
+    entry = {"at": at, "actor": act.actor, "action": act.action, "subject": act.subject, "detail": dict(act.detail)}
+    tx.execute(sa.insert(tables.audit).values(entry))
+
+
+class AuditStore:
+    """The log. Stores whose methods take an `actor` write their own entries; `record` is for everything else."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._tx = transactions
+
+    def record(self, actor: str, action: str, subject: str, detail: Mapping[str, Any] | None = None) -> None:
+        """Enter one act."""
+        with self._tx.write() as tx:
+            act = Act(actor=actor, action=action, subject=subject, detail=detail or {})
+            write_audit(tx, act, self._tx.now())
+
+    def list(self, limit: int = 100, after: int | None = None) -> builtins.list[AuditEntry]:
+        """Newest first; *after* is the id of the last entry of the page before."""
+        query = sa.select(tables.audit).order_by(tables.audit.c.id.desc()).limit(limit)
+        if after is not None:
+            query = query.where(tables.audit.c.id < after)
+        with self._tx.read() as tx:
+            return [AuditEntry(**row) for row in tx.execute(query).mappings()]

@@ -1,0 +1,61 @@
+"""The base models that adapters are trained for and served on."""
+
+from __future__ import annotations
+
+import builtins
+from dataclasses import asdict
+
+import sqlalchemy as sa
+
+from registry import tables
+from registry.errors import Conflict, NotFound
+from registry.transactions import Transactions, insert_or_ignore
+from registry.types import Base
+
+
+def find_base(tx: sa.Connection, name: str) -> Base:
+    """The base model *name*; `NotFound` lists what there is."""
+    row = tx.execute(sa.select(tables.bases).where(tables.bases.c.name == name)).mappings().one_or_none()
+    if row is None:
+        names = tx.execute(sa.select(tables.bases.c.name).order_by(tables.bases.c.name)).scalars().all()
+        raise NotFound(f"there is no base model {name!r}; there are: {', '.join(names) or 'none'}")
+    return Base(**row)
+
+
+def all_bases(tx: sa.Connection) -> list[Base]:
+    """Every base model by name."""
+    return [Base(**row) for row in tx.execute(sa.select(tables.bases).order_by(tables.bases.c.name)).mappings()]
+
+
+class BaseStore:
+    """Base models by name; the digest below a name never changes."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._tx = transactions
+
+    def enter(self, base: Base) -> Base:
+        """The base as stored: new, or with its path refreshed. `Conflict` if the name has other weights."""
+        with self._tx.write() as tx:
+            taken = sa.select(tables.adapters.c.name).where(tables.adapters.c.name == base.name)
+            if tx.execute(taken).first() is not None:
+                raise Conflict(f"{base.name!r} is the name of an adapter; enter the base model under another name")
+            insert_or_ignore(tx, tables.bases, asdict(base))
+            stored = find_base(tx, base.name)
+            if stored.digest != base.digest:
+                raise Conflict(
+                    f"base model {base.name!r} is in the registry with digest {stored.digest[:12]}, "
+                    f"the folder {base.path} has {base.digest[:12]}: enter other weights under another name"
+                )
+            values = {"path": base.path, "licence": base.licence}
+            tx.execute(sa.update(tables.bases).where(tables.bases.c.name == base.name).values(values))
+            return find_base(tx, base.name)
+
+    def get(self, name: str) -> Base:
+        """The base model *name*, else `NotFound`."""
+        with self._tx.read() as tx:
+            return find_base(tx, name)
+
+    def list(self) -> builtins.list[Base]:
+        """Every base model by name."""
+        with self._tx.read() as tx:
+            return all_bases(tx)

@@ -1,0 +1,146 @@
+"""Open the registry: schema, stores, artifacts, and a snapshot of what routes are derived from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from registry import tables
+from registry.adapters import AdapterStore, revision_of
+from registry.artifacts import ArtifactStore
+from registry.audit import AuditStore
+from registry.bases import BaseStore, all_bases
+from registry.errors import SchemaTooNew, SchemaTooOld
+from registry.files import FileStore, referenced_digests
+from registry.jobs import JobStore
+from registry.replicas import ReplicaStore, replica_of
+from registry.rollout import Rollout
+from registry.rollouts import RolloutStore, rollout_of
+from registry.settings import RegistrySettings
+from registry.transactions import Transactions, open_engine, shown_url
+from registry.types import Adapter, Base, Replica, ReplicaState, Revision, RevisionState
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+MIGRATION_LOCK: Final = 7613501
+"""Key of the PostgreSQL advisory lock under which the schema changes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What held at one moment."""
+
+    bases: tuple[Base, ...]
+    adapters: tuple[Adapter, ...]
+    revisions: tuple[Revision, ...]
+    """Those that are ready."""
+    rollouts: tuple[Rollout, ...]
+    """Those that are open."""
+    replicas: tuple[Replica, ...]
+    """Those that are not gone."""
+
+
+class Registry:
+    """The database and the artifacts. Blocking and safe to use from many threads; `close` it once."""
+
+    def __init__(self, transactions: Transactions, artifacts: ArtifactStore) -> None:
+        self.transactions = transactions
+        self.artifacts = artifacts
+        self.bases = BaseStore(transactions)
+        self.adapters = AdapterStore(transactions)
+        self.rollouts = RolloutStore(transactions)
+        self.jobs = JobStore(transactions)
+        self.files = FileStore(transactions, artifacts)
+        self.replicas = ReplicaStore(transactions)
+        self.audit = AuditStore(transactions)
+
+    def snapshot(self) -> Snapshot:
+        """One consistent read of everything that routes are derived from."""
+        ready = sa.select(tables.revisions).where(tables.revisions.c.state == RevisionState.READY)
+        opened = sa.select(tables.rollouts).where(sa.text(tables.OPEN_ROLLOUT)).order_by(tables.rollouts.c.seq)
+        present = sa.select(tables.replicas).where(tables.replicas.c.state != ReplicaState.GONE)
+        adapters = sa.select(tables.adapters).order_by(tables.adapters.c.name)
+        revisions = ready.order_by(tables.revisions.c.adapter, tables.revisions.c.number)
+        with self.transactions.read() as tx:
+            return Snapshot(
+                bases=tuple(all_bases(tx)),
+                adapters=tuple(Adapter(**row) for row in tx.execute(adapters).mappings()),
+                revisions=tuple(revision_of(row) for row in tx.execute(revisions).mappings()),
+                rollouts=tuple(rollout_of(row) for row in tx.execute(opened).mappings()),
+                replicas=tuple(
+                    replica_of(row) for row in tx.execute(present.order_by(tables.replicas.c.id)).mappings()
+                ),
+            )
+
+    def recover(self) -> list[str]:
+        """Digests of the artifacts that a killed publisher left behind and that are cleared now."""
+        return self.artifacts.recover(self._referenced)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.transactions.close()
+
+    def _referenced(self) -> set[str]:
+        with self.transactions.read() as tx:
+            return referenced_digests(tx)
+
+
+def migrate(url: str) -> None:
+    """The database at *url* has the tables of this Lorry; `SchemaTooNew` if a newer one made it."""
+    engine = open_engine(url)
+    transactions = Transactions(engine, time.time)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    try:
+        with transactions.write() as tx:
+            if tx.dialect.name == "postgresql":
+                tx.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+            _check_known(tx, shown_url(engine))
+            config.attributes["connection"] = tx
+            command.upgrade(config, "head")
+    finally:
+        transactions.close()
+
+
+def open_registry(settings: RegistrySettings, now: Callable[[], float] = time.time) -> Registry:
+    """The registry, cleared of what killed publishers left. Raises `SchemaTooNew`, `SchemaTooOld` before `migrate`."""
+    engine = open_engine(settings.url)
+    transactions = Transactions(engine, now)
+    try:
+        with transactions.read() as tx:
+            _check_current(tx, shown_url(engine))
+        registry = Registry(transactions, ArtifactStore(settings.artifacts))
+        registry.recover()
+    except BaseException:
+        transactions.close()
+        raise
+    return registry
+
+
+def _check_known(tx: sa.Connection, url: str) -> str | None:
+    """The revision of the schema at *url*, None for an empty database; `SchemaTooNew` if we do not know it."""
+    found = MigrationContext.configure(tx).get_current_revision()
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
+        raise SchemaTooNew(
+            f"the registry {url} has schema {found}, which a newer Lorry made; this one knows schemas up to "
+            f"{scripts.get_current_head()}. Upgrade Lorry, or give [registry] url another database"
+        )
+    return found
+
+
+def _check_current(tx: sa.Connection, url: str) -> None:
+    found, head = _check_known(tx, url), ScriptDirectory(str(MIGRATIONS)).get_current_head()
+    if found != head:
+        raise SchemaTooOld(
+            f"the registry {url} has {'no schema' if found is None else f'schema {found}'}, "
+            f"this Lorry needs {head}: migrate it first"
+        )

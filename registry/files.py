@@ -1,0 +1,99 @@
+"""Uploaded and produced files: a row each, their bytes in the artifact store."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable
+from pathlib import Path
+from secrets import token_hex
+from typing import Literal
+
+import sqlalchemy as sa
+
+from registry import tables
+from registry.artifacts import ArtifactStore
+from registry.errors import NotFound
+from registry.transactions import Transactions
+from registry.types import File
+
+
+def referenced_digests(tx: sa.Connection) -> set[str]:
+    """Digests of every artifact that a row refers to."""
+    revisions = sa.select(tables.revisions.c.artifact)
+    return set(tx.execute(revisions.union(sa.select(tables.files.c.digest))).scalars())
+
+
+class FileStore:
+    """Files by id."""
+
+    def __init__(self, transactions: Transactions, artifacts: ArtifactStore) -> None:
+        self._tx = transactions
+        self._artifacts = artifacts
+
+    def add(self, chunks: Iterable[bytes], *, filename: str, purpose: str, owner: str) -> File:
+        """Store the bytes and their row, or neither; `StorageFull` when they do not fit."""
+        file_id = f"file-{token_hex(12)}"
+        with self._artifacts.publishing() as staging:
+            digest, size = staging.put_chunks(chunks)
+            with staging.committing() as install, self._tx.write() as tx:
+                row = {
+                    "id": file_id,
+                    "filename": filename,
+                    "purpose": purpose,
+                    "size_bytes": size,
+                    "digest": digest,
+                    "owner": owner,
+                    "created_at": self._tx.now(),
+                }
+                tx.execute(sa.insert(tables.files).values(row))
+                file = _file_of(_find(tx, file_id))
+                install()
+        return file
+
+    def get(self, file_id: str) -> File:
+        """The file with this id, else `NotFound`."""
+        with self._tx.read() as tx:
+            return _file_of(_find(tx, file_id))
+
+    def path(self, file: File) -> Path:
+        """Where its bytes are, verified. Raises `ArtifactCorrupt`, or `NotFound` when it was deleted."""
+        return self._artifacts.file(file.digest)
+
+    def delete(self, file_id: str) -> None:
+        """Remove the row, and the bytes unless another file has the same; `NotFound` if there is no such file."""
+        with self._artifacts.discarding(self.get(file_id).digest, self._referenced), self._tx.write() as tx:
+            if tx.execute(sa.delete(tables.files).where(tables.files.c.id == file_id)).rowcount != 1:
+                raise NotFound(f"there is no file {file_id!r}")
+
+    def list(
+        self,
+        purpose: str | None = None,
+        limit: int = 10000,
+        order: Literal["asc", "desc"] = "desc",
+        after: str | None = None,
+    ) -> builtins.list[File]:
+        """Newest first, or oldest with `asc`; *after* is the id of the last file of the page before."""
+        seq = tables.files.c.seq
+        query = sa.select(tables.files).order_by(seq.desc() if order == "desc" else seq.asc()).limit(limit)
+        if purpose is not None:
+            query = query.where(tables.files.c.purpose == purpose)
+        with self._tx.read() as tx:
+            if after is not None:
+                last = _find(tx, after)["seq"]
+                query = query.where(seq < last if order == "desc" else seq > last)
+            return [_file_of(row) for row in tx.execute(query).mappings()]
+
+    def _referenced(self) -> set[str]:
+        with self._tx.read() as tx:
+            return referenced_digests(tx)
+
+
+def _find(tx: sa.Connection, file_id: str) -> sa.RowMapping:
+    row = tx.execute(sa.select(tables.files).where(tables.files.c.id == file_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"there is no file {file_id!r}")
+    return row
+
+
+def _file_of(row: sa.RowMapping) -> File:
+    return File(**{name: value for name, value in row.items() if name != "seq"})

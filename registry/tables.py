@@ -1,0 +1,204 @@
+"""The tables, as `migrations/` makes them. Times are unix seconds; `seq` columns give the order of entry."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+metadata: Final = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+OPEN_ROLLOUT: Final = "state IN ('pending', 'progressing', 'paused')"
+"""The states of a rollout that has not ended, as the unique index knows them."""
+
+
+def _sequence(name: str = "seq") -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True)
+
+
+def _at(name: str, *, nullable: bool = False) -> sa.Column[Any]:
+    return sa.Column(name, sa.Double, nullable=nullable)
+
+
+bases: Final = sa.Table(
+    "bases",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("licence", sa.Text, nullable=False),
+    _at("created_at"),
+)
+
+adapters: Final = sa.Table(
+    "adapters",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("base", sa.Text, sa.ForeignKey("bases.name"), nullable=False),
+    sa.Column("stable", sa.Integer),
+    sa.Column("previous_stable", sa.Integer),
+    _at("stable_since", nullable=True),
+    _at("created_at"),
+)
+
+revisions: Final = sa.Table(
+    "revisions",
+    metadata,
+    sa.Column("adapter", sa.Text, sa.ForeignKey("adapters.name"), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("artifact", sa.Text, nullable=False),
+    sa.Column("base", sa.Text, sa.ForeignKey("bases.name"), nullable=False),
+    sa.Column("base_digest", sa.Text, nullable=False),
+    sa.Column("rank", sa.Integer, nullable=False),
+    sa.Column("target_modules", sa.JSON, nullable=False),
+    sa.Column("alias", sa.Text, unique=True),
+    sa.Column("job_id", sa.Text),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("provenance", sa.JSON, nullable=False),
+    _at("created_at"),
+    sa.Index("ix_revisions_artifact", "artifact"),
+)
+
+rollouts: Final = sa.Table(
+    "rollouts",
+    metadata,
+    _sequence(),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    sa.Column("adapter", sa.Text, nullable=False),
+    sa.Column("canary", sa.Integer, nullable=False),
+    sa.Column("stable", sa.Integer),
+    sa.Column("steps", sa.JSON, nullable=False),
+    sa.Column("every_s", sa.Double),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    _at("created_at"),
+    _at("step_since"),
+    _at("finished_at", nullable=True),
+    sa.ForeignKeyConstraint(["adapter", "canary"], ["revisions.adapter", "revisions.number"]),
+    sa.Index(
+        "uq_rollouts_open",
+        "adapter",
+        unique=True,
+        sqlite_where=sa.text(OPEN_ROLLOUT),
+        postgresql_where=sa.text(OPEN_ROLLOUT),
+    ),
+    sa.Index("ix_rollouts_adapter", "adapter"),
+    sqlite_autoincrement=True,
+)
+
+rollout_events: Final = sa.Table(
+    "rollout_events",
+    metadata,
+    _sequence(),
+    sa.Column("rollout_id", sa.Text, sa.ForeignKey("rollouts.id"), nullable=False, index=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    _at("at"),
+    sqlite_autoincrement=True,
+)
+
+jobs: Final = sa.Table(
+    "jobs",
+    metadata,
+    _sequence(),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    sa.Column("spec", sa.JSON, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, index=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("worker", sa.Text),
+    _at("lease_expires_at", nullable=True),
+    sa.Column("cancel_requested", sa.Boolean, nullable=False),
+    sa.Column("pause_requested", sa.Boolean, nullable=False),
+    sa.Column("error", sa.JSON(none_as_null=True)),
+    sa.Column("revision", sa.Integer),
+    sa.Column("fine_tuned_model", sa.Text),
+    sa.Column("trained_tokens", sa.BigInteger),
+    _at("estimated_finish", nullable=True),
+    _at("created_at"),
+    _at("started_at", nullable=True),
+    _at("finished_at", nullable=True),
+    sqlite_autoincrement=True,
+)
+
+job_events: Final = sa.Table(
+    "job_events",
+    metadata,
+    _sequence(),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.id"), nullable=False, index=True),
+    sa.Column("level", sa.Text, nullable=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("data", sa.JSON, nullable=False),
+    _at("at"),
+    sqlite_autoincrement=True,
+)
+
+job_checkpoints: Final = sa.Table(
+    "job_checkpoints",
+    metadata,
+    _sequence(),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.id"), nullable=False),
+    sa.Column("global_step", sa.Integer, nullable=False),
+    sa.Column("metrics", sa.JSON, nullable=False),
+    _at("at"),
+    sa.UniqueConstraint("job_id", "global_step"),
+    sqlite_autoincrement=True,
+)
+
+files: Final = sa.Table(
+    "files",
+    metadata,
+    _sequence(),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    sa.Column("filename", sa.Text, nullable=False),
+    sa.Column("purpose", sa.Text, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False, index=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    _at("created_at"),
+    sqlite_autoincrement=True,
+)
+
+replicas: Final = sa.Table(
+    "replicas",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("base", sa.Text, nullable=False),
+    sa.Column("engine", sa.Text, nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("capacity", sa.Integer, nullable=False),
+    sa.Column("slots", sa.JSON, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    _at("started_at"),
+    _at("heartbeat_at"),
+)
+
+audit: Final = sa.Table(
+    "audit",
+    metadata,
+    _sequence("id"),
+    _at("at"),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("detail", sa.JSON, nullable=False),
+    sqlite_autoincrement=True,
+)

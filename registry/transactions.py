@@ -1,0 +1,143 @@
+"""One engine for SQLite or PostgreSQL, and the two kinds of transaction that every store uses."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine.interfaces import DBAPIConnection
+
+from registry.errors import RegistryError, RegistryUnavailable, SettingsInvalid, StorageFull
+
+LOCK_WAIT_S: Final = 10
+"""How long a transaction waits for another one before `RegistryUnavailable`."""
+
+FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the operating system says when bytes no longer fit."""
+
+POSTGRES_DISK_FULL: Final = "53100"
+
+_WRITE: Final = "lorry_write"
+_INSERT: Final[Mapping[str, Callable[[sa.Table], Any]]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+def open_engine(url: str) -> sa.Engine:
+    """An engine for *url*; no connection is made yet. `SettingsInvalid` unless it names SQLite or PostgreSQL."""
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError as exc:
+        raise SettingsInvalid(f"settings [registry] url: {exc}") from exc
+    if parsed.drivername == "sqlite" and parsed.database:
+        return _open_sqlite(parsed)
+    if parsed.drivername in ("postgresql", "postgresql+psycopg"):
+        return _open_postgres(parsed.set(drivername="postgresql+psycopg"))
+    raise SettingsInvalid(
+        f"settings [registry] url: {parsed.render_as_string(hide_password=True)} is neither "
+        "sqlite:////absolute/path.db nor postgresql+psycopg://user@host/name"
+    )
+
+
+def _open_sqlite(url: sa.URL) -> sa.Engine:
+    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(url, pool_size=8, max_overflow=56, connect_args={"timeout": LOCK_WAIT_S})
+
+    def on_connect(connection: DBAPIConnection, _record: object) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves, below
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    def on_begin(connection: sa.Connection) -> None:
+        is_write = connection.get_execution_options().get(_WRITE, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
+
+    sa.event.listen(engine, "connect", on_connect)
+    sa.event.listen(engine, "begin", on_begin)
+    return engine
+
+
+def _open_postgres(url: sa.URL) -> sa.Engine:
+    connect_args = {"connect_timeout": LOCK_WAIT_S, "tcp_user_timeout": LOCK_WAIT_S * 1000}
+    engine = sa.create_engine(url, pool_size=8, max_overflow=56, pool_pre_ping=True, connect_args=connect_args)
+
+    def on_connect(connection: DBAPIConnection, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"SET lock_timeout = '{LOCK_WAIT_S}s'")
+        cursor.close()
+        connection.commit()
+
+    sa.event.listen(engine, "connect", on_connect)
+    return engine
+
+
+def shown_url(engine: sa.Engine) -> str:
+    """The address of the database without its password."""
+    return engine.url.render_as_string(hide_password=True)
+
+
+class Transactions:
+    """Short blocking transactions, safe to use from many threads; foreign errors come out as ours."""
+
+    def __init__(self, engine: sa.Engine, now: Callable[[], float]) -> None:
+        self.now = now
+        self._engine = engine
+        self._writer = engine.execution_options(**{_WRITE: True})
+        is_postgres = engine.dialect.name == "postgresql"
+        self._reader = engine.execution_options(isolation_level="REPEATABLE READ") if is_postgres else engine
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """Everything that is selected inside shows one moment."""
+        with translated(self._engine), self._reader.begin() as tx:
+            yield tx
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """Everything inside happens, or nothing does. SQLite: one writer at a time; PostgreSQL: lock the rows."""
+        with translated(self._engine), self._writer.begin() as tx:
+            yield tx
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+
+@contextmanager
+def translated(engine: sa.Engine) -> Iterator[None]:
+    """Turn what the driver raises when the database is away or full into our errors."""
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as exc:
+        raise _translation(exc, shown_url(engine)) from exc
+    except OSError as exc:
+        if exc.errno in FULL_ERRNOS:
+            raise StorageFull(f"no space left for the registry: {exc}; nothing was changed") from exc
+        raise
+
+
+def _translation(exc: sa.exc.SQLAlchemyError, url: str) -> RegistryError:
+    cause: BaseException = getattr(exc, "orig", None) or exc
+    full = getattr(cause, "sqlstate", None) == POSTGRES_DISK_FULL
+    if isinstance(cause, sqlite3.Error):
+        full = cause.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+    if full:
+        return StorageFull(f"the disk of the registry {url} is full: {cause}; nothing was changed")
+    return RegistryUnavailable(f"the registry {url} does not answer: {cause}")
+
+
+def insert_or_ignore(tx: sa.Connection, table: sa.Table, values: Mapping[str, Any]) -> bool:
+    """Insert a row unless one with its keys is there; whether it was inserted."""
+    insert = _INSERT[tx.dialect.name](table).values(**values).on_conflict_do_nothing()
+    return tx.execute(insert).rowcount == 1
+
+
+def upsert(tx: sa.Connection, table: sa.Table, keys: tuple[str, ...], values: Mapping[str, Any]) -> None:
+    """Insert a row, or overwrite the one that has the same *keys*."""
+    insert = _INSERT[tx.dialect.name](table).values(**values)
+    rest = {name: insert.excluded[name] for name in values if name not in keys}
+    tx.execute(insert.on_conflict_do_update(index_elements=list(keys), set_=rest))
