@@ -21,7 +21,7 @@ WEIGHTS: Final = "adapter_model.safetensors"
 BASE_WEIGHTS: Final = "model.safetensors"
 BASE_INDEX: Final = "model.safetensors.index.json"
 
-ADAPTER_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
+ADAPTER_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 HARMLESS_SUFFIXES: Final = frozenset({".json", ".jinja", ".jsonl", ".md", ".model", ".txt"})
 PICKLE_SUFFIXES: Final = frozenset({".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"})
 PICKLE_STARTS: Final = (b"\x80", b"PK\x03\x04")  # a bare pickle; a zip archive, as torch.save writes it
@@ -61,8 +61,15 @@ def check_adapter_name(name: str) -> None:
     """Raise `AdapterRejected` unless *name* can be part of a served name, a URL and a `ft:` alias."""
     if ADAPTER_NAME.fullmatch(name) is None:
         raise AdapterRejected(
-            f"adapter name {name!r}: 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning and ending with a letter or digit"
+            f"adapter name {name!r}: up to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
         )
+
+
+def check_targets(rank: int, target_modules: Iterable[str], base: Base) -> None:
+    """Raise `AdapterRejected` unless an adapter of this shape can be trained on *base*."""
+    modules = _base_modules(Path(base.path))
+    for target in target_modules:
+        _check_target(target, rank, modules)
 
 
 def check_adapter(folder: Path, base_folder: Path) -> AdapterShape:
@@ -71,7 +78,10 @@ def check_adapter(folder: Path, base_folder: Path) -> AdapterShape:
     config = _read_config(folder)
     shape = _check_config(config)
     shapes = _read_shapes([folder / WEIGHTS], dtypes=DTYPES)
-    _check_tensors(shapes, shape, _base_modules(base_folder))
+    base = _base_modules(base_folder)
+    for target in shape.target_modules:
+        _check_target(target, shape.rank, base)
+    _check_tensors(shapes, shape, base)
     return shape
 
 
@@ -87,6 +97,14 @@ def check_claim(folder: Path, base: Base, others: Iterable[Base]) -> None:
                 raise AdapterRejected(
                     f"{CONFIG}: {field} is {value!r}: it was trained for base model {other.name!r}, not {base.name!r}"
                 )
+
+
+def check_targets(shape: AdapterShape, base_folder: Path) -> None:
+    """Raise `AdapterRejected` unless an adapter of this shape can be trained on the base: targets there, rank fits."""
+    base = _base_modules(base_folder)
+    for target in shape.target_modules:
+        for module in _modules_of(target, base):
+            _check_rank(module, shape.rank, base)
 
 
 def _check_files(folder: Path) -> None:
@@ -179,20 +197,23 @@ def _check_tensors(shapes: Shapes, shape: AdapterShape, base: Shapes) -> None:
             raise AdapterRejected(f"{WEIGHTS}: {name} is no LoRA weight of a linear module")
         modules.setdefault(match["module"], {})[match["side"]] = tensor_shape
     for target in shape.target_modules:
-        _check_target(target, modules, base)
+        if not any(_is_target(name, target) for name in modules):
+            raise AdapterRejected(f"{WEIGHTS}: no weights for {target!r} of {CONFIG}'s target_modules")
     for module, sides in modules.items():
         if not any(_is_target(module, target) for target in shape.target_modules):
             raise AdapterRejected(f"{WEIGHTS}: {module} has weights but is none of {CONFIG}'s target_modules")
         _check_module(module, sides, shape.rank, base)
 
 
-def _check_target(target: str, modules: Iterable[str], base: Shapes) -> None:
-    linear = [name for name, shape in base.items() if len(shape) == 2]
-    if not any(_is_target(name, target) for name in linear):
+def _check_target(target: str, rank: int, base: Shapes) -> None:
+    linear = {name: shape for name, shape in base.items() if len(shape) == 2}
+    hit = {name: min(shape) for name, shape in linear.items() if _is_target(name, target)}
+    if not hit:
         there = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
-        raise AdapterRejected(f"{CONFIG}: target_modules has {target!r}, which the base model lacks; it has {there}")
-    if not any(_is_target(name, target) for name in modules):
-        raise AdapterRejected(f"{WEIGHTS}: no weights for {target!r} of {CONFIG}'s target_modules")
+        raise AdapterRejected(f"target_modules has {target!r}, which the base model lacks; it has {there}")
+    narrowest = min(hit, key=hit.__getitem__)
+    if rank > hit[narrowest]:
+        raise AdapterRejected(f"rank {rank} is above {hit[narrowest]}, the smaller side of the base's {narrowest}")
 
 
 def _is_target(module: str, target: str) -> bool:
@@ -206,8 +227,7 @@ def _check_module(module: str, sides: Mapping[str, tuple[int, ...]], rank: int, 
         raise AdapterRejected(f"{WEIGHTS}: {module} is no linear module of the base model; is it for another base?")
     wide, deep = base[module]
     expected = {"A": (rank, deep), "B": (wide, rank)}
-    if rank > min(wide, deep):
-        raise AdapterRejected(f"{CONFIG}: rank {rank} is above {min(wide, deep)}, the smaller side of {module}")
+    _check_rank(module, rank, base)
     for side, shape in sides.items():
         if shape != expected[side]:
             raise AdapterRejected(
