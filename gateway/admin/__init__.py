@@ -1,0 +1,1 @@
+"""The operator's face: adapters, rollouts, jobs, replicas, audit."""

@@ -1,0 +1,140 @@
+"""`/admin/adapters`: list, show, publish a folder, retire a revision."""
+
+from __future__ import annotations
+
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from gateway.admin.rollouts import rollout_object
+from gateway.deps import ActorDep, GatewayDep
+from gateway.errors import BodyTooLarge, InvalidRequest
+from gateway.openai.models import loaded_on
+from registry.database import Registry, Snapshot
+from registry.publish import publish
+from registry.types import Adapter, Revision, RevisionDraft
+
+router = APIRouter(prefix="/admin/adapters")
+
+
+@router.get("")
+async def list_adapters(gateway: GatewayDep) -> dict[str, Any]:
+    """Every adapter with its stable revision and its open rollout."""
+    snapshot = await gateway.ask(gateway.registry.snapshot)
+    return {"object": "list", "data": [_adapter(adapter, snapshot) for adapter in snapshot.adapters]}
+
+
+@router.get("/{name}")
+async def show_adapter(name: str, gateway: GatewayDep) -> dict[str, Any]:
+    """One adapter with all its revisions and, for each, the replicas that have it."""
+
+    def read() -> dict[str, Any]:
+        adapter = gateway.registry.adapters.get(name)
+        snapshot = gateway.registry.snapshot()
+        revisions = [_revision(revision, snapshot) for revision in gateway.registry.adapters.revisions(name)]
+        return _adapter(adapter, snapshot) | {"revisions": revisions}
+
+    return await gateway.ask(read)
+
+
+@router.post("/{name}/revisions", status_code=201)
+async def publish_revision(
+    name: str, request: Request, gateway: GatewayDep, actor: ActorDep, base: str | None = None
+) -> dict[str, Any]:
+    """Publish the tar of an adapter folder in the body as the next revision; 422 says which part was refused and why.
+
+    *base* names the base model; it may be left out where the adapter exists or one base model does.
+    """
+    with tempfile.TemporaryDirectory(prefix="lorry-publish-") as folder:
+        archive = Path(folder) / "adapter.tar"
+        await _save(request, archive, gateway.settings.max_upload_bytes)
+        revision = await gateway.ask(_publish_tar, gateway.registry, archive, name, base, actor)
+    snapshot = await gateway.ask(gateway.registry.snapshot)
+    return _revision(revision, snapshot)
+
+
+@router.delete("/{name}/revisions/{number}")
+async def retire_revision(name: str, number: int, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
+    """Serve this revision no longer; 409 while it is stable or in a rollout."""
+    await gateway.ask(gateway.registry.adapters.retire, name, number, actor)
+    snapshot = await gateway.ask(gateway.registry.snapshot)
+    return _revision(await gateway.ask(gateway.registry.adapters.revision, name, number), snapshot)
+
+
+async def _save(request: Request, path: Path, limit_bytes: int) -> None:
+    size = 0
+    with path.open("wb") as archive:
+        async for part in request.stream():
+            size += len(part)
+            if size > limit_bytes:
+                raise BodyTooLarge(f"the folder is larger than {limit_bytes} bytes")
+            archive.write(part)
+
+
+def _publish_tar(registry: Registry, archive: Path, name: str, base: str | None, actor: str) -> Revision:
+    folder = archive.parent / "adapter"
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+    except (tarfile.TarError, OSError) as exc:
+        raise InvalidRequest(f"the body must be a tar of the adapter folder's files: {exc}") from exc
+    draft = RevisionDraft(
+        adapter=name,
+        base=base or _only_base(registry, name),
+        owner=actor,
+        provenance={"source": "published by hand"},
+    )
+    return publish(registry, folder, draft)
+
+
+def _only_base(registry: Registry, name: str) -> str:
+    known = {adapter.name: adapter.base for adapter in registry.adapters.list()}
+    bases = [base.name for base in registry.bases.list()]
+    if name in known:
+        return known[name]
+    if len(bases) != 1:
+        raise InvalidRequest(f"base must be one of {', '.join(bases)}", param="base")
+    return bases[0]
+
+
+def _adapter(adapter: Adapter, snapshot: Snapshot) -> dict[str, Any]:
+    rollout = next((open_one for open_one in snapshot.rollouts if open_one.adapter == adapter.name), None)
+    numbers = [revision.number for revision in snapshot.revisions if revision.adapter == adapter.name]
+    return {
+        "name": adapter.name,
+        "base": adapter.base,
+        "stable": adapter.stable,
+        "previous_stable": adapter.previous_stable,
+        "latest": max(numbers, default=None),
+        "stable_since": adapter.stable_since,
+        "created_at": adapter.created_at,
+        "rollout": rollout and rollout_object(rollout),
+    }
+
+
+def _revision(revision: Revision, snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "name": revision.served_name,
+        "number": revision.number,
+        "state": str(revision.state),
+        "artifact": revision.artifact,
+        "base": revision.base,
+        "base_digest": revision.base_digest,
+        "rank": revision.rank,
+        "target_modules": list(revision.target_modules),
+        "alias": revision.alias,
+        "job_id": revision.job_id,
+        "owner": revision.owner,
+        "created_at": revision.created_at,
+        "provenance": dict(revision.provenance),
+        "replicas": loaded_on(snapshot).get(revision.served_name, 0),
+        "slots": {
+            replica.id: {"state": str(slot.state), "message": slot.message}
+            for replica in snapshot.replicas
+            for slot in replica.slots
+            if slot.served_name == revision.served_name
+        },
+    }

@@ -1,0 +1,161 @@
+"""`/admin/rollouts` and the moves of a rollout by hand: start, pause, resume, promote, abort, roll back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict
+
+from gateway import controller
+from gateway.deps import ActorDep, Gateway, GatewayDep
+from gateway.openai.types import RolloutRequest
+from registry.database import Registry
+from registry.errors import NotServable
+from registry.rollout import Rollout, RolloutEvent, RolloutPlan, RolloutState
+
+router = APIRouter(prefix="/admin")
+
+
+class StartRollout(RolloutRequest):
+    """Body of `POST /admin/adapters/{name}/rollouts`."""
+
+    revision: int
+
+
+class Rollback(BaseModel):
+    """Body of `POST /admin/adapters/{name}/rollback`; `to` None is the revision that was stable before."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    to: int | None = None
+
+
+class Promote(BaseModel):
+    """Body of `POST /admin/rollouts/{id}/promote`; `full` skips the steps between."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    full: bool = False
+
+
+@router.post("/adapters/{name}/rollouts", status_code=201)
+async def start_rollout(name: str, body: StartRollout, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
+    """Open a rollout; it takes traffic once the canary is on every replica (at once if it already is)."""
+    plan = RolloutPlan(steps=tuple(body.steps), every_s=body.every_s)
+
+    def start() -> Rollout:
+        rollout = gateway.registry.rollouts.start(name, body.revision, plan, actor)
+        return controller.settle(gateway.registry, rollout)
+
+    return await _answer(gateway, await gateway.ask(start))
+
+
+@router.post("/adapters/{name}/rollback")
+async def roll_back(name: str, gateway: GatewayDep, actor: ActorDep, body: Rollback | None = None) -> dict[str, Any]:
+    """Abort the open rollout, or make the former stable revision (or `to`) stable again."""
+    to = body.to if body else None
+    rollout = await gateway.ask(_roll_back, gateway.registry, name, to, actor)
+    return await _answer(gateway, rollout)
+
+
+def _roll_back(registry: Registry, name: str, to: int | None, actor: str) -> Rollout:
+    adapter = registry.adapters.get(name)
+    rollout = registry.rollouts.open_for(name)
+    if rollout is not None:
+        aborted = registry.rollouts.move(
+            rollout.id, rollout.state, RolloutState.ABORTED, reason="rolled_back", actor=actor
+        )
+        if to is None or to == adapter.stable:
+            return aborted
+    target = adapter.previous_stable if to is None else to
+    if target is None:
+        raise NotServable(f"adapter {name!r} has no earlier stable revision; name one with `to`")
+    plan = RolloutPlan(steps=(100,))
+    return controller.settle(registry, registry.rollouts.start(name, target, plan, actor, reason="rollback"))
+
+
+@router.get("/rollouts")
+async def list_rollouts(
+    gateway: GatewayDep, adapter: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> dict[str, Any]:
+    """Rollouts, newest first."""
+    found = await gateway.ask(gateway.registry.rollouts.list, adapter=adapter, limit=limit)
+    return {"object": "list", "data": [rollout_object(rollout) for rollout in found]}
+
+
+@router.get("/rollouts/{rollout_id}")
+async def show_rollout(rollout_id: str, gateway: GatewayDep) -> dict[str, Any]:
+    """One rollout with its events, oldest first."""
+    return await _answer(gateway, await gateway.ask(gateway.registry.rollouts.get, rollout_id))
+
+
+@router.post("/rollouts/{rollout_id}/pause")
+async def pause(rollout_id: str, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
+    """Hold the weight until a person decides."""
+    return await _move(gateway, rollout_id, RolloutState.PAUSED, actor)
+
+
+@router.post("/rollouts/{rollout_id}/resume")
+async def resume(rollout_id: str, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
+    """Go on from the weight that was held."""
+    return await _move(gateway, rollout_id, RolloutState.PROGRESSING, actor)
+
+
+@router.post("/rollouts/{rollout_id}/abort")
+async def abort(rollout_id: str, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
+    """Give stable all traffic back."""
+    return await _move(gateway, rollout_id, RolloutState.ABORTED, actor)
+
+
+@router.post("/rollouts/{rollout_id}/promote")
+async def promote(rollout_id: str, gateway: GatewayDep, actor: ActorDep, body: Promote | None = None) -> dict[str, Any]:
+    """Go to the next step now; the one at 100 makes the canary stable."""
+    full = body is not None and body.full
+    return await _answer(gateway, await gateway.ask(controller.promote, gateway.registry, rollout_id, actor, full=full))
+
+
+async def _move(gateway: Gateway, rollout_id: str, to: RolloutState, actor: str) -> dict[str, Any]:
+    def move() -> Rollout:
+        rollout = gateway.registry.rollouts.get(rollout_id)
+        return gateway.registry.rollouts.move(rollout_id, rollout.state, to, reason="requested", actor=actor)
+
+    return await _answer(gateway, await gateway.ask(move))
+
+
+async def _answer(gateway: Gateway, rollout: Rollout) -> dict[str, Any]:
+    await gateway.feed.refresh()
+    events = await gateway.ask(gateway.registry.rollouts.events, rollout.id)
+    return rollout_object(rollout) | {"events": [_event(event) for event in events]}
+
+
+def rollout_object(rollout: Rollout) -> dict[str, Any]:
+    """A rollout as JSON; revisions by served name."""
+    return {
+        "id": rollout.id,
+        "adapter": rollout.adapter,
+        "canary": f"{rollout.adapter}@{rollout.canary}",
+        "stable": None if rollout.stable is None else f"{rollout.adapter}@{rollout.stable}",
+        "state": str(rollout.state),
+        "steps": list(rollout.plan.steps),
+        "every_s": rollout.plan.every_s,
+        "step": rollout.step,
+        "canary_weight": rollout.canary_weight,
+        "reason": rollout.reason,
+        "message": rollout.message,
+        "actor": rollout.actor,
+        "created_at": rollout.created_at,
+        "step_since": rollout.step_since,
+        "finished_at": rollout.finished_at,
+    }
+
+
+def _event(event: RolloutEvent) -> dict[str, Any]:
+    return {
+        "at": event.at,
+        "state": str(event.state),
+        "step": event.step,
+        "reason": event.reason,
+        "message": event.message,
+        "actor": event.actor,
+    }

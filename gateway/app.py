@@ -1,0 +1,103 @@
+"""Builds the gateway's ASGI application from its parts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from gateway import health
+from gateway.admin import adapters as admin_adapters
+from gateway.admin import audit as admin_audit
+from gateway.admin import jobs as admin_jobs
+from gateway.admin import replicas as admin_replicas
+from gateway.admin import rollouts as admin_rollouts
+from gateway.deps import Gateway
+from gateway.errors import HTTP_ERRORS, GatewayError, envelope
+from gateway.metrics import GatewayMetrics
+from gateway.openai import files, fine_tuning, models, relay
+from gateway.request_ids import RequestIds
+from gateway.route_feed import RouteFeed
+from gateway.settings import GatewaySettings
+from gateway.upstream import Upstream
+from registry.database import Registry
+
+log = logging.getLogger(__name__)
+
+_ROUTERS = (
+    relay.router,
+    models.router,
+    files.router,
+    fine_tuning.router,
+    admin_adapters.router,
+    admin_rollouts.router,
+    admin_jobs.router,
+    admin_replicas.router,
+    admin_audit.router,
+    health.router,
+)
+
+
+def build_gateway(settings: GatewaySettings, registry: Registry) -> Gateway:
+    """A gateway's parts; nothing runs yet."""
+    metrics = GatewayMetrics()
+    feed = RouteFeed(registry, metrics, settings.route_refresh_s)
+    upstream = Upstream(feed, settings, metrics)
+    return Gateway(settings=settings, registry=registry, feed=feed, upstream=upstream, metrics=metrics)
+
+
+def build_app(gateway: Gateway) -> FastAPI:
+    """The application; its lifespan keeps the route table fresh and closes the connections at the end."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        refreshing = asyncio.create_task(gateway.feed.run())
+        yield
+        refreshing.cancel()
+        await gateway.upstream.aclose()
+
+    app = FastAPI(title="Lorry", lifespan=lifespan)
+    app.state.gateway = gateway
+    for router in _ROUTERS:
+        app.include_router(router)
+    app.add_middleware(RequestIds, metrics=gateway.metrics)
+    for kind in HTTP_ERRORS:
+        app.add_exception_handler(kind, _answer_error)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(Exception, _answer_unforeseen)
+    return app
+
+
+async def _answer_error(_: Request, exc: Exception) -> JSONResponse:
+    status, code = next(HTTP_ERRORS[kind] for kind in type(exc).__mro__ if kind in HTTP_ERRORS)
+    param, headers = None, {}
+    if isinstance(exc, GatewayError):  # the one place where a field of our errors becomes a header
+        param = exc.param
+        headers = {"retry-after": str(exc.retry_after_s)} if exc.retry_after_s else {}
+    return JSONResponse(envelope(status, code, str(exc), param), status, headers)
+
+
+async def _answer_invalid(_: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, RequestValidationError)  # noqa: S101 - registered for nothing else
+    first = exc.errors()[0]
+    field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
+    message = f"{field}: {first['msg']}" if field else str(first["msg"])
+    return JSONResponse(envelope(400, "invalid_request", message, field or None), 400)
+
+
+async def _answer_http(_: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, HTTPException)  # noqa: S101 - registered for nothing else
+    code = {404: "unknown_url", 405: "method_not_allowed"}.get(exc.status_code)
+    return JSONResponse(envelope(exc.status_code, code, str(exc.detail)), exc.status_code)
+
+
+async def _answer_unforeseen(request: Request, exc: Exception) -> JSONResponse:
+    log.error("unforeseen error", exc_info=exc, extra={"path": request.url.path})
+    return JSONResponse(envelope(500, "internal_error", "internal error; the gateway's log has it"), 500)

@@ -1,0 +1,139 @@
+"""`lorry adapters`: list, show, publish a folder, retire a revision."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.client import Client, CommandFailed
+from gateway.cli.output import JsonFlag, ago, out, show_fields, show_json, show_table
+
+app = typer.Typer(help="Adapters and their revisions.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_adapters(as_json: JsonFlag = False) -> None:
+    """List adapters with their stable revision and open rollout."""
+    adapters = Client().get("/admin/adapters")["data"]
+    if as_json:
+        show_json(adapters)
+        return
+    rows = (
+        (a["name"], a["base"], a["stable"], a["latest"], _rollout(a["rollout"]), ago(a["created_at"])) for a in adapters
+    )
+    empty = "No adapters yet; train one with `lorry train sft`, or publish a folder with `lorry adapters publish`."
+    show_table(("ADAPTER", "BASE", "STABLE", "LATEST", "ROLLOUT", "CREATED"), rows, empty)
+
+
+@app.command("show")
+def show_adapter(
+    name: Annotated[str, typer.Argument(help="NAME, or NAME@N for one revision.")], as_json: JsonFlag = False
+) -> None:
+    """Show an adapter with its revisions, or one revision with what made it."""
+    adapter_name, number = split_name(name)
+    adapter = Client().get(f"/admin/adapters/{adapter_name}")
+    if number is None:
+        _show_adapter(adapter, as_json)
+        return
+    found = [revision for revision in adapter["revisions"] if revision["number"] == number]
+    if not found:
+        numbers = ", ".join(str(revision["number"]) for revision in adapter["revisions"])
+        raise CommandFailed(f"adapter {adapter_name} has no revision {number}; it has {numbers}")
+    _show_revision(found[0], as_json)
+
+
+@app.command("publish")
+def publish(
+    folder: Annotated[Path, typer.Argument(help="Folder with adapter_config.json and adapter_model.safetensors.")],
+    name: Annotated[str, typer.Option("--name", help="Adapter whose next revision this becomes.")],
+    base: Annotated[str | None, typer.Option(help="Base model; needed only where there are several.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Publish an adapter folder as the next revision."""
+    if not folder.is_dir():
+        raise CommandFailed(f"{folder} is no folder; give one with adapter_config.json and adapter_model.safetensors")
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for path in sorted(folder.iterdir()):
+            tar.add(path, arcname=path.name)
+    revision = Client().post_bytes(f"/admin/adapters/{name}/revisions", archive.getvalue(), base=base)
+    if as_json:
+        show_json(revision)
+        return
+    out.print(f"Published {revision['name']} (rank {revision['rank']}, artifact {revision['artifact'][:12]})")
+    if revision["number"] > 1:
+        out.print(f"Next: lorry rollout start {revision['name']} --steps 25,100")
+
+
+@app.command("retire")
+def retire(
+    name: Annotated[str, typer.Argument(help="NAME@N")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Serve a revision no longer; its record stays."""
+    adapter_name, number = revision_name(name)
+    revision = Client().delete(f"/admin/adapters/{adapter_name}/revisions/{number}")
+    if as_json:
+        show_json(revision)
+        return
+    out.print(f"{revision['name']} is {revision['state']}")
+
+
+def split_name(name: str) -> tuple[str, int | None]:
+    """`support@7` -> ("support", 7); `support` -> ("support", None). Exit code 2 for another form."""
+    adapter_name, at, number = name.partition("@")
+    if not at:
+        return adapter_name, None
+    if not number.isdigit():
+        raise typer.BadParameter(f"{name!r} is no revision; write NAME@N, for example {adapter_name}@2")
+    return adapter_name, int(number)
+
+
+def revision_name(name: str) -> tuple[str, int]:
+    """`support@7` -> ("support", 7). Exit code 2 without a number."""
+    adapter_name, number = split_name(name)
+    if number is None:
+        raise typer.BadParameter(f"{name!r} names no revision; write NAME@N, for example {name}@2")
+    return adapter_name, number
+
+
+def _rollout(rollout: dict[str, Any] | None) -> str | None:
+    return f"{rollout['canary']} {rollout['state']} at {rollout['canary_weight']} %" if rollout else None
+
+
+def _show_adapter(adapter: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        show_json(adapter)
+        return
+    show_fields(
+        [
+            ("adapter", adapter["name"]),
+            ("base", adapter["base"]),
+            ("stable", adapter["stable"]),
+            ("previous stable", adapter["previous_stable"]),
+            ("rollout", _rollout(adapter["rollout"])),
+        ]
+    )
+    rows = (
+        (r["name"], r["state"], r["replicas"], r["rank"], r["artifact"][:12], r["owner"], ago(r["created_at"]))
+        for r in adapter["revisions"]
+    )
+    show_table(("REVISION", "STATE", "REPLICAS", "RANK", "ARTIFACT", "OWNER", "CREATED"), rows, "No revisions.")
+
+
+def _show_revision(revision: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        show_json(revision)
+        return
+    plain = {key: value for key, value in revision.items() if key not in ("provenance", "slots", "target_modules")}
+    slots = [f"{replica}: {slot['state']} {slot['message']}".strip() for replica, slot in revision["slots"].items()]
+    made = [
+        (key, value if isinstance(value, str) else json.dumps(value)) for key, value in revision["provenance"].items()
+    ]
+    targets = ", ".join(revision["target_modules"])
+    show_fields([*plain.items(), ("target_modules", targets), ("slots", "\n".join(slots) or None), *made])

@@ -1,0 +1,21 @@
+"""`lorry audit`: who did what."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from gateway.cli.client import Client
+from gateway.cli.output import JsonFlag, ago, show_json, show_table
+
+
+def list_audit(limit: Annotated[int, typer.Option(min=1, max=1000)] = 50, as_json: JsonFlag = False) -> None:
+    """List what was done by whom, newest first."""
+    entries = Client().get("/admin/audit", limit=limit)["data"]
+    if as_json:
+        show_json(entries)
+        return
+    rows = ((ago(e["at"]), e["actor"], e["action"], e["subject"], json.dumps(e["detail"])) for e in entries)
+    show_table(("WHEN", "BY", "ACTION", "SUBJECT", "DETAIL"), rows, "Nothing yet.")

@@ -1,0 +1,35 @@
+"""`lorry data`: look at a training file before it is uploaded."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cli.client import CommandFailed
+from gateway.cli.output import JsonFlag, out, show_json
+from registry.errors import TrainingFileInvalid
+from registry.training_file import check_training_lines
+
+app = typer.Typer(help="Training files.", no_args_is_help=True)
+
+
+@app.command("check")
+def check(
+    file: Annotated[Path, typer.Argument(help="JSONL file, one chat a line.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Check every line as an upload would; needs no gateway."""
+    try:
+        with file.open("rb") as lines:
+            summary = check_training_lines(lines)
+    except OSError as exc:
+        raise CommandFailed(f"{file}: {exc.strerror}") from exc
+    except TrainingFileInvalid as exc:
+        raise CommandFailed(f"{file}: {exc}") from exc
+    if as_json:
+        show_json(asdict(summary))
+        return
+    out.print(f"{file}: {summary.rows} chats, all well formed")

@@ -1,0 +1,107 @@
+"""`lorry train`: upload a file and start a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from gateway.cli.client import Client, CommandFailed
+from gateway.cli.jobs import follow_job, show_job
+from gateway.cli.output import JsonFlag, err
+from gateway.cli.rollouts import parse_duration, parse_steps
+
+app = typer.Typer(help="Train an adapter.", no_args_is_help=True)
+
+_Parser = Callable[[str], Any]
+_OPENAI: Final[Mapping[str, _Parser]] = {"n_epochs": int, "batch_size": int, "learning_rate_multiplier": float}
+_OURS: Final[Mapping[str, _Parser]] = {
+    "learning_rate": float,
+    "warmup_ratio": float,
+    "max_length": int,
+    "checkpoint_steps": int,
+    "lora_rank": int,
+    "lora_alpha": int,
+    "lora_dropout": float,
+    "target_modules": lambda text: text.split(","),
+}
+
+
+@app.callback()
+def train() -> None:
+    """Train an adapter; the method is the subcommand."""
+
+
+@app.command("sft")
+def sft(
+    data: Annotated[Path, typer.Option("--data", help="JSONL file, one chat a line.")],
+    name: Annotated[str, typer.Option("--name", help="Adapter whose next revision the job publishes.")],
+    model: Annotated[
+        str | None, typer.Option("--model", help="Base model; needed only where there are several.")
+    ] = None,
+    validation: Annotated[Path | None, typer.Option("--validation", help="JSONL file for the validation loss.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Hyperparameter as KEY=VALUE; repeat it.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same bytes.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Stay and show the progress.")] = False,
+    rollout: Annotated[
+        str | None, typer.Option("--rollout", help="Roll out when published, for example 5,25,100.")
+    ] = None,
+    every: Annotated[str | None, typer.Option(help="With --rollout: go on after this time, for example 60s.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Supervised fine-tuning with LoRA: learn the assistant's answers of the chats in a file."""
+    client = Client()
+    body: dict[str, Any] = {
+        "model": model or _only_base(client),
+        "training_file": _upload(client, data),
+        "suffix": name,
+        "method": {"type": "supervised", "supervised": {"hyperparameters": parse_settings(settings or [])}},
+    }
+    if validation is not None:
+        body["validation_file"] = _upload(client, validation)
+    if seed is not None:
+        body["seed"] = seed
+    if rollout is not None:
+        body["rollout"] = {"steps": parse_steps(rollout), "every_s": parse_duration(every)}
+    job = client.post("/v1/fine_tuning/jobs", body)
+    if follow:
+        err.print(f"Job {job['id']} is queued; Ctrl-C leaves it running.")
+        job = follow_job(client, job["id"])
+    show_job(job, as_json)
+    if job["status"] == "failed":
+        raise CommandFailed(f"the job failed: {job['error']['message']}")
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """`["n_epochs=2"]` -> {"n_epochs": 2}; exit code 2 names an unknown key or a value of the wrong kind."""
+    parsers = {**_OPENAI, **_OURS}
+    parsed: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or key not in parsers:
+            raise typer.BadParameter(f"--set {pair!r}: write KEY=VALUE with KEY one of {', '.join(parsers)}")
+        if text == "auto" and key in _OPENAI:
+            parsed[key] = text
+            continue
+        try:
+            parsed[key] = parsers[key](text)
+        except ValueError as exc:
+            raise typer.BadParameter(f"--set {pair!r}: {text!r} is not a number of the right kind") from exc
+    return parsed
+
+
+def _only_base(client: Client) -> str:
+    bases = [model["id"] for model in client.get("/v1/models")["data"] if model["lorry"]["kind"] == "base"]
+    if len(bases) != 1:
+        raise CommandFailed(f"say which base model with --model: {', '.join(bases) or 'there is none yet'}")
+    return str(bases[0])
+
+
+def _upload(client: Client, path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as exc:
+        raise CommandFailed(f"{path}: {exc.strerror}") from exc
+    return str(client.upload(path.name, content, "fine-tune")["id"])

@@ -1,0 +1,27 @@
+"""`lorry up`: everything on this machine, in the foreground."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.guardian import guard
+
+
+def up(
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Serve on 127.0.0.1:PORT (default 8080).")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Local Hugging Face folder of the base model (default: the bundled one).")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="Kind of engine; auto takes what the settings say.")] = "auto",
+) -> None:
+    """Run gateway, engine, controller and trainer on Ray Serve until Ctrl-C; prints one line when it is ready."""
+    command = [sys.executable, "-m", "gateway.host", "--engine", engine]
+    if port is not None:
+        command += ["--port", str(port)]
+    if model is not None:
+        command += ["--model", str(model)]
+    raise typer.Exit(guard(command))

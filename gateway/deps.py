@@ -1,0 +1,68 @@
+"""What request handlers are given: the gateway's parts, the body within its limit, who calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, ParamSpec, TypeVar
+
+from fastapi import Depends, Request
+
+from gateway.errors import BodyTooLarge
+from gateway.metrics import GatewayMetrics
+from gateway.route_feed import RouteFeed
+from gateway.settings import GatewaySettings
+from gateway.upstream import Upstream
+from registry.database import Registry
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """The parts of one gateway process, built once."""
+
+    settings: GatewaySettings
+    registry: Registry
+    feed: RouteFeed
+    upstream: Upstream
+    metrics: GatewayMetrics
+
+    async def ask(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of a blocking registry call, made in a thread."""
+        return await asyncio.to_thread(question, *args, **kwargs)
+
+
+def _gateway(request: Request) -> Gateway:
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+GatewayDep = Annotated[Gateway, Depends(_gateway)]
+
+
+def credential_of(request: Request) -> str:
+    """The caller's API key as sent, empty without one; it only feeds hashes."""
+    return request.headers.get("authorization", "")
+
+
+def actor_of(request: Request) -> str:
+    """Who acts, for the audit log: the header `x-lorry-actor` that the CLI sends, else `local`."""
+    return request.headers.get("x-lorry-actor", "local")[:64]
+
+
+ActorDep = Annotated[str, Depends(actor_of)]
+
+
+async def body_of(request: Request, limit_bytes: int) -> bytes:
+    """The whole body; `BodyTooLarge` above *limit_bytes*."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit_bytes:
+            raise BodyTooLarge(f"the body is larger than {limit_bytes} bytes")
+        parts.append(part)
+    return b"".join(parts)

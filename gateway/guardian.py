@@ -1,0 +1,83 @@
+"""No process is left behind: the guardian and the host it starts watch each other, and either ends the whole tree.
+
+Both are child subreapers (prctl(2), PR_SET_CHILD_SUBREAPER): whatever they started, however far down and however
+detached, becomes their child when its parent dies, so it can be found and ended.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Final
+
+import psutil
+
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_GUARD_FD: Final = "LORRY_GUARD_FD"
+
+
+def become_subreaper() -> None:
+    """Orphaned descendants are given to this process instead of init."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
+
+
+def guard(command: Sequence[str]) -> int:
+    """Run *command* (a host) until it ends; its exit code. Afterwards none of its descendants lives.
+
+    SIGINT and SIGTERM are passed on once each time they come.
+    """
+    become_subreaper()
+    held, ours = os.pipe()
+    environment = os.environ | {_GUARD_FD: str(held)}
+    host = subprocess.Popen(command, pass_fds=(held,), env=environment, start_new_session=True)
+    os.close(held)
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        host.send_signal(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, pass_on)
+    code = host.wait()
+    end_descendants(grace_s=0.0)
+    os.close(ours)
+    return code if code >= 0 else 128 - code
+
+
+def watch_guardian(when_gone: Callable[[], None]) -> None:
+    """Call *when_gone* from a thread when the guardian dies; nothing to watch when there is none."""
+    held = os.environ.pop(_GUARD_FD, None)
+    if held is None:
+        return
+
+    def wait() -> None:
+        os.read(int(held), 1)
+        when_gone()
+
+    threading.Thread(target=wait, name="guardian-watch", daemon=True).start()
+
+
+def end_descendants(grace_s: float) -> None:
+    """SIGTERM, *grace_s* seconds, SIGKILL, until no descendant of this process is left."""
+    me = psutil.Process()
+    if grace_s:
+        for process in me.children(recursive=True):
+            _signal(process, signal.SIGTERM)
+        psutil.wait_procs(me.children(recursive=True), timeout=grace_s)
+    while remaining := me.children(recursive=True):
+        for process in remaining:
+            _signal(process, signal.SIGKILL)
+        psutil.wait_procs(remaining, timeout=5.0)
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return

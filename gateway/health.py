@@ -1,0 +1,29 @@
+"""`/healthz`, `/readyz` and `/metrics`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+
+from gateway.deps import GatewayDep
+
+router = APIRouter()
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+async def readyz(gateway: GatewayDep) -> Response:
+    """200 once some replica is ready to serve, 503 before."""
+    count = len(gateway.feed.table.endpoints)
+    return JSONResponse({"status": "ready" if count else "waiting", "replicas": count}, 200 if count else 503)
+
+
+@router.get("/metrics")
+async def metrics(gateway: GatewayDep) -> Response:
+    """This gateway process's figures in Prometheus' text format."""
+    return Response(gateway.metrics.render(), media_type="text/plain; version=0.0.4")

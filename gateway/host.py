@@ -1,0 +1,283 @@
+"""`python -m gateway.host`: everything of Lorry on this machine, in the foreground, under a guardian.
+
+Order: check what may be wrong, prepare registry and base model, start Ray, deploy, tell when ready, start the trainer,
+wait for a signal, drain, end all that was started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import httpx2
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+
+from engines.settings import EngineSettings
+from gateway.bundled import base_name_of, check_base_folder, enter_base, unpack_bundled
+from gateway.errors import StartFailed
+from gateway.guardian import become_subreaper, end_descendants, watch_guardian
+from gateway.journal import host_prefix
+from gateway.logs import log_to
+from gateway.ray_cluster import set_ray_environment, start_cluster
+from gateway.settings import BUNDLED_BASE, Settings, load_settings
+from registry.database import Registry, migrate, open_registry
+from registry.errors import RegistryError
+from registry.types import Base, ReplicaState
+
+log = logging.getLogger(__name__)
+console = Console(stderr=True)
+
+_READY_TIMEOUT_S: Final = 300.0
+_TRAINER_BACKOFF_S: Final = 2.0
+
+
+def main() -> None:
+    """Run until a signal; exit code 0 after an orderly end, 1 with one line that says what to do otherwise."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--engine", default="auto")
+    asked = parser.parse_args()
+    become_subreaper()
+    stop = _StopSignal()
+    try:
+        run(settings_of(asked.port, asked.model, asked.engine), stop)
+    except (StartFailed, RegistryError) as exc:
+        console.print(f"[red]lorry up:[/red] {escape(str(exc))}", highlight=False, soft_wrap=True)
+        end_descendants(grace_s=2.0)
+        sys.exit(1)
+
+
+def settings_of(port: int | None, model: Path | None, engine: str) -> Settings:
+    """Settings with the flags of `lorry up` over the file's."""
+    gateway = {} if port is None else {"port": port}
+    engines: dict[str, object] = {} if model is None else {"base": model.absolute()}
+    if engine != "auto":
+        engines["kind"] = engine
+    return load_settings({"gateway": gateway, "engines": engines})
+
+
+class _StopSignal:
+    """Set by the first SIGINT or SIGTERM; the second ends everything at once, as does the guardian's death."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: self._ask())
+        watch_guardian(self._end_at_once)
+        self.ray_folder: str | None = None
+
+    def _ask(self) -> None:
+        if self._asked.is_set():
+            self._end_at_once()
+        self._asked.set()
+
+    def _end_at_once(self) -> None:
+        end_descendants(grace_s=0.0)
+        if self.ray_folder:
+            shutil.rmtree(self.ray_folder, ignore_errors=True)
+        os._exit(1)
+
+    def wait(self, timeout_s: float) -> bool:
+        """True when asked to stop, after at most *timeout_s*."""
+        return self._asked.wait(timeout_s)
+
+
+def run(settings: Settings, stop: _StopSignal) -> None:
+    """Serve until *stop*; `StartFailed` or `RegistryError` if it cannot begin."""
+    check_port(settings.gateway.host, settings.gateway.port)
+    with _home(settings.home):
+        log_to(settings.home, "host")
+        base_folder = _base_folder(settings)
+        registry, base = _prepare_registry(settings, base_folder)
+        plan = _Plan(settings=settings, engine=engine_settings(settings, base), base=base, registry=registry)
+        with _ray_folder(stop) as folder:
+            set_ray_environment()
+            try:
+                _serve(plan, folder, stop)
+            finally:
+                end_descendants(grace_s=3.0)
+        registry.close()
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise `StartFailed` if the port cannot be listened on."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as exc:
+            raise StartFailed(
+                f"port {port} on {host} cannot be used ({exc.strerror}); stop what listens there or give another: "
+                f"lorry up --port {port + 1}"
+            ) from exc
+
+
+@contextlib.contextmanager
+def _home(home: Path) -> Iterator[None]:
+    """The state folder exists, is writable and is ours alone."""
+    lock = FileLock(home / "up.lock")
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "logs").mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            pass
+        lock.acquire(timeout=0)
+    except Timeout as exc:
+        raise StartFailed(f"another `lorry up` runs with LORRY_HOME={home}; stop it or set another LORRY_HOME") from exc
+    except OSError as exc:
+        raise StartFailed(
+            f"LORRY_HOME {home} is not writable ({exc.strerror}); make it so or set LORRY_HOME to a folder that is"
+        ) from exc
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _base_folder(settings: Settings) -> Path:
+    """The base model's folder, checked; the bundled one is unpacked at the first start."""
+    if settings.engines.base is not None:
+        check_base_folder(settings.engines.base)
+        return settings.engines.base
+    with Progress(console=console, transient=True) as bar:
+        line = bar.add_task("Unpacking the bundled model (once)", total=None, visible=False)
+        return unpack_bundled(
+            settings.home / "cache",
+            lambda done, total: bar.update(line, completed=done, total=total, visible=True),
+        )
+
+
+def _prepare_registry(settings: Settings, base_folder: Path) -> tuple[Registry, Base]:
+    """The registry at our schema, freed of what a killed process left, with the base model entered."""
+    migrate(settings.registry.url)
+    registry = open_registry(settings.registry)
+    name = BUNDLED_BASE if settings.engines.base is None else base_name_of(base_folder)
+    base = enter_base(registry, base_folder, name, time.time())
+    for replica in registry.replicas.list():
+        if replica.id.startswith(host_prefix()) and replica.state is not ReplicaState.GONE:
+            registry.replicas.mark_gone(replica.id)
+    return registry, base
+
+
+def engine_settings(settings: Settings, base: Base) -> EngineSettings:
+    """The engine's settings: the file's `[engines.engine]` and what follows from the base model."""
+    known = {"kind": settings.engines.kind, "base_path": base.path, "base_name": base.name, "log_path": "engine.log"}
+    try:
+        return EngineSettings.model_validate(settings.engines.engine | known)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        fields = ", ".join(sorted(set(EngineSettings.model_fields) - set(known)))
+        raise StartFailed(f"settings [engines.engine] {field}: {first['msg']}; fields are {fields}") from exc
+
+
+@contextlib.contextmanager
+def _ray_folder(stop: _StopSignal) -> Iterator[str]:
+    """A short-named folder for Ray's sockets and logs, gone at the end."""
+    folder = tempfile.mkdtemp(prefix="lorry-ray-")
+    stop.ray_folder = folder
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What is to be served."""
+
+    settings: Settings
+    engine: EngineSettings
+    base: Base
+    registry: Registry
+
+
+def _serve(plan: _Plan, folder: str, stop: _StopSignal) -> None:
+    began = time.monotonic()
+    settings = plan.settings
+    trainer = _Trainer()
+    with console.status("Starting Ray"):
+        address = start_cluster(folder)
+        from gateway import serve_app  # here: Ray reads its environment when it is imported
+
+        serve_app.connect(address)
+        serve_app.start_applications(settings, plan.engine, plan.base)
+    try:
+        with console.status(f"Loading {plan.base.name}"):
+            _wait_until_ready(settings, plan.registry, stop)
+        url = f"http://{settings.gateway.host}:{settings.gateway.port}"
+        print(f"Lorry is ready: {url}/v1 serves {plan.base.name} ({time.monotonic() - began:.0f} s)", flush=True)  # noqa: T201
+        while not stop.wait(1.0):
+            trainer.keep_running(settings.home)
+    finally:
+        console.print("Draining; press Ctrl-C again to end at once")
+        trainer.stop()
+        serve_app.drain()
+
+
+class _Trainer:
+    """The trainer worker, a child that is started again when it ends."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._not_before = 0.0
+
+    def keep_running(self, home: Path) -> None:
+        """Start it if it is not running, at most once in a while."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        if self._process is not None:
+            log.warning("the trainer ended", extra={"code": self._process.returncode})
+        if time.monotonic() < self._not_before:
+            return
+        self._not_before = time.monotonic() + _TRAINER_BACKOFF_S
+        with (home / "logs" / "trainer.log").open("ab") as output:
+            command = [sys.executable, "-m", "trainer"]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+
+    def stop(self) -> None:
+        """Ask it to stop: its job goes back into the queue with its checkpoints."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=20.0)
+
+
+def _wait_until_ready(settings: Settings, registry: Registry, stop: _StopSignal) -> None:
+    """Return when `/readyz` answers 200; `StartFailed` when the engine fails, on a signal, or after too long."""
+    url = f"http://{settings.gateway.host}:{settings.gateway.port}/readyz"
+    deadline = time.monotonic() + _READY_TIMEOUT_S
+    with httpx2.Client(trust_env=False, timeout=2.0) as client:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx2.TransportError):
+                if client.get(url).status_code == 200:
+                    return
+            for replica in registry.replicas.list():
+                if replica.state is ReplicaState.UNHEALTHY and replica.id.startswith(host_prefix()):
+                    raise StartFailed(f"the engine does not start: {replica.message}")
+            if stop.wait(0.1):
+                raise StartFailed("stopped before it was ready")
+    raise StartFailed(f"not ready after {_READY_TIMEOUT_S:.0f} s; the logs are in {settings.home / 'logs'}")
+
+
+if __name__ == "__main__":
+    main()

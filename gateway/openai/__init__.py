@@ -1,0 +1,1 @@
+"""The OpenAI face: chat, models, files and fine-tuning."""

@@ -1,0 +1,106 @@
+"""`/v1/files`: upload, list, read, delete. A fine-tuning file is checked line by line before it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO, Annotated, Any, Literal
+
+from fastapi import APIRouter, Form, Query, UploadFile
+from fastapi.responses import FileResponse
+
+from gateway.deps import ActorDep, Gateway, GatewayDep
+from gateway.errors import BodyTooLarge, InvalidRequest
+from registry.training_file import check_training_lines
+from registry.types import File
+
+router = APIRouter()
+
+PURPOSES = ("fine-tune",)
+_CHUNK_BYTES = 1 << 20
+
+
+@router.post("/v1/files")
+async def upload_file(
+    file: UploadFile, purpose: Annotated[str, Form()], gateway: GatewayDep, actor: ActorDep
+) -> dict[str, Any]:
+    """Keep the file; 400 names line and field of the first fault, and nothing is kept."""
+    if purpose not in PURPOSES:
+        raise InvalidRequest(f"purpose must be one of {', '.join(PURPOSES)}; got {purpose!r}", param="purpose")
+    limit = gateway.settings.max_upload_bytes
+    if (file.size or 0) > limit:
+        raise BodyTooLarge(f"the file is larger than {limit} bytes", param="file")
+    return file_object(await gateway.ask(_keep, gateway, file, purpose, actor))
+
+
+def _keep(gateway: Gateway, upload: UploadFile, purpose: str, owner: str) -> File:
+    check_training_lines(upload.file)
+    upload.file.seek(0)
+    name = upload.filename or "upload.jsonl"
+    return gateway.registry.files.add(_chunks(upload.file), filename=name, purpose=purpose, owner=owner)
+
+
+def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
+    while chunk := stream.read(_CHUNK_BYTES):
+        yield chunk
+
+
+@router.get("/v1/files")
+async def list_files(
+    gateway: GatewayDep,
+    purpose: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=10000)] = 10000,
+    order: Literal["asc", "desc"] = "desc",
+    after: str | None = None,
+) -> dict[str, Any]:
+    """The files, newest first unless asked otherwise."""
+    files = gateway.registry.files
+    found = await gateway.ask(files.list, purpose=purpose, limit=limit + 1, order=order, after=after)
+    page = [file_object(file) for file in found[:limit]]
+    return page_of(page, has_more=len(found) > limit)
+
+
+@router.get("/v1/files/{file_id}")
+async def get_file(file_id: str, gateway: GatewayDep) -> dict[str, Any]:
+    """One file's description."""
+    return file_object(await gateway.ask(gateway.registry.files.get, file_id))
+
+
+@router.get("/v1/files/{file_id}/content")
+async def get_content(file_id: str, gateway: GatewayDep) -> FileResponse:
+    """The file's bytes, verified."""
+    file = await gateway.ask(gateway.registry.files.get, file_id)
+    path = await gateway.ask(gateway.registry.files.path, file)
+    return FileResponse(path, filename=file.filename, media_type="application/octet-stream")
+
+
+@router.delete("/v1/files/{file_id}")
+async def delete_file(file_id: str, gateway: GatewayDep) -> dict[str, Any]:
+    """Take the file out of the list; a job that has begun keeps what it read."""
+    await gateway.ask(gateway.registry.files.delete, file_id)
+    return {"id": file_id, "object": "file", "deleted": True}
+
+
+def file_object(file: File) -> dict[str, Any]:
+    """OpenAI's `file` object."""
+    return {
+        "id": file.id,
+        "object": "file",
+        "bytes": file.size_bytes,
+        "created_at": int(file.created_at),
+        "filename": file.filename,
+        "purpose": file.purpose,
+        "status": "processed",
+        "status_details": None,
+        "expires_at": None,
+    }
+
+
+def page_of(data: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
+    """OpenAI's list object with its cursor fields."""
+    return {
+        "object": "list",
+        "data": data,
+        "has_more": has_more,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+    }

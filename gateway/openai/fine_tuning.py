@@ -1,0 +1,153 @@
+"""`/v1/fine_tuning/jobs`: create, retrieve, list, cancel, pause, resume, events, checkpoints."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from gateway.deps import ActorDep, Gateway, GatewayDep
+from gateway.openai.files import page_of
+from gateway.openai.job_spec import build_spec
+from gateway.openai.types import CreateJob
+from registry.job import Job, JobCheckpoint, JobEvent
+
+router = APIRouter(prefix="/v1/fine_tuning/jobs")
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+@router.post("")
+async def create_job(body: CreateJob, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
+    """Queue a job; 400 names the field that the pools or the base model could not serve."""
+
+    def create() -> Job:
+        spec = build_spec(body, gateway.registry)
+        job = gateway.registry.jobs.create(spec, owner=actor)
+        gateway.registry.audit.record(actor, "job.create", job.id, {"adapter": spec.adapter, "base": spec.base})
+        return job
+
+    return job_object(await gateway.ask(create), gateway.settings.organisation)
+
+
+@router.get("")
+async def list_jobs(gateway: GatewayDep, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
+    """Jobs, newest first."""
+    found = await gateway.ask(gateway.registry.jobs.list, after=after, limit=limit + 1)
+    page = [job_object(job, gateway.settings.organisation) for job in found[:limit]]
+    return page_of(page, has_more=len(found) > limit)
+
+
+@router.get("/{job_id}")
+async def get_job(job_id: str, gateway: GatewayDep) -> dict[str, Any]:
+    """One job."""
+    return await _job(gateway, job_id)
+
+
+@router.post("/{job_id}/cancel")
+async def cancel_job(job_id: str, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
+    """Cancel: at once while it waits, within a heartbeat of its worker while it runs."""
+    await gateway.ask(gateway.registry.jobs.request_cancel, job_id, actor)
+    return await _job(gateway, job_id)
+
+
+@router.post("/{job_id}/pause")
+async def pause_job(job_id: str, gateway: GatewayDep) -> dict[str, Any]:
+    """Pause at the next checkpoint; `resume` goes on from there."""
+    await gateway.ask(gateway.registry.jobs.request_pause, job_id)
+    return await _job(gateway, job_id)
+
+
+@router.post("/{job_id}/resume")
+async def resume_job(job_id: str, gateway: GatewayDep) -> dict[str, Any]:
+    """Queue a paused job again."""
+    await gateway.ask(gateway.registry.jobs.resume, job_id)
+    return await _job(gateway, job_id)
+
+
+@router.get("/{job_id}/events")
+async def list_events(job_id: str, gateway: GatewayDep, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
+    """The job's events, newest first."""
+    found = await gateway.ask(gateway.registry.jobs.events, job_id, after=after, limit=limit + 1)
+    return page_of([_event(event) for event in found[:limit]], has_more=len(found) > limit)
+
+
+@router.get("/{job_id}/checkpoints")
+async def list_checkpoints(
+    job_id: str, gateway: GatewayDep, after: str | None = None, limit: Limit = 10
+) -> dict[str, Any]:
+    """The job's checkpoints, newest first."""
+    job = await gateway.ask(gateway.registry.jobs.get, job_id)
+    found = await gateway.ask(gateway.registry.jobs.checkpoints, job_id, after=after, limit=limit + 1)
+    return page_of([_checkpoint(job, checkpoint) for checkpoint in found[:limit]], has_more=len(found) > limit)
+
+
+async def _job(gateway: Gateway, job_id: str) -> dict[str, Any]:
+    return job_object(await gateway.ask(gateway.registry.jobs.get, job_id), gateway.settings.organisation)
+
+
+def job_object(job: Job, organisation: str) -> dict[str, Any]:
+    """OpenAI's `fine_tuning.job` object; `lorry` adds adapter, revision and worker."""
+    spec = job.spec
+    hyperparameters = {
+        "n_epochs": spec.n_epochs,
+        "batch_size": spec.batch_size,
+        "learning_rate_multiplier": spec.learning_rate_multiplier,
+    }
+    error = job.error and {"code": job.error.code, "message": job.error.message, "param": job.error.param}
+    served_name = None if job.revision is None else f"{spec.adapter}@{job.revision}"
+    return {
+        "id": job.id,
+        "object": "fine_tuning.job",
+        "created_at": int(job.created_at),
+        "finished_at": None if job.finished_at is None else int(job.finished_at),
+        "estimated_finish": None if job.estimated_finish is None else int(job.estimated_finish),
+        "model": spec.base,
+        "fine_tuned_model": job.fine_tuned_model,
+        "organization_id": organisation,
+        "status": str(job.state),
+        "training_file": spec.training_file,
+        "validation_file": spec.validation_file,
+        "result_files": [],
+        "hyperparameters": hyperparameters,
+        "method": {"type": spec.method, "supervised": {"hyperparameters": hyperparameters}},
+        "seed": spec.seed,
+        "error": error,
+        "trained_tokens": job.trained_tokens,
+        "integrations": [],
+        "metadata": spec.metadata,
+        "user_provided_suffix": spec.suffix,
+        "lorry": {
+            "adapter": spec.adapter,
+            "revision": served_name,
+            "owner": job.owner,
+            "attempt": job.attempt,
+            "worker": job.worker,
+            "learning_rate": spec.learning_rate,
+            "lora": spec.lora.model_dump(),
+        },
+    }
+
+
+def _event(event: JobEvent) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "object": "fine_tuning.job.event",
+        "created_at": int(event.at),
+        "level": event.level,
+        "message": event.message,
+        "type": event.type,
+        "data": dict(event.data),
+    }
+
+
+def _checkpoint(job: Job, checkpoint: JobCheckpoint) -> dict[str, Any]:
+    return {
+        "id": checkpoint.id,
+        "object": "fine_tuning.job.checkpoint",
+        "created_at": int(checkpoint.at),
+        "fine_tuned_model_checkpoint": f"{job.spec.adapter}:ckpt-step-{checkpoint.global_step}",
+        "fine_tuning_job_id": job.id,
+        "step_number": checkpoint.global_step,
+        "metrics": {"step": checkpoint.global_step, **checkpoint.metrics},
+    }

@@ -1,0 +1,69 @@
+"""`/v1/models`: base models, adapters and pinned revisions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from gateway.deps import GatewayDep
+from gateway.errors import ModelNotFound
+from gateway.routing import build_table
+from registry.database import Snapshot
+
+router = APIRouter()
+
+
+@router.get("/v1/models")
+async def list_models(gateway: GatewayDep) -> dict[str, Any]:
+    """Every name that a request may carry in `model`."""
+    snapshot = await gateway.ask(gateway.registry.snapshot)
+    return {"object": "list", "data": models_of(snapshot, gateway.settings.organisation)}
+
+
+@router.get("/v1/models/{name:path}")
+async def get_model(name: str, gateway: GatewayDep) -> dict[str, Any]:
+    """One of them; 404 for another name."""
+    snapshot = await gateway.ask(gateway.registry.snapshot)
+    found = {model["id"]: model for model in models_of(snapshot, gateway.settings.organisation)}
+    if name not in found:
+        raise ModelNotFound(
+            f"The model {name!r} does not exist. Models here: {', '.join(sorted(found)) or 'none yet'}."
+        )
+    return found[name]
+
+
+def models_of(snapshot: Snapshot, organisation: str) -> list[dict[str, Any]]:
+    """OpenAI model objects; `lorry` tells what each is (`base`, `adapter`, `revision`) and what it stands on."""
+    loaded = loaded_on(snapshot)
+    models = [
+        _model(
+            base.name, base.created_at, organisation, {"kind": "base", "digest": base.digest, "licence": base.licence}
+        )
+        for base in snapshot.bases
+    ]
+    for adapter in snapshot.adapters:
+        stable = None if adapter.stable is None else f"{adapter.name}@{adapter.stable}"
+        about: dict[str, Any] = {"kind": "adapter", "base": adapter.base, "stable": stable}
+        models.append(_model(adapter.name, adapter.created_at, organisation, about))
+    for revision in snapshot.revisions:
+        about = {"kind": "revision", "base": revision.base, "alias": revision.alias}
+        about["replicas"] = loaded.get(revision.served_name, 0)
+        models.append(_model(revision.served_name, revision.created_at, revision.owner, about))
+        if revision.alias:
+            alias_of = {"kind": "alias", "base": revision.base, "revision": revision.served_name}
+            models.append(_model(revision.alias, revision.created_at, revision.owner, alias_of))
+    return models
+
+
+def loaded_on(snapshot: Snapshot) -> dict[str, int]:
+    """Served name -> how many ready replicas have it loaded."""
+    counts: dict[str, int] = {}
+    for endpoint in build_table(snapshot).endpoints:
+        for served_name in endpoint.served_names:
+            counts[served_name] = counts.get(served_name, 0) + 1
+    return counts
+
+
+def _model(name: str, created_at: float, owner: str, about: dict[str, Any]) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": int(created_at), "owned_by": owner, "lorry": about}

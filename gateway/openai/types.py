@@ -1,0 +1,77 @@
+"""Request bodies of the fine-tuning face. Unknown fields are errors that list what there is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _auto_is_none(value: Any) -> Any:
+    return None if value == "auto" else value
+
+
+_AUTO = BeforeValidator(_auto_is_none)
+
+
+class Hyperparameters(BaseModel):
+    """OpenAI's three, each a value or `auto` (None here), and Lorry's own below them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    n_epochs: Annotated[Annotated[int, Field(ge=1, le=50)] | None, _AUTO] = None
+    batch_size: Annotated[Annotated[int, Field(ge=1, le=256)] | None, _AUTO] = None
+    learning_rate_multiplier: Annotated[Annotated[float, Field(gt=0)] | None, _AUTO] = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None
+    max_length: Annotated[int, Field(ge=16)] | None = None
+    checkpoint_steps: Annotated[int, Field(ge=1)] | None = None
+    lora_rank: Annotated[int, Field(ge=1, le=512)] | None = None
+    lora_alpha: Annotated[int, Field(ge=1)] | None = None
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    target_modules: list[str] | None = None
+
+
+class Supervised(BaseModel):
+    """`method.supervised`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters)
+
+
+class Method(BaseModel):
+    """`method`; this server trains `supervised`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["supervised"]
+    supervised: Supervised = Field(default_factory=Supervised)
+
+
+class RolloutRequest(BaseModel):
+    """Steps of a rollout; `POST /admin/adapters/{name}/rollouts` adds the revision."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    steps: list[int]
+    every_s: Annotated[float, Field(gt=0)] | None = None
+
+
+class CreateJob(BaseModel):
+    """Body of `POST /v1/fine_tuning/jobs`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    training_file: str
+    validation_file: str | None = None
+    method: Method | None = None
+    hyperparameters: Hyperparameters | None = None
+    suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    seed: Annotated[int, Field(ge=0, le=2147483647)] | None = None
+    metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
+    integrations: Annotated[list[Any], Field(max_length=0)] | None = None
+    """Accepted only empty: no integration exists here."""
+    rollout: RolloutRequest | None = None
+    """Lorry's own: roll the revision out as soon as it is published."""

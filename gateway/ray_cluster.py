@@ -1,0 +1,56 @@
+"""A Ray cluster of one machine in its light form: no dashboard, monitor, log monitor or Serve proxy."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+from typing import Final
+
+from gateway.errors import StartFailed
+
+_HOST: Final = "127.0.1.1"
+"""A loopback address: Ray turns 127.0.0.1 into the address of the network, which changes when a laptop moves."""
+_OBJECT_STORE_BYTES: Final = 80 * 1024 * 1024
+
+
+def set_ray_environment() -> None:
+    """Ray's switches for this process and all that it starts; must come before Ray is imported."""
+    os.environ.update(
+        RAY_AUTH_MODE="token",
+        RAY_AUTH_TOKEN=secrets.token_hex(32),
+        RAY_USAGE_STATS_ENABLED="0",
+        RAY_enable_metrics_collection="0",
+        RAY_SERVE_CONTROL_LOOP_INTERVAL_S="0.5",
+        RAY_DEDUP_LOGS="0",
+    )
+
+
+def start_cluster(folder: str) -> str:
+    """The address of a new cluster whose files are below *folder* (a short path: sockets live there).
+
+    Its processes are ours to end. Raises `StartFailed` with Ray's words.
+    """
+    port, client_port = _free_ports(2)
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head"]
+    command += ["--node-ip-address", _HOST, "--port", str(port), "--ray-client-server-port", str(client_port)]
+    command += ["--num-cpus", str(os.cpu_count() or 1), "--object-store-memory", str(_OBJECT_STORE_BYTES)]
+    command += ["--include-dashboard", "false", "--no-monitor", "--include-log-monitor", "false"]
+    command += ["--dashboard-agent-listen-port", "0", "--disable-usage-stats", "--temp-dir", folder]
+    with tempfile.TemporaryFile("w+") as output:
+        started = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
+        if started.returncode != 0:
+            output.seek(0)
+            raise StartFailed(f"Ray did not start: {output.read().strip()[-1000:]}")
+    return f"{_HOST}:{port}"
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.create_server((_HOST, 0)) for _ in range(count)]
+    ports = [int(probe.getsockname()[1]) for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports

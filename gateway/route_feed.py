@@ -1,0 +1,56 @@
+"""The route table, kept fresh: read from the registry again and again, the last one kept while the registry is down."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from gateway.errors import EngineUnavailable
+from gateway.metrics import GatewayMetrics
+from gateway.routing import Endpoint, RouteTable, build_table
+from registry.database import Registry
+from registry.errors import RegistryError
+
+log = logging.getLogger(__name__)
+
+
+class RouteFeed:
+    """Holds the current `RouteTable`; `run` refreshes it until cancelled."""
+
+    def __init__(self, registry: Registry, metrics: GatewayMetrics, refresh_s: float) -> None:
+        self._registry = registry
+        self._metrics = metrics
+        self._refresh_s = refresh_s
+        self._changed = asyncio.Condition()
+        self.table = RouteTable()
+
+    async def run(self) -> None:
+        """Refresh every `refresh_s` seconds; a failed reading keeps the last table."""
+        while True:
+            try:
+                await self.refresh()
+            except RegistryError as exc:
+                log.warning("route table not refreshed", extra={"error": str(exc)})
+            await asyncio.sleep(self._refresh_s)
+
+    async def refresh(self) -> None:
+        """The table holds what the registry says now; `RegistryError` if it cannot be read."""
+        table = build_table(await asyncio.to_thread(self._registry.snapshot))
+        self._metrics.route_table_time.set(time.time())
+        if table != self.table:
+            async with self._changed:
+                self.table = table
+                self._changed.notify_all()
+
+    async def wait_for_endpoints(self, served_name: str, timeout_s: float) -> list[Endpoint]:
+        """The replicas that serve *served_name*, waiting for one to appear; `EngineUnavailable` after *timeout_s*."""
+        try:
+            async with asyncio.timeout(timeout_s), self._changed:
+                await self._changed.wait_for(lambda: self.table.endpoints_of(served_name))
+        except TimeoutError as exc:
+            raise EngineUnavailable(
+                f"no replica serves {served_name!r} at the moment; `lorry models list` shows what is loaded",
+                retry_after_s=2,
+            ) from exc
+        return self.table.endpoints_of(served_name)

@@ -1,0 +1,184 @@
+"""The Ray Serve graph: applications `gateway`, `engines` and `controller`, built from settings.
+
+No request byte passes through Ray: gateway replicas listen on a port of their own, which they share (SO_REUSEPORT), and
+talk HTTP to the engines. Ray places, restarts and scales them. They are separate applications so that a change of one
+does not roll the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from uuid import uuid4
+
+import ray
+import uvicorn
+from ray import serve
+
+from engines.catalog import build_engine
+from engines.replica import EngineReplica
+from engines.settings import EngineSettings
+from gateway.app import build_app, build_gateway
+from gateway.controller import reconcile
+from gateway.journal import RegistryJournal, ReplicaIdentity, host_prefix
+from gateway.logs import log_to
+from gateway.settings import Settings
+from registry.database import open_registry
+from registry.errors import RegistryError
+from registry.types import Base
+
+log = logging.getLogger(__name__)
+
+_OPTIONS = {"max_ongoing_requests": 10000, "logging_config": {"enable_access_log": False}}
+_HEALTH = {"health_check_period_s": 1.0, "health_check_timeout_s": 10.0}
+
+
+class GatewayReplica:
+    """A gateway process: the FastAPI application on the shared port."""
+
+    async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
+        """Return once the port answers."""
+        log_to(settings.home, "gateway")
+        knobs = settings.gateway
+        self._gateway = build_gateway(knobs, open_registry(settings.registry))
+        config = uvicorn.Config(
+            build_app(self._gateway),
+            access_log=False,
+            log_level="warning",
+            lifespan="on",
+            timeout_graceful_shutdown=int(knobs.drain_timeout_s),
+        )
+        self._server = _QuietServer(config)
+        self._listener = listen(knobs.host, knobs.port)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        while not self._server.started:
+            if self._serving.done():
+                self._serving.result()
+            await asyncio.sleep(0.01)
+
+    def check_health(self) -> None:
+        """Ray replaces this replica when the server has ended."""
+        if self._serving.done():
+            raise RuntimeError("the HTTP server has ended")
+
+    async def __del__(self) -> None:
+        """Drain: no new connection, what is in flight finishes, then the port is closed."""
+        self._server.should_exit = True
+        await self._serving
+        self._gateway.registry.close()
+
+
+class _QuietServer(uvicorn.Server):
+    """Uvicorn inside an actor: signals belong to Ray."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket on a port that other gateway replicas share. `OSError` if a stranger has it."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((host, port))
+    listener.listen(1024)
+    return listener
+
+
+class EngineActor:
+    """An engine replica: supervises one inference server and keeps its row in the registry."""
+
+    async def __init__(self, settings: Settings, engine: EngineSettings, base: Base) -> None:  # type: ignore[misc]  # Serve awaits it
+        """Start it; readiness is told through the registry, not to Ray, so that a slow engine is not killed."""
+        log_to(settings.home, "engines")
+        identity = ReplicaIdentity(
+            id=f"{host_prefix()}{engine.kind}-{uuid4().hex[:6]}",
+            base=base.name,
+            engine=engine.kind,
+            capacity=engine.max_adapters,
+            rollback_window_s=settings.gateway.rollback_window_s,
+            started_at=time.time(),
+        )
+        placed = engine.model_copy(update={"log_path": settings.home / "logs" / f"{identity.id}.log"})
+        self._knobs = settings.gateway
+        self._registry = open_registry(settings.registry)
+        self._journal = RegistryJournal(self._registry, identity)
+        self._replica = EngineReplica(build_engine(placed), self._journal, settings.engines.tick_s)
+        self._running = asyncio.create_task(self._replica.run())
+
+    def check_health(self) -> None:
+        """Ray replaces this replica when its loop has ended."""
+        if self._running.done():
+            raise RuntimeError("the replica's loop has ended") from self._running.exception()
+
+    async def __del__(self) -> None:
+        """Drain: unroute, let requests finish, stop the engine, leave the registry."""
+        self._running.cancel()
+        await self._replica.drain(4 * self._knobs.route_refresh_s, self._knobs.drain_timeout_s)
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self._journal.leave)
+        self._registry.close()
+
+
+class ControllerActor:
+    """The one controller; a second one would do no harm."""
+
+    async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
+        """Start reconciling."""
+        log_to(settings.home, "controller")
+        self._knobs = settings.gateway
+        self._registry = open_registry(settings.registry)
+        self._running = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(reconcile, self._registry, time.time(), self._knobs.heartbeat_timeout_s)
+            except RegistryError as exc:
+                log.warning("reconcile failed, trying again", extra={"error": str(exc)})
+            await asyncio.sleep(self._knobs.reconcile_s)
+
+    def check_health(self) -> None:
+        """Ray replaces this replica when its loop has ended."""
+        if self._running.done():
+            raise RuntimeError("the reconcile loop has ended") from self._running.exception()
+
+    async def __del__(self) -> None:
+        """Stop reconciling."""
+        self._running.cancel()
+        self._registry.close()
+
+
+def connect(address: str) -> None:
+    """This process is the driver of the Ray cluster at *address* (`host:port`)."""
+    host = address.rpartition(":")[0]
+    ray.init(address=address, _node_ip_address=host, log_to_driver=False, logging_level="ERROR")
+
+
+def drain() -> None:
+    """Every application has drained and ended: gateways first, while the engines still answer for them."""
+    serve.delete("gateway")
+    serve.shutdown()
+    ray.shutdown()
+
+
+def start_applications(settings: Settings, engine: EngineSettings, base: Base) -> None:
+    """Deploy all three on the Ray cluster that this process is connected to; returns before they are ready."""
+    drain_s = settings.gateway.drain_timeout_s + 10.0
+    common = {**_OPTIONS, **_HEALTH, "ray_actor_options": {"num_cpus": 0}, "graceful_shutdown_timeout_s": drain_s}
+    gateways = serve.deployment(GatewayReplica, name="gateway", num_replicas=settings.gateway.replicas, **common)
+    engines = serve.deployment(EngineActor, name="engine", num_replicas=settings.engines.replicas, **common)
+    controller = serve.deployment(ControllerActor, name="controller", num_replicas=1, **common)
+    serve.start(proxy_location="Disabled")
+    serve.run_many(
+        [
+            serve.RunTarget(engines.bind(settings, engine, base), name="engines", route_prefix=None),
+            serve.RunTarget(gateways.bind(settings), name="gateway", route_prefix=None),
+            serve.RunTarget(controller.bind(settings), name="controller", route_prefix=None),
+        ],
+        wait_for_ingress_deployment_creation=False,
+        wait_for_applications_running=False,
+    )

@@ -1,0 +1,150 @@
+"""Sending a request to an engine: choose, connect, fail over before the first byte, count, pass bytes through."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import httpx2
+
+from gateway.balancing import choose_replica
+from gateway.errors import EngineUnavailable
+from gateway.metrics import GatewayMetrics
+from gateway.route_feed import RouteFeed
+from gateway.routing import Endpoint
+from gateway.settings import GatewaySettings
+
+log = logging.getLogger(__name__)
+
+_RETRIED_STATUS = 503
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamRequest:
+    """A request as the engine gets it."""
+
+    path: str
+    served_name: str
+    body: bytes
+    request_id: str
+
+
+class UpstreamAnswer:
+    """An engine's answer whose head has come; `chunks` passes the body on and must be run or `close` awaited."""
+
+    def __init__(self, endpoint: Endpoint, response: httpx2.Response, release: _Release) -> None:
+        self.endpoint = endpoint
+        self.response = response
+        self._release = release
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body's bytes as they come; `EngineUnavailable` if the engine fails on the way."""
+        try:
+            async for chunk in self.response.aiter_raw():
+                yield chunk
+        except httpx2.TransportError as exc:
+            self._release.failed()
+            raise EngineUnavailable(f"replica {self.endpoint.replica} failed while answering") from exc
+        finally:
+            self._release.done()
+
+    async def close(self) -> None:
+        """Give the connection back; an unfinished answer is cut off, which makes the engine stop generating."""
+        self._release.done()
+        await self.response.aclose()
+
+
+class _Release:
+    """Takes one request out of the in-flight count, once."""
+
+    def __init__(self, pool: Upstream, replica: str) -> None:
+        self._pool = pool
+        self._replica = replica
+        self._open = True
+
+    def failed(self) -> None:
+        self._pool.eject(self._replica)
+
+    def done(self) -> None:
+        if self._open:
+            self._open = False
+            self._pool.leave(self._replica)
+
+
+class Upstream:
+    """Our connections to all engines, and how many requests each has of us."""
+
+    def __init__(self, feed: RouteFeed, settings: GatewaySettings, metrics: GatewayMetrics) -> None:
+        self._feed = feed
+        self._settings = settings
+        self._metrics = metrics
+        self._in_flight: Counter[str] = Counter()
+        self._ejected_until: dict[str, float] = {}
+        timeout = httpx2.Timeout(settings.idle_timeout_s, connect=settings.connect_timeout_s)
+        self._client = httpx2.AsyncClient(
+            timeout=timeout, limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64), trust_env=False
+        )
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    async def send(self, request: UpstreamRequest) -> UpstreamAnswer:
+        """The answer of a replica that serves the name, trying others while none has sent a byte.
+
+        `EngineUnavailable` when none is found within `replica_wait_s`.
+        """
+        deadline = time.monotonic() + self._settings.replica_wait_s
+        while True:
+            left_s = deadline - time.monotonic()
+            endpoints = await self._feed.wait_for_endpoints(request.served_name, max(left_s, 0.01))
+            endpoint = choose_replica(endpoints, self._in_flight, self._ejected())
+            if endpoint is not None and (answer := await self._try(endpoint, request)):
+                return answer
+            if time.monotonic() >= deadline:
+                raise EngineUnavailable(f"no replica answered for {request.served_name!r}", retry_after_s=2)
+            self._metrics.retries.inc()
+            await self._feed.refresh()
+
+    async def _try(self, endpoint: Endpoint, request: UpstreamRequest) -> UpstreamAnswer | None:
+        """The answer, or None if the replica failed before its first byte and another may be tried."""
+        self._in_flight[endpoint.replica] += 1
+        self._metrics.in_flight.labels(endpoint.replica).inc()
+        release = _Release(self, endpoint.replica)
+        keep = False
+        try:
+            response = await self._client.send(self._build(endpoint, request), stream=True)
+            keep = response.status_code != _RETRIED_STATUS
+            if not keep:
+                await response.aclose()
+                self.eject(endpoint.replica)
+                return None
+            return UpstreamAnswer(endpoint, response, release)
+        except httpx2.TransportError as exc:
+            self.eject(endpoint.replica)
+            log.warning("replica failed", extra={"replica": endpoint.replica, "error": repr(exc)})
+            return None
+        finally:
+            if not keep:
+                release.done()
+
+    def _build(self, endpoint: Endpoint, request: UpstreamRequest) -> httpx2.Request:
+        headers = {"content-type": "application/json", "x-request-id": request.request_id}
+        return self._client.build_request("POST", endpoint.url + request.path, content=request.body, headers=headers)
+
+    def eject(self, replica: str) -> None:
+        """Pass *replica* over for `eject_s` seconds."""
+        self._ejected_until[replica] = time.monotonic() + self._settings.eject_s
+
+    def leave(self, replica: str) -> None:
+        """One request less in flight."""
+        self._in_flight[replica] -= 1
+        self._metrics.in_flight.labels(replica).dec()
+
+    def _ejected(self) -> frozenset[str]:
+        now = time.monotonic()
+        self._ejected_until = {replica: until for replica, until in self._ejected_until.items() if until > now}
+        return frozenset(self._ejected_until)
