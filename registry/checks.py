@@ -43,6 +43,8 @@ UNSERVABLE: Final[Mapping[str, str]] = {
 }
 """Fields of PEFT's LoraConfig that must be empty, and what they would ask of an engine."""
 
+EMBEDDING: Final = re.compile(r"emb|^wte$|^wpe$")
+"""Last parts of the names of matrices that are no linear modules."""
 TENSOR_NAME: Final = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -97,14 +99,6 @@ def check_claim(folder: Path, base: Base, others: Iterable[Base]) -> None:
                 raise AdapterRejected(
                     f"{CONFIG}: {field} is {value!r}: it was trained for base model {other.name!r}, not {base.name!r}"
                 )
-
-
-def check_targets(shape: AdapterShape, base_folder: Path) -> None:
-    """Raise `AdapterRejected` unless an adapter of this shape can be trained on the base: targets there, rank fits."""
-    base = _base_modules(base_folder)
-    for target in shape.target_modules:
-        for module in _modules_of(target, base):
-            _check_rank(module, shape.rank, base)
 
 
 def _check_files(folder: Path) -> None:
@@ -173,10 +167,6 @@ def _read_shapes(paths: Iterable[Path], dtypes: frozenset[str] | None = None) ->
 
 def _read_header(path: Path, dtypes: frozenset[str] | None) -> Iterable[tuple[str, tuple[int, ...]]]:
     try:
-        with path.open("rb") as file:
-            start = file.read(4)
-        if start.startswith(PICKLE_STARTS):
-            raise AdapterRejected(f"{path.name}: a pickle with another name; only safetensors weights are accepted")
         with safe_open(path, framework="numpy") as tensors:
             for name in tensors.keys():  # noqa: SIM118  not a mapping
                 part = tensors.get_slice(name)
@@ -186,7 +176,16 @@ def _read_header(path: Path, dtypes: frozenset[str] | None) -> Iterable[tuple[st
                     )
                 yield name, tuple(part.get_shape())
     except (OSError, SafetensorError) as exc:
-        raise AdapterRejected(f"{path}: not readable as safetensors: {exc}") from exc
+        found = "a pickle under another name" if _is_pickle(path) else f"not readable: {exc}"
+        raise AdapterRejected(f"{path.name}: only safetensors weights are accepted; this is {found}") from exc
+
+
+def _is_pickle(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4).startswith(PICKLE_STARTS)
+    except OSError:
+        return False
 
 
 def _check_tensors(shapes: Shapes, shape: AdapterShape, base: Shapes) -> None:
@@ -206,7 +205,7 @@ def _check_tensors(shapes: Shapes, shape: AdapterShape, base: Shapes) -> None:
 
 
 def _check_target(target: str, rank: int, base: Shapes) -> None:
-    linear = {name: shape for name, shape in base.items() if len(shape) == 2}
+    linear = {name: shape for name, shape in base.items() if len(shape) == 2 and not _is_embedding(name)}
     hit = {name: min(shape) for name, shape in linear.items() if _is_target(name, target)}
     if not hit:
         there = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
@@ -214,6 +213,10 @@ def _check_target(target: str, rank: int, base: Shapes) -> None:
     narrowest = min(hit, key=hit.__getitem__)
     if rank > hit[narrowest]:
         raise AdapterRejected(f"rank {rank} is above {hit[narrowest]}, the smaller side of the base's {narrowest}")
+
+
+def _is_embedding(module: str) -> bool:
+    return EMBEDDING.search(module.rpartition(".")[2]) is not None
 
 
 def _is_target(module: str, target: str) -> bool:
@@ -227,7 +230,6 @@ def _check_module(module: str, sides: Mapping[str, tuple[int, ...]], rank: int, 
         raise AdapterRejected(f"{WEIGHTS}: {module} is no linear module of the base model; is it for another base?")
     wide, deep = base[module]
     expected = {"A": (rank, deep), "B": (wide, rank)}
-    _check_rank(module, rank, base)
     for side, shape in sides.items():
         if shape != expected[side]:
             raise AdapterRejected(
