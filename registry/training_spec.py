@@ -1,4 +1,4 @@
-"""What a fine-tuning job is asked to do: the contract between the gateway that writes it and the trainer that reads it."""
+"""What a fine-tuning job is asked to do: the gateway writes it, the trainer reads it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ METHODS = ("supervised",)
 """Training methods that a recipe exists for."""
 
 BASE_LEARNING_RATE: Final = 1e-3
-"""What a `learning_rate_multiplier` of 1 means: LoRA takes ten times the rate of full fine-tuning, small models more."""
-AUTO_STEPS: Final = 80
+"""What a `learning_rate_multiplier` of 1 means: LoRA takes some ten times the rate of full fine-tuning."""
+AUTO_STEPS: Final = 75
 """Optimisation steps that `auto` aims at: enough for a LoRA of rank 16 to take on a manner of answering."""
 
 
@@ -26,11 +26,8 @@ class AutoHyperparameters:
 
 
 def resolve_auto(rows: int) -> AutoHyperparameters:
-    """The hyperparameters for a file of *rows* examples whose caller left them to us.
-
-    Small files get small batches and more epochs, so that every job takes about `AUTO_STEPS` steps or one epoch.
-    """
-    batch_size = max(1, min(32, rows // 75 * 2 or 2))
+    """What `auto` means for a file of *rows* examples: about `AUTO_STEPS` steps, or one epoch if that is more."""
+    batch_size = max(2, min(32, rows // AUTO_STEPS))
     n_epochs = max(1, min(10, round(AUTO_STEPS * batch_size / max(1, rows))))
     return AutoHyperparameters(n_epochs=n_epochs, batch_size=batch_size, learning_rate=BASE_LEARNING_RATE)
 
