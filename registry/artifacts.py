@@ -185,12 +185,15 @@ class Staging:
             shutil.rmtree(self.path, ignore_errors=True)
 
     def _install(self, staged: Iterable[Path]) -> None:
-        for path in staged:
-            final = self._root / path.parent.name / path.name
-            if final.exists():  # it no longer matches its digest
-                final.rename(self.path / f"corrupt-{path.name}")
-            path.rename(final)
-            _sync(final.parent)
+        with _locked(self._root / "install-lock", fcntl.LOCK_EX):  # two publishers may bring the same bytes
+            for path in staged:
+                final = self._root / path.parent.name / path.name
+                if is_intact(final):
+                    continue
+                if final.exists():
+                    final.rename(self.path / f"corrupt-{path.name}")
+                path.rename(final)
+                _sync(final.parent)
 
 
 def is_intact(path: Path) -> bool:

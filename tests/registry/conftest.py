@@ -1,0 +1,285 @@
+"""A fresh registry for each test, on SQLite and on a real PostgreSQL server, with a tiny base model to publish for."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import psycopg
+import pytest
+import sqlalchemy as sa
+from safetensors.numpy import save_file
+
+from registry.artifacts import folder_digest
+from registry.database import Registry, migrate, open_registry
+from registry.publish import publish
+from registry.settings import RegistrySettings
+from registry.training_spec import TrainingSpec
+from registry.types import Base, RevisionDraft
+
+POSTGRES_START_S = 30.0
+PR_SET_PDEATHSIG = 1
+HIDDEN = 8
+WIDE = 16
+LAYERS = 2
+
+
+class Clock:
+    """Time that passes only when a test says so."""
+
+    def __init__(self) -> None:
+        self.at = 1000.0
+
+    def __call__(self) -> float:
+        return self.at
+
+    def advance(self, seconds: float) -> None:
+        self.at += seconds
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[sa.URL]:
+    """A PostgreSQL server in which databases may be made: `LORRY_TEST_POSTGRES`, else one of our own."""
+    given = os.environ.get("LORRY_TEST_POSTGRES")
+    if given:
+        yield sa.make_url(given).set(drivername="postgresql+psycopg")
+        return
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    if not folders:
+        pytest.fail(
+            "no PostgreSQL server in /usr/lib/postgresql: `apt-get install postgresql`, or set LORRY_TEST_POSTGRES "
+            "to the URL of a server in which databases may be made",
+            pytrace=False,
+        )
+    home = Path(tempfile.mkdtemp(prefix="lorry-postgres-"))
+    try:
+        yield from _run_postgres(folders[-1], home)
+    finally:
+        shutil.rmtree(home)
+
+
+def _run_postgres(binaries: Path, home: Path) -> Iterator[sa.URL]:
+    account: dict[str, Any] = {}
+    if os.geteuid() == 0:  # the server refuses to run as root
+        postgres = pwd.getpwnam("postgres")
+        os.chown(home, postgres.pw_uid, postgres.pw_gid)
+        account = {"user": postgres.pw_uid, "group": postgres.pw_gid, "extra_groups": []}
+    cluster, log = home / "cluster", home / "log"
+    initdb = [f"{binaries}/initdb", "-D", f"{cluster}", "-U", "lorry", "-A", "trust", "-E", "UTF8", "--no-sync"]
+    subprocess.run(initdb, check=True, cwd=home, capture_output=True, **account)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {
+        "listen_addresses": "127.0.0.1",
+        "port": port,
+        "unix_socket_directories": "",
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+        "max_connections": 200,
+    }
+    command = [f"{binaries}/postgres", "-D", f"{cluster}", *(f"--{name}={value}" for name, value in settings.items())]
+    libc = ctypes.CDLL(None)
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            command,
+            cwd=home,
+            stdout=output,
+            stderr=output,
+            preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGQUIT),  # noqa: PLW1509
+            **account,
+        )
+    try:
+        _wait_for_postgres(server, port, log)
+        yield sa.URL.create("postgresql+psycopg", username="lorry", host="127.0.0.1", port=port, database="postgres")
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(timeout=POSTGRES_START_S)
+
+
+def _wait_for_postgres(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + POSTGRES_START_S
+    while True:
+        try:
+            psycopg.connect(host="127.0.0.1", port=port, user="lorry", dbname="postgres").close()
+        except psycopg.OperationalError as exc:
+            if server.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"PostgreSQL does not start: {exc}\n{log.read_text()}", pytrace=False)
+            time.sleep(0.05)
+        else:
+            return
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: sa.URL) -> Iterator[Callable[[], sa.URL]]:
+    """Makes a migrated database in some milliseconds, as a copy of one that was migrated once."""
+    template = f"lorry_template_{uuid4().hex}"
+    admin = sa.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    made = [template]
+
+    def copy() -> sa.URL:
+        made.append(f"lorry_test_{uuid4().hex}")
+        with admin.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {made[-1]} TEMPLATE {template}")
+        return postgres_server.set(database=made[-1])
+
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {template}")
+    migrate(postgres_server.set(database=template).render_as_string(hide_password=False))
+    yield copy
+    with admin.connect() as connection:
+        for name in made:
+            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    admin.dispose()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite registry that was migrated once."""
+    path = tmp_path_factory.mktemp("template") / "registry.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def sqlite_settings(sqlite_template: Path, tmp_path: Path) -> RegistrySettings:
+    """A migrated, empty SQLite registry."""
+    shutil.copy(sqlite_template, tmp_path / "registry.db")
+    return RegistrySettings(url=f"sqlite:///{tmp_path / 'registry.db'}", artifacts=tmp_path / "artifacts")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> RegistrySettings:
+    """A migrated, empty registry on each kind of database."""
+    if request.param == "sqlite":
+        on_sqlite: RegistrySettings = request.getfixturevalue("sqlite_settings")
+        return on_sqlite
+    copy: Callable[[], sa.URL] = request.getfixturevalue("postgres_template")
+    return RegistrySettings(url=copy().render_as_string(hide_password=False), artifacts=tmp_path / "artifacts")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The registry's time."""
+    return Clock()
+
+
+@pytest.fixture
+def advance(clock: Clock) -> Callable[[float], None]:
+    """Lets seconds pass for the registry."""
+    return clock.advance
+
+
+@pytest.fixture
+def registry(settings: RegistrySettings, clock: Clock) -> Iterator[Registry]:
+    """An open registry on each kind of database."""
+    opened = open_registry(settings, clock)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def sqlite_registry(sqlite_settings: RegistrySettings, clock: Clock) -> Iterator[Registry]:
+    """An open registry on SQLite, for what does not depend on the database."""
+    opened = open_registry(sqlite_settings, clock)
+    yield opened
+    opened.close()
+
+
+def base_tensors() -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a two-layer Llama."""
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (32, HIDDEN), "model.norm.weight": (HIDDEN,)}
+    for layer in range(LAYERS):
+        at = f"model.layers.{layer}"
+        shapes[f"{at}.self_attn.q_proj.weight"] = (HIDDEN, HIDDEN)
+        shapes[f"{at}.self_attn.v_proj.weight"] = (HIDDEN // 2, HIDDEN)
+        shapes[f"{at}.mlp.down_proj.weight"] = (HIDDEN, WIDE)
+    return shapes
+
+
+@pytest.fixture
+def base_folder(tmp_path: Path) -> Path:
+    """A tiny base model as Hugging Face stores it."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    zeros = {name: np.zeros(shape, np.float32) for name, shape in base_tensors().items()}
+    save_file(zeros, folder / "model.safetensors")
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    return folder
+
+
+@pytest.fixture
+def base(base_folder: Path) -> Base:
+    """The tiny base model, not entered yet."""
+    return Base(
+        name="tiny", path=str(base_folder), digest=folder_digest(base_folder), licence="apache-2.0", created_at=1.0
+    )
+
+
+@pytest.fixture
+def make_adapter(tmp_path: Path) -> Callable[..., Path]:
+    """Writes an adapter folder for the tiny base; keyword arguments override fields of its config."""
+
+    def make(seed: int = 0, rank: int = 2, targets: tuple[str, ...] = ("q_proj", "v_proj"), **config: object) -> Path:
+        folder = tmp_path / f"adapter-{uuid4().hex}"
+        folder.mkdir()
+        random = np.random.default_rng(seed)
+        tensors = {}
+        for name, shape in base_tensors().items():
+            module = name.removesuffix(".weight")
+            if module.rpartition(".")[2] in targets:
+                at = f"base_model.model.{module}"
+                tensors[f"{at}.lora_A.weight"] = random.standard_normal((rank, shape[1])).astype(np.float32)
+                tensors[f"{at}.lora_B.weight"] = random.standard_normal((shape[0], rank)).astype(np.float32)
+        save_file(tensors, folder / "adapter_model.safetensors")
+        fields: Mapping[str, object] = {
+            "peft_type": "LORA",
+            "r": rank,
+            "lora_alpha": 2 * rank,
+            "target_modules": list(targets),
+            "bias": "none",
+        }
+        (folder / "adapter_config.json").write_text(json.dumps({**fields, **config}))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def published(registry: Registry, base: Base, make_adapter: Callable[..., Path]) -> Registry:
+    """A registry with `support@1`, which is stable, and `support@2` and `support@3`."""
+    registry.bases.enter(base)
+    for seed in (1, 2, 3):
+        draft = RevisionDraft(adapter="support", base="tiny", owner="ann", alias=f"ft:tiny:acme:support:{seed}")
+        publish(registry, make_adapter(seed), draft)
+    registry.adapters.set_first_stable("support", 1, reason="first_revision")
+    return registry
+
+
+@pytest.fixture
+def spec() -> TrainingSpec:
+    """What a job is asked to do."""
+    return TrainingSpec(
+        base="tiny",
+        base_digest="0" * 64,
+        adapter="support",
+        training_file="file-1",
+        n_epochs=1,
+        batch_size=4,
+        learning_rate=1e-4,
+        seed=7,
+    )

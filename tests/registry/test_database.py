@@ -1,0 +1,136 @@
+"""The schema is made by migrations alone, refused when it is foreign, and read as of one moment."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from registry import tables
+from registry.database import Registry, migrate, open_registry
+from registry.errors import (
+    NotFound,
+    RegistryUnavailable,
+    SchemaTooNew,
+    SchemaTooOld,
+    SettingsInvalid,
+)
+from registry.rollout import RolloutPlan, RolloutState
+from registry.settings import RegistrySettings
+from registry.types import Base
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_migrations_make_the_tables_that_the_stores_use(settings: RegistrySettings) -> None:
+    engine = sa.create_engine(settings.url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, tables.metadata) == []
+    engine.dispose()
+
+
+def test_migrating_again_keeps_what_is_there(settings: RegistrySettings, base: Base) -> None:
+    registry = open_registry(settings)
+    registry.bases.enter(base)
+    migrate(settings.url)
+    assert registry.bases.get("tiny") == base
+    registry.close()
+
+
+def test_processes_that_migrate_a_new_database_at_once_agree(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new' / 'registry.db'}"
+    command = [sys.executable, "-c", f"from registry.database import migrate; migrate({url!r})"]
+    children = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) for _ in range(4)]
+    assert [child.communicate(timeout=60)[1].decode() for child in children] == [""] * 4
+    assert [child.returncode for child in children] == [0] * 4
+    open_registry(RegistrySettings(url=url, artifacts=tmp_path / "artifacts")).close()
+
+
+def test_a_registry_of_a_newer_lorry_is_refused_with_both_schemas_named(settings: RegistrySettings) -> None:
+    engine = sa.create_engine(settings.url)
+    with engine.begin() as tx:
+        tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    engine.dispose()
+    for attempt in (lambda: migrate(settings.url), lambda: open_registry(settings)):
+        with pytest.raises(SchemaTooNew, match=r"schema 9999.*up to 0001.*Upgrade Lorry"):
+            attempt()
+
+
+def test_an_empty_database_is_refused_until_it_is_migrated(tmp_path: Path) -> None:
+    settings = RegistrySettings(url=f"sqlite:///{tmp_path / 'registry.db'}", artifacts=tmp_path / "artifacts")
+    with pytest.raises(SchemaTooOld, match=r"no schema.*needs 0001.*migrate"):
+        open_registry(settings)
+
+
+@pytest.mark.parametrize("url", ["mysql://localhost/lorry", "sqlite://", "registry.db", "postgresql+psycopg2://h/d"])
+def test_an_address_of_another_kind_of_database_is_refused(url: str) -> None:
+    with pytest.raises(SettingsInvalid, match="url"):
+        migrate(url)
+
+
+def test_a_server_that_is_away_is_named_without_its_password(tmp_path: Path) -> None:
+    with socket.socket() as nobody_listens:
+        nobody_listens.bind(("127.0.0.1", 0))
+        url = f"postgresql://ann:secret@127.0.0.1:{nobody_listens.getsockname()[1]}/lorry"
+        with pytest.raises(RegistryUnavailable, match=r"ann:\*\*\*@127\.0\.0\.1") as caught:
+            open_registry(RegistrySettings(url=url, artifacts=tmp_path / "artifacts"))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_transaction_that_fails_changes_nothing(registry: Registry, base: Base) -> None:
+    registry.bases.enter(base)
+    with pytest.raises(NotFound), registry.transactions.write() as tx:
+        tx.execute(sa.delete(tables.bases))
+        raise NotFound("changed my mind")
+    assert registry.bases.list() == [base]
+
+
+def test_everything_in_a_read_shows_one_moment(published: Registry) -> None:
+    stable = sa.select(tables.adapters.c.stable)
+    with published.transactions.read() as tx:
+        before = tx.execute(stable).scalar_one()
+        rollout = published.rollouts.start("support", 2, RolloutPlan(steps=(100,)), "ann")
+        published.rollouts.move(rollout.id, RolloutState.PENDING, RolloutState.PROMOTED, reason="done")
+        assert tx.execute(stable).scalar_one() == before == 1
+    assert published.adapters.get("support").stable == 2
+
+
+def test_a_snapshot_holds_what_routes_are_derived_from(published: Registry) -> None:
+    rollout = published.rollouts.start("support", 2, RolloutPlan(steps=(25, 100)), "ann")
+    published.adapters.retire("support", 3, "ann")
+    snapshot = published.snapshot()
+    assert [base.name for base in snapshot.bases] == ["tiny"]
+    assert [adapter.stable for adapter in snapshot.adapters] == [1]
+    assert [revision.served_name for revision in snapshot.revisions] == ["support@1", "support@2"]
+    assert snapshot.rollouts == (rollout,)
+    published.rollouts.move(rollout.id, RolloutState.PENDING, RolloutState.ABORTED, reason="canary_failed")
+    assert published.snapshot().rollouts == ()
+
+
+def test_a_second_writer_waits_instead_of_failing(registry: Registry, base: Base, settings: RegistrySettings) -> None:
+    script = (
+        "import sys; from registry.database import *; from registry.settings import *\n"
+        "registry = open_registry(RegistrySettings.model_validate_json(sys.argv[1]))\n"
+        "for number in range(50): registry.audit.record('child', 'count', str(number))\n"
+        "registry.close()\n"
+    )
+    command = [sys.executable, "-c", script, settings.model_dump_json()]
+    child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
+    for number in range(50):
+        registry.audit.record("parent", "count", str(number))
+    assert child.communicate(timeout=60)[1].decode() == ""
+    actors = [entry.actor for entry in registry.audit.list(limit=200)]
+    assert (actors.count("parent"), actors.count("child")) == (50, 50)
+
+
+def test_the_package_holds_every_folder_of_migrations() -> None:
+    listed = (ROOT / "pyproject.toml").read_text()
+    folders = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "registry").rglob("*.py")}
+    assert [name for name in sorted(folders) if f'"{name}"' not in listed] == []
