@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -30,6 +30,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
+from engines.catalog import build_engine
+from engines.errors import EngineError
 from engines.settings import EngineSettings
 from gateway.bundled import base_name_of, check_base_folder, enter_base, unpack_bundled
 from gateway.errors import StartFailed
@@ -60,7 +62,7 @@ def main() -> None:
     stop = _StopSignal()
     try:
         run(settings_of(asked.port, asked.model, asked.engine), stop)
-    except (StartFailed, RegistryError) as exc:
+    except (StartFailed, RegistryError, EngineError) as exc:
         console.print(f"[red]lorry up:[/red] {escape(str(exc))}", highlight=False, soft_wrap=True)
         end_descendants(grace_s=2.0)
         sys.exit(1)
@@ -108,7 +110,9 @@ def run(settings: Settings, stop: _StopSignal) -> None:
         log_to(settings.home, "host")
         base_folder = _base_folder(settings)
         registry, base = _prepare_registry(settings, base_folder)
-        plan = _Plan(settings=settings, engine=engine_settings(settings, base), base=base, registry=registry)
+        engine = engine_settings(settings, base)
+        build_engine(engine)  # raises for a kind that does not exist; nothing is started
+        plan = _Plan(settings=settings, engine=engine, base=base, registry=registry)
         with _ray_folder(stop) as folder:
             set_ray_environment()
             try:
@@ -223,7 +227,7 @@ def _serve(plan: _Plan, folder: str, stop: _StopSignal) -> None:
         serve_app.start_applications(settings, plan.engine, plan.base)
     try:
         with console.status(f"Loading {plan.base.name}"):
-            _wait_until_ready(settings, plan.registry, stop)
+            _wait_until_ready(plan, stop, serve_app.failures)
         url = f"http://{settings.gateway.host}:{settings.gateway.port}"
         print(f"Lorry is ready: {url}/v1 serves {plan.base.name} ({time.monotonic() - began:.0f} s)", flush=True)  # noqa: T201
         while not stop.wait(1.0):
@@ -262,8 +266,9 @@ class _Trainer:
                 self._process.wait(timeout=20.0)
 
 
-def _wait_until_ready(settings: Settings, registry: Registry, stop: _StopSignal) -> None:
-    """Return when `/readyz` answers 200; `StartFailed` when the engine fails, on a signal, or after too long."""
+def _wait_until_ready(plan: _Plan, stop: _StopSignal, failures: Callable[[], list[str]]) -> None:
+    """Return when `/readyz` answers 200; `StartFailed` when something fails, on a signal, or after too long."""
+    settings = plan.settings
     url = f"http://{settings.gateway.host}:{settings.gateway.port}/readyz"
     deadline = time.monotonic() + _READY_TIMEOUT_S
     with httpx2.Client(trust_env=False, timeout=2.0) as client:
@@ -271,9 +276,9 @@ def _wait_until_ready(settings: Settings, registry: Registry, stop: _StopSignal)
             with contextlib.suppress(httpx2.TransportError):
                 if client.get(url).status_code == 200:
                     return
-            for replica in registry.replicas.list():
-                if replica.state is ReplicaState.UNHEALTHY and replica.id.startswith(host_prefix()):
-                    raise StartFailed(f"the engine does not start: {replica.message}")
+            broken = [r.message for r in plan.registry.snapshot().replicas if r.state is ReplicaState.UNHEALTHY]
+            if failed := [*broken, *failures()]:
+                raise StartFailed(f"a part does not start: {failed[0]}")
             if stop.wait(0.1):
                 raise StartFailed("stopped before it was ready")
     raise StartFailed(f"not ready after {_READY_TIMEOUT_S:.0f} s; the logs are in {settings.home / 'logs'}")

@@ -17,6 +17,7 @@ from uuid import uuid4
 import ray
 import uvicorn
 from ray import serve
+from ray.serve.schema import ApplicationStatus
 
 from engines.catalog import build_engine
 from engines.replica import EngineReplica
@@ -156,6 +157,13 @@ def connect(address: str) -> None:
     """This process is the driver of the Ray cluster at *address* (`host:port`)."""
     host = address.rpartition(":")[0]
     ray.init(address=address, _node_ip_address=host, log_to_driver=False, logging_level="ERROR")
+
+
+def failures() -> list[str]:
+    """What Serve says of applications that it could not deploy."""
+    applications = serve.status().applications.items()
+    failed = (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY)
+    return [f"{name}: {about.message}" for name, about in applications if about.status in failed]
 
 
 def drain() -> None:
