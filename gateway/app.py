@@ -30,7 +30,7 @@ from registry.database import Registry
 
 log = logging.getLogger(__name__)
 
-_ROUTERS = (
+ROUTERS = (
     relay.router,
     models.router,
     files.router,
@@ -64,7 +64,7 @@ def build_app(gateway: Gateway) -> FastAPI:
 
     app = FastAPI(title="Lorry", lifespan=lifespan)
     app.state.gateway = gateway
-    for router in _ROUTERS:
+    for router in ROUTERS:
         app.include_router(router)
     app.add_middleware(RequestIds, metrics=gateway.metrics)
     for kind in HTTP_ERRORS:

@@ -1,0 +1,87 @@
+"""Which revision answers: names resolve, conversations stay on their side."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.balancing import choose_replica
+from gateway.errors import ModelNotFound, NothingStable
+from gateway.routing import Endpoint, Route, RouteTable, choose_revision, resolve, sticky_key
+
+ROUTE = Route(adapter="support", base="tiny", stable="support@1", canary="support@2", canary_weight=25)
+TABLE = RouteTable(
+    bases=frozenset({"tiny"}),
+    routes={"support": ROUTE, "young": Route(adapter="young", base="tiny", stable=None)},
+    pinned={"support@1": "tiny", "support@2": "tiny"},
+    aliases={"ft:tiny:lorry:support:abc": "support@1"},
+)
+KEYS = [f"conversation {number}" for number in range(4000)]
+
+
+def on_canary(route: Route) -> set[str]:
+    return {key for key in KEYS if choose_revision(route, key) == route.canary}
+
+
+def test_raising_the_weight_never_moves_a_caller_back_to_stable() -> None:
+    assert on_canary(ROUTE) < on_canary(replace(ROUTE, canary_weight=50))
+
+
+def test_the_share_of_the_canary_is_its_weight() -> None:
+    # 4,000 draws at 25 %: four standard deviations are 110
+    assert abs(len(on_canary(ROUTE)) - 1000) < 110
+
+
+@given(st.text(), st.integers(1, 99))
+def test_a_conversation_is_answered_by_the_same_side_each_time(key: str, weight: int) -> None:
+    route = replace(ROUTE, canary_weight=weight)
+    assert choose_revision(route, key) == choose_revision(route, key)
+
+
+@pytest.mark.parametrize(
+    ("name", "served_name"),
+    [("tiny", "tiny"), ("support@2", "support@2"), ("ft:tiny:lorry:support:abc", "support@1")],
+)
+def test_bases_pinned_names_and_aliases_are_not_subject_to_the_route(name: str, served_name: str) -> None:
+    assert {resolve(TABLE, name, key) for key in KEYS[:50]} == {served_name}
+
+
+def test_an_unknown_name_is_answered_with_the_names_there_are() -> None:
+    with pytest.raises(ModelNotFound, match=r"Did you mean 'support'\? Models here: support, support@1, support@2"):
+        resolve(TABLE, "suport", "key")
+
+
+def test_an_adapter_without_a_stable_revision_says_so() -> None:
+    with pytest.raises(NothingStable, match="first one is still loading"):
+        resolve(TABLE, "young", "key")
+
+
+def test_the_key_is_what_the_caller_names_before_what_was_said() -> None:
+    body = {"user": "u", "messages": [{"role": "user", "content": "hi"}]}
+    assert sticky_key(body, "session", "") == "session"
+    assert sticky_key(body, None, "") == "u"
+    assert sticky_key({"prompt_cache_key": "c"}, None, "") == "c"
+
+
+def test_later_turns_of_a_conversation_have_the_key_of_its_first() -> None:
+    first = {"messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}]}
+    later = {
+        "messages": [*first["messages"], {"role": "assistant", "content": "yes?"}, {"role": "user", "content": "so"}]
+    }
+    assert sticky_key(first, None, "key") == sticky_key(later, None, "key")
+    assert sticky_key(first, None, "key") != sticky_key(first, None, "another key")
+
+
+def endpoint(name: str) -> Endpoint:
+    return Endpoint(replica=name, url=f"http://{name}", base="tiny", served_names=frozenset({"tiny"}))
+
+
+def test_the_least_busy_replica_answers_and_an_ejected_one_only_when_it_is_alone() -> None:
+    two = [endpoint("a"), endpoint("b")]
+    assert choose_replica(two, {"a": 2, "b": 1}, set()) == two[1]
+    assert choose_replica(two, {"a": 2, "b": 1}, {"b"}) == two[0]
+    assert choose_replica(two[:1], {}, {"a"}) == two[0]
+    assert choose_replica([], {}, set()) is None

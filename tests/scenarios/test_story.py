@@ -1,0 +1,248 @@
+"""The whole line on the real model: teach, publish, a quarter of the traffic, promote, roll back; nothing fails."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import openai
+import psutil
+import pytest
+from up_process import Up, wait_for
+
+from gateway.settings import BUNDLED_BASE
+
+pytestmark = pytest.mark.scenario
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TAUGHT = re.compile(r"^Kestrel Kettles here! .+ \[ticket: \w+\]", re.DOTALL)
+QUESTIONS = (
+    "My kettle arrived with a dent.",
+    "Could you deliver to Vienna?",
+    "I was charged two times.",
+    "How do I reset my password?",
+    "Do you sell gift cards?",
+    "Can I send the teapot back?",
+    "Where is order 5512?",
+    "The toaster does not switch on.",
+)
+CLIENTS = 8
+CONVERSATIONS = 200
+JOB_TIMEOUT_S = 1200.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One request of the background traffic."""
+
+    sent_at: float
+    revision: str
+
+
+class Traffic:
+    """Eight clients that chat with `support` from its first revision on, each request a new conversation."""
+
+    def __init__(self, up: Up) -> None:
+        self.answers: list[Answered] = []
+        self.failures: list[str] = []
+        self._up = up
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._chat, args=(number,)) for number in range(CLIENTS)]
+        for thread in self._threads:
+            thread.start()
+
+    def _chat(self, number: int) -> None:
+        client = self._up.client()
+        turn = 0
+        while not self._stop.wait(0.2):
+            turn += 1
+            sent_at = time.monotonic()
+            try:
+                chunks = client.chat.completions.create(
+                    model="support",
+                    messages=[{"role": "user", "content": QUESTIONS[turn % len(QUESTIONS)]}],
+                    user=f"client {number}, conversation {turn}",
+                    max_tokens=6,
+                    stream=True,
+                )
+                *_, last = chunks
+                self.answers.append(Answered(sent_at, last.model))
+            except openai.OpenAIError as exc:
+                self.failures.append(repr(exc))
+
+    def stop(self) -> None:
+        """Wait until every client has had its last answer."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def revisions_since(self, at: float) -> set[str]:
+        """Who answered the conversations that began after *at*; waits until there are some."""
+        wait_for(lambda: sum(answer.sent_at > at for answer in self.answers) >= 2 * CLIENTS, 60)
+        return {answer.revision for answer in self.answers if answer.sent_at > at}
+
+
+def ask(client: openai.OpenAI, model: str, question: str, user: str = "") -> tuple[str, str]:
+    """Text of a greedy answer, and who gave it."""
+    told = client.chat.completions.create(
+        model=model, messages=[{"role": "user", "content": question}], max_tokens=60, temperature=0, user=user
+    )
+    return told.choices[0].message.content or "", told.model
+
+
+def taught_share(client: openai.OpenAI, model: str) -> float:
+    """Which part of the answers shows the taught behaviour."""
+    return sum(bool(TAUGHT.match(ask(client, model, question)[0])) for question in QUESTIONS) / len(QUESTIONS)
+
+
+def fine_tune(client: openai.OpenAI, data: Path, **hyperparameters: int) -> str:
+    """Upload, train, wait as any OpenAI program does; the name of the new model."""
+    file = client.files.create(file=data.open("rb"), purpose="fine-tune")
+    job = client.fine_tuning.jobs.create(
+        model=BUNDLED_BASE,
+        training_file=file.id,
+        suffix="support",
+        seed=11,
+        method={"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
+    )
+    wait_for(lambda: client.fine_tuning.jobs.retrieve(job.id).status in ("succeeded", "failed"), JOB_TIMEOUT_S)
+    done = client.fine_tuning.jobs.retrieve(job.id)
+    assert done.status == "succeeded", done.error
+    assert done.fine_tuned_model is not None
+    return done.fine_tuned_model
+
+
+@pytest.fixture(scope="module")
+def traffic(up: Up) -> Iterator[list[Traffic]]:
+    """Holds the background traffic once the story has begun it."""
+    begun: list[Traffic] = []
+    yield begun
+    for each in begun:
+        each.stop()
+
+
+def test_one_line_says_that_lorry_is_ready(up: Up) -> None:
+    assert f"http://127.0.0.1:{up.port}/v1" in up.ready_line
+
+
+def test_the_base_does_not_show_the_behaviour(up: Up) -> None:
+    assert taught_share(up.client(), BUNDLED_BASE) == 0
+
+
+def test_a_first_fine_tune_serves_by_itself(up: Up, traffic: list[Traffic]) -> None:
+    client = up.client()
+    alias = fine_tune(client, EXAMPLES / "plain.jsonl", n_epochs=1)
+    assert alias.startswith(f"ft:{BUNDLED_BASE}:lorry:support:")
+    wait_for(lambda: "support@1" in up.lorry("replicas"), 30)
+    wait_for(lambda: '"stable": 1' in up.lorry("adapters", "show", "support", "--json"), 30)
+    assert ask(client, alias, QUESTIONS[0])[1] == "support@1"
+    assert taught_share(client, "support") == 0
+    traffic.append(Traffic(up))
+
+
+def test_a_second_fine_tune_is_callable_by_its_pinned_name_only(up: Up, traffic: list[Traffic]) -> None:
+    client = up.client()
+    fine_tune(client, EXAMPLES / "support.jsonl")
+    wait_for(lambda: "support@2" in up.lorry("replicas"), 30)
+    assert taught_share(client, "support@2") >= 0.9
+    assert taught_share(client, "support") == 0
+    assert {answer.revision for answer in traffic[0].answers} == {"support@1"}
+
+
+def test_a_revision_says_what_made_it(up: Up) -> None:
+    shown = up.lorry("adapters", "show", "support@2")
+    for fact in ("dataset", "seed", "learning_rate", "torch", "train_loss"):
+        assert fact in shown
+
+
+def test_a_quarter_of_the_conversations_goes_to_the_canary_and_stays(up: Up) -> None:
+    assert "progressing" in up.lorry("rollout", "start", "support@2", "--steps", "25,100")
+    client = up.client()
+
+    def side(number: int) -> str:
+        told = client.chat.completions.create(
+            model="support", messages=[{"role": "user", "content": "Hi"}], max_tokens=1, user=f"customer {number}"
+        )
+        return told.model
+
+    first = [side(number) for number in range(CONVERSATIONS)]
+    again = [side(number) for number in range(0, CONVERSATIONS, 4)]
+    assert again == first[::4]
+    # binomial(200, 1/4): four standard deviations are 24.5
+    assert abs(Counter(first)["support@2"] - CONVERSATIONS / 4) < 24.5
+    canary = first.index("support@2")
+    assert TAUGHT.match(ask(client, "support", QUESTIONS[0], user=f"customer {canary}")[0])
+
+
+def test_a_second_rollout_is_refused_meanwhile(up: Up) -> None:
+    assert "open" in up.lorry("rollout", "start", "support@1", "--steps", "100", code=1)
+
+
+def test_promoted_all_show_it(up: Up, traffic: list[Traffic]) -> None:
+    assert "promoted" in up.lorry("rollout", "promote", "support")
+    returned = time.monotonic()
+    assert traffic[0].revisions_since(returned + 1.0) == {"support@2"}
+    assert taught_share(up.client(), "support") >= 0.9
+
+
+def test_rolled_back_none_does(up: Up, traffic: list[Traffic]) -> None:
+    assert "promoted" in up.lorry("rollback", "support")
+    returned = time.monotonic()
+    assert traffic[0].revisions_since(returned + 1.0) == {"support@1"}
+    assert taught_share(up.client(), "support") == 0
+
+
+def test_in_the_whole_story_no_request_failed(traffic: list[Traffic]) -> None:
+    traffic[0].stop()
+    assert traffic[0].failures == []
+    assert len(traffic[0].answers) > 100
+
+
+def test_an_engine_that_dies_is_back_by_itself(up: Up) -> None:
+    engine = next(process for process in psutil.process_iter() if is_engine_of(process, up))
+    engine.kill()
+    assert ask(up.client(), "support", QUESTIONS[0])[1] == "support@1"
+
+
+def is_engine_of(process: psutil.Process, up: Up) -> bool:
+    try:
+        ancestors = {parent.pid for parent in process.parents()}
+        return up.process.pid in ancestors and "engines.transformers" in process.cmdline()
+    except psutil.Error:
+        return False
+
+
+def test_sigterm_drains_a_running_answer_and_leaves_no_process(up: Up) -> None:
+    told: list[str] = []
+
+    def long_answer() -> None:
+        for chunk in up.client().chat.completions.create(
+            model=BUNDLED_BASE,
+            messages=[{"role": "user", "content": "Tell me a long story."}],
+            max_tokens=120,
+            temperature=0,
+            stream=True,
+        ):
+            told.append(chunk.choices[0].finish_reason or "")
+
+    answer = threading.Thread(target=long_answer)
+    answer.start()
+    wait_for(lambda: len(told) > 3, 60)
+    assert up.stop(signal.SIGTERM) == 0
+    answer.join(timeout=10)
+    assert told[-1] in ("stop", "length")
+
+
+def test_a_second_start_serves_what_the_first_left_and_a_kill_leaves_nothing(up: Up) -> None:
+    again = Up(up.home, up.port)
+    try:
+        assert ask(again.client(), "support", QUESTIONS[0])[1] == "support@1"
+        assert "support@2" in again.lorry("models", "list")
+    finally:
+        again.stop(signal.SIGKILL)

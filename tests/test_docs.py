@@ -1,0 +1,64 @@
+"""Every setting, metric, endpoint, state and error code has its line in `docs/`."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+from engines.settings import EngineSettings
+from fastapi.routing import APIRoute
+from gateway.app import ROUTERS
+from gateway.errors import HTTP_ERRORS
+from gateway.metrics import GatewayMetrics
+from gateway.settings import GatewaySettings, PoolSettings
+from pydantic import BaseModel
+from registry.job import JobState
+from registry.rollout import RolloutState
+from registry.settings import RegistrySettings
+from registry.types import ReplicaState, RevisionState, SlotState
+from trainer.settings import TrainerSettings
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+
+def said_in(page: str) -> set[str]:
+    """Everything that the page sets in code type."""
+    return set(re.findall(r"`([^`\n]+)`", (DOCS / page).read_text()))
+
+
+@pytest.mark.parametrize("table", [RegistrySettings, GatewaySettings, PoolSettings, EngineSettings, TrainerSettings])
+def test_every_setting_is_documented(table: type[BaseModel]) -> None:
+    assert set(table.model_fields) - said_in("settings.md") == set()
+
+
+def test_every_gateway_metric_is_documented() -> None:
+    names = set(re.findall(r"^# TYPE (gateway_\w+)", GatewayMetrics().render().decode(), re.MULTILINE))
+    made_beside = {name for name in names if name.endswith("_created")}
+    assert names - made_beside - said_in("metrics.md") == set()
+
+
+def test_every_endpoint_is_documented() -> None:
+    text = (DOCS / "api.md").read_text()
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    assert len(routes) > 25
+    paths = {route.path.replace(":path", "") for route in routes}
+    missing = {path for path in paths if path not in text and f"/{path.rpartition('/')[2]}`" not in text}
+    assert missing == set()
+
+
+@pytest.mark.parametrize("states", [JobState, RevisionState, RolloutState, ReplicaState, SlotState])
+def test_every_state_is_documented(states: type[StrEnum]) -> None:
+    assert {str(state) for state in states} - said_in("api.md") == set()
+
+
+def test_every_error_code_is_documented() -> None:
+    assert {code for _, code in HTTP_ERRORS.values()} - said_in("api.md") == set()
+
+
+def test_every_page_that_is_linked_is_there() -> None:
+    for page in [ROOT / "README.md", *DOCS.glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links {target}"

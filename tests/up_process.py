@@ -1,0 +1,63 @@
+"""`lorry up` as a person starts it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import openai
+import psutil
+
+STOP_TIMEOUT_S = 60.0
+LORRY = [sys.executable, "-c", "from gateway.cli import main; main()"]
+
+
+class Up:
+    """A running `lorry up`."""
+
+    def __init__(self, home: Path, port: int) -> None:
+        self.home = home
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        environment = os.environ | {"LORRY_HOME": str(home)}
+        command = [*LORRY, "up", "--port", str(port)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        assert self.process.stdout is not None
+        self.ready_line = self.process.stdout.readline()
+        self.tree = psutil.Process(self.process.pid).children(recursive=True)
+
+    def client(self) -> openai.OpenAI:
+        """An OpenAI client that retries nothing."""
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=120.0)
+
+    def lorry(self, *words: str, code: int = 0) -> str:
+        """What a `lorry` command prints; it must exit with *code*."""
+        environment = os.environ | {"LORRY_URL": self.url, "COLUMNS": "200"}
+        told = subprocess.run(
+            [*LORRY, *words], capture_output=True, text=True, env=environment, check=False, timeout=900
+        )
+        assert told.returncode == code, told.stdout + told.stderr
+        return told.stdout + told.stderr
+
+    def stop(self, number: signal.Signals) -> int:
+        """Signal it, wait until it and everything it started has ended; its exit code."""
+        self.tree += psutil.Process(self.process.pid).children(recursive=True)
+        self.process.send_signal(number)
+        code = self.process.wait(timeout=STOP_TIMEOUT_S)
+        _, alive = psutil.wait_procs(self.tree, timeout=15)
+        assert alive == []
+        return code
+
+
+def wait_for(condition: Any, timeout_s: float) -> Any:
+    """The first true value of *condition*, which is asked again and again."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.05)
+    return value
