@@ -55,7 +55,7 @@ class Engine(Protocol):
         ...
 
     async def load_adapter(self, served_name: str, path: Path) -> None:
-        """Return once *served_name* answers requests; loading it again from the same path is a no-op.
+        """Return once *served_name* answers requests; *path* is absolute; loading it again from there is a no-op.
 
         `AdapterLoadFailed` when the server refuses it, `EngineUnavailable` when it does not answer.
         """

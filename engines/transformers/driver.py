@@ -83,7 +83,7 @@ class TransformersEngine:
 
     async def load_adapter(self, served_name: str, path: Path) -> None:
         """Load it, or find it loaded."""
-        await self._server.load_adapter(served_name, path.absolute())
+        await self._server.load_adapter(served_name, path)
 
     async def unload_adapter(self, served_name: str) -> None:
         """Unload it after its requests."""

@@ -1,0 +1,59 @@
+"""`python -m engines.transformers`: load the model, then serve it until SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from types import FrameType
+
+import torch
+import uvicorn
+from transformers.utils import logging as transformers_logging
+
+from engines.transformers.model import load_model
+from engines.transformers.options import ServerOptions, parse_options
+from engines.transformers.server import build_app
+
+KEEP_ALIVE_S = 75
+
+
+def main() -> None:
+    """Serve; SIGTERM stops accepting, lets running answers finish, then ends with 0. A failed model ends with 1."""
+    options = parse_options(sys.argv[1:])
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    transformers_logging.disable_progress_bar()
+    signal.signal(signal.SIGTERM, leave)
+    torch.set_num_threads(options.threads)
+    sys.exit(serve(options))
+
+
+def serve(options: ServerOptions) -> int:
+    """Load the model and answer requests; the exit code."""
+    failures: list[str] = []
+    loaded = load_model(options.base_path, slots=options.max_batch, max_context=options.max_context)
+
+    def fail() -> None:
+        failures.append("model")
+        server.should_exit = True
+
+    config = uvicorn.Config(
+        build_app(options, loaded, fail),
+        host=options.host,
+        port=options.port,
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    return 1 if failures else 0
+
+
+def leave(_signal: int, _frame: FrameType | None) -> None:
+    """End at once: before uvicorn handles signals, and after it has drained and raises them again."""
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

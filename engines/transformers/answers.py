@@ -1,0 +1,141 @@
+"""Answers in OpenAI's words: whole bodies and chunks of a stream, for both kinds of completion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from engines.transformers.sampling import Choice
+from engines.transformers.sequence import Delta
+
+Json = dict[str, Any]
+TokenText = Callable[[int], str]
+
+
+@dataclass(slots=True)
+class Whole:
+    """One answer, put together."""
+
+    parts: list[str] = field(default_factory=list)
+    choices: list[Choice] = field(default_factory=list)
+    finish: str | None = None
+
+    def add(self, delta: Delta) -> None:
+        """Append what is new."""
+        self.parts.append(delta.text)
+        self.choices += delta.choices
+        self.finish = delta.finish
+
+
+class AnswerFormat(Protocol):
+    """How one kind of completion words its answers."""
+
+    @property
+    def object(self) -> str:
+        """The value of `object` in a whole answer."""
+        ...
+
+    @property
+    def chunk_object(self) -> str:
+        """The value of `object` in a chunk."""
+        ...
+
+    @property
+    def id_prefix(self) -> str:
+        """How ids begin."""
+        ...
+
+    def whole(self, index: int, answer: Whole) -> Json:
+        """An entry of `choices` in a whole answer."""
+        ...
+
+    def pieces(self, index: int, delta: Delta, *, is_first: bool) -> list[Json]:
+        """Entries of `choices`, each for a chunk of its own."""
+        ...
+
+
+@dataclass(slots=True)
+class ChatFormat:
+    """`/v1/chat/completions`."""
+
+    token_text: TokenText
+    with_logprobs: bool
+    object: str = "chat.completion"
+    chunk_object: str = "chat.completion.chunk"
+    id_prefix: str = "chatcmpl-"
+
+    def whole(self, index: int, answer: Whole) -> Json:
+        """With the message."""
+        message = {"role": "assistant", "content": "".join(answer.parts), "refusal": None}
+        logprobs = self._logprobs(answer.choices)
+        return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": answer.finish}
+
+    def pieces(self, index: int, delta: Delta, *, is_first: bool) -> list[Json]:
+        """The role before the first text, and nothing but the reason at the end."""
+        found = []
+        if is_first:
+            found.append(chat_piece(index, {"role": "assistant", "content": ""}))
+        if delta.text or delta.choices:
+            found.append(chat_piece(index, {"content": delta.text}, logprobs=self._logprobs(delta.choices)))
+        if delta.finish is not None:
+            found.append(chat_piece(index, {}, finish=delta.finish))
+        return found
+
+    def _logprobs(self, choices: Sequence[Choice]) -> Json | None:
+        if not self.with_logprobs:
+            return None
+        content = []
+        for choice in choices:
+            top = [self._entry(token, logprob) for token, logprob in choice.alternatives]
+            content.append({**self._entry(choice.token, choice.logprob), "top_logprobs": top})
+        return {"content": content, "refusal": None}
+
+    def _entry(self, token: int, logprob: float | None) -> Json:
+        text = self.token_text(token)
+        return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+
+
+@dataclass(slots=True)
+class TextFormat:
+    """`/v1/completions`."""
+
+    token_text: TokenText
+    with_logprobs: bool
+    object: str = "text_completion"
+    chunk_object: str = "text_completion"
+    id_prefix: str = "cmpl-"
+    offsets: dict[int, int] = field(default_factory=dict)
+    """Answer -> characters of the tokens reported so far."""
+
+    def whole(self, index: int, answer: Whole) -> Json:
+        """With the text."""
+        return self._choice(index, "".join(answer.parts), answer.choices, answer.finish)
+
+    def pieces(self, index: int, delta: Delta, *, is_first: bool) -> list[Json]:
+        """One entry, the reason in the last."""
+        return [self._choice(index, delta.text, delta.choices, delta.finish)]
+
+    def _choice(self, index: int, text: str, choices: Sequence[Choice], finish: str | None) -> Json:
+        logprobs = self._logprobs(index, choices) if self.with_logprobs else None
+        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
+
+    def _logprobs(self, index: int, choices: Sequence[Choice]) -> Json:
+        tokens = [self.token_text(choice.token) for choice in choices]
+        offset, offsets = self.offsets.get(index, 0), []
+        for token in tokens:
+            offsets.append(offset)
+            offset += len(token)
+        self.offsets[index] = offset
+        tops = [{self.token_text(token): logprob for token, logprob in choice.alternatives} for choice in choices]
+        return {
+            "tokens": tokens,
+            "token_logprobs": [choice.logprob for choice in choices],
+            "top_logprobs": tops,
+            "text_offset": offsets,
+        }
+
+
+def chat_piece(index: int, delta: Json, *, logprobs: Json | None = None, finish: str | None = None) -> Json:
+    """An entry of `choices` in a chunk of a chat."""
+    return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}

@@ -1,0 +1,177 @@
+"""The two completion routes: body in, answer or stream out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from time import time
+from typing import Final
+from uuid import uuid4
+
+import orjson
+from jinja2 import TemplateError
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from engines.transformers.answers import AnswerFormat, ChatFormat, Json, TextFormat, Whole
+from engines.transformers.errors import ApiError, BadRequest
+from engines.transformers.generation import Demand, Generation, Intake
+from engines.transformers.model import LoadedModel
+from engines.transformers.types import ChatRequest, CompletionRequest, GenerationRequest, parse_body
+
+CLIENT_LEFT: Final = 499
+OPENAI_DEFAULT_TOKENS: Final = 16
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Answer:
+    """A submitted request with all that its wording needs."""
+
+    request: GenerationRequest
+    generation: Generation
+    format: AnswerFormat
+    id: str
+    created: int
+
+    def envelope(self, kind: str, choices: list[Json]) -> Json:
+        """What every body and chunk has."""
+        head = {"id": self.id, "object": kind, "created": self.created, "model": self.request.model}
+        return {**head, "choices": choices}
+
+
+class Completions:
+    """Answers both kinds of completion."""
+
+    def __init__(self, loaded: LoadedModel, intake: Intake) -> None:
+        self._loaded = loaded
+        self._intake = intake
+
+    async def chat(self, http: Request) -> Response:
+        """`POST /v1/chat/completions`."""
+        request = parse_body(ChatRequest, await http.body())
+        if request.top_logprobs is not None and not request.logprobs:
+            raise BadRequest("top_logprobs needs logprobs to be true", param="top_logprobs")
+        demand = Demand(
+            request=request,
+            prompts=[await asyncio.to_thread(self._render, request)],
+            limit=request.max_completion_tokens or request.max_tokens,
+            default_limit=None,
+            limit_param="max_completion_tokens" if request.max_completion_tokens else "max_tokens",
+            top_logprobs=request.top_logprobs or 0 if request.logprobs else None,
+        )
+        return await self._answer(http, demand, ChatFormat(self._token_text, request.logprobs))
+
+    async def text(self, http: Request) -> Response:
+        """`POST /v1/completions`."""
+        request = parse_body(CompletionRequest, await http.body())
+        demand = Demand(
+            request=request,
+            prompts=await asyncio.to_thread(self._tokenize, request.prompts),
+            limit=request.max_tokens,
+            default_limit=OPENAI_DEFAULT_TOKENS,
+            limit_param="max_tokens",
+            top_logprobs=request.logprobs,
+        )
+        return await self._answer(http, demand, TextFormat(self._token_text, request.logprobs is not None))
+
+    async def _answer(self, http: Request, demand: Demand, wording: AnswerFormat) -> Response:
+        generation = self._intake.submit(demand)
+        answer = Answer(
+            request=demand.request,
+            generation=generation,
+            format=wording,
+            id=wording.id_prefix + uuid4().hex,
+            created=int(time()),
+        )
+        if demand.request.stream:
+            return EventStream(answer)
+        return await whole_or_gone(http, answer)
+
+    def _render(self, request: ChatRequest) -> list[int]:
+        messages = [message.as_template_input() for message in request.messages]
+        try:
+            tokens = self._loaded.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        except TemplateError as exc:
+            raise BadRequest(f"the model's chat template refuses them: {exc}", param="messages") from exc
+        return list(tokens)
+
+    def _tokenize(self, prompts: list[str | list[int]]) -> list[list[int]]:
+        codec = self._loaded.codec
+        return [codec.encode(prompt).ids if isinstance(prompt, str) else prompt for prompt in prompts]
+
+    def _token_text(self, token: int) -> str:
+        return self._loaded.codec.decode([token], skip_special_tokens=False)
+
+
+class EventStream(StreamingResponse):
+    """A streamed answer; gives back its places even if the client left before the first byte."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(stream(answer), media_type="text/event-stream")
+        self._generation = answer.generation
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send events until the answer ends or the client leaves."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._generation.close()
+
+
+async def whole_or_gone(http: Request, answer: Answer) -> Response:
+    """The whole answer; an empty response, with its work dropped, when the client leaves before."""
+    collecting = asyncio.create_task(collect(answer))
+    leaving = asyncio.create_task(client_leaves(http))
+    try:
+        await asyncio.wait({collecting, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not collecting.done():
+            return Response(status_code=CLIENT_LEFT)
+        return Response(orjson.dumps(collecting.result()), media_type="application/json")
+    finally:
+        collecting.cancel()
+        leaving.cancel()
+        answer.generation.close()
+
+
+async def collect(answer: Answer) -> Json:
+    """The body of an answer that is not streamed."""
+    generation = answer.generation
+    wholes = [Whole() for _ in generation.sequences]
+    async with aclosing(generation.deltas(answer.request.n)) as deltas:
+        async for index, delta in deltas:
+            wholes[index].add(delta)
+    choices = [answer.format.whole(index, whole) for index, whole in enumerate(wholes)]
+    return {**answer.envelope(answer.format.object, choices), "usage": generation.usage.as_json()}
+
+
+async def client_leaves(http: Request) -> None:
+    """Return when the client has closed its connection."""
+    while (await http.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def stream(answer: Answer) -> AsyncIterator[bytes]:
+    """Server-sent events; one that fails on the way ends with an error instead of `[DONE]`."""
+    generation, options = answer.generation, answer.request.stream_options
+    usage: Json = {"usage": None} if options.include_usage else {}
+    begun: set[int] = set()
+    try:
+        async for index, delta in generation.deltas(answer.request.n):
+            pieces = answer.format.pieces(index, delta, is_first=index not in begun)
+            begun.add(index)
+            chunks = [{**answer.envelope(answer.format.chunk_object, [piece]), **usage} for piece in pieces]
+            yield b"".join(map(event, chunks))
+        if options.include_usage:
+            last = answer.envelope(answer.format.chunk_object, [])
+            yield event({**last, "usage": generation.usage.as_json()})
+        yield b"data: [DONE]\n\n"
+    except ApiError as exc:
+        yield event(exc.body)
+
+
+def event(body: Json) -> bytes:
+    """One server-sent event."""
+    return b"data: " + orjson.dumps(body) + b"\n\n"

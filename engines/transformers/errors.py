@@ -1,0 +1,72 @@
+"""Errors of the server as OpenAI words them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ApiError(Exception):
+    """An answer other than 200; `error` is its body."""
+
+    status = 500
+    kind = "server_error"
+    default_code: str | None = None
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code or self.default_code
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers beside the body."""
+        return {}
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """OpenAI's envelope, all four keys."""
+        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
+
+
+class BadRequest(ApiError):
+    """The request makes no sense; `param` names the field."""
+
+    status = 400
+    kind = "invalid_request_error"
+    default_code = "invalid_value"
+
+
+class NotFound(ApiError):
+    """There is no such model, adapter or route."""
+
+    status = 404
+    kind = "invalid_request_error"
+    default_code = "not_found"
+
+
+class MethodNotAllowed(ApiError):
+    """The route is for another method."""
+
+    status = 405
+    kind = "invalid_request_error"
+    default_code = "method_not_allowed"
+
+
+class QueueFull(ApiError):
+    """All places are taken and as many wait as may."""
+
+    status = 429
+    kind = "rate_limit_error"
+    default_code = "queue_full"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """When to come again: an answer takes seconds."""
+        return {"Retry-After": "1"}
+
+
+class EngineFailed(ApiError):
+    """The model could not be run; the process is about to end."""
+
+    default_code = "engine_failed"

@@ -1,0 +1,205 @@
+"""A request on its way through the model: from a checked body to the pieces of its answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from functools import partial
+from time import monotonic
+
+from engines.transformers.errors import BadRequest, NotFound, QueueFull
+from engines.transformers.lora import AdapterTable, LoadedAdapter
+from engines.transformers.metrics import EngineMetrics
+from engines.transformers.model import LoadedModel
+from engines.transformers.sampling import SamplingParams, chooser
+from engines.transformers.sequence import Delta, Sequence
+from engines.transformers.stepper import Stepper
+from engines.transformers.text import TextStream
+from engines.transformers.types import GenerationRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What an intake lets in."""
+
+    base_name: str
+    batch: int
+    queue: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What a request wants of the model, in tokens."""
+
+    request: GenerationRequest
+    prompts: list[list[int]]
+    limit: int | None
+    """Most tokens of each answer as asked for."""
+    default_limit: int | None
+    """Most tokens when nothing was asked for; None: what the context leaves."""
+    limit_param: str
+    top_logprobs: int | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Usage:
+    """Tokens of one request so far."""
+
+    prompt: int
+    generated: dict[int, int] = field(default_factory=dict)
+    """By answer."""
+    reused: dict[int, int] = field(default_factory=dict)
+
+    def note(self, index: int, delta: Delta, choices_per_prompt: int) -> None:
+        """Count what *delta* says of answer *index*."""
+        self.generated[index] = delta.generated
+        if index % choices_per_prompt == 0:
+            self.reused[index] = delta.reused
+
+    def as_json(self) -> dict[str, object]:
+        """OpenAI's `usage`."""
+        completion = sum(self.generated.values())
+        return {
+            "prompt_tokens": self.prompt,
+            "completion_tokens": completion,
+            "total_tokens": self.prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": sum(self.reused.values())},
+        }
+
+
+class Generation:
+    """Submitted sequences and their news; `close` gives back what they hold, whatever became of them."""
+
+    def __init__(self, intake: Intake, adapter: LoadedAdapter | None, usage: Usage) -> None:
+        self.usage = usage
+        self.sequences: list[Sequence] = []
+        self._intake = intake
+        self._adapter = adapter
+        self._news: asyncio.Queue[tuple[int, Delta | Exception]] = asyncio.Queue()
+        self._open: set[int] = set()
+        self._is_closed = False
+
+    def add(self, sequence: Sequence) -> None:
+        """Take one more sequence, before submission."""
+        self._open.add(len(self.sequences))
+        self.sequences.append(sequence)
+
+    def deliver(self, index: int, news: Delta | Exception) -> None:
+        """Called by the stepper, in the event loop."""
+        self._news.put_nowait((index, news))
+
+    async def deltas(self, choices_per_prompt: int) -> AsyncGenerator[tuple[int, Delta], None]:
+        """Index of the answer and what is new of it, until all have ended; raises what the engine failed with."""
+        while self._open:
+            index, news = await self._news.get()
+            if isinstance(news, Exception):
+                raise news
+            self.usage.note(index, news, choices_per_prompt)
+            if news.finish is not None:
+                self._open.discard(index)
+            yield index, news
+
+    def close(self) -> None:
+        """Drop what has not ended and give back the places and the adapter; does not wait; a no-op the second time."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._intake.settle([self.sequences[index] for index in self._open], len(self.sequences), self._adapter)
+
+
+class Intake:
+    """The door to the stepper: knows names and how many may be inside. Used from the event loop only."""
+
+    def __init__(
+        self, loaded: LoadedModel, adapters: AdapterTable, stepper: Stepper, metrics: EngineMetrics, limits: Limits
+    ) -> None:
+        self._loaded = loaded
+        self._adapters = adapters
+        self._stepper = stepper
+        self._metrics = metrics
+        self._limits = limits
+        self._inside = 0
+
+    def submit(self, demand: Demand) -> Generation:
+        """Hand the request to the stepper; `BadRequest`, `NotFound`, `QueueFull`. The caller closes the answer."""
+        request = demand.request
+        wanted = len(demand.prompts) * request.n
+        self._check(demand, wanted)
+        adapter = self._adapter_of(request.model)
+        usage = Usage(prompt=sum(map(len, demand.prompts)))
+        generation = Generation(self, adapter, usage)
+        self._inside += wanted
+        for prompt in demand.prompts:
+            leader = None
+            for _ in range(request.n):
+                sequence = self._sequence(demand, prompt, generation, adapter.id if adapter else 0)
+                sequence.leader = leader
+                leader = leader or sequence
+                generation.add(sequence)
+        self._stepper.submit(generation.sequences)
+        return generation
+
+    def settle(self, unfinished: list[Sequence], places: int, adapter: LoadedAdapter | None) -> None:
+        """Take back what a generation held."""
+        self._stepper.drop(unfinished)
+        self._inside -= places
+        if adapter is not None:
+            self._adapters.release(adapter)
+
+    def _check(self, demand: Demand, wanted: int) -> None:
+        most = self._limits.batch + self._limits.queue
+        if wanted > most:
+            raise BadRequest(f"{wanted} answers are more than the {most} that run and wait at a time", param="n")
+        outside = [token for token in demand.request.token_bias if not 0 <= token < self._loaded.vocabulary]
+        if outside:
+            raise BadRequest(f"token {outside[0]} is not in the vocabulary", param="logit_bias")
+        for prompt in demand.prompts:
+            self._check_prompt(prompt, demand)
+        if self._inside + wanted > most:
+            self._metrics.note_rejection()
+            raise QueueFull(f"{self._limits.batch} answers run and {self._limits.queue} may wait; come again")
+
+    def _check_prompt(self, prompt: list[int], demand: Demand) -> None:
+        context = self._loaded.context
+        if not prompt or max(prompt) >= self._loaded.vocabulary:
+            raise BadRequest("a prompt is empty or has a token outside the vocabulary", param="prompt")
+        if len(prompt) >= context or len(prompt) + (demand.limit or 0) > context:
+            asked = f" and {demand.limit_param} {demand.limit}" if demand.limit else ""
+            raise BadRequest(
+                f"the context is {context} tokens; the prompt has {len(prompt)}{asked}",
+                param=demand.limit_param if len(prompt) < context else None,
+                code="context_length_exceeded",
+            )
+
+    def _adapter_of(self, name: str) -> LoadedAdapter | None:
+        if name == self._limits.base_name:
+            return None
+        adapter = self._adapters.take(name)
+        if adapter is None:
+            raise NotFound(f"the model {name!r} does not exist", param="model", code="model_not_found")
+        return adapter
+
+    def _sequence(self, demand: Demand, prompt: list[int], generation: Generation, adapter: int) -> Sequence:
+        request, index = demand.request, len(generation.sequences)
+        room = self._loaded.context - len(prompt)
+        params = SamplingParams(
+            temperature=request.temperature,
+            top_p=request.top_p,
+            top_k=max(request.top_k, 0),
+            seed=request.seed,
+            presence_penalty=request.presence_penalty,
+            frequency_penalty=request.frequency_penalty,
+            logit_bias=request.token_bias,
+            top_logprobs=demand.top_logprobs,
+        )
+        return Sequence(
+            tokens=list(prompt),
+            adapter=adapter,
+            limit=demand.limit or min(demand.default_limit or room, room),
+            chooser=chooser(params, index % request.n),
+            text=TextStream(self._loaded.codec, request.stops),
+            end_tokens=frozenset() if request.ignore_eos else self._loaded.end_tokens,
+            deliver=partial(generation.deliver, index),
+            arrived_at=monotonic(),
+        )

@@ -1,0 +1,169 @@
+"""The base model with our attention and linear layers in place, and one forward pass over a planned step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
+
+from engines.transformers.cache import (
+    ATTENTION_NAME,
+    AttentionPlan,
+    CacheShape,
+    SlotCache,
+    attend,
+    plan_decode,
+    plan_prompt,
+)
+from engines.transformers.linear import AdaptedLinear, Segment, StepSegments
+from engines.transformers.scheduler import Row, StepPlan
+
+SUPPORTED: Final = ("llama", "mistral", "qwen2", "qwen3")
+"""Values of `model_type` whose attention is plain and causal, which is all that ours computes."""
+
+
+class UnsupportedModel(Exception):
+    """The folder holds a model that this server cannot serve; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A model that is ready to step, and what the server must know of it."""
+
+    model: nn.Module
+    tokenizer: Any
+    """The tokenizer of transformers, for templates and special tokens."""
+    codec: Tokenizer
+    """The fast tokenizer inside it."""
+    layers: dict[str, AdaptedLinear]
+    """Layers that adapters may change, by their name in the model."""
+    segments: StepSegments
+    end_tokens: frozenset[int]
+    vocabulary: int
+    context: int
+    cache_shape: CacheShape
+
+
+def load_model(folder: Path, *, slots: int, max_context: int) -> LoadedModel:
+    """Read the model in *folder* in float32; `UnsupportedModel`."""
+    AttentionInterface.register(ATTENTION_NAME, attend)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation=ATTENTION_NAME, local_files_only=True
+    ).eval()
+    config = model.config
+    if config.model_type not in SUPPORTED:
+        raise UnsupportedModel(f"{folder}: model_type {config.model_type!r} is not one of {', '.join(SUPPORTED)}")
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if not tokenizer.is_fast:
+        raise UnsupportedModel(f"{folder}: it has no tokenizer.json")
+    segments = StepSegments()
+    fields = config.to_dict()
+    context = min(max_context, config.max_position_embeddings, fields.get("sliding_window") or max_context)
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        codec=tokenizer.backend_tokenizer,
+        layers=adapt_layers(model, segments),
+        segments=segments,
+        end_tokens=end_tokens_of(model, tokenizer),
+        vocabulary=config.vocab_size,
+        context=context,
+        cache_shape=CacheShape(
+            layers=config.num_hidden_layers,
+            slots=slots,
+            heads=config.num_key_value_heads,
+            positions=context,
+            head_size=fields.get("head_dim") or config.hidden_size // config.num_attention_heads,
+        ),
+    )
+
+
+def adapt_layers(model: Any, segments: StepSegments) -> dict[str, AdaptedLinear]:
+    """Replace every linear layer by an `AdaptedLinear`; return those inside the blocks."""
+    output_layer = model.get_output_embeddings()
+    names = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    adapted = {}
+    for name in names:
+        parent_name, _, child = name.rpartition(".")
+        linear = model.get_submodule(name)
+        replacement = AdaptedLinear(linear, segments)
+        setattr(model.get_submodule(parent_name), child, replacement)
+        if linear is not output_layer:
+            adapted[name] = replacement
+    return adapted
+
+
+def end_tokens_of(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Tokens that end an answer: those of the generation settings and the tokenizer's own."""
+    configured = model.generation_config.eos_token_id
+    ends = configured if isinstance(configured, list) else [configured]
+    return frozenset(token for token in (*ends, tokenizer.eos_token_id) if token is not None)
+
+
+class ModelRunner:
+    """Runs planned steps; used by one thread."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._model = loaded.model
+        self._segments = loaded.segments
+        self._cache = SlotCache(loaded.cache_shape)
+
+    @torch.inference_mode()
+    def step(self, plan: StepPlan) -> tuple[list[Row], Tensor]:
+        """Run *plan*: the rows whose next token follows, and their logits, [rows, vocabulary]."""
+        for copy in plan.copies:
+            self._cache.copy_prefix(copy.source, copy.target, copy.length)
+        rows = (*plan.decodes, *plan.prompts)
+        ends = list(running_ends(rows))
+        self._segments.current = tuple(segments_of(rows, ends))
+        wanted = [index for index, row in enumerate(rows) if row.is_last]
+        last_tokens = torch.tensor([ends[index] - 1 for index in wanted] or [0])
+        tokens = [token for row in rows for token in row.sequence.tokens[row.start : row.start + row.length]]
+        positions = torch.tensor([place for row in rows for place in range(row.start, row.start + row.length)])
+        answer = self._model(
+            input_ids=torch.tensor([tokens]),
+            position_ids=positions[None],
+            use_cache=False,
+            logits_to_keep=last_tokens,
+            plan=self._attention_plan(plan, rows, ends, positions),
+        )
+        return [rows[index] for index in wanted], answer.logits[0, : len(wanted)]
+
+    def _attention_plan(
+        self, plan: StepPlan, rows: Sequence[Row], ends: Sequence[int], positions: Tensor
+    ) -> AttentionPlan:
+        slots = torch.tensor([row.sequence.slot for row in rows for _ in range(row.length)])
+        decode = None
+        if plan.decodes:
+            decode = plan_decode([row.sequence.slot for row in plan.decodes], [row.start + 1 for row in plan.decodes])
+        starts = [end - row.length for end, row in zip(ends, rows, strict=True)][len(plan.decodes) :]
+        prompts = [
+            plan_prompt(start, row.sequence.slot, row.start, row.length)
+            for start, row in zip(starts, plan.prompts, strict=True)
+        ]
+        written = self._cache.flat_index(slots, positions)
+        return AttentionPlan(cache=self._cache, written=written, decode=decode, prompts=tuple(prompts))
+
+
+def running_ends(rows: Sequence[Row]) -> Iterator[int]:
+    """Where each row ends in the flat step."""
+    end = 0
+    for row in rows:
+        end += row.length
+        yield end
+
+
+def segments_of(rows: Sequence[Row], ends: Sequence[int]) -> Iterator[Segment]:
+    """Neighbouring rows of one adapter, as one segment; none for the base model."""
+    paired = zip(rows, ends, strict=True)
+    for adapter, group in groupby(paired, key=lambda pair: pair[0].sequence.adapter):
+        members = list(group)
+        if adapter:
+            yield Segment(adapter, members[0][1] - members[0][0].length, members[-1][1])

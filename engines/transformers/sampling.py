@@ -1,0 +1,139 @@
+"""From logits to tokens: one decision for all sequences of a step."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+NUCLEUS_TRIED: Final = 256
+"""How many of the likeliest tokens are sorted first; the whole vocabulary only if `top_p` reaches further."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How one sequence's tokens are chosen, checked already."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    """0: no limit."""
+    seed: int | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    top_logprobs: int | None = None
+    """How many alternatives to report beside the token's own logprob; None reports nothing."""
+
+
+@dataclass(slots=True)
+class Chooser:
+    """The parameters of one sequence with the state that they need."""
+
+    params: SamplingParams
+    random: random.Random
+    seen: Counter[int] = field(default_factory=Counter)
+    """How often each token was generated, for the penalties."""
+
+
+class Alternative(NamedTuple):
+    """A token with its logprob under the model."""
+
+    token: int
+    logprob: float
+
+
+class Choice(NamedTuple):
+    """The next token of one sequence."""
+
+    token: int
+    logprob: float | None
+    alternatives: tuple[Alternative, ...]
+
+
+def chooser(params: SamplingParams, choice_index: int) -> Chooser:
+    """Choice *choice_index* of a request; with a seed its tokens depend on nothing else."""
+    source = None if params.seed is None else f"{params.seed}/{choice_index}"
+    return Chooser(params, random.Random(source))  # noqa: S311 - chance, not secrecy
+
+
+def choose(logits: Tensor, choosers: Sequence[Chooser]) -> list[Choice]:
+    """The next token of each row of *logits*, [sequences, vocabulary]; logprobs are the model's, before any change."""
+    reported = report_wanted(logits, choosers)
+    adjust(logits, choosers)
+    tokens = logits.argmax(-1).tolist()
+    sampled = [row for row, one in enumerate(choosers) if one.params.temperature > 0]
+    if sampled:
+        drawn = draw(logits[sampled], [choosers[row] for row in sampled])
+        tokens = [dict(zip(sampled, drawn, strict=True)).get(row, token) for row, token in enumerate(tokens)]
+    for one, token in zip(choosers, tokens, strict=True):
+        one.seen[token] += 1
+    return [report(token, reported.get(row), choosers[row].params) for row, token in enumerate(tokens)]
+
+
+def adjust(logits: Tensor, choosers: Sequence[Chooser]) -> None:
+    """Apply penalties and bias in place: `logit -= count * frequency + (count > 0) * presence`, as OpenAI documents."""
+    for row, one in enumerate(choosers):
+        params = one.params
+        changes = dict(params.logit_bias)
+        if params.presence_penalty or params.frequency_penalty:
+            for token, count in one.seen.items():
+                penalty = count * params.frequency_penalty + params.presence_penalty
+                changes[token] = changes.get(token, 0.0) - penalty
+        if changes:
+            logits[row, list(changes)] += torch.tensor(list(changes.values()))
+
+
+def draw(logits: Tensor, choosers: Sequence[Chooser]) -> list[int]:
+    """Sample each row at its temperature within its `top_p` and `top_k`, by one uniform number a row."""
+    temperatures = torch.tensor([one.params.temperature for one in choosers])
+    probabilities = torch.softmax(logits / temperatures[:, None], -1)
+    uniform = torch.tensor([one.random.random() for one in choosers])
+    tokens = pick(probabilities, uniform).tolist()
+    for row, one in enumerate(choosers):
+        if one.params.top_p < 1 or one.params.top_k:
+            tokens[row] = draw_nucleus(probabilities[row], uniform[row], one.params)
+    return [int(token) for token in tokens]
+
+
+def draw_nucleus(probabilities: Tensor, uniform: Tensor, params: SamplingParams) -> int:
+    """Sample among the fewest likeliest tokens that together reach `top_p`, at most `top_k`."""
+    size = probabilities.shape[0]
+    limit = min(params.top_k or size, size)
+    kept, tokens = torch.topk(probabilities, min(limit, NUCLEUS_TRIED))
+    if kept.sum() < params.top_p and len(kept) < limit:
+        kept, tokens = torch.sort(probabilities, descending=True)
+        kept = kept[:limit]
+    before = kept.cumsum(0) - kept
+    kept = torch.where(before < params.top_p, kept, 0.0)
+    return int(tokens[pick(kept[None], uniform[None])[0]])
+
+
+def pick(weights: Tensor, uniform: Tensor) -> Tensor:
+    """Index in each row where the running sum of *weights* passes *uniform* of its total."""
+    sums = weights.cumsum(-1, dtype=torch.float64)
+    found = torch.searchsorted(sums, (uniform * sums[:, -1])[:, None], right=True)[:, 0]
+    last = (weights > 0).to(torch.uint8).flip(-1).argmax(-1)
+    return torch.minimum(found, weights.shape[-1] - 1 - last)
+
+
+def report_wanted(logits: Tensor, choosers: Sequence[Chooser]) -> dict[int, Tensor]:
+    """Row -> logprobs of the whole vocabulary, for the rows that want some."""
+    rows = [row for row, one in enumerate(choosers) if one.params.top_logprobs is not None]
+    if not rows:
+        return {}
+    return dict(zip(rows, torch.log_softmax(logits[rows], -1), strict=True))
+
+
+def report(token: int, logprobs: Tensor | None, params: SamplingParams) -> Choice:
+    """The token with what the client wants to know about it."""
+    if logprobs is None:
+        return Choice(token, None, ())
+    likeliest = torch.topk(logprobs, params.top_logprobs or 0)
+    pairs = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
+    return Choice(token, float(logprobs[token]), tuple(Alternative(*pair) for pair in pairs))

@@ -1,0 +1,96 @@
+"""One answer in the making: a prompt, what was generated so far, and when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from engines.transformers.sampling import Choice, Chooser
+from engines.transformers.text import TextStream
+
+
+class SequenceState(StrEnum):
+    """Where a sequence stands."""
+
+    WAITING = "waiting"  # for a slot
+    RUNNING = "running"  # has a slot
+    DONE = "done"  # ended, or dropped because nobody waits for it
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended, in OpenAI's words."""
+
+    STOP = "stop"  # the model or a stop string ended it
+    LENGTH = "length"  # it may not grow further
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """What is new of an answer."""
+
+    text: str
+    choices: tuple[Choice, ...]
+    """The tokens behind it, where logprobs are wanted."""
+    generated: int
+    """Tokens generated so far."""
+    reused: int
+    """Tokens of the prompt that were not computed for it."""
+    finish: FinishReason | None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Sequence:
+    """State that the stepping thread owns once the sequence was submitted."""
+
+    tokens: list[int]
+    """Prompt, then what was generated."""
+    adapter: int
+    """Id of a loaded adapter, 0 for the base model."""
+    limit: int
+    """Most tokens to generate."""
+    chooser: Chooser
+    text: TextStream
+    end_tokens: frozenset[int]
+    deliver: Callable[[Delta | Exception], None]
+    """Called in the event loop."""
+    arrived_at: float
+    leader: Sequence | None = None
+    """A sequence with the same prompt; waiting until it is computed saves computing it twice."""
+    state: SequenceState = SequenceState.WAITING
+    slot: int = -1
+    computed: int = 0
+    """How many tokens have their keys and values in the slot, or will have after the step that runs."""
+    reused: int = 0
+    generated: int = 0
+    last_token_at: float = 0.0
+    unsent: list[Choice] = field(default_factory=list)
+
+    @property
+    def uncomputed(self) -> int:
+        """Tokens without keys and values."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def may_start(self) -> bool:
+        """Whether no leader is about to compute the same prompt."""
+        return self.leader is None or self.leader.generated > 0 or self.leader.state is SequenceState.DONE
+
+    def accept(self, choice: Choice) -> Delta | None:
+        """Take the next token; what is new for the client, None if nothing can be sent yet."""
+        self.tokens.append(choice.token)
+        self.generated += 1
+        if choice.token in self.end_tokens:
+            return self._delta(self.text.flush(), FinishReason.STOP)
+        if choice.logprob is not None:
+            self.unsent.append(choice)
+        piece = self.text.push(choice.token)
+        if piece.stopped:
+            return self._delta(piece.text, FinishReason.STOP)
+        if self.generated == self.limit:
+            return self._delta(piece.text + self.text.flush(), FinishReason.LENGTH)
+        return self._delta(piece.text, None) if piece.text else None
+
+    def _delta(self, text: str, finish: FinishReason | None) -> Delta:
+        choices, self.unsent = tuple(self.unsent), []
+        return Delta(text=text, choices=choices, generated=self.generated, reused=self.reused, finish=finish)

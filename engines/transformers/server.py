@@ -1,0 +1,155 @@
+"""The HTTP face: routes, errors, and the life of the stepping thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from time import time
+from typing import Any
+
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from engines.transformers.completions import Completions
+from engines.transformers.errors import ApiError, BadRequest, EngineFailed, MethodNotAllowed, NotFound
+from engines.transformers.generation import Intake, Limits
+from engines.transformers.lora import AdapterTable
+from engines.transformers.metrics import EngineMetrics
+from engines.transformers.model import LoadedModel, ModelRunner
+from engines.transformers.options import ServerOptions
+from engines.transformers.scheduler import Scheduler
+from engines.transformers.stepper import Stepper
+from engines.transformers.types import LoadAdapterRequest, UnloadAdapterRequest, parse_body
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """What the routes need."""
+
+    options: ServerOptions
+    loaded: LoadedModel
+    adapters: AdapterTable
+    metrics: EngineMetrics
+    started_at: int
+
+
+class Routes:
+    """Everything but the completions."""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+
+    async def health(self, _http: Request) -> Response:
+        """200 while the model can be run; the process ends when it no longer can."""
+        return Response()
+
+    async def metrics(self, _http: Request) -> Response:
+        """Prometheus' text format."""
+        self._served.metrics.adapters.set(len(self._served.adapters.listing()))
+        return Response(self._served.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    async def models(self, _http: Request) -> Response:
+        """The base model and the loaded adapters; `root` is where each was read from."""
+        options = self._served.options
+        entries = [self._entry(options.base_name, str(options.base_path), None)]
+        entries += [self._entry(one.name, one.path, options.base_name) for one in self._served.adapters.listing()]
+        return json_response({"object": "list", "data": entries})
+
+    async def model(self, http: Request) -> Response:
+        """One of them."""
+        listing = orjson.loads((await self.models(http)).body)
+        name = http.path_params["name"]
+        for entry in listing["data"]:
+            if entry["id"] == name:
+                return json_response(entry)
+        raise NotFound(f"the model {name!r} does not exist", param="model", code="model_not_found")
+
+    async def load(self, http: Request) -> Response:
+        """Return once the adapter answers requests."""
+        request = parse_body(LoadAdapterRequest, await http.body())
+        if request.lora_name == self._served.options.base_name:
+            raise BadRequest("this name is the base model's", param="lora_name")
+        await self._served.adapters.load(request.lora_name, request.lora_path)
+        return Response(f"Success: LoRA adapter '{request.lora_name}' added successfully.", media_type="text/plain")
+
+    async def unload(self, http: Request) -> Response:
+        """Return once the adapter's requests have ended."""
+        request = parse_body(UnloadAdapterRequest, await http.body())
+        await self._served.adapters.unload(request.lora_name)
+        return Response(f"Success: LoRA adapter '{request.lora_name}' removed successfully.", media_type="text/plain")
+
+    def _entry(self, name: str, root: str, parent: str | None) -> dict[str, Any]:
+        return {
+            "id": name,
+            "object": "model",
+            "created": self._served.started_at,
+            "owned_by": "lorry",
+            "root": root,
+            "parent": parent,
+            "max_model_len": self._served.loaded.context,
+        }
+
+
+def build_app(options: ServerOptions, loaded: LoadedModel, on_failure: Callable[[], None]) -> Starlette:
+    """The application; *on_failure* is called when the model can no longer be run."""
+    metrics = EngineMetrics()
+    scheduler = Scheduler(options.max_batch, options.max_step_tokens)
+    stepper = Stepper(ModelRunner(loaded), scheduler, metrics, options.threads)
+    adapters = AdapterTable(loaded.layers, max_adapters=options.max_adapters, max_rank=options.max_rank)
+    limits = Limits(base_name=options.base_name, batch=options.max_batch, queue=options.max_queue)
+    completions = Completions(loaded, Intake(loaded, adapters, stepper, metrics, limits))
+    routes = Routes(Served(options=options, loaded=loaded, adapters=adapters, metrics=metrics, started_at=int(time())))
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        thread = stepper.start(asyncio.get_running_loop(), on_failure)
+        try:
+            yield
+        finally:
+            stepper.stop()
+            await asyncio.to_thread(thread.join)
+
+    return Starlette(
+        routes=[
+            Route("/health", routes.health),
+            Route("/metrics", routes.metrics),
+            Route("/v1/models", routes.models),
+            Route("/v1/models/{name:path}", routes.model),
+            Route("/v1/chat/completions", completions.chat, methods=["POST"]),
+            Route("/v1/completions", completions.text, methods=["POST"]),
+            Route("/v1/load_lora_adapter", routes.load, methods=["POST"]),
+            Route("/v1/unload_lora_adapter", routes.unload, methods=["POST"]),
+        ],
+        exception_handlers={ApiError: refuse, HTTPException: refuse_route, Exception: refuse},
+        lifespan=lifespan,
+    )
+
+
+async def refuse(http: Request, exc: Exception) -> Response:
+    """An `ApiError` as an answer; anything else is a fault of ours, told without its details."""
+    if isinstance(exc, ApiError):
+        return json_response(exc.body, exc.status, exc.headers)
+    logger.error("a request failed", exc_info=exc, extra={"path": http.url.path})
+    return await refuse(http, EngineFailed("the engine failed", code="internal_error"))
+
+
+async def refuse_route(http: Request, exc: Exception) -> Response:
+    """An unknown path or a wrong method, in OpenAI's envelope."""
+    status = exc.status_code if isinstance(exc, HTTPException) else 404
+    wording = MethodNotAllowed if status == MethodNotAllowed.status else NotFound
+    return await refuse(http, wording(f"{http.method} {http.url.path} does not exist"))
+
+
+def json_response(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """*body* as JSON."""
+    return Response(orjson.dumps(body), status_code=status, headers=headers, media_type="application/json")

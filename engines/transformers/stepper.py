@@ -1,0 +1,109 @@
+"""The thread that steps the model: takes commands between steps, delivers what is new to the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
+from time import monotonic
+
+import torch
+
+from engines.transformers.errors import EngineFailed
+from engines.transformers.metrics import EngineMetrics
+from engines.transformers.model import ModelRunner
+from engines.transformers.sampling import choose
+from engines.transformers.scheduler import Row, Scheduler, StepPlan
+from engines.transformers.sequence import Delta, Sequence
+
+logger = logging.getLogger(__name__)
+
+Delivery = tuple[Sequence, Delta | Exception]
+
+
+class Stepper:
+    """Owns the scheduler and the model while it runs; all methods but `start` are for the event loop."""
+
+    def __init__(self, runner: ModelRunner, scheduler: Scheduler, metrics: EngineMetrics, threads: int) -> None:
+        self._runner = runner
+        self._scheduler = scheduler
+        self._metrics = metrics
+        self._threads = threads
+        self._commands: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._stopping = False
+        self._on_failure: Callable[[], None] = lambda: None
+
+    def start(self, loop: asyncio.AbstractEventLoop, on_failure: Callable[[], None]) -> Thread:
+        """Begin to step; *on_failure* is called in *loop* when the model cannot be run any more."""
+        self._on_failure = on_failure
+        thread = Thread(target=self._run, args=(loop,), name="stepper", daemon=True)
+        thread.start()
+        return thread
+
+    def submit(self, sequences: Iterable[Sequence]) -> None:
+        """Let *sequences* take part from the next step with a free slot."""
+        for sequence in sequences:
+            self._commands.put(partial(self._scheduler.add, sequence))
+
+    def drop(self, sequences: Iterable[Sequence]) -> None:
+        """Nobody waits for *sequences* any more."""
+        for sequence in sequences:
+            self._commands.put(partial(self._scheduler.drop, sequence))
+
+    def stop(self) -> None:
+        """End the thread after the step that runs."""
+        self._commands.put(partial(setattr, self, "_stopping", True))
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        torch.set_num_threads(self._threads)
+        try:
+            while not self._stopping:
+                self._obey(wait=not self._scheduler.running and not self._scheduler.waiting)
+                plan = self._scheduler.plan()
+                self._metrics.set_load(len(self._scheduler.running), len(self._scheduler.waiting))
+                if plan is not None:
+                    loop.call_soon_threadsafe(deliver_all, self._step(plan))
+        except Exception as exc:
+            logger.exception("the model cannot be run")
+            loop.call_soon_threadsafe(self._on_failure)
+            self._fail_all(loop, EngineFailed(f"the engine failed: {type(exc).__name__}"))
+
+    def _fail_all(self, loop: asyncio.AbstractEventLoop, failure: EngineFailed) -> None:
+        while not self._stopping:
+            for sequence in (*self._scheduler.running.values(), *self._scheduler.waiting):
+                self._scheduler.drop(sequence)
+                loop.call_soon_threadsafe(sequence.deliver, failure)
+            self._commands.get()()
+
+    def _obey(self, *, wait: bool) -> None:
+        if wait:
+            self._metrics.set_load(0, 0)
+            self._commands.get()()
+        while not self._commands.empty():
+            self._commands.get()()
+
+    def _step(self, plan: StepPlan) -> list[Delivery]:
+        started = monotonic()
+        rows, logits = self._runner.step(plan)
+        if not rows:
+            return []
+        choices = choose(logits, [row.sequence.chooser for row in rows])
+        ended = monotonic()
+        self._metrics.note_step(ended - started, len(rows))
+        news = [(row, row.sequence.accept(choice)) for row, choice in zip(rows, choices, strict=True)]
+        return [self._settle(row, delta, ended) for row, delta in news if delta is not None]
+
+    def _settle(self, row: Row, delta: Delta, now: float) -> Delivery:
+        if delta.finish is not None:
+            self._scheduler.release(row.sequence)
+        self._metrics.note_delta(row.sequence, delta, now)
+        return row.sequence, delta
+
+
+def deliver_all(deliveries: list[Delivery]) -> None:
+    """Hand everything to those who wait for it."""
+    for sequence, news in deliveries:
+        sequence.deliver(news)

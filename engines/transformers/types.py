@@ -1,0 +1,182 @@
+"""Requests as the OpenAI API has them, as far as this server can honour them; everything else is refused by name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engines.transformers.errors import BadRequest
+
+STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
+Stop = Annotated[str, Field(min_length=1)]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+UNION_MEMBERS: Final = ("str", "int")
+"""Identifiers that pydantic puts into a location to say which member of a union it tried."""
+Parsed = TypeVar("Parsed", bound=BaseModel)
+
+
+class StreamOptions(BaseModel):
+    """What a stream has beside its text."""
+
+    model_config = STRICT
+
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class ResponseFormat(BaseModel):
+    """Only free text: this server constrains no grammar."""
+
+    model_config = STRICT
+
+    type: Literal["text"]
+
+
+class TextPart(BaseModel):
+    """One part of a message's content."""
+
+    model_config = STRICT
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(BaseModel):
+    """One message of a conversation, text only."""
+
+    model_config = STRICT
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+    name: str = ""
+    refusal: None = None
+
+    def as_template_input(self) -> dict[str, str]:
+        """What chat templates expect."""
+        parts = [self.content] if isinstance(self.content, str) else [part.text for part in self.content]
+        return {"role": "system" if self.role == "developer" else self.role, "content": "".join(parts)}
+
+
+class GenerationRequest(BaseModel):
+    """What both kinds of completion share."""
+
+    model_config = STRICT
+
+    model: str
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    n: Annotated[int, Field(ge=1)] = 1
+    stop: Stop | Annotated[list[Stop], Field(max_length=4)] = []
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    seed: int | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=-1)] = 0
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = {}
+    ignore_eos: bool = False
+    user: Any = None
+    metadata: Any = None
+    store: Any = None
+    service_tier: Any = None
+    safety_identifier: Any = None
+    prompt_cache_key: Any = None
+    prompt_cache_retention: Any = None
+
+    @property
+    def stops(self) -> list[str]:
+        """The stop strings."""
+        return [self.stop] if isinstance(self.stop, str) else self.stop
+
+    @property
+    def token_bias(self) -> dict[int, float]:
+        """`logit_bias` by token id; `BadRequest` when a key is none."""
+        try:
+            return {int(token): bias for token, bias in self.logit_bias.items()}
+        except ValueError as exc:
+            raise BadRequest(f"keys must be token ids: {exc}", param="logit_bias") from exc
+
+
+class ChatRequest(GenerationRequest):
+    """Body of `POST /v1/chat/completions`."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: ResponseFormat | None = None
+
+
+class CompletionRequest(GenerationRequest):
+    """Body of `POST /v1/completions`."""
+
+    prompt: str | TokenIds | Annotated[list[str] | list[TokenIds], Field(min_length=1)]
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    echo: Literal[False] = False
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        """The prompts, each as text or as token ids."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        if isinstance(self.prompt[0], int):
+            return [[token for token in self.prompt if isinstance(token, int)]]
+        return [prompt for prompt in self.prompt if not isinstance(prompt, int)]
+
+
+class LoadAdapterRequest(BaseModel):
+    """Body of `POST /v1/load_lora_adapter`."""
+
+    model_config = STRICT
+
+    lora_name: Annotated[str, Field(min_length=1)]
+    lora_path: Annotated[str, Field(min_length=1)]
+
+
+class UnloadAdapterRequest(BaseModel):
+    """Body of `POST /v1/unload_lora_adapter`."""
+
+    model_config = STRICT
+
+    lora_name: str
+
+
+def parse_body(model: type[Parsed], body: bytes) -> Parsed:
+    """*body* as *model*; a null field counts as absent; `BadRequest` names the first field that is wrong."""
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        raise BadRequest(f"the body is not JSON: {exc}", code="invalid_json") from exc
+    if not isinstance(fields, dict):
+        raise BadRequest("the body must be a JSON object", code="invalid_json")
+    try:
+        return model.model_validate({name: value for name, value in fields.items() if value is not None})
+    except ValidationError as exc:
+        raise refusal(model, exc) from exc
+
+
+def field_path(location: tuple[int | str, ...]) -> str:
+    """`messages[0].role` from pydantic's location, without the names of union members in it."""
+    path = str(location[0])
+    for part in location[1:]:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part.isidentifier() and part not in UNION_MEMBERS:
+            path += f".{part}"
+    return path
+
+
+def refusal(model: type[BaseModel], exc: ValidationError) -> BadRequest:
+    """What to tell the client about the first thing that is wrong."""
+    first = exc.errors(include_url=False, include_input=False)[0]
+    field, kind = field_path(first["loc"]), first["type"]
+    if kind == "extra_forbidden" and len(first["loc"]) == 1:
+        known = ", ".join(sorted(model.model_fields))
+        message = f"{field} is not supported by this engine; it takes {known}"
+        return BadRequest(message, param=field, code="unsupported_parameter")
+    if kind == "missing":
+        return BadRequest(f"{field} is required", param=field, code="missing_required_parameter")
+    return BadRequest(f"{field}: {first['msg']}", param=field)
