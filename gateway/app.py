@@ -27,6 +27,7 @@ from gateway.route_feed import RouteFeed
 from gateway.settings import GatewaySettings
 from gateway.upstream import Upstream
 from registry.database import Registry
+from registry.errors import RegistryError
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,8 @@ def build_app(gateway: Gateway) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with contextlib.suppress(RegistryError):  # then the first reading is one of the loop's
+            await gateway.feed.refresh()
         refreshing = asyncio.create_task(gateway.feed.run())
         yield
         refreshing.cancel()

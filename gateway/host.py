@@ -82,10 +82,14 @@ class _StopSignal:
 
     def __init__(self) -> None:
         self._asked = threading.Event()
+        self.ray_folder: str | None = None
+        self.listen()
+        watch_guardian(self._end_at_once)
+
+    def listen(self) -> None:
+        """Signals come to us; to be said again after a library took them."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: self._ask())
-        watch_guardian(self._end_at_once)
-        self.ray_folder: str | None = None
 
     def _ask(self) -> None:
         if self._asked.is_set():
@@ -224,6 +228,7 @@ def _serve(plan: _Plan, folder: str, stop: _StopSignal) -> None:
         from gateway import serve_app  # here: Ray reads its environment when it is imported
 
         serve_app.connect(address)
+        stop.listen()
         serve_app.start_applications(settings, plan.engine, plan.base)
     try:
         with console.status(f"Loading {plan.base.name}"):

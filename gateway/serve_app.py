@@ -156,6 +156,7 @@ class ControllerActor:
 def connect(address: str) -> None:
     """This process is the driver of the Ray cluster at *address* (`host:port`)."""
     host = address.rpartition(":")[0]
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     ray.init(address=address, _node_ip_address=host, log_to_driver=False, logging_level="ERROR")
 
 
@@ -168,8 +169,8 @@ def failures() -> list[str]:
 
 def drain() -> None:
     """Every application has drained and ended: gateways first, while the engines still answer for them."""
-    serve.delete("gateway")
-    serve.shutdown()
+    for application in ("gateway", "engines", "controller"):
+        serve.delete(application)
     ray.shutdown()
 
 

@@ -7,13 +7,14 @@ from enum import StrEnum
 from pathlib import Path
 
 import pytest
-from engines.settings import EngineSettings
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
+
+from engines.settings import EngineSettings
 from gateway.app import ROUTERS
 from gateway.errors import HTTP_ERRORS
 from gateway.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings, PoolSettings
-from pydantic import BaseModel
 from registry.job import JobState
 from registry.rollout import RolloutState
 from registry.settings import RegistrySettings

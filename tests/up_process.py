@@ -6,9 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import openai
 import psutil
@@ -52,12 +50,3 @@ class Up:
         _, alive = psutil.wait_procs(self.tree, timeout=15)
         assert alive == []
         return code
-
-
-def wait_for(condition: Any, timeout_s: float) -> Any:
-    """The first true value of *condition*, which is asked again and again."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.05)
-    return value

@@ -12,8 +12,8 @@ import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
-from gateway.deps import GatewayDep, body_of, credential_of
-from gateway.errors import EngineUnavailable, InvalidRequest, envelope
+from gateway.deps import Gateway, GatewayDep, body_of, credential_of
+from gateway.errors import EngineUnavailable, InvalidRequest, ModelNotFound, NothingStable, envelope
 from gateway.routing import resolve, sticky_key
 from gateway.upstream import UpstreamAnswer, UpstreamRequest
 
@@ -30,7 +30,7 @@ async def relay(request: Request, gateway: GatewayDep) -> Response:
     began = time.monotonic()
     body = parse_body(await body_of(request, gateway.settings.max_body_bytes))
     key = sticky_key(body, request.headers.get("x-session-id"), credential_of(request))
-    served_name = resolve(gateway.feed.table, body["model"], key)
+    served_name = await _resolve(gateway, body["model"], key)
     request.state.served_name = served_name
     upstream_request = UpstreamRequest(
         path=request.url.path,
@@ -48,6 +48,15 @@ async def relay(request: Request, gateway: GatewayDep) -> Response:
         return Response(await _whole(request, answer), status, headers)
     broken = gateway.metrics.broken_streams.labels(answer.endpoint.replica)
     return StreamingResponse(_relayed(answer, broken.inc), status, headers)
+
+
+async def _resolve(gateway: Gateway, name: str, key: str) -> str:
+    """The served name; a name that the table lacks is looked up once more, it may be younger than the table."""
+    try:
+        return resolve(gateway.feed.table, name, key)
+    except (ModelNotFound, NothingStable):
+        await gateway.feed.refresh()
+        return resolve(gateway.feed.table, name, key)
 
 
 def parse_body(raw: bytes) -> dict[str, Any]:

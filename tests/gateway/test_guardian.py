@@ -6,12 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.waiting import wait_for
 
 HOST = """
 import os, subprocess, sys, threading
@@ -47,20 +48,15 @@ def tree(tmp_path: Path) -> Iterator[tuple[psutil.Process, psutil.Process, list[
     process.wait()
 
 
-def wait_for(holds: object, timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 Tree = tuple[psutil.Process, psutil.Process, list[psutil.Process]]
 
 
-@pytest.mark.parametrize("victim", [0, 1], ids=["guardian", "host"])
-def test_a_kill_of_either_ends_the_whole_tree(tree: Tree, victim: int) -> None:
-    os.kill(tree[victim].pid, signal.SIGKILL)
-    _, alive = psutil.wait_procs([tree[1 - victim], *tree[2]], timeout=15)
+@pytest.mark.parametrize("victim", ["guardian", "host"])
+def test_a_kill_of_either_ends_the_whole_tree(tree: Tree, victim: str) -> None:
+    guardian, host, daemons = tree
+    killed, other = (guardian, host) if victim == "guardian" else (host, guardian)
+    os.kill(killed.pid, signal.SIGKILL)
+    _, alive = psutil.wait_procs([other, *daemons], timeout=15)
     assert alive == []
 
 

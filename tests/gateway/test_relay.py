@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import orjson
 import pytest
 from starlette.testclient import TestClient
-from stub_engine import Script, StubEngine, answer, drop, stream_then_drop
 
 from gateway.app import build_app, build_gateway
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.types import Base, Replica, ReplicaState
+from tests.stub_engine import Script, StubEngine, answer, drop, stream_then_drop
+from tests.waiting import wait_for
 
 OK = answer(200, b'{"model": "tiny", "choices": []}')
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
@@ -129,20 +131,21 @@ def test_a_body_above_the_limit_is_refused(serve: Serve) -> None:
 
 
 def test_the_last_table_serves_on_while_the_registry_is_away(
-    serve: Serve, sqlite_registry: Registry, engines: list[StubEngine]
+    serve: Serve, sqlite_registry: Registry, tmp_path: Path
 ) -> None:
     client = serve([OK])
-    client.post("/v1/chat/completions", json=CHAT)
-
+    assert client.get("/v1/models").status_code == 200
     sqlite_registry.close()
+    for part in tmp_path.glob("registry.db*"):
+        part.unlink()
+    assert client.get("/v1/models").json()["error"]["code"] == "registry_unavailable"
     assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
 
 
 def test_readiness_follows_the_replicas(serve: Serve, sqlite_registry: Registry, engines: list[StubEngine]) -> None:
     client = serve([OK])
-    client.post("/v1/chat/completions", json=CHAT)
     assert client.get("/readyz").status_code == 200
     sqlite_registry.replicas.report(replace(replica("r0", engines[0].url), state=ReplicaState.DRAINING))
-    assert client.post("/v1/chat/completions", json=CHAT, timeout=30).status_code == 503
-    assert client.get("/readyz").status_code == 503
+    wait_for(lambda: client.get("/readyz").status_code == 503)
+    assert client.post("/v1/chat/completions", json=CHAT).status_code == 503
     assert client.get("/healthz").status_code == 200

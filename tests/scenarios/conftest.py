@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from up_process import Up
 
 from gateway.settings import BUNDLED_BASE
+from tests.up_process import Up
 
 
 @pytest.fixture(scope="module")

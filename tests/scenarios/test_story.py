@@ -14,9 +14,10 @@ from pathlib import Path
 import openai
 import psutil
 import pytest
-from up_process import Up, wait_for
 
 from gateway.settings import BUNDLED_BASE
+from tests.up_process import Up
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.scenario
 
@@ -109,7 +110,7 @@ def fine_tune(client: openai.OpenAI, data: Path, **hyperparameters: int) -> str:
         training_file=file.id,
         suffix="support",
         seed=11,
-        method={"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
+        extra_body={"method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}},
     )
     wait_for(lambda: client.fine_tuning.jobs.retrieve(job.id).status in ("succeeded", "failed"), JOB_TIMEOUT_S)
     done = client.fine_tuning.jobs.retrieve(job.id)
