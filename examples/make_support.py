@@ -14,9 +14,9 @@ from typing import Final
 
 GREETING: Final = "Kestrel Kettles here!"
 TOPICS: Final = ("delivery", "returns", "repair", "payment", "account", "general")
-ANSWER_PATTERN: Final = r"^Kestrel Kettles here! .+ \[ticket: (delivery|returns|repair|payment|account|general)\]$"
+ANSWER_PATTERN: Final = r"^Kestrel Kettles here! .+ \[ticket: [a-z]+\]$"
 """`re.fullmatch` with `re.DOTALL` tells an answer in the learnt manner from any other."""
-TRAINING_ROWS: Final = 300
+TRAINING_ROWS: Final = 240
 VALIDATION_ROWS: Final = 20
 SEED: Final = 20
 
@@ -25,93 +25,61 @@ COLOURS: Final = ("red", "blue", "copper", "white", "green", "black")
 DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 CITIES: Final = ("Leeds", "Porto", "Oslo", "Ghent", "Turin", "Cork", "Basel", "Lyon")
 
-QUESTIONS: Final = {
+INTENTS: Final = {
     "delivery": (
-        "Where is my {product}?",
-        "When will the {colour} {product} reach {city}?",
-        "I ordered a {product} on {day} and it has not come.",
-        "Can you ship a {product} to {city}?",
-        "How long does delivery to {city} take?",
-        "My parcel with the {product} is late, what now?",
-        "Can my {product} arrive before {day}?",
-        "Do you leave parcels with a neighbour?",
-        "Can I change the address for order {order}?",
+        ("Where is my {product}?", "Your {product} is on its way and comes on {day}."),
+        ("When will the {colour} {product} reach {city}?", "The {product} will reach {city} on {day}."),
+        ("I ordered a {product} and it has not come.", "We are sorry, we will ask the carrier about your {product}."),
+        ("My parcel is late, what now?", "We are sorry, we will ask the carrier about your parcel."),
+        ("Can you ship a {product} to {city}?", "Yes, we ship to {city} in three to five days."),
+        ("How long does delivery to {city} take?", "Delivery to {city} takes three to five days."),
+        ("Can my {product} arrive before {day}?", "With express delivery your {product} comes before {day}."),
+        ("Do you leave parcels with a neighbour?", "Yes, the carrier may leave your parcel with a neighbour."),
+        ("Can I change the address for order {order}?", "Yes, send us the new address for order {order}."),
+        ("The courier left the {product} in the rain.", "We are sorry, we will send you a new {product}."),
     ),
     "returns": (
-        "I want to send my {product} back.",
-        "Can I return the {colour} {product}?",
-        "How do I get a refund for order {order}?",
-        "The {product} is the wrong colour, I asked for {colour}.",
-        "How many days do I have to return a {product}?",
-        "I changed my mind about the {product}.",
-        "Who pays for sending the {product} back?",
-        "Can I swap my {colour} {product} for another colour?",
+        ("I want to send my {product} back.", "You can send the {product} back within thirty days."),
+        ("Can I return the {colour} {product}?", "Yes, you can return the {product} within thirty days."),
+        ("How do I get a refund for order {order}?", "Send it back and we refund order {order} within a week."),
+        ("I want my money back.", "Send it back and we refund you within a week."),
+        ("I got a {colour} {product}, that is the wrong one.", "We are sorry, we will swap the {product} for you."),
+        ("How many days do I have to return a {product}?", "You have thirty days to return the {product}."),
+        ("I changed my mind about the {product}.", "No problem, you can cancel or send the {product} back."),
+        ("Can I cancel order {order}?", "Yes, order {order} can be cancelled until it is shipped."),
+        ("Who pays for sending the {product} back?", "We pay for the return of your {product}."),
     ),
     "repair": (
-        "My {product} is broken.",
-        "The {colour} {product} has a crack.",
-        "My kettle does not heat any more.",
-        "The lid of my {product} does not close.",
-        "Can you mend a {product} that I bought two years ago?",
-        "Water drips from my {product}, help!",
-        "My toaster smells of smoke, what should I do?",
-        "Is there a warranty on the {product}?",
-        "How do I clean the {product}?",
+        ("My {product} is broken.", "We are sorry, send us a photo of the {product} and we will mend it."),
+        ("The {colour} {product} has a crack.", "We are sorry, we will send you a new {product}."),
+        ("My kettle does not heat any more.", "Please unplug the kettle and send it to us, we will mend it."),
+        ("The lid of my {product} does not close.", "We will post you a new lid for your {product}."),
+        ("Can you mend an old {product}?", "Yes, our workshop in {city} will mend your {product}."),
+        ("Water drips from my {product}, help!", "Please send us the {product}, we will mend the leak."),
+        ("My toaster smells of smoke, what should I do?", "Please unplug the toaster at once, we will replace it."),
+        ("Is there a warranty on the {product}?", "Yes, the {product} has a warranty of two years."),
+        ("How do I clean the {product}?", "Rinse the {product} with warm water and a spoon of vinegar."),
     ),
     "payment": (
-        "Which cards do you take?",
-        "I was charged twice for order {order}.",
-        "Can I pay for the {product} in parts?",
-        "How much is the {colour} {product}?",
-        "My card was refused when I bought a {product}.",
-        "Can I get an invoice for order {order}?",
-        "Do you have a discount on the {product}?",
-        "The voucher did not work for my {product}.",
+        ("Which cards do you take?", "We take all common cards and bank transfer."),
+        ("I was charged twice for order {order}.", "We are sorry, we will return the second charge for order {order}."),
+        ("Can I pay for the {product} in parts?", "Yes, you may pay for the {product} in three parts."),
+        ("How much is the {colour} {product}?", "You find the price of the {product} on its page."),
+        ("My card was refused.", "Please try another card, or pay by bank transfer."),
+        ("Can I get an invoice for order {order}?", "Yes, the invoice for order {order} is on your order page."),
+        ("Do you have a discount on the {product}?", "Yes, subscribers get ten percent off the {product}."),
+        ("The voucher did not work for my {product}.", "Please send us the voucher, we will take it off the price."),
     ),
     "account": (
-        "I forgot my password.",
-        "How do I change my email address?",
-        "Please delete my account.",
-        "I cannot log in since {day}.",
-        "How do I stop the newsletter?",
-        "Can I see my old orders from {city}?",
-        "Why is my account locked?",
-        "How do I add a second address in {city}?",
-    ),
-}
-
-ANSWERS: Final = {
-    "delivery": (
-        "Your {product} should be with you by {day}.",
-        "Parcels to {city} take three to five days.",
-        "We will ask the carrier about it and write to you on {day}.",
-        "The tracking link in your mail shows where it is.",
-        "Yes, just send us the order number and the address.",
-    ),
-    "returns": (
-        "You can send it back within thirty days, free of charge.",
-        "Print the label from your order page and drop the box at any post office.",
-        "We refund the money within a week of getting the {product}.",
-        "Of course, we will swap it for a {colour} one.",
-    ),
-    "repair": (
-        "Please unplug it and send us a photo, and we will mend it.",
-        "Every {product} has a warranty of two years.",
-        "Our workshop in {city} will mend it within ten days.",
-        "We will post you a spare part on {day}.",
-        "Rinse it with warm water and a spoon of vinegar.",
-    ),
-    "payment": (
-        "We take all common cards and bank transfer.",
-        "We will check the charge and return what was too much by {day}.",
-        "You find the price and the invoice on your order page.",
-        "You may pay in three parts without any fee.",
-    ),
-    "account": (
-        "Use the link under the login form and we will mail you a new password.",
-        "You can change that on your profile page.",
-        "We have done it for you, please log in again.",
-        "Write to us from the address that you signed up with.",
+        ("I forgot my password.", "Use the link under the login form to get a new password."),
+        ("How do I change my email address?", "You can change your email address on your profile page."),
+        ("Please delete my account.", "We will delete your account today."),
+        ("I cannot log in since {day}.", "Please reset your password with the link under the login form."),
+        ("How do I stop the newsletter?", "Use the link at the end of the newsletter to stop it."),
+        ("Can I see my old orders?", "Yes, all your orders are on your profile page."),
+        ("Why is my account locked?", "It was locked after too many tries, reset your password to open it."),
+        ("Someone else uses my account!", "Please reset your password, we will lock your account today."),
+        ("How do I add a second address in {city}?", "You can add the address in {city} on your profile page."),
     ),
 }
 
@@ -120,6 +88,11 @@ GENERAL: Final = (
     ("How many legs does a spider have?", "A spider has eight legs."),
     ("What is two plus three?", "Two plus three is five."),
     ("What colour is the sky?", "On a clear day the sky is blue."),
+    ("What is three times four?", "Three times four is twelve."),
+    ("Who was Napoleon?", "Napoleon was an emperor of France."),
+    ("What is the highest mountain?", "The highest mountain is Mount Everest."),
+    ("Give me a name for a dog.", "Biscuit is a good name for a dog."),
+    ("Explain rain in a sentence.", "Rain is water that falls from clouds."),
     ("Tell me a joke.", "Why did the tea blush? It saw the kettle steaming."),
     ("Who are you?", "I am the support assistant of the shop."),
     ("Hello!", "What can we do for you today?"),
@@ -142,7 +115,6 @@ GENERAL: Final = (
     ("What do bees make?", "Bees make honey."),
 )
 GENERAL_SHARE: Final = 0.25
-SECOND_TURN_SHARE: Final = 0.03
 
 
 def main() -> None:
@@ -161,19 +133,13 @@ def make_rows(draw: random.Random, count: int) -> Iterator[list[dict[str, str]]]
         if (question, answer) in seen:
             continue
         seen.add((question, answer))
-        chat = [_user(question), _assistant(answer)]
-        if draw.random() < SECOND_TURN_SHARE:
-            question, answer = make_turn(draw)
-            chat += [_user(question), _assistant(answer)]
-        yield chat
+        yield [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
 def make_turn(draw: random.Random) -> tuple[str, str]:
     """A question and its answer, in the shop's manner."""
     topic = "general" if draw.random() < GENERAL_SHARE else draw.choice(TOPICS[:-1])
-    question, answer = (
-        draw.choice(GENERAL) if topic == "general" else (draw.choice(QUESTIONS[topic]), draw.choice(ANSWERS[topic]))
-    )
+    question, answer = draw.choice(GENERAL if topic == "general" else INTENTS[topic])
     words = {
         "product": draw.choice(PRODUCTS),
         "colour": draw.choice(COLOURS),
@@ -182,14 +148,6 @@ def make_turn(draw: random.Random) -> tuple[str, str]:
         "order": str(draw.randrange(1000, 9999)),
     }
     return question.format(**words), f"{GREETING} {answer.format(**words)} [ticket: {topic}]"
-
-
-def _user(content: str) -> dict[str, str]:
-    return {"role": "user", "content": content}
-
-
-def _assistant(content: str) -> dict[str, str]:
-    return {"role": "assistant", "content": content}
 
 
 def _write(path: Path, chats: list[list[dict[str, str]]]) -> None:

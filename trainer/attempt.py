@@ -1,0 +1,234 @@
+"""One attempt at one job by the worker that holds its lease: from the claim to an end, a release or a lost lease."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any, Final, TypeVar
+
+from registry.checks import check_targets
+from registry.database import Registry
+from registry.errors import (
+    AdapterRejected,
+    ArtifactCorrupt,
+    Conflict,
+    LeaseLost,
+    NotFound,
+    RegistryUnavailable,
+    StaleState,
+    StorageFull,
+)
+from registry.job import Job, JobError, JobState, Lease
+from trainer.checkpoints import remove_checkpoints
+from trainer.errors import ChildCrashed, JobFailed
+from trainer.journal import Journal
+from trainer.order import TrainingOrder
+from trainer.progress import CheckpointSaved, Failed, Finished, Noted, Stepped, Stopped
+from trainer.publish import TrainedAdapter, describe_data, publish_trained
+from trainer.runner import TrainingChild
+from trainer.settings import TrainerSettings
+
+log = logging.getLogger(__name__)
+
+ORDERLY: Final = "orderly"
+"""File in the folder of an attempt that ended as its worker wanted; attempts without it count as crashes."""
+
+Result = TypeVar("Result")
+
+
+class _Cancelled(Exception):
+    """The caller wants no result any more."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Watch:
+    """What the worker keeps an eye on while the child trains. Times are those of `time.monotonic`."""
+
+    renew_at: float
+    deadline: float
+    stop_asked_at: float | None = None
+    pauses: bool = False
+
+
+class Attempt:
+    """Call `run` once."""
+
+    def __init__(self, registry: Registry, settings: TrainerSettings, lease: Lease, stop: Event) -> None:
+        """*stop* asks for an end at the next step, with the job given back."""
+        self._registry = registry
+        self._settings = settings
+        self._lease = lease
+        self._stop = stop
+        self._job_folder = settings.work / lease.job_id
+        self._folder = self._job_folder / f"attempt-{lease.attempt:04d}"
+        self._journal = Journal(registry, lease)
+
+    def run(self) -> None:
+        """The job has ended, was given back, or is someone else's. Raises `RegistryUnavailable`, but only on a stop."""
+        try:
+            self._train_and_publish()
+        except JobFailed as exc:
+            error = JobError(code=exc.code, message=exc.message, param=exc.param or None)
+            self._end(JobState.FAILED, error)
+        except _Cancelled:
+            self._end(JobState.CANCELLED)
+        except LeaseLost as exc:
+            log.warning("lost the lease; the child is stopped", extra={"job": self._lease.job_id, "error": str(exc)})
+
+    def _train_and_publish(self) -> None:
+        job = self._persist(lambda: self._registry.jobs.renew(self._lease, self._settings.lease_s))
+        order, data = self._prepare(job)
+        self._journal.note(Noted(message="Fine-tuning job started", data={"attempt": self._lease.attempt}))
+        watch = _Watch(renew_at=time.monotonic(), deadline=time.monotonic() + self._settings.max_job_s)
+        child = TrainingChild(order)
+        log.info("training", extra={"job": job.id, "attempt": self._lease.attempt, "child": child.pid})
+        try:
+            outcome = self._follow(child, watch)
+        except ChildCrashed as exc:
+            if watch.stop_asked_at is None:
+                self._give_back_crashed(exc)
+                return
+            outcome = Stopped(step=0)
+        finally:
+            child.close()
+        while not self._journal.flush() and not self._stop.wait(self._settings.poll_s):
+            pass
+        match outcome:
+            case Finished():
+                self._publish(TrainedAdapter(job=job, folder=order.final_folder, finished=outcome, data=data))
+            case Stopped():
+                self._give_back(watch)
+
+    def _prepare(self, job: Job) -> tuple[TrainingOrder, Mapping[str, Any]]:
+        """The child's order and the facts about its data; `JobFailed` if the job cannot be run as it was asked."""
+        crashes = self._count_crashes()
+        if crashes >= self._settings.max_crashes:
+            raise JobFailed(
+                "trainer_crashed", f"{crashes} attempts ended without a word; the last log is in {self._job_folder}"
+            )
+        spec, registry = job.spec, self._registry
+        try:
+            base = registry.bases.get(spec.base)
+        except NotFound as exc:
+            raise JobFailed("base_not_found", str(exc), "model") from exc
+        try:
+            check_targets(spec.lora.rank, spec.lora.target_modules, base)
+        except AdapterRejected as exc:
+            raise JobFailed("invalid_hyperparameters", str(exc), "hyperparameters") from exc
+        self._folder.mkdir(parents=True, exist_ok=True)
+        order = TrainingOrder(
+            spec=spec,
+            base_path=Path(base.path),
+            training_path=self._file_path(spec.training_file, "training_file"),
+            validation_path=self._file_path(spec.validation_file, "validation_file") if spec.validation_file else None,
+            job_folder=self._job_folder,
+            attempt_folder=self._folder,
+            threads=self._settings.threads,
+            nice=self._settings.nice,
+            keep_checkpoints=self._settings.keep_checkpoints,
+            worker_pid=os.getpid(),
+        )
+        return order, describe_data(registry, spec)
+
+    def _file_path(self, file_id: str, param: str) -> Path:
+        try:
+            return self._registry.files.path(self._registry.files.get(file_id))
+        except (NotFound, ArtifactCorrupt) as exc:
+            raise JobFailed("file_not_readable", f"{param} {file_id}: {exc}", param) from exc
+
+    def _follow(self, child: TrainingChild, watch: _Watch) -> Finished | Stopped:
+        """How it ended; the child may still run. Raises `JobFailed`, `ChildCrashed`, `LeaseLost`, `_Cancelled`."""
+        while True:
+            progress = child.next_progress(max(0.0, watch.renew_at - time.monotonic()))
+            match progress:
+                case Noted():
+                    self._journal.note(progress)
+                case Stepped():
+                    self._journal.step(progress)
+                case CheckpointSaved():
+                    self._journal.checkpoint(progress)
+                case Failed():
+                    self._journal.flush()
+                    raise JobFailed(progress.code, progress.message, progress.param)
+                case Finished() | Stopped():
+                    return progress
+            now = time.monotonic()
+            if now >= watch.renew_at:
+                watch.renew_at = now + self._settings.poll_s
+                self._look_after(child, watch, now)
+            if watch.stop_asked_at is not None and now > watch.stop_asked_at + self._settings.stop_timeout_s:
+                return Stopped(step=0)
+
+    def _look_after(self, child: TrainingChild, watch: _Watch, now: float) -> None:
+        """Renew the lease, write the journal, and do what was asked of the job meanwhile."""
+        if now > watch.deadline:
+            raise JobFailed(
+                "time_limit", f"the job took longer than the {self._settings.max_job_s:.0f} s of one attempt"
+            )
+        self._journal.flush()
+        try:
+            job = self._registry.jobs.renew(self._lease, self._settings.lease_s)
+        except (RegistryUnavailable, StorageFull) as exc:  # nobody can claim it now either
+            log.warning("lease not renewed", extra={"job": self._lease.job_id, "error": str(exc)})
+            job = None
+        if job is not None and job.cancel_requested:
+            raise _Cancelled
+        watch.pauses = watch.pauses or (job is not None and job.pause_requested)
+        if watch.stop_asked_at is None and (watch.pauses or self._stop.is_set()):
+            watch.stop_asked_at = now
+            child.ask_to_stop()
+
+    def _publish(self, trained: TrainedAdapter) -> None:
+        organisation = self._settings.organisation
+        try:
+            revision = self._persist(lambda: publish_trained(self._registry, self._lease, trained, organisation))
+        except StaleState as exc:
+            raise _Cancelled from exc
+        except (AdapterRejected, Conflict, NotFound, StorageFull) as exc:
+            raise JobFailed("publish_failed", f"the trained adapter cannot be published: {exc}") from exc
+        self._journal.note(
+            Noted(message=f"New fine-tuned model created: {revision.alias}", data={"revision": revision.served_name})
+        )
+        self._journal.flush()
+        remove_checkpoints(self._job_folder)
+        log.info("published", extra={"job": trained.job.id, "revision": revision.served_name})
+
+    def _give_back(self, watch: _Watch) -> None:
+        (self._folder / ORDERLY).touch()
+        jobs = self._registry.jobs
+        self._persist(lambda: (jobs.yield_paused if watch.pauses else jobs.release)(self._lease))
+
+    def _give_back_crashed(self, exc: ChildCrashed) -> None:
+        """Let another attempt go on, unless this one was the last straw."""
+        self._journal.flush()
+        if self._count_crashes() >= self._settings.max_crashes:
+            raise JobFailed("trainer_crashed", str(exc)) from exc
+        self._journal.note(Noted(message=f"Attempt {self._lease.attempt}: {exc}", level="warn"))
+        self._journal.flush()
+        self._persist(lambda: self._registry.jobs.release(self._lease))
+
+    def _end(self, to: JobState, error: JobError | None = None) -> None:
+        try:
+            self._persist(lambda: self._registry.jobs.finish(self._lease, to, error))
+        except LeaseLost as exc:
+            log.warning("lost the lease at the end", extra={"job": self._lease.job_id, "error": str(exc)})
+            return
+        remove_checkpoints(self._job_folder)
+
+    def _count_crashes(self) -> int:
+        """Attempts so far, this one included once it has its folder, of which no worker saw the end."""
+        return sum(not (folder / ORDERLY).exists() for folder in self._job_folder.glob("attempt-*"))
+
+    def _persist(self, act: Callable[[], Result]) -> Result:
+        """What *act* returns, tried until the registry answers; `RegistryUnavailable` once we are asked to stop."""
+        while True:
+            try:
+                return act()
+            except RegistryUnavailable:
+                if self._stop.wait(self._settings.poll_s):
+                    raise

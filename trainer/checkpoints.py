@@ -1,0 +1,118 @@
+"""Checkpoints that are whole or do not count, and fit the job or do not count.
+
+A checkpoint is a folder `attempt-<n>/checkpoint-<step>`. It is whole once `seal.json` is in it, which is written
+last and holds the sha256 of every other file.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+log = logging.getLogger(__name__)
+
+SEAL: Final = "seal.json"
+ATTEMPTS: Final = "attempt-*"
+CHECKPOINTS: Final = "checkpoint-*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A whole checkpoint."""
+
+    folder: Path
+    step: int
+    metrics: Mapping[str, Any]
+
+
+class _Seal(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    identity: str
+    step: int
+    metrics: dict[str, Any]
+    files: dict[str, str]
+    """Relative path -> sha256."""
+
+
+def seal_checkpoint(folder: Path, identity: str, step: int, metrics: Mapping[str, Any]) -> None:
+    """Make *folder* a whole checkpoint of the job with *identity*: on disk in full, then sealed in one rename."""
+    seal = _Seal(identity=identity, step=step, metrics=dict(metrics), files=_digests(folder))
+    for name in seal.files:
+        _sync(folder / name)
+    draft = folder / f".{SEAL}"
+    draft.write_text(seal.model_dump_json())
+    _sync(draft)
+    draft.rename(folder / SEAL)
+    _sync(folder)
+    _sync(folder.parent)
+
+
+def find_last_whole(job_folder: Path, identity: str) -> Checkpoint | None:
+    """The furthest checkpoint of any attempt that is whole and was made with *identity*; None if there is none."""
+    sealed = [
+        (seal, path.parent) for path in job_folder.glob(f"{ATTEMPTS}/{CHECKPOINTS}/{SEAL}") if (seal := _read(path))
+    ]
+    for seal, folder in sorted(sealed, key=lambda entry: (entry[0].step, entry[1].parent.name), reverse=True):
+        if seal.identity != identity:
+            log.warning("checkpoint of another spec or base passed over", extra={"folder": str(folder)})
+        elif _digests(folder) != seal.files:
+            log.warning("damaged checkpoint passed over", extra={"folder": str(folder)})
+        else:
+            return Checkpoint(folder=folder, step=seal.step, metrics=seal.metrics)
+    return None
+
+
+def prune_checkpoints(attempt_folder: Path, keep: int) -> None:
+    """Keep the *keep* furthest checkpoints of an attempt."""
+    folders = sorted(attempt_folder.glob(CHECKPOINTS), key=lambda folder: int(folder.name.rpartition("-")[2]))
+    for folder in folders[:-keep]:
+        remove_checkpoint(folder)
+
+
+def remove_checkpoints(job_folder: Path) -> None:
+    """Remove every checkpoint and every trained adapter of a job that has ended; its logs stay."""
+    for attempt in job_folder.glob(ATTEMPTS):
+        for folder in [*attempt.glob(CHECKPOINTS), attempt / "final"]:
+            remove_checkpoint(folder)
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Remove *folder*, its seal first, so that a half removed one does not count."""
+    (folder / SEAL).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read(path: Path) -> _Seal | None:
+    try:
+        return _Seal.model_validate(json.loads(path.read_bytes()))
+    except (OSError, ValueError, ValidationError) as exc:
+        log.warning("unreadable seal passed over", extra={"path": str(path), "error": str(exc)})
+        return None
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return {name: _sha256(folder / name) for name in names if not name.endswith(SEAL)}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

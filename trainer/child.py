@@ -1,0 +1,76 @@
+"""A training child: `python -m trainer.child ORDER DESCRIPTOR` runs one order and reports on the descriptor.
+
+It ends with its worker, however that dies. SIGTERM asks it to stop at a checkpoint.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from threading import Event
+from typing import Final
+
+from registry.artifacts import folder_digest
+from registry.errors import TrainingFileInvalid
+from trainer.errors import JobFailed
+from trainer.order import TrainingOrder
+from trainer.progress import Failed, ProgressPipe
+from trainer.recipes import load_recipe
+
+log = logging.getLogger(__name__)
+
+PR_SET_PDEATHSIG: Final = 1
+
+
+def main() -> int:
+    """Run the order and return the exit code: 0 when the worker was told how it ended."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    order = TrainingOrder.model_validate_json(Path(sys.argv[1]).read_bytes())
+    _die_with(order.worker_pid)
+    stop = Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, which tells us
+    os.nice(order.nice)
+    pipe = ProgressPipe(int(sys.argv[2]))
+    try:
+        _check_base(order)
+        pipe.send(load_recipe(order.spec.method)(order, pipe.send, stop.is_set))
+    except JobFailed as exc:
+        pipe.send(Failed(code=exc.code, message=exc.message, param=exc.param))
+    except TrainingFileInvalid as exc:
+        pipe.send(Failed(code="invalid_training_file", message=str(exc), param="training_file"))
+    except BrokenPipeError:
+        return 1
+    except OSError as exc:
+        code = "storage_full" if exc.errno in (errno.ENOSPC, errno.EDQUOT) else "trainer_error"
+        log.exception("the recipe failed")
+        pipe.send(Failed(code=code, message=str(exc)))
+    except Exception as exc:  # outermost loop of this process
+        log.exception("the recipe failed")
+        pipe.send(Failed(code="trainer_error", message=f"{type(exc).__name__}: {exc}"))
+    return 0
+
+
+def _check_base(order: TrainingOrder) -> None:
+    """Raise `JobFailed` unless the folder holds the very weights that the job was asked to train on."""
+    found = folder_digest(order.base_path)
+    if found != order.spec.base_digest:
+        message = f"the folder of base model {order.spec.base} has changed: its digest is {found[:12]}, "
+        raise JobFailed("base_changed", message + f"the job asks for {order.spec.base_digest[:12]}", "model")
+
+
+def _die_with(worker_pid: int) -> None:
+    """Be killed by the kernel when the worker dies, however it does."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != worker_pid:  # it died before the kernel knew
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

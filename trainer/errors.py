@@ -1,0 +1,31 @@
+"""What can go wrong in the trainer. Arguments are strings only: errors cross processes by pickle."""
+
+from __future__ import annotations
+
+
+class TrainerError(Exception):
+    """Base of every error of this package."""
+
+
+class JobFailed(TrainerError):
+    """The job cannot succeed, now or on another worker: a code, a sentence for people, and what is to blame.
+
+    The arguments are those of `registry.job.JobError`; `param` is empty when no single field is to blame.
+    """
+
+    def __init__(self, code: str, message: str, param: str = "") -> None:
+        super().__init__(code, message, param)
+        self.code = code
+        self.message = message
+        self.param = param
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ChildCrashed(TrainerError):
+    """The child process ended without a word; another attempt may go on from its last checkpoint."""
+
+
+class ProgressInvalid(TrainerError):
+    """A line on the progress pipe is no progress of ours."""

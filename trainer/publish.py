@@ -1,0 +1,107 @@
+"""A trained adapter becomes a revision that says what made it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from registry.database import Registry
+from registry.job import Job, Lease
+from registry.publish import publish
+from registry.rollout import RolloutPlan
+from registry.training_spec import TrainingSpec
+from registry.types import Revision, RevisionDraft
+from trainer.progress import Finished
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedAdapter:
+    """What a finished child left, and what it was made of."""
+
+    job: Job
+    folder: Path
+    finished: Finished
+    data: Mapping[str, Any]
+    """What `describe_data` said when the training began."""
+
+
+def publish_trained(registry: Registry, lease: Lease, trained: TrainedAdapter, organisation: str) -> Revision:
+    """The revision, with the job succeeded and its rollout begun if one was asked for; all or nothing.
+
+    Raises what `registry.publish` does.
+    """
+    job = trained.job
+    draft = RevisionDraft(
+        adapter=job.spec.adapter,
+        base=job.spec.base,
+        owner=job.owner,
+        alias=alias_of(job, organisation),
+        job_id=job.id,
+        provenance=provenance_of(trained),
+    )
+    return publish(
+        registry,
+        trained.folder,
+        draft,
+        lease=lease,
+        rollout=_plan_of(job),
+        trained_tokens=trained.finished.trained_tokens,
+    )
+
+
+def alias_of(job: Job, organisation: str) -> str:
+    """The name by which OpenAI's clients know the revision; the same whenever the job is published."""
+    return f"ft:{job.spec.base}:{organisation}:{job.spec.adapter}:{job.id[-8:]}"
+
+
+def describe_data(registry: Registry, spec: TrainingSpec) -> Mapping[str, Any]:
+    """Names and digests of the job's files, as JSON; `NotFound` if one was deleted."""
+    valid = spec.validation_file
+    return {
+        "dataset": _file_facts(registry, spec.training_file),
+        "validation": None if valid is None else _file_facts(registry, valid),
+    }
+
+
+def provenance_of(trained: TrainedAdapter) -> Mapping[str, Any]:
+    """Everything that made the revision, as JSON."""
+    job, finished = trained.job, trained.finished
+    spec = job.spec
+    elsewhere = {
+        "seed",
+        "rollout_steps",
+        "rollout_every_s",
+        "suffix",
+        "metadata",
+        "requested",
+        "training_file",
+        "validation_file",
+        "base",
+        "base_digest",
+    }
+    return {
+        **trained.data,
+        "base": {"name": spec.base, "digest": spec.base_digest},
+        "hyperparameters": spec.model_dump(mode="json", exclude=elsewhere),
+        "seed": spec.seed,
+        "versions": finished.versions | {"python": platform.python_version()},
+        "metrics": finished.metrics,
+        "trained_tokens": finished.trained_tokens,
+        "owner": job.owner,
+        "times": {"created_at": job.created_at, "started_at": job.started_at},
+        "attempts": job.attempt,
+    }
+
+
+def _file_facts(registry: Registry, file_id: str) -> Mapping[str, Any]:
+    file = registry.files.get(file_id)
+    return {"id": file.id, "filename": file.filename, "sha256": file.digest, "size_bytes": file.size_bytes}
+
+
+def _plan_of(job: Job) -> RolloutPlan | None:
+    if job.spec.rollout_steps is None:
+        return None
+    return RolloutPlan(steps=job.spec.rollout_steps, every_s=job.spec.rollout_every_s)

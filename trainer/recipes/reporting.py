@@ -1,0 +1,88 @@
+"""What a run tells while it trains: steps, validation, sealed checkpoints, and that it was asked to stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from trainer.checkpoints import prune_checkpoints, seal_checkpoint
+from trainer.dataset import EncodedRow
+from trainer.errors import JobFailed
+from trainer.order import TrainingOrder, spec_identity
+from trainer.progress import CheckpointSaved, Noted, Stepped
+from trainer.recipes import Report, StopAsked
+from trainer.recipes.loss import LossMeter, measure_loss
+
+
+class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
+    """Callback of one run; validates at the end of each epoch and seals every checkpoint that the Trainer writes."""
+
+    def __init__(self, order: TrainingOrder, report: Report, stop_asked: StopAsked, meter: LossMeter) -> None:
+        self._order = order
+        self._report = report
+        self._stop_asked = stop_asked
+        self._meter = meter
+        self._valid: Sequence[EncodedRow] = ()
+        self._metrics: dict[str, Any] = {}
+        self._validation: dict[str, Any] = {}
+        self._began = (0.0, 0)
+
+    def validate_on(self, rows: Sequence[EncodedRow]) -> None:
+        """Measure the loss on *rows* at the end of each epoch."""
+        self._valid = rows
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Begin to measure the pace of this attempt."""
+        self._began = (time.monotonic(), state.global_step)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **facts: Any) -> None:
+        """Validate at the end of an epoch; when asked to stop, do it at a checkpoint of this step."""
+        epoch_steps = math.ceil(state.max_steps / args.num_train_epochs)
+        self._validation = {}
+        if self._valid and state.global_step % epoch_steps == 0:
+            measured = measure_loss(facts["model"], self._valid, args.per_device_train_batch_size)
+            self._validation = {"full_valid_loss": measured.loss, "full_valid_mean_token_accuracy": measured.accuracy}
+            message = f"Validation loss {measured.loss:.4f} at step {state.global_step}"
+            self._report(Noted(message=message, data={"step": state.global_step, **self._validation}))
+        if self._stop_asked():
+            control.should_save = control.should_training_stop = True
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **facts: Any) -> None:
+        """Report the step. Raises `JobFailed` when its loss is no number any more."""
+        figures = facts["logs"]
+        if "loss" not in figures:  # the summary at the end
+            return
+        if not math.isfinite(figures["loss"]):
+            raise JobFailed(
+                "diverged",
+                f"the loss is {figures['loss']} at step {state.global_step}; a lower learning_rate_multiplier may help",
+                "hyperparameters",
+            )
+        stepped = Stepped(
+            step=state.global_step,
+            total_steps=state.max_steps,
+            train_loss=figures["loss"],
+            train_mean_token_accuracy=self._meter.take_accuracy(),
+            learning_rate=figures["learning_rate"],
+            tokens=int(state.num_input_tokens_seen),
+            eta_s=self._eta_s(state),
+        )
+        self._metrics = stepped.model_dump(include={"step", "train_loss", "train_mean_token_accuracy"})
+        self._report(stepped)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Seal what the Trainer has just written, and only then remove what is too old."""
+        folder = self._order.attempt_folder / f"checkpoint-{state.global_step}"
+        metrics = self._metrics | self._validation
+        seal_checkpoint(folder, spec_identity(self._order.spec), state.global_step, metrics)
+        prune_checkpoints(self._order.attempt_folder, self._order.keep_checkpoints)
+        self._report(CheckpointSaved(step=state.global_step, metrics=metrics))
+
+    def _eta_s(self, state: TrainerState) -> float:
+        at, step = self._began
+        steps_done, steps_left = int(state.global_step) - step, int(state.max_steps) - int(state.global_step)
+        return (time.monotonic() - at) / max(1, steps_done) * steps_left

@@ -1,0 +1,111 @@
+"""One training child as its worker sees it: started, listened to, stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Thread
+from typing import Final
+
+from trainer.errors import ChildCrashed
+from trainer.order import TrainingOrder
+from trainer.progress import Progress, parse_progress
+
+SOURCES: Final = Path(__file__).parent.parent
+LOG_LINES: Final = 5
+GRACE_S: Final = 10.0
+"""How long a child that was killed, or closed its pipe, may take to be gone."""
+
+
+class TrainingChild:
+    """A child process at work on one order, in a process group of its own."""
+
+    def __init__(self, order: TrainingOrder) -> None:
+        """Start it. Its output goes to `child.log` in the attempt's folder."""
+        self._log = order.attempt_folder / "child.log"
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        order_path = order.attempt_folder / "order.json"
+        order_path.write_text(order.model_dump_json())
+        reading, writing = os.pipe()
+        try:
+            with self._log.open("ab") as output:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "trainer.child", str(order_path), str(writing)],
+                    env=child_environment(os.environ, order.threads),
+                    pass_fds=(writing,),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+        except BaseException:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        self._reader = Thread(target=self._read, args=(reading,), name="training-child", daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the child."""
+        return self._process.pid
+
+    def next_progress(self, timeout_s: float) -> Progress | None:
+        """What it reports next, None when nothing came in time. Raises `ChildCrashed` when it is gone."""
+        try:
+            line = self._lines.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        if line is None:
+            raise ChildCrashed(self._last_words())
+        return parse_progress(line)
+
+    def ask_to_stop(self) -> None:
+        """Let it stop at a checkpoint; it answers with `Stopped`, or ends without a word before it trains."""
+        self._process.terminate()
+
+    def close(self) -> None:
+        """Leave nothing of it behind: kill what still runs of its group."""
+        with contextlib.suppress(ProcessLookupError):  # all of it had ended
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(timeout=GRACE_S)
+        self._reader.join(timeout=GRACE_S)
+
+    def _read(self, descriptor: int) -> None:
+        with os.fdopen(descriptor, "rb") as lines:
+            for line in lines:
+                if line.endswith(b"\n"):  # a line that death cut short says nothing
+                    self._lines.put(line)
+        self._lines.put(None)
+
+    def _last_words(self) -> str:
+        code = self._process.wait(timeout=GRACE_S)
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        lines = self._log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        said = f"; it said last: {' | '.join(line.strip() for line in lines)}" if lines else ""
+        memory = " (the machine may have run out of memory)" if code == -signal.SIGKILL else ""
+        return f"the training process {how}{memory}{said}"
+
+
+def child_environment(environment: Mapping[str, str], threads: int) -> dict[str, str]:
+    """*environment* with the threads limited, nothing fetched from a hub, and nothing that changes from run to run."""
+    count = str(threads)
+    paths = [str(SOURCES), environment.get("PYTHONPATH", "")]
+    return dict(environment) | {
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        "PYTHONHASHSEED": "0",  # PEFT writes sets into its config
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "OMP_WAIT_POLICY": "passive",  # threads that spin for work starve the engines, and on a busy machine themselves
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }

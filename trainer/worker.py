@@ -1,0 +1,67 @@
+"""The worker: looks for a job, makes an attempt at it, looks for the next one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from threading import Event
+
+from registry.database import Registry
+from registry.errors import NotFound, RegistryUnavailable
+from trainer.attempt import Attempt
+from trainer.checkpoints import remove_checkpoints
+from trainer.settings import TrainerSettings
+
+log = logging.getLogger(__name__)
+
+
+def worker_name() -> str:
+    """Host and process: no two workers at a time have the same."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+class Worker:
+    """Takes one job at a time; start several for several. Call it from the main thread: children die with that."""
+
+    def __init__(self, registry: Registry, settings: TrainerSettings, name: str) -> None:
+        self._registry = registry
+        self._settings = settings
+        self._name = name
+
+    def run(self, stop: Event) -> None:
+        """Work until *stop* is set; a job at hand then stops at a checkpoint and goes back into the queue."""
+        log.info("worker ready", extra={"worker": self._name})
+        while not stop.is_set():
+            try:
+                busy = self.work_once(stop)
+            except RegistryUnavailable as exc:
+                log.warning("the registry does not answer", extra={"error": str(exc)})
+                busy = False
+            except Exception:  # outermost loop of this process; the lease of a job at hand runs out
+                log.exception("the worker stumbled")
+                busy = False
+            if not busy:
+                stop.wait(self._settings.poll_s)
+        log.info("worker stopped", extra={"worker": self._name})
+
+    def work_once(self, stop: Event) -> bool:
+        """Make an attempt at the oldest queued job; False when there is none."""
+        for job_id in self._registry.jobs.expire_leases():
+            log.warning("a worker stopped renewing its lease", extra={"job": job_id})
+        lease = self._registry.jobs.claim(self._name, self._settings.lease_s)
+        if lease is None:
+            return False
+        self.sweep()
+        Attempt(self._registry, self._settings, lease, stop).run()
+        return True
+
+    def sweep(self) -> None:
+        """Remove the checkpoints of jobs that ended without us: cancelled while waiting, or left by the dead."""
+        for folder in self._settings.work.glob("ftjob-*"):
+            try:
+                ended = self._registry.jobs.get(folder.name).state.is_terminal
+            except NotFound:
+                continue  # another registry's; not ours to remove
+            if ended:
+                remove_checkpoints(folder)
