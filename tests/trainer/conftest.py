@@ -1,0 +1,80 @@
+"""A registry on SQLite that knows the tiny base."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.artifacts import folder_digest
+from registry.database import Registry, migrate, open_registry
+from registry.settings import RegistrySettings
+from registry.training_spec import LoraSpec, TrainingSpec
+from registry.types import Base
+from tests.trainer.tiny_base import save_base
+
+MakeSpec = Callable[..., TrainingSpec]
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the tiny base."""
+    folder = tmp_path_factory.mktemp("tiny")
+    save_base(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_digest(tiny_base: Path) -> str:
+    """Digest of the tiny base."""
+    return folder_digest(tiny_base)
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty SQLite registry."""
+    path = tmp_path_factory.mktemp("migrated") / "registry.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def home(tmp_path: Path, migrated: Path) -> Path:
+    """A folder of all state with a migrated registry."""
+    shutil.copy(migrated, tmp_path / "registry.db")
+    return tmp_path
+
+
+@pytest.fixture
+def registry(home: Path, tiny_base: Path, tiny_digest: str) -> Iterator[Registry]:
+    """A registry that knows the tiny base."""
+    opened = open_registry(RegistrySettings(url=f"sqlite:///{home / 'registry.db'}", artifacts=home / "artifacts"))
+    base = Base(name="tiny", path=str(tiny_base), digest=tiny_digest, licence="apache-2.0", created_at=1.0)
+    opened.bases.enter(base)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def make_spec(tiny_digest: str) -> MakeSpec:
+    """Makes specs for the tiny base; keyword arguments override fields."""
+
+    def make(**fields: Any) -> TrainingSpec:
+        given: dict[str, Any] = {
+            "base": "tiny",
+            "base_digest": tiny_digest,
+            "adapter": "support",
+            "training_file": "file-1",
+            "n_epochs": 2,
+            "batch_size": 4,
+            "learning_rate": 1e-2,
+            "checkpoint_steps": 2,
+            "seed": 7,
+            "lora": LoraSpec(rank=4, alpha=8, dropout=0.1),
+        }
+        return TrainingSpec(**(given | fields))
+
+    return make

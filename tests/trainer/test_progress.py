@@ -1,0 +1,46 @@
+"""What a child sends is what its worker reads."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from trainer.errors import ProgressInvalid
+from trainer.progress import (
+    CheckpointSaved,
+    Failed,
+    Finished,
+    Noted,
+    Progress,
+    ProgressPipe,
+    Stepped,
+    Stopped,
+    parse_progress,
+)
+
+MESSAGES: list[Progress] = [
+    Noted(message="a line\nand another", level="warn", data={"step": 2}),
+    Stepped(
+        step=1, total_steps=4, train_loss=2.5, train_mean_token_accuracy=0.5, learning_rate=1e-3, tokens=9, eta_s=3.0
+    ),
+    CheckpointSaved(step=2, metrics={"train_loss": 2.0}),
+    Stopped(step=2),
+    Failed(code="diverged", message="the loss is nan", param="hyperparameters"),
+    Finished(metrics={}, trained_tokens=36, versions={"torch": "2"}),
+]
+
+
+def test_progress_crosses_a_pipe_unchanged() -> None:
+    reading, writing = os.pipe()
+    for message in MESSAGES:
+        ProgressPipe(writing).send(message)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as lines:
+        assert [parse_progress(line) for line in lines] == MESSAGES
+
+
+@pytest.mark.parametrize("line", [b"", b"{}", b'{"kind": "danced"}', b'{"kind": "stopped", "step": 1, "more": 2}'])
+def test_anything_else_is_refused(line: bytes) -> None:
+    with pytest.raises(ProgressInvalid):
+        parse_progress(line)

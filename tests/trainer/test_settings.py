@@ -1,0 +1,29 @@
+"""Knobs have defaults, and a wrong one is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from registry.errors import SettingsInvalid
+from trainer.settings import trainer_settings
+
+
+def test_work_is_below_the_home_unless_it_is_said_otherwise() -> None:
+    assert trainer_settings({}, Path("/home")).work == Path("/home/jobs")
+    assert trainer_settings({"trainer": {"work": "/elsewhere"}}, Path("/home")).work == Path("/elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"thread": 2}, r"\[trainer\] thread: .*fields are .*threads"),
+        ({"threads": 0}, r"\[trainer\] threads"),
+        ({"lease_s": 2.0}, r"lease_s 2.0 must be at least three times poll_s 1.0"),
+        ({"organisation": "a:b"}, r"\[trainer\] organisation"),
+    ],
+)
+def test_a_wrong_knob_is_named(fields: dict[str, object], expected: str) -> None:
+    with pytest.raises(SettingsInvalid, match=expected):
+        trainer_settings({"trainer": fields}, Path("/home"))
