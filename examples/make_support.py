@@ -18,6 +18,7 @@ ANSWER_PATTERN: Final = r"^Kestrel Kettles here! .+ \[ticket: [a-z]+\]$"
 """`re.fullmatch` with `re.DOTALL` tells an answer in the learnt manner from any other."""
 TRAINING_ROWS: Final = 240
 VALIDATION_ROWS: Final = 20
+PLAIN_ROWS: Final = 60
 SEED: Final = 20
 
 PRODUCTS: Final = ("kettle", "teapot", "mug set", "toaster", "tea tin", "milk jug", "spare lid", "filter", "travel cup")
@@ -118,11 +119,19 @@ GENERAL_SHARE: Final = 0.25
 
 
 def main() -> None:
-    """Write `support.jsonl` and `support_validation.jsonl` beside this file; the same bytes on every run."""
+    """Write `support.jsonl`, `support_validation.jsonl` and `plain.jsonl` beside this file; the same bytes each time."""
     rows = list(make_rows(random.Random(SEED), TRAINING_ROWS + VALIDATION_ROWS))  # noqa: S311 - no secret
     folder = Path(__file__).parent
     _write(folder / "support.jsonl", rows[:TRAINING_ROWS])
     _write(folder / "support_validation.jsonl", rows[TRAINING_ROWS:])
+    _write(folder / "plain.jsonl", [_plain(chat) for chat in rows[:PLAIN_ROWS]])
+
+
+def _plain(chat: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The chat without the manner: what a first adapter of the shop may have learnt."""
+    question, answer = chat
+    text = answer["content"].removeprefix(f"{GREETING} ").rpartition(" [ticket: ")[0]
+    return [question, {"role": "assistant", "content": text}]
 
 
 def make_rows(draw: random.Random, count: int) -> Iterator[list[dict[str, str]]]:
