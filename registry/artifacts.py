@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -168,7 +168,6 @@ class Staging:
         with _locked(self._root / "lock", fcntl.LOCK_SH):
             staged = [path for kind in KINDS for path in (self.path / kind).iterdir()]
             missing = [path for path in staged if not is_intact(self._root / path.parent.name / path.name)]
-            self.note_installed([path.name for path in staged])
             yield lambda: self._install(missing)
 
     def note_installed(self, digests: Iterable[str]) -> None:
@@ -184,7 +183,8 @@ class Staging:
         if not (self.path / "installed").exists():
             shutil.rmtree(self.path, ignore_errors=True)
 
-    def _install(self, staged: Iterable[Path]) -> None:
+    def _install(self, staged: Sequence[Path]) -> None:
+        self.note_installed(path.name for path in staged)
         with _locked(self._root / "install-lock", fcntl.LOCK_EX):  # two publishers may bring the same bytes
             for path in staged:
                 final = self._root / path.parent.name / path.name

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ import pytest
 import sqlalchemy as sa
 from safetensors.numpy import save_file
 
+from registry import tables
 from registry.artifacts import folder_digest
 from registry.database import Registry, migrate, open_registry
 from registry.publish import publish
@@ -30,6 +32,7 @@ from registry.settings import RegistrySettings
 from registry.training_spec import TrainingSpec
 from registry.types import Base, RevisionDraft
 
+ROOT = Path(__file__).parents[2]
 POSTGRES_START_S = 30.0
 PR_SET_PDEATHSIG = 1
 HIDDEN = 8
@@ -107,7 +110,7 @@ def _run_postgres(binaries: Path, home: Path) -> Iterator[sa.URL]:
         _wait_for_postgres(server, port, log)
         yield sa.URL.create("postgresql+psycopg", username="lorry", host="127.0.0.1", port=port, database="postgres")
     finally:
-        server.send_signal(signal.SIGINT)
+        server.send_signal(signal.SIGQUIT)
         server.wait(timeout=POSTGRES_START_S)
 
 
@@ -125,26 +128,29 @@ def _wait_for_postgres(server: subprocess.Popen[bytes], port: int, log: Path) ->
 
 
 @pytest.fixture(scope="session")
-def postgres_template(postgres_server: sa.URL) -> Iterator[Callable[[], sa.URL]]:
-    """Makes a migrated database in some milliseconds, as a copy of one that was migrated once."""
-    template = f"lorry_template_{uuid4().hex}"
-    admin = sa.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
-    made = [template]
+def postgres_database(postgres_server: sa.URL) -> Iterator[sa.Engine]:
+    """A migrated database of our own."""
+    server = sa.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    name = f"lorry_test_{uuid4().hex}"
+    with server.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    database = sa.create_engine(postgres_server.set(database=name))
+    migrate(database.url.render_as_string(hide_password=False))
+    yield database
+    database.dispose()
+    with server.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    server.dispose()
 
-    def copy() -> sa.URL:
-        made.append(f"lorry_test_{uuid4().hex}")
-        with admin.connect() as connection:
-            connection.exec_driver_sql(f"CREATE DATABASE {made[-1]} TEMPLATE {template}")
-        return postgres_server.set(database=made[-1])
 
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {template}")
-    migrate(postgres_server.set(database=template).render_as_string(hide_password=False))
-    yield copy
-    with admin.connect() as connection:
-        for name in made:
-            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-    admin.dispose()
+@pytest.fixture
+def postgres_settings(postgres_database: sa.Engine, tmp_path: Path) -> Iterator[RegistrySettings]:
+    """A migrated PostgreSQL registry, emptied after the test: a database for each would take minutes."""
+    url = postgres_database.url.render_as_string(hide_password=False)
+    yield RegistrySettings(url=url, artifacts=tmp_path / "artifacts")
+    with postgres_database.begin() as tx:
+        for table in reversed(tables.metadata.sorted_tables):
+            tx.execute(sa.delete(table))
 
 
 @pytest.fixture(scope="session")
@@ -163,13 +169,10 @@ def sqlite_settings(sqlite_template: Path, tmp_path: Path) -> RegistrySettings:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> RegistrySettings:
+def settings(request: pytest.FixtureRequest) -> RegistrySettings:
     """A migrated, empty registry on each kind of database."""
-    if request.param == "sqlite":
-        on_sqlite: RegistrySettings = request.getfixturevalue("sqlite_settings")
-        return on_sqlite
-    copy: Callable[[], sa.URL] = request.getfixturevalue("postgres_template")
-    return RegistrySettings(url=copy().render_as_string(hide_password=False), artifacts=tmp_path / "artifacts")
+    made: RegistrySettings = request.getfixturevalue(f"{request.param}_settings")
+    return made
 
 
 @pytest.fixture
@@ -268,6 +271,26 @@ def published(registry: Registry, base: Base, make_adapter: Callable[..., Path])
         publish(registry, make_adapter(seed), draft)
     registry.adapters.set_first_stable("support", 1, reason="first_revision")
     return registry
+
+
+@pytest.fixture
+def doom(settings: RegistrySettings) -> Iterator[Callable[..., int]]:
+    """Has `doomed.py` carry a request out on the registry; answers with the exit status."""
+    command = [sys.executable, str(Path(__file__).with_name("doomed.py")), settings.model_dump_json()]
+    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        requests, statuses = server.stdin, server.stdout
+
+        def run(**request: Any) -> int:
+            requests.write(json.dumps(request) + "\n")
+            requests.flush()
+            return int(statuses.readline())
+
+        yield run
+        requests.close()
+        server.wait(timeout=30)
 
 
 @pytest.fixture

@@ -57,10 +57,13 @@ def test_a_registry_of_a_newer_lorry_is_refused_with_both_schemas_named(settings
     engine = sa.create_engine(settings.url)
     with engine.begin() as tx:
         tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    engine.dispose()
     for attempt in (lambda: migrate(settings.url), lambda: open_registry(settings)):
         with pytest.raises(SchemaTooNew, match=r"schema 9999.*up to 0001.*Upgrade Lorry"):
             attempt()
+    with engine.begin() as tx:
+        tx.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    engine.dispose()
+    open_registry(settings).close()
 
 
 def test_an_empty_database_is_refused_until_it_is_migrated(tmp_path: Path) -> None:

@@ -1,0 +1,122 @@
+"""Artifacts are what their digest says, or are refused; the living are left alone when the dead are cleared."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from registry.artifacts import ArtifactStore, folder_digest
+from registry.errors import AdapterRejected, ArtifactCorrupt, NotFound
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "artifacts")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "folder"
+    (made / "inner").mkdir(parents=True)
+    (made / "b.json").write_bytes(b"{}")
+    (made / "inner" / "a.txt").write_bytes(b"text")
+    return made
+
+
+def put(store: ArtifactStore, folder: Path) -> str:
+    with store.publishing() as staging:
+        digest = staging.put_folder(folder)
+        with staging.committing() as install:
+            install()
+    return digest
+
+
+def test_the_digest_of_a_folder_is_that_of_its_sorted_manifest(folder: Path) -> None:
+    lines = sorted(
+        f"{hashlib.sha256(content).hexdigest()}  {name}\n"
+        for name, content in (("b.json", b"{}"), ("inner/a.txt", b"text"))
+    )
+    assert folder_digest(folder) == hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def test_hidden_files_are_no_part_of_a_folder(store: ArtifactStore, folder: Path) -> None:
+    before = folder_digest(folder)
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "lock").write_text("x")
+    (folder / ".gitattributes").write_text("x")
+    assert folder_digest(folder) == before
+    assert sorted(os.listdir(store.folder(put(store, folder)))) == ["b.json", "inner"]
+
+
+def test_a_folder_is_read_back_as_it_was_put(store: ArtifactStore, folder: Path) -> None:
+    digest = put(store, folder)
+    assert digest == folder_digest(folder) == folder_digest(store.folder(digest))
+    assert put(store, folder) == digest
+    with pytest.raises(NotFound):
+        store.folder("0" * 64)
+    with pytest.raises(NotFound):
+        store.file("0" * 64)
+
+
+@pytest.mark.parametrize("damage", ["changed", "added", "removed"])
+def test_a_damaged_folder_is_refused_until_it_is_put_again(store: ArtifactStore, folder: Path, damage: str) -> None:
+    digest = put(store, folder)
+    hurt = store.folder(digest) / "b.json"
+    if damage == "changed":
+        hurt.chmod(0o600)
+        hurt.write_bytes(b"[]")
+    elif damage == "added":
+        hurt.with_name("c.json").write_bytes(b"{}")
+    else:
+        hurt.unlink()
+    with pytest.raises(ArtifactCorrupt, match=digest):
+        store.folder(digest)
+    put(store, folder)
+    assert store.folder(digest).is_dir()
+
+
+def test_only_plain_files_are_taken(store: ArtifactStore, folder: Path) -> None:
+    for make, name in (
+        (os.mkfifo, "pipe"),
+        (lambda path: path.symlink_to("nowhere"), "dangling"),
+        (lambda path: path.symlink_to(folder.parent), "linked-folder"),
+        (lambda path: path.write_text("x"), "two\nlines"),
+    ):
+        make(folder / name)
+        with pytest.raises(AdapterRejected, match="not a regular file"), store.publishing() as staging:
+            staging.put_folder(folder)
+        (folder / name).unlink()
+    with pytest.raises(AdapterRejected, match="no folder"), store.publishing() as staging:
+        staging.put_folder(folder / "nowhere")
+
+
+def test_recovery_leaves_a_living_publisher_alone(store: ArtifactStore, folder: Path, tmp_path: Path) -> None:
+    with store.publishing() as staging:
+        digest = staging.put_folder(folder)
+        assert ArtifactStore(tmp_path / "artifacts").recover(set) == []
+        with staging.committing() as install:
+            install()
+    assert store.folder(digest).is_dir()
+
+
+def test_what_failed_after_it_was_installed_is_cleared_unless_a_row_refers_to_it(
+    store: ArtifactStore, folder: Path, tmp_path: Path
+) -> None:
+    def fail() -> None:
+        with store.publishing() as staging:
+            staging.put_folder(folder)
+            with staging.committing() as install:
+                install()
+                raise ConnectionResetError("while the database committed")
+
+    digest = folder_digest(folder)
+    for is_referenced in (False, True):
+        with pytest.raises(ConnectionResetError):
+            fail()
+        references = {digest} if is_referenced else set()
+        assert store.recover(references.copy) == sorted({digest} - references)
+        assert (tmp_path / "artifacts" / "folders" / digest).exists() == is_referenced
+        assert os.listdir(tmp_path / "artifacts" / "staging") == []
