@@ -131,9 +131,3 @@ def test_a_second_writer_waits_instead_of_failing(registry: Registry, base: Base
     assert child.communicate(timeout=60)[1].decode() == ""
     actors = [entry.actor for entry in registry.audit.list(limit=200)]
     assert (actors.count("parent"), actors.count("child")) == (50, 50)
-
-
-def test_the_package_holds_every_folder_of_migrations() -> None:
-    listed = (ROOT / "pyproject.toml").read_text()
-    folders = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "registry").rglob("*.py")}
-    assert [name for name in sorted(folders) if f'"{name}"' not in listed] == []

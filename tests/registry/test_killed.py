@@ -138,13 +138,14 @@ def test_a_publisher_killed_at_any_moment_publishes_all_or_nothing(publisher: Pu
 def test_a_start_killed_while_it_clears_up_is_finished_by_the_next(
     settings: RegistrySettings, publisher: Publisher, make_adapter: Callable[..., Path], doom: Doom
 ) -> None:
+    def publish_until(point: int) -> int:
+        return doom(action="publish", folder=folder, point=point, calls=REMOVING)
+
     folder = str(make_adapter())
-    installed = next(
-        point for point in count() if doom(action="publish", folder=folder, point=point) and stored(settings, "folders")
-    )
+    installed = next(point for point in count() if publish_until(point) == KILLED and stored(settings, "folders"))
     for point in count():
         if not stored(settings, "folders"):
-            assert doom(action="publish", folder=folder, point=installed) == KILLED
+            assert publish_until(installed) == KILLED
         if doom(action="open", point=point, calls=REMOVING) == 0:
             break
     assert point > 5
