@@ -119,7 +119,7 @@ GENERAL_SHARE: Final = 0.25
 
 
 def main() -> None:
-    """Write `support.jsonl`, `support_validation.jsonl` and `plain.jsonl` beside this file; the same bytes each time."""
+    """Write `support.jsonl`, `support_validation.jsonl` and `plain.jsonl` beside this file; always the same bytes."""
     rows = list(make_rows(random.Random(SEED), TRAINING_ROWS + VALIDATION_ROWS))  # noqa: S311 - no secret
     folder = Path(__file__).parent
     _write(folder / "support.jsonl", rows[:TRAINING_ROWS])
