@@ -1,0 +1,74 @@
+"""The choice of the next token."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+
+from engines.transformers.sampling import SamplingParams, choose, chooser
+
+PROBABILITIES = torch.tensor([0.5, 0.3, 0.15, 0.05])
+
+
+def tokens_drawn(params: SamplingParams, times: int = 2000) -> Counter[int]:
+    one = chooser(params, 0)
+    return Counter(choose(PROBABILITIES.log()[None].clone(), [one])[0].token for _ in range(times))
+
+
+def test_temperature_zero_takes_the_likeliest() -> None:
+    assert tokens_drawn(SamplingParams(temperature=0), 20) == {0: 20}
+
+
+def test_drawn_shares_follow_the_probabilities() -> None:
+    shares = tokens_drawn(SamplingParams(seed=1))
+    for token, expected in enumerate(PROBABILITIES.tolist()):
+        assert shares[token] / 2000 == pytest.approx(expected, abs=0.04)
+
+
+def test_top_p_keeps_the_fewest_tokens_that_reach_it() -> None:
+    assert set(tokens_drawn(SamplingParams(top_p=0.79, seed=1))) == {0, 1}
+    assert set(tokens_drawn(SamplingParams(top_p=0.81, seed=1))) == {0, 1, 2}
+
+
+def test_top_p_beyond_the_tokens_tried_first_sorts_the_whole_vocabulary() -> None:
+    flat = torch.zeros(1, 5000)
+    one = chooser(SamplingParams(top_p=0.9, seed=1), 0)
+    assert max(choose(flat.clone(), [one])[0].token for _ in range(50)) > 256
+
+
+def test_top_k_keeps_so_many() -> None:
+    assert set(tokens_drawn(SamplingParams(top_k=2, seed=1))) == {0, 1}
+
+
+def test_low_temperature_sharpens() -> None:
+    assert tokens_drawn(SamplingParams(temperature=0.2, seed=1))[0] > 1800
+
+
+def test_a_seed_gives_the_same_tokens_whatever_else_is_in_the_batch() -> None:
+    logits = torch.randn(3, 100, generator=torch.Generator().manual_seed(0))
+    params = SamplingParams(seed=7)
+    alone = [choose(logits[:1].clone(), [one])[0].token for one in [chooser(params, 0)] for _ in range(10)]
+    mine, others = chooser(params, 0), [chooser(SamplingParams(top_p=0.5), 0), chooser(SamplingParams(), 1)]
+    assert alone == [choose(logits.clone(), [mine, *others])[0].token for _ in range(10)]
+
+
+def test_choices_of_one_seeded_request_differ_from_each_other() -> None:
+    logits = torch.zeros(2, 1000)
+    tokens = [choice.token for choice in choose(logits, [chooser(SamplingParams(seed=7), index) for index in (0, 1)])]
+    assert tokens[0] != tokens[1]
+
+
+def test_penalties_count_what_was_generated() -> None:
+    one = chooser(SamplingParams(temperature=0, presence_penalty=1.0, frequency_penalty=0.5), 0)
+    logits = torch.tensor([[3.0, 2.0, 0.0]])
+    assert [choose(logits.clone(), [one])[0].token for _ in range(3)] == [0, 1, 0]
+
+
+def test_bias_moves_the_choice_but_not_the_reported_logprob() -> None:
+    one = chooser(SamplingParams(temperature=0, logit_bias={3: 100.0}, top_logprobs=2), 0)
+    choice = choose(PROBABILITIES.log()[None].clone(), [one])[0]
+    assert choice.token == 3
+    assert choice.logprob == pytest.approx(PROBABILITIES[3].log().item())
+    assert [alternative.token for alternative in choice.alternatives] == [0, 1]

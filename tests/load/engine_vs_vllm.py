@@ -1,0 +1,271 @@
+"""Our engine against vLLM on this machine, in one run: tokens per second and time to the first token.
+
+    python tests/load/engine_vs_vllm.py --model DIR --vllm-python VENV/bin/python [--vllm-bind auto --vllm-bind 0-1]
+
+Every server is started once and all but the measured one are stopped (SIGSTOP) while it is measured; rounds go over the
+servers in turn, forwards and backwards, and medians over the rounds are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import statistics
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from time import perf_counter
+from typing import Final
+
+import httpx2
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from engines.openai_server import OpenAiServer
+from engines.process import ChildProcess
+from engines.settings import EngineSettings
+from engines.transformers.driver import free_port, server_command, server_environment
+from tests.engines.random_adapter import write_adapter
+
+WORDS: Final = (
+    "river",
+    "stone",
+    "market",
+    "cloud",
+    "engine",
+    "letter",
+    "garden",
+    "winter",
+    "paper",
+    "doctor",
+    "window",
+)
+ADAPTERS: Final = ("a1", "a2", "a3", "a4")
+START_TIMEOUT_S: Final = 400
+VLLM_FLAGS: Final = (
+    *("--served-model-name", "base", "--dtype", "float32", "--max-model-len", "2048", "--max-num-seqs", "16"),
+    *("--enable-lora", "--max-lora-rank", "16", "--max-loras", "4"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """So many clients that stream at a time, over these served names in turn."""
+
+    name: str
+    clients: int
+    requests_each: int
+    models: tuple[str, ...]
+
+
+SCENARIOS: Final = (
+    Scenario(name="base, 1 client", clients=1, requests_each=3, models=("base",)),
+    Scenario(name="base, 16 clients", clients=16, requests_each=2, models=("base",)),
+    Scenario(name="one adapter, 1 client", clients=1, requests_each=3, models=("a1",)),
+    Scenario(name="one adapter, 16 clients", clients=16, requests_each=2, models=("a1",)),
+    Scenario(name="four adapters, 16 clients", clients=16, requests_each=2, models=ADAPTERS),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One scenario on one server."""
+
+    tokens_per_s: float
+    first_token_s: float
+    """Median over the requests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contestant:
+    """A server to measure, started."""
+
+    name: str
+    url: str
+    child: ChildProcess
+
+
+def main() -> None:
+    """Measure and print a table and the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--vllm-python", type=Path, help="interpreter with vLLM; without it only ours is measured")
+    parser.add_argument("--vllm-bind", action="append", help="VLLM_CPU_OMP_THREADS_BIND, repeatable; default auto")
+    parser.add_argument("--threads", type=int, action="append", help="threads of our engine, repeatable; default 1")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=64)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
+    asyncio.run(compare(parser.parse_args()))
+
+
+async def compare(args: argparse.Namespace) -> None:
+    """Run all rounds; the servers end with us."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        paths = [write_adapter(folder / name, args.model, seed) for seed, name in enumerate(ADAPTERS)]
+        contestants: list[Contestant] = []
+        try:
+            async for contestant in start_all(args, folder):
+                contestants.append(contestant)
+                await prepare(contestant, paths)
+                pause(contestant)
+            show(await run_rounds(contestants, args), [one.name for one in contestants])
+        finally:
+            for contestant in contestants:
+                contestant.child.kill()
+
+
+async def start_all(args: argparse.Namespace, folder: Path) -> AsyncIterator[Contestant]:
+    """Start each server, one after the other."""
+    for threads in args.threads or [1]:
+        port = free_port("127.0.0.1")
+        settings = EngineSettings(base_path=args.model, base_name="base", log_path=folder / "ours.log", threads=threads)
+        command, environment = server_command(settings, port), server_environment(settings)
+        yield await launch(f"ours, {threads} thread(s)", command, environment, port, settings.log_path)
+    for bind in (args.vllm_bind or ["auto"]) if args.vllm_python else []:
+        port = free_port("127.0.0.1")
+        module = [str(args.vllm_python), "-m", "vllm.entrypoints.openai.api_server"]
+        command = [*module, "--model", str(args.model), "--host", "127.0.0.1", "--port", str(port), *VLLM_FLAGS]
+        environment = {
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": bind,
+            "HF_HUB_OFFLINE": "1",
+        }
+        yield await launch(f"vLLM, bind {bind}", command, environment, port, folder / f"vllm-{bind}.log")
+
+
+async def launch(
+    name: str, command: Sequence[str], environment: dict[str, str], port: int, log_path: Path
+) -> Contestant:
+    """Start one server and wait until it is healthy."""
+    url = f"http://127.0.0.1:{port}"
+    child = await ChildProcess.spawn(command, environment, log_path)
+    server = OpenAiServer(url, health_timeout_s=5, admin_timeout_s=60)
+    started = perf_counter()
+    try:
+        while not await server.is_healthy():
+            if not child.is_alive or perf_counter() - started > START_TIMEOUT_S:
+                child.kill()
+                raise SystemExit(f"{name} did not start:\n{child.last_log_lines(60)}")
+            await asyncio.sleep(0.2)
+    finally:
+        await server.aclose()
+    report(f"{name}: healthy after {perf_counter() - started:.1f} s")
+    return Contestant(name=name, url=url, child=child)
+
+
+async def prepare(contestant: Contestant, paths: Sequence[Path]) -> None:
+    """Load the adapters and warm every one up."""
+    server = OpenAiServer(contestant.url, health_timeout_s=5, admin_timeout_s=300)
+    for path in paths:
+        await server.load_adapter(path.name, path)
+    await server.aclose()
+    for name in ("base", *ADAPTERS):
+        warm_up = Scenario(name="warm up", clients=4, requests_each=1, models=(name,))
+        await measure(contestant, warm_up, 8, random.Random(name))
+
+
+async def run_rounds(contestants: list[Contestant], args: argparse.Namespace) -> dict[tuple[str, str], list[Measured]]:
+    """(scenario, server) -> what each round measured."""
+    found: dict[tuple[str, str], list[Measured]] = {}
+    for number in range(args.rounds):
+        for scenario in SCENARIOS:
+            for contestant in contestants if number % 2 == 0 else contestants[::-1]:
+                async with awake(contestant):
+                    source = random.Random(f"{number}/{scenario.name}")
+                    measured = await measure(contestant, scenario, args.tokens, source)
+                found.setdefault((scenario.name, contestant.name), []).append(measured)
+                report(f"round {number}, {scenario.name}, {contestant.name}: {measured}")
+    return found
+
+
+async def measure(contestant: Contestant, scenario: Scenario, tokens: int, source: random.Random) -> Measured:
+    """Let the clients stream; every prompt is new, about a hundred tokens behind the model's own system prompt."""
+    prompts = [
+        [" ".join(source.choices(WORDS, k=80)) for _ in range(scenario.requests_each)] for _ in range(scenario.clients)
+    ]
+    async with httpx2.AsyncClient(base_url=contestant.url, timeout=300, trust_env=False) as http:
+
+        async def client(index: int) -> list[float]:
+            model = scenario.models[index % len(scenario.models)]
+            return [await stream(http, model, prompt, tokens) for prompt in prompts[index]]
+
+        started = perf_counter()
+        waits = await asyncio.gather(*(client(index) for index in range(scenario.clients)))
+        elapsed = perf_counter() - started
+    total = scenario.clients * scenario.requests_each * tokens
+    return Measured(tokens_per_s=total / elapsed, first_token_s=statistics.median(chain.from_iterable(waits)))
+
+
+async def stream(http: httpx2.AsyncClient, model: str, prompt: str, tokens: int) -> float:
+    """Read one streamed answer of exactly *tokens* tokens; seconds until its first text."""
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": tokens,
+        "temperature": 0,
+        "ignore_eos": True,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    started, first, generated = perf_counter(), 0.0, 0
+    async with http.stream("POST", "/v1/chat/completions", json=body) as answer:
+        if answer.status_code != httpx2.codes.OK:
+            raise SystemExit(f"{model}: {answer.status_code} {(await answer.aread()).decode()}")
+        async for line in answer.aiter_lines():
+            if first == 0.0 and '"content":"' in line and '"content":""' not in line:
+                first = perf_counter() - started
+            if '"completion_tokens":' in line:
+                generated = json.loads(line.removeprefix("data: "))["usage"]["completion_tokens"]
+    if generated != tokens:
+        raise SystemExit(f"{model}: {generated} tokens instead of {tokens}")
+    return first
+
+
+@asynccontextmanager
+async def awake(contestant: Contestant) -> AsyncIterator[None]:
+    """Let it run for a while."""
+    os.killpg(contestant.child.pid, signal.SIGCONT)
+    try:
+        yield
+    finally:
+        pause(contestant)
+
+
+def pause(contestant: Contestant) -> None:
+    """Stop all its processes where they are."""
+    os.killpg(contestant.child.pid, signal.SIGSTOP)
+
+
+def show(found: dict[tuple[str, str], list[Measured]], names: list[str]) -> None:
+    """Print medians, and the first server against the best other one."""
+    report("\n| scenario | server | tokens/s | first token p50, ms |\n|---|---|---|---|")
+    for scenario in SCENARIOS:
+        speed = {name: statistics.median(one.tokens_per_s for one in found[scenario.name, name]) for name in names}
+        first = {name: statistics.median(one.first_token_s for one in found[scenario.name, name]) for name in names}
+        for name in names:
+            report(f"| {scenario.name} | {name} | {speed[name]:.1f} | {first[name] * 1000:.0f} |")
+        others = [name for name in names if name.startswith("vLLM")]
+        if others:
+            fastest, soonest = max(speed[name] for name in others), min(first[name] for name in others)
+            ratio, wait = speed[names[0]] / fastest, first[names[0]] / soonest
+            report(f"| {scenario.name} | **ours : better vLLM** | **{ratio:.2f}** | **{wait:.2f}** |")
+
+
+def report(line: str) -> None:
+    """Print at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
