@@ -13,13 +13,13 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from registry.errors import AdapterRejected, ArtifactCorrupt, NotFound, StorageFull
+from registry.errors import AdapterRejected, ArtifactCorrupt, NotFound, RegistryError, StorageFull
 from registry.transactions import FULL_ERRNOS
 
 CHUNK_BYTES: Final = 1 << 20
@@ -51,9 +51,13 @@ def folder_files(path: Path) -> list[str]:
 class ArtifactStore:
     """The artifacts below one folder, which many processes may share."""
 
-    def __init__(self, root: Path) -> None:
-        """Make the folders of the store. Raises `StorageFull` when there is no room even for that."""
+    def __init__(self, root: Path, referenced: Callable[[], set[str]]) -> None:
+        """Make the folders of the store; *referenced* answers the digests that rows refer to now.
+
+        Raises `StorageFull` when there is no room even for that.
+        """
         self._root = root.absolute()
+        self._referenced = referenced
         with _full_disk_named(self._root):
             for name in ("staging", *KINDS):
                 (self._root / name).mkdir(parents=True, exist_ok=True)
@@ -85,18 +89,18 @@ class ArtifactStore:
                 shutil.rmtree(path, ignore_errors=True)
             finally:
                 os.close(held)
+                if path.exists():  # the commit failed, or perhaps it did not: the rows know
+                    with suppress(RegistryError):
+                        self.recover()
 
-    def recover(self, referenced: Callable[[], set[str]]) -> list[str]:
-        """Clear what dead publishers left; returns the digests that they had installed and nothing refers to.
-
-        *referenced* is asked while nobody can commit a new reference.
-        """
+    def recover(self) -> list[str]:
+        """Clear what dead publishers left; returns the digests that they had installed and nothing refers to."""
         if not any((self._root / "staging").iterdir()):
             return []
         with _locked(self._root / "lock", fcntl.LOCK_EX):
             dead = [path for path in (self._root / "staging").iterdir() if _is_dead(path)]
             installed = {digest for path in dead for digest in _read_lines(path / "installed")}
-            orphans = sorted(installed - referenced()) if installed else []
+            orphans = sorted(installed - self._referenced()) if installed else []
             for path in dead:
                 for digest in orphans:
                     self._take_out(digest, path)
@@ -104,12 +108,12 @@ class ArtifactStore:
         return orphans
 
     @contextmanager
-    def discarding(self, digest: str, referenced: Callable[[], set[str]]) -> Iterator[None]:
+    def discarding(self, digest: str) -> Iterator[None]:
         """After the block the artifact is removed unless something refers to it; killed inside, `recover` does it."""
         with self.publishing() as staging, _locked(self._root / "lock", fcntl.LOCK_EX):
             staging.note_installed([digest])
             yield
-            if digest not in referenced():
+            if digest not in self._referenced():
                 self._take_out(digest, staging.path)
 
     def _verified(self, path: Path) -> Path:
@@ -120,7 +124,7 @@ class ArtifactStore:
         return path
 
     def _take_out(self, digest: str, trash: Path) -> None:
-        for kind in KINDS:  # renamed first: a folder that is removed half would pass for whole
+        for kind in KINDS:  # renamed first, so that nobody comes upon half a folder
             path = self._root / kind / digest
             if path.exists():
                 path.rename(trash / f"{kind}-{digest}")

@@ -20,7 +20,7 @@ from registry.artifacts import ArtifactStore
 from registry.audit import AuditStore
 from registry.bases import BaseStore, all_bases
 from registry.errors import SchemaTooNew, SchemaTooOld
-from registry.files import FileStore, referenced_digests
+from registry.files import FileStore
 from registry.jobs import JobStore
 from registry.replicas import ReplicaStore, replica_of
 from registry.rollout import Rollout
@@ -51,14 +51,14 @@ class Snapshot:
 class Registry:
     """The database and the artifacts. Blocking and safe to use from many threads; `close` it once."""
 
-    def __init__(self, transactions: Transactions, artifacts: ArtifactStore) -> None:
+    def __init__(self, transactions: Transactions, artifacts: Path) -> None:
         self.transactions = transactions
-        self.artifacts = artifacts
+        self.artifacts = ArtifactStore(artifacts, self._referenced)
         self.bases = BaseStore(transactions)
         self.adapters = AdapterStore(transactions)
         self.rollouts = RolloutStore(transactions)
         self.jobs = JobStore(transactions)
-        self.files = FileStore(transactions, artifacts)
+        self.files = FileStore(transactions, self.artifacts)
         self.replicas = ReplicaStore(transactions)
         self.audit = AuditStore(transactions)
 
@@ -82,15 +82,16 @@ class Registry:
 
     def recover(self) -> list[str]:
         """Digests of the artifacts that a killed publisher left behind and that are cleared now."""
-        return self.artifacts.recover(self._referenced)
+        return self.artifacts.recover()
 
     def close(self) -> None:
         """Close every connection."""
         self.transactions.close()
 
     def _referenced(self) -> set[str]:
+        revisions = sa.select(tables.revisions.c.artifact)
         with self.transactions.read() as tx:
-            return referenced_digests(tx)
+            return set(tx.execute(revisions.union(sa.select(tables.files.c.digest))).scalars())
 
 
 def migrate(url: str) -> None:
@@ -117,7 +118,7 @@ def open_registry(settings: RegistrySettings, now: Callable[[], float] = time.ti
     try:
         with transactions.read() as tx:
             _check_current(tx, shown_url(engine))
-        registry = Registry(transactions, ArtifactStore(settings.artifacts))
+        registry = Registry(transactions, settings.artifacts)
         registry.recover()
     except BaseException:
         transactions.close()

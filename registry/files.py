@@ -17,12 +17,6 @@ from registry.transactions import Transactions
 from registry.types import File
 
 
-def referenced_digests(tx: sa.Connection) -> set[str]:
-    """Digests of every artifact that a row refers to."""
-    revisions = sa.select(tables.revisions.c.artifact)
-    return set(tx.execute(revisions.union(sa.select(tables.files.c.digest))).scalars())
-
-
 class FileStore:
     """Files by id."""
 
@@ -61,7 +55,7 @@ class FileStore:
 
     def delete(self, file_id: str) -> None:
         """Remove the row, and the bytes unless another file has the same; `NotFound` if there is no such file."""
-        with self._artifacts.discarding(self.get(file_id).digest, self._referenced), self._tx.write() as tx:
+        with self._artifacts.discarding(self.get(file_id).digest), self._tx.write() as tx:
             if tx.execute(sa.delete(tables.files).where(tables.files.c.id == file_id)).rowcount != 1:
                 raise NotFound(f"there is no file {file_id!r}")
 
@@ -82,10 +76,6 @@ class FileStore:
                 last = _find(tx, after)["seq"]
                 query = query.where(seq < last if order == "desc" else seq > last)
             return [_file_of(row) for row in tx.execute(query).mappings()]
-
-    def _referenced(self) -> set[str]:
-        with self._tx.read() as tx:
-            return referenced_digests(tx)
 
 
 def _find(tx: sa.Connection, file_id: str) -> sa.RowMapping:

@@ -9,12 +9,18 @@ from pathlib import Path
 import pytest
 
 from registry.artifacts import ArtifactStore, folder_digest
-from registry.errors import AdapterRejected, ArtifactCorrupt, NotFound
+from registry.errors import AdapterRejected, ArtifactCorrupt, NotFound, RegistryUnavailable
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ArtifactStore:
-    return ArtifactStore(tmp_path / "artifacts")
+def references() -> set[str]:
+    """The digests that rows refer to."""
+    return set()
+
+
+@pytest.fixture
+def store(tmp_path: Path, references: set[str]) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "artifacts", references.copy)
 
 
 @pytest.fixture
@@ -96,27 +102,35 @@ def test_only_plain_files_are_taken(store: ArtifactStore, folder: Path) -> None:
 def test_recovery_leaves_a_living_publisher_alone(store: ArtifactStore, folder: Path, tmp_path: Path) -> None:
     with store.publishing() as staging:
         digest = staging.put_folder(folder)
-        assert ArtifactStore(tmp_path / "artifacts").recover(set) == []
+        assert ArtifactStore(tmp_path / "artifacts", set).recover() == []
         with staging.committing() as install:
             install()
     assert store.folder(digest).is_dir()
 
 
-def test_what_failed_after_it_was_installed_is_cleared_unless_a_row_refers_to_it(
-    store: ArtifactStore, folder: Path, tmp_path: Path
+@pytest.mark.parametrize("was_committed", [False, True])
+def test_a_commit_that_failed_leaves_the_artifact_only_if_a_row_refers_to_it_after_all(
+    store: ArtifactStore, references: set[str], folder: Path, tmp_path: Path, was_committed: bool
 ) -> None:
-    def fail() -> None:
-        with store.publishing() as staging:
-            staging.put_folder(folder)
-            with staging.committing() as install:
-                install()
-                raise ConnectionResetError("while the database committed")
-
     digest = folder_digest(folder)
-    for is_referenced in (False, True):
-        with pytest.raises(ConnectionResetError):
-            fail()
-        references = {digest} if is_referenced else set()
-        assert store.recover(references.copy) == sorted({digest} - references)
-        assert (tmp_path / "artifacts" / "folders" / digest).exists() == is_referenced
-        assert os.listdir(tmp_path / "artifacts" / "staging") == []
+    with pytest.raises(ConnectionResetError), store.publishing() as staging:
+        staging.put_folder(folder)
+        with staging.committing() as install:
+            install()
+            references.update({digest} if was_committed else ())
+            raise ConnectionResetError("while the database committed")
+    assert (tmp_path / "artifacts" / "folders" / digest).exists() == was_committed
+    assert os.listdir(tmp_path / "artifacts" / "staging") == []
+
+
+def test_what_failed_while_the_database_was_away_is_cleared_later(folder: Path, tmp_path: Path) -> None:
+    def away() -> set[str]:
+        raise RegistryUnavailable("the database does not answer")
+
+    with pytest.raises(RegistryUnavailable), ArtifactStore(tmp_path / "artifacts", away).publishing() as staging:
+        digest = staging.put_folder(folder)
+        with staging.committing() as install:
+            install()
+            raise RegistryUnavailable("the database does not answer")
+    assert ArtifactStore(tmp_path / "artifacts", set).recover() == [digest]
+    assert os.listdir(tmp_path / "artifacts" / "folders") == os.listdir(tmp_path / "artifacts" / "staging") == []
