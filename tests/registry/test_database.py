@@ -131,3 +131,16 @@ def test_a_second_writer_waits_instead_of_failing(registry: Registry, base: Base
     assert child.communicate(timeout=60)[1].decode() == ""
     actors = [entry.actor for entry in registry.audit.list(limit=200)]
     assert (actors.count("parent"), actors.count("child")) == (50, 50)
+
+
+@pytest.mark.postgres
+def test_a_server_that_dropped_its_connections_is_used_again(
+    postgres_settings: RegistrySettings, postgres_database: sa.Engine, base: Base
+) -> None:
+    registry = open_registry(postgres_settings)
+    registry.bases.enter(base)
+    with postgres_database.begin() as tx:
+        ours = "datname = current_database() AND pid <> pg_backend_pid()"
+        tx.exec_driver_sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}")
+    assert registry.bases.list() == [base]
+    registry.close()
