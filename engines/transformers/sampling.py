@@ -62,8 +62,12 @@ def chooser(params: SamplingParams, choice_index: int) -> Chooser:
     return Chooser(params, random.Random(source))  # noqa: S311 - chance, not secrecy
 
 
+@torch.inference_mode()
 def choose(logits: Tensor, choosers: Sequence[Chooser]) -> list[Choice]:
-    """The next token of each row of *logits*, [sequences, vocabulary]; logprobs are the model's, before any change."""
+    """The next token of each row of *logits*, [sequences, vocabulary]; logprobs are the model's, before any change.
+
+    *logits* are changed in place.
+    """
     reported = report_wanted(logits, choosers)
     adjust(logits, choosers)
     tokens = logits.argmax(-1).tolist()

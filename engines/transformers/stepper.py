@@ -9,12 +9,13 @@ from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from time import monotonic
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from engines.transformers.errors import EngineFailed
 from engines.transformers.metrics import EngineMetrics
-from engines.transformers.model import ModelRunner
 from engines.transformers.sampling import choose
 from engines.transformers.scheduler import Row, Scheduler, StepPlan
 from engines.transformers.sequence import Delta, Sequence
@@ -24,10 +25,18 @@ logger = logging.getLogger(__name__)
 Delivery = tuple[Sequence, Delta | Exception]
 
 
+class Runner(Protocol):
+    """What runs a step: `engines.transformers.model.ModelRunner`."""
+
+    def step(self, plan: StepPlan) -> tuple[list[Row], Tensor]:
+        """The rows whose next token follows, and their logits, [rows, vocabulary]."""
+        ...
+
+
 class Stepper:
     """Owns the scheduler and the model while it runs; all methods but `start` are for the event loop."""
 
-    def __init__(self, runner: ModelRunner, scheduler: Scheduler, metrics: EngineMetrics, threads: int) -> None:
+    def __init__(self, runner: Runner, scheduler: Scheduler, metrics: EngineMetrics, threads: int) -> None:
         self._runner = runner
         self._scheduler = scheduler
         self._metrics = metrics

@@ -14,6 +14,8 @@ from tests.contract.engine_host import EngineHost, chat_body, wait_until
 
 pytestmark = pytest.mark.engine
 
+TOKEN_OF_THE = 504
+
 
 def streamed(host: EngineHost, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
     """The chunks of a stream that ends as it should."""
@@ -97,6 +99,17 @@ def test_a_seed_repeats_an_answer_and_n_answers_differ(host: EngineHost) -> None
     first, second = (host.chat("Tell me a story.", **fields)["choices"] for _ in range(2))
     assert first == second
     assert len({choice["message"]["content"] for choice in first}) == 3
+
+
+def test_penalties_and_bias_change_the_answer(host: EngineHost) -> None:
+    assert host.say(frequency_penalty=2.0, presence_penalty=2.0, max_tokens=40, ignore_eos=True) != host.say(
+        max_tokens=40, ignore_eos=True
+    )
+    with OpenAI(base_url=f"{host.engine.base_url}/v1", api_key="none") as client:
+        biased = client.completions.create(
+            model="base", prompt="One, two,", temperature=0, max_tokens=3, logit_bias={str(TOKEN_OF_THE): 100}
+        )
+    assert biased.choices[0].text == "TheTheThe"
 
 
 def test_a_mixed_batch_gives_each_model_its_own_answer(host: EngineHost, adapters: dict[str, Any]) -> None:
