@@ -15,6 +15,7 @@ from registry.errors import IllegalMove
 from registry.publish import publish
 from registry.rollout import Rollout, RolloutPlan, RolloutState
 from registry.types import Base, Replica, ReplicaState, RevisionDraft, Slot, SlotState
+from tests.clock import Clock
 
 HEARTBEAT_S = 10.0
 PLAN = RolloutPlan(steps=(25, 50, 100), every_s=60.0)
@@ -77,12 +78,12 @@ def test_a_canary_takes_no_traffic_before_every_ready_replica_has_it(two_revisio
     assert two_revisions.rollouts.get(rollout.id).canary_weight == 25
 
 
-def test_steps_advance_by_time_and_end_in_a_promotion(two_revisions: Registry, clock: Callable[[], float]) -> None:
+def test_steps_advance_by_time_and_end_in_a_promotion(two_revisions: Registry, clock: Clock) -> None:
     report(two_revisions, "r1", "support@1", "support@2")
     rollout = settle(two_revisions, start(two_revisions))
     weights = [rollout.canary_weight]
     while not rollout.state.is_terminal:
-        clock.advance(61.0)  # type: ignore[attr-defined]
+        clock.advance(61.0)
         report(two_revisions, "r1", "support@1", "support@2")
         tick(two_revisions)
         rollout = two_revisions.rollouts.get(rollout.id)
@@ -92,10 +93,10 @@ def test_steps_advance_by_time_and_end_in_a_promotion(two_revisions: Registry, c
     assert two_revisions.adapters.get("support").stable == 2
 
 
-def test_a_step_does_not_end_before_its_time(two_revisions: Registry, clock: Callable[[], float]) -> None:
+def test_a_step_does_not_end_before_its_time(two_revisions: Registry, clock: Clock) -> None:
     report(two_revisions, "r1", "support@1", "support@2")
     rollout = settle(two_revisions, start(two_revisions))
-    clock.advance(59.0)  # type: ignore[attr-defined]
+    clock.advance(59.0)
     report(two_revisions, "r1", "support@1", "support@2")
     tick(two_revisions)
     assert two_revisions.rollouts.get(rollout.id).step == 0
@@ -110,11 +111,11 @@ def test_promote_goes_one_step_and_full_goes_all_the_way(two_revisions: Registry
         promote(two_revisions, rollout.id, "me", full=False)
 
 
-def test_a_paused_rollout_holds_its_weight_however_long(two_revisions: Registry, clock: Callable[[], float]) -> None:
+def test_a_paused_rollout_holds_its_weight_however_long(two_revisions: Registry, clock: Clock) -> None:
     report(two_revisions, "r1", "support@1", "support@2")
     rollout = settle(two_revisions, start(two_revisions))
     two_revisions.rollouts.move(rollout.id, rollout.state, RolloutState.PAUSED, reason="requested")
-    clock.advance(3600.0)  # type: ignore[attr-defined]
+    clock.advance(3600.0)
     report(two_revisions, "r1", "support@1", "support@2")
     tick(two_revisions)
     assert two_revisions.rollouts.get(rollout.id).canary_weight == 25
@@ -136,8 +137,8 @@ def test_without_a_ready_replica_a_rollout_waits(two_revisions: Registry) -> Non
     assert two_revisions.rollouts.get(rollout.id).state is RolloutState.PENDING
 
 
-def test_a_silent_replica_is_gone(two_revisions: Registry, clock: Callable[[], float]) -> None:
-    clock.advance(HEARTBEAT_S + 1)  # type: ignore[attr-defined]
+def test_a_silent_replica_is_gone(two_revisions: Registry, clock: Clock) -> None:
+    clock.advance(HEARTBEAT_S + 1)
     tick(two_revisions)
     assert two_revisions.snapshot().replicas == ()
 

@@ -1,4 +1,4 @@
-"""A fresh registry for each test, on SQLite and on a real PostgreSQL server, with a tiny base model to publish for."""
+"""A fresh registry for each test, on SQLite and on a real PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -13,44 +13,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
 import psycopg
 import pytest
 import sqlalchemy as sa
-from safetensors.numpy import save_file
 
 from registry import tables
-from registry.artifacts import folder_digest
 from registry.database import Registry, migrate, open_registry
 from registry.publish import publish
 from registry.settings import RegistrySettings
 from registry.training_spec import TrainingSpec
 from registry.types import Base, RevisionDraft
+from tests.clock import Clock
 
 ROOT = Path(__file__).parents[2]
 POSTGRES_START_S = 30.0
 PR_SET_PDEATHSIG = 1
-HIDDEN = 8
-WIDE = 16
-LAYERS = 2
-
-
-class Clock:
-    """Time that passes only when a test says so."""
-
-    def __init__(self) -> None:
-        self.at = 1000.0
-
-    def __call__(self) -> float:
-        return self.at
-
-    def advance(self, seconds: float) -> None:
-        self.at += seconds
 
 
 @pytest.fixture(scope="session")
@@ -153,21 +135,6 @@ def postgres_settings(postgres_database: sa.Engine, tmp_path: Path) -> Iterator[
             tx.execute(sa.delete(table))
 
 
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite registry that was migrated once."""
-    path = tmp_path_factory.mktemp("template") / "registry.db"
-    migrate(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def sqlite_settings(sqlite_template: Path, tmp_path: Path) -> RegistrySettings:
-    """A migrated, empty SQLite registry."""
-    shutil.copy(sqlite_template, tmp_path / "registry.db")
-    return RegistrySettings(url=f"sqlite:///{tmp_path / 'registry.db'}", artifacts=tmp_path / "artifacts")
-
-
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def settings(request: pytest.FixtureRequest) -> RegistrySettings:
     """A migrated, empty registry on each kind of database."""
@@ -176,90 +143,11 @@ def settings(request: pytest.FixtureRequest) -> RegistrySettings:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    """The registry's time."""
-    return Clock()
-
-
-@pytest.fixture
-def advance(clock: Clock) -> Callable[[float], None]:
-    """Lets seconds pass for the registry."""
-    return clock.advance
-
-
-@pytest.fixture
 def registry(settings: RegistrySettings, clock: Clock) -> Iterator[Registry]:
     """An open registry on each kind of database."""
     opened = open_registry(settings, clock)
     yield opened
     opened.close()
-
-
-@pytest.fixture
-def sqlite_registry(sqlite_settings: RegistrySettings, clock: Clock) -> Iterator[Registry]:
-    """An open registry on SQLite, for what does not depend on the database."""
-    opened = open_registry(sqlite_settings, clock)
-    yield opened
-    opened.close()
-
-
-def base_tensors() -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a two-layer Llama."""
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (32, HIDDEN), "model.norm.weight": (HIDDEN,)}
-    for layer in range(LAYERS):
-        at = f"model.layers.{layer}"
-        shapes[f"{at}.self_attn.q_proj.weight"] = (HIDDEN, HIDDEN)
-        shapes[f"{at}.self_attn.v_proj.weight"] = (HIDDEN // 2, HIDDEN)
-        shapes[f"{at}.mlp.down_proj.weight"] = (HIDDEN, WIDE)
-    return shapes
-
-
-@pytest.fixture
-def base_folder(tmp_path: Path) -> Path:
-    """A tiny base model as Hugging Face stores it."""
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    zeros = {name: np.zeros(shape, np.float32) for name, shape in base_tensors().items()}
-    save_file(zeros, folder / "model.safetensors")
-    (folder / "config.json").write_text('{"model_type": "llama"}')
-    return folder
-
-
-@pytest.fixture
-def base(base_folder: Path) -> Base:
-    """The tiny base model, not entered yet."""
-    return Base(
-        name="tiny", path=str(base_folder), digest=folder_digest(base_folder), licence="apache-2.0", created_at=1.0
-    )
-
-
-@pytest.fixture
-def make_adapter(tmp_path: Path) -> Callable[..., Path]:
-    """Writes an adapter folder for the tiny base; keyword arguments override fields of its config."""
-
-    def make(seed: int = 0, rank: int = 2, targets: tuple[str, ...] = ("q_proj", "v_proj"), **config: object) -> Path:
-        folder = tmp_path / f"adapter-{uuid4().hex}"
-        folder.mkdir()
-        random = np.random.default_rng(seed)
-        tensors = {}
-        for name, shape in base_tensors().items():
-            module = name.removesuffix(".weight")
-            if module.rpartition(".")[2] in targets:
-                at = f"base_model.model.{module}"
-                tensors[f"{at}.lora_A.weight"] = random.standard_normal((rank, shape[1])).astype(np.float32)
-                tensors[f"{at}.lora_B.weight"] = random.standard_normal((shape[0], rank)).astype(np.float32)
-        save_file(tensors, folder / "adapter_model.safetensors")
-        fields: Mapping[str, object] = {
-            "peft_type": "LORA",
-            "r": rank,
-            "lora_alpha": 2 * rank,
-            "target_modules": list(targets),
-            "bias": "none",
-        }
-        (folder / "adapter_config.json").write_text(json.dumps({**fields, **config}))
-        return folder
-
-    return make
 
 
 @pytest.fixture
