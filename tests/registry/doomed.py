@@ -30,7 +30,7 @@ from registry.settings import RegistrySettings
 from registry.types import RevisionDraft
 
 STORAGE_FULL = 28
-CHANGING = frozenset({"commit", "execute", "fchmod", "fsync", "mkdir", "open", "rename", "rmdir", "unlink", "write"})
+CHANGING = frozenset({"commit", "fchmod", "fsync", "mkdir", "open", "rename", "rmdir", "unlink", "write"})
 DO_COMMIT = DefaultDialect.do_commit.__code__  # the way to PostgreSQL's commit, which shows no call of its own
 
 
