@@ -15,6 +15,7 @@ from threading import Event
 from registry.database import open_registry
 from registry.errors import RegistryError
 from registry.settings import lorry_home, read_tables, registry_settings
+from trainer.logs import log_to_stderr
 from trainer.settings import trainer_settings
 from trainer.worker import Worker, worker_name
 
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 def main() -> int:
     """Work until asked to stop and return the exit code; 1 when settings or registry are not as they must be."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_to_stderr()
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -34,7 +35,7 @@ def main() -> int:
         settings = trainer_settings(tables, home)
         registry = open_registry(registry_settings(tables, home))
     except RegistryError as exc:
-        log.error("the trainer cannot start: %s", exc)
+        log.error("the trainer cannot start", extra={"error": str(exc)})
         return 1
     try:
         settings.work.mkdir(parents=True, exist_ok=True)

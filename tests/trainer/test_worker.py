@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -217,6 +218,22 @@ def test_a_worker_that_lost_its_lease_stops_its_child_and_leaves_the_job_alone(
     assert not child.is_running()
     now = registry.jobs.get(job.id)
     assert (now.state, now.worker, now.attempt) == (JobState.RUNNING, "w2", 2)
+
+
+def test_training_goes_on_while_the_registry_takes_nothing_and_no_step_is_lost(
+    registry: Registry, settings: TrainerSettings, make_job: MakeJob, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = make_job(**LONG)
+    with working(registry, settings) as (attempt, _):
+        wait_for(lambda: saved_step(registry, job.id) >= 10, TIMEOUT_S)
+        with closing(sqlite3.connect(home / "registry.db", isolation_level=None, timeout=TIMEOUT_S)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            wait_for(lambda: "the registry takes no progress" in caplog.text, TIMEOUT_S)
+            other.execute("ROLLBACK")
+        attempt.result(TIMEOUT_S)
+    ended = registry.jobs.get(job.id)
+    assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 1)
+    assert sorted(loss_curve(registry, job.id)) == list(range(1, 91))
 
 
 @pytest.mark.parametrize(
