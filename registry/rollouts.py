@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from registry import tables
 from registry.adapters import find_adapter, find_revision
 from registry.audit import Act, write_audit
-from registry.errors import IllegalMove, NotFound, NotServable, RolloutOpen, StaleState
+from registry.errors import Conflict, IllegalMove, NotFound, NotServable, RolloutOpen, StaleState
 from registry.rollout import Rollout, RolloutEvent, RolloutPlan, RolloutState, check_move
 from registry.transactions import Transactions
 from registry.types import Adapter, Revision, RevisionState
@@ -91,7 +91,7 @@ class RolloutStore:
                 rollout = replace(drafted, reason=reason)
                 insert_rollout(tx, rollout)
                 return rollout
-        except sa.exc.IntegrityError as exc:
+        except Conflict as exc:
             raise RolloutOpen(f"adapter {adapter!r} has an open rollout; promote or abort it first") from exc
 
     def get(self, rollout_id: str) -> Rollout:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
-from registry.errors import RegistryError, RegistryUnavailable, SettingsInvalid, StorageFull
+from registry.errors import Conflict, RegistryError, RegistryUnavailable, SettingsInvalid, StorageFull
 
 LOCK_WAIT_S: Final = 10
 """How long a transaction waits for another one before `RegistryUnavailable`."""
@@ -109,9 +109,11 @@ class Transactions:
 
 @contextmanager
 def translated(engine: sa.Engine) -> Iterator[None]:
-    """Turn what the driver raises when the database is away or full into our errors."""
+    """Turn what the driver raises when the database is away, full, or holds such a row already into our errors."""
     try:
         yield
+    except sa.exc.IntegrityError as exc:
+        raise Conflict(f"someone else was faster: {exc.orig}") from exc
     except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as exc:
         raise _translation(exc, shown_url(engine)) from exc
     except OSError as exc:

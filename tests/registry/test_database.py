@@ -15,6 +15,7 @@ from alembic.migration import MigrationContext
 from registry import tables
 from registry.database import Registry, migrate, open_registry
 from registry.errors import (
+    Conflict,
     NotFound,
     RegistryUnavailable,
     SchemaTooNew,
@@ -93,6 +94,16 @@ def test_a_transaction_that_fails_changes_nothing(registry: Registry, base: Base
         tx.execute(sa.delete(tables.bases))
         raise NotFound("changed my mind")
     assert registry.bases.list() == [base]
+
+
+def test_the_database_itself_refuses_a_second_open_rollout_and_a_second_use_of_a_number(published: Registry) -> None:
+    published.rollouts.start("support", 2, RolloutPlan(steps=(100,)), "ann")
+    for table, changes in ((tables.rollouts, {"id": "ro-2", "canary": 3}), (tables.revisions, {"alias": "other"})):
+        with published.transactions.read() as tx:
+            row = dict(tx.execute(sa.select(table)).mappings().first() or {})
+        row.pop("seq", None)
+        with pytest.raises(Conflict), published.transactions.write() as tx:
+            tx.execute(sa.insert(table).values(row | changes))
 
 
 def test_everything_in_a_read_shows_one_moment(published: Registry) -> None:
