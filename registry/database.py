@@ -41,7 +41,7 @@ class Snapshot:
     bases: tuple[Base, ...]
     adapters: tuple[Adapter, ...]
     revisions: tuple[Revision, ...]
-    """Those that are ready."""
+    """Those that are ready, without their provenance: a snapshot is taken several times a second."""
     rollouts: tuple[Rollout, ...]
     """Those that are open."""
     replicas: tuple[Replica, ...]
@@ -64,7 +64,8 @@ class Registry:
 
     def snapshot(self) -> Snapshot:
         """One consistent read of everything that routes are derived from."""
-        ready = sa.select(tables.revisions).where(tables.revisions.c.state == RevisionState.READY)
+        columns = [column for column in tables.revisions.columns if column.name != "provenance"]
+        ready = sa.select(*columns).where(tables.revisions.c.state == RevisionState.READY)
         opened = sa.select(tables.rollouts).where(sa.text(tables.OPEN_ROLLOUT)).order_by(tables.rollouts.c.seq)
         present = sa.select(tables.replicas).where(tables.replicas.c.state != ReplicaState.GONE)
         adapters = sa.select(tables.adapters).order_by(tables.adapters.c.name)

@@ -76,9 +76,9 @@ class Revision:
     """Another name for the pinned revision, `ft:<base>:<organisation>:<adapter>:<id>`."""
     job_id: str | None
     owner: str
-    provenance: Mapping[str, Any]
-    """What made it: dataset digest, hyperparameters, seed, versions, final metrics, times."""
     created_at: float
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """What made it: dataset digest, hyperparameters, seed, versions, final metrics, times. Empty in snapshots."""
 
     @property
     def served_name(self) -> str:

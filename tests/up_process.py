@@ -47,6 +47,8 @@ class Up:
         self.tree += psutil.Process(self.process.pid).children(recursive=True)
         self.process.send_signal(number)
         code = self.process.wait(timeout=STOP_TIMEOUT_S)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
         _, alive = psutil.wait_procs(self.tree, timeout=15)
         assert alive == []
         return code

@@ -104,7 +104,7 @@ def taught_share(client: openai.OpenAI, model: str) -> float:
 
 def fine_tune(client: openai.OpenAI, data: Path, **hyperparameters: int) -> str:
     """Upload, train, wait as any OpenAI program does; the name of the new model."""
-    file = client.files.create(file=data.open("rb"), purpose="fine-tune")
+    file = client.files.create(file=data, purpose="fine-tune")
     job = client.fine_tuning.jobs.create(
         model=BUNDLED_BASE,
         training_file=file.id,
