@@ -26,9 +26,9 @@ class EngineSettings(BaseModel):
     """Port that the server listens on; 0 takes a free one."""
     threads: PositiveInt = 1
     """Threads that one forward pass may use."""
-    max_adapters: PositiveInt = 8
+    max_adapters: PositiveInt = 16
     """How many adapters may be loaded at a time."""
-    max_rank: PositiveInt = 64
+    max_rank: PositiveInt = 512
     """Highest LoRA rank that is accepted."""
     max_batch: PositiveInt = 16
     """How many sequences are generated at a time; more wait."""

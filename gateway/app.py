@@ -22,6 +22,7 @@ from gateway.deps import Gateway
 from gateway.errors import HTTP_ERRORS, GatewayError, envelope
 from gateway.metrics import GatewayMetrics
 from gateway.openai import files, fine_tuning, models, relay
+from gateway.openai.types import UNKNOWN_FIELD
 from gateway.request_ids import RequestIds
 from gateway.route_feed import RouteFeed
 from gateway.settings import GatewaySettings
@@ -90,8 +91,11 @@ async def _answer_error(_: Request, exc: Exception) -> JSONResponse:
 async def _answer_invalid(_: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, RequestValidationError)  # noqa: S101 - registered for nothing else
     first = exc.errors()[0]
-    field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
-    message = f"{field}: {first['msg']}" if field else str(first["msg"])
+    where = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
+    message = f"{'.'.join(where)}: {first['msg']}" if where else str(first["msg"])
+    if first["type"] == UNKNOWN_FIELD:
+        where.append(first["ctx"]["field"])
+    field = ".".join(where)
     return JSONResponse(envelope(400, "invalid_request", message, field or None), 400)
 
 

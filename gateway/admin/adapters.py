@@ -14,6 +14,7 @@ from gateway.deps import ActorDep, GatewayDep
 from gateway.errors import BodyTooLarge, InvalidRequest
 from gateway.openai.models import loaded_on
 from registry.database import Registry, Snapshot
+from registry.errors import StorageFull
 from registry.publish import publish
 from registry.types import Adapter, Revision, RevisionDraft
 
@@ -66,12 +67,15 @@ async def retire_revision(name: str, number: int, gateway: GatewayDep, actor: Ac
 
 async def _save(request: Request, path: Path, limit_bytes: int) -> None:
     size = 0
-    with path.open("wb") as archive:
-        async for part in request.stream():
-            size += len(part)
-            if size > limit_bytes:
-                raise BodyTooLarge(f"the folder is larger than {limit_bytes} bytes")
-            archive.write(part)
+    try:
+        with path.open("wb") as archive:
+            async for part in request.stream():
+                size += len(part)
+                if size > limit_bytes:
+                    raise BodyTooLarge(f"the folder is larger than {limit_bytes} bytes")
+                archive.write(part)
+    except OSError as exc:
+        raise StorageFull(f"the folder could not be received: {exc.strerror}; nothing was published") from exc
 
 
 def _publish_tar(registry: Registry, archive: Path, name: str, base: str | None, actor: str) -> Revision:

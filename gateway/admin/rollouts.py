@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict
 
 from gateway import controller
 from gateway.deps import ActorDep, Gateway, GatewayDep
-from gateway.openai.types import RolloutRequest
+from gateway.openai.types import Body, RolloutRequest
 from registry.database import Registry
 from registry.errors import NotServable
 from registry.rollout import Rollout, RolloutEvent, RolloutPlan, RolloutState
@@ -23,18 +22,14 @@ class StartRollout(RolloutRequest):
     revision: int
 
 
-class Rollback(BaseModel):
+class Rollback(Body):
     """Body of `POST /admin/adapters/{name}/rollback`; `to` None is the revision that was stable before."""
-
-    model_config = ConfigDict(extra="forbid")
 
     to: int | None = None
 
 
-class Promote(BaseModel):
+class Promote(Body):
     """Body of `POST /admin/rollouts/{id}/promote`; `full` skips the steps between."""
-
-    model_config = ConfigDict(extra="forbid")
 
     full: bool = False
 

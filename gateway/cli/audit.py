@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -17,5 +17,10 @@ def list_audit(limit: Annotated[int, typer.Option(min=1, max=1000)] = 50, as_jso
     if as_json:
         show_json(entries)
         return
-    rows = ((ago(e["at"]), e["actor"], e["action"], e["subject"], json.dumps(e["detail"])) for e in entries)
+    rows = ((ago(e["at"]), e["actor"], e["action"], e["subject"], _facts(e["detail"])) for e in entries)
     show_table(("WHEN", "BY", "ACTION", "SUBJECT", "DETAIL"), rows, "Nothing yet.")
+
+
+def _facts(detail: Mapping[str, Any]) -> str:
+    """`base tiny, job ftjob-1`, without what is empty and with digests cut short."""
+    return ", ".join(f"{key} {str(value)[:28]}" for key, value in detail.items() if value not in (None, ""))

@@ -1,10 +1,13 @@
-"""Request bodies of the fine-tuning face. Unknown fields are errors that list what there is."""
+"""Request bodies."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+UNKNOWN_FIELD: Final = "unknown_field"
 
 
 def _auto_is_none(value: Any) -> Any:
@@ -14,10 +17,21 @@ def _auto_is_none(value: Any) -> Any:
 _AUTO = BeforeValidator(_auto_is_none)
 
 
-class Hyperparameters(BaseModel):
-    """OpenAI's three, each a value or `auto` (None here), and Lorry's own below them."""
+class Body(BaseModel):
+    """A request body or a part of one. An unknown field is an error that lists what there is."""
 
-    model_config = ConfigDict(extra="forbid")
+    @model_validator(mode="before")
+    @classmethod
+    def check_fields(cls, value: Any) -> Any:
+        """*value* as it came, or an error naming its first unknown field."""
+        if isinstance(value, dict) and (unknown := sorted(set(value) - set(cls.model_fields))):
+            facts = {"field": unknown[0], "known": ", ".join(cls.model_fields)}
+            raise PydanticCustomError(UNKNOWN_FIELD, "unknown field {field}; there are {known}", facts)
+        return value
+
+
+class Hyperparameters(Body):
+    """OpenAI's three, each a value or `auto` (None here), and Lorry's own below them."""
 
     n_epochs: Annotated[Annotated[int, Field(ge=1, le=50)] | None, _AUTO] = None
     batch_size: Annotated[Annotated[int, Field(ge=1, le=256)] | None, _AUTO] = None
@@ -32,36 +46,28 @@ class Hyperparameters(BaseModel):
     target_modules: list[str] | None = None
 
 
-class Supervised(BaseModel):
+class Supervised(Body):
     """`method.supervised`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters)
 
 
-class Method(BaseModel):
+class Method(Body):
     """`method`; this server trains `supervised`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     type: Literal["supervised"]
     supervised: Supervised = Field(default_factory=Supervised)
 
 
-class RolloutRequest(BaseModel):
+class RolloutRequest(Body):
     """Steps of a rollout; `POST /admin/adapters/{name}/rollouts` adds the revision."""
-
-    model_config = ConfigDict(extra="forbid")
 
     steps: list[int]
     every_s: Annotated[float, Field(gt=0)] | None = None
 
 
-class CreateJob(BaseModel):
+class CreateJob(Body):
     """Body of `POST /v1/fine_tuning/jobs`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     model: str
     training_file: str
