@@ -182,7 +182,7 @@ def test_a_quarter_of_the_conversations_goes_to_the_canary_and_stays(up: Up) -> 
 
 
 def test_a_second_rollout_is_refused_meanwhile(up: Up) -> None:
-    assert "open" in up.lorry("rollout", "start", "support@1", "--steps", "100", code=1)
+    assert "open" in up.lorry("rollout", "start", "support@2", "--steps", "100", code=1)
 
 
 def test_promoted_all_show_it(up: Up, traffic: list[Traffic]) -> None:
