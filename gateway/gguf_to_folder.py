@@ -17,7 +17,6 @@ def convert(source: Path, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(**place)
     quantization = GgufConfig(gguf_file=source.name, dequantize=True)
     model = AutoModelForCausalLM.from_pretrained(**place, dtype="bfloat16", quantization_config=quantization)
-    del model.config.quantization_config
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

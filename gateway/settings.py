@@ -27,8 +27,6 @@ class GatewaySettings(BaseModel):
     """Port of the OpenAI and admin faces."""
     replicas: PositiveInt = 2
     """Gateway processes on that port; with one alone a replacement leaves seconds without a listener."""
-    organisation: str = Field(default="lorry", pattern=r"^[A-Za-z0-9._-]+$")
-    """The organisation in `ft:<base>:<organisation>:<adapter>:<id>` and in job answers."""
     route_refresh_s: PositiveFloat = 0.25
     """How often each gateway reads the registry. A promote or rollback is in force everywhere one reading later."""
     replica_wait_s: PositiveFloat = 20.0

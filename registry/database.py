@@ -51,9 +51,10 @@ class Snapshot:
 class Registry:
     """The database and the artifacts. Blocking and safe to use from many threads; `close` it once."""
 
-    def __init__(self, transactions: Transactions, artifacts: Path) -> None:
+    def __init__(self, transactions: Transactions, settings: RegistrySettings) -> None:
+        self.organisation = settings.organisation
         self.transactions = transactions
-        self.artifacts = ArtifactStore(artifacts, self._referenced)
+        self.artifacts = ArtifactStore(settings.artifacts, self._referenced)
         self.bases = BaseStore(transactions)
         self.adapters = AdapterStore(transactions)
         self.rollouts = RolloutStore(transactions)
@@ -119,7 +120,7 @@ def open_registry(settings: RegistrySettings, now: Callable[[], float] = time.ti
     try:
         with transactions.read() as tx:
             _check_current(tx, shown_url(engine))
-        registry = Registry(transactions, settings.artifacts)
+        registry = Registry(transactions, settings)
         registry.recover()
     except BaseException:
         transactions.close()

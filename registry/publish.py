@@ -140,7 +140,9 @@ def _succeed(tx: sa.Connection, entry: _Entry, lease: Lease, revision: Revision,
     job = held_job(tx, lease)
     if job.cancel_requested:
         raise StaleState(f"job {job.id} was asked to cancel; nothing is published")
-    add_note(tx, job.id, Note(message=f"Published {revision.served_name}", data={"artifact": entry.artifact}), entry.at)
+    name = revision.alias or revision.served_name
+    facts = {"revision": revision.served_name, "artifact": entry.artifact}
+    add_note(tx, job.id, Note(message=f"New fine-tuned model created: {name}", data=facts), entry.at)
     if begun is not None:
         add_note(tx, job.id, Note(message=f"Rollout {begun.id} of {revision.served_name} begins"), entry.at)
     elif entry.rollout is not None:
@@ -148,7 +150,7 @@ def _succeed(tx: sa.Connection, entry: _Entry, lease: Lease, revision: Revision,
         add_note(tx, job.id, Note(message=message, level="warn"), entry.at)
     values = {
         "revision": revision.number,
-        "fine_tuned_model": revision.alias or revision.served_name,
+        "fine_tuned_model": name,
         "trained_tokens": entry.trained_tokens if entry.trained_tokens is not None else job.trained_tokens,
     }
     note = Note(message="The job has successfully completed")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from registry.errors import SettingsInvalid
 
@@ -26,6 +26,8 @@ class RegistrySettings(BaseModel):
     """SQLAlchemy URL of the database, `sqlite:////path/registry.db` or `postgresql+psycopg://user@host/name`."""
     artifacts: Path
     """Folder of the content-addressed artifacts."""
+    organisation: str = Field(default="lorry", pattern=r"^[a-z0-9][a-z0-9-]*$")
+    """Third part of the names of fine-tuned models, `ft:<base>:<organisation>:<adapter>:<id>`."""
 
 
 def lorry_home() -> Path:

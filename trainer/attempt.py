@@ -184,17 +184,12 @@ class Attempt:
             child.ask_to_stop()
 
     def _publish(self, trained: TrainedAdapter) -> None:
-        organisation = self._settings.organisation
         try:
-            revision = self._persist(lambda: publish_trained(self._registry, self._lease, trained, organisation))
+            revision = self._persist(lambda: publish_trained(self._registry, self._lease, trained))
         except StaleState as exc:
             raise _Cancelled from exc
         except (AdapterRejected, Conflict, NotFound, StorageFull) as exc:
             raise JobFailed("publish_failed", f"the trained adapter cannot be published: {exc}") from exc
-        self._journal.note(
-            Noted(message=f"New fine-tuned model created: {revision.alias}", data={"revision": revision.served_name})
-        )
-        self._journal.flush()
         remove_checkpoints(self._job_folder)
         log.info("published", extra={"job": trained.job.id, "revision": revision.served_name})
 

@@ -28,7 +28,7 @@ class TrainedAdapter:
     """What `describe_data` said when the training began."""
 
 
-def publish_trained(registry: Registry, lease: Lease, trained: TrainedAdapter, organisation: str) -> Revision:
+def publish_trained(registry: Registry, lease: Lease, trained: TrainedAdapter) -> Revision:
     """The revision, with the job succeeded and its rollout begun if one was asked for; all or nothing.
 
     Raises what `registry.publish` does.
@@ -38,7 +38,7 @@ def publish_trained(registry: Registry, lease: Lease, trained: TrainedAdapter, o
         adapter=job.spec.adapter,
         base=job.spec.base,
         owner=job.owner,
-        alias=alias_of(job, organisation),
+        alias=alias_of(job, registry.organisation),
         job_id=job.id,
         provenance=provenance_of(trained),
     )

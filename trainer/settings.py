@@ -18,8 +18,6 @@ class TrainerSettings(BaseModel):
 
     work: Path
     """Folder of checkpoints and logs, one folder a job; workers that share it can resume each other's jobs."""
-    organisation: str = Field(default="lorry", pattern=r"^[a-z0-9][a-z0-9-]*$")
-    """Third part of the names of fine-tuned models, `ft:<base>:<organisation>:<adapter>:<id>`."""
     lease_s: PositiveFloat = 30.0
     """How long a job stays with a worker that gives no sign; a living one renews it at every poll."""
     poll_s: PositiveFloat = 1.0

@@ -18,6 +18,6 @@ async def list_jobs(
 ) -> dict[str, Any]:
     """Jobs, newest first, with the spec that the trainer runs."""
     found = await gateway.ask(gateway.registry.jobs.list, after=after, limit=limit)
-    organisation = gateway.settings.organisation
+    organisation = gateway.registry.organisation
     data = [job_object(job, organisation) | {"spec": job.spec.model_dump(mode="json")} for job in found]
     return {"object": "list", "data": data}

@@ -27,14 +27,14 @@ async def create_job(body: CreateJob, gateway: GatewayDep, actor: ActorDep) -> d
         gateway.registry.audit.record(actor, "job.create", job.id, {"adapter": spec.adapter, "base": spec.base})
         return job
 
-    return job_object(await gateway.ask(create), gateway.settings.organisation)
+    return job_object(await gateway.ask(create), gateway.registry.organisation)
 
 
 @router.get("")
 async def list_jobs(gateway: GatewayDep, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
     """Jobs, newest first."""
     found = await gateway.ask(gateway.registry.jobs.list, after=after, limit=limit + 1)
-    page = [job_object(job, gateway.settings.organisation) for job in found[:limit]]
+    page = [job_object(job, gateway.registry.organisation) for job in found[:limit]]
     return page_of(page, has_more=len(found) > limit)
 
 
@@ -83,7 +83,7 @@ async def list_checkpoints(
 
 
 async def _job(gateway: Gateway, job_id: str) -> dict[str, Any]:
-    return job_object(await gateway.ask(gateway.registry.jobs.get, job_id), gateway.settings.organisation)
+    return job_object(await gateway.ask(gateway.registry.jobs.get, job_id), gateway.registry.organisation)
 
 
 def job_object(job: Job, organisation: str) -> dict[str, Any]:

@@ -18,14 +18,14 @@ router = APIRouter()
 async def list_models(gateway: GatewayDep) -> dict[str, Any]:
     """Every name that a request may carry in `model`."""
     snapshot = await gateway.ask(gateway.registry.snapshot)
-    return {"object": "list", "data": models_of(snapshot, gateway.settings.organisation)}
+    return {"object": "list", "data": models_of(snapshot, gateway.registry.organisation)}
 
 
 @router.get("/v1/models/{name:path}")
 async def get_model(name: str, gateway: GatewayDep) -> dict[str, Any]:
     """One of them; 404 for another name."""
     snapshot = await gateway.ask(gateway.registry.snapshot)
-    found = {model["id"]: model for model in models_of(snapshot, gateway.settings.organisation)}
+    found = {model["id"]: model for model in models_of(snapshot, gateway.registry.organisation)}
     if name not in found:
         raise ModelNotFound(
             f"The model {name!r} does not exist. Models here: {', '.join(sorted(found)) or 'none yet'}."

@@ -128,7 +128,7 @@ def test_a_job_succeeds_together_with_its_revision_and_rollout(
     assert newest == [
         "The job has successfully completed",
         f"Rollout {rollout.id} of support@4 begins",
-        "Published support@4",
+        f"New fine-tuned model created: {draft.alias}",
     ]
 
 

@@ -21,7 +21,6 @@ def test_work_is_below_the_home_unless_it_is_said_otherwise() -> None:
         ({"thread": 2}, r"\[trainer\] thread: .*fields are .*threads"),
         ({"threads": 0}, r"\[trainer\] threads"),
         ({"lease_s": 2.0}, r"lease_s 2.0 must be at least three times poll_s 1.0"),
-        ({"organisation": "a:b"}, r"\[trainer\] organisation"),
     ],
 )
 def test_a_wrong_knob_is_named(fields: dict[str, object], expected: str) -> None:
