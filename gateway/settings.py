@@ -29,7 +29,7 @@ class GatewaySettings(BaseModel):
     """Gateway processes on that port; with one alone a replacement leaves seconds without a listener."""
     route_refresh_s: PositiveFloat = 0.25
     """How often each gateway reads the registry. A promote or rollback is in force everywhere one reading later."""
-    replica_wait_s: PositiveFloat = 20.0
+    replica_wait_s: PositiveFloat = 60.0
     """How long a request waits for a replica that serves its revision before 503."""
     connect_timeout_s: PositiveFloat = 2.0
     """How long connecting to an engine may take before another replica is tried."""
