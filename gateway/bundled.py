@@ -96,8 +96,8 @@ def enter_base(registry: Registry, folder: Path, name: str, now: float) -> Base:
 
 
 def base_name_of(folder: Path) -> str:
-    """The name that a base model folder is served under: its own, in lower case."""
-    return folder.name.lower()
+    """The name that a base model folder is served under: its own, in lower case and without `@`, `:` and the like."""
+    return re.sub(r"[^a-z0-9._-]+", "-", folder.name.lower())
 
 
 def _licence_of(folder: Path) -> str:

@@ -52,19 +52,20 @@ def sft(
     as_json: JsonFlag = False,
 ) -> None:
     """Supervised fine-tuning with LoRA: learn the assistant's answers of the chats in a file."""
-    client = Client()
+    hyperparameters = parse_settings(settings or [])
     body: dict[str, Any] = {
-        "model": model or _only_base(client),
-        "training_file": _upload(client, data),
         "suffix": name,
-        "method": {"type": "supervised", "supervised": {"hyperparameters": parse_settings(settings or [])}},
+        "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
     }
-    if validation is not None:
-        body["validation_file"] = _upload(client, validation)
     if seed is not None:
         body["seed"] = seed
     if rollout is not None:
         body["rollout"] = {"steps": parse_steps(rollout), "every_s": parse_duration(every)}
+    client = Client()
+    body["model"] = model or _only_base(client)
+    body["training_file"] = _upload(client, data)
+    if validation is not None:
+        body["validation_file"] = _upload(client, validation)
     job = client.post("/v1/fine_tuning/jobs", body)
     if follow:
         err.print(f"Job {job['id']} is queued; Ctrl-C leaves it running.")

@@ -1,0 +1,105 @@
+"""The `lorry` command: exit codes, words that say what to do, JSON for scripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import typer
+import uvicorn
+
+from gateway.app import build_app, build_gateway
+from gateway.cli.rollouts import parse_duration, parse_steps
+from gateway.cli.train import parse_settings
+from gateway.settings import GatewaySettings
+from registry.database import Registry
+from registry.types import Base
+from tests.waiting import wait_for
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture
+def url(sqlite_registry: Registry, base: Base) -> Iterator[str]:
+    """A gateway over the tiny base model, on a port of its own."""
+    sqlite_registry.bases.enter(base)
+    app = build_app(build_gateway(GatewaySettings(), sqlite_registry))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_for(lambda: server.started)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+def lorry(url: str, *words: str, code: int = 0) -> str:
+    command = [sys.executable, "-c", "from gateway.cli import main; main()", *words]
+    environment = os.environ | {"LORRY_URL": url, "COLUMNS": "200"}
+    told = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
+    assert told.returncode == code, told.stdout + told.stderr
+    return told.stdout if code == 0 else told.stderr
+
+
+def test_without_a_gateway_it_says_how_to_start_one() -> None:
+    assert "`lorry up`" in lorry("http://127.0.0.1:1", "models", "list", code=1)
+
+
+def test_a_command_that_is_not_understood_exits_with_2(url: str) -> None:
+    lorry(url, "rollout", "start", "support", code=2)
+    lorry(url, "train", "sft", "--data", "x", "--name", "y", "--set", "epochs=3", code=2)
+    lorry(url, "fly", code=2)
+
+
+def test_a_training_file_is_checked_without_a_gateway(tmp_path: Path) -> None:
+    (tmp_path / "broken.jsonl").write_text((EXAMPLES / "plain.jsonl").read_text() + "{\n")
+    assert "line 61" in lorry("http://127.0.0.1:1", "data", "check", str(tmp_path / "broken.jsonl"), code=1)
+    assert "60 chats" in lorry("http://127.0.0.1:1", "data", "check", str(EXAMPLES / "plain.jsonl"))
+
+
+def test_train_publish_show_and_retire(url: str, make_adapter: Callable[..., Path]) -> None:
+    data = str(EXAMPLES / "plain.jsonl")
+    fits = ["--set", "target_modules=q_proj,v_proj", "--set", "lora_rank=2"]
+    job = json.loads(lorry(url, "train", "sft", "--data", data, "--name", "support", *fits, "--json"))
+    assert job["status"] == "queued"
+    assert job["id"] in lorry(url, "jobs", "list")
+    assert "Created" in lorry(url, "jobs", "logs", job["id"])
+    assert "cancelled" in lorry(url, "jobs", "cancel", job["id"])
+
+    assert "support@1" in lorry(url, "adapters", "publish", str(make_adapter(1)), "--name", "support")
+    assert "rollout start support@2" in lorry(url, "adapters", "publish", str(make_adapter(2)), "--name", "support")
+    shown = json.loads(lorry(url, "adapters", "show", "support", "--json"))
+    assert [revision["name"] for revision in shown["revisions"]] == ["support@2", "support@1"]
+    assert "retired" in lorry(url, "adapters", "retire", "support@2")
+    assert "has no revision 7" in lorry(url, "adapters", "show", "support@7", code=1)
+    assert "revision.retire" in lorry(url, "audit")
+    assert "support@1" in lorry(url, "models", "list")
+    assert "No replicas" in lorry(url, "replicas")
+
+
+def test_steps_and_durations_are_read_as_people_write_them() -> None:
+    assert parse_steps("5,25,100") == [5, 25, 100]
+    assert [parse_duration(text) for text in ("90", "90s", "5m", "1h", None)] == [90, 90, 300, 3600, None]
+    for wrong in ("", "soon", "5x"):
+        with pytest.raises(typer.BadParameter):
+            parse_duration(wrong)
+    with pytest.raises(typer.BadParameter):
+        parse_steps("5;25")
+
+
+def test_hyperparameters_are_read_by_their_kind() -> None:
+    pairs = ["n_epochs=2", "batch_size=auto", "learning_rate=1e-4", "target_modules=q_proj,v_proj"]
+    assert parse_settings(pairs) == {
+        "n_epochs": 2,
+        "batch_size": "auto",
+        "learning_rate": 1e-4,
+        "target_modules": ["q_proj", "v_proj"],
+    }
+    with pytest.raises(typer.BadParameter, match="not a number"):
+        parse_settings(["n_epochs=two"])
