@@ -36,7 +36,7 @@ class EngineSettings(BaseModel):
     """Longest prompt and answer together, in tokens; the model's own limit applies too."""
     max_queue: NonNegativeInt = 64
     """How many sequences may wait for a place; more are answered 429."""
-    max_step_tokens: PositiveInt = 256
+    max_step_tokens: PositiveInt = 128
     """Most tokens of one forward pass: long prompts are read in pieces, so that running answers go on meanwhile."""
     start_timeout_s: PositiveFloat = 180.0
     """How long the server may take until it is healthy."""

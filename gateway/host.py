@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -38,8 +37,9 @@ from gateway.errors import StartFailed
 from gateway.guardian import become_subreaper, end_descendants, watch_guardian
 from gateway.journal import host_prefix
 from gateway.logs import log_to
-from gateway.ray_cluster import set_ray_environment, start_cluster
+from gateway.ray_cluster import cluster_is_alive, set_ray_environment, start_cluster
 from gateway.settings import BUNDLED_BASE, Settings, load_settings
+from gateway.trainer_process import TrainerProcess
 from registry.database import Registry, migrate, open_registry
 from registry.errors import RegistryError
 from registry.types import Base, ReplicaState
@@ -48,7 +48,6 @@ log = logging.getLogger(__name__)
 console = Console(stderr=True)
 
 _READY_TIMEOUT_S: Final = 300.0
-_TRAINER_BACKOFF_S: Final = 2.0
 
 
 def main() -> None:
@@ -222,7 +221,7 @@ class _Plan:
 def _serve(plan: _Plan, folder: str, stop: _StopSignal) -> None:
     began = time.monotonic()
     settings = plan.settings
-    trainer = _Trainer()
+    trainer = TrainerProcess()
     with console.status("Starting Ray"):
         address = start_cluster(folder)
         from gateway import serve_app  # here: Ray reads its environment when it is imported
@@ -237,38 +236,14 @@ def _serve(plan: _Plan, folder: str, stop: _StopSignal) -> None:
         print(f"Lorry is ready: {url}/v1 serves {plan.base.name} ({time.monotonic() - began:.0f} s)", flush=True)  # noqa: T201
         while not stop.wait(1.0):
             trainer.keep_running(settings.home)
+            if not cluster_is_alive():
+                raise StartFailed("Ray has ended unexpectedly; start again (jobs go on from their checkpoints)")
     finally:
-        console.print("Draining; press Ctrl-C again to end at once")
-        trainer.stop()
-        serve_app.drain()
-
-
-class _Trainer:
-    """The trainer worker, a child that is started again when it ends."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._not_before = 0.0
-
-    def keep_running(self, home: Path) -> None:
-        """Start it if it is not running, at most once in a while."""
-        if self._process is not None and self._process.poll() is None:
-            return
-        if self._process is not None:
-            log.warning("the trainer ended", extra={"code": self._process.returncode})
-        if time.monotonic() < self._not_before:
-            return
-        self._not_before = time.monotonic() + _TRAINER_BACKOFF_S
-        with (home / "logs" / "trainer.log").open("ab") as output:
-            command = [sys.executable, "-m", "trainer"]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-
-    def stop(self) -> None:
-        """Ask it to stop: its job goes back into the queue with its checkpoints."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=20.0)
+        trainer.ask_to_stop()
+        if cluster_is_alive():
+            console.print("Draining; press Ctrl-C again to end at once")
+            serve_app.drain()
+        trainer.wait()
 
 
 def _wait_until_ready(plan: _Plan, stop: _StopSignal, failures: Callable[[], list[str]]) -> None:

@@ -1,31 +1,12 @@
-"""Logs as lines of JSON in files that rotate: constant message, facts beside it."""
+"""Where gateway, engine replicas, controller and host write their logs."""
 
 from __future__ import annotations
 
-import json
 import logging
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any, Final
 
-_OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, the facts of `extra`, the traceback."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record as a line."""
-        line: dict[str, Any] = {
-            "at": round(record.created, 3),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        line |= {key: value for key, value in vars(record).items() if key not in _OWN}
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+from registry.json_lines import JsonLines
 
 
 def log_to(home: Path, role: str) -> None:

@@ -10,6 +10,8 @@ import sys
 import tempfile
 from typing import Final
 
+import psutil
+
 from gateway.errors import StartFailed
 
 _HOST: Final = "127.0.1.1"
@@ -46,6 +48,12 @@ def start_cluster(folder: str) -> str:
             output.seek(0)
             raise StartFailed(f"Ray did not start: {output.read().strip()[-1000:]}")
     return f"{_HOST}:{port}"
+
+
+def cluster_is_alive() -> bool:
+    """Whether the two processes that nothing of Ray can do without are there, below this one."""
+    names = {process.name() for process in psutil.Process().children() if process.status() != psutil.STATUS_ZOMBIE}
+    return {"gcs_server", "raylet"} <= names
 
 
 def _free_ports(count: int) -> list[int]:

@@ -168,8 +168,8 @@ def failures() -> list[str]:
 
 
 def drain() -> None:
-    """Every application has drained and ended: gateways first, while the engines still answer for them."""
-    for application in ("gateway", "engines", "controller"):
+    """Gateways have drained, then the engines that answered for them. The controller may end at any moment."""
+    for application in ("gateway", "engines"):
         serve.delete(application)
     ray.shutdown()
 

@@ -38,5 +38,5 @@ def parse_options(argv: Sequence[str]) -> ServerOptions:
     parser.add_argument("--max-batch", type=int, default=16, help="sequences generated at a time")
     parser.add_argument("--max-context", type=int, default=2048, help="tokens of prompt and answer together")
     parser.add_argument("--max-queue", type=int, default=64, help="sequences that may wait for a place")
-    parser.add_argument("--max-step-tokens", type=int, default=256, help="most tokens of one forward pass")
+    parser.add_argument("--max-step-tokens", type=int, default=128, help="most tokens of one forward pass")
     return ServerOptions(**vars(parser.parse_args(argv)))

@@ -1,0 +1,51 @@
+"""The trainer worker beside the gateway: a child of the host that is started again when it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+_BACKOFF_S: Final = 2.0
+_STOP_TIMEOUT_S: Final = 20.0
+
+
+class TrainerProcess:
+    """`python -m trainer`, its output in `logs/trainer.log`."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._not_before = 0.0
+
+    def keep_running(self, home: Path) -> None:
+        """Start it if it is not running, at most once in a while."""
+        if self._is_running():
+            return
+        if self._process is not None:
+            log.warning("the trainer ended", extra={"code": self._process.returncode})
+        if time.monotonic() < self._not_before:
+            return
+        self._not_before = time.monotonic() + _BACKOFF_S
+        with (home / "logs" / "trainer.log").open("ab") as output:
+            command = [sys.executable, "-m", "trainer"]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM: its job goes back into the queue with its checkpoints."""
+        if self._process is not None and self._is_running():
+            self._process.terminate()
+
+    def wait(self) -> None:
+        """Return when it has ended, or after a while."""
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=_STOP_TIMEOUT_S)
+
+    def _is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
