@@ -134,10 +134,10 @@ def attend(  # noqa: PLR0913 - the signature is that of transformers' attention 
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     plan.cache.write(layer, plan.written, key, value)
     keys, values = plan.cache.keys[layer], plan.cache.values[layer]
-    rows = query[0].transpose(0, 1)
-    out = torch.empty_like(rows, memory_format=torch.contiguous_format)
+    parts = []
     if plan.decode is not None:
-        out[: plan.decode.count] = attend_decode(rows[: plan.decode.count], keys, values, plan.decode, scale)
+        rows = query[0, :, : plan.decode.count].transpose(0, 1)
+        parts.append(attend_decode(rows, keys, values, plan.decode, scale))
     for piece in plan.prompts:
         attended = scaled_dot_product_attention(
             query[:, :, piece.start : piece.end],
@@ -148,8 +148,8 @@ def attend(  # noqa: PLR0913 - the signature is that of transformers' attention 
             scale=scale,
             enable_gqa=True,
         )
-        out[piece.start : piece.end] = attended[0].transpose(0, 1)
-    return out[None], None
+        parts.append(attended[0].transpose(0, 1))
+    return torch.cat(parts)[None], None
 
 
 def attend_decode(rows: Tensor, keys: Tensor, values: Tensor, decode: DecodeRows, scale: float) -> Tensor:
@@ -160,7 +160,7 @@ def attend_decode(rows: Tensor, keys: Tensor, values: Tensor, decode: DecodeRows
     slots, length = decode.end_slot - decode.first_slot, decode.mask.shape[-1]
     heads, size = keys.shape[1], keys.shape[3]
     group = rows.shape[1] // heads
-    scaled = (rows * scale).view(decode.count, -1)
+    scaled = (rows * scale).reshape(decode.count, -1)
     if decode.order is not None:
         scaled = scaled.new_zeros(slots, scaled.shape[1]).index_copy_(0, decode.order, scaled)
     near = slice(decode.first_slot * heads, decode.end_slot * heads)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -22,11 +22,14 @@ from engines.transformers.cache import (
     plan_decode,
     plan_prompt,
 )
-from engines.transformers.linear import AdaptedLinear, Segment, StepSegments
+from engines.transformers.linear import AdaptedLinear, Segment, SharedProduct, StepSegments
 from engines.transformers.scheduler import Row, StepPlan
 
 SUPPORTED: Final = ("llama", "mistral", "qwen2", "qwen3")
 """Values of `model_type` whose attention is plain and causal, which is all that ours computes."""
+
+READ_TOGETHER: Final = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""Layers that all these models call one after the other, in this order, with the same rows."""
 
 
 class UnsupportedModel(Exception):
@@ -87,17 +90,26 @@ def load_model(folder: Path, *, slots: int, max_context: int) -> LoadedModel:
 
 def adapt_layers(model: Any, segments: StepSegments) -> dict[str, AdaptedLinear]:
     """Replace every linear layer by an `AdaptedLinear`; return those inside the blocks."""
-    output_layer = model.get_output_embeddings()
-    names = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
-    adapted = {}
+    linears = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
+    adapted: dict[str, AdaptedLinear] = {}
+    for names in read_together(linears):
+        shared = SharedProduct([linears[name] for name in names])
+        for index, name in enumerate(names):
+            adapted[name] = AdaptedLinear(linears[name], shared.part(index), segments)
+    for name, layer in adapted.items():
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, layer)
+    return {name: layer for name, layer in adapted.items() if layer is not model.get_output_embeddings()}
+
+
+def read_together(names: Iterable[str]) -> list[list[str]]:
+    """Group the names of layers that one parent gives the same rows; the others are alone."""
+    groups: dict[tuple[str, str], list[str]] = {}
     for name in names:
-        parent_name, _, child = name.rpartition(".")
-        linear = model.get_submodule(name)
-        replacement = AdaptedLinear(linear, segments)
-        setattr(model.get_submodule(parent_name), child, replacement)
-        if linear is not output_layer:
-            adapted[name] = replacement
-    return adapted
+        parent, _, child = name.rpartition(".")
+        first = next((members[0] for members in READ_TOGETHER if child in members), child)
+        groups.setdefault((parent, first), []).append(name)
+    return list(groups.values())
 
 
 def end_tokens_of(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from engines.transformers.errors import ApiError, BadRequest, NotFound
-from engines.transformers.linear import AdaptedLinear, LoraPair, Segment, StepSegments
+from engines.transformers.linear import AdaptedLinear, LoraPair, Segment, StepSegments, product_of
 from engines.transformers.lora import AdapterTable, read_adapter, scaling_of
 from tests.engines.random_adapter import layer_shapes, write_adapter
 
@@ -36,7 +36,11 @@ def model(tmp_path: Path) -> Path:
 @pytest.fixture
 def layers(model: Path) -> dict[str, AdaptedLinear]:
     segments = StepSegments()
-    return {name: AdaptedLinear(nn.Linear(*shape), segments) for name, shape in layer_shapes(model).items()}
+    return {name: adapted(nn.Linear(*shape), segments) for name, shape in layer_shapes(model).items()}
+
+
+def adapted(linear: nn.Linear, segments: StepSegments) -> AdaptedLinear:
+    return AdaptedLinear(linear, product_of([linear]), segments)
 
 
 def change_settings(folder: Path, **changes: Any) -> None:
@@ -47,7 +51,7 @@ def change_settings(folder: Path, **changes: Any) -> None:
 def test_each_row_gets_its_own_adapter() -> None:
     torch.manual_seed(0)
     linear, segments = nn.Linear(8, 4), StepSegments()
-    layer = AdaptedLinear(linear, segments)
+    layer = adapted(linear, segments)
     rows, down, up = torch.randn(1, 6, 8), torch.randn(8, 2), torch.randn(2, 4)
     layer.pairs[5] = LoraPair(down, up)
     segments.current = (Segment(5, 2, 4), Segment(9, 4, 6))
