@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import signal
@@ -20,13 +19,9 @@ import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from time import perf_counter
 from typing import Final
-
-import httpx2
-import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -35,20 +30,8 @@ from engines.process import ChildProcess
 from engines.settings import EngineSettings
 from engines.transformers.driver import free_port, server_command, server_environment
 from tests.engines.random_adapter import write_adapter
+from tests.load.streaming import Measured, Scenario, Server, busy_seconds, measure
 
-WORDS: Final = (
-    "river",
-    "stone",
-    "market",
-    "cloud",
-    "engine",
-    "letter",
-    "garden",
-    "winter",
-    "paper",
-    "doctor",
-    "window",
-)
 ADAPTERS: Final = ("a1", "a2", "a3", "a4")
 START_TIMEOUT_S: Final = 400
 DISTURBED: Final = 0.15
@@ -59,16 +42,6 @@ VLLM_FLAGS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scenario:
-    """So many clients that stream at a time, over these served names in turn."""
-
-    name: str
-    clients: int
-    requests_each: int
-    models: tuple[str, ...]
-
-
 SCENARIOS: Final = (
     Scenario(name="base, 1 client", clients=1, requests_each=3, models=("base",)),
     Scenario(name="base, 16 clients", clients=16, requests_each=2, models=("base",)),
@@ -76,19 +49,6 @@ SCENARIOS: Final = (
     Scenario(name="one adapter, 16 clients", clients=16, requests_each=2, models=("a1",)),
     Scenario(name="four adapters, 16 clients", clients=16, requests_each=2, models=ADAPTERS),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """One scenario on one server."""
-
-    tokens_per_s: float
-    first_token_s: float
-    """Median over the requests."""
-    tokens_per_cpu_s: float
-    """By the processor time of all the server's processes: what a busy machine disturbs least."""
-    others: float
-    """Processors that neither the server nor we kept busy meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--vllm-python", type=Path, help="interpreter with vLLM; without it only ours is measured")
-    parser.add_argument("--vllm-bind", action="append", help="VLLM_CPU_OMP_THREADS_BIND, repeatable; default auto")
+    parser.add_argument("--vllm-bind", action="append", help="VLLM_CPU_OMP_THREADS_BIND, repeatable; auto")
     parser.add_argument("--threads", type=int, action="append", help="threads of our engine, repeatable; default 1")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=64)
@@ -181,7 +141,7 @@ async def prepare(contestant: Contestant, paths: Sequence[Path]) -> None:
     await server.aclose()
     for name in ("base", *ADAPTERS):
         warm_up = Scenario(name="warm up", clients=4, requests_each=1, models=(name,))
-        await measure(contestant, warm_up, 8, random.Random(name))
+        await measure(server_of(contestant), warm_up, 8, random.Random(name))
 
 
 async def run_rounds(contestants: list[Contestant], args: argparse.Namespace) -> dict[tuple[str, str], list[Measured]]:
@@ -205,7 +165,7 @@ async def measure_quietly(
         await until_idle(args.idle_wait_s)
         async with awake(contestant):
             source = random.Random(f"{number}/{len(tries)}/{scenario.name}")
-            tries.append(await measure(contestant, scenario, args.tokens, source))
+            tries.append(await measure(server_of(contestant), scenario, args.tokens, source))
     return min(tries, key=lambda one: one.others)
 
 
@@ -219,68 +179,9 @@ async def until_idle(timeout_s: float) -> None:
             return
 
 
-async def measure(contestant: Contestant, scenario: Scenario, tokens: int, source: random.Random) -> Measured:
-    """Let the clients stream; every prompt is new, about a hundred tokens behind the model's own system prompt."""
-    prompts = [
-        [" ".join(source.choices(WORDS, k=80)) for _ in range(scenario.requests_each)] for _ in range(scenario.clients)
-    ]
-    async with httpx2.AsyncClient(base_url=contestant.url, timeout=300, trust_env=False) as http:
-
-        async def client(index: int) -> list[float]:
-            model = scenario.models[index % len(scenario.models)]
-            return [await stream(http, model, prompt, tokens) for prompt in prompts[index]]
-
-        started, used = perf_counter(), cpu_seconds(contestant.child.pid)
-        others = busy_seconds() - used - cpu_seconds(os.getpid(), below=False)
-        waits = await asyncio.gather(*(client(index) for index in range(scenario.clients)))
-        elapsed, used = perf_counter() - started, cpu_seconds(contestant.child.pid) - used
-    others = busy_seconds() - cpu_seconds(contestant.child.pid) - cpu_seconds(os.getpid(), below=False) - others
-    total = scenario.clients * scenario.requests_each * tokens
-    first = statistics.median(chain.from_iterable(waits))
-    return Measured(
-        tokens_per_s=total / elapsed,
-        first_token_s=first,
-        tokens_per_cpu_s=total / used,
-        others=others / elapsed,
-    )
-
-
-def cpu_seconds(pid: int, *, below: bool = True) -> float:
-    """Processor time that a process, and all *below* it, have used so far."""
-    process = psutil.Process(pid)
-    times = [one.cpu_times() for one in (process, *(process.children(recursive=True) if below else ()))]
-    return sum(one.user + one.system for one in times)
-
-
-def busy_seconds() -> float:
-    """Processor time that the whole machine has used so far."""
-    times = psutil.cpu_times()
-    return float(times.user + times.nice + times.system + times.irq + times.softirq)
-
-
-async def stream(http: httpx2.AsyncClient, model: str, prompt: str, tokens: int) -> float:
-    """Read one streamed answer of exactly *tokens* tokens; seconds until its first text."""
-    body = {
-        "model": model,
-        "messages": [{"role": "user", "content": prompt}],
-        "max_tokens": tokens,
-        "temperature": 0,
-        "ignore_eos": True,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    started, first, generated = perf_counter(), 0.0, 0
-    async with http.stream("POST", "/v1/chat/completions", json=body) as answer:
-        if answer.status_code != httpx2.codes.OK:
-            raise SystemExit(f"{model}: {answer.status_code} {(await answer.aread()).decode()}")
-        async for line in answer.aiter_lines():
-            if first == 0.0 and '"content":"' in line and '"content":""' not in line:
-                first = perf_counter() - started
-            if '"completion_tokens":' in line:
-                generated = json.loads(line.removeprefix("data: "))["usage"]["completion_tokens"]
-    if generated != tokens:
-        raise SystemExit(f"{model}: {generated} tokens instead of {tokens}")
-    return first
+def server_of(contestant: Contestant) -> Server:
+    """What the clients need to know of it."""
+    return Server(url=contestant.url, pid=contestant.child.pid)
 
 
 @asynccontextmanager
