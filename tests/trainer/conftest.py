@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from registry.artifacts import folder_digest
-from registry.database import Registry, migrate, open_registry
+from registry.database import Registry, open_registry
 from registry.settings import RegistrySettings
 from registry.training_spec import LoraSpec, TrainingSpec
 from registry.types import Base
@@ -33,18 +33,10 @@ def tiny_digest(tiny_base: Path) -> str:
     return folder_digest(tiny_base)
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty SQLite registry."""
-    path = tmp_path_factory.mktemp("migrated") / "registry.db"
-    migrate(f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture
-def home(tmp_path: Path, migrated: Path) -> Path:
+def home(tmp_path: Path, sqlite_template: Path) -> Path:
     """A folder of all state with a migrated registry."""
-    shutil.copy(migrated, tmp_path / "registry.db")
+    shutil.copy(sqlite_template, tmp_path / "registry.db")
     return tmp_path
 
 
