@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -65,14 +66,19 @@ class AttentionPlan:
     prompts: tuple[PromptRows, ...]
 
 
+def _untouched_zeros(size: tuple[int, ...]) -> Tensor:
+    """Zeros that take memory where they are first written: torch writes its own at once, numpy's come from calloc."""
+    return torch.from_numpy(np.zeros(size, np.float32))
+
+
 class SlotCache:
     """Preallocated keys and values; pages that were never written cost no memory."""
 
     def __init__(self, shape: CacheShape) -> None:
         size = (shape.slots, shape.heads, shape.positions, shape.head_size)
         self.shape = shape
-        self.keys = [torch.zeros(size) for _ in range(shape.layers)]
-        self.values = [torch.zeros(size) for _ in range(shape.layers)]
+        self.keys = [_untouched_zeros(size) for _ in range(shape.layers)]
+        self.values = [_untouched_zeros(size) for _ in range(shape.layers)]
 
     def copy_prefix(self, source: int, target: int, length: int) -> None:
         """Make the first *length* positions of slot *target* those of *source*."""
