@@ -91,7 +91,7 @@ def cpu_seconds(pid: int, *, below: bool = True) -> float:
     """Processor time that a process, and all *below* it, have used so far."""
     process = psutil.Process(pid)
     times = [one.cpu_times() for one in (process, *(process.children(recursive=True) if below else ()))]
-    return sum(one.user + one.system for one in times)
+    return float(sum(one.user + one.system for one in times))
 
 
 def busy_seconds() -> float:
