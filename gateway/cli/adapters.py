@@ -55,8 +55,8 @@ def publish(
     as_json: JsonFlag = False,
 ) -> None:
     """Publish an adapter folder as the next revision."""
-    if not folder.is_dir():
-        raise CommandFailed(f"{folder} is no folder; give one with adapter_config.json and adapter_model.safetensors")
+    if not (folder / "adapter_config.json").is_file():
+        raise CommandFailed(f"{folder} is no folder with adapter_config.json and adapter_model.safetensors")
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for path in sorted(folder.iterdir()):
