@@ -24,7 +24,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     transformers_logging.disable_progress_bar()
     signal.signal(signal.SIGTERM, leave)
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(1)
     sys.exit(serve(options))
 
 

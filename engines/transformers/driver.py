@@ -119,8 +119,9 @@ def server_environment(settings: EngineSettings) -> dict[str, str]:
     """What the server's process has on top of our environment: our packages on its path, its number of threads."""
     search_path = filter(None, (str(PACKAGE_ROOT), os.environ.get("PYTHONPATH")))
     return {
-        "OMP_NUM_THREADS": str(settings.threads),
-        "MKL_NUM_THREADS": str(settings.threads),
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "passive",
         "HF_HUB_OFFLINE": "1",
         "PYTHONPATH": os.pathsep.join(search_path),
     }

@@ -42,6 +42,11 @@ class StepPlan:
     decodes: tuple[Row, ...]
     prompts: tuple[Row, ...]
 
+    @property
+    def size(self) -> int:
+        """Tokens that the step computes."""
+        return len(self.decodes) + sum(row.length for row in self.prompts)
+
 
 @dataclass(slots=True)
 class SlotContent:

@@ -9,7 +9,7 @@ from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from time import monotonic
-from typing import Protocol
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from engines.transformers.scheduler import Row, Scheduler, StepPlan
 from engines.transformers.sequence import Delta, Sequence
 
 logger = logging.getLogger(__name__)
+
+ROWS_WORTH_THREADS: Final = 8
+"""Steps of fewer tokens run on one thread: waiting for each other then costs threads more than they gain."""
 
 Delivery = tuple[Sequence, Delta | Exception]
 
@@ -67,7 +70,6 @@ class Stepper:
         self._commands.put(partial(setattr, self, "_stopping", True))
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        torch.set_num_threads(self._threads)
         try:
             while not self._stopping:
                 self._obey(wait=not self._scheduler.running and not self._scheduler.waiting)
@@ -96,6 +98,7 @@ class Stepper:
 
     def _step(self, plan: StepPlan) -> list[Delivery]:
         started = monotonic()
+        torch.set_num_threads(self._threads if plan.size >= ROWS_WORTH_THREADS else 1)
         rows, logits = self._runner.step(plan)
         if not rows:
             return []

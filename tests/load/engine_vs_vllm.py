@@ -200,7 +200,7 @@ def pause(contestant: Contestant) -> None:
 
 
 def show(found: dict[tuple[str, str], list[Measured]], names: list[str]) -> None:
-    """Print medians, and the first server against the best other one."""
+    """Print medians, and each of ours against whichever vLLM is better in that figure."""
     report("\n| scenario | server | tokens/s | tokens per CPU second | first token p50, ms |\n|---|---|---|---|---|")
     others = [name for name in names if name.startswith("vLLM")]
     for scenario in sorted({scenario for scenario, _ in found}):
@@ -210,11 +210,13 @@ def show(found: dict[tuple[str, str], list[Measured]], names: list[str]) -> None
         for name in names:
             figures = f"{speed[name]:.1f} | {work[name]:.1f} | {first[name] * 1000:.0f}"
             report(f"| {scenario} | {name} | {figures} |")
-        if others:
-            ratios = [speed[names[0]] / max(speed[name] for name in others)]
-            ratios.append(work[names[0]] / max(work[name] for name in others))
-            ratios.append(first[names[0]] / min(first[name] for name in others))
-            report(f"| {scenario} | **ours : better vLLM** | " + " | ".join(f"**{one:.2f}**" for one in ratios) + " |")
+        for name in [name for name in names if others and name not in others]:
+            ratios = [speed[name] / max(speed[other] for other in others)]
+            ratios.append(work[name] / max(work[other] for other in others))
+            ratios.append(first[name] / min(first[other] for other in others))
+            report(
+                f"| {scenario} | **{name} : better vLLM** | " + " | ".join(f"**{one:.2f}**" for one in ratios) + " |"
+            )
 
 
 def report(line: str) -> None:
