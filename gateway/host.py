@@ -12,7 +12,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -36,6 +35,7 @@ from gateway.bundled import base_name_of, check_base_folder, enter_base, unpack_
 from gateway.errors import StartFailed
 from gateway.guardian import become_subreaper, end_descendants, watch_guardian
 from gateway.journal import host_prefix
+from gateway.listening import check_port
 from gateway.logs import log_to
 from gateway.ray_cluster import cluster_is_alive, set_ray_environment, start_cluster
 from gateway.settings import BUNDLED_BASE, Settings, load_settings
@@ -123,19 +123,6 @@ def run(settings: Settings, stop: _StopSignal) -> None:
             finally:
                 end_descendants(grace_s=3.0)
         registry.close()
-
-
-def check_port(host: str, port: int) -> None:
-    """Raise `StartFailed` if the port cannot be listened on."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as exc:
-            raise StartFailed(
-                f"port {port} on {host} cannot be used ({exc.strerror}); stop what listens there or give another: "
-                f"lorry up --port {port + 1}"
-            ) from exc
 
 
 @contextlib.contextmanager

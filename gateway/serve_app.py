@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 import time
 from uuid import uuid4
 
@@ -25,6 +24,7 @@ from engines.settings import EngineSettings
 from gateway.app import build_app, build_gateway
 from gateway.controller import reconcile
 from gateway.journal import RegistryJournal, ReplicaIdentity, host_prefix
+from gateway.listening import listen
 from gateway.logs import log_to
 from gateway.settings import Settings
 from registry.database import open_registry
@@ -78,15 +78,6 @@ class _QuietServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self):  # type: ignore[no-untyped-def]
         yield
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket on a port that other gateway replicas share. `OSError` if a stranger has it."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    listener.bind((host, port))
-    listener.listen(1024)
-    return listener
 
 
 class EngineActor:

@@ -91,6 +91,11 @@ def child_of(process: psutil.Process) -> psutil.Process:
     return next(child for child in process.children() if "trainer.child" in child.cmdline())
 
 
+def own_children() -> list[psutil.Process]:
+    """The training children of this process; other tests' servers may be its children too."""
+    return [child for child in psutil.Process().children() if "trainer.child" in child.cmdline()]
+
+
 def loss_curve(registry: Registry, job_id: str) -> dict[int, float]:
     """Step -> loss as reported last, and every report of a step the same."""
     curve: dict[int, float] = {}
@@ -191,7 +196,7 @@ def test_a_job_pauses_resumes_follows_its_worker_into_a_stop_and_can_be_cancelle
         attempt.result(TIMEOUT_S)
     assert registry.jobs.get(job.id).state is JobState.QUEUED
     with working(registry, settings) as (attempt, _):
-        wait_for(lambda: psutil.Process().children(), TIMEOUT_S)
+        wait_for(own_children, TIMEOUT_S)
         registry.jobs.request_cancel(job.id, "ann")
         attempt.result(TIMEOUT_S)
     assert registry.jobs.get(job.id).state is JobState.CANCELLED
@@ -206,7 +211,7 @@ def test_a_worker_that_lost_its_lease_stops_its_child_and_leaves_the_job_alone(
 ) -> None:
     job = make_job(**LONG)
     with working(registry, settings) as (attempt, _):
-        (child,) = wait_for(lambda: psutil.Process().children(), TIMEOUT_S)
+        (child,) = wait_for(own_children, TIMEOUT_S)
         held = registry.jobs.get(job.id)
         registry.jobs.release(Lease(job_id=job.id, worker="w1", attempt=held.attempt))
         taken = registry.jobs.claim("w2", lease_s=60.0)
@@ -262,7 +267,7 @@ def test_a_job_that_kills_its_children_fails_in_the_end(
 ) -> None:
     job = make_job(**LONG)
     with working(registry, settings.model_copy(update={"max_crashes": 1})) as (attempt, _):
-        (child,) = wait_for(lambda: psutil.Process().children(), TIMEOUT_S)
+        (child,) = wait_for(own_children, TIMEOUT_S)
         child.kill()
         attempt.result(TIMEOUT_S)
     ended = registry.jobs.get(job.id)
