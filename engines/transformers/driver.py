@@ -16,6 +16,9 @@ from engines.protocol import EngineTraits
 from engines.settings import EngineSettings
 
 POLL_S: Final = 0.1
+SPIN_COUNT: Final = "10000"
+"""How long threads of one step spin for each other before they sleep. Measured with two threads on two cores, 16 clients:
+290 tokens/s, 220 when they sleep at once; with libgomp's own 300000, 53 as soon as somebody else wants a core."""
 PACKAGE_ROOT: Final = Path(__file__).parents[2]
 
 
@@ -121,7 +124,7 @@ def server_environment(settings: EngineSettings) -> dict[str, str]:
     return {
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
-        "OMP_WAIT_POLICY": "passive",
+        "GOMP_SPINCOUNT": SPIN_COUNT,
         "HF_HUB_OFFLINE": "1",
         "PYTHONPATH": os.pathsep.join(search_path),
     }
