@@ -17,8 +17,8 @@ from engines.settings import EngineSettings
 
 POLL_S: Final = 0.1
 SPIN_COUNT: Final = "10000"
-"""How long threads of one step spin for each other before they sleep. Measured with two threads on two cores, 16 clients:
-290 tokens/s, 220 when they sleep at once; with libgomp's own 300000, 53 as soon as somebody else wants a core."""
+"""How often a thread of a step looks for the others before it sleeps. Measured with two threads on two cores and 16
+clients: 290 tokens/s, 220 when they sleep at once; with libgomp's own 300000, 53 when somebody else wants a core."""
 PACKAGE_ROOT: Final = Path(__file__).parents[2]
 
 
