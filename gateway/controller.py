@@ -52,7 +52,7 @@ def _step(registry: Registry, snapshot: Snapshot, rollout: Rollout, now: float) 
         _begin(registry, snapshot, rollout)
     elif rollout.state is RolloutState.PROGRESSING:
         every_s = rollout.plan.every_s
-        if rollout.canary_weight == 100 or (every_s is not None and now - rollout.step_since >= every_s):
+        if every_s is not None and now - rollout.step_since >= every_s:
             _go_on(registry, rollout, reason="step_time_over", actor="controller")
 
 
@@ -72,14 +72,14 @@ def _begin(registry: Registry, snapshot: Snapshot, rollout: Rollout) -> Rollout:
         return move(rollout.id, rollout.state, RolloutState.ABORTED, reason="load_failed", message=message)
     if missing_on(snapshot.replicas, base, served_name) != []:
         return rollout
-    to = RolloutState.PROMOTED if rollout.plan.steps[0] == 100 else RolloutState.PROGRESSING
+    to = RolloutState.PROMOTED if rollout.plan.steps[0].weight == 100 else RolloutState.PROGRESSING
     return move(rollout.id, rollout.state, to, reason="loaded", message="on every ready replica")
 
 
 def _go_on(registry: Registry, rollout: Rollout, *, reason: str, actor: str) -> Rollout:
     """The next step; the canary becomes stable where that is 100."""
     following = rollout.plan.steps[rollout.step + 1 :]
-    if following and following[0] < 100:
+    if following and following[0].weight < 100:
         return registry.rollouts.advance(rollout.id, rollout.step, reason=reason, actor=actor)
     return registry.rollouts.move(rollout.id, rollout.state, RolloutState.PROMOTED, reason=reason, actor=actor)
 

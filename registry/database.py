@@ -19,12 +19,14 @@ from registry.adapters import AdapterStore, revision_of
 from registry.artifacts import ArtifactStore
 from registry.audit import AuditStore
 from registry.bases import BaseStore, all_bases
+from registry.deliveries import DeliveryStore
 from registry.errors import SchemaTooNew, SchemaTooOld
 from registry.files import FileStore
 from registry.jobs import JobStore
 from registry.replicas import ReplicaStore, replica_of
 from registry.rollout import Rollout
-from registry.rollouts import RolloutStore, rollout_of
+from registry.rollout_moves import rollout_of
+from registry.rollouts import RolloutStore
 from registry.settings import RegistrySettings
 from registry.transactions import Transactions, open_engine, shown_url
 from registry.types import Adapter, Base, Replica, ReplicaState, Revision, RevisionState
@@ -58,6 +60,7 @@ class Registry:
         self.bases = BaseStore(transactions)
         self.adapters = AdapterStore(transactions)
         self.rollouts = RolloutStore(transactions)
+        self.deliveries = DeliveryStore(transactions)
         self.jobs = JobStore(transactions)
         self.files = FileStore(transactions, self.artifacts)
         self.replicas = ReplicaStore(transactions)

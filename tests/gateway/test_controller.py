@@ -13,12 +13,12 @@ from gateway.journal import wanted_revisions
 from registry.database import Registry
 from registry.errors import IllegalMove
 from registry.publish import publish
-from registry.rollout import Rollout, RolloutPlan, RolloutState
+from registry.rollout import Rollout, RolloutPlan, RolloutState, weighted
 from registry.types import Base, Replica, ReplicaState, RevisionDraft, Slot, SlotState
 from tests.clock import Clock
 
 HEARTBEAT_S = 10.0
-PLAN = RolloutPlan(steps=(25, 50, 100), every_s=60.0)
+PLAN = RolloutPlan(steps=weighted(25, 50, 100), every_s=60.0)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from registry.database import open_registry
 from registry.errors import StorageFull
 from registry.job import Lease
 from registry.publish import publish
-from registry.rollout import RolloutPlan
+from registry.rollout import RolloutPlan, weighted
 from registry.settings import RegistrySettings
 from registry.types import RevisionDraft
 
@@ -63,7 +63,7 @@ def carry_out(request: dict[str, Any]) -> None:
             Path(request["folder"]),
             RevisionDraft(adapter="support", base="tiny", owner="ann"),
             lease=Lease(**request["lease"]) if "lease" in request else None,
-            rollout=RolloutPlan(steps=(50, 100)),
+            rollout=RolloutPlan(steps=weighted(50, 100)),
         ),
         "upload": lambda: registry.files.add([b"row\n" * 1000] * 3, filename="rows", purpose="fine-tune", owner="ann"),
         "delete": lambda: registry.files.delete(request["file"]),

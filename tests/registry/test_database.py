@@ -11,9 +11,10 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from registry import tables
-from registry.database import Registry, migrate, open_registry
+from registry.database import MIGRATIONS, Registry, migrate, open_registry
 from registry.errors import (
     Conflict,
     NotFound,
@@ -22,11 +23,12 @@ from registry.errors import (
     SchemaTooOld,
     SettingsInvalid,
 )
-from registry.rollout import RolloutPlan, RolloutState
+from registry.rollout import RolloutPlan, RolloutState, weighted
 from registry.settings import RegistrySettings
 from registry.types import Base
 
 ROOT = Path(__file__).parents[2]
+HEAD = ScriptDirectory(str(MIGRATIONS)).get_current_head()
 
 
 def test_the_migrations_make_the_tables_that_the_stores_use(settings: RegistrySettings) -> None:
@@ -59,17 +61,17 @@ def test_a_registry_of_a_newer_lorry_is_refused_with_both_schemas_named(settings
     with engine.begin() as tx:
         tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     for attempt in (lambda: migrate(settings.url), lambda: open_registry(settings)):
-        with pytest.raises(SchemaTooNew, match=r"schema 9999.*up to 0001.*Upgrade Lorry"):
+        with pytest.raises(SchemaTooNew, match=f"schema 9999.*up to {HEAD}.*Upgrade Lorry"):
             attempt()
     with engine.begin() as tx:
-        tx.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+        tx.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{HEAD}'")
     engine.dispose()
     open_registry(settings).close()
 
 
 def test_an_empty_database_is_refused_until_it_is_migrated(tmp_path: Path) -> None:
     settings = RegistrySettings(url=f"sqlite:///{tmp_path / 'registry.db'}", artifacts=tmp_path / "artifacts")
-    with pytest.raises(SchemaTooOld, match=r"no schema.*needs 0001.*migrate"):
+    with pytest.raises(SchemaTooOld, match=f"no schema.*needs {HEAD}.*migrate"):
         open_registry(settings)
 
 
@@ -97,7 +99,7 @@ def test_a_transaction_that_fails_changes_nothing(registry: Registry, base: Base
 
 
 def test_the_database_itself_refuses_a_second_open_rollout_and_a_second_use_of_a_number(published: Registry) -> None:
-    published.rollouts.start("support", 2, RolloutPlan(steps=(100,)), "ann")
+    published.rollouts.start("support", 2, RolloutPlan(steps=weighted(100)), "ann")
     for table, changes in ((tables.rollouts, {"id": "ro-2", "canary": 3}), (tables.revisions, {"alias": "other"})):
         with published.transactions.read() as tx:
             row = dict(tx.execute(sa.select(table)).mappings().first() or {})
@@ -110,14 +112,14 @@ def test_everything_in_a_read_shows_one_moment(published: Registry) -> None:
     stable = sa.select(tables.adapters.c.stable)
     with published.transactions.read() as tx:
         before = tx.execute(stable).scalar_one()
-        rollout = published.rollouts.start("support", 2, RolloutPlan(steps=(100,)), "ann")
+        rollout = published.rollouts.start("support", 2, RolloutPlan(steps=weighted(100)), "ann")
         published.rollouts.move(rollout.id, RolloutState.PENDING, RolloutState.PROMOTED, reason="done")
         assert tx.execute(stable).scalar_one() == before == 1
     assert published.adapters.get("support").stable == 2
 
 
 def test_a_snapshot_holds_what_routes_are_derived_from(published: Registry) -> None:
-    rollout = published.rollouts.start("support", 2, RolloutPlan(steps=(25, 100)), "ann")
+    rollout = published.rollouts.start("support", 2, RolloutPlan(steps=weighted(25, 100)), "ann")
     published.adapters.retire("support", 3, "ann")
     snapshot = published.snapshot()
     assert [base.name for base in snapshot.bases] == ["tiny"]
