@@ -33,6 +33,17 @@ def find_open_rollout(tx: sa.Connection, adapter: str) -> Rollout | None:
     return None if row is None else rollout_of(row)
 
 
+def promoted_since(tx: sa.Connection, at: float) -> list[Rollout]:
+    """For each adapter the last rollout promoted after *at*, if its canary is the stable still."""
+    stable = sa.and_(
+        tables.adapters.c.name == tables.rollouts.c.adapter, tables.adapters.c.stable == tables.rollouts.c.canary
+    )
+    query = sa.select(tables.rollouts).join(tables.adapters, stable).order_by(tables.rollouts.c.seq)
+    promoted = sa.and_(tables.rollouts.c.state == RolloutState.PROMOTED, tables.rollouts.c.finished_at > at)
+    found = [rollout_of(row) for row in tx.execute(query.where(promoted)).mappings()]
+    return list({rollout.adapter: rollout for rollout in found}.values())
+
+
 def check_startable(tx: sa.Connection, adapter: Adapter, revision: Revision) -> None:
     """Raise what speaks against rolling out *revision*; the caller holds the lock of *adapter*."""
     if revision.state is not RevisionState.READY:
