@@ -16,10 +16,27 @@ SHORTEST_S: Final = 1e-4
 
 
 class Side(StrEnum):
-    """Which revision of a rollout answered."""
+    """Which revision of a rollout answered, and whom."""
 
     STABLE = "stable"
     CANARY = "canary"
+    SHADOW_CANARY = "shadow_canary"  # the canary, a copy of a request that stable had answered; nobody saw it
+    SHADOW_STABLE = "shadow_stable"  # stable, the originals of those copies once more: what to compare them with
+
+
+class ErrorKind(StrEnum):
+    """How a request failed through no fault of its client."""
+
+    UNAVAILABLE = "unavailable"  # no replica answered in time; the cell's replica is the last that was tried, or none
+    ENGINE_ERROR = "engine_error"  # the engine said that it failed (5xx, 404, or an error in its stream)
+    BROKEN = "broken"  # the engine's connection ended before its answer did
+    MALFORMED = "malformed"  # an answer that is none: no JSON, no choices, or a choice that never finishes
+    RETRIED = "retried"  # this replica failed, another answered: no client saw it
+    OVERLOADED = "overloaded"  # 429: the engine's queue was full, which says nothing of the revision
+
+
+FAILURES: Final = frozenset(ErrorKind) - {ErrorKind.RETRIED, ErrorKind.OVERLOADED}
+"""The kinds that a client saw and that speak against a revision. Each is one of the `requests`; the others are not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +55,9 @@ class Tally:
     """Sums over the requests of a cell. Errors that are the client's own are in none of them."""
 
     requests: int = 0
-    """Requests that were answered, or failed through no fault of the client."""
+    """Requests that were answered, or failed (`failures`) through no fault of the client."""
     errors: Mapping[str, int] = field(default_factory=dict)
-    """Kind of error -> requests that ended in it."""
+    """`ErrorKind` -> how often. `failures` sums those that count against a revision."""
     answers: int = 0
     """Choices of requests that were answered whole: what the next counts are shares of."""
     length_finishes: int = 0
@@ -53,13 +70,23 @@ class Tally:
     """Tool calls whose arguments are not JSON."""
     output_tokens: int = 0
     ttft: Mapping[int, int] = field(default_factory=dict)
-    """`bucket_of` the seconds to the first token -> requests."""
+    """`bucket_of` the seconds from a request's arrival to its first token -> requests. Streams only."""
     tpot: Mapping[int, int] = field(default_factory=dict)
-    """`bucket_of` the seconds per output token after the first -> requests."""
+    """`bucket_of` the seconds per output token after the first -> requests; whole answers: per output token."""
     feedbacks: int = 0
     feedback_sum: float = 0.0
     """Of scores from 0 to 1."""
     feedback_square_sum: float = 0.0
+    comparisons: int = 0
+    """Shadow canary only: pairs of answers that the judge model decided."""
+    win_sum: float = 0.0
+    """1 for each that the canary won, 0.5 for a tie; each pair is the mean over both orders."""
+    win_square_sum: float = 0.0
+
+    @property
+    def failures(self) -> int:
+        """Requests that ended in an error that its client saw and that speaks against the revision."""
+        return sum(count for kind, count in self.errors.items() if kind in FAILURES)
 
     def plus(self, other: Tally) -> Tally:
         """Both together."""

@@ -9,6 +9,7 @@ from itertools import pairwise, takewhile
 from typing import Any, Final
 
 from registry.errors import IllegalMove, InvalidPlan
+from registry.guardrails import GuardrailPlan, guardrails_as_json, guardrails_from
 
 SHADOW: Final = "shadow:"
 """How a shadow step begins in JSON and on the command line."""
@@ -69,11 +70,14 @@ def weighted(*percents: int) -> tuple[Step, ...]:
 class RolloutPlan:
     """Shadow steps, then canary weights in percent, rising and ending at 100. At 100 the rollout promotes itself.
 
-    `every_s` is how long each step but the last holds; None means that a person advances the steps.
+    A judged step ends when the verdict is to advance and `every_s` is over. Without guardrails `every_s` alone decides,
+    and None means that a person advances the steps.
     """
 
     steps: tuple[Step, ...]
     every_s: float | None = None
+    guardrails: GuardrailPlan | None = None
+    """What the canary is judged on; None moves by time or by hand alone."""
     shadow_judge: str | None = None
     """Name of a model that compares the answers of shadow steps; None compares what can be counted."""
 
@@ -183,12 +187,16 @@ def plan_from(fields: Mapping[str, Any]) -> RolloutPlan:
     every_s = fields.get("every_s")
     if every_s is not None and type(every_s) not in (int, float):
         raise InvalidPlan(f"every_s must be a number of seconds; got {every_s!r}")
+    guardrails = fields.get("guardrails")
+    if not isinstance(guardrails, Mapping | None):
+        raise InvalidPlan(f'guardrails must be an object such as {{"error_rate": 0.02}}; got {guardrails!r}')
     shadow_judge = fields.get("shadow_judge")
     if not isinstance(shadow_judge, str | None):
         raise InvalidPlan(f"shadow_judge must be the name of a model; got {shadow_judge!r}")
     return RolloutPlan(
         steps=tuple(step_from(step) for step in steps),
         every_s=every_s,
+        guardrails=None if guardrails is None else guardrails_from(guardrails),
         shadow_judge=shadow_judge,
     )
 
@@ -198,5 +206,6 @@ def plan_as_json(plan: RolloutPlan) -> dict[str, Any]:
     return {
         "steps": [step.as_json() for step in plan.steps],
         "every_s": plan.every_s,
+        "guardrails": None if plan.guardrails is None else guardrails_as_json(plan.guardrails),
         "shadow_judge": plan.shadow_judge,
     }

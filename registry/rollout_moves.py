@@ -14,12 +14,12 @@ from registry.errors import NotFound, NotServable, RolloutOpen
 from registry.rollout import Rollout, RolloutEvent, RolloutPlan, RolloutState, plan_as_json, plan_from
 from registry.types import Adapter, Revision, RevisionState
 
-PLAN_COLUMNS: Final = ("steps", "every_s", "shadow_judge")
+PLAN_COLUMNS: Final = ("steps", "every_s", "guardrails", "shadow_judge")
 
 
 def rollout_of(row: sa.RowMapping) -> Rollout:
     """A row of `rollouts` as a value."""
-    fields = {name: value for name, value in row.items() if name not in ("seq", "guardrails", *PLAN_COLUMNS)}
+    fields = {name: value for name, value in row.items() if name not in ("seq", *PLAN_COLUMNS)}
     return Rollout(**(fields | {"plan": plan_from(row), "state": RolloutState(row["state"])}))
 
 
@@ -43,25 +43,31 @@ def find_open_rollout(tx: sa.Connection, adapter: str) -> Rollout | None:
     return None if row is None else rollout_of(row)
 
 
-def watched_rollouts(tx: sa.Connection) -> list[Rollout]:
-    """The judged rollouts that made an adapter's present stable revision, each with one to go back to.
+def promoted_since(tx: sa.Connection, at: float) -> list[Rollout]:
+    """For each adapter the last rollout promoted after *at*, if its canary is the stable still."""
+    stable = sa.and_(
+        tables.adapters.c.name == tables.rollouts.c.adapter, tables.adapters.c.stable == tables.rollouts.c.canary
+    )
+    query = sa.select(tables.rollouts).join(tables.adapters, stable).order_by(tables.rollouts.c.seq)
+    promoted = sa.and_(tables.rollouts.c.state == RolloutState.PROMOTED, tables.rollouts.c.finished_at > at)
+    found = [rollout_of(row) for row in tx.execute(query.where(promoted)).mappings()]
+    return list({rollout.adapter: rollout for rollout in found}.values())
 
-    One from which a way back was begun already is not among them, whatever became of that: it is tried once.
+
+def revocable(tx: sa.Connection, promoted: Rollout) -> bool:
+    """Whether a verdict may still take *promoted* back: it was judged, replaced something, and was not taken back yet.
+
+    The way back is tried once, whatever becomes of it, so that nothing swings to and fro by itself.
     """
-    promoted, later = tables.rollouts, tables.rollouts.alias("later")
-    went_back = sa.exists().where(
-        later.c.adapter == promoted.c.adapter, later.c.canary == promoted.c.stable, later.c.seq > promoted.c.seq
+    if promoted.plan.guardrails is None or promoted.stable is None:
+        return False
+    ours = tables.rollouts.alias("ours")
+    began_back = sa.select(tables.rollouts.c.id).where(
+        tables.rollouts.c.adapter == promoted.adapter,
+        tables.rollouts.c.canary == promoted.stable,
+        tables.rollouts.c.seq > sa.select(ours.c.seq).where(ours.c.id == promoted.id).scalar_subquery(),
     )
-    query = sa.select(promoted).join(tables.adapters, tables.adapters.c.name == promoted.c.adapter)
-    query = query.where(
-        promoted.c.state == RolloutState.PROMOTED,
-        promoted.c.guardrails.is_not(None),
-        promoted.c.stable.is_not(None),
-        tables.adapters.c.stable == promoted.c.canary,
-        tables.adapters.c.stable_since == promoted.c.finished_at,
-        ~went_back,
-    )
-    return [rollout_of(row) for row in tx.execute(query.order_by(promoted.c.seq)).mappings()]
+    return tx.execute(began_back).first() is None
 
 
 def check_startable(tx: sa.Connection, adapter: Adapter, revision: Revision) -> None:
@@ -100,7 +106,7 @@ def draft_rollout(adapter: Adapter, canary: int, plan: RolloutPlan, *, actor: st
 def insert_rollout(tx: sa.Connection, rollout: Rollout) -> None:
     """Store a new rollout with its first event and its audit entry; evidence it has stands behind its beginning."""
     plan = plan_as_json(rollout.plan)
-    columns = [column.name for column in tables.rollouts.columns if column.name not in ("seq", "guardrails", *plan)]
+    columns = [column.name for column in tables.rollouts.columns if column.name not in ("seq", *plan)]
     tx.execute(sa.insert(tables.rollouts).values({name: getattr(rollout, name) for name in columns} | plan))
     add_event(tx, rollout, rollout.created_at, rollout.evidence)
     audit_rollout(tx, rollout, "rollout.start", rollout.created_at)

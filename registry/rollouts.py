@@ -22,8 +22,9 @@ from registry.rollout_moves import (
     find_open_rollout,
     find_rollout,
     insert_rollout,
+    promoted_since,
+    revocable,
     rollout_of,
-    watched_rollouts,
 )
 from registry.transactions import Transactions
 
@@ -141,19 +142,20 @@ class RolloutStore:
             values = _judged(evidence, self._tx.now())
             return tx.execute(sa.update(tables.rollouts).where(unmoved).values(**values)).rowcount == 1
 
-    def watched(self) -> builtins.list[Rollout]:
-        """The judged rollouts that made an adapter's present stable revision and from which none went back yet."""
+    def revocable(self, since: float) -> builtins.list[Rollout]:
+        """The rollouts promoted after *since* that a verdict may still take back."""
         with self._tx.read() as tx:
-            return watched_rollouts(tx)
+            return [rollout for rollout in promoted_since(tx, since) if revocable(tx, rollout)]
 
     def take_back(self, promoted: Rollout, *, reason: str, message: str, evidence: Mapping[str, Any]) -> Rollout:
         """A pending, unjudged rollout of the revision that *promoted* replaced.
 
-        `StaleState` unless *promoted* is `watched` still; `RolloutOpen` while another one is open.
+        `StaleState` unless *promoted* is `revocable` still; `RolloutOpen` while another one is open.
         """
         with self._tx.write() as tx:
             adapter = find_adapter(tx, promoted.adapter, lock=True)
-            if promoted.stable is None or promoted.id not in {rollout.id for rollout in watched_rollouts(tx)}:
+            latest = {rollout.id for rollout in promoted_since(tx, 0.0)}
+            if promoted.stable is None or promoted.id not in latest or not revocable(tx, promoted):
                 raise StaleState(f"rollout {promoted.id} is no longer what made {promoted.adapter} what it is")
             check_startable(tx, adapter, find_revision(tx, promoted.adapter, promoted.stable))
             plan = RolloutPlan(steps=weighted(100))

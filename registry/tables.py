@@ -27,6 +27,16 @@ def _at(name: str, *, nullable: bool = False) -> sa.Column[Any]:
     return sa.Column(name, sa.Double, nullable=nullable)
 
 
+def _cell(*, key: bool) -> list[sa.Column[Any]]:
+    """The columns of `registry.observation.Cell`."""
+    return [
+        sa.Column("rollout_id", sa.Text, primary_key=key, nullable=False),
+        sa.Column("step", sa.Integer, primary_key=key, autoincrement=False, nullable=False),
+        sa.Column("side", sa.Text, primary_key=key, nullable=False),
+        sa.Column("replica", sa.Text, primary_key=key, nullable=False),
+    ]
+
+
 bases: Final = sa.Table(
     "bases",
     metadata,
@@ -224,4 +234,49 @@ audit: Final = sa.Table(
     sa.Column("subject", sa.Text, nullable=False),
     sa.Column("detail", sa.JSON, nullable=False),
     sqlite_autoincrement=True,
+)
+
+observations: Final = sa.Table(
+    "observations",
+    metadata,
+    sa.Column("gateway_id", sa.Text, primary_key=True),
+    *_cell(key=True),
+    sa.Column("tally", sa.JSON, nullable=False),
+    _at("at"),
+    sa.Index("ix_observations_rollout_id", "rollout_id"),
+)
+
+completions: Final = sa.Table(
+    "completions",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("served_name", sa.Text, nullable=False),
+    *_cell(key=False),
+    _at("at"),
+    sa.Index("ix_completions_at", "at"),
+)
+
+feedback: Final = sa.Table(
+    "feedback",
+    metadata,
+    _sequence(),
+    sa.Column("completion_id", sa.Text, nullable=False, unique=True),
+    sa.Column("adapter", sa.Text, nullable=False, index=True),
+    sa.Column("served_name", sa.Text, nullable=False),
+    *_cell(key=False),
+    sa.Column("score", sa.Double, nullable=False),
+    sa.Column("comment", sa.Text, nullable=False),
+    _at("at"),
+    sa.Index("ix_feedback_rollout_id", "rollout_id"),
+    sqlite_autoincrement=True,
+)
+
+forced_sides: Final = sa.Table(
+    "forced_sides",
+    metadata,
+    sa.Column("adapter", sa.Text, sa.ForeignKey("adapters.name"), primary_key=True),
+    sa.Column("sticky_key", sa.Text, primary_key=True),
+    sa.Column("side", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    _at("created_at"),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -80,6 +80,7 @@ class TrainingSpec(BaseModel):
     rollout_steps: tuple[int | str, ...] | None = None
     """Steps of a rollout that begins when the revision is published; None publishes only."""
     rollout_every_s: float | None = None
+    rollout_guardrails: dict[str, Any] | None = None
     rollout_shadow_judge: str | None = None
     metadata: dict[str, str] = Field(default_factory=dict)
     requested: dict[str, int | float | str] = Field(default_factory=dict)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from registry.errors import InvalidPlan
 from registry.rollout import RolloutPlan, plan_from
 
 UNKNOWN_FIELD: Final = "unknown_field"
@@ -67,11 +68,18 @@ class RolloutRequest(Body):
     steps: list[int | str]
     """Percents of the conversations, or `shadow:` and a percent of copies."""
     every_s: Annotated[float, Field(gt=0)] | None = None
+    judge: bool = True
+    """False moves by time or by hand alone."""
+    guardrails: dict[str, Any] | None = None
+    """Margins that differ from the defaults; see `registry.guardrails.GuardrailPlan`."""
     shadow_judge: str | None = None
 
     def plan(self) -> RolloutPlan:
         """What was asked for; `InvalidPlan` names the field that makes no sense."""
-        return plan_from(self.model_dump(include={"steps", "every_s", "shadow_judge"}))
+        if self.guardrails is not None and not self.judge:
+            raise InvalidPlan("guardrails need a judge: leave them out, or leave out judge=false")
+        guardrails = (self.guardrails or {}) if self.judge else None
+        return plan_from(self.model_dump(include={"steps", "every_s", "shadow_judge"}) | {"guardrails": guardrails})
 
 
 class CreateJob(Body):
