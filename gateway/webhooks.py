@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import binascii
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,7 +29,7 @@ _SHORTEST_SECRET: Final = 24
 """Bytes; the specification asks for 24 to 64."""
 
 
-def open_sender(settings: WebhookSettings, environment: Mapping[str, str] = os.environ) -> Sender | None:
+def open_sender(settings: WebhookSettings, environment: Mapping[str, str]) -> Sender | None:
     """A sender for the receiver of *settings*, None where there is none; `SettingsInvalid` without a good secret."""
     if settings.url is None:
         return None

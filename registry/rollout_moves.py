@@ -20,7 +20,7 @@ PLAN_COLUMNS: Final = ("steps", "every_s", "guardrails", "shadow_judge")
 def rollout_of(row: sa.RowMapping) -> Rollout:
     """A row of `rollouts` as a value."""
     fields = {name: value for name, value in row.items() if name not in ("seq", *PLAN_COLUMNS)}
-    return Rollout(**(fields | {"plan": plan_from(row), "state": RolloutState(row["state"])}))
+    return Rollout(**(fields | {"plan": plan_from(dict(row)), "state": RolloutState(row["state"])}))
 
 
 def event_of(row: Mapping[str, Any]) -> RolloutEvent:

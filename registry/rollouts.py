@@ -64,7 +64,7 @@ class RolloutStore:
         with self._tx.read() as tx:
             find_rollout(tx, rollout_id)
             rows = tx.execute(query.order_by(tables.rollout_events.c.seq)).mappings()
-            return [event_of(row) for row in rows]
+            return [event_of(dict(row)) for row in rows]
 
     def list(self, adapter: str | None = None, limit: int = 100) -> builtins.list[Rollout]:
         """Newest first."""
