@@ -146,8 +146,8 @@ def _follow_verdict(
     verdict = judge(guardrails, registry.observations.of_rollout(rollout.id), rollout.step)
     told = {**verdict.as_json(), "step": rollout.step}
     if verdict.decision is Decision.ABORT and rollout.state is RolloutState.PROGRESSING:
-        why = {"reason": verdict.reason, "message": verdict.message, "evidence": told}
-        registry.rollouts.move(rollout.id, rollout.state, RolloutState.ABORTED, **why)
+        reason, message, to = verdict.reason, verdict.message, RolloutState.ABORTED
+        registry.rollouts.move(rollout.id, rollout.state, to, reason=reason, message=message, evidence=told)
     elif verdict.decision is Decision.ADVANCE and obstacle is None:
         _go_on(registry, rollout, verdict.reason, verdict.message, told)
     else:
