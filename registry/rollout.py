@@ -165,7 +165,7 @@ class RolloutEvent:
     actor: str
     at: float
     evidence: Mapping[str, Any] | None = None
-    """The verdict that moved it, as JSON; None for a move that no verdict stands behind."""
+    """The latest verdict when it moved, as JSON; None before the first."""
 
 
 def step_from(value: Any) -> Step:

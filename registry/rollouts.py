@@ -102,7 +102,7 @@ class RolloutStore:
             self._compare_and_set(tx, rollout_id, tables.rollouts.c.state == current, values | _judged(evidence, now))
             if to is RolloutState.PROMOTED:
                 _make_stable(tx, before, now)
-            return self._record(tx, rollout_id, f"rollout.{to}", evidence)
+            return self._record(tx, rollout_id, f"rollout.{to}")
 
     def advance(  # noqa: PLR0913  a move is exactly these facts
         self,
@@ -127,7 +127,7 @@ class RolloutStore:
             values = {"step": step + 1, "step_since": now, "reason": reason, "message": message, "actor": actor}
             unmoved = sa.and_(tables.rollouts.c.step == step, tables.rollouts.c.state == RolloutState.PROGRESSING)
             self._compare_and_set(tx, rollout_id, unmoved, values | _judged(evidence, now))
-            return self._record(tx, rollout_id, "rollout.advance", evidence)
+            return self._record(tx, rollout_id, "rollout.advance")
 
     def note(self, seen: Rollout, evidence: Mapping[str, Any]) -> bool:
         """Keep the latest verdict on a rollout that it does not move; False if someone moved or judged it since."""
@@ -172,10 +172,10 @@ class RolloutStore:
             now_is = find_rollout(tx, rollout_id)
             raise StaleState(f"rollout {rollout_id} was moved meanwhile: it is {now_is.state} at step {now_is.step}")
 
-    def _record(self, tx: sa.Connection, rollout_id: str, action: str, evidence: Mapping[str, Any] | None) -> Rollout:
+    def _record(self, tx: sa.Connection, rollout_id: str, action: str) -> Rollout:
         after = find_rollout(tx, rollout_id)
         at = self._tx.now()
-        add_event(tx, after, at, evidence)
+        add_event(tx, after, at)
         audit_rollout(tx, after, action, at)
         return after
 
