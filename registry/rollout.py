@@ -88,9 +88,24 @@ class Rollout:
     @property
     def canary_weight(self) -> int:
         """Percent of conversations that the canary answers now."""
-        if self.state in (RolloutState.PROGRESSING, RolloutState.PAUSED):
+        if self.takes_traffic:
             return self.plan.steps[self.step]
         return 0
+
+    @property
+    def shadow_percent(self) -> int:
+        """Percent of the stable's requests that are copied to the canary now."""
+        return 0
+
+    @property
+    def shadow_judge(self) -> str | None:
+        """Name of the model that says which answer of a copied request is better; None asks nobody."""
+        return None
+
+    @property
+    def takes_traffic(self) -> bool:
+        """True while requests show how the canary compares with stable."""
+        return self.state in (RolloutState.PROGRESSING, RolloutState.PAUSED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
