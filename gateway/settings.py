@@ -72,6 +72,25 @@ class PoolSettings(BaseModel):
     """Fields of the engine's own settings (`EngineSettings`), for example `threads` or `max_adapters`."""
 
 
+class WebhookSettings(BaseModel):
+    """Table `[webhooks]`: who is told of every move of a rollout."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str | None = Field(default=None, pattern=r"^https?://")
+    """Address that notices are posted to; None sends none."""
+    secret_env: str = "LORRY_WEBHOOK_SECRET"  # noqa: S105  the name of a variable
+    """Environment variable that holds the signing secret, `whsec_` and base64 of 24 to 64 bytes."""
+    timeout_s: PositiveFloat = 10.0
+    """How long the receiver may take to acknowledge a notice."""
+    max_attempts: PositiveInt = 8
+    """How often a notice is sent before it is given up."""
+    first_retry_s: PositiveFloat = 5.0
+    """Pause after the first failure; each further one is four times as long."""
+    max_age_s: PositiveFloat = 86400.0
+    """Moves older than this are not told any more, for example those made before webhooks were switched on."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that `lorry up` hands to the processes it starts."""
@@ -80,6 +99,7 @@ class Settings:
     registry: RegistrySettings
     gateway: GatewaySettings
     engines: PoolSettings
+    webhooks: WebhookSettings
 
 
 def load_settings(overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
@@ -100,4 +120,5 @@ def load_settings(overrides: Mapping[str, Mapping[str, Any]] | None = None) -> S
         engines=parse_table(
             PoolSettings, "engines", dict(tables.get("engines", {})) | dict(overrides.get("engines", {}))
         ),
+        webhooks=parse_table(WebhookSettings, "webhooks", tables.get("webhooks", {})),
     )

@@ -19,6 +19,7 @@ from registry.adapters import AdapterStore, revision_of
 from registry.artifacts import ArtifactStore
 from registry.audit import AuditStore
 from registry.bases import BaseStore, all_bases
+from registry.deliveries import DeliveryStore
 from registry.errors import SchemaTooNew, SchemaTooOld
 from registry.feedback import FeedbackStore
 from registry.files import FileStore
@@ -27,7 +28,8 @@ from registry.jobs import JobStore
 from registry.observations import ObservationStore
 from registry.replicas import ReplicaStore, replica_of
 from registry.rollout import Rollout
-from registry.rollouts import RolloutStore, promoted_since, rollout_of
+from registry.rollout_moves import promoted_since, rollout_of
+from registry.rollouts import RolloutStore
 from registry.settings import RegistrySettings
 from registry.transactions import Transactions, open_engine, shown_url
 from registry.types import Adapter, Base, Replica, ReplicaState, Revision, RevisionState
@@ -65,6 +67,7 @@ class Registry:
         self.bases = BaseStore(transactions)
         self.adapters = AdapterStore(transactions)
         self.rollouts = RolloutStore(transactions)
+        self.deliveries = DeliveryStore(transactions)
         self.jobs = JobStore(transactions)
         self.files = FileStore(transactions, self.artifacts)
         self.replicas = ReplicaStore(transactions)

@@ -35,8 +35,8 @@ class ErrorKind(StrEnum):
     OVERLOADED = "overloaded"  # 429: the engine's queue was full, which says nothing of the revision
 
 
-FAILURES: Final = frozenset(ErrorKind) - {ErrorKind.RETRIED, ErrorKind.OVERLOADED}
-"""The kinds that a client saw and that speak against a revision. Each is one of the `requests`; the others are not."""
+NO_FAILURES: Final = frozenset({ErrorKind.RETRIED, ErrorKind.OVERLOADED})
+"""The kinds that say nothing against a revision or that no client saw. They are none of the `requests`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,7 @@ class Tally:
     @property
     def failures(self) -> int:
         """Requests that ended in an error that its client saw and that speaks against the revision."""
-        return sum(count for kind, count in self.errors.items() if kind in FAILURES)
+        return sum(count for kind, count in self.errors.items() if kind not in NO_FAILURES)
 
     def plus(self, other: Tally) -> Tally:
         """Both together."""

@@ -87,6 +87,8 @@ rollouts: Final = sa.Table(
     sa.Column("stable", sa.Integer),
     sa.Column("steps", sa.JSON, nullable=False),
     sa.Column("every_s", sa.Double),
+    sa.Column("guardrails", sa.JSON(none_as_null=True)),
+    sa.Column("shadow_judge", sa.Text),
     sa.Column("step", sa.Integer, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
@@ -95,6 +97,8 @@ rollouts: Final = sa.Table(
     _at("created_at"),
     _at("step_since"),
     _at("finished_at", nullable=True),
+    sa.Column("evidence", sa.JSON(none_as_null=True)),
+    _at("judged_at", nullable=True),
     sa.ForeignKeyConstraint(["adapter", "canary"], ["revisions.adapter", "revisions.number"]),
     sa.Index(
         "uq_rollouts_open",
@@ -118,8 +122,27 @@ rollout_events: Final = sa.Table(
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("actor", sa.Text, nullable=False),
     _at("at"),
+    sa.Column("evidence", sa.JSON(none_as_null=True)),
+    sa.Index("ix_rollout_events_at", "at"),
     sqlite_autoincrement=True,
 )
+
+rollout_deliveries: Final = sa.Table(
+    "rollout_deliveries",
+    metadata,
+    sa.Column(
+        "event_seq",
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        sa.ForeignKey("rollout_events.seq"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    _at("next_at"),
+    _at("delivered_at", nullable=True),
+    sa.Column("error", sa.Text, nullable=False),
+)
+"""How far webhooks have got with the events of rollouts; an event without a row was not tried yet."""
 
 jobs: Final = sa.Table(
     "jobs",

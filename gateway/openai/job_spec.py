@@ -10,9 +10,9 @@ from gateway.openai.types import CreateJob, Hyperparameters
 from registry.checks import check_adapter_name, check_targets
 from registry.database import Registry
 from registry.errors import AdapterRejected, NotFound
-from registry.rollout import RolloutPlan
+from registry.rollout import plan_as_json
 from registry.training_file import check_training_lines
-from registry.training_spec import LoraSpec, TrainingSpec, resolve_auto
+from registry.training_spec import ROLLOUT, LoraSpec, TrainingSpec, resolve_auto
 from registry.types import Base, File
 
 
@@ -26,8 +26,8 @@ def build_spec(body: CreateJob, registry: Registry) -> TrainingSpec:
     adapter = _adapter_name(body, base, registry)
     fields = _resolved(asked, rows)
     if body.rollout:
-        plan = RolloutPlan(steps=tuple(body.rollout.steps), every_s=body.rollout.every_s)
-        fields |= {"rollout_steps": plan.steps, "rollout_every_s": plan.every_s}
+        plan = plan_as_json(body.rollout.plan())
+        fields |= {f"{ROLLOUT}{name}": value for name, value in plan.items()}
     return TrainingSpec(
         base=base.name,
         base_digest=base.digest,

@@ -14,7 +14,7 @@ from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.observation import Cell, Side, Tally, total
 from registry.publish import publish
-from registry.rollout import Rollout, RolloutPlan, RolloutState
+from registry.rollout import Rollout, RolloutPlan, RolloutState, step_from
 from registry.types import Base, Replica, ReplicaState, RevisionDraft, Slot, SlotState
 from tests.stub_engine import Script, StubEngine, answer, stream
 from tests.waiting import wait_for
@@ -56,9 +56,12 @@ class RolloutScene:
         self.engines.append(engine)
         return engine
 
-    def start(self, *steps: int, to: RolloutState | None = RolloutState.PROGRESSING) -> Rollout:
+    def start(
+        self, *steps: int | str, to: RolloutState | None = RolloutState.PROGRESSING, judge: str | None = None
+    ) -> Rollout:
         """A rollout with these steps and 100, moved on to a state."""
-        rollout = self.registry.rollouts.start("support", 2, RolloutPlan(steps=(*steps, 100)), "ann")
+        plan = RolloutPlan(steps=tuple(step_from(step) for step in (*steps, 100)), shadow_judge=judge)
+        rollout = self.registry.rollouts.start("support", 2, plan, "ann")
         return rollout if to is None else self.registry.rollouts.move(rollout.id, rollout.state, to, reason="test")
 
     def client(self, settings: GatewaySettings = SETTINGS) -> TestClient:

@@ -16,7 +16,7 @@ from gateway.routing import Evidence, Target
 from gateway.upstream import Upstream, UpstreamRequest
 from gateway.witness import Witness
 from registry.observation import ErrorKind, Side, Tally, total
-from registry.rollout import Rollout, RolloutPlan, RolloutState
+from registry.rollout import Rollout, RolloutPlan, RolloutState, weighted
 from tests.gateway.rollout_scene import CHAT, SETTINGS, RolloutScene, events, said, streamed
 from tests.stub_engine import Script, answer, by_model, drop, stream, stream_then_drop, stream_then_wait
 from tests.waiting import wait_for
@@ -183,7 +183,7 @@ def test_after_the_promotion_all_answers_are_the_canarys_until_the_window_is_ove
 def test_a_pending_rollout_leaves_the_watch_over_the_last_promotion_alone(scene: RolloutScene) -> None:
     scene.add_replica(said("yes"))
     promoted = scene.start(HALF, to=RolloutState.PROMOTED)
-    scene.registry.rollouts.start("support", 1, RolloutPlan(steps=(HALF, 100)), "ann")
+    scene.registry.rollouts.start("support", 1, RolloutPlan(steps=weighted(HALF, 100)), "ann")
     scene.client().post("/v1/chat/completions", json=CHAT)
     assert scene.counted(promoted, Side.CANARY, 1).requests == 1
 

@@ -23,7 +23,7 @@ from registry.errors import (
     SchemaTooOld,
     SettingsInvalid,
 )
-from registry.rollout import Rollout, RolloutPlan, RolloutState
+from registry.rollout import Rollout, RolloutPlan, RolloutState, weighted
 from registry.settings import RegistrySettings
 from registry.types import Base
 
@@ -99,7 +99,7 @@ def test_a_transaction_that_fails_changes_nothing(registry: Registry, base: Base
 
 
 def test_the_database_itself_refuses_a_second_open_rollout_and_a_second_use_of_a_number(published: Registry) -> None:
-    published.rollouts.start("support", 2, RolloutPlan(steps=(100,)), "ann")
+    published.rollouts.start("support", 2, RolloutPlan(steps=weighted(100)), "ann")
     for table, changes in ((tables.rollouts, {"id": "ro-2", "canary": 3}), (tables.revisions, {"alias": "other"})):
         with published.transactions.read() as tx:
             row = dict(tx.execute(sa.select(table)).mappings().first() or {})
@@ -112,14 +112,14 @@ def test_everything_in_a_read_shows_one_moment(published: Registry) -> None:
     stable = sa.select(tables.adapters.c.stable)
     with published.transactions.read() as tx:
         before = tx.execute(stable).scalar_one()
-        rollout = published.rollouts.start("support", 2, RolloutPlan(steps=(100,)), "ann")
+        rollout = published.rollouts.start("support", 2, RolloutPlan(steps=weighted(100)), "ann")
         published.rollouts.move(rollout.id, RolloutState.PENDING, RolloutState.PROMOTED, reason="done")
         assert tx.execute(stable).scalar_one() == before == 1
     assert published.adapters.get("support").stable == 2
 
 
 def test_a_snapshot_holds_what_routes_are_derived_from(published: Registry) -> None:
-    rollout = published.rollouts.start("support", 2, RolloutPlan(steps=(25, 100)), "ann")
+    rollout = published.rollouts.start("support", 2, RolloutPlan(steps=weighted(25, 100)), "ann")
     published.adapters.retire("support", 3, "ann")
     snapshot = published.snapshot()
     assert [base.name for base in snapshot.bases] == ["tiny"]
@@ -134,7 +134,7 @@ def test_a_promotion_is_watched_while_its_canary_is_the_stable_and_the_time_is_n
     published: Registry, advance: Callable[[float], None]
 ) -> None:
     def promote(number: int) -> Rollout:
-        rollout = published.rollouts.start("support", number, RolloutPlan(steps=(100,)), "ann")
+        rollout = published.rollouts.start("support", number, RolloutPlan(steps=weighted(100)), "ann")
         return published.rollouts.move(rollout.id, RolloutState.PENDING, RolloutState.PROMOTED, reason="done")
 
     promote(2)
