@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 
 from gateway.errors import BodyTooLarge
 from gateway.metrics import GatewayMetrics
+from gateway.observations import Observations
 from gateway.route_feed import RouteFeed
 from gateway.settings import GatewaySettings
 from gateway.upstream import Upstream
@@ -28,6 +29,7 @@ class Gateway:
     registry: Registry
     feed: RouteFeed
     upstream: Upstream
+    observations: Observations
     metrics: GatewayMetrics
 
     async def ask(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

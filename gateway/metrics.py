@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from gateway.rollout_metrics import RolloutMetrics
+
 
 class GatewayMetrics:
     """The gateway's figures in a collector registry of their own; label sets are bounded by what exists."""
@@ -39,6 +41,7 @@ class GatewayMetrics:
             "When the registry was last read for routes",
             registry=self._collector,
         )
+        self.rollouts = RolloutMetrics(self._collector)
 
     def render(self) -> bytes:
         """The metrics in Prometheus' text format."""

@@ -49,6 +49,10 @@ class GatewaySettings(BaseModel):
     """A replica that was not heard of for this long is gone."""
     rollback_window_s: PositiveFloat = 86400.0
     """How long the former stable revision stays loaded after a promotion, so that a rollback is a pointer flip."""
+    observe_flush_s: PositiveFloat = 1.0
+    """How often a gateway tells the registry what it counted of the rollouts that are watched."""
+    feedback_window_s: PositiveFloat = 86400.0
+    """How long after it was given an answer may be rated; each one of a watched rollout takes a row for this long."""
 
 
 class PoolSettings(BaseModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from math import floor, log
@@ -31,12 +31,12 @@ class ErrorKind(StrEnum):
     ENGINE_ERROR = "engine_error"  # the engine said that it failed (5xx, 404, or an error in its stream)
     BROKEN = "broken"  # the engine's connection ended before its answer did
     MALFORMED = "malformed"  # an answer that is none: no JSON, no choices, or a choice that never finishes
-    RETRIED = "retried"  # this replica failed, another answered: no client saw it
+    RETRIED = "retried"  # this replica failed before its first byte and the request was sent again: no client saw it
     OVERLOADED = "overloaded"  # 429: the engine's queue was full, which says nothing of the revision
 
 
-FAILURES: Final = frozenset(ErrorKind) - {ErrorKind.RETRIED, ErrorKind.OVERLOADED}
-"""The kinds that a client saw and that speak against a revision. Each is one of the `requests`; the others are not."""
+NO_FAILURES: Final = frozenset({ErrorKind.RETRIED, ErrorKind.OVERLOADED})
+"""The kinds that say nothing against a revision or that no client saw. They are none of the `requests`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,19 +86,17 @@ class Tally:
     @property
     def failures(self) -> int:
         """Requests that ended in an error that its client saw and that speaks against the revision."""
-        return sum(count for kind, count in self.errors.items() if kind in FAILURES)
+        return sum(count for kind, count in self.errors.items() if kind not in NO_FAILURES)
 
     def plus(self, other: Tally) -> Tally:
         """Both together."""
-        return Tally(**{each.name: _sum(getattr(self, each.name), getattr(other, each.name)) for each in fields(self)})
+        return total((self, other))
 
 
 def total(tallies: Iterable[Tally]) -> Tally:
     """All of them together."""
-    result = Tally()
-    for tally in tallies:
-        result = result.plus(tally)
-    return result
+    every = [Tally(), *tallies]
+    return Tally(**{each.name: _sum([getattr(tally, each.name) for tally in every]) for each in fields(Tally)})
 
 
 def bucket_of(seconds: float) -> int:
@@ -111,5 +109,10 @@ def seconds_of(bucket: int) -> float:
     return float(BUCKET_GROWTH ** (bucket + 1))
 
 
-def _sum(one: Any, other: Any) -> Any:
-    return dict(Counter(one) + Counter(other)) if isinstance(one, Mapping) else one + other
+def _sum(values: Sequence[Any]) -> Any:
+    if not isinstance(values[0], Mapping):
+        return sum(values)
+    counts: Counter[Any] = Counter()
+    for value in values:
+        counts.update(value)
+    return dict(counts)

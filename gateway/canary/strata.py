@@ -98,7 +98,7 @@ def _row(guardrail: Guardrail, tally: Tally) -> tuple[float, float, float]:
         count, scores = tally.feedbacks, tally.feedback_sum
         return count, count - scores, count - 2 * scores + tally.feedback_square_sum
     count, bad = {
-        Guardrail.ERROR_RATE: (tally.requests, sum(tally.errors.values())),
+        Guardrail.ERROR_RATE: (tally.requests, tally.failures),
         Guardrail.LENGTH_FINISHES: (tally.answers, tally.length_finishes),
         Guardrail.EMPTY_ANSWERS: (tally.answers, tally.empty_answers),
         Guardrail.INVALID_JSON: (tally.json_asked, tally.json_invalid),

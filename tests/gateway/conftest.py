@@ -1,4 +1,4 @@
-"""A registry with revisions to roll out, and a gateway over it."""
+"""Registries with revisions to roll out, and gateways before them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,17 @@ from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.publish import publish
 from registry.types import Base, RevisionDraft
+from tests.gateway.rollout_scene import RolloutScene
 from tests.gateway.stage import report, tick
 from tests.waiting import wait_for
+
+
+@pytest.fixture
+def scene(sqlite_registry: Registry, base: Base, make_adapter: Callable[..., Path]) -> Iterator[RolloutScene]:
+    """`support@1` is stable, `support@2` published."""
+    made = RolloutScene(sqlite_registry, base, make_adapter)
+    yield made
+    made.close()
 
 
 @pytest.fixture

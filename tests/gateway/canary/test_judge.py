@@ -38,3 +38,11 @@ def test_a_revision_that_fails_after_its_promotion_is_rolled_back() -> None:
     }
     verdict = judge_watch(PLAN, cells, 2)
     assert (verdict.decision, verdict.reason) == (Decision.ABORT, "error_rate")
+
+
+def test_what_no_client_saw_and_a_full_queue_are_not_held_against_the_canary() -> None:
+    cells = {
+        cell(Side.STABLE): Tally(requests=5000, answers=5000),
+        cell(Side.CANARY): Tally(requests=100, answers=100, errors={"retried": 50, "overloaded": 50}),
+    }
+    assert judge(PLAN, cells, 0).decision is Decision.ADVANCE
