@@ -168,6 +168,16 @@ class RolloutEvent:
     """The latest verdict when it moved, as JSON; None before the first."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutFigures:
+    """What monitoring shows of all rollouts."""
+
+    moves: Mapping[tuple[str, str, str], int]
+    """Adapter, state and reason -> how often a rollout moved so."""
+    latest: tuple[Rollout, ...]
+    """The last rollout of each adapter."""
+
+
 def step_from(value: Any) -> Step:
     """The step of `25` or `"shadow:10"`; `InvalidPlan` for anything else."""
     if type(value) is int:

@@ -12,7 +12,15 @@ import sqlalchemy as sa
 from registry import tables
 from registry.adapters import find_adapter, find_revision
 from registry.errors import Conflict, IllegalMove, RolloutOpen, StaleState
-from registry.rollout import Rollout, RolloutEvent, RolloutPlan, RolloutState, check_move, weighted
+from registry.rollout import (
+    Rollout,
+    RolloutEvent,
+    RolloutFigures,
+    RolloutPlan,
+    RolloutState,
+    check_move,
+    weighted,
+)
 from registry.rollout_moves import (
     add_event,
     audit_rollout,
@@ -73,6 +81,19 @@ class RolloutStore:
             query = query.where(tables.rollouts.c.adapter == adapter)
         with self._tx.read() as tx:
             return [rollout_of(row) for row in tx.execute(query).mappings()]
+
+    def figures(self) -> RolloutFigures:
+        """Counts of all moves, and where the latest rollout of each adapter stands."""
+        rollouts, events = tables.rollouts, tables.rollout_events
+        labels = rollouts.c.adapter, events.c.state, events.c.reason
+        moves = sa.select(*labels, sa.func.count()).join_from(events, rollouts, events.c.rollout_id == rollouts.c.id)
+        last = sa.select(sa.func.max(rollouts.c.seq)).group_by(rollouts.c.adapter)
+        latest = sa.select(rollouts).where(rollouts.c.seq.in_(last)).order_by(rollouts.c.adapter)
+        with self._tx.read() as tx:
+            return RolloutFigures(
+                moves={(row[0], row[1], row[2]): row[3] for row in tx.execute(moves.group_by(*labels))},
+                latest=tuple(rollout_of(row) for row in tx.execute(latest).mappings()),
+            )
 
     def move(  # noqa: PLR0913  a move is exactly these facts
         self,

@@ -6,8 +6,11 @@ import threading
 from collections import Counter
 
 import pytest
+from starlette.testclient import TestClient
 
+from gateway.app import build_app, build_gateway
 from gateway.controller import promote, settle
+from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.errors import RegistryError
 from registry.guardrails import GuardrailPlan
@@ -314,3 +317,18 @@ def test_controllers_beside_each_other_make_every_move_once(loaded: Registry, cl
     back, before = loaded.rollouts.list("support")
     assert before.id == rollout.id
     assert story(loaded, back.id) == [("pending", 0, "watch_error_rate"), ("promoted", 0, "loaded")]
+
+
+def test_metrics_show_every_move_the_same_at_every_gateway(loaded: Registry, clock: Clock) -> None:
+    rollout = start(loaded)
+    count(loaded, rollout, 0, bad(60), good(1000))
+    later(loaded, clock)
+    for _ in range(2):
+        with TestClient(build_app(build_gateway(GatewaySettings(), loaded))) as http:
+            lines = http.get("/metrics").text.splitlines()
+        told = {line for line in lines if line.startswith(("gateway_rollout_moves_total", "gateway_rollout_state"))}
+        assert 'gateway_rollout_moves_total{adapter="support",reason="error_rate",state="aborted"} 1.0' in told
+        assert 'gateway_rollout_moves_total{adapter="support",reason="loaded",state="progressing"} 1.0' in told
+        assert 'gateway_rollout_state{adapter="support",state="aborted"} 1.0' in told
+        assert 'gateway_rollout_state{adapter="support",state="progressing"} 0.0' in told
+        assert 'gateway_rollout_canary_weight{adapter="support"} 0.0' in lines
