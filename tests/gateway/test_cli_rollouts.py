@@ -17,6 +17,7 @@ from rich.console import Console
 from gateway.cli.plans import parse_guardrails, parse_steps, plan_body, plan_from_file
 from gateway.cli.rollout_page import BAR_WIDTH, bar, page
 from registry.database import Registry
+from registry.guardrails import GuardrailPlan
 from registry.rollout import RolloutState
 from tests.clock import Clock
 from tests.gateway.cli_process import COMMAND, environment, lorry
@@ -119,7 +120,7 @@ def test_a_file_starts_a_judged_rollout_and_a_wrong_one_says_which_field(
     (tmp_path / "plan.toml").write_text(PLAN)
     told = json.loads(lorry(url, "rollout", "start", "support@2", "--plan", str(tmp_path / "plan.toml"), "--json"))
     assert (told["state"], told["every_s"], told["guardrails"]["error_rate"]) == ("progressing", 120.0, 0.02)
-    assert told["guardrails"]["feedback"] == 0.1
+    assert told["guardrails"]["feedback"] == GuardrailPlan().feedback
     lorry(url, "rollout", "abort", "support")
     for flags, word in (
         (["--guardrail", "eror_rate=0.1"], "eror_rate"),
@@ -239,3 +240,22 @@ def test_the_page_has_every_guardrail_and_every_move(url: str, loaded: Registry,
     text = console.export_text()
     for word in ("hold (too_few_samples)", "error_rate", "feedback", "20 / 400", "requested", "not answered for 3 s"):
         assert word in text
+
+
+def test_a_key_is_held_on_a_side_listed_and_let_go(url: str, loaded: Registry) -> None:
+    force = ("rollout", "force", "support")
+    assert "ann is held on canary" in lorry(url, *force, "--key", "ann", "--side", "canary")
+    (held,) = json.loads(lorry(url, *force, "--list", "--json"))
+    assert (held["sticky_key"], held["side"]) == ("ann", "canary")
+    assert "ann" in lorry(url, *force, "--list")
+    assert "its hash" in lorry(url, *force, "--key", "ann", "--clear")
+    assert "No key of support is held" in lorry(url, *force, "--list")
+    lorry(url, *force, "--key", "ann", "--clear", code=1)
+    for wrong in (
+        [],
+        ["--key", "ann"],
+        ["--key", "ann", "--side", "left"],
+        ["--side", "canary"],
+        ["--key", "a", "--list"],
+    ):
+        lorry(url, *force, *wrong, code=2)
