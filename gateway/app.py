@@ -18,6 +18,7 @@ from gateway.admin import audit as admin_audit
 from gateway.admin import feedback as admin_feedback
 from gateway.admin import forced as admin_forced
 from gateway.admin import jobs as admin_jobs
+from gateway.admin import observations as admin_observations
 from gateway.admin import replicas as admin_replicas
 from gateway.admin import rollouts as admin_rollouts
 from gateway.deps import Gateway
@@ -29,6 +30,7 @@ from gateway.openai.types import UNKNOWN_FIELD
 from gateway.request_ids import RequestIds
 from gateway.route_feed import RouteFeed
 from gateway.settings import GatewaySettings
+from gateway.shadow import Shadow
 from gateway.upstream import Upstream
 from registry.database import Registry
 from registry.errors import RegistryError
@@ -45,6 +47,7 @@ ROUTERS = (
     admin_feedback.router,
     admin_forced.router,
     admin_rollouts.router,
+    admin_observations.router,
     admin_jobs.router,
     admin_replicas.router,
     admin_audit.router,
@@ -56,12 +59,15 @@ def build_gateway(settings: GatewaySettings, registry: Registry) -> Gateway:
     """A gateway's parts; nothing runs yet."""
     metrics = GatewayMetrics()
     feed = RouteFeed(registry, metrics, settings)
+    upstream = Upstream(feed, settings, metrics)
+    observations = Observations(registry, metrics.rollouts, settings)
     return Gateway(
         settings=settings,
         registry=registry,
         feed=feed,
-        upstream=Upstream(feed, settings, metrics),
-        observations=Observations(registry, metrics.rollouts, settings),
+        upstream=upstream,
+        observations=observations,
+        shadow=Shadow(upstream, feed, observations, settings),
         metrics=metrics,
     )
 
@@ -80,6 +86,7 @@ def build_app(gateway: Gateway) -> FastAPI:
         yield
         for loop in running:
             loop.cancel()
+        await gateway.shadow.aclose()
         await gateway.upstream.aclose()
         with contextlib.suppress(RegistryError):  # then what was counted last is lost
             await gateway.observations.flush()

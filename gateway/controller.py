@@ -17,6 +17,7 @@ from gateway.settings import GatewaySettings
 from registry.database import Registry, Snapshot
 from registry.errors import IllegalMove, NotServable, RolloutOpen, StaleState
 from registry.guardrails import GuardrailPlan
+from registry.observation import comparable
 from registry.rollout import Rollout, RolloutState
 
 log = logging.getLogger(__name__)
@@ -143,7 +144,7 @@ def _follow_verdict(
     registry: Registry, rollout: Rollout, guardrails: GuardrailPlan, obstacle: tuple[str, str] | None
 ) -> None:
     """Abort, go on, or hold and keep the evidence. A paused rollout is judged, but not moved."""
-    verdict = judge(guardrails, registry.observations.of_rollout(rollout.id), rollout.step)
+    verdict = judge(guardrails, comparable(registry.observations.of_rollout(rollout.id)), rollout.step)
     told = {**verdict.as_json(), "step": rollout.step}
     if verdict.decision is Decision.ABORT and rollout.state is RolloutState.PROGRESSING:
         reason, message, to = verdict.reason, verdict.message, RolloutState.ABORTED

@@ -14,6 +14,7 @@ from gateway.metrics import GatewayMetrics
 from gateway.observations import Observations
 from gateway.route_feed import RouteFeed
 from gateway.settings import GatewaySettings
+from gateway.shadow import Shadow
 from gateway.upstream import Upstream
 from registry.database import Registry
 
@@ -30,6 +31,7 @@ class Gateway:
     feed: RouteFeed
     upstream: Upstream
     observations: Observations
+    shadow: Shadow
     metrics: GatewayMetrics
 
     async def ask(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -36,7 +36,7 @@ class Observations:
 
     def __init__(self, registry: Registry, metrics: RolloutMetrics, settings: GatewaySettings) -> None:
         self._registry = registry
-        self._metrics = metrics
+        self.metrics = metrics
         self._settings = settings
         self._one_flush = asyncio.Lock()
         self._one_teller = threading.Lock()  # a flush that was cancelled leaves its thread behind
@@ -48,7 +48,7 @@ class Observations:
     def add(self, evidence: Evidence, replica: str, tally: Tally) -> None:
         """Count *tally* for the side that *evidence* names at *replica*, empty where no replica answered."""
         self._new.append((_cell(evidence, replica), tally))
-        self._metrics.count(evidence.adapter, evidence.side, tally)
+        self.metrics.count(evidence.adapter, evidence.side, tally)
 
     def add_answer(self, evidence: Evidence, replica: str, served_name: str, facts: AnswerFacts) -> None:
         """Count an answer, which may be rated from now on if it has an id and no error."""
@@ -69,7 +69,7 @@ class Observations:
                 self.forget_all_but(watched())
                 await self._expire()
             except RegistryError as exc:
-                self._metrics.flush_failures.inc()
+                self.metrics.flush_failures.inc()
                 log.warning("observations not told, trying again", extra={"error": str(exc)})
 
     async def flush(self) -> None:

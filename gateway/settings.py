@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from registry.settings import RegistrySettings, lorry_home, parse_table, read_tables, registry_settings
 
@@ -53,6 +53,12 @@ class GatewaySettings(BaseModel):
     """How often a gateway tells the registry what it counted of the rollouts that are watched."""
     feedback_window_s: PositiveFloat = 86400.0
     """How long after it was given an answer may be rated; each one of a watched rollout takes a row for this long."""
+    shadow_concurrency: PositiveInt = 1
+    """How many copies of a shadow step a gateway has under way at a time; others are dropped, not queued."""
+    shadow_client_requests: NonNegativeInt = 1
+    """A copy is dropped while its replica answers more requests of this gateway's clients than this."""
+    shadow_tokens_per_s: PositiveFloat = 500.0
+    """How many tokens, of prompts and answers, copies and their judge may take on average at a gateway."""
 
 
 class PoolSettings(BaseModel):

@@ -105,6 +105,7 @@ class Upstream:
             if endpoint is not None:
                 if answer := await self.send_to(endpoint, request):
                     return answer
+                self.eject(endpoint.replica)
                 on_failure(endpoint.replica)
             if time.monotonic() >= deadline:
                 raise EngineUnavailable(f"no replica answered for {request.served_name!r}", retry_after_s=2)
@@ -112,7 +113,7 @@ class Upstream:
             await self._feed.refresh()
 
     async def send_to(self, endpoint: Endpoint, request: UpstreamRequest) -> UpstreamAnswer | None:
-        """The answer, or None if the replica failed before its first byte and another may be tried."""
+        """The answer of this replica, or None if it failed before its first byte and another may be tried."""
         self._in_flight[endpoint.replica] += 1
         self._metrics.in_flight.labels(endpoint.replica).inc()
         release = _Release(self, endpoint.replica)
@@ -122,11 +123,9 @@ class Upstream:
             keep = response.status_code != _RETRIED_STATUS
             if not keep:
                 await response.aclose()
-                self.eject(endpoint.replica)
                 return None
             return UpstreamAnswer(endpoint, response, release)
         except httpx2.TransportError as exc:
-            self.eject(endpoint.replica)
             log.warning("replica failed", extra={"replica": endpoint.replica, "error": repr(exc)})
             return None
         finally:

@@ -57,8 +57,7 @@ class Witness:
             if kind is not None:
                 self._count(answer.endpoint.replica, kind)
             return answer.chunks()
-        streamed = answer.response.headers.get("content-type", "").startswith("text/event-stream")
-        return self._read(answer, StreamReading(self._asked) if streamed else WholeReading(self._asked))
+        return self._read(answer, reading_of(answer, self._asked))
 
     async def _read(self, answer: UpstreamAnswer, reading: Reading) -> AsyncGenerator[bytes, None]:
         has_ended = is_broken = False
@@ -87,6 +86,12 @@ class Witness:
     def _count(self, replica: str, kind: ErrorKind) -> None:
         if self._target.evidence is not None:
             self._observations.add(self._target.evidence, replica, failed(kind))
+
+
+def reading_of(answer: UpstreamAnswer, asked: Asked) -> Reading:
+    """A reading of the kind that the answer's content type calls for."""
+    streamed = answer.response.headers.get("content-type", "").startswith("text/event-stream")
+    return StreamReading(asked) if streamed else WholeReading(asked)
 
 
 def _kind_of(status: int) -> ErrorKind | None:

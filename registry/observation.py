@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from math import floor, log
 from typing import Any, Final
@@ -22,6 +22,9 @@ class Side(StrEnum):
     CANARY = "canary"
     SHADOW_CANARY = "shadow_canary"  # the canary, a copy of a request that stable had answered; nobody saw it
     SHADOW_STABLE = "shadow_stable"  # stable, the originals of those copies once more: what to compare them with
+
+
+_SHADOWED: Final[Mapping[Side, Side]] = {Side.SHADOW_CANARY: Side.CANARY, Side.SHADOW_STABLE: Side.STABLE}
 
 
 class ErrorKind(StrEnum):
@@ -99,6 +102,21 @@ def total(tallies: Iterable[Tally]) -> Tally:
     return Tally(**{each.name: _sum([getattr(tally, each.name) for tally in every]) for each in fields(Tally)})
 
 
+def comparable(cells: Mapping[Cell, Tally]) -> dict[Cell, Tally]:
+    """The cells with shadow sides in place of the sides they stand for, in the steps that have any.
+
+    There the clients' own requests drop out: all were stable's, and only their copied part is like the canary's.
+    """
+    shadowed = {cell.step for cell in cells if cell.side in _SHADOWED}
+    result = {}
+    for cell, tally in cells.items():
+        if cell.step not in shadowed:
+            result[cell] = tally
+        elif cell.side in _SHADOWED:
+            result[replace(cell, side=_SHADOWED[cell.side])] = tally
+    return result
+
+
 def bucket_of(seconds: float) -> int:
     """The bucket that a duration is counted in; `seconds_of` is its upper bound."""
     return floor(log(max(seconds, SHORTEST_S)) / log(BUCKET_GROWTH))
@@ -107,6 +125,17 @@ def bucket_of(seconds: float) -> int:
 def seconds_of(bucket: int) -> float:
     """The upper bound of a bucket."""
     return float(BUCKET_GROWTH ** (bucket + 1))
+
+
+def quantile(buckets: Mapping[int, int], share: float) -> float | None:
+    """The duration in seconds that *share* of those counted do not exceed, to within a bucket; None without any."""
+    needed = share * sum(buckets.values())
+    passed = 0
+    for bucket in sorted(buckets):
+        passed += buckets[bucket]
+        if passed >= needed:
+            return seconds_of(bucket)
+    return None
 
 
 def _sum(values: Sequence[Any]) -> Any:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -44,7 +45,10 @@ async def relay(request: Request, gateway: GatewayDep) -> Response:
         body=orjson.dumps(body | {"model": target.served_name}),
         request_id=request.state.request_id,
     )
-    witness = Witness(gateway.observations, target, Asked.of(body), began)
+    copy = gateway.shadow.choose(target, request.url.path, body)
+    witness = Witness(gateway.observations, target, Asked.of(body, keep_text=copy is not None), began)
+    if copy is not None:
+        witness.tell(partial(gateway.shadow.make, copy))
     answer = await _send_unless_gone(request, gateway.upstream, upstream_request, witness)
     gateway.metrics.first_byte.labels(target.served_name).observe(time.monotonic() - began)
     headers = {name: value for name in _PASSED_HEADERS if (value := answer.response.headers.get(name))}

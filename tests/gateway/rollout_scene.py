@@ -93,6 +93,12 @@ class RolloutScene:
 
         return wait_for(enough)[0]
 
+    def dropped(self, client: TestClient, reason: str) -> int:
+        """How many copies were dropped for this reason."""
+        sought = f'gateway_rollout_shadow_dropped_total{{adapter="support",reason="{reason}"}} '
+        lines = client.get("/metrics").text.splitlines()
+        return sum(int(float(line.removeprefix(sought))) for line in lines if line.startswith(sought))
+
     def cells(self, rollout: Rollout) -> dict[Cell, Tally]:
         """What the registry has."""
         return self.registry.observations.of_rollout(rollout.id)

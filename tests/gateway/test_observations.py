@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
+from math import ceil
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.answer_facts import Asked
 from gateway.metrics import GatewayMetrics
@@ -15,7 +19,7 @@ from gateway.route_feed import RouteFeed
 from gateway.routing import Evidence, Target
 from gateway.upstream import Upstream, UpstreamRequest
 from gateway.witness import Witness
-from registry.observation import ErrorKind, Side, Tally, total
+from registry.observation import BUCKET_GROWTH, ErrorKind, Side, Tally, bucket_of, quantile, total
 from registry.rollout import Rollout, RolloutPlan, RolloutState, weighted
 from tests.gateway.rollout_scene import CHAT, SETTINGS, RolloutScene, events, said, streamed
 from tests.stub_engine import Script, answer, by_model, drop, stream, stream_then_drop, stream_then_wait
@@ -51,6 +55,27 @@ def test_each_side_is_counted_with_the_replica_that_answered(scene: RolloutScene
     metrics = client.get("/metrics").text
     assert 'gateway_rollout_requests_total{adapter="support",side="canary"} 2.0' in metrics
     assert 'gateway_rollout_faults_total{adapter="support",kind="length_finishes",side="canary"} 2.0' in metrics
+
+
+def test_an_operator_sees_what_was_counted(scene: RolloutScene, halved: Rollout) -> None:
+    scene.add_replica(streamed("yes", "sir"))
+    client = scene.client()
+    client.post("/v1/chat/completions", json=STREAM, headers={"x-session-id": key_for(Side.CANARY)})
+    counted = scene.counted(halved, Side.CANARY, 1)
+    (entry,) = client.get(f"/admin/rollouts/{halved.id}/observations").json()["data"]
+    about = {"step": 0, "side": "canary", "replica": "r0", "requests": 1, "failures": 0, "win_rate": None}
+    assert entry == entry | about
+    assert entry["ttft_p95_s"] == entry["ttft_p50_s"] == quantile(counted.ttft, 0.5)
+    assert client.get("/admin/rollouts/ro-none/observations").status_code == 404
+
+
+@given(st.lists(st.floats(1e-4, 1e3), min_size=1), st.floats(0.01, 1.0))
+def test_a_quantile_is_known_within_a_bucket(seconds: list[float], share: float) -> None:
+    exact = sorted(seconds)[ceil(share * len(seconds)) - 1]
+    found = quantile(Counter(map(bucket_of, seconds)), share)
+    assert found is not None
+    assert exact * 0.999 <= found <= exact * BUCKET_GROWTH * 1.001
+    assert quantile({}, share) is None
 
 
 def test_the_bytes_of_a_counted_stream_are_the_engines(scene: RolloutScene, halved: Rollout) -> None:
