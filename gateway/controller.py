@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.canary.judge import Decision, judge, judge_watch
+from gateway.canary.sides import compared
 from gateway.errors import StillLoading
 from gateway.placement import Placement, placement_of
 from gateway.settings import GatewaySettings
@@ -178,7 +179,7 @@ def _is_last(rollout: Rollout) -> bool:
 
 def _watch(registry: Registry, promoted: Rollout, guardrails: GuardrailPlan) -> None:
     """Judge a promotion by what came after it, and take it back if it was a mistake; once, whatever becomes of that."""
-    cells = registry.observations.of_rollout(promoted.id)
+    cells = compared(registry.observations.of_rollout(promoted.id), promoted.plan.steps)
     steps = len(promoted.plan.steps)
     verdict = judge_watch(guardrails, cells, steps)
     told = {**verdict.as_json(), "step": steps}
