@@ -19,6 +19,7 @@ from registry.adapters import AdapterStore, revision_of
 from registry.artifacts import ArtifactStore
 from registry.audit import AuditStore
 from registry.bases import BaseStore, all_bases
+from registry.entered import EnteredEngineStore
 from registry.errors import SchemaTooNew, SchemaTooOld
 from registry.files import FileStore
 from registry.jobs import JobStore
@@ -27,7 +28,8 @@ from registry.rollout import Rollout
 from registry.rollouts import RolloutStore, rollout_of
 from registry.settings import RegistrySettings
 from registry.transactions import Transactions, open_engine, shown_url
-from registry.types import Adapter, Base, Replica, ReplicaState, Revision, RevisionState
+from registry.types import Adapter, Base, Replica, ReplicaState, Revision, RevisionState, Use
+from registry.uses import UseStore, uses_of
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 MIGRATION_LOCK: Final = 7613501
@@ -46,6 +48,8 @@ class Snapshot:
     """Those that are open."""
     replicas: tuple[Replica, ...]
     """Those that are not gone."""
+    uses: tuple[Use, ...] = ()
+    """What gateways say of the use of revisions."""
 
 
 class Registry:
@@ -61,6 +65,8 @@ class Registry:
         self.jobs = JobStore(transactions)
         self.files = FileStore(transactions, self.artifacts)
         self.replicas = ReplicaStore(transactions)
+        self.entered = EnteredEngineStore(transactions)
+        self.uses = UseStore(transactions)
         self.audit = AuditStore(transactions)
 
     def snapshot(self) -> Snapshot:
@@ -80,6 +86,7 @@ class Registry:
                 replicas=tuple(
                     replica_of(row) for row in tx.execute(present.order_by(tables.replicas.c.id)).mappings()
                 ),
+                uses=tuple(uses_of(tx, self.transactions.now())),
             )
 
     def recover(self) -> list[str]:

@@ -59,17 +59,17 @@ def test_a_registry_of_a_newer_lorry_is_refused_with_both_schemas_named(settings
     with engine.begin() as tx:
         tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     for attempt in (lambda: migrate(settings.url), lambda: open_registry(settings)):
-        with pytest.raises(SchemaTooNew, match=r"schema 9999.*up to 0001.*Upgrade Lorry"):
+        with pytest.raises(SchemaTooNew, match=r"schema 9999.*up to 0005.*Upgrade Lorry"):
             attempt()
     with engine.begin() as tx:
-        tx.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+        tx.exec_driver_sql("UPDATE alembic_version SET version_num = '0005'")
     engine.dispose()
     open_registry(settings).close()
 
 
 def test_an_empty_database_is_refused_until_it_is_migrated(tmp_path: Path) -> None:
     settings = RegistrySettings(url=f"sqlite:///{tmp_path / 'registry.db'}", artifacts=tmp_path / "artifacts")
-    with pytest.raises(SchemaTooOld, match=r"no schema.*needs 0001.*migrate"):
+    with pytest.raises(SchemaTooOld, match=r"no schema.*needs 0005.*migrate"):
         open_registry(settings)
 
 
