@@ -23,3 +23,7 @@ class AdapterLoadFailed(EngineError):
 
 class AdapterNotLoaded(EngineError):
     """The server knows no adapter of this name."""
+
+
+class FingerprintMissing(EngineError):
+    """The adapter's folder has no fingerprint, or one that this Lorry cannot read: nothing can be proven."""
