@@ -6,27 +6,32 @@ Two controllers at once do no harm: every move is compare-and-set, and the loser
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from typing import Final
 
 from gateway.errors import StillLoading
+from gateway.placement import homes_of
 from registry.database import Registry, Snapshot
 from registry.errors import IllegalMove, StaleState
 from registry.rollout import Rollout, RolloutState
-from registry.types import Replica, ReplicaState, SlotState
+from registry.types import Replica, SlotState
 
 log = logging.getLogger(__name__)
+
+MISMATCH: Final = "fingerprint_mismatch"
+"""Why a slot failed whose replica answers unlike the trainer; then also why the rollout ended."""
 
 
 def reconcile(registry: Registry, now: float, heartbeat_timeout_s: float) -> None:
     """One step: drop silent replicas, requeue jobs of dead workers, give new adapters their stable, move rollouts."""
     registry.replicas.expire(heartbeat_timeout_s)
     registry.jobs.expire_leases()
+    registry.uses.forget_old()
     snapshot = registry.snapshot()
     for adapter in snapshot.adapters:
         first = min((r.number for r in snapshot.revisions if r.adapter == adapter.name), default=None)
         if adapter.stable is not None or first is None:
             continue
-        if missing_on(snapshot.replicas, adapter.base, f"{adapter.name}@{first}") == []:
+        if missing_on(snapshot, adapter.base, f"{adapter.name}@{first}") == []:
             registry.adapters.set_first_stable(adapter.name, first, reason="first_revision")
     for rollout in snapshot.rollouts:
         try:
@@ -35,12 +40,12 @@ def reconcile(registry: Registry, now: float, heartbeat_timeout_s: float) -> Non
             log.info("rollout was moved by someone else", extra={"rollout_id": rollout.id})
 
 
-def missing_on(replicas: Iterable[Replica], base: str, served_name: str) -> list[str] | None:
-    """Ids of the ready replicas of *base* that lack *served_name*; None when the base has no ready replica at all."""
-    ready = [replica for replica in replicas if replica.base == base and replica.state is ReplicaState.READY]
-    if not ready:
+def missing_on(snapshot: Snapshot, base: str, served_name: str) -> list[str] | None:
+    """Ids of the replicas that *served_name* belongs on and that lack it; None while there is no place for it."""
+    homes = homes_of(snapshot, served_name, base)
+    if not homes:
         return None
-    return [replica.id for replica in ready if served_name not in _ready_slots(replica)]
+    return [r.id for r in snapshot.replicas if r.id in homes and served_name not in _ready_slots(r)]
 
 
 def _ready_slots(replica: Replica) -> set[str]:
@@ -60,20 +65,20 @@ def _begin(registry: Registry, snapshot: Snapshot, rollout: Rollout) -> Rollout:
     """Give a pending canary its first weight if every replica has it; abort if one cannot load it."""
     served_name = f"{rollout.adapter}@{rollout.canary}"
     base = next(adapter.base for adapter in snapshot.adapters if adapter.name == rollout.adapter)
-    failures = [
-        f"{replica.id}: {slot.message}"
+    failures = {
+        f"{replica.id}: {slot.message}": slot.reason
         for replica in snapshot.replicas
         for slot in replica.slots
         if slot.served_name == served_name and slot.state is SlotState.FAILED
-    ]
+    }
     move = registry.rollouts.move
     if failures:
-        message = "; ".join(failures)
-        return move(rollout.id, rollout.state, RolloutState.ABORTED, reason="load_failed", message=message)
-    if missing_on(snapshot.replicas, base, served_name) != []:
+        reason = MISMATCH if MISMATCH in failures.values() else "load_failed"
+        return move(rollout.id, rollout.state, RolloutState.ABORTED, reason=reason, message="; ".join(failures))
+    if missing_on(snapshot, base, served_name) != []:
         return rollout
     to = RolloutState.PROMOTED if rollout.plan.steps[0] == 100 else RolloutState.PROGRESSING
-    return move(rollout.id, rollout.state, to, reason="loaded", message="on every ready replica")
+    return move(rollout.id, rollout.state, to, reason="loaded", message="on every replica that it belongs on")
 
 
 def _go_on(registry: Registry, rollout: Rollout, *, reason: str, actor: str) -> Rollout:
