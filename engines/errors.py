@@ -23,3 +23,15 @@ class AdapterLoadFailed(EngineError):
 
 class AdapterNotLoaded(EngineError):
     """The server knows no adapter of this name."""
+
+
+class SettingRefused(EngineError):
+    """This kind of engine cannot honour a setting; the message names it."""
+
+
+class EnvironmentMissing(EngineError):
+    """The environment that the engine needs is not there; the message says how to make it."""
+
+
+class AdaptersFixed(AdapterLoadFailed):
+    """The engine has the adapters that it was started with until it ends; others need a new process."""
