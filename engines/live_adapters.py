@@ -1,105 +1,74 @@
-"""Adapters of an engine that loads and unloads them while it runs."""
+"""Adapters that come and go while a server runs: one meaning of load and unload for servers that differ in both."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
+import json
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from engines.adapter_sets import Pace, Trials
-from engines.errors import AdapterNotLoaded, EngineError
-from engines.protocol import Engine
-from engines.report import SlotPhase, SlotReport
+import httpx2
 
-log = logging.getLogger(__name__)
+from engines.errors import AdapterLoadFailed, AdapterNotLoaded, EngineStartFailed, EngineUnavailable
+from engines.openai_server import OpenAiServer, reason_of
+from engines.settings import EngineSettings
 
 
 class LiveAdapters:
-    """An `AdapterSet`: one adapter after another is loaded, proven and reported; those not wanted leave beside."""
+    """Loads and unloads by *load_path* and *unload_path* of the server; what it has is always asked of the server."""
 
-    def __init__(self, engine: Engine, trials: Trials, pace: Pace) -> None:
-        self._engine = engine
-        self._trials = trials
-        self._board = trials.board
-        self._pace = pace
-        self._resident: dict[str, SlotReport] = {}
-        """What is in the engine, and how its proof went."""
-        self._leaving: dict[str, asyncio.Task[None]] = {}
-        self._unloading: set[str] = set()
+    def __init__(self, settings: EngineSettings, http: OpenAiServer, *, load_path: str, unload_path: str) -> None:
+        self._settings = settings
+        self._http = http
+        self._load_path = load_path
+        self._unload_path = unload_path
 
-    async def step(self, wanted: Mapping[str, str]) -> bool:
-        """Let go what is not wanted; load and prove the most needed adapter that is missing, if there is room."""
-        self._trials.forget_all_but(wanted)
-        self._let_go(wanted)
-        missing = [name for name in wanted if self._is_missing(name)]
-        for name in missing:
-            if self._board.slot(name) is None:
-                self._board.put(name, SlotReport(phase=SlotPhase.LOADING))
-        has_room = len(self._resident) < self._engine.traits.max_adapters
-        if not missing or not (has_room or missing[0] in self._resident):
-            return False
-        await self._load(missing[0], wanted[missing[0]])
-        return len(missing) > 1
+    async def loaded(self) -> frozenset[str]:
+        """Served names of the adapters that answer requests."""
+        return frozenset(await self._http.adapters())
 
-    def is_settled(self, wanted: Mapping[str, str]) -> bool:
-        """Whether everything that is wanted is ready or has failed."""
-        slots = [self._board.slot(name) for name in wanted]
-        return all(slot is not None and slot.phase in (SlotPhase.READY, SlotPhase.FAILED) for slot in slots)
-
-    def _is_missing(self, name: str) -> bool:
-        slot = self._resident.get(name)
-        return (slot is None or slot.phase is SlotPhase.FAILED) and self._trials.is_due(name)
-
-    def _let_go(self, wanted: Mapping[str, str]) -> None:
-        for name in list(self._board.slots()):
-            if name not in wanted:
-                self._board.drop(name)
-        for name in set(self._resident) - set(wanted) - set(self._leaving):
-            self._leaving[name] = asyncio.create_task(self._leave(name))
-        for name in (set(wanted) & set(self._leaving)) - self._unloading:  # wanted again in time
-            self._leaving.pop(name).cancel()
-            self._board.put(name, self._resident[name])
-
-    async def _leave(self, name: str) -> None:
-        """First out of the report, so that gateways route around it; then out of the engine."""
+    async def load_all(self, adapters: Mapping[str, Path]) -> None:
+        """Load those that a server starts with; `EngineStartFailed` when one is refused."""
         try:
-            await self._board.reported()
-            await asyncio.sleep(self._pace.unroute_s)
-            await self._unload(name)
-        finally:
-            self._leaving.pop(name, None)
+            for served_name, path in adapters.items():
+                await self.load(served_name, path)
+        except AdapterLoadFailed as exc:
+            raise EngineStartFailed(str(exc)) from exc
 
-    async def _unload(self, name: str) -> None:
-        self._unloading.add(name)
-        try:
-            await self._engine.unload_adapter(name)
-        except AdapterNotLoaded:
-            pass
-        except EngineError as exc:
-            log.warning("adapter not unloaded, trying again", extra={"served_name": name, "error": str(exc)})
+    async def load(self, served_name: str, path: Path) -> None:
+        """Load it unless it is there from the same path; `AdapterLoadFailed` when it is refused."""
+        check_adapter(served_name, path, self._settings.max_rank)
+        loaded = await self._http.adapters()
+        if loaded.get(served_name) == str(path):
             return
-        finally:
-            self._unloading.discard(name)
-        self._resident.pop(name, None)
+        if served_name in loaded:
+            raise AdapterLoadFailed(f"{served_name} is already loaded, from {loaded[served_name]}, not from {path}")
+        if len(loaded) >= self._settings.max_adapters:
+            raise AdapterLoadFailed(f"{served_name}: all {len(loaded)} places for adapters are taken")
+        answer = await self._http.post(self._load_path, {"lora_name": served_name, "lora_path": str(path)})
+        if answer.status_code != httpx2.codes.OK:
+            raise AdapterLoadFailed(f"{served_name} from {path}: {reason_of(answer)}")
 
-    async def _load(self, name: str, artifact: str) -> None:
-        self._board.put(name, SlotReport(phase=SlotPhase.LOADING))
-        folder = await self._trials.fetch(name, artifact)
-        if folder is None:
-            return
-        try:
-            await self._engine.load_adapter(name, folder)
-        except EngineError as exc:
-            self._trials.fail(name, "load_failed", str(exc))
-            return
-        self._resident[name] = SlotReport(phase=SlotPhase.FAILED, reason="not_proven")
-        self._board.put(name, SlotReport(phase=SlotPhase.PROVING))
-        slot = self._resident[name] = await self._trials.prove(self._engine.base_url, name, folder)
-        self._board.put(name, slot)
-        if slot.phase is SlotPhase.FAILED:
-            await self._unload(name)
+    async def unload(self, served_name: str) -> None:
+        """Unload it as the server does; `AdapterNotLoaded` when it does not know it."""
+        if served_name not in await self._http.adapters():
+            raise AdapterNotLoaded(f"{served_name} is not loaded")
+        answer = await self._http.post(self._unload_path, {"lora_name": served_name})
+        if answer.status_code == httpx2.codes.NOT_FOUND:
+            raise AdapterNotLoaded(f"{served_name}: {reason_of(answer)}")
+        if answer.status_code != httpx2.codes.OK:
+            raise EngineUnavailable(f"unloading {served_name} answered {answer.status_code}: {reason_of(answer)}")
 
-    def end(self) -> None:
-        """Nothing goes on in the background any more."""
-        for task in self._leaving.values():
-            task.cancel()
+
+def check_adapter(served_name: str, path: Path, max_rank: int) -> Mapping[str, Any]:
+    """The adapter's config; `AdapterLoadFailed` when it cannot be read or its rank is above *max_rank*."""
+    if not path.is_dir():
+        raise AdapterLoadFailed(f"{served_name}: {path} does not exist")
+    try:
+        config: dict[str, Any] = json.loads((path / "adapter_config.json").read_text())
+        rank = int(config["r"])
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise AdapterLoadFailed(f"{served_name}: no usable adapter_config.json in {path} ({exc})") from exc
+    if rank > max_rank:
+        raise AdapterLoadFailed(f"{served_name}: rank {rank} is above max_rank = {max_rank}")
+    return config

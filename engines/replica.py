@@ -14,7 +14,7 @@ from engines.adapter_sets import AdapterSet, EngineSource, Pace, Trials
 from engines.board import Board
 from engines.errors import EngineError
 from engines.launched_adapters import LaunchedAdapters
-from engines.live_adapters import LiveAdapters
+from engines.resident_adapters import ResidentAdapters
 from engines.report import Journal, Phase, Prover
 from engines.running import RunningEngines
 
@@ -95,7 +95,7 @@ class EngineReplica:
         self._engines.serve_with(engine)
         self._board.move_to(engine.base_url, self._board.slots())
         if source.live_adapters:
-            return LiveAdapters(engine, self._trials, self._pace)
+            return ResidentAdapters(engine, self._trials, self._pace)
         return LaunchedAdapters(self._engines, folders, self._trials)
 
     async def _wanted_folders(self) -> dict[str, Path]:
