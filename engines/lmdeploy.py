@@ -6,26 +6,32 @@ What is peculiar to it:
 - its PEFT reads no field of an `adapter_config.json` that has one it does not know, and the start crashes;
 - rank patterns and rsLoRA in that file are ignored: scaling is always alpha / r;
 - adapters work on CUDA alone (and on the stand-in that serves CPUs, which calls itself `maca`);
+- a stop string of more than one token is ignored;
 - on SIGTERM it closes its port at once, finishes what it has, and ends; gauges are up to 10 s old.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from engines.base_model import context_length, kv_tokens, read_base_model
 from engines.command_line import command_line, interpreter_of, refuse_others
-from engines.errors import AdapterLoadFailed, AdapterNotLoaded, AdaptersFixed, SettingRefused
+from engines.errors import AdapterLoadFailed, AdapterNotLoaded, AdaptersFixed, EngineStartFailed, SettingRefused
 from engines.live_adapters import check_adapter
 from engines.load import EngineLoad, LoadMetrics, load_of
 from engines.protocol import EngineTraits
 from engines.server_process import ServerProcess
-from engines.settings import EngineSettings, Hardware, Precision
+from engines.settings import KEEP_ALIVE_S, EngineSettings, Hardware, Precision
+
+log = logging.getLogger(__name__)
 
 MODULE: Final = ("-m", "lmdeploy", "serve", "api_server")
 KV_BLOCK: Final = 64
+MISSED: Final = "PyTorch ZMQ engine process is not alive"
+"""Its server may take away a lock that its engine process, just started, still holds; likelier on a slow machine."""
 DEVICES: Final = {Hardware.CPU: "maca", Hardware.NVIDIA: "cuda", Hardware.AMD: "cuda", Hardware.ASCEND: "ascend"}
 LOAD: Final = LoadMetrics(
     running="lmdeploy:num_requests_running",
@@ -64,8 +70,15 @@ class LmdeployEngine:
         return self._server.url
 
     async def start(self) -> None:
-        """Start the server with its adapters."""
-        await self._server.start(self._command, server_environment(self._settings))
+        """Start the server with its adapters; once more when its two processes missed each other."""
+        environment = server_environment(self._settings)
+        try:
+            await self._server.start(self._command, environment)
+        except EngineStartFailed as exc:
+            if MISSED not in str(exc):
+                raise
+            log.warning("LMDeploy's engine process was gone before it began, starting again")
+            await self._server.start(self._command, environment)
 
     async def stop(self, drain_timeout_s: float) -> None:
         """SIGTERM, which drains; SIGKILL of the group at the deadline."""
@@ -80,8 +93,9 @@ class LmdeployEngine:
         return await self._server.wait_exit()
 
     async def loaded_adapters(self) -> frozenset[str]:
-        """Served names of the adapters, as the server lists them."""
-        return frozenset(await self._server.http.adapters())
+        """Served names of the adapters: all that the server lists but the base model."""
+        names = {entry["id"] for entry in await self._server.http.models()}
+        return frozenset(names - {self._settings.base_name})
 
     async def load_adapter(self, served_name: str, path: Path) -> None:
         """Find it among those it was started with; `AdaptersFixed` when it is not."""
@@ -139,6 +153,7 @@ def server_arguments(settings: EngineSettings, port: int, adapters: Mapping[str,
         "--max-prefill-token-num": settings.max_step_tokens,
         "--num-gpu-blocks": tokens // KV_BLOCK if tokens is not None else None,
         "--tp": settings.tensor_parallel,
+        "--logprobs-mode": "raw_logprobs",
         "--enable-prefix-caching": True,
         "--enable-abort-handling": True,
         "--eager-mode": True if settings.hardware is Hardware.CPU else None,
@@ -149,4 +164,9 @@ def server_arguments(settings: EngineSettings, port: int, adapters: Mapping[str,
 
 def server_environment(settings: EngineSettings) -> dict[str, str]:
     """What the server's process has on top of our environment."""
-    return {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(settings.threads)}
+    return {
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": str(settings.threads),
+        "UVICORN_LOG_LEVEL": "warning",
+        "UVICORN_TIMEOUT_KEEP_ALIVE": KEEP_ALIVE_S,
+    }

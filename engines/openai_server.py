@@ -26,8 +26,12 @@ class OpenAiServer:
 
     async def adapters(self) -> dict[str, str]:
         """Served name -> path of each loaded adapter: the entries of `/v1/models` that have a parent."""
-        models = (await self.get("/v1/models")).json()["data"]
-        return {entry["id"]: entry["root"] for entry in models if entry.get("parent")}
+        return {entry["id"]: entry["root"] for entry in await self.models() if entry.get("parent")}
+
+    async def models(self) -> list[dict[str, Any]]:
+        """The entries of `/v1/models`."""
+        entries: list[dict[str, Any]] = (await self.get("/v1/models")).json()["data"]
+        return entries
 
     async def metrics(self) -> str:
         """What `/metrics` says."""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
+
+KEEP_ALIVE_S: Final = "75"
+"""How long servers keep an idle connection: longer than our clients, so that none is closed while a request comes."""
 
 
 class Hardware(StrEnum):

@@ -21,7 +21,7 @@ from engines.live_adapters import LiveAdapters
 from engines.load import EngineLoad
 from engines.protocol import EngineTraits
 from engines.server_process import ServerProcess
-from engines.settings import EngineSettings, Hardware, Precision
+from engines.settings import KEEP_ALIVE_S, EngineSettings, Hardware, Precision
 
 MODULE: Final = ("-m", "sglang.launch_server")
 DTYPES: Final = {Precision.FP32: "float32", Precision.BF16: "bfloat16", Precision.FP16: "float16"}
@@ -142,7 +142,11 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
 
 def server_environment(settings: EngineSettings) -> dict[str, str]:
     """What the server's process has on top of our environment."""
-    environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(settings.threads)}
+    environment = {
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": str(settings.threads),
+        "SGLANG_TIMEOUT_KEEP_ALIVE": KEEP_ALIVE_S,
+    }
     if settings.hardware is Hardware.CPU:
         environment["SGLANG_USE_CPU_ENGINE"] = "1"
     return environment

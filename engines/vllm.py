@@ -24,7 +24,7 @@ from engines.live_adapters import LiveAdapters
 from engines.load import EngineLoad, LoadMetrics, load_of
 from engines.protocol import EngineTraits
 from engines.server_process import ServerProcess
-from engines.settings import EngineSettings, Hardware, Precision
+from engines.settings import KEEP_ALIVE_S, EngineSettings, Hardware, Precision
 
 MODULE: Final = ("-m", "vllm.entrypoints.openai.api_server")
 LEGAL_RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -142,6 +142,7 @@ def server_environment(settings: EngineSettings) -> dict[str, str]:
     environment = {
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": KEEP_ALIVE_S,
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": str(settings.threads),
     }
