@@ -14,8 +14,8 @@ from engines.adapter_sets import AdapterSet, EngineSource, Pace, Trials
 from engines.board import Board
 from engines.errors import EngineError
 from engines.launched_adapters import LaunchedAdapters
-from engines.resident_adapters import ResidentAdapters
 from engines.report import Journal, Phase, Prover
+from engines.resident_adapters import ResidentAdapters
 from engines.running import RunningEngines
 
 log = logging.getLogger(__name__)

@@ -18,6 +18,7 @@ from gateway.admin import audit as admin_audit
 from gateway.admin import jobs as admin_jobs
 from gateway.admin import replicas as admin_replicas
 from gateway.admin import rollouts as admin_rollouts
+from gateway.demand import Demand
 from gateway.deps import Gateway
 from gateway.errors import HTTP_ERRORS, GatewayError, envelope
 from gateway.metrics import GatewayMetrics
@@ -50,8 +51,9 @@ def build_gateway(settings: GatewaySettings, registry: Registry) -> Gateway:
     """A gateway's parts; nothing runs yet."""
     metrics = GatewayMetrics()
     feed = RouteFeed(registry, metrics, settings.route_refresh_s)
-    upstream = Upstream(feed, settings, metrics)
-    return Gateway(settings=settings, registry=registry, feed=feed, upstream=upstream, metrics=metrics)
+    demand = Demand(registry, settings.use_report_s)
+    upstream = Upstream(feed, settings, metrics, demand)
+    return Gateway(settings=settings, registry=registry, feed=feed, upstream=upstream, demand=demand, metrics=metrics)
 
 
 def build_app(gateway: Gateway) -> FastAPI:
@@ -61,9 +63,10 @@ def build_app(gateway: Gateway) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with contextlib.suppress(RegistryError):  # then the first reading is one of the loop's
             await gateway.feed.refresh()
-        refreshing = asyncio.create_task(gateway.feed.run())
+        running = [asyncio.create_task(gateway.feed.run()), asyncio.create_task(gateway.demand.run())]
         yield
-        refreshing.cancel()
+        for task in running:
+            task.cancel()
         await gateway.upstream.aclose()
 
     app = FastAPI(title="Lorry", lifespan=lifespan)

@@ -9,6 +9,7 @@ from typing import Annotated, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
 
+from gateway.demand import Demand
 from gateway.errors import BodyTooLarge
 from gateway.metrics import GatewayMetrics
 from gateway.route_feed import RouteFeed
@@ -28,6 +29,7 @@ class Gateway:
     registry: Registry
     feed: RouteFeed
     upstream: Upstream
+    demand: Demand
     metrics: GatewayMetrics
 
     async def ask(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -75,9 +75,7 @@ def engine_settings(pool: PoolSettings, base: Base) -> EngineSettings:
 
 def engine_source(engine: EngineSettings) -> EngineSource:
     """Where replicas with these settings get their engines."""
-    return EngineSource(
-        build=lambda adapters: build_engine(engine, adapters), live_adapters=live_adapters(engine.kind)
-    )
+    return EngineSource(build=lambda adapters: build_engine(engine, adapters), live_adapters=live_adapters(engine.kind))
 
 
 def pace_of(knobs: PaceFields, route_refresh_s: float) -> Pace:

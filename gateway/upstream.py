@@ -14,6 +14,7 @@ import orjson
 
 from engines.catalog import adapter_fields
 from gateway.balancing import choose_replica
+from gateway.demand import Demand
 from gateway.errors import EngineUnavailable
 from gateway.metrics import GatewayMetrics
 from gateway.route_feed import RouteFeed
@@ -63,9 +64,10 @@ class UpstreamAnswer:
 class _Release:
     """Takes one request out of the in-flight count, once."""
 
-    def __init__(self, pool: Upstream, replica: str) -> None:
+    def __init__(self, pool: Upstream, replica: str, served_name: str) -> None:
         self._pool = pool
         self._replica = replica
+        self._served_name = served_name
         self._open = True
 
     def failed(self) -> None:
@@ -74,14 +76,15 @@ class _Release:
     def done(self) -> None:
         if self._open:
             self._open = False
-            self._pool.leave(self._replica)
+            self._pool.leave(self._replica, self._served_name)
 
 
 class Upstream:
     """Our connections to all engines, and how many requests each has of us."""
 
-    def __init__(self, feed: RouteFeed, settings: GatewaySettings, metrics: GatewayMetrics) -> None:
+    def __init__(self, feed: RouteFeed, settings: GatewaySettings, metrics: GatewayMetrics, demand: Demand) -> None:
         self._feed = feed
+        self._demand = demand
         self._settings = settings
         self._metrics = metrics
         self._in_flight: Counter[str] = Counter()
@@ -103,6 +106,9 @@ class Upstream:
         deadline = time.monotonic() + self._settings.replica_wait_s
         while True:
             left_s = deadline - time.monotonic()
+            table = self._feed.table
+            if request.served_name in table.pinned and not table.endpoints_of(request.served_name):
+                await self._demand.ask_for(request.served_name)
             endpoints = await self._feed.wait_for_endpoints(request.served_name, max(left_s, 0.01))
             endpoint = choose_replica(endpoints, self._in_flight, self._ejected())
             if endpoint is not None and (answer := await self._try(endpoint, request)):
@@ -116,7 +122,8 @@ class Upstream:
         """The answer, or None if the replica failed before its first byte and another may be tried."""
         self._in_flight[endpoint.replica] += 1
         self._metrics.in_flight.labels(endpoint.replica).inc()
-        release = _Release(self, endpoint.replica)
+        self._demand.begin(request.served_name)
+        release = _Release(self, endpoint.replica, request.served_name)
         keep = False
         try:
             response = await self._client.send(self._build(endpoint, request), stream=True)
@@ -143,8 +150,9 @@ class Upstream:
         """Pass *replica* over for `eject_s` seconds."""
         self._ejected_until[replica] = time.monotonic() + self._settings.eject_s
 
-    def leave(self, replica: str) -> None:
+    def leave(self, replica: str, served_name: str) -> None:
         """One request less in flight."""
+        self._demand.end(served_name)
         self._in_flight[replica] -= 1
         self._metrics.in_flight.labels(replica).dec()
 

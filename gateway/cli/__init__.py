@@ -25,7 +25,7 @@ app.add_typer(adapters.app, name="adapters")
 app.add_typer(rollouts.app, name="rollout")
 app.command("rollback")(rollouts.rollback)
 app.add_typer(data.app, name="data")
-app.command("replicas")(replicas.list_replicas)
+app.add_typer(replicas.app, name="replicas")
 app.command("audit")(audit.list_audit)
 
 
