@@ -138,6 +138,7 @@ def test_an_engine_that_was_not_started_answers_nothing(settings_of: Callable[..
         for question in (engine.load(), engine.loaded_adapters(), engine.wait_exit()):
             with pytest.raises(EngineUnavailable):
                 await question
+        assert engine.last_log_lines() == ""
         await engine.stop(0.0)
 
     asyncio.run(ask())
