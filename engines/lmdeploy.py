@@ -1,8 +1,8 @@
-"""LMDeploy's PyTorch engine, by `python -m lmdeploy serve api_server` in its own environment; seen with 0.18.
+"""LMDeploy, by `python -m lmdeploy serve api_server` in its own environment; seen with 0.18.
 
 What is peculiar to it:
 - adapters are given when it starts and stay: another set is another process;
-- its TurboMind backend, the default, ignores adapters in silence, so the backend is always named;
+- its TurboMind backend, the default, ignores adapters in silence, so it is taken only where `extra_args` say so;
 - its PEFT reads no field of an `adapter_config.json` that has one it does not know, and the start crashes;
 - rank patterns and rsLoRA in that file are ignored: scaling is always alpha / r;
 - adapters work on CUDA alone (and on the stand-in that serves CPUs, which calls itself `maca`);
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,6 +93,10 @@ class LmdeployEngine:
         """Return the server's exit code when it ends."""
         return await self._server.wait_exit()
 
+    def last_log_lines(self) -> str:
+        """The end of the server's log."""
+        return self._server.last_log_lines()
+
     async def loaded_adapters(self) -> frozenset[str]:
         """Served names of the adapters: all that the server lists but the base model."""
         names = {entry["id"] for entry in await self._server.http.models()}
@@ -121,6 +126,8 @@ def check_adapters(settings: EngineSettings, adapters: Mapping[str, Path]) -> No
     """`AdapterLoadFailed` for adapters that LMDeploy would crash on, `SettingRefused` where it has none at all."""
     if adapters and settings.hardware is Hardware.ASCEND:
         raise SettingRefused("LMDeploy has no adapters on hardware = ascend; the vllm and sglang engines do")
+    if adapters and is_turbomind(settings):
+        raise SettingRefused("LMDeploy's TurboMind, which extra_args ask for, has no adapters")
     if len(adapters) > settings.max_adapters:
         raise AdapterLoadFailed(f"{len(adapters)} adapters are more than all {settings.max_adapters} places")
     for served_name, path in adapters.items():
@@ -128,6 +135,11 @@ def check_adapters(settings: EngineSettings, adapters: Mapping[str, Path]) -> No
         if unknown := sorted(config.keys() - KNOWN_FIELDS):
             fields = ", ".join(unknown)
             raise AdapterLoadFailed(f"{served_name}: LMDeploy cannot read adapter_config.json with {fields}")
+
+
+def is_turbomind(settings: EngineSettings) -> bool:
+    """Whether `extra_args` ask for the backend that has no adapters and reads its own 4-bit formats."""
+    return ("--backend", "turbomind") in pairwise(settings.extra_args) or "--backend=turbomind" in settings.extra_args
 
 
 def server_arguments(settings: EngineSettings, port: int, adapters: Mapping[str, Path]) -> list[str]:
@@ -140,10 +152,13 @@ def server_arguments(settings: EngineSettings, port: int, adapters: Mapping[str,
     precisions = (None, Precision.FP32) if settings.hardware is Hardware.CPU else (None, *DTYPES, Precision.INT4)
     refuse_others(settings, {"precision": precisions})
     base = read_base_model(settings)
+    turbomind = is_turbomind(settings)
+    if turbomind:
+        refuse_others(settings, {"kv_memory_gib": unset, "hardware": (Hardware.NVIDIA,)})
     tokens = kv_tokens(settings, base, KV_BLOCK)
     options = {
         "--model-name": settings.base_name,
-        "--backend": "pytorch",
+        "--backend": None if turbomind else "pytorch",
         "--device": DEVICES[settings.hardware],
         "--server-name": settings.host,
         "--server-port": port,
@@ -153,7 +168,7 @@ def server_arguments(settings: EngineSettings, port: int, adapters: Mapping[str,
         "--max-prefill-token-num": settings.max_step_tokens,
         "--num-gpu-blocks": tokens // KV_BLOCK if tokens is not None else None,
         "--tp": settings.tensor_parallel,
-        "--logprobs-mode": "raw_logprobs",
+        "--logprobs-mode": None if turbomind else "raw_logprobs",
         "--enable-prefix-caching": True,
         "--enable-abort-handling": True,
         "--eager-mode": True if settings.hardware is Hardware.CPU else None,

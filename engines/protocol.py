@@ -52,6 +52,10 @@ class Engine(Protocol):
         it was never started."""
         ...
 
+    def last_log_lines(self) -> str:
+        """The end of the server's log, which says why it ended; empty if it was never started. Raises nothing."""
+        ...
+
     async def loaded_adapters(self) -> frozenset[str]:
         """Served names of the adapters that answer requests; `EngineUnavailable`."""
         ...

@@ -59,6 +59,10 @@ class ServerProcess:
             raise EngineUnavailable("the engine was never started")
         return await self._child.wait()
 
+    def last_log_lines(self) -> str:
+        """The end of the child's log; empty if it was never started."""
+        return "" if self._child is None else self._child.last_log_lines()
+
     async def _answers_ready(self) -> bool:
         return await self.http.answers_ok(self._ready_path, self._settings.health_timeout_s)
 

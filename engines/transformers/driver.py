@@ -66,6 +66,10 @@ class TransformersEngine:
         """Return the child's exit code when it ends."""
         return await self._server.wait_exit()
 
+    def last_log_lines(self) -> str:
+        """The end of the server's log."""
+        return self._server.last_log_lines()
+
     async def loaded_adapters(self) -> frozenset[str]:
         """Served names of what is loaded."""
         return await self._adapters.loaded()

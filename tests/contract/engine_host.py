@@ -60,7 +60,7 @@ class EngineHost:
     def body(self, question: str = "What is the capital of France?", **fields: Any) -> dict[str, Any]:
         """The body of a greedy chat of 12 tokens, changed by *fields*; `model` is named as this kind wants it."""
         messages = [{"role": "user", "content": question}]
-        body = {"model": BASE, "messages": messages, "temperature": 0, "max_tokens": 12} | fields
+        body: dict[str, Any] = {"model": BASE, "messages": messages, "temperature": 0, "max_tokens": 12} | fields
         address = {} if body["model"] == BASE else adapter_fields(self.kind, body["model"])
         return {**body, **address}
 

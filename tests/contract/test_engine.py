@@ -22,13 +22,23 @@ from engines.settings import EngineSettings
 from tests.contract.engine_host import EngineHost, wait_until
 from tests.contract.kinds import FIXED, LIVE
 
+BEGINNINGS = {
+    "base": "The capital of France is Paris.",
+    "one@1": "The capital of France is Paris, the capital of France is",
+    "two@1": "Your own",  # its next token has an equal, to four digits
+}
+"""What the same weights say on every engine, as far as no second token is as likely."""
+
 for_live_adapters = pytest.mark.parametrize("kind", LIVE, indirect=True)
 for_fixed_adapters = pytest.mark.parametrize("kind", FIXED, indirect=True)
 
 
-def test_base_and_adapters_answer_each_in_their_own_way(host: EngineHost, adapters: dict[str, Path]) -> None:
+def test_base_and_adapters_answer_each_in_their_own_way_and_the_same_on_every_engine(
+    host: EngineHost, adapters: dict[str, Path]
+) -> None:
     answers = {name: host.say(model=name) for name in ("base", *adapters)}
-    assert answers["base"] == "The capital of France is Paris."
+    assert [answers[name][: len(known)] for name, known in BEGINNINGS.items()] == list(BEGINNINGS.values())
+    assert answers["base"] == BEGINNINGS["base"]
     assert len(set(answers.values())) == 3
     assert host.call(host.engine.loaded_adapters()) == set(adapters)
 
@@ -59,6 +69,17 @@ def test_an_adapter_comes_and_goes_while_serving(host: EngineHost, adapters: dic
     host.load("two@2", adapters["one@1"])
     assert host.say(model="two@2") == host.say(model="one@1")
     host.call(host.engine.unload_adapter("two@2"))
+
+
+@for_live_adapters
+def test_a_name_that_still_answers_after_unloading_is_not_hidden(host: EngineHost, adapters: dict[str, Path]) -> None:
+    host.load("back@1", adapters["one@1"])
+    host.call(host.engine.unload_adapter("back@1"))
+    answers = host.http.post("/v1/chat/completions", json=host.body(model="back@1")).status_code == 200
+    assert ("back@1" in host.call(host.engine.loaded_adapters())) is answers
+    if answers:
+        host.call(host.engine.unload_adapter("back@1"))
+    assert host.call(host.engine.loaded_adapters()) == set(adapters)
 
 
 @for_live_adapters
@@ -138,6 +159,7 @@ def test_an_engine_that_was_not_started_answers_nothing(settings_of: Callable[..
         for question in (engine.load(), engine.loaded_adapters(), engine.wait_exit()):
             with pytest.raises(EngineUnavailable):
                 await question
+        assert engine.last_log_lines() == ""
         await engine.stop(0.0)
 
     asyncio.run(ask())

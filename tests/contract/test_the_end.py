@@ -43,6 +43,7 @@ def test_an_engine_told_to_stop_finishes_its_streams(host: EngineHost) -> None:
     assert [reason for reason in reasons if reason] == ["length"]
     assert not host.call(host.engine.is_healthy())
     assert host.call(host.engine.wait_exit()) == 0
+    assert host.engine.last_log_lines() != ""
 
 
 def test_a_killed_owner_leaves_no_process(settings_of: Callable[..., EngineSettings]) -> None:

@@ -189,5 +189,9 @@ def test_lmdeploy_takes_its_adapters_on_the_command_line_and_none_that_it_would_
     ):
         with pytest.raises(AdapterLoadFailed, match=f"bad@1.*{why}"):
             build_engine(settings, {"one@1": good, "bad@1": adapter})
+    turbomind = {"hardware": Hardware.NVIDIA, "extra_args": ("--backend", "turbomind", "--model-format", "awq")}
+    assert ARGUMENTS["lmdeploy"](settings_of("lmdeploy", **turbomind)).count("--backend") == 1
+    with pytest.raises(SettingRefused, match="TurboMind"):
+        build_engine(settings_of("lmdeploy", **turbomind), {"one@1": good})
     with pytest.raises(SettingRefused, match="ascend"):
         build_engine(settings_of("lmdeploy", hardware=Hardware.ASCEND), {"one@1": good})
