@@ -49,6 +49,7 @@ class ReplicaIdentity:
     base: str
     engine: str
     capacity: int
+    max_rank: int
     rollback_window_s: float
     started_at: float
 
@@ -93,6 +94,7 @@ class RegistryJournal:
             url=report.url,
             state=_STATES[report.phase],
             capacity=identity.capacity,
+            max_rank=identity.max_rank,
             slots=tuple(slots[name] for name in sorted(slots)),
             message=report.message,
             started_at=identity.started_at,

@@ -59,7 +59,7 @@ def test_a_registry_of_a_newer_lorry_is_refused_with_both_schemas_named(settings
     with engine.begin() as tx:
         tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     for attempt in (lambda: migrate(settings.url), lambda: open_registry(settings)):
-        with pytest.raises(SchemaTooNew, match=r"schema 9999.*up to 0001.*Upgrade Lorry"):
+        with pytest.raises(SchemaTooNew, match=r"schema 9999.*up to \d{4}.*Upgrade Lorry"):
             attempt()
     with engine.begin() as tx:
         tx.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
