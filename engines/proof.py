@@ -160,7 +160,7 @@ def judge(fingerprint: Fingerprint, answers: Sequence[Answer], tolerance: float)
     )
     fault = next(filter(None, faults), "")
     numbers = (
-        f"mean difference {mean:.4f} (tolerance {tolerance:g}), largest {max(differences, default=0.0):.4f} "
+        f"mean difference {mean:.2g} (tolerance {tolerance:g}), largest {max(differences, default=0.0):.2g} "
         f"over {len(differences)} of {recorded} tokens, effect of the adapter {separation:.2f} of the trainer's"
     )
     return Proof(

@@ -127,8 +127,8 @@ def slot_line(replica: str, slot: dict[str, Any]) -> str:
         return line
     verdict = "proven" if proof["passed"] else "not proven"
     return (
-        f"{line}, {verdict}: mean difference {proof['mean_difference']:.4f} (tolerance {proof['tolerance']:g}), "
-        f"largest {proof['largest_difference']:.4f}, effect {proof['separation']:.2f}, "
+        f"{line}, {verdict}: mean difference {proof['mean_difference']:.2g} (tolerance {proof['tolerance']:g}), "
+        f"largest {proof['largest_difference']:.2g}, effect {proof['separation']:.2f}, "
         f"{proof['compared']} of {proof['recorded']} tokens"
     )
 

@@ -116,7 +116,7 @@ def test_a_slot_is_shown_with_what_proved_it() -> None:
     proof = {"passed": False, "mean_difference": 0.25, "tolerance": 0.01, "largest_difference": 1.5}
     proof |= {"separation": 0.0, "compared": 40, "recorded": 96}
     assert slot_line("r1", {"state": "failed", "message": "the adapter is not applied", "proof": proof}) == (
-        "r1: failed the adapter is not applied, not proven: mean difference 0.2500 (tolerance 0.01), largest 1.5000, "
+        "r1: failed the adapter is not applied, not proven: mean difference 0.25 (tolerance 0.01), largest 1.5, "
         "effect 0.00, 40 of 96 tokens"
     )
 
