@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from registry.errors import AdapterRejected
 from registry.normalize import legal_rank
-from registry.types import Base, Replica
+from registry.types import Base, Replica, ReplicaState
 
 
 def check_pools(rank: int, base: Base, replicas: Iterable[Replica]) -> None:
@@ -15,7 +15,8 @@ def check_pools(rank: int, base: Base, replicas: Iterable[Replica]) -> None:
     Published adapters have the next legal rank. Where no replica has reported yet, nothing is refused.
     """
     published = legal_rank(rank)
-    limits = {replica.id: replica.max_rank for replica in replicas if replica.base == base.name and replica.max_rank}
+    present = [one for one in replicas if one.base == base.name and one.state is not ReplicaState.GONE]
+    limits = {replica.id: replica.max_rank for replica in present if replica.max_rank}
     if limits and max(limits.values()) < published:
         told = ", ".join(f"{replica} up to {limit}" for replica, limit in sorted(limits.items()))
         padded = "" if published == rank else f" is published as rank {published}, which"

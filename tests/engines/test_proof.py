@@ -91,6 +91,13 @@ def test_an_adapter_of_another_scale_fails() -> None:
         assert "another effect than in training" in proof.message
 
 
+def test_answers_that_resemble_neither_are_not_taken_for_the_base() -> None:
+    seen = fingerprint()
+    proof = judge(seen, answers(seen, lambda token: token.base_logprob - 1.0), 0.01)
+    assert not proof.passed
+    assert proof.message.startswith("the adapter has another effect than in training: another scaling, base or templ")
+
+
 def test_a_prompt_of_another_length_or_of_other_tokens_fails() -> None:
     seen = fingerprint()
     longer = judge(seen, answers(seen, between(1.0), prompt_tokens=4), 0.01)

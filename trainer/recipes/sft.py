@@ -21,11 +21,13 @@ from transformers import (
     set_seed,
 )
 
+from registry.errors import AdapterRejected
 from registry.fingerprint import write_fingerprint
 from registry.normalize import normalize_adapter
 from registry.training_spec import TrainingSpec
 from trainer.checkpoints import find_last_whole
 from trainer.dataset import ChatEncoder, EncodedRow, collate, read_rows
+from trainer.errors import JobFailed
 from trainer.order import TrainingOrder, spec_identity
 from trainer.probes import ProbePrompts, neutral_prompts, training_prompts
 from trainer.progress import Finished, Noted, Stopped
@@ -129,7 +131,10 @@ def _write_adapter(order: TrainingOrder, model: PeftModel, encoder: ChatEncoder,
     trained = order.attempt_folder / "trained"
     model.save_pretrained(trained, save_embedding_layers=False)
     shutil.rmtree(order.final_folder, ignore_errors=True)
-    normalize_adapter(trained, order.final_folder, order.spec.base, order.base_path)
+    try:
+        normalize_adapter(trained, order.final_folder, order.spec.base, order.base_path)
+    except AdapterRejected as exc:  # weights that are no numbers, though the loss was
+        raise JobFailed("publish_failed", f"the trained adapter cannot be published: {exc}") from exc
     model.load_adapter(str(order.final_folder), PUBLISHED)
     model.set_adapter(PUBLISHED)
     prompts = ProbePrompts(
