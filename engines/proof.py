@@ -153,14 +153,14 @@ def judge(fingerprint: Fingerprint, answers: Sequence[Answer], tolerance: float)
     recorded = sum(len(probe.tokens) for probe in fingerprint.probes)
     faults = (
         prompts,
-        _effect_fault(separation, margin, comparison),
+        _effect_fault(separation, margin, comparison.tokens, tolerance),
         "other logprobs than the trainer's" if mean > tolerance else "",
         _flip_fault(comparison.flips, FLIP_GAPS * tolerance),
         "too few tokens in common" if len(differences) < LEAST_COMPARED * recorded else "",
     )
     fault = next(filter(None, faults), "")
     numbers = (
-        f"mean difference {mean:.4f} (tolerance {tolerance:g}), largest {max(differences, default=0.0):.4f} "
+        f"mean difference {mean:.2g} (tolerance {tolerance:g}), largest {max(differences, default=0.0):.2g} "
         f"over {len(differences)} of {recorded} tokens, effect of the adapter {separation:.2f} of the trainer's"
     )
     return Proof(
@@ -219,13 +219,14 @@ def _prompt_fault(fingerprint: Fingerprint, answers: Sequence[Answer]) -> str:
     return ""
 
 
-def _effect_fault(separation: float, margin: float, comparison: _Comparison) -> str:
+def _effect_fault(separation: float, margin: float, tokens: Sequence[_Compared], tolerance: float) -> str:
     if abs(separation - 1.0) <= margin:
         return ""
-    nearer_base = sum(abs(token.here - token.base) < abs(token.here - token.adapter) for token in comparison.tokens)
-    if abs(separation) <= margin:
-        return f"the adapter is not applied ({nearer_base} of {len(comparison.tokens)} tokens are nearer to the base)"
-    return "the adapter has another effect than in training"
+    nearer_base = sum(abs(token.here - token.base) < abs(token.here - token.adapter) for token in tokens)
+    from_base = sum(abs(token.here - token.base) for token in tokens) / max(1, len(tokens))
+    if abs(separation) <= margin and from_base <= tolerance:
+        return f"the adapter is not applied ({nearer_base} of {len(tokens)} tokens are nearer to the base)"
+    return "the adapter has another effect than in training: another scaling, base or template"
 
 
 def _flip_fault(gaps: Sequence[float], bound: float) -> str:

@@ -78,6 +78,7 @@ class EnteredEngines:
             base=entered.base,
             engine=entered.engine,
             capacity=entered.capacity,
+            max_rank=0,
             rollback_window_s=self._settings.gateway.rollback_window_s,
             started_at=time.time(),
         )

@@ -30,6 +30,8 @@ class ReplicaIdentity:
     base: str
     engine: str
     capacity: int
+    max_rank: int
+    """Highest rank that it takes; 0 where that is not known."""
     rollback_window_s: float
     started_at: float
 
@@ -104,6 +106,7 @@ def _first_row(identity: ReplicaIdentity) -> Replica:
         url="",
         state=ReplicaState.STARTING,
         capacity=identity.capacity,
+        max_rank=identity.max_rank,
         slots=(),
         message="",
         started_at=identity.started_at,

@@ -101,6 +101,7 @@ class EngineActor:
             base=pool.base.name,
             engine=engine.kind,
             capacity=engine.max_adapters,
+            max_rank=engine.max_rank,
             rollback_window_s=settings.gateway.rollback_window_s,
             started_at=time.time(),
         )

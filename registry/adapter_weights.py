@@ -53,7 +53,7 @@ def read_matrices(folder: Path) -> Iterator[tuple[str, Matrix]]:
     """Every tensor of the adapter in *folder* by name; `AdapterRejected` names one that is no matrix of numbers."""
     check_weights_file(folder / WEIGHTS)
     try:
-        tensors = deserialize((folder / WEIGHTS).read_bytes())
+        tensors = deserialize((folder / WEIGHTS).read_bytes())  # type: ignore[no-untyped-call]
     except (OSError, SafetensorError) as exc:
         raise AdapterRejected(f"{WEIGHTS}: not readable: {exc}") from exc
     for name, tensor in tensors:

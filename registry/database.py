@@ -22,7 +22,9 @@ from registry.bases import BaseStore, all_bases
 from registry.entered import EnteredEngineStore
 from registry.errors import SchemaTooNew, SchemaTooOld
 from registry.files import FileStore
+from registry.job import ENDED
 from registry.jobs import JobStore
+from registry.publish_spec import PUBLISH
 from registry.replicas import ReplicaStore, replica_of
 from registry.rollout import Rollout
 from registry.rollouts import RolloutStore, rollout_of
@@ -98,9 +100,13 @@ class Registry:
         self.transactions.close()
 
     def _referenced(self) -> set[str]:
-        revisions = sa.select(tables.revisions.c.artifact)
+        revisions, files = sa.select(tables.revisions.c.artifact), sa.select(tables.files.c.digest)
+        spec = tables.jobs.c.spec
+        uploads = sa.select(spec["artifact"].as_string()).where(
+            spec["method"].as_string() == PUBLISH, tables.jobs.c.state.not_in(ENDED)
+        )
         with self.transactions.read() as tx:
-            return set(tx.execute(revisions.union(sa.select(tables.files.c.digest))).scalars())
+            return set(tx.execute(revisions.union(files, uploads)).scalars())
 
 
 def migrate(url: str) -> None:

@@ -21,6 +21,8 @@ TOKENS: Final = 16
 
 STRICT: Final = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+Precision = Literal["fp32", "fp16", "bf16", "fp8", "int4"]
+
 
 class RecordedToken(BaseModel):
     """One greedy token with the adapter. Logprobs are in nats."""
@@ -58,7 +60,7 @@ class Fingerprint(BaseModel):
     base_digest: str
     template_digest: str
     """sha256 of the chat template's text."""
-    precision: Literal["fp32", "fp16", "bf16", "fp8", "int4"]
+    precision: Precision
     versions: dict[str, str]
     probes: list[Probe] = Field(min_length=LEAST_PROBES, max_length=MOST_PROBES)
 

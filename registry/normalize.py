@@ -31,7 +31,6 @@ from registry.checks import (
     refuse_field,
 )
 from registry.errors import AdapterRejected
-from registry.types import Base
 
 LEGAL_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM has a `--max-lora-rank` for; other ranks are padded with zeros."""
@@ -97,7 +96,7 @@ class _Pair:
         return int(self.down.bits.shape[0])
 
 
-def normalize_adapter(source: Path, target: Path, base: Base) -> AdapterShape:
+def normalize_adapter(source: Path, target: Path, base_name: str, base_folder: Path) -> AdapterShape:
     """Write the adapter in *source* to the new folder *target* in the form that every engine serves alike.
 
     `AdapterRejected` names the file, field or tensor that cannot be said in that form, and an engine that needs it.
@@ -105,7 +104,7 @@ def normalize_adapter(source: Path, target: Path, base: Base) -> AdapterShape:
     check_files(source)
     config = read_config(source)
     _check_config(config)
-    linear = linear_modules(base_modules(Path(base.path)))
+    linear = linear_modules(base_modules(base_folder))
     placed: dict[str, _Pair] = {}
     for module, pair in _read_pairs(source, config).items():
         for name, part in _place(module, pair, linear):
@@ -118,7 +117,7 @@ def normalize_adapter(source: Path, target: Path, base: Base) -> AdapterShape:
     shape = AdapterShape(rank=rank, target_modules=tuple(sorted({name.rpartition(".")[2] for name in pairs})))
     target.mkdir(parents=True)
     _write_weights(target, pairs, rank)
-    (target / CONFIG).write_text(json.dumps(_plain_config(base, shape, alpha), indent=2) + "\n")
+    (target / CONFIG).write_text(json.dumps(_plain_config(base_name, shape, alpha), indent=2) + "\n")
     return shape
 
 
@@ -130,11 +129,11 @@ def legal_rank(rank: int) -> int:
     raise AdapterRejected(f"rank {rank} is above {LEGAL_RANKS[-1]}, the highest that vLLM can serve")
 
 
-def _plain_config(base: Base, shape: AdapterShape, alpha: int) -> dict[str, Any]:
+def _plain_config(base_name: str, shape: AdapterShape, alpha: int) -> dict[str, Any]:
     """The fields that peft 0.14 knows, which LMDeploy needs; one more and it reads none of them."""
     return {
         "peft_type": "LORA",
-        "base_model_name_or_path": base.name,
+        "base_model_name_or_path": base_name,
         "task_type": "CAUSAL_LM",
         "inference_mode": True,
         "r": shape.rank,

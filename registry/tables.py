@@ -185,6 +185,7 @@ replicas: Final = sa.Table(
     sa.Column("url", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("capacity", sa.Integer, nullable=False),
+    sa.Column("max_rank", sa.Integer, nullable=False, server_default="0"),
     sa.Column("slots", sa.JSON, nullable=False),
     sa.Column("message", sa.Text, nullable=False),
     _at("started_at"),

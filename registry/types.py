@@ -138,6 +138,8 @@ class Replica:
     state: ReplicaState
     capacity: int
     """How many adapters it can hold."""
+    max_rank: int = 0
+    """Highest LoRA rank that it takes; 0 where it has not said."""
     slots: tuple[Slot, ...]
     message: str
     started_at: float

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from registry.database import Registry
 from registry.job import Job, Lease
 from registry.publish import publish
+from registry.publish_spec import PublishSpec
 from registry.rollout import RolloutPlan
 from registry.training_spec import TrainingSpec
 from registry.types import Revision, RevisionDraft
@@ -38,18 +39,21 @@ def publish_trained(registry: Registry, lease: Lease, trained: TrainedAdapter) -
         adapter=job.spec.adapter,
         base=job.spec.base,
         owner=job.owner,
-        alias=alias_of(job, registry.organisation),
         job_id=job.id,
         provenance=provenance_of(trained),
     )
-    return publish(
-        registry,
-        trained.folder,
-        draft,
-        lease=lease,
-        rollout=_plan_of(job),
-        trained_tokens=trained.finished.trained_tokens,
-    )
+    match job.spec:
+        case TrainingSpec() as spec:
+            return publish(
+                registry,
+                trained.folder,
+                replace(draft, alias=alias_of(job, registry.organisation)),
+                lease=lease,
+                rollout=_plan_of(spec),
+                trained_tokens=trained.finished.trained_tokens,
+            )
+        case PublishSpec():
+            return publish(registry, trained.folder, draft, lease=lease)
 
 
 def alias_of(job: Job, organisation: str) -> str:
@@ -69,7 +73,22 @@ def describe_data(registry: Registry, spec: TrainingSpec) -> Mapping[str, Any]:
 def provenance_of(trained: TrainedAdapter) -> Mapping[str, Any]:
     """Everything that made the revision, as JSON."""
     job, finished = trained.job, trained.finished
-    spec = job.spec
+    made: dict[str, Any] = {
+        **trained.data,
+        "base": {"name": job.spec.base, "digest": job.spec.base_digest},
+        "versions": finished.versions | {"python": platform.python_version()},
+        "owner": job.owner,
+        "times": {"created_at": job.created_at, "started_at": job.started_at},
+        "attempts": job.attempt,
+    }
+    match job.spec:
+        case TrainingSpec() as spec:
+            return {**made, **_training_of(spec, finished)}
+        case PublishSpec():
+            return made
+
+
+def _training_of(spec: TrainingSpec, finished: Finished) -> Mapping[str, Any]:
     elsewhere = {
         "seed",
         "rollout_steps",
@@ -83,16 +102,10 @@ def provenance_of(trained: TrainedAdapter) -> Mapping[str, Any]:
         "base_digest",
     }
     return {
-        **trained.data,
-        "base": {"name": spec.base, "digest": spec.base_digest},
         "hyperparameters": spec.model_dump(mode="json", exclude=elsewhere),
         "seed": spec.seed,
-        "versions": finished.versions | {"python": platform.python_version()},
         "metrics": finished.metrics,
         "trained_tokens": finished.trained_tokens,
-        "owner": job.owner,
-        "times": {"created_at": job.created_at, "started_at": job.started_at},
-        "attempts": job.attempt,
     }
 
 
@@ -101,7 +114,7 @@ def _file_facts(registry: Registry, file_id: str) -> Mapping[str, Any]:
     return {"id": file.id, "filename": file.filename, "sha256": file.digest, "size_bytes": file.size_bytes}
 
 
-def _plan_of(job: Job) -> RolloutPlan | None:
-    if job.spec.rollout_steps is None:
+def _plan_of(spec: TrainingSpec) -> RolloutPlan | None:
+    if spec.rollout_steps is None:
         return None
-    return RolloutPlan(steps=job.spec.rollout_steps, every_s=job.spec.rollout_every_s)
+    return RolloutPlan(steps=spec.rollout_steps, every_s=spec.rollout_every_s)

@@ -66,7 +66,7 @@ def test_the_same_logprobs_pass_with_the_numbers() -> None:
     assert proof.separation == pytest.approx(1.0, abs=0.01)
     assert (proof.compared, proof.recorded) == (48, 48)
     assert proof.message == (
-        "as the trainer saw it: mean difference 0.0010 (tolerance 0.01), largest 0.0010 over 48 of 48 tokens, "
+        "as the trainer saw it: mean difference 0.001 (tolerance 0.01), largest 0.001 over 48 of 48 tokens, "
         "effect of the adapter 1.00 of the trainer's"
     )
     assert proof.as_json()["tolerance"] == 0.01
@@ -91,6 +91,13 @@ def test_an_adapter_of_another_scale_fails() -> None:
         assert "another effect than in training" in proof.message
 
 
+def test_answers_that_resemble_neither_are_not_taken_for_the_base() -> None:
+    seen = fingerprint()
+    proof = judge(seen, answers(seen, lambda token: token.base_logprob - 1.0), 0.01)
+    assert not proof.passed
+    assert proof.message.startswith("the adapter has another effect than in training: another scaling, base or templ")
+
+
 def test_a_prompt_of_another_length_or_of_other_tokens_fails() -> None:
     seen = fingerprint()
     longer = judge(seen, answers(seen, between(1.0), prompt_tokens=4), 0.01)
@@ -106,7 +113,7 @@ def test_logprobs_beyond_the_tolerance_fail_even_where_the_effect_is_right() -> 
     seen = fingerprint(strength=10.0)
     proof = judge(seen, answers(seen, lambda token: token.logprob + 0.02), 0.01)
     assert not proof.passed
-    assert proof.message.startswith("other logprobs than the trainer's: mean difference 0.0200 (tolerance 0.01)")
+    assert proof.message.startswith("other logprobs than the trainer's: mean difference 0.02 (tolerance 0.01)")
 
 
 def test_another_token_is_forgiven_where_two_were_nearly_as_likely() -> None:

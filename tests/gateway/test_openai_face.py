@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from gateway.app import build_app, build_gateway
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.publish import publish
-from registry.types import Base, RevisionDraft
+from registry.types import Base, Replica, ReplicaState, RevisionDraft
 
 ROWS = [
     {"messages": [{"role": "user", "content": f"question {n}"}, {"role": "assistant", "content": f"answer {n}"}]}
@@ -134,6 +135,35 @@ def test_a_job_that_cannot_be_is_refused_naming_the_field(
         create(client, **fields)
     assert refused.value.param == param
     assert list(client.fine_tuning.jobs.list()) == []
+
+
+def test_a_job_whose_rank_no_replica_takes_is_refused_with_the_numbers(
+    client: openai.OpenAI, sqlite_registry: Registry
+) -> None:
+    replica = Replica(
+        id="r1",
+        base="tiny",
+        engine="vllm",
+        url="http://127.0.0.1:1",
+        state=ReplicaState.READY,
+        capacity=8,
+        max_rank=4,
+        slots=(),
+        message="",
+        started_at=0.0,
+        heartbeat_at=0.0,
+    )
+    sqlite_registry.replicas.report(replica)
+    with pytest.raises(openai.BadRequestError) as refused:
+        create(client)
+    assert refused.value.param == "hyperparameters"
+    said = "rank 2 is published as rank 8, which is above what any replica of tiny takes: r1 up to 4"
+    assert said in refused.value.message
+    sqlite_registry.replicas.report(replace(replica, id="r2", max_rank=16))
+    assert create(client).status == "queued", "one that takes it is enough"
+    sqlite_registry.replicas.report(replace(replica, id="r2", max_rank=0))
+    sqlite_registry.replicas.mark_gone("r1")
+    assert create(client).status == "queued", "nobody who is here has said how much it takes"
 
 
 def test_models_are_bases_adapters_revisions_and_aliases(

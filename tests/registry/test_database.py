@@ -57,19 +57,20 @@ def test_processes_that_migrate_a_new_database_at_once_agree(tmp_path: Path) -> 
 def test_a_registry_of_a_newer_lorry_is_refused_with_both_schemas_named(settings: RegistrySettings) -> None:
     engine = sa.create_engine(settings.url)
     with engine.begin() as tx:
+        head = tx.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one()
         tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     for attempt in (lambda: migrate(settings.url), lambda: open_registry(settings)):
-        with pytest.raises(SchemaTooNew, match=r"schema 9999.*up to 0005.*Upgrade Lorry"):
+        with pytest.raises(SchemaTooNew, match=r"schema 9999.*up to \d{4}.*Upgrade Lorry"):
             attempt()
     with engine.begin() as tx:
-        tx.exec_driver_sql("UPDATE alembic_version SET version_num = '0005'")
+        tx.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{head}'")
     engine.dispose()
     open_registry(settings).close()
 
 
 def test_an_empty_database_is_refused_until_it_is_migrated(tmp_path: Path) -> None:
     settings = RegistrySettings(url=f"sqlite:///{tmp_path / 'registry.db'}", artifacts=tmp_path / "artifacts")
-    with pytest.raises(SchemaTooOld, match=r"no schema.*needs 0005.*migrate"):
+    with pytest.raises(SchemaTooOld, match=r"no schema.*needs \d{4}.*migrate"):
         open_registry(settings)
 
 

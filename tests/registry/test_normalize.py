@@ -18,9 +18,10 @@ from safetensors import TensorSpec, safe_open, serialize_file
 from safetensors.numpy import load_file, save_file
 
 from registry.adapter_weights import read_matrices
-from registry.checks import check_adapter
+from registry.checks import AdapterShape, check_adapter
 from registry.errors import AdapterRejected
-from registry.normalize import LEGAL_RANKS, legal_rank, normalize_adapter
+from registry.normalize import LEGAL_RANKS, legal_rank
+from registry.normalize import normalize_adapter as normalize_for
 from registry.types import Base
 
 WEIGHTS = "adapter_model.safetensors"
@@ -28,7 +29,11 @@ PREFIX = "base_model.model."
 FIRST_Q = "model.layers.0.self_attn.q_proj"
 
 Make = Callable[..., Path]
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[np.floating[Any]]
+
+
+def normalize_adapter(source: Path, target: Path, base: Base) -> AdapterShape:
+    return normalize_for(source, target, base.name, Path(base.path))
 
 
 def config_of(folder: Path) -> dict[str, Any]:
