@@ -23,3 +23,11 @@ class AdapterLoadFailed(EngineError):
 
 class AdapterNotLoaded(EngineError):
     """The server knows no adapter of this name."""
+
+
+class EnvironmentMissing(EngineError):
+    """The environment that an engine of this kind runs in is not there or not whole; the message says what to run."""
+
+
+class EnvironmentFailed(EngineError):
+    """An environment could not be built; the message says at which step and ends with the last lines of its output."""
