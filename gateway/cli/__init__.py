@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from gateway.cli import adapters, audit, data, jobs, models, replicas, rollouts, train, up
+from gateway.cli import adapters, audit, data, envs, jobs, models, replicas, rollouts, train, up
 from gateway.cli.client import CommandFailed
 from gateway.cli.output import fail
 
@@ -25,6 +25,7 @@ app.add_typer(adapters.app, name="adapters")
 app.add_typer(rollouts.app, name="rollout")
 app.command("rollback")(rollouts.rollback)
 app.add_typer(data.app, name="data")
+app.add_typer(envs.app, name="envs")
 app.command("replicas")(replicas.list_replicas)
 app.command("audit")(audit.list_audit)
 
