@@ -31,3 +31,11 @@ class EnvironmentMissing(EngineError):
 
 class EnvironmentFailed(EngineError):
     """An environment could not be built; the message says at which step and ends with the last lines of its output."""
+
+
+class ModelUnreadable(EngineError):
+    """A model's folder lacks what is needed to know its size, or is of a kind that we do not know."""
+
+
+class DoesNotFit(EngineError):
+    """No engine can serve the model here, or not as it was wished; the message has the numbers or the reason."""
