@@ -187,7 +187,8 @@ def _run(command: list[str], variables: Mapping[str, str], cwd: Path, tell: Call
         assert child.stdout is not None  # noqa: S101 - PIPE was asked for
         for line in child.stdout:
             last.append(line.rstrip())
-            tell(line.rstrip())
+            if not line.startswith(_VERSION_MARK):
+                tell(line.rstrip())
     if child.returncode != 0:
         words = " ".join(command)[:120]
         raise EnvironmentFailed(f"`{words} ...` exited with {child.returncode}; it ended with:\n" + "\n".join(last))

@@ -127,6 +127,12 @@ def environment_state(record: EnvironmentRecord | None, digest: str | None) -> E
     return EnvironmentState.READY if record.digest == digest else EnvironmentState.OUTDATED
 
 
+def ready_environments(home: Path) -> frozenset[tuple[str, str]]:
+    """Kind and variant of the environments that are whole."""
+    records = (read_record(home, kind) for kind in KINDS)
+    return frozenset((record.kind, record.variant) for record in records if record and record.version is not None)
+
+
 def read_record(home: Path, kind: str) -> EnvironmentRecord | None:
     """What is written in the environment, None without one; a record that cannot be read counts as nothing done."""
     folder = environment_folder(home, kind)
@@ -193,6 +199,8 @@ def list_digest(path: Path, repository: Path = REPOSITORY) -> str:
 
 
 def _digest_package(digest: hashlib._Hash, folder: Path) -> None:
+    if folder.is_file():
+        digest.update(folder.read_bytes())
     for file in sorted(folder.rglob("*")):
         if file.suffix in {".py", ".toml", ".pth"} and "build" not in file.relative_to(folder).parts:
             digest.update(f"{file.relative_to(folder)}\n".encode())

@@ -29,9 +29,12 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from engines.catalog import build_engine
+from engines.environments import KINDS, interpreter_of
 from engines.errors import EngineError
+from engines.hardware.probe import read_hardware
 from engines.settings import EngineSettings
 from gateway.bundled import base_name_of, check_base_folder, enter_base, unpack_bundled
+from gateway.engine_choice import with_chosen_engine
 from gateway.errors import StartFailed
 from gateway.guardian import become_subreaper, end_descendants, watch_guardian
 from gateway.journal import host_prefix
@@ -112,6 +115,9 @@ def run(settings: Settings, stop: _StopSignal) -> None:
     with _home(settings.home):
         log_to(settings.home, "host")
         base_folder = _base_folder(settings)
+        settings, choice = with_chosen_engine(settings, base_folder, read_hardware)
+        for reason in choice.reasons if choice else ():
+            console.print(escape(reason), style="dim", highlight=False)
         registry, base = _prepare_registry(settings, base_folder)
         engine = engine_settings(settings, base)
         build_engine(engine)  # raises for a kind that does not exist; nothing is started
@@ -174,9 +180,11 @@ def _prepare_registry(settings: Settings, base_folder: Path) -> tuple[Registry, 
 
 def engine_settings(settings: Settings, base: Base) -> EngineSettings:
     """The engine's settings: the file's `[engines.engine]` and what follows from the base model."""
-    known = {"kind": settings.engines.kind, "base_path": base.path, "base_name": base.name, "log_path": "engine.log"}
+    kind = settings.engines.kind
+    known = {"kind": kind, "base_path": base.path, "base_name": base.name, "log_path": "engine.log"}
+    found = {} if kind not in KINDS else {"interpreter": interpreter_of(settings.home, kind)}
     try:
-        return EngineSettings.model_validate(settings.engines.engine | known)
+        return EngineSettings.model_validate(found | settings.engines.engine | known)
     except ValidationError as exc:
         first = exc.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

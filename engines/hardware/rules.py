@@ -60,6 +60,7 @@ _TURBOMIND: Final = (
 _DOMESTIC: Final = "lmdeploy: it serves {vendor} by its device plugin; base model only, its LoRA is for CUDA alone"
 _ASCEND_ADAPTERS: Final = "vllm: adapters on Ascend, by its vllm-ascend plugin; LMDeploy has none there"
 _OWN: Final = "transformers: Lorry's own engine needs no environment and starts fastest on a CPU"
+_IDLE: Final = "transformers: on the CPU, as no engine can use the accelerator now"
 _BEYOND_OWN: Final = "vllm: on a CPU, for models that Lorry's own engine does not serve"
 _WISHED: Final = "{kind}: it was asked for"
 
@@ -75,8 +76,9 @@ def candidates(
         if wishes.kind == "lmdeploy" and _suits_turbomind(place, model, wishes):
             return [_turbomind(place)]
         return [Candidate(kind=wishes.kind, place=place, why=_WISHED.format(kind=wishes.kind))]
+    if accelerators:
+        return [*_on_accelerators(there, model, wishes), Candidate(kind="transformers", place=cpu, why=_IDLE)]
     return [
-        *_on_accelerators(there, model, wishes),
         Candidate(kind="transformers", place=cpu, why=_OWN),
         Candidate(kind="vllm", place=cpu, why=_BEYOND_OWN),
     ]
@@ -113,12 +115,17 @@ def obstacle(candidate: Candidate, model: ModelShape, wishes: Wishes) -> str | N
         return f"{kind!r} is not one of {', '.join(KINDS)}"
     if kind == "transformers":
         return _own_obstacle(model)
-    if wishes.ready is not None and kind not in wishes.ready:
-        variant = f" --variant {place.vendor}" if place.vendor else ""
-        return f"its environment is not installed: `lorry envs install {kind}{variant}`"
     if place.vendor is None:
-        return _processor_obstacle(kind, place.processor, model)
-    return _device_obstacle(kind, place, wishes)
+        problem = _processor_obstacle(kind, place.processor, model)
+    else:
+        problem = _device_obstacle(kind, place, wishes)
+    return problem or _environment_obstacle(kind, str(place.vendor or "cpu"), wishes)
+
+
+def _environment_obstacle(kind: str, variant: str, wishes: Wishes) -> str | None:
+    if wishes.ready is None or (kind, variant) in wishes.ready:
+        return None
+    return f"its environment is not installed: `lorry envs install {kind} --variant {variant}`"
 
 
 def _own_obstacle(model: ModelShape) -> str | None:

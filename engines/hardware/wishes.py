@@ -30,8 +30,8 @@ class Wishes:
     """Highest rank that a place has room for."""
     tensor_parallel: int | None = None
     workload: Workload = Workload.MIXED
-    ready: frozenset[str] | None = None
-    """Kinds whose environment is whole; None considers all."""
+    ready: frozenset[tuple[str, str]] | None = None
+    """Kind and variant of the environments that are whole; None considers all kinds as if they were."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

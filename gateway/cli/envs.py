@@ -44,7 +44,7 @@ def install(
         except EnvironmentFailed as exc:
             raise CommandFailed(str(exc)) from exc
     if as_json:
-        show_json(_entry(kind))
+        show_json(environment_entry(kind))
         return
     typer.echo(
         f"{kind} {record.version} is ready in {environment_folder(home, kind)}, "
@@ -55,7 +55,7 @@ def install(
 @app.command("list")
 def list_environments(as_json: JsonFlag = False) -> None:
     """List them: absent, partial (install again to go on), ready, or outdated (its list has changed since)."""
-    entries = [_entry(kind) for kind in KINDS]
+    entries = [environment_entry(kind) for kind in KINDS]
     if as_json:
         show_json(entries)
         return
@@ -80,7 +80,8 @@ class _Shown:
         self._status.update(escape(text[: max(20, self._console.width - 4)]))
 
 
-def _entry(kind: str) -> dict[str, Any]:
+def environment_entry(kind: str) -> dict[str, Any]:
+    """One environment, as JSON shows it."""
     home = lorry_home()
     record = read_record(home, kind)
     whole = record is not None and record.version is not None

@@ -1,0 +1,35 @@
+"""`--engine auto`: the engine that suits this machine, where nobody has said which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from engines.environments import ready_environments
+from engines.hardware.choice import choose, engine_defaults
+from engines.hardware.machine import Hardware, Vendor
+from engines.hardware.shape import read_shape
+from engines.hardware.wishes import Choice, Wishes
+from gateway.settings import Settings
+
+
+def with_chosen_engine(
+    settings: Settings, base_folder: Path, read: Callable[[], Hardware]
+) -> tuple[Settings, Choice | None]:
+    """*settings* with the kind and sizes that suit the machine, and the choice that they come from.
+
+    Unchanged, without a choice, when a kind was asked for, and on a machine without an accelerator that engines are
+    made for: the transformers engine starts fastest there and needs nothing installed. What `[engines.engine]` says
+    goes over what was chosen. `DoesNotFit`, `ModelUnreadable`.
+    """
+    if "kind" in settings.engines.model_fields_set:
+        return settings, None
+    hardware = read()
+    if all(device.vendor is Vendor.APPLE for device in hardware.devices):
+        return settings, None
+    choice = choose(hardware, read_shape(base_folder), Wishes(ready=ready_environments(settings.home)))
+    fields = engine_defaults(choice)
+    kind = fields.pop("kind")
+    pool = settings.engines.model_copy(update={"kind": kind, "engine": fields | settings.engines.engine})
+    return replace(settings, engines=pool), choice
