@@ -54,6 +54,8 @@ def engine_defaults(choice: Choice) -> dict[str, Any]:
             "tensor_parallel": choice.tensor_parallel,
             "extra_args": choice.extra_args,
         }
+        if choice.kind != "lmdeploy":  # all adapters that it holds share its batch
+            fields["batch_adapters"] = max(1, choice.adapters)
         if choice.hardware == "cpu":
             fields["kv_memory_gib"] = round(choice.memory.kv / 2**30, 2)
     return fields

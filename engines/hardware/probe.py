@@ -51,16 +51,14 @@ def read_hardware(run: Run | None = None, root: Path = Path("/")) -> Hardware:
     return Hardware(processor=processor, devices=tuple(devices), remarks=tuple(remarks))
 
 
-def run_tool(command: Sequence[str]) -> str | None:
+def run_tool(command: Sequence[str], timeout_s: float = TOOL_TIMEOUT_S) -> str | None:
     """What *command* says; None when it is not installed, `ToolFailed` when it fails or takes too long."""
     if shutil.which(command[0]) is None:
         return None
     try:
-        told = subprocess.run(
-            command, capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=False, errors="replace"
-        )
+        told = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False, errors="replace")
     except subprocess.TimeoutExpired as exc:
-        raise ToolFailed(f"`{' '.join(command)}` did not answer within {TOOL_TIMEOUT_S:.0f} s") from exc
+        raise ToolFailed(f"`{' '.join(command)}` did not answer within {timeout_s:g} s") from exc
     except OSError as exc:
         raise ToolFailed(f"`{' '.join(command)}` cannot be run: {exc}") from exc
     if told.returncode != 0:
@@ -180,10 +178,10 @@ def _metax(run: Run) -> list[Device]:
 
 def _cambricon(run: Run) -> list[Device]:
     """By the table of `cnmon`: a line with the name, below it one with memory in MiB."""
-    return _table(run(["cnmon"]), Vendor.CAMBRICON, re.compile(r"^\|\s*\d+\s+/?\s*(MLU\w+)"))
+    return _table(run(["cnmon"]), Vendor.CAMBRICON, re.compile(r"^\|\s*\d+\s+\S+\s+(MLU[\w-]+)"))
 
 
-_TABLE_MEMORY: Final = re.compile(r"(\d+)\s*/\s*(\d+)\s*MiB")
+_TABLE_MEMORY: Final = re.compile(r"(\d+)\s*(?:MiB)?\s*/\s*(\d+)\s*MiB")
 
 
 def _table(said: str | None, vendor: Vendor, name_line: re.Pattern[str]) -> list[Device]:

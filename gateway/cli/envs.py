@@ -13,6 +13,7 @@ from rich.status import Status
 from engines.environment_build import BuildPlan, build_environment
 from engines.environments import (
     KINDS,
+    VARIANTS,
     EnvironmentRecord,
     environment_folder,
     environment_python,
@@ -22,6 +23,8 @@ from engines.environments import (
     read_record,
 )
 from engines.errors import EnvironmentFailed
+from engines.hardware.machine import Hardware
+from engines.hardware.probe import read_hardware
 from gateway.cli.client import CommandFailed
 from gateway.cli.output import JsonFlag, err, show_json, show_table
 from registry.settings import lorry_home
@@ -32,15 +35,18 @@ app = typer.Typer(help="Environments of the engines that cannot live in Lorry's 
 @app.command("install")
 def install(
     kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.")],
-    variant: Annotated[str, typer.Option(help="cpu, nvidia, amd or ascend.")] = "cpu",
+    variant: Annotated[
+        str | None, typer.Option(help=f"One of {', '.join(VARIANTS)} (default: what this machine has).")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Build one, or go on with one that was interrupted, and import its engine; a finished one is left as it is."""
     home = lorry_home()
     began = time.monotonic()
+    plan = BuildPlan(home=home, kind=kind, variant=variant or variant_of(read_hardware()))
     with err.status(f"Looking at {environment_folder(home, kind)}") as status:
         try:
-            record = build_environment(BuildPlan(home=home, kind=kind, variant=variant), _Shown(err, status))
+            record = build_environment(plan, _Shown(err, status))
         except EnvironmentFailed as exc:
             raise CommandFailed(str(exc)) from exc
     if as_json:
@@ -61,6 +67,12 @@ def list_environments(as_json: JsonFlag = False) -> None:
         return
     rows = ((e["kind"], e["variant"], e["version"], _size(e["size_bytes"]), e["state"], e["folder"]) for e in entries)
     show_table(("KIND", "VARIANT", "VERSION", "SIZE", "STATE", "FOLDER"), rows, "")
+
+
+def variant_of(hardware: Hardware) -> str:
+    """The variant for the accelerators of the machine, `cpu` where there are none that a list is for."""
+    vendors = [str(device.vendor) for device in hardware.largest_group()]
+    return next((vendor for vendor in vendors if vendor in VARIANTS), "cpu")
 
 
 class _Shown:
