@@ -57,7 +57,7 @@ class PoolSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: str = "transformers"
-    """Kind of engine, one of the catalog's."""
+    """Kind of engine, one of the catalog's. Where it is not said and there is an accelerator, `lorry up` chooses."""
     base: Path | None = None
     """Hugging Face folder of the base model; None is the bundled model."""
     replicas: PositiveInt = 1
