@@ -63,6 +63,8 @@ _OWN: Final = "transformers: Lorry's own engine needs no environment and starts 
 _IDLE: Final = "transformers: on the CPU, as no engine can use the accelerator now"
 _BEYOND_OWN: Final = "vllm: on a CPU, for models that Lorry's own engine does not serve"
 _WISHED: Final = "{kind}: it was asked for"
+_STAND_IN: Final = "{kind}: it was asked for; on a CPU it runs with a stand-in for its kernels, for tests alone"
+_WITH_STAND_IN: Final = ("sglang", "lmdeploy")
 
 
 def candidates(
@@ -75,7 +77,8 @@ def candidates(
         place = cpu if wishes.kind == "transformers" else there
         if wishes.kind == "lmdeploy" and _suits_turbomind(place, model, wishes):
             return [_turbomind(place)]
-        return [Candidate(kind=wishes.kind, place=place, why=_WISHED.format(kind=wishes.kind))]
+        why = _STAND_IN if place.vendor is None and wishes.kind in _WITH_STAND_IN else _WISHED
+        return [Candidate(kind=wishes.kind, place=place, why=why.format(kind=wishes.kind))]
     if accelerators:
         return [*_on_accelerators(there, model, wishes), Candidate(kind="transformers", place=cpu, why=_IDLE)]
     return [
@@ -137,10 +140,12 @@ def _own_obstacle(model: ModelShape) -> str | None:
 
 
 def _processor_obstacle(kind: str, processor: Processor, model: ModelShape) -> str | None:
-    if model.quantization is not None and "avx512f" not in processor.flags:
-        return f"on a CPU without AVX512 {kind} has no product with {model.stored_bits}-bit weights"
-    if kind == "lmdeploy" and model.quantization is not None:
-        return "the stand-in that lets LMDeploy run on a CPU has no quantized products"
+    if model.quantization is None:
+        return None
+    if kind in _WITH_STAND_IN:
+        return f"the stand-in that lets {kind} run on a CPU has no quantized products"
+    if model.stored_bits == 4 and "avx512f" not in processor.flags:
+        return f"on a CPU without AVX512 {kind} has no product with 4-bit weights"
     return None
 
 
@@ -179,7 +184,7 @@ def precisions(candidate: Candidate, model: ModelShape) -> list[PrecisionOption]
         return [PrecisionOption(Precision.FP8, "the checkpoint holds 8-bit floats")]
     if candidate.place.vendor is None:
         return _processor_precisions(candidate)
-    return _device_precisions(candidate)
+    return _device_precisions(candidate, model)
 
 
 def _processor_precisions(candidate: Candidate) -> list[PrecisionOption]:
@@ -191,15 +196,20 @@ def _processor_precisions(candidate: Candidate) -> list[PrecisionOption]:
     return [PrecisionOption(Precision.FP32, why), _asked_for(Precision.BF16)]
 
 
-def _device_precisions(candidate: Candidate) -> list[PrecisionOption]:
+def _device_precisions(candidate: Candidate, model: ModelShape) -> list[PrecisionOption]:
     device = candidate.place.devices[0]
     single = [] if candidate.kind == "lmdeploy" else [_asked_for(Precision.FP32)]
     if _lacks_bf16(device):
         return [PrecisionOption(Precision.FP16, f"{device.name} has no bf16"), *single]
-    found = [PrecisionOption(Precision.BF16, f"{device.name} computes in it, and no weight is rounded")]
+    if model.stored_type == "F16":
+        found = [PrecisionOption(Precision.FP16, "the checkpoint's own")]
+        other = _asked_for(Precision.BF16)
+    else:
+        found = [PrecisionOption(Precision.BF16, f"16 bits that {device.name} computes in, with the range of 32")]
+        other = _asked_for(Precision.FP16)
     if candidate.kind in {"vllm", "sglang"} and _has_fp8(device):
         found.append(PrecisionOption(Precision.FP8, f"16 bits do not fit, and {device.name} computes in 8"))
-    return [*found, _asked_for(Precision.FP16), *single]
+    return [*found, other, *single]
 
 
 def _asked_for(precision: Precision) -> PrecisionOption:

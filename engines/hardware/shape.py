@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ class ModelShape:
     """Of its tensors as they are stored."""
     stored_bits: int
     """Per linear weight: 32, 16, 8 or 4."""
+    stored_type: str
+    """Of most numbers, as safetensors names it: `BF16`, `F16`, `F32`."""
     quantization: str | None = None
     """Method of a quantized checkpoint (`awq`, `gptq`, `compressed-tensors`, `fp8`), as its configuration names it."""
     layers: int
@@ -78,12 +81,14 @@ def _shape(name: str, text: Mapping[str, Any], config: Mapping[str, Any], tensor
     experts = int(text.get("num_experts") or text.get("num_local_experts") or text.get("n_routed_experts") or 0)
     latent = text.get("kv_lora_rank")
     quantized = config.get("quantization_config")
+    stored_type = _most_common_type(tensors)
     return ModelShape(
         name=name,
         model_type=str(config["model_type"]),
         parameters=sum(count for _, count in tensors),
         weight_bytes=sum(count * _ELEMENT_BITS[kind] for kind, count in tensors) // 8,
-        stored_bits=_quantized_bits(quantized) if quantized else _most_common_bits(tensors),
+        stored_bits=_quantized_bits(quantized) if quantized else _ELEMENT_BITS[stored_type],
+        stored_type=stored_type,
         quantization=str(quantized["quant_method"]) if quantized else None,
         layers=layers,
         attention_layers=layers - sum(kind == "linear_attention" for kind in text.get("layer_types") or ()),
@@ -112,11 +117,11 @@ def _quantized_bits(quantized: Mapping[str, Any]) -> int:
     return 8 if quantized["quant_method"] == "fp8" else 4
 
 
-def _most_common_bits(tensors: list[tuple[str, int]]) -> int:
-    by_bits: dict[int, int] = {}
+def _most_common_type(tensors: list[tuple[str, int]]) -> str:
+    counts: Counter[str] = Counter()
     for kind, count in tensors:
-        by_bits[_ELEMENT_BITS[kind]] = by_bits.get(_ELEMENT_BITS[kind], 0) + count
-    return max(by_bits, key=lambda bits: by_bits[bits])
+        counts[kind] += count
+    return counts.most_common(1)[0][0]
 
 
 def _tensors(folder: Path) -> Iterator[tuple[str, int]]:

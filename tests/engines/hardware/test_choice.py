@@ -210,6 +210,18 @@ def test_bf16_on_a_cpu_needs_instructions_for_it() -> None:
     assert choose(machine(processor=OLD), HALF_B, replace(asked, precision=Precision.BF16)).precision is Precision.BF16
 
 
+def test_a_checkpoint_in_fp16_stays_in_it() -> None:
+    assert choose(MACHINES["A10"], replace(SEVEN_B, stored_type="F16"), ANYTHING).precision is Precision.FP16
+
+
+def test_an_engine_that_needs_a_stand_in_is_never_chosen_and_says_so_when_asked_for() -> None:
+    for kind in ("sglang", "lmdeploy"):
+        choice = choose(machine(processor=OLD), HALF_B, Wishes(kind=kind))
+        assert "stand-in for its kernels, for tests alone" in choice.reasons[0]
+        with pytest.raises(DoesNotFit, match="no quantized products"):
+            choose(MACHINES["CPU"], SEVEN_B_AWQ, Wishes(kind=kind))
+
+
 def test_what_a_person_asks_for_is_kept_or_refused() -> None:
     asked = Wishes(
         kind="sglang", precision=Precision.FP16, context=4096, batch=32, adapters=3, rank=16, tensor_parallel=2
