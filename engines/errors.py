@@ -39,3 +39,11 @@ class ModelUnreadable(EngineError):
 
 class DoesNotFit(EngineError):
     """No engine can serve the model here, or not as it was wished; the message has the numbers or the reason."""
+
+
+class SettingRefused(EngineError):
+    """This kind of engine cannot honour a setting; the message names it."""
+
+
+class AdaptersFixed(AdapterLoadFailed):
+    """The engine has the adapters that it was started with until it ends; others need a new process."""

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from engines.environments import ready_environments
 from engines.hardware.choice import choose, engine_defaults
-from engines.hardware.machine import Hardware, Vendor
+from engines.hardware.machine import Machine, Vendor
 from engines.hardware.shape import read_shape
 from engines.hardware.wishes import Choice, Wishes
 from gateway.settings import Settings
 
 
 def with_chosen_engine(
-    settings: Settings, base_folder: Path, read: Callable[[], Hardware]
+    settings: Settings, base_folder: Path, read: Callable[[], Machine]
 ) -> tuple[Settings, Choice | None]:
     """*settings* with the kind and sizes that suit the machine, and the choice that they come from.
 

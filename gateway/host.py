@@ -31,7 +31,7 @@ from rich.progress import Progress
 from engines.catalog import build_engine
 from engines.environments import KINDS, interpreter_of
 from engines.errors import EngineError
-from engines.hardware.probe import read_hardware
+from engines.hardware.probe import read_machine
 from engines.settings import EngineSettings
 from gateway.bundled import base_name_of, check_base_folder, enter_base, unpack_bundled
 from gateway.engine_choice import with_chosen_engine
@@ -115,7 +115,7 @@ def run(settings: Settings, stop: _StopSignal) -> None:
     with _home(settings.home):
         log_to(settings.home, "host")
         base_folder = _base_folder(settings)
-        settings, choice = with_chosen_engine(settings, base_folder, read_hardware)
+        settings, choice = with_chosen_engine(settings, base_folder, read_machine)
         for reason in choice.reasons if choice else ():
             console.print(escape(reason), style="dim", highlight=False)
         registry, base = _prepare_registry(settings, base_folder)

@@ -6,14 +6,14 @@ from typing import Any
 
 from engines.errors import DoesNotFit
 from engines.hardware.fit import Fit, degrees
-from engines.hardware.machine import Hardware
-from engines.hardware.memory import Precision
+from engines.hardware.machine import Machine
 from engines.hardware.rules import Candidate, candidates, has_adapters, obstacle, precisions
 from engines.hardware.shape import ModelShape
 from engines.hardware.wishes import Choice, Wishes
+from engines.settings import Precision
 
 
-def choose(hardware: Hardware, model: ModelShape, wishes: Wishes) -> Choice:
+def choose(hardware: Machine, model: ModelShape, wishes: Wishes) -> Choice:
     """The first engine that can serve *model* as wished, with its sizes; `DoesNotFit` has the numbers of each."""
     group = hardware.largest_group()
     refused = []

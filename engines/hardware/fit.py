@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from engines.hardware.machine import GB
-from engines.hardware.memory import Precision, embedding_parameters, kv_bytes_per_token, slot_bytes, weight_bytes
+from engines.hardware.memory import embedding_parameters, kv_bytes_per_token, slot_bytes, weight_bytes
 from engines.hardware.rules import FOUR_BIT_FORMATS, Candidate, has_adapters
 from engines.hardware.shape import ModelShape
 from engines.hardware.wishes import Choice, Memory, Wishes
+from engines.settings import Precision
 
 DEVICE_SHARE: Final = 0.9
 """Of a device's memory that an engine is given; vLLM's own default."""

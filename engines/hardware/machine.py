@@ -68,7 +68,7 @@ KNOWN_FLAGS: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hardware:
+class Machine:
     """A machine: its processor, its accelerators, and what could not be read."""
 
     processor: Processor

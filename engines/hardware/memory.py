@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from enum import StrEnum
 from typing import Final
 
 from engines.hardware.shape import ModelShape
-
-
-class Precision(StrEnum):
-    """Numbers that weights are held in."""
-
-    FP32 = "fp32"
-    BF16 = "bf16"
-    FP16 = "fp16"
-    FP8 = "fp8"
-    INT4 = "int4"
-
+from engines.settings import Precision
 
 WEIGHT_BITS: Final[Mapping[Precision, int]] = {
     Precision.FP32: 32,

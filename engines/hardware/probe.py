@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import psutil
 
-from engines.hardware.machine import KNOWN_FLAGS, Device, Hardware, Processor, Vendor
+from engines.hardware.machine import KNOWN_FLAGS, Device, Machine, Processor, Vendor
 
 TOOL_TIMEOUT_S: Final = 10.0
 """How long one tool may take; `nvidia-smi` without its daemon needs some seconds."""
@@ -34,7 +34,7 @@ class ToolFailed(Exception):
     """A vendor's tool is there and did not answer; the message says how. It does not leave this module."""
 
 
-def read_hardware(run: Run | None = None, root: Path = Path("/")) -> Hardware:
+def read_machine(run: Run | None = None, root: Path = Path("/")) -> Machine:
     """This machine. *run* answers for the vendors' tools, *root* is where `/proc` and `/sys` are."""
     devices: list[Device] = []
     remarks: list[str] = []
@@ -48,7 +48,7 @@ def read_hardware(run: Run | None = None, root: Path = Path("/")) -> Hardware:
     processor = read_processor(root)
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         devices.append(Device(vendor=Vendor.APPLE, name=processor.name, memory_bytes=processor.memory_bytes))
-    return Hardware(processor=processor, devices=tuple(devices), remarks=tuple(remarks))
+    return Machine(processor=processor, devices=tuple(devices), remarks=tuple(remarks))
 
 
 def run_tool(command: Sequence[str], timeout_s: float = TOOL_TIMEOUT_S) -> str | None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from engines.hardware.machine import Device, Processor, Vendor
-from engines.hardware.memory import Precision
 from engines.hardware.shape import ModelShape
 from engines.hardware.wishes import Wishes, Workload
+from engines.settings import Precision
 
 KINDS: Final = ("transformers", "vllm", "sglang", "lmdeploy")
 OWN_MODEL_TYPES: Final = frozenset({"llama", "mistral", "qwen2", "qwen3"})

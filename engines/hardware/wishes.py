@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from engines.hardware.memory import Precision
+from engines.settings import Precision
 
 
 class Workload(StrEnum):

@@ -13,11 +13,11 @@ from rich.progress import Progress
 from engines.environments import KINDS, ready_environments
 from engines.errors import DoesNotFit, ModelUnreadable
 from engines.hardware.choice import choose, engine_defaults
-from engines.hardware.machine import GB, Device, Hardware
-from engines.hardware.memory import Precision
-from engines.hardware.probe import read_hardware
+from engines.hardware.machine import GB, Device, Machine
+from engines.hardware.probe import read_machine
 from engines.hardware.shape import ModelShape, read_shape
 from engines.hardware.wishes import Choice, Wishes, Workload
+from engines.settings import Precision
 from gateway.bundled import check_base_folder, unpack_bundled
 from gateway.cli.client import CommandFailed
 from gateway.cli.envs import environment_entry
@@ -30,7 +30,7 @@ from registry.settings import lorry_home
 class Findings:
     """What a look at the machine found."""
 
-    hardware: Hardware
+    hardware: Machine
     environments: list[dict[str, Any]]
     model: ModelShape
     choice: Choice | None
@@ -67,7 +67,7 @@ def doctor(
         workload=workload,
         ready=ready_environments(lorry_home()),
     )
-    found = find(read_hardware(), _shape(model), wishes)
+    found = find(read_machine(), _shape(model), wishes)
     if as_json:
         show_json(as_document(found))
     else:
@@ -76,7 +76,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def find(hardware: Hardware, model: ModelShape, wishes: Wishes) -> Findings:
+def find(hardware: Machine, model: ModelShape, wishes: Wishes) -> Findings:
     """What would serve *model* on *hardware* now, and what would with other environments."""
     choice, refusal = None, None
     try:
@@ -105,7 +105,7 @@ def as_document(found: Findings) -> dict[str, Any]:
     }
 
 
-def _better(hardware: Hardware, model: ModelShape, wishes: Wishes, now: Choice | None) -> Choice | None:
+def _better(hardware: Machine, model: ModelShape, wishes: Wishes, now: Choice | None) -> Choice | None:
     """The choice if all environments were there, when it is another engine than *now*."""
     try:
         best = choose(hardware, model, replace(wishes, ready=None))
@@ -132,7 +132,7 @@ def _bundled() -> Path:
         )
 
 
-def _hardware_document(hardware: Hardware) -> dict[str, Any]:
+def _hardware_document(hardware: Machine) -> dict[str, Any]:
     document = asdict(hardware)
     document["processor"]["flags"] = sorted(hardware.processor.flags)
     return document
@@ -147,7 +147,7 @@ def _choice_document(choice: Choice | None) -> dict[str, Any] | None:
 def _show(found: Findings) -> None:
     processor = found.hardware.processor
     flags = " ".join(sorted(processor.flags))
-    _heading("Hardware")
+    _heading("Machine")
     show_fields(
         [
             ("processor", f"{processor.name}, {processor.cores} core(s), {_gb(processor.memory_bytes)}, {flags}"),

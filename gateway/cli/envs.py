@@ -23,8 +23,8 @@ from engines.environments import (
     read_record,
 )
 from engines.errors import EnvironmentFailed
-from engines.hardware.machine import Hardware
-from engines.hardware.probe import read_hardware
+from engines.hardware.machine import Machine
+from engines.hardware.probe import read_machine
 from gateway.cli.client import CommandFailed
 from gateway.cli.output import JsonFlag, err, show_json, show_table
 from registry.settings import lorry_home
@@ -43,7 +43,7 @@ def install(
     """Build one, or go on with one that was interrupted, and import its engine; a finished one is left as it is."""
     home = lorry_home()
     began = time.monotonic()
-    plan = BuildPlan(home=home, kind=kind, variant=variant or variant_of(read_hardware()))
+    plan = BuildPlan(home=home, kind=kind, variant=variant or variant_of(read_machine()))
     with err.status(f"Looking at {environment_folder(home, kind)}") as status:
         try:
             record = build_environment(plan, _Shown(err, status))
@@ -69,7 +69,7 @@ def list_environments(as_json: JsonFlag = False) -> None:
     show_table(("KIND", "VARIANT", "VERSION", "SIZE", "STATE", "FOLDER"), rows, "")
 
 
-def variant_of(hardware: Hardware) -> str:
+def variant_of(hardware: Machine) -> str:
     """The variant for the accelerators of the machine, `cpu` where there are none that a list is for."""
     vendors = [str(device.vendor) for device in hardware.largest_group()]
     return next((vendor for vendor in vendors if vendor in VARIANTS), "cpu")

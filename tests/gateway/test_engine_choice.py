@@ -9,7 +9,7 @@ import pytest
 
 from engines.environments import EnvironmentRecord, environment_folder, write_record
 from engines.errors import DoesNotFit, EnvironmentMissing
-from engines.hardware.machine import Hardware
+from engines.hardware.machine import Machine
 from gateway.engine_choice import with_chosen_engine
 from gateway.host import engine_settings, settings_of
 from gateway.settings import Settings
@@ -24,7 +24,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def chosen(settings: Settings, folder: Path, hardware: Hardware) -> Settings:
+def chosen(settings: Settings, folder: Path, hardware: Machine) -> Settings:
     return with_chosen_engine(settings, folder, lambda: hardware)[0]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from engines.hardware.machine import GB, Device, Hardware, Processor, Vendor
+from engines.hardware.machine import GB, Device, Machine, Processor, Vendor
 from engines.hardware.shape import ModelShape
 
 MIB: Final = 1024 * 1024
@@ -19,8 +19,8 @@ def nvidia(name: str, mib: int, major: int, minor: int) -> Device:
     return Device(vendor=Vendor.NVIDIA, name=name, memory_bytes=mib * MIB, capability=(major, minor))
 
 
-def machine(*devices: Device, processor: Processor = PLAIN) -> Hardware:
-    return Hardware(processor=processor, devices=devices)
+def machine(*devices: Device, processor: Processor = PLAIN) -> Machine:
+    return Machine(processor=processor, devices=devices)
 
 
 T4: Final = nvidia("Tesla T4", 15360, 7, 5)
@@ -32,7 +32,7 @@ MI300X: Final = Device(vendor=Vendor.AMD, name="AMD Instinct MI300X", memory_byt
 ASCEND: Final = Device(vendor=Vendor.ASCEND, name="Ascend 910B3", memory_bytes=65536 * MIB)
 APPLE: Final = Device(vendor=Vendor.APPLE, name="Apple M3 Max", memory_bytes=64 * GB)
 
-MACHINES: Final[Mapping[str, Hardware]] = {
+MACHINES: Final[Mapping[str, Machine]] = {
     "T4": machine(T4),
     "A10": machine(A10),
     "A100-40": machine(A100_40),

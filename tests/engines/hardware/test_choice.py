@@ -30,9 +30,9 @@ import pytest
 from engines.errors import DoesNotFit
 from engines.hardware.choice import choose, engine_defaults
 from engines.hardware.machine import Device, Vendor
-from engines.hardware.memory import Precision
 from engines.hardware.shape import ModelShape
 from engines.hardware.wishes import Choice, Wishes, Workload
+from engines.settings import EngineSettings, Precision
 from tests.engines.hardware.machines import (
     A100_40,
     AMX,
@@ -253,6 +253,15 @@ def test_more_of_a_machine_never_gives_less() -> None:
         small, large = (choose(MACHINES[where], model, ANYTHING) for where in ("A100-80", "MI300X"))
         assert small.largest_context <= large.largest_context
         assert small.largest_batch <= large.largest_batch
+
+
+@pytest.mark.parametrize(("where", "model"), [row[:2] for row in FITS])
+def test_every_choice_is_settings_that_an_engine_takes(where: str, model: ModelShape) -> None:
+    choice = choose(MACHINES[where], model, ANYTHING)
+    given = {"base_path": "/m", "base_name": "m", "log_path": "/l", **engine_defaults(choice)}
+    settings = EngineSettings.model_validate(given)
+    assert settings.max_batch == choice.batch
+    assert settings.tensor_parallel == choice.tensor_parallel
 
 
 def test_the_engines_settings_follow_from_the_choice() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engines.hardware.machine import Device, Vendor
-from engines.hardware.probe import TOOL_TIMEOUT_S, ToolFailed, cgroup_memory, read_hardware, read_processor, run_tool
+from engines.hardware.probe import TOOL_TIMEOUT_S, ToolFailed, cgroup_memory, read_machine, read_processor, run_tool
 
 MIB = 1024 * 1024
 NVML = [
@@ -85,11 +85,11 @@ class Tools:
 
 
 def read(**said: str | ToolFailed) -> list[Device]:
-    return list(read_hardware(Tools({name.replace("_", "-"): text for name, text in said.items()})).devices)
+    return list(read_machine(Tools({name.replace("_", "-"): text for name, text in said.items()})).devices)
 
 
 def test_without_tools_there_is_a_processor_and_nothing_to_remark() -> None:
-    hardware = read_hardware(Tools({}))
+    hardware = read_machine(Tools({}))
     assert (hardware.devices, hardware.remarks) == ((), ())
     assert hardware.processor.cores >= 1
     assert hardware.processor.memory_bytes > 1e8
@@ -127,14 +127,14 @@ def test_ascend_and_others_by_their_tables() -> None:
 
 @pytest.mark.parametrize("nonsense", ["[]]", '[{"name": 1}]', "[1]"])
 def test_a_tool_that_says_something_else_leaves_a_remark_and_the_others_count(nonsense: str) -> None:
-    hardware = read_hardware(Tools({"nvml": nonsense, "npu-smi": NPU_SMI}))
+    hardware = read_machine(Tools({"nvml": nonsense, "npu-smi": NPU_SMI}))
     assert [device.vendor for device in hardware.devices] == [Vendor.ASCEND] * 2
     assert "nvidia is not as expected" in hardware.remarks[0]
 
 
 def test_a_tool_that_fails_leaves_a_remark() -> None:
     broken = ToolFailed("`amd-smi` exited with 1: no driver")
-    assert read_hardware(Tools({"amd-smi": broken})).remarks == ("`amd-smi` exited with 1: no driver",)
+    assert read_machine(Tools({"amd-smi": broken})).remarks == ("`amd-smi` exited with 1: no driver",)
 
 
 def test_a_real_tool_is_run_and_held_to_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,9 +153,7 @@ def test_a_real_tool_is_run_and_held_to_its_time(tmp_path: Path, monkeypatch: py
 
 
 def test_this_machines_own_nvidia_library_is_asked() -> None:
-    assert (
-        json.loads(run_tool([sys.executable, "-m", "engines.hardware.nvml"]) or "") is None or read_hardware().devices
-    )
+    assert json.loads(run_tool([sys.executable, "-m", "engines.hardware.nvml"]) or "") is None or read_machine().devices
 
 
 def test_the_processor_is_read_from_proc_with_the_flags_that_matter(tmp_path: Path) -> None:
