@@ -28,6 +28,8 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from engines.errors import EngineError
+from engines.hardware.machine import Machine
+from engines.hardware.probe import read_machine
 from gateway.bundled import unpack_bundled
 from gateway.errors import StartFailed
 from gateway.guardian import become_subreaper, end_descendants, watch_guardian
@@ -110,7 +112,7 @@ def run(settings: Settings, stop: _StopSignal) -> None:
     with _home(settings.home):
         log_to(settings.home, "host")
         registry = _prepare_registry(settings)
-        pools = prepare_pools(settings, registry, lambda: _bundled_folder(settings.home), time.time())
+        pools = prepare_pools(settings, registry, _Ground(settings.home))
         plan = _Plan(settings=settings, pools=pools, registry=registry)
         with _ray_folder(stop) as folder:
             set_ray_environment()
@@ -143,13 +145,27 @@ def _home(home: Path) -> Iterator[None]:
         lock.release()
 
 
-def _bundled_folder(home: Path) -> Path:
-    """The bundled model's folder; it is unpacked at the first start."""
-    with Progress(console=console, transient=True) as bar:
-        line = bar.add_task("Unpacking the bundled model (once)", total=None, visible=False)
-        return unpack_bundled(
-            home / "cache", lambda done, total: bar.update(line, completed=done, total=total, visible=True)
-        )
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """`gateway.pools.Ground`: this machine."""
+
+    home: Path
+
+    def bundled_folder(self) -> Path:
+        """The bundled model's folder; it is unpacked at the first start."""
+        with Progress(console=console, transient=True) as bar:
+            line = bar.add_task("Unpacking the bundled model (once)", total=None, visible=False)
+            return unpack_bundled(
+                self.home / "cache", lambda done, total: bar.update(line, completed=done, total=total, visible=True)
+            )
+
+    def read_machine(self) -> Machine:
+        """What it has."""
+        return read_machine()
+
+    def tell(self, reason: str) -> None:
+        """Say why something was chosen."""
+        console.print(escape(reason), style="dim", highlight=False)
 
 
 def _prepare_registry(settings: Settings) -> Registry:

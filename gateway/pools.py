@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from pydantic import ValidationError
 
 from engines.adapter_sets import EngineSource, Pace
 from engines.catalog import adapter_fields, build_engine, live_adapters
+from engines.environments import KINDS, interpreter_of
 from engines.fingerprint import prove, tolerance_of
+from engines.hardware.machine import Machine
 from engines.proof import Proof
 from engines.report import Prover
 from engines.settings import EngineSettings, Hardware
 from gateway.bundled import base_name_of, check_base_folder, enter_base
+from gateway.engine_choice import chosen_pool
 from gateway.errors import StartFailed
 from gateway.settings import BUNDLED_BASE, PaceFields, PoolSettings, Settings
 from registry.database import Registry
@@ -35,31 +37,50 @@ class Pool:
     base: Base
 
 
-def prepare_pools(settings: Settings, registry: Registry, bundled: Callable[[], Path], now: float) -> list[Pool]:
-    """Every pool with its base model entered in the registry; *bundled* gives the folder of the bundled one.
+class Ground(Protocol):
+    """Where pools are prepared."""
+
+    def bundled_folder(self) -> Path:
+        """The bundled model's folder; `StartFailed`."""
+        ...
+
+    def read_machine(self) -> Machine:
+        """What the machine has."""
+        ...
+
+    def tell(self, reason: str) -> None:
+        """Say why something was chosen."""
+        ...
+
+
+def prepare_pools(settings: Settings, registry: Registry, ground: Ground) -> list[Pool]:
+    """Every pool with its engine chosen and its base model entered in the registry; nothing is started.
 
     Raises `StartFailed`, `EngineError` for a kind or a setting that cannot be, `RegistryError`.
     """
-    return [prepare_pool(pool, registry, bundled, now) for pool in settings.engines.pools]
+    return [_prepared(pool, settings.home, registry, ground) for pool in settings.engines.pools]
 
 
-def prepare_pool(pool: PoolSettings, registry: Registry, bundled: Callable[[], Path], now: float) -> Pool:
-    """One pool, as in `prepare_pools`."""
-    folder = bundled() if pool.base is None else pool.base
-    if pool.base is not None:
+def _prepared(asked: PoolSettings, home: Path, registry: Registry, ground: Ground) -> Pool:
+    folder = ground.bundled_folder() if asked.base is None else asked.base
+    if asked.base is not None:
         check_base_folder(folder)
+    pool, choice = chosen_pool(asked, home, folder, ground.read_machine)
+    for reason in choice.reasons if choice else ():
+        ground.tell(reason)
     name = BUNDLED_BASE if pool.base is None else base_name_of(folder)
-    base = enter_base(registry, folder, name, now)
-    engine = engine_settings(pool, base)
+    base = enter_base(registry, folder, name, registry.transactions.now())
+    engine = engine_settings(pool, home, base)
     build_engine(engine)  # raises for what cannot be; nothing is started
     return Pool(settings=pool, engine=engine, base=base)
 
 
-def engine_settings(pool: PoolSettings, base: Base) -> EngineSettings:
+def engine_settings(pool: PoolSettings, home: Path, base: Base) -> EngineSettings:
     """The engine's settings: what the pool says and what follows from the base model; `StartFailed`."""
     known = {"kind": pool.kind, "base_path": base.path, "base_name": base.name, "log_path": "engine.log"}
+    found = {"interpreter": interpreter_of(home, pool.kind)} if _needs_interpreter(pool) else {}
     try:
-        engine = EngineSettings.model_validate(pool.engine | known)
+        engine = EngineSettings.model_validate(found | pool.engine | known)
     except ValidationError as exc:
         first = exc.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -71,6 +92,10 @@ def engine_settings(pool: PoolSettings, base: Base) -> EngineSettings:
             "one; leave it out, and each takes a free one"
         )
     return engine
+
+
+def _needs_interpreter(pool: PoolSettings) -> bool:
+    return pool.kind in KINDS and "interpreter" not in pool.engine
 
 
 def engine_source(engine: EngineSettings) -> EngineSource:

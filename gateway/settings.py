@@ -60,7 +60,7 @@ class PoolFields(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: str = "transformers"
-    """Kind of engine, one of the catalog's."""
+    """Kind of engine, one of the catalog's. Where it is not said and there is an accelerator, `lorry up` chooses."""
     base: Path | None = None
     """Hugging Face folder of the base model; None is the bundled model."""
     engine: dict[str, Any] = Field(default_factory=dict)
