@@ -23,3 +23,31 @@ class AdapterLoadFailed(EngineError):
 
 class AdapterNotLoaded(EngineError):
     """The server knows no adapter of this name."""
+
+
+class FingerprintMissing(EngineError):
+    """The adapter's folder has no fingerprint, or one that this Lorry cannot read: nothing can be proven."""
+
+
+class EnvironmentMissing(EngineError):
+    """The environment that an engine of this kind runs in is not there or not whole; the message says what to run."""
+
+
+class EnvironmentFailed(EngineError):
+    """An environment could not be built; the message says at which step and ends with the last lines of its output."""
+
+
+class ModelUnreadable(EngineError):
+    """A model's folder lacks what is needed to know its size, or is of a kind that we do not know."""
+
+
+class DoesNotFit(EngineError):
+    """No engine can serve the model here, or not as it was wished; the message has the numbers or the reason."""
+
+
+class SettingRefused(EngineError):
+    """This kind of engine cannot honour a setting; the message names it."""
+
+
+class AdaptersFixed(AdapterLoadFailed):
+    """The engine has the adapters that it was started with until it ends; others need a new process."""

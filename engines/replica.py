@@ -1,4 +1,4 @@
-"""One replica: an engine that is kept running, has the adapters it should have, and says so."""
+"""One replica: an engine that is kept running, has the adapters it should have, proven, and says so."""
 
 from __future__ import annotations
 
@@ -6,197 +6,152 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from itertools import islice
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
+from engines.adapter_sets import AdapterSet, EngineSource, Pace, Trials
+from engines.board import Board
 from engines.errors import EngineError
-from engines.protocol import Engine
+from engines.launched_adapters import LaunchedAdapters
+from engines.report import Journal, Phase, Prover
+from engines.resident_adapters import ResidentAdapters
+from engines.running import RunningEngines
 
 log = logging.getLogger(__name__)
 
 _MAX_BACKOFF_S: Final = 30.0
-_RETRY_LOAD_S: Final = 10.0
-_UNROUTE_TICKS: Final = 8
 _FAILED_PROBES: Final = 5
-
-
-class Phase(StrEnum):
-    """What the replica says of itself."""
-
-    STARTING = "starting"
-    READY = "ready"
-    UNHEALTHY = "unhealthy"
-    DRAINING = "draining"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicaReport:
-    """A replica's description of itself; `adapters` maps served names to an error, empty where the slot is ready."""
-
-    url: str
-    phase: Phase
-    adapters: Mapping[str, str]
-    loading: frozenset[str]
-    message: str
-
-
-class Journal(Protocol):
-    """Where a replica learns what it should have, and writes what it has. All calls block; all raise OSError."""
-
-    def wanted(self) -> Mapping[str, str]:
-        """Served name -> artifact of every adapter that should be loaded here."""
-        ...
-
-    def fetch(self, artifact: str) -> Path:
-        """The artifact's folder, its bytes verified."""
-        ...
-
-    def report(self, report: ReplicaReport) -> None:
-        """The report is on record, with a fresh heartbeat."""
-        ...
-
-
-@dataclass(slots=True)
-class _Slots:
-    """Which adapters are loaded, failed, or on their way out."""
-
-    ready: set[str] = field(default_factory=set)
-    failed: dict[str, tuple[str, float]] = field(default_factory=dict)
-    loading: set[str] = field(default_factory=set)
-    leaving: dict[str, int] = field(default_factory=dict)
-
-    def clear(self) -> None:
-        self.ready.clear()
-        self.failed.clear()
-        self.loading.clear()
-        self.leaving.clear()
+_LOAD_EVERY_S: Final = 1.0
+_NOTHING: Final[Mapping[str, Path]] = {}
 
 
 class EngineReplica:
-    """Keeps one engine running: restarts it with back-off, loads and unloads adapters, reports every tick."""
+    """Keeps one engine running: restarts it with back-off, keeps its adapters right, reports every tick."""
 
-    def __init__(self, engine: Engine, journal: Journal, tick_s: float) -> None:
-        self._engine = engine
+    def __init__(self, source: EngineSource, journal: Journal, prover: Prover, pace: Pace) -> None:
         self._journal = journal
-        self._tick_s = tick_s
-        self._slots = _Slots()
-        self._phase = Phase.STARTING
-        self._message = ""
-        self._failed_probes = 0
+        self._pace = pace
+        self._board = Board(journal, pace.tick_s)
+        self._trials = Trials(journal, prover, self._board)
+        self._engines = RunningEngines(source, pace)
+
+    @property
+    def load(self) -> int:
+        """Requests that run or wait in the engine, as it last said."""
+        return self._board.load
 
     async def run(self) -> None:
-        """Keep the engine running until cancelled."""
+        """Keep the engine running until cancelled; `drain` then ends it."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._board.run())
+            group.create_task(self._keep())
+
+    async def drain(self, unroute_s: float, drain_timeout_s: float) -> None:
+        """Say that no new request should come, let gateways see it, then stop the engine when its requests are done."""
+        self._board.say(Phase.DRAINING)
+        await self._board.report()
+        await asyncio.sleep(unroute_s)
+        await self._engines.end_all(drain_timeout_s)
+
+    async def _keep(self) -> None:
         backoff_s = 1.0
         while True:
             began = time.monotonic()
             try:
-                await self._report()
-                await self._starting()
                 await self._serve()
-            except EngineError as exc:
-                log.warning("engine failed", extra={"error": str(exc)})
-                self._phase, self._message = Phase.UNHEALTHY, str(exc)
-            self._slots.clear()
-            await self._report()
-            await self._engine.stop(drain_timeout_s=0.0)
+            except* EngineError as failed:
+                message = _first_message(failed)
+                log.warning("engine failed", extra={"error": message})
+                self._board.say(Phase.UNHEALTHY, message)
+            self._board.clear()
+            await self._engines.end_all(0.0)
             backoff_s = 1.0 if time.monotonic() - began > 60.0 else min(2 * backoff_s, _MAX_BACKOFF_S)
             await asyncio.sleep(backoff_s / 2)
 
-    async def _starting(self) -> None:
-        """Start the engine, with a heartbeat while it does."""
-        starting = asyncio.create_task(self._engine.start())
-        try:
-            while not starting.done():
-                await asyncio.wait({starting}, timeout=self._tick_s)
-                await self._report()
-            await starting
-        finally:
-            starting.cancel()
-        self._failed_probes = 0
-
-    async def drain(self, unroute_s: float, drain_timeout_s: float) -> None:
-        """Say that no new request should come, let gateways see it, then stop the engine when its requests are done."""
-        self._phase = Phase.DRAINING
-        await self._report()
-        await asyncio.sleep(unroute_s)
-        await self._engine.stop(drain_timeout_s=drain_timeout_s)
-
     async def _serve(self) -> None:
-        """Tick until the engine dies or stops answering."""
-        exited = asyncio.create_task(self._engine.wait_exit())
+        """Start an engine, then look after it until it dies or stops answering."""
+        adapters = await self._launch()
         try:
-            while not exited.done():
-                await self._tick()
-                await asyncio.wait({exited}, timeout=self._tick_s)
-            raise EngineError(f"engine exited with code {exited.result()}")
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch())
+                group.create_task(self._reconcile(adapters))
         finally:
-            exited.cancel()
+            adapters.end()
 
-    async def _tick(self) -> None:
-        if not await self._engine.is_healthy():
-            self._failed_probes += 1
-            if self._failed_probes >= _FAILED_PROBES:
-                raise EngineError(f"engine did not answer {_FAILED_PROBES} health probes in a row")
-            return
-        self._failed_probes = 0
-        await self._reconcile()
-        if self._phase is not Phase.DRAINING:
-            self._phase, self._message = Phase.READY, ""
-        await self._report()
-
-    async def _reconcile(self) -> None:
+    async def _launch(self) -> AdapterSet:
+        """An engine serves; with the wanted adapters where they are part of the launch, bare if that fails."""
+        self._trials.forget_all_but({})
+        source = self._engines.source
+        folders = _NOTHING if source.live_adapters else await self._wanted_folders()
         try:
-            wanted = await asyncio.to_thread(self._journal.wanted)
+            engine = await self._engines.start(folders)
+        except EngineError as exc:
+            if not folders:
+                raise
+            log.warning("engine does not start with its adapters", extra={"error": str(exc)})
+            folders = _NOTHING
+            engine = await self._engines.start(folders)
+        self._engines.serve_with(engine)
+        self._board.move_to(engine.base_url, self._board.slots())
+        if source.live_adapters:
+            return ResidentAdapters(engine, self._trials, self._pace)
+        return LaunchedAdapters(self._engines, folders, self._trials)
+
+    async def _wanted_folders(self) -> dict[str, Path]:
+        wanted = await self._wanted()
+        fetched = {name: await self._trials.fetch(name, artifact) for name, artifact in (wanted or {}).items()}
+        return {name: folder for name, folder in fetched.items() if folder is not None}
+
+    async def _wanted(self) -> Mapping[str, str] | None:
+        """What should be loaded, or None while the journal does not say: then all stays as it is."""
+        try:
+            return await asyncio.to_thread(self._journal.wanted)
         except OSError as exc:
             log.warning("the journal does not answer, adapters stay", extra={"error": str(exc)})
-            return
-        now = time.monotonic()
-        for served_name, artifact in wanted.items():
-            self._slots.leaving.pop(served_name, None)
-            failed_at = self._slots.failed.get(served_name, ("", -_RETRY_LOAD_S))[1]
-            if served_name not in self._slots.ready and now - failed_at >= _RETRY_LOAD_S:
-                await self._load(served_name, artifact)
-        self._slots.failed = {name: why for name, why in self._slots.failed.items() if name in wanted}
-        for served_name in sorted(self._slots.ready - set(wanted)):
-            await self._leave(served_name)
+            return None
 
-    async def _load(self, served_name: str, artifact: str) -> None:
-        self._slots.loading.add(served_name)
-        await self._report()
+    async def _reconcile(self, adapters: AdapterSet) -> None:
+        """Step by step; ready once everything that is wanted was tried."""
+        while True:
+            more = False
+            if (asked := await self._wanted()) is not None:
+                wanted = dict(islice(asked.items(), self._engines.serving.traits.max_adapters))
+                more = await adapters.step(wanted)
+                if self._board.phase is not Phase.READY and adapters.is_settled(wanted):
+                    self._board.say(Phase.READY)
+            if not more:
+                await asyncio.sleep(self._pace.tick_s)
+
+    async def _watch(self) -> None:
+        """Raise `EngineError` when the engine that serves exits or answers no probe for a while."""
+        while True:
+            engine = self._engines.serving
+            exited = asyncio.create_task(engine.wait_exit())
+            failed_probes, load_at = 0, 0.0
+            try:
+                while engine is self._engines.serving:
+                    await asyncio.wait({exited}, timeout=self._pace.tick_s)
+                    if exited.done() and engine is self._engines.serving:
+                        raise EngineError(f"engine exited with code {exited.result()}")
+                    failed_probes = 0 if await engine.is_healthy() else failed_probes + 1
+                    if failed_probes >= _FAILED_PROBES:
+                        raise EngineError(f"engine did not answer {_FAILED_PROBES} health probes in a row")
+                    if time.monotonic() - load_at >= _LOAD_EVERY_S:
+                        load_at = time.monotonic()
+                        await self._read_load()
+            finally:
+                exited.cancel()
+
+    async def _read_load(self) -> None:
         try:
-            path = await asyncio.to_thread(self._journal.fetch, artifact)
-            await self._engine.load_adapter(served_name, path)
-        except (EngineError, OSError) as exc:
-            log.warning("adapter not loaded", extra={"served_name": served_name, "error": str(exc)})
-            self._slots.failed[served_name] = (str(exc), time.monotonic())
+            load = await self._engines.serving.load()
+        except EngineError:
             return
-        finally:
-            self._slots.loading.discard(served_name)
-        self._slots.failed.pop(served_name, None)
-        self._slots.ready.add(served_name)
+        self._board.load = load.running + load.waiting
 
-    async def _leave(self, served_name: str) -> None:
-        """First out of the report, so that gateways route around it; out of the engine some ticks later."""
-        ticks = self._slots.leaving.get(served_name, 0) + 1
-        self._slots.leaving[served_name] = ticks
-        if ticks > _UNROUTE_TICKS:
-            await self._engine.unload_adapter(served_name)
-            self._slots.ready.discard(served_name)
-            del self._slots.leaving[served_name]
 
-    async def _report(self) -> None:
-        ready = self._slots.ready - set(self._slots.leaving)
-        adapters = dict.fromkeys(ready, "") | {name: why for name, (why, _) in self._slots.failed.items()}
-        report = ReplicaReport(
-            url=self._engine.base_url,
-            phase=self._phase,
-            adapters=adapters,
-            loading=frozenset(self._slots.loading),
-            message=self._message,
-        )
-        try:
-            await asyncio.to_thread(self._journal.report, report)
-        except OSError as exc:
-            log.warning("the journal does not answer", extra={"error": str(exc)})
+def _first_message(failed: BaseExceptionGroup[BaseException]) -> str:
+    """What the first error of a group says."""
+    first = failed.exceptions[0]
+    return _first_message(first) if isinstance(first, BaseExceptionGroup) else str(first)

@@ -21,6 +21,7 @@ from gateway.admin import jobs as admin_jobs
 from gateway.admin import observations as admin_observations
 from gateway.admin import replicas as admin_replicas
 from gateway.admin import rollouts as admin_rollouts
+from gateway.demand import Demand
 from gateway.deps import Gateway
 from gateway.errors import HTTP_ERRORS, GatewayError, envelope
 from gateway.metrics import GatewayMetrics
@@ -59,7 +60,8 @@ def build_gateway(settings: GatewaySettings, registry: Registry) -> Gateway:
     """A gateway's parts; nothing runs yet."""
     metrics = GatewayMetrics()
     feed = RouteFeed(registry, metrics, settings)
-    upstream = Upstream(feed, settings, metrics)
+    demand = Demand(registry, settings.use_report_s)
+    upstream = Upstream(feed, settings, metrics, demand)
     observations = Observations(registry, metrics.rollouts, settings)
     return Gateway(
         settings=settings,
@@ -68,6 +70,7 @@ def build_gateway(settings: GatewaySettings, registry: Registry) -> Gateway:
         upstream=upstream,
         observations=observations,
         shadow=Shadow(upstream, feed, observations, settings),
+        demand=demand,
         metrics=metrics,
     )
 
@@ -81,6 +84,7 @@ def build_app(gateway: Gateway) -> FastAPI:
             await gateway.feed.refresh()
         running = [
             asyncio.create_task(gateway.feed.run()),
+            asyncio.create_task(gateway.demand.run()),
             asyncio.create_task(gateway.observations.run(gateway.feed.watched)),
         ]
         yield

@@ -13,7 +13,7 @@ from typing import Any, Final
 from gateway.canary.judge import Decision, judge, judge_watch
 from gateway.canary.sides import compared
 from gateway.errors import StillLoading
-from gateway.placement import Placement, placement_of
+from gateway.readiness import Readiness, readiness_of
 from gateway.settings import GatewaySettings
 from registry.database import Registry, Snapshot
 from registry.errors import IllegalMove, NotServable, RolloutOpen, StaleState
@@ -31,6 +31,7 @@ def reconcile(registry: Registry, knobs: GatewaySettings, now: float) -> None:
     """One step: drop silent replicas, requeue jobs of dead workers, give new adapters their stable, move rollouts."""
     registry.replicas.expire(knobs.heartbeat_timeout_s)
     registry.jobs.expire_leases()
+    registry.uses.forget_old()
     snapshot = registry.snapshot()
     _give_first_stables(registry, snapshot)
     for rollout in snapshot.rollouts:
@@ -80,56 +81,58 @@ def _give_first_stables(registry: Registry, snapshot: Snapshot) -> None:
         first = min((r.number for r in snapshot.revisions if r.adapter == adapter.name), default=None)
         if adapter.stable is not None or first is None:
             continue
-        if placement_of(snapshot.replicas, adapter.base, f"{adapter.name}@{first}").is_everywhere:
+        if readiness_of(snapshot, adapter.base, f"{adapter.name}@{first}").is_everywhere:
             registry.adapters.set_first_stable(adapter.name, first, reason="first_revision")
 
 
-def _placement(snapshot: Snapshot, rollout: Rollout) -> Placement:
+def _readiness(snapshot: Snapshot, rollout: Rollout) -> Readiness:
     base = next(adapter.base for adapter in snapshot.adapters if adapter.name == rollout.adapter)
-    return placement_of(snapshot.replicas, base, f"{rollout.adapter}@{rollout.canary}")
+    return readiness_of(snapshot, base, f"{rollout.adapter}@{rollout.canary}")
 
 
 def _step(registry: Registry, snapshot: Snapshot, rollout: Rollout, now: float) -> None:
     if rollout.state is RolloutState.PENDING:
         _begin(registry, snapshot, rollout)
         return
-    placement = _placement(snapshot, rollout)
-    if rollout.state is RolloutState.PROGRESSING and placement.failures and not placement.holders:
-        _abort_unloadable(registry, rollout, placement)
+    readiness = _readiness(snapshot, rollout)
+    if rollout.state is RolloutState.PROGRESSING and readiness.failures and not readiness.holders:
+        _abort_unloadable(registry, rollout, readiness)
     elif rollout.plan.guardrails is None:
-        if rollout.state is RolloutState.PROGRESSING and not _obstacle(rollout, placement, now):
+        if rollout.state is RolloutState.PROGRESSING and not _obstacle(rollout, readiness, now):
             _go_on(registry, rollout, "step_time_over")
     elif _is_due(rollout, now):
-        _follow_verdict(registry, rollout, rollout.plan.guardrails, _obstacle(rollout, placement, now))
+        _follow_verdict(registry, rollout, rollout.plan.guardrails, _obstacle(rollout, readiness, now))
 
 
 def _begin(registry: Registry, snapshot: Snapshot, rollout: Rollout) -> Rollout:
     """Give a pending canary its first step if every ready replica has it; abort if one cannot load it."""
-    placement = _placement(snapshot, rollout)
-    if placement.failures:
-        return _abort_unloadable(registry, rollout, placement)
-    if not placement.is_everywhere:
+    readiness = _readiness(snapshot, rollout)
+    if readiness.failures:
+        return _abort_unloadable(registry, rollout, readiness)
+    if not readiness.is_everywhere:
         return rollout
     to = RolloutState.PROMOTED if rollout.plan.steps[0].weight == 100 else RolloutState.PROGRESSING
-    return registry.rollouts.move(rollout.id, rollout.state, to, reason="loaded", message="on every ready replica")
-
-
-def _abort_unloadable(registry: Registry, rollout: Rollout, placement: Placement) -> Rollout:
-    message = "; ".join(placement.failures)
     return registry.rollouts.move(
-        rollout.id, rollout.state, RolloutState.ABORTED, reason="load_failed", message=message
+        rollout.id, rollout.state, to, reason="loaded", message="on every replica that it belongs on"
     )
 
 
-def _obstacle(rollout: Rollout, placement: Placement, now: float) -> tuple[str, str] | None:
+def _abort_unloadable(registry: Registry, rollout: Rollout, readiness: Readiness) -> Rollout:
+    message = "; ".join(readiness.failures)
+    return registry.rollouts.move(
+        rollout.id, rollout.state, RolloutState.ABORTED, reason=readiness.failure, message=message
+    )
+
+
+def _obstacle(rollout: Rollout, readiness: Readiness, now: float) -> tuple[str, str] | None:
     """Why the step must not end yet whatever the verdict is, as one word and a sentence; None when it may."""
     every_s = rollout.plan.every_s
     if rollout.state is RolloutState.PAUSED:
         return "paused", "a person paused it, and a person decides"
-    if not placement.holders:
+    if not readiness.holders:
         return "no_canary_replica", "no ready replica has the canary"
-    if placement.failures:
-        return "canary_not_everywhere", "; ".join(placement.failures)
+    if readiness.failures:
+        return "canary_not_everywhere", "; ".join(readiness.failures)
     if every_s is None:
         return None if rollout.plan.guardrails else ("by_hand", "a person advances the steps")
     if now - rollout.step_since < every_s:

@@ -9,6 +9,7 @@ from typing import Annotated, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
 
+from gateway.demand import Demand
 from gateway.errors import BodyTooLarge
 from gateway.metrics import GatewayMetrics
 from gateway.observations import Observations
@@ -32,6 +33,7 @@ class Gateway:
     upstream: Upstream
     observations: Observations
     shadow: Shadow
+    demand: Demand
     metrics: GatewayMetrics
 
     async def ask(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

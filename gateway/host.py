@@ -23,27 +23,27 @@ from typing import Final
 
 import httpx2
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
-from engines.catalog import build_engine
 from engines.errors import EngineError
-from engines.settings import EngineSettings
-from gateway.bundled import base_name_of, check_base_folder, enter_base, unpack_bundled
+from engines.hardware.machine import Machine
+from engines.hardware.probe import read_machine
+from gateway.bundled import unpack_bundled
 from gateway.errors import StartFailed
 from gateway.guardian import become_subreaper, end_descendants, watch_guardian
 from gateway.journal import host_prefix
 from gateway.listening import check_port
 from gateway.logs import log_to
+from gateway.pools import Pool, prepare_pools
 from gateway.ray_cluster import cluster_is_alive, set_ray_environment, start_cluster
-from gateway.settings import BUNDLED_BASE, Settings, load_settings
+from gateway.settings import Settings, load_settings
 from gateway.trainer_process import TrainerProcess
 from gateway.webhooks import open_sender
 from registry.database import Registry, migrate, open_registry
 from registry.errors import RegistryError
-from registry.types import Base, ReplicaState
+from registry.types import ReplicaState
 
 log = logging.getLogger(__name__)
 console = Console(stderr=True)
@@ -113,11 +113,9 @@ def run(settings: Settings, stop: _StopSignal) -> None:
     open_sender(settings.webhooks, os.environ)  # raises for a secret that is missing; nothing is started
     with _home(settings.home):
         log_to(settings.home, "host")
-        base_folder = _base_folder(settings)
-        registry, base = _prepare_registry(settings, base_folder)
-        engine = engine_settings(settings, base)
-        build_engine(engine)  # raises for a kind that does not exist; nothing is started
-        plan = _Plan(settings=settings, engine=engine, base=base, registry=registry)
+        registry = _prepare_registry(settings)
+        pools = prepare_pools(settings, registry, _Ground(settings.home))
+        plan = _Plan(settings=settings, pools=pools, registry=registry)
         with _ray_folder(stop) as folder:
             set_ray_environment()
             try:
@@ -149,41 +147,37 @@ def _home(home: Path) -> Iterator[None]:
         lock.release()
 
 
-def _base_folder(settings: Settings) -> Path:
-    """The base model's folder, checked; the bundled one is unpacked at the first start."""
-    if settings.engines.base is not None:
-        check_base_folder(settings.engines.base)
-        return settings.engines.base
-    with Progress(console=console, transient=True) as bar:
-        line = bar.add_task("Unpacking the bundled model (once)", total=None, visible=False)
-        return unpack_bundled(
-            settings.home / "cache",
-            lambda done, total: bar.update(line, completed=done, total=total, visible=True),
-        )
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """`gateway.pools.Ground`: this machine."""
+
+    home: Path
+
+    def bundled_folder(self) -> Path:
+        """The bundled model's folder; it is unpacked at the first start."""
+        with Progress(console=console, transient=True) as bar:
+            line = bar.add_task("Unpacking the bundled model (once)", total=None, visible=False)
+            return unpack_bundled(
+                self.home / "cache", lambda done, total: bar.update(line, completed=done, total=total, visible=True)
+            )
+
+    def read_machine(self) -> Machine:
+        """What it has."""
+        return read_machine()
+
+    def tell(self, reason: str) -> None:
+        """Say why something was chosen."""
+        console.print(escape(reason), style="dim", highlight=False)
 
 
-def _prepare_registry(settings: Settings, base_folder: Path) -> tuple[Registry, Base]:
-    """The registry at our schema, freed of what a killed process left, with the base model entered."""
+def _prepare_registry(settings: Settings) -> Registry:
+    """The registry at our schema, freed of what a killed process left."""
     migrate(settings.registry.url)
     registry = open_registry(settings.registry)
-    name = BUNDLED_BASE if settings.engines.base is None else base_name_of(base_folder)
-    base = enter_base(registry, base_folder, name, time.time())
     for replica in registry.replicas.list():
         if replica.id.startswith(host_prefix()) and replica.state is not ReplicaState.GONE:
             registry.replicas.mark_gone(replica.id)
-    return registry, base
-
-
-def engine_settings(settings: Settings, base: Base) -> EngineSettings:
-    """The engine's settings: the file's `[engines.engine]` and what follows from the base model."""
-    known = {"kind": settings.engines.kind, "base_path": base.path, "base_name": base.name, "log_path": "engine.log"}
-    try:
-        return EngineSettings.model_validate(settings.engines.engine | known)
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        fields = ", ".join(sorted(set(EngineSettings.model_fields) - set(known)))
-        raise StartFailed(f"settings [engines.engine] {field}: {first['msg']}; fields are {fields}") from exc
+    return registry
 
 
 @contextlib.contextmanager
@@ -202,9 +196,13 @@ class _Plan:
     """What is to be served."""
 
     settings: Settings
-    engine: EngineSettings
-    base: Base
+    pools: list[Pool]
     registry: Registry
+
+    @property
+    def bases(self) -> str:
+        """Names of the base models."""
+        return ", ".join(sorted({pool.base.name for pool in self.pools}))
 
 
 def _serve(plan: _Plan, folder: str, stop: _StopSignal) -> None:
@@ -217,12 +215,12 @@ def _serve(plan: _Plan, folder: str, stop: _StopSignal) -> None:
 
         serve_app.connect(address)
         stop.listen()
-        serve_app.start_applications(settings, plan.engine, plan.base)
+        serve_app.start_applications(settings, plan.pools)
     try:
-        with console.status(f"Loading {plan.base.name}"):
+        with console.status(f"Loading {plan.bases}"):
             _wait_until_ready(plan, stop, serve_app.failures)
         url = f"http://{settings.gateway.host}:{settings.gateway.port}"
-        print(f"Lorry is ready: {url}/v1 serves {plan.base.name} ({time.monotonic() - began:.0f} s)", flush=True)  # noqa: T201
+        print(f"Lorry is ready: {url}/v1 serves {plan.bases} ({time.monotonic() - began:.0f} s)", flush=True)  # noqa: T201
         while not stop.wait(1.0):
             trainer.keep_running(settings.home)
             if not cluster_is_alive():

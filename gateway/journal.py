@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
-from engines.replica import Phase, ReplicaReport
-from registry.database import Registry, Snapshot
+from engines.report import Phase, ReplicaReport, SlotPhase
+from gateway.placement import wanted_in
+from registry.database import Registry
 from registry.errors import RegistryError
-from registry.types import Replica, ReplicaState, Revision, Slot, SlotState
+from registry.types import Replica, ReplicaState, Slot, SlotState
 
 
 def host_prefix() -> str:
@@ -18,58 +20,41 @@ def host_prefix() -> str:
     return f"{socket.gethostname()[:24]}-"
 
 
-def wanted_revisions(snapshot: Snapshot, base: str, capacity: int, *, warm_since: float) -> list[Revision]:
-    """The revisions of *base* that belong in a replica with *capacity* places, most needed first.
-
-    Stable revisions, canaries of open rollouts and their stables, former stables whose adapter changed after
-    *warm_since* (so that a rollback is a pointer flip), then the newest of the rest, which are callable by pinned name.
-    """
-    adapters = {adapter.name: adapter for adapter in snapshot.adapters if adapter.base == base}
-    routed = {f"{rollout.adapter}@{rollout.canary}" for rollout in snapshot.rollouts}
-    routed |= {f"{adapter.name}@{adapter.stable}" for adapter in adapters.values()}
-    warm = {
-        f"{adapter.name}@{adapter.previous_stable}"
-        for adapter in adapters.values()
-        if (adapter.stable_since or 0.0) >= warm_since
-    }
-
-    def need(revision: Revision) -> tuple[int, float]:
-        rank = 0 if revision.served_name in routed else 1 if revision.served_name in warm else 2
-        return rank, -revision.created_at
-
-    candidates = [revision for revision in snapshot.revisions if revision.adapter in adapters]
-    return sorted(candidates, key=need)[:capacity]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaIdentity:
     """What does not change about a replica."""
 
     id: str
+    pool: str
+    """Name of its pool; empty for an engine that was entered by hand."""
     base: str
     engine: str
     capacity: int
+    max_rank: int
+    """Highest rank that it takes; 0 where that is not known."""
     rollback_window_s: float
     started_at: float
 
 
 class RegistryJournal:
-    """`engines.replica.Journal` over the registry."""
+    """`engines.report.Journal` over the registry."""
 
     def __init__(self, registry: Registry, identity: ReplicaIdentity) -> None:
         self._registry = registry
         self._identity = identity
+        self._row = _first_row(identity)
 
     def wanted(self) -> Mapping[str, str]:
-        """Served name -> artifact digest; `OSError` when the registry does not answer."""
-        identity = self._identity
+        """Served name -> artifact digest of what placement puts here; `OSError` when the registry does not answer."""
         try:
             snapshot = self._registry.snapshot()
         except RegistryError as exc:
             raise OSError(f"registry: {exc}") from exc
-        warm_since = self._registry.transactions.now() - identity.rollback_window_s
-        revisions = wanted_revisions(snapshot, identity.base, identity.capacity, warm_since=warm_since)
-        return {revision.served_name: revision.artifact for revision in revisions}
+        warm_since = self._registry.transactions.now() - self._identity.rollback_window_s
+        return {
+            revision.served_name: revision.artifact
+            for revision in wanted_in(snapshot, self._row, warm_since=warm_since)
+        }
 
     def fetch(self, artifact: str) -> Path:
         """The artifact's folder, its bytes verified; `OSError` if they are not what they were."""
@@ -80,26 +65,27 @@ class RegistryJournal:
 
     def report(self, report: ReplicaReport) -> None:
         """The report is the replica's row, with its heartbeat; `OSError` when the registry does not answer."""
-        identity = self._identity
-        slots = {
-            name: Slot(served_name=name, state=SlotState.FAILED if why else SlotState.READY, message=why)
-            for name, why in report.adapters.items()
-        }
-        slots |= {name: Slot(served_name=name, state=SlotState.LOADING) for name in report.loading}
-        replica = Replica(
-            id=identity.id,
-            base=identity.base,
-            engine=identity.engine,
+        slots = tuple(
+            Slot(
+                served_name=name,
+                state=_SLOT_STATES[slot.phase],
+                reason=slot.reason,
+                message=slot.message,
+                proof=slot.proof,
+            )
+            for name, slot in sorted(report.slots.items())
+        )
+        self._row = replace(
+            self._row,
             url=report.url,
             state=_STATES[report.phase],
-            capacity=identity.capacity,
-            slots=tuple(slots[name] for name in sorted(slots)),
+            slots=slots,
+            load=report.load,
             message=report.message,
-            started_at=identity.started_at,
             heartbeat_at=self._registry.transactions.now(),
         )
         try:
-            self._registry.replicas.report(replica)
+            self._registry.replicas.report(self._row)
         except RegistryError as exc:
             raise OSError(f"registry: {exc}") from exc
 
@@ -111,4 +97,22 @@ class RegistryJournal:
             raise OSError(f"registry: {exc}") from exc
 
 
-_STATES = {phase: ReplicaState(phase.value) for phase in Phase}
+def _first_row(identity: ReplicaIdentity) -> Replica:
+    return Replica(
+        id=identity.id,
+        pool=identity.pool,
+        base=identity.base,
+        engine=identity.engine,
+        url="",
+        state=ReplicaState.STARTING,
+        capacity=identity.capacity,
+        max_rank=identity.max_rank,
+        slots=(),
+        message="",
+        started_at=identity.started_at,
+        heartbeat_at=identity.started_at,
+    )
+
+
+_STATES: Final = {phase: ReplicaState(phase.value) for phase in Phase}
+_SLOT_STATES: Final = {phase: SlotState(phase.value) for phase in SlotPhase}

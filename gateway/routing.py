@@ -69,6 +69,8 @@ class Endpoint:
     replica: str
     url: str
     base: str
+    engine: str
+    """Kind of engine behind it, which decides how a request names its adapter."""
     served_names: frozenset[str]
 
 
@@ -136,7 +138,11 @@ def _with_rollout(route: Route, rollout: Rollout, forced: Mapping[str, Side]) ->
 def _endpoint(replica: Replica) -> Endpoint:
     ready = {slot.served_name for slot in replica.slots if slot.state is SlotState.READY}
     return Endpoint(
-        replica=replica.id, url=replica.url, base=replica.base, served_names=frozenset(ready | {replica.base})
+        replica=replica.id,
+        url=replica.url,
+        base=replica.base,
+        engine=replica.engine,
+        served_names=frozenset(ready | {replica.base}),
     )
 
 

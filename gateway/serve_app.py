@@ -12,32 +12,37 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Sequence
+from typing import Any, Final
 from uuid import uuid4
 
 import httpx2
 import ray
 import uvicorn
 from ray import serve
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.schema import ApplicationStatus
 
-from engines.catalog import build_engine
 from engines.replica import EngineReplica
-from engines.settings import EngineSettings
 from gateway.app import build_app, build_gateway
+from gateway.autoscaling import REQUESTS, FollowRequests
 from gateway.controller import reconcile
+from gateway.entered_engines import EnteredEngines
 from gateway.journal import RegistryJournal, ReplicaIdentity, host_prefix
 from gateway.listening import listen
 from gateway.logs import log_to
-from gateway.settings import Settings
+from gateway.pools import Pool, engine_source, pace_of, precision_of, prover_of
+from gateway.settings import PoolSettings, Settings
 from gateway.webhooks import Sender, open_sender
 from registry.database import open_registry
 from registry.errors import RegistryError
-from registry.types import Base
 
 log = logging.getLogger(__name__)
 
 _OPTIONS = {"max_ongoing_requests": 10000, "logging_config": {"enable_access_log": False}}
 _TELL_EVERY_S = 1.0
+_LOOK_BACK_S: Final = 5.0
+"""Over how long Serve averages what replicas say of their load."""
 _HEALTH = {"health_check_period_s": 1.0, "health_check_timeout_s": 10.0}
 
 
@@ -87,14 +92,20 @@ class _QuietServer(uvicorn.Server):
 class EngineActor:
     """An engine replica: supervises one inference server and keeps its row in the registry."""
 
-    async def __init__(self, settings: Settings, engine: EngineSettings, base: Base) -> None:  # type: ignore[misc]  # Serve awaits it
-        """Start it; readiness is told through the registry, not to Ray, so that a slow engine is not killed."""
+    async def __init__(self, settings: Settings, pool: Pool, *_others: object) -> None:  # type: ignore[misc]  # Serve awaits it
+        """Start it; readiness is told through the registry, not to Ray, so that a slow engine is not killed.
+
+        The other pools are named so that all belong to one application; nothing is asked of them.
+        """
         log_to(settings.home, "engines")
+        engine = pool.engine
         identity = ReplicaIdentity(
             id=f"{host_prefix()}{engine.kind}-{uuid4().hex[:6]}",
-            base=base.name,
+            pool=pool.settings.name,
+            base=pool.base.name,
             engine=engine.kind,
             capacity=engine.max_adapters,
+            max_rank=engine.max_rank,
             rollback_window_s=settings.gateway.rollback_window_s,
             started_at=time.time(),
         )
@@ -102,8 +113,17 @@ class EngineActor:
         self._knobs = settings.gateway
         self._registry = open_registry(settings.registry)
         self._journal = RegistryJournal(self._registry, identity)
-        self._replica = EngineReplica(build_engine(placed), self._journal, settings.engines.tick_s)
+        self._replica = EngineReplica(
+            engine_source(placed),
+            self._journal,
+            prover_of(engine.kind, precision_of(engine)),
+            pace_of(settings.engines, settings.gateway.route_refresh_s),
+        )
         self._running = asyncio.create_task(self._replica.run())
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What the number of replicas follows; Serve itself sees no request."""
+        return {REQUESTS: float(self._replica.load)}
 
     def check_health(self) -> None:
         """Ray replaces this replica when its loop has ended."""
@@ -127,11 +147,14 @@ class ControllerActor:
         log_to(settings.home, "controller")
         self._knobs = settings.gateway
         self._registry = open_registry(settings.registry)
-        self._loops = [asyncio.create_task(self._run())]
+        self._loops = [
+            asyncio.create_task(self._reconcile()),
+            asyncio.create_task(EnteredEngines(self._registry, settings).run()),
+        ]
         if (sender := open_sender(settings.webhooks, os.environ)) is not None:
             self._loops.append(asyncio.create_task(self._tell(sender)))
 
-    async def _run(self) -> None:
+    async def _reconcile(self) -> None:
         while True:
             try:
                 await asyncio.to_thread(reconcile, self._registry, self._knobs, time.time())
@@ -182,20 +205,41 @@ def drain() -> None:
     ray.shutdown()
 
 
-def start_applications(settings: Settings, engine: EngineSettings, base: Base) -> None:
+def start_applications(settings: Settings, pools: Sequence[Pool]) -> None:
     """Deploy all three on the Ray cluster that this process is connected to; returns before they are ready."""
     drain_s = settings.gateway.drain_timeout_s + 10.0
     common = {**_OPTIONS, **_HEALTH, "ray_actor_options": {"num_cpus": 0}, "graceful_shutdown_timeout_s": drain_s}
     gateways = serve.deployment(GatewayReplica, name="gateway", num_replicas=settings.gateway.replicas, **common)
-    engines = serve.deployment(EngineActor, name="engine", num_replicas=settings.engines.replicas, **common)
     controller = serve.deployment(ControllerActor, name="controller", num_replicas=1, **common)
+    first, *others = (
+        (serve.deployment(EngineActor, name=pool.settings.name, **_size(pool.settings), **common), pool)
+        for pool in pools
+    )
+    bound = [deployment.bind(settings, pool) for deployment, pool in others]
     serve.start(proxy_location="Disabled")
     serve.run_many(
         [
-            serve.RunTarget(engines.bind(settings, engine, base), name="engines", route_prefix=None),
+            serve.RunTarget(first[0].bind(settings, first[1], *bound), name="engines", route_prefix=None),
             serve.RunTarget(gateways.bind(settings), name="gateway", route_prefix=None),
             serve.RunTarget(controller.bind(settings), name="controller", route_prefix=None),
         ],
         wait_for_ingress_deployment_creation=False,
         wait_for_applications_running=False,
     )
+
+
+def _size(pool: PoolSettings) -> dict[str, Any]:
+    """How many replicas: a number, or bounds and what moves between them."""
+    if pool.most_replicas == pool.min_replicas:
+        return {"num_replicas": pool.min_replicas}
+    policy = AutoscalingPolicy(policy_function=FollowRequests, policy_kwargs={"target_requests": pool.target_requests})
+    return {
+        "autoscaling_config": AutoscalingConfig(
+            min_replicas=pool.min_replicas,
+            max_replicas=pool.most_replicas,
+            upscale_delay_s=pool.scale_up_after_s,
+            downscale_delay_s=pool.scale_down_after_s,
+            look_back_period_s=_LOOK_BACK_S,
+            policy=policy,
+        )
+    }

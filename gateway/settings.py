@@ -1,4 +1,4 @@
-"""Knobs of the gateway and of the pool that it starts; the whole of the settings file put together."""
+"""Knobs of the gateway and of the pools that it starts; the whole of the settings file put together."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from registry.errors import SettingsInvalid
 from registry.settings import RegistrySettings, lorry_home, parse_table, read_tables, registry_settings
 
 BUNDLED_BASE: Final = "smollm2-135m-instruct"
@@ -47,6 +48,8 @@ class GatewaySettings(BaseModel):
     """How often the controller looks at rollouts, replicas and leases."""
     heartbeat_timeout_s: PositiveFloat = 10.0
     """A replica that was not heard of for this long is gone."""
+    use_report_s: PositiveFloat = 5.0
+    """How often each gateway tells the registry which revisions are asked for, and by how many requests at a time."""
     rollback_window_s: PositiveFloat = 86400.0
     """How long the former stable revision stays loaded after a promotion, so that a rollback is a pointer flip."""
     observe_flush_s: PositiveFloat = 1.0
@@ -61,19 +64,15 @@ class GatewaySettings(BaseModel):
     """How many tokens, of prompts and answers, copies and their judge may take on average at a gateway."""
 
 
-class PoolSettings(BaseModel):
-    """Table `[engines]`: the pool that `lorry up` starts."""
+class PoolFields(BaseModel):
+    """What every pool has, in `[engines]` or in one of `[[engines.pools]]`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: str = "transformers"
-    """Kind of engine, one of the catalog's."""
+    """Kind of engine, one of the catalog's. Where it is not said and there is an accelerator, `lorry up` chooses."""
     base: Path | None = None
     """Hugging Face folder of the base model; None is the bundled model."""
-    replicas: PositiveInt = 1
-    """Engine replicas, each with the whole base model in memory."""
-    tick_s: PositiveFloat = 0.25
-    """How often a replica checks its engine, its adapters, and reports."""
     engine: dict[str, Any] = Field(default_factory=dict)
     """Fields of the engine's own settings (`EngineSettings`), for example `threads` or `max_adapters`."""
 
@@ -97,6 +96,74 @@ class WebhookSettings(BaseModel):
     """Moves older than this are not told any more, for example those made before webhooks were switched on."""
 
 
+class PoolSettings(PoolFields):
+    """One of `[[engines.pools]]`: replicas alike in base model and kind."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
+    """Name of the pool."""
+    min_replicas: PositiveInt = 1
+    """Engine replicas at least, each with the whole base model in memory."""
+    max_replicas: PositiveInt | None = None
+    """Engine replicas at most; None is `min_replicas`, so that their number stays as it is."""
+    target_requests: PositiveFloat = 8.0
+    """Requests that should run or wait in each replica where their number may change."""
+    scale_up_after_s: PositiveFloat = 10.0
+    """How long more replicas must be needed before there are more."""
+    scale_down_after_s: PositiveFloat = 300.0
+    """How long fewer replicas must do before there are fewer."""
+
+    @model_validator(mode="after")
+    def _has_room(self) -> PoolSettings:
+        if self.max_replicas is not None and self.max_replicas < self.min_replicas:
+            raise ValueError(f"max_replicas {self.max_replicas} is below min_replicas {self.min_replicas}")
+        return self
+
+    @property
+    def most_replicas(self) -> int:
+        """Engine replicas at most."""
+        return self.max_replicas or self.min_replicas
+
+
+class PaceFields(BaseModel):
+    """What holds for all pools."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tick_s: PositiveFloat = 0.25
+    """How often a replica checks its engine, its adapters, and reports."""
+    settle_s: PositiveFloat = 2.0
+    """How long changes of its adapters are gathered before an engine that has them from its start is replaced."""
+    replace_drain_s: PositiveFloat = 600.0
+    """How long requests may finish in an engine that was replaced by one with other adapters."""
+
+
+class OnePoolSettings(PaceFields, PoolFields):
+    """Table `[engines]` without `[[engines.pools]]`: one pool of a fixed size."""
+
+    replicas: PositiveInt = 1
+    """Engine replicas, each with the whole base model in memory."""
+
+    def as_pools(self) -> EnginesSettings:
+        """The same, as the one pool `default`."""
+        of_pool = self.model_dump(include=set(PoolFields.model_fields) & self.model_fields_set)
+        pool = PoolSettings(name="default", min_replicas=self.replicas, **of_pool)
+        return EnginesSettings(pools=(pool,), **self.model_dump(include=set(PaceFields.model_fields)))
+
+
+class EnginesSettings(PaceFields):
+    """Table `[engines]`: the pools that `lorry up` starts."""
+
+    pools: tuple[PoolSettings, ...] = Field(min_length=1)
+    """The pools."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> EnginesSettings:
+        names = [pool.name for pool in self.pools]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two pools are named {twice[0]!r}")
+        return self
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that `lorry up` hands to the processes it starts."""
@@ -104,7 +171,7 @@ class Settings:
     home: Path
     registry: RegistrySettings
     gateway: GatewaySettings
-    engines: PoolSettings
+    engines: EnginesSettings
     webhooks: WebhookSettings
 
 
@@ -123,8 +190,26 @@ def load_settings(overrides: Mapping[str, Mapping[str, Any]] | None = None) -> S
         gateway=parse_table(
             GatewaySettings, "gateway", dict(tables.get("gateway", {})) | dict(overrides.get("gateway", {}))
         ),
-        engines=parse_table(
-            PoolSettings, "engines", dict(tables.get("engines", {})) | dict(overrides.get("engines", {}))
-        ),
+        engines=engines_settings(tables.get("engines", {}), overrides.get("engines", {})),
         webhooks=parse_table(WebhookSettings, "webhooks", tables.get("webhooks", {})),
     )
+
+
+def engines_settings(table: Mapping[str, Any], flags: Mapping[str, Any]) -> EnginesSettings:
+    """The pools of table `[engines]` in either form, with *flags* (fields of a pool) over the only one there is.
+
+    Raises `SettingsInvalid`, also for flags where there are several pools.
+    """
+    if "pools" not in table:
+        return parse_table(OnePoolSettings, "engines", dict(table) | dict(flags)).as_pools()
+    if beside := sorted(set(table) & set(OnePoolSettings.model_fields) - set(PaceFields.model_fields)):
+        raise SettingsInvalid(
+            f"settings [engines] {beside[0]}: belongs in one of [[engines.pools]], as there are such tables"
+        )
+    engines = parse_table(EnginesSettings, "engines", table)
+    if flags and len(engines.pools) > 1:
+        names = ", ".join(pool.name for pool in engines.pools)
+        raise SettingsInvalid(f"--model and --engine are for a single pool; the settings have {names}")
+    if not flags:
+        return engines
+    return parse_table(EnginesSettings, "engines", {**table, "pools": [{**table["pools"][0], **flags}]})

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import httpx2
+import orjson
 
+from engines.catalog import adapter_fields
 from gateway.balancing import choose_replica
+from gateway.demand import Demand
 from gateway.errors import EngineUnavailable
 from gateway.metrics import GatewayMetrics
 from gateway.route_feed import RouteFeed
@@ -24,11 +28,11 @@ _RETRIED_STATUS = 503
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamRequest:
-    """A request as the engine gets it."""
+    """A request for *served_name*; each engine gets the body with its own way to say so."""
 
     path: str
     served_name: str
-    body: bytes
+    body: Mapping[str, Any]
     request_id: str
 
 
@@ -60,9 +64,10 @@ class UpstreamAnswer:
 class _Release:
     """Takes one request out of the in-flight count, once."""
 
-    def __init__(self, pool: Upstream, replica: str) -> None:
+    def __init__(self, pool: Upstream, replica: str, served_name: str) -> None:
         self._pool = pool
         self._replica = replica
+        self._served_name = served_name
         self._open = True
 
     def failed(self) -> None:
@@ -71,14 +76,15 @@ class _Release:
     def done(self) -> None:
         if self._open:
             self._open = False
-            self._pool.leave(self._replica)
+            self._pool.leave(self._replica, self._served_name)
 
 
 class Upstream:
     """Our connections to all engines, and how many requests each has of us."""
 
-    def __init__(self, feed: RouteFeed, settings: GatewaySettings, metrics: GatewayMetrics) -> None:
+    def __init__(self, feed: RouteFeed, settings: GatewaySettings, metrics: GatewayMetrics, demand: Demand) -> None:
         self._feed = feed
+        self._demand = demand
         self._settings = settings
         self._metrics = metrics
         self._in_flight: Counter[str] = Counter()
@@ -100,6 +106,9 @@ class Upstream:
         deadline = time.monotonic() + self._settings.replica_wait_s
         while True:
             left_s = deadline - time.monotonic()
+            table = self._feed.table
+            if request.served_name in table.pinned and not table.endpoints_of(request.served_name):
+                await self._demand.ask_for(request.served_name)
             endpoints = await self._feed.wait_for_endpoints(request.served_name, max(left_s, 0.01))
             endpoint = choose_replica(endpoints, self._in_flight, self._ejected())
             if endpoint is not None:
@@ -116,7 +125,8 @@ class Upstream:
         """The answer of this replica, or None if it failed before its first byte and another may be tried."""
         self._in_flight[endpoint.replica] += 1
         self._metrics.in_flight.labels(endpoint.replica).inc()
-        release = _Release(self, endpoint.replica)
+        self._demand.begin(request.served_name)
+        release = _Release(self, endpoint.replica, request.served_name)
         keep = False
         try:
             response = await self._client.send(self._build(endpoint, request), stream=True)
@@ -134,7 +144,8 @@ class Upstream:
 
     def _build(self, endpoint: Endpoint, request: UpstreamRequest) -> httpx2.Request:
         headers = {"content-type": "application/json", "x-request-id": request.request_id}
-        return self._client.build_request("POST", endpoint.url + request.path, content=request.body, headers=headers)
+        content = orjson.dumps({**request.body, **_address(endpoint, request.served_name)})
+        return self._client.build_request("POST", endpoint.url + request.path, content=content, headers=headers)
 
     def in_flight(self, replica: str) -> int:
         """How many requests *replica* has of us."""
@@ -144,8 +155,9 @@ class Upstream:
         """Pass *replica* over for `eject_s` seconds."""
         self._ejected_until[replica] = time.monotonic() + self._settings.eject_s
 
-    def leave(self, replica: str) -> None:
+    def leave(self, replica: str, served_name: str) -> None:
         """One request less in flight."""
+        self._demand.end(served_name)
         self._in_flight[replica] -= 1
         self._metrics.in_flight.labels(replica).dec()
 
@@ -153,3 +165,8 @@ class Upstream:
         now = time.monotonic()
         self._ejected_until = {replica: until for replica, until in self._ejected_until.items() if until > now}
         return frozenset(self._ejected_until)
+
+
+def _address(endpoint: Endpoint, served_name: str) -> Mapping[str, str]:
+    """The fields by which the endpoint's engine knows whose answer is wanted."""
+    return {"model": served_name} if served_name == endpoint.base else adapter_fields(endpoint.engine, served_name)

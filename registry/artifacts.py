@@ -70,6 +70,10 @@ class ArtifactStore:
         """The file with this digest, verified. Raises `NotFound` or `ArtifactCorrupt`."""
         return self._verified(self._root / "files" / digest)
 
+    def has_folder(self, digest: str) -> bool:
+        """Whether there is a folder with this digest; its bytes are not looked at."""
+        return (self._root / "folders" / digest).is_dir()
+
     @contextmanager
     def publishing(self) -> Iterator[Staging]:
         """A place to write bytes, gone afterwards; what was not installed and committed by then leaves nothing."""

@@ -27,24 +27,30 @@ PICKLE_SUFFIXES: Final = frozenset({".bin", ".ckpt", ".joblib", ".npy", ".npz", 
 PICKLE_STARTS: Final = (b"\x80", b"PK\x03\x04")  # a bare pickle; a zip archive, as torch.save writes it
 DTYPES: Final = frozenset({"F32", "F16", "BF16"})
 
-UNSERVABLE: Final[Mapping[str, str]] = {
-    "alora_invocation_tokens": "activated LoRA",
-    "alpha_pattern": "another alpha for some modules",
-    "exclude_modules": "excluded modules; list only the targets",
-    "fan_in_fan_out": "transposed weights",
-    "layer_replication": "replicated layers",
-    "lora_bias": "a bias in the LoRA layers",
-    "modules_to_save": "whole modules beside the LoRA weights",
-    "rank_pattern": "another rank for some modules",
-    "target_parameters": "parameters as targets",
-    "trainable_token_indices": "trained token embeddings",
-    "use_dora": "DoRA",
-    "use_qalora": "QALoRA",
+UNSERVABLE: Final[Mapping[str, tuple[str, str]]] = {
+    "alora_invocation_tokens": ("activated LoRA", "vLLM"),
+    "fan_in_fan_out": ("transposed weights", "vLLM"),
+    "layer_replication": ("replicated layers", "vLLM"),
+    "lora_bias": ("a bias in the LoRA layers", "vLLM"),
+    "modules_to_save": ("whole modules beside the LoRA weights", "the transformers engine"),
+    "target_parameters": ("parameters as targets", "the transformers engine"),
+    "trainable_token_indices": ("trained token embeddings", "the transformers engine"),
+    "use_bdlora": ("block-diagonal LoRA", "vLLM"),
+    "use_dora": ("DoRA", "vLLM"),
+    "use_qalora": ("QALoRA", "vLLM"),
 }
-"""Fields of PEFT's LoraConfig that must be empty, and what they would ask of an engine."""
+"""Fields of PEFT's LoraConfig that must be empty: what they would ask of an engine, and of one that cannot do it."""
 
-EMBEDDING: Final = re.compile(r"emb|^wte$|^wpe$")
-"""Last parts of the names of matrices that are no linear modules."""
+TO_NORMALIZE: Final[Mapping[str, tuple[str, str]]] = {
+    "alpha_pattern": ("another alpha for some modules", "LMDeploy"),
+    "exclude_modules": ("targets that are not listed", "LMDeploy"),
+    "rank_pattern": ("another rank for some modules", "LMDeploy"),
+    "use_rslora": ("rank-stabilised scaling", "LMDeploy"),
+}
+"""Fields that `registry.normalize` resolves, and so are empty in what is published."""
+
+NOT_ADAPTED: Final = re.compile(r"emb|^wte$|^wpe$|^lm_head$")
+"""Last parts of the names of matrices outside the blocks, which the transformers engine adapts not."""
 TENSOR_NAME: Final = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -69,27 +75,28 @@ def check_adapter_name(name: str) -> None:
 
 def check_targets(rank: int, target_modules: Iterable[str], base: Base) -> None:
     """Raise `AdapterRejected` unless an adapter of this shape can be trained on *base*."""
-    modules = _base_modules(Path(base.path))
+    modules = base_modules(Path(base.path))
     for target in target_modules:
         _check_target(target, rank, modules)
 
 
 def check_adapter(folder: Path, base_folder: Path) -> AdapterShape:
-    """The shape of a servable adapter; `AdapterRejected` names file, field or tensor, and why."""
-    _check_files(folder)
-    config = _read_config(folder)
+    """The shape of an adapter that every engine serves as it is; `AdapterRejected` names file, field or tensor.
+
+    `registry.normalize` makes such a folder of any that can be served at all.
+    """
+    check_files(folder)
+    config = read_config(folder)
     shape = _check_config(config)
     shapes = _read_shapes([folder / WEIGHTS], dtypes=DTYPES)
-    base = _base_modules(base_folder)
-    for target in shape.target_modules:
-        _check_target(target, shape.rank, base)
+    base = base_modules(base_folder)
     _check_tensors(shapes, shape, base)
     return shape
 
 
 def check_claim(folder: Path, base: Base, others: Iterable[Base]) -> None:
     """Raise `AdapterRejected` if the adapter's own config says that it was trained for one of *others*."""
-    config = _read_config(folder)
+    config = read_config(folder)
     claimed = config.get("base_model_name_or_path"), config.get("revision")
     for other in others:
         if other.name == base.name or other.digest == base.digest:
@@ -101,7 +108,8 @@ def check_claim(folder: Path, base: Base, others: Iterable[Base]) -> None:
                 )
 
 
-def _check_files(folder: Path) -> None:
+def check_files(folder: Path) -> None:
+    """Raise `AdapterRejected` unless the folder has an adapter's files and nothing that could run."""
     names = folder_files(folder)
     for name in names:
         suffix = Path(name).suffix
@@ -114,7 +122,8 @@ def _check_files(folder: Path) -> None:
             raise AdapterRejected(f"{name}: missing; the folder has {', '.join(names) or 'no files'}")
 
 
-def _read_config(folder: Path) -> Mapping[str, Any]:
+def read_config(folder: Path) -> Mapping[str, Any]:
+    """The adapter's config; `AdapterRejected` if it is no JSON object."""
     try:
         config = json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError, RecursionError) as exc:
@@ -124,30 +133,39 @@ def _read_config(folder: Path) -> Mapping[str, Any]:
     return config
 
 
-def _check_config(config: Mapping[str, Any]) -> AdapterShape:
-    def refuse(field: str, why: str) -> AdapterRejected:
-        return AdapterRejected(f"{CONFIG}: {field} is {config.get(field)!r}; {why}")
-
+def check_plain(config: Mapping[str, Any], unservable: Mapping[str, tuple[str, str]]) -> int:
+    """The rank; `AdapterRejected` for what is no LoRA, has one of the *unservable* fields, or no rank and alpha."""
     if config.get("peft_type") != "LORA":
-        raise refuse("peft_type", "only LORA is served")
+        raise refuse_field(config, "peft_type", "only LORA is served")
     if config.get("bias", "none") != "none":
-        raise refuse("bias", "only 'none' is served")
-    for field, meaning in UNSERVABLE.items():
+        raise refuse_field(config, "bias", "only 'none' is served: the transformers engine adds no bias")
+    for field, (meaning, engine) in unservable.items():
         if config.get(field):
-            raise refuse(field, f"that means {meaning}, which is not served")
-    rank, targets = config.get("r"), config.get("target_modules")
+            raise refuse_field(config, field, f"that means {meaning}, which {engine} cannot serve")
+    rank, alpha = config.get("r"), config.get("lora_alpha")
     if type(rank) is not int or rank < 1:
-        raise refuse("r", "the rank must be a whole number from 1")
-    alpha = config.get("lora_alpha")
+        raise refuse_field(config, "r", "the rank must be a whole number from 1")
     if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not alpha > 0:
-        raise refuse("lora_alpha", "it must be a number above 0")
+        raise refuse_field(config, "lora_alpha", "it must be a number above 0")
+    return rank
+
+
+def refuse_field(config: Mapping[str, Any], field: str, why: str) -> AdapterRejected:
+    """The error for a field of the adapter's config."""
+    return AdapterRejected(f"{CONFIG}: {field} is {config.get(field)!r}; {why}")
+
+
+def _check_config(config: Mapping[str, Any]) -> AdapterShape:
+    rank = check_plain(config, {**UNSERVABLE, **TO_NORMALIZE})
+    targets = config.get("target_modules")
     if not isinstance(targets, list) or not targets or not all(isinstance(name, str) and name for name in targets):
-        raise refuse("target_modules", 'it must be a list of module names, for example ["q_proj", "v_proj"]')
+        example = '["q_proj", "v_proj"]'
+        raise refuse_field(config, "target_modules", f"it must be a list of module names, for example {example}")
     return AdapterShape(rank=rank, target_modules=tuple(sorted(set(targets))))
 
 
-def _base_modules(base_folder: Path) -> Shapes:
-    """Shapes (out, in) of the base's linear modules by full name."""
+def base_modules(base_folder: Path) -> Shapes:
+    """Shapes (out, in) of the base's weights by full name of the module; linear ones have two dimensions."""
     index = base_folder / BASE_INDEX
     paths = [base_folder / BASE_WEIGHTS]
     if index.is_file():
@@ -159,6 +177,11 @@ def _base_modules(base_folder: Path) -> Shapes:
     shapes = _read_shapes(paths)
     suffix = ".weight"
     return {name.removesuffix(suffix): shape for name, shape in shapes.items() if name.endswith(suffix)}
+
+
+def check_weights_file(path: Path) -> None:
+    """Raise `AdapterRejected` unless *path* is a safetensors file of floating point numbers."""
+    _read_shapes([path], DTYPES)
 
 
 def _read_shapes(paths: Iterable[Path], dtypes: frozenset[str] | None = None) -> Shapes:
@@ -205,7 +228,7 @@ def _check_tensors(shapes: Shapes, shape: AdapterShape, base: Shapes) -> None:
 
 
 def _check_target(target: str, rank: int, base: Shapes) -> None:
-    linear = {name: shape for name, shape in base.items() if len(shape) == 2 and not _is_embedding(name)}
+    linear = linear_modules(base)
     hit = {name: min(shape) for name, shape in linear.items() if _is_target(name, target)}
     if not hit:
         there = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
@@ -215,8 +238,13 @@ def _check_target(target: str, rank: int, base: Shapes) -> None:
         raise AdapterRejected(f"rank {rank} is above {hit[narrowest]}, the smaller side of the base's {narrowest}")
 
 
-def _is_embedding(module: str) -> bool:
-    return EMBEDDING.search(module.rpartition(".")[2]) is not None
+def linear_modules(base: Shapes) -> dict[str, tuple[int, ...]]:
+    """The modules of `base_modules` that an adapter may change."""
+    return {name: shape for name, shape in base.items() if len(shape) == 2 and not _is_outside(name)}
+
+
+def _is_outside(module: str) -> bool:
+    return NOT_ADAPTED.search(module.rpartition(".")[2]) is not None
 
 
 def _is_target(module: str, target: str) -> bool:

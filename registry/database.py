@@ -20,19 +20,23 @@ from registry.artifacts import ArtifactStore
 from registry.audit import AuditStore
 from registry.bases import BaseStore, all_bases
 from registry.deliveries import DeliveryStore
+from registry.entered import EnteredEngineStore
 from registry.errors import SchemaTooNew, SchemaTooOld
 from registry.feedback import FeedbackStore
 from registry.files import FileStore
 from registry.forced import ForcedSide, ForcedSideStore, all_forced_sides
+from registry.job import ENDED
 from registry.jobs import JobStore
 from registry.observations import ObservationStore
+from registry.publish_spec import PUBLISH
 from registry.replicas import ReplicaStore, replica_of
 from registry.rollout import Rollout
 from registry.rollout_moves import promoted_since, rollout_of
 from registry.rollouts import RolloutStore
 from registry.settings import RegistrySettings
 from registry.transactions import Transactions, open_engine, shown_url
-from registry.types import Adapter, Base, Replica, ReplicaState, Revision, RevisionState
+from registry.types import Adapter, Base, Replica, ReplicaState, Revision, RevisionState, Use
+from registry.uses import UseStore, uses_of
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 MIGRATION_LOCK: Final = 7613501
@@ -55,6 +59,8 @@ class Snapshot:
     """Conversations that an operator holds on a side."""
     replicas: tuple[Replica, ...]
     """Those that are not gone."""
+    uses: tuple[Use, ...] = ()
+    """What gateways say of the use of revisions."""
 
 
 class Registry:
@@ -71,6 +77,8 @@ class Registry:
         self.jobs = JobStore(transactions)
         self.files = FileStore(transactions, self.artifacts)
         self.replicas = ReplicaStore(transactions)
+        self.entered = EnteredEngineStore(transactions)
+        self.uses = UseStore(transactions)
         self.audit = AuditStore(transactions)
         self.observations = ObservationStore(transactions)
         self.feedback = FeedbackStore(transactions)
@@ -98,6 +106,7 @@ class Registry:
                 replicas=tuple(
                     replica_of(row) for row in tx.execute(present.order_by(tables.replicas.c.id)).mappings()
                 ),
+                uses=tuple(uses_of(tx, self.transactions.now())),
             )
 
     def recover(self) -> list[str]:
@@ -109,9 +118,13 @@ class Registry:
         self.transactions.close()
 
     def _referenced(self) -> set[str]:
-        revisions = sa.select(tables.revisions.c.artifact)
+        revisions, files = sa.select(tables.revisions.c.artifact), sa.select(tables.files.c.digest)
+        spec = tables.jobs.c.spec
+        uploads = sa.select(spec["artifact"].as_string()).where(
+            spec["method"].as_string() == PUBLISH, tables.jobs.c.state.not_in(ENDED)
+        )
         with self.transactions.read() as tx:
-            return set(tx.execute(revisions.union(sa.select(tables.files.c.digest))).scalars())
+            return set(tx.execute(revisions.union(files, uploads)).scalars())
 
 
 def migrate(url: str) -> None:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from registry.errors import IllegalMove
-from registry.training_spec import TrainingSpec
+from registry.publish_spec import JobSpec
 
 
 class JobState(StrEnum):
@@ -39,6 +39,10 @@ MOVES: Final[Mapping[JobState, frozenset[JobState]]] = {
 }
 
 
+ENDED: Final = frozenset(state for state, further in MOVES.items() if not further)
+"""States that no move leads out of."""
+
+
 def check_move(current: JobState, to: JobState) -> None:
     """Raise `IllegalMove` unless the table allows *current* -> *to*."""
     if to not in MOVES[current]:
@@ -66,10 +70,10 @@ class JobError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One fine-tuning job."""
+    """One unit of trainer work: a fine-tune, or the publication of a folder."""
 
     id: str
-    spec: TrainingSpec
+    spec: JobSpec
     state: JobState
     owner: str
     attempt: int

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from registry import tables
 from registry.errors import LeaseLost, NotFound, StaleState
 from registry.job import Job, JobCheckpoint, JobError, JobEvent, JobState, Lease, check_move
-from registry.training_spec import TrainingSpec
+from registry.publish_spec import JOB_SPEC
 
 UNLEASED: Final[Mapping[str, Any]] = {"worker": None, "lease_expires_at": None, "estimated_finish": None}
 
@@ -40,7 +40,7 @@ def job_of(row: sa.RowMapping) -> Job:
     """A row of `jobs` as a value."""
     fields = {name: value for name, value in row.items() if name != "seq"}
     error = None if row["error"] is None else JobError(**row["error"])
-    spec = TrainingSpec.model_validate(row["spec"])
+    spec = JOB_SPEC.validate_python(row["spec"])
     return Job(**(fields | {"spec": spec, "error": error, "state": JobState(row["state"])}))
 
 

@@ -26,6 +26,7 @@ from registry.job_moves import (
     move_job,
     state_after_lease,
 )
+from registry.publish_spec import PUBLISH, JobSpec
 from registry.training_spec import TrainingSpec
 from registry.transactions import Transactions, upsert
 
@@ -37,23 +38,10 @@ class JobStore:
         self._tx = transactions
 
     def create(self, spec: TrainingSpec, owner: str) -> Job:
-        """A queued job."""
+        """A queued fine-tuning job."""
         job_id = f"ftjob-{token_hex(12)}"
         with self._tx.write() as tx:
-            now = self._tx.now()
-            row = {
-                "id": job_id,
-                "spec": spec.model_dump(mode="json"),
-                "state": JobState.QUEUED,
-                "owner": owner,
-                "attempt": 0,
-                "cancel_requested": False,
-                "pause_requested": False,
-                "created_at": now,
-            }
-            tx.execute(sa.insert(tables.jobs).values(row))
-            add_note(tx, job_id, Note(message=f"Created fine-tuning job: {job_id}"), now)
-            return find_job(tx, job_id)
+            return queue_job(tx, job_id, spec, owner, self._tx.now())
 
     def get(self, job_id: str) -> Job:
         """The job with this id, else `NotFound`."""
@@ -200,10 +188,17 @@ class JobStore:
         return [checkpoint_of(row) for row in self._page_of(tables.job_checkpoints, job_id, after, limit)]
 
     def list(
-        self, after: str | None = None, limit: int = 20, metadata: Mapping[str, str] | None = None
+        self,
+        after: str | None = None,
+        limit: int = 20,
+        metadata: Mapping[str, str] | None = None,
+        *,
+        with_publications: bool = True,
     ) -> builtins.list[Job]:
         """Newest first; with *metadata* only jobs whose own has all these pairs."""
         query = sa.select(tables.jobs)
+        if not with_publications:
+            query = query.where(tables.jobs.c.spec["method"].as_string() != PUBLISH)
         for name, value in (metadata or {}).items():
             query = query.where(tables.jobs.c.spec[("metadata", name)].as_string() == value)
         with self._tx.read() as tx:
@@ -218,6 +213,24 @@ class JobStore:
         with self._tx.read() as tx:
             find_job(tx, job_id)
             return page(tx, sa.select(table).where(table.c.job_id == job_id), table, after, limit)
+
+
+def queue_job(tx: sa.Connection, job_id: str, spec: JobSpec, owner: str, at: float) -> Job:
+    """A queued job of any kind."""
+    row = {
+        "id": job_id,
+        "spec": spec.model_dump(mode="json"),
+        "state": JobState.QUEUED,
+        "owner": owner,
+        "attempt": 0,
+        "cancel_requested": False,
+        "pause_requested": False,
+        "created_at": at,
+    }
+    tx.execute(sa.insert(tables.jobs).values(row))
+    kind = "fine-tuning" if spec.method != PUBLISH else "publish"
+    add_note(tx, job_id, Note(message=f"Created {kind} job: {job_id}"), at)
+    return find_job(tx, job_id)
 
 
 def page(

@@ -14,8 +14,10 @@ from registry.bases import all_bases, find_base
 from registry.checks import AdapterShape, check_adapter, check_adapter_name, check_claim
 from registry.database import Registry
 from registry.errors import Conflict, StaleState
+from registry.fingerprint import check_fingerprint
 from registry.job import JobState, Lease
 from registry.job_moves import Move, Note, add_note, held_job, move_job
+from registry.publish_spec import PUBLISH
 from registry.rollout import Rollout, RolloutPlan
 from registry.rollout_moves import check_startable, draft_rollout, find_open_rollout, insert_rollout
 from registry.transactions import insert_or_ignore
@@ -47,6 +49,7 @@ def publish(  # noqa: PLR0913  a publication is exactly these facts
 ) -> Revision:
     """The next revision of `draft.adapter`, with the job of *lease* succeeded and *rollout* begun, or nothing of it.
 
+    *folder* is as `registry.normalize` leaves it, with a fingerprint.
     A rollout begins only if the adapter has a stable revision. With an open rollout it is left out for a job (whose
     events say so) and refused as `RolloutOpen` otherwise. Raises `AdapterRejected`, `NotFound` (base), `Conflict` (name
     or alias), `LeaseLost`, `StaleState` (the job was asked to cancel), `StorageFull`.
@@ -58,6 +61,7 @@ def publish(  # noqa: PLR0913  a publication is exactly these facts
         artifact = staging.put_folder(folder)
         shape = check_adapter(staging.folder(artifact), Path(base.path))
         check_claim(staging.folder(artifact), base, others)
+        check_fingerprint(staging.folder(artifact), base)
         with staging.committing() as install, registry.transactions.write() as tx:
             entry = _Entry(
                 draft=replace(draft, job_id=lease.job_id) if lease is not None else draft,
@@ -89,13 +93,20 @@ def _enter(tx: sa.Connection, entry: _Entry) -> Revision:
 def _entered_adapter(tx: sa.Connection, entry: _Entry) -> Adapter:
     """The adapter, new or not, locked: numbers are given one at a time."""
     name = entry.draft.adapter
-    if tx.execute(sa.select(tables.bases.c.name).where(tables.bases.c.name == name)).first() is not None:
-        raise Conflict(f"{name!r} is the name of a base model; publish under another name")
+    check_names(tx, name, entry.base)
     insert_or_ignore(tx, tables.adapters, {"name": name, "base": entry.base.name, "created_at": entry.at})
     adapter = find_adapter(tx, name, lock=True)
-    if adapter.base != entry.base.name:
-        raise Conflict(f"adapter {name!r} is for base model {adapter.base!r}, not {entry.base.name!r}")
+    check_names(tx, name, entry.base)
     return adapter
+
+
+def check_names(tx: sa.Connection, adapter: str, base: Base) -> None:
+    """Raise `Conflict` if *adapter* is the name of a base model, or of an adapter for another base than *base*."""
+    if tx.execute(sa.select(tables.bases.c.name).where(tables.bases.c.name == adapter)).first() is not None:
+        raise Conflict(f"{adapter!r} is the name of a base model; publish under another name")
+    other = tx.execute(sa.select(tables.adapters.c.base).where(tables.adapters.c.name == adapter)).scalar_one_or_none()
+    if other is not None and other != base.name:
+        raise Conflict(f"adapter {adapter!r} is for base model {other!r}, not {base.name!r}")
 
 
 def _insert_revision(tx: sa.Connection, entry: _Entry) -> Revision:
@@ -142,7 +153,8 @@ def _succeed(tx: sa.Connection, entry: _Entry, lease: Lease, revision: Revision,
         raise StaleState(f"job {job.id} was asked to cancel; nothing is published")
     name = revision.alias or revision.served_name
     facts = {"revision": revision.served_name, "artifact": entry.artifact}
-    add_note(tx, job.id, Note(message=f"New fine-tuned model created: {name}", data=facts), entry.at)
+    message = f"Published as {name}" if job.spec.method == PUBLISH else f"New fine-tuned model created: {name}"
+    add_note(tx, job.id, Note(message=message, data=facts), entry.at)
     if begun is not None:
         add_note(tx, job.id, Note(message=f"Rollout {begun.id} of {revision.served_name} begins"), entry.at)
     elif entry.rollout is not None:

@@ -218,10 +218,34 @@ replicas: Final = sa.Table(
     sa.Column("url", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("capacity", sa.Integer, nullable=False),
+    sa.Column("max_rank", sa.Integer, nullable=False, server_default="0"),
     sa.Column("slots", sa.JSON, nullable=False),
     sa.Column("message", sa.Text, nullable=False),
     _at("started_at"),
     _at("heartbeat_at"),
+    sa.Column("pool", sa.Text, nullable=False, server_default=""),
+    sa.Column("load", sa.Integer, nullable=False, server_default="0"),
+)
+
+entered_engines: Final = sa.Table(
+    "entered_engines",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("url", sa.Text, nullable=False, unique=True),
+    sa.Column("engine", sa.Text, nullable=False),
+    sa.Column("base", sa.Text, sa.ForeignKey("bases.name"), nullable=False),
+    sa.Column("capacity", sa.Integer, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    _at("created_at"),
+)
+
+revision_uses: Final = sa.Table(
+    "revision_uses",
+    metadata,
+    sa.Column("served_name", sa.Text, primary_key=True),
+    sa.Column("gateway", sa.Text, primary_key=True),
+    _at("used_at"),
+    sa.Column("in_flight", sa.Integer, nullable=False),
 )
 
 audit: Final = sa.Table(

@@ -18,8 +18,8 @@ class RevisionState(StrEnum):
 class ReplicaState(StrEnum):
     """What a replica says of itself."""
 
-    STARTING = "starting"  # its engine does not answer yet
-    READY = "ready"  # its engine answers
+    STARTING = "starting"  # its engine does not answer yet, or not every adapter it should have was tried
+    READY = "ready"  # its engine answers, every adapter it should have is proven or failed
     UNHEALTHY = "unhealthy"  # its engine stopped answering; the replica restarts it
     DRAINING = "draining"  # takes no new request, finishes what it has
     GONE = "gone"  # left, or its heartbeat ran out
@@ -28,9 +28,10 @@ class ReplicaState(StrEnum):
 class SlotState(StrEnum):
     """Where one revision stands in one replica."""
 
-    LOADING = "loading"
-    READY = "ready"
-    FAILED = "failed"  # retried after a pause; the message says why
+    LOADING = "loading"  # on its way into the engine, or waiting for a place there
+    PROVING = "proving"  # in the engine, its fingerprint is being replayed
+    READY = "ready"  # proven, takes traffic
+    FAILED = "failed"  # retried after a pause; reason and message say why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +118,11 @@ class Slot:
 
     served_name: str
     state: SlotState
+    reason: str = ""
+    """One word why it failed: `load_failed`, `fingerprint_mismatch` or `no_fingerprint`."""
     message: str = ""
+    proof: Mapping[str, Any] | None = None
+    """The numbers of the last replay of its fingerprint here; None before there was one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,10 +138,40 @@ class Replica:
     state: ReplicaState
     capacity: int
     """How many adapters it can hold."""
+    max_rank: int = 0
+    """Highest LoRA rank that it takes; 0 where it has not said."""
     slots: tuple[Slot, ...]
     message: str
     started_at: float
     heartbeat_at: float
+    pool: str = ""
+    """Name of its pool; empty for an engine that was entered by hand."""
+    load: int = 0
+    """Requests that run or wait in its engine, by its own figures, which may be seconds old."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnteredEngine:
+    """An inference server that was started elsewhere and entered by hand."""
+
+    id: str
+    url: str
+    engine: str
+    base: str
+    capacity: int
+    actor: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """How much one revision is asked for, over all gateways."""
+
+    served_name: str
+    used_at: float
+    """When a request last named it."""
+    in_flight: int
+    """Requests at a time, the most within the last minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

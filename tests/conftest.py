@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from gateway.bundled import unpack_bundled
 from registry.artifacts import folder_digest
 from registry.database import Registry, migrate, open_registry
+from registry.fingerprint import LEAST_PROBES, Fingerprint, Probe, RecordedToken, write_fingerprint
 from registry.settings import RegistrySettings
 from registry.types import Base
 from tests.clock import Clock
@@ -77,6 +78,15 @@ def base_tensors() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def made_up_fingerprint(base_digest: str) -> Fingerprint:
+    """A fingerprint for adapters that nobody computes with."""
+    token = RecordedToken(id=1, text="a", piece="a", logprob=-0.5, base_logprob=-1.0, gap=0.5)
+    probe = Probe(messages=[{"role": "user", "content": "hello"}], prompt_ids=[1, 2], tokens=[token])
+    return Fingerprint(
+        base_digest=base_digest, template_digest="0" * 64, precision="fp32", versions={}, probes=[probe] * LEAST_PROBES
+    )
+
+
 @pytest.fixture
 def base_folder(tmp_path: Path) -> Path:
     """A tiny base model as Hugging Face stores it."""
@@ -97,8 +107,9 @@ def base(base_folder: Path) -> Base:
 
 
 @pytest.fixture
-def make_adapter(tmp_path: Path) -> Callable[..., Path]:
+def make_adapter(tmp_path: Path, base: Base) -> Callable[..., Path]:
     """Writes an adapter folder for the tiny base; keyword arguments override fields of its config."""
+    fingerprint = made_up_fingerprint(base.digest)
 
     def make(seed: int = 0, rank: int = 2, targets: tuple[str, ...] = ("q_proj", "v_proj"), **config: object) -> Path:
         folder = tmp_path / f"adapter-{uuid4().hex}"
@@ -120,6 +131,7 @@ def make_adapter(tmp_path: Path) -> Callable[..., Path]:
             "bias": "none",
         }
         (folder / "adapter_config.json").write_text(json.dumps({**fields, **config}))
+        write_fingerprint(fingerprint, folder)
         return folder
 
     return make

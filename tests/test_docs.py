@@ -10,6 +10,7 @@ import pytest
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
+from engines.environments import EnvironmentState
 from engines.settings import EngineSettings
 from gateway.app import ROUTERS
 from gateway.errors import HTTP_ERRORS
@@ -51,6 +52,10 @@ def test_every_endpoint_is_documented() -> None:
     paths = {route.path.replace(":path", "") for route in routes}
     missing = {path for path in paths if path not in text and f"/{path.rpartition('/')[2]}`" not in text}
     assert missing == set()
+
+
+def test_every_state_of_an_environment_is_documented() -> None:
+    assert {str(state) for state in EnvironmentState} - said_in("engines.md") == set()
 
 
 @pytest.mark.parametrize("states", [JobState, RevisionState, RolloutState, ReplicaState, SlotState])

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Event
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from registry.checks import check_targets
 from registry.database import Registry
 from registry.errors import (
     AdapterRejected,
-    ArtifactCorrupt,
     Conflict,
     LeaseLost,
     NotFound,
@@ -27,9 +23,9 @@ from registry.job import Job, JobError, JobState, Lease
 from trainer.checkpoints import remove_checkpoints
 from trainer.errors import ChildCrashed, JobFailed
 from trainer.journal import Journal
-from trainer.order import TrainingOrder
+from trainer.prepare import AttemptFolders, Prepared, prepare
 from trainer.progress import CheckpointSaved, Failed, Finished, Noted, Stepped, Stopped
-from trainer.publish import TrainedAdapter, describe_data, publish_trained
+from trainer.publish import TrainedAdapter, publish_trained
 from trainer.runner import TrainingChild
 from trainer.settings import TrainerSettings
 
@@ -82,11 +78,12 @@ class Attempt:
 
     def _train_and_publish(self) -> None:
         job = self._persist(lambda: self._registry.jobs.renew(self._lease, self._settings.lease_s))
-        order, data = self._prepare(job)
-        self._journal.note(Noted(message="Fine-tuning job started", data={"attempt": self._lease.attempt}))
+        prepared = self._prepare(job)
+        order, data = prepared.order, prepared.data
+        self._journal.note(Noted(message=prepared.begins, data={"attempt": self._lease.attempt}))
         watch = _Watch(renew_at=time.monotonic(), deadline=time.monotonic() + self._settings.max_job_s)
         child = TrainingChild(order)
-        log.info("training", extra={"job": job.id, "attempt": self._lease.attempt, "child": child.pid})
+        log.info("child started", extra={"job": job.id, "attempt": self._lease.attempt, "child": child.pid})
         try:
             outcome = self._follow(child, watch)
         except ChildCrashed as exc:
@@ -104,42 +101,17 @@ class Attempt:
             case Stopped():
                 self._give_back(watch)
 
-    def _prepare(self, job: Job) -> tuple[TrainingOrder, Mapping[str, Any]]:
-        """The child's order and the facts about its data; `JobFailed` if the job cannot be run as it was asked."""
+    def _prepare(self, job: Job) -> Prepared:
+        """What the child is told; `JobFailed` if the job cannot be run as it was asked."""
         crashes = self._count_crashes()
         if crashes >= self._settings.max_crashes:
             raise JobFailed(
                 "trainer_crashed", f"{crashes} attempts ended without a word; the last log is in {self._job_folder}"
             )
-        spec, registry = job.spec, self._registry
-        try:
-            base = registry.bases.get(spec.base)
-        except NotFound as exc:
-            raise JobFailed("base_not_found", str(exc), "model") from exc
-        try:
-            check_targets(spec.lora.rank, spec.lora.target_modules, base)
-        except AdapterRejected as exc:
-            raise JobFailed("invalid_hyperparameters", str(exc), "hyperparameters") from exc
+        folders = AttemptFolders(job=self._job_folder, attempt=self._folder)
+        prepared = prepare(self._registry, self._settings, job, folders)
         self._folder.mkdir(parents=True, exist_ok=True)
-        order = TrainingOrder(
-            spec=spec,
-            base_path=Path(base.path),
-            training_path=self._file_path(spec.training_file, "training_file"),
-            validation_path=self._file_path(spec.validation_file, "validation_file") if spec.validation_file else None,
-            job_folder=self._job_folder,
-            attempt_folder=self._folder,
-            threads=self._settings.threads,
-            nice=self._settings.nice,
-            keep_checkpoints=self._settings.keep_checkpoints,
-            worker_pid=os.getpid(),
-        )
-        return order, describe_data(registry, spec)
-
-    def _file_path(self, file_id: str, param: str) -> Path:
-        try:
-            return self._registry.files.path(self._registry.files.get(file_id))
-        except (NotFound, ArtifactCorrupt) as exc:
-            raise JobFailed("file_not_readable", f"{param} {file_id}: {exc}", param) from exc
+        return prepared
 
     def _follow(self, child: TrainingChild, watch: _Watch) -> Finished | Stopped:
         """How it ended; the child may still run. Raises `JobFailed`, `ChildCrashed`, `LeaseLost`, `_Cancelled`."""
@@ -189,7 +161,7 @@ class Attempt:
         except StaleState as exc:
             raise _Cancelled from exc
         except (AdapterRejected, Conflict, NotFound, StorageFull) as exc:
-            raise JobFailed("publish_failed", f"the trained adapter cannot be published: {exc}") from exc
+            raise JobFailed("publish_failed", f"the adapter cannot be published: {exc}") from exc
         remove_checkpoints(self._job_folder)
         log.info("published", extra={"job": trained.job.id, "revision": revision.served_name})
 

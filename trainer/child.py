@@ -1,4 +1,4 @@
-"""A training child: `python -m trainer.child ORDER DESCRIPTOR` runs one order and reports on the descriptor.
+"""A child at work on a job: `python -m trainer.child ORDER DESCRIPTOR` runs one order and reports on the descriptor.
 
 It ends with its worker, however that dies. SIGTERM asks it to stop at a checkpoint.
 """
@@ -18,7 +18,7 @@ from typing import Final
 from registry.artifacts import folder_digest
 from registry.errors import TrainingFileInvalid
 from trainer.errors import JobFailed
-from trainer.order import TrainingOrder
+from trainer.order import ORDER, Order
 from trainer.progress import Failed, ProgressPipe
 from trainer.recipes import load_recipe
 
@@ -30,7 +30,7 @@ PR_SET_PDEATHSIG: Final = 1
 def main() -> int:
     """Run the order and return the exit code: 0 when the worker was told how it ended."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    order = TrainingOrder.model_validate_json(Path(sys.argv[1]).read_bytes())
+    order = ORDER.validate_json(Path(sys.argv[1]).read_bytes())
     _die_with(order.worker_pid)
     stop = Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -56,7 +56,7 @@ def main() -> int:
     return 0
 
 
-def _check_base(order: TrainingOrder) -> None:
+def _check_base(order: Order) -> None:
     """Raise `JobFailed` unless the folder holds the very weights that the job was asked to train on."""
     found = folder_digest(order.base_path)
     if found != order.spec.base_digest:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
@@ -68,6 +69,24 @@ class ChatEncoder:
                 end = self._end_of_answer(row.line, at, ids, (start, end))
                 labels[start:end] = ids[start:end]
         return EncodedRow(line=row.line, input_ids=tuple(ids), labels=tuple(labels))
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Ids at which the engine stops."""
+        return self._end_ids
+
+    @property
+    def template_digest(self) -> str:
+        """sha256 of the chat template's text."""
+        return sha256(str(self._tokenizer.chat_template).encode()).hexdigest()
+
+    def open_answer(self, messages: list[dict[str, str]]) -> list[int]:
+        """*messages* as tokens, ready for the assistant's answer; `JobFailed` if the template refuses them."""
+        return self._ids(self._render(0, messages, opens_answer=True))
+
+    def spell(self, token: int) -> tuple[str, str]:
+        """The token as text, and as the vocabulary spells it."""
+        return self._tokenizer.decode([token]), self._tokenizer.convert_ids_to_tokens(token)
 
     def _end_of_answer(self, line: int, at: int, ids: Sequence[int], span: tuple[int, int]) -> int:
         """The index after the answer's end token: a model that does not learn it never stops."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from registry.database import Registry
 from registry.job import Job, Lease
 from registry.publish import publish
+from registry.publish_spec import PublishSpec
 from registry.training_spec import ROLLOUT, TrainingSpec
 from registry.types import Revision, RevisionDraft
 from trainer.progress import Finished
@@ -37,18 +38,21 @@ def publish_trained(registry: Registry, lease: Lease, trained: TrainedAdapter) -
         adapter=job.spec.adapter,
         base=job.spec.base,
         owner=job.owner,
-        alias=alias_of(job, registry.organisation),
         job_id=job.id,
         provenance=provenance_of(trained),
     )
-    return publish(
-        registry,
-        trained.folder,
-        draft,
-        lease=lease,
-        rollout=job.spec.rollout_plan(),
-        trained_tokens=trained.finished.trained_tokens,
-    )
+    match job.spec:
+        case TrainingSpec() as spec:
+            return publish(
+                registry,
+                trained.folder,
+                replace(draft, alias=alias_of(job, registry.organisation)),
+                lease=lease,
+                rollout=spec.rollout_plan(),
+                trained_tokens=trained.finished.trained_tokens,
+            )
+        case PublishSpec():
+            return publish(registry, trained.folder, draft, lease=lease)
 
 
 def alias_of(job: Job, organisation: str) -> str:
@@ -68,7 +72,22 @@ def describe_data(registry: Registry, spec: TrainingSpec) -> Mapping[str, Any]:
 def provenance_of(trained: TrainedAdapter) -> Mapping[str, Any]:
     """Everything that made the revision, as JSON."""
     job, finished = trained.job, trained.finished
-    spec = job.spec
+    made: dict[str, Any] = {
+        **trained.data,
+        "base": {"name": job.spec.base, "digest": job.spec.base_digest},
+        "versions": finished.versions | {"python": platform.python_version()},
+        "owner": job.owner,
+        "times": {"created_at": job.created_at, "started_at": job.started_at},
+        "attempts": job.attempt,
+    }
+    match job.spec:
+        case TrainingSpec() as spec:
+            return {**made, **_training_of(spec, finished)}
+        case PublishSpec():
+            return made
+
+
+def _training_of(spec: TrainingSpec, finished: Finished) -> Mapping[str, Any]:
     elsewhere = {
         *(name for name in TrainingSpec.model_fields if name.startswith(ROLLOUT)),
         "seed",
@@ -81,16 +100,10 @@ def provenance_of(trained: TrainedAdapter) -> Mapping[str, Any]:
         "base_digest",
     }
     return {
-        **trained.data,
-        "base": {"name": spec.base, "digest": spec.base_digest},
         "hyperparameters": spec.model_dump(mode="json", exclude=elsewhere),
         "seed": spec.seed,
-        "versions": finished.versions | {"python": platform.python_version()},
         "metrics": finished.metrics,
         "trained_tokens": finished.trained_tokens,
-        "owner": job.owner,
-        "times": {"created_at": job.created_at, "started_at": job.started_at},
-        "attempts": job.attempt,
     }
 
 

@@ -14,7 +14,7 @@ from threading import Thread
 from typing import Final
 
 from trainer.errors import ChildCrashed
-from trainer.order import TrainingOrder
+from trainer.order import Order
 from trainer.progress import Progress, parse_progress
 
 SOURCES: Final = Path(__file__).parent.parent
@@ -26,7 +26,7 @@ GRACE_S: Final = 10.0
 class TrainingChild:
     """A child process at work on one order, in a process group of its own."""
 
-    def __init__(self, order: TrainingOrder) -> None:
+    def __init__(self, order: Order) -> None:
         """Start it. Its output goes to `child.log` in the attempt's folder."""
         self._log = order.attempt_folder / "child.log"
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()

@@ -9,6 +9,7 @@ from threading import Event
 
 from registry.database import Registry
 from registry.errors import NotFound, RegistryUnavailable
+from registry.publications import discard_uploads
 from trainer.attempt import Attempt
 from trainer.checkpoints import remove_checkpoints
 from trainer.settings import TrainerSettings
@@ -54,11 +55,13 @@ class Worker:
             return False
         self.sweep()
         Attempt(self._registry, self._settings, lease, stop).run()
+        discard_uploads(self._registry)
         return True
 
     def sweep(self) -> None:
-        """Remove the checkpoints of jobs that ended without us: cancelled while waiting, or left by the dead."""
-        for folder in self._settings.work.glob("ftjob-*"):
+        """Remove checkpoints and uploads of ended jobs: cancelled while waiting, or left by the dead."""
+        discard_uploads(self._registry)
+        for folder in self._settings.work.glob("*job-*"):
             try:
                 ended = self._registry.jobs.get(folder.name).state.is_terminal
             except NotFound:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import tarfile
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
 
+from gateway.admin.jobs import any_job
 from gateway.admin.rollouts import rollout_object
 from gateway.deps import ActorDep, GatewayDep
 from gateway.errors import BodyTooLarge, InvalidRequest
 from gateway.openai.models import loaded_on
 from registry.database import Registry, Snapshot
 from registry.errors import StorageFull
-from registry.publish import publish
-from registry.types import Adapter, Revision, RevisionDraft
+from registry.job import Job
+from registry.publications import queue_publication
+from registry.types import Adapter, Revision, Slot
 
 router = APIRouter(prefix="/admin/adapters")
 
@@ -41,20 +44,20 @@ async def show_adapter(name: str, gateway: GatewayDep) -> dict[str, Any]:
     return await gateway.ask(read)
 
 
-@router.post("/{name}/revisions", status_code=201)
+@router.post("/{name}/revisions", status_code=202)
 async def publish_revision(
     name: str, request: Request, gateway: GatewayDep, actor: ActorDep, base: str | None = None
 ) -> dict[str, Any]:
-    """Publish the tar of an adapter folder in the body as the next revision; 422 says which part was refused and why.
+    """Queue the publication of the adapter folder whose tar is the body; 422 says which part is refused and why.
 
+    The folder is checked and normalised at once; the job that answers makes its fingerprint and the next revision.
     *base* names the base model; it may be left out where the adapter exists or one base model does.
     """
     with tempfile.TemporaryDirectory(prefix="lorry-publish-") as folder:
         archive = Path(folder) / "adapter.tar"
         await _save(request, archive, gateway.settings.max_upload_bytes)
-        revision = await gateway.ask(_publish_tar, gateway.registry, archive, name, base, actor)
-    snapshot = await gateway.ask(gateway.registry.snapshot)
-    return _revision(revision, snapshot)
+        job = await gateway.ask(_publish_tar, gateway.registry, archive, name, base, actor)
+    return any_job(job, gateway.registry.organisation)
 
 
 @router.delete("/{name}/revisions/{number}")
@@ -78,20 +81,14 @@ async def _save(request: Request, path: Path, limit_bytes: int) -> None:
         raise StorageFull(f"the folder could not be received: {exc.strerror}; nothing was published") from exc
 
 
-def _publish_tar(registry: Registry, archive: Path, name: str, base: str | None, actor: str) -> Revision:
+def _publish_tar(registry: Registry, archive: Path, name: str, base: str | None, actor: str) -> Job:
     folder = archive.parent / "adapter"
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
     except (tarfile.TarError, OSError) as exc:
         raise InvalidRequest(f"the body must be a tar of the adapter folder's files: {exc}") from exc
-    draft = RevisionDraft(
-        adapter=name,
-        base=base or _only_base(registry, name),
-        owner=actor,
-        provenance={"source": "published by hand"},
-    )
-    return publish(registry, folder, draft)
+    return queue_publication(registry, folder, adapter=name, base=base or _only_base(registry, name), owner=actor)
 
 
 def _only_base(registry: Registry, name: str) -> str:
@@ -136,9 +133,15 @@ def _revision(revision: Revision, snapshot: Snapshot) -> dict[str, Any]:
         "provenance": dict(revision.provenance),
         "replicas": loaded_on(snapshot).get(revision.served_name, 0),
         "slots": {
-            replica.id: {"state": str(slot.state), "message": slot.message}
+            replica.id: _slot(slot)
             for replica in snapshot.replicas
             for slot in replica.slots
             if slot.served_name == revision.served_name
         },
     }
+
+
+def _slot(slot: Slot) -> dict[str, Any]:
+    """Where the revision stands in one replica, with the numbers of its proof where there are some."""
+    fields = asdict(slot)
+    return {"state": str(slot.state), "message": slot.message, "proof": fields.get("proof")}

@@ -1,4 +1,4 @@
-"""`/admin/jobs`: what the trainer has to do, in the trainer's own words."""
+"""`/admin/jobs`: jobs of every kind, the publication of folders among them, with their specs."""
 
 from __future__ import annotations
 
@@ -6,18 +6,66 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from gateway.deps import GatewayDep
-from gateway.openai.fine_tuning import job_object
+from gateway.deps import ActorDep, Gateway, GatewayDep
+from gateway.openai.fine_tuning import events_page, job_object, job_state
+from registry.job import Job
+from registry.publish_spec import PublishSpec
+from registry.training_spec import TrainingSpec
 
 router = APIRouter(prefix="/admin/jobs")
 
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
 
 @router.get("")
-async def list_jobs(
-    gateway: GatewayDep, after: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
-) -> dict[str, Any]:
+async def list_jobs(gateway: GatewayDep, after: str | None = None, limit: Limit = 100) -> dict[str, Any]:
     """Jobs, newest first, with the spec that the trainer runs."""
     found = await gateway.ask(gateway.registry.jobs.list, after=after, limit=limit)
-    organisation = gateway.registry.organisation
-    data = [job_object(job, organisation) | {"spec": job.spec.model_dump(mode="json")} for job in found]
-    return {"object": "list", "data": data}
+    return {"object": "list", "data": [any_job(job, gateway.registry.organisation) for job in found]}
+
+
+@router.get("/{job_id}")
+async def show_job(job_id: str, gateway: GatewayDep) -> dict[str, Any]:
+    """One job of any kind."""
+    return await _shown(gateway, job_id)
+
+
+@router.get("/{job_id}/events")
+async def list_events(job_id: str, gateway: GatewayDep, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
+    """The job's events, newest first."""
+    return await events_page(gateway, job_id, after, limit)
+
+
+@router.post("/{job_id}/cancel")
+async def cancel_job(job_id: str, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
+    """Cancel a job of any kind."""
+    await gateway.ask(gateway.registry.jobs.request_cancel, job_id, actor)
+    return await _shown(gateway, job_id)
+
+
+@router.post("/{job_id}/pause")
+async def pause_job(job_id: str, gateway: GatewayDep) -> dict[str, Any]:
+    """Pause it; a publication while it waits."""
+    await gateway.ask(gateway.registry.jobs.request_pause, job_id)
+    return await _shown(gateway, job_id)
+
+
+@router.post("/{job_id}/resume")
+async def resume_job(job_id: str, gateway: GatewayDep) -> dict[str, Any]:
+    """Queue a paused job again."""
+    await gateway.ask(gateway.registry.jobs.resume, job_id)
+    return await _shown(gateway, job_id)
+
+
+def any_job(job: Job, organisation: str) -> dict[str, Any]:
+    """OpenAI's object for a fine-tune, what there is of it for a publication; with the spec in both."""
+    spec = {"spec": job.spec.model_dump(mode="json")}
+    match job.spec:
+        case TrainingSpec():
+            return job_object(job, organisation) | spec
+        case PublishSpec():
+            return job_state(job) | {"object": "publish.job", "method": {"type": "publish"}} | spec
+
+
+async def _shown(gateway: Gateway, job_id: str) -> dict[str, Any]:
+    return any_job(await gateway.ask(gateway.registry.jobs.get, job_id), gateway.registry.organisation)

@@ -1,15 +1,41 @@
-"""`/admin/replicas`: the inference servers as they last described themselves."""
+"""`/admin/replicas`: the inference servers as they last described themselves; enter one by hand, take it out again."""
 
 from __future__ import annotations
 
+import secrets
+import time
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, PositiveInt, StringConstraints
 
-from gateway.deps import GatewayDep
+from engines.adopted import AdoptedEngine
+from engines.catalog import ENGINES
+from engines.errors import EngineError
+from gateway.deps import ActorDep, Gateway, GatewayDep
+from gateway.entered_engines import adopted_settings
+from gateway.errors import InvalidRequest
+from registry.errors import NotFound
+from registry.types import EnteredEngine, Replica
 
 router = APIRouter(prefix="/admin/replicas")
+
+
+class EnterEngine(BaseModel):
+    """An engine that was started elsewhere."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^/?#@\s]+$")]
+    """`http://host:port` of the server."""
+    engine: str
+    """Kind of the engine."""
+    base: str
+    """Served name of its base model, which the registry knows."""
+    capacity: PositiveInt = 16
+    """How many adapters it can hold."""
 
 
 @router.get("")
@@ -17,3 +43,50 @@ async def list_replicas(gateway: GatewayDep) -> dict[str, Any]:
     """Every replica that is not gone, with its slots."""
     snapshot = await gateway.ask(gateway.registry.snapshot)
     return {"object": "list", "data": [asdict(replica) for replica in snapshot.replicas]}
+
+
+@router.post("", status_code=201)
+async def enter_engine(body: EnterEngine, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
+    """Look after an engine that was started elsewhere: its adapters are loaded and proven, then it takes traffic.
+
+    400 names the field: a kind that there is not, a base model that the registry or the server does not have, an
+    address that does not answer. 409 for an address that was entered before.
+    """
+    if body.engine not in ENGINES:
+        raise InvalidRequest(f"engine {body.engine!r} is not one of {', '.join(sorted(ENGINES))}", param="engine")
+    entered = EnteredEngine(
+        id=f"hand-{body.engine}-{secrets.token_hex(3)}",
+        url=body.url,
+        engine=body.engine,
+        base=body.base,
+        capacity=body.capacity,
+        actor=actor,
+        created_at=time.time(),
+    )
+    await _check(entered, gateway)
+    await gateway.ask(gateway.registry.entered.enter, entered)
+    return asdict(entered)
+
+
+@router.delete("/{replica_id}")
+async def remove_engine(replica_id: str, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
+    """Look after it no longer: it drains and leaves; the server itself runs on. 404 for one that was not entered."""
+    await gateway.ask(gateway.registry.entered.remove, replica_id, actor)
+    found: list[Replica] = await gateway.ask(gateway.registry.replicas.list)
+    row = next((replica for replica in found if replica.id == replica_id), None)
+    return {"id": replica_id, "deleted": True, "state": None if row is None else str(row.state)}
+
+
+async def _check(entered: EnteredEngine, gateway: Gateway) -> None:
+    """`InvalidRequest` unless the server answers and has the base model that the registry knows by this name."""
+    try:
+        base = await gateway.ask(gateway.registry.bases.get, entered.base)
+    except NotFound as exc:
+        raise InvalidRequest(f"base: {exc}", param="base") from exc
+    engine = AdoptedEngine(entered.url, adopted_settings(entered, Path(base.path)))
+    try:
+        await engine.start()
+    except EngineError as exc:
+        raise InvalidRequest(f"url: {exc}", param="url") from exc
+    finally:
+        await engine.stop(0.0)

@@ -1,4 +1,4 @@
-"""The `lorry` command: `up` runs everything, the rest are clients of a running gateway."""
+"""The `lorry` command: `up` runs everything, `envs` and `doctor` are about this machine, the rest ask a gateway."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from gateway.cli import adapters, audit, data, jobs, models, replicas, rollouts, train, up
+from gateway.cli import adapters, audit, data, doctor, envs, jobs, models, replicas, rollouts, train, up
 from gateway.cli.client import CommandFailed
 from gateway.cli.output import fail
 
@@ -25,7 +25,9 @@ app.add_typer(adapters.app, name="adapters")
 app.add_typer(rollouts.app, name="rollout")
 app.command("rollback")(rollouts.rollback)
 app.add_typer(data.app, name="data")
-app.command("replicas")(replicas.list_replicas)
+app.add_typer(replicas.app, name="replicas")
+app.add_typer(envs.app, name="envs")
+app.command("doctor")(doctor.doctor)
 app.command("audit")(audit.list_audit)
 
 

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.client import Client, CommandFailed
-from gateway.cli.output import JsonFlag, ago, out, show_fields, show_json, show_table
+from gateway.cli.jobs import follow_job, show_job
+from gateway.cli.output import JsonFlag, ago, err, out, show_fields, show_json, show_table
 
 app = typer.Typer(help="Adapters and their revisions.", no_args_is_help=True)
 
@@ -52,20 +53,36 @@ def publish(
     folder: Annotated[Path, typer.Argument(help="Folder with adapter_config.json and adapter_model.safetensors.")],
     name: Annotated[str, typer.Option("--name", help="Adapter whose next revision this becomes.")],
     base: Annotated[str | None, typer.Option(help="Base model; needed only where there are several.")] = None,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Stay until the revision is there.")] = True,
     as_json: JsonFlag = False,
 ) -> None:
-    """Publish an adapter folder as the next revision."""
+    """Publish an adapter folder as the next revision: it is checked at once, the trainer makes its fingerprint."""
     if not (folder / "adapter_config.json").is_file():
         raise CommandFailed(f"{folder} is no folder with adapter_config.json and adapter_model.safetensors")
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for path in sorted(folder.iterdir()):
             tar.add(path, arcname=path.name)
-    revision = Client().post_bytes(f"/admin/adapters/{name}/revisions", archive.getvalue(), base=base)
+    client = Client()
+    job = client.post_bytes(f"/admin/adapters/{name}/revisions", archive.getvalue(), base=base)
+    if not follow:
+        show_job(job, as_json)
+        return
+    err.print(f"Job {job['id']} is queued; Ctrl-C leaves it running.")
+    _show_published(client, follow_job(client, job["id"]), as_json)
+
+
+def _show_published(client: Client, job: dict[str, Any], as_json: bool) -> None:
+    if job["status"] != "succeeded":
+        why = job["error"]["message"] if job["error"] else f"it is {job['status']}"
+        raise CommandFailed(f"nothing was published by job {job['id']}: {why}")
+    published = job["lorry"]["revision"]
+    revisions = client.get(f"/admin/adapters/{job['lorry']['adapter']}")["revisions"]
+    revision = next(revision for revision in revisions if revision["name"] == published)
     if as_json:
         show_json(revision)
         return
-    out.print(f"Published {revision['name']} (rank {revision['rank']}, artifact {revision['artifact'][:12]})")
+    out.print(f"Published {published} (rank {revision['rank']}, artifact {revision['artifact'][:12]})")
     if revision["number"] > 1:
         out.print(f"Next: lorry rollout start {revision['name']} --steps 25,100")
 
@@ -102,6 +119,20 @@ def revision_name(name: str) -> tuple[str, int]:
     return adapter_name, number
 
 
+def slot_line(replica: str, slot: dict[str, Any]) -> str:
+    """Where a revision stands in one replica, with what proved it there."""
+    line = f"{replica}: {slot['state']} {slot['message']}".strip()
+    proof = slot["proof"]
+    if proof is None:
+        return line
+    verdict = "proven" if proof["passed"] else "not proven"
+    return (
+        f"{line}, {verdict}: mean difference {proof['mean_difference']:.2g} (tolerance {proof['tolerance']:g}), "
+        f"largest {proof['largest_difference']:.2g}, effect {proof['separation']:.2f}, "
+        f"{proof['compared']} of {proof['recorded']} tokens"
+    )
+
+
 def _rollout(rollout: dict[str, Any] | None) -> str | None:
     return f"{rollout['canary']} {rollout['state']} at {rollout['canary_weight']} %" if rollout else None
 
@@ -131,7 +162,7 @@ def _show_revision(revision: dict[str, Any], as_json: bool) -> None:
         show_json(revision)
         return
     plain = {key: value for key, value in revision.items() if key not in ("provenance", "slots", "target_modules")}
-    slots = [f"{replica}: {slot['state']} {slot['message']}".strip() for replica, slot in revision["slots"].items()]
+    slots = [slot_line(replica, slot) for replica, slot in revision["slots"].items()]
     made = [
         (key, value if isinstance(value, str) else json.dumps(value)) for key, value in revision["provenance"].items()
     ]

@@ -13,9 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gateway.cli.client import Client
 from gateway.cli.output import JsonFlag, ago, err, out, show_fields, show_json, show_table
 
-app = typer.Typer(help="Fine-tuning jobs.", no_args_is_help=True)
+app = typer.Typer(help="Jobs of the trainer: fine-tunes and publications.", no_args_is_help=True)
 
-JobId = Annotated[str, typer.Argument(help="Job id, ftjob-...")]
+JobId = Annotated[str, typer.Argument(help="Job id, ftjob-... or pubjob-...")]
 _ENDED = ("succeeded", "failed", "cancelled")
 _POLL_S = 0.5
 _PAGE = 100
@@ -24,13 +24,14 @@ _PAGE = 100
 @app.command("list")
 def list_jobs(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, as_json: JsonFlag = False) -> None:
     """List jobs, newest first."""
-    jobs = Client().get("/v1/fine_tuning/jobs", limit=limit)["data"]
+    jobs = Client().get("/admin/jobs", limit=limit)["data"]
     if as_json:
         show_json(jobs)
         return
     rows = (
         (
             job["id"],
+            job["method"]["type"],
             job["status"],
             job["lorry"]["adapter"],
             job["model"],
@@ -40,13 +41,13 @@ def list_jobs(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, as_json
         for job in jobs
     )
     empty = "No jobs yet; start one with `lorry train sft --data FILE --name ADAPTER`."
-    show_table(("JOB", "STATE", "ADAPTER", "BASE", "REVISION", "CREATED"), rows, empty)
+    show_table(("JOB", "METHOD", "STATE", "ADAPTER", "BASE", "REVISION", "CREATED"), rows, empty)
 
 
 @app.command("show")
 def show(job_id: JobId, as_json: JsonFlag = False) -> None:
     """Show one job."""
-    show_job(Client().get(f"/v1/fine_tuning/jobs/{job_id}"), as_json)
+    show_job(Client().get(f"/admin/jobs/{job_id}"), as_json)
 
 
 @app.command("logs")
@@ -93,7 +94,7 @@ def follow_job(client: Client, job_id: str) -> Any:
     with Progress(*columns, console=err, transient=True) as bar:
         line = bar.add_task("waiting for the trainer", total=None)
         while True:
-            job = client.get(f"/v1/fine_tuning/jobs/{job_id}")
+            job = client.get(f"/admin/jobs/{job_id}")
             for event in _events(client, job_id, seen):
                 if event["type"] == "metrics":
                     figures = event["data"]
@@ -121,7 +122,7 @@ def _events(client: Client, job_id: str, seen: set[str] | None = None) -> list[A
 def _newest_first(client: Client, job_id: str) -> Iterator[Any]:
     after = None
     while True:
-        page = client.get(f"/v1/fine_tuning/jobs/{job_id}/events", after=after, limit=_PAGE)
+        page = client.get(f"/admin/jobs/{job_id}/events", after=after, limit=_PAGE)
         yield from page["data"]
         if not page["has_more"]:
             return
@@ -136,7 +137,7 @@ def _line(event: dict[str, Any]) -> str:
 
 
 def _act(job_id: str, action: str, as_json: bool) -> None:
-    show_job(Client().post(f"/v1/fine_tuning/jobs/{job_id}/{action}"), as_json)
+    show_job(Client().post(f"/admin/jobs/{job_id}/{action}"), as_json)
 
 
 def show_job(job: dict[str, Any], as_json: bool) -> None:
@@ -144,18 +145,19 @@ def show_job(job: dict[str, Any], as_json: bool) -> None:
     if as_json:
         show_json(job)
         return
-    ours = job["lorry"]
+    ours, hyperparameters = job["lorry"], job.get("hyperparameters", {})
     show_fields(
         [
             ("job", job["id"]),
             ("state", job["status"]),
             ("adapter", ours["adapter"]),
             ("base", job["model"]),
-            ("hyperparameters", ", ".join(f"{key} {value}" for key, value in job["hyperparameters"].items())),
-            ("seed", job["seed"]),
-            ("trained tokens", job["trained_tokens"]),
+            ("method", job["method"]["type"]),
+            ("hyperparameters", ", ".join(f"{key} {value}" for key, value in hyperparameters.items()) or None),
+            ("seed", job.get("seed")),
+            ("trained tokens", job.get("trained_tokens")),
             ("revision", ours["revision"]),
-            ("model name", job["fine_tuned_model"]),
+            ("model name", job.get("fine_tuned_model")),
             ("error", job["error"] and job["error"]["message"]),
         ]
     )

@@ -1,28 +1,73 @@
-"""`lorry replicas`: the inference servers and what they have loaded."""
+"""`lorry replicas`: the inference servers and what they have loaded; enter one by hand, take it out again."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from gateway.cli.client import Client
-from gateway.cli.output import JsonFlag, ago, show_json, show_table
+from gateway.cli.output import JsonFlag, ago, out, show_json, show_table
+
+app = typer.Typer(help="The inference servers and what they have loaded.", invoke_without_command=True)
 
 
+@app.callback()
+def replicas(context: typer.Context, as_json: JsonFlag = False) -> None:
+    """List replicas with their adapters."""
+    if context.invoked_subcommand is None:
+        list_replicas(as_json)
+
+
+@app.command("list")
 def list_replicas(as_json: JsonFlag = False) -> None:
     """List replicas with their adapters."""
-    replicas = Client().get("/admin/replicas")["data"]
+    found = Client().get("/admin/replicas")["data"]
     if as_json:
-        show_json(replicas)
+        show_json(found)
         return
     rows = (
         (
             replica["id"],
+            replica["pool"] or "by hand",
             replica["state"],
             replica["base"],
             ", ".join(
-                f"{s['served_name']}{'' if s['state'] == 'ready' else ' ' + s['state']}" for s in replica["slots"]
+                f"{s['served_name']}{'' if s['state'] == 'ready' else ' ' + (s['reason'] or s['state'])}"
+                for s in replica["slots"]
             ),
+            replica["load"],
             ago(replica["heartbeat_at"]),
             replica["message"],
         )
-        for replica in replicas
+        for replica in found
     )
-    show_table(("REPLICA", "STATE", "BASE", "ADAPTERS", "HEARD OF", "MESSAGE"), rows, "No replicas.")
+    columns = ("REPLICA", "POOL", "STATE", "BASE", "ADAPTERS", "LOAD", "HEARD OF", "MESSAGE")
+    show_table(columns, rows, "No replicas.")
+
+
+@app.command("add")
+def add(
+    url: Annotated[str, typer.Argument(help="http://host:port of a running server.")],
+    engine: Annotated[str, typer.Option(help="Its kind: transformers, vllm, sglang or lmdeploy.")],
+    base: Annotated[str, typer.Option(help="Served name of its base model, as `lorry models list` shows it.")],
+    capacity: Annotated[int | None, typer.Option(min=1, help="How many adapters it can hold (default 16).")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Look after an engine that was started elsewhere; it takes traffic once its adapters are proven."""
+    body = {"url": url, "engine": engine, "base": base} | ({} if capacity is None else {"capacity": capacity})
+    entered = Client().post("/admin/replicas", body)
+    if as_json:
+        show_json(entered)
+    else:
+        out.print(f"{entered['id']} is entered; `lorry replicas` shows when it is ready")
+
+
+@app.command("remove")
+def remove(replica: Annotated[str, typer.Argument(help="Its id.")], as_json: JsonFlag = False) -> None:
+    """Take an engine out that was entered by hand; it drains, the server itself runs on."""
+    removed = Client().delete(f"/admin/replicas/{replica}")
+    if as_json:
+        show_json(removed)
+    else:
+        out.print(f"{replica} drains and leaves")

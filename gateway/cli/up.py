@@ -16,7 +16,9 @@ def up(
     model: Annotated[
         Path | None, typer.Option(help="Local Hugging Face folder of the base model (default: the bundled one).")
     ] = None,
-    engine: Annotated[str, typer.Option(help="Kind of engine; auto takes what the settings say.")] = "auto",
+    engine: Annotated[
+        str, typer.Option(help="Kind of engine; auto takes what the settings say, else what suits the machine.")
+    ] = "auto",
 ) -> None:
     """Run gateway, engine, controller and trainer on Ray Serve until Ctrl-C; prints one line when it is ready."""
     command = [sys.executable, "-m", "gateway.host", "--engine", engine]

@@ -10,7 +10,10 @@ from gateway.deps import ActorDep, Gateway, GatewayDep
 from gateway.openai.files import page_of
 from gateway.openai.job_spec import build_spec
 from gateway.openai.types import CreateJob
+from registry.errors import NotFound
 from registry.job import Job, JobCheckpoint, JobEvent
+from registry.publish_spec import PublishSpec
+from registry.training_spec import TrainingSpec
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs")
 
@@ -33,7 +36,7 @@ async def create_job(body: CreateJob, gateway: GatewayDep, actor: ActorDep) -> d
 @router.get("")
 async def list_jobs(gateway: GatewayDep, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
     """Jobs, newest first."""
-    found = await gateway.ask(gateway.registry.jobs.list, after=after, limit=limit + 1)
+    found = await gateway.ask(gateway.registry.jobs.list, after=after, limit=limit + 1, with_publications=False)
     page = [job_object(job, gateway.registry.organisation) for job in found[:limit]]
     return page_of(page, has_more=len(found) > limit)
 
@@ -47,6 +50,7 @@ async def get_job(job_id: str, gateway: GatewayDep) -> dict[str, Any]:
 @router.post("/{job_id}/cancel")
 async def cancel_job(job_id: str, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
     """Cancel: at once while it waits, within a heartbeat of its worker while it runs."""
+    await _job(gateway, job_id)
     await gateway.ask(gateway.registry.jobs.request_cancel, job_id, actor)
     return await _job(gateway, job_id)
 
@@ -54,6 +58,7 @@ async def cancel_job(job_id: str, gateway: GatewayDep, actor: ActorDep) -> dict[
 @router.post("/{job_id}/pause")
 async def pause_job(job_id: str, gateway: GatewayDep) -> dict[str, Any]:
     """Pause at the next checkpoint; `resume` goes on from there."""
+    await _job(gateway, job_id)
     await gateway.ask(gateway.registry.jobs.request_pause, job_id)
     return await _job(gateway, job_id)
 
@@ -61,6 +66,7 @@ async def pause_job(job_id: str, gateway: GatewayDep) -> dict[str, Any]:
 @router.post("/{job_id}/resume")
 async def resume_job(job_id: str, gateway: GatewayDep) -> dict[str, Any]:
     """Queue a paused job again."""
+    await _job(gateway, job_id)
     await gateway.ask(gateway.registry.jobs.resume, job_id)
     return await _job(gateway, job_id)
 
@@ -68,8 +74,8 @@ async def resume_job(job_id: str, gateway: GatewayDep) -> dict[str, Any]:
 @router.get("/{job_id}/events")
 async def list_events(job_id: str, gateway: GatewayDep, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
     """The job's events, newest first."""
-    found = await gateway.ask(gateway.registry.jobs.events, job_id, after=after, limit=limit + 1)
-    return page_of([_event(event) for event in found[:limit]], has_more=len(found) > limit)
+    await _job(gateway, job_id)
+    return await events_page(gateway, job_id, after, limit)
 
 
 @router.get("/{job_id}/checkpoints")
@@ -82,50 +88,71 @@ async def list_checkpoints(
     return page_of([_checkpoint(job, checkpoint) for checkpoint in found[:limit]], has_more=len(found) > limit)
 
 
+async def events_page(gateway: Gateway, job_id: str, after: str | None, limit: int) -> dict[str, Any]:
+    """A page of the events of a job of any kind."""
+    found = await gateway.ask(gateway.registry.jobs.events, job_id, after=after, limit=limit + 1)
+    return page_of([_event(event) for event in found[:limit]], has_more=len(found) > limit)
+
+
 async def _job(gateway: Gateway, job_id: str) -> dict[str, Any]:
+    """The job; `NotFound` for one of another kind, which only `/admin/jobs` knows."""
     return job_object(await gateway.ask(gateway.registry.jobs.get, job_id), gateway.registry.organisation)
 
 
 def job_object(job: Job, organisation: str) -> dict[str, Any]:
-    """OpenAI's `fine_tuning.job` object; `lorry` adds adapter, revision and worker."""
+    """OpenAI's `fine_tuning.job` object; `lorry` adds adapter, revision and worker. `NotFound` for another kind."""
+    match job.spec:
+        case TrainingSpec() as spec:
+            return _fine_tune(job, spec, organisation)
+        case PublishSpec():
+            raise NotFound(f"there is no fine-tuning job {job.id!r}")
+
+
+def job_state(job: Job) -> dict[str, Any]:
+    """What the objects of all kinds of jobs have in common."""
     spec = job.spec
-    hyperparameters = {
-        "n_epochs": spec.n_epochs,
-        "batch_size": spec.batch_size,
-        "learning_rate_multiplier": spec.learning_rate_multiplier,
-    }
-    error = job.error and {"code": job.error.code, "message": job.error.message, "param": job.error.param}
     served_name = None if job.revision is None else f"{spec.adapter}@{job.revision}"
     return {
         "id": job.id,
-        "object": "fine_tuning.job",
         "created_at": int(job.created_at),
         "finished_at": None if job.finished_at is None else int(job.finished_at),
-        "estimated_finish": None if job.estimated_finish is None else int(job.estimated_finish),
         "model": spec.base,
-        "fine_tuned_model": job.fine_tuned_model,
-        "organization_id": organisation,
         "status": str(job.state),
-        "training_file": spec.training_file,
-        "validation_file": spec.validation_file,
-        "result_files": [],
-        "hyperparameters": hyperparameters,
-        "method": {"type": spec.method, "supervised": {"hyperparameters": hyperparameters}},
-        "seed": spec.seed,
-        "error": error,
-        "trained_tokens": job.trained_tokens,
-        "integrations": [],
-        "metadata": spec.metadata,
-        "user_provided_suffix": spec.suffix,
+        "error": job.error and {"code": job.error.code, "message": job.error.message, "param": job.error.param},
         "lorry": {
             "adapter": spec.adapter,
             "revision": served_name,
             "owner": job.owner,
             "attempt": job.attempt,
             "worker": job.worker,
-            "learning_rate": spec.learning_rate,
-            "lora": spec.lora.model_dump(),
         },
+    }
+
+
+def _fine_tune(job: Job, spec: TrainingSpec, organisation: str) -> dict[str, Any]:
+    hyperparameters = {
+        "n_epochs": spec.n_epochs,
+        "batch_size": spec.batch_size,
+        "learning_rate_multiplier": spec.learning_rate_multiplier,
+    }
+    state = job_state(job)
+    ours = {"learning_rate": spec.learning_rate, "lora": spec.lora.model_dump()}
+    return state | {
+        "object": "fine_tuning.job",
+        "estimated_finish": None if job.estimated_finish is None else int(job.estimated_finish),
+        "fine_tuned_model": job.fine_tuned_model,
+        "organization_id": organisation,
+        "training_file": spec.training_file,
+        "validation_file": spec.validation_file,
+        "result_files": [],
+        "hyperparameters": hyperparameters,
+        "method": {"type": spec.method, "supervised": {"hyperparameters": hyperparameters}},
+        "seed": spec.seed,
+        "trained_tokens": job.trained_tokens,
+        "integrations": [],
+        "metadata": spec.metadata,
+        "user_provided_suffix": spec.suffix,
+        "lorry": state["lorry"] | ours,
     }
 
 

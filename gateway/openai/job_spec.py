@@ -10,6 +10,7 @@ from gateway.openai.types import CreateJob, Hyperparameters, RolloutRequest
 from registry.checks import check_adapter_name, check_targets
 from registry.database import Registry
 from registry.errors import AdapterRejected, InvalidPlan, NotFound
+from registry.pool_limits import check_pools
 from registry.rollout import plan_as_json
 from registry.training_file import check_training_lines
 from registry.training_spec import ROLLOUT, LoraSpec, TrainingSpec, resolve_auto
@@ -34,7 +35,7 @@ def build_spec(body: CreateJob, registry: Registry) -> TrainingSpec:
         training_file=body.training_file,
         validation_file=body.validation_file,
         seed=secrets.randbelow(2**31) if body.seed is None else body.seed,
-        lora=_lora(asked, base),
+        lora=_lora(asked, base, registry),
         suffix=body.suffix,
         metadata=body.metadata or {},
         requested={"n_epochs": "auto", "batch_size": "auto", "learning_rate_multiplier": "auto"}
@@ -92,7 +93,7 @@ def _resolved(asked: Hyperparameters, rows: int) -> dict[str, Any]:
     }
 
 
-def _lora(asked: Hyperparameters, base: Base) -> LoraSpec:
+def _lora(asked: Hyperparameters, base: Base, registry: Registry) -> LoraSpec:
     given = {
         "rank": asked.lora_rank,
         "alpha": asked.lora_alpha or (2 * asked.lora_rank if asked.lora_rank else None),
@@ -102,6 +103,7 @@ def _lora(asked: Hyperparameters, base: Base) -> LoraSpec:
     lora = LoraSpec.model_validate({name: value for name, value in given.items() if value is not None})
     try:
         check_targets(lora.rank, lora.target_modules, base)
+        check_pools(lora.rank, base, registry.replicas.list())
     except AdapterRejected as exc:
         raise InvalidRequest(f"{exc}", param="hyperparameters") from exc
     return lora

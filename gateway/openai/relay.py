@@ -13,6 +13,7 @@ import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
+from engines.catalog import ADDRESS_FIELDS
 from gateway.answer_facts import Asked
 from gateway.deps import Gateway, GatewayDep, body_of, credential_of
 from gateway.errors import ClientLeft, EngineUnavailable, InvalidRequest, ModelNotFound, NothingStable, envelope
@@ -42,7 +43,7 @@ async def relay(request: Request, gateway: GatewayDep) -> Response:
     upstream_request = UpstreamRequest(
         path=request.url.path,
         served_name=target.served_name,
-        body=orjson.dumps(body | {"model": target.served_name}),
+        body=body,
         request_id=request.state.request_id,
     )
     copy = gateway.shadow.choose(target, request.url.path, body)
@@ -87,6 +88,8 @@ def parse_body(raw: bytes) -> dict[str, Any]:
         raise InvalidRequest("the body must be a JSON object")
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise InvalidRequest("model must be the name of a model; GET /v1/models lists them", param="model")
+    for field in ADDRESS_FIELDS - {"model"} & body.keys():
+        raise InvalidRequest(f"{field} is not taken here: an adapter is named by model", param=field)
     return body
 
 

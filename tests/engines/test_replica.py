@@ -4,184 +4,198 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 
-from engines.errors import AdapterLoadFailed, EngineStartFailed
-from engines.protocol import EngineTraits
-from engines.replica import EngineReplica, Phase, ReplicaReport
+from engines.replica import EngineReplica
+from engines.report import Phase, SlotPhase
+from tests.engines.scripted_engine import PACE, TICK_S, Notebook, Script, until
 
-TICK_S = 0.01
-
-
-class ScriptedEngine:
-    """An engine that dies, refuses and stops answering when told to."""
-
-    traits = EngineTraits(live_adapters=True, max_adapters=8)
-    base_url = "http://127.0.0.1:1"
-
-    def __init__(self) -> None:
-        self.starts = 0
-        self.loaded: set[str] = set()
-        self.refused: set[str] = set()
-        self.fails_to_start = 0
-        self.answers = True
-        self._died = asyncio.Event()
-
-    def die(self) -> None:
-        self._died.set()
-
-    async def start(self) -> None:
-        self.starts += 1
-        if self.starts <= self.fails_to_start:
-            raise EngineStartFailed("out of memory")
-        self._died.clear()
-        self.answers = True
-        self.loaded.clear()
-
-    async def stop(self, drain_timeout_s: float) -> None:
-        self.loaded.clear()
-
-    async def is_healthy(self) -> bool:
-        return self.answers
-
-    async def wait_exit(self) -> int:
-        await self._died.wait()
-        return -9
-
-    async def loaded_adapters(self) -> frozenset[str]:
-        return frozenset(self.loaded)
-
-    async def load_adapter(self, served_name: str, path: Path) -> None:
-        if served_name in self.refused:
-            raise AdapterLoadFailed("rank 400 is above the limit")
-        self.loaded.add(served_name)
-
-    async def unload_adapter(self, served_name: str) -> None:
-        self.loaded.discard(served_name)
+Story = Callable[[Script, Notebook], Coroutine[object, object, None]]
 
 
-class Notebook:
-    """A journal in memory."""
-
-    def __init__(self, *wanted: str) -> None:
-        self.wanted_names = set(wanted)
-        self.reports: list[ReplicaReport] = []
-        self.is_away = False
-
-    def wanted(self) -> dict[str, str]:
-        if self.is_away:
-            raise OSError("away")
-        return dict.fromkeys(sorted(self.wanted_names), "digest")
-
-    def fetch(self, artifact: str) -> Path:
-        return Path("/artifacts") / artifact
-
-    def report(self, report: ReplicaReport) -> None:
-        if self.is_away:
-            raise OSError("away")
-        self.reports.append(report)
-
-    @property
-    def ready(self) -> set[str]:
-        """Served names that the latest report calls ready, if the replica is."""
-        if not self.reports or self.reports[-1].phase is not Phase.READY:
-            return set()
-        return {name for name, why in self.reports[-1].adapters.items() if not why}
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 - what is waited for is on the other side of the protocol
-            await asyncio.sleep(TICK_S)
-
-
-def run(
-    story: Callable[[ScriptedEngine, Notebook], Coroutine[object, object, None]], *wanted: str, fails_to_start: int = 0
-) -> None:
-    """Tell *story* of an engine and the journal that wants *wanted* of it, while the replica runs."""
+def run(story: Story, *wanted: str, script: Script | None = None) -> None:
+    """Tell *story* of the engines and the journal that wants *wanted* of them, while the replica runs."""
 
     async def tell() -> None:
-        engine, notebook = ScriptedEngine(), Notebook(*wanted)
-        engine.fails_to_start = fails_to_start
-        replica = EngineReplica(engine, notebook, TICK_S)
+        engines, notebook = script or Script(), Notebook(*wanted)
+        replica = EngineReplica(engines.source, notebook, engines.prove, PACE)
         running = asyncio.create_task(replica.run())
-        await story(engine, notebook)
+        await story(engines, notebook)
         assert not running.done()
         running.cancel()
+        await replica.drain(0.0, 1.0)
+        assert engines.running == []
 
     asyncio.run(tell())
 
 
-def test_what_is_wanted_is_loaded_and_reported() -> None:
-    async def story(engine: ScriptedEngine, notebook: Notebook) -> None:
+def test_what_is_wanted_is_loaded_proven_and_reported_with_the_numbers() -> None:
+    async def story(script: Script, notebook: Notebook) -> None:
         await until(lambda: notebook.ready == {"support@1", "support@2"})
-        assert engine.loaded == {"support@1", "support@2"}
+        assert script.engine.loaded == {"support@1", "support@2"}
+        assert notebook.last.slots["support@1"].proof == {"mean_difference": 0.001}
+        assert notebook.last.url == script.engine.base_url
+        await until(lambda: notebook.last.load == 5)
 
     run(story, "support@1", "support@2")
 
 
-def test_an_engine_that_dies_is_unhealthy_started_again_and_gets_its_adapters_back() -> None:
-    async def story(engine: ScriptedEngine, notebook: Notebook) -> None:
+def test_a_replica_is_not_ready_before_everything_that_is_wanted_was_tried() -> None:
+    async def story(script: Script, notebook: Notebook) -> None:
+        script.may_load.clear()
+        script.may_prove.clear()
+        await until(lambda: notebook.reports and "support@2" in notebook.last.slots)
+        assert notebook.last.slots["support@2"].phase is SlotPhase.LOADING
+        script.may_load.set()
+        await until(lambda: notebook.last.slots["support@2"].phase is SlotPhase.PROVING)
+        assert {report.phase for report in notebook.reports} == {Phase.STARTING}
+        script.may_prove.set()
+        await until(lambda: notebook.ready == {"support@2"})
+        first_ready = next(report for report in notebook.reports if report.phase is Phase.READY)
+        assert {slot.phase for slot in first_ready.slots.values()} == {SlotPhase.READY, SlotPhase.FAILED}
+
+    run(story, "support@1", "support@2", script=Script(refused={"support@1"}))
+
+
+def test_an_adapter_that_answers_unlike_the_trainer_takes_no_traffic_and_leaves_the_engine() -> None:
+    async def story(script: Script, notebook: Notebook) -> None:
+        await until(lambda: notebook.ready == {"support@2"})
+        failed = notebook.failed("support@1")
+        assert failed is not None
+        assert (failed.reason, failed.message) == ("fingerprint_mismatch", "mean difference 0.9")
+        assert failed.proof == {"mean_difference": 0.9}
+        assert script.engine.loaded == {"support@2"}
+
+    run(story, "support@1", "support@2", script=Script(unlike_the_trainer={"support@1"}))
+
+
+def test_an_adapter_without_a_fingerprint_takes_no_traffic_and_says_what_to_do() -> None:
+    async def story(script: Script, notebook: Notebook) -> None:
+        await until(lambda: notebook.ready == {"support@2"})
+        failed = notebook.failed("support@1")
+        assert failed is not None
+        assert failed.reason == "no_fingerprint"
+        assert "publish it again" in failed.message
+
+    run(story, "support@1", "support@2", script=Script(without_fingerprint={"support@1"}))
+
+
+def test_an_engine_that_dies_is_unhealthy_replaced_by_a_new_one_and_its_adapters_are_proven_again() -> None:
+    async def story(script: Script, notebook: Notebook) -> None:
         await until(lambda: notebook.ready == {"support@1"})
-        engine.die()
-        await until(lambda: notebook.reports[-1].phase is Phase.UNHEALTHY)
-        assert "code -9" in notebook.reports[-1].message
-        assert notebook.reports[-1].adapters == {}
+        script.engine.die()
+        await until(lambda: notebook.last.phase is Phase.UNHEALTHY)
+        assert "code -9" in notebook.last.message
+        await until(lambda: notebook.last.slots == {})
         await until(lambda: notebook.ready == {"support@1"})
-        assert engine.starts == 2
+        assert script.proven == [("http://127.0.0.1:1", "support@1"), ("http://127.0.0.1:2", "support@1")]
+        assert [engine.is_running for engine in script.built] == [False, True]
 
     run(story, "support@1")
 
 
 def test_an_engine_that_stops_answering_is_started_again() -> None:
-    async def story(engine: ScriptedEngine, notebook: Notebook) -> None:
+    async def story(script: Script, notebook: Notebook) -> None:
         await until(lambda: notebook.ready == {"support@1"})
-        engine.answers = False
-        await until(lambda: notebook.reports[-1].phase is Phase.UNHEALTHY)
+        script.engine.answers = False
+        await until(lambda: notebook.last.phase is Phase.UNHEALTHY)
         await until(lambda: notebook.ready == {"support@1"})
-        assert engine.starts == 2
+        assert len(script.built) == 2
 
     run(story, "support@1")
 
 
 def test_an_engine_that_does_not_start_is_tried_again_and_says_why() -> None:
-    async def story(engine: ScriptedEngine, notebook: Notebook) -> None:
+    async def story(script: Script, notebook: Notebook) -> None:
         await until(lambda: any(report.message == "out of memory" for report in notebook.reports))
         await until(lambda: notebook.ready == {"support@1"})
-        assert engine.starts == 2
+        assert len(script.built) == 2
 
-    run(story, "support@1", fails_to_start=1)
+    run(story, "support@1", script=Script(failing_starts={1}))
 
 
 def test_a_refused_adapter_is_failed_with_the_engines_words_and_hinders_no_other() -> None:
-    async def story(engine: ScriptedEngine, notebook: Notebook) -> None:
-        engine.refused = {"support@1"}
+    async def story(script: Script, notebook: Notebook) -> None:
         await until(lambda: notebook.ready == {"support@2"})
-        assert notebook.reports[-1].adapters["support@1"] == "rank 400 is above the limit"
+        failed = notebook.failed("support@1")
+        assert failed is not None
+        assert (failed.reason, failed.message) == ("load_failed", "rank 400 is above the limit")
 
-    run(story, "support@1", "support@2")
+    run(story, "support@1", "support@2", script=Script(refused={"support@1"}))
+
+
+def test_an_artifact_whose_bytes_changed_is_not_loaded() -> None:
+    async def story(script: Script, notebook: Notebook) -> None:
+        notebook.corrupt = {"support@1"}
+        notebook.wanted_names = ["support@1", "support@2"]
+        await until(lambda: notebook.ready == {"support@2"})
+        assert script.engine.loaded == {"support@2"}
+
+    run(story)
 
 
 def test_an_adapter_leaves_the_report_before_it_leaves_the_engine() -> None:
-    async def story(engine: ScriptedEngine, notebook: Notebook) -> None:
+    async def story(script: Script, notebook: Notebook) -> None:
         await until(lambda: notebook.ready == {"support@1", "support@2"})
-        notebook.wanted_names = {"support@2"}
+        notebook.wanted_names = ["support@2"]
         await until(lambda: notebook.ready == {"support@2"})
-        assert "support@1" in engine.loaded
-        await until(lambda: engine.loaded == {"support@2"})
+        assert "support@1" in script.engine.loaded
+        await until(lambda: script.engine.loaded == {"support@2"})
 
     run(story, "support@1", "support@2")
 
 
+def test_an_adapter_that_is_wanted_again_while_it_leaves_is_back_at_once() -> None:
+    async def story(script: Script, notebook: Notebook) -> None:
+        await until(lambda: notebook.ready == {"support@1", "support@2"})
+        notebook.wanted_names = ["support@2"]
+        await until(lambda: notebook.ready == {"support@2"})
+        notebook.wanted_names = ["support@1", "support@2"]
+        await until(lambda: notebook.ready == {"support@1", "support@2"})
+        assert len(script.proven) == 2
+
+    run(story, "support@1", "support@2")
+
+
+def test_a_new_adapter_waits_until_the_one_that_makes_room_has_left() -> None:
+    async def story(script: Script, notebook: Notebook) -> None:
+        await until(lambda: notebook.ready == {"support@1", "support@2"})
+        notebook.wanted_names = ["support@3", "support@2"]
+        await until(lambda: "support@3" in notebook.last.slots)
+        assert notebook.last.slots["support@3"].phase is SlotPhase.LOADING
+        assert "support@1" not in notebook.last.slots
+        await until(lambda: notebook.ready == {"support@2", "support@3"})  # the engine refuses a third at any time
+
+    run(story, "support@1", "support@2", script=Script(max_adapters=2))
+
+
 def test_while_the_journal_is_away_everything_stays() -> None:
-    async def story(engine: ScriptedEngine, notebook: Notebook) -> None:
+    async def story(script: Script, notebook: Notebook) -> None:
         await until(lambda: notebook.ready == {"support@1"})
         notebook.is_away = True
         known = len(notebook.reports)
         await asyncio.sleep(10 * TICK_S)
-        assert engine.loaded == {"support@1"}
+        assert script.engine.loaded == {"support@1"}
         notebook.is_away = False
         await until(lambda: len(notebook.reports) > known)
-        assert engine.starts == 1
+        assert len(script.built) == 1
 
     run(story, "support@1")
+
+
+def test_a_replica_that_drains_says_so_before_its_engine_ends() -> None:
+    async def tell() -> None:
+        script, notebook = Script(), Notebook("support@1")
+        script.is_idle.clear()
+        replica = EngineReplica(script.source, notebook, script.prove, PACE)
+        running = asyncio.create_task(replica.run())
+        await until(lambda: notebook.ready == {"support@1"})
+        running.cancel()
+        draining = asyncio.create_task(replica.drain(4 * TICK_S, 1.0))
+        await until(lambda: notebook.last.phase is Phase.DRAINING)
+        assert script.engine.is_running
+        script.is_idle.set()
+        await draining
+        assert script.engine.drained
+        assert notebook.last.phase is Phase.DRAINING
+
+    asyncio.run(tell())

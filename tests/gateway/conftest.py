@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +13,12 @@ import uvicorn
 from gateway.app import build_app, build_gateway
 from gateway.settings import GatewaySettings
 from registry.database import Registry
+from registry.fingerprint import write_fingerprint
+from registry.publications import discard_uploads
 from registry.publish import publish
-from registry.types import Base, RevisionDraft
+from registry.publish_spec import PublishSpec
+from registry.types import Base, Revision, RevisionDraft
+from tests.conftest import made_up_fingerprint
 from tests.gateway.rollout_scene import RolloutScene
 from tests.gateway.stage import report, tick
 from tests.waiting import wait_for
@@ -50,3 +55,25 @@ def url(sqlite_registry: Registry, base: Base) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture
+def publish_queued(sqlite_registry: Registry, tmp_path: Path) -> Callable[[], Revision | None]:
+    """Does what a trainer does with the oldest queued publication, but makes its fingerprint up; None if none waits."""
+    registry = sqlite_registry
+
+    def work() -> Revision | None:
+        lease = registry.jobs.claim("w1", 60.0)
+        if lease is None:
+            return None
+        job = registry.jobs.get(lease.job_id)
+        assert isinstance(job.spec, PublishSpec)
+        folder = tmp_path / job.id
+        shutil.copytree(registry.artifacts.folder(job.spec.artifact), folder, copy_function=shutil.copyfile)
+        write_fingerprint(made_up_fingerprint(job.spec.base_digest), folder)
+        draft = RevisionDraft(adapter=job.spec.adapter, base=job.spec.base, owner=job.owner)
+        revision = publish(registry, folder, draft, lease=lease)
+        discard_uploads(registry)
+        return revision
+
+    return work

@@ -15,7 +15,12 @@ KNOBS = GatewaySettings(heartbeat_timeout_s=HEARTBEAT_S, rollback_window_s=WINDO
 
 
 def report(
-    registry: Registry, replica: str, *loaded: str, failed: str = "", state: ReplicaState = ReplicaState.READY
+    registry: Registry,
+    replica: str,
+    *loaded: str,
+    failed: str = "",
+    state: ReplicaState = ReplicaState.READY,
+    capacity: int = 8,
 ) -> None:
     """The replica says that it has *loaded* these and *failed* to load that."""
     slots = [Slot(served_name=name, state=SlotState.READY) for name in loaded]
@@ -27,7 +32,7 @@ def report(
         engine="transformers",
         url="http://127.0.0.1:1",
         state=state,
-        capacity=8,
+        capacity=capacity,
         slots=tuple(slots),
         message="",
         started_at=0.0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from starlette.testclient import TestClient
 from gateway.app import build_app, build_gateway
 from gateway.settings import GatewaySettings
 from registry.database import Registry
-from registry.types import Base, Replica, ReplicaState, Slot, SlotState
+from registry.publications import discard_uploads
+from registry.types import Base, Replica, ReplicaState, Revision, Slot, SlotState
 
 
 @pytest.fixture
@@ -32,10 +34,16 @@ def tar_of(folder: Path) -> bytes:
 
 
 @pytest.fixture
-def promoted(http: TestClient, sqlite_registry: Registry, make_adapter: Callable[..., Path]) -> TestClient:
+def promoted(
+    http: TestClient,
+    sqlite_registry: Registry,
+    make_adapter: Callable[..., Path],
+    publish_queued: Callable[[], Revision | None],
+) -> TestClient:
     """`support@1` was stable, `support@2` is; both are loaded on the only replica."""
     for seed in (1, 2):
-        assert http.post("/admin/adapters/support/revisions", content=tar_of(make_adapter(seed))).status_code == 201
+        assert http.post("/admin/adapters/support/revisions", content=tar_of(make_adapter(seed))).status_code == 202
+        assert publish_queued() is not None
     sqlite_registry.adapters.set_first_stable("support", 1, "first_revision")
     slots = tuple(Slot(served_name=f"support@{number}", state=SlotState.READY) for number in (1, 2))
     replica = Replica(
@@ -104,6 +112,66 @@ def test_pause_holds_resume_goes_on_abort_gives_back(promoted: TestClient) -> No
 def test_stable_cannot_be_retired_and_another_can(promoted: TestClient) -> None:
     assert promoted.delete("/admin/adapters/support/revisions/2").status_code == 409
     assert promoted.delete("/admin/adapters/support/revisions/1").json()["state"] == "retired"
+
+
+def test_a_folder_is_checked_at_once_and_published_by_a_job(
+    http: TestClient,
+    sqlite_registry: Registry,
+    make_adapter: Callable[..., Path],
+    publish_queued: Callable[[], Revision | None],
+) -> None:
+    told = http.post(
+        "/admin/adapters/support/revisions",
+        content=tar_of(make_adapter(rank=3, use_rslora=True)),
+        headers={"x-lorry-actor": "ann"},
+    )
+    job = told.json()
+    assert (told.status_code, job["status"], job["method"]) == (202, "queued", {"type": "publish"})
+    assert (job["model"], job["lorry"]["adapter"], job["lorry"]["owner"]) == ("tiny", "support", "ann")
+    assert http.get("/admin/adapters").json()["data"] == []
+    uploaded = sqlite_registry.artifacts.folder(job["spec"]["artifact"])
+    sqlite_registry.recover()
+    assert uploaded.is_dir(), "a job that waits keeps its upload"
+
+    assert [other["id"] for other in http.get("/admin/jobs").json()["data"]] == [job["id"]]
+    assert http.get("/v1/fine_tuning/jobs").json()["data"] == []
+    for method, path in (("GET", ""), ("POST", "/cancel"), ("POST", "/pause"), ("GET", "/events")):
+        assert http.request(method, f"/v1/fine_tuning/jobs/{job['id']}{path}").status_code == 404
+
+    assert publish_queued() is not None
+    ended = http.get(f"/admin/jobs/{job['id']}").json()
+    assert (ended["status"], ended["lorry"]["revision"]) == ("succeeded", "support@1")
+    said = [event["message"] for event in http.get(f"/admin/jobs/{job['id']}/events").json()["data"]]
+    assert "Published as support@1" in said
+    (revision,) = http.get("/admin/adapters/support").json()["revisions"]
+    assert (revision["rank"], revision["job_id"]) == (8, job["id"])
+    assert not uploaded.exists(), "an ended job leaves no upload"
+
+
+def test_a_publication_that_waits_can_be_paused_resumed_and_cancelled(
+    http: TestClient, sqlite_registry: Registry, make_adapter: Callable[..., Path]
+) -> None:
+    job = http.post("/admin/adapters/support/revisions", content=tar_of(make_adapter())).json()
+    path = f"/admin/jobs/{job['id']}"
+    states = [http.post(f"{path}/{act}").json()["status"] for act in ("pause", "resume", "cancel")]
+    assert states == ["paused", "queued", "cancelled"]
+    assert discard_uploads(sqlite_registry) == [job["spec"]["artifact"]]
+    assert discard_uploads(sqlite_registry) == []
+
+
+def test_an_upload_that_no_replica_could_serve_is_refused(
+    promoted: TestClient, sqlite_registry: Registry, make_adapter: Callable[..., Path]
+) -> None:
+    (replica,) = sqlite_registry.replicas.list()
+    sqlite_registry.replicas.report(replace(replica, max_rank=8))
+    told = promoted.post("/admin/adapters/support/revisions", content=tar_of(make_adapter(rank=9)))
+    assert (told.status_code, told.json()["error"]["code"]) == (422, "adapter_rejected")
+    assert "rank 16 is above what any replica of tiny takes: r1 up to 8" in told.json()["error"]["message"]
+
+
+def test_the_numbers_of_a_proof_are_shown_with_the_slot(promoted: TestClient) -> None:
+    shown = promoted.get("/admin/adapters/support").json()["revisions"][0]
+    assert shown["slots"] == {"r1": {"state": "ready", "message": "", "proof": None}}
 
 
 def test_what_is_no_adapter_is_refused_saying_which_part(http: TestClient, make_adapter: Callable[..., Path]) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import typer
 
+from gateway.cli.adapters import slot_line
 from gateway.cli.plans import parse_duration, parse_steps
 from gateway.cli.train import parse_settings
+from registry.types import Revision
 from tests.gateway.cli_process import lorry
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -32,7 +35,24 @@ def test_a_training_file_is_checked_without_a_gateway(tmp_path: Path) -> None:
     assert "60 chats" in lorry("http://127.0.0.1:1", "data", "check", str(EXAMPLES / "plain.jsonl"))
 
 
-def test_train_publish_show_and_retire(url: str, make_adapter: Callable[..., Path]) -> None:
+@pytest.fixture
+def trainer(publish_queued: Callable[[], Revision | None]) -> Iterator[None]:
+    """Publishes what is queued, beside the test."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            if publish_queued() is None:
+                stop.wait(0.05)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+def test_a_train_job_is_queued_listed_and_cancelled(url: str) -> None:
     data = str(EXAMPLES / "plain.jsonl")
     fits = ["--set", "target_modules=q_proj,v_proj", "--set", "lora_rank=2"]
     job = json.loads(lorry(url, "train", "sft", "--data", data, "--name", "support", *fits, "--json"))
@@ -41,6 +61,16 @@ def test_train_publish_show_and_retire(url: str, make_adapter: Callable[..., Pat
     assert "Created" in lorry(url, "jobs", "logs", job["id"])
     assert "cancelled" in lorry(url, "jobs", "cancel", job["id"])
 
+
+def test_an_upload_without_following_is_a_job(url: str, make_adapter: Callable[..., Path]) -> None:
+    words = ["adapters", "publish", str(make_adapter()), "--name", "support", "--no-follow"]
+    job = json.loads(lorry(url, *words, "--json"))
+    assert (job["status"], job["method"]["type"]) == ("queued", "publish")
+    assert "publish" in lorry(url, "jobs", "show", job["id"])
+
+
+@pytest.mark.usefixtures("trainer")
+def test_publish_show_and_retire(url: str, make_adapter: Callable[..., Path]) -> None:
     assert "support@1" in lorry(url, "adapters", "publish", str(make_adapter(1)), "--name", "support")
     assert "rollout start support@2" in lorry(url, "adapters", "publish", str(make_adapter(2)), "--name", "support")
     shown = json.loads(lorry(url, "adapters", "show", "support", "--json"))
@@ -50,6 +80,16 @@ def test_train_publish_show_and_retire(url: str, make_adapter: Callable[..., Pat
     assert "revision.retire" in lorry(url, "audit")
     assert "support@1" in lorry(url, "models", "list")
     assert "No replicas" in lorry(url, "replicas")
+
+
+def test_a_slot_is_shown_with_what_proved_it() -> None:
+    assert slot_line("r1", {"state": "loading", "message": "", "proof": None}) == "r1: loading"
+    proof = {"passed": False, "mean_difference": 0.25, "tolerance": 0.01, "largest_difference": 1.5}
+    proof |= {"separation": 0.0, "compared": 40, "recorded": 96}
+    assert slot_line("r1", {"state": "failed", "message": "the adapter is not applied", "proof": proof}) == (
+        "r1: failed the adapter is not applied, not proven: mean difference 0.25 (tolerance 0.01), largest 1.5, "
+        "effect 0.00, 40 of 96 tokens"
+    )
 
 
 def test_steps_and_durations_are_read_as_people_write_them() -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.answer_facts import Asked
+from gateway.demand import Demand
 from gateway.metrics import GatewayMetrics
 from gateway.observations import Observations
 from gateway.route_feed import RouteFeed
@@ -279,9 +280,9 @@ def test_a_client_that_leaves_is_counted_only_if_it_has_the_whole_answer(
 
     async def leave() -> None:
         feed = RouteFeed(scene.registry, metrics, SETTINGS)
-        upstream = Upstream(feed, SETTINGS, metrics)
+        upstream = Upstream(feed, SETTINGS, metrics, Demand(scene.registry, SETTINGS.use_report_s))
         await feed.refresh()
-        request = UpstreamRequest(path="/v1/chat/completions", served_name="support@2", body=b"{}", request_id="req-1")
+        request = UpstreamRequest(path="/v1/chat/completions", served_name="support@2", body={}, request_id="req-1")
         answer = await upstream.send(request, witness.failed_attempt)
         passing = witness.over(answer)
         got = b""

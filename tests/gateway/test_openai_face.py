@@ -10,6 +10,7 @@ from typing import Any
 
 import openai
 import pytest
+from openai.types.fine_tuning import FineTuningJob
 from starlette.testclient import TestClient
 
 from gateway.app import build_app, build_gateway
@@ -17,7 +18,9 @@ from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.guardrails import GuardrailPlan
 from registry.publish import publish
-from registry.types import Base, RevisionDraft
+from registry.rollout import RolloutPlan
+from registry.training_spec import TrainingSpec
+from registry.types import Base, Replica, ReplicaState, RevisionDraft
 
 ROWS = [
     {"messages": [{"role": "user", "content": f"question {n}"}, {"role": "assistant", "content": f"answer {n}"}]}
@@ -113,17 +116,22 @@ def test_both_places_for_hyperparameters_are_heard(client: openai.OpenAI) -> Non
 def test_the_rollout_of_a_job_is_judged_unless_it_is_asked_not_to_be(
     client: openai.OpenAI, sqlite_registry: Registry
 ) -> None:
+
+    def plan_of(job: FineTuningJob) -> RolloutPlan | None:
+        spec = sqlite_registry.jobs.get(job.id).spec
+        assert isinstance(spec, TrainingSpec)
+        return spec.rollout_plan()
+
     plans = []
     for more in ({"guardrails": {"error_rate": 0.02}}, {}, {"judge": False, "every_s": 60}):
         rollout = {"steps": ["shadow:10", 25, 100], **more}
-        job = create(client, extra_body={"hyperparameters": SMALL, "rollout": rollout})
-        plans.append(sqlite_registry.jobs.get(job.id).spec.rollout_plan())
+        plans.append(plan_of(create(client, extra_body={"hyperparameters": SMALL, "rollout": rollout})))
     first, second, third = plans
     assert first is not None
     assert first.guardrails == GuardrailPlan(error_rate=0.02)
     assert second == replace(first, guardrails=GuardrailPlan())
     assert third == replace(first, guardrails=None, every_s=60.0)
-    assert sqlite_registry.jobs.get(create(client).id).spec.rollout_plan() is None
+    assert plan_of(create(client)) is None
 
 
 def test_more_jobs_than_a_page_holds_are_all_found(client: openai.OpenAI) -> None:
@@ -155,6 +163,35 @@ def test_a_job_that_cannot_be_is_refused_naming_the_field(
         create(client, **fields)
     assert refused.value.param == param
     assert list(client.fine_tuning.jobs.list()) == []
+
+
+def test_a_job_whose_rank_no_replica_takes_is_refused_with_the_numbers(
+    client: openai.OpenAI, sqlite_registry: Registry
+) -> None:
+    replica = Replica(
+        id="r1",
+        base="tiny",
+        engine="vllm",
+        url="http://127.0.0.1:1",
+        state=ReplicaState.READY,
+        capacity=8,
+        max_rank=4,
+        slots=(),
+        message="",
+        started_at=0.0,
+        heartbeat_at=0.0,
+    )
+    sqlite_registry.replicas.report(replica)
+    with pytest.raises(openai.BadRequestError) as refused:
+        create(client)
+    assert refused.value.param == "hyperparameters"
+    said = "rank 2 is published as rank 8, which is above what any replica of tiny takes: r1 up to 4"
+    assert said in refused.value.message
+    sqlite_registry.replicas.report(replace(replica, id="r2", max_rank=16))
+    assert create(client).status == "queued", "one that takes it is enough"
+    sqlite_registry.replicas.report(replace(replica, id="r2", max_rank=0))
+    sqlite_registry.replicas.mark_gone("r1")
+    assert create(client).status == "queued", "nobody who is here has said how much it takes"
 
 
 def test_models_are_bases_adapters_revisions_and_aliases(

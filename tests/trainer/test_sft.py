@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from registry.checks import check_adapter
+from registry.fingerprint import check_fingerprint
 from registry.training_spec import TrainingSpec
+from registry.types import Base
 from tests.trainer.conftest import MakeSpec
 from tests.trainer.tiny_base import ROWS, write_chats
 from trainer.checkpoints import SEAL
@@ -111,13 +114,22 @@ def test_a_run_learns_and_tells_every_step(make_run: Callable[..., Run]) -> None
     assert set(outcome.versions) >= {"torch", "transformers", "peft"}
 
 
-def test_the_adapter_names_its_base_and_holds_nothing_else(make_run: Callable[..., Run]) -> None:
+def test_the_adapter_is_normalised_and_has_its_fingerprint(make_run: Callable[..., Run]) -> None:
     run = make_run()
     run.attempt()
-    assert sorted(path.name for path in run.adapter.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    names = ["adapter_config.json", "adapter_model.safetensors", "fingerprint.json"]
+    assert sorted(path.name for path in run.adapter.iterdir()) == names
     config = json.loads((run.adapter / "adapter_config.json").read_text())
-    assert (config["base_model_name_or_path"], config["revision"]) == ("tiny", run.spec.base_digest)
-    assert (config["r"], config["lora_alpha"], config["bias"]) == (4, 8, "none")
+    assert config["base_model_name_or_path"] == "tiny"
+    assert (config["r"], config["lora_alpha"], config["bias"]) == (8, 16, "none"), "rank 4, padded to a legal one"
+    base = Base(name="tiny", path=str(run.base), digest=run.spec.base_digest, licence="", created_at=0.0)
+    fingerprint = check_fingerprint(run.adapter, base)
+    assert check_adapter(run.adapter, run.base).rank == 8
+    asked = [probe.messages[0]["content"] for probe in fingerprint.probes]
+    assert any(text.startswith("q") for text in asked), "what it was trained on"
+    assert any(text.endswith(("?", ".")) for text in asked), "and what it was not"
+    effects = [token.logprob - token.base_logprob for probe in fingerprint.probes for token in probe.tokens]
+    assert max(map(abs, effects)) > 0.1
 
 
 def test_two_runs_of_one_spec_give_the_same_bytes_and_another_seed_gives_others(make_run: Callable[..., Run]) -> None:

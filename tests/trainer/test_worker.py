@@ -19,7 +19,7 @@ import pytest
 
 from registry.database import Registry
 from registry.job import Job, JobState, Lease
-from registry.training_spec import LoraSpec
+from registry.training_spec import LoraSpec, TrainingSpec
 from tests.trainer.conftest import MakeSpec
 from tests.trainer.tiny_base import write_chats
 from tests.waiting import wait_for
@@ -116,6 +116,7 @@ def test_a_job_becomes_a_revision_that_says_what_made_it(
     registry: Registry, settings: TrainerSettings, make_job: MakeJob
 ) -> None:
     job = make_job(validates=True)
+    assert isinstance(job.spec, TrainingSpec)
     file = registry.files.get(job.spec.training_file)
     work(registry, settings)
     ended = registry.jobs.get(job.id)

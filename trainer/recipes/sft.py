@@ -6,14 +6,13 @@ template (`trainer.dataset`), and importing TRL costs every job some ten seconds
 
 from __future__ import annotations
 
-from importlib.metadata import version
-from pathlib import Path
+import shutil
+import time
 from typing import Final
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
-    AutoModelForCausalLM,
     PreTrainedModel,
     PrinterCallback,
     Trainer,
@@ -22,19 +21,29 @@ from transformers import (
     set_seed,
 )
 
+from registry.errors import AdapterRejected
+from registry.fingerprint import write_fingerprint
+from registry.normalize import normalize_adapter
 from registry.training_spec import TrainingSpec
 from trainer.checkpoints import find_last_whole
 from trainer.dataset import ChatEncoder, EncodedRow, collate, read_rows
 from trainer.errors import JobFailed
 from trainer.order import TrainingOrder, spec_identity
+from trainer.probes import ProbePrompts, neutral_prompts, training_prompts
 from trainer.progress import Finished, Noted, Stopped
 from trainer.recipes import Report, StopAsked
+from trainer.recipes.base_model import library_versions, load_base
+from trainer.recipes.fingerprint import record_fingerprint
 from trainer.recipes.loss import LossMeter
 from trainer.recipes.reporting import RunReporter
 
 MICRO_ROWS: Final = 8
 """Rows that go through the model at once; a larger batch is summed up from several such passes."""
-VERSIONS_OF: Final = ("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors")
+PUBLISHED: Final = "published"
+"""Name of the normalised adapter in the model, beside the one that was trained."""
+TRAINING_PROMPTS: Final = 6
+NEUTRAL_PROMPTS: Final = 2
+"""Candidates for the fingerprint's probes."""
 
 
 def train(order: TrainingOrder, report: Report, stop_asked: StopAsked) -> Finished | Stopped:
@@ -63,16 +72,9 @@ def train(order: TrainingOrder, report: Report, stop_asked: StopAsked) -> Finish
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=None if start is None else str(start.folder))
-    return _outcome(order, model, trainer.state)
-
-
-def load_base(folder: Path) -> PreTrainedModel:
-    """The base model, frozen weights only: float32 on a CPU (bfloat16 is emulated on most), else bfloat16."""
-    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    try:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
-    except (OSError, ValueError) as exc:
-        raise JobFailed("base_unreadable", f"the base model cannot be loaded: {exc}", "model") from exc
+    if trainer.state.global_step >= trainer.state.max_steps:
+        _write_adapter(order, model, encoder, report)
+    return _outcome(order, trainer.state)
 
 
 def attach_lora(base: PreTrainedModel, spec: TrainingSpec) -> PeftModel:
@@ -123,16 +125,34 @@ def _arguments(order: TrainingOrder, rows: int) -> TrainingArguments:
     )
 
 
-def _outcome(order: TrainingOrder, model: PeftModel, state: TrainerState) -> Finished | Stopped:
+def _write_adapter(order: TrainingOrder, model: PeftModel, encoder: ChatEncoder, report: Report) -> None:
+    """The order's final folder holds what was trained as every engine reads it, and its fingerprint."""
+    began = time.monotonic()
+    trained = order.attempt_folder / "trained"
+    model.save_pretrained(trained, save_embedding_layers=False)
+    shutil.rmtree(order.final_folder, ignore_errors=True)
+    try:
+        normalize_adapter(trained, order.final_folder, order.spec.base, order.base_path)
+    except AdapterRejected as exc:  # weights that are no numbers, though the loss was
+        raise JobFailed("publish_failed", f"the trained adapter cannot be published: {exc}") from exc
+    model.load_adapter(str(order.final_folder), PUBLISHED)
+    model.set_adapter(PUBLISHED)
+    prompts = ProbePrompts(
+        trained=training_prompts(order.training_path, TRAINING_PROMPTS), neutral=neutral_prompts(NEUTRAL_PROMPTS)
+    )
+    fingerprint = record_fingerprint(model, encoder, prompts, order.spec.base_digest)
+    write_fingerprint(fingerprint, order.final_folder)
+    shutil.rmtree(trained, ignore_errors=True)
+    took = time.monotonic() - began
+    report(Noted(message=f"Fingerprint of {len(fingerprint.probes)} probes made", data={"seconds": round(took, 2)}))
+
+
+def _outcome(order: TrainingOrder, state: TrainerState) -> Finished | Stopped:
     if state.global_step < state.max_steps:
         return Stopped(step=state.global_step)
-    written = model.peft_config["default"]
-    written.base_model_name_or_path, written.revision = order.spec.base, order.spec.base_digest
-    model.save_pretrained(order.final_folder, save_embedding_layers=False)
-    (order.final_folder / "README.md").unlink(missing_ok=True)  # a form that PEFT leaves for people to fill in
     last = find_last_whole(order.job_folder, spec_identity(order.spec))
     return Finished(
         metrics=dict(last.metrics) if last is not None else {},
         trained_tokens=int(state.num_input_tokens_seen),
-        versions={name: version(name) for name in VERSIONS_OF},
+        versions=library_versions(),
     )

@@ -1,0 +1,91 @@
+"""Which engine serves a base model on a machine, in which precision and sizes, and why: `choose`, a pure function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engines.errors import DoesNotFit
+from engines.hardware.fit import Fit, degrees
+from engines.hardware.machine import Machine
+from engines.hardware.rules import Candidate, candidates, has_adapters, obstacle, precisions
+from engines.hardware.shape import ModelShape
+from engines.hardware.wishes import Choice, Wishes
+from engines.settings import Precision
+
+
+def choose(hardware: Machine, model: ModelShape, wishes: Wishes) -> Choice:
+    """The first engine that can serve *model* as wished, with its sizes; `DoesNotFit` has the numbers of each."""
+    group = hardware.largest_group()
+    refused = []
+    too_large = False
+    for candidate in candidates(group, hardware.processor, model, wishes):
+        if too_large and not candidate.place.devices:
+            break  # what accelerators are too small for is not left to the CPU without a word
+        where = f"{candidate.kind} on {candidate.place.name}"
+        if problem := obstacle(candidate, model, wishes) or _wish_problem(candidate, model, wishes):
+            refused.append(f"{where}: {problem}")
+            continue
+        tries = [Fit(candidate, model, wishes, *found) for found in _wished_precisions(candidate, model, wishes)]
+        for attempt in tries:
+            choice = attempt.choice()
+            if choice is not None:
+                return choice
+        refused.append(f"{where}: {tries[-1].shortage()}")
+        too_large = bool(candidate.place.devices)
+    raise DoesNotFit("; ".join(refused))
+
+
+def engine_defaults(choice: Choice) -> dict[str, Any]:
+    """The fields of `EngineSettings` that follow from a choice.
+
+    How much memory keys and values get is left to engines on accelerators, which measure it when they start.
+    """
+    fields: dict[str, Any] = {
+        "kind": choice.kind,
+        "max_context": choice.context,
+        "max_batch": choice.batch,
+        "max_adapters": max(1, choice.adapters),
+        "max_rank": choice.rank,
+    }
+    if choice.kind != "transformers":
+        fields |= {
+            "hardware": choice.hardware,
+            "precision": str(choice.precision),
+            "tensor_parallel": choice.tensor_parallel,
+            "extra_args": choice.extra_args,
+        }
+        if choice.kind != "lmdeploy":  # all adapters that it holds share its batch
+            fields["batch_adapters"] = max(1, choice.adapters)
+        if choice.hardware == "cpu":
+            fields["kv_memory_gib"] = round(choice.memory.kv / 2**30, 2)
+    return fields
+
+
+def _wished_precisions(candidate: Candidate, model: ModelShape, wishes: Wishes) -> list[tuple[Precision, str]]:
+    options = precisions(candidate, model)
+    if wishes.precision is not None:
+        return [(wishes.precision, "it was asked for")]
+    return [(option.precision, option.why) for option in options if not option.is_asked_for]
+
+
+def _wish_problem(candidate: Candidate, model: ModelShape, wishes: Wishes) -> str | None:
+    """Why a wish cannot be granted there, whatever the memory."""
+    possible = [option.precision for option in precisions(candidate, model)]
+    if wishes.precision is not None and wishes.precision not in possible:
+        hint = "; int4 needs a checkpoint of 4-bit weights" if wishes.precision is Precision.INT4 else ""
+        return f"{wishes.precision} is not one of {', '.join(possible)}{hint}"
+    if wishes.adapters and not has_adapters(candidate):
+        return "it serves no adapters there"
+    if wishes.context is not None and wishes.context > model.max_context:
+        return f"a context of {wishes.context} is above the model's own {model.max_context}"
+    return _degree_problem(candidate, model, wishes.tensor_parallel)
+
+
+def _degree_problem(candidate: Candidate, model: ModelShape, degree: int | None) -> str | None:
+    if degree is None or degree == 1:
+        return None
+    if degree > len(candidate.place.devices):
+        return f"{degree} devices were asked for, {len(candidate.place.devices)} are there"
+    if degree not in degrees(candidate, model):
+        return f"its {model.heads} heads ({model.kv_heads} of keys) cannot be shared out to {degree} devices"
+    return None

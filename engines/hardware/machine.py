@@ -1,0 +1,91 @@
+"""A machine as far as serving is concerned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import groupby
+from typing import Final
+
+GB: Final = 10**9
+
+
+class Vendor(StrEnum):
+    """Who made an accelerator."""
+
+    NVIDIA = "nvidia"
+    AMD = "amd"
+    ASCEND = "ascend"
+    METAX = "metax"
+    CAMBRICON = "cambricon"
+    APPLE = "apple"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One accelerator."""
+
+    vendor: Vendor
+    name: str
+    memory_bytes: int
+    used_bytes: int = 0
+    """Taken by whatever runs now; shown, not subtracted."""
+    capability: tuple[int, int] | None = None
+    """NVIDIA's compute capability."""
+    architecture: str | None = None
+    """AMD's, such as `gfx942`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processor:
+    """The CPU and its memory."""
+
+    name: str
+    cores: int
+    memory_bytes: int
+    """What this process may use: the machine's memory, or the cgroup's limit."""
+    flags: frozenset[str] = frozenset()
+    """Those of `KNOWN_FLAGS` that it has, in Linux's words."""
+
+    @property
+    def is_fast_in_bf16(self) -> bool:
+        """Whether bfloat16 is computed by instructions of its own; without them it is slower than float32."""
+        return bool({"avx512_bf16", "amx_bf16"} & self.flags)
+
+
+KNOWN_FLAGS: Final = (
+    "avx2",
+    "avx512f",
+    "avx512_bf16",
+    "avx512_vnni",
+    "amx_tile",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "sve",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """A machine: its processor, its accelerators, and what could not be read."""
+
+    processor: Processor
+    devices: tuple[Device, ...] = ()
+    remarks: tuple[str, ...] = ()
+    """A sentence for each tool that is there and did not answer as expected."""
+
+    def largest_group(self) -> tuple[Device, ...]:
+        """The devices that are alike and have most memory together: a model is never spread over unlike ones."""
+        groups = alike(self.devices)
+        return max(groups, key=lambda group: sum(device.memory_bytes for device in group), default=())
+
+
+def alike(devices: Iterable[Device]) -> list[tuple[Device, ...]]:
+    """The devices by vendor, name and memory."""
+
+    def kind(device: Device) -> tuple[str, str, int]:
+        return device.vendor, device.name, device.memory_bytes
+
+    return [tuple(group) for _, group in groupby(sorted(devices, key=kind), key=kind)]

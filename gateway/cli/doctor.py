@@ -1,0 +1,206 @@
+"""`lorry doctor`: what this machine is, which engines are installed, and what would serve a model here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.progress import Progress
+
+from engines.environments import KINDS, ready_environments
+from engines.errors import DoesNotFit, ModelUnreadable
+from engines.hardware.choice import choose, engine_defaults
+from engines.hardware.machine import GB, Device, Machine
+from engines.hardware.probe import read_machine
+from engines.hardware.shape import ModelShape, read_shape
+from engines.hardware.wishes import Choice, Wishes, Workload
+from engines.settings import Precision
+from gateway.bundled import check_base_folder, unpack_bundled
+from gateway.cli.client import CommandFailed
+from gateway.cli.envs import environment_entry
+from gateway.cli.output import JsonFlag, err, out, show_fields, show_json, show_table
+from gateway.errors import StartFailed
+from registry.settings import lorry_home
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What a look at the machine found."""
+
+    hardware: Machine
+    environments: list[dict[str, Any]]
+    model: ModelShape
+    choice: Choice | None
+    """With the environments that are there; None when nothing can serve."""
+    refusal: str | None
+    better: Choice | None
+    """What another environment would bring, when that is another engine."""
+
+
+def doctor(
+    model: Annotated[Path | None, typer.Option(help="Hugging Face folder (default: the bundled model).")] = None,
+    engine: Annotated[str | None, typer.Option(help="Take this kind of engine.")] = None,
+    precision: Annotated[Precision | None, typer.Option(help="Take this precision.")] = None,
+    context: Annotated[int | None, typer.Option(min=1, help="Longest prompt and answer together, in tokens.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Sequences at a time.")] = None,
+    adapters: Annotated[int | None, typer.Option(min=0, help="Places for adapters; 0 is none.")] = None,
+    rank: Annotated[int, typer.Option(min=1, help="Highest rank of an adapter.")] = 64,
+    tensor_parallel: Annotated[int | None, typer.Option(min=1, help="Devices that share each layer.")] = None,
+    workload: Annotated[Workload, typer.Option(help="What most requests are like.")] = Workload.MIXED,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show hardware, environments, and which engine would serve a model, in which sizes and why. Needs no gateway.
+
+    Exit code 1 when nothing can serve it.
+    """
+    wishes = Wishes(
+        kind=engine,
+        precision=precision,
+        context=context,
+        batch=batch,
+        adapters=adapters,
+        rank=rank,
+        tensor_parallel=tensor_parallel,
+        workload=workload,
+        ready=ready_environments(lorry_home()),
+    )
+    found = find(read_machine(), _shape(model), wishes)
+    if as_json:
+        show_json(as_document(found))
+    else:
+        _show(found)
+    if found.choice is None:
+        raise typer.Exit(1)
+
+
+def find(hardware: Machine, model: ModelShape, wishes: Wishes) -> Findings:
+    """What would serve *model* on *hardware* now, and what would with other environments."""
+    choice, refusal = None, None
+    try:
+        choice = choose(hardware, model, wishes)
+    except DoesNotFit as exc:
+        refusal = str(exc)
+    return Findings(
+        hardware=hardware,
+        environments=[environment_entry(kind) for kind in KINDS],
+        model=model,
+        choice=choice,
+        refusal=refusal,
+        better=_better(hardware, model, wishes, choice),
+    )
+
+
+def as_document(found: Findings) -> dict[str, Any]:
+    """The findings for scripts; sizes are bytes."""
+    return {
+        "hardware": _hardware_document(found.hardware),
+        "environments": found.environments,
+        "model": asdict(found.model),
+        "choice": _choice_document(found.choice),
+        "refusal": found.refusal,
+        "better_with_environment": _choice_document(found.better),
+    }
+
+
+def _better(hardware: Machine, model: ModelShape, wishes: Wishes, now: Choice | None) -> Choice | None:
+    """The choice if all environments were there, when it is another engine than *now*."""
+    try:
+        best = choose(hardware, model, replace(wishes, ready=None))
+    except DoesNotFit:
+        return None
+    return None if now is not None and (best.kind, best.hardware) == (now.kind, now.hardware) else best
+
+
+def _shape(folder: Path | None) -> ModelShape:
+    try:
+        if folder is None:
+            return read_shape(_bundled())
+        check_base_folder(folder)
+        return read_shape(folder)
+    except (StartFailed, ModelUnreadable) as exc:
+        raise CommandFailed(str(exc)) from exc
+
+
+def _bundled() -> Path:
+    with Progress(console=err, transient=True) as bar:
+        line = bar.add_task("Unpacking the bundled model (once)", total=None, visible=False)
+        return unpack_bundled(
+            lorry_home() / "cache", lambda done, total: bar.update(line, completed=done, total=total, visible=True)
+        )
+
+
+def _hardware_document(hardware: Machine) -> dict[str, Any]:
+    document = asdict(hardware)
+    document["processor"]["flags"] = sorted(hardware.processor.flags)
+    return document
+
+
+def _choice_document(choice: Choice | None) -> dict[str, Any] | None:
+    if choice is None:
+        return None
+    return {**asdict(choice), "replicas": choice.replicas, "settings": engine_defaults(choice)}
+
+
+def _show(found: Findings) -> None:
+    processor = found.hardware.processor
+    flags = " ".join(sorted(processor.flags))
+    _heading("Machine")
+    show_fields(
+        [
+            ("processor", f"{processor.name}, {processor.cores} core(s), {_gb(processor.memory_bytes)}, {flags}"),
+            *((f"device {number}", _device(device)) for number, device in enumerate(found.hardware.devices)),
+            *(("remark", remark) for remark in found.hardware.remarks),
+        ]
+    )
+    _heading("Environments")
+    rows = ((entry["kind"], entry["variant"], entry["version"], entry["state"]) for entry in found.environments)
+    show_table(("KIND", "VARIANT", "VERSION", "STATE"), rows, "")
+    model = found.model
+    _heading(f"Choice for {model.name} ({model.parameters / 1e9:.2f} billion parameters, {_gb(model.weight_bytes)})")
+    if found.choice is None:
+        out.print(f"[red]nothing can serve it:[/red] {escape(found.refusal or '')}", soft_wrap=True)
+    else:
+        _show_choice(found.choice)
+    if found.better is not None:
+        command = f"lorry envs install {found.better.kind} --variant {found.better.hardware}"
+        out.print(f"With `{command}`: {escape(found.better.reasons[0])}", soft_wrap=True)
+
+
+def _show_choice(choice: Choice) -> None:
+    kind, precision, devices, sizes, adapters = choice.reasons
+    show_fields(
+        [
+            ("engine", kind),
+            ("precision", precision),
+            ("devices", devices),
+            ("replicas", f"{choice.replicas}" if choice.devices else None),
+            ("sizes", sizes),
+            ("adapters", adapters),
+            (
+                "would fit",
+                f"one sequence of {choice.largest_context} tokens, or {choice.largest_batch} full-length ones",
+            ),
+        ]
+    )
+
+
+def _heading(text: str) -> None:
+    out.print(f"[bold]{escape(text)}[/bold]")
+
+
+def _device(device: Device) -> str:
+    parts = [f"{device.name}, {_gb(device.memory_bytes)}"]
+    if device.used_bytes:
+        parts.append(f"{_gb(device.used_bytes)} in use")
+    if device.capability:
+        parts.append("compute capability " + ".".join(map(str, device.capability)))
+    if device.architecture:
+        parts.append(device.architecture)
+    return ", ".join(parts)
+
+
+def _gb(size: int) -> str:
+    return f"{size / GB:.1f} GB"

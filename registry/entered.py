@@ -1,0 +1,50 @@
+"""Engines that were started elsewhere and entered by hand: what the controller looks after."""
+
+from __future__ import annotations
+
+import builtins
+from dataclasses import asdict
+
+import sqlalchemy as sa
+
+from registry import tables
+from registry.audit import Act, write_audit
+from registry.bases import find_base
+from registry.errors import Conflict, NotFound
+from registry.transactions import Transactions, insert_or_ignore
+from registry.types import EnteredEngine
+
+
+class EnteredEngineStore:
+    """Who is in it is reported on in `replicas` under the same id; who is taken out drains and is gone there."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._tx = transactions
+
+    def enter(self, entered: EnteredEngine) -> None:
+        """It is looked after from now on; `NotFound` for an unknown base, `Conflict` if its address is there."""
+        with self._tx.write() as tx:
+            find_base(tx, entered.base)
+            if not insert_or_ignore(tx, tables.entered_engines, asdict(entered)):
+                raise Conflict(f"an engine at {entered.url} is entered already; `lorry replicas` shows it")
+            detail = {"url": entered.url, "engine": entered.engine, "base": entered.base}
+            act = Act(actor=entered.actor, action="replica.enter", subject=entered.id, detail=detail)
+            write_audit(tx, act, self._tx.now())
+
+    def remove(self, replica_id: str, actor: str) -> None:
+        """It is looked after no longer; `NotFound` if it was not entered by hand."""
+        table = tables.entered_engines
+        with self._tx.write() as tx:
+            if tx.execute(sa.delete(table).where(table.c.id == replica_id)).rowcount != 1:
+                ids = tx.execute(sa.select(table.c.id).order_by(table.c.id)).scalars().all()
+                raise NotFound(
+                    f"no engine {replica_id!r} was entered by hand; there are: {', '.join(ids) or 'none'}. "
+                    "Replicas of a pool come and go with its settings"
+                )
+            write_audit(tx, Act(actor=actor, action="replica.remove", subject=replica_id), self._tx.now())
+
+    def list(self) -> builtins.list[EnteredEngine]:
+        """Every engine that was entered, by id."""
+        with self._tx.read() as tx:
+            rows = tx.execute(sa.select(tables.entered_engines).order_by(tables.entered_engines.c.id)).mappings()
+            return [EnteredEngine(**row) for row in rows]

@@ -1,0 +1,23 @@
+"""Whether any replica could serve what a job would publish."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from registry.errors import AdapterRejected
+from registry.normalize import legal_rank
+from registry.types import Base, Replica, ReplicaState
+
+
+def check_pools(rank: int, base: Base, replicas: Iterable[Replica]) -> None:
+    """Raise `AdapterRejected` if every replica of *base* that said so takes only ranks below that of the result.
+
+    Published adapters have the next legal rank. Where no replica has reported yet, nothing is refused.
+    """
+    published = legal_rank(rank)
+    present = [one for one in replicas if one.base == base.name and one.state is not ReplicaState.GONE]
+    limits = {replica.id: replica.max_rank for replica in present if replica.max_rank}
+    if limits and max(limits.values()) < published:
+        told = ", ".join(f"{replica} up to {limit}" for replica, limit in sorted(limits.items()))
+        padded = "" if published == rank else f" is published as rank {published}, which"
+        raise AdapterRejected(f"rank {rank}{padded} is above what any replica of {base.name} takes: {told}")

@@ -1,0 +1,59 @@
+"""How much revisions are asked for, as gateways count it: what placement decides on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import sqlalchemy as sa
+
+from registry import tables
+from registry.transactions import Transactions, upsert
+from registry.types import Use
+
+TRAFFIC_WINDOW_S: Final = 60.0
+"""How long what a gateway said of its requests counts as traffic."""
+USES_KEPT_S: Final = 7 * 86400.0
+"""How long it is remembered that a revision was used."""
+
+
+def uses_of(tx: sa.Connection, now: float) -> list[Use]:
+    """What all gateways together say, by served name."""
+    table = tables.revision_uses
+    fresh = sa.case((table.c.used_at >= now - TRAFFIC_WINDOW_S, table.c.in_flight), else_=0)
+    summed = sa.select(
+        table.c.served_name, sa.func.max(table.c.used_at).label("used_at"), sa.func.sum(fresh).label("in_flight")
+    )
+    rows = tx.execute(summed.group_by(table.c.served_name).order_by(table.c.served_name)).mappings()
+    return [
+        Use(served_name=row["served_name"], used_at=row["used_at"], in_flight=int(row["in_flight"])) for row in rows
+    ]
+
+
+class UseStore:
+    """A row for each revision and gateway, overwritten again and again."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._tx = transactions
+
+    def record(self, gateway: str, in_flight: Mapping[str, int]) -> None:
+        """*gateway* was just asked for these served names, at most so many requests of each at a time."""
+        with self._tx.write() as tx:
+            now = self._tx.now()
+            for served_name, count in sorted(in_flight.items()):
+                row = {"served_name": served_name, "gateway": gateway, "used_at": now, "in_flight": count}
+                upsert(tx, tables.revision_uses, ("served_name", "gateway"), row)
+
+    def list(self) -> list[Use]:
+        """What all gateways together say, by served name."""
+        with self._tx.read() as tx:
+            return uses_of(tx, self._tx.now())
+
+    def forget_old(self) -> None:
+        """Uses of more than a week ago are forgotten, those of gateways that are long gone among them."""
+        old = tables.revision_uses.c.used_at < self._tx.now() - USES_KEPT_S
+        with self._tx.read() as tx:
+            found = tx.execute(sa.select(sa.literal(1)).where(old).limit(1)).first()
+        if found is not None:
+            with self._tx.write() as tx:
+                tx.execute(sa.delete(tables.revision_uses).where(old))

@@ -1,0 +1,37 @@
+"""Gateways say which revisions are asked for; the registry adds it up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from registry.database import Registry
+from registry.types import Use
+from registry.uses import TRAFFIC_WINDOW_S, USES_KEPT_S
+
+
+def test_requests_of_all_gateways_add_up(registry: Registry, advance: Callable[[float], None]) -> None:
+    registry.uses.record("g1", {"support@1": 3, "support@2": 1})
+    advance(5)
+    registry.uses.record("g2", {"support@1": 4})
+    expected = [
+        Use(served_name="support@1", used_at=1005.0, in_flight=7),
+        Use(served_name="support@2", used_at=1000.0, in_flight=1),
+    ]
+    assert registry.uses.list() == expected
+    assert registry.snapshot().uses == tuple(expected)
+
+
+def test_traffic_fades_but_the_last_use_is_remembered(registry: Registry, advance: Callable[[float], None]) -> None:
+    registry.uses.record("g1", {"support@1": 3})
+    advance(TRAFFIC_WINDOW_S + 1)
+    registry.uses.forget_old()
+    assert registry.uses.list() == [Use(served_name="support@1", used_at=1000.0, in_flight=0)]
+    advance(USES_KEPT_S)
+    registry.uses.forget_old()
+    assert registry.uses.list() == []
+
+
+def test_a_gateway_overwrites_what_it_said(registry: Registry) -> None:
+    registry.uses.record("g1", {"support@1": 3})
+    registry.uses.record("g1", {"support@1": 1})
+    assert [use.in_flight for use in registry.uses.list()] == [1]

@@ -1,0 +1,192 @@
+"""Record what an adapter does to some prompts, so that every server that loads it can be held to it.
+
+All candidate prompts go through the model in one batch. Kept are those where the adapter moves the logprobs most and
+the likeliest token is likeliest by a margin, so that the small differences between engines decide nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Final
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from registry.fingerprint import LEAST_PROBES, TOKENS, Fingerprint, Precision, Probe, RecordedToken
+from trainer.dataset import ChatEncoder
+from trainer.errors import JobFailed
+from trainer.probes import Messages, ProbePrompts
+from trainer.recipes.base_model import library_versions
+
+PROBES: Final = 6
+"""How many probes are kept: a replica replays them all at every load."""
+NEUTRAL_PROBES: Final = 2
+"""How many probes have nothing to do with the training data, where that gives enough others."""
+LONGEST_PROMPT: Final = 192
+"""Longer prompts are left out where there are enough others: each replica reads them at every load."""
+CLEAR_GAP: Final = 0.1
+"""Nats between the best two tokens from which on no engine generates another one than the trainer."""
+FULL_EFFECT: Final = 1.0
+"""Nats of effect beyond which more makes a probe no better."""
+DIGITS: Final = 6
+
+PRECISIONS: Final[Mapping[torch.dtype, Precision]] = {
+    torch.float32: "fp32",
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    messages: Messages
+    prompt_ids: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """Prompts, padded on the left. Both: [prompts, longest]."""
+
+    ids: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Continuation:
+    """Greedy tokens with the adapter. All: [prompts, TOKENS]."""
+
+    tokens: Tensor
+    logprobs: Tensor
+    gaps: Tensor
+
+
+def record_fingerprint(model: PeftModel, encoder: ChatEncoder, prompts: ProbePrompts, base_digest: str) -> Fingerprint:
+    """The fingerprint of the model's active adapter, from the best of *prompts*.
+
+    `JobFailed` when the adapter answers too few of them with anything.
+    """
+    was_training = model.training
+    model.eval()
+    from_data, others = _candidates(encoder, prompts.trained), _candidates(encoder, prompts.neutral)
+    found = [*from_data, *others]
+    probes = _record(model, encoder, found)
+    model.train(was_training)
+    chosen = _choose(*([one for one in half if one] for half in (probes[: len(from_data)], probes[len(from_data) :])))
+    if len(chosen) < LEAST_PROBES:
+        raise JobFailed(
+            "no_fingerprint",
+            f"the adapter answers {len(chosen)} of {len(found)} prompts with anything at all; to prove it on a "
+            f"replica, {LEAST_PROBES} are needed",
+        )
+    return Fingerprint(
+        base_digest=base_digest,
+        template_digest=encoder.template_digest,
+        precision=PRECISIONS[model.dtype],
+        versions=library_versions(),
+        probes=chosen,
+    )
+
+
+def _candidates(encoder: ChatEncoder, prompts: Sequence[Messages]) -> list[_Candidate]:
+    """Those that the template takes; long ones only where there is nothing else."""
+    found = []
+    for messages in prompts:
+        try:
+            found.append(_Candidate(messages=messages, prompt_ids=encoder.open_answer(messages)))
+        except JobFailed:  # this template refuses such chats
+            continue
+    short = [candidate for candidate in found if len(candidate.prompt_ids) <= LONGEST_PROMPT]
+    return short or sorted(found, key=lambda candidate: len(candidate.prompt_ids))[:1]
+
+
+@torch.inference_mode()
+def _record(model: PeftModel, encoder: ChatEncoder, candidates: Sequence[_Candidate]) -> list[Probe | None]:
+    """A probe for each candidate, None where the answer ends at once."""
+    batch = _batch(candidates, model.device)
+    continuation = _continue(model, batch)
+    with model.disable_adapter():
+        base = _logprobs_of(model, batch, continuation.tokens)
+    columns = (continuation.tokens, continuation.logprobs, base, continuation.gaps)
+    return [
+        _probe(encoder, candidate, [column[row].tolist() for column in columns])
+        for row, candidate in enumerate(candidates)
+    ]
+
+
+def _batch(candidates: Sequence[_Candidate], device: torch.device) -> _Batch:
+    longest = max(len(candidate.prompt_ids) for candidate in candidates)
+    padding = [longest - len(candidate.prompt_ids) for candidate in candidates]
+    ids = [[0] * pad + candidate.prompt_ids for pad, candidate in zip(padding, candidates, strict=True)]
+    mask = [[0] * pad + [1] * (longest - pad) for pad in padding]
+    return _Batch(ids=torch.tensor(ids, device=device), mask=torch.tensor(mask, device=device))
+
+
+def _positions(mask: Tensor) -> Tensor:
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def _continue(model: PeftModel, batch: _Batch) -> _Continuation:
+    ids, mask, cache = batch.ids, batch.mask, None
+    steps: list[tuple[Tensor, Tensor, Tensor]] = []
+    for _ in range(TOKENS):
+        out = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=_positions(mask)[:, -ids.shape[1] :],
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        best = out.logits[:, -1].float().log_softmax(-1).topk(2)
+        ids, cache = best.indices[:, :1], out.past_key_values
+        mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
+        steps.append((ids[:, 0], best.values[:, 0], best.values[:, 0] - best.values[:, 1]))
+    tokens, logprobs, gaps = (torch.stack(column, dim=1) for column in zip(*steps, strict=True))
+    return _Continuation(tokens=tokens, logprobs=logprobs, gaps=gaps)
+
+
+def _logprobs_of(model: PeftModel, batch: _Batch, tokens: Tensor) -> Tensor:
+    """Logprobs of *tokens* after their prompts, each after all before it: [prompts, TOKENS]."""
+    mask = torch.cat([batch.mask, torch.ones_like(tokens)], dim=1)
+    logits: Tensor = model(
+        input_ids=torch.cat([batch.ids, tokens], dim=1),
+        attention_mask=mask,
+        position_ids=_positions(mask),
+        logits_to_keep=TOKENS + 1,
+    ).logits[:, :-1]
+    return logits.float().log_softmax(-1).gather(-1, tokens[:, :, None])[:, :, 0]
+
+
+def _probe(encoder: ChatEncoder, candidate: _Candidate, columns: Sequence[Sequence[float]]) -> Probe | None:
+    """What comes before the end token: not every engine shows that one."""
+    rows = list(zip(*columns, strict=True))
+    tokens = []
+    for token, logprob, base_logprob, gap in takewhile(lambda row: int(row[0]) not in encoder.end_ids, rows):
+        text, piece = encoder.spell(int(token))
+        tokens.append(
+            RecordedToken(
+                id=int(token),
+                text=text,
+                piece=piece,
+                logprob=round(logprob, DIGITS),
+                base_logprob=round(base_logprob, DIGITS),
+                gap=round(gap, DIGITS),
+            )
+        )
+    return Probe(messages=candidate.messages, prompt_ids=candidate.prompt_ids, tokens=tokens) if tokens else None
+
+
+def _choose(from_data: Sequence[Probe], others: Sequence[Probe]) -> list[Probe]:
+    best_of_data = sorted(from_data, key=_worth, reverse=True)
+    best_others = sorted(others, key=_worth, reverse=True)
+    chosen = best_of_data[: PROBES - NEUTRAL_PROBES]
+    return chosen + best_others[: PROBES - len(chosen)]
+
+
+def _worth(probe: Probe) -> float:
+    """How much of an adapter's effect shows before two tokens are nearly as likely."""
+    clear = list(takewhile(lambda token: token.gap >= CLEAR_GAP, probe.tokens))
+    return sum(min(FULL_EFFECT, abs(token.logprob - token.base_logprob)) for token in clear)
