@@ -88,7 +88,7 @@ _LEGEND: Final = "in the bars: | no difference, ! the margin, o how much worse i
 
 def bar(evidence: Mapping[str, Any]) -> str:
     """The interval drawn between twice the margin better and twice the margin worse; what lies outside is cut off."""
-    span = 2 * evidence["margin"] or max(abs(evidence["difference"]), 0.01)
+    span: float = 2 * evidence["margin"] or max(abs(evidence["difference"]), 0.01)
 
     def place(worse: float | None, otherwise: float) -> int:
         inside = min(max(otherwise if worse is None else worse, -span), span)
