@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from gateway.move_metrics import MoveMetrics
 from gateway.rollout_metrics import RolloutMetrics
 
 
@@ -42,6 +43,8 @@ class GatewayMetrics:
             registry=self._collector,
         )
         self.rollouts = RolloutMetrics(self._collector)
+        self.moves = MoveMetrics()
+        self._collector.register(self.moves)
 
     def render(self) -> bytes:
         """The metrics in Prometheus' text format."""

@@ -165,7 +165,17 @@ class RolloutEvent:
     actor: str
     at: float
     evidence: Mapping[str, Any] | None = None
-    """The verdict that moved it, as JSON; None for a move that no verdict stands behind."""
+    """The latest verdict when it moved, as JSON; None before the first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutFigures:
+    """What monitoring shows of all rollouts."""
+
+    moves: Mapping[tuple[str, str, str], int]
+    """Adapter, state and reason -> how often a rollout moved so."""
+    latest: tuple[Rollout, ...]
+    """The last rollout of each adapter."""
 
 
 def step_from(value: Any) -> Step:

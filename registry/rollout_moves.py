@@ -108,12 +108,12 @@ def insert_rollout(tx: sa.Connection, rollout: Rollout) -> None:
     plan = plan_as_json(rollout.plan)
     columns = [column.name for column in tables.rollouts.columns if column.name not in ("seq", *plan)]
     tx.execute(sa.insert(tables.rollouts).values({name: getattr(rollout, name) for name in columns} | plan))
-    add_event(tx, rollout, rollout.created_at, rollout.evidence)
+    add_event(tx, rollout, rollout.created_at)
     audit_rollout(tx, rollout, "rollout.start", rollout.created_at)
 
 
-def add_event(tx: sa.Connection, rollout: Rollout, at: float, evidence: Mapping[str, Any] | None) -> None:
-    """Record where *rollout* stands now."""
+def add_event(tx: sa.Connection, rollout: Rollout, at: float) -> None:
+    """Record where *rollout* stands now, with the evidence that is known."""
     event = {
         "rollout_id": rollout.id,
         "state": rollout.state,
@@ -122,7 +122,7 @@ def add_event(tx: sa.Connection, rollout: Rollout, at: float, evidence: Mapping[
         "message": rollout.message,
         "actor": rollout.actor,
         "at": at,
-        "evidence": evidence,
+        "evidence": rollout.evidence,
     }
     tx.execute(sa.insert(tables.rollout_events).values(event))
 

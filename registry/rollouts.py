@@ -12,7 +12,15 @@ import sqlalchemy as sa
 from registry import tables
 from registry.adapters import find_adapter, find_revision
 from registry.errors import Conflict, IllegalMove, RolloutOpen, StaleState
-from registry.rollout import Rollout, RolloutEvent, RolloutPlan, RolloutState, check_move, weighted
+from registry.rollout import (
+    Rollout,
+    RolloutEvent,
+    RolloutFigures,
+    RolloutPlan,
+    RolloutState,
+    check_move,
+    weighted,
+)
 from registry.rollout_moves import (
     add_event,
     audit_rollout,
@@ -74,6 +82,19 @@ class RolloutStore:
         with self._tx.read() as tx:
             return [rollout_of(row) for row in tx.execute(query).mappings()]
 
+    def figures(self) -> RolloutFigures:
+        """Counts of all moves, and where the latest rollout of each adapter stands."""
+        rollouts, events = tables.rollouts, tables.rollout_events
+        labels = rollouts.c.adapter, events.c.state, events.c.reason
+        moves = sa.select(*labels, sa.func.count()).join_from(events, rollouts, events.c.rollout_id == rollouts.c.id)
+        last = sa.select(sa.func.max(rollouts.c.seq)).group_by(rollouts.c.adapter)
+        latest = sa.select(rollouts).where(rollouts.c.seq.in_(last)).order_by(rollouts.c.adapter)
+        with self._tx.read() as tx:
+            return RolloutFigures(
+                moves={(row[0], row[1], row[2]): row[3] for row in tx.execute(moves.group_by(*labels))},
+                latest=tuple(rollout_of(row) for row in tx.execute(latest).mappings()),
+            )
+
     def move(  # noqa: PLR0913  a move is exactly these facts
         self,
         rollout_id: str,
@@ -102,7 +123,7 @@ class RolloutStore:
             self._compare_and_set(tx, rollout_id, tables.rollouts.c.state == current, values | _judged(evidence, now))
             if to is RolloutState.PROMOTED:
                 _make_stable(tx, before, now)
-            return self._record(tx, rollout_id, f"rollout.{to}", evidence)
+            return self._record(tx, rollout_id, f"rollout.{to}")
 
     def advance(  # noqa: PLR0913  a move is exactly these facts
         self,
@@ -127,7 +148,7 @@ class RolloutStore:
             values = {"step": step + 1, "step_since": now, "reason": reason, "message": message, "actor": actor}
             unmoved = sa.and_(tables.rollouts.c.step == step, tables.rollouts.c.state == RolloutState.PROGRESSING)
             self._compare_and_set(tx, rollout_id, unmoved, values | _judged(evidence, now))
-            return self._record(tx, rollout_id, "rollout.advance", evidence)
+            return self._record(tx, rollout_id, "rollout.advance")
 
     def note(self, seen: Rollout, evidence: Mapping[str, Any]) -> bool:
         """Keep the latest verdict on a rollout that it does not move; False if someone moved or judged it since."""
@@ -172,10 +193,10 @@ class RolloutStore:
             now_is = find_rollout(tx, rollout_id)
             raise StaleState(f"rollout {rollout_id} was moved meanwhile: it is {now_is.state} at step {now_is.step}")
 
-    def _record(self, tx: sa.Connection, rollout_id: str, action: str, evidence: Mapping[str, Any] | None) -> Rollout:
+    def _record(self, tx: sa.Connection, rollout_id: str, action: str) -> Rollout:
         after = find_rollout(tx, rollout_id)
         at = self._tx.now()
-        add_event(tx, after, at, evidence)
+        add_event(tx, after, at)
         audit_rollout(tx, after, action, at)
         return after
 

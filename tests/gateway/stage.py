@@ -58,6 +58,13 @@ def count(registry: Registry, rollout: Rollout, step: int, canary: Tally, stable
     registry.observations.put("gateway-1", cells)
 
 
+def count_copies(registry: Registry, rollout: Rollout, step: int, canary: Tally, stable: Tally) -> None:
+    """A gateway tells what copies at a shadow *step* came to, and their originals."""
+    sides = {Side.SHADOW_CANARY: canary, Side.SHADOW_STABLE: stable}
+    cells = {Cell(rollout_id=rollout.id, step=step, side=side, replica="r1"): tally for side, tally in sides.items()}
+    registry.observations.put("gateway-1", cells)
+
+
 def story(registry: Registry, rollout_id: str) -> list[tuple[str, int, str]]:
     """State, step and reason of every move."""
     return [(str(event.state), event.step, event.reason) for event in registry.rollouts.events(rollout_id)]

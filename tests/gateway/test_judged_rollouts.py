@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from dataclasses import replace
 
 import pytest
+from starlette.testclient import TestClient
 
+from gateway.app import build_app, build_gateway
 from gateway.controller import promote, settle
+from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.errors import RegistryError
 from registry.guardrails import GuardrailPlan
+from registry.observation import Tally
 from registry.rollout import Rollout, RolloutPlan, RolloutState, plan_from, weighted
 from registry.types import ReplicaState
 from tests.clock import Clock
-from tests.gateway.stage import HEARTBEAT_S, WINDOW_S, bad, count, good, report, story, tick
+from tests.gateway.stage import HEARTBEAT_S, WINDOW_S, bad, count, count_copies, good, report, story, tick
 
 JUDGED = RolloutPlan(steps=weighted(5, 25, 100), guardrails=GuardrailPlan())
 WATCH = len(JUDGED.steps)
@@ -135,6 +140,25 @@ def test_shadow_steps_come_first_and_give_the_canary_no_conversation(loaded: Reg
     rollout = promote(loaded, rollout.id, "me", full=False)
     assert (rollout.canary_weight, rollout.shadow_percent) == (25, 0)
     assert promote(loaded, rollout.id, "me", full=False).state is RolloutState.PROMOTED
+
+
+def test_a_shadow_step_is_judged_by_its_copies_alone(loaded: Registry, clock: Clock) -> None:
+    plan = plan_from({"steps": ["shadow:10", 25, 100], "guardrails": {}})
+    rollout = start(loaded, plan)
+    count(loaded, rollout, 0, Tally(), bad(5000))
+    later(loaded, clock)
+    assert loaded.rollouts.get(rollout.id).step == 0
+    count_copies(loaded, rollout, 0, replace(good(200), comparisons=40, win_sum=22.0), good(200))
+    later(loaded, clock)
+    known = loaded.rollouts.get(rollout.id).evidence
+    assert known is not None
+    assert known["wins"] == {"comparisons": 40, "win_rate": 0.55}
+    assert (story(loaded, rollout.id)[-1], loaded.rollouts.get(rollout.id).canary_weight) == (PASSED[-1], 25)
+    loaded.rollouts.move(rollout.id, RolloutState.PROGRESSING, RolloutState.ABORTED, reason="requested")
+    rollout = start(loaded, plan)
+    count_copies(loaded, rollout, 0, bad(100), good(100))
+    later(loaded, clock)
+    assert loaded.rollouts.get(rollout.id).reason == "error_rate"
 
 
 def test_a_new_replica_without_the_canary_does_not_stop_it(loaded: Registry, clock: Clock) -> None:
@@ -314,3 +338,18 @@ def test_controllers_beside_each_other_make_every_move_once(loaded: Registry, cl
     back, before = loaded.rollouts.list("support")
     assert before.id == rollout.id
     assert story(loaded, back.id) == [("pending", 0, "watch_error_rate"), ("promoted", 0, "loaded")]
+
+
+def test_metrics_show_every_move_the_same_at_every_gateway(loaded: Registry, clock: Clock) -> None:
+    rollout = start(loaded)
+    count(loaded, rollout, 0, bad(60), good(1000))
+    later(loaded, clock)
+    for _ in range(2):
+        with TestClient(build_app(build_gateway(GatewaySettings(), loaded))) as http:
+            lines = http.get("/metrics").text.splitlines()
+        told = {line for line in lines if line.startswith(("gateway_rollout_moves_total", "gateway_rollout_state"))}
+        assert 'gateway_rollout_moves_total{adapter="support",reason="error_rate",state="aborted"} 1.0' in told
+        assert 'gateway_rollout_moves_total{adapter="support",reason="loaded",state="progressing"} 1.0' in told
+        assert 'gateway_rollout_state{adapter="support",state="aborted"} 1.0' in told
+        assert 'gateway_rollout_state{adapter="support",state="progressing"} 0.0' in told
+        assert 'gateway_rollout_canary_weight{adapter="support"} 0.0' in lines
