@@ -17,7 +17,7 @@ _LONGEST_ANSWER: Final = 6_000
 _REPLY: Final = re.compile(r"\s*(A|B|TIE)\s*")
 
 
-def question(body: Mapping[str, Any], answer_a: str, answer_b: str) -> Mapping[str, Any]:
+def question(body: Mapping[str, Any], answer_a: str, answer_b: str) -> dict[str, Any]:
     """A chat request about two answers to the request *body*; long texts are cut, conversations in front."""
     text = (
         f"[conversation]\n{_conversation(body)[-_LONGEST_CONVERSATION:]}\n\n"
