@@ -13,6 +13,10 @@ import typer
 from gateway.cli.adapters import slot_line
 from gateway.cli.plans import parse_duration, parse_steps
 from gateway.cli.train import parse_settings
+from registry.database import Registry
+from registry.guardrails import GuardrailPlan
+from registry.rollout import RolloutPlan, weighted
+from registry.training_spec import TrainingSpec
 from registry.types import Revision
 from tests.gateway.cli_process import lorry
 
@@ -89,6 +93,24 @@ def test_a_slot_is_shown_with_what_proved_it() -> None:
     assert slot_line("r1", {"state": "failed", "message": "the adapter is not applied", "proof": proof}) == (
         "r1: failed the adapter is not applied, not proven: mean difference 0.25 (tolerance 0.01), largest 1.5, "
         "effect 0.00, 40 of 96 tokens"
+    )
+
+
+def test_the_rollout_that_a_job_asks_for_is_judged(url: str, sqlite_registry: Registry) -> None:
+    data = ["--data", str(EXAMPLES / "plain.jsonl"), "--set", "target_modules=q_proj,v_proj", "--set", "lora_rank=2"]
+    plans = []
+    for more in (["--guardrail", "error_rate=0.02", "--every", "5m"], ["--no-judge"]):
+        command = ["train", "sft", *data, "--name", "support", "--rollout", "5,25,100", *more, "--json"]
+        job = json.loads(lorry(url, *command))
+        spec = sqlite_registry.jobs.get(job["id"]).spec
+        assert isinstance(spec, TrainingSpec)
+        plans.append(spec.rollout_plan())
+    assert plans == [
+        RolloutPlan(steps=weighted(5, 25, 100), every_s=300.0, guardrails=GuardrailPlan(error_rate=0.02)),
+        RolloutPlan(steps=weighted(5, 25, 100)),
+    ]
+    assert "unknown guardrails" in lorry(
+        url, "train", "sft", *data, "--name", "support", "--rollout", "100", "--guardrail", "x=1", code=1
     )
 
 
