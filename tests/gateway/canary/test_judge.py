@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gateway.canary.judge import Decision, Verdict, judge, judge_watch
-from registry.guardrails import Guardrail, GuardrailPlan
+from registry.guardrails import Guardrail, GuardrailPlan, guardrails_from
 from registry.observation import Cell, Side, Tally, bucket_of
 
 PLAN = GuardrailPlan()
@@ -89,7 +89,7 @@ def test_every_guardrail_aborts_for_its_fault_and_says_how_much_worse_it_is(guar
 
 @pytest.mark.parametrize("guardrail", Guardrail)
 def test_a_guardrail_that_is_off_aborts_nothing(guardrail: Guardrail) -> None:
-    plan = replace(PLAN, **{str(guardrail): None})
+    plan = guardrails_from({str(guardrail): False})
     verdict = verdict_on(FAULTS[guardrail], plan=plan)
     assert verdict.decision is not Decision.ABORT
     assert guardrail not in [each.guardrail for each in verdict.evidence]
@@ -97,7 +97,7 @@ def test_a_guardrail_that_is_off_aborts_nothing(guardrail: Guardrail) -> None:
 
 @pytest.mark.parametrize("guardrail", Guardrail)
 def test_a_margin_above_the_fault_lets_it_pass(guardrail: Guardrail) -> None:
-    assert verdict_on(FAULTS[guardrail], plan=replace(PLAN, **{str(guardrail): 0.9})).decision is Decision.ADVANCE
+    assert verdict_on(FAULTS[guardrail], plan=guardrails_from({str(guardrail): 0.9})).decision is Decision.ADVANCE
 
 
 def test_both_sides_need_their_samples() -> None:
