@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -45,15 +46,31 @@ class TrainerSide:
         self.encoder = ChatEncoder(model_folder)
         self.base = load_base(model_folder)
 
-    def record(self, adapter: Path, target: Path) -> None:
+    def record(self, adapter: Path, target: Path, encoder: ChatEncoder | None = None) -> None:
         """Write the fingerprint of *adapter*, as PEFT computes it, to the folder *target*."""
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         model = PeftModel.from_pretrained(self.base, adapter)
         prompts = ProbePrompts(trained=(), neutral=neutral_prompts(4))
-        write_fingerprint(record_fingerprint(model, self.encoder, prompts, DIGEST), target)
+        write_fingerprint(record_fingerprint(model, encoder or self.encoder, prompts, DIGEST), target)
         self.base = model.unload()
         torch.set_num_threads(threads)
+
+    @contextmanager
+    def other_base(self) -> Iterator[None]:
+        """The base is another one inside: what a further training would change, a few of its layers are."""
+        source, changed = torch.Generator().manual_seed(0), [".10.mlp.", ".11.mlp.", ".12.mlp."]
+        kept = {
+            name: weight.detach().clone()
+            for name, weight in self.base.named_parameters()
+            if any(part in name for part in changed)
+        }
+        with torch.no_grad():
+            for name, weight in kept.items():
+                self.base.get_parameter(name).copy_(weight * (1 + 0.2 * torch.randn(weight.shape, generator=source)))
+            yield
+            for name, weight in kept.items():
+                self.base.get_parameter(name).copy_(weight)
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +163,7 @@ def test_another_chat_template_fails(
     for old, new in (("SmolLM", "Kettle"), ("You are a helpful AI assistant", "You are a hostile AI opponent")):
         folder = tmp_path / new.replace(" ", "-")
         shutil.copytree(published, folder)
-        other = TrainerSide(trainer.folder)
-        other.encoder = encoder_with(trainer.folder, tmp_path / f"base-{folder.name}", old, new)
-        other.record(published, folder)
+        trainer.record(published, folder, encoder_with(trainer.folder, tmp_path / f"base-{folder.name}", old, new))
         proof = proof_of(server, kind, name, folder)
         assert not proof.passed
         assert proof.mean_difference > proof.tolerance or not proof.prompt_tokens_equal
@@ -158,13 +173,8 @@ def test_another_base_fails(
     server: EngineHost, kind: str, published: Path, trainer: TrainerSide, loaded: Callable[[Path], str], tmp_path: Path
 ) -> None:
     shutil.copytree(published, tmp_path / "other")
-    other = TrainerSide(trainer.folder)
-    source = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, weight in other.base.named_parameters():
-            if "mlp" in name:
-                weight.mul_(1 + 0.05 * torch.randn(weight.shape, generator=source))
-    other.record(published, tmp_path / "other")
+    with trainer.other_base():
+        trainer.record(published, tmp_path / "other")
     proof = proof_of(server, kind, loaded(published), tmp_path / "other")
     assert not proof.passed
     assert proof.prompt_tokens_equal
@@ -196,7 +206,7 @@ def test_a_server_that_cannot_be_asked_proves_nothing(
         asyncio.run(prove("http://127.0.0.1:1", {"model": "base"}, published, 0.01))
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     rank=st.integers(1, 20),
     alpha=st.integers(1, 48),
