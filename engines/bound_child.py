@@ -1,24 +1,57 @@
-"""Become the command in argv, killed by the kernel when the parent dies. A script of the standard library only.
+"""Run the command in argv, and end it and all it started when the parent dies. A script of the standard library only.
 
-Usage: `bound_child.py PARENT_PID COMMAND...`. Run instead of a `preexec_fn`, which is not safe in a threaded parent.
+Usage: `bound_child.py PARENT_PID COMMAND...`, started as the leader of a process group. The command runs as our child
+in that group; we hand SIGTERM on to it and end as it ends. The kernel tells us when the parent dies, and then we kill
+the whole group: of a server that starts processes of its own the kernel alone would kill only the first. Run instead of
+a `preexec_fn`, which is not safe in a threaded parent.
 """
 
 import ctypes
 import os
 import signal
 import sys
+from contextlib import suppress
 
 PR_SET_PDEATHSIG = 1
+ORPHANED = signal.SIGUSR1
 
 
 def main() -> None:
-    """Replace this process by the command; exit at once if the parent is already gone."""
+    """End as the command does; at once, with all of the group, when the parent is gone."""
     parent, *command = sys.argv[1:]
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+    signal.signal(ORPHANED, lambda *_: os.killpg(0, signal.SIGKILL))
+    die_with_parent(int(parent), ORPHANED)
+    launcher, child = os.getpid(), os.fork()
+    if child == 0:
+        signal.signal(ORPHANED, signal.SIG_DFL)
+        die_with_parent(launcher, signal.SIGKILL)
+        os.execvp(command[0], command)  # noqa: S606 - no shell is wanted
+    signal.signal(signal.SIGTERM, lambda *_: hand_on(child))
+    end_like(os.waitpid(child, 0)[1])
+
+
+def die_with_parent(parent: int, number: signal.Signals) -> None:
+    """Get this signal when the parent dies; exit at once if it is already gone."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != int(parent):
+    if os.getppid() != parent:
         sys.exit("the parent died before its child began")
-    os.execvp(command[0], command)  # noqa: S606 - no shell is wanted
+
+
+def hand_on(child: int) -> None:
+    """Ask the command to end."""
+    with suppress(ProcessLookupError):
+        os.kill(child, signal.SIGTERM)
+
+
+def end_like(status: int) -> None:
+    """Exit with the code, or die by the signal, that ended the command."""
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        with suppress(OSError):  # SIGKILL keeps its own way
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,77 @@
-"""Which kinds of engine there are. Each is imported only when it is built."""
+"""Which kinds of engine there are, and what can be known of each before one is built. None is imported until then."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
 from typing import Final, cast
 
 from engines.errors import UnknownEngine
 from engines.protocol import Engine
 from engines.settings import EngineSettings
 
-ENGINES: Final[Mapping[str, str]] = {
-    "transformers": "engines.transformers.driver:TransformersEngine",
+NO_ADAPTERS: Final[Mapping[str, Path]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineKind:
+    """One kind of engine."""
+
+    builder: str
+    """`module:builder`; a builder takes `EngineSettings` and the adapters to start with."""
+    live_adapters: bool
+    """Adapters come and go without a restart."""
+    own_environment: bool
+    """It runs by the interpreter of an environment of its own, which settings must name."""
+    adapter_fields: tuple[str, ...] = ("model",)
+    """Fields of a request's body that name the adapter; a request for the base model carries `model` alone."""
+
+
+ENGINES: Final[Mapping[str, EngineKind]] = {
+    "transformers": EngineKind(
+        builder="engines.transformers.driver:TransformersEngine", live_adapters=True, own_environment=False
+    ),
+    "vllm": EngineKind(builder="engines.vllm:VllmEngine", live_adapters=True, own_environment=True),
+    "sglang": EngineKind(
+        builder="engines.sglang:SglangEngine",
+        live_adapters=True,
+        own_environment=True,
+        adapter_fields=("model", "lora_path"),
+    ),
+    "lmdeploy": EngineKind(builder="engines.lmdeploy:LmdeployEngine", live_adapters=False, own_environment=True),
 }
-"""Kind -> `module:builder`; a builder takes `EngineSettings`."""
+
+ADDRESS_FIELDS: Final = frozenset(field for kind in ENGINES.values() for field in kind.adapter_fields)
+"""Fields by which one kind or another chooses the weights that answer: the gateway's to set, never a client's."""
 
 
-def build_engine(settings: EngineSettings) -> Engine:
-    """The engine of the kind that *settings* name, not started; `UnknownEngine`."""
-    if settings.kind not in ENGINES:
-        raise UnknownEngine(f"engine {settings.kind!r} is not one of {sorted(ENGINES)}")
-    module, _, builder = ENGINES[settings.kind].partition(":")
-    build = cast(Callable[[EngineSettings], Engine], vars(import_module(module))[builder])
-    return build(settings)
+def build_engine(settings: EngineSettings, adapters: Mapping[str, Path] = NO_ADAPTERS) -> Engine:
+    """The engine of the kind that *settings* name, not started; it has *adapters* (served name -> folder) once it is.
+
+    `UnknownEngine`; `SettingRefused` for what this kind cannot honour; `EnvironmentMissing`; `AdapterLoadFailed` for
+    an adapter that a kind without live adapters could not start with.
+    """
+    kind = kind_of(settings.kind)
+    module, _, builder = kind.builder.partition(":")
+    build = cast(Callable[[EngineSettings, Mapping[str, Path]], Engine], vars(import_module(module))[builder])
+    return build(settings, adapters)
+
+
+def live_adapters(kind: str) -> bool:
+    """Whether engines of *kind* load and unload adapters without a restart; `UnknownEngine`."""
+    return kind_of(kind).live_adapters
+
+
+def adapter_fields(kind: str, served_name: str) -> Mapping[str, str]:
+    """What the body of a request to an engine of *kind* says to be answered by the adapter; `UnknownEngine`."""
+    return dict.fromkeys(kind_of(kind).adapter_fields, served_name)
+
+
+def kind_of(name: str) -> EngineKind:
+    """The kind of this name; `UnknownEngine` lists those there are."""
+    if name not in ENGINES:
+        raise UnknownEngine(f"engine {name!r} is not one of {sorted(ENGINES)}")
+    return ENGINES[name]

@@ -27,3 +27,15 @@ class AdapterNotLoaded(EngineError):
 
 class FingerprintMissing(EngineError):
     """The adapter's folder has no fingerprint, or one that this Lorry cannot read: nothing can be proven."""
+
+
+class SettingRefused(EngineError):
+    """This kind of engine cannot honour a setting; the message names it."""
+
+
+class EnvironmentMissing(EngineError):
+    """The environment that the engine needs is not there; the message says how to make it."""
+
+
+class AdaptersFixed(AdapterLoadFailed):
+    """The engine has the adapters that it was started with until it ends; others need a new process."""

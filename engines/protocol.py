@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from engines.load import EngineLoad
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineTraits:
@@ -31,9 +33,9 @@ class Engine(Protocol):
         ...
 
     async def start(self) -> None:
-        """Return once the server answers requests for its base model; `EngineStartFailed` if it does not in time.
+        """Return once the server answers requests for its base model and the adapters that it was built with.
 
-        At most once for an engine: after a stop or a crash, build a new one.
+        `EngineStartFailed` if it does not in time. At most once for an engine: after a stop or crash, build a new one.
         """
         ...
 
@@ -50,6 +52,10 @@ class Engine(Protocol):
         it was never started."""
         ...
 
+    def last_log_lines(self) -> str:
+        """The end of the server's log, which says why it ended; empty if it was never started. Raises nothing."""
+        ...
+
     async def loaded_adapters(self) -> frozenset[str]:
         """Served names of the adapters that answer requests; `EngineUnavailable`."""
         ...
@@ -57,13 +63,19 @@ class Engine(Protocol):
     async def load_adapter(self, served_name: str, path: Path) -> None:
         """Return once *served_name* answers requests; *path* is absolute; loading it again from there is a no-op.
 
-        `AdapterLoadFailed` when the server refuses it, `EngineUnavailable` when it does not answer.
+        `AdapterLoadFailed` when it is refused (`AdaptersFixed` where the traits say that there are no live adapters),
+        `EngineUnavailable` when the server does not answer.
         """
         ...
 
     async def unload_adapter(self, served_name: str) -> None:
         """Return once the name is unknown to new requests and running ones have finished.
 
-        `AdapterNotLoaded` for an unknown name, `EngineUnavailable` when the server does not answer.
+        `AdapterNotLoaded` for an unknown name, `AdaptersFixed` where the traits say that there are no live adapters,
+        `EngineUnavailable` when the server does not answer.
         """
+        ...
+
+    async def load(self) -> EngineLoad:
+        """How busy the server says it is; `EngineUnavailable`."""
         ...

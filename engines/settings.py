@@ -1,10 +1,34 @@
-"""The knobs of one engine, table `[engines]`."""
+"""The knobs of one engine, table `[engines.engine]`. What a kind cannot honour it refuses by name when it is built."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
+
+KEEP_ALIVE_S: Final = "75"
+"""How long servers keep an idle connection: longer than our clients, so that none is closed while a request comes."""
+
+
+class Hardware(StrEnum):
+    """What the server computes on."""
+
+    CPU = "cpu"
+    NVIDIA = "nvidia"
+    AMD = "amd"
+    ASCEND = "ascend"
+
+
+class Precision(StrEnum):
+    """Numbers that weights are held in."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+    FP8 = "fp8"  # quantized while loading
+    INT4 = "int4"  # the base model's folder holds 4-bit weights
 
 
 class EngineSettings(BaseModel):
@@ -20,25 +44,44 @@ class EngineSettings(BaseModel):
     """Served name of the base model."""
     log_path: Path
     """File that the server's output is appended to."""
+    interpreter: Path | None = None
+    """Python of the environment that has the engine; all but `transformers` need one."""
+    hardware: Hardware = Hardware.CPU
+    """What it computes on: `cpu`, `nvidia`, `amd` or `ascend`."""
+    precision: Precision | None = None
+    """`fp32`, `bf16`, `fp16`, `fp8` or `int4`; None is fp32 on a CPU, else what the base model's folder says."""
     host: str = "127.0.0.1"
     """Address that the server listens on."""
     port: NonNegativeInt = 0
     """Port that the server listens on; 0 takes a free one."""
     threads: PositiveInt = 1
-    """Threads that one forward pass may use."""
+    """CPU threads that one forward pass may use."""
+    tensor_parallel: PositiveInt = 1
+    """Devices that share each layer."""
+    pipeline_parallel: PositiveInt = 1
+    """Groups of devices that hold successive layers."""
+    data_parallel: PositiveInt = 1
+    """Copies of the model behind the one address."""
     max_adapters: PositiveInt = 16
     """How many adapters may be loaded at a time."""
-    max_rank: PositiveInt = 512
+    batch_adapters: PositiveInt | None = None
+    """How many different adapters may share a batch, where room is reserved for each; None is at most 8 there."""
+    max_rank: PositiveInt = 64
     """Highest LoRA rank that is accepted."""
     max_batch: PositiveInt = 16
     """How many sequences are generated at a time; more wait."""
     max_context: PositiveInt = 2048
     """Longest prompt and answer together, in tokens; the model's own limit applies too."""
-    max_queue: NonNegativeInt = 64
-    """How many sequences may wait for a place; more are answered 429."""
-    max_step_tokens: PositiveInt = 128
-    """Most tokens of one forward pass: long prompts are read in pieces, so that running answers go on meanwhile."""
-    start_timeout_s: PositiveFloat = 180.0
+    max_queue: NonNegativeInt | None = None
+    """How many sequences may wait for a place before more are turned away; None is 64 in transformers, else endless."""
+    max_step_tokens: PositiveInt | None = None
+    """Most tokens of one forward pass, so that long prompts are read in pieces; None is 128 in transformers, else the
+    engine's own choice."""
+    kv_memory_gib: PositiveFloat | None = None
+    """Memory for keys and values on each device; None is room for a full batch on a CPU, else what the device has."""
+    extra_args: tuple[str, ...] = ()
+    """Further arguments of the server, as its command line takes them."""
+    start_timeout_s: PositiveFloat = 300.0
     """How long the server may take until it is healthy."""
     health_timeout_s: PositiveFloat = 5.0
     """How long a health check may take."""

@@ -33,6 +33,8 @@ class Endpoint:
     replica: str
     url: str
     base: str
+    engine: str
+    """Kind of engine behind it, which decides how a request names its adapter."""
     served_names: frozenset[str]
 
 
@@ -79,7 +81,11 @@ def build_table(snapshot: Snapshot) -> RouteTable:
 def _endpoint(replica: Replica) -> Endpoint:
     ready = {slot.served_name for slot in replica.slots if slot.state is SlotState.READY}
     return Endpoint(
-        replica=replica.id, url=replica.url, base=replica.base, served_names=frozenset(ready | {replica.base})
+        replica=replica.id,
+        url=replica.url,
+        base=replica.base,
+        engine=replica.engine,
+        served_names=frozenset(ready | {replica.base}),
     )
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import httpx2
+import orjson
 
+from engines.catalog import adapter_fields
 from gateway.balancing import choose_replica
 from gateway.errors import EngineUnavailable
 from gateway.metrics import GatewayMetrics
@@ -24,11 +27,11 @@ _RETRIED_STATUS = 503
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamRequest:
-    """A request as the engine gets it."""
+    """A request for *served_name*; each engine gets the body with its own way to say so."""
 
     path: str
     served_name: str
-    body: bytes
+    body: Mapping[str, Any]
     request_id: str
 
 
@@ -133,7 +136,8 @@ class Upstream:
 
     def _build(self, endpoint: Endpoint, request: UpstreamRequest) -> httpx2.Request:
         headers = {"content-type": "application/json", "x-request-id": request.request_id}
-        return self._client.build_request("POST", endpoint.url + request.path, content=request.body, headers=headers)
+        content = orjson.dumps({**request.body, **_address(endpoint, request.served_name)})
+        return self._client.build_request("POST", endpoint.url + request.path, content=content, headers=headers)
 
     def eject(self, replica: str) -> None:
         """Pass *replica* over for `eject_s` seconds."""
@@ -148,3 +152,8 @@ class Upstream:
         now = time.monotonic()
         self._ejected_until = {replica: until for replica, until in self._ejected_until.items() if until > now}
         return frozenset(self._ejected_until)
+
+
+def _address(endpoint: Endpoint, served_name: str) -> Mapping[str, str]:
+    """The fields by which the endpoint's engine knows whose answer is wanted."""
+    return {"model": served_name} if served_name == endpoint.base else adapter_fields(endpoint.engine, served_name)

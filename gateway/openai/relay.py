@@ -12,6 +12,7 @@ import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
+from engines.catalog import ADDRESS_FIELDS
 from gateway.deps import Gateway, GatewayDep, body_of, credential_of
 from gateway.errors import EngineUnavailable, InvalidRequest, ModelNotFound, NothingStable, envelope
 from gateway.routing import resolve, sticky_key
@@ -35,7 +36,7 @@ async def relay(request: Request, gateway: GatewayDep) -> Response:
     upstream_request = UpstreamRequest(
         path=request.url.path,
         served_name=served_name,
-        body=orjson.dumps(body | {"model": served_name}),
+        body=body,
         request_id=request.state.request_id,
     )
     answer = await _send_unless_gone(request, gateway.upstream.send(upstream_request))
@@ -69,6 +70,8 @@ def parse_body(raw: bytes) -> dict[str, Any]:
         raise InvalidRequest("the body must be a JSON object")
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise InvalidRequest("model must be the name of a model; GET /v1/models lists them", param="model")
+    for field in ADDRESS_FIELDS - {"model"} & body.keys():
+        raise InvalidRequest(f"{field} is not taken here: an adapter is named by model", param=field)
     return body
 
 

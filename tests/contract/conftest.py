@@ -1,20 +1,22 @@
-"""Real servers, started through the engine interface: one for the whole suite, a narrow one for crowds and its end."""
+"""Real servers, started through the engine interface: one of each kind for the whole suite, one at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from engines.catalog import ENGINES
 from engines.settings import EngineSettings
 from tests.contract.engine_host import EngineHost
+from tests.contract.kinds import ALL, interpreter_of
 from tests.engines.random_adapter import write_adapter
 
 
-@pytest.fixture(scope="session", params=sorted(ENGINES))
+@pytest.fixture(scope="session", params=ALL)
 def kind(request: pytest.FixtureRequest) -> str:
+    """A test that asks for it runs once for each kind."""
     name: str = request.param
     return name
 
@@ -30,37 +32,37 @@ def adapters(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> di
 
 
 @pytest.fixture(scope="session")
-def host(
-    kind: str, model_folder: Path, adapters: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[EngineHost]:
-    """A server with both adapters loaded; tests leave it as they found it."""
-    settings = EngineSettings(
-        kind=kind,
-        base_path=model_folder,
-        base_name="base",
-        log_path=tmp_path_factory.mktemp("host") / "engine.log",
-        max_adapters=3,
-        max_context=512,
-    )
-    running = EngineHost(settings)
-    for name, path in adapters.items():
-        running.load(name, path)
+def settings_of(
+    kind: str, model_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., EngineSettings]:
+    """Settings of this kind for the bundled model."""
+
+    def make(**fields: Any) -> EngineSettings:
+        known = {
+            "kind": kind,
+            "interpreter": interpreter_of(kind),
+            "base_path": model_folder,
+            "base_name": "base",
+            "log_path": tmp_path_factory.mktemp(kind) / "engine.log",
+            "max_context": 512,
+            "max_rank": 16,
+        }
+        return EngineSettings.model_validate(known | fields)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def host(settings_of: Callable[..., EngineSettings], adapters: dict[str, Path]) -> Iterator[EngineHost]:
+    """A server that was started with both adapters; tests leave it as they found it, but for the last one."""
+    running = EngineHost(settings_of(max_adapters=3), adapters)
     yield running
     running.close()
 
 
 @pytest.fixture(scope="module")
-def narrow_host(kind: str, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineHost]:
+def narrow_host(settings_of: Callable[..., EngineSettings]) -> Iterator[EngineHost]:
     """A server that takes one request and lets one more wait."""
-    settings = EngineSettings(
-        kind=kind,
-        base_path=model_folder,
-        base_name="base",
-        log_path=tmp_path_factory.mktemp("narrow") / "engine.log",
-        max_batch=1,
-        max_queue=1,
-        max_context=512,
-    )
-    running = EngineHost(settings)
+    running = EngineHost(settings_of(max_batch=1, max_queue=1), {})
     yield running
     running.close()

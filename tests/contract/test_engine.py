@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from engines.catalog import build_engine
-from engines.errors import AdapterLoadFailed, AdapterNotLoaded, EngineStartFailed, UnknownEngine
+from engines.errors import (
+    AdapterLoadFailed,
+    AdapterNotLoaded,
+    AdaptersFixed,
+    EngineStartFailed,
+    EngineUnavailable,
+    SettingRefused,
+)
 from engines.settings import EngineSettings
 from tests.contract.engine_host import EngineHost, wait_until
+from tests.contract.kinds import FIXED, LIVE
 
-pytestmark = pytest.mark.engine
+BEGINNINGS = {
+    "base": "The capital of France is Paris.",
+    "one@1": "The capital of France is Paris, the capital of France is",
+    "two@1": "Your own",  # its next token has an equal, to four digits
+}
+"""What the same weights say on every engine, as far as no second token is as likely."""
 
-PARENT = """
-import asyncio, pathlib, sys
-from engines.catalog import build_engine
-from engines.settings import EngineSettings
-async def main():
-    kind, base, log = sys.argv[1:]
-    settings = EngineSettings(kind=kind, base_path=base, base_name="base", log_path=log, max_context=64)
-    engine = build_engine(settings)
-    await engine.start()
-    print(engine.base_url, flush=True)
-    await engine.wait_exit()
-asyncio.run(main())
-"""
+for_live_adapters = pytest.mark.parametrize("kind", LIVE, indirect=True)
+for_fixed_adapters = pytest.mark.parametrize("kind", FIXED, indirect=True)
 
 
-def test_base_and_adapters_answer_each_in_their_own_way(host: EngineHost, adapters: dict[str, Path]) -> None:
+def test_base_and_adapters_answer_each_in_their_own_way_and_the_same_on_every_engine(
+    host: EngineHost, adapters: dict[str, Path]
+) -> None:
     answers = {name: host.say(model=name) for name in ("base", *adapters)}
-    assert answers["base"] == "The capital of France is Paris."
+    assert [answers[name][: len(known)] for name, known in BEGINNINGS.items()] == list(BEGINNINGS.values())
+    assert answers["base"] == BEGINNINGS["base"]
     assert len(set(answers.values())) == 3
     assert host.call(host.engine.loaded_adapters()) == set(adapters)
 
@@ -44,25 +47,81 @@ def test_loading_twice_is_once_but_a_name_stays_with_its_path(host: EngineHost, 
     host.load("one@1", adapters["one@1"])
     with pytest.raises(AdapterLoadFailed, match="already loaded"):
         host.load("one@1", adapters["two@1"])
+    assert host.call(host.engine.loaded_adapters()) == set(adapters)
 
 
+def test_a_folder_that_is_no_adapter_is_refused_with_the_reason(host: EngineHost, tmp_path: Path) -> None:
+    for folder, why in ((tmp_path / "none", "does not exist"), (tmp_path, "adapter_config")):
+        with pytest.raises(AdapterLoadFailed, match=why):
+            host.load("none@1", folder)
+    with pytest.raises(AdapterNotLoaded):
+        host.call(host.engine.unload_adapter("none@1"))
+
+
+@for_live_adapters
 def test_an_adapter_comes_and_goes_while_serving(host: EngineHost, adapters: dict[str, Path]) -> None:
     host.load("two@2", adapters["two@1"])
     assert host.say(model="two@2") == host.say(model="two@1")
     host.call(host.engine.unload_adapter("two@2"))
     assert "two@2" not in host.call(host.engine.loaded_adapters())
-    assert host.http.post("/v1/completions", json={"model": "two@2", "prompt": "x"}).status_code == 404
     with pytest.raises(AdapterNotLoaded):
         host.call(host.engine.unload_adapter("two@2"))
+    host.load("two@2", adapters["one@1"])
+    assert host.say(model="two@2") == host.say(model="one@1")
+    host.call(host.engine.unload_adapter("two@2"))
 
 
-def test_what_cannot_be_loaded_says_why(host: EngineHost, adapters: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(AdapterLoadFailed, match="does not exist"):
-        host.load("none@1", tmp_path / "none")
+@for_live_adapters
+def test_a_name_that_still_answers_after_unloading_is_not_hidden(host: EngineHost, adapters: dict[str, Path]) -> None:
+    host.load("back@1", adapters["one@1"])
+    host.call(host.engine.unload_adapter("back@1"))
+    answers = host.http.post("/v1/chat/completions", json=host.body(model="back@1")).status_code == 200
+    assert ("back@1" in host.call(host.engine.loaded_adapters())) is answers
+    if answers:
+        host.call(host.engine.unload_adapter("back@1"))
+    assert host.call(host.engine.loaded_adapters()) == set(adapters)
+
+
+@for_live_adapters
+def test_an_adapter_too_many_is_refused(host: EngineHost, adapters: dict[str, Path]) -> None:
     host.load("third@1", adapters["one@1"])
     with pytest.raises(AdapterLoadFailed, match="all 3 places"):
         host.load("fourth@1", adapters["one@1"])
     host.call(host.engine.unload_adapter("third@1"))
+    assert host.call(host.engine.loaded_adapters()) == set(adapters)
+
+
+@for_live_adapters
+def test_an_adapter_that_the_server_cannot_read_is_refused_in_its_words(host: EngineHost, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 8, "target_modules": ["q_proj"]}')
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"these are no tensors")
+    with pytest.raises(AdapterLoadFailed, match="broken@1"):
+        host.load("broken@1", tmp_path)
+    assert "broken@1" not in host.call(host.engine.loaded_adapters())
+    assert host.say() == "The capital of France is Paris."
+
+
+@for_live_adapters
+def test_an_unloaded_adapter_finishes_what_it_began(host: EngineHost, adapters: dict[str, Path]) -> None:
+    host.load("leaving@1", adapters["one@1"])
+    body = host.body(model="leaving@1", max_tokens=40, ignore_eos=True, stream=True)
+    with ThreadPoolExecutor(1) as pool, host.http.stream("POST", "/v1/chat/completions", json=body) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        unloading = pool.submit(host.call, host.engine.unload_adapter("leaving@1"))
+        wait_until(lambda: "leaving@1" not in host.call(host.engine.loaded_adapters()))
+        assert not unloading.done()
+        assert [line for line in lines if line][-1] == "data: [DONE]"
+        unloading.result(30)
+
+
+@for_fixed_adapters
+def test_adapters_that_are_fixed_at_launch_stay_as_they_are(host: EngineHost, adapters: dict[str, Path]) -> None:
+    with pytest.raises(AdaptersFixed, match="started with"):
+        host.load("two@2", adapters["two@1"])
+    with pytest.raises(AdaptersFixed, match="started with"):
+        host.call(host.engine.unload_adapter("two@1"))
+    assert host.call(host.engine.loaded_adapters()) == set(adapters)
 
 
 def test_a_started_engine_is_healthy(host: EngineHost) -> None:
@@ -70,34 +129,37 @@ def test_a_started_engine_is_healthy(host: EngineHost) -> None:
     assert host.engine.traits.max_adapters == 3
 
 
-def test_an_engine_without_a_model_fails_to_start_and_shows_its_log(kind: str, tmp_path: Path) -> None:
-    settings = EngineSettings(kind=kind, base_path=tmp_path, base_name="base", log_path=tmp_path / "log")
-    import asyncio
-
-    with pytest.raises(EngineStartFailed, match=str(tmp_path)):
-        asyncio.run(build_engine(settings).start())
-
-
-def test_an_unknown_kind_lists_the_known_ones(tmp_path: Path) -> None:
-    settings = EngineSettings(kind="steam", base_path=tmp_path, base_name="base", log_path=tmp_path / "log")
-    with pytest.raises(UnknownEngine, match="transformers"):
-        build_engine(settings)
-
-
-def test_a_killed_owner_leaves_no_server(kind: str, model_folder: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-c", PARENT, kind, str(model_folder), str(tmp_path / "log")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
-        assert parent.stdout is not None
-        url = parent.stdout.readline().strip()
-        assert httpx2.get(url + "/health", trust_env=False).status_code == 200
-        parent.send_signal(signal.SIGKILL)
-    wait_until(lambda: not answers(url))
+def test_an_idle_engine_has_no_load_and_a_client_that_leaves_leaves_none(host: EngineHost) -> None:
+    wait_until(lambda: host.busy().running == 0)
+    body = host.body(max_tokens=400, ignore_eos=True)
+    with host.http.stream("POST", "/v1/chat/completions", json=body | {"stream": True}) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        wait_until(lambda: host.busy().running == 1)
+        load = host.busy()
+        assert load.waiting == 0
+        assert load.kv_use is None or 0.0 < load.kv_use < 1.0
+    wait_until(lambda: host.busy().running == 0)
+    with pytest.raises(Exception, match="timed out"):
+        host.http.post("/v1/chat/completions", json=body, timeout=2.0)
+    wait_until(lambda: host.busy().running == 0)
 
 
-def answers(url: str) -> bool:
-    try:
-        httpx2.get(url + "/health", trust_env=False)
-    except httpx2.TransportError:
-        return False
-    return True
+def test_an_engine_without_a_model_says_so(
+    settings_of: Callable[..., EngineSettings], kind: str, tmp_path: Path
+) -> None:
+    with pytest.raises((EngineStartFailed, SettingRefused), match=str(tmp_path)):
+        asyncio.run(build_engine(settings_of(base_path=tmp_path)).start())
+
+
+def test_an_engine_that_was_not_started_answers_nothing(settings_of: Callable[..., EngineSettings]) -> None:
+    async def ask() -> None:
+        engine = build_engine(settings_of())
+        assert not await engine.is_healthy()
+        for question in (engine.load(), engine.loaded_adapters(), engine.wait_exit()):
+            with pytest.raises(EngineUnavailable):
+                await question
+        assert engine.last_log_lines() == ""
+        await engine.stop(0.0)
+
+    asyncio.run(ask())

@@ -21,13 +21,13 @@ STUBBORN = (
 )
 PARENT = """
 import asyncio, pathlib, sys
-import pytest
-
 from engines.process import ChildProcess
 async def main():
-    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    command = [sys.executable, "-c", sys.argv[2]]
     child = await ChildProcess.spawn(command, {}, pathlib.Path(sys.argv[1]))
-    print(child.pid, flush=True)
+    while not child.last_log_lines():
+        await asyncio.sleep(0.02)
+    print(child.last_log_lines(), flush=True)
     await child.wait()
 asyncio.run(main())
 """
@@ -81,12 +81,31 @@ async def test_grandchildren_end_with_the_group(tmp_path: Path) -> None:
     await asyncio.to_thread(wait_until, lambda: not is_running(grandchild))
 
 
-def test_a_killed_parent_takes_its_child_along(tmp_path: Path) -> None:
+@pytest.mark.anyio
+async def test_a_child_that_is_killed_is_seen_to_be(tmp_path: Path) -> None:
+    child = await spawn("import os; print(os.getpid(), flush=True); os.kill(os.getpid(), 9)", tmp_path / "log")
+    assert await child.wait() == -signal.SIGKILL
+
+
+@pytest.mark.anyio
+async def test_a_command_that_does_not_exist_ends_with_the_reason(tmp_path: Path) -> None:
+    child = await ChildProcess.spawn([str(tmp_path / "none")], {}, tmp_path / "log")
+    assert await child.wait() == 1
+    assert "No such file" in child.last_log_lines()
+
+
+def test_a_killed_parent_takes_its_child_along_and_what_that_started(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-c", PARENT, str(tmp_path / "log")]
+    sleep = "import time; time.sleep(600)"
+    code = (
+        f"import os, subprocess, sys; grandchild = subprocess.Popen([sys.executable, '-c', {sleep!r}]); "
+        f"print(os.getpid(), os.getppid(), grandchild.pid, flush=True); {sleep}"
+    )
+    command = [sys.executable, "-c", PARENT, str(tmp_path / "log"), code]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
         assert parent.stdout is not None
-        child = int(parent.stdout.readline())
-        assert is_running(child)
+        family = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(family) == 3
+        assert all(is_running(pid) for pid in family)
         parent.kill()
-    wait_until(lambda: not is_running(child))
+    wait_until(lambda: not any(is_running(pid) for pid in family))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from engines.errors import AdapterLoadFailed, EngineStartFailed
+from engines.load import EngineLoad
 from engines.protocol import EngineTraits
 from engines.replica import EngineReplica, Phase, ReplicaReport
 
@@ -47,6 +48,12 @@ class ScriptedEngine:
     async def wait_exit(self) -> int:
         await self._died.wait()
         return -9
+
+    def last_log_lines(self) -> str:
+        return "out of memory"
+
+    async def load(self) -> EngineLoad:
+        return EngineLoad(running=0, waiting=0, kv_use=None)
 
     async def loaded_adapters(self) -> frozenset[str]:
         return frozenset(self.loaded)

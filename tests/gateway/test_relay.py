@@ -13,7 +13,8 @@ from starlette.testclient import TestClient
 from gateway.app import build_app, build_gateway
 from gateway.settings import GatewaySettings
 from registry.database import Registry
-from registry.types import Base, Replica, ReplicaState
+from registry.publish import publish
+from registry.types import Base, Replica, ReplicaState, RevisionDraft, Slot, SlotState
 from tests.stub_engine import Script, StubEngine, answer, drop, stream_then_drop
 from tests.waiting import wait_for
 
@@ -77,6 +78,34 @@ def test_an_answer_names_request_revision_and_replica(serve: Serve, engines: lis
     assert orjson.loads(engines[0].bodies[0]) == CHAT
 
 
+@pytest.mark.parametrize(
+    ("engine", "fields"),
+    [
+        ("transformers", {"model": "support@1"}),
+        ("vllm", {"model": "support@1"}),
+        ("sglang", {"model": "support@1", "lora_path": "support@1"}),
+        ("lmdeploy", {"model": "support@1"}),
+    ],
+)
+def test_each_engine_is_told_the_revision_in_its_own_way(
+    sqlite_registry: Registry,
+    base: Base,
+    make_adapter: Callable[..., Path],
+    engines: list[StubEngine],
+    engine: str,
+    fields: dict[str, str],
+) -> None:
+    sqlite_registry.bases.enter(base)
+    publish(sqlite_registry, make_adapter(1), RevisionDraft(adapter="support", base=base.name, owner="me"))
+    engines.append(StubEngine(OK))
+    slots = (Slot(served_name="support@1", state=SlotState.READY),)
+    sqlite_registry.replicas.report(replace(replica("r0", engines[0].url), engine=engine, slots=slots))
+    with TestClient(build_app(build_gateway(SETTINGS, sqlite_registry))) as client:
+        for model in ("support@1", "tiny"):
+            assert client.post("/v1/chat/completions", json=CHAT | {"model": model}).status_code == 200
+    assert [orjson.loads(body) for body in engines[0].bodies] == [CHAT | fields, CHAT]
+
+
 @pytest.mark.parametrize("fault", [drop, answer(503, b"{}")])
 def test_a_replica_that_fails_before_its_first_byte_is_replaced(serve: Serve, fault: Script) -> None:
     client = serve([fault], [OK])
@@ -113,9 +142,15 @@ def test_an_engines_own_refusal_is_passed_on_whole(serve: Serve) -> None:
 
 @pytest.mark.parametrize(
     ("body", "param"),
-    [(b"{", None), (b"[]", None), (b"{}", "model"), (b'{"model": 3}', "model")],
+    [
+        (b"{", None),
+        (b"[]", None),
+        (b"{}", "model"),
+        (b'{"model": 3}', "model"),
+        (b'{"model": "tiny", "lora_path": "another@1"}', "lora_path"),
+    ],
 )
-def test_a_body_that_names_no_model_is_refused_before_an_engine_sees_it(
+def test_a_body_that_names_no_model_or_weights_besides_is_refused_before_an_engine_sees_it(
     serve: Serve, engines: list[StubEngine], body: bytes, param: str | None
 ) -> None:
     told = serve([OK]).post("/v1/chat/completions", content=body)

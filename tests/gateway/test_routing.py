@@ -76,7 +76,9 @@ def test_later_turns_of_a_conversation_have_the_key_of_its_first() -> None:
 
 
 def endpoint(name: str) -> Endpoint:
-    return Endpoint(replica=name, url=f"http://{name}", base="tiny", served_names=frozenset({"tiny"}))
+    return Endpoint(
+        replica=name, url=f"http://{name}", base="tiny", engine="transformers", served_names=frozenset({"tiny"})
+    )
 
 
 def test_the_least_busy_replica_answers_and_an_ejected_one_only_when_it_is_alone() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 from time import perf_counter
@@ -14,6 +15,8 @@ from typing import Any, Final
 
 import httpx2
 import psutil
+
+from engines.catalog import adapter_fields
 
 WORDS: Final = (
     "river",
@@ -32,8 +35,11 @@ WORDS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """Where a server is, and the process whose work and whose children's work is its own."""
+    """Where a server is, of which kind, and the process whose work and whose children's work is its own."""
 
+    kind: str
+    base: str
+    """Served name of its base model."""
     url: str
     pid: int
 
@@ -70,7 +76,8 @@ async def measure(server: Server, scenario: Scenario, tokens: int, source: rando
 
         async def client(index: int) -> list[float]:
             model = scenario.models[index % len(scenario.models)]
-            return [await stream(http, model, prompt, tokens) for prompt in prompts[index]]
+            address = {"model": model} if model == server.base else adapter_fields(server.kind, model)
+            return [await stream(http, address, prompt, tokens) for prompt in prompts[index]]
 
         started, used = perf_counter(), cpu_seconds(server.pid)
         others = busy_seconds() - used - cpu_seconds(os.getpid(), below=False)
@@ -100,10 +107,10 @@ def busy_seconds() -> float:
     return float(times.user + times.nice + times.system + times.irq + times.softirq)
 
 
-async def stream(http: httpx2.AsyncClient, model: str, prompt: str, tokens: int) -> float:
+async def stream(http: httpx2.AsyncClient, address: Mapping[str, str], prompt: str, tokens: int) -> float:
     """Read one streamed answer of exactly *tokens* tokens; seconds until its first text."""
     body = {
-        "model": model,
+        **address,
         "messages": [{"role": "user", "content": prompt}],
         "max_tokens": tokens,
         "temperature": 0,
@@ -114,12 +121,12 @@ async def stream(http: httpx2.AsyncClient, model: str, prompt: str, tokens: int)
     started, first, generated = perf_counter(), 0.0, 0
     async with http.stream("POST", "/v1/chat/completions", json=body) as answer:
         if answer.status_code != httpx2.codes.OK:
-            raise SystemExit(f"{model}: {answer.status_code} {(await answer.aread()).decode()}")
+            raise SystemExit(f"{address}: {answer.status_code} {(await answer.aread()).decode()}")
         async for line in answer.aiter_lines():
             if first == 0.0 and '"content":"' in line and '"content":""' not in line:
                 first = perf_counter() - started
             if '"completion_tokens":' in line:
                 generated = json.loads(line.removeprefix("data: "))["usage"]["completion_tokens"]
     if generated != tokens:
-        raise SystemExit(f"{model}: {generated} tokens instead of {tokens}")
+        raise SystemExit(f"{address}: {generated} tokens instead of {tokens}")
     return first

@@ -1,0 +1,89 @@
+"""What a base model's `config.json` says of its size."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any, Final
+
+from engines.errors import SettingRefused
+from engines.settings import EngineSettings, Hardware, Precision
+
+GIB: Final = 1024**3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseModel:
+    """The figures that launch flags are computed from; sizes in numbers, not bytes."""
+
+    layers: int
+    key_heads: int
+    head_size: int
+    max_context: int | None
+    """Longest context that the model was made for, None when it does not say."""
+    is_quantized: bool
+    has_compressed_keys: bool
+    """Keys and values are kept in a form of the model's own (multi-head latent attention)."""
+
+
+def read_base_model(settings: EngineSettings) -> BaseModel:
+    """The figures of the base model's folder; `SettingRefused` when it is none, or has not the weights asked for."""
+    base = _read(settings.base_path)
+    if settings.precision is Precision.INT4 and not base.is_quantized:
+        raise SettingRefused(f"precision = int4 needs a base model of 4-bit weights, {settings.base_path} has none")
+    return base
+
+
+def _read(folder: Path) -> BaseModel:
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        config = config.get("text_config", config)
+        heads = int(config["num_attention_heads"])
+        return BaseModel(
+            layers=int(config["num_hidden_layers"]),
+            key_heads=int(config.get("num_key_value_heads") or heads),
+            head_size=int(config.get("head_dim") or config["hidden_size"] // heads),
+            max_context=config.get("max_position_embeddings"),
+            is_quantized="quantization_config" in config,
+            has_compressed_keys="kv_lora_rank" in config,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise SettingRefused(f"base_path {folder} has no usable config.json: {type(exc).__name__} {exc}") from exc
+
+
+def context_length(settings: EngineSettings, base: BaseModel) -> int:
+    """The longest sequence that settings and model both allow."""
+    return min(settings.max_context, base.max_context or settings.max_context)
+
+
+def kv_bytes_per_token(settings: EngineSettings, base: BaseModel) -> int:
+    """Bytes of one token's keys and values on each device: 2 x layers x key heads x head size x bytes of a number.
+
+    `SettingRefused` for models whose keys are of another form.
+    """
+    if base.has_compressed_keys:
+        raise SettingRefused("kv_memory_gib cannot be turned into tokens for a model with compressed keys")
+    layers = ceil(base.layers / settings.pipeline_parallel)
+    heads = ceil(base.key_heads / settings.tensor_parallel)
+    number = 4 if settings.precision in (None, Precision.FP32) and settings.hardware is Hardware.CPU else 2
+    return 2 * layers * heads * base.head_size * number
+
+
+def kv_tokens(settings: EngineSettings, base: BaseModel, block: int = 1) -> int | None:
+    """Tokens whose keys and values a device has to hold, in whole blocks; None leaves it to the engine.
+
+    What `kv_memory_gib` has room for, else, on a CPU, a full batch of the longest sequences.
+    """
+    if settings.kv_memory_gib is not None:
+        return int(settings.kv_memory_gib * GIB // (kv_bytes_per_token(settings, base) * block)) * block
+    if settings.hardware is Hardware.CPU:
+        return settings.max_batch * ceil(context_length(settings, base) / block) * block
+    return None
+
+
+def kv_memory_gib(settings: EngineSettings, base: BaseModel) -> float | None:
+    """Memory for keys and values on a device, in GiB; None leaves it to the engine."""
+    tokens = kv_tokens(settings, base) if settings.kv_memory_gib is None else None
+    return settings.kv_memory_gib if tokens is None else tokens * kv_bytes_per_token(settings, base) / GIB

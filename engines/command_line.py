@@ -1,0 +1,46 @@
+"""Settings to the command line of a server: what the drivers share."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from engines.errors import EnvironmentMissing, SettingRefused
+from engines.settings import EngineSettings
+
+
+def refuse_others(settings: EngineSettings, allowed: Mapping[str, Collection[object]]) -> None:
+    """`SettingRefused` unless each field of *allowed* has one of its values; the first one stands in the message."""
+    values = dict(settings)
+    for field, known in allowed.items():
+        if values[field] not in known:
+            choice = " or ".join(str(value) for value in known)
+            raise SettingRefused(f"the {settings.kind} engine cannot have {field} = {values[field]}, only {choice}")
+
+
+def interpreter_of(settings: EngineSettings) -> str:
+    """Python of the engine's environment; `EnvironmentMissing` when there is none."""
+    install = f"`lorry envs install {settings.kind}` makes one"
+    if settings.interpreter is None:
+        raise EnvironmentMissing(f"the {settings.kind} engine runs in an environment of its own; {install}")
+    if not settings.interpreter.is_file():
+        raise EnvironmentMissing(f"{settings.interpreter} is not there; {install}")
+    return str(settings.interpreter)
+
+
+def command_line(program: Sequence[str], options: Mapping[str, object], extra_args: Sequence[str]) -> list[str]:
+    """*program* with its options and the extra arguments. `SettingRefused` for an extra one that is set already.
+
+    Of the options, None leaves one out, True is a flag alone, and a list is several values.
+    """
+    command = list(program)
+    for flag, value in options.items():
+        if value is None:
+            continue
+        command.append(flag)
+        if value is not True:
+            command.extend(str(one) for one in (value if isinstance(value, list) else [value]))
+    for argument in extra_args:
+        flag = argument.partition("=")[0].replace("_", "-")
+        if options.get(flag) is not None:
+            raise SettingRefused(f"extra_args cannot repeat {flag}, which Lorry sets; another setting decides it")
+    return [*command, *extra_args]

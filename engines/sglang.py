@@ -1,0 +1,156 @@
+"""SGLang, by `python -m sglang.launch_server` in its own environment; seen with 0.5.23.
+
+What is peculiar to it:
+- a request names its adapter by `lora_path`; by `model` alone the base model answers, with 200 and the name echoed;
+- unloading is not revoking: a later `lora_path` of that name loads it again in silence, so we check names before;
+- above `--max-loaded-loras` it unloads the least used by itself; we never let it come to that;
+- one copy of the model for each server: with several it loads no adapters at run time;
+- gauges are late by up to 40 steps, `/v1/loads` is not; `/health` generates a token, `/ready` is the cheap question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from engines.base_model import context_length, kv_tokens, read_base_model
+from engines.command_line import command_line, interpreter_of, refuse_others
+from engines.errors import EngineUnavailable
+from engines.live_adapters import LiveAdapters
+from engines.load import EngineLoad
+from engines.protocol import EngineTraits
+from engines.server_process import ServerProcess
+from engines.settings import KEEP_ALIVE_S, EngineSettings, Hardware, Precision
+
+MODULE: Final = ("-m", "sglang.launch_server")
+DTYPES: Final = {Precision.FP32: "float32", Precision.BF16: "bfloat16", Precision.FP16: "float16"}
+"""Of the others the folder of the base model decides."""
+HARDWARE_OPTIONS: Final[Mapping[Hardware, Mapping[str, object]]] = {
+    Hardware.CPU: {
+        "--device": "cpu",
+        "--attention-backend": "torch_native",
+        "--lora-backend": "torch_native",
+        "--cuda-graph-backend-decode": "disabled",
+        "--cuda-graph-backend-prefill": "disabled",
+        "--disable-overlap-schedule": True,
+    },
+    Hardware.NVIDIA: {"--device": "cuda"},
+    Hardware.AMD: {"--device": "cuda", "--lora-backend": "triton"},
+    Hardware.ASCEND: {"--device": "npu", "--attention-backend": "ascend", "--lora-backend": "ascend"},
+}
+
+
+class SglangEngine:
+    """An `Engine` that owns one SGLang server; see `engines.protocol` for what each method promises."""
+
+    def __init__(self, settings: EngineSettings, adapters: Mapping[str, Path]) -> None:
+        self._settings = settings
+        self._first_adapters = adapters
+        self._server = ServerProcess(settings, ready_path="/ready")
+        self._adapters = LiveAdapters(
+            settings, self._server.http, load_path="/load_lora_adapter", unload_path="/unload_lora_adapter"
+        )
+        self._command = [interpreter_of(settings), *server_arguments(settings, self._server.port)]
+
+    @property
+    def traits(self) -> EngineTraits:
+        """Adapters come and go live."""
+        return EngineTraits(live_adapters=True, max_adapters=self._settings.max_adapters)
+
+    @property
+    def base_url(self) -> str:
+        """`http://host:port` of the server."""
+        return self._server.url
+
+    async def start(self) -> None:
+        """Start the server, then load its first adapters."""
+        await self._server.start(self._command, server_environment(self._settings))
+        await self._adapters.load_all(self._first_adapters)
+
+    async def stop(self, drain_timeout_s: float) -> None:
+        """SIGTERM, which drains (it looks every 5 s whether it is done); SIGKILL of the group at the deadline."""
+        await self._server.stop(drain_timeout_s)
+
+    async def is_healthy(self) -> bool:
+        """Whether the server lives and `/ready` is 200."""
+        return await self._server.is_ready()
+
+    async def wait_exit(self) -> int:
+        """Return the server's exit code when it ends."""
+        return await self._server.wait_exit()
+
+    def last_log_lines(self) -> str:
+        """The end of the server's log."""
+        return self._server.last_log_lines()
+
+    async def loaded_adapters(self) -> frozenset[str]:
+        """Served names of what is loaded, whoever caused it."""
+        return await self._adapters.loaded()
+
+    async def load_adapter(self, served_name: str, path: Path) -> None:
+        """Load it, or find it loaded."""
+        await self._adapters.load(served_name, path)
+
+    async def unload_adapter(self, served_name: str) -> None:
+        """Unload it; SGLang waits for its requests."""
+        await self._adapters.unload(served_name)
+
+    async def load(self) -> EngineLoad:
+        """How busy its schedulers say they are."""
+        ranks = (await self._server.http.get("/v1/loads?include=core")).json().get("loads")
+        if not ranks:
+            raise EngineUnavailable("/v1/loads names no scheduler")
+        return EngineLoad(
+            running=sum(rank["num_running_reqs"] for rank in ranks),
+            waiting=sum(rank["num_waiting_reqs"] for rank in ranks),
+            kv_use=max(rank["token_usage"] for rank in ranks),
+        )
+
+
+def server_arguments(settings: EngineSettings, port: int) -> list[str]:
+    """The command line of the server behind the interpreter; `SettingRefused` for what SGLang has no way to honour."""
+    refuse_others(settings, {"data_parallel": (1,)})
+    if settings.hardware is Hardware.CPU:
+        refuse_others(settings, {"precision": (None, Precision.FP32, Precision.BF16)})
+    base = read_base_model(settings)
+    in_batch = min(settings.batch_adapters or 8, settings.max_adapters) + 1  # the base model counts as one
+    precision = settings.precision or (Precision.FP32 if settings.hardware is Hardware.CPU else None)
+    options = {
+        "--model-path": settings.base_path,
+        "--served-model-name": settings.base_name,
+        "--host": settings.host,
+        "--port": port,
+        "--dtype": DTYPES.get(precision, "auto") if precision else "auto",
+        "--quantization": "fp8" if precision is Precision.FP8 else None,
+        "--context-length": context_length(settings, base),
+        "--max-running-requests": settings.max_batch,
+        "--max-queued-requests": settings.max_queue,
+        "--chunked-prefill-size": settings.max_step_tokens,
+        "--max-total-tokens": kv_tokens(settings, base),
+        "--tp-size": settings.tensor_parallel,
+        "--pp-size": settings.pipeline_parallel,
+        "--enable-lora": True,
+        "--lora-target-modules": "all",
+        "--max-lora-rank": settings.max_rank,
+        "--max-loras-per-batch": in_batch,
+        "--max-loaded-loras": max(settings.max_adapters, in_batch),
+        "--enable-metrics": True,
+        "--enable-cache-report": True,
+        "--skip-server-warmup": True,
+        "--log-level-http": "warning",
+        **HARDWARE_OPTIONS[settings.hardware],
+    }
+    return command_line(MODULE, options, settings.extra_args)
+
+
+def server_environment(settings: EngineSettings) -> dict[str, str]:
+    """What the server's process has on top of our environment."""
+    environment = {
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": str(settings.threads),
+        "SGLANG_TIMEOUT_KEEP_ALIVE": KEEP_ALIVE_S,
+    }
+    if settings.hardware is Hardware.CPU:
+        environment["SGLANG_USE_CPU_ENGINE"] = "1"
+    return environment

@@ -1,0 +1,32 @@
+"""The kinds of engine that the suite runs over, each under the marker by which it is chosen."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from engines.catalog import ENGINES
+
+MARKERS: Final = {"transformers": "engine"}
+"""Kinds whose marker is not their name."""
+CASES: Final = {kind: pytest.param(kind, marks=getattr(pytest.mark, MARKERS.get(kind, kind))) for kind in ENGINES}
+ALL: Final = list(CASES.values())
+LIVE: Final = [case for kind, case in CASES.items() if ENGINES[kind].live_adapters]
+FIXED: Final = [case for kind, case in CASES.items() if not ENGINES[kind].live_adapters]
+FOREIGN: Final = [case for kind, case in CASES.items() if ENGINES[kind].own_environment]
+OWN: Final = [case for kind, case in CASES.items() if not ENGINES[kind].own_environment]
+
+
+def interpreter_of(kind: str) -> Path | None:
+    """Python of the kind's environment, None for one that needs none; fails when it has not been built."""
+    if not ENGINES[kind].own_environment:
+        return None
+    home = Path(os.environ.get("LORRY_TEST_ENVS") or Path(sys.prefix).parent / ".envs")
+    interpreter = home / "envs" / kind / "bin" / "python"
+    if not interpreter.exists():
+        pytest.fail(f"{interpreter} is not there; `make engines-test` builds it, LORRY_TEST_ENVS names another folder")
+    return interpreter
