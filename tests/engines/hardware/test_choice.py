@@ -23,14 +23,18 @@ rank 64 (`test_memory` has the sums of one), and keys and values. Full is how ma
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from engines.catalog import build_engine
 from engines.errors import DoesNotFit
 from engines.hardware.choice import choose, engine_defaults
 from engines.hardware.machine import Device, Vendor
-from engines.hardware.shape import ModelShape
+from engines.hardware.rules import KINDS
+from engines.hardware.shape import ModelShape, read_shape
 from engines.hardware.wishes import Choice, Wishes, Workload
 from engines.settings import EngineSettings, Precision
 from tests.engines.hardware.machines import (
@@ -82,7 +86,6 @@ FITS = [
     ("CPU", HALF_B, "transformers cpu fp32", 1, 2048, 16, 16),
     ("CPU", THIRTY_TWO_B, "transformers cpu fp32", 1, 2048, 16, 16),
     ("CPU", MIXTURE, "vllm cpu fp32", 1, 2048, 16, 4),
-    ("CPU", SEVEN_B_AWQ, "vllm cpu int4", 1, 2048, 16, 16),
     ("laptop", HALF_B, "transformers cpu fp32", 1, 2048, 16, 16),
 ]
 
@@ -95,6 +98,7 @@ REFUSED = [
     ("910B", MIXTURE, "61.1 GB of weights in bf16", "leave 59.8 GB"),
     ("Apple", MIXTURE, "not qwen3_moe", ""),
     ("CPU", SEVENTY_TWO_B, "290.8 GB of weights in fp32", "leave 202.8 GB"),
+    ("CPU", SEVEN_B_AWQ, "float32 alone, not awq", "vllm on a CPU in fp32 and bf16 alone, not with quantized weights"),
     ("laptop", SEVEN_B, "30.5 GB of weights in fp32", "leave 17.2 GB"),
     ("laptop", SEVEN_B_AWQ, "without AVX512 vllm has no product with 4-bit weights", "float32 alone, not awq"),
 ]
@@ -262,6 +266,14 @@ def test_every_choice_is_settings_that_an_engine_takes(where: str, model: ModelS
     settings = EngineSettings.model_validate(given)
     assert settings.max_batch == choice.batch
     assert settings.tensor_parallel == choice.tensor_parallel
+
+
+@pytest.mark.parametrize("where", sorted(MACHINES.keys() - {"Apple"}))
+@pytest.mark.parametrize("kind", [None, *KINDS])
+def test_every_choice_is_one_that_the_engines_driver_takes(where: str, kind: str | None, model_folder: Path) -> None:
+    choice = choose(MACHINES[where], read_shape(model_folder), Wishes(kind=kind))
+    given = {"base_path": model_folder, "base_name": "m", "log_path": "/l", "interpreter": sys.executable}
+    build_engine(EngineSettings.model_validate(given | engine_defaults(choice)))
 
 
 def test_the_engines_settings_follow_from_the_choice() -> None:
