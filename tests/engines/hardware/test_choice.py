@@ -252,6 +252,15 @@ def test_unlike_devices_do_not_share_a_model() -> None:
     assert (choice.devices, choice.tensor_parallel) == (2, 2)
 
 
+def test_on_a_tight_cpu_adapters_give_way_to_sequences() -> None:
+    # 40 GB x 0.8 - 2 = 30.0; 7B in float32 takes 30.46 and nothing fits. 44 GB: 33.2 - 30.46 = 2.74; an adapter takes
+    # 0.646, a sequence of 2,048 tokens 0.235. 4 adapters would leave 0.15, none; 2 leave 1.45: 6 sequences.
+    with pytest.raises(DoesNotFit, match=r"leave 30\.0 GB"):
+        choose(machine(processor=replace(OLD, memory_bytes=40 * GB)), SEVEN_B, ANYTHING)
+    choice = choose(machine(processor=replace(OLD, memory_bytes=44 * GB)), SEVEN_B, ANYTHING)
+    assert (choice.adapters, choice.batch) == (2, 6)
+
+
 def test_more_of_a_machine_never_gives_less() -> None:
     for model in (HALF_B, SEVEN_B, THIRTY_TWO_B):
         small, large = (choose(MACHINES[where], model, ANYTHING) for where in ("A100-80", "MI300X"))
@@ -272,8 +281,10 @@ def test_every_choice_is_settings_that_an_engine_takes(where: str, model: ModelS
 @pytest.mark.parametrize("kind", [None, *KINDS])
 def test_every_choice_is_one_that_the_engines_driver_takes(where: str, kind: str | None, model_folder: Path) -> None:
     choice = choose(MACHINES[where], read_shape(model_folder), Wishes(kind=kind))
-    given = {"base_path": model_folder, "base_name": "m", "log_path": "/l", "interpreter": sys.executable}
-    build_engine(EngineSettings.model_validate(given | engine_defaults(choice)))
+    given = {"base_path": model_folder, "base_name": "m", "log_path": "/l", **engine_defaults(choice)}
+    if choice.kind != "transformers":
+        given["interpreter"] = sys.executable
+    build_engine(EngineSettings.model_validate(given))
 
 
 def test_the_engines_settings_follow_from_the_choice() -> None:
