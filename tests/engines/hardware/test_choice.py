@@ -32,7 +32,7 @@ import pytest
 from engines.catalog import build_engine
 from engines.errors import DoesNotFit
 from engines.hardware.choice import choose, engine_defaults
-from engines.hardware.machine import Device, Vendor
+from engines.hardware.machine import GB, Device, Vendor
 from engines.hardware.rules import KINDS
 from engines.hardware.shape import ModelShape, read_shape
 from engines.hardware.wishes import Choice, Wishes, Workload
@@ -40,7 +40,6 @@ from engines.settings import EngineSettings, Precision
 from tests.engines.hardware.machines import (
     A100_40,
     AMX,
-    GB,
     H100,
     HALF_B,
     MACHINES,
