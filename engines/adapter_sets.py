@@ -104,7 +104,7 @@ class Trials:
         if not verdict.passed:
             return self._failed(served_name, "fingerprint_mismatch", verdict.message, proof=verdict.as_json())
         self._failures.pop(served_name, None)
-        return SlotReport(phase=SlotPhase.READY, message=verdict.message, proof=verdict.as_json())
+        return SlotReport(phase=SlotPhase.READY, proof=verdict.as_json())
 
     def fail(self, served_name: str, reason: str, message: str) -> None:
         """Say that it failed; it is due again after a pause, twice as long each time."""
