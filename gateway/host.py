@@ -242,7 +242,10 @@ def _replicas(plan: _Plan) -> list[Replica]:
 
 
 def _wait_until_ready(plan: _Plan, stop: _StopSignal, failures: Callable[[], list[str]]) -> None:
-    """Return when `/readyz` answers 200 and every pool has a replica; `StartFailed` when something fails, on a signal, or after too long."""
+    """Return when `/readyz` answers 200 and every pool has a replica.
+
+    `StartFailed` when something fails, on a signal, or after too long.
+    """
     settings = plan.settings
     url = f"http://{settings.gateway.host}:{settings.gateway.port}/readyz"
     deadline = time.monotonic() + _READY_TIMEOUT_S

@@ -135,6 +135,9 @@ class ScriptedEngine:
             raise EngineUnavailable("no answer")
         return EngineLoad(running=3, waiting=2, kv_use=None)
 
+    def last_log_lines(self) -> str:
+        return "Killed\n"
+
     async def load_adapter(self, served_name: str, path: Path) -> None:
         await self._script.may_load.wait()
         if served_name in self._script.refused:

@@ -84,7 +84,7 @@ def test_an_engine_that_dies_is_unhealthy_replaced_by_a_new_one_and_its_adapters
         await until(lambda: notebook.ready == {"support@1"})
         script.engine.die()
         await until(lambda: notebook.last.phase is Phase.UNHEALTHY)
-        assert "code -9" in notebook.last.message
+        assert notebook.last.message == "engine exited with code -9; log:\nKilled\n"
         await until(lambda: notebook.last.slots == {})
         await until(lambda: notebook.ready == {"support@1"})
         assert script.proven == [("http://127.0.0.1:1", "support@1"), ("http://127.0.0.1:2", "support@1")]
