@@ -15,7 +15,6 @@ from engines.adapter_sets import EngineSource, Pace
 from engines.catalog import adapter_fields, build_engine
 from engines.replica import EngineReplica
 from engines.settings import EngineSettings
-from tests.contract.engine_host import chat_body
 from tests.contract.kinds import FIXED
 from tests.engines.scripted_engine import Notebook
 
@@ -53,6 +52,12 @@ class Answered:
 
     def as_json(self) -> dict[str, Any]:
         return {"texts": dict(self.texts)}
+
+
+def chat_body(**fields: Any) -> dict[str, Any]:
+    """A greedy chat with the base model, changed by *fields*."""
+    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    return {"model": "base", "messages": messages, "temperature": 0, "max_tokens": 12} | fields
 
 
 async def say(http: httpx2.AsyncClient, fields: dict[str, str]) -> str:
