@@ -18,7 +18,7 @@ from registry.settings import RegistrySettings
 from registry.types import Base
 from tests.engines.hardware.machines import MACHINES
 
-TRANSFORMERS = {"name": "a", "kind": "transformers"}
+TRANSFORMERS: dict[str, object] = {"name": "a", "kind": "transformers"}
 
 
 class Desk:
