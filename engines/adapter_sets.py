@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from engines.board import Board
-from engines.errors import EngineError, FingerprintMissing
+from engines.errors import EngineError, EngineUnavailable, FingerprintMissing
 from engines.protocol import Engine
 from engines.report import Journal, Prover, SlotPhase, SlotReport
 
@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 
 _RETRY_S: Final = 10.0
 _LONGEST_RETRY_S: Final = 300.0
+_PATIENCE: Final = 3
+"""How often in a row a server may not answer before that is held against the adapter, not against the server."""
+_ASK_AGAIN_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,7 @@ class AdapterSet(Protocol):
 @dataclass(slots=True)
 class _Failure:
     count: int = 0
+    unanswered: int = 0
     retry_at: float = 0.0
 
 
@@ -94,17 +98,32 @@ class Trials:
             return None
 
     async def prove(self, url: str, served_name: str, folder: Path) -> SlotReport:
-        """What to say of it after its fingerprint was replayed at *url*: ready or failed."""
+        """What to say of it after its fingerprint was replayed at *url*: ready, failed, or to be tried again."""
         try:
             verdict = await self.prover(url, served_name, folder)
         except FingerprintMissing as exc:
             return self._failed(served_name, "no_fingerprint", f"{exc}; publish it again, which makes one")
+        except EngineUnavailable as exc:
+            return self.unanswered(served_name, "not_proven", f"its fingerprint could not be replayed: {exc}")
         except EngineError as exc:
             return self._failed(served_name, "not_proven", f"its fingerprint could not be replayed: {exc}")
         if not verdict.passed:
             return self._failed(served_name, "fingerprint_mismatch", verdict.message, proof=verdict.as_json())
         self._failures.pop(served_name, None)
-        return SlotReport(phase=SlotPhase.READY, message=verdict.message, proof=verdict.as_json())
+        return SlotReport(phase=SlotPhase.READY, proof=verdict.as_json())
+
+    def unanswered(self, served_name: str, reason: str, message: str) -> SlotReport:
+        """What to say of it when the server did not answer: it waits, and only after some times it has failed.
+
+        A server that dies does not answer either, and its adapters are not at fault.
+        """
+        failure = self._failures.setdefault(served_name, _Failure())
+        failure.unanswered += 1
+        if failure.unanswered >= _PATIENCE:
+            return self._failed(served_name, reason, message)
+        failure.retry_at = time.monotonic() + _ASK_AGAIN_S
+        log.warning("the server did not answer", extra={"served_name": served_name, "error": message})
+        return SlotReport(phase=SlotPhase.LOADING, message=message)
 
     def fail(self, served_name: str, reason: str, message: str) -> None:
         """Say that it failed; it is due again after a pause, twice as long each time."""

@@ -129,6 +129,10 @@ class AdoptedEngine:
         """How busy its metrics say it is."""
         return load_of(await self._http.metrics(), self._manners.load)
 
+    def last_log_lines(self) -> str:
+        """Nothing: its log is somebody else's."""
+        return ""
+
     async def _forget(self, served_name: str) -> None:
         self._loaded_by_us.discard(served_name)
         await self._adapters.unload(served_name)

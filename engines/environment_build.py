@@ -65,7 +65,7 @@ def build_environment(plan: BuildPlan, progress: BuildProgress) -> EnvironmentRe
     """The environment is whole and its engine was imported; what was built before from the same list is kept.
 
     `EnvironmentFailed` for a kind or variant that there is no list for, one that is published as an image only, a step
-    that fails, or a build of the same kind that is running.
+    that fails, a folder that cannot be written, or a build of the same kind that is running.
     """
     if plan.kind not in plan.kinds:
         raise EnvironmentFailed(f"{plan.kind!r} is not one of {', '.join(sorted(plan.kinds))}")
@@ -76,9 +76,12 @@ def build_environment(plan: BuildPlan, progress: BuildProgress) -> EnvironmentRe
             f"{plan.kind} for {plan.variant} is published as a container image only: {pinned.image}; "
             "run Lorry in it, or the engine from it"
         )
-    with _alone(plan):
-        record = _begin(plan, list_digest(path, plan.repository), progress)
-        return record if record.version is not None else _Build(plan, pinned, progress).go_on(record)
+    try:
+        with _alone(plan):
+            record = _begin(plan, list_digest(path, plan.repository), progress)
+            return record if record.version is not None else _Build(plan, pinned, progress).go_on(record)
+    except OSError as exc:
+        raise EnvironmentFailed(f"{environment_folder(plan.home, plan.kind)} cannot be written: {exc}") from exc
 
 
 @contextmanager

@@ -103,7 +103,7 @@ class LaunchedAdapters:
             await self._start_failed(artifacts, added, str(exc))
             return
         slots = await self._prove_there(engine, folders)
-        lost = [name for name in folders if name in self._proven and slots[name].phase is SlotPhase.FAILED]
+        lost = [name for name in folders if name in self._proven and slots[name].phase is not SlotPhase.READY]
         gained = [name for name in added if slots[name].phase is SlotPhase.READY]
         if lost or not gained:
             await self._engines.end(engine, 0.0)
@@ -132,11 +132,11 @@ class LaunchedAdapters:
 
     def _say_failed(self, added: Iterable[str], slots: Mapping[str, SlotReport], lost: list[str]) -> None:
         for name in added:
-            if slots[name].phase is SlotPhase.FAILED:
+            if slots[name].phase is SlotPhase.FAILED or not lost:
                 self._board.put(name, slots[name])
             else:
                 why = f"in a process that has it, {lost[0]} no longer passes: {slots[lost[0]].message}"
-                self._trials.fail(name, slots[lost[0]].reason, why)
+                self._trials.fail(name, slots[lost[0]].reason or "not_proven", why)
 
     def _switch(self, engine: Engine, folders: Mapping[str, Path], slots: Mapping[str, SlotReport]) -> None:
         before = self._engines.serving

@@ -133,7 +133,7 @@ class EngineReplica:
                 while engine is self._engines.serving:
                     await asyncio.wait({exited}, timeout=self._pace.tick_s)
                     if exited.done() and engine is self._engines.serving:
-                        raise EngineError(f"engine exited with code {exited.result()}")
+                        raise EngineError(_exit_reason(exited.result(), engine.last_log_lines()))
                     failed_probes = 0 if await engine.is_healthy() else failed_probes + 1
                     if failed_probes >= _FAILED_PROBES:
                         raise EngineError(f"engine did not answer {_FAILED_PROBES} health probes in a row")
@@ -149,6 +149,10 @@ class EngineReplica:
         except EngineError:
             return
         self._board.load = load.running + load.waiting
+
+
+def _exit_reason(code: int, log_lines: str) -> str:
+    return f"engine exited with code {code}" + (f"; log:\n{log_lines}" if log_lines else "")
 
 
 def _first_message(failed: BaseExceptionGroup[BaseException]) -> str:

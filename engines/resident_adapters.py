@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 
 from engines.adapter_sets import Pace, Trials
-from engines.errors import AdapterNotLoaded, EngineError
+from engines.errors import AdapterNotLoaded, EngineError, EngineUnavailable
 from engines.protocol import Engine
 from engines.report import SlotPhase, SlotReport
 
@@ -48,7 +48,7 @@ class ResidentAdapters:
 
     def _is_missing(self, name: str) -> bool:
         slot = self._resident.get(name)
-        return (slot is None or slot.phase is SlotPhase.FAILED) and self._trials.is_due(name)
+        return (slot is None or slot.phase is not SlotPhase.READY) and self._trials.is_due(name)
 
     def _let_go(self, wanted: Mapping[str, str]) -> None:
         for name in list(self._board.slots()):
@@ -89,6 +89,9 @@ class ResidentAdapters:
             return
         try:
             await self._engine.load_adapter(name, folder)
+        except EngineUnavailable as exc:
+            self._board.put(name, self._trials.unanswered(name, "load_failed", str(exc)))
+            return
         except EngineError as exc:
             self._trials.fail(name, "load_failed", str(exc))
             return

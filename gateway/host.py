@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -43,7 +43,7 @@ from gateway.trainer_process import TrainerProcess
 from gateway.webhooks import open_sender
 from registry.database import Registry, migrate, open_registry
 from registry.errors import RegistryError
-from registry.types import ReplicaState
+from registry.types import Replica, ReplicaState
 
 log = logging.getLogger(__name__)
 console = Console(stderr=True)
@@ -199,6 +199,11 @@ class _Plan:
     pools: list[Pool]
     registry: Registry
 
+    def pools_without(self, replicas: Iterable[Replica]) -> set[str]:
+        """Names of the pools of which none of *replicas* is ready."""
+        ready = {replica.pool for replica in replicas if replica.state is ReplicaState.READY}
+        return {pool.settings.name for pool in self.pools} - ready
+
     @property
     def bases(self) -> str:
         """Names of the base models."""
@@ -233,17 +238,25 @@ def _serve(plan: _Plan, folder: str, stop: _StopSignal) -> None:
         trainer.wait()
 
 
+def _replicas(plan: _Plan) -> list[Replica]:
+    """Those of our pools; an engine that was entered by hand may be away without our failing."""
+    return [replica for replica in plan.registry.snapshot().replicas if replica.pool]
+
+
 def _wait_until_ready(plan: _Plan, stop: _StopSignal, failures: Callable[[], list[str]]) -> None:
-    """Return when `/readyz` answers 200; `StartFailed` when something fails, on a signal, or after too long."""
+    """Return when `/readyz` answers 200 and every pool has a replica.
+
+    `StartFailed` when something fails, on a signal, or after too long.
+    """
     settings = plan.settings
     url = f"http://{settings.gateway.host}:{settings.gateway.port}/readyz"
     deadline = time.monotonic() + _READY_TIMEOUT_S
     with httpx2.Client(trust_env=False, timeout=2.0) as client:
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx2.TransportError):
-                if client.get(url).status_code == 200:
+                if client.get(url).status_code == 200 and not plan.pools_without(_replicas(plan)):
                     return
-            broken = [r.message for r in plan.registry.snapshot().replicas if r.state is ReplicaState.UNHEALTHY]
+            broken = [r.message for r in _replicas(plan) if r.state is ReplicaState.UNHEALTHY]
             if failed := [*broken, *failures()]:
                 raise StartFailed(f"a part does not start: {failed[0]}")
             if stop.wait(0.1):

@@ -131,6 +131,9 @@ def precision_of(engine: EngineSettings) -> str:
 
 
 def stored_precision(folder: Path) -> str:
-    """What the base model's folder says that its weights are stored in, `bf16` if nothing that we know."""
-    config = json.loads((folder / "config.json").read_text())
+    """What the base model's folder says that its weights are stored in, `bf16` where it says nothing that we know."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return "bf16"
     return _PRECISIONS.get(str(config.get("dtype") or config.get("torch_dtype")), "bf16")

@@ -27,7 +27,6 @@ def set_ray_environment() -> None:
         RAY_USAGE_STATS_ENABLED="0",
         RAY_enable_metrics_collection="0",
         RAY_SERVE_CONTROL_LOOP_INTERVAL_S="0.5",
-        RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S="1",
         RAY_SERVE_LOG_TO_STDERR="0",
     )
 

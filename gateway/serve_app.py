@@ -41,8 +41,8 @@ log = logging.getLogger(__name__)
 
 _OPTIONS = {"max_ongoing_requests": 10000, "logging_config": {"enable_access_log": False}}
 _TELL_EVERY_S = 1.0
-_LOOK_BACK_S: Final = 5.0
-"""Over how long Serve averages what replicas say of their load."""
+_LOOK_BACK_S: Final = 11.0
+"""Over how long Serve averages what replicas say of their load; it wants more than 10 s."""
 _HEALTH = {"health_check_period_s": 1.0, "health_check_timeout_s": 10.0}
 
 

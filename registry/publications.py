@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from secrets import token_hex
 
@@ -30,21 +29,20 @@ def queue_publication(registry: Registry, folder: Path, *, adapter: str, base: s
     with registry.transactions.read() as tx:
         stored, others = find_base(tx, base), all_bases(tx)
         check_names(tx, adapter, stored)
-    with tempfile.TemporaryDirectory(prefix="lorry-normalize-") as scratch:
-        normal = Path(scratch) / "adapter"
-        check_claim(folder, stored, others)
+    with registry.artifacts.publishing() as staging:
+        normal = staging.path / "normal"
         shape = normalize_adapter(folder, normal, stored.name, Path(stored.path))
+        check_claim(folder, stored, others)
         check_pools(shape.rank, stored, registry.replicas.list())
-        with registry.artifacts.publishing() as staging:
-            spec = PublishSpec(
-                base=stored.name, base_digest=stored.digest, adapter=adapter, artifact=staging.put_folder(normal)
-            )
-            with staging.committing() as install, registry.transactions.write() as tx:
-                at = registry.transactions.now()
-                job = queue_job(tx, f"pubjob-{token_hex(12)}", spec, owner, at)
-                detail = {"adapter": adapter, "base": stored.name, "artifact": spec.artifact}
-                write_audit(tx, Act(actor=owner, action="job.create", subject=job.id, detail=detail), at)
-                install()
+        spec = PublishSpec(
+            base=stored.name, base_digest=stored.digest, adapter=adapter, artifact=staging.put_folder(normal)
+        )
+        with staging.committing() as install, registry.transactions.write() as tx:
+            at = registry.transactions.now()
+            job = queue_job(tx, f"pubjob-{token_hex(12)}", spec, owner, at)
+            detail = {"adapter": adapter, "base": stored.name, "artifact": spec.artifact}
+            write_audit(tx, Act(actor=owner, action="job.create", subject=job.id, detail=detail), at)
+            install()
     return job
 
 

@@ -15,7 +15,7 @@ from engines.settings import EngineSettings
 from gateway.app import ROUTERS
 from gateway.errors import HTTP_ERRORS
 from gateway.metrics import GatewayMetrics
-from gateway.settings import GatewaySettings, PoolSettings, WebhookSettings
+from gateway.settings import EnginesSettings, GatewaySettings, OnePoolSettings, PoolSettings, WebhookSettings
 from registry.job import JobState
 from registry.rollout import RolloutState
 from registry.settings import RegistrySettings
@@ -24,6 +24,16 @@ from trainer.settings import TrainerSettings
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+TABLES = (
+    RegistrySettings,
+    GatewaySettings,
+    OnePoolSettings,
+    EnginesSettings,
+    PoolSettings,
+    WebhookSettings,
+    EngineSettings,
+    TrainerSettings,
+)
 
 
 def said_in(page: str) -> set[str]:
@@ -31,10 +41,7 @@ def said_in(page: str) -> set[str]:
     return set(re.findall(r"`([^`\n]+)`", (DOCS / page).read_text()))
 
 
-@pytest.mark.parametrize(
-    "table",
-    [RegistrySettings, GatewaySettings, PoolSettings, WebhookSettings, EngineSettings, TrainerSettings],
-)
+@pytest.mark.parametrize("table", TABLES)
 def test_every_setting_is_documented(table: type[BaseModel]) -> None:
     assert set(table.model_fields) - said_in("settings.md") == set()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Final
 
 from engines.hardware.machine import GB
@@ -28,6 +29,7 @@ _DEVICE_CONTEXT: Final = 8192
 _DEVICE_BATCH: Final = 256
 _DEVICE_SLOTS: Final = 8
 _COMFORTABLE_BATCH: Final = 16
+_FEW: Final = 4
 _PROCESSOR_CONTEXT: Final = 2048
 _PROCESSOR_BATCH: Final = 16
 _PROCESSOR_SLOTS: Final = 16
@@ -57,17 +59,18 @@ class Fit:
     def choice(self) -> Choice | None:
         """The sizes that fit; None when none does.
 
-        The fewest devices on which they are comfortable; else the fewest on which anything fits.
+        The fewest devices on which they are comfortable; else the fewest on which anything fits, adapters giving way to
+        sequences until there are a few.
         """
         for degree in self._tried:
             made = self._sized(degree, next(self._contexts()), next(self._slots()))
             if made is not None and made.batch >= (self._wishes.batch or _COMFORTABLE_BATCH):
                 return made
-        for degree in self._tried:
-            for context in self._contexts():
-                for slots in self._slots():
-                    if made := self._sized(degree, context, slots):
-                        return made
+        for least in (self._wishes.batch or _FEW, 1):
+            for degree, context, slots in product(self._tried, self._contexts(), self._slots()):
+                made = self._sized(degree, context, slots)
+                if made is not None and made.batch >= least:
+                    return made
         return None
 
     def shortage(self) -> str:

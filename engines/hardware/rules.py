@@ -146,7 +146,7 @@ def _processor_obstacle(kind: str, processor: Processor, model: ModelShape) -> s
         return f"the stand-in that lets {kind} run on a CPU has no quantized products"
     if model.stored_bits == 4 and "avx512f" not in processor.flags:
         return f"on a CPU without AVX512 {kind} has no product with 4-bit weights"
-    return None
+    return f"Lorry starts {kind} on a CPU in fp32 and bf16 alone, not with quantized weights"
 
 
 def _device_obstacle(kind: str, place: Place, wishes: Wishes) -> str | None:

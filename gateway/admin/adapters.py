@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tarfile
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -143,5 +142,4 @@ def _revision(revision: Revision, snapshot: Snapshot) -> dict[str, Any]:
 
 def _slot(slot: Slot) -> dict[str, Any]:
     """Where the revision stands in one replica, with the numbers of its proof where there are some."""
-    fields = asdict(slot)
-    return {"state": str(slot.state), "message": slot.message, "proof": fields.get("proof")}
+    return {"state": str(slot.state), "reason": slot.reason, "message": slot.message, "proof": slot.proof}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +14,29 @@ from transformers import AutoConfig
 
 
 def write_adapter(
-    folder: Path, model: Path, seed: int, *, rank: int = 16, strength: float = 0.01, **extra: Any
+    folder: Path,
+    model: Path,
+    seed: int,
+    *,
+    rank: int = 16,
+    rank_pattern: Mapping[str, int] | None = None,
+    strength: float = 0.01,
+    **extra: Any,
 ) -> Path:
     """An adapter on every linear layer of the blocks; *extra* goes into adapter_config.json."""
     source, tensors = torch.Generator().manual_seed(seed), {}
-    shapes = layer_shapes(model)
+    shapes, ranks = layer_shapes(model), rank_pattern or {}
     for name, (size_in, size_out) in shapes.items():
         prefix = f"base_model.model.{name}"
-        tensors[f"{prefix}.lora_A.weight"] = torch.randn(rank, size_in, generator=source) * size_in**-0.5
-        tensors[f"{prefix}.lora_B.weight"] = torch.randn(size_out, rank, generator=source) * strength
+        own = next((value for key, value in ranks.items() if re.fullmatch(rf"(.*\.)?({key})", name)), rank)
+        tensors[f"{prefix}.lora_A.weight"] = torch.randn(own, size_in, generator=source) * size_in**-0.5
+        tensors[f"{prefix}.lora_B.weight"] = torch.randn(size_out, own, generator=source) * strength
     folder.mkdir(parents=True)
     save_file(tensors, folder / "adapter_model.safetensors")
     settings = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": 32, "bias": "none"}
     targets = sorted({name.rpartition(".")[2] for name in shapes})
-    (folder / "adapter_config.json").write_text(json.dumps({**settings, "target_modules": targets, **extra}))
+    pattern = {"rank_pattern": dict(ranks)} if ranks else {}
+    (folder / "adapter_config.json").write_text(json.dumps({**settings, "target_modules": targets, **pattern, **extra}))
     return folder
 
 

@@ -35,6 +35,8 @@ class Script:
     refused: set[str] = field(default_factory=set)
     unlike_the_trainer: set[str] = field(default_factory=set)
     without_fingerprint: set[str] = field(default_factory=set)
+    unanswered: dict[str, int] = field(default_factory=dict)
+    """How many replays of an adapter the server does not answer."""
     failing_starts: set[int] = field(default_factory=set)
     """Numbers of the engines, from 1, that do not start."""
     may_start: asyncio.Event = field(default_factory=opened)
@@ -67,6 +69,9 @@ class Script:
         assert served_name in next(engine for engine in self.built if engine.base_url == url).loaded
         await self.may_prove.wait()
         self.proven.append((url, served_name))
+        if self.unanswered.get(served_name, 0) > 0:
+            self.unanswered[served_name] -= 1
+            raise EngineUnavailable("POST /v1/chat/completions: timeout")
         if served_name in self.without_fingerprint:
             raise FingerprintMissing(f"{folder.name} has no fingerprint.json")
         return ScriptedVerdict(served_name not in self.unlike_the_trainer)
@@ -134,6 +139,9 @@ class ScriptedEngine:
         if not self.answers:
             raise EngineUnavailable("no answer")
         return EngineLoad(running=3, waiting=2, kv_use=None)
+
+    def last_log_lines(self) -> str:
+        return "Killed\n"
 
     async def load_adapter(self, served_name: str, path: Path) -> None:
         await self._script.may_load.wait()

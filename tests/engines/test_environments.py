@@ -166,6 +166,9 @@ def test_what_cannot_be_built_is_refused_with_what_there_is(plan: BuildPlan) -> 
     with pytest.raises(EnvironmentFailed, match="'vllm' is not one of tiny"):
         build_environment(replace(plan, kind="vllm"), Heard())
     assert not plan.home.exists()
+    plan.home.write_text("a file")
+    with pytest.raises(EnvironmentFailed, match="cannot be written"):
+        build_environment(plan, Heard())
 
 
 @pytest.mark.parametrize(("text", "said"), [("a==1\n", "before the first"), ("#: stop x\n", "'stop' is not one of")])

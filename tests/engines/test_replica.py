@@ -79,12 +79,31 @@ def test_an_adapter_without_a_fingerprint_takes_no_traffic_and_says_what_to_do()
     run(story, "support@1", "support@2", script=Script(without_fingerprint={"support@1"}))
 
 
+def test_a_server_that_does_not_answer_once_is_asked_again_before_an_adapter_is_blamed() -> None:
+    async def story(script: Script, notebook: Notebook) -> None:
+        await until(lambda: notebook.ready == {"support@1", "support@2"})
+        phases = {report.slots["support@1"].phase for report in notebook.reports if "support@1" in report.slots}
+        assert SlotPhase.FAILED not in phases
+
+    run(story, "support@1", "support@2", script=Script(unanswered={"support@1": 2}))
+
+
+def test_a_server_that_never_answers_for_an_adapter_fails_it_and_holds_up_no_other() -> None:
+    async def story(script: Script, notebook: Notebook) -> None:
+        await until(lambda: notebook.ready == {"support@2"})
+        failed = notebook.failed("support@1")
+        assert failed is not None
+        assert failed.reason == "not_proven"
+
+    run(story, "support@1", "support@2", script=Script(unanswered={"support@1": 99}))
+
+
 def test_an_engine_that_dies_is_unhealthy_replaced_by_a_new_one_and_its_adapters_are_proven_again() -> None:
     async def story(script: Script, notebook: Notebook) -> None:
         await until(lambda: notebook.ready == {"support@1"})
         script.engine.die()
         await until(lambda: notebook.last.phase is Phase.UNHEALTHY)
-        assert "code -9" in notebook.last.message
+        assert notebook.last.message == "engine exited with code -9; log:\nKilled\n"
         await until(lambda: notebook.last.slots == {})
         await until(lambda: notebook.ready == {"support@1"})
         assert script.proven == [("http://127.0.0.1:1", "support@1"), ("http://127.0.0.1:2", "support@1")]

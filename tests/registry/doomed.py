@@ -26,6 +26,7 @@ from gateway.settings import GatewaySettings
 from registry.database import Registry, open_registry
 from registry.errors import StorageFull
 from registry.job import Lease
+from registry.publications import queue_publication
 from registry.publish import publish
 from registry.rollout import RolloutPlan, weighted
 from registry.settings import RegistrySettings
@@ -70,6 +71,9 @@ def carry_out(request: dict[str, Any]) -> None:
             RevisionDraft(adapter="support", base="tiny", owner="ann"),
             lease=Lease(**request["lease"]) if "lease" in request else None,
             rollout=RolloutPlan(steps=weighted(50, 100)),
+        ),
+        "queue": lambda: queue_publication(
+            registry, Path(request["folder"]), adapter="support", base="tiny", owner="ann"
         ),
         "upload": lambda: registry.files.add([b"row\n" * 1000] * 3, filename="rows", purpose="fine-tune", owner="ann"),
         "delete": lambda: registry.files.delete(request["file"]),

@@ -15,6 +15,7 @@ import pytest
 from registry.database import Registry, open_registry
 from registry.errors import NotFound
 from registry.job import JobState, Lease
+from registry.publications import discard_uploads
 from registry.rollout import RolloutState
 from registry.settings import RegistrySettings
 from registry.training_spec import TrainingSpec
@@ -166,6 +167,33 @@ def test_an_upload_killed_before_any_of_its_calls_leaves_a_file_or_nothing(
             break
         assert status == KILLED
         delete_all(settings)
+
+
+@ON_SQLITE
+def test_an_upload_of_a_folder_killed_before_any_of_its_calls_leaves_a_job_with_its_bytes_or_nothing(
+    settings: RegistrySettings, base: Base, make_adapter: Callable[..., Path], doom: Doom
+) -> None:
+    registry = open_registry(settings)
+    registry.bases.enter(base)
+    folder, left_nothing, left_whole = str(make_adapter()), 0, 0
+    for point in count():
+        status = doom(action="queue", folder=folder, point=point)
+        open_registry(settings).close()
+        queued = [job for job in registry.jobs.list() if job.state is JobState.QUEUED]
+        assert stored(settings, "folders") == {job.spec.model_dump()["artifact"] for job in queued}
+        assert stored(settings, "staging") == set()
+        if status == 0:
+            break
+        assert status == KILLED
+        assert len(queued) in (0, 1)
+        left_nothing, left_whole = left_nothing + (not queued), left_whole + bool(queued)
+        for job in queued:
+            registry.jobs.request_cancel(job.id, "ann")
+            assert len(discard_uploads(registry)) == 1
+    registry.close()
+    assert len(queued) == 1
+    assert left_nothing > 3
+    assert left_whole > 0
 
 
 @ON_SQLITE

@@ -95,17 +95,6 @@ def test_an_upload_whose_bytes_are_gone_fails_with_a_reason(
     assert error.code == "file_not_readable"
 
 
-def test_the_same_folder_twice_gives_two_revisions_of_the_same_bytes(
-    registry: Registry, settings: TrainerSettings, folder: Path
-) -> None:
-    for _ in range(2):
-        queue_publication(registry, folder, adapter="support", base="tiny", owner="ann")
-    work(registry, settings)
-    work(registry, settings)
-    second, first = registry.adapters.revisions("support")
-    assert first.artifact == second.artifact
-
-
 def test_what_can_be_refused_is_refused_before_there_is_a_job(registry: Registry, folder: Path, home: Path) -> None:
     with pytest.raises(NotFound, match="no base model 'big'"):
         queue_publication(registry, folder, adapter="support", base="big", owner="ann")

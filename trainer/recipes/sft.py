@@ -41,7 +41,7 @@ MICRO_ROWS: Final = 8
 """Rows that go through the model at once; a larger batch is summed up from several such passes."""
 PUBLISHED: Final = "published"
 """Name of the normalised adapter in the model, beside the one that was trained."""
-TRAINING_PROMPTS: Final = 6
+TRAINING_PROMPTS: Final = 4
 NEUTRAL_PROMPTS: Final = 2
 """Candidates for the fingerprint's probes."""
 

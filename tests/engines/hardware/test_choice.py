@@ -23,20 +23,23 @@ rank 64 (`test_memory` has the sums of one), and keys and values. Full is how ma
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from engines.catalog import build_engine
 from engines.errors import DoesNotFit
 from engines.hardware.choice import choose, engine_defaults
-from engines.hardware.machine import Device, Vendor
-from engines.hardware.shape import ModelShape
+from engines.hardware.machine import GB, Device, Vendor
+from engines.hardware.rules import KINDS
+from engines.hardware.shape import ModelShape, read_shape
 from engines.hardware.wishes import Choice, Wishes, Workload
 from engines.settings import EngineSettings, Precision
 from tests.engines.hardware.machines import (
     A100_40,
     AMX,
-    GB,
     H100,
     HALF_B,
     MACHINES,
@@ -82,7 +85,6 @@ FITS = [
     ("CPU", HALF_B, "transformers cpu fp32", 1, 2048, 16, 16),
     ("CPU", THIRTY_TWO_B, "transformers cpu fp32", 1, 2048, 16, 16),
     ("CPU", MIXTURE, "vllm cpu fp32", 1, 2048, 16, 4),
-    ("CPU", SEVEN_B_AWQ, "vllm cpu int4", 1, 2048, 16, 16),
     ("laptop", HALF_B, "transformers cpu fp32", 1, 2048, 16, 16),
 ]
 
@@ -95,6 +97,7 @@ REFUSED = [
     ("910B", MIXTURE, "61.1 GB of weights in bf16", "leave 59.8 GB"),
     ("Apple", MIXTURE, "not qwen3_moe", ""),
     ("CPU", SEVENTY_TWO_B, "290.8 GB of weights in fp32", "leave 202.8 GB"),
+    ("CPU", SEVEN_B_AWQ, "float32 alone, not awq", "vllm on a CPU in fp32 and bf16 alone, not with quantized weights"),
     ("laptop", SEVEN_B, "30.5 GB of weights in fp32", "leave 17.2 GB"),
     ("laptop", SEVEN_B_AWQ, "without AVX512 vllm has no product with 4-bit weights", "float32 alone, not awq"),
 ]
@@ -248,6 +251,15 @@ def test_unlike_devices_do_not_share_a_model() -> None:
     assert (choice.devices, choice.tensor_parallel) == (2, 2)
 
 
+def test_on_a_tight_cpu_adapters_give_way_to_sequences() -> None:
+    # 40 GB x 0.8 - 2 = 30.0; 7B in float32 takes 30.46 and nothing fits. 44 GB: 33.2 - 30.46 = 2.74; an adapter takes
+    # 0.646, a sequence of 2,048 tokens 0.235. 4 adapters would leave 0.15, none; 2 leave 1.45: 6 sequences.
+    with pytest.raises(DoesNotFit, match=r"leave 30\.0 GB"):
+        choose(machine(processor=replace(OLD, memory_bytes=40 * GB)), SEVEN_B, ANYTHING)
+    choice = choose(machine(processor=replace(OLD, memory_bytes=44 * GB)), SEVEN_B, ANYTHING)
+    assert (choice.adapters, choice.batch) == (2, 6)
+
+
 def test_more_of_a_machine_never_gives_less() -> None:
     for model in (HALF_B, SEVEN_B, THIRTY_TWO_B):
         small, large = (choose(MACHINES[where], model, ANYTHING) for where in ("A100-80", "MI300X"))
@@ -262,6 +274,16 @@ def test_every_choice_is_settings_that_an_engine_takes(where: str, model: ModelS
     settings = EngineSettings.model_validate(given)
     assert settings.max_batch == choice.batch
     assert settings.tensor_parallel == choice.tensor_parallel
+
+
+@pytest.mark.parametrize("where", sorted(MACHINES.keys() - {"Apple"}))
+@pytest.mark.parametrize("kind", [None, *KINDS])
+def test_every_choice_is_one_that_the_engines_driver_takes(where: str, kind: str | None, model_folder: Path) -> None:
+    choice = choose(MACHINES[where], read_shape(model_folder), Wishes(kind=kind))
+    given = {"base_path": model_folder, "base_name": "m", "log_path": "/l", **engine_defaults(choice)}
+    if choice.kind != "transformers":
+        given["interpreter"] = sys.executable
+    build_engine(EngineSettings.model_validate(given))
 
 
 def test_the_engines_settings_follow_from_the_choice() -> None:

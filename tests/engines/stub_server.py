@@ -1,0 +1,64 @@
+"""An inference server with an OpenAI face whose adapters come and go, or not; what it says is made up."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class StubServer:
+    """A server of one kind: vLLM's, or with *load_path* None one without live adapters."""
+
+    def __init__(self, base: str, *launched: str, load_path: str | None = "/v1/load_lora_adapter") -> None:
+        self.adapters = dict.fromkeys(launched, "/launched")
+        self.answers = True
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                if not outer.answers:
+                    self._answer(503, {})
+                elif self.path == "/v1/models":
+                    models = [{"id": name, "root": path, "parent": base} for name, path in outer.adapters.items()]
+                    self._answer(200, {"data": [{"id": base, "root": base, "parent": None}, *models]})
+                elif self.path == "/metrics":
+                    self._answer(200, "vllm:num_requests_running 2\nvllm:num_requests_waiting 1\n")
+                else:
+                    self._answer(200, {})
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                if load_path is not None and self.path == load_path:
+                    outer.adapters[body["lora_name"]] = body["lora_path"]
+                    self._answer(200, {})
+                elif load_path is not None and self.path == load_path.replace("load_", "unload_"):
+                    del outer.adapters[body["lora_name"]]
+                    self._answer(200, {})
+                else:
+                    self._answer(404, {"error": {"message": "not found"}})
+
+            def _answer(self, status: int, body: dict[str, Any] | str) -> None:
+                content = (body if isinstance(body, str) else json.dumps(body)).encode()
+                self.send_response(status)
+                self.send_header("content-length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                return
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

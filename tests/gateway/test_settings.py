@@ -1,0 +1,60 @@
+"""Pools in either form of the settings; what is wrong is named with what would be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.settings import EnginesSettings, PoolSettings, engines_settings
+from registry.errors import SettingsInvalid
+
+TWO = {"pools": [{"name": "small"}, {"name": "large", "base": "/models/large", "kind": "vllm", "max_replicas": 4}]}
+
+
+def test_without_pools_the_table_is_the_one_pool() -> None:
+    table = {"kind": "vllm", "base": "/models/large", "replicas": 3, "tick_s": 1.0, "engine": {"threads": 2}}
+    pool = PoolSettings(name="default", kind="vllm", base=Path("/models/large"), min_replicas=3, engine={"threads": 2})
+    assert engines_settings(table, {}) == EnginesSettings(tick_s=1.0, pools=(pool,))
+    assert pool.most_replicas == 3
+
+
+def test_nothing_said_is_one_replica_of_the_bundled_model_and_leaves_the_kind_open() -> None:
+    (pool,) = engines_settings({}, {}).pools
+    assert (pool.kind, pool.base, pool.min_replicas, pool.most_replicas) == ("transformers", None, 1, 1)
+    assert "kind" not in pool.model_fields_set
+
+
+def test_several_pools_are_as_they_are_written() -> None:
+    small, large = engines_settings(TWO, {}).pools
+    assert (small.name, small.kind, small.most_replicas) == ("small", "transformers", 1)
+    assert (large.base, large.kind, large.min_replicas, large.most_replicas) == (Path("/models/large"), "vllm", 1, 4)
+
+
+def test_flags_go_over_the_only_pool_in_either_form() -> None:
+    flags = {"kind": "sglang", "base": Path("/models/x")}
+    for table in ({"kind": "vllm"}, {"pools": [{"name": "mine", "kind": "vllm", "min_replicas": 2}]}):
+        (pool,) = engines_settings(table, flags).pools
+        assert (pool.kind, pool.base) == ("sglang", Path("/models/x"))
+
+
+@pytest.mark.parametrize(
+    ("table", "flags", "said"),
+    [
+        (TWO, {"kind": "vllm"}, "single pool; the settings have small, large"),
+        (TWO | {"kind": "vllm"}, {}, r"\[engines\] kind: belongs in one of \[\[engines.pools\]\]"),
+        (TWO | {"tick": 1}, {}, r"\[engines\] tick: .*fields are tick_s, settle_s, replace_drain_s, pools"),
+        ({"replica": 1}, {}, r"\[engines\] replica: .*replicas"),
+        ({"pools": [{"name": "a"}, {"name": "a"}]}, {}, "two pools are named 'a'"),
+        (
+            {"pools": [{"name": "a", "min_replicas": 3, "max_replicas": 2}]},
+            {},
+            "max_replicas 2 is below min_replicas 3",
+        ),
+        ({"pools": [{"name": "A b"}]}, {}, r"pools.0.name"),
+        ({"pools": []}, {}, "pools"),
+    ],
+)
+def test_what_is_wrong_is_named(table: dict[str, object], flags: dict[str, object], said: str) -> None:
+    with pytest.raises(SettingsInvalid, match=said):
+        engines_settings(table, flags)
