@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from engines.fingerprint import prove, read_fingerprint
 from engines.proof import Proof
 from registry.fingerprint import write_fingerprint
 from tests.conftest import made_up_fingerprint
-from tests.stub_engine import Script, StubEngine, answer
+from tests.stub_engine import Script, StubEngine, StubHandler, answer
 
 CHAT = "/v1/chat/completions"
 RENDER = "/v1/chat/completions/render"
@@ -34,7 +33,7 @@ def chat_body(text: str = "a", logprob: float = -0.5, prompt_tokens: int = 2, **
 def by_path(chat: Script, render: Script | None = None) -> Script:
     """Answers each of the two paths by its own script; without one, rendering does not exist."""
 
-    def script(handler: BaseHTTPRequestHandler) -> None:
+    def script(handler: StubHandler) -> None:
         scripts = {CHAT: chat, RENDER: render or answer(404, b'{"detail": "Not Found"}')}
         with suppress(BrokenPipeError, ConnectionResetError):  # one probe's failure ends the others
             scripts[handler.path](handler)
@@ -99,7 +98,7 @@ def test_where_a_server_shows_the_prompt_s_tokens_they_must_be_the_trainer_s(ask
 def test_a_server_that_has_too_much_to_do_is_asked_again(ask: Ask) -> None:
     refusals = [answer(429, b'{"error": {"message": "busy"}}') for _ in range(3)]
 
-    def chat(handler: BaseHTTPRequestHandler) -> None:
+    def chat(handler: StubHandler) -> None:
         script = refusals.pop() if refusals else answer(200, chat_body())
         script(handler)
 

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from gateway.app import build_app, build_gateway
 from gateway.entered_engines import EnteredEngines
-from gateway.settings import GatewaySettings, Settings, engines_settings
+from gateway.settings import GatewaySettings, Settings, WebhookSettings, engines_settings
 from registry.database import Registry
 from registry.publish import publish
 from registry.settings import RegistrySettings
@@ -82,7 +82,11 @@ def test_it_is_heard_of_loaded_held_to_proof_and_gone_when_it_is_taken_out(
     body = {"url": server.url, "engine": "vllm", "base": "tiny", "capacity": 4}
     replica_id = http.post("/admin/replicas", json=body).json()["id"]
     settings = Settings(
-        home=tmp_path, registry=sqlite_settings, gateway=GATEWAY, engines=engines_settings({"tick_s": 0.02}, {})
+        home=tmp_path,
+        registry=sqlite_settings,
+        gateway=GATEWAY,
+        engines=engines_settings({"tick_s": 0.02}, {}),
+        webhooks=WebhookSettings(),
     )
 
     async def story() -> None:

@@ -71,7 +71,7 @@ async def compare(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         engine = TransformersEngine(
-            EngineSettings(base_path=args.model, base_name="base", log_path=folder / "engine.log", threads=1)
+            EngineSettings(base_path=args.model, base_name="base", log_path=folder / "engine.log", threads=1), {}
         )
         registry = fill_registry(folder, args.model)
         await engine.start()
@@ -171,7 +171,7 @@ async def one_round(http: httpx2.AsyncClient, args: argparse.Namespace, source: 
             if args.pause_s:
                 await asyncio.sleep(source.expovariate(1 / args.pause_s))
             began = perf_counter()
-            first = await stream(http, "support", " ".join(source.choices(WORDS, k=30)), args.tokens)
+            first = await stream(http, {"model": "support"}, " ".join(source.choices(WORDS, k=30)), args.tokens)
             found.append(Seen(first_token_s=first, total_s=perf_counter() - began))
         return found
 
