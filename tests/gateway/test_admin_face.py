@@ -171,7 +171,7 @@ def test_an_upload_that_no_replica_could_serve_is_refused(
 
 def test_the_numbers_of_a_proof_are_shown_with_the_slot(promoted: TestClient) -> None:
     shown = promoted.get("/admin/adapters/support").json()["revisions"][0]
-    assert shown["slots"] == {"r1": {"state": "ready", "message": "", "proof": None}}
+    assert shown["slots"] == {"r1": {"state": "ready", "reason": "", "message": "", "proof": None}}
 
 
 def test_what_is_no_adapter_is_refused_saying_which_part(http: TestClient, make_adapter: Callable[..., Path]) -> None:
