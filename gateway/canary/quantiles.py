@@ -27,7 +27,7 @@ SLOW_SHARE: Final = 0.05
 PLACE_PART: Final = 0.2
 """The part of the average that says where stable's percentile lies; the rest compares the sides there."""
 ENOUGH: Final = 20.0
-"""Log evidence is told up to here only, so that few x have to be looked at; alpha is never below exp of minus this."""
+"""Log evidence is told up to here only, so that few x have to be looked at; each part of alpha is above exp(-20)."""
 NARROWEST: Final = 4.0
 WIDEST: Final = 128.0
 """Steps, in buckets, by which a bound is looked for outwards."""

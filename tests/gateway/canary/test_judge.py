@@ -100,6 +100,24 @@ def test_a_margin_above_the_fault_lets_it_pass(guardrail: Guardrail) -> None:
     assert verdict_on(FAULTS[guardrail], plan=guardrails_from({str(guardrail): 0.9})).decision is Decision.ADVANCE
 
 
+@pytest.mark.parametrize("guardrail", Guardrail)
+def test_even_the_smallest_alpha_lets_a_gross_fault_abort(guardrail: Guardrail) -> None:
+    gross = replace(
+        GOOD,
+        errors={"x": 900},
+        ttft=durations(1_000, 3.0),
+        tpot=durations(1_000, 0.3),
+        length_finishes=900,
+        empty_answers=900,
+        json_invalid=450,
+        tool_calls_invalid=450,
+        feedback_sum=0.0,
+        feedback_square_sum=0.0,
+    )
+    plan = GuardrailPlan(alpha=1e-6)
+    assert guardrail in [each.guardrail for each in verdict_on(gross, plan=plan).evidence if each.is_violated]
+
+
 def test_both_sides_need_their_samples() -> None:
     enough = healthy(100)
     assert verdict_on(enough, enough).decision is Decision.ADVANCE
