@@ -72,14 +72,14 @@ def record_fingerprint(model: PeftModel, encoder: ChatEncoder, prompts: ProbePro
     model.eval()
     from_data, others = _candidates(encoder, prompts.trained), _candidates(encoder, prompts.neutral)
     found = [*from_data, *others]
-    probes = _record(model, encoder, found)
+    probes = _record(model, encoder, found) if found else []
     model.train(was_training)
     chosen = _choose(*([one for one in half if one] for half in (probes[: len(from_data)], probes[len(from_data) :])))
     if len(chosen) < LEAST_PROBES:
         raise JobFailed(
             "no_fingerprint",
-            f"the adapter answers {len(chosen)} of {len(found)} prompts with anything at all; to prove it on a "
-            f"replica, {LEAST_PROBES} are needed",
+            f"the adapter answers {len(chosen)} of the {len(found)} prompts that the chat template takes with "
+            f"anything at all; to prove it on a replica, {LEAST_PROBES} are needed",
         )
     return Fingerprint(
         base_digest=base_digest,
