@@ -6,19 +6,14 @@ Two controllers at once do no harm: every move is compare-and-set, and the loser
 from __future__ import annotations
 
 import logging
-from typing import Final
 
 from gateway.errors import StillLoading
-from gateway.placement import homes_of
+from gateway.standing import standing_of
 from registry.database import Registry, Snapshot
 from registry.errors import IllegalMove, StaleState
 from registry.rollout import Rollout, RolloutState
-from registry.types import Replica, SlotState
 
 log = logging.getLogger(__name__)
-
-MISMATCH: Final = "fingerprint_mismatch"
-"""Why a slot failed whose replica answers unlike the trainer; then also why the rollout ended."""
 
 
 def reconcile(registry: Registry, now: float, heartbeat_timeout_s: float) -> None:
@@ -31,25 +26,13 @@ def reconcile(registry: Registry, now: float, heartbeat_timeout_s: float) -> Non
         first = min((r.number for r in snapshot.revisions if r.adapter == adapter.name), default=None)
         if adapter.stable is not None or first is None:
             continue
-        if missing_on(snapshot, adapter.base, f"{adapter.name}@{first}") == []:
+        if standing_of(snapshot, adapter.base, f"{adapter.name}@{first}").is_everywhere:
             registry.adapters.set_first_stable(adapter.name, first, reason="first_revision")
     for rollout in snapshot.rollouts:
         try:
             _step(registry, snapshot, rollout, now)
         except StaleState:
             log.info("rollout was moved by someone else", extra={"rollout_id": rollout.id})
-
-
-def missing_on(snapshot: Snapshot, base: str, served_name: str) -> list[str] | None:
-    """Ids of the replicas that *served_name* belongs on and that lack it; None while there is no place for it."""
-    homes = homes_of(snapshot, served_name, base)
-    if not homes:
-        return None
-    return [r.id for r in snapshot.replicas if r.id in homes and served_name not in _ready_slots(r)]
-
-
-def _ready_slots(replica: Replica) -> set[str]:
-    return {slot.served_name for slot in replica.slots if slot.state is SlotState.READY}
 
 
 def _step(registry: Registry, snapshot: Snapshot, rollout: Rollout, now: float) -> None:
@@ -65,17 +48,12 @@ def _begin(registry: Registry, snapshot: Snapshot, rollout: Rollout) -> Rollout:
     """Give a pending canary its first weight if every replica has it; abort if one cannot load it."""
     served_name = f"{rollout.adapter}@{rollout.canary}"
     base = next(adapter.base for adapter in snapshot.adapters if adapter.name == rollout.adapter)
-    failures = {
-        f"{replica.id}: {slot.message}": slot.reason
-        for replica in snapshot.replicas
-        for slot in replica.slots
-        if slot.served_name == served_name and slot.state is SlotState.FAILED
-    }
+    standing = standing_of(snapshot, base, served_name)
     move = registry.rollouts.move
-    if failures:
-        reason = MISMATCH if MISMATCH in failures.values() else "load_failed"
-        return move(rollout.id, rollout.state, RolloutState.ABORTED, reason=reason, message="; ".join(failures))
-    if missing_on(snapshot, base, served_name) != []:
+    if standing.failures:
+        message = "; ".join(standing.failures)
+        return move(rollout.id, rollout.state, RolloutState.ABORTED, reason=standing.reason, message=message)
+    if not standing.is_everywhere:
         return rollout
     to = RolloutState.PROMOTED if rollout.plan.steps[0] == 100 else RolloutState.PROGRESSING
     return move(rollout.id, rollout.state, to, reason="loaded", message="on every replica that it belongs on")
