@@ -7,7 +7,7 @@ What is peculiar to it:
 - rank patterns and rsLoRA in that file are ignored: scaling is always alpha / r;
 - adapters work on CUDA alone (and on the stand-in that serves CPUs, which calls itself `maca`);
 - a stop string of more than one token is ignored;
-- on SIGTERM it closes its port at once, finishes what it has, and ends; gauges are up to 10 s old.
+- on SIGTERM it closes its port at once, finishes what it has, and dies by that signal; gauges are up to 10 s old.
 """
 
 from __future__ import annotations

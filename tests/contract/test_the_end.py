@@ -42,7 +42,8 @@ def test_an_engine_told_to_stop_finishes_its_streams(host: EngineHost) -> None:
     reasons = [choice.get("finish_reason") for chunk in chunks for choice in chunk["choices"]]
     assert [reason for reason in reasons if reason] == ["length"]
     assert not host.call(host.engine.is_healthy())
-    assert host.call(host.engine.wait_exit()) == 0
+    # A server that has drained may die by the signal that it was sent, never by SIGKILL.
+    assert host.call(host.engine.wait_exit()) in {0, -signal.SIGTERM}
     assert host.engine.last_log_lines() != ""
 
 
