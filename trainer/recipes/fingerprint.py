@@ -25,8 +25,10 @@ PROBES: Final = 6
 """How many probes are kept: a replica replays them all at every load."""
 NEUTRAL_PROBES: Final = 2
 """How many probes have nothing to do with the training data, where that gives enough others."""
-LONGEST_PROMPT: Final = 192
-"""Longer prompts are left out where there are enough others: each replica reads them at every load."""
+CANDIDATES: Final = 7
+"""How many prompts go through the model: neutral ones stand in for prompts of the data that are too long."""
+LONGEST_PROMPT: Final = 256
+"""Tokens. Longer prompts are left out: each replica reads them at every load, and its context may be short."""
 CLEAR_GAP: Final = 0.1
 """Nats between the best two tokens from which on no engine generates another one than the trainer."""
 FULL_EFFECT: Final = 1.0
@@ -70,16 +72,17 @@ def record_fingerprint(model: PeftModel, encoder: ChatEncoder, prompts: ProbePro
     """
     was_training = model.training
     model.eval()
-    from_data, others = _candidates(encoder, prompts.trained), _candidates(encoder, prompts.neutral)
+    from_data = _candidates(encoder, prompts.trained)
+    others = _candidates(encoder, prompts.neutral)[: max(NEUTRAL_PROBES, CANDIDATES - len(from_data))]
     found = [*from_data, *others]
-    probes = _record(model, encoder, found)
+    probes = _record(model, encoder, found) if found else []
     model.train(was_training)
     chosen = _choose(*([one for one in half if one] for half in (probes[: len(from_data)], probes[len(from_data) :])))
     if len(chosen) < LEAST_PROBES:
         raise JobFailed(
             "no_fingerprint",
-            f"the adapter answers {len(chosen)} of {len(found)} prompts with anything at all; to prove it on a "
-            f"replica, {LEAST_PROBES} are needed",
+            f"the adapter answers {len(chosen)} of the {len(found)} prompts that the chat template takes with "
+            f"anything at all; to prove it on a replica, {LEAST_PROBES} are needed",
         )
     return Fingerprint(
         base_digest=base_digest,
@@ -91,15 +94,14 @@ def record_fingerprint(model: PeftModel, encoder: ChatEncoder, prompts: ProbePro
 
 
 def _candidates(encoder: ChatEncoder, prompts: Sequence[Messages]) -> list[_Candidate]:
-    """Those that the template takes; long ones only where there is nothing else."""
+    """Those that the template takes and that are not too long."""
     found = []
     for messages in prompts:
         try:
             found.append(_Candidate(messages=messages, prompt_ids=encoder.open_answer(messages)))
         except JobFailed:  # this template refuses such chats
             continue
-    short = [candidate for candidate in found if len(candidate.prompt_ids) <= LONGEST_PROMPT]
-    return short or sorted(found, key=lambda candidate: len(candidate.prompt_ids))[:1]
+    return [candidate for candidate in found if len(candidate.prompt_ids) <= LONGEST_PROMPT]
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ from trainer.recipes import Report, StopAsked
 from trainer.recipes.base_model import library_versions, load_base
 from trainer.recipes.fingerprint import record_fingerprint
 
-CANDIDATES: Final = 8
+PROMPTS: Final = 7
 
 
 def prove(order: PublishOrder, report: Report, stop_asked: StopAsked) -> Finished | Stopped:
@@ -30,7 +30,7 @@ def prove(order: PublishOrder, report: Report, stop_asked: StopAsked) -> Finishe
         return Stopped(step=0)
     shutil.copytree(order.adapter_path, order.final_folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
     model = PeftModel.from_pretrained(base, order.final_folder)
-    prompts = ProbePrompts(trained=(), neutral=neutral_prompts(CANDIDATES))
+    prompts = ProbePrompts(trained=(), neutral=neutral_prompts(PROMPTS))
     fingerprint = record_fingerprint(model, encoder, prompts, order.spec.base_digest)
     write_fingerprint(fingerprint, order.final_folder)
     report(Noted(message=f"Fingerprint of {len(fingerprint.probes)} probes made"))

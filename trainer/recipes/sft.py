@@ -42,7 +42,7 @@ MICRO_ROWS: Final = 8
 PUBLISHED: Final = "published"
 """Name of the normalised adapter in the model, beside the one that was trained."""
 TRAINING_PROMPTS: Final = 4
-NEUTRAL_PROMPTS: Final = 2
+NEUTRAL_PROMPTS: Final = 7
 """Candidates for the fingerprint's probes."""
 
 
