@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -34,6 +34,10 @@ LEVELS: Final = {
     Guardrail.INVALID_TOOL_CALLS: 0.01,
 }
 """What stable shows of each share."""
+TUNING: Final = 3_000
+"""Rollouts on which a threshold is tuned."""
+CHOOSING: Final = 1_000
+"""Rollouts on which the best interval and number of failures are chosen."""
 TUNED_ON: Final = ("steady", "hindsight", "bad_hour")
 SPREADS: Final = {Guardrail.TTFT_P95: 0.4, Guardrail.TPOT_P95: 0.2}
 
@@ -103,7 +107,22 @@ def cases(plan: GuardrailPlan) -> tuple[Case, ...]:
             )
             for (name, title), quantity in regressions.items()
         ),
+        *(Case(name=name, title=title, quantities=(quantity,)) for (name, title), quantity in _sizes().items()),
     )
+
+
+def _sizes() -> dict[tuple[str, str], Quantity]:
+    """Smaller and larger faults, to see how the time until the abort goes with the size."""
+    errors = {share: Share(guardrail=Guardrail.ERROR_RATE, stable=0.01, canary=share) for share in (0.02, 0.10)}
+    empty, length = LEVELS[Guardrail.EMPTY_ANSWERS], LEVELS[Guardrail.LENGTH_FINISHES]
+    spread = SPREADS[Guardrail.TTFT_P95]
+    return {
+        ("errors-2", "errors 1 % -> 2 %"): errors[0.02],
+        ("errors-10", "errors 1 % -> 10 %"): errors[0.10],
+        ("slow-50", "TTFT p95 +50 %"): Latency(guardrail=Guardrail.TTFT_P95, spread=spread, longer=0.5),
+        ("empty", "every answer empty"): Share(guardrail=Guardrail.EMPTY_ANSWERS, stable=empty, canary=1.0),
+        ("endless", "no answer ends by itself"): Share(guardrail=Guardrail.LENGTH_FINISHES, stable=length, canary=1.0),
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,8 +213,10 @@ def _best_rule(
     """The rule of the kind that finds the fault in the fewest requests, and its times."""
     shapes = USUAL + HINDSIGHT if tuned_on == "hindsight" else USUAL
     tuned_for = compared.bad_hour if tuned_on == "bad_hour" else compared.steady
-    rules = [(rule, rule_times(rule, regressed, setting)) for rule in tune(tuned_for, shapes, alpha, setting)]
-    rule, times = min(rules, key=lambda each: (quantile(each[1], 0.5), -np.mean(np.isfinite(each[1]))))
+    tuning, choosing = (replace(setting, rollouts=min(setting.rollouts, most)) for most in (TUNING, CHOOSING))
+    rules = [(rule, rule_times(rule, regressed, choosing)) for rule in tune(tuned_for, shapes, alpha, tuning)]
+    rule, _ = min(rules, key=lambda each: (quantile(each[1], 0.5), -np.mean(np.isfinite(each[1]))))
+    times = rule_times(rule, regressed, setting)
     outcome = RuleOutcome(
         tuned_on=tuned_on,
         interval_s=rule.interval_s,
@@ -203,6 +224,6 @@ def _best_rule(
         threshold=rule.threshold,
         aborted=float(np.mean(np.isfinite(times))),
         median_requests=quantile(times, 0.5),
-        aborted_when_both_get_worse=float(np.mean(np.isfinite(rule_times(rule, compared.bad_hour, setting)))),
+        aborted_when_both_get_worse=float(np.mean(np.isfinite(rule_times(rule, compared.bad_hour, choosing)))),
     )
     return outcome, times
