@@ -81,7 +81,7 @@ async def asking(notebook: Notebook, answers: list[str]) -> None:
     """Ask the base model where the latest report says, as gateways do, again and again."""
     async with httpx2.AsyncClient(timeout=120.0, trust_env=False) as http:
         while True:
-            told = await http.post(notebook.last.url + "/v1/chat/completions", json=chat_body(max_tokens=24))
+            told = await http.post(notebook.last.url + "/v1/chat/completions", json=chat_body(max_tokens=4))
             answers.append(told.text)
             assert told.status_code == 200
 
@@ -90,7 +90,7 @@ def test_another_set_takes_over_without_a_lost_request(
     kind: str, settings_of: Callable[..., EngineSettings], adapters: dict[str, Path]
 ) -> None:
     async def story() -> None:
-        settings, prover = settings_of(max_adapters=3, max_batch=4), Answered(kind)
+        settings, prover = settings_of(max_adapters=3, max_batch=2), Answered(kind)
         notebook = Folders(adapters, "one@1")
         source = EngineSource(build=lambda wanted: build_engine(settings, wanted), live_adapters=False)
         replica = EngineReplica(source, notebook, prover.prove, PACE)
@@ -102,7 +102,7 @@ def test_another_set_takes_over_without_a_lost_request(
             notebook.wanted_names = ["one@1", "two@1"]
             await ready(notebook, {"one@1", "two@1"})
             assert notebook.last.url != before
-            enough = len(answers) + 4
+            enough = len(answers) + 2
             async with asyncio.timeout(CHANGE_S):
                 while len(answers) < enough or await is_there(before):  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
