@@ -15,17 +15,22 @@ from starlette.exceptions import HTTPException
 from gateway import health
 from gateway.admin import adapters as admin_adapters
 from gateway.admin import audit as admin_audit
+from gateway.admin import feedback as admin_feedback
+from gateway.admin import forced as admin_forced
 from gateway.admin import jobs as admin_jobs
+from gateway.admin import observations as admin_observations
 from gateway.admin import replicas as admin_replicas
 from gateway.admin import rollouts as admin_rollouts
 from gateway.deps import Gateway
 from gateway.errors import HTTP_ERRORS, GatewayError, envelope
 from gateway.metrics import GatewayMetrics
-from gateway.openai import files, fine_tuning, models, relay
+from gateway.observations import Observations
+from gateway.openai import feedback, files, fine_tuning, models, relay
 from gateway.openai.types import UNKNOWN_FIELD
 from gateway.request_ids import RequestIds
 from gateway.route_feed import RouteFeed
 from gateway.settings import GatewaySettings
+from gateway.shadow import Shadow
 from gateway.upstream import Upstream
 from registry.database import Registry
 from registry.errors import RegistryError
@@ -37,8 +42,12 @@ ROUTERS = (
     models.router,
     files.router,
     fine_tuning.router,
+    feedback.router,
     admin_adapters.router,
+    admin_feedback.router,
+    admin_forced.router,
     admin_rollouts.router,
+    admin_observations.router,
     admin_jobs.router,
     admin_replicas.router,
     admin_audit.router,
@@ -49,22 +58,38 @@ ROUTERS = (
 def build_gateway(settings: GatewaySettings, registry: Registry) -> Gateway:
     """A gateway's parts; nothing runs yet."""
     metrics = GatewayMetrics()
-    feed = RouteFeed(registry, metrics, settings.route_refresh_s)
+    feed = RouteFeed(registry, metrics, settings)
     upstream = Upstream(feed, settings, metrics)
-    return Gateway(settings=settings, registry=registry, feed=feed, upstream=upstream, metrics=metrics)
+    observations = Observations(registry, metrics.rollouts, settings)
+    return Gateway(
+        settings=settings,
+        registry=registry,
+        feed=feed,
+        upstream=upstream,
+        observations=observations,
+        shadow=Shadow(upstream, feed, observations, settings),
+        metrics=metrics,
+    )
 
 
 def build_app(gateway: Gateway) -> FastAPI:
-    """The application; its lifespan keeps the route table fresh and closes the connections at the end."""
+    """The application; its lifespan keeps the route table fresh, tells what was counted, and closes the connections."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with contextlib.suppress(RegistryError):  # then the first reading is one of the loop's
             await gateway.feed.refresh()
-        refreshing = asyncio.create_task(gateway.feed.run())
+        running = [
+            asyncio.create_task(gateway.feed.run()),
+            asyncio.create_task(gateway.observations.run(gateway.feed.watched)),
+        ]
         yield
-        refreshing.cancel()
+        for loop in running:
+            loop.cancel()
+        await gateway.shadow.aclose()
         await gateway.upstream.aclose()
+        with contextlib.suppress(RegistryError):  # then what was counted last is lost
+            await gateway.observations.flush()
 
     app = FastAPI(title="Lorry", lifespan=lifespan)
     app.state.gateway = gateway

@@ -1,87 +1,48 @@
 """The reconcile loop: one idempotent step brings rollouts, replicas and leases nearer to what they should be.
 
-Two controllers at once do no harm: every move is compare-and-set, and the loser finds it done at its next look.
+Two controllers at once do no harm: every move is compare-and-set, and the loser finds it done at its next look. One
+that is killed between two moves leaves nothing half done: what is next follows from the registry alone.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any, Final
 
+from gateway.canary.judge import Decision, judge, judge_watch
+from gateway.canary.sides import compared
 from gateway.errors import StillLoading
+from gateway.placement import Placement, placement_of
+from gateway.settings import GatewaySettings
 from registry.database import Registry, Snapshot
-from registry.errors import IllegalMove, StaleState
+from registry.errors import IllegalMove, NotServable, RolloutOpen, StaleState
+from registry.guardrails import GuardrailPlan
+from registry.observation import comparable
 from registry.rollout import Rollout, RolloutState
-from registry.types import Replica, ReplicaState, SlotState
 
 log = logging.getLogger(__name__)
 
+JUDGE_EVERY_S: Final = 1.0
+"""How often a rollout is judged: gateways tell the registry what they counted every second."""
 
-def reconcile(registry: Registry, now: float, heartbeat_timeout_s: float) -> None:
+
+def reconcile(registry: Registry, knobs: GatewaySettings, now: float) -> None:
     """One step: drop silent replicas, requeue jobs of dead workers, give new adapters their stable, move rollouts."""
-    registry.replicas.expire(heartbeat_timeout_s)
+    registry.replicas.expire(knobs.heartbeat_timeout_s)
     registry.jobs.expire_leases()
     snapshot = registry.snapshot()
-    for adapter in snapshot.adapters:
-        first = min((r.number for r in snapshot.revisions if r.adapter == adapter.name), default=None)
-        if adapter.stable is not None or first is None:
-            continue
-        if missing_on(snapshot.replicas, adapter.base, f"{adapter.name}@{first}") == []:
-            registry.adapters.set_first_stable(adapter.name, first, reason="first_revision")
+    _give_first_stables(registry, snapshot)
     for rollout in snapshot.rollouts:
         try:
             _step(registry, snapshot, rollout, now)
         except StaleState:
             log.info("rollout was moved by someone else", extra={"rollout_id": rollout.id})
-
-
-def missing_on(replicas: Iterable[Replica], base: str, served_name: str) -> list[str] | None:
-    """Ids of the ready replicas of *base* that lack *served_name*; None when the base has no ready replica at all."""
-    ready = [replica for replica in replicas if replica.base == base and replica.state is ReplicaState.READY]
-    if not ready:
-        return None
-    return [replica.id for replica in ready if served_name not in _ready_slots(replica)]
-
-
-def _ready_slots(replica: Replica) -> set[str]:
-    return {slot.served_name for slot in replica.slots if slot.state is SlotState.READY}
-
-
-def _step(registry: Registry, snapshot: Snapshot, rollout: Rollout, now: float) -> None:
-    if rollout.state is RolloutState.PENDING:
-        _begin(registry, snapshot, rollout)
-    elif rollout.state is RolloutState.PROGRESSING:
-        every_s = rollout.plan.every_s
-        if rollout.canary_weight == 100 or (every_s is not None and now - rollout.step_since >= every_s):
-            _go_on(registry, rollout, reason="step_time_over", actor="controller")
-
-
-def _begin(registry: Registry, snapshot: Snapshot, rollout: Rollout) -> Rollout:
-    """Give a pending canary its first weight if every replica has it; abort if one cannot load it."""
-    served_name = f"{rollout.adapter}@{rollout.canary}"
-    base = next(adapter.base for adapter in snapshot.adapters if adapter.name == rollout.adapter)
-    failures = [
-        f"{replica.id}: {slot.message}"
-        for replica in snapshot.replicas
-        for slot in replica.slots
-        if slot.served_name == served_name and slot.state is SlotState.FAILED
-    ]
-    move = registry.rollouts.move
-    if failures:
-        message = "; ".join(failures)
-        return move(rollout.id, rollout.state, RolloutState.ABORTED, reason="load_failed", message=message)
-    if missing_on(snapshot.replicas, base, served_name) != []:
-        return rollout
-    to = RolloutState.PROMOTED if rollout.plan.steps[0] == 100 else RolloutState.PROGRESSING
-    return move(rollout.id, rollout.state, to, reason="loaded", message="on every ready replica")
-
-
-def _go_on(registry: Registry, rollout: Rollout, *, reason: str, actor: str) -> Rollout:
-    """The next step; the canary becomes stable where that is 100."""
-    following = rollout.plan.steps[rollout.step + 1 :]
-    if following and following[0] < 100:
-        return registry.rollouts.advance(rollout.id, rollout.step, reason=reason, actor=actor)
-    return registry.rollouts.move(rollout.id, rollout.state, RolloutState.PROMOTED, reason=reason, actor=actor)
+    busy = {rollout.adapter for rollout in snapshot.rollouts}
+    for promoted in registry.rollouts.revocable(now - knobs.rollback_window_s):
+        guardrails = promoted.plan.guardrails
+        if guardrails is not None and promoted.adapter not in busy and _is_due(promoted, now):
+            _watch(registry, promoted, guardrails)
 
 
 def settle(registry: Registry, rollout: Rollout) -> Rollout:
@@ -100,14 +61,137 @@ def promote(registry: Registry, rollout_id: str, actor: str, *, full: bool) -> R
     `StillLoading` while a replica lacks the canary; `IllegalMove` when the rollout has ended.
     """
     rollout = settle(registry, registry.rollouts.get(rollout_id))
+    move = registry.rollouts.move
     if rollout.state.is_terminal:
         raise IllegalMove(f"rollout {rollout_id} has ended: it is {rollout.state}")
     if rollout.state is RolloutState.PENDING:
         raise StillLoading(f"{rollout.adapter}@{rollout.canary} is not on every replica yet; try again in a moment")
     if full:
-        return registry.rollouts.move(rollout.id, rollout.state, RolloutState.PROMOTED, reason="requested", actor=actor)
+        return move(rollout.id, rollout.state, RolloutState.PROMOTED, reason="requested", actor=actor)
     if rollout.state is RolloutState.PAUSED:
-        rollout = registry.rollouts.move(
-            rollout.id, rollout.state, RolloutState.PROGRESSING, reason="requested", actor=actor
-        )
-    return _go_on(registry, rollout, reason="requested", actor=actor)
+        rollout = move(rollout.id, rollout.state, RolloutState.PROGRESSING, reason="requested", actor=actor)
+    if _is_last(rollout):
+        return move(rollout.id, rollout.state, RolloutState.PROMOTED, reason="requested", actor=actor)
+    return registry.rollouts.advance(rollout.id, rollout.step, reason="requested", actor=actor)
+
+
+def _give_first_stables(registry: Registry, snapshot: Snapshot) -> None:
+    for adapter in snapshot.adapters:
+        first = min((r.number for r in snapshot.revisions if r.adapter == adapter.name), default=None)
+        if adapter.stable is not None or first is None:
+            continue
+        if placement_of(snapshot.replicas, adapter.base, f"{adapter.name}@{first}").is_everywhere:
+            registry.adapters.set_first_stable(adapter.name, first, reason="first_revision")
+
+
+def _placement(snapshot: Snapshot, rollout: Rollout) -> Placement:
+    base = next(adapter.base for adapter in snapshot.adapters if adapter.name == rollout.adapter)
+    return placement_of(snapshot.replicas, base, f"{rollout.adapter}@{rollout.canary}")
+
+
+def _step(registry: Registry, snapshot: Snapshot, rollout: Rollout, now: float) -> None:
+    if rollout.state is RolloutState.PENDING:
+        _begin(registry, snapshot, rollout)
+        return
+    placement = _placement(snapshot, rollout)
+    if rollout.state is RolloutState.PROGRESSING and placement.failures and not placement.holders:
+        _abort_unloadable(registry, rollout, placement)
+    elif rollout.plan.guardrails is None:
+        if rollout.state is RolloutState.PROGRESSING and not _obstacle(rollout, placement, now):
+            _go_on(registry, rollout, "step_time_over")
+    elif _is_due(rollout, now):
+        _follow_verdict(registry, rollout, rollout.plan.guardrails, _obstacle(rollout, placement, now))
+
+
+def _begin(registry: Registry, snapshot: Snapshot, rollout: Rollout) -> Rollout:
+    """Give a pending canary its first step if every ready replica has it; abort if one cannot load it."""
+    placement = _placement(snapshot, rollout)
+    if placement.failures:
+        return _abort_unloadable(registry, rollout, placement)
+    if not placement.is_everywhere:
+        return rollout
+    to = RolloutState.PROMOTED if rollout.plan.steps[0].weight == 100 else RolloutState.PROGRESSING
+    return registry.rollouts.move(rollout.id, rollout.state, to, reason="loaded", message="on every ready replica")
+
+
+def _abort_unloadable(registry: Registry, rollout: Rollout, placement: Placement) -> Rollout:
+    message = "; ".join(placement.failures)
+    return registry.rollouts.move(
+        rollout.id, rollout.state, RolloutState.ABORTED, reason="load_failed", message=message
+    )
+
+
+def _obstacle(rollout: Rollout, placement: Placement, now: float) -> tuple[str, str] | None:
+    """Why the step must not end yet whatever the verdict is, as one word and a sentence; None when it may."""
+    every_s = rollout.plan.every_s
+    if rollout.state is RolloutState.PAUSED:
+        return "paused", "a person paused it, and a person decides"
+    if not placement.holders:
+        return "no_canary_replica", "no ready replica has the canary"
+    if placement.failures:
+        return "canary_not_everywhere", "; ".join(placement.failures)
+    if every_s is None:
+        return None if rollout.plan.guardrails else ("by_hand", "a person advances the steps")
+    if now - rollout.step_since < every_s:
+        return "step_time", f"each step holds {every_s:g} s"
+    return None
+
+
+def _is_due(rollout: Rollout, now: float) -> bool:
+    return rollout.judged_at is None or not 0 <= now - rollout.judged_at < JUDGE_EVERY_S
+
+
+def _follow_verdict(
+    registry: Registry, rollout: Rollout, guardrails: GuardrailPlan, obstacle: tuple[str, str] | None
+) -> None:
+    """Abort, go on, or hold and keep the evidence. A paused rollout is judged, but not moved."""
+    verdict = judge(guardrails, comparable(registry.observations.of_rollout(rollout.id)), rollout.step)
+    told = {**verdict.as_json(), "step": rollout.step}
+    if verdict.decision is Decision.ABORT and rollout.state is RolloutState.PROGRESSING:
+        reason, message, to = verdict.reason, verdict.message, RolloutState.ABORTED
+        registry.rollouts.move(rollout.id, rollout.state, to, reason=reason, message=message, evidence=told)
+    elif verdict.decision is Decision.ADVANCE and obstacle is None:
+        _go_on(registry, rollout, verdict.reason, verdict.message, told)
+    else:
+        if verdict.decision is Decision.ADVANCE and obstacle is not None:
+            told |= {"decision": str(Decision.HOLD), "reason": obstacle[0], "message": obstacle[1]}
+        registry.rollouts.note(rollout, told)
+
+
+def _go_on(
+    registry: Registry, rollout: Rollout, reason: str, message: str = "", evidence: Mapping[str, Any] | None = None
+) -> None:
+    """The next step; the canary becomes stable where that is 100."""
+    store = registry.rollouts
+    if _is_last(rollout):
+        to = RolloutState.PROMOTED
+        store.move(rollout.id, rollout.state, to, reason=reason, message=message, evidence=evidence)
+    else:
+        actor = "controller"
+        store.advance(rollout.id, rollout.step, reason=reason, actor=actor, message=message, evidence=evidence)
+
+
+def _is_last(rollout: Rollout) -> bool:
+    """Whether the canary becomes stable where the current step ends."""
+    following = rollout.plan.steps[rollout.step + 1 :]
+    return not following or following[0].weight == 100
+
+
+def _watch(registry: Registry, promoted: Rollout, guardrails: GuardrailPlan) -> None:
+    """Judge a promotion by what came after it, and take it back if it was a mistake; once, whatever becomes of that."""
+    cells = compared(registry.observations.of_rollout(promoted.id), promoted.plan.steps)
+    steps = len(promoted.plan.steps)
+    verdict = judge_watch(guardrails, cells, steps)
+    told = {**verdict.as_json(), "step": steps}
+    if not registry.rollouts.note(promoted, told) or verdict.decision is not Decision.ABORT:
+        return
+    facts = {"rollout_id": promoted.id, "reason": verdict.reason}
+    try:
+        reason = f"watch_{verdict.reason}"
+        back = registry.rollouts.take_back(promoted, reason=reason, message=verdict.message, evidence=told)
+    except (StaleState, RolloutOpen):
+        log.info("promotion was taken back by someone else", extra=facts)
+    except NotServable as exc:
+        log.warning("promotion cannot be taken back", extra=facts | {"error": str(exc)})
+    else:
+        settle(registry, back)

@@ -11,8 +11,10 @@ from fastapi import Depends, Request
 
 from gateway.errors import BodyTooLarge
 from gateway.metrics import GatewayMetrics
+from gateway.observations import Observations
 from gateway.route_feed import RouteFeed
 from gateway.settings import GatewaySettings
+from gateway.shadow import Shadow
 from gateway.upstream import Upstream
 from registry.database import Registry
 
@@ -28,6 +30,8 @@ class Gateway:
     registry: Registry
     feed: RouteFeed
     upstream: Upstream
+    observations: Observations
+    shadow: Shadow
     metrics: GatewayMetrics
 
     async def ask(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

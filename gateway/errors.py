@@ -41,6 +41,10 @@ class EngineUnavailable(GatewayError):
     """No replica could answer within the time allowed."""
 
 
+class ClientLeft(EngineUnavailable):
+    """The client closed its connection before the answer began; nobody reads this."""
+
+
 class StillLoading(GatewayError):
     """The revision is not on every replica yet."""
 

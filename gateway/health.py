@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from gateway.deps import GatewayDep
+from registry.errors import RegistryError
 
 router = APIRouter()
 
@@ -25,5 +28,7 @@ async def readyz(gateway: GatewayDep) -> Response:
 
 @router.get("/metrics")
 async def metrics(gateway: GatewayDep) -> Response:
-    """This gateway process's figures in Prometheus' text format."""
+    """This gateway process's figures in Prometheus' text format, and the moves of rollouts from the registry."""
+    with contextlib.suppress(RegistryError):  # then the moves are those of the last time
+        gateway.metrics.moves.figures = await gateway.ask(gateway.registry.rollouts.figures)
     return Response(gateway.metrics.render(), media_type="text/plain; version=0.0.4")

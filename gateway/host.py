@@ -40,6 +40,7 @@ from gateway.logs import log_to
 from gateway.ray_cluster import cluster_is_alive, set_ray_environment, start_cluster
 from gateway.settings import BUNDLED_BASE, Settings, load_settings
 from gateway.trainer_process import TrainerProcess
+from gateway.webhooks import open_sender
 from registry.database import Registry, migrate, open_registry
 from registry.errors import RegistryError
 from registry.types import Base, ReplicaState
@@ -109,6 +110,7 @@ class _StopSignal:
 def run(settings: Settings, stop: _StopSignal) -> None:
     """Serve until *stop*; `StartFailed` or `RegistryError` if it cannot begin."""
     check_port(settings.gateway.host, settings.gateway.port)
+    open_sender(settings.webhooks, os.environ)  # raises for a secret that is missing; nothing is started
     with _home(settings.home):
         log_to(settings.home, "host")
         base_folder = _base_folder(settings)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from gateway.move_metrics import MoveMetrics
+from gateway.rollout_metrics import RolloutMetrics
+
 
 class GatewayMetrics:
     """The gateway's figures in a collector registry of their own; label sets are bounded by what exists."""
@@ -39,6 +42,9 @@ class GatewayMetrics:
             "When the registry was last read for routes",
             registry=self._collector,
         )
+        self.rollouts = RolloutMetrics(self._collector)
+        self.moves = MoveMetrics()
+        self._collector.register(self.moves)
 
     def render(self) -> bytes:
         """The metrics in Prometheus' text format."""

@@ -9,6 +9,7 @@ import time
 from gateway.errors import EngineUnavailable
 from gateway.metrics import GatewayMetrics
 from gateway.routing import Endpoint, RouteTable, build_table
+from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.errors import RegistryError
 
@@ -18,10 +19,11 @@ log = logging.getLogger(__name__)
 class RouteFeed:
     """Holds the current `RouteTable`; `run` refreshes it until cancelled."""
 
-    def __init__(self, registry: Registry, metrics: GatewayMetrics, refresh_s: float) -> None:
+    def __init__(self, registry: Registry, metrics: GatewayMetrics, settings: GatewaySettings) -> None:
         self._registry = registry
         self._metrics = metrics
-        self._refresh_s = refresh_s
+        self._refresh_s = settings.route_refresh_s
+        self._watch_s = settings.rollback_window_s
         self._changed = asyncio.Condition()
         self.table = RouteTable()
 
@@ -36,12 +38,16 @@ class RouteFeed:
 
     async def refresh(self) -> None:
         """The table holds what the registry says now; `RegistryError` if it cannot be read."""
-        table = build_table(await asyncio.to_thread(self._registry.snapshot))
+        table = build_table(await asyncio.to_thread(self._registry.snapshot, self._watch_s))
         self._metrics.route_table_time.set(time.time())
         if table != self.table:
             async with self._changed:
                 self.table = table
                 self._changed.notify_all()
+
+    def watched(self) -> set[str]:
+        """Ids of the rollouts that answers are evidence for now."""
+        return {route.rollout_id for route in self.table.routes.values() if route.rollout_id is not None}
 
     async def wait_for_endpoints(self, served_name: str, timeout_s: float) -> list[Endpoint]:
         """The replicas that serve *served_name*, waiting for one to appear; `EngineUnavailable` after *timeout_s*."""

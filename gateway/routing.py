@@ -1,9 +1,9 @@
-"""Which revision answers a request. Pure: a table in, a served name out."""
+"""Which revision answers a request, and what its answer is evidence of. Pure: a table in, a target out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from hashlib import sha256
 from typing import Any
@@ -12,6 +12,8 @@ import orjson
 
 from gateway.errors import ModelNotFound, NothingStable
 from registry.database import Snapshot
+from registry.observation import Side
+from registry.rollout import Rollout
 from registry.types import Replica, ReplicaState, SlotState
 
 
@@ -23,7 +25,41 @@ class Route:
     base: str
     stable: str | None
     canary: str | None = None
+    """Of the open rollout, from its beginning on, when only forced requests go there."""
     canary_weight: int = 0
+    rollout_id: str | None = None
+    """The rollout that answers are evidence for: open and taking traffic, or promoted within the rollback window."""
+    step: int = 0
+    """Index into its plan's steps; their number itself stands for the watch after the promotion."""
+    is_promoted: bool = False
+    """True in that watch: its canary is the stable now."""
+    forced: Mapping[str, Side] = field(default_factory=dict)
+    """Sticky keys that an operator holds on a side while a rollout is open."""
+    shadow_percent: int = 0
+    """Percent of the stable's requests that are copied to the canary."""
+    shadow_judge: str | None = None
+    """The model that says which of two answers is better."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What the answer to a request is evidence of."""
+
+    adapter: str
+    rollout_id: str
+    step: int
+    side: Side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Who answers a request."""
+
+    served_name: str
+    evidence: Evidence | None = None
+    """None where the caller, not the route, chose the revision, and where no rollout is watched."""
+    route: Route | None = None
+    """None for a base model or a pinned revision."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,25 +90,46 @@ class RouteTable:
 
 
 def build_table(snapshot: Snapshot) -> RouteTable:
-    """The routes that follow from adapters, open rollouts and living replicas."""
-    rollouts = {rollout.adapter: rollout for rollout in snapshot.rollouts}
+    """The routes that follow from adapters, rollouts, forced sides and living replicas."""
+    opened = {rollout.adapter: rollout for rollout in snapshot.rollouts}
+    watched = {rollout.adapter: rollout for rollout in snapshot.watched}
+    forced: dict[str, dict[str, Side]] = {}
+    for held in snapshot.forced:
+        forced.setdefault(held.adapter, {})[held.sticky_key] = held.side
     routes = {}
     for adapter in snapshot.adapters:
-        rollout = rollouts.get(adapter.name)
-        weight = rollout.canary_weight if rollout else 0
-        routes[adapter.name] = Route(
+        route = Route(
             adapter=adapter.name,
             base=adapter.base,
             stable=None if adapter.stable is None else f"{adapter.name}@{adapter.stable}",
-            canary=f"{adapter.name}@{rollout.canary}" if rollout and weight else None,
-            canary_weight=weight,
         )
+        if promoted := watched.get(adapter.name):
+            route = replace(route, rollout_id=promoted.id, step=len(promoted.plan.steps), is_promoted=True)
+        if rollout := opened.get(adapter.name):
+            route = _with_rollout(route, rollout, forced.get(adapter.name, {}))
+        routes[adapter.name] = route
     return RouteTable(
         bases=frozenset(base.name for base in snapshot.bases),
         routes=routes,
         pinned={revision.served_name: revision.base for revision in snapshot.revisions},
         aliases={revision.alias: revision.served_name for revision in snapshot.revisions if revision.alias},
         endpoints=tuple(_endpoint(replica) for replica in snapshot.replicas if replica.state is ReplicaState.READY),
+    )
+
+
+def _with_rollout(route: Route, rollout: Rollout, forced: Mapping[str, Side]) -> Route:
+    """The route while *rollout* is open; one that is pending leaves the watch over the last promotion as it is."""
+    route = replace(route, canary=f"{rollout.adapter}@{rollout.canary}", forced=forced)
+    if not rollout.takes_traffic:
+        return route
+    return replace(
+        route,
+        canary_weight=rollout.canary_weight,
+        rollout_id=rollout.id,
+        step=rollout.step,
+        is_promoted=False,
+        shadow_percent=rollout.shadow_percent,
+        shadow_judge=rollout.shadow_judge,
     )
 
 
@@ -83,29 +140,44 @@ def _endpoint(replica: Replica) -> Endpoint:
     )
 
 
-def resolve(table: RouteTable, name: str, sticky_key: str) -> str:
-    """The served name that answers a request for *name*; `ModelNotFound` lists what there is."""
+def resolve(table: RouteTable, name: str, sticky_key: str, side: Side | None = None) -> Target:
+    """Who answers a request for *name*; `ModelNotFound` lists what there is.
+
+    While a rollout of the adapter is open, *side* goes over the side that is held for the key, and that over its hash.
+    """
     name = table.aliases.get(name, name)
     if name in table.bases or name in table.pinned:
-        return name
+        return Target(served_name=name)
     route = table.routes.get(name)
     if route is None:
         raise ModelNotFound(_unknown_name(table, name))
-    return choose_revision(route, sticky_key)
-
-
-def choose_revision(route: Route, sticky_key: str) -> str:
-    """Same key, same answer; raising the weight only ever adds keys to the canary."""
+    forced = side or route.forced.get(sticky_key)
+    if route.canary is not None and forced is Side.CANARY:
+        return Target(served_name=route.canary, route=route)
     if route.stable is None:
         raise NothingStable(
             f"adapter {route.adapter!r} has no stable revision yet: its first one is still loading; "
             f"`lorry adapters show {route.adapter}` says where it stands"
         )
-    if route.canary is None:
-        return route.stable
+    if route.canary is not None and forced is Side.STABLE:
+        return Target(served_name=route.stable, route=route)
+    chosen = choose_side(route, sticky_key)
+    served_name = route.canary if chosen is Side.CANARY and route.canary else route.stable
+    return Target(served_name=served_name, evidence=_evidence(route, chosen), route=route)
+
+
+def choose_side(route: Route, sticky_key: str) -> Side:
+    """Same key, same answer; raising the weight only ever adds keys to the canary."""
     digest = sha256(f"{route.adapter}/{route.canary}/{sticky_key}".encode()).digest()
     bucket = int.from_bytes(digest[:8], "big") % 100
-    return route.canary if bucket < route.canary_weight else route.stable
+    return Side.CANARY if bucket < route.canary_weight else Side.STABLE
+
+
+def _evidence(route: Route, chosen: Side) -> Evidence | None:
+    if route.rollout_id is None:
+        return None
+    side = Side.CANARY if route.is_promoted else chosen
+    return Evidence(adapter=route.adapter, rollout_id=route.rollout_id, step=route.step, side=side)
 
 
 def _unknown_name(table: RouteTable, name: str) -> str:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from uuid import uuid4
 
+import httpx2
 import ray
 import uvicorn
 from ray import serve
@@ -27,6 +29,7 @@ from gateway.journal import RegistryJournal, ReplicaIdentity, host_prefix
 from gateway.listening import listen
 from gateway.logs import log_to
 from gateway.settings import Settings
+from gateway.webhooks import Sender, open_sender
 from registry.database import open_registry
 from registry.errors import RegistryError
 from registry.types import Base
@@ -34,6 +37,7 @@ from registry.types import Base
 log = logging.getLogger(__name__)
 
 _OPTIONS = {"max_ongoing_requests": 10000, "logging_config": {"enable_access_log": False}}
+_TELL_EVERY_S = 1.0
 _HEALTH = {"health_check_period_s": 1.0, "health_check_timeout_s": 10.0}
 
 
@@ -116,31 +120,44 @@ class EngineActor:
 
 
 class ControllerActor:
-    """The one controller; a second one would do no harm."""
+    """The one controller; a second one would do no harm. It tells of moves beside, so that no receiver holds it up."""
 
     async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
-        """Start reconciling."""
+        """Start reconciling, and telling if there is a receiver."""
         log_to(settings.home, "controller")
         self._knobs = settings.gateway
         self._registry = open_registry(settings.registry)
-        self._running = asyncio.create_task(self._run())
+        self._loops = [asyncio.create_task(self._run())]
+        if (sender := open_sender(settings.webhooks, os.environ)) is not None:
+            self._loops.append(asyncio.create_task(self._tell(sender)))
 
     async def _run(self) -> None:
         while True:
             try:
-                await asyncio.to_thread(reconcile, self._registry, time.time(), self._knobs.heartbeat_timeout_s)
+                await asyncio.to_thread(reconcile, self._registry, self._knobs, time.time())
             except RegistryError as exc:
                 log.warning("reconcile failed, trying again", extra={"error": str(exc)})
             await asyncio.sleep(self._knobs.reconcile_s)
 
+    async def _tell(self, sender: Sender) -> None:
+        with httpx2.Client(trust_env=False) as http:
+            while True:
+                try:
+                    await asyncio.to_thread(sender.deliver_due, self._registry, http)
+                except RegistryError as exc:
+                    log.warning("webhooks stand still, trying again", extra={"error": str(exc)})
+                await asyncio.sleep(_TELL_EVERY_S)
+
     def check_health(self) -> None:
-        """Ray replaces this replica when its loop has ended."""
-        if self._running.done():
-            raise RuntimeError("the reconcile loop has ended") from self._running.exception()
+        """Ray replaces this replica when one of its loops has ended."""
+        for loop in self._loops:
+            if loop.done():
+                raise RuntimeError("a loop of the controller has ended") from loop.exception()
 
     async def __del__(self) -> None:
-        """Stop reconciling."""
-        self._running.cancel()
+        """Stop."""
+        for loop in self._loops:
+            loop.cancel()
         self._registry.close()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from registry.settings import RegistrySettings, lorry_home, parse_table, read_tables, registry_settings
 
@@ -49,6 +49,16 @@ class GatewaySettings(BaseModel):
     """A replica that was not heard of for this long is gone."""
     rollback_window_s: PositiveFloat = 86400.0
     """How long the former stable revision stays loaded after a promotion, so that a rollback is a pointer flip."""
+    observe_flush_s: PositiveFloat = 1.0
+    """How often a gateway tells the registry what it counted of the rollouts that are watched."""
+    feedback_window_s: PositiveFloat = 86400.0
+    """How long after it was given an answer may be rated; each one of a watched rollout takes a row for this long."""
+    shadow_concurrency: PositiveInt = 1
+    """How many copies of a shadow step a gateway has under way at a time; others are dropped, not queued."""
+    shadow_client_requests: NonNegativeInt = 1
+    """A copy is dropped while its replica answers more requests of this gateway's clients than this."""
+    shadow_tokens_per_s: PositiveFloat = 500.0
+    """How many tokens, of prompts and answers, copies and their judge may take on average at a gateway."""
 
 
 class PoolSettings(BaseModel):
@@ -68,6 +78,25 @@ class PoolSettings(BaseModel):
     """Fields of the engine's own settings (`EngineSettings`), for example `threads` or `max_adapters`."""
 
 
+class WebhookSettings(BaseModel):
+    """Table `[webhooks]`: who is told of every move of a rollout."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str | None = Field(default=None, pattern=r"^https?://")
+    """Address that notices are posted to; None sends none."""
+    secret_env: str = "LORRY_WEBHOOK_SECRET"  # noqa: S105  the name of a variable
+    """Environment variable that holds the signing secret, `whsec_` and base64 of 24 to 64 bytes."""
+    timeout_s: PositiveFloat = 10.0
+    """How long the receiver may take to acknowledge a notice."""
+    max_attempts: PositiveInt = 8
+    """How often a notice is sent before it is given up."""
+    first_retry_s: PositiveFloat = 5.0
+    """Pause after the first failure; each further one is four times as long."""
+    max_age_s: PositiveFloat = 86400.0
+    """Moves older than this are not told any more, for example those made before webhooks were switched on."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that `lorry up` hands to the processes it starts."""
@@ -76,6 +105,7 @@ class Settings:
     registry: RegistrySettings
     gateway: GatewaySettings
     engines: PoolSettings
+    webhooks: WebhookSettings
 
 
 def load_settings(overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
@@ -96,4 +126,5 @@ def load_settings(overrides: Mapping[str, Mapping[str, Any]] | None = None) -> S
         engines=parse_table(
             PoolSettings, "engines", dict(tables.get("engines", {})) | dict(overrides.get("engines", {}))
         ),
+        webhooks=parse_table(WebhookSettings, "webhooks", tables.get("webhooks", {})),
     )

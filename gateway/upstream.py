@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 import httpx2
@@ -40,7 +40,7 @@ class UpstreamAnswer:
         self.response = response
         self._release = release
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body's bytes as they come; `EngineUnavailable` if the engine fails on the way."""
         try:
             async for chunk in self.response.aiter_raw():
@@ -92,25 +92,28 @@ class Upstream:
         """Close all connections."""
         await self._client.aclose()
 
-    async def send(self, request: UpstreamRequest) -> UpstreamAnswer:
+    async def send(self, request: UpstreamRequest, on_failure: Callable[[str], None]) -> UpstreamAnswer:
         """The answer of a replica that serves the name, trying others while none has sent a byte.
 
-        `EngineUnavailable` when none is found within `replica_wait_s`.
+        *on_failure* hears of each replica that failed. `EngineUnavailable` when none is found within `replica_wait_s`.
         """
         deadline = time.monotonic() + self._settings.replica_wait_s
         while True:
             left_s = deadline - time.monotonic()
             endpoints = await self._feed.wait_for_endpoints(request.served_name, max(left_s, 0.01))
             endpoint = choose_replica(endpoints, self._in_flight, self._ejected())
-            if endpoint is not None and (answer := await self._try(endpoint, request)):
-                return answer
+            if endpoint is not None:
+                if answer := await self.send_to(endpoint, request):
+                    return answer
+                self.eject(endpoint.replica)
+                on_failure(endpoint.replica)
             if time.monotonic() >= deadline:
                 raise EngineUnavailable(f"no replica answered for {request.served_name!r}", retry_after_s=2)
             self._metrics.retries.inc()
             await self._feed.refresh()
 
-    async def _try(self, endpoint: Endpoint, request: UpstreamRequest) -> UpstreamAnswer | None:
-        """The answer, or None if the replica failed before its first byte and another may be tried."""
+    async def send_to(self, endpoint: Endpoint, request: UpstreamRequest) -> UpstreamAnswer | None:
+        """The answer of this replica, or None if it failed before its first byte and another may be tried."""
         self._in_flight[endpoint.replica] += 1
         self._metrics.in_flight.labels(endpoint.replica).inc()
         release = _Release(self, endpoint.replica)
@@ -120,11 +123,9 @@ class Upstream:
             keep = response.status_code != _RETRIED_STATUS
             if not keep:
                 await response.aclose()
-                self.eject(endpoint.replica)
                 return None
             return UpstreamAnswer(endpoint, response, release)
         except httpx2.TransportError as exc:
-            self.eject(endpoint.replica)
             log.warning("replica failed", extra={"replica": endpoint.replica, "error": repr(exc)})
             return None
         finally:
@@ -134,6 +135,10 @@ class Upstream:
     def _build(self, endpoint: Endpoint, request: UpstreamRequest) -> httpx2.Request:
         headers = {"content-type": "application/json", "x-request-id": request.request_id}
         return self._client.build_request("POST", endpoint.url + request.path, content=request.body, headers=headers)
+
+    def in_flight(self, replica: str) -> int:
+        """How many requests *replica* has of us."""
+        return self._in_flight[replica]
 
     def eject(self, replica: str) -> None:
         """Pass *replica* over for `eject_s` seconds."""

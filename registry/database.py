@@ -19,12 +19,17 @@ from registry.adapters import AdapterStore, revision_of
 from registry.artifacts import ArtifactStore
 from registry.audit import AuditStore
 from registry.bases import BaseStore, all_bases
+from registry.deliveries import DeliveryStore
 from registry.errors import SchemaTooNew, SchemaTooOld
+from registry.feedback import FeedbackStore
 from registry.files import FileStore
+from registry.forced import ForcedSide, ForcedSideStore, all_forced_sides
 from registry.jobs import JobStore
+from registry.observations import ObservationStore
 from registry.replicas import ReplicaStore, replica_of
 from registry.rollout import Rollout
-from registry.rollouts import RolloutStore, rollout_of
+from registry.rollout_moves import promoted_since, rollout_of
+from registry.rollouts import RolloutStore
 from registry.settings import RegistrySettings
 from registry.transactions import Transactions, open_engine, shown_url
 from registry.types import Adapter, Base, Replica, ReplicaState, Revision, RevisionState
@@ -44,6 +49,10 @@ class Snapshot:
     """Those that are ready, without their provenance: a snapshot is taken several times a second."""
     rollouts: tuple[Rollout, ...]
     """Those that are open."""
+    watched: tuple[Rollout, ...]
+    """For each adapter the rollout that made its stable what it is, if that was within the time asked for."""
+    forced: tuple[ForcedSide, ...]
+    """Conversations that an operator holds on a side."""
     replicas: tuple[Replica, ...]
     """Those that are not gone."""
 
@@ -58,13 +67,20 @@ class Registry:
         self.bases = BaseStore(transactions)
         self.adapters = AdapterStore(transactions)
         self.rollouts = RolloutStore(transactions)
+        self.deliveries = DeliveryStore(transactions)
         self.jobs = JobStore(transactions)
         self.files = FileStore(transactions, self.artifacts)
         self.replicas = ReplicaStore(transactions)
         self.audit = AuditStore(transactions)
+        self.observations = ObservationStore(transactions)
+        self.feedback = FeedbackStore(transactions)
+        self.forced_sides = ForcedSideStore(transactions)
 
-    def snapshot(self) -> Snapshot:
-        """One consistent read of everything that routes are derived from."""
+    def snapshot(self, watch_s: float = 0.0) -> Snapshot:
+        """One consistent read of everything that routes are derived from.
+
+        Promotions are `watched` for *watch_s* seconds.
+        """
         columns = [column for column in tables.revisions.columns if column.name != "provenance"]
         ready = sa.select(*columns).where(tables.revisions.c.state == RevisionState.READY)
         opened = sa.select(tables.rollouts).where(sa.text(tables.OPEN_ROLLOUT)).order_by(tables.rollouts.c.seq)
@@ -77,6 +93,8 @@ class Registry:
                 adapters=tuple(Adapter(**row) for row in tx.execute(adapters).mappings()),
                 revisions=tuple(revision_of(row) for row in tx.execute(revisions).mappings()),
                 rollouts=tuple(rollout_of(row) for row in tx.execute(opened).mappings()),
+                watched=tuple(promoted_since(tx, self.transactions.now() - watch_s)),
+                forced=tuple(all_forced_sides(tx)),
                 replicas=tuple(
                     replica_of(row) for row in tx.execute(present.order_by(tables.replicas.c.id)).mappings()
                 ),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from math import floor, log
 from typing import Any, Final
@@ -16,10 +16,30 @@ SHORTEST_S: Final = 1e-4
 
 
 class Side(StrEnum):
-    """Which revision of a rollout answered."""
+    """Which revision of a rollout answered, and whom."""
 
     STABLE = "stable"
     CANARY = "canary"
+    SHADOW_CANARY = "shadow_canary"  # the canary, a copy of a request that stable had answered; nobody saw it
+    SHADOW_STABLE = "shadow_stable"  # stable, the originals of those copies once more: what to compare them with
+
+
+_SHADOWED: Final[Mapping[Side, Side]] = {Side.SHADOW_CANARY: Side.CANARY, Side.SHADOW_STABLE: Side.STABLE}
+
+
+class ErrorKind(StrEnum):
+    """How a request failed through no fault of its client."""
+
+    UNAVAILABLE = "unavailable"  # no replica answered in time; the cell's replica is the last that was tried, or none
+    ENGINE_ERROR = "engine_error"  # the engine said that it failed (5xx, 404, or an error in its stream)
+    BROKEN = "broken"  # the engine's connection ended before its answer did
+    MALFORMED = "malformed"  # an answer that is none: no JSON, no choices, or a choice that never finishes
+    RETRIED = "retried"  # this replica failed before its first byte and the request was sent again: no client saw it
+    OVERLOADED = "overloaded"  # 429: the engine's queue was full, which says nothing of the revision
+
+
+NO_FAILURES: Final = frozenset({ErrorKind.RETRIED, ErrorKind.OVERLOADED})
+"""The kinds that say nothing against a revision or that no client saw. They are none of the `requests`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +58,9 @@ class Tally:
     """Sums over the requests of a cell. Errors that are the client's own are in none of them."""
 
     requests: int = 0
-    """Requests that were answered, or failed through no fault of the client."""
+    """Requests that were answered, or failed (`failures`) through no fault of the client."""
     errors: Mapping[str, int] = field(default_factory=dict)
-    """Kind of error -> requests that ended in it."""
+    """`ErrorKind` -> how often. `failures` sums those that count against a revision."""
     answers: int = 0
     """Choices of requests that were answered whole: what the next counts are shares of."""
     length_finishes: int = 0
@@ -53,24 +73,47 @@ class Tally:
     """Tool calls whose arguments are not JSON."""
     output_tokens: int = 0
     ttft: Mapping[int, int] = field(default_factory=dict)
-    """`bucket_of` the seconds to the first token -> requests."""
+    """`bucket_of` the seconds from a request's arrival to its first token -> requests. Streams only."""
     tpot: Mapping[int, int] = field(default_factory=dict)
-    """`bucket_of` the seconds per output token after the first -> requests."""
+    """`bucket_of` the seconds per output token after the first -> requests; whole answers: per output token."""
     feedbacks: int = 0
     feedback_sum: float = 0.0
     """Of scores from 0 to 1."""
     feedback_square_sum: float = 0.0
+    comparisons: int = 0
+    """Shadow canary only: pairs of answers that the judge model decided."""
+    win_sum: float = 0.0
+    """1 for each that the canary won, 0.5 for a tie; each pair is the mean over both orders."""
+    win_square_sum: float = 0.0
+
+    @property
+    def failures(self) -> int:
+        """Requests that ended in an error that its client saw and that speaks against the revision."""
+        return sum(count for kind, count in self.errors.items() if kind not in NO_FAILURES)
 
     def plus(self, other: Tally) -> Tally:
         """Both together."""
-        return Tally(**{each.name: _sum(getattr(self, each.name), getattr(other, each.name)) for each in fields(self)})
+        return total((self, other))
 
 
 def total(tallies: Iterable[Tally]) -> Tally:
     """All of them together."""
-    result = Tally()
-    for tally in tallies:
-        result = result.plus(tally)
+    every = [Tally(), *tallies]
+    return Tally(**{each.name: _sum([getattr(tally, each.name) for tally in every]) for each in fields(Tally)})
+
+
+def comparable(cells: Mapping[Cell, Tally]) -> dict[Cell, Tally]:
+    """The cells with shadow sides in place of the sides they stand for, in the steps that have any.
+
+    There the clients' own requests drop out: all were stable's, and only their copied part is like the canary's.
+    """
+    shadowed = {cell.step for cell in cells if cell.side in _SHADOWED}
+    result = {}
+    for cell, tally in cells.items():
+        if cell.step not in shadowed:
+            result[cell] = tally
+        elif cell.side in _SHADOWED:
+            result[replace(cell, side=_SHADOWED[cell.side])] = tally
     return result
 
 
@@ -84,5 +127,21 @@ def seconds_of(bucket: int) -> float:
     return float(BUCKET_GROWTH ** (bucket + 1))
 
 
-def _sum(one: Any, other: Any) -> Any:
-    return dict(Counter(one) + Counter(other)) if isinstance(one, Mapping) else one + other
+def quantile(buckets: Mapping[int, int], share: float) -> float | None:
+    """The duration in seconds that *share* of those counted do not exceed, to within a bucket; None without any."""
+    needed = share * sum(buckets.values())
+    passed = 0
+    for bucket in sorted(buckets):
+        passed += buckets[bucket]
+        if passed >= needed:
+            return seconds_of(bucket)
+    return None
+
+
+def _sum(values: Sequence[Any]) -> Any:
+    if not isinstance(values[0], Mapping):
+        return sum(values)
+    counts: Counter[Any] = Counter()
+    for value in values:
+        counts.update(value)
+    return dict(counts)

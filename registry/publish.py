@@ -17,7 +17,7 @@ from registry.errors import Conflict, StaleState
 from registry.job import JobState, Lease
 from registry.job_moves import Move, Note, add_note, held_job, move_job
 from registry.rollout import Rollout, RolloutPlan
-from registry.rollouts import check_startable, draft_rollout, find_open_rollout, insert_rollout
+from registry.rollout_moves import check_startable, draft_rollout, find_open_rollout, insert_rollout
 from registry.transactions import insert_or_ignore
 from registry.types import Adapter, Base, Revision, RevisionDraft, RevisionState
 

@@ -27,6 +27,16 @@ def _at(name: str, *, nullable: bool = False) -> sa.Column[Any]:
     return sa.Column(name, sa.Double, nullable=nullable)
 
 
+def _cell(*, key: bool) -> list[sa.Column[Any]]:
+    """The columns of `registry.observation.Cell`."""
+    return [
+        sa.Column("rollout_id", sa.Text, primary_key=key, nullable=False),
+        sa.Column("step", sa.Integer, primary_key=key, autoincrement=False, nullable=False),
+        sa.Column("side", sa.Text, primary_key=key, nullable=False),
+        sa.Column("replica", sa.Text, primary_key=key, nullable=False),
+    ]
+
+
 bases: Final = sa.Table(
     "bases",
     metadata,
@@ -77,6 +87,8 @@ rollouts: Final = sa.Table(
     sa.Column("stable", sa.Integer),
     sa.Column("steps", sa.JSON, nullable=False),
     sa.Column("every_s", sa.Double),
+    sa.Column("guardrails", sa.JSON(none_as_null=True)),
+    sa.Column("shadow_judge", sa.Text),
     sa.Column("step", sa.Integer, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
@@ -85,6 +97,8 @@ rollouts: Final = sa.Table(
     _at("created_at"),
     _at("step_since"),
     _at("finished_at", nullable=True),
+    sa.Column("evidence", sa.JSON(none_as_null=True)),
+    _at("judged_at", nullable=True),
     sa.ForeignKeyConstraint(["adapter", "canary"], ["revisions.adapter", "revisions.number"]),
     sa.Index(
         "uq_rollouts_open",
@@ -108,8 +122,27 @@ rollout_events: Final = sa.Table(
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("actor", sa.Text, nullable=False),
     _at("at"),
+    sa.Column("evidence", sa.JSON(none_as_null=True)),
+    sa.Index("ix_rollout_events_at", "at"),
     sqlite_autoincrement=True,
 )
+
+rollout_deliveries: Final = sa.Table(
+    "rollout_deliveries",
+    metadata,
+    sa.Column(
+        "event_seq",
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        sa.ForeignKey("rollout_events.seq"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    _at("next_at"),
+    _at("delivered_at", nullable=True),
+    sa.Column("error", sa.Text, nullable=False),
+)
+"""How far webhooks have got with the events of rollouts; an event without a row was not tried yet."""
 
 jobs: Final = sa.Table(
     "jobs",
@@ -201,4 +234,49 @@ audit: Final = sa.Table(
     sa.Column("subject", sa.Text, nullable=False),
     sa.Column("detail", sa.JSON, nullable=False),
     sqlite_autoincrement=True,
+)
+
+observations: Final = sa.Table(
+    "observations",
+    metadata,
+    sa.Column("gateway_id", sa.Text, primary_key=True),
+    *_cell(key=True),
+    sa.Column("tally", sa.JSON, nullable=False),
+    _at("at"),
+    sa.Index("ix_observations_rollout_id", "rollout_id"),
+)
+
+completions: Final = sa.Table(
+    "completions",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("served_name", sa.Text, nullable=False),
+    *_cell(key=False),
+    _at("at"),
+    sa.Index("ix_completions_at", "at"),
+)
+
+feedback: Final = sa.Table(
+    "feedback",
+    metadata,
+    _sequence(),
+    sa.Column("completion_id", sa.Text, nullable=False, unique=True),
+    sa.Column("adapter", sa.Text, nullable=False, index=True),
+    sa.Column("served_name", sa.Text, nullable=False),
+    *_cell(key=False),
+    sa.Column("score", sa.Double, nullable=False),
+    sa.Column("comment", sa.Text, nullable=False),
+    _at("at"),
+    sa.Index("ix_feedback_rollout_id", "rollout_id"),
+    sqlite_autoincrement=True,
+)
+
+forced_sides: Final = sa.Table(
+    "forced_sides",
+    metadata,
+    sa.Column("adapter", sa.Text, sa.ForeignKey("adapters.name"), primary_key=True),
+    sa.Column("sticky_key", sa.Text, primary_key=True),
+    sa.Column("side", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    _at("created_at"),
 )

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from registry.rollout import RolloutPlan, plan_from
+
 METHODS = ("supervised",)
 """Training methods that a recipe exists for."""
+
+ROLLOUT: Final = "rollout_"
+"""How the fields of a spec begin that are those of `rollout.plan_as_json`."""
 
 BASE_LEARNING_RATE: Final = 1e-3
 """What a `learning_rate_multiplier` of 1 means: LoRA takes some ten times the rate of full fine-tuning."""
@@ -72,9 +77,18 @@ class TrainingSpec(BaseModel):
     seed: int = Field(ge=0, le=2147483647)
     lora: LoraSpec = LoraSpec()
     suffix: str | None = None
-    rollout_steps: tuple[int, ...] | None = None
+    rollout_steps: tuple[int | str, ...] | None = None
     """Steps of a rollout that begins when the revision is published; None publishes only."""
     rollout_every_s: float | None = None
+    rollout_guardrails: dict[str, Any] | None = None
+    rollout_shadow_judge: str | None = None
     metadata: dict[str, str] = Field(default_factory=dict)
     requested: dict[str, int | float | str] = Field(default_factory=dict)
     """The hyperparameters as the caller sent them, `auto` included."""
+
+    def rollout_plan(self) -> RolloutPlan | None:
+        """The plan of the rollout that was asked for."""
+        if self.rollout_steps is None:
+            return None
+        named = {name: value for name, value in self if name.startswith(ROLLOUT)}
+        return plan_from({name.removeprefix(ROLLOUT): value for name, value in named.items()})

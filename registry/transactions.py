@@ -138,8 +138,10 @@ def insert_or_ignore(tx: sa.Connection, table: sa.Table, values: Mapping[str, An
     return tx.execute(insert).rowcount == 1
 
 
-def upsert(tx: sa.Connection, table: sa.Table, keys: tuple[str, ...], values: Mapping[str, Any]) -> None:
-    """Insert a row, or overwrite the one that has the same *keys*."""
-    insert = _INSERT[tx.dialect.name](table).values(**values)
-    rest = {name: insert.excluded[name] for name in values if name not in keys}
-    tx.execute(insert.on_conflict_do_update(index_elements=list(keys), set_=rest))
+def upsert(tx: sa.Connection, table: sa.Table, keys: tuple[str, ...], *rows: Mapping[str, Any]) -> None:
+    """Insert each of the *rows*, which name the same columns, or overwrite the one that has its *keys*."""
+    if not rows:
+        return
+    insert = _INSERT[tx.dialect.name](table)
+    rest = {name: insert.excluded[name] for name in rows[0] if name not in keys}
+    tx.execute(insert.on_conflict_do_update(index_elements=list(keys), set_=rest), list(rows))

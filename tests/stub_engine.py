@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Script = Callable[[BaseHTTPRequestHandler], None]
+
+class StubHandler(BaseHTTPRequestHandler):
+    """One request to a stub engine, its body read."""
+
+    body: bytes = b""
+
+
+Script = Callable[[StubHandler], None]
 
 
 class StubEngine:
@@ -19,11 +27,12 @@ class StubEngine:
         self.bodies: list[bytes] = []
         outer = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(StubHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                outer.bodies.append(self.rfile.read(int(self.headers["content-length"])))
+                self.body = self.rfile.read(int(self.headers["content-length"]))
+                outer.bodies.append(self.body)
                 script = outer._scripts.pop(0) if len(outer._scripts) > 1 else outer._scripts[0]
                 script(self)
 
@@ -62,16 +71,50 @@ def drop(handler: BaseHTTPRequestHandler) -> None:
     handler.connection.shutdown(socket.SHUT_RDWR)
 
 
+def by_model(**scripts: Script) -> Script:
+    """The script of the revision that is asked, `r1` for `support@1`."""
+
+    def script(handler: StubHandler) -> None:
+        scripts["r" + json.loads(handler.body)["model"].rpartition("@")[2]](handler)
+
+    return script
+
+
+def stream(*chunks: bytes) -> Script:
+    """A whole event stream."""
+
+    def script(handler: BaseHTTPRequestHandler) -> None:
+        _begin_stream(handler, chunks)
+        handler.wfile.write(b"0\r\n\r\n")
+
+    return script
+
+
 def stream_then_drop(*chunks: bytes) -> Script:
     """Begin an event stream, then close the connection in the middle."""
 
     def script(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(200)
-        handler.send_header("content-type", "text/event-stream")
-        handler.send_header("transfer-encoding", "chunked")
-        handler.end_headers()
-        for chunk in chunks:
-            handler.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        _begin_stream(handler, chunks)
         drop(handler)
 
     return script
+
+
+def stream_then_wait(*chunks: bytes) -> Script:
+    """Begin an event stream, then wait until the other end closes the connection."""
+
+    def script(handler: BaseHTTPRequestHandler) -> None:
+        _begin_stream(handler, chunks)
+        handler.connection.recv(1)
+        handler.close_connection = True
+
+    return script
+
+
+def _begin_stream(handler: BaseHTTPRequestHandler, chunks: Iterable[bytes]) -> None:
+    handler.send_response(200)
+    handler.send_header("content-type", "text/event-stream")
+    handler.send_header("transfer-encoding", "chunked")
+    handler.end_headers()
+    for chunk in chunks:
+        handler.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))

@@ -14,7 +14,7 @@ from engines.settings import EngineSettings
 from gateway.app import ROUTERS
 from gateway.errors import HTTP_ERRORS
 from gateway.metrics import GatewayMetrics
-from gateway.settings import GatewaySettings, PoolSettings
+from gateway.settings import GatewaySettings, PoolSettings, WebhookSettings
 from registry.job import JobState
 from registry.rollout import RolloutState
 from registry.settings import RegistrySettings
@@ -30,7 +30,10 @@ def said_in(page: str) -> set[str]:
     return set(re.findall(r"`([^`\n]+)`", (DOCS / page).read_text()))
 
 
-@pytest.mark.parametrize("table", [RegistrySettings, GatewaySettings, PoolSettings, EngineSettings, TrainerSettings])
+@pytest.mark.parametrize(
+    "table",
+    [RegistrySettings, GatewaySettings, PoolSettings, WebhookSettings, EngineSettings, TrainerSettings],
+)
 def test_every_setting_is_documented(table: type[BaseModel]) -> None:
     assert set(table.model_fields) - said_in("settings.md") == set()
 

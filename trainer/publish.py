@@ -11,8 +11,7 @@ from typing import Any
 from registry.database import Registry
 from registry.job import Job, Lease
 from registry.publish import publish
-from registry.rollout import RolloutPlan
-from registry.training_spec import TrainingSpec
+from registry.training_spec import ROLLOUT, TrainingSpec
 from registry.types import Revision, RevisionDraft
 from trainer.progress import Finished
 
@@ -47,7 +46,7 @@ def publish_trained(registry: Registry, lease: Lease, trained: TrainedAdapter) -
         trained.folder,
         draft,
         lease=lease,
-        rollout=_plan_of(job),
+        rollout=job.spec.rollout_plan(),
         trained_tokens=trained.finished.trained_tokens,
     )
 
@@ -71,9 +70,8 @@ def provenance_of(trained: TrainedAdapter) -> Mapping[str, Any]:
     job, finished = trained.job, trained.finished
     spec = job.spec
     elsewhere = {
+        *(name for name in TrainingSpec.model_fields if name.startswith(ROLLOUT)),
         "seed",
-        "rollout_steps",
-        "rollout_every_s",
         "suffix",
         "metadata",
         "requested",
@@ -99,9 +97,3 @@ def provenance_of(trained: TrainedAdapter) -> Mapping[str, Any]:
 def _file_facts(registry: Registry, file_id: str) -> Mapping[str, Any]:
     file = registry.files.get(file_id)
     return {"id": file.id, "filename": file.filename, "sha256": file.digest, "size_bytes": file.size_bytes}
-
-
-def _plan_of(job: Job) -> RolloutPlan | None:
-    if job.spec.rollout_steps is None:
-        return None
-    return RolloutPlan(steps=job.spec.rollout_steps, every_s=job.spec.rollout_every_s)

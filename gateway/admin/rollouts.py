@@ -11,7 +11,7 @@ from gateway.deps import ActorDep, Gateway, GatewayDep
 from gateway.openai.types import Body, RolloutRequest
 from registry.database import Registry
 from registry.errors import NotServable
-from registry.rollout import Rollout, RolloutEvent, RolloutPlan, RolloutState
+from registry.rollout import Rollout, RolloutEvent, RolloutPlan, RolloutState, plan_as_json, weighted
 
 router = APIRouter(prefix="/admin")
 
@@ -37,7 +37,7 @@ class Promote(Body):
 @router.post("/adapters/{name}/rollouts", status_code=201)
 async def start_rollout(name: str, body: StartRollout, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
     """Open a rollout; it takes traffic once the canary is on every replica (at once if it already is)."""
-    plan = RolloutPlan(steps=tuple(body.steps), every_s=body.every_s)
+    plan = body.plan()
 
     def start() -> Rollout:
         rollout = gateway.registry.rollouts.start(name, body.revision, plan, actor)
@@ -66,7 +66,7 @@ def _roll_back(registry: Registry, name: str, to: int | None, actor: str) -> Rol
     target = adapter.previous_stable if to is None else to
     if target is None:
         raise NotServable(f"adapter {name!r} has no earlier stable revision; name one with `to`")
-    plan = RolloutPlan(steps=(100,))
+    plan = RolloutPlan(steps=weighted(100))
     return controller.settle(registry, registry.rollouts.start(name, target, plan, actor, reason="rollback"))
 
 
@@ -132,16 +132,18 @@ def rollout_object(rollout: Rollout) -> dict[str, Any]:
         "canary": f"{rollout.adapter}@{rollout.canary}",
         "stable": None if rollout.stable is None else f"{rollout.adapter}@{rollout.stable}",
         "state": str(rollout.state),
-        "steps": list(rollout.plan.steps),
-        "every_s": rollout.plan.every_s,
+        **plan_as_json(rollout.plan),
         "step": rollout.step,
         "canary_weight": rollout.canary_weight,
+        "shadow_percent": rollout.shadow_percent,
         "reason": rollout.reason,
         "message": rollout.message,
         "actor": rollout.actor,
         "created_at": rollout.created_at,
         "step_since": rollout.step_since,
         "finished_at": rollout.finished_at,
+        "judged_at": rollout.judged_at,
+        "evidence": rollout.evidence,
     }
 
 
@@ -153,4 +155,5 @@ def _event(event: RolloutEvent) -> dict[str, Any]:
         "reason": event.reason,
         "message": event.message,
         "actor": event.actor,
+        "evidence": event.evidence,
     }

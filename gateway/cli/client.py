@@ -42,9 +42,13 @@ class Client:
         """The file object of an upload; `CommandFailed` otherwise."""
         return self._ask("POST", "/v1/files", files={"file": (filename, content)}, data={"purpose": purpose})
 
-    def delete(self, path: str) -> Any:
+    def put(self, path: str, body: Any) -> Any:
+        """The JSON that answers *body*; `CommandFailed` otherwise."""
+        return self._ask("PUT", path, json=body)
+
+    def delete(self, path: str, **params: Any) -> Any:
         """The JSON of a deletion; `CommandFailed` otherwise."""
-        return self._ask("DELETE", path)
+        return self._ask("DELETE", path, params=params)
 
     def _ask(self, method: str, path: str, **options: Any) -> Any:
         try:

@@ -1,37 +1,67 @@
-"""`lorry rollout` and `lorry rollback`: moving traffic by hand."""
+"""`lorry rollout` and `lorry rollback`: moving traffic, by evidence or by hand."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from gateway.cli.adapters import revision_name
 from gateway.cli.client import Client, CommandFailed
-from gateway.cli.output import JsonFlag, ago, show_fields, show_json, show_table
+from gateway.cli.forced import force
+from gateway.cli.output import JsonFlag, ago, out, show_json, show_table
+from gateway.cli.plans import (
+    DEFAULT_STEPS,
+    EveryFlag,
+    GuardrailFlag,
+    JudgeFlag,
+    MinSamplesFlag,
+    ShadowJudgeFlag,
+    plan_body,
+    plan_from_file,
+)
+from gateway.cli.rollout_page import grounds_of, page
+from gateway.cli.rollout_watch import watch
 
 app = typer.Typer(help="Give a revision a rising share of its adapter's traffic.", no_args_is_help=True)
+app.command("force")(force)
 
 Name = Annotated[str, typer.Argument(help="Adapter.")]
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _LOAD_WAIT_S = 60.0
 
 
 @app.command("start")
 def start(
     revision: Annotated[str, typer.Argument(help="NAME@N")],
-    steps: Annotated[str, typer.Option(help="Percents of traffic, rising to 100.")] = "5,25,50,100",
-    every: Annotated[
-        str | None, typer.Option(help="Go on after this time, for example 60s; without it `promote` goes on.")
+    plan: Annotated[Path | None, typer.Option("--plan", help="TOML file with the plan; flags go over it.")] = None,
+    steps: Annotated[
+        str | None, typer.Option(help=f"Percents of traffic, rising to 100, after shadow:PERCENT ({DEFAULT_STEPS}).")
     ] = None,
+    every: EveryFlag = None,
+    guardrail: GuardrailFlag = None,
+    min_samples: MinSamplesFlag = None,
+    judge: JudgeFlag = True,
+    shadow_judge: ShadowJudgeFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Open a rollout and return when its first step takes traffic."""
+    """Open a rollout and return when its first step begins.
+
+    It goes on by itself when the judge has seen enough, and gives everything back when the canary is worse.
+    """
     adapter, number = revision_name(revision)
-    body = {"revision": number, "steps": parse_steps(steps), "every_s": parse_duration(every)}
+    body = plan_body(
+        plan_from_file(plan),
+        steps=steps,
+        every=every,
+        guardrails=guardrail,
+        min_samples=min_samples,
+        judge=judge,
+        shadow_judge=shadow_judge,
+    )
     client = Client()
-    rollout = client.post(f"/admin/adapters/{adapter}/rollouts", body)
+    rollout = client.post(f"/admin/adapters/{adapter}/rollouts", body | {"revision": number})
     deadline = time.monotonic() + _LOAD_WAIT_S
     while rollout["state"] == "pending" and time.monotonic() < deadline:
         time.sleep(0.25)
@@ -42,23 +72,41 @@ def start(
 
 
 @app.command("status")
-def status(name: Name, as_json: JsonFlag = False) -> None:
-    """Show the adapter's latest rollout and its events."""
+def status(
+    name: Name,
+    watching: Annotated[bool, typer.Option("--watch", help="Stay until it has ended; exit code 1 if aborted.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show the adapter's latest rollout, what it is judged on, and its moves."""
     client = Client()
-    _show(client.get(f"/admin/rollouts/{_latest(client, name)['id']}"), as_json)
+    latest = _latest(client, name)
+    if watching:
+        watch(client, latest["id"], as_json)
+        return
+    _show(client.get(f"/admin/rollouts/{latest['id']}"), as_json)
 
 
 @app.command("history")
 def history(name: Name, as_json: JsonFlag = False) -> None:
-    """List the adapter's rollouts, newest first."""
+    """List the adapter's rollouts, newest first, with the reason and the evidence of their ends."""
     rollouts = Client().get("/admin/rollouts", adapter=name)["data"]
     if as_json:
         show_json(rollouts)
         return
     rows = (
-        (r["id"], r["canary"], r["stable"], r["state"], r["reason"], r["actor"], ago(r["created_at"])) for r in rollouts
+        (
+            r["id"],
+            f"{r['stable']} -> {r['canary']}",
+            r["state"],
+            r["reason"],
+            r["actor"],
+            ago(r["created_at"]),
+            grounds_of(r),
+        )
+        for r in rollouts
     )
-    show_table(("ROLLOUT", "CANARY", "STABLE", "STATE", "REASON", "BY", "STARTED"), rows, f"{name} has had no rollout.")
+    columns = ("ROLLOUT", "FROM -> TO", "STATE", "REASON", "BY", "STARTED", "ON WHAT EVIDENCE")
+    show_table(columns, rows, f"{name} has had no rollout.")
 
 
 @app.command("promote")
@@ -100,25 +148,6 @@ def rollback(
     _show(Client().post(f"/admin/adapters/{name}/rollback", {} if to is None else {"to": to}), as_json)
 
 
-def parse_steps(text: str) -> list[int]:
-    """`5,25,100` -> [5, 25, 100]; exit code 2 for anything else than numbers."""
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as exc:
-        raise typer.BadParameter(f"--steps {text!r}: write percents with commas, for example 5,25,100") from exc
-
-
-def parse_duration(text: str | None) -> float | None:
-    """`90`, `90s`, `5m` or `1h` in seconds; exit code 2 for anything else."""
-    if text is None:
-        return None
-    number, unit = (text[:-1], text[-1]) if text and text[-1] in _UNITS else (text, "s")
-    try:
-        return float(number) * _UNITS[unit]
-    except ValueError as exc:
-        raise typer.BadParameter(f"--every {text!r}: write a time, for example 60s, 5m or 1h") from exc
-
-
 def _move(name: str, move: str, body: Any, as_json: bool) -> None:
     client = Client()
     rollout = _latest(client, name)
@@ -137,18 +166,5 @@ def _latest(client: Client, name: str) -> dict[str, Any]:
 def _show(rollout: dict[str, Any], as_json: bool) -> None:
     if as_json:
         show_json(rollout)
-        return
-    current = rollout["step"] if rollout["canary_weight"] else None
-    steps = " -> ".join(f"({step})" if at == current else str(step) for at, step in enumerate(rollout["steps"]))
-    show_fields(
-        [
-            ("rollout", rollout["id"]),
-            ("canary", f"{rollout['canary']} (stable when it began: {rollout['stable']})"),
-            ("state", f"{rollout['state']} ({rollout['reason']})"),
-            ("steps", steps),
-            ("canary takes", f"{rollout['canary_weight']} %"),
-            ("message", rollout["message"] or None),
-        ]
-    )
-    rows = ((ago(e["at"]), e["state"], rollout["steps"][e["step"]], e["reason"], e["actor"]) for e in rollout["events"])
-    show_table(("WHEN", "STATE", "STEP", "REASON", "BY"), rows, "")
+    else:
+        out.print(page(rollout))

@@ -11,7 +11,7 @@ import typer
 from gateway.cli.client import Client, CommandFailed
 from gateway.cli.jobs import follow_job, show_job
 from gateway.cli.output import JsonFlag, err
-from gateway.cli.rollouts import parse_duration, parse_steps
+from gateway.cli.plans import EveryFlag, GuardrailFlag, JudgeFlag, MinSamplesFlag, plan_body
 
 app = typer.Typer(help="Train an adapter.", no_args_is_help=True)
 
@@ -48,7 +48,10 @@ def sft(
     rollout: Annotated[
         str | None, typer.Option("--rollout", help="Roll out when published, for example 5,25,100.")
     ] = None,
-    every: Annotated[str | None, typer.Option(help="With --rollout: go on after this time, for example 60s.")] = None,
+    every: EveryFlag = None,
+    guardrail: GuardrailFlag = None,
+    min_samples: MinSamplesFlag = None,
+    judge: JudgeFlag = True,
     as_json: JsonFlag = False,
 ) -> None:
     """Supervised fine-tuning with LoRA: learn the assistant's answers of the chats in a file."""
@@ -60,7 +63,15 @@ def sft(
     if seed is not None:
         body["seed"] = seed
     if rollout is not None:
-        body["rollout"] = {"steps": parse_steps(rollout), "every_s": parse_duration(every)}
+        body["rollout"] = plan_body(
+            {},
+            steps=rollout,
+            every=every,
+            guardrails=guardrail,
+            min_samples=min_samples,
+            judge=judge,
+            shadow_judge=None,
+        )
     client = Client()
     body["model"] = model or _only_base(client)
     body["training_file"] = _upload(client, data)

@@ -6,13 +6,13 @@ import secrets
 from typing import Any
 
 from gateway.errors import InvalidRequest
-from gateway.openai.types import CreateJob, Hyperparameters
+from gateway.openai.types import CreateJob, Hyperparameters, RolloutRequest
 from registry.checks import check_adapter_name, check_targets
 from registry.database import Registry
-from registry.errors import AdapterRejected, NotFound
-from registry.rollout import RolloutPlan
+from registry.errors import AdapterRejected, InvalidPlan, NotFound
+from registry.rollout import plan_as_json
 from registry.training_file import check_training_lines
-from registry.training_spec import LoraSpec, TrainingSpec, resolve_auto
+from registry.training_spec import ROLLOUT, LoraSpec, TrainingSpec, resolve_auto
 from registry.types import Base, File
 
 
@@ -26,8 +26,7 @@ def build_spec(body: CreateJob, registry: Registry) -> TrainingSpec:
     adapter = _adapter_name(body, base, registry)
     fields = _resolved(asked, rows)
     if body.rollout:
-        plan = RolloutPlan(steps=tuple(body.rollout.steps), every_s=body.rollout.every_s)
-        fields |= {"rollout_steps": plan.steps, "rollout_every_s": plan.every_s}
+        fields |= {f"{ROLLOUT}{name}": value for name, value in _plan(body.rollout).items()}
     return TrainingSpec(
         base=base.name,
         base_digest=base.digest,
@@ -42,6 +41,13 @@ def build_spec(body: CreateJob, registry: Registry) -> TrainingSpec:
         | {key: value for key, value in asked.model_dump(exclude_none=True).items() if not isinstance(value, list)},
         **fields,
     )
+
+
+def _plan(asked: RolloutRequest) -> dict[str, Any]:
+    try:
+        return plan_as_json(asked.plan())
+    except InvalidPlan as exc:
+        raise InvalidRequest(f"rollout: {exc}", param="rollout") from exc
 
 
 def _base(name: str, registry: Registry) -> Base:

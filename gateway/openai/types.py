@@ -7,6 +7,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from registry.errors import InvalidPlan
+from registry.rollout import RolloutPlan, plan_from
+
 UNKNOWN_FIELD: Final = "unknown_field"
 
 
@@ -60,10 +63,23 @@ class Method(Body):
 
 
 class RolloutRequest(Body):
-    """Steps of a rollout; `POST /admin/adapters/{name}/rollouts` adds the revision."""
+    """Plan of a rollout; `POST /admin/adapters/{name}/rollouts` adds the revision."""
 
-    steps: list[int]
+    steps: list[int | str]
+    """Percents of the conversations, or `shadow:` and a percent of copies."""
     every_s: Annotated[float, Field(gt=0)] | None = None
+    judge: bool = True
+    """False moves by time or by hand alone."""
+    guardrails: dict[str, Any] | None = None
+    """Margins that differ from the defaults; see `registry.guardrails.GuardrailPlan`."""
+    shadow_judge: str | None = None
+
+    def plan(self) -> RolloutPlan:
+        """What was asked for; `InvalidPlan` names the field that makes no sense."""
+        if self.guardrails is not None and not self.judge:
+            raise InvalidPlan("guardrails need a judge: leave them out, or leave out judge=false")
+        guardrails = (self.guardrails or {}) if self.judge else None
+        return plan_from(self.model_dump(include={"steps", "every_s", "shadow_judge"}) | {"guardrails": guardrails})
 
 
 class CreateJob(Body):

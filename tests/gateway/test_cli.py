@@ -3,48 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
-import uvicorn
 
-from gateway.app import build_app, build_gateway
-from gateway.cli.rollouts import parse_duration, parse_steps
+from gateway.cli.plans import parse_duration, parse_steps
 from gateway.cli.train import parse_settings
-from gateway.settings import GatewaySettings
-from registry.database import Registry
-from registry.types import Base
-from tests.waiting import wait_for
+from tests.gateway.cli_process import lorry
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-@pytest.fixture
-def url(sqlite_registry: Registry, base: Base) -> Iterator[str]:
-    """A gateway over the tiny base model, on a port of its own."""
-    sqlite_registry.bases.enter(base)
-    app = build_app(build_gateway(GatewaySettings(), sqlite_registry))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    wait_for(lambda: server.started)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-
-
-def lorry(url: str, *words: str, code: int = 0) -> str:
-    command = [sys.executable, "-c", "from gateway.cli import main; main()", *words]
-    environment = os.environ | {"LORRY_URL": url, "COLUMNS": "200"}
-    told = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
-    assert told.returncode == code, told.stdout + told.stderr
-    return told.stdout if code == 0 else told.stderr
 
 
 def test_without_a_gateway_it_says_how_to_start_one() -> None:

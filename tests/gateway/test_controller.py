@@ -7,54 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from gateway.controller import promote, reconcile, settle
+from gateway.controller import promote, settle
 from gateway.errors import StillLoading
 from gateway.journal import wanted_revisions
 from registry.database import Registry
 from registry.errors import IllegalMove
 from registry.publish import publish
-from registry.rollout import Rollout, RolloutPlan, RolloutState
-from registry.types import Base, Replica, ReplicaState, RevisionDraft, Slot, SlotState
+from registry.rollout import Rollout, RolloutPlan, RolloutState, weighted
+from registry.types import Base, ReplicaState, RevisionDraft
 from tests.clock import Clock
+from tests.gateway.stage import HEARTBEAT_S, report, tick
 
-HEARTBEAT_S = 10.0
-PLAN = RolloutPlan(steps=(25, 50, 100), every_s=60.0)
-
-
-@pytest.fixture
-def two_revisions(sqlite_registry: Registry, base: Base, make_adapter: Callable[..., Path]) -> Registry:
-    """`support@1` is stable on one replica, `support@2` is published and not loaded."""
-    sqlite_registry.bases.enter(base)
-    for seed in (1, 2):
-        publish(sqlite_registry, make_adapter(seed), RevisionDraft(adapter="support", base=base.name, owner="me"))
-    report(sqlite_registry, "r1", "support@1")
-    tick(sqlite_registry)
-    return sqlite_registry
-
-
-def report(
-    registry: Registry, replica: str, *loaded: str, failed: str = "", state: ReplicaState = ReplicaState.READY
-) -> None:
-    slots = [Slot(served_name=name, state=SlotState.READY) for name in loaded]
-    if failed:
-        slots.append(Slot(served_name=failed, state=SlotState.FAILED, message="no such file"))
-    row = Replica(
-        id=replica,
-        base="tiny",
-        engine="transformers",
-        url="http://127.0.0.1:1",
-        state=state,
-        capacity=8,
-        slots=tuple(slots),
-        message="",
-        started_at=0.0,
-        heartbeat_at=0.0,
-    )
-    registry.replicas.report(row)
-
-
-def tick(registry: Registry) -> None:
-    reconcile(registry, registry.transactions.now(), HEARTBEAT_S)
+PLAN = RolloutPlan(steps=weighted(25, 50, 100), every_s=60.0)
 
 
 def start(registry: Registry, plan: RolloutPlan = PLAN) -> Rollout:

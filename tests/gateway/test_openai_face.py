@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from starlette.testclient import TestClient
 from gateway.app import build_app, build_gateway
 from gateway.settings import GatewaySettings
 from registry.database import Registry
+from registry.guardrails import GuardrailPlan
 from registry.publish import publish
 from registry.types import Base, RevisionDraft
 
@@ -108,6 +110,22 @@ def test_both_places_for_hyperparameters_are_heard(client: openai.OpenAI) -> Non
         create(client, method=method)
 
 
+def test_the_rollout_of_a_job_is_judged_unless_it_is_asked_not_to_be(
+    client: openai.OpenAI, sqlite_registry: Registry
+) -> None:
+    plans = []
+    for more in ({"guardrails": {"error_rate": 0.02}}, {}, {"judge": False, "every_s": 60}):
+        rollout = {"steps": ["shadow:10", 25, 100], **more}
+        job = create(client, extra_body={"hyperparameters": SMALL, "rollout": rollout})
+        plans.append(sqlite_registry.jobs.get(job.id).spec.rollout_plan())
+    first, second, third = plans
+    assert first is not None
+    assert first.guardrails == GuardrailPlan(error_rate=0.02)
+    assert second == replace(first, guardrails=GuardrailPlan())
+    assert third == replace(first, guardrails=None, every_s=60.0)
+    assert sqlite_registry.jobs.get(create(client).id).spec.rollout_plan() is None
+
+
 def test_more_jobs_than_a_page_holds_are_all_found(client: openai.OpenAI) -> None:
     made = {create(client).id for _ in range(5)}
     assert {job.id for job in client.fine_tuning.jobs.list(limit=2)} == made
@@ -125,6 +143,9 @@ def test_more_jobs_than_a_page_holds_are_all_found(client: openai.OpenAI) -> Non
         ({"extra_body": {"hyperparameters": {**SMALL, "n_epochs": 0}}}, "hyperparameters.n_epochs"),
         ({"extra_body": {"hyperparameters": SMALL, "epochs": 3}}, "epochs"),
         ({"method": {"type": "dpo"}}, "method.type"),
+        ({"extra_body": {"hyperparameters": SMALL, "rollout": {"steps": [5]}}}, "rollout"),
+        ({"extra_body": {"hyperparameters": SMALL, "rollout": {"steps": [100], "guardrails": {"x": 1}}}}, "rollout"),
+        ({"extra_body": {"hyperparameters": SMALL, "rollout": {"step": [100]}}}, "rollout.step"),
     ],
 )
 def test_a_job_that_cannot_be_is_refused_naming_the_field(

@@ -1,4 +1,4 @@
-"""Publishes, uploads and deletes in child processes that die by SIGKILL or run out of room; the tests run it.
+"""Publishes, uploads, deletes and moves rollouts in child processes that die by SIGKILL or run out of room.
 
 Each line of standard input is a JSON request; each is carried out by a fork of this process, and the answer is a line
 with the exit status. `point` n kills the child just before its n-th call into the operating system or the database that
@@ -21,16 +21,20 @@ from typing import Any
 
 from sqlalchemy.engine.default import DefaultDialect
 
-from registry.database import open_registry
+from gateway.controller import reconcile
+from gateway.settings import GatewaySettings
+from registry.database import Registry, open_registry
 from registry.errors import StorageFull
 from registry.job import Lease
 from registry.publish import publish
-from registry.rollout import RolloutPlan
+from registry.rollout import RolloutPlan, weighted
 from registry.settings import RegistrySettings
 from registry.types import RevisionDraft
+from tests.clock import Clock
 
 STORAGE_FULL = 28
 CHANGING = frozenset({"commit", "fchmod", "fsync", "mkdir", "open", "rename", "rmdir", "unlink", "write"})
+PATIENT = GatewaySettings(heartbeat_timeout_s=86400.0)
 DO_COMMIT = DefaultDialect.do_commit.__code__  # the way to PostgreSQL's commit, which shows no call of its own
 
 
@@ -54,7 +58,9 @@ def carry_out(request: dict[str, Any]) -> None:
     if request["action"] == "open":
         with_points(request, lambda: open_registry(settings).close())
         return
-    registry = open_registry(settings)
+    clock = Clock()
+    clock.at = request.get("at", time.time())
+    registry = open_registry(settings, clock)
     if request.get("file_limit") is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_limit"], request["file_limit"]))
     actions: dict[str, Callable[[], object]] = {
@@ -63,12 +69,20 @@ def carry_out(request: dict[str, Any]) -> None:
             Path(request["folder"]),
             RevisionDraft(adapter="support", base="tiny", owner="ann"),
             lease=Lease(**request["lease"]) if "lease" in request else None,
-            rollout=RolloutPlan(steps=(50, 100)),
+            rollout=RolloutPlan(steps=weighted(50, 100)),
         ),
         "upload": lambda: registry.files.add([b"row\n" * 1000] * 3, filename="rows", purpose="fine-tune", owner="ann"),
         "delete": lambda: registry.files.delete(request["file"]),
+        "reconcile": lambda: keep_reconciling(registry, clock, request["ticks"]),
     }
     with_points(request, actions[request["action"]])
+
+
+def keep_reconciling(registry: Registry, clock: Clock, ticks: int) -> None:
+    """What a controller does in so many ticks, two seconds each."""
+    for _ in range(ticks):
+        clock.advance(2.0)
+        reconcile(registry, PATIENT, clock())
 
 
 def with_points(request: dict[str, Any], act: Callable[[], object]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from registry.database import Registry
 from registry.errors import NotFound, NotServable
-from registry.rollout import RolloutPlan, RolloutState
+from registry.rollout import RolloutPlan, RolloutState, weighted
 from registry.types import RevisionState
 
 
@@ -35,7 +35,7 @@ def test_a_retired_revision_stays_on_record_and_is_never_rolled_out(published: R
     assert published.adapters.retire("support", 3, "ann").state is RevisionState.RETIRED
     assert published.adapters.revision("support", 3).state is RevisionState.RETIRED
     with pytest.raises(NotServable, match="retired"):
-        published.rollouts.start("support", 3, RolloutPlan(steps=(100,)), "ann")
+        published.rollouts.start("support", 3, RolloutPlan(steps=weighted(100)), "ann")
     with pytest.raises(NotServable, match="retired already"):
         published.adapters.retire("support", 3, "ann")
     assert [entry.action for entry in published.audit.list(limit=1)] == ["revision.retire"]
@@ -44,7 +44,7 @@ def test_a_retired_revision_stays_on_record_and_is_never_rolled_out(published: R
 def test_the_stable_revision_and_both_sides_of_an_open_rollout_cannot_be_retired(published: Registry) -> None:
     with pytest.raises(NotServable, match="stable"):
         published.adapters.retire("support", 1, "ann")
-    rollout = published.rollouts.start("support", 2, RolloutPlan(steps=(50, 100)), "ann")
+    rollout = published.rollouts.start("support", 2, RolloutPlan(steps=weighted(50, 100)), "ann")
     with pytest.raises(NotServable, match=rollout.id):
         published.adapters.retire("support", 2, "ann")
     published.rollouts.move(rollout.id, RolloutState.PENDING, RolloutState.ABORTED, reason="requested")
@@ -72,7 +72,7 @@ def test_a_revision_is_never_retired_and_rolled_out_at_once(published: Registry)
 
     def start() -> bool:
         try:
-            published.rollouts.start("support", 2, RolloutPlan(steps=(100,)), "bob")
+            published.rollouts.start("support", 2, RolloutPlan(steps=weighted(100)), "bob")
         except NotServable:
             return False
         return True

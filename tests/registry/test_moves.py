@@ -16,7 +16,7 @@ from registry import job, rollout
 from registry.database import open_registry
 from registry.errors import IllegalMove, InvalidPlan, LeaseLost
 from registry.job import JobState, Lease
-from registry.rollout import RolloutPlan, RolloutState, plan_from
+from registry.rollout import RolloutPlan, RolloutState, plan_from, weighted
 from registry.settings import RegistrySettings
 from registry.training_spec import TrainingSpec
 
@@ -45,7 +45,7 @@ def test_a_rollout_moves_exactly_along_its_table(current: RolloutState, to: Roll
 def test_a_plan_rises_to_100_or_is_refused(steps: list[int], every_s: float | None) -> None:
     rises = all(low < high for low, high in pairwise(steps)) and bool(steps) and steps[0] >= 1 and steps[-1] == 100
     if rises and (every_s is None or every_s > 0):
-        assert plan_from({"steps": steps, "every_s": every_s}) == RolloutPlan(steps=tuple(steps), every_s=every_s)
+        assert plan_from({"steps": steps, "every_s": every_s}) == RolloutPlan(steps=weighted(*steps), every_s=every_s)
     else:
         with pytest.raises(InvalidPlan):
             plan_from({"steps": steps, "every_s": every_s})

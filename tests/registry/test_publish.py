@@ -13,12 +13,12 @@ from registry.database import Registry
 from registry.errors import AdapterRejected, ArtifactCorrupt, Conflict, LeaseLost, NotFound, RolloutOpen, StaleState
 from registry.job import JobState, Lease
 from registry.publish import publish
-from registry.rollout import RolloutPlan, RolloutState
+from registry.rollout import RolloutPlan, RolloutState, weighted
 from registry.training_spec import TrainingSpec
 from registry.types import Base, RevisionDraft, RevisionState
 
 DRAFT = RevisionDraft(adapter="support", base="tiny", owner="ann")
-PLAN = RolloutPlan(steps=(50, 100))
+PLAN = RolloutPlan(steps=weighted(50, 100))
 
 Make = Callable[..., Path]
 

@@ -10,9 +10,9 @@ import pytest
 
 from registry.database import Registry
 from registry.errors import IllegalMove, NotFound, NotServable, RegistryError, RolloutOpen, StaleState
-from registry.rollout import MOVES, Rollout, RolloutPlan, RolloutState
+from registry.rollout import MOVES, Rollout, RolloutPlan, RolloutState, weighted
 
-PLAN = RolloutPlan(steps=(5, 25, 100), every_s=60.0)
+PLAN = RolloutPlan(steps=weighted(5, 25, 100), every_s=60.0)
 
 
 @pytest.fixture

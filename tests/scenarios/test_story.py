@@ -163,7 +163,7 @@ def test_a_revision_says_what_made_it(up: Up) -> None:
 
 
 def test_a_quarter_of_the_conversations_goes_to_the_canary_and_stays(up: Up) -> None:
-    assert "progressing" in up.lorry("rollout", "start", "support@2", "--steps", "25,100")
+    assert "progressing" in up.lorry("rollout", "start", "support@2", "--steps", "25,100", "--no-judge")
     client = up.client()
 
     def side(number: int) -> str:

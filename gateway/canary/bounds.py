@@ -1,0 +1,147 @@
+"""Always-valid bounds on how much more of a bad thing the canary has than stable. Pure; only numpy.
+
+Every function works on the sums of *strata*, groups of requests that are alike but for their side (here: one step on
+one replica). The last axis of an array counts strata; axes before it are experiments of their own, so that the
+simulator and the judge run the same code.
+
+The construction. In a stratum the canary takes a fixed share of the traffic, while the means of both sides may wander
+in time. A process exp(gain - excess * drift) is chosen so that its expectation never grows while the canary's mean is
+at most stable's plus `excess`: what happens to both sides, known or not, cancels out. Such a process ever passes
+1/alpha, at any look, with probability at most alpha (Ville 1939), so that looking every second costs nothing. Products
+over strata and averages over a family fixed beforehand are such processes again; the average is sharp for small and for
+large differences at once (Robbins 1970, "Statistical methods related to the law of the iterated logarithm").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+RATIOS: Final[Floats] = np.geomspace(1.05, 8.0, 20)
+"""Ratios of canary to stable that `shares` bets on. The largest keeps one event from weighing more than log 8, so that
+fewer than four never abort a rollout with the default plan: a client that tries twice more after a failure does not."""
+TILTS: Final[Floats] = np.geomspace(0.03, 0.9, 10)
+"""Sizes of bets of `means`; below 1, where the bound ends."""
+CENTRES: Final[Floats] = np.linspace(0.0, 1.0, 11)
+"""Values around which `means` measures the spread; the best of them is the mean, and nobody knows it beforehand."""
+NEWTON_STEPS: Final = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sums:
+    """What one side has in each stratum, arrays of one shape: how many values, and their sums."""
+
+    count: Floats
+    total: Floats
+    squares: Floats
+    """Sum of the squares; equal to `total` where every value is 0 or 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """Processes exp(gain - excess * drift), the first axis counting them. All strata are in them already."""
+
+    gains: Floats
+    drifts: Floats
+
+    def log_evidence(self, excess: float) -> Floats:
+        """Log of the average process: evidence that the canary's mean is more than stable's plus *excess*."""
+        return _log_mean_exp(self.gains - excess * self.drifts)
+
+    def lower_bound(self, alpha: float) -> Floats:
+        """What the excess is above, wrong with probability at most *alpha* over all looks together; -inf without data.
+
+        The root of a convex falling function, approached from its left, where Newton's steps cannot go too far.
+        """
+        needed = -log(alpha)
+        has_drift = self.drifts > 0
+        drifts = np.where(has_drift, self.drifts, 1.0)
+        single = np.where(has_drift, (self.gains - log(len(self.gains)) - needed) / drifts, -np.inf)
+        bound = np.max(single, axis=0)
+        there = np.isfinite(bound)
+        root = np.where(there, bound, 0.0)
+        for _ in range(NEWTON_STEPS):
+            exponents = self.gains - root * self.drifts
+            height = _log_mean_exp(exponents)
+            weights = np.exp(exponents - np.max(exponents, axis=0))
+            slope = np.sum(weights * self.drifts, axis=0) / np.sum(weights, axis=0)
+            step = np.where(there, (height - needed) / np.where(slope > 0, slope, 1.0), 0.0)
+            root = root + step
+            if np.max(np.abs(step), initial=0.0) < 1e-7:
+                break
+        return np.where(there, root, -np.inf)
+
+
+def shares(canary: Sums, stable: Sums) -> Family:
+    """Processes for values in [0, 1] that are rarely above 0: errors, empty answers, slow answers.
+
+    A value v with mean m has E exp(av) <= exp(m (e^a - 1)) for every a, by convexity (the sub-Poisson bound: Howard,
+    Ramdas, McAuliffe, Sekhon 2021, "Time-uniform, nonparametric, nonasymptotic confidence sequences", section 3). Let k
+    be the ratio of canary to stable requests. With e^a - 1 = (r - 1)/(1 + kr) on the canary and 1 - e^-b = k (e^a - 1)
+    on stable, the mean of stable cancels from the product, whatever it is and however it moves. At excess 0 the rest is
+    the likelihood ratio of a test that asks of each event only on which side it fell (compare the two-sample
+    e-variables of Turner, Ly, Grünwald 2024, "Generic E-variables for exact sequential k-sample tests that allow for
+    optional stopping"); an excess adds the events it brings to the canary's. r is the ratio bet on, `RATIOS` the family.
+    """
+    ratio = RATIOS.reshape(-1, *(1,) * canary.count.ndim)
+    odds = _odds(canary, stable)
+    with_odds = 1.0 + odds * ratio
+    lift = (ratio - 1.0) / with_odds
+    gains = np.log1p(lift) * canary.total - np.log(with_odds / (1.0 + odds)) * stable.total
+    both = stable.count > 0
+    return Family(
+        gains=np.sum(np.where(both, gains, 0.0), axis=-1),
+        drifts=np.sum(np.where(both, lift * canary.count, 0.0), axis=-1),
+    )
+
+
+def means(canary: Sums, stable: Sums) -> Family:
+    """Processes for values in [0, 1] of any size whose spread is to be made use of: scores of feedback.
+
+    E exp(t (v - m) - p(t) (v - c)^2) <= 1 with p(t) = -log(1 - t) - t, for any fixed c in [0, 1] (Fan, Grama, Liu 2015;
+    the empirical Bernstein bound of Howard et al. 2021, theorem 4, and of Waudby-Smith, Ramdas 2024, "Estimating means
+    of bounded random variables by betting", with a fixed centre, so that sums suffice). Taken with t/(1 + k) on the
+    canary and kt/(1 + k) on stable, mirrored, stable's mean cancels as in `shares`. The family varies t and c.
+    """
+    ones = (1,) * canary.count.ndim
+    tilt = np.repeat(TILTS, len(CENTRES)).reshape(-1, *ones)
+    centre = np.tile(CENTRES, len(TILTS)).reshape(-1, *ones)
+    odds = _odds(canary, stable)
+    ours, theirs = tilt / (1.0 + odds), tilt * odds / (1.0 + odds)
+    gains = ours * canary.total - theirs * stable.total
+    gains = gains - _cost(ours) * _spread(canary, centre) - _cost(theirs) * _spread(stable, centre)
+    both = stable.count > 0
+    return Family(
+        gains=np.sum(np.where(both, gains, 0.0), axis=-1),
+        drifts=np.sum(np.where(both, ours * canary.count, 0.0), axis=-1),
+    )
+
+
+def against(known: float, seen: Sums, *, more: bool) -> Floats:
+    """Log evidence that the mean is more (or less) than the *known* one, element by element: no second side."""
+    ratio = RATIOS.reshape(-1, *(1,) * seen.count.ndim)
+    tilt = np.log(ratio) if more else -np.log(ratio)
+    return _log_mean_exp(tilt * seen.total - np.expm1(tilt) * known * seen.count)
+
+
+def _odds(canary: Sums, stable: Sums) -> Floats:
+    return np.where(stable.count > 0, canary.count / np.maximum(stable.count, 1.0), 0.0)
+
+
+def _cost(tilt: Floats) -> Floats:
+    return -np.log1p(-tilt) - tilt
+
+
+def _spread(side: Sums, centre: Floats) -> Floats:
+    return side.squares - 2.0 * centre * side.total + centre**2 * side.count
+
+
+def _log_mean_exp(exponents: Floats) -> Floats:
+    highest = np.max(exponents, axis=0)
+    return np.asarray(highest + np.log(np.mean(np.exp(exponents - highest), axis=0)))

@@ -1,0 +1,74 @@
+"""`POST /v1/feedback`: what people say of an answer, joined to the revision that gave it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from gateway.deps import Gateway, GatewayDep
+from gateway.errors import InvalidRequest
+from gateway.openai.types import Body
+from registry.errors import NotFound
+from registry.feedback import Feedback
+
+router = APIRouter()
+
+LABELS: Final = {"good": 1.0, "bad": 0.0}
+
+
+class Rating(Body):
+    """Body of `POST /v1/feedback`: one of `score` and `label`."""
+
+    completion_id: Annotated[str, Field(min_length=1, max_length=256)]
+    score: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    label: Literal["good", "bad"] | None = None
+    comment: Annotated[str, Field(max_length=4000)] = ""
+
+
+@router.post("/v1/feedback")
+async def give_feedback(body: Rating, gateway: GatewayDep) -> dict[str, Any]:
+    """Keep the rating, in place of an earlier one of the same answer; 404 if this answer cannot be rated."""
+    feedback = await _rate(gateway, body.completion_id, _score_of(body), body.comment)
+    gateway.metrics.rollouts.rate(feedback.served_name.rpartition("@")[0], feedback.cell.side, feedback.score)
+    return feedback_object(feedback)
+
+
+def _score_of(body: Rating) -> float:
+    if body.score is not None and body.label is None:
+        return body.score
+    if body.label is not None and body.score is None:
+        return LABELS[body.label]
+    raise InvalidRequest("give either score, from 0 to 1, or label, good or bad", param="score")
+
+
+async def _rate(gateway: Gateway, completion_id: str, score: float, comment: str) -> Feedback:
+    """An answer that was given a moment ago is known only to its gateway until that tells the registry."""
+    rate = gateway.registry.feedback.rate
+    try:
+        return await gateway.ask(rate, completion_id, score, comment)
+    except NotFound:
+        await gateway.observations.flush()
+    try:
+        return await gateway.ask(rate, completion_id, score, comment)
+    except NotFound:
+        await asyncio.sleep(1.5 * gateway.settings.observe_flush_s)
+    return await gateway.ask(rate, completion_id, score, comment)
+
+
+def feedback_object(feedback: Feedback) -> dict[str, Any]:
+    """A rating as JSON."""
+    return {
+        "object": "feedback",
+        "completion_id": feedback.completion_id,
+        "revision": feedback.served_name,
+        "rollout": feedback.cell.rollout_id,
+        "step": feedback.cell.step,
+        "side": str(feedback.cell.side),
+        "replica": feedback.cell.replica,
+        "score": feedback.score,
+        "comment": feedback.comment,
+        "at": feedback.at,
+    }

@@ -1,0 +1,26 @@
+"""Server-sent events, read from bytes as they pass by."""
+
+from __future__ import annotations
+
+
+class EventReader:
+    """Finds the events of a stream, wherever its bytes are cut (HTML Living Standard, 9.2.6); only `data` is kept."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._lines: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The data of each event that *chunk* completes."""
+        lines = (self._rest + chunk).splitlines(keepends=True)
+        # a carriage return at the very end may be the first half of a line end
+        self._rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        events = []
+        for line in lines:
+            content = line.rstrip(b"\r\n")
+            if content.startswith(b"data:"):
+                self._lines.append(content[5:].removeprefix(b" "))
+            elif not content and self._lines:
+                events.append(b"\n".join(self._lines))
+                self._lines = []
+        return events

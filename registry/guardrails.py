@@ -1,0 +1,108 @@
+"""What a rollout is judged on, and how much worse than stable its canary may be. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any, Final
+
+from registry.errors import InvalidPlan
+
+
+class Guardrail(StrEnum):
+    """A quantity in which a canary may be worse than stable."""
+
+    ERROR_RATE = "error_rate"
+    TTFT_P95 = "ttft_p95"
+    TPOT_P95 = "tpot_p95"
+    LENGTH_FINISHES = "length_finishes"
+    EMPTY_ANSWERS = "empty_answers"
+    INVALID_JSON = "invalid_json"
+    INVALID_TOOL_CALLS = "invalid_tool_calls"
+    FEEDBACK = "feedback"
+
+
+RELATIVE: Final = frozenset({Guardrail.TTFT_P95, Guardrail.TPOT_P95})
+"""Guardrails whose margin is a part of stable's value; the margin of the others is a plain difference."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardrailPlan:
+    """How much worse than stable the canary may be, a margin for each guardrail; None does not judge it."""
+
+    error_rate: float | None = 0.005
+    """Share of requests that fail through no fault of the client: 0.005 is half a percentage point more."""
+    ttft_p95: float | None = 0.10
+    """95th percentile of the time to the first token: 0.10 is a tenth longer."""
+    tpot_p95: float | None = 0.10
+    """95th percentile of the time per output token after the first: 0.10 is a tenth longer."""
+    length_finishes: float | None = 0.05
+    """Share of answers cut off at their token limit."""
+    empty_answers: float | None = 0.01
+    """Share of answers without text and without a tool call."""
+    invalid_json: float | None = 0.01
+    """Share of answers that are no JSON where JSON was asked for."""
+    invalid_tool_calls: float | None = 0.01
+    """Share of tool calls whose arguments are not JSON."""
+    feedback: float | None = 0.10
+    """Mean score from 0 to 1: 0.10 lower is two fifths of a point on a scale from 1 to 5."""
+    min_samples: int = 100
+    """Requests that each side must have answered in a step before the next one."""
+    alpha: float = 0.05
+    """Probability, at most, that a rollout within all margins is aborted, however often one looks."""
+
+    def __post_init__(self) -> None:
+        """Raise `InvalidPlan` naming the field at fault."""
+        for guardrail in Guardrail:
+            _check_margin(guardrail, getattr(self, guardrail))
+        if type(self.min_samples) is not int or self.min_samples < 1:
+            raise InvalidPlan(f"min_samples must be a whole number of requests from 1; got {self.min_samples!r}")
+        if type(self.alpha) is not float or not 0 < self.alpha <= 0.5:
+            raise InvalidPlan(f"alpha must be a probability above 0 and up to 0.5; got {self.alpha!r}")
+        if not self.margins:
+            raise InvalidPlan("every guardrail is off; leave one on, or start the rollout without a judge")
+
+    @property
+    def margins(self) -> dict[Guardrail, float]:
+        """The guardrails that are judged, each with its margin."""
+        return {each: getattr(self, each) for each in Guardrail if getattr(self, each) is not None}
+
+    @property
+    def alpha_each(self) -> float:
+        """The share of `alpha` that each guardrail may spend (Bonferroni)."""
+        return self.alpha / len(self.margins)
+
+
+def guardrails_from(values: Mapping[str, Any]) -> GuardrailPlan:
+    """The plan of a JSON or TOML object; `null` or `false` turns a guardrail off, what is not named keeps its default.
+
+    Raises `InvalidPlan` for an unknown name, listing the right ones, and for a bad value, naming the field.
+    """
+    known = [each.name for each in fields(GuardrailPlan)]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise InvalidPlan(f"unknown guardrails {unknown}; possible: {', '.join(known)}")
+    return GuardrailPlan(**{name: _value(name, value) for name, value in values.items()})
+
+
+def guardrails_as_json(plan: GuardrailPlan) -> dict[str, Any]:
+    """Every field of the plan; `guardrails_from` reads it back."""
+    return asdict(plan)
+
+
+def _value(name: str, value: Any) -> Any:
+    if name == "min_samples":
+        return value
+    if value is False and name != "alpha":
+        return None
+    return float(value) if type(value) is int else value
+
+
+def _check_margin(guardrail: Guardrail, margin: Any) -> None:
+    if margin is None:
+        return
+    highest = 10.0 if guardrail in RELATIVE else 1.0
+    if type(margin) is not float or not 0 <= margin < highest:
+        kind = "part of stable's value" if guardrail in RELATIVE else "difference"
+        raise InvalidPlan(f"{guardrail} must be a {kind} from 0 to below {highest:g}, or false; got {margin!r}")

@@ -1,0 +1,70 @@
+"""A registry as replicas and gateways would fill it: what they load, and what they count of a rollout."""
+
+from __future__ import annotations
+
+from gateway.controller import reconcile
+from gateway.settings import GatewaySettings
+from registry.database import Registry
+from registry.observation import Cell, Side, Tally
+from registry.rollout import Rollout
+from registry.types import Replica, ReplicaState, Slot, SlotState
+
+HEARTBEAT_S = 10.0
+WINDOW_S = 3600.0
+KNOBS = GatewaySettings(heartbeat_timeout_s=HEARTBEAT_S, rollback_window_s=WINDOW_S)
+
+
+def report(
+    registry: Registry, replica: str, *loaded: str, failed: str = "", state: ReplicaState = ReplicaState.READY
+) -> None:
+    """The replica says that it has *loaded* these and *failed* to load that."""
+    slots = [Slot(served_name=name, state=SlotState.READY) for name in loaded]
+    if failed:
+        slots.append(Slot(served_name=failed, state=SlotState.FAILED, message="no such file"))
+    row = Replica(
+        id=replica,
+        base="tiny",
+        engine="transformers",
+        url="http://127.0.0.1:1",
+        state=state,
+        capacity=8,
+        slots=tuple(slots),
+        message="",
+        started_at=0.0,
+        heartbeat_at=0.0,
+    )
+    registry.replicas.report(row)
+
+
+def tick(registry: Registry) -> None:
+    """One step of the controller."""
+    reconcile(registry, KNOBS, registry.transactions.now())
+
+
+def good(requests: int) -> Tally:
+    """So many requests that were answered well."""
+    return Tally(requests=requests, answers=requests)
+
+
+def bad(requests: int) -> Tally:
+    """So many requests, of which every second failed."""
+    return Tally(requests=requests, answers=requests - requests // 2, errors={"broken": requests // 2})
+
+
+def count(registry: Registry, rollout: Rollout, step: int, canary: Tally, stable: Tally | None = None) -> None:
+    """A gateway tells what it counted at *step*."""
+    sides = {Side.CANARY: canary} | ({} if stable is None else {Side.STABLE: stable})
+    cells = {Cell(rollout_id=rollout.id, step=step, side=side, replica="r1"): tally for side, tally in sides.items()}
+    registry.observations.put("gateway-1", cells)
+
+
+def count_copies(registry: Registry, rollout: Rollout, step: int, canary: Tally, stable: Tally) -> None:
+    """A gateway tells what copies at a shadow *step* came to, and their originals."""
+    sides = {Side.SHADOW_CANARY: canary, Side.SHADOW_STABLE: stable}
+    cells = {Cell(rollout_id=rollout.id, step=step, side=side, replica="r1"): tally for side, tally in sides.items()}
+    registry.observations.put("gateway-1", cells)
+
+
+def story(registry: Registry, rollout_id: str) -> list[tuple[str, int, str]]:
+    """State, step and reason of every move."""
+    return [(str(event.state), event.step, event.reason) for event in registry.rollouts.events(rollout_id)]
