@@ -32,10 +32,12 @@ class Asked:
         """What the request's *body* asks for; fields that no engine would take ask for nothing."""
         wanted = body.get("response_format")
         kind = wanted.get("type") if isinstance(wanted, dict) else None
-        n = body.get("n")
+        n, prompts = body.get("n"), body.get("prompt")
+        each = n if type(n) is int and n > 0 else 1
+        many = isinstance(prompts, list) and not all(type(token) is int for token in prompts)
         return cls(
             json_format=kind if kind in _JSON_FORMATS else None,
-            choices=n if type(n) is int and n > 0 else 1,
+            choices=each * len(prompts) if prompts and many else each,
             keep_text=keep_text,
         )
 
@@ -114,8 +116,8 @@ class StreamReading:
     @property
     def is_whole(self) -> bool:
         self.read()
-        finished = sum(choice.finish_reason is not None for choice in self._choices.values())
-        return self._ended or finished >= self._asked.choices
+        finished = all(choice.finish_reason is not None for choice in self._choices.values())
+        return self._ended or (finished and len(self._choices) >= self._asked.choices)
 
     def result(self, began: float) -> AnswerFacts:
         self.read()
@@ -147,18 +149,21 @@ class StreamReading:
                 return
             self._id = self._id or str(chunk.get("id") or "")
             self._tokens = _tokens_of(chunk, self._tokens)
-            pieces = [self._read_choice(choice) for choice in chunk.get("choices") or ()]
+            pieces = sum([self._read_choice(choice) for choice in chunk.get("choices") or ()])
         except _UNLIKE_AN_ANSWER:
             self._error = self._error or ErrorKind.MALFORMED
             return
-        if any(pieces):
-            self._pieces += sum(pieces)
+        if pieces:
+            self._pieces += pieces
             self._last_at = at
             self._first_at = at if self._first_at is None else self._first_at
 
     def _read_choice(self, piece: Mapping[str, Any]) -> bool:
         """Whether the *piece* carries any output."""
-        choice = self._choices.setdefault(int(piece.get("index", 0)), _Choice())
+        index = int(piece.get("index", 0))
+        choice = self._choices.get(index)
+        if choice is None:
+            choice = self._choices[index] = _Choice()
         choice.finish_reason = piece.get("finish_reason") or choice.finish_reason
         delta = piece.get("delta") or {}
         return _read_message(choice, delta, piece.get("text"), self._asked)

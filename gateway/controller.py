@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.canary.judge import Decision, judge, judge_watch
-from gateway.canary.sides import compared
+from gateway.canary.wins import wins_of
 from gateway.errors import StillLoading
 from gateway.placement import Placement, placement_of
 from gateway.settings import GatewaySettings
@@ -145,8 +145,9 @@ def _follow_verdict(
     registry: Registry, rollout: Rollout, guardrails: GuardrailPlan, obstacle: tuple[str, str] | None
 ) -> None:
     """Abort, go on, or hold and keep the evidence. A paused rollout is judged, but not moved."""
-    verdict = judge(guardrails, comparable(registry.observations.of_rollout(rollout.id)), rollout.step)
-    told = {**verdict.as_json(), "step": rollout.step}
+    cells = comparable(registry.observations.of_rollout(rollout.id))
+    verdict = judge(guardrails, cells, rollout.step)
+    told = {**verdict.as_json(), "step": rollout.step, "wins": wins_of(cells)}
     if verdict.decision is Decision.ABORT and rollout.state is RolloutState.PROGRESSING:
         reason, message, to = verdict.reason, verdict.message, RolloutState.ABORTED
         registry.rollouts.move(rollout.id, rollout.state, to, reason=reason, message=message, evidence=told)
@@ -179,10 +180,10 @@ def _is_last(rollout: Rollout) -> bool:
 
 def _watch(registry: Registry, promoted: Rollout, guardrails: GuardrailPlan) -> None:
     """Judge a promotion by what came after it, and take it back if it was a mistake; once, whatever becomes of that."""
-    cells = compared(registry.observations.of_rollout(promoted.id), promoted.plan.steps)
+    cells = comparable(registry.observations.of_rollout(promoted.id))
     steps = len(promoted.plan.steps)
     verdict = judge_watch(guardrails, cells, steps)
-    told = {**verdict.as_json(), "step": steps}
+    told = {**verdict.as_json(), "step": steps, "wins": wins_of(cells)}
     if not registry.rollouts.note(promoted, told) or verdict.decision is not Decision.ABORT:
         return
     facts = {"rollout_id": promoted.id, "reason": verdict.reason}

@@ -29,24 +29,27 @@ RELATIVE: Final = frozenset({Guardrail.TTFT_P95, Guardrail.TPOT_P95})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardrailPlan:
-    """How much worse than stable the canary may be, a margin for each guardrail; None does not judge it."""
+    """How much worse than stable the canary may be, a margin for each guardrail; None does not judge it.
 
-    error_rate: float | None = 0.005
-    """Share of requests that fail through no fault of the client: 0.005 is half a percentage point more."""
-    ttft_p95: float | None = 0.10
-    """95th percentile of the time to the first token: 0.10 is a tenth longer."""
-    tpot_p95: float | None = 0.10
-    """95th percentile of the time per output token after the first: 0.10 is a tenth longer."""
-    length_finishes: float | None = 0.05
+    A margin is what one would shrug off, not what one fears: the canary is aborted once it is proven worse by more.
+    """
+
+    error_rate: float | None = 0.0025
+    """Share of requests that fail through no fault of the client: 0.0025 is a quarter of a percentage point more."""
+    ttft_p95: float | None = 0.05
+    """95th percentile of the time to the first token: 0.05 is a twentieth longer."""
+    tpot_p95: float | None = 0.05
+    """95th percentile of the time per output token after the first: 0.05 is a twentieth longer."""
+    length_finishes: float | None = 0.03
     """Share of answers cut off at their token limit."""
-    empty_answers: float | None = 0.01
+    empty_answers: float | None = 0.005
     """Share of answers without text and without a tool call."""
-    invalid_json: float | None = 0.01
+    invalid_json: float | None = 0.005
     """Share of answers that are no JSON where JSON was asked for."""
-    invalid_tool_calls: float | None = 0.01
+    invalid_tool_calls: float | None = 0.005
     """Share of tool calls whose arguments are not JSON."""
-    feedback: float | None = 0.10
-    """Mean score from 0 to 1: 0.10 lower is two fifths of a point on a scale from 1 to 5."""
+    feedback: float | None = 0.05
+    """Mean score from 0 to 1: 0.05 lower is a fifth of a point on a scale from 1 to 5."""
     min_samples: int = 100
     """Requests that each side must have answered in a step before the next one."""
     alpha: float = 0.05

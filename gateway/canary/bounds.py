@@ -27,10 +27,12 @@ RATIOS: Final[Floats] = np.geomspace(1.05, 8.0, 20)
 """Ratios of canary to stable that `shares` bets on. The largest keeps one event from weighing more than log 8, so that
 fewer than four never abort a rollout with the default plan: a client that tries twice more after a failure does not."""
 TILTS: Final[Floats] = np.geomspace(0.03, 0.9, 10)
-"""Sizes of bets of `means`; below 1, where the bound ends."""
+"""Sizes of bets of `means`, as parts of where its bound ends."""
 CENTRES: Final[Floats] = np.linspace(0.0, 1.0, 11)
 """Values around which `means` measures the spread; the best of them is the mean, and nobody knows it beforehand."""
-NEWTON_STEPS: Final = 12
+NEWTON_STEPS: Final = 20
+FINEST: Final = 1e-6
+"""To which a bound is found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,7 @@ class Family:
 
     def log_evidence(self, excess: float) -> Floats:
         """Log of the average process: evidence that the canary's mean is more than stable's plus *excess*."""
-        return _log_mean_exp(self.gains - excess * self.drifts)
+        return log_mean_exp(self.gains - excess * self.drifts)
 
     def lower_bound(self, alpha: float) -> Floats:
         """What the excess is above, wrong with probability at most *alpha* over all looks together; -inf without data.
@@ -63,19 +65,43 @@ class Family:
         has_drift = self.drifts > 0
         drifts = np.where(has_drift, self.drifts, 1.0)
         single = np.where(has_drift, (self.gains - log(len(self.gains)) - needed) / drifts, -np.inf)
-        bound = np.max(single, axis=0)
-        there = np.isfinite(bound)
-        root = np.where(there, bound, 0.0)
+        start = np.max(single, axis=0)
+        known = np.isfinite(start)
+        root = np.where(known, start, 0.0)
         for _ in range(NEWTON_STEPS):
             exponents = self.gains - root * self.drifts
-            height = _log_mean_exp(exponents)
-            weights = np.exp(exponents - np.max(exponents, axis=0))
+            highest = np.max(exponents, axis=0)
+            weights = np.exp(exponents - highest)
+            height = highest + np.log(np.mean(weights, axis=0)) - needed
             slope = np.sum(weights * self.drifts, axis=0) / np.sum(weights, axis=0)
-            step = np.where(there, (height - needed) / np.where(slope > 0, slope, 1.0), 0.0)
+            step = np.where(known, height / np.where(slope > 0, slope, 1.0), 0.0)
             root = root + step
-            if np.max(np.abs(step), initial=0.0) < 1e-7:
+            if np.max(np.abs(step), initial=0.0) < FINEST:
                 break
-        return np.where(there, root, -np.inf)
+        return np.where(known, root, -np.inf)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bets:
+    """What one bad value weighs on either side, arrays (bet, ..., stratum): `shares` before the values are known."""
+
+    canary: Floats
+    stable: Floats
+    drift: Floats
+    """What one value of the canary, good or bad, takes off for each unit of excess."""
+
+    @classmethod
+    def of(cls, canary_count: Floats, stable_count: Floats) -> Bets:
+        """For strata with so many values; a stratum that lacks a side weighs nothing."""
+        ratio = RATIOS.reshape(-1, *(1,) * canary_count.ndim)
+        odds = _odds(canary_count, stable_count)
+        with_odds = 1.0 + odds * ratio
+        drift = np.where(stable_count > 0, (ratio - 1.0) / with_odds, 0.0)
+        return cls(canary=np.log1p(drift), stable=np.log((1.0 + odds) / with_odds), drift=drift)
+
+    def gains(self, canary_total: Floats, stable_total: Floats) -> Floats:
+        """Of so many bad values on each side, all strata together."""
+        return np.asarray(np.sum(self.canary * canary_total + self.stable * stable_total, axis=-1))
 
 
 def shares(canary: Sums, stable: Sums) -> Family:
@@ -87,35 +113,35 @@ def shares(canary: Sums, stable: Sums) -> Family:
     on stable, the mean of stable cancels from the product, whatever it is and however it moves. At excess 0 the rest is
     the likelihood ratio of a test that asks of each event only on which side it fell (compare the two-sample
     e-variables of Turner, Ly, Grünwald 2024, "Generic E-variables for exact sequential k-sample tests that allow for
-    optional stopping"); an excess adds the events it brings to the canary's. r is the ratio bet on, `RATIOS` the family.
+    optional stopping"); an excess adds the events it
+    brings to the canary's. r is the ratio bet on, `RATIOS` the family.
     """
-    ratio = RATIOS.reshape(-1, *(1,) * canary.count.ndim)
-    odds = _odds(canary, stable)
-    with_odds = 1.0 + odds * ratio
-    lift = (ratio - 1.0) / with_odds
-    gains = np.log1p(lift) * canary.total - np.log(with_odds / (1.0 + odds)) * stable.total
-    both = stable.count > 0
+    bets = Bets.of(canary.count, stable.count)
     return Family(
-        gains=np.sum(np.where(both, gains, 0.0), axis=-1),
-        drifts=np.sum(np.where(both, lift * canary.count, 0.0), axis=-1),
+        gains=bets.gains(canary.total, stable.total),
+        drifts=np.sum(bets.drift * canary.count, axis=-1),
     )
 
 
 def means(canary: Sums, stable: Sums) -> Family:
     """Processes for values in [0, 1] of any size whose spread is to be made use of: scores of feedback.
 
-    E exp(t (v - m) - p(t) (v - c)^2) <= 1 with p(t) = -log(1 - t) - t, for any fixed c in [0, 1] (Fan, Grama, Liu 2015;
-    the empirical Bernstein bound of Howard et al. 2021, theorem 4, and of Waudby-Smith, Ramdas 2024, "Estimating means
-    of bounded random variables by betting", with a fixed centre, so that sums suffice). Taken with t/(1 + k) on the
-    canary and kt/(1 + k) on stable, mirrored, stable's mean cancels as in `shares`. The family varies t and c.
+    E exp(t (v - m) - p(t) (v - c)^2) <= 1 for a value with mean m and any fixed c in [0, 1], where p(t) is
+    (-log(1 - ct) - ct)/c^2 (Fan, Grama, Liu 2015, "Exponential inequalities for martingales with applications", whose
+    inequality for values above -1 is used at (v - c)/c; the empirical Bernstein bounds of Howard et al. 2021, theorem
+    4, and of Waudby-Smith, Ramdas 2024, "Estimating means of bounded random variables by betting", rest on it too).
+    With a fixed c sums suffice. Taken with t/(1 + k) on the canary and, mirrored, with kt/(1 + k) on stable, stable's
+    mean cancels as in `shares`. The family varies t and c.
     """
     ones = (1,) * canary.count.ndim
-    tilt = np.repeat(TILTS, len(CENTRES)).reshape(-1, *ones)
     centre = np.tile(CENTRES, len(TILTS)).reshape(-1, *ones)
-    odds = _odds(canary, stable)
+    tilt = np.repeat(TILTS, len(CENTRES)).reshape(-1, *ones) / np.maximum(centre, 1.0 - centre)
+    odds = _odds(canary.count, stable.count)
     ours, theirs = tilt / (1.0 + odds), tilt * odds / (1.0 + odds)
     gains = ours * canary.total - theirs * stable.total
-    gains = gains - _cost(ours) * _spread(canary, centre) - _cost(theirs) * _spread(stable, centre)
+    gains = (
+        gains - _cost(ours, centre) * _spread(canary, centre) - _cost(theirs, 1.0 - centre) * _spread(stable, centre)
+    )
     both = stable.count > 0
     return Family(
         gains=np.sum(np.where(both, gains, 0.0), axis=-1),
@@ -127,21 +153,24 @@ def against(known: float, seen: Sums, *, more: bool) -> Floats:
     """Log evidence that the mean is more (or less) than the *known* one, element by element: no second side."""
     ratio = RATIOS.reshape(-1, *(1,) * seen.count.ndim)
     tilt = np.log(ratio) if more else -np.log(ratio)
-    return _log_mean_exp(tilt * seen.total - np.expm1(tilt) * known * seen.count)
+    return log_mean_exp(tilt * seen.total - np.expm1(tilt) * known * seen.count)
 
 
-def _odds(canary: Sums, stable: Sums) -> Floats:
-    return np.where(stable.count > 0, canary.count / np.maximum(stable.count, 1.0), 0.0)
+def _odds(canary_count: Floats, stable_count: Floats) -> Floats:
+    return np.where(stable_count > 0, canary_count / np.maximum(stable_count, 1.0), 0.0)
 
 
-def _cost(tilt: Floats) -> Floats:
-    return -np.log1p(-tilt) - tilt
+def _cost(tilt: Floats, reach: Floats) -> Floats:
+    """What the square of a deviation costs that is above minus *reach*: half the square of the tilt, or a bit more."""
+    part = np.maximum(tilt * reach, 1e-4)
+    return np.asarray(tilt**2 * (-np.log1p(-part) - part) / part**2)
 
 
 def _spread(side: Sums, centre: Floats) -> Floats:
     return side.squares - 2.0 * centre * side.total + centre**2 * side.count
 
 
-def _log_mean_exp(exponents: Floats) -> Floats:
+def log_mean_exp(exponents: Floats) -> Floats:
+    """Log of the mean over the first axis of exp(exponents)."""
     highest = np.max(exponents, axis=0)
     return np.asarray(highest + np.log(np.mean(np.exp(exponents - highest), axis=0)))

@@ -11,7 +11,7 @@ from gateway.canary.evidence import Evidence, Finding, gather
 from gateway.canary.strata import pairs_of_steps, pairs_of_watch, samples
 from gateway.canary.wording import sentence
 from registry.guardrails import Guardrail, GuardrailPlan
-from registry.observation import Cell, Side, Tally, total
+from registry.observation import Cell, Side, Tally
 
 WATCH_FACTOR: Final = 2.0
 """Margins count this many times in the watch, where the sides are separated by time, and time changes things too."""
@@ -85,7 +85,7 @@ def judge_watch(plan: GuardrailPlan, cells: Mapping[Cell, Tally], steps: int) ->
         message = f"after the promotion, {sentence(violated.evidence, is_lone=violated.is_lone)}"
         reason = str(violated.evidence.guardrail)
         return Verdict(decision=Decision.ABORT, reason=reason, message=message, evidence=evidence)
-    seen = _total(cells, Side.CANARY, steps).requests
+    seen = _requests(_tallies(cells, Side.CANARY, steps))
     message = f"{seen:,} requests since the promotion, nothing proven worse than twice its margin"
     return Verdict(decision=Decision.HOLD, reason="watching", message=message, evidence=evidence)
 
@@ -99,13 +99,15 @@ def _obstacle(
     plan: GuardrailPlan, cells: Mapping[Cell, Tally], step: int, evidence: Sequence[Evidence]
 ) -> tuple[str, str]:
     """Why the step must not be left yet, one word and a sentence; no word when nothing is in the way."""
-    canary, stable = _total(cells, Side.CANARY, step), _total(cells, Side.STABLE, step)
-    counts = f"{canary.requests:,} canary and {stable.requests:,} stable requests in this step"
-    if min(canary.requests, stable.requests) < plan.min_samples:
+    canary, stable = _tallies(cells, Side.CANARY, step), _tallies(cells, Side.STABLE, step)
+    ours, theirs = _requests(canary), _requests(stable)
+    counts = f"{ours:,} canary and {theirs:,} stable requests in this step"
+    if min(ours, theirs) < plan.min_samples:
         return "too_few_samples", f"{counts}, {plan.min_samples:,} of each are needed"
     for guardrail in FROM_EVERY_ANSWER:
-        expected = samples(guardrail, stable) * canary.requests / stable.requests
-        if guardrail in plan.margins and expected >= SURELY_EXPECTED and not samples(guardrail, canary):
+        expected = sum(samples(guardrail, tally) for tally in stable) * ours / theirs
+        is_missing = expected >= SURELY_EXPECTED and not any(samples(guardrail, tally) for tally in canary)
+        if is_missing and guardrail in plan.margins:
             return "missing_data", f"{counts}, but the canary's have no {guardrail}"
     for each in evidence:
         if each.difference is not None and each.difference > each.margin and each.canary_samples >= DOUBT_SAMPLES:
@@ -113,5 +115,9 @@ def _obstacle(
     return "", f"{counts}, nothing looks worse than its margin"
 
 
-def _total(cells: Mapping[Cell, Tally], side: Side, step: int) -> Tally:
-    return total(tally for cell, tally in cells.items() if cell.side is side and cell.step == step)
+def _tallies(cells: Mapping[Cell, Tally], side: Side, step: int) -> list[Tally]:
+    return [tally for cell, tally in cells.items() if cell.side is side and cell.step == step]
+
+
+def _requests(tallies: Sequence[Tally]) -> int:
+    return sum(tally.requests for tally in tallies)

@@ -14,12 +14,12 @@ always-valid process whatever the distributions look like, so what it is at leas
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import floor, log
+from math import log
 from typing import Final
 
 import numpy as np
 
-from gateway.canary.bounds import Floats, Sums, against, shares
+from gateway.canary.bounds import Bets, Floats, Sums, against, log_mean_exp
 from registry.observation import BUCKET_GROWTH
 
 SLOW_SHARE: Final = 0.05
@@ -30,7 +30,8 @@ ENOUGH: Final = 20.0
 """Log evidence is told up to here only, so that few x have to be looked at; alpha is never below exp of minus this."""
 WIDEST: Final = 128.0
 """Buckets within which the difference of the percentiles is looked for: a factor of 12 up or down."""
-HALVINGS: Final = 11
+FINEST: Final = 0.25
+"""To so many buckets (half a percent) it is found."""
 
 
 def buckets_of(margin: float) -> float:
@@ -47,31 +48,52 @@ def margin_of(buckets: float) -> float:
 class SlowAnswers:
     """Both sides at every x, arrays (..., x, stratum): how many answers took longer than the lower bound of bucket x.
 
-    The first x is below every duration (all are longer), the last one above.
+    The first x is below every duration, the last one above.
     """
 
     canary: Floats
     stable: Floats
+    """At the places of `x` only."""
+    x: Floats
+    """(..., place): the x that may be stable's percentile; at all others the evidence is above `ENOUGH` anyway."""
     place: Floats
-    """(..., x): log evidence that x is not stable's percentile."""
+    """(..., place): log of `PLACE_PART` of the evidence that x is not stable's percentile."""
+    bets: Bets
+    """That the canary has more slow answers."""
+    opposite: Bets
+    """That it has fewer."""
 
     @classmethod
     def of(cls, canary: Floats, stable: Floats) -> SlowAnswers:
         """From histograms, arrays (..., bucket, stratum)."""
-        longer_canary, longer_stable = _longer(canary), _longer(stable)
-        longer = longer_stable.sum(axis=-1)
-        seen = Sums(count=np.broadcast_to(longer[..., :1], longer.shape), total=longer, squares=longer)
-        place = np.logaddexp(against(SLOW_SHARE, seen, more=True), against(SLOW_SHARE, seen, more=False)) - log(2)
-        return cls(canary=longer_canary, stable=longer_stable, place=place)
+        return cls.at(longer(canary), longer(stable), places(longer(stable).sum(axis=-1)))
+
+    @classmethod
+    def at(cls, ours: Floats, theirs: Floats, x: Floats) -> SlowAnswers:
+        """From what `longer` says of both sides, as if stable's percentile were one of *x* for certain."""
+        there = _longer_than(theirs, x)
+        slow = there.sum(axis=-1)
+        seen = Sums(
+            count=np.broadcast_to(theirs[..., 0, :].sum(axis=-1)[..., None], slow.shape), total=slow, squares=slow
+        )
+        either = np.logaddexp(against(SLOW_SHARE, seen, more=True), against(SLOW_SHARE, seen, more=False))
+        place = either + log(PLACE_PART / 2)
+        is_open = np.any(place < ENOUGH, axis=tuple(range(place.ndim - 1)))
+        return cls(
+            canary=ours,
+            stable=there[..., is_open, :],
+            x=x[..., is_open],
+            place=place[..., is_open],
+            bets=Bets.of(ours[..., :1, :], theirs[..., :1, :]),
+            opposite=Bets.of(theirs[..., :1, :], ours[..., :1, :]),
+        )
 
     def log_evidence(self, buckets: float, *, slower: bool = True) -> Floats:
         """Log evidence that the canary's percentile is more (not *slower*: less) than *buckets* above stable's."""
-        weighed = self.place + log(PLACE_PART)
-        open_x = np.flatnonzero(np.any(weighed < ENOUGH, axis=tuple(range(weighed.ndim - 1))))
-        canary = self._side(self._canary_at(open_x, buckets), self.canary)
-        stable = self._side(self.stable[..., open_x, :], self.stable)
-        family = shares(canary, stable) if slower else shares(stable, canary)
-        both = np.logaddexp(weighed[..., open_x], family.log_evidence(0.0) + log(1.0 - PLACE_PART))
+        last = self.canary.shape[-2] - 1
+        above = _longer_than(self.canary, np.where(self.x == last, last, self.x + buckets))
+        gains = self.bets.gains(above, self.stable) if slower else self.opposite.gains(self.stable, above)
+        both = np.logaddexp(self.place, log_mean_exp(gains) + log(1.0 - PLACE_PART))
         return np.asarray(np.min(both, axis=-1, initial=ENOUGH))
 
     def bound(self, alpha: float, *, lower: bool = True) -> float:
@@ -84,7 +106,7 @@ class SlowAnswers:
         holds, fails = -sign * WIDEST, sign * WIDEST
         if float(self.log_evidence(holds, slower=lower)) < -log(alpha):
             return -sign * float("inf")
-        for _ in range(HALVINGS):
+        while abs(fails - holds) > FINEST:
             middle = (holds + fails) / 2
             if float(self.log_evidence(middle, slower=lower)) >= -log(alpha):
                 holds = middle
@@ -92,30 +114,42 @@ class SlowAnswers:
                 fails = middle
         return holds
 
-    def _canary_at(self, places: np.ndarray[tuple[int, ...], np.dtype[np.intp]], buckets: float) -> Floats:
-        """The canary's answers that took longer than each x of *places*, moved up by *buckets*."""
-        whole = floor(buckets)
-        part = buckets - whole
-        last = self.canary.shape[-2] - 1
-        below = self.canary[..., np.clip(places + whole, 0, last), :]
-        above = self.canary[..., np.clip(places + whole + 1, 0, last), :]
-        moved = (1.0 - part) * below + part * above
-        return np.where((places == last)[:, None], 0.0, moved)
-
-    @staticmethod
-    def _side(longer: Floats, all_x: Floats) -> Sums:
-        return Sums(count=np.broadcast_to(all_x[..., :1, :], longer.shape), total=longer, squares=longer)
-
 
 def percentile(histogram: Floats) -> float:
-    """The bucket position that `SLOW_SHARE` of a histogram (bucket,) lies above; not a number when it is empty."""
-    longer = _longer(histogram[:, None])[:, 0]
-    if longer[0] <= 0:
-        return float("nan")
-    return float(np.interp(-SLOW_SHARE * longer[0], -longer, np.arange(len(longer))))
+    """The bucket position that `SLOW_SHARE` of a histogram (bucket,) lies above."""
+    return float(empirical(longer(histogram[:, None])[:, 0]))
 
 
-def _longer(histogram: Floats) -> Floats:
+def longer(histogram: Floats) -> Floats:
     """(..., bucket, stratum) -> (..., bucket + 1, stratum): how many lie in each bucket or above, and at last none."""
     above = np.cumsum(histogram[..., ::-1, :], axis=-2)[..., ::-1, :]
     return np.concatenate([above, np.zeros_like(above[..., :1, :])], axis=-2)
+
+
+def _longer_than(above: Floats, x: Floats) -> Floats:
+    """How many of (..., bucket, stratum) lie above each position of (..., place): (..., place, stratum)."""
+    last = above.shape[-2] - 1
+    whole = np.floor(x)
+    part = (x - whole)[..., None]
+    low = np.take_along_axis(above, np.clip(whole, 0, last).astype(np.intp)[..., None], axis=-2)
+    high = np.take_along_axis(above, np.clip(whole + 1, 0, last).astype(np.intp)[..., None], axis=-2)
+    return np.asarray((1.0 - part) * low + part * high)
+
+
+def places(above: Floats) -> Floats:
+    """Where x is looked for, (..., place): at the bounds of all buckets, and where the percentile of the counts lies.
+
+    The latter is the nearest to any x once there are so many counts that no bound of a bucket comes into question.
+    """
+    bounds = np.broadcast_to(np.arange(above.shape[-1], dtype=np.float64), above.shape)
+    return np.concatenate([bounds, empirical(above)[..., None]], axis=-1)
+
+
+def empirical(above: Floats) -> Floats:
+    """The position above which `SLOW_SHARE` of the counts lie."""
+    wanted = SLOW_SHARE * above[..., :1]
+    last = above.shape[-1] - 1
+    below = np.clip(np.sum(above > wanted, axis=-1, keepdims=True) - 1, 0, max(last - 1, 0))
+    high, low = np.take_along_axis(above, below, axis=-1), np.take_along_axis(above, below + 1, axis=-1)
+    part = np.where(high > low, (high - wanted) / np.where(high > low, high - low, 1.0), 0.0)
+    return np.asarray((below + np.clip(part, 0.0, 1.0))[..., 0])

@@ -38,6 +38,7 @@ def fields_of(rollout: Mapping[str, Any]) -> Table:
     if rollout["shadow_percent"]:
         takes = f"copies of {rollout['shadow_percent']} % of the requests, and nobody sees its answers"
     verdict = rollout["evidence"]
+    wins = verdict and verdict["wins"]
     facts = {
         "rollout": rollout["id"],
         "canary": f"{rollout['canary']} (stable when it began: {rollout['stable']})",
@@ -48,6 +49,7 @@ def fields_of(rollout: Mapping[str, Any]) -> Table:
         "message": rollout["message"] or None,
         "judged on": None if rollout["guardrails"] else "nothing: by time or by hand",
         "verdict": verdict and f"{verdict['decision']} ({verdict['reason']}), {ago(rollout['judged_at'])}",
+        "answers preferred": wins and f"{wins['win_rate']:.0%} of {wins['comparisons']:,} pairs the canary's",
         "because": verdict and verdict["message"] != rollout["message"] and verdict["message"],
     }
     for name, fact in facts.items():
@@ -88,7 +90,7 @@ _LEGEND: Final = "in the bars: | no difference, ! the margin, o how much worse i
 
 def bar(evidence: Mapping[str, Any]) -> str:
     """The interval drawn between twice the margin better and twice the margin worse; what lies outside is cut off."""
-    span = 2 * evidence["margin"] or max(abs(evidence["difference"]), 0.01)
+    span: float = 2 * evidence["margin"] or max(abs(evidence["difference"]), 0.01)
 
     def place(worse: float | None, otherwise: float) -> int:
         inside = min(max(otherwise if worse is None else worse, -span), span)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -116,20 +117,22 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-async def _whole(chunks: AsyncIterator[bytes], answer: UpstreamAnswer) -> bytes:
+async def _whole(chunks: AsyncGenerator[bytes, None], answer: UpstreamAnswer) -> bytes:
     try:
-        return b"".join([chunk async for chunk in chunks])
+        async with aclosing(chunks):
+            return b"".join([chunk async for chunk in chunks])
     finally:
         await answer.close()
 
 
 async def _relayed(
-    chunks: AsyncIterator[bytes], answer: UpstreamAnswer, count_broken: Callable[[], None]
+    chunks: AsyncGenerator[bytes, None], answer: UpstreamAnswer, count_broken: Callable[[], None]
 ) -> AsyncIterator[bytes]:
     """The engine's bytes; if it fails on the way, an error event and a clean end."""
     try:
-        async for chunk in chunks:
-            yield chunk
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
     except EngineUnavailable as exc:
         count_broken()
         event = envelope(503, "engine_unavailable", str(exc))

@@ -204,6 +204,20 @@ def test_a_stream_is_whole_at_its_last_finish_or_its_end_event() -> None:
         assert reading.is_whole is is_whole
 
 
+def test_a_stream_is_not_whole_while_a_choice_that_began_goes_on() -> None:
+    reading = StreamReading(TEXT)
+    reading.take(event(delta("a", finish="stop"), delta("a", index=1)), 1.0)
+    assert not reading.is_whole
+
+
+@pytest.mark.parametrize(
+    ("body", "choices"),
+    [({"n": 3}, 3), ({"prompt": "hi", "n": 2}, 2), ({"prompt": ["a", "b"], "n": 2}, 4), ({"prompt": [1, 2, 3]}, 1)],
+)
+def test_the_choices_are_those_of_every_prompt(body: dict[str, Any], choices: int) -> None:
+    assert Asked.of(body).choices == choices
+
+
 def test_words_are_kept_only_where_they_are_wanted() -> None:
     body = answer_body(message("well"))
     assert whole(body).texts == ()
