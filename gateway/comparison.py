@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-import orjson
-
 from registry.observation import Tally
 
 _QUESTION: Final = (
@@ -19,14 +17,14 @@ _LONGEST_ANSWER: Final = 6_000
 _REPLY: Final = re.compile(r"\s*(A|B|TIE)\s*")
 
 
-def question(judge: str, body: Mapping[str, Any], answer_a: str, answer_b: str) -> bytes:
-    """A chat request to *judge* about two answers to the request *body*; long texts are cut, conversations in front."""
+def question(body: Mapping[str, Any], answer_a: str, answer_b: str) -> dict[str, Any]:
+    """A chat request about two answers to the request *body*; long texts are cut, conversations in front."""
     text = (
         f"[conversation]\n{_conversation(body)[-_LONGEST_CONVERSATION:]}\n\n"
         f"[answer A]\n{answer_a[:_LONGEST_ANSWER]}\n\n[answer B]\n{answer_b[:_LONGEST_ANSWER]}"
     )
     messages = [{"role": "system", "content": _QUESTION}, {"role": "user", "content": text}]
-    return orjson.dumps({"model": judge, "messages": messages, "temperature": 0, "max_tokens": 4})
+    return {"messages": messages, "temperature": 0, "max_tokens": 4}
 
 
 def verdict(reply: str) -> float | None:

@@ -122,9 +122,8 @@ class Shadow:
 
     async def _make(self, copy: ShadowCopy, endpoint: Endpoint, original: AnswerFacts) -> None:
         """Both answers are counted, or neither."""
-        body = orjson.dumps({**copy.body, "model": copy.canary})
         asked = Asked.of(copy.body, keep_text=copy.judge is not None)
-        facts = await self._ask(endpoint, copy.path, copy.canary, body, asked)
+        facts = await self._ask(endpoint, copy.path, copy.canary, copy.body, asked)
         if facts.error is ErrorKind.OVERLOADED:
             self._drop(copy, "engine_full")
             return
@@ -148,7 +147,7 @@ class Shadow:
             if quiet is None:
                 self._drop(copy, "judge_busy")
                 return
-            body = question(judge, copy.body, first, second)
+            body = question(copy.body, first, second)
             facts = await self._ask(quiet, "/v1/chat/completions", judge, body, Asked(keep_text=True))
             score = verdict(facts.texts[0]) if facts.error is None else None
             if score is None:
@@ -158,17 +157,20 @@ class Shadow:
         tally = decided(scores[0], scores[1])
         self._observations.add(replace(copy.evidence, side=Side.SHADOW_CANARY), replica, tally)
 
-    async def _ask(self, endpoint: Endpoint, path: str, served_name: str, body: bytes, asked: Asked) -> AnswerFacts:
+    async def _ask(
+        self, endpoint: Endpoint, path: str, served_name: str, body: Mapping[str, Any], asked: Asked
+    ) -> AnswerFacts:
         """What *endpoint* answers; charged to the budget."""
         began = time.monotonic()
-        request = UpstreamRequest(path=path, served_name=served_name, body=body, request_id=f"shadow-{uuid4().hex}")
+        sent = orjson.dumps({**body, "model": served_name})
+        request = UpstreamRequest(path=path, served_name=served_name, body=sent, request_id=f"shadow-{uuid4().hex}")
         self._ours[endpoint.replica] += 1
         try:
             answer = await self._upstream.send_to(endpoint, request)
             facts = _no_answer(ErrorKind.UNAVAILABLE) if answer is None else await _read(answer, asked, began)
         finally:
             self._ours[endpoint.replica] -= 1
-        self._budget.spend(len(body) / _BYTES_PER_TOKEN + facts.tally.output_tokens)
+        self._budget.spend(len(sent) / _BYTES_PER_TOKEN + facts.tally.output_tokens)
         return facts
 
 

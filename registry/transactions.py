@@ -135,7 +135,7 @@ def _translation(exc: sa.exc.SQLAlchemyError, url: str) -> RegistryError:
 def insert_or_ignore(tx: sa.Connection, table: sa.Table, values: Mapping[str, Any]) -> bool:
     """Insert a row unless one with its keys is there; whether it was inserted."""
     insert = _INSERT[tx.dialect.name](table).values(**values).on_conflict_do_nothing()
-    return tx.execute(insert).rowcount == 1
+    return tx.execute(insert, execution_options={"preserve_rowcount": True}).rowcount == 1
 
 
 def upsert(tx: sa.Connection, table: sa.Table, keys: tuple[str, ...], *rows: Mapping[str, Any]) -> None:

@@ -49,8 +49,8 @@ def fields_of(rollout: Mapping[str, Any]) -> Table:
         "message": rollout["message"] or None,
         "judged on": None if rollout["guardrails"] else "nothing: by time or by hand",
         "verdict": verdict and f"{verdict['decision']} ({verdict['reason']}), {ago(rollout['judged_at'])}",
-        "answers preferred": wins and f"{wins['win_rate']:.0%} of {wins['comparisons']:,} pairs the canary's",
         "because": verdict and verdict["message"] != rollout["message"] and verdict["message"],
+        "answers preferred": wins and f"{wins['win_rate']:.0%} of {wins['comparisons']:,} pairs the canary's",
     }
     for name, fact in facts.items():
         if fact:

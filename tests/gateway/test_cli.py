@@ -11,6 +11,9 @@ import typer
 
 from gateway.cli.plans import parse_duration, parse_steps
 from gateway.cli.train import parse_settings
+from registry.database import Registry
+from registry.guardrails import GuardrailPlan
+from registry.rollout import RolloutPlan, weighted
 from tests.gateway.cli_process import lorry
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -50,6 +53,22 @@ def test_train_publish_show_and_retire(url: str, make_adapter: Callable[..., Pat
     assert "revision.retire" in lorry(url, "audit")
     assert "support@1" in lorry(url, "models", "list")
     assert "No replicas" in lorry(url, "replicas")
+
+
+def test_the_rollout_that_a_job_asks_for_is_judged(url: str, sqlite_registry: Registry) -> None:
+    data = ["--data", str(EXAMPLES / "plain.jsonl"), "--set", "target_modules=q_proj,v_proj", "--set", "lora_rank=2"]
+    plans = []
+    for more in (["--guardrail", "error_rate=0.02", "--every", "5m"], ["--no-judge"]):
+        command = ["train", "sft", *data, "--name", "support", "--rollout", "5,25,100", *more, "--json"]
+        job = json.loads(lorry(url, *command))
+        plans.append(sqlite_registry.jobs.get(job["id"]).spec.rollout_plan())
+    assert plans == [
+        RolloutPlan(steps=weighted(5, 25, 100), every_s=300.0, guardrails=GuardrailPlan(error_rate=0.02)),
+        RolloutPlan(steps=weighted(5, 25, 100)),
+    ]
+    assert "unknown guardrails" in lorry(
+        url, "train", "sft", *data, "--name", "support", "--rollout", "100", "--guardrail", "x=1", code=1
+    )
 
 
 def test_steps_and_durations_are_read_as_people_write_them() -> None:

@@ -80,6 +80,14 @@ def test_a_misspelt_setting_is_answered_with_those_there_are(tmp_path: Path) -> 
     assert "port" in said
 
 
+def test_webhooks_without_a_secret_are_refused_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "lorry.toml"
+    config.write_text('[webhooks]\nurl = "https://example.com/hook"\n')
+    monkeypatch.setenv("LORRY_CONFIG", str(config))
+    monkeypatch.delenv("LORRY_WEBHOOK_SECRET", raising=False)
+    assert "export LORRY_WEBHOOK_SECRET=whsec_" in refused(tmp_path / "home", "--port", free_port())
+
+
 def test_an_engine_that_does_not_exist_is_answered_with_those_that_do(tmp_path: Path) -> None:
     said = refused(
         tmp_path / "home", "--port", free_port(), "--model", str(whole_model(tmp_path)), "--engine", "abacus"

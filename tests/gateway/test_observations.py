@@ -232,6 +232,17 @@ def test_what_was_counted_while_the_registry_was_away_is_told_when_it_is_back(
     assert client.post("/v1/feedback", json={"completion_id": "chatcmpl-1", "score": 1.0}).status_code == 200
 
 
+def test_no_request_waits_for_a_registry_that_somebody_holds(scene: RolloutScene, halved: Rollout) -> None:
+    scene.add_replica(said("yes"))
+    client = scene.client()
+    with scene.registry.transactions.write():
+        for _ in range(3):
+            told = client.post("/v1/chat/completions", json=CHAT, headers={"x-session-id": key_for(Side.CANARY)})
+            assert told.status_code == 200
+        assert scene.cells(halved) == {}
+    assert scene.counted(halved, Side.CANARY, 3).requests == 3
+
+
 def test_what_was_counted_last_is_told_before_the_gateway_ends(scene: RolloutScene, halved: Rollout) -> None:
     scene.add_replica(said("yes"))
     client = scene.client(SETTINGS.model_copy(update={"observe_flush_s": 3600.0}))

@@ -97,7 +97,8 @@ def end_of(scene: RolloutScene, clock: Clock, body: dict[str, Any]) -> tuple[Rol
 def test_a_bad_canary_is_aborted_by_the_right_guardrail_and_answers_nobody_a_second_later(
     scene: RolloutScene, clock: Clock, canary: Script, guardrail: str
 ) -> None:
-    body = {"error_rate": STREAM, "invalid_json": WANTS_JSON}.get(guardrail, CHAT)
+    bodies: dict[str, dict[str, Any]] = {"error_rate": STREAM, "invalid_json": WANTS_JSON}
+    body = bodies.get(guardrail, CHAT)
     stable = streamed("yes") if body is STREAM else said('{"fine": true}')
     scene.add_replica(by_model(r1=stable, r2=canary))
     ended, traffic, aborted_at = end_of(scene, clock, body)

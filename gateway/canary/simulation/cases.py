@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -34,6 +34,10 @@ LEVELS: Final = {
     Guardrail.INVALID_TOOL_CALLS: 0.01,
 }
 """What stable shows of each share."""
+TUNING: Final = 3_000
+"""Rollouts on which a threshold is tuned."""
+CHOOSING: Final = 1_000
+"""Rollouts on which the best interval and number of failures are chosen."""
 TUNED_ON: Final = ("steady", "hindsight", "bad_hour")
 SPREADS: Final = {Guardrail.TTFT_P95: 0.4, Guardrail.TPOT_P95: 0.2}
 
@@ -194,8 +198,10 @@ def _best_rule(
     """The rule of the kind that finds the fault in the fewest requests, and its times."""
     shapes = USUAL + HINDSIGHT if tuned_on == "hindsight" else USUAL
     tuned_for = compared.bad_hour if tuned_on == "bad_hour" else compared.steady
-    rules = [(rule, rule_times(rule, regressed, setting)) for rule in tune(tuned_for, shapes, alpha, setting)]
-    rule, times = min(rules, key=lambda each: (quantile(each[1], 0.5), -np.mean(np.isfinite(each[1]))))
+    tuning, choosing = (replace(setting, rollouts=min(setting.rollouts, most)) for most in (TUNING, CHOOSING))
+    rules = [(rule, rule_times(rule, regressed, choosing)) for rule in tune(tuned_for, shapes, alpha, tuning)]
+    rule, _ = min(rules, key=lambda each: (quantile(each[1], 0.5), -np.mean(np.isfinite(each[1]))))
+    times = rule_times(rule, regressed, setting)
     outcome = RuleOutcome(
         tuned_on=tuned_on,
         interval_s=rule.interval_s,
@@ -203,6 +209,6 @@ def _best_rule(
         threshold=rule.threshold,
         aborted=float(np.mean(np.isfinite(times))),
         median_requests=quantile(times, 0.5),
-        aborted_when_both_get_worse=float(np.mean(np.isfinite(rule_times(rule, compared.bad_hour, setting)))),
+        aborted_when_both_get_worse=float(np.mean(np.isfinite(rule_times(rule, compared.bad_hour, choosing)))),
     )
     return outcome, times

@@ -20,7 +20,7 @@ from gateway.canary.simulation.cases import LEVELS, Outcome
 from gateway.canary.simulation.traffic import Load, Share
 from registry.guardrails import Guardrail, GuardrailPlan
 
-PEEKED: Final = 2_000
+PEEKED: Final = 1_000
 """Rollouts without a difference that an ordinary test looks at."""
 POINTS: Final = 200
 """So many points make a curve."""

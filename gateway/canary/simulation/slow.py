@@ -17,6 +17,7 @@ from gateway.canary.simulation.traffic import TURN, Counts, Latency, Load
 
 LIKELY: Final = 1 << 13
 """So many equally likely durations stand for the tail."""
+NEAR: Final = 12
 ROWS: Final = 200
 """Rollouts that are judged at once."""
 
@@ -116,11 +117,27 @@ class SlowRun:
         buckets, needed = buckets_of(self.margin), -log(self.alpha)
         percentiles = empirical(theirs[..., 0])[..., None]
         possible = SlowAnswers.at(ours, theirs, percentiles).log_evidence(buckets) >= needed
-        exact = SlowAnswers.at(ours[possible], theirs[possible], places(theirs[possible, :, 0]))
-        possible[possible] = exact.log_evidence(buckets) >= needed
+        if possible.any():
+            near = _near(ours[possible], theirs[possible], percentiles[possible], needed)
+            possible[possible] = near.log_evidence(buckets) >= needed
         hits = asked.copy()
         hits[asked] = possible
         return hits
+
+
+def _near(ours: Floats, theirs: Floats, percentiles: Floats, needed: float) -> SlowAnswers:
+    """Only at x near stable's percentiles, where that is enough: farther away each x is denied even more surely."""
+    lowest = max(int(percentiles.min()) - NEAR, 0)
+    highest = min(int(percentiles.max()) + NEAR, ours.shape[1] - 1)
+    bounds = np.broadcast_to(np.arange(lowest, highest + 1.0), (len(ours), highest + 1 - lowest))
+    near = SlowAnswers.at(ours, theirs, np.concatenate([bounds, percentiles], axis=1))
+    lowest_denied = near.x[0, 0] > lowest or near.place[:, 0].min() >= needed
+    highest_denied = near.x[0, -2] < highest or near.place[:, -2].min() >= needed
+    return (
+        near
+        if near.x.shape[1] > NEAR and lowest_denied and highest_denied
+        else SlowAnswers.at(ours, theirs, places(theirs[..., 0]))
+    )
 
 
 def _above(histograms: Floats, x: Counts) -> Floats:

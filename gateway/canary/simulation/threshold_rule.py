@@ -8,7 +8,7 @@ lowest that keeps the false alarms asked for in traffic that is exactly the simu
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from statistics import NormalDist
 from typing import Final
@@ -19,7 +19,7 @@ from gateway.canary.bounds import Floats
 from gateway.canary.quantiles import SLOW_SHARE
 from gateway.canary.simulation.traffic import Counts, Feedback, Latency, Setting, Share
 
-CHUNK: Final = 1_000
+CHUNK: Final = 250
 """Rollouts that are simulated at once."""
 LADDER: Final[Floats] = np.geomspace(1.02, 3.0, 56)
 """Thresholds tried for a percentile, as parts of stable's."""
@@ -34,20 +34,24 @@ class Rule:
     threshold: float
 
 
+PERCENTILE_ROLLOUTS: Final = 1_600
+"""So many rollouts say whether one of them gives too many alarms: ten are allowed with the default plan."""
 USUAL: Final = tuple((60, failures) for failures in (1, 3, 5))
 """Interval and failures in a row as the examples in both projects' manuals have them."""
 HINDSIGHT: Final = tuple(product((120, 300, 600, 1200), (1, 3)))
 """Other intervals: nobody knows beforehand which of them suits the fault that will come."""
 
 
-def rule_values(count: Floats, total: Floats, interval_s: int, failures: int) -> Floats:
-    """The least mean of the last intervals, (rollout, look); the first look ends the last interval that is needed."""
-    counts, totals = (np.pad(np.cumsum(each, axis=1), ((0, 0), (1, 0))) for each in (count, total))
+def rule_values(counts: Floats, totals: Floats, interval_s: int, failures: int) -> Floats:
+    """The least mean of the last intervals, (rollout, look), from sums up to each second that begin with nothing.
+
+    The first look ends the last interval that is needed.
+    """
     within = counts[:, interval_s:] - counts[:, :-interval_s]
     means = np.where(within > 0, (totals[:, interval_s:] - totals[:, :-interval_s]) / np.maximum(within, 1), -1.0)
     looks = means.shape[1] - (failures - 1) * interval_s
     if looks <= 0:
-        return np.empty((len(count), 0))
+        return np.empty((len(counts), 0))
     parts = [means[:, back * interval_s : back * interval_s + looks] for back in range(failures)]
     return np.asarray(np.minimum.reduce(parts))
 
@@ -57,12 +61,12 @@ def tune(
 ) -> list[Rule]:
     """For each interval and number of failures the lowest threshold that aborts at most *alpha* of such rollouts.
 
-    A shape that finds none is left out. *quantity* is one in which the canary is as good as stable.
+    *quantity* is one in which the canary is as good as stable.
     """
     if isinstance(quantity, Latency):
         return _tune_percentile(quantity, shapes, alpha, setting)
     highest: dict[tuple[int, int], list[Floats]] = {shape: [] for shape in shapes}
-    for count, total in _seconds(quantity, setting):
+    for _, count, total in _seconds(quantity, setting):
         for shape in shapes:
             highest[shape].append(rule_values(count, total, *shape).max(axis=1, initial=-1.0))
     rules = []
@@ -77,7 +81,7 @@ def rule_times(rule: Rule, quantity: Share | Feedback | Latency, setting: Settin
     """Canary requests after which the rule aborts each rollout; infinite for those that it never aborts."""
     times = []
     seen, limit = _as_share(quantity, rule.threshold) if isinstance(quantity, Latency) else (quantity, rule.threshold)
-    for requests, count, total in _requests_and_seconds(seen, setting):
+    for requests, count, total in _seconds(seen, setting):
         hits = rule_values(count, total, rule.interval_s, rule.failures) > limit
         first = rule.interval_s * rule.failures - 1 + hits.argmax(axis=1)
         at = np.cumsum(requests, axis=1)[np.arange(len(requests)), first]
@@ -88,18 +92,31 @@ def rule_times(rule: Rule, quantity: Share | Feedback | Latency, setting: Settin
 def _tune_percentile(
     quantity: Latency, shapes: tuple[tuple[int, int], ...], alpha: float, setting: Setting
 ) -> list[Rule]:
-    wanted, rules = list(shapes), []
-    for threshold in LADDER:
-        share, limit = _as_share(quantity, float(threshold))
-        alarms = dict.fromkeys(wanted, 0)
-        for count, total in _seconds(share, setting):
-            for shape in wanted:
-                alarms[shape] += int(np.sum(rule_values(count, total, *shape).max(axis=1, initial=-1.0) > limit))
-        for shape, found in alarms.items():
-            if found <= alpha * setting.rollouts:
-                rules.append(Rule(interval_s=shape[0], failures=shape[1], threshold=float(threshold)))
-                wanted.remove(shape)
+    """By halving: the higher the threshold, the fewer alarms."""
+    setting = replace(setting, rollouts=min(setting.rollouts, PERCENTILE_ROLLOUTS))
+    alarms: dict[int, dict[tuple[int, int], float]] = {}
+    rules = []
+    for shape in shapes:
+        low, high = 0, len(LADDER) - 1
+        while low < high:
+            middle = (low + high) // 2
+            if middle not in alarms:
+                alarms[middle] = _alarms(quantity, float(LADDER[middle]), shapes, setting)
+            low, high = (low, middle) if alarms[middle][shape] <= alpha else (middle + 1, high)
+        rules.append(Rule(interval_s=shape[0], failures=shape[1], threshold=float(LADDER[low])))
     return rules
+
+
+def _alarms(
+    quantity: Latency, threshold: float, shapes: tuple[tuple[int, int], ...], setting: Setting
+) -> dict[tuple[int, int], float]:
+    """The part of the rollouts that each shape aborts."""
+    share, limit = _as_share(quantity, threshold)
+    found = dict.fromkeys(shapes, 0)
+    for _, count, total in _seconds(share, setting):
+        for shape in shapes:
+            found[shape] += int(np.sum(rule_values(count, total, *shape).max(axis=1, initial=-1.0) > limit))
+    return {shape: times / setting.rollouts for shape, times in found.items()}
 
 
 def _as_share(quantity: Latency, threshold: float) -> tuple[Share, float]:
@@ -111,14 +128,14 @@ def _as_share(quantity: Latency, threshold: float) -> tuple[Share, float]:
     return share, SLOW_SHARE
 
 
-def _seconds(quantity: Share | Feedback, setting: Setting) -> Iterator[tuple[Floats, Floats]]:
-    for _, count, total in _requests_and_seconds(quantity, setting):
-        yield count, total
-
-
-def _requests_and_seconds(quantity: Share | Feedback, setting: Setting) -> Iterator[tuple[Counts, Floats, Floats]]:
+def _seconds(quantity: Share | Feedback, setting: Setting) -> Iterator[tuple[Counts, Floats, Floats]]:
+    """Chunks of rollouts: each second's canary requests; how many values there were up to it, and their sum."""
     for begin in range(0, setting.rollouts, CHUNK):
         some = min(CHUNK, setting.rollouts - begin)
         requests = setting.load.canary_counts(setting.rng, some, setting.load.seconds)
         canary = quantity.canary_side(setting.rng, requests, 0)
-        yield requests, canary.count, canary.total
+        yield requests, _up_to(canary.count), _up_to(canary.total)
+
+
+def _up_to(seconds: Floats) -> Floats:
+    return np.pad(np.cumsum(seconds, axis=1), ((0, 0), (1, 0)))
