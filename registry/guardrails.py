@@ -61,8 +61,8 @@ class GuardrailPlan:
             _check_margin(guardrail, getattr(self, guardrail))
         if type(self.min_samples) is not int or self.min_samples < 1:
             raise InvalidPlan(f"min_samples must be a whole number of requests from 1; got {self.min_samples!r}")
-        if type(self.alpha) is not float or not 0 < self.alpha <= 0.5:
-            raise InvalidPlan(f"alpha must be a probability above 0 and up to 0.5; got {self.alpha!r}")
+        if type(self.alpha) is not float or not 1e-6 <= self.alpha <= 0.5:
+            raise InvalidPlan(f"alpha must be a probability from 0.000001 to 0.5; got {self.alpha!r}")
         if not self.margins:
             raise InvalidPlan("every guardrail is off; leave one on, or start the rollout without a judge")
 

@@ -27,9 +27,10 @@ SLOW_SHARE: Final = 0.05
 PLACE_PART: Final = 0.2
 """The part of the average that says where stable's percentile lies; the rest compares the sides there."""
 ENOUGH: Final = 20.0
-"""Log evidence is told up to here only, so that few x have to be looked at; alpha is never below exp of minus this."""
+"""Log evidence is told up to here only, so that few x have to be looked at; each part of alpha is above exp(-20)."""
+NARROWEST: Final = 4.0
 WIDEST: Final = 128.0
-"""Buckets within which the difference of the percentiles is looked for: a factor of 12 up or down."""
+"""Steps, in buckets, by which a bound is looked for outwards."""
 FINEST: Final = 0.25
 """To so many buckets (half a percent) it is found."""
 
@@ -100,12 +101,16 @@ class SlowAnswers:
         """The least (else the largest) number of buckets that the canary's percentile can be above stable's.
 
         One experiment only; wrong with probability at most *alpha* over all looks; infinite where nothing is known. The
-        evidence moves one way with the buckets, so they are halved.
+        evidence moves one way with the buckets: from what was seen outwards until it suffices, then by halves.
         """
         sign = 1.0 if lower else -1.0
-        holds, fails = -sign * WIDEST, sign * WIDEST
-        if float(self.log_evidence(holds, slower=lower)) < -log(alpha):
-            return -sign * float("inf")
+        fails = float(empirical(self.canary.sum(axis=-1)) - self.x[-1])
+        width = NARROWEST
+        while float(self.log_evidence(fails - sign * width, slower=lower)) < -log(alpha):
+            fails, width = fails - sign * width, 2 * width
+            if width > WIDEST:
+                return -sign * float("inf")
+        holds = fails - sign * width
         while abs(fails - holds) > FINEST:
             middle = (holds + fails) / 2
             if float(self.log_evidence(middle, slower=lower)) >= -log(alpha):
@@ -129,10 +134,15 @@ def longer(histogram: Floats) -> Floats:
 def _longer_than(above: Floats, x: Floats) -> Floats:
     """How many of (..., bucket, stratum) lie above each position of (..., place): (..., place, stratum)."""
     last = above.shape[-2] - 1
-    whole = np.floor(x)
-    part = (x - whole)[..., None]
-    low = np.take_along_axis(above, np.clip(whole, 0, last).astype(np.intp)[..., None], axis=-2)
-    high = np.take_along_axis(above, np.clip(whole + 1, 0, last).astype(np.intp)[..., None], axis=-2)
+    floor = np.floor(x)
+    part = (x - floor)[..., None]
+    whole = np.minimum(np.maximum(floor, 0), last).astype(np.intp)
+    next_one = np.minimum(np.maximum(floor + 1, 0), last).astype(np.intp)
+    if x.ndim == 1:
+        low, high = above[whole], above[next_one]
+    else:
+        low = np.take_along_axis(above, whole[..., None], axis=-2)
+        high = np.take_along_axis(above, next_one[..., None], axis=-2)
     return np.asarray((1.0 - part) * low + part * high)
 
 

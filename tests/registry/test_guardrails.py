@@ -50,6 +50,7 @@ def test_an_unknown_name_is_told_the_right_ones() -> None:
         ("min_samples", True),
         ("alpha", 0),
         ("alpha", 0.6),
+        ("alpha", 1e-9),
         ("alpha", None),
         ("alpha", False),
     ],

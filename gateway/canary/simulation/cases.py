@@ -107,7 +107,22 @@ def cases(plan: GuardrailPlan) -> tuple[Case, ...]:
             )
             for (name, title), quantity in regressions.items()
         ),
+        *(Case(name=name, title=title, quantities=(quantity,)) for (name, title), quantity in _sizes().items()),
     )
+
+
+def _sizes() -> dict[tuple[str, str], Quantity]:
+    """Smaller and larger faults, to see how the time until the abort goes with the size."""
+    errors = {share: Share(guardrail=Guardrail.ERROR_RATE, stable=0.01, canary=share) for share in (0.02, 0.10)}
+    empty, length = LEVELS[Guardrail.EMPTY_ANSWERS], LEVELS[Guardrail.LENGTH_FINISHES]
+    spread = SPREADS[Guardrail.TTFT_P95]
+    return {
+        ("errors-2", "errors 1 % -> 2 %"): errors[0.02],
+        ("errors-10", "errors 1 % -> 10 %"): errors[0.10],
+        ("slow-50", "TTFT p95 +50 %"): Latency(guardrail=Guardrail.TTFT_P95, spread=spread, longer=0.5),
+        ("empty", "every answer empty"): Share(guardrail=Guardrail.EMPTY_ANSWERS, stable=empty, canary=1.0),
+        ("endless", "no answer ends by itself"): Share(guardrail=Guardrail.LENGTH_FINISHES, stable=length, canary=1.0),
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

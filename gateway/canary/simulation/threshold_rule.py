@@ -37,7 +37,7 @@ class Rule:
 PERCENTILE_ROLLOUTS: Final = 1_600
 """So many rollouts say whether one of them gives too many alarms: ten are allowed with the default plan."""
 USUAL: Final = tuple((60, failures) for failures in (1, 3, 5))
-"""Interval and failures in a row as the examples in both projects' manuals have them."""
+"""A minute, as in the examples of both projects' manuals, and failures in a row."""
 HINDSIGHT: Final = tuple(product((120, 300, 600, 1200), (1, 3)))
 """Other intervals: nobody knows beforehand which of them suits the fault that will come."""
 

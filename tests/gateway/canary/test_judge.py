@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gateway.canary.judge import Decision, Verdict, judge, judge_watch
-from registry.guardrails import Guardrail, GuardrailPlan
+from registry.guardrails import Guardrail, GuardrailPlan, guardrails_from
 from registry.observation import Cell, Side, Tally, bucket_of
 
 PLAN = GuardrailPlan()
@@ -89,7 +89,7 @@ def test_every_guardrail_aborts_for_its_fault_and_says_how_much_worse_it_is(guar
 
 @pytest.mark.parametrize("guardrail", Guardrail)
 def test_a_guardrail_that_is_off_aborts_nothing(guardrail: Guardrail) -> None:
-    plan = replace(PLAN, **{str(guardrail): None})
+    plan = guardrails_from({str(guardrail): False})
     verdict = verdict_on(FAULTS[guardrail], plan=plan)
     assert verdict.decision is not Decision.ABORT
     assert guardrail not in [each.guardrail for each in verdict.evidence]
@@ -97,7 +97,25 @@ def test_a_guardrail_that_is_off_aborts_nothing(guardrail: Guardrail) -> None:
 
 @pytest.mark.parametrize("guardrail", Guardrail)
 def test_a_margin_above_the_fault_lets_it_pass(guardrail: Guardrail) -> None:
-    assert verdict_on(FAULTS[guardrail], plan=replace(PLAN, **{str(guardrail): 0.9})).decision is Decision.ADVANCE
+    assert verdict_on(FAULTS[guardrail], plan=guardrails_from({str(guardrail): 0.9})).decision is Decision.ADVANCE
+
+
+@pytest.mark.parametrize("guardrail", Guardrail)
+def test_even_the_smallest_alpha_lets_a_gross_fault_abort(guardrail: Guardrail) -> None:
+    gross = replace(
+        GOOD,
+        errors={"x": 900},
+        ttft=durations(1_000, 3.0),
+        tpot=durations(1_000, 0.3),
+        length_finishes=900,
+        empty_answers=900,
+        json_invalid=450,
+        tool_calls_invalid=450,
+        feedback_sum=0.0,
+        feedback_square_sum=0.0,
+    )
+    plan = GuardrailPlan(alpha=1e-6)
+    assert guardrail in [each.guardrail for each in verdict_on(gross, plan=plan).evidence if each.is_violated]
 
 
 def test_both_sides_need_their_samples() -> None:
