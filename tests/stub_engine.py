@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -85,6 +86,19 @@ def stream(*chunks: bytes) -> Script:
 
     def script(handler: BaseHTTPRequestHandler) -> None:
         _begin_stream(handler, chunks)
+        handler.wfile.write(b"0\r\n\r\n")
+
+    return script
+
+
+def stream_slowly(*chunks: tuple[float, bytes]) -> Script:
+    """A whole event stream of pairs: how long the engine takes for a chunk, and the chunk."""
+
+    def script(handler: BaseHTTPRequestHandler) -> None:
+        _begin_stream(handler, ())
+        for seconds, chunk in chunks:
+            time.sleep(seconds)
+            handler.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
         handler.wfile.write(b"0\r\n\r\n")
 
     return script

@@ -16,13 +16,15 @@ LORRY = [sys.executable, "-c", "from gateway.cli import main; main()"]
 
 
 class Up:
-    """A running `lorry up`."""
+    """A running `lorry up`, with *settings* as its TOML file."""
 
-    def __init__(self, home: Path, port: int, config: Path | None = None) -> None:
+    def __init__(self, home: Path, port: int, settings: str = "") -> None:
         self.home = home
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
-        environment = os.environ | {"LORRY_HOME": str(home)} | ({"LORRY_CONFIG": str(config)} if config else {})
+        config = home / "lorry.toml"
+        config.write_text(settings)
+        environment = os.environ | {"LORRY_HOME": str(home), "LORRY_CONFIG": str(config)}
         command = [*LORRY, "up", "--port", str(port)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         assert self.process.stdout is not None

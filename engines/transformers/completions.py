@@ -54,6 +54,7 @@ class Completions:
         request = parse_body(ChatRequest, await http.body())
         if request.top_logprobs is not None and not request.logprobs:
             raise BadRequest("top_logprobs needs logprobs to be true", param="top_logprobs")
+        request.check_json_is_asked_for()
         demand = Demand(
             request=request,
             prompts=[await asyncio.to_thread(self._render, request)],

@@ -27,11 +27,11 @@ class StreamOptions(BaseModel):
 
 
 class ResponseFormat(BaseModel):
-    """Only free text: this server constrains no grammar."""
+    """Free text, or the wish for a JSON object: this server constrains no grammar, the model alone fulfils it."""
 
     model_config = STRICT
 
-    type: Literal["text"]
+    type: Literal["text", "json_object"]
 
 
 class TextPart(BaseModel):
@@ -108,6 +108,16 @@ class ChatRequest(GenerationRequest):
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
+
+    def check_json_is_asked_for(self) -> None:
+        """`BadRequest` when only `response_format` asks for JSON: the model reads nothing but the messages."""
+        wished = self.response_format is not None and self.response_format.type == "json_object"
+        if wished and not any("json" in message.as_template_input()["content"].lower() for message in self.messages):
+            raise BadRequest(
+                "the messages must say that the answer is to be JSON when response_format is json_object: this engine "
+                "does not force it on the model",
+                param="messages",
+            )
 
 
 class CompletionRequest(GenerationRequest):

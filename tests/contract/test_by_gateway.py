@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,14 +13,16 @@ from gateway.app import build_app, build_gateway
 from gateway.settings import GatewaySettings
 from registry.artifacts import folder_digest
 from registry.database import Registry
+from registry.fingerprint import write_fingerprint
 from registry.publish import publish
 from registry.types import Base, Replica, ReplicaState, RevisionDraft, Slot, SlotState
+from tests.conftest import made_up_fingerprint
 from tests.contract.engine_host import EngineHost
 
 
 @pytest.fixture
 def gateway(
-    host: EngineHost, sqlite_registry: Registry, model_folder: Path, adapters: dict[str, Path]
+    host: EngineHost, sqlite_registry: Registry, model_folder: Path, adapters: dict[str, Path], tmp_path: Path
 ) -> Iterator[TestClient]:
     """A gateway whose only replica is the engine, with both adapters published and loaded."""
     digest = folder_digest(model_folder)
@@ -27,7 +30,10 @@ def gateway(
     sqlite_registry.bases.enter(base)
     for served_name, folder in adapters.items():
         name = served_name.partition("@")[0]
-        publish(sqlite_registry, folder, RevisionDraft(adapter=name, base="base", owner="me"))
+        copy = tmp_path / name
+        shutil.copytree(folder, copy)
+        write_fingerprint(made_up_fingerprint(digest), copy)
+        publish(sqlite_registry, copy, RevisionDraft(adapter=name, base="base", owner="me"))
     replica = Replica(
         id="r0",
         base="base",

@@ -28,7 +28,7 @@ CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "
         ({"presence_penalty": 3}, "presence_penalty"),
         ({"top_logprobs": 21}, "top_logprobs"),
         ({"tools": []}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.type"),
         ({"stream_options": {"usage": True}}, "stream_options.usage"),
         ({"messages": []}, "messages"),
         ({"messages": None}, "messages"),
@@ -53,6 +53,23 @@ def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
 def test_harmless_and_null_fields_are_taken() -> None:
     extra = {"user": "me", "metadata": {"a": "b"}, "store": False, "service_tier": "auto", "tools": None, "stop": None}
     assert parse_body(ChatRequest, orjson.dumps(CHAT | extra)).stops == []
+
+
+@pytest.mark.parametrize("content", ["Answer in JSON.", [{"type": "text", "text": "as json"}]])
+def test_json_may_be_wished_for_where_the_messages_say_so(content: Any) -> None:
+    wish = {"messages": [{"role": "user", "content": content}], "response_format": {"type": "json_object"}}
+    parse_body(ChatRequest, orjson.dumps(CHAT | wish)).check_json_is_asked_for()
+
+
+def test_json_that_the_model_would_not_hear_of_is_refused() -> None:
+    request = parse_body(ChatRequest, orjson.dumps(CHAT | {"response_format": {"type": "json_object"}}))
+    with pytest.raises(BadRequest) as caught:
+        request.check_json_is_asked_for()
+    assert caught.value.param == "messages"
+
+
+def test_free_text_asks_for_nothing() -> None:
+    parse_body(ChatRequest, orjson.dumps(CHAT | {"response_format": {"type": "text"}})).check_json_is_asked_for()
 
 
 def test_text_parts_become_one_text_and_developers_speak_as_the_system() -> None:

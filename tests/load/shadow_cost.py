@@ -31,11 +31,13 @@ from gateway.app import build_app, build_gateway
 from gateway.settings import GatewaySettings
 from registry.artifacts import folder_digest
 from registry.database import Registry, migrate, open_registry
+from registry.fingerprint import write_fingerprint
 from registry.observation import Side
 from registry.publish import publish
 from registry.rollout import RolloutPlan, RolloutState, step_from
 from registry.settings import RegistrySettings
 from registry.types import Base, Replica, ReplicaState, RevisionDraft, Slot, SlotState
+from tests.conftest import made_up_fingerprint
 from tests.engines.random_adapter import write_adapter
 from tests.load.streaming import WORDS, stream
 
@@ -95,6 +97,7 @@ def fill_registry(folder: Path, model: Path) -> Registry:
     registry.bases.enter(base)
     for seed in (1, 2):
         adapter = write_adapter(folder / f"adapter-{seed}", model, seed)
+        write_fingerprint(made_up_fingerprint(base.digest), adapter)
         publish(registry, adapter, RevisionDraft(adapter="support", base="base", owner="load"))
     registry.adapters.set_first_stable("support", 1, reason="first_revision")
     return registry

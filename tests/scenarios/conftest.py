@@ -30,9 +30,15 @@ def port() -> int:
 
 
 @pytest.fixture(scope="module")
-def up(home: Path, port: int) -> Iterator[Up]:
+def settings() -> str:
+    """The settings file; a file of stories may have its own."""
+    return ""
+
+
+@pytest.fixture(scope="module")
+def up(home: Path, port: int, settings: str) -> Iterator[Up]:
     """Lorry, ready."""
-    running = Up(home, port)
+    running = Up(home, port, settings)
     yield running
     if running.process.poll() is None:
         running.stop(signal.SIGKILL)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +37,9 @@ CHANGE_S = 120.0
 
 
 @pytest.fixture(scope="module")
-def up(home: Path, port: int) -> Iterator[Up]:
-    """Lorry with one pool that may have two replicas."""
-    config = home / "lorry.toml"
-    config.write_text(CONFIG)
-    running = Up(home, port, config)
-    yield running
-    if running.process.poll() is None:
-        running.stop(signal.SIGKILL)
+def settings() -> str:
+    """One pool that may have two replicas."""
+    return CONFIG
 
 
 class Crowd:
