@@ -34,7 +34,7 @@ class Manner:
 def host(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineHost]:
     log = tmp_path_factory.mktemp("quiz") / "engine.log"
     running = EngineHost(
-        EngineSettings(kind="transformers", base_path=model_folder, base_name="base", log_path=log, max_context=256)
+        EngineSettings(kind="transformers", base_path=model_folder, base_name="base", log_path=log, max_context=256), {}
     )
     yield running
     running.close()
