@@ -143,15 +143,11 @@ class Clients:
                     self._ask(client, question, f"client {number}, conversation {turn}", as_json=as_json)
                 except openai.OpenAIError as exc:
                     self.failures.append(repr(exc))
-                except httpx2.TransportError as exc:
-                    self.cut_off.append(repr(exc))
 
     def _ask(self, client: openai.OpenAI, question: Question, user: str, *, as_json: bool) -> None:
         sent_at = time.time()
-        first_at = last = None
-        text = ""
         wish: dict[str, Any] = {"response_format": {"type": "json_object"}} if as_json else {}
-        for chunk in client.chat.completions.create(
+        stream = client.chat.completions.create(
             model=self._model,
             messages=messages(question, as_json=as_json),
             user=user,
@@ -159,17 +155,22 @@ class Clients:
             temperature=0,
             stream=True,
             **wish,
-        ):
-            last = chunk
-            first_at = first_at or time.time()
-            text += "".join(choice.delta.content or "" for choice in chunk.choices)
-        assert first_at is not None
-        assert last is not None
+        )
+        first_at = 0.0
+        chunks = []
+        try:
+            for chunk in stream:
+                first_at = first_at or time.time()
+                chunks.append(chunk)
+        except (openai.APIConnectionError, httpx2.TransportError) as exc:
+            self.cut_off.append(repr(exc))
+            return
         self.answers.append(
-            Answered(sent_at=sent_at, first_token_s=first_at - sent_at, done_at=time.time(), revision=last.model)
+            Answered(sent_at=sent_at, first_token_s=first_at - sent_at, done_at=time.time(), revision=chunks[-1].model)
         )
         if self._rates:
-            self._rate(client, last.id, 1.0 if question.is_answered_by(text) else 0.0)
+            text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+            self._rate(client, chunks[-1].id, 1.0 if question.is_answered_by(text) else 0.0)
 
     def _rate(self, client: openai.OpenAI, completion_id: str, score: float) -> None:
         try:

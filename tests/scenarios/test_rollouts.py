@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from statistics import median
 from typing import Any, Final
 
 import openai
-import psutil
 import pytest
 
-from gateway.settings import BUNDLED_BASE
-from tests.scenarios.rollout_clients import CLIENTS, Clients, Operator
-from tests.up_process import Up
+from tests.scenarios.rollout_clients import Clients, Operator
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.scenario
@@ -31,6 +27,8 @@ max_context = 512
 NO_TIMES: Final = ("--guardrail", "ttft_p95=off", "--guardrail", "tpot_p95=off")
 ROUGH_TIMES: Final = ("--guardrail", "ttft_p95=0.5", "--guardrail", "tpot_p95=0.5")
 QUICK: Final = ("--steps", "50,100", "--min-samples", "20")
+# Every second request asks for JSON, so twenty of each side would be ten that show anything.
+THOROUGH: Final = ("--steps", "50,100", "--min-samples", "40")
 IN_FORCE_S: Final = 1.0
 END_TIMEOUT_S: Final = 85.0
 HOLDING_LOOKS: Final = 3
@@ -112,7 +110,7 @@ def test_a_bad_adapter_is_taken_back_by_what_is_wrong_with_it(
     rates, asks_json = guardrail == "feedback", guardrail == "invalid_json"
     with Clients(operator.up, name, rates=rates, asks_json=asks_json) as clients:
         clients.answered(1)
-        rollout = operator.end_of(operator.start(name, *QUICK, *NO_TIMES), END_TIMEOUT_S)
+        rollout = operator.end_of(operator.start(name, *THOROUGH, *NO_TIMES), END_TIMEOUT_S)
         aborted_at = rollout["finished_at"]
         after = clients.sent_after(aborted_at + IN_FORCE_S)
     assert (rollout["state"], rollout["reason"]) == ("aborted", guardrail)
@@ -126,20 +124,6 @@ def test_a_bad_adapter_is_taken_back_by_what_is_wrong_with_it(
         f"{figures(rollout)}, {proof['canary_samples']} canary answers judged ({proof['canary_value']:.2f} against "
         f"{proof['stable_value']:.2f}); last request to the canary {late_s:+.2f} s, last answered {answered_s:+.2f} s"
     )
-
-
-def test_a_canary_is_not_blamed_when_everything_becomes_slow(operator: Operator, say: Say) -> None:
-    operator.publish("rush", "good")
-    with Clients(operator.up, "rush") as clients:
-        clients.answered(20)
-        quiet = [answer.first_token_s for answer in clients.answers]
-        identity = operator.start("rush", *QUICK, *ROUGH_TIMES)
-        with Clients(operator.up, BUNDLED_BASE, clients=12):
-            rollout = operator.end_of(identity, END_TIMEOUT_S)
-            rush = [answer.first_token_s for answer in clients.answers[len(quiet) :]]
-    assert rollout["state"] == "promoted"
-    assert median(rush) > 1.5 * median(quiet)
-    say(f"{figures(rollout)}; first token after {median(quiet):.2f} s, then {median(rush):.2f} s")
 
 
 def test_without_traffic_it_holds_and_a_rollback_ends_it(operator: Operator) -> None:
@@ -189,55 +173,3 @@ def test_of_two_operators_at_once_one_is_obeyed(operator: Operator) -> None:
     assert rollout["state"] == ("promoted" if told["promote"] == 200 else "aborted")
     assert len(moves(rollout)) == 3
     assert operator.stable("disputed") == (2 if told["promote"] == 200 else 1)
-
-
-def kill_one(up: Up, deployment: str) -> psutil.Process:
-    """Kill a process of *deployment* with -9, which Ray puts another one in the place of."""
-    victim = processes(up, deployment)[0]
-    victim.kill()
-    return victim
-
-
-def processes(up: Up, deployment: str) -> list[psutil.Process]:
-    """The actors of a deployment below this `lorry up`."""
-    found = []
-    for process in psutil.Process(up.process.pid).children(recursive=True):
-        try:
-            if f"ServeReplica:{deployment}:" in " ".join(process.cmdline()):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-@pytest.mark.parametrize(("adapter", "end"), [("good", "promoted"), ("endless", "aborted")])
-def test_controller_and_gateway_killed_at_every_step_change_nothing(
-    operator: Operator, say: Say, adapter: str, end: str
-) -> None:
-    name = f"killed-{adapter}"
-    operator.publish(name, adapter)
-    killed: set[tuple[str, int]] = set()
-    with Clients(operator.up, name) as clients:
-        clients.answered(1)
-        identity = operator.start(name, "--steps", "20,50,100", "--min-samples", "10", *NO_TIMES)
-
-        def ended() -> bool:
-            rollout = operator.rollout(identity)
-            at = (rollout["state"], rollout["step"])
-            if at not in killed:
-                wait_for(lambda: len(processes(operator.up, "controller")) == 1, 60)
-                for deployment in ("controller", "gateway"):
-                    kill_one(operator.up, deployment)
-                killed.add(at)
-            return rollout["state"] in ("promoted", "aborted")
-
-        wait_for(ended, END_TIMEOUT_S)
-        rollout = operator.rollout(identity)
-        after = clients.sent_after(rollout["finished_at"] + IN_FORCE_S)
-    assert rollout["state"] == end
-    assert len(moves(rollout)) == len(set(moves(rollout)))
-    assert {answer.revision for answer in after} == {f"{name}@{2 if end == 'promoted' else 1}"}
-    assert clients.failures == []
-    assert len(clients.cut_off) <= len(killed) * CLIENTS
-    wait_for(lambda: len(processes(operator.up, "gateway")) == GATEWAYS, 60)
-    say(f"{figures(rollout)}, killed at {sorted(killed)}")
