@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from tests.scenarios.rollout_clients import Clients, Operator
+from tests.up_process import Up
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.scenario
