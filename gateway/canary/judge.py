@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import log
 from typing import Any, Final
 
 from gateway.canary.evidence import Evidence, Finding, gather
@@ -17,6 +18,8 @@ WATCH_FACTOR: Final = 2.0
 """Margins count this many times in the watch, where the sides are separated by time, and time changes things too."""
 DOUBT_SAMPLES: Final = 30
 """From so many samples on, a canary that looks worse than the margin is not advanced, though it is not proven."""
+DOUBT_EVIDENCE: Final = log(3.0)
+"""With fewer samples it is not advanced while the evidence against it is so strong: six answers, all of them bad."""
 SURELY_EXPECTED: Final = 10.0
 """Of a count that every answer adds to, none where so many were expected is no chance (e to the minus ten)."""
 FROM_EVERY_ANSWER: Final = (Guardrail.TTFT_P95, Guardrail.LENGTH_FINISHES, Guardrail.EMPTY_ANSWERS)
@@ -66,7 +69,7 @@ def judge(plan: GuardrailPlan, cells: Mapping[Cell, Tally], step: int) -> Verdic
             message=sentence(violated.evidence, is_lone=violated.is_lone),
             evidence=evidence,
         )
-    reason, message = _obstacle(plan, cells, step, evidence)
+    reason, message = _obstacle(plan, cells, step, findings)
     decision = Decision.HOLD if reason else Decision.ADVANCE
     return Verdict(decision=decision, reason=reason or "no_violation", message=message, evidence=evidence)
 
@@ -96,7 +99,7 @@ def _worst(findings: Sequence[Finding]) -> Finding | None:
 
 
 def _obstacle(
-    plan: GuardrailPlan, cells: Mapping[Cell, Tally], step: int, evidence: Sequence[Evidence]
+    plan: GuardrailPlan, cells: Mapping[Cell, Tally], step: int, findings: Sequence[Finding]
 ) -> tuple[str, str]:
     """Why the step must not be left yet, one word and a sentence; no word when nothing is in the way."""
     canary, stable = _tallies(cells, Side.CANARY, step), _tallies(cells, Side.STABLE, step)
@@ -109,10 +112,16 @@ def _obstacle(
         is_missing = expected >= SURELY_EXPECTED and not any(samples(guardrail, tally) for tally in canary)
         if is_missing and guardrail in plan.margins:
             return "missing_data", f"{counts}, but the canary's have no {guardrail}"
-    for each in evidence:
-        if each.difference is not None and each.difference > each.margin and each.canary_samples >= DOUBT_SAMPLES:
-            return "in_doubt", f"not proven, but {sentence(each)}"
+    for finding in findings:
+        if _is_doubtful(finding):
+            return "in_doubt", f"not proven, but {sentence(finding.evidence)}"
     return "", f"{counts}, nothing looks worse than its margin"
+
+
+def _is_doubtful(finding: Finding) -> bool:
+    evidence = finding.evidence
+    looks_worse = evidence.difference is not None and evidence.difference > evidence.margin
+    return looks_worse and (evidence.canary_samples >= DOUBT_SAMPLES or finding.log_evidence >= DOUBT_EVIDENCE)
 
 
 def _tallies(cells: Mapping[Cell, Tally], side: Side, step: int) -> list[Tally]:

@@ -165,6 +165,12 @@ def test_a_canary_that_looks_worse_is_not_advanced_before_it_is_proven() -> None
     assert "error_rate is 2.00%" in verdict.message
 
 
+def test_a_few_answers_that_are_nearly_all_bad_are_doubt_enough() -> None:
+    canary = replace(GOOD, json_asked=6, json_invalid=6)
+    stable = replace(GOOD, json_asked=6, json_invalid=0)
+    assert reason_of(verdict_on(canary, stable)) == (Decision.HOLD, "in_doubt")
+
+
 def test_one_bad_score_is_no_doubt() -> None:
     canary = replace(GOOD, feedbacks=1, feedback_sum=0.0, feedback_square_sum=0.0)
     assert verdict_on(canary).decision is Decision.ADVANCE
