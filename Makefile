@@ -11,7 +11,7 @@ ARGS ?=
 ENVS ?= $(or $(LORRY_TEST_ENVS),$(dir $(abspath $(VENV))).envs)
 ENGINES := vllm sglang lmdeploy
 
-.PHONY: serve venv test engines-test unit check format postgres
+.PHONY: serve venv test judged-test engines-test unit check format postgres
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -28,14 +28,17 @@ $(STAMP): pyproject.toml constraints.txt
 
 test: venv postgres  ## Units, our engine, real PostgreSQL, the whole story under Ray Serve; not the other engines
 	$(BIN)/python -m pytest $(ARGS)
-	@echo "Left out: the tests of $(ENGINES), which need an environment each (3 GB in all): make engines-test"
+	@echo "Left out: the tests of $(ENGINES), which need an environment each (3 GB in all): make engines-test; and rollouts on the real model: make judged-test"
+
+judged-test: venv  ## Rollouts that judge themselves on the real model: some minutes
+	$(BIN)/python -m pytest -s -m judged $(ARGS)
 
 engines-test: venv  ## The tests of vLLM, SGLang and LMDeploy, in environments that are built first (once)
 	@for kind in $(ENGINES); do LORRY_HOME=$(ENVS) $(BIN)/lorry envs install $$kind || exit 1; done
 	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -m "vllm or sglang or lmdeploy" $(ARGS)
 
 unit: venv postgres  ## The quick tests only
-	$(BIN)/python -m pytest -m "not (engine or scenario or vllm or sglang or lmdeploy)" $(ARGS)
+	$(BIN)/python -m pytest -m "not (engine or scenario or judged or vllm or sglang or lmdeploy)" $(ARGS)
 
 check: venv  ## Format, lint, types
 	$(BIN)/ruff format --check .

@@ -9,11 +9,11 @@ from typing import Any, Final
 import openai
 import pytest
 
-from tests.scenarios.rollout_clients import Clients, Operator
+from tests.scenarios.rollout_clients import ADAPTERS, Clients, Operator
 from tests.up_process import Up
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.scenario
+pytestmark = pytest.mark.judged
 
 GATEWAYS: Final = 4
 SETTINGS: Final = f"""
@@ -98,7 +98,6 @@ def test_a_good_adapter_goes_through_by_itself_under_load(operator: Operator, sa
     ("adapter", "guardrail"),
     [
         ("shuffled", "feedback"),
-        ("empty", "empty_answers"),
         ("endless", "length_finishes"),
         ("broken_json", "invalid_json"),
     ],
@@ -125,6 +124,12 @@ def test_a_bad_adapter_is_taken_back_by_what_is_wrong_with_it(
         f"{figures(rollout)}, {proof['canary_samples']} canary answers judged ({proof['canary_value']:.2f} against "
         f"{proof['stable_value']:.2f}); last request to the canary {late_s:+.2f} s, last answered {answered_s:+.2f} s"
     )
+
+
+def test_an_adapter_that_answers_nothing_is_not_even_published(up: Up) -> None:
+    told = up.lorry("adapters", "publish", str(ADAPTERS / "empty"), "--name", "empty", code=1)
+    assert "answers 0 of the" in told
+    assert "empty@1" not in up.lorry("models", "list")
 
 
 def test_without_traffic_it_holds_and_a_rollback_ends_it(operator: Operator) -> None:
