@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import os
 import random
 import signal
@@ -51,6 +52,7 @@ SCENARIOS: Final = (
 class Contestant:
     """An engine to measure, started."""
 
+    kind: str
     name: str
     engine: Engine
     pid: int
@@ -63,6 +65,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--envs", type=Path, help="home of the environments, built by `lorry envs install`")
     parser.add_argument("--kind", action="append", choices=sorted(ENGINES), help="repeatable; all of them")
+    parser.add_argument("--threads", type=int, action="append", help="of each engine; repeatable, for one of each; 1")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--tries", type=int, default=3, help="how often a disturbed measurement is taken at most")
@@ -79,8 +82,8 @@ async def compare(args: argparse.Namespace) -> None:
         adapters = {name: write_adapter(folder / name, args.model, seed) for seed, name in enumerate(ADAPTERS)}
         contestants: list[Contestant] = []
         try:
-            for kind in args.kind or ENGINES:
-                contestants.append(await launch(settings_of(kind, args, folder), adapters))
+            for kind, threads in itertools.product(args.kind or ENGINES, args.threads or [1]):
+                contestants.append(await launch(settings_of(kind, threads, args, folder), adapters))
                 await warm_up(contestants[-1])
                 pause(contestants[-1])
             show(await run_rounds(contestants, args), contestants)
@@ -89,7 +92,7 @@ async def compare(args: argparse.Namespace) -> None:
                 os.killpg(contestant.pid, signal.SIGKILL)
 
 
-def settings_of(kind: str, args: argparse.Namespace, folder: Path) -> EngineSettings:
+def settings_of(kind: str, threads: int, args: argparse.Namespace, folder: Path) -> EngineSettings:
     """The same for each kind, as far as it goes."""
     interpreter = args.envs / "envs" / kind / "bin" / "python" if ENGINES[kind].own_environment else None
     return EngineSettings(
@@ -97,7 +100,8 @@ def settings_of(kind: str, args: argparse.Namespace, folder: Path) -> EngineSett
         interpreter=interpreter,
         base_path=args.model,
         base_name="base",
-        log_path=folder / f"{kind}.log",
+        log_path=folder / f"{kind}-{threads}.log",
+        threads=threads,
         max_adapters=len(ADAPTERS),
         max_rank=16,
     )
@@ -110,8 +114,9 @@ async def launch(settings: EngineSettings, adapters: dict[str, Path]) -> Contest
     await engine.start()
     ready_s = perf_counter() - started
     (process,) = set(psutil.Process().children()) - before
-    report(f"{settings.kind}: ready after {ready_s:.1f} s")
-    return Contestant(name=settings.kind, engine=engine, pid=process.pid, ready_s=ready_s)
+    name = f"{settings.kind}, {settings.threads} thread{'s' if settings.threads > 1 else ''}"
+    report(f"{name}: ready after {ready_s:.1f} s")
+    return Contestant(kind=settings.kind, name=name, engine=engine, pid=process.pid, ready_s=ready_s)
 
 
 async def warm_up(contestant: Contestant) -> None:
@@ -158,7 +163,7 @@ async def until_idle(timeout_s: float) -> None:
 
 def server_of(contestant: Contestant) -> Server:
     """What the clients need to know of it."""
-    return Server(kind=contestant.name, base="base", url=contestant.engine.base_url, pid=contestant.pid)
+    return Server(kind=contestant.kind, base="base", url=contestant.engine.base_url, pid=contestant.pid)
 
 
 @asynccontextmanager
