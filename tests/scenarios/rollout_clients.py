@@ -15,6 +15,7 @@ from typing import Any, Final
 import httpx2
 import openai
 
+from gateway.settings import BUNDLED_BASE
 from tests.scenarios.quiz import JSON_QUESTIONS, QUIZ, Question, messages
 from tests.up_process import Up
 from tests.waiting import wait_for
@@ -44,7 +45,7 @@ class Operator:
     def publish(self, name: str, canary: str, timeout_s: float = LOAD_TIMEOUT_S) -> None:
         """`NAME@1` is the reference and stable, `NAME@2` the *canary*, and both are loaded."""
         for folder in ("plain", canary):
-            self.up.lorry("adapters", "publish", str(ADAPTERS / folder), "--name", name)
+            self.up.lorry("adapters", "publish", str(ADAPTERS / folder), "--name", name, "--base", BUNDLED_BASE)
         wait_for(lambda: self.stable(name) == 1 and self._has_loaded(f"{name}@2"), timeout_s)
 
     def start(self, name: str, *flags: str) -> str:

@@ -23,6 +23,8 @@ from tests.trainer.tiny_base import save_base, save_tokenizer
 from tests.up_process import Up
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.scenario
+
 TINY: Final = "tiny"
 CHANGE_S: Final = 400.0
 LOAD_S: Final = 400.0
