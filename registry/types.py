@@ -34,6 +34,14 @@ class SlotState(StrEnum):
     FAILED = "failed"  # retried after a pause; reason and message say why
 
 
+class Priority(StrEnum):
+    """Whose requests go first when replicas are full."""
+
+    HIGH = "high"  # before all others
+    NORMAL = "normal"
+    LOW = "low"  # when nothing else waits
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
     """Frozen weights that adapters are trained for."""
