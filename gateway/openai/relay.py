@@ -8,19 +8,23 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response, StreamingResponse
 
 from engines.catalog import ADDRESS_FIELDS
 from gateway.answer_facts import Asked
-from gateway.deps import Gateway, GatewayDep, body_of, credential_of
+from gateway.auth import names_of
+from gateway.deps import CallerDep, Gateway, GatewayDep, body_of, credential_of
 from gateway.errors import ClientLeft, EngineUnavailable, InvalidRequest, ModelNotFound, NothingStable, envelope
+from gateway.limit_ledger import Admitted
+from gateway.limits import estimate_tokens, longest_answer
 from gateway.routing import Target, resolve, sticky_key
 from gateway.upstream import Upstream, UpstreamAnswer, UpstreamRequest
 from gateway.witness import Witness
+from registry.keys import Scope
 from registry.observation import Side
 
 log = logging.getLogger(__name__)
@@ -29,15 +33,33 @@ router = APIRouter()
 _PASSED_HEADERS = ("content-type", "retry-after")
 
 
+async def _admission(
+    request: Request, gateway: GatewayDep, caller: CallerDep
+) -> AsyncIterator[tuple[dict[str, Any], Admitted]]:
+    """The body of a request that may be sent, and its place on the books, which it leaves when it is answered."""
+    raw = await body_of(request, gateway.settings.max_body_bytes)
+    body = parse_body(raw)
+    gateway.keyring.check(caller, Scope.INFERENCE, names_of(body["model"], gateway.feed.table.aliases))
+    limits, tokens = gateway.limits, estimate_tokens(len(raw), longest_answer(body))
+    admitted = await limits.admit_shared(caller, tokens) if limits.is_shared else limits.admit(caller, tokens)
+    try:
+        yield body, admitted
+    finally:
+        limits.release(admitted)
+
+
+AdmissionDep = Annotated[tuple[dict[str, Any], Admitted], Depends(_admission)]
+
+
 @router.post("/v1/chat/completions")
 @router.post("/v1/completions")
-async def relay(request: Request, gateway: GatewayDep) -> Response:
+async def relay(request: Request, gateway: GatewayDep, admission: AdmissionDep) -> Response:
     """Answer with the revision that the route chooses; `x-lorry-revision` and the body's `model` name it.
 
     While a rollout is open, header `x-lorry-side` chooses `canary` or `stable` instead.
     """
     began = time.monotonic()
-    body = parse_body(await body_of(request, gateway.settings.max_body_bytes))
+    body, admitted = admission
     key = sticky_key(body, request.headers.get("x-session-id"), credential_of(request))
     target = await _resolve(gateway, body["model"], key, side_of(request.headers.get("x-lorry-side")))
     request.state.served_name = target.served_name
@@ -54,13 +76,26 @@ async def relay(request: Request, gateway: GatewayDep) -> Response:
     answer = await _send_unless_gone(request, gateway.upstream, upstream_request, witness)
     gateway.metrics.first_byte.labels(target.served_name).observe(time.monotonic() - began)
     headers = {name: value for name in _PASSED_HEADERS if (value := answer.response.headers.get(name))}
+    headers |= admitted.standing.headers()
     headers |= {"x-lorry-revision": target.served_name, "x-lorry-replica": answer.endpoint.replica}
     streamed = headers.get("content-type", "").startswith("text/event-stream")
     status = answer.response.status_code
     if not streamed:
-        return Response(await _whole(witness.over(answer), answer), status, headers)
+        whole = await _whole(witness.over(answer), answer)
+        if (used := tokens_used(whole)) is not None:
+            gateway.limits.settle(admitted, used)
+        return Response(whole, status, headers)
     broken = gateway.metrics.broken_streams.labels(answer.endpoint.replica)
     return StreamingResponse(_relayed(witness.over(answer), answer, broken.inc), status, headers)
+
+
+def tokens_used(answer: bytes) -> int | None:
+    """`usage.total_tokens` of a whole answer, None where it does not say."""
+    try:
+        usage = orjson.loads(answer)["usage"]["total_tokens"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None
+    return usage if isinstance(usage, int) else None
 
 
 async def _resolve(gateway: Gateway, name: str, key: str, side: Side | None) -> Target:
