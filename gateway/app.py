@@ -20,26 +20,33 @@ from gateway.admin import keys as admin_keys
 from gateway.admin import observations as admin_observations
 from gateway.admin import replicas as admin_replicas
 from gateway.admin import rollouts as admin_rollouts
+from gateway.admission import Admission
 from gateway.auth import Keyring
 from gateway.authentication import Authentication
+from gateway.balancing import Balancer
 from gateway.demand import Demand
 from gateway.deps import Gateway
+from gateway.edge.connections import EngineConnections
+from gateway.edge.edge import Edge
+from gateway.edge.parts import EdgeParts
 from gateway.error_answers import answer_error, answer_http, answer_invalid, answer_unforeseen
 from gateway.errors import HTTP_ERRORS
 from gateway.limits import Limits
 from gateway.metrics import GatewayMetrics
 from gateway.observations import Observations
-from gateway.openai import feedback, files, fine_tuning, models, relay
+from gateway.openai import feedback, files, fine_tuning, hot_paths, models
+from gateway.replica_health import ReplicaHealth, policy_of
 from gateway.request_ids import RequestIds
+from gateway.request_metrics import RequestMetrics
+from gateway.retry_budget import RetryBudget
 from gateway.route_feed import RouteFeed
 from gateway.settings import GatewaySettings
 from gateway.shadow import Shadow
-from gateway.upstream import Upstream
 from registry.database import Registry
 from registry.errors import RegistryError
 
 ROUTERS = (
-    relay.router,
+    hot_paths.router,
     models.router,
     files.router,
     fine_tuning.router,
@@ -62,7 +69,6 @@ def build_gateway(settings: GatewaySettings, registry: Registry) -> Gateway:
     metrics = GatewayMetrics()
     feed = RouteFeed(registry, metrics, settings)
     demand = Demand(registry, settings.use_report_s)
-    upstream = Upstream(feed, settings, metrics, demand)
     observations = Observations(registry, metrics.rollouts, settings)
     keyring = Keyring(
         registry,
@@ -70,15 +76,33 @@ def build_gateway(settings: GatewaySettings, registry: Registry) -> Gateway:
         report_s=settings.use_report_s,
         is_loopback=settings.is_loopback,
     )
+    health = ReplicaHealth(policy_of(settings))
+    balancer = Balancer(health, settings.load_bound)
+    engines = EngineConnections(settings.connect_timeout_s)
+    parts = EdgeParts(
+        settings=settings,
+        feed=feed,
+        demand=demand,
+        balancer=balancer,
+        health=health,
+        budget=RetryBudget(settings.retry_share, settings.retry_floor_per_s),
+        admission=Admission(settings.queue_limit),
+        keyring=keyring,
+        limits=Limits(metrics, settings.limits_url),
+        connections=engines,
+        observations=observations,
+        shadow=Shadow(engines, balancer, feed, observations, settings),
+        listeners=(RequestMetrics(metrics),),
+    )
     return Gateway(
         settings=settings,
         registry=registry,
         feed=feed,
         keyring=keyring,
-        limits=Limits(metrics, settings.limits_url),
-        upstream=upstream,
+        limits=parts.limits,
+        edge=Edge(parts),
         observations=observations,
-        shadow=Shadow(upstream, feed, observations, settings),
+        shadow=parts.shadow,
         demand=demand,
         metrics=metrics,
     )
@@ -98,13 +122,14 @@ def build_app(gateway: Gateway) -> FastAPI:
             asyncio.create_task(gateway.feed.run()),
             asyncio.create_task(gateway.demand.run()),
             asyncio.create_task(gateway.observations.run(gateway.feed.watched)),
+            asyncio.create_task(gateway.edge.run()),
         ]
         yield
         for loop in running:
             loop.cancel()
+        gateway.edge.close()
         await gateway.limits.aclose()
         await gateway.shadow.aclose()
-        await gateway.upstream.aclose()
         with contextlib.suppress(RegistryError):  # then what was counted last is lost
             await gateway.observations.flush()
 
@@ -113,7 +138,7 @@ def build_app(gateway: Gateway) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     app.add_middleware(Authentication, keyring=gateway.keyring, metrics_need_key=gateway.settings.metrics_need_key)
-    app.add_middleware(RequestIds, metrics=gateway.metrics)
+    app.add_middleware(RequestIds)
     for kind in HTTP_ERRORS:
         app.add_exception_handler(kind, answer_error)
     app.add_exception_handler(RequestValidationError, answer_invalid)

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 
 from gateway.auth import Caller, Keyring
 from gateway.demand import Demand
+from gateway.edge.edge import Edge
 from gateway.errors import BodyTooLarge
 from gateway.limits import Limits
 from gateway.metrics import GatewayMetrics
@@ -18,7 +19,6 @@ from gateway.observations import Observations
 from gateway.route_feed import RouteFeed
 from gateway.settings import GatewaySettings
 from gateway.shadow import Shadow
-from gateway.upstream import Upstream
 from registry.database import Registry
 
 P = ParamSpec("P")
@@ -34,7 +34,7 @@ class Gateway:
     feed: RouteFeed
     keyring: Keyring
     limits: Limits
-    upstream: Upstream
+    edge: Edge
     observations: Observations
     shadow: Shadow
     demand: Demand

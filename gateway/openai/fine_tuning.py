@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
+from gateway.comparison import check_judge
 from gateway.deps import ActorDep, CallerDep, Gateway, GatewayDep
 from gateway.openai.files import page_of
 from gateway.openai.job_spec import build_spec
@@ -27,6 +28,8 @@ async def create_job(body: CreateJob, gateway: GatewayDep, caller: CallerDep, ac
 
     A key that is for some models only may train the adapters among them.
     """
+    await gateway.feed.refresh()
+    check_judge(gateway.feed.table, body.rollout.shadow_judge if body.rollout else None)
 
     def create() -> Job:
         spec = build_spec(body, gateway.registry)

@@ -15,6 +15,7 @@ from typing import Any, Final
 import httpx2
 import openai
 
+from gateway.settings import BUNDLED_BASE
 from tests.scenarios.quiz import JSON_QUESTIONS, QUIZ, Question, messages
 from tests.up_process import Up
 from tests.waiting import wait_for
@@ -41,11 +42,11 @@ class Operator:
         """What `POST` says; an `openai.APIStatusError` if it is refused. Sent once."""
         return self._http.with_options(max_retries=0).post(path, cast_to=object, body={})
 
-    def publish(self, name: str, canary: str) -> None:
+    def publish(self, name: str, canary: str, timeout_s: float = LOAD_TIMEOUT_S) -> None:
         """`NAME@1` is the reference and stable, `NAME@2` the *canary*, and both are loaded."""
         for folder in ("plain", canary):
-            self.up.lorry("adapters", "publish", str(ADAPTERS / folder), "--name", name)
-        wait_for(lambda: self.stable(name) == 1 and self._has_loaded(f"{name}@2"), LOAD_TIMEOUT_S)
+            self.up.lorry("adapters", "publish", str(ADAPTERS / folder), "--name", name, "--base", BUNDLED_BASE)
+        wait_for(lambda: self.stable(name) == 1 and self._has_loaded(f"{name}@2"), timeout_s)
 
     def start(self, name: str, *flags: str) -> str:
         """A rollout of `NAME@2` whose first step has begun; its id."""
@@ -118,14 +119,14 @@ class Clients:
         """Return when there are so many answers."""
         wait_for(lambda: len(self.answers) >= number, ANSWER_TIMEOUT_S)
 
-    def sent_after(self, at: float, number: int = 2 * CLIENTS) -> list[Answered]:
+    def sent_after(self, at: float, number: int = 2 * CLIENTS, timeout_s: float = ANSWER_TIMEOUT_S) -> list[Answered]:
         """The answers to what was sent after *at*, once there are so many."""
 
         def later() -> list[Answered]:
             found = [answer for answer in list(self.answers) if answer.sent_at > at]
             return found if len(found) >= number else []
 
-        return wait_for(later, ANSWER_TIMEOUT_S)
+        return wait_for(later, timeout_s)
 
     def last_of(self, revision: str, when: Callable[[Answered], float]) -> float:
         """When *revision* was last sent something, or last answered."""
