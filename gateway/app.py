@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
+from secrets import token_hex
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,6 +15,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from gateway import health
+from gateway.access_log import AccessLog
 from gateway.admin import adapters as admin_adapters
 from gateway.admin import audit as admin_audit
 from gateway.admin import feedback as admin_feedback
@@ -24,14 +27,18 @@ from gateway.admin import rollouts as admin_rollouts
 from gateway.demand import Demand
 from gateway.deps import Gateway
 from gateway.errors import HTTP_ERRORS, GatewayError, envelope
+from gateway.journal import host_prefix
+from gateway.live_metrics import LiveMetrics
 from gateway.metrics import GatewayMetrics
 from gateway.observations import Observations
 from gateway.openai import feedback, files, fine_tuning, models, relay
 from gateway.openai.types import UNKNOWN_FIELD
 from gateway.request_ids import RequestIds
 from gateway.route_feed import RouteFeed
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, TraceSettings
 from gateway.shadow import Shadow
+from gateway.siblings import Siblings
+from gateway.traces import open_traces
 from gateway.upstream import Upstream
 from registry.database import Registry
 from registry.errors import RegistryError
@@ -56,13 +63,20 @@ ROUTERS = (
 )
 
 
-def build_gateway(settings: GatewaySettings, registry: Registry) -> Gateway:
-    """A gateway's parts; nothing runs yet."""
-    metrics = GatewayMetrics()
+def build_gateway(
+    settings: GatewaySettings, registry: Registry, home: Path | None = None, traces: TraceSettings | None = None
+) -> Gateway:
+    """A gateway's parts; nothing runs yet. Without a *home* it writes no access log and has no siblings."""
+    name = f"{host_prefix()}gateway-{token_hex(3)}"
+    metrics = GatewayMetrics(settings.metric_names)
     feed = RouteFeed(registry, metrics, settings)
     demand = Demand(registry, settings.use_report_s)
-    upstream = Upstream(feed, settings, metrics, demand)
+    upstream = Upstream(feed, settings, demand)
+    metrics.show(LiveMetrics(lambda: feed.table, upstream.in_flight))
     observations = Observations(registry, metrics.rollouts, settings)
+    tracing = open_traces(traces or TraceSettings(), name, lambda: feed.table)
+    log_path = home / "logs" / "access.log" if home is not None and settings.access_log_share else None
+    access_log = None if log_path is None else AccessLog(log_path, settings.access_log_share)
     return Gateway(
         settings=settings,
         registry=registry,
@@ -72,6 +86,15 @@ def build_gateway(settings: GatewaySettings, registry: Registry) -> Gateway:
         shadow=Shadow(upstream, feed, observations, settings),
         demand=demand,
         metrics=metrics,
+        siblings=Siblings(
+            None if home is None else home / "run" / "gateways",
+            name,
+            lambda: metrics.own(feed.table.knows),
+            settings.metrics_wait_s,
+        ),
+        traces=tracing,
+        access_log=access_log,
+        listeners=(metrics.finished, tracing) if access_log is None else (metrics.finished, tracing, access_log),
     )
 
 
@@ -82,14 +105,21 @@ def build_app(gateway: Gateway) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with contextlib.suppress(RegistryError):  # then the first reading is one of the loop's
             await gateway.feed.refresh()
+        await gateway.siblings.start()
         running = [
             asyncio.create_task(gateway.feed.run()),
             asyncio.create_task(gateway.demand.run()),
             asyncio.create_task(gateway.observations.run(gateway.feed.watched)),
         ]
+        if gateway.access_log is not None:
+            running.append(asyncio.create_task(gateway.access_log.run()))
         yield
         for loop in running:
             loop.cancel()
+        await gateway.siblings.aclose()
+        if gateway.access_log is not None:
+            await gateway.access_log.flush()
+        await asyncio.to_thread(gateway.traces.close)
         await gateway.shadow.aclose()
         await gateway.upstream.aclose()
         with contextlib.suppress(RegistryError):  # then what was counted last is lost
@@ -99,7 +129,7 @@ def build_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     for router in ROUTERS:
         app.include_router(router)
-    app.add_middleware(RequestIds, metrics=gateway.metrics)
+    app.add_middleware(RequestIds, traces=gateway.traces, listeners=gateway.listeners)
     for kind in HTTP_ERRORS:
         app.add_exception_handler(kind, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)

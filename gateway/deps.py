@@ -9,13 +9,17 @@ from typing import Annotated, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
 
+from gateway.access_log import AccessLog
 from gateway.demand import Demand
+from gateway.edge.finished import FinishedListener
 from gateway.errors import BodyTooLarge
 from gateway.metrics import GatewayMetrics
 from gateway.observations import Observations
 from gateway.route_feed import RouteFeed
 from gateway.settings import GatewaySettings
 from gateway.shadow import Shadow
+from gateway.siblings import Siblings
+from gateway.traces import Traces
 from gateway.upstream import Upstream
 from registry.database import Registry
 
@@ -35,6 +39,11 @@ class Gateway:
     shadow: Shadow
     demand: Demand
     metrics: GatewayMetrics
+    siblings: Siblings
+    traces: Traces
+    access_log: AccessLog | None
+    listeners: tuple[FinishedListener, ...]
+    """Told of every inference request that is over."""
 
     async def ask(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of a blocking registry call, made in a thread."""

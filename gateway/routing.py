@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
+from engines.catalog import adapter_paths
 from gateway.errors import ModelNotFound, NothingStable
 from registry.database import Snapshot
 from registry.observation import Side
@@ -72,6 +73,14 @@ class Endpoint:
     engine: str
     """Kind of engine behind it, which decides how a request names its adapter."""
     served_names: frozenset[str]
+    pool: str
+    """Name of its pool; empty for an engine that was entered by hand."""
+    paths: frozenset[str]
+    """Paths of the inference requests that it answers by its base model."""
+
+    def offers(self, served_name: str, path: str) -> bool:
+        """Whether it answers requests of *path* by *served_name*, and not by its base model in its place."""
+        return path in self.paths and (served_name == self.base or path in adapter_paths(self.engine))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +94,14 @@ class RouteTable:
     aliases: Mapping[str, str] = field(default_factory=dict)
     """`ft:...` -> served name."""
     endpoints: tuple[Endpoint, ...] = ()
+
+    def knows(self, served_name: str) -> bool:
+        """Whether it is a base model or a ready revision."""
+        return served_name in self.bases or served_name in self.pinned
+
+    def endpoint_of(self, replica: str) -> Endpoint | None:
+        """The ready replica of this id."""
+        return next((endpoint for endpoint in self.endpoints if endpoint.replica == replica), None)
 
     def endpoints_of(self, served_name: str) -> list[Endpoint]:
         """The ready replicas that answer to *served_name*."""
@@ -143,6 +160,8 @@ def _endpoint(replica: Replica) -> Endpoint:
         base=replica.base,
         engine=replica.engine,
         served_names=frozenset(ready | {replica.base}),
+        pool=replica.pool,
+        paths=frozenset(replica.paths),
     )
 
 
@@ -194,6 +213,9 @@ def _unknown_name(table: RouteTable, name: str) -> str:
     return f"The model {name!r} does not exist.{hint} Models here: {shown}."
 
 
+_PROMPT_FIELDS: Final = ("messages", "prompt", "input", "query")
+
+
 def sticky_key(body: Mapping[str, Any], session_id: str | None, credential: str) -> str:
     """What keeps a conversation on its side of a rollout.
 
@@ -208,9 +230,9 @@ def sticky_key(body: Mapping[str, Any], session_id: str | None, credential: str)
 
 
 def _opening(body: Mapping[str, Any]) -> object:
-    messages = body.get("messages")
+    messages = next((body[name] for name in _PROMPT_FIELDS if name in body), None)
     if not isinstance(messages, list):
-        return body.get("prompt")
+        return messages
     for message in messages:
         if isinstance(message, dict) and message.get("role") == "user":
             return message.get("content")

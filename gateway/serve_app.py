@@ -53,7 +53,7 @@ class GatewayReplica:
         """Return once the port answers."""
         log_to(settings.home, "gateway")
         knobs = settings.gateway
-        self._gateway = build_gateway(knobs, open_registry(settings.registry))
+        self._gateway = build_gateway(knobs, open_registry(settings.registry), settings.home, settings.traces)
         config = uvicorn.Config(
             build_app(self._gateway),
             access_log=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,10 @@ import orjson
 from engines.catalog import adapter_fields
 from gateway.balancing import choose_replica
 from gateway.demand import Demand
+from gateway.edge.form import Form
 from gateway.errors import EngineUnavailable
-from gateway.metrics import GatewayMetrics
+from gateway.offers import Offers, not_offered
+from gateway.openai.request_facts import RequestFacts
 from gateway.route_feed import RouteFeed
 from gateway.routing import Endpoint
 from gateway.settings import GatewaySettings
@@ -34,6 +36,11 @@ class UpstreamRequest:
     served_name: str
     body: Mapping[str, Any]
     request_id: str
+    form: Form | None = None
+    """What is sent in place of *body*, with its *content_type*."""
+    content_type: str = "application/json"
+    facts: RequestFacts | None = None
+    """Told of every attempt."""
 
 
 class UpstreamAnswer:
@@ -82,11 +89,11 @@ class _Release:
 class Upstream:
     """Our connections to all engines, and how many requests each has of us."""
 
-    def __init__(self, feed: RouteFeed, settings: GatewaySettings, metrics: GatewayMetrics, demand: Demand) -> None:
+    def __init__(self, feed: RouteFeed, settings: GatewaySettings, demand: Demand) -> None:
         self._feed = feed
         self._demand = demand
         self._settings = settings
-        self._metrics = metrics
+        self._offers = Offers()
         self._in_flight: Counter[str] = Counter()
         self._ejected_until: dict[str, float] = {}
         timeout = httpx2.Timeout(settings.idle_timeout_s, connect=settings.connect_timeout_s)
@@ -109,7 +116,7 @@ class Upstream:
             table = self._feed.table
             if request.served_name in table.pinned and not table.endpoints_of(request.served_name):
                 await self._demand.ask_for(request.served_name)
-            endpoints = await self._feed.wait_for_endpoints(request.served_name, max(left_s, 0.01))
+            endpoints = await self._wait_for_endpoints(request, max(left_s, 0.01))
             endpoint = choose_replica(endpoints, self._in_flight, self._ejected())
             if endpoint is not None:
                 if answer := await self.send_to(endpoint, request):
@@ -118,13 +125,11 @@ class Upstream:
                 on_failure(endpoint.replica)
             if time.monotonic() >= deadline:
                 raise EngineUnavailable(f"no replica answered for {request.served_name!r}", retry_after_s=2)
-            self._metrics.retries.inc()
             await self._feed.refresh()
 
     async def send_to(self, endpoint: Endpoint, request: UpstreamRequest) -> UpstreamAnswer | None:
         """The answer of this replica, or None if it failed before its first byte and another may be tried."""
         self._in_flight[endpoint.replica] += 1
-        self._metrics.in_flight.labels(endpoint.replica).inc()
         self._demand.begin(request.served_name)
         release = _Release(self, endpoint.replica, request.served_name)
         keep = False
@@ -142,9 +147,30 @@ class Upstream:
             if not keep:
                 release.done()
 
+    async def _wait_for_endpoints(self, request: UpstreamRequest, timeout_s: float) -> Sequence[Endpoint]:
+        """The replicas that serve the name and offer the path; `EndpointNotOffered` if there are only others."""
+        began = time.monotonic()
+        found = await self._feed.wait_for_endpoints(request.served_name, timeout_s)
+        if request.facts is not None:
+            request.facts.waited_s += time.monotonic() - began
+        if offering := self._offers.of(found, request.served_name, request.path):
+            return offering
+        await self._feed.refresh()  # one that offers it may be younger than the table
+        found = self._feed.table.endpoints_of(request.served_name)
+        if offering := self._offers.of(found, request.served_name, request.path):
+            return offering
+        raise not_offered(self._feed.table, request.served_name, request.path)
+
     def _build(self, endpoint: Endpoint, request: UpstreamRequest) -> httpx2.Request:
-        headers = {"content-type": "application/json", "x-request-id": request.request_id}
-        content = orjson.dumps({**request.body, **_address(endpoint, request.served_name)})
+        headers = {"content-type": request.content_type, "x-request-id": request.request_id}
+        if request.facts is not None:
+            request.facts.note_sent(endpoint.pool, endpoint.replica)
+            if request.facts.traceparent:
+                headers["traceparent"] = request.facts.traceparent
+        if request.form is not None:
+            content = request.form.naming(request.served_name)
+        else:
+            content = orjson.dumps({**request.body, **_address(endpoint, request.served_name)})
         return self._client.build_request("POST", endpoint.url + request.path, content=content, headers=headers)
 
     def in_flight(self, replica: str) -> int:
@@ -159,7 +185,6 @@ class Upstream:
         """One request less in flight."""
         self._demand.end(served_name)
         self._in_flight[replica] -= 1
-        self._metrics.in_flight.labels(replica).dec()
 
     def _ejected(self) -> frozenset[str]:
         now = time.monotonic()

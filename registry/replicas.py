@@ -20,7 +20,8 @@ GONE_KEPT_S: Final = 86400.0
 def replica_of(row: sa.RowMapping) -> Replica:
     """A row of `replicas` as a value."""
     slots = tuple(Slot(**(slot | {"state": SlotState(slot["state"])})) for slot in row["slots"])
-    return Replica(**(dict(row) | {"state": ReplicaState(row["state"]), "slots": slots}))
+    kept = {"state": ReplicaState(row["state"]), "slots": slots, "paths": tuple(row["paths"])}
+    return Replica(**(dict(row) | kept))
 
 
 class ReplicaStore:
@@ -33,7 +34,7 @@ class ReplicaStore:
         """Store what the replica says of itself, with the heartbeat of now."""
         slots = [asdict(slot) for slot in replica.slots]
         with self._tx.write() as tx:
-            row = asdict(replica) | {"slots": slots, "heartbeat_at": self._tx.now()}
+            row = asdict(replica) | {"slots": slots, "paths": list(replica.paths), "heartbeat_at": self._tx.now()}
             upsert(tx, tables.replicas, ("id",), row)
 
     def get(self, replica_id: str) -> Replica:

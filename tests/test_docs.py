@@ -14,8 +14,18 @@ from engines.environments import EnvironmentState
 from engines.settings import EngineSettings
 from gateway.app import ROUTERS
 from gateway.errors import HTTP_ERRORS
+from gateway.exposition import counted
+from gateway.live_metrics import LiveMetrics
 from gateway.metrics import GatewayMetrics
-from gateway.settings import EnginesSettings, GatewaySettings, OnePoolSettings, PoolSettings, WebhookSettings
+from gateway.routing import RouteTable
+from gateway.settings import (
+    EnginesSettings,
+    GatewaySettings,
+    OnePoolSettings,
+    PoolSettings,
+    TraceSettings,
+    WebhookSettings,
+)
 from registry.job import JobState
 from registry.rollout import RolloutState
 from registry.settings import RegistrySettings
@@ -31,6 +41,7 @@ TABLES = (
     EnginesSettings,
     PoolSettings,
     WebhookSettings,
+    TraceSettings,
     EngineSettings,
     TrainerSettings,
 )
@@ -47,7 +58,10 @@ def test_every_setting_is_documented(table: type[BaseModel]) -> None:
 
 
 def test_every_gateway_metric_is_documented() -> None:
-    names = set(re.findall(r"^# TYPE (gateway_\w+)", GatewayMetrics().render().decode(), re.MULTILINE))
+    metrics = GatewayMetrics()
+    metrics.show(LiveMetrics(RouteTable, lambda _: 0))
+    text = metrics.own(lambda _: True) + metrics.shared() + counted(1, 0)
+    names = set(re.findall(r"^# TYPE (gateway_\w+)", text, re.MULTILINE))
     made_beside = {name for name in names if name.endswith("_created")}
     assert names - made_beside - said_in("metrics.md") == set()
 

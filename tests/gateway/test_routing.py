@@ -139,7 +139,13 @@ def test_later_turns_of_a_conversation_have_the_key_of_its_first() -> None:
 
 def endpoint(name: str) -> Endpoint:
     return Endpoint(
-        replica=name, url=f"http://{name}", base="tiny", engine="transformers", served_names=frozenset({"tiny"})
+        replica=name,
+        url=f"http://{name}",
+        base="tiny",
+        engine="transformers",
+        served_names=frozenset({"tiny"}),
+        pool="default",
+        paths=frozenset({"/v1/chat/completions"}),
     )
 
 
