@@ -72,9 +72,15 @@ def build_gateway(
     feed = RouteFeed(registry, metrics, settings)
     demand = Demand(registry, settings.use_report_s)
     upstream = Upstream(feed, settings, demand)
-    metrics.show(LiveMetrics(lambda: feed.table, upstream.in_flight))
+    live = LiveMetrics(lambda: feed.table, upstream.in_flight, upstream.health)
+    metrics.show(live)
     observations = Observations(registry, metrics.rollouts, settings)
     tracing = open_traces(traces or TraceSettings(), name, lambda: feed.table)
+
+    async def figures() -> str:
+        live.look()
+        return await asyncio.to_thread(metrics.own, feed.table.knows)
+
     log_path = home / "logs" / "access.log" if home is not None and settings.access_log_share else None
     access_log = None if log_path is None else AccessLog(log_path, settings.access_log_share)
     return Gateway(
@@ -89,7 +95,7 @@ def build_gateway(
         siblings=Siblings(
             None if home is None else home / "run" / "gateways",
             name,
-            lambda: metrics.own(feed.table.knows),
+            figures,
             settings.metrics_wait_s,
         ),
         traces=tracing,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.registry import Collector
 
 from gateway.finished_metrics import FinishedMetrics
@@ -20,12 +20,6 @@ class GatewayMetrics:
         self._shared = CollectorRegistry()
         self.finished = FinishedMetrics(most_names)
         self._collector.register(self.finished)
-        self.ejections = Counter(
-            "gateway_ejections",
-            "Times that a replica was taken out because it failed or was far slower than its like",
-            ["pool"],
-            registry=self._collector,
-        )
         self.route_table_time = Gauge(
             "gateway_route_table_timestamp_seconds",
             "When the registry was last read for routes",

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Siblings:
     *name* is that of the machine, `-gateway-` and anything, so that machines may share the folder.
     """
 
-    def __init__(self, folder: Path | None, name: str, own: Callable[[], str], timeout_s: float) -> None:
+    def __init__(self, folder: Path | None, name: str, own: Callable[[], Awaitable[str]], timeout_s: float) -> None:
         self._folder = folder
         self._name = name
         self._prefix = f"{name.rpartition('-')[0]}-"
@@ -62,7 +62,7 @@ class Siblings:
     async def figures(self) -> Figures:
         """What this process and all others say."""
         names = [name for name in self._names() if name != self._name]
-        own, *others = await asyncio.gather(asyncio.to_thread(self._own), *(self._ask(name) for name in names))
+        own, *others = await asyncio.gather(self._own(), *(self._ask(name) for name in names))
         said = {self._name: own or ""}
         said |= {name: text for name, text in zip(names, others, strict=True) if text}
         return Figures(texts=said, silent=sum(text is None for text in others))
@@ -101,7 +101,7 @@ class Siblings:
     async def _answer(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(self._timeout_s):
-                writer.write((await asyncio.to_thread(self._own)).encode())
+                writer.write((await self._own()).encode())
                 await writer.drain()
         except (ConnectionError, TimeoutError):
             pass  # whoever asked has left

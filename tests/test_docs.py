@@ -17,6 +17,7 @@ from gateway.errors import HTTP_ERRORS
 from gateway.exposition import counted
 from gateway.live_metrics import LiveMetrics
 from gateway.metrics import GatewayMetrics
+from gateway.replica_health import ReplicaHealth
 from gateway.routing import RouteTable
 from gateway.settings import (
     EnginesSettings,
@@ -59,7 +60,7 @@ def test_every_setting_is_documented(table: type[BaseModel]) -> None:
 
 def test_every_gateway_metric_is_documented() -> None:
     metrics = GatewayMetrics()
-    metrics.show(LiveMetrics(RouteTable, lambda _: 0))
+    metrics.show(LiveMetrics(RouteTable, lambda _: 0, ReplicaHealth()))
     text = metrics.own(lambda _: True) + metrics.shared() + counted(1, 0)
     names = set(re.findall(r"^# TYPE (gateway_\w+)", text, re.MULTILINE))
     made_beside = {name for name in names if name.endswith("_created")}

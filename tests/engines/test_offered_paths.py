@@ -62,7 +62,7 @@ def test_every_kind_can_be_asked() -> None:
 
 
 def test_vllm_offers_what_it_has_routes_for() -> None:
-    routes = {"paths": {"/v1/embeddings": {}, "/v1/rerank": {}, "/tokenize": {}, "/pooling": {}}}
+    routes: dict[str, Any] = {"paths": {"/v1/embeddings": {}, "/v1/rerank": {}, "/tokenize": {}, "/pooling": {}}}
     assert offered("vllm", openapi_json=routes) == {"/v1/embeddings", "/v1/rerank", "/tokenize"}
 
 

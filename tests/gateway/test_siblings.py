@@ -6,7 +6,7 @@ import asyncio
 import socket
 import subprocess
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,8 +16,10 @@ PROGRAM = """
 import asyncio, sys
 from pathlib import Path
 from gateway.siblings import Siblings
+async def own():
+    return "from a child"
 async def run():
-    await Siblings(Path(sys.argv[1]), sys.argv[2], lambda: "from a child", 5.0).start()
+    await Siblings(Path(sys.argv[1]), sys.argv[2], own, 5.0).start()
     print("listening", flush=True)
     await asyncio.Event().wait()
 asyncio.run(run())
@@ -27,6 +29,13 @@ TIMEOUT_S = 20.0
 
 def run(story: Coroutine[None, None, None]) -> None:
     asyncio.run(asyncio.wait_for(story, 2 * TIMEOUT_S))
+
+
+def saying(text: str) -> Callable[[], Coroutine[None, None, str]]:
+    async def own() -> str:
+        return text
+
+    return own
 
 
 def names_in(folder: Path) -> list[str]:
@@ -51,8 +60,8 @@ def test_whoever_is_asked_answers_for_all(tmp_path: Path) -> None:
 
     async def story() -> None:
         with child(folder, "host-gateway-c"):
-            one = Siblings(folder, "host-gateway-a", lambda: "one", TIMEOUT_S)
-            two = Siblings(folder, "host-gateway-b", lambda: "two", TIMEOUT_S)
+            one = Siblings(folder, "host-gateway-a", saying("one"), TIMEOUT_S)
+            two = Siblings(folder, "host-gateway-b", saying("two"), TIMEOUT_S)
             for sibling in (one, two):
                 await sibling.start()
             whole = {"host-gateway-a": "one", "host-gateway-b": "two", "host-gateway-c": "from a child"}
@@ -71,7 +80,7 @@ def test_a_killed_process_is_forgotten_and_its_file_removed(tmp_path: Path) -> N
             other.kill()
             other.wait()
         assert (tmp_path / "host-gateway-b").exists()
-        one = Siblings(tmp_path, "host-gateway-a", lambda: "one", TIMEOUT_S)
+        one = Siblings(tmp_path, "host-gateway-a", saying("one"), TIMEOUT_S)
         await one.start()
         assert await one.figures() == Figures(texts={"host-gateway-a": "one"})
         assert names_in(tmp_path) == ["host-gateway-a"]
@@ -87,7 +96,7 @@ def test_a_process_that_hangs_is_told_of_and_holds_nobody_up(tmp_path: Path) -> 
         mute.listen()
 
         async def story() -> None:
-            one = Siblings(tmp_path, "host-gateway-a", lambda: "one", 0.1)
+            one = Siblings(tmp_path, "host-gateway-a", saying("one"), 0.1)
             assert await one.figures() == Figures(texts={"host-gateway-a": "one"}, silent=1)
 
         run(story())
@@ -97,7 +106,7 @@ def test_another_machine_in_a_shared_folder_is_left_alone(tmp_path: Path) -> Non
     (tmp_path / "elsewhere-gateway-b").touch()
 
     async def story() -> None:
-        one = Siblings(tmp_path, "host-gateway-a", lambda: "one", TIMEOUT_S)
+        one = Siblings(tmp_path, "host-gateway-a", saying("one"), TIMEOUT_S)
         assert await one.figures() == Figures(texts={"host-gateway-a": "one"})
 
     run(story())
@@ -106,7 +115,7 @@ def test_another_machine_in_a_shared_folder_is_left_alone(tmp_path: Path) -> Non
 
 def test_without_a_folder_a_gateway_is_alone() -> None:
     async def story() -> None:
-        alone = Siblings(None, "host-gateway-a", lambda: "one", TIMEOUT_S)
+        alone = Siblings(None, "host-gateway-a", saying("one"), TIMEOUT_S)
         await alone.start()
         assert await alone.figures() == Figures(texts={"host-gateway-a": "one"})
         await alone.aclose()
