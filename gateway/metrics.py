@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.registry import Collector
 
 from gateway.finished_metrics import FinishedMetrics
@@ -20,6 +20,17 @@ class GatewayMetrics:
         self._shared = CollectorRegistry()
         self.finished = FinishedMetrics(most_names)
         self._collector.register(self.finished)
+        self.rate_limited = Counter(
+            "gateway_rate_limited",
+            "Requests that were refused because their key had used up one of its limits",
+            ["key"],
+            registry=self._collector,
+        )
+        self.limited_alone = Counter(
+            "gateway_limited_alone",
+            "Requests that this gateway counted alone because Redis did not answer",
+            registry=self._collector,
+        )
         self.route_table_time = Gauge(
             "gateway_route_table_timestamp_seconds",
             "When the registry was last read for routes",

@@ -29,7 +29,7 @@ from gateway.autoscaling import REQUESTS, FollowRequests
 from gateway.controller import reconcile
 from gateway.entered_engines import EnteredEngines
 from gateway.journal import RegistryJournal, ReplicaIdentity, host_prefix
-from gateway.listening import listen
+from gateway.listening import check_keys, listen
 from gateway.logs import log_to
 from gateway.pools import Pool, engine_source, pace_of, precision_of, prover_of, room_of
 from gateway.settings import PoolSettings, Settings
@@ -53,7 +53,9 @@ class GatewayReplica:
         """Return once the port answers."""
         log_to(settings.home, "gateway")
         knobs = settings.gateway
-        self._gateway = build_gateway(knobs, open_registry(settings.registry), settings.home, settings.traces)
+        registry = open_registry(settings.registry)
+        check_keys(knobs.host, registry)
+        self._gateway = build_gateway(knobs, registry, settings.home, settings.traces)
         config = uvicorn.Config(
             build_app(self._gateway),
             access_log=False,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    IPvAnyAddress,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -31,8 +33,8 @@ class GatewaySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: Literal["127.0.0.1"] = "127.0.0.1"
-    """Address to listen on. Without keys only loopback is served."""
+    host: IPvAnyAddress = IPv4Address("127.0.0.1")
+    """IP address to listen on, `0.0.0.0` for all of IPv4. Without keys only loopback is served."""
     port: int = Field(default=8080, ge=1, le=65535)
     """Port of the OpenAI and admin faces."""
     replicas: PositiveInt = 2
@@ -87,6 +89,10 @@ class GatewaySettings(BaseModel):
     """How often a gateway tells the registry what it counted of the rollouts that are watched."""
     feedback_window_s: PositiveFloat = 86400.0
     """How long after it was given an answer may be rated; each one of a watched rollout takes a row for this long."""
+    metrics_need_key: bool = False
+    """Whether `/metrics` needs a key for admin, once there are keys; else it is open to whoever reaches the port."""
+    limits_url: str | None = Field(default=None, pattern=r"^rediss?://")
+    """Redis in which all gateways count together what keys use of their limits; None: each gateway counts alone."""
     shadow_concurrency: PositiveInt = 1
     """How many copies of a shadow step a gateway has under way at a time; others are dropped, not queued."""
     shadow_client_requests: NonNegativeInt = 1
@@ -99,6 +105,11 @@ class GatewaySettings(BaseModel):
     """How long a gateway that is asked for metrics waits for those of the others on its machine."""
     access_log_share: float = Field(default=1.0, ge=0.0, le=1.0)
     """Share of the inference requests that get a line in `logs/access.log`; those that fail get one unless it is 0."""
+
+    @property
+    def is_loopback(self) -> bool:
+        """Only this machine reaches the port."""
+        return self.host.is_loopback
 
 
 class PoolFields(BaseModel):

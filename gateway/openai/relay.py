@@ -7,35 +7,30 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response, StreamingResponse
 
 from engines.catalog import ADDRESS_FIELDS
 from gateway.answer_facts import Asked
-from gateway.deps import Gateway, GatewayDep, body_of, credential_of
+from gateway.auth import names_of
+from gateway.deps import CallerDep, Gateway, GatewayDep, body_of, credential_of
 from gateway.edge.form import Form, parse_form
-from gateway.edge.paths import HOT_PATHS, PathKind
-from gateway.errors import (
-    HTTP_ERRORS,
-    ClientLeft,
-    EngineUnavailable,
-    GatewayError,
-    InvalidRequest,
-    ModelNotFound,
-    NothingStable,
-    envelope,
-)
+from gateway.edge.paths import HOT_PATHS
+from gateway.errors import ClientLeft, EngineUnavailable, InvalidRequest, ModelNotFound, NothingStable, envelope
 from gateway.finished_metrics import BROKEN, CLIENT_LEFT
+from gateway.limit_ledger import Admitted
+from gateway.limits import estimate_tokens, longest_answer
 from gateway.openai.request_facts import RequestFacts
 from gateway.routing import Target, resolve, sticky_key
 from gateway.upstream import Upstream, UpstreamAnswer, UpstreamRequest
 from gateway.witness import Witness
+from registry.keys import Scope
 from registry.observation import Side
 
 log = logging.getLogger(__name__)
@@ -44,27 +39,43 @@ router = APIRouter()
 _PASSED_HEADERS = ("content-type", "retry-after")
 
 
-async def relay(request: Request, gateway: GatewayDep) -> Response:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Taken:
+    """A request that may be sent: the fields of its body, the form that they are of if it is one, what it counts as."""
+
+    body: dict[str, Any]
+    form: Form | None
+    admitted: Admitted
+
+
+async def _admission(request: Request, gateway: GatewayDep, caller: CallerDep) -> AsyncIterator[_Taken]:
+    """The body of a request that may be sent, and its place on the books, which it leaves when it is answered."""
+    facts: RequestFacts = request.state.facts
+    form = None
+    if facts.kind.is_multipart:
+        raw = await body_of(request, gateway.settings.max_form_bytes)
+        form = parse_form(raw, request.headers.get("content-type", ""))
+        body = {"model": form.model, "stream": form.streams, "prompt": sha256(raw).hexdigest()}
+    else:
+        raw = await body_of(request, gateway.settings.max_body_bytes)
+        body = parse_body(raw)
+    facts.asked_name, facts.key_id = body["model"], caller.key_id
+    gateway.keyring.check(caller, Scope.INFERENCE, names_of(body["model"], gateway.feed.table.aliases))
+    limits, tokens = gateway.limits, estimate_tokens(len(raw), longest_answer(body))
+    admitted = await limits.admit_shared(caller, tokens) if limits.is_shared else limits.admit(caller, tokens)
+    try:
+        yield _Taken(body=body, form=form, admitted=admitted)
+    finally:
+        limits.release(admitted)
+
+
+async def relay(request: Request, gateway: GatewayDep, taken: Annotated[_Taken, Depends(_admission)]) -> Response:
     """Answer with the revision that the route chooses; `x-lorry-revision` and the body's `model` name it.
 
     While a rollout is open, header `x-lorry-side` chooses `canary` or `stable` instead.
     """
     facts: RequestFacts = request.state.facts
-    try:
-        return await _relay(request, gateway, facts)
-    except GatewayError as exc:
-        facts.reason = CLIENT_LEFT if isinstance(exc, ClientLeft) else code_of(exc)
-        raise
-
-
-for _kind in HOT_PATHS.values():
-    router.add_api_route(_kind.path, relay, methods=["POST"])
-
-
-async def _relay(request: Request, gateway: Gateway, facts: RequestFacts) -> Response:
-    kind = facts.kind
-    body, form = await _read_body(request, gateway, kind)
-    facts.asked_name = body["model"]
+    body, admitted, kind = taken.body, taken.admitted, facts.kind
     facts.streamed = kind.may_stream and body.get("stream") is True
     key = sticky_key(body, request.headers.get("x-session-id"), credential_of(request))
     target = await _resolve(gateway, body["model"], key, side_of(request.headers.get("x-lorry-side")))
@@ -75,8 +86,8 @@ async def _relay(request: Request, gateway: Gateway, facts: RequestFacts) -> Res
         path=kind.path,
         served_name=target.served_name,
         body=body,
-        form=form,
-        content_type="application/json" if form is None else request.headers["content-type"],
+        form=taken.form,
+        content_type="application/json" if taken.form is None else request.headers["content-type"],
         request_id=facts.request_id,
         facts=facts,
     )
@@ -87,26 +98,29 @@ async def _relay(request: Request, gateway: Gateway, facts: RequestFacts) -> Res
     answer = await _send_unless_gone(request, gateway.upstream, upstream_request, witness)
     facts.first_byte_at = time.monotonic()
     headers = {name: value for name in _PASSED_HEADERS if (value := answer.response.headers.get(name))}
+    headers |= admitted.standing.headers()
     headers |= {"x-lorry-revision": target.served_name, "x-lorry-replica": answer.endpoint.replica}
     streamed = headers.get("content-type", "").startswith("text/event-stream")
     status = answer.response.status_code
     if not streamed:
-        return Response(await _whole(witness.over(answer), answer, facts), status, headers)
+        whole = await _whole(witness.over(answer), answer, facts)
+        if (used := tokens_used(whole)) is not None:
+            gateway.limits.settle(admitted, used)
+        return Response(whole, status, headers)
     return StreamingResponse(_relayed(witness.over(answer), answer, facts), status, headers)
 
 
-async def _read_body(request: Request, gateway: Gateway, kind: PathKind) -> tuple[dict[str, Any], Form | None]:
-    """The fields that matter, and the form that they are of, if it is one."""
-    if not kind.is_multipart:
-        return parse_body(await body_of(request, gateway.settings.max_body_bytes)), None
-    raw = await body_of(request, gateway.settings.max_form_bytes)
-    form = parse_form(raw, request.headers.get("content-type", ""))
-    return {"model": form.model, "stream": form.streams, "prompt": sha256(raw).hexdigest()}, form
+for _kind in HOT_PATHS.values():
+    router.add_api_route(_kind.path, relay, methods=["POST"])
 
 
-def code_of(exc: GatewayError) -> str:
-    """The `code` of the error's envelope."""
-    return next(HTTP_ERRORS[kind][1] for kind in type(exc).__mro__ if kind in HTTP_ERRORS)
+def tokens_used(answer: bytes) -> int | None:
+    """`usage.total_tokens` of a whole answer, None where it does not say."""
+    try:
+        usage = orjson.loads(answer)["usage"]["total_tokens"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None
+    return usage if isinstance(usage, int) else None
 
 
 async def _resolve(gateway: Gateway, name: str, key: str, side: Side | None) -> Target:
@@ -149,6 +163,7 @@ async def _send_unless_gone(
     try:
         await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not sending.done():
+            request.state.facts.reason = CLIENT_LEFT
             raise ClientLeft("the client left before the answer began")
         return await sending
     except ClientLeft:

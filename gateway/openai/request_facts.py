@@ -26,6 +26,7 @@ class RequestFacts:
     request_id: str
     began: float
     traceparent: str = ""
+    key_id: str = ""
     asked_name: str = ""
     served_name: str = ""
     pool: str = ""
@@ -55,7 +56,7 @@ class RequestFacts:
         return Finished(
             request_id=self.request_id,
             path=self.kind.path,
-            key_id="",
+            key_id=self.key_id,
             pool=self.pool,
             served_name=self.served_name,
             replica=self.replica,
