@@ -10,9 +10,10 @@ ARGS ?=
 # The home below which the environments of vLLM, SGLang and LMDeploy are built for the tests.
 ENVS ?= $(or $(LORRY_TEST_ENVS),$(dir $(abspath $(VENV))).envs)
 ENGINES := vllm sglang lmdeploy
-ON_DEMAND := vllm or sglang or lmdeploy or judged
+FOREIGN := vllm or sglang or lmdeploy
+ON_DEMAND := $(FOREIGN) or judged
 
-.PHONY: serve venv test judged-test engines-test unit check format postgres redis
+.PHONY: serve venv envs test judged-test engines-test engines-stories unit check format postgres redis
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -30,14 +31,19 @@ $(STAMP): pyproject.toml constraints.txt
 test: venv postgres redis  ## Units, our engine, real PostgreSQL and Redis, the whole story under Ray Serve; not the other engines
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "not (scenario or $(ON_DEMAND))" $(ARGS)
 	$(BIN)/python -m pytest -m "scenario and not ($(ON_DEMAND))" $(ARGS)
-	@echo "Left out: the tests of $(ENGINES), which need an environment each (3 GB in all): make engines-test; and rollouts on the real model: make judged-test"
+	@echo "Left out: the tests of $(ENGINES), which need an environment each (3 GB in all): make engines-test engines-stories; and rollouts on the real model: make judged-test"
 
 judged-test: venv  ## Rollouts that judge themselves on the real model: some minutes
 	$(BIN)/python -m pytest -s -m judged $(ARGS)
 
-engines-test: venv  ## The tests of vLLM, SGLang and LMDeploy, in environments that are built first (once)
+envs: venv  ## The environments of vLLM, SGLang and LMDeploy
 	@for kind in $(ENGINES); do LORRY_HOME=$(ENVS) $(BIN)/lorry envs install $$kind || exit 1; done
-	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -s -m "vllm or sglang or lmdeploy" $(ARGS)
+
+engines-test: envs  ## One suite over the servers of vLLM, SGLang and LMDeploy
+	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "($(FOREIGN)) and not scenario" $(ARGS)
+
+engines-stories: envs  ## Each of them behind the gateway, whole, told line by line
+	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -s -m "($(FOREIGN)) and scenario" $(ARGS)
 
 unit: venv postgres redis  ## The quick tests only
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "not (engine or scenario or $(ON_DEMAND))" $(ARGS)
