@@ -23,10 +23,15 @@ from gateway.admin import keys as admin_keys
 from gateway.admin import observations as admin_observations
 from gateway.admin import replicas as admin_replicas
 from gateway.admin import rollouts as admin_rollouts
+from gateway.admission import Admission
 from gateway.auth import Keyring
 from gateway.authentication import Authentication
+from gateway.balancing import Balancer
 from gateway.demand import Demand
 from gateway.deps import Gateway
+from gateway.edge.connections import EngineConnections
+from gateway.edge.edge import Edge
+from gateway.edge.parts import EdgeParts
 from gateway.error_answers import answer_error, answer_http, answer_invalid, answer_unforeseen
 from gateway.errors import HTTP_ERRORS
 from gateway.journal import host_prefix
@@ -34,19 +39,21 @@ from gateway.limits import Limits
 from gateway.live_metrics import LiveMetrics
 from gateway.metrics import GatewayMetrics
 from gateway.observations import Observations
-from gateway.openai import feedback, files, fine_tuning, models, relay
+from gateway.offers import Offers
+from gateway.openai import feedback, files, fine_tuning, hot_paths, models
+from gateway.replica_health import ReplicaHealth, policy_of
 from gateway.request_ids import RequestIds
+from gateway.retry_budget import RetryBudget
 from gateway.route_feed import RouteFeed
 from gateway.settings import GatewaySettings, TraceSettings
 from gateway.shadow import Shadow
 from gateway.siblings import Siblings
 from gateway.traces import open_traces
-from gateway.upstream import Upstream
 from registry.database import Registry
 from registry.errors import RegistryError
 
 ROUTERS = (
-    relay.router,
+    hot_paths.router,
     models.router,
     files.router,
     fine_tuning.router,
@@ -72,45 +79,68 @@ def build_gateway(
     metrics = GatewayMetrics(settings.metric_names)
     feed = RouteFeed(registry, metrics, settings)
     demand = Demand(registry, settings.use_report_s)
-    upstream = Upstream(feed, settings, demand)
-    live = LiveMetrics(lambda: feed.table, upstream.in_flight, upstream.health)
-    metrics.show(live)
     observations = Observations(registry, metrics.rollouts, settings)
-    tracing = open_traces(traces or TraceSettings(), name, lambda: feed.table)
-
-    async def figures() -> str:
-        live.look()
-        return await asyncio.to_thread(metrics.own, feed.table.knows)
-
-    log_path = home / "logs" / "access.log" if home is not None and settings.access_log_share else None
-    access_log = None if log_path is None else AccessLog(log_path, settings.access_log_share)
     keyring = Keyring(
         registry,
         refresh_s=settings.route_refresh_s,
         report_s=settings.use_report_s,
         is_loopback=settings.is_loopback,
     )
+    health = ReplicaHealth(policy_of(settings))
+    balancer = Balancer(health, settings.load_bound)
+    engines = EngineConnections(settings.connect_timeout_s)
+    tracing = open_traces(traces or TraceSettings(), name, lambda: feed.table)
+    access_log = _access_log(settings, home)
+    parts = EdgeParts(
+        settings=settings,
+        feed=feed,
+        demand=demand,
+        balancer=balancer,
+        health=health,
+        budget=RetryBudget(settings.retry_share, settings.retry_floor_per_s),
+        admission=Admission(settings.queue_limit),
+        keyring=keyring,
+        limits=Limits(metrics, settings.limits_url),
+        connections=engines,
+        observations=observations,
+        shadow=Shadow(engines, balancer, feed, observations, settings),
+        offers=Offers(),
+        traces=tracing,
+        listeners=(metrics.finished, tracing, *([] if access_log is None else [access_log])),
+    )
     return Gateway(
         settings=settings,
         registry=registry,
         feed=feed,
         keyring=keyring,
-        limits=Limits(metrics, settings.limits_url),
-        upstream=upstream,
+        limits=parts.limits,
+        edge=Edge(parts),
         observations=observations,
-        shadow=Shadow(upstream, feed, observations, settings),
+        shadow=parts.shadow,
         demand=demand,
         metrics=metrics,
-        siblings=Siblings(
-            None if home is None else home / "run" / "gateways",
-            name,
-            figures,
-            settings.metrics_wait_s,
-        ),
+        siblings=_siblings(parts, metrics, name, home),
         traces=tracing,
         access_log=access_log,
-        listeners=(metrics.finished, tracing) if access_log is None else (metrics.finished, tracing, access_log),
     )
+
+
+def _access_log(settings: GatewaySettings, home: Path | None) -> AccessLog | None:
+    if home is None or settings.access_log_share == 0.0:
+        return None
+    return AccessLog(home / "logs" / "access.log", settings.access_log_share)
+
+
+def _siblings(parts: EdgeParts, metrics: GatewayMetrics, name: str, home: Path | None) -> Siblings:
+    live = LiveMetrics(parts)
+    metrics.show(live)
+
+    async def figures() -> str:
+        live.look()
+        return await asyncio.to_thread(metrics.own, parts.feed.table.knows)
+
+    folder = None if home is None else home / "run" / "gateways"
+    return Siblings(folder, name, figures, parts.settings.metrics_wait_s)
 
 
 def build_app(gateway: Gateway) -> FastAPI:
@@ -128,19 +158,20 @@ def build_app(gateway: Gateway) -> FastAPI:
             asyncio.create_task(gateway.feed.run()),
             asyncio.create_task(gateway.demand.run()),
             asyncio.create_task(gateway.observations.run(gateway.feed.watched)),
+            asyncio.create_task(gateway.edge.run()),
         ]
         if gateway.access_log is not None:
             running.append(asyncio.create_task(gateway.access_log.run()))
         yield
         for loop in running:
             loop.cancel()
+        gateway.edge.close()
+        await gateway.limits.aclose()
+        await gateway.shadow.aclose()
         await gateway.siblings.aclose()
         if gateway.access_log is not None:
             await gateway.access_log.flush()
         await asyncio.to_thread(gateway.traces.close)
-        await gateway.limits.aclose()
-        await gateway.shadow.aclose()
-        await gateway.upstream.aclose()
         with contextlib.suppress(RegistryError):  # then what was counted last is lost
             await gateway.observations.flush()
 
@@ -149,7 +180,7 @@ def build_app(gateway: Gateway) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     app.add_middleware(Authentication, keyring=gateway.keyring, metrics_need_key=gateway.settings.metrics_need_key)
-    app.add_middleware(RequestIds, traces=gateway.traces, listeners=gateway.listeners)
+    app.add_middleware(RequestIds)
     for kind in HTTP_ERRORS:
         app.add_exception_handler(kind, answer_error)
     app.add_exception_handler(RequestValidationError, answer_invalid)

@@ -12,7 +12,7 @@ from fastapi import Depends, Request
 from gateway.access_log import AccessLog
 from gateway.auth import Caller, Keyring
 from gateway.demand import Demand
-from gateway.edge.finished import FinishedListener
+from gateway.edge.edge import Edge
 from gateway.errors import BodyTooLarge
 from gateway.limits import Limits
 from gateway.metrics import GatewayMetrics
@@ -22,7 +22,6 @@ from gateway.settings import GatewaySettings
 from gateway.shadow import Shadow
 from gateway.siblings import Siblings
 from gateway.traces import Traces
-from gateway.upstream import Upstream
 from registry.database import Registry
 
 P = ParamSpec("P")
@@ -38,7 +37,7 @@ class Gateway:
     feed: RouteFeed
     keyring: Keyring
     limits: Limits
-    upstream: Upstream
+    edge: Edge
     observations: Observations
     shadow: Shadow
     demand: Demand
@@ -46,8 +45,6 @@ class Gateway:
     siblings: Siblings
     traces: Traces
     access_log: AccessLog | None
-    listeners: tuple[FinishedListener, ...]
-    """Told of every inference request that is over."""
 
     async def ask(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of a blocking registry call, made in a thread."""

@@ -6,25 +6,20 @@ import logging
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from gateway.errors import HTTP_ERRORS, GatewayError, envelope
+from gateway.edge.refusal import refusal_of
+from gateway.errors import envelope
 from gateway.openai.types import UNKNOWN_FIELD
 
 log = logging.getLogger(__name__)
 
 
-async def answer_error(request: Request, exc: Exception) -> JSONResponse:
+async def answer_error(_: Request, exc: Exception) -> Response:
     """An error of ours."""
-    status, code = next(HTTP_ERRORS[kind] for kind in type(exc).__mro__ if kind in HTTP_ERRORS)
-    if (facts := request.scope["state"].get("facts")) is not None:
-        facts.reason = facts.reason or code
-    param, headers = None, {}
-    if isinstance(exc, GatewayError):  # the one place where fields of our errors become headers
-        param, headers = exc.param, dict(exc.headers)
-        headers |= {"retry-after": str(exc.retry_after_s)} if exc.retry_after_s else {}
-    return JSONResponse(envelope(status, code, str(exc), param), status, headers)
+    refusal = refusal_of(exc)
+    return Response(refusal.body, refusal.status, dict(refusal.headers), "application/json")
 
 
 async def answer_invalid(_: Request, exc: Exception) -> JSONResponse:

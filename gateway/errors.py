@@ -59,6 +59,22 @@ class BodyTooLarge(GatewayError):
     """The request body is above the limit."""
 
 
+class MalformedRequest(GatewayError):
+    """What came is not HTTP/1.1, or not in a way that everybody reads alike."""
+
+
+class RequestTooSlow(GatewayError):
+    """The request did not arrive whole in time."""
+
+
+class HeadTooLarge(GatewayError):
+    """The request's head is above the limit."""
+
+
+class DeadlineExceeded(GatewayError):
+    """The answer did not begin within the time that the request allows."""
+
+
 class ModelNotFound(GatewayError):
     """No base model, adapter, revision or alias has this name."""
 
@@ -97,12 +113,16 @@ HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     ScopeMissing: (403, "missing_scope"),
     ModelNotAllowed: (403, "model_not_allowed"),
     RateLimited: (429, "rate_limit_exceeded"),
+    MalformedRequest: (400, "malformed_request"),
+    RequestTooSlow: (408, "request_too_slow"),
     BodyTooLarge: (413, "body_too_large"),
+    HeadTooLarge: (431, "head_too_large"),
     ModelNotFound: (404, "model_not_found"),
     EndpointNotOffered: (404, "endpoint_not_offered"),
     NothingStable: (503, "nothing_stable"),
     EngineUnavailable: (503, "engine_unavailable"),
     Overloaded: (429, "overloaded"),
+    DeadlineExceeded: (504, "deadline_exceeded"),
     StillLoading: (409, "still_loading"),
     registry_errors.NotFound: (404, "not_found"),
     registry_errors.IllegalMove: (409, "illegal_move"),

@@ -11,12 +11,10 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.edge.finished import Finished
+from gateway.edge.finished import BROKEN, CLIENT_LEFT, Finished
 
 OTHER: Final = "other"
 """Stands for every served name beyond those that a gateway keeps figures of."""
-CLIENT_LEFT: Final = "client_left"
-BROKEN: Final = "broken"
 
 _WHO: Final = ("adapter", "revision", "pool")
 _FIRST_BYTE_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)

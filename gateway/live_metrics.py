@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.replica_health import ReplicaHealth
-from gateway.routing import RouteTable
+from gateway.edge.parts import EdgeParts
 
 
 class LiveMetrics(Collector):
@@ -18,10 +17,8 @@ class LiveMetrics(Collector):
     `look` belongs to the event loop, as what it looks at does; `collect` shows what was seen, in any thread.
     """
 
-    def __init__(self, table: Callable[[], RouteTable], in_flight: Callable[[str], int], health: ReplicaHealth) -> None:
-        self._table = table
-        self._in_flight = in_flight
-        self._health = health
+    def __init__(self, parts: EdgeParts) -> None:
+        self._parts = parts
         self._seen: tuple[Metric, ...] = ()
         self.look()
 
@@ -34,14 +31,16 @@ class LiveMetrics(Collector):
         ejections = CounterMetricFamily(
             "gateway_ejections", "Times that a replica was passed over because it failed", labels=["pool"]
         )
-        lowered = self._health.shares(time.monotonic())
-        endpoints = self._table().endpoints
-        for endpoint in endpoints:
-            in_flight.add_metric([endpoint.replica, endpoint.pool], self._in_flight(endpoint.replica))
+        queued = _gauge("queue_length", "Requests that wait for their turn", "pool")
+        parts, table = self._parts, self._parts.feed.table
+        lowered = parts.health.shares(time.monotonic())
+        for endpoint in table.endpoints:
+            in_flight.add_metric([endpoint.replica, endpoint.pool], parts.balancer.in_flight(endpoint.replica))
             share.add_metric([endpoint.replica, endpoint.pool], lowered.get(endpoint.replica, 1.0))
-        for pool in sorted({endpoint.pool for endpoint in endpoints}):
-            ejections.add_metric([pool], self._health.ejections[pool])
-        self._seen = (in_flight, share, ejections)
+        for pool in table.rooms:
+            ejections.add_metric([pool], parts.health.ejections[pool])
+            queued.add_metric([pool], parts.admission.waiting(pool))
+        self._seen = (in_flight, share, ejections, queued)
 
     def collect(self) -> Iterator[Metric]:
         """The families, without samples while there are no replicas."""

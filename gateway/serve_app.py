@@ -24,10 +24,11 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.schema import ApplicationStatus
 
 from engines.replica import EngineReplica
-from gateway.app import build_app, build_gateway
+from gateway.app import build_gateway
 from gateway.autoscaling import REQUESTS, FollowRequests
 from gateway.controller import reconcile
 from gateway.entered_engines import EnteredEngines
+from gateway.http_server import server_config
 from gateway.journal import RegistryJournal, ReplicaIdentity, host_prefix
 from gateway.listening import check_keys, listen
 from gateway.logs import log_to
@@ -56,14 +57,7 @@ class GatewayReplica:
         registry = open_registry(settings.registry)
         check_keys(knobs.host, registry)
         self._gateway = build_gateway(knobs, registry, settings.home, settings.traces)
-        config = uvicorn.Config(
-            build_app(self._gateway),
-            access_log=False,
-            log_level="warning",
-            lifespan="on",
-            timeout_graceful_shutdown=int(knobs.drain_timeout_s),
-        )
-        self._server = _QuietServer(config)
+        self._server = _QuietServer(server_config(self._gateway))
         self._listener = listen(knobs.host, knobs.port)
         self._serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
         while not self._server.started:

@@ -45,8 +45,18 @@ class GatewaySettings(BaseModel):
     """How long a request waits for a replica that serves its revision before 503."""
     connect_timeout_s: PositiveFloat = 2.0
     """How long connecting to an engine may take before another replica is tried."""
+    request_timeout_s: PositiveFloat = 600.0
+    """How long a request may wait for the first byte of its answer in all; `x-request-timeout` may shorten it."""
+    first_byte_timeout_s: PositiveFloat = 300.0
+    """How long an engine may take until its first byte before another replica is tried."""
     idle_timeout_s: PositiveFloat = 300.0
-    """How long an engine may stay silent, before the first byte and between two."""
+    """How long an engine may stay silent between two bytes of an answer."""
+    slow_reader_timeout_s: PositiveFloat = 60.0
+    """How long a client may not read what waits for it before it is cut off."""
+    receive_timeout_s: PositiveFloat = 60.0
+    """How long a client may take to send an inference request, or the head of any request."""
+    keep_alive_s: PositiveInt = 75
+    """How long a client's connection stays open between two requests."""
     eject_s: PositiveFloat = 1.0
     """How long a replica that failed is passed over; twice as long each time that it fails again."""
     eject_longest_s: PositiveFloat = 30.0
@@ -71,6 +81,8 @@ class GatewaySettings(BaseModel):
     """Requests that may wait at a gateway for the replicas of one pool. A key may take as many as are still free."""
     drain_timeout_s: PositiveFloat = 30.0
     """How long requests in flight may finish when a gateway or an engine stops."""
+    count_tokens: bool = True
+    """Have engines say the usage of streams whose client did not ask for it; for metrics and token limits."""
     max_body_bytes: PositiveInt = 8 * 1024 * 1024
     """Largest JSON body."""
     max_form_bytes: PositiveInt = 32 * 1024 * 1024

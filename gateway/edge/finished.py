@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
+
+CLIENT_LEFT: Final = "client_left"
+BROKEN: Final = "broken"
 
 
 class Finished(NamedTuple):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, Final
 
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -13,20 +14,35 @@ from gateway.errors import InvalidRequest
 
 _TRUE: Final = frozenset({b"true", b"True", b"1", b"on"})
 _LONGEST_NAME: Final = 1024
+_PREFIX_BYTES: Final = 512
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """A form's body, and where in it the model stands."""
+    """A `RequestBody` that is a form; *model_at* is where in it the model stands."""
 
-    body: bytes
-    model: str
-    model_at: slice
-    streams: bool
+    wants_usage = False
+    answer_tokens = None
 
-    def naming(self, served_name: str) -> bytes:
-        """The body with *served_name* as its model; every other byte is as it came."""
-        return self.body[: self.model_at.start] + served_name.encode() + self.body[self.model_at.stop :]
+    def __init__(self, body: bytes, content_type: str, model_at: slice, *, is_streamed: bool) -> None:
+        self._body = body
+        self._model_at = model_at
+        self.size = len(body)
+        self.content_type = content_type.encode("latin-1")
+        self.model = body[model_at].decode(errors="replace")
+        self.is_streamed = is_streamed
+
+    def prefix(self) -> bytes:
+        """Something of its middle, so that files spread over the replicas: no two of them begin alike."""
+        middle = self.size // 2
+        return self._body[middle : middle + _PREFIX_BYTES]
+
+    def whole(self, *, ask_for_usage: bool = False) -> Mapping[str, Any]:
+        """What a conversation's key is formed from; the file by its digest."""
+        return {"model": self.model, "prompt": sha256(self._body).hexdigest()}
+
+    def for_engine(self, address: Mapping[str, str], *, ask_for_usage: bool) -> bytes:
+        """The form with another model; every other byte is as it came."""
+        return self._body[: self._model_at.start] + address["model"].encode() + self._body[self._model_at.stop :]
 
 
 class _Reader:
@@ -103,12 +119,7 @@ def parse_form(body: bytes, content_type: str) -> Form:
         raise InvalidRequest(f"{name} is not taken here: an adapter is named by model", param=name)
     model_at = _only_one(reader.values.get("model", []))
     streams = [body[at] for at in reader.values.get("stream", [])]
-    return Form(
-        body=body,
-        model=body[model_at].decode(errors="replace"),
-        model_at=model_at,
-        streams=bool(streams) and streams[-1] in _TRUE,
-    )
+    return Form(body, content_type, model_at, is_streamed=bool(streams) and streams[-1] in _TRUE)
 
 
 def _only_one(places: list[slice]) -> slice:

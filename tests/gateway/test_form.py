@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.edge.form import parse_form
+from gateway.edge.form import Form, parse_form
 from gateway.errors import InvalidRequest
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=40)
@@ -19,15 +19,19 @@ def encoded(fields: dict[str, str | list[str]], file: bytes = b"RIFF") -> tuple[
     return request.read(), request.headers["content-type"]
 
 
+def renamed_to(form: Form, served_name: str) -> bytes:
+    return form.for_engine({"model": served_name}, ask_for_usage=False)
+
+
 @given(model=NAMES, served_name=NAMES, file=st.binary(max_size=200), prompt=st.text(max_size=20))
 def test_only_the_model_changes(model: str, served_name: str, file: bytes, prompt: str) -> None:
     body, content_type = encoded({"model": model, "prompt": prompt}, file)
     form = parse_form(body, content_type)
     assert form.model == model
-    assert form.naming(model) == body
-    renamed = parse_form(form.naming(served_name), content_type)
+    assert renamed_to(form, model) == body
+    renamed = parse_form(renamed_to(form, served_name), content_type)
     assert renamed.model == served_name
-    assert renamed.naming(model) == body
+    assert renamed_to(renamed, model) == body
 
 
 @given(body=st.binary(max_size=200))
@@ -39,7 +43,7 @@ def test_what_is_no_form_is_refused_and_nothing_else_is_raised(body: bytes) -> N
 
 @pytest.mark.parametrize(("said", "streams"), [("true", True), ("false", False), ("True", True), ("", False)])
 def test_a_form_says_whether_it_wants_a_stream(said: str, streams: bool) -> None:
-    assert parse_form(*encoded({"model": "m", "stream": said})).streams is streams
+    assert parse_form(*encoded({"model": "m", "stream": said})).is_streamed is streams
 
 
 @pytest.mark.parametrize(

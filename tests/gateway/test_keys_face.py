@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx2
 import openai
 import pytest
 from fastapi.routing import APIRoute
-from starlette.testclient import TestClient
 
-from gateway.app import ROUTERS, build_app, build_gateway
+from gateway.app import ROUTERS
 from gateway.authentication import METRICS, OPEN
 from gateway.settings import GatewaySettings
 from registry.database import Registry
@@ -22,11 +22,12 @@ from registry.keys import KeyDraft, KeyLimits, Scope
 from registry.publish import publish
 from registry.types import Base, RevisionDraft
 from tests.gateway.scraped import without_process
+from tests.gateway.served import ServedGateway
 from tests.gateway.test_relay import CHAT, OK, replica
 from tests.stub_engine import StubEngine, answer
 from tests.waiting import wait_for
 
-Open = Callable[..., TestClient]
+Open = Callable[..., httpx2.Client]
 Issue = Callable[..., dict[str, str]]
 USED = answer(200, b'{"model": "tiny", "choices": [], "usage": {"total_tokens": 10}}')
 CHATS = "/v1/chat/completions"
@@ -38,9 +39,9 @@ def gateway(sqlite_registry: Registry, base: Base) -> Iterator[Open]:
     sqlite_registry.bases.enter(base)
     with ExitStack() as running:
 
-        def start(**settings: Any) -> TestClient:
+        def start(**settings: Any) -> httpx2.Client:
             knobs = GatewaySettings(route_refresh_s=0.05, replica_wait_s=2.0, **settings)
-            return running.enter_context(TestClient(build_app(build_gateway(knobs, sqlite_registry))))
+            return running.enter_context(ServedGateway(knobs, sqlite_registry)).client
 
         yield start
 
@@ -84,7 +85,7 @@ def test_once_there_is_a_key_every_endpoint_but_health_wants_one(gateway: Open, 
     client = gateway()
     tried = 0
     for route in (route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)):
-        for method in route.methods or ():
+        for method in (route.methods or set()) - {"HEAD"}:
             told = client.request(method, route.path.replace("{", "").replace("}", "").replace(":path", ""))
             if route.path in OPEN | {METRICS}:
                 assert told.status_code in (200, 503)

@@ -2,41 +2,51 @@
 
 from __future__ import annotations
 
+from prometheus_client import CollectorRegistry, generate_latest
+
+from gateway.admission import Claim
+from gateway.app import build_gateway
 from gateway.live_metrics import LiveMetrics
-from gateway.metrics import GatewayMetrics
-from gateway.replica_health import HealthPolicy, ReplicaHealth
 from gateway.routing import Endpoint, RouteTable
+from gateway.settings import GatewaySettings
+from registry.database import Registry
+from registry.types import Priority
 
 
 def endpoint(replica: str, pool: str) -> Endpoint:
     return Endpoint(replica=replica, url="", base="tiny", engine="vllm", served_names=frozenset({"tiny"}), pool=pool)
 
 
-def test_replicas_show_their_requests_and_share_and_pools_their_ejections() -> None:
-    tables = [RouteTable(endpoints=(endpoint("a", "large"), endpoint("b", "small")))]
-    health = ReplicaHealth(HealthPolicy(pause_s=1000.0))
-    health.appeared(tables[0].endpoints, 0.0)
-    live = LiveMetrics(lambda: tables[-1], {"a": 3, "b": 0}.__getitem__, health)
-    metrics = GatewayMetrics()
-    metrics.show(live)
+def lines(live: LiveMetrics) -> set[str]:
+    collector = CollectorRegistry()
+    collector.register(live)
+    return {line for line in generate_latest(collector).decode().splitlines() if not line.startswith("#")}
 
-    def lines() -> set[str]:
-        text = metrics.own(lambda _: True)
-        return {
-            line for line in text.splitlines() if line.startswith(("gateway_requests_in", "gateway_rep", "gateway_ej"))
-        }
 
-    health.failed("a", 1.0)
-    assert 'gateway_ejections_total{pool="large"} 0.0' in lines()
+def test_replicas_show_their_requests_and_share_and_pools_their_ejections_and_queue(sqlite_registry: Registry) -> None:
+    parts = build_gateway(GatewaySettings(eject_s=1000.0), sqlite_registry).edge.parts
+    live = LiveMetrics(parts)
+    assert lines(live) == set()
+    both = (endpoint("a", "large"), endpoint("b", "small"))
+    parts.feed.table = RouteTable(endpoints=both, rooms={"large": 1, "small": 1})
+    parts.health.appeared(both, 0.0)
+    for _ in range(3):
+        parts.balancer.begin("a")
+        claim = Claim(key="", priority=Priority.NORMAL, deadline=1000.0)
+        parts.admission.enter("large", 1, claim, lambda: None, lambda: None, 0.0)
+    parts.health.failed("a", 1.0)
+    assert lines(live) == set()
     live.look()
-    assert lines() == {
+    assert lines(live) == {
         'gateway_requests_in_flight{pool="large",replica="a"} 3.0',
         'gateway_requests_in_flight{pool="small",replica="b"} 0.0',
         'gateway_replica_share{pool="large",replica="a"} 0.0',
         'gateway_replica_share{pool="small",replica="b"} 1.0',
         'gateway_ejections_total{pool="large"} 1.0',
         'gateway_ejections_total{pool="small"} 0.0',
+        'gateway_queue_length{pool="large"} 2.0',
+        'gateway_queue_length{pool="small"} 0.0',
     }
-    tables.append(RouteTable(endpoints=(endpoint("b", "small"),)))
+    parts.feed.table = RouteTable(endpoints=both[1:], rooms={"small": 1})
     live.look()
-    assert not any('"a"' in line or '"large"' in line for line in lines())
+    assert not any('"a"' in line or '"large"' in line for line in lines(live))

@@ -9,9 +9,7 @@ from typing import Any
 import httpx2
 import orjson
 import pytest
-from starlette.testclient import TestClient
 
-from gateway.app import build_app, build_gateway
 from gateway.edge.paths import HOT_PATHS
 from gateway.offers import Offers
 from gateway.routing import Endpoint
@@ -19,6 +17,7 @@ from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.publish import publish
 from registry.types import Base, Replica, ReplicaState, RevisionDraft, Slot, SlotState
+from tests.gateway.served import ServedGateway
 from tests.stub_engine import StubEngine, answer, stream_then_drop
 from tests.waiting import wait_for
 
@@ -68,12 +67,14 @@ def add(sqlite_registry: Registry, base: Base) -> Iterator[Add]:
 
 
 @pytest.fixture
-def client(sqlite_registry: Registry, base: Base, add: Add, make_adapter: Callable[..., Path]) -> Iterator[TestClient]:
+def client(
+    sqlite_registry: Registry, base: Base, add: Add, make_adapter: Callable[..., Path]
+) -> Iterator[httpx2.Client]:
     """A gateway; `support@1` is stable."""
     publish(sqlite_registry, make_adapter(1), RevisionDraft(adapter="support", base=base.name, owner="me"))
     sqlite_registry.adapters.set_first_stable("support", 1, "first_revision")
-    with TestClient(build_app(build_gateway(SETTINGS, sqlite_registry)), raise_server_exceptions=False) as http:
-        yield http
+    with ServedGateway(SETTINGS, sqlite_registry) as served:
+        yield served.client
 
 
 def test_the_table_names_every_endpoint_that_is_tested_here() -> None:
@@ -81,7 +82,7 @@ def test_the_table_names_every_endpoint_that_is_tested_here() -> None:
 
 
 @pytest.mark.parametrize("path", BODIES)
-def test_a_request_goes_by_the_route_to_an_engine_that_offers_it(client: TestClient, add: Add, path: str) -> None:
+def test_a_request_goes_by_the_route_to_an_engine_that_offers_it(client: httpx2.Client, add: Add, path: str) -> None:
     chat, other = add("chat", ("/v1/chat/completions",)), add("other", (path,))
     told = client.post(path, json={"model": "support"} | BODIES[path])
     assert (told.status_code, told.headers["x-lorry-revision"], told.headers["x-lorry-replica"]) == (
@@ -95,7 +96,15 @@ def test_a_request_goes_by_the_route_to_an_engine_that_offers_it(client: TestCli
     assert [line.rpartition(" ")[2] for line in counted] == ["5.0"]
 
 
-def test_a_form_goes_on_with_the_revision_as_its_model(client: TestClient, add: Add) -> None:
+def test_only_the_headers_that_a_path_needs_reach_the_engine(client: httpx2.Client, add: Add) -> None:
+    engine = add("chat", ("/v1/messages",))
+    headers = {"anthropic-version": "2023-06-01", "authorization": "Bearer sk-lorry-secret", "x-mine": "1"}
+    client.post("/v1/messages", json=BODIES["/v1/messages"] | {"model": "tiny"}, headers=headers)
+    assert engine.heads[0]["anthropic-version"] == "2023-06-01"
+    assert engine.heads[0].keys().isdisjoint({"authorization", "x-mine"})
+
+
+def test_a_form_goes_on_with_the_revision_as_its_model(client: httpx2.Client, add: Add) -> None:
     engine = add("audio", ("/v1/audio/transcriptions",))
     sound = bytes(range(256)) * 40
     files = {"file": ("a.wav", sound, "audio/wav")}
@@ -110,7 +119,7 @@ def test_a_form_goes_on_with_the_revision_as_its_model(client: TestClient, add: 
 
 @pytest.mark.parametrize("path", OTHERS)
 def test_where_no_pool_of_the_name_offers_it_the_answer_says_which_do(
-    client: TestClient, add: Add, sqlite_registry: Registry, path: str
+    client: httpx2.Client, add: Add, sqlite_registry: Registry, path: str
 ) -> None:
     engine = add("chat", ("/v1/chat/completions",))
 
@@ -134,7 +143,7 @@ def test_where_no_pool_of_the_name_offers_it_the_answer_says_which_do(
     other.close()
 
 
-def test_an_adapter_is_not_sent_where_the_base_model_would_answer_for_it(client: TestClient, add: Add) -> None:
+def test_an_adapter_is_not_sent_where_the_base_model_would_answer_for_it(client: httpx2.Client, add: Add) -> None:
     engine = add("chat", ("/v1/messages", "/v1/chat/completions"), kind="sglang")
     body = BODIES["/v1/messages"]
     assert client.post("/v1/messages", json=body | {"model": "tiny"}).status_code == 200
@@ -145,7 +154,7 @@ def test_an_adapter_is_not_sent_where_the_base_model_would_answer_for_it(client:
     assert engine.paths == ["/v1/messages", "/v1/chat/completions"]
 
 
-def test_a_stream_with_named_events_breaks_with_a_named_event(client: TestClient, add: Add) -> None:
+def test_a_stream_with_named_events_breaks_with_a_named_event(client: httpx2.Client, add: Add) -> None:
     add("chat", ("/v1/messages",), script=stream_then_drop(b'event: message_start\ndata: {"n": 1}\n\n'))
     told = client.post("/v1/messages", json=BODIES["/v1/messages"] | {"model": "tiny", "stream": True})
     *_, name, event, _, _ = told.text.split("\n")
@@ -155,9 +164,9 @@ def test_a_stream_with_named_events_breaks_with_a_named_event(client: TestClient
 
 def test_a_form_above_the_limit_is_refused(sqlite_registry: Registry, base: Base) -> None:
     settings = SETTINGS.model_copy(update={"max_form_bytes": 300})
-    with TestClient(build_app(build_gateway(settings, sqlite_registry)), raise_server_exceptions=False) as http:
+    with ServedGateway(settings, sqlite_registry) as served:
         files = {"file": ("a.wav", b"x" * 300, "audio/wav")}
-        assert http.post("/v1/audio/transcriptions", data={"model": "tiny"}, files=files).status_code == 413
+        assert served.client.post("/v1/audio/transcriptions", data={"model": "tiny"}, files=files).status_code == 413
 
 
 def test_who_offers_a_path_is_found_once_for_the_same_endpoints() -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from starlette.testclient import TestClient
 
-from gateway.app import build_app, build_gateway
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.types import Base, Replica, ReplicaState
+from tests.gateway.served import ServedGateway
 from tests.stub_engine import StubEngine, answer
 
 SETTINGS = GatewaySettings(route_refresh_s=0.05)
@@ -49,11 +49,11 @@ def registry(sqlite_registry: Registry, base: Base, engine: StubEngine) -> Regis
     return sqlite_registry
 
 
-def gateway(registry: Registry, home: Path) -> TestClient:
-    return TestClient(build_app(build_gateway(SETTINGS, registry, home)))
+def gateway(registry: Registry, home: Path) -> ServedGateway:
+    return ServedGateway(SETTINGS, registry, home=home)
 
 
-def requests_by_process(client: TestClient) -> list[float]:
+def requests_by_process(client: httpx2.Client) -> list[float]:
     """How many requests each process has counted; those of names that do not exist are among them."""
     families = {family.name: family for family in text_string_to_metric_families(client.get("/metrics").text)}
     counted: dict[str, float] = {}
@@ -67,8 +67,10 @@ def requests_by_process(client: TestClient) -> list[float]:
 def test_a_scrape_of_either_has_the_whole_and_a_gateway_that_ends_takes_its_share_along(
     registry: Registry, tmp_path: Path
 ) -> None:
-    with gateway(registry, tmp_path) as one:
-        with gateway(registry, tmp_path) as two:
+    with gateway(registry, tmp_path) as first:
+        one = first.client
+        with gateway(registry, tmp_path) as second:
+            two = second.client
             for client, count in ((one, 1), (two, 3)):
                 for _ in range(count):
                     assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
@@ -78,7 +80,8 @@ def test_a_scrape_of_either_has_the_whole_and_a_gateway_that_ends_takes_its_shar
 
 
 def test_the_access_log_has_every_request_and_no_word_of_it(registry: Registry, tmp_path: Path) -> None:
-    with gateway(registry, tmp_path) as client:
+    with gateway(registry, tmp_path) as served:
+        client = served.client
         headers = {"x-request-id": "mine", "authorization": "Bearer sk-lorry-secret"}
         client.post("/v1/chat/completions", json=CHAT, headers=headers)
         client.post("/v1/chat/completions", json=CHAT | {"model": "ghost"})

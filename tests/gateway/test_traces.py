@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import httpx2
 import orjson
 import pytest
-from starlette.testclient import TestClient
 
-from gateway.app import build_app, build_gateway
 from gateway.errors import StartFailed
 from gateway.settings import GatewaySettings, TraceSettings
 from gateway.traces import trace_headers
 from registry.database import Registry
 from registry.types import Base, Replica, ReplicaState
 from tests.gateway.otlp_receiver import OtlpReceiver
+from tests.gateway.served import ServedGateway
 from tests.stub_engine import Script, StubEngine, answer, stream_then_drop
 from tests.waiting import wait_for
 
@@ -36,7 +36,7 @@ SAMPLED = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
 NOT_SAMPLED = {"traceparent": f"00-{TRACE}-{CALLER}-00"}
 ERROR = 2
 
-Serve = Callable[..., tuple[TestClient, StubEngine]]
+Serve = Callable[..., tuple[httpx2.Client, StubEngine]]
 
 
 @pytest.fixture
@@ -51,19 +51,18 @@ def serve(sqlite_registry: Registry, base: Base, receiver: OtlpReceiver) -> Iter
     """Starts a gateway with traces before one stub engine."""
     sqlite_registry.bases.enter(base)
     engines: list[StubEngine] = []
-    clients: list[TestClient] = []
+    served: list[ServedGateway] = []
 
-    def start(script: Script, traces: TraceSettings | None = None) -> tuple[TestClient, StubEngine]:
+    def start(script: Script, traces: TraceSettings | None = None) -> tuple[httpx2.Client, StubEngine]:
         engines.append(StubEngine(script))
         sqlite_registry.replicas.report(vllm_at(engines[0].url))
         settings = traces or TraceSettings(endpoint=receiver.url, sample_share=1.0)
-        clients.append(TestClient(build_app(build_gateway(SETTINGS, sqlite_registry, traces=settings))))
-        clients[0].__enter__()
-        return clients[0], engines[0]
+        served.append(ServedGateway(SETTINGS, sqlite_registry, traces=settings))
+        return served[0].client, engines[0]
 
     yield start
-    for client in clients:
-        client.__exit__(None, None, None)
+    for gateway in served:
+        gateway.close()
     for engine in engines:
         engine.close()
 
