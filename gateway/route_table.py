@@ -163,4 +163,5 @@ def endpoint_of(replica: Replica) -> Endpoint:
         served_names=frozenset(ready | {replica.base}),
         pool=replica.pool or f"hand:{replica.base}",
         room=replica.room or UNKNOWN_ROOM,
+        paths=frozenset(replica.paths),
     )

@@ -10,9 +10,11 @@ from typing import Any, Final
 
 import orjson
 
+from engines.catalog import adapter_paths
 from gateway.errors import ModelNotFound, NothingStable
 from registry.database import Snapshot
 from registry.observation import Side
+from registry.types import COMPLETION_PATHS
 
 UNKNOWN_ROOM: Final = 256
 """The room of a replica that has not said how many requests it takes at a time."""
@@ -77,6 +79,12 @@ class Endpoint:
     """Name of its pool; `hand:` and the base model for an engine that was entered by hand."""
     room: int = UNKNOWN_ROOM
     """How many requests a gateway has there at a time before more wait at the gateway."""
+    paths: frozenset[str] = frozenset(COMPLETION_PATHS)
+    """Paths of the inference requests that it answers by its base model."""
+
+    def offers(self, served_name: str, path: str) -> bool:
+        """Whether it answers requests of *path* by *served_name*, and not by its base model in its place."""
+        return path in self.paths and (served_name == self.base or path in adapter_paths(self.engine))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +105,14 @@ class RouteTable:
     """Pool -> how many requests a gateway has there at a time."""
     source: Snapshot | None = field(default=None, compare=False, repr=False)
     """What it was built from, so that the next one need not build what is the same."""
+
+    def knows(self, served_name: str) -> bool:
+        """Whether it is a base model or a ready revision."""
+        return served_name in self.bases or served_name in self.pinned
+
+    def endpoint_of(self, replica: str) -> Endpoint | None:
+        """The ready replica of this id."""
+        return next((endpoint for endpoint in self.endpoints if endpoint.replica == replica), None)
 
     def endpoints_of(self, served_name: str) -> tuple[Endpoint, ...]:
         """The ready replicas that answer to *served_name*: the same object in later tables while they are equal."""
@@ -151,6 +167,9 @@ def _unknown_name(table: RouteTable, name: str) -> str:
     return f"The model {name!r} does not exist.{hint} Models here: {shown}."
 
 
+_PROMPT_FIELDS: Final = ("messages", "prompt", "input", "query")
+
+
 def sticky_key(body: Mapping[str, Any], session_id: str | None, credential: str) -> str:
     """What keeps a conversation on its side of a rollout.
 
@@ -165,9 +184,9 @@ def sticky_key(body: Mapping[str, Any], session_id: str | None, credential: str)
 
 
 def _opening(body: Mapping[str, Any]) -> object:
-    messages = body.get("messages")
+    messages = next((body[name] for name in _PROMPT_FIELDS if name in body), None)
     if not isinstance(messages, list):
-        return body.get("prompt")
+        return messages
     for message in messages:
         if isinstance(message, dict) and message.get("role") == "user":
             return message.get("content")

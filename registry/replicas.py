@@ -20,12 +20,15 @@ GONE_KEPT_S: Final = 86400.0
 """How long a replica that is gone stays in the list."""
 PASSING: Final = ("heartbeat_at", "load")
 """What a replica says of itself that nobody needs to act on."""
+LISTS: Final = ("slots", "paths")
+"""Columns that hold JSON."""
 
 
 def replica_of(row: Mapping[str, Any] | sa.RowMapping) -> Replica:
     """A row of `replicas` as a value."""
     slots = tuple(Slot(**(slot | {"state": SlotState(slot["state"])})) for slot in row["slots"])
-    return Replica(**(dict(row) | {"state": ReplicaState(row["state"]), "slots": slots}))
+    kept = {"state": ReplicaState(row["state"]), "slots": slots, "paths": tuple(row["paths"])}
+    return Replica(**(dict(row) | kept))
 
 
 class ReplicaReader:
@@ -33,9 +36,9 @@ class ReplicaReader:
 
     def __init__(self) -> None:
         self._known: dict[tuple[Any, ...], Replica] = {}
-        slots = sa.cast(tables.replicas.c.slots, sa.Text)
-        lasting = [column for column in tables.replicas.columns if column.name not in ("slots", *PASSING)]
-        present = sa.select(slots, *lasting).where(tables.replicas.c.state != ReplicaState.GONE)
+        parsed = [sa.cast(tables.replicas.c[name], sa.Text) for name in LISTS]
+        lasting = [column for column in tables.replicas.columns if column.name not in (*LISTS, *PASSING)]
+        present = sa.select(*parsed, *lasting).where(tables.replicas.c.state != ReplicaState.GONE)
         self._query = present.order_by(tables.replicas.c.id)
         self._names = [column.name for column in lasting]
 
@@ -49,9 +52,9 @@ class ReplicaReader:
         return list(found.values())
 
     def _parsed(self, said: tuple[Any, ...]) -> Replica:
-        slots, *lasting = said
-        row = dict(zip(self._names, lasting, strict=True))
-        return replica_of(row | {"slots": orjson.loads(slots), "heartbeat_at": 0.0, "load": 0})
+        row = dict(zip((*LISTS, *self._names), said, strict=True))
+        lists = {name: orjson.loads(row[name]) for name in LISTS}
+        return replica_of(row | lists | {"heartbeat_at": 0.0, "load": 0})
 
 
 def as_last_heard(tx: sa.Connection, replicas: tuple[Replica, ...]) -> tuple[Replica, ...]:
@@ -82,7 +85,7 @@ class ReplicaStore:
         """
         slots = [asdict(slot) for slot in replica.slots]
         with self._tx.write() as tx:
-            row = asdict(replica) | {"slots": slots, "heartbeat_at": self._tx.now()}
+            row = asdict(replica) | {"slots": slots, "paths": list(replica.paths), "heartbeat_at": self._tx.now()}
             if _says_nothing_new(tx, row):
                 beat = sa.update(tables.replicas).where(tables.replicas.c.id == replica.id)
                 beat = beat.values({name: row[name] for name in PASSING})

@@ -203,6 +203,7 @@ replicas: Final = sa.Table(
     sa.Column("pool", sa.Text, nullable=False, server_default=""),
     sa.Column("load", sa.Integer, nullable=False, server_default="0"),
     sa.Column("room", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("paths", sa.JSON, nullable=False, server_default='["/v1/chat/completions", "/v1/completions"]'),
 )
 
 entered_engines: Final = sa.Table(
