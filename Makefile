@@ -15,6 +15,7 @@ NATIVE_FLAGS := -std=gnu11 -O2 -Wall -Wextra -Wconversion
 # The home below which the environments of vLLM, SGLang and LMDeploy are built for the tests.
 ENVS ?= $(or $(LORRY_TEST_ENVS),$(dir $(abspath $(VENV))).envs)
 ENGINES := vllm sglang lmdeploy
+ON_DEMAND := vllm or sglang or lmdeploy or judged
 
 .PHONY: serve venv test judged-test engines-test unit check format postgres bench drills natives
 
@@ -32,7 +33,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 test: venv postgres  ## Units, our engine, real PostgreSQL, the whole story under Ray Serve; not the other engines
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "not (scenario or $(ON_DEMAND))" $(ARGS)
+	$(BIN)/python -m pytest -m "scenario and not ($(ON_DEMAND))" $(ARGS)
 	@echo "Left out: the tests of $(ENGINES), which need an environment each (3 GB in all): make engines-test; and rollouts on the real model: make judged-test"
 
 judged-test: venv  ## Rollouts that judge themselves on the real model: some minutes
@@ -40,10 +42,10 @@ judged-test: venv  ## Rollouts that judge themselves on the real model: some min
 
 engines-test: venv  ## The tests of vLLM, SGLang and LMDeploy, in environments that are built first (once)
 	@for kind in $(ENGINES); do LORRY_HOME=$(ENVS) $(BIN)/lorry envs install $$kind || exit 1; done
-	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -m "vllm or sglang or lmdeploy" $(ARGS)
+	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -s -m "vllm or sglang or lmdeploy" $(ARGS)
 
 unit: venv postgres  ## The quick tests only
-	$(BIN)/python -m pytest -m "not (engine or scenario or judged or vllm or sglang or lmdeploy)" $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "not (engine or scenario or $(ON_DEMAND))" $(ARGS)
 
 check: venv  ## Format, lint, types
 	$(BIN)/ruff format --check .

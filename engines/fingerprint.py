@@ -31,7 +31,7 @@ _REQUEST_S: Final = 60.0
 _BUSY_S: Final = 30.0
 """How long a server may refuse because it has too much to do."""
 _BUSY_PAUSE_S: Final = 0.25
-_NOT_OFFERED: Final = (404, 405, 501)
+_NOT_OFFERED: Final = (403, 404, 405, 501)
 
 Read = TypeVar("Read")
 

@@ -169,6 +169,7 @@ def server_arguments(settings: EngineSettings, port: int, adapters: Mapping[str,
         "--num-gpu-blocks": tokens // KV_BLOCK if tokens is not None else None,
         "--tp": settings.tensor_parallel,
         "--logprobs-mode": None if turbomind else "raw_logprobs",
+        "--generation-config": "lmdeploy",  # its own defaults, not the model folder's
         "--enable-prefix-caching": True,
         "--enable-abort-handling": True,
         "--eager-mode": True if settings.hardware is Hardware.CPU else None,

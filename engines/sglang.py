@@ -135,6 +135,7 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
         "--max-lora-rank": settings.max_rank,
         "--max-loras-per-batch": in_batch,
         "--max-loaded-loras": max(settings.max_adapters, in_batch),
+        "--sampling-defaults": "openai",  # not the model folder's, as with every engine
         "--enable-metrics": True,
         "--enable-cache-report": True,
         "--skip-server-warmup": True,

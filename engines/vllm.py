@@ -134,6 +134,8 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
         "--max-cpu-loras": max(settings.max_adapters, in_batch),
         "--max-lora-rank": legal_rank(settings.max_rank),
         "--shutdown-timeout": LONGEST_DRAIN_S,
+        "--generation-config": "vllm",  # OpenAI's defaults, not the model folder's, as with every engine
+        "--enable-scale-out": True,  # a proof asks for the tokens of its prompts
         "--enable-prompt-tokens-details": True,
         "--disable-uvicorn-access-log": True,
         "--enforce-eager": True if on_cpu else None,

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gateway.errors import InvalidRequest, ModelNotFound, NothingStable
+from gateway.routing import RouteTable, resolve
 from registry.observation import Tally
 
 _QUESTION: Final = (
@@ -15,6 +17,16 @@ _QUESTION: Final = (
 _LONGEST_CONVERSATION: Final = 12_000
 _LONGEST_ANSWER: Final = 6_000
 _REPLY: Final = re.compile(r"\s*(A|B|TIE)\s*")
+
+
+def check_judge(table: RouteTable, judge: str | None) -> None:
+    """Raise `InvalidRequest` unless the *judge* that a plan names, if it names one, answers to that name now."""
+    if judge is None:
+        return
+    try:
+        resolve(table, judge, sticky_key="")
+    except (ModelNotFound, NothingStable) as exc:
+        raise InvalidRequest(f"shadow_judge: {exc}", param="shadow_judge") from exc
 
 
 def question(body: Mapping[str, Any], answer_a: str, answer_b: str) -> dict[str, Any]:

@@ -79,6 +79,7 @@ class EnteredEngines:
             engine=entered.engine,
             capacity=entered.capacity,
             max_rank=0,
+            room=0,
             rollback_window_s=self._settings.gateway.rollback_window_s,
             started_at=time.time(),
         )

@@ -41,6 +41,10 @@ class EngineUnavailable(GatewayError):
     """No replica could answer within the time allowed."""
 
 
+class Overloaded(GatewayError):
+    """More requests wait than may, or than can be answered in time; the client is to come again later."""
+
+
 class ClientLeft(EngineUnavailable):
     """The client closed its connection before the answer began; nobody reads this."""
 
@@ -59,6 +63,7 @@ HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     ModelNotFound: (404, "model_not_found"),
     NothingStable: (503, "nothing_stable"),
     EngineUnavailable: (503, "engine_unavailable"),
+    Overloaded: (429, "overloaded"),
     StillLoading: (409, "still_loading"),
     registry_errors.NotFound: (404, "not_found"),
     registry_errors.IllegalMove: (409, "illegal_move"),

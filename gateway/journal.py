@@ -32,6 +32,8 @@ class ReplicaIdentity:
     capacity: int
     max_rank: int
     """Highest rank that it takes; 0 where that is not known."""
+    room: int
+    """Requests that each gateway may have there at a time; 0 where that is not known."""
     rollback_window_s: float
     started_at: float
 
@@ -107,6 +109,7 @@ def _first_row(identity: ReplicaIdentity) -> Replica:
         state=ReplicaState.STARTING,
         capacity=identity.capacity,
         max_rank=identity.max_rank,
+        room=identity.room,
         slots=(),
         message="",
         started_at=identity.started_at,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -121,6 +122,11 @@ def prover_of(kind: str, precision: str) -> Prover:
         return await prove(url, adapter_fields(kind, served_name), folder, tolerance)
 
     return replay
+
+
+def room_of(engine: EngineSettings, factor: float) -> int:
+    """How many requests each gateway may have at a replica with these settings at a time."""
+    return ceil(factor * engine.max_batch * engine.data_parallel)
 
 
 def precision_of(engine: EngineSettings) -> str:

@@ -38,7 +38,7 @@ class RouteFeed:
 
     async def refresh(self) -> None:
         """The table holds what the registry says now; `RegistryError` if it cannot be read."""
-        table = build_table(await asyncio.to_thread(self._registry.snapshot, self._watch_s))
+        table = build_table(await asyncio.to_thread(self._registry.snapshot, self._watch_s), self.table)
         self._metrics.route_table_time.set(time.time())
         if table != self.table:
             async with self._changed:
@@ -49,7 +49,7 @@ class RouteFeed:
         """Ids of the rollouts that answers are evidence for now."""
         return {route.rollout_id for route in self.table.routes.values() if route.rollout_id is not None}
 
-    async def wait_for_endpoints(self, served_name: str, timeout_s: float) -> list[Endpoint]:
+    async def wait_for_endpoints(self, served_name: str, timeout_s: float) -> tuple[Endpoint, ...]:
         """The replicas that serve *served_name*, waiting for one to appear; `EngineUnavailable` after *timeout_s*."""
         try:
             async with asyncio.timeout(timeout_s), self._changed:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from hashlib import sha256
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 import orjson
 
@@ -15,6 +17,9 @@ from registry.database import Snapshot
 from registry.observation import Side
 from registry.rollout import Rollout
 from registry.types import Replica, ReplicaState, SlotState
+
+UNKNOWN_ROOM: Final = 256
+"""The room of a replica that has not said how many requests it takes at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +77,10 @@ class Endpoint:
     engine: str
     """Kind of engine behind it, which decides how a request names its adapter."""
     served_names: frozenset[str]
+    pool: str = ""
+    """Name of its pool; `hand:` and the base model for an engine that was entered by hand."""
+    room: int = UNKNOWN_ROOM
+    """How many requests a gateway has there at a time before more wait at the gateway."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,14 +94,73 @@ class RouteTable:
     aliases: Mapping[str, str] = field(default_factory=dict)
     """`ft:...` -> served name."""
     endpoints: tuple[Endpoint, ...] = ()
+    """By replica id."""
+    serving: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict)
+    """Served name -> the ready replicas that answer to it; names that the same ones answer to share one tuple."""
+    rooms: Mapping[str, int] = field(default_factory=dict)
+    """Pool -> how many requests a gateway has there at a time."""
 
-    def endpoints_of(self, served_name: str) -> list[Endpoint]:
-        """The ready replicas that answer to *served_name*."""
-        return [endpoint for endpoint in self.endpoints if served_name in endpoint.served_names]
+    def endpoints_of(self, served_name: str) -> tuple[Endpoint, ...]:
+        """The ready replicas that answer to *served_name*: the same object in later tables while they are equal."""
+        return self.serving.get(served_name, ())
 
 
-def build_table(snapshot: Snapshot) -> RouteTable:
-    """The routes that follow from adapters, rollouts, forced sides and living replicas."""
+def build_table(snapshot: Snapshot, before: RouteTable | None = None) -> RouteTable:
+    """The routes that follow from adapters, rollouts, forced sides and living replicas.
+
+    What did not change since the table *before* is taken from it.
+    """
+    before = before or RouteTable()
+    known = {endpoint.replica: endpoint for endpoint in before.endpoints}
+    ready = (_endpoint(replica) for replica in snapshot.replicas if replica.state is ReplicaState.READY)
+    endpoints = tuple(_same(known.get(endpoint.replica), endpoint) for endpoint in ready)
+    rooms: Counter[str] = Counter()
+    for endpoint in endpoints:
+        rooms[endpoint.pool] += endpoint.room
+    return RouteTable(
+        bases=frozenset(base.name for base in snapshot.bases),
+        routes=_routes(snapshot),
+        pinned={revision.served_name: revision.base for revision in snapshot.revisions},
+        aliases={revision.alias: revision.served_name for revision in snapshot.revisions if revision.alias},
+        endpoints=endpoints,
+        serving=_serving(endpoints, before.serving),
+        rooms=dict(rooms),
+    )
+
+
+def _serving(
+    endpoints: Sequence[Endpoint], before: Mapping[str, tuple[Endpoint, ...]]
+) -> dict[str, tuple[Endpoint, ...]]:
+    """`RouteTable.serving`, in time that grows with the names of replicas that differ in their names.
+
+    Endpoints that did not change are the same objects as *before*, so members are compared by identity.
+    """
+    alike: dict[frozenset[str], list[Endpoint]] = {}
+    for endpoint in endpoints:
+        alike.setdefault(endpoint.served_names, []).append(endpoint)
+    groups_of: dict[str, list[int]] = {}
+    groups = list(alike.values())
+    for number, names in enumerate(alike):
+        for name in names:
+            groups_of.setdefault(name, []).append(number)
+    kept = {tuple(map(id, members)): members for members in {id(each): each for each in before.values()}.values()}
+    shared: dict[tuple[int, ...], tuple[Endpoint, ...]] = {}
+    serving = {}
+    for name, numbers in groups_of.items():
+        key = tuple(numbers)
+        if key not in shared:
+            members = sorted((each for number in numbers for each in groups[number]), key=attrgetter("replica"))
+            shared[key] = kept.get(tuple(map(id, members))) or tuple(members)
+        serving[name] = shared[key]
+    return serving
+
+
+def _same(old: Endpoint | None, new: Endpoint) -> Endpoint:
+    """*old* if it is equal, so that who holds on to it by identity need not look again."""
+    return old if old is not None and old == new else new
+
+
+def _routes(snapshot: Snapshot) -> dict[str, Route]:
     opened = {rollout.adapter: rollout for rollout in snapshot.rollouts}
     watched = {rollout.adapter: rollout for rollout in snapshot.watched}
     forced: dict[str, dict[str, Side]] = {}
@@ -110,13 +178,7 @@ def build_table(snapshot: Snapshot) -> RouteTable:
         if rollout := opened.get(adapter.name):
             route = _with_rollout(route, rollout, forced.get(adapter.name, {}))
         routes[adapter.name] = route
-    return RouteTable(
-        bases=frozenset(base.name for base in snapshot.bases),
-        routes=routes,
-        pinned={revision.served_name: revision.base for revision in snapshot.revisions},
-        aliases={revision.alias: revision.served_name for revision in snapshot.revisions if revision.alias},
-        endpoints=tuple(_endpoint(replica) for replica in snapshot.replicas if replica.state is ReplicaState.READY),
-    )
+    return routes
 
 
 def _with_rollout(route: Route, rollout: Rollout, forced: Mapping[str, Side]) -> Route:
@@ -143,6 +205,8 @@ def _endpoint(replica: Replica) -> Endpoint:
         base=replica.base,
         engine=replica.engine,
         served_names=frozenset(ready | {replica.base}),
+        pool=replica.pool or f"hand:{replica.base}",
+        room=replica.room or UNKNOWN_ROOM,
     )
 
 

@@ -31,7 +31,7 @@ from gateway.entered_engines import EnteredEngines
 from gateway.journal import RegistryJournal, ReplicaIdentity, host_prefix
 from gateway.listening import listen
 from gateway.logs import log_to
-from gateway.pools import Pool, engine_source, pace_of, precision_of, prover_of
+from gateway.pools import Pool, engine_source, pace_of, precision_of, prover_of, room_of
 from gateway.settings import PoolSettings, Settings
 from gateway.webhooks import Sender, open_sender
 from registry.database import open_registry
@@ -106,6 +106,7 @@ class EngineActor:
             engine=engine.kind,
             capacity=engine.max_adapters,
             max_rank=engine.max_rank,
+            room=room_of(engine, settings.gateway.room_factor),
             rollback_window_s=settings.gateway.rollback_window_s,
             started_at=time.time(),
         )

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from registry.errors import SettingsInvalid
 from registry.settings import RegistrySettings, lorry_home, parse_table, read_tables, registry_settings
@@ -37,7 +46,27 @@ class GatewaySettings(BaseModel):
     idle_timeout_s: PositiveFloat = 300.0
     """How long an engine may stay silent, before the first byte and between two."""
     eject_s: PositiveFloat = 1.0
-    """How long a replica that failed is passed over."""
+    """How long a replica that failed is passed over; twice as long each time that it fails again."""
+    eject_longest_s: PositiveFloat = 30.0
+    """Longest such pause."""
+    eject_errors: PositiveInt = 3
+    """So many error answers of a replica in a row count as its failure, and not as that of the requests."""
+    eject_most: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Part of the replicas that may be passed over at a time; one always may."""
+    slow_start_s: PositiveFloat = 10.0
+    """How long a new replica takes less than its share, at first a tenth."""
+    late_factor: float = Field(default=5.0, gt=1.0)
+    """A replica whose first bytes take so many times as long as the median of its pool gets less."""
+    load_bound: float = Field(default=1.25, gt=1.0)
+    """So many times the average of requests in flight a replica has before its own go to the next one."""
+    retry_share: float = Field(default=0.2, ge=0.0)
+    """Part of the requests of the last ten seconds that may be sent once more to another replica."""
+    retry_floor_per_s: NonNegativeFloat = 10.0
+    """Retries a second that are allowed besides, for times of few requests."""
+    room_factor: PositiveFloat = 2.0
+    """Requests that each gateway may have at a replica, as a multiple of the engine's `max_batch`; more wait here."""
+    queue_limit: NonNegativeInt = 1024
+    """Requests that may wait at a gateway for the replicas of one pool. A key may take as many as are still free."""
     drain_timeout_s: PositiveFloat = 30.0
     """How long requests in flight may finish when a gateway or an engine stops."""
     max_body_bytes: PositiveInt = 8 * 1024 * 1024

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,17 +12,20 @@ import httpx2
 import orjson
 
 from engines.catalog import adapter_fields
-from gateway.balancing import choose_replica
+from gateway.balancing import Balancer, affinity_of
 from gateway.demand import Demand
 from gateway.errors import EngineUnavailable
 from gateway.metrics import GatewayMetrics
+from gateway.replica_health import ReplicaHealth, policy_of
 from gateway.route_feed import RouteFeed
-from gateway.routing import Endpoint
+from gateway.routing import Endpoint, RouteTable
 from gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
 
 _RETRIED_STATUS = 503
+_PREFIX_BYTES = 1024
+"""So much of a prompt says which requests should meet the same prefix cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,7 @@ class _Release:
         self._open = True
 
     def failed(self) -> None:
-        self._pool.eject(self._replica)
+        self._pool.failed(self._replica)
 
     def done(self) -> None:
         if self._open:
@@ -87,8 +89,9 @@ class Upstream:
         self._demand = demand
         self._settings = settings
         self._metrics = metrics
-        self._in_flight: Counter[str] = Counter()
-        self._ejected_until: dict[str, float] = {}
+        self._health = ReplicaHealth(policy_of(settings))
+        self._balancer = Balancer(self._health, settings.load_bound)
+        self._seen: RouteTable | None = None
         timeout = httpx2.Timeout(settings.idle_timeout_s, connect=settings.connect_timeout_s)
         self._client = httpx2.AsyncClient(
             timeout=timeout, limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64), trust_env=False
@@ -104,17 +107,20 @@ class Upstream:
         *on_failure* hears of each replica that failed. `EngineUnavailable` when none is found within `replica_wait_s`.
         """
         deadline = time.monotonic() + self._settings.replica_wait_s
+        affinity = affinity_of(request.served_name, _prompt_of(request.body)[:_PREFIX_BYTES])
+        failed: set[str] = set()
         while True:
             left_s = deadline - time.monotonic()
             table = self._feed.table
             if request.served_name in table.pinned and not table.endpoints_of(request.served_name):
                 await self._demand.ask_for(request.served_name)
             endpoints = await self._feed.wait_for_endpoints(request.served_name, max(left_s, 0.01))
-            endpoint = choose_replica(endpoints, self._in_flight, self._ejected())
+            self._look_at(self._feed.table)
+            endpoint = self._balancer.choose(endpoints, affinity, failed, time.monotonic())
             if endpoint is not None:
                 if answer := await self.send_to(endpoint, request):
                     return answer
-                self.eject(endpoint.replica)
+                failed.add(endpoint.replica)
                 on_failure(endpoint.replica)
             if time.monotonic() >= deadline:
                 raise EngineUnavailable(f"no replica answered for {request.served_name!r}", retry_after_s=2)
@@ -123,19 +129,23 @@ class Upstream:
 
     async def send_to(self, endpoint: Endpoint, request: UpstreamRequest) -> UpstreamAnswer | None:
         """The answer of this replica, or None if it failed before its first byte and another may be tried."""
-        self._in_flight[endpoint.replica] += 1
+        self._balancer.begin(endpoint.replica)
         self._metrics.in_flight.labels(endpoint.replica).inc()
         self._demand.begin(request.served_name)
         release = _Release(self, endpoint.replica, request.served_name)
         keep = False
+        sent_at = time.monotonic()
         try:
             response = await self._client.send(self._build(endpoint, request), stream=True)
             keep = response.status_code != _RETRIED_STATUS
             if not keep:
+                self._health.failed(endpoint.replica, time.monotonic())
                 await response.aclose()
                 return None
+            self._health.answered(endpoint.replica, time.monotonic() - sent_at, time.monotonic())
             return UpstreamAnswer(endpoint, response, release)
         except httpx2.TransportError as exc:
+            self._health.failed(endpoint.replica, time.monotonic())
             log.warning("replica failed", extra={"replica": endpoint.replica, "error": repr(exc)})
             return None
         finally:
@@ -149,22 +159,27 @@ class Upstream:
 
     def in_flight(self, replica: str) -> int:
         """How many requests *replica* has of us."""
-        return self._in_flight[replica]
+        return self._balancer.in_flight(replica)
 
-    def eject(self, replica: str) -> None:
-        """Pass *replica* over for `eject_s` seconds."""
-        self._ejected_until[replica] = time.monotonic() + self._settings.eject_s
+    def failed(self, replica: str) -> None:
+        """*replica* failed while it answered."""
+        self._health.failed(replica, time.monotonic())
 
     def leave(self, replica: str, served_name: str) -> None:
         """One request less in flight."""
         self._demand.end(served_name)
-        self._in_flight[replica] -= 1
+        self._balancer.end(replica)
         self._metrics.in_flight.labels(replica).dec()
 
-    def _ejected(self) -> frozenset[str]:
-        now = time.monotonic()
-        self._ejected_until = {replica: until for replica, until in self._ejected_until.items() if until > now}
-        return frozenset(self._ejected_until)
+    def _look_at(self, table: RouteTable) -> None:
+        """Tell who came and who left, once for each table."""
+        if table is not self._seen:
+            self._seen = table
+            self._health.appeared(table.endpoints, time.monotonic())
+
+
+def _prompt_of(body: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(body.get("messages") or body.get("prompt"))
 
 
 def _address(endpoint: Endpoint, served_name: str) -> Mapping[str, str]:

@@ -225,6 +225,7 @@ replicas: Final = sa.Table(
     _at("heartbeat_at"),
     sa.Column("pool", sa.Text, nullable=False, server_default=""),
     sa.Column("load", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("room", sa.Integer, nullable=False, server_default="0"),
 )
 
 entered_engines: Final = sa.Table(

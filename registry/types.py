@@ -34,6 +34,14 @@ class SlotState(StrEnum):
     FAILED = "failed"  # retried after a pause; reason and message say why
 
 
+class Priority(StrEnum):
+    """Whose requests go first when replicas are full."""
+
+    HIGH = "high"  # before all others
+    NORMAL = "normal"
+    LOW = "low"  # when nothing else waits
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
     """Frozen weights that adapters are trained for."""
@@ -148,6 +156,8 @@ class Replica:
     """Name of its pool; empty for an engine that was entered by hand."""
     load: int = 0
     """Requests that run or wait in its engine, by its own figures, which may be seconds old."""
+    room: int = 0
+    """Requests that each gateway may have there at a time; 0 where it has not said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,9 +21,17 @@ from registry.settings import RegistrySettings
 from registry.types import Base
 from tests.clock import Clock
 
+CONTRACT = Path(__file__).parent / "contract"
 HIDDEN = 8
 WIDE = 16
 LAYERS = 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a file stay together where several processes share the work, and those that share servers too."""
+    for item in items:
+        group = CONTRACT if item.path.is_relative_to(CONTRACT) else item.path
+        item.add_marker(pytest.mark.xdist_group(str(group)))
 
 
 @pytest.fixture(scope="session")

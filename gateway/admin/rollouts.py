@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from gateway import controller
+from gateway.comparison import check_judge
 from gateway.deps import ActorDep, Gateway, GatewayDep
 from gateway.openai.types import Body, RolloutRequest
 from registry.database import Registry
@@ -38,6 +39,8 @@ class Promote(Body):
 async def start_rollout(name: str, body: StartRollout, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
     """Open a rollout; it takes traffic once the canary is on every replica (at once if it already is)."""
     plan = body.plan()
+    await gateway.feed.refresh()
+    check_judge(gateway.feed.table, plan.shadow_judge)
 
     def start() -> Rollout:
         rollout = gateway.registry.rollouts.start(name, body.revision, plan, actor)

@@ -36,13 +36,13 @@ def list_replicas(as_json: JsonFlag = False) -> None:
                 f"{s['served_name']}{'' if s['state'] == 'ready' else ' ' + (s['reason'] or s['state'])}"
                 for s in replica["slots"]
             ),
-            replica["load"],
+            f"{replica['load']} / {replica['room'] or '?'}",
             ago(replica["heartbeat_at"]),
             replica["message"],
         )
         for replica in found
     )
-    columns = ("REPLICA", "POOL", "STATE", "BASE", "ADAPTERS", "LOAD", "HEARD OF", "MESSAGE")
+    columns = ("REPLICA", "POOL", "STATE", "BASE", "ADAPTERS", "LOAD / ROOM", "HEARD OF", "MESSAGE")
     show_table(columns, rows, "No replicas.")
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
+from gateway.comparison import check_judge
 from gateway.deps import ActorDep, Gateway, GatewayDep
 from gateway.openai.files import page_of
 from gateway.openai.job_spec import build_spec
@@ -23,6 +24,8 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 @router.post("")
 async def create_job(body: CreateJob, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
     """Queue a job; 400 names the field that the pools or the base model could not serve."""
+    await gateway.feed.refresh()
+    check_judge(gateway.feed.table, body.rollout and body.rollout.shadow_judge)
 
     def create() -> Job:
         spec = build_spec(body, gateway.registry)

@@ -95,6 +95,12 @@ def test_where_a_server_shows_the_prompt_s_tokens_they_must_be_the_trainer_s(ask
     assert not other.passed and not other.prompt_tokens_equal
 
 
+def test_where_showing_them_is_switched_off_their_number_decides(ask: Ask) -> None:
+    proof, bodies = ask(by_path(answer(200, chat_body()), answer(403, b'{"error": {"message": "disabled"}}')))
+    assert proof.passed and proof.prompt_tokens_equal
+    assert len(bodies) == 5
+
+
 def test_a_server_that_has_too_much_to_do_is_asked_again(ask: Ask) -> None:
     refusals = [answer(429, b'{"error": {"message": "busy"}}') for _ in range(3)]
 

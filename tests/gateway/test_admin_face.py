@@ -97,6 +97,16 @@ def test_steps_that_make_no_sense_are_refused(promoted: TestClient, steps: list[
     assert "steps" in told.json()["error"]["message"]
 
 
+def test_a_judge_that_nothing_here_is_named_like_is_refused_at_the_start(promoted: TestClient) -> None:
+    plan = {"revision": 1, "steps": ["shadow:10", 100], "shadow_judge": "tinny"}
+    refused = promoted.post("/admin/adapters/support/rollouts", json=plan)
+    assert refused.status_code == 400
+    error = refused.json()["error"]
+    assert (error["param"], "Did you mean 'tiny'?" in error["message"]) == ("shadow_judge", True)
+    plan["shadow_judge"] = "tiny"
+    assert promoted.post("/admin/adapters/support/rollouts", json=plan).status_code == 201
+
+
 def test_pause_holds_resume_goes_on_abort_gives_back(promoted: TestClient) -> None:
     rollout = promoted.post("/admin/adapters/support/rollouts", json={"revision": 1, "steps": [50, 100]}).json()
     path = f"/admin/rollouts/{rollout['id']}"

@@ -28,6 +28,7 @@ IDENTITY = ReplicaIdentity(
     engine="transformers",
     capacity=2,
     max_rank=64,
+    room=16,
     rollback_window_s=3600.0,
     started_at=0.0,
 )

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.balancing import choose_replica
 from gateway.errors import ModelNotFound, NothingStable
-from gateway.routing import Endpoint, Evidence, Route, RouteTable, Target, choose_side, resolve, sticky_key
+from gateway.routing import Evidence, Route, RouteTable, Target, choose_side, resolve, sticky_key
 from registry.observation import Side
 
 ROUTE = Route(
@@ -135,17 +134,3 @@ def test_later_turns_of_a_conversation_have_the_key_of_its_first() -> None:
     }
     assert sticky_key(first, None, "key") == sticky_key(later, None, "key")
     assert sticky_key(first, None, "key") != sticky_key(first, None, "another key")
-
-
-def endpoint(name: str) -> Endpoint:
-    return Endpoint(
-        replica=name, url=f"http://{name}", base="tiny", engine="transformers", served_names=frozenset({"tiny"})
-    )
-
-
-def test_the_least_busy_replica_answers_and_an_ejected_one_only_when_it_is_alone() -> None:
-    two = [endpoint("a"), endpoint("b")]
-    assert choose_replica(two, {"a": 2, "b": 1}, set()) == two[1]
-    assert choose_replica(two, {"a": 2, "b": 1}, {"b"}) == two[0]
-    assert choose_replica(two[:1], {}, {"a"}) == two[0]
-    assert choose_replica([], {}, set()) is None

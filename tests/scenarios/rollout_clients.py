@@ -15,6 +15,7 @@ from typing import Any, Final
 import httpx2
 import openai
 
+from gateway.settings import BUNDLED_BASE
 from tests.scenarios.quiz import JSON_QUESTIONS, QUIZ, Question, messages
 from tests.up_process import Up
 from tests.waiting import wait_for
@@ -41,11 +42,11 @@ class Operator:
         """What `POST` says; an `openai.APIStatusError` if it is refused. Sent once."""
         return self._http.with_options(max_retries=0).post(path, cast_to=object, body={})
 
-    def publish(self, name: str, canary: str) -> None:
+    def publish(self, name: str, canary: str, timeout_s: float = LOAD_TIMEOUT_S) -> None:
         """`NAME@1` is the reference and stable, `NAME@2` the *canary*, and both are loaded."""
         for folder in ("plain", canary):
-            self.up.lorry("adapters", "publish", str(ADAPTERS / folder), "--name", name)
-        wait_for(lambda: self.stable(name) == 1 and self._has_loaded(f"{name}@2"), LOAD_TIMEOUT_S)
+            self.up.lorry("adapters", "publish", str(ADAPTERS / folder), "--name", name, "--base", BUNDLED_BASE)
+        wait_for(lambda: self.stable(name) == 1 and self._has_loaded(f"{name}@2"), timeout_s)
 
     def start(self, name: str, *flags: str) -> str:
         """A rollout of `NAME@2` whose first step has begun; its id."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from statistics import median
 from typing import Any, Final
 
 import openai
+import psutil
 import pytest
 
-from tests.scenarios.rollout_clients import ADAPTERS, Clients, Operator
+from gateway.settings import BUNDLED_BASE
+from tests.scenarios.rollout_clients import ADAPTERS, CLIENTS, Clients, Operator
 from tests.up_process import Up
 from tests.waiting import wait_for
 
@@ -132,6 +135,20 @@ def test_an_adapter_that_answers_nothing_is_not_even_published(up: Up) -> None:
     assert "empty@1" not in up.lorry("models", "list")
 
 
+def test_a_canary_is_not_blamed_when_everything_becomes_slow(operator: Operator, say: Say) -> None:
+    operator.publish("rush", "good")
+    with Clients(operator.up, "rush") as clients:
+        clients.answered(20)
+        quiet = [answer.first_token_s for answer in clients.answers]
+        identity = operator.start("rush", *QUICK, *ROUGH_TIMES)
+        with Clients(operator.up, BUNDLED_BASE, clients=12):
+            rollout = operator.end_of(identity, END_TIMEOUT_S)
+            rush = [answer.first_token_s for answer in clients.answers[len(quiet) :]]
+    assert rollout["state"] == "promoted"
+    assert median(rush) > 1.5 * median(quiet)
+    say(f"{figures(rollout)}; first token after {median(quiet):.2f} s, then {median(rush):.2f} s")
+
+
 def test_without_traffic_it_holds_and_a_rollback_ends_it(operator: Operator) -> None:
     operator.publish("idle", "good")
     identity = operator.start("idle", *QUICK, *NO_TIMES)
@@ -179,3 +196,55 @@ def test_of_two_operators_at_once_one_is_obeyed(operator: Operator) -> None:
     assert rollout["state"] == ("promoted" if told["promote"] == 200 else "aborted")
     assert len(moves(rollout)) == 3
     assert operator.stable("disputed") == (2 if told["promote"] == 200 else 1)
+
+
+def kill_one(up: Up, deployment: str) -> psutil.Process:
+    """Kill a process of *deployment* with -9, which Ray puts another one in the place of."""
+    victim = processes(up, deployment)[0]
+    victim.kill()
+    return victim
+
+
+def processes(up: Up, deployment: str) -> list[psutil.Process]:
+    """The actors of a deployment below this `lorry up`."""
+    found = []
+    for process in psutil.Process(up.process.pid).children(recursive=True):
+        try:
+            if f"ServeReplica:{deployment}:" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.parametrize(("adapter", "end"), [("good", "promoted"), ("endless", "aborted")])
+def test_controller_and_gateway_killed_at_every_step_change_nothing(
+    operator: Operator, say: Say, adapter: str, end: str
+) -> None:
+    name = f"killed-{adapter}"
+    operator.publish(name, adapter)
+    killed: set[tuple[str, int]] = set()
+    with Clients(operator.up, name) as clients:
+        clients.answered(1)
+        identity = operator.start(name, "--steps", "20,50,100", "--min-samples", "10", *NO_TIMES)
+
+        def ended() -> bool:
+            rollout = operator.rollout(identity)
+            at = (rollout["state"], rollout["step"])
+            if at not in killed:
+                wait_for(lambda: len(processes(operator.up, "controller")) == 1, 60)
+                for deployment in ("controller", "gateway"):
+                    kill_one(operator.up, deployment)
+                killed.add(at)
+            return rollout["state"] in ("promoted", "aborted")
+
+        wait_for(ended, END_TIMEOUT_S)
+        rollout = operator.rollout(identity)
+        after = clients.sent_after(rollout["finished_at"] + IN_FORCE_S)
+    assert rollout["state"] == end
+    assert len(moves(rollout)) == len(set(moves(rollout)))
+    assert {answer.revision for answer in after} == {f"{name}@{2 if end == 'promoted' else 1}"}
+    assert clients.failures == []
+    assert len(clients.cut_off) <= len(killed) * CLIENTS
+    wait_for(lambda: len(processes(operator.up, "gateway")) == GATEWAYS, 60)
+    say(f"{figures(rollout)}, killed at {sorted(killed)}")

@@ -1,0 +1,59 @@
+"""How many requests may be sent again, so that a pool that is going down is not hammered as well. Pure.
+
+The rule is that of Finagle's `RetryBudget`, as it documents it: what requests of the last seconds paid in, a fifth of a
+retry each, and a floor for times of few requests, less what retries took out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+_SLICES: Final = 10
+"""The time that is looked back over goes by in so many pieces."""
+
+
+@dataclass(slots=True)
+class _Slice:
+    began: float
+    requests: int = 0
+    retries: int = 0
+
+
+class RetryBudget:
+    """Retries at most `share` of the requests of the last *window_s* seconds, and *floor_per_s* a second besides."""
+
+    def __init__(self, share: float = 0.2, floor_per_s: float = 10.0, window_s: float = 10.0) -> None:
+        self._share = share
+        self._reserve = floor_per_s * window_s
+        self._slice_s = window_s / _SLICES
+        self._window_s = window_s
+        self._slices: deque[_Slice] = deque()
+        self._requests = 0
+        self._retries = 0
+
+    def note_request(self, now: float) -> None:
+        """A request came that may need a retry later; retries themselves are not noted."""
+        self._slice(now).requests += 1
+        self._requests += 1
+
+    def take(self, now: float) -> bool:
+        """True if one more retry is within the budget; then it is taken."""
+        current = self._slice(now)
+        if self._retries + 1 > self._reserve + self._share * self._requests:
+            return False
+        current.retries += 1
+        self._retries += 1
+        return True
+
+    def _slice(self, now: float) -> _Slice:
+        """The piece of time that *now* falls into; what is older than the window is forgotten."""
+        if self._slices and now < self._slices[-1].began + self._slice_s:
+            return self._slices[-1]
+        while self._slices and self._slices[0].began <= now - self._window_s:
+            old = self._slices.popleft()
+            self._requests -= old.requests
+            self._retries -= old.retries
+        self._slices.append(_Slice(began=now))
+        return self._slices[-1]
