@@ -53,6 +53,7 @@ def main() -> None:
             for drill in drills:
                 _say(drill.name)
                 outcomes[drill.name] = _run(drill, stage, args.cache)
+                _say(_outcomes({drill.name: outcomes[drill.name]}))
             if leaves:
                 left[f"{kind}: {LEAVING}"] = leave(stage)
     sys.stdout.write("\n\n".join([_outcomes(outcomes), _left(left)]) + "\n")
