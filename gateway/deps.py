@@ -9,14 +9,16 @@ from typing import Annotated, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
 
+from gateway.auth import Caller, Keyring
 from gateway.demand import Demand
+from gateway.edge.edge import Edge
 from gateway.errors import BodyTooLarge
+from gateway.limits import Limits
 from gateway.metrics import GatewayMetrics
 from gateway.observations import Observations
 from gateway.route_feed import RouteFeed
 from gateway.settings import GatewaySettings
 from gateway.shadow import Shadow
-from gateway.upstream import Upstream
 from registry.database import Registry
 
 P = ParamSpec("P")
@@ -30,7 +32,9 @@ class Gateway:
     settings: GatewaySettings
     registry: Registry
     feed: RouteFeed
-    upstream: Upstream
+    keyring: Keyring
+    limits: Limits
+    edge: Edge
     observations: Observations
     shadow: Shadow
     demand: Demand
@@ -54,11 +58,19 @@ def credential_of(request: Request) -> str:
     return request.headers.get("authorization", "")
 
 
+def caller_of(request: Request) -> Caller:
+    """Who calls, as `Authentication` found out."""
+    caller: Caller = request.state.caller
+    return caller
+
+
 def actor_of(request: Request) -> str:
-    """Who acts, for the audit log: the header `x-lorry-actor` that the CLI sends, else `local`."""
-    return request.headers.get("x-lorry-actor", "local")[:64]
+    """Who acts, for the audit log: the key's name; without any key the header `x-lorry-actor`, else `local`."""
+    caller = caller_of(request)
+    return caller.name if caller.key_id else request.headers.get("x-lorry-actor", caller.name)[:64]
 
 
+CallerDep = Annotated[Caller, Depends(caller_of)]
 ActorDep = Annotated[str, Depends(actor_of)]
 
 

@@ -9,13 +9,23 @@ from registry import errors as registry_errors
 
 
 class GatewayError(Exception):
-    """Base of every error of this package; `param` names the field at fault, `retry_after_s` when to try again."""
+    """Base of every error of this package.
 
-    def __init__(self, message: str, param: str | None = None, retry_after_s: int | None = None) -> None:
-        super().__init__(message, param, retry_after_s)
+    `param` names the field at fault, `retry_after_s` says when to try again, `headers` are for the answer.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        param: str | None = None,
+        retry_after_s: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, param, retry_after_s, headers)
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.headers = headers or {}
 
     def __str__(self) -> str:
         return self.message
@@ -25,8 +35,44 @@ class InvalidRequest(GatewayError):
     """The request is wrong; the message says which field and what would be right."""
 
 
+class Unauthenticated(GatewayError):
+    """The request carries no valid API key."""
+
+
+class Forbidden(GatewayError):
+    """Base of what a valid key does not open."""
+
+
+class ScopeMissing(Forbidden):
+    """The key lacks the scope; the message names it."""
+
+
+class ModelNotAllowed(Forbidden):
+    """The key is not for this model; the message lists those that it is for."""
+
+
+class RateLimited(GatewayError):
+    """The key has used up what it may; the message says which limit, the headers how much is left of each."""
+
+
 class BodyTooLarge(GatewayError):
     """The request body is above the limit."""
+
+
+class MalformedRequest(GatewayError):
+    """What came is not HTTP/1.1, or not in a way that everybody reads alike."""
+
+
+class RequestTooSlow(GatewayError):
+    """The request did not arrive whole in time."""
+
+
+class HeadTooLarge(GatewayError):
+    """The request's head is above the limit."""
+
+
+class DeadlineExceeded(GatewayError):
+    """The answer did not begin within the time that the request allows."""
 
 
 class ModelNotFound(GatewayError):
@@ -59,11 +105,19 @@ class StartFailed(GatewayError):
 
 HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     InvalidRequest: (400, "invalid_request"),
+    Unauthenticated: (401, "invalid_api_key"),
+    ScopeMissing: (403, "missing_scope"),
+    ModelNotAllowed: (403, "model_not_allowed"),
+    RateLimited: (429, "rate_limit_exceeded"),
+    MalformedRequest: (400, "malformed_request"),
+    RequestTooSlow: (408, "request_too_slow"),
     BodyTooLarge: (413, "body_too_large"),
+    HeadTooLarge: (431, "head_too_large"),
     ModelNotFound: (404, "model_not_found"),
     NothingStable: (503, "nothing_stable"),
     EngineUnavailable: (503, "engine_unavailable"),
     Overloaded: (429, "overloaded"),
+    DeadlineExceeded: (504, "deadline_exceeded"),
     StillLoading: (409, "still_loading"),
     registry_errors.NotFound: (404, "not_found"),
     registry_errors.IllegalMove: (409, "illegal_move"),

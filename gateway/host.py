@@ -34,7 +34,7 @@ from gateway.bundled import unpack_bundled
 from gateway.errors import StartFailed
 from gateway.guardian import become_subreaper, end_descendants, watch_guardian
 from gateway.journal import host_prefix
-from gateway.listening import check_port
+from gateway.listening import check_keys, check_port, url_of
 from gateway.logs import log_to
 from gateway.pools import Pool, prepare_pools
 from gateway.ray_cluster import cluster_is_alive, set_ray_environment, start_cluster
@@ -54,6 +54,7 @@ _READY_TIMEOUT_S: Final = 300.0
 def main() -> None:
     """Run until a signal; exit code 0 after an orderly end, 1 with one line that says what to do otherwise."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--host")
     parser.add_argument("--port", type=int)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--engine", default="auto")
@@ -61,16 +62,18 @@ def main() -> None:
     become_subreaper()
     stop = _StopSignal()
     try:
-        run(settings_of(asked.port, asked.model, asked.engine), stop)
+        run(settings_of(asked.port, asked.model, asked.engine, asked.host), stop)
     except (StartFailed, RegistryError, EngineError) as exc:
         console.print(f"[red]lorry up:[/red] {escape(str(exc))}", highlight=False, soft_wrap=True)
         end_descendants(grace_s=2.0)
         sys.exit(1)
 
 
-def settings_of(port: int | None, model: Path | None, engine: str) -> Settings:
+def settings_of(port: int | None, model: Path | None, engine: str, host: str | None = None) -> Settings:
     """Settings with the flags of `lorry up` over the file's."""
-    gateway = {} if port is None else {"port": port}
+    gateway: dict[str, object] = {} if port is None else {"port": port}
+    if host is not None:
+        gateway["host"] = host
     engines: dict[str, object] = {} if model is None else {"base": model.absolute()}
     if engine != "auto":
         engines["kind"] = engine
@@ -114,6 +117,7 @@ def run(settings: Settings, stop: _StopSignal) -> None:
     with _home(settings.home):
         log_to(settings.home, "host")
         registry = _prepare_registry(settings)
+        check_keys(settings.gateway.host, registry)
         pools = prepare_pools(settings, registry, _Ground(settings.home))
         plan = _Plan(settings=settings, pools=pools, registry=registry)
         with _ray_folder(stop) as folder:
@@ -224,7 +228,7 @@ def _serve(plan: _Plan, folder: str, stop: _StopSignal) -> None:
     try:
         with console.status(f"Loading {plan.bases}"):
             _wait_until_ready(plan, stop, serve_app.failures)
-        url = f"http://{settings.gateway.host}:{settings.gateway.port}"
+        url = url_of(settings.gateway.host, settings.gateway.port)
         print(f"Lorry is ready: {url}/v1 serves {plan.bases} ({time.monotonic() - began:.0f} s)", flush=True)  # noqa: T201
         while not stop.wait(1.0):
             trainer.keep_running(settings.home)
@@ -249,7 +253,7 @@ def _wait_until_ready(plan: _Plan, stop: _StopSignal, failures: Callable[[], lis
     `StartFailed` when something fails, on a signal, or after too long.
     """
     settings = plan.settings
-    url = f"http://{settings.gateway.host}:{settings.gateway.port}/readyz"
+    url = f"{url_of(settings.gateway.host, settings.gateway.port)}/readyz"
     deadline = time.monotonic() + _READY_TIMEOUT_S
     with httpx2.Client(trust_env=False, timeout=2.0) as client:
         while time.monotonic() < deadline:

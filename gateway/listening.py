@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import socket
+from ipaddress import IPv4Address, IPv6Address
 
 from gateway.errors import StartFailed
+from registry.database import Registry
+
+Address = IPv4Address | IPv6Address
 
 
-def check_port(host: str, port: int) -> None:
+def check_port(host: Address, port: int) -> None:
     """Raise `StartFailed` if the port cannot be listened on."""
-    with socket.socket() as probe:
+    with socket.socket(_family(host)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            probe.bind((str(host), port))
         except OSError as exc:
             raise StartFailed(
                 f"port {port} on {host} cannot be used ({exc.strerror}); stop what listens there or give another: "
@@ -20,12 +24,32 @@ def check_port(host: str, port: int) -> None:
             ) from exc
 
 
-def listen(host: str, port: int) -> socket.socket:
+def check_keys(host: Address, registry: Registry) -> None:
+    """Raise `StartFailed` if others than this machine could reach the port and no key was ever made."""
+    if not host.is_loopback and registry.keys.valid().is_keyless:
+        raise StartFailed(
+            f"without an API key only loopback is served, and [gateway] host is {host}; make the first key with "
+            "`lorry keys create --home --name NAME`, or listen on 127.0.0.1"
+        )
+
+
+def url_of(host: Address, port: int) -> str:
+    """Where this machine reaches a gateway that listens on *host*."""
+    if host.is_unspecified:
+        host = IPv4Address("127.0.0.1") if host.version == 4 else IPv6Address("::1")
+    return f"http://{host}:{port}" if host.version == 4 else f"http://[{host}]:{port}"
+
+
+def _family(host: Address) -> socket.AddressFamily:
+    return socket.AF_INET if host.version == 4 else socket.AF_INET6
+
+
+def listen(host: Address, port: int) -> socket.socket:
     """A listening socket on a port that other gateway replicas share. `OSError` if a stranger has it."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener = socket.socket(_family(host), socket.SOCK_STREAM)
     # REUSEADDR too, inherited by what is accepted: clients that linger after a stop must not keep the next start out
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    listener.bind((host, port))
+    listener.bind((str(host), port))
     listener.listen(1024)
     return listener

@@ -37,6 +37,17 @@ class GatewayMetrics:
         self.broken_streams = Counter(
             "gateway_broken_streams", "Answers that ended with an error event", ["replica"], registry=self._collector
         )
+        self.rate_limited = Counter(
+            "gateway_rate_limited",
+            "Requests that were refused because their key had used up one of its limits",
+            ["key"],
+            registry=self._collector,
+        )
+        self.limited_alone = Counter(
+            "gateway_limited_alone",
+            "Requests that this gateway counted alone because Redis did not answer",
+            registry=self._collector,
+        )
         self.route_table_time = Gauge(
             "gateway_route_table_timestamp_seconds",
             "When the registry was last read for routes",

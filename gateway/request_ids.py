@@ -1,4 +1,4 @@
-"""Gives every request its id and counts inference requests by outcome; plain ASGI, so that streams pass untouched."""
+"""Gives every request of the application its id; plain ASGI, so that streams pass untouched."""
 
 from __future__ import annotations
 
@@ -8,35 +8,27 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.metrics import GatewayMetrics
-
-_COUNTED = frozenset({"/v1/chat/completions", "/v1/completions"})
 _LEGAL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestIds:
     """Every answer carries `x-request-id`: the caller's own if it is a plain token, else a new one."""
 
-    def __init__(self, app: ASGIApp, metrics: GatewayMetrics) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with `state.request_id` and `state.served_name` set."""
+        """Pass the request on with `state.request_id` set."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         offered = Headers(scope=scope).get("x-request-id", "")
         request_id = offered if _LEGAL.fullmatch(offered) else f"req-{uuid4().hex}"
-        state = scope.setdefault("state", {})
-        state["request_id"] = request_id
-        state["served_name"] = ""
+        scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["x-request-id"] = request_id
-                if scope["path"] in _COUNTED:
-                    self._metrics.requests.labels(state["served_name"], str(message["status"])).inc()
             await send(message)
 
         await self._app(scope, receive, send_with_id)

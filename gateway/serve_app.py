@@ -24,12 +24,13 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.schema import ApplicationStatus, DeploymentStatus
 
 from engines.replica import EngineReplica
-from gateway.app import build_app, build_gateway
+from gateway.app import build_gateway
 from gateway.autoscaling import REQUESTS, FollowRequests
 from gateway.controller import reconcile
 from gateway.entered_engines import EnteredEngines
+from gateway.http_server import server_config
 from gateway.journal import RegistryJournal, ReplicaIdentity, host_prefix
-from gateway.listening import listen
+from gateway.listening import check_keys, listen
 from gateway.logs import log_to
 from gateway.pools import Pool, engine_source, pace_of, precision_of, prover_of, room_of
 from gateway.settings import PoolSettings, Settings
@@ -53,15 +54,10 @@ class GatewayReplica:
         """Return once the port answers."""
         log_to(settings.home, "gateway")
         knobs = settings.gateway
-        self._gateway = build_gateway(knobs, open_registry(settings.registry))
-        config = uvicorn.Config(
-            build_app(self._gateway),
-            access_log=False,
-            log_level="warning",
-            lifespan="on",
-            timeout_graceful_shutdown=int(knobs.drain_timeout_s),
-        )
-        self._server = _QuietServer(config)
+        registry = open_registry(settings.registry)
+        check_keys(knobs.host, registry)
+        self._gateway = build_gateway(knobs, registry)
+        self._server = _QuietServer(server_config(self._gateway))
         self._listener = listen(knobs.host, knobs.port)
         self._serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
         while not self._server.started:

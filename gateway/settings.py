@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    IPvAnyAddress,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -31,8 +33,8 @@ class GatewaySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: Literal["127.0.0.1"] = "127.0.0.1"
-    """Address to listen on. Without keys only loopback is served."""
+    host: IPvAnyAddress = IPv4Address("127.0.0.1")
+    """IP address to listen on, `0.0.0.0` for all of IPv4. Without keys only loopback is served."""
     port: int = Field(default=8080, ge=1, le=65535)
     """Port of the OpenAI and admin faces."""
     replicas: PositiveInt = 2
@@ -43,8 +45,18 @@ class GatewaySettings(BaseModel):
     """How long a request waits for a replica that serves its revision before 503."""
     connect_timeout_s: PositiveFloat = 2.0
     """How long connecting to an engine may take before another replica is tried."""
+    request_timeout_s: PositiveFloat = 600.0
+    """How long a request may wait for the first byte of its answer in all; `x-request-timeout` may shorten it."""
+    first_byte_timeout_s: PositiveFloat = 300.0
+    """How long an engine may take until its first byte before another replica is tried."""
     idle_timeout_s: PositiveFloat = 300.0
-    """How long an engine may stay silent, before the first byte and between two."""
+    """How long an engine may stay silent between two bytes of an answer."""
+    slow_reader_timeout_s: PositiveFloat = 60.0
+    """How long a client may not read what waits for it before it is cut off."""
+    receive_timeout_s: PositiveFloat = 60.0
+    """How long a client may take to send an inference request, or the head of any request."""
+    keep_alive_s: PositiveInt = 75
+    """How long a client's connection stays open between two requests."""
     eject_s: PositiveFloat = 1.0
     """How long a replica that failed is passed over; twice as long each time that it fails again."""
     eject_longest_s: PositiveFloat = 30.0
@@ -69,6 +81,8 @@ class GatewaySettings(BaseModel):
     """Requests that may wait at a gateway for the replicas of one pool. A key may take as many as are still free."""
     drain_timeout_s: PositiveFloat = 30.0
     """How long requests in flight may finish when a gateway or an engine stops."""
+    count_tokens: bool = True
+    """Have engines say the usage of streams whose client did not ask for it; for metrics and token limits."""
     max_body_bytes: PositiveInt = 8 * 1024 * 1024
     """Largest JSON body."""
     max_upload_bytes: PositiveInt = 512 * 1024 * 1024
@@ -85,12 +99,21 @@ class GatewaySettings(BaseModel):
     """How often a gateway tells the registry what it counted of the rollouts that are watched."""
     feedback_window_s: PositiveFloat = 86400.0
     """How long after it was given an answer may be rated; each one of a watched rollout takes a row for this long."""
+    metrics_need_key: bool = False
+    """Whether `/metrics` needs a key for admin, once there are keys; else it is open to whoever reaches the port."""
+    limits_url: str | None = Field(default=None, pattern=r"^rediss?://")
+    """Redis in which all gateways count together what keys use of their limits; None: each gateway counts alone."""
     shadow_concurrency: PositiveInt = 1
     """How many copies of a shadow step a gateway has under way at a time; others are dropped, not queued."""
     shadow_client_requests: NonNegativeInt = 1
     """A copy is dropped while its replica answers more requests of this gateway's clients than this."""
     shadow_tokens_per_s: PositiveFloat = 500.0
     """How many tokens, of prompts and answers, copies and their judge may take on average at a gateway."""
+
+    @property
+    def is_loopback(self) -> bool:
+        """Only this machine reaches the port."""
+        return self.host.is_loopback
 
 
 class PoolFields(BaseModel):

@@ -7,21 +7,24 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import uuid4
 
 import orjson
 
-from gateway.answer_facts import AnswerFacts, Asked, WholeReading, failed
+from gateway.answer_facts import AnswerFacts, Asked, Reading, failed
+from gateway.balancing import Balancer
 from gateway.comparison import decided, question, verdict
-from gateway.errors import EngineUnavailable, GatewayError
+from gateway.edge.call import EngineCall
+from gateway.edge.connections import AnswerHead, EngineConnections, Fault
+from gateway.edge.engine_request import address_of, written
+from gateway.errors import GatewayError
 from gateway.observations import Observations
 from gateway.route_feed import RouteFeed
 from gateway.routing import Endpoint, Evidence, Target, resolve
 from gateway.settings import GatewaySettings
-from gateway.upstream import Upstream, UpstreamAnswer, UpstreamRequest
 from gateway.witness import reading_of
 from registry.observation import ErrorKind, Side
 
@@ -68,17 +71,18 @@ class Shadow:
 
     def __init__(
         self,
-        upstream: Upstream,
+        engines: EngineConnections,
+        balancer: Balancer,
         feed: RouteFeed,
         observations: Observations,
         settings: GatewaySettings,
-        draw: Callable[[], float] = random.random,
     ) -> None:
-        self._upstream = upstream
+        self._engines = engines
+        self._balancer = balancer
         self._feed = feed
         self._observations = observations
         self._settings = settings
-        self._draw = draw
+        self._draw = random.random
         self._budget = TokenBudget(settings.shadow_tokens_per_s, time.monotonic())
         self._copies: set[asyncio.Task[None]] = set()
         self._ours: Counter[str] = Counter()
@@ -115,7 +119,7 @@ class Shadow:
         await asyncio.gather(*self._copies, return_exceptions=True)
 
     def _is_busy(self, replica: str) -> bool:
-        return self._upstream.in_flight(replica) - self._ours[replica] > self._settings.shadow_client_requests
+        return self._balancer.in_flight(replica) - self._ours[replica] > self._settings.shadow_client_requests
 
     def _drop(self, copy: ShadowCopy, reason: str) -> None:
         self._observations.metrics.dropped_copies.labels(copy.evidence.adapter, reason).inc()
@@ -162,32 +166,51 @@ class Shadow:
     ) -> AnswerFacts:
         """What *endpoint* answers; charged to the budget."""
         began = time.monotonic()
-        request = UpstreamRequest(path=path, served_name=served_name, body=body, request_id=f"shadow-{uuid4().hex}")
+        content = orjson.dumps({**body, **address_of(endpoint, served_name)})
+        pool = self._engines.of(endpoint.url)
+        lines = b"content-type: application/json\r\nx-request-id: shadow-%b\r\n" % uuid4().hex.encode()
+        hearing = _Hearing(asked)
         self._ours[endpoint.replica] += 1
+        self._balancer.begin(endpoint.replica)
         try:
-            answer = await self._upstream.send_to(endpoint, request)
-            facts = _no_answer(ErrorKind.UNAVAILABLE) if answer is None else await _read(answer, asked, began)
+            call = EngineCall(hearing.heard)
+            fault = await call.run(pool, written(path, pool.host, lines, content), self._settings.first_byte_timeout_s)
         finally:
             self._ours[endpoint.replica] -= 1
-        self._budget.spend(len(orjson.dumps(body)) / _BYTES_PER_TOKEN + facts.tally.output_tokens)
+            self._balancer.end(endpoint.replica)
+        facts = hearing.facts(fault, began)
+        self._budget.spend(len(content) / _BYTES_PER_TOKEN + facts.tally.output_tokens)
         return facts
 
 
-async def _read(answer: UpstreamAnswer, asked: Asked, began: float) -> AnswerFacts:
-    status = answer.response.status_code
-    reading = reading_of(answer, asked) if status < 400 else WholeReading(asked)
-    try:
-        async for chunk in answer.chunks():
-            reading.take(chunk, time.monotonic())
-            reading.read()
-    except EngineUnavailable:
-        return _no_answer(ErrorKind.BROKEN)
-    finally:
-        await answer.close()
-    if status == 429:
-        return _no_answer(ErrorKind.OVERLOADED)
-    # stable took the same request, so whatever the canary has against it is its own fault
-    return _no_answer(ErrorKind.ENGINE_ERROR) if status >= 400 else reading.result(began)
+class _Hearing:
+    """Reads the answer to one request of ours."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._status = 0
+        self._reading: Reading | None = None
+
+    def heard(self, head: AnswerHead, data: bytes) -> None:
+        """More of the body has come."""
+        if self._reading is None:
+            self._status = head.status
+            self._reading = reading_of(head.content_type, self._asked)
+        self._reading.take(data, time.monotonic())
+        self._reading.read()
+
+    def facts(self, fault: Fault | None, began: float) -> AnswerFacts:
+        """What the answer was like, now that it ended in this way."""
+        if self._reading is None:
+            return _no_answer(ErrorKind.UNAVAILABLE)
+        if fault is not None:
+            return _no_answer(ErrorKind.BROKEN)
+        if self._status == 429:
+            return _no_answer(ErrorKind.OVERLOADED)
+        if self._status == 503:
+            return _no_answer(ErrorKind.UNAVAILABLE)
+        # stable took the same request, so whatever the canary has against it is its own fault
+        return _no_answer(ErrorKind.ENGINE_ERROR) if self._status >= 400 else self._reading.result(began)
 
 
 def _no_answer(error: ErrorKind) -> AnswerFacts:

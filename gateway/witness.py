@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 
 from gateway.answer_facts import AnswerFacts, Asked, Reading, StreamReading, WholeReading, failed
-from gateway.errors import EngineUnavailable
 from gateway.observations import Observations
-from gateway.routing import Target
-from gateway.upstream import UpstreamAnswer
+from gateway.routing import Evidence, Target
 from registry.observation import ErrorKind
 
 Answered = Callable[[str, AnswerFacts], None]
@@ -20,25 +18,32 @@ _OURS_NOT_THE_CLIENTS = 404
 
 
 class Witness:
-    """Counts one request, if it is evidence of anything; the bytes pass through unchanged either way.
+    """Counts one request that is evidence of something; bytes are shown to it after they were passed on.
 
     A request whose client left before the answer was whole is not counted.
     """
 
-    def __init__(self, observations: Observations, target: Target, asked: Asked, began: float) -> None:
+    def __init__(
+        self, observations: Observations, evidence: Evidence, target: Target, asked: Asked, began: float
+    ) -> None:
         self._observations = observations
-        self._target = target
+        self._evidence = evidence
+        self._served_name = target.served_name
         self._asked = asked
         self._began = began
         self._failed_at: list[str] = []
         self._then: Answered | None = None
+        self._replica = ""
+        self._status = 0
+        self._reading: Reading | None = None
 
     def tell(self, then: Answered) -> None:
         """Have *then* told when the request was answered whole and without an error."""
         self._then = then
 
     def failed_attempt(self, replica: str) -> None:
-        """A replica failed before its first byte; each counts once, however often it is tried."""
+        """A replica failed before the client had a byte; each counts once, however often it is tried."""
+        self._reading = None
         if replica not in self._failed_at:
             self._failed_at.append(replica)
             self._count(replica, ErrorKind.RETRIED)
@@ -47,51 +52,56 @@ class Witness:
         """No replica answered."""
         self._count(self._failed_at[-1] if self._failed_at else "", ErrorKind.UNAVAILABLE)
 
-    def over(self, answer: UpstreamAnswer) -> AsyncGenerator[bytes, None]:
-        """The answer's bytes as they come, counted in the end; `EngineUnavailable` if the engine fails on the way."""
-        if self._target.evidence is None:
-            return answer.chunks()
-        status = answer.response.status_code
-        if status >= 400:
-            kind = _kind_of(status)
-            if kind is not None:
-                self._count(answer.endpoint.replica, kind)
-            return answer.chunks()
-        return self._read(answer, reading_of(answer, self._asked))
+    def opened(self, replica: str, status: int, content_type: bytes) -> None:
+        """The head of an answer has come, which is passed on."""
+        self._replica = replica
+        self._status = status
+        self._reading = reading_of(content_type, self._asked) if status < 400 else None
 
-    async def _read(self, answer: UpstreamAnswer, reading: Reading) -> AsyncGenerator[bytes, None]:
-        has_ended = is_broken = False
-        try:
-            async for chunk in answer.chunks():
-                reading.take(chunk, time.monotonic())
-                yield chunk
-                reading.read()
-            has_ended = True
-        except EngineUnavailable:
-            is_broken = True
-            raise
-        finally:
-            if has_ended or reading.is_whole:
-                self._conclude(answer.endpoint.replica, reading.result(self._began))
-            elif is_broken:
-                self._count(answer.endpoint.replica, ErrorKind.BROKEN)
+    def take(self, chunk: bytes) -> None:
+        """These bytes of the answer were passed on."""
+        if self._reading is not None and chunk:
+            self._reading.take(chunk, time.monotonic())
+            self._reading.read()
 
-    def _conclude(self, replica: str, facts: AnswerFacts) -> None:
-        evidence = self._target.evidence
-        if evidence is not None:
-            self._observations.add_answer(evidence, replica, self._target.served_name, facts)
+    def ended(self) -> None:
+        """The answer is whole."""
+        if self._reading is not None:
+            self._conclude(self._reading)
+        elif (kind := _kind_of(self._status)) is not None:
+            self._count(self._replica, kind)
+
+    def broke(self) -> None:
+        """The engine failed on the way."""
+        if self._reading is not None and not self._left_whole():
+            self._count(self._replica, ErrorKind.BROKEN)
+
+    def left(self) -> None:
+        """The client left."""
+        self._left_whole()
+
+    def _left_whole(self) -> bool:
+        """Whether all had been said nevertheless; then it is counted."""
+        reading = self._reading
+        if reading is None or not reading.is_whole:
+            return False
+        self._conclude(reading)
+        return True
+
+    def _conclude(self, reading: Reading) -> None:
+        self._reading = None
+        facts = reading.result(self._began)
+        self._observations.add_answer(self._evidence, self._replica, self._served_name, facts)
         if self._then is not None and facts.error is None:
-            self._then(replica, facts)
+            self._then(self._replica, facts)
 
     def _count(self, replica: str, kind: ErrorKind) -> None:
-        if self._target.evidence is not None:
-            self._observations.add(self._target.evidence, replica, failed(kind))
+        self._observations.add(self._evidence, replica, failed(kind))
 
 
-def reading_of(answer: UpstreamAnswer, asked: Asked) -> Reading:
+def reading_of(content_type: bytes, asked: Asked) -> Reading:
     """A reading of the kind that the answer's content type calls for."""
-    streamed = answer.response.headers.get("content-type", "").startswith("text/event-stream")
-    return StreamReading(asked) if streamed else WholeReading(asked)
+    return StreamReading(asked) if content_type.startswith(b"text/event-stream") else WholeReading(asked)
 
 
 def _kind_of(status: int) -> ErrorKind | None:

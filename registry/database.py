@@ -27,6 +27,7 @@ from registry.files import FileStore
 from registry.forced import ForcedSide, ForcedSideStore, all_forced_sides
 from registry.job import ENDED
 from registry.jobs import JobStore
+from registry.keys import KeyStore
 from registry.observations import ObservationStore
 from registry.publish_spec import PUBLISH
 from registry.replicas import ReplicaStore, replica_of
@@ -83,6 +84,7 @@ class Registry:
         self.observations = ObservationStore(transactions)
         self.feedback = FeedbackStore(transactions)
         self.forced_sides = ForcedSideStore(transactions)
+        self.keys = KeyStore(transactions)
 
     def snapshot(self, watch_s: float = 0.0) -> Snapshot:
         """One consistent read of everything that routes are derived from.

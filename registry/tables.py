@@ -18,6 +18,9 @@ metadata: Final = sa.MetaData(
 OPEN_ROLLOUT: Final = "state IN ('pending', 'progressing', 'paused')"
 """The states of a rollout that has not ended, as the unique index knows them."""
 
+VALID_KEY: Final = "revoked_at IS NULL"
+"""A key that opens something, as the unique index knows it."""
+
 
 def _sequence(name: str = "seq") -> sa.Column[int]:
     return sa.Column(name, sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True)
@@ -305,3 +308,33 @@ forced_sides: Final = sa.Table(
     sa.Column("actor", sa.Text, nullable=False),
     _at("created_at"),
 )
+
+keys: Final = sa.Table(
+    "keys",
+    metadata,
+    _sequence(),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    sa.Column("hash", sa.Text, nullable=False, unique=True),
+    sa.Column("hint", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("scopes", sa.JSON, nullable=False),
+    sa.Column("models", sa.JSON(none_as_null=True)),
+    sa.Column("requests_per_minute", sa.BigInteger),
+    sa.Column("tokens_per_minute", sa.BigInteger),
+    sa.Column("concurrent_requests", sa.BigInteger),
+    sa.Column("priority", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    _at("created_at"),
+    _at("revoked_at", nullable=True),
+    _at("last_used_at", nullable=True),
+    sa.Index(
+        "uq_keys_name",
+        "name",
+        unique=True,
+        sqlite_where=sa.text(VALID_KEY),
+        postgresql_where=sa.text(VALID_KEY),
+    ),
+    sqlite_autoincrement=True,
+)
+"""Rows are never deleted, and nothing but the last two times changes: once there was a key, there is one for good."""

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from gateway.cli import adapters, audit, data, doctor, envs, jobs, models, replicas, rollouts, train, up
+from gateway.cli import adapters, audit, data, doctor, envs, jobs, keys, models, replicas, rollouts, train, up
 from gateway.cli.client import CommandFailed
 from gateway.cli.output import fail
 
@@ -26,6 +26,7 @@ app.add_typer(rollouts.app, name="rollout")
 app.command("rollback")(rollouts.rollback)
 app.add_typer(data.app, name="data")
 app.add_typer(replicas.app, name="replicas")
+app.add_typer(keys.app, name="keys")
 app.add_typer(envs.app, name="envs")
 app.command("doctor")(doctor.doctor)
 app.command("audit")(audit.list_audit)

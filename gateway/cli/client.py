@@ -61,6 +61,11 @@ class Client:
             body = answer.json()
         except ValueError as exc:
             raise CommandFailed(f"{self._url} answered {answer.status_code} and no JSON; is it a Lorry?") from exc
+        if answer.status_code == 401:
+            raise CommandFailed(
+                f"{_message(body, 401)}. Set LORRY_API_KEY; who has no key for admin left makes one on the gateway's "
+                "machine: lorry keys create --home --name NAME --scopes admin"
+            )
         if answer.status_code >= 400:
             raise CommandFailed(_message(body, answer.status_code))
         return body

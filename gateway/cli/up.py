@@ -12,7 +12,10 @@ from gateway.guardian import guard
 
 
 def up(
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Serve on 127.0.0.1:PORT (default 8080).")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to serve on (default 8080).")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="IP address to listen on (default 127.0.0.1); others need a key to exist.")
+    ] = None,
     model: Annotated[
         Path | None, typer.Option(help="Local Hugging Face folder of the base model (default: the bundled one).")
     ] = None,
@@ -22,6 +25,8 @@ def up(
 ) -> None:
     """Run gateway, engine, controller and trainer on Ray Serve until Ctrl-C; prints one line when it is ready."""
     command = [sys.executable, "-m", "gateway.host", "--engine", engine]
+    if host is not None:
+        command += ["--host", host]
     if port is not None:
         command += ["--port", str(port)]
     if model is not None:

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from gateway.comparison import check_judge
-from gateway.deps import ActorDep, Gateway, GatewayDep
+from gateway.deps import ActorDep, CallerDep, Gateway, GatewayDep
 from gateway.openai.files import page_of
 from gateway.openai.job_spec import build_spec
 from gateway.openai.types import CreateJob
 from registry.errors import NotFound
 from registry.job import Job, JobCheckpoint, JobEvent
+from registry.keys import Scope
 from registry.publish_spec import PublishSpec
 from registry.training_spec import TrainingSpec
 
@@ -22,13 +23,17 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
 @router.post("")
-async def create_job(body: CreateJob, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
-    """Queue a job; 400 names the field that the pools or the base model could not serve."""
+async def create_job(body: CreateJob, gateway: GatewayDep, caller: CallerDep, actor: ActorDep) -> dict[str, Any]:
+    """Queue a job; 400 names the field that the pools or the base model could not serve.
+
+    A key that is for some models only may train the adapters among them.
+    """
     await gateway.feed.refresh()
-    check_judge(gateway.feed.table, body.rollout and body.rollout.shadow_judge)
+    check_judge(gateway.feed.table, body.rollout.shadow_judge if body.rollout else None)
 
     def create() -> Job:
         spec = build_spec(body, gateway.registry)
+        gateway.keyring.check(caller, Scope.TRAINING, (spec.adapter,))
         job = gateway.registry.jobs.create(spec, owner=actor)
         gateway.registry.audit.record(actor, "job.create", job.id, {"adapter": spec.adapter, "base": spec.base})
         return job

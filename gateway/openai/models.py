@@ -6,7 +6,8 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from gateway.deps import GatewayDep
+from gateway.auth import Caller, names_of
+from gateway.deps import CallerDep, Gateway, GatewayDep
 from gateway.errors import ModelNotFound
 from gateway.routing import build_table
 from registry.database import Snapshot
@@ -15,22 +16,29 @@ router = APIRouter()
 
 
 @router.get("/v1/models")
-async def list_models(gateway: GatewayDep) -> dict[str, Any]:
-    """Every name that a request may carry in `model`."""
-    snapshot = await gateway.ask(gateway.registry.snapshot)
-    return {"object": "list", "data": models_of(snapshot, gateway.registry.organisation)}
+async def list_models(gateway: GatewayDep, caller: CallerDep) -> dict[str, Any]:
+    """Every name that a request of the caller may carry in `model`."""
+    return {"object": "list", "data": await _models_for(gateway, caller)}
 
 
 @router.get("/v1/models/{name:path}")
-async def get_model(name: str, gateway: GatewayDep) -> dict[str, Any]:
+async def get_model(name: str, gateway: GatewayDep, caller: CallerDep) -> dict[str, Any]:
     """One of them; 404 for another name."""
-    snapshot = await gateway.ask(gateway.registry.snapshot)
-    found = {model["id"]: model for model in models_of(snapshot, gateway.registry.organisation)}
+    found = {model["id"]: model for model in await _models_for(gateway, caller)}
     if name not in found:
         raise ModelNotFound(
             f"The model {name!r} does not exist. Models here: {', '.join(sorted(found)) or 'none yet'}."
         )
     return found[name]
+
+
+async def _models_for(gateway: Gateway, caller: Caller) -> list[dict[str, Any]]:
+    snapshot = await gateway.ask(gateway.registry.snapshot)
+    models = models_of(snapshot, gateway.registry.organisation)
+    if caller.models is None:
+        return models
+    aliases = {revision.alias: revision.served_name for revision in snapshot.revisions if revision.alias}
+    return [model for model in models if not caller.models.isdisjoint(names_of(model["id"], aliases))]
 
 
 def models_of(snapshot: Snapshot, organisation: str) -> list[dict[str, Any]]:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 
-from gateway.app import build_app, build_gateway
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.fingerprint import write_fingerprint
@@ -20,8 +17,8 @@ from registry.publish_spec import PublishSpec
 from registry.types import Base, Revision, RevisionDraft
 from tests.conftest import made_up_fingerprint
 from tests.gateway.rollout_scene import RolloutScene
+from tests.gateway.served import ServedGateway
 from tests.gateway.stage import report, tick
-from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -47,14 +44,8 @@ def two_revisions(sqlite_registry: Registry, base: Base, make_adapter: Callable[
 def url(sqlite_registry: Registry, base: Base) -> Iterator[str]:
     """A gateway over the tiny base model, on a port of its own."""
     sqlite_registry.bases.enter(base)
-    app = build_app(build_gateway(GatewaySettings(), sqlite_registry))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    wait_for(lambda: server.started)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with ServedGateway(GatewaySettings(), sqlite_registry) as gateway:
+        yield f"http://127.0.0.1:{gateway.port}"
 
 
 @pytest.fixture

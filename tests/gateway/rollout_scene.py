@@ -6,16 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import orjson
-from starlette.testclient import TestClient
 
-from gateway.app import build_app, build_gateway
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.observation import Cell, Side, Tally, total
 from registry.publish import publish
 from registry.rollout import Rollout, RolloutPlan, RolloutState, step_from
 from registry.types import Base, Replica, ReplicaState, RevisionDraft, Slot, SlotState
+from tests.gateway.served import ServedGateway
 from tests.stub_engine import Script, StubEngine, answer, stream
 from tests.waiting import wait_for
 
@@ -29,7 +29,7 @@ class RolloutScene:
     def __init__(self, registry: Registry, base: Base, make_adapter: Callable[..., Path]) -> None:
         self.registry = registry
         self.engines: list[StubEngine] = []
-        self._clients: list[TestClient] = []
+        self._gateways: dict[httpx2.Client, ServedGateway] = {}
         registry.bases.enter(base)
         for seed in (1, 2):
             publish(registry, make_adapter(seed), RevisionDraft(adapter="support", base="tiny", owner="ann"))
@@ -64,21 +64,23 @@ class RolloutScene:
         rollout = self.registry.rollouts.start("support", 2, plan, "ann")
         return rollout if to is None else self.registry.rollouts.move(rollout.id, rollout.state, to, reason="test")
 
-    def client(self, settings: GatewaySettings = SETTINGS) -> TestClient:
+    def client(self, settings: GatewaySettings = SETTINGS) -> httpx2.Client:
         """A client of a gateway of its own."""
-        client = TestClient(build_app(build_gateway(settings, self.registry)), raise_server_exceptions=False)
-        client.__enter__()
-        self._clients.append(client)
-        return client
+        return self.serve(settings).client
 
-    def end(self, client: TestClient) -> None:
+    def serve(self, settings: GatewaySettings = SETTINGS) -> ServedGateway:
+        """A gateway of its own."""
+        gateway = ServedGateway(settings, self.registry)
+        self._gateways[gateway.client] = gateway
+        return gateway
+
+    def end(self, client: httpx2.Client) -> None:
         """End the gateway of this client."""
-        self._clients.remove(client)
-        client.__exit__(None, None, None)
+        self._gateways.pop(client).close()
 
     def close(self) -> None:
         """End the gateways, then the engines."""
-        for client in list(self._clients):
+        for client in list(self._gateways):
             self.end(client)
         for engine in self.engines:
             engine.close()
@@ -93,7 +95,7 @@ class RolloutScene:
 
         return wait_for(enough)[0]
 
-    def dropped(self, client: TestClient, reason: str) -> int:
+    def dropped(self, client: httpx2.Client, reason: str) -> int:
         """How many copies were dropped for this reason."""
         sought = f'gateway_rollout_shadow_dropped_total{{adapter="support",reason="{reason}"}} '
         lines = client.get("/metrics").text.splitlines()

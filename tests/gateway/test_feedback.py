@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx2
 import pytest
-from starlette.testclient import TestClient
 
 from registry.observation import Side
 from registry.rollout import Rollout
@@ -22,7 +22,7 @@ def halved(scene: RolloutScene) -> Rollout:
     return scene.start(50)
 
 
-def rate(client: TestClient, **body: Any) -> Any:
+def rate(client: httpx2.Client, **body: Any) -> Any:
     told = client.post("/v1/feedback", json=body)
     assert told.status_code == 200, told.text
     return told.json()

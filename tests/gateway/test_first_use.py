@@ -7,17 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import httpx2
 import pytest
-from starlette.testclient import TestClient
 
 from engines.report import Phase, ReplicaReport, SlotPhase, SlotReport
-from gateway.app import build_app, build_gateway
 from gateway.journal import RegistryJournal, ReplicaIdentity
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.publish import publish
 from registry.types import Base, RevisionDraft
 from tests.clock import Clock
+from tests.gateway.served import ServedGateway
 from tests.stub_engine import StubEngine, answer
 from tests.waiting import wait_for
 
@@ -45,15 +45,15 @@ def engine() -> Iterator[StubEngine]:
 @pytest.fixture
 def http(
     sqlite_registry: Registry, base: Base, make_adapter: Callable[..., Path], clock: Clock
-) -> Iterator[TestClient]:
+) -> Iterator[httpx2.Client]:
     """A gateway; `support@1` is stable, `support@2` to `support@4` can be called by pinned name."""
     sqlite_registry.bases.enter(base)
     for seed in range(1, 5):
         clock.advance(1.0)
         publish(sqlite_registry, make_adapter(seed), RevisionDraft(adapter="support", base=base.name, owner="me"))
     sqlite_registry.adapters.set_first_stable("support", 1, "first_revision")
-    with TestClient(build_app(build_gateway(SETTINGS, sqlite_registry))) as client:
-        yield client
+    with ServedGateway(SETTINGS, sqlite_registry) as gateway:
+        yield gateway.client
 
 
 @pytest.fixture
@@ -66,13 +66,13 @@ def report(journal: RegistryJournal, engine: StubEngine, *ready: str) -> None:
     journal.report(ReplicaReport(url=engine.url, phase=Phase.READY, slots=slots, load=0, message=""))
 
 
-def chat(http: TestClient, model: str) -> int:
+def chat(http: httpx2.Client, model: str) -> int:
     body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
     return int(http.post("/v1/chat/completions", json=body).status_code)
 
 
 def test_requests_for_a_revision_that_is_nowhere_share_one_load(
-    http: TestClient, engine: StubEngine, journal: RegistryJournal, clock: Clock
+    http: httpx2.Client, engine: StubEngine, journal: RegistryJournal, clock: Clock
 ) -> None:
     report(journal, engine, "support@1", "support@4")
     assert set(journal.wanted()) == {"support@1", "support@4"}
@@ -87,7 +87,7 @@ def test_requests_for_a_revision_that_is_nowhere_share_one_load(
 
 
 def test_what_is_used_stays_while_what_is_not_makes_room(
-    http: TestClient, engine: StubEngine, journal: RegistryJournal, clock: Clock, sqlite_registry: Registry
+    http: httpx2.Client, engine: StubEngine, journal: RegistryJournal, clock: Clock, sqlite_registry: Registry
 ) -> None:
     identity = replace(IDENTITY, id="r2", capacity=3)
     roomy = RegistryJournal(sqlite_registry, identity)
@@ -105,7 +105,7 @@ def test_what_is_used_stays_while_what_is_not_makes_room(
 
 
 def test_traffic_is_told_by_how_many_requests_there_are_at_a_time(
-    http: TestClient, engine: StubEngine, journal: RegistryJournal, sqlite_registry: Registry
+    http: httpx2.Client, engine: StubEngine, journal: RegistryJournal, sqlite_registry: Registry
 ) -> None:
     report(journal, engine, "support@1")
     assert chat(http, "support") == 200

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import httpx2
 import pytest
-from starlette.testclient import TestClient
 
 from registry.rollout import RolloutState
 from tests.gateway.rollout_scene import CHAT, SETTINGS, RolloutScene, said
@@ -11,7 +11,7 @@ from tests.gateway.rollout_scene import CHAT, SETTINGS, RolloutScene, said
 FORCED = "/admin/adapters/support/forced"
 
 
-def revision(client: TestClient, session: str = "session-3", **headers: str) -> str:
+def revision(client: httpx2.Client, session: str = "session-3", **headers: str) -> str:
     """Who answers a conversation; the hash puts `session-3` on stable's side at half the weight."""
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     told = client.post("/v1/chat/completions", json=CHAT, headers={"x-session-id": session, **sent})

@@ -12,14 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.answer_facts import Asked
-from gateway.demand import Demand
 from gateway.metrics import GatewayMetrics
 from gateway.observations import Observations
-from gateway.route_feed import RouteFeed
-from gateway.routing import Evidence, Target
-from gateway.upstream import Upstream, UpstreamRequest
-from gateway.witness import Witness
+from gateway.routing import Evidence
 from registry.observation import BUCKET_GROWTH, ErrorKind, Side, Tally, bucket_of, quantile, total
 from registry.rollout import Rollout, RolloutPlan, RolloutState, weighted
 from tests.gateway.rollout_scene import CHAT, SETTINGS, RolloutScene, events, said, streamed
@@ -285,24 +280,14 @@ def test_a_client_that_leaves_is_counted_only_if_it_has_the_whole_answer(
     scene: RolloutScene, sent: list[bytes], requests: int
 ) -> None:
     scene.add_replica(stream_then_wait(*sent))
-    metrics = GatewayMetrics()
-    counting = Observations(scene.registry, metrics.rollouts, SETTINGS)
-    witness = Witness(counting, Target(served_name="support@2", evidence=CELL), Asked(), began=0.0)
-
-    async def leave() -> None:
-        feed = RouteFeed(scene.registry, metrics, SETTINGS)
-        upstream = Upstream(feed, SETTINGS, metrics, Demand(scene.registry, SETTINGS.use_report_s))
-        await feed.refresh()
-        request = UpstreamRequest(path="/v1/chat/completions", served_name="support@2", body={}, request_id="req-1")
-        answer = await upstream.send(request, witness.failed_attempt)
-        passing = witness.over(answer)
-        got = b""
+    rollout = scene.start(HALF)
+    served = scene.serve()
+    headers = {"x-session-id": key_for(Side.CANARY)}
+    with served.client.stream("POST", "/v1/chat/completions", json=STREAM, headers=headers) as told:
+        got, chunks = b"", told.iter_raw()
         while got != b"".join(sent):
-            got += await anext(passing)
-        await passing.aclose()
-        await answer.close()
-        await upstream.aclose()
-        await counting.flush()
-
-    asyncio.run(leave())
-    assert total(scene.registry.observations.of_rollout("ro-1").values()).requests == requests
+            got += next(chunks)
+        assert len(served.gateway.edge.under_way) == 1
+    wait_for(lambda: not served.gateway.edge.under_way)
+    scene.end(served.client)
+    assert total(scene.registry.observations.of_rollout(rollout.id).values()).requests == requests

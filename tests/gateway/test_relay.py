@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import httpx2
 import orjson
 import pytest
-from starlette.testclient import TestClient
 
-from gateway.app import build_app, build_gateway
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.publish import publish
 from registry.types import Base, Replica, ReplicaState, RevisionDraft, Slot, SlotState
+from tests.gateway.served import ServedGateway
 from tests.stub_engine import Script, StubEngine, answer, drop, stream_then_drop
 from tests.waiting import wait_for
 
@@ -22,7 +22,7 @@ OK = answer(200, b'{"model": "tiny", "choices": []}')
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
 SETTINGS = GatewaySettings(replica_wait_s=2.0, route_refresh_s=0.05)
 
-Serve = Callable[..., TestClient]
+Serve = Callable[..., httpx2.Client]
 
 
 @pytest.fixture
@@ -37,20 +37,18 @@ def engines() -> Iterator[list[StubEngine]]:
 def serve(sqlite_registry: Registry, base: Base, engines: list[StubEngine]) -> Iterator[Serve]:
     """Starts a gateway before one stub engine for each list of scripts."""
     sqlite_registry.bases.enter(base)
-    clients: list[TestClient] = []
+    gateways: list[ServedGateway] = []
 
-    def start(*scripts: list[Script], settings: GatewaySettings = SETTINGS) -> TestClient:
+    def start(*scripts: list[Script], settings: GatewaySettings = SETTINGS) -> httpx2.Client:
         for number, script in enumerate(scripts):
             engines.append(StubEngine(*script))
             sqlite_registry.replicas.report(replica(f"r{number}", engines[-1].url))
-        client = TestClient(build_app(build_gateway(settings, sqlite_registry)), raise_server_exceptions=False)
-        client.__enter__()
-        clients.append(client)
-        return client
+        gateways.append(ServedGateway(settings, sqlite_registry))
+        return gateways[-1].client
 
     yield start
-    for client in clients:
-        client.__exit__(None, None, None)
+    for gateway in gateways:
+        gateway.close()
 
 
 def replica(name: str, url: str) -> Replica:
@@ -100,9 +98,9 @@ def test_each_engine_is_told_the_revision_in_its_own_way(
     engines.append(StubEngine(OK))
     slots = (Slot(served_name="support@1", state=SlotState.READY),)
     sqlite_registry.replicas.report(replace(replica("r0", engines[0].url), engine=engine, slots=slots))
-    with TestClient(build_app(build_gateway(SETTINGS, sqlite_registry))) as client:
+    with ServedGateway(SETTINGS, sqlite_registry) as gateway:
         for model in ("support@1", "tiny"):
-            assert client.post("/v1/chat/completions", json=CHAT | {"model": model}).status_code == 200
+            assert gateway.client.post("/v1/chat/completions", json=CHAT | {"model": model}).status_code == 200
     assert [orjson.loads(body) for body in engines[0].bodies] == [CHAT | fields, CHAT]
 
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 from itertools import count
 
+import httpx2
 import pytest
-from starlette.testclient import TestClient
 
 from gateway.controller import reconcile
 from gateway.settings import GatewaySettings
@@ -51,7 +51,7 @@ class Rush:
         for thread in self._threads:
             thread.start()
 
-    def _chat(self, client: TestClient, number: int) -> None:
+    def _chat(self, client: httpx2.Client, number: int) -> None:
         for turn in count():
             if self._stop.is_set():
                 return

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
+import httpx2
 import orjson
 import pytest
-from starlette.testclient import TestClient
 
 from gateway.comparison import decided, question, verdict
 from gateway.shadow import TokenBudget
@@ -48,7 +48,7 @@ def gate() -> Iterator[Gate]:
     made.open()
 
 
-def ask(client: TestClient, **fields: object) -> str:
+def ask(client: httpx2.Client, **fields: object) -> str:
     """What a client is answered, and that it comes from stable."""
     told = client.post("/v1/chat/completions", json=CHAT | fields)
     assert (told.status_code, told.headers["x-lorry-revision"]) == (200, "support@1")

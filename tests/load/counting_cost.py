@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import socket
 import statistics
 import sys
 import tempfile
@@ -24,7 +25,8 @@ import uvicorn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from gateway.app import build_app, build_gateway
+from gateway.app import build_gateway
+from gateway.http_server import server_config
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.observation import total
@@ -80,14 +82,14 @@ async def run_rounds(registry: Registry, args: argparse.Namespace) -> None:
     """Let the clients stream by either name in turn while a rollout takes traffic."""
     rollout = registry.rollouts.start("support", 2, RolloutPlan(steps=weighted(50, 100)), "load")
     registry.rollouts.move(rollout.id, rollout.state, RolloutState.PROGRESSING, reason="measured")
-    app = build_app(build_gateway(GatewaySettings(), registry))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", access_log=False))
-    serving = asyncio.create_task(server.serve())
+    server = uvicorn.Server(server_config(build_gateway(GatewaySettings(), registry)))
+    listener = socket.create_server(("127.0.0.1", 0))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
         if serving.done():
             serving.result()
         await asyncio.sleep(0.01)
-    url = f"--url=http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    url = f"--url=http://127.0.0.1:{listener.getsockname()[1]}"
     costs: dict[str, list[float]] = {name: [] for name in NAMES}
     for index in range(-1, args.rounds):  # the first warms up
         for name in NAMES if index % 2 else NAMES[::-1]:

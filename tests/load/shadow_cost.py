@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import socket
 import statistics
 import sys
 import tempfile
@@ -27,7 +28,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from engines.settings import EngineSettings
 from engines.transformers.driver import TransformersEngine
-from gateway.app import build_app, build_gateway
+from gateway.app import build_gateway
+from gateway.http_server import server_config
 from gateway.settings import GatewaySettings
 from registry.artifacts import folder_digest
 from registry.database import Registry, migrate, open_registry
@@ -123,15 +125,14 @@ async def run_rounds(registry: Registry, args: argparse.Namespace) -> None:
     """Rounds without and with copies through one gateway."""
     changed = {} if args.client_requests is None else {"shadow_client_requests": args.client_requests}
     knobs = GatewaySettings(observe_flush_s=0.2, **changed)
-    server = uvicorn.Server(
-        uvicorn.Config(build_app(build_gateway(knobs, registry)), port=0, log_level="warning", access_log=False)
-    )
-    serving = asyncio.create_task(server.serve())
+    server = uvicorn.Server(server_config(build_gateway(knobs, registry)))
+    listener = socket.create_server(("127.0.0.1", 0))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
         if serving.done():
             serving.result()
         await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
+    port = listener.getsockname()[1]
     seen: dict[bool, list[Seen]] = {False: [], True: []}
     copies = 0
     async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=300, trust_env=False) as http:

@@ -119,14 +119,14 @@ class Clients:
         """Return when there are so many answers."""
         wait_for(lambda: len(self.answers) >= number, ANSWER_TIMEOUT_S)
 
-    def sent_after(self, at: float, number: int = 2 * CLIENTS) -> list[Answered]:
+    def sent_after(self, at: float, number: int = 2 * CLIENTS, timeout_s: float = ANSWER_TIMEOUT_S) -> list[Answered]:
         """The answers to what was sent after *at*, once there are so many."""
 
         def later() -> list[Answered]:
             found = [answer for answer in list(self.answers) if answer.sent_at > at]
             return found if len(found) >= number else []
 
-        return wait_for(later, ANSWER_TIMEOUT_S)
+        return wait_for(later, timeout_s)
 
     def last_of(self, revision: str, when: Callable[[Answered], float]) -> float:
         """When *revision* was last sent something, or last answered."""

@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psutil
 import pytest
@@ -156,5 +156,5 @@ def server_of(up: Up, kind: str) -> psutil.Process:
     def listens(process: psutil.Process) -> bool:
         return any(one.laddr.port == port and one.status == psutil.CONN_LISTEN for one in process.net_connections())
 
-    tree: list[Any] = psutil.Process(up.process.pid).children(recursive=True)
+    tree: list[psutil.Process] = psutil.Process(up.process.pid).children(recursive=True)
     return next(process for process in tree if listens(process))

@@ -40,6 +40,7 @@ class Lorry:
         if self._up.process.poll() is not None or not self._up.ready_line:
             raise SystemExit(f"`lorry up` did not start; its logs are in {home / 'logs'}")
         self.key: str | None = None
+        self.key = self.admin("POST", "/admin/keys", {"name": "load"})["key"]
         self.replicas = {port: self.enter(port) for port in engine_ports}
         wait_for(lambda: answers(self.port, self.key), 30.0)
 

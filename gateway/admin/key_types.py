@@ -1,0 +1,66 @@
+"""Keys as JSON: what is asked for, and what is shown."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, PositiveInt
+
+from gateway.openai.types import Body
+from registry.keys import IssuedKey, Key, KeyDraft, KeyLimits, Scope
+from registry.types import Priority
+
+
+class CreateKey(Body):
+    """Body of `POST /admin/keys`."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
+    scopes: Annotated[frozenset[Scope], Field(min_length=1)] | None = None
+    """None is all of them for the first key, and inference for every other one."""
+    owner: Annotated[str, Field(max_length=256)] = ""
+    models: Annotated[frozenset[Annotated[str, Field(min_length=1, max_length=256)]], Field(min_length=1)] | None = None
+    requests_per_minute: PositiveInt | None = None
+    tokens_per_minute: PositiveInt | None = None
+    concurrent_requests: PositiveInt | None = None
+    priority: Priority = Priority.NORMAL
+
+    def draft(self, *, is_first: bool) -> KeyDraft:
+        """The key that is asked for."""
+        return KeyDraft(
+            name=self.name,
+            scopes=self.scopes or (frozenset(Scope) if is_first else frozenset({Scope.INFERENCE})),
+            owner=self.owner,
+            models=self.models,
+            limits=KeyLimits(
+                requests_per_minute=self.requests_per_minute,
+                tokens_per_minute=self.tokens_per_minute,
+                concurrent_requests=self.concurrent_requests,
+            ),
+            priority=self.priority,
+        )
+
+
+def key_object(key: Key) -> dict[str, Any]:
+    """A key as JSON, neither with its secret nor with the hash."""
+    return {
+        "object": "key",
+        "id": key.id,
+        "name": key.name,
+        "owner": key.owner,
+        "hint": f"sk-lorry-...{key.hint}",
+        "scopes": sorted(key.scopes),
+        "models": None if key.models is None else sorted(key.models),
+        "requests_per_minute": key.limits.requests_per_minute,
+        "tokens_per_minute": key.limits.tokens_per_minute,
+        "concurrent_requests": key.limits.concurrent_requests,
+        "priority": str(key.priority),
+        "actor": key.actor,
+        "created_at": key.created_at,
+        "revoked_at": key.revoked_at,
+        "last_used_at": key.last_used_at,
+    }
+
+
+def issued_object(issued: IssuedKey) -> dict[str, Any]:
+    """A new key as JSON, this once with its secret, under `key`."""
+    return key_object(issued.key) | {"key": issued.secret}

@@ -1,0 +1,198 @@
+"""`lorry keys`: make, list and revoke API keys, at a gateway or straight in the registry of this machine."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Protocol
+
+import typer
+from pydantic import ValidationError
+
+from gateway.admin.key_types import CreateKey, issued_object, key_object
+from gateway.cli.client import Client, CommandFailed
+from gateway.cli.output import JsonFlag, ago, err, out, show_json, show_table
+from gateway.settings import load_settings
+from registry.database import Registry, migrate, open_registry
+from registry.errors import RegistryError
+
+app = typer.Typer(help="API keys.", no_args_is_help=True)
+
+HomeFlag = Annotated[
+    bool,
+    typer.Option(
+        "--home",
+        help="Not through a gateway but straight in the registry of LORRY_HOME: "
+        "for the first key before a gateway listens, and for whoever is locked out.",
+    ),
+]
+
+
+class _Keys(Protocol):
+    """Where keys are. Every failure is a `CommandFailed`."""
+
+    def create(self, body: dict[str, Any]) -> dict[str, Any]: ...
+
+    def list(self) -> list[dict[str, Any]]: ...
+
+    def revoke(self, id_or_name: str) -> dict[str, Any]: ...
+
+
+@app.command("create")
+def create(
+    name: Annotated[str, typer.Option(help="Stands in the audit log for whoever uses the key.")],
+    scopes: Annotated[
+        str | None,
+        typer.Option(help="What it opens: inference, training, admin; default inference, for the first key all."),
+    ] = None,
+    models: Annotated[
+        str | None, typer.Option(help="Base models, adapters and NAME@N that it may use; default all.")
+    ] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Default: no limit.")] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(min=1, help="Default: no limit.")] = None,
+    concurrent: Annotated[int | None, typer.Option(min=1, help="Requests at a time; default: no limit.")] = None,
+    priority: Annotated[str, typer.Option(help="Whose requests go first: high, normal or low.")] = "normal",
+    owner: Annotated[str, typer.Option(help="Whom to ask about it.")] = "",
+    home: HomeFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a key and show its secret, this once."""
+    body: dict[str, Any] = {
+        "name": name,
+        "scopes": _listed(scopes),
+        "owner": owner,
+        "models": _listed(models),
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "concurrent_requests": concurrent,
+        "priority": priority,
+    }
+    with _keys(home) as keys:
+        made = keys.create(body)
+    if as_json:
+        show_json(made)
+        return
+    err.print(f"{made['id']} {made['name']}: {', '.join(made['scopes'])}. The secret is shown this once:")
+    typer.echo(made["key"])
+    err.print("Commands take it from LORRY_API_KEY, OpenAI's SDK from OPENAI_API_KEY.")
+
+
+@app.command("list")
+def list_keys(
+    every: Annotated[bool, typer.Option("--all", help="Those that were revoked too.")] = False,
+    home: HomeFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """List keys with what they open; never their secrets."""
+    with _keys(home) as keys:
+        found = [key for key in keys.list() if every or key["revoked_at"] is None]
+    if as_json:
+        show_json(found)
+        return
+    rows = (
+        (
+            key["id"],
+            key["name"],
+            key["hint"],
+            ", ".join(key["scopes"]),
+            "all" if key["models"] is None else ", ".join(key["models"]),
+            _limits(key),
+            key["priority"],
+            key["owner"] or None,
+            ago(key["created_at"]),
+            ago(key["last_used_at"]),
+            ago(key["revoked_at"]),
+        )
+        for key in found
+    )
+    columns = ("KEY", "NAME", "SECRET", "SCOPES", "MODELS", "LIMITS", "PRIORITY", "OWNER", "CREATED", "USED", "REVOKED")
+    show_table(columns, rows, "No keys: everybody on this machine may do everything. `lorry keys create` makes one.")
+
+
+@app.command("revoke")
+def revoke(
+    key: Annotated[str, typer.Argument(help="Its id or its name.")], home: HomeFlag = False, as_json: JsonFlag = False
+) -> None:
+    """Let a key open nothing any more; requests that are under way are answered."""
+    with _keys(home) as keys:
+        revoked = keys.revoke(key)
+    if as_json:
+        show_json(revoked)
+    else:
+        out.print(f"{revoked['id']} {revoked['name']} is revoked")
+
+
+def _listed(words: str | None) -> list[str] | None:
+    """`a, b` -> ["a", "b"]."""
+    return None if words is None else [word.strip() for word in words.split(",") if word.strip()]
+
+
+def _limits(key: dict[str, Any]) -> str | None:
+    """`60/min, 10000 tokens/min, 4 at a time`, None without any."""
+    told = (
+        ("requests_per_minute", "/min"),
+        ("tokens_per_minute", " tokens/min"),
+        ("concurrent_requests", " at a time"),
+    )
+    return ", ".join(f"{key[name]}{unit}" for name, unit in told if key[name] is not None) or None
+
+
+class _AtGateway:
+    """Keys as a gateway has them."""
+
+    def __init__(self) -> None:
+        self._client = Client()
+
+    def create(self, body: dict[str, Any]) -> dict[str, Any]:
+        made: dict[str, Any] = self._client.post("/admin/keys", body)
+        return made
+
+    def list(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._client.get("/admin/keys")["data"]
+        return found
+
+    def revoke(self, id_or_name: str) -> dict[str, Any]:
+        revoked: dict[str, Any] = self._client.delete(f"/admin/keys/{id_or_name}")
+        return revoked
+
+
+class _InRegistry:
+    """Keys as the registry has them; gateways act by it one reading later."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._actor = getpass.getuser()
+
+    def create(self, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            asked = CreateKey.model_validate(body)
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            raise CommandFailed(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from exc
+        keys = self._registry.keys
+        return issued_object(keys.create(asked.draft(is_first=keys.valid().is_keyless), self._actor))
+
+    def list(self) -> list[dict[str, Any]]:
+        return [key_object(key) for key in self._registry.keys.list()]
+
+    def revoke(self, id_or_name: str) -> dict[str, Any]:
+        return key_object(self._registry.keys.revoke(id_or_name, self._actor))
+
+
+@contextmanager
+def _keys(home: bool) -> Iterator[_Keys]:
+    """The keys of the gateway at LORRY_URL, or those in the registry that LORRY_HOME and LORRY_CONFIG name."""
+    if not home:
+        yield _AtGateway()
+        return
+    try:
+        settings = load_settings().registry
+        migrate(settings.url)
+        registry = open_registry(settings)
+        try:
+            yield _InRegistry(registry)
+        finally:
+            registry.close()
+    except RegistryError as exc:
+        raise CommandFailed(str(exc)) from exc

@@ -1,0 +1,79 @@
+"""Server-sent events on their way: passed on whole, their usage seen, and left out if nobody asked for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+_LONGEST_EVENT: Final = 1 << 20
+"""An event that is longer is passed on in the pieces in which it came."""
+_ANY: Final = msgspec.json.Decoder()
+_USAGE: Final = b'"usage"'
+_NO_USAGE: Final = b'"usage":null'
+_BLANK_LINES: Final = (b"\n\n", b"\r\n\r\n")
+
+
+def usage_of(answer: Any) -> Mapping[str, Any]:
+    """The `usage` that an answer or an event says, of itself or of the answer inside it; empty where there is none."""
+    if not isinstance(answer, dict):
+        return {}
+    for holder in (answer, answer.get("response"), answer.get("message")):
+        if isinstance(holder, dict) and isinstance(usage := holder.get("usage"), dict):
+            return usage
+    return {}
+
+
+class EventFilter:
+    """Passes whole events on, so that whatever follows a cut begins on a line of its own.
+
+    Only what holds the word `"usage"` is parsed.
+    """
+
+    def __init__(self, *, hide_usage: bool) -> None:
+        """*hide_usage*: the client did not ask for the event that says nothing but usage."""
+        self._hide_usage = hide_usage
+        self._rest = b""
+        self.usage: dict[str, Any] = {}
+
+    def take(self, data: bytes) -> bytes:
+        """What can be passed on now that *data* has come: whole events, maybe none."""
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        if not data.endswith(_BLANK_LINES):
+            data = self._cut(data)
+        if _USAGE in data and data.count(_USAGE) > data.count(_NO_USAGE):
+            return self._look(data)
+        return data
+
+    def end(self) -> bytes:
+        """What is left when the stream has ended by itself; an event that was not closed is passed on as it is."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+    def _cut(self, data: bytes) -> bytes:
+        ends = [at + len(blank) for blank in _BLANK_LINES if (at := data.rfind(blank)) >= 0]
+        end = max(ends, default=0)
+        if len(data) - end > _LONGEST_EVENT:
+            return data
+        self._rest = data[end:]
+        return data[:end]
+
+    def _look(self, data: bytes) -> bytes:
+        separator = b"\r\n\r\n" if data.endswith(b"\r\n\r\n") else b"\n\n"
+        events = data.split(separator)
+        kept = [event for event in events if not (_USAGE in event and self._only_usage(event))]
+        return data if len(kept) == len(events) else separator.join(kept)
+
+    def _only_usage(self, event: bytes) -> bool:
+        """Whether the event is there for its usage alone and to be left out; its usage is noted."""
+        text = b"\n".join([line[5:] for line in event.splitlines() if line.startswith(b"data:")])
+        try:
+            said = _ANY.decode(text)
+        except (ValueError, RecursionError):
+            return False
+        usage = usage_of(said)
+        self.usage.update(usage)
+        return self._hide_usage and bool(usage) and not said.get("choices", True)

@@ -1,0 +1,86 @@
+"""The paths that are relayed to engines, and what is to be known of each: a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathKind:
+    """One relayed path. The model is named by the field `model` everywhere."""
+
+    path: str
+    operation: str
+    """`gen_ai.operation.name` of its spans: one of the well-known names where there is one."""
+    prompt_fields: tuple[str, ...]
+    """Fields of the body that hold the prompt, in the order in which the model sees them; affinity follows these."""
+    is_multipart: bool = False
+    """The body is `multipart/form-data`, and `model` one of its parts; else it is a JSON object."""
+    may_stream: bool = False
+    """`stream: true` is answered by server-sent events."""
+    asks_for_usage: bool = False
+    """A stream says its usage only where the body's `stream_options.include_usage` is true."""
+    is_judged: bool = False
+    """The answers are choices, which `answer_facts` reads: evidence for a rollout, and worth a shadow copy."""
+    input_tokens: str = "prompt_tokens"
+    """Name in the answer's `usage` of the tokens of the prompt."""
+    output_tokens: str = "completion_tokens"
+    """Name in the answer's `usage` of the tokens of the answer."""
+    error_event: str | None = None
+    """Name of the event that ends a stream which failed on the way; None where events have no names."""
+
+
+_KINDS: Final = (
+    PathKind(
+        path="/v1/chat/completions",
+        operation="chat",
+        prompt_fields=("messages",),
+        may_stream=True,
+        asks_for_usage=True,
+        is_judged=True,
+    ),
+    PathKind(
+        path="/v1/completions",
+        operation="text_completion",
+        prompt_fields=("prompt",),
+        may_stream=True,
+        asks_for_usage=True,
+        is_judged=True,
+    ),
+    PathKind(
+        path="/v1/responses",
+        operation="chat",
+        prompt_fields=("instructions", "input"),
+        may_stream=True,
+        input_tokens="input_tokens",
+        output_tokens="output_tokens",
+        error_event="error",
+    ),
+    PathKind(
+        path="/v1/messages",
+        operation="chat",
+        prompt_fields=("system", "messages"),
+        may_stream=True,
+        input_tokens="input_tokens",
+        output_tokens="output_tokens",
+        error_event="error",
+    ),
+    PathKind(path="/v1/embeddings", operation="embeddings", prompt_fields=("input",)),
+    PathKind(path="/v1/rerank", operation="rerank", prompt_fields=("query",)),
+    PathKind(path="/tokenize", operation="tokenize", prompt_fields=("prompt", "messages")),
+    PathKind(
+        path="/v1/audio/transcriptions",
+        operation="transcription",
+        prompt_fields=(),
+        is_multipart=True,
+        may_stream=True,
+        input_tokens="input_tokens",
+        output_tokens="output_tokens",
+    ),
+)
+
+HOT_PATHS: Final[Mapping[bytes, PathKind]] = MappingProxyType({kind.path.encode(): kind for kind in _KINDS})
+"""Path of a request, as it stands in the request line -> its kind."""

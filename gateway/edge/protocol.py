@@ -1,0 +1,326 @@
+"""The gateway's HTTP server: uvicorn's protocol, with requests to the hot paths taken off the ASGI way.
+
+Requests of one connection are answered in their order, whichever way each of them goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from functools import partial
+from typing import Any, Final, cast
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from gateway.edge.edge import Edge
+from gateway.edge.head import RequestHead
+from gateway.edge.paths import HOT_PATHS, PathKind
+from gateway.edge.turn import Turn
+from gateway.errors import GatewayError, HeadTooLarge, MalformedRequest, RequestTooSlow
+from registry.errors import RegistryError
+
+log = logging.getLogger(__name__)
+
+_LARGEST_HEAD: Final = 64 * 1024
+_MOST_WAITING: Final = 16
+_MOST_WAITING_BYTES: Final = 64 * 1024
+"""Of requests that wait behind others on one connection; beyond either nothing is read until one is answered."""
+_LINGER_S: Final = 1.0
+"""How long a refused client is read from, so that it can read its answer before the connection is reset."""
+_DRAIN_GRACE_S: Final = 1.0
+"""How long an idle connection stays open in a drain, so that a request that is on its way is answered."""
+_NO_KIND: Final = PathKind(path="", operation="", prompt_fields=())
+
+
+def edge_protocol(edge: Edge) -> type[asyncio.Protocol]:
+    """What `uvicorn.Config(http=...)` takes for a gateway whose hot path is *edge*."""
+    return cast(type[asyncio.Protocol], partial(EdgeProtocol, edge))
+
+
+class EdgeProtocol(HttpToolsProtocol):
+    """One client's connection."""
+
+    def __init__(
+        self,
+        edge: Edge,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.edge = edge
+        self._answering: Turn | None = None
+        self._reading: Turn | None = None
+        """The one whose body is not whole yet."""
+        self._asgi: Any = None
+        """The last request that was started on the ASGI way."""
+        self._is_reading_asgi = False
+        self._is_advancing = False
+        self._is_feeding = False
+        self._segment_bytes = 0
+        self._is_in_head = False
+        self._head_bytes = 0
+        self._is_deaf = False
+        self._since = time.monotonic()
+        """When it last began to wait for its client."""
+        self._lines: tuple[object, bytes] = (None, b"")
+
+    # what the event loop tells
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.edge.clients.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.edge.clients.discard(self)
+        answering, self._answering = self._answering, None
+        if answering is not None:
+            answering.exchange.client_left()
+        if self._asgi is not None and not self._asgi.response_complete:
+            self._asgi.disconnected = True
+            self._asgi.message_event.set()
+        self.pipeline.clear()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_deaf:
+            return
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        was_in_head = self._is_in_head
+        self._segment_bytes = len(data)
+        self._is_feeding = True
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._is_deaf = True  # its request is the last that is HTTP/1.1
+        except httptools.HttpParserCallbackError as exc:
+            log.error("unforeseen error", exc_info=exc)
+            self.transport.abort()
+        except httptools.HttpParserError as exc:
+            self._end_with(MalformedRequest(f"this is not HTTP/1.1: {exc}"))
+        finally:
+            self._is_feeding = False
+        if self._is_in_head:
+            self._head_bytes = self._head_bytes + len(data) if was_in_head else 0
+            if self._head_bytes > _LARGEST_HEAD:
+                self._end_with(_head_too_large())
+        if self._reading is not None:
+            self._reading.settle()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._answering is not None:
+            self._answering.exchange.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._answering is not None:
+            self._answering.exchange.resume()
+
+    # what the server and the sweep tell
+
+    def shutdown(self) -> None:
+        """Drain: what is under way is answered, and what still comes on this connection until its client lets it go."""
+        self.edge.is_draining = True
+        if self._asgi is not None and not self._asgi.response_complete:
+            self._asgi.keep_alive = False
+        self._since = time.monotonic()
+
+    def check(self, now: float) -> None:
+        """Close a connection whose client keeps it waiting for too long."""
+        waited_s = now - self._since
+        if self._is_deaf:
+            if waited_s > _LINGER_S and self._answering is None and not self._is_busy:
+                self.transport.abort()
+        elif self._is_busy or self._is_in_head:
+            reading = self._reading
+            if self._is_busy and (reading is None or not reading.is_being_read):
+                return
+            if waited_s > self.edge.parts.settings.receive_timeout_s:
+                self._end_with(RequestTooSlow("the request did not arrive in time"))
+        elif waited_s > (_DRAIN_GRACE_S if self.edge.is_draining else self.timeout_keep_alive):
+            self.transport.close()
+
+    # what the parser tells
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._is_in_head = True
+        self._head_bytes = 0
+        self._since = time.monotonic()
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        if self._is_deaf:
+            return
+        path, _, _ = self.url.partition(b"?")
+        kind = HOT_PATHS.get(path)
+        is_too_large = self._segment_bytes > _LARGEST_HEAD and self._head_size() > _LARGEST_HEAD
+        if (kind is None or self.parser.get_method() != b"POST") and not is_too_large:
+            self._hand_to_asgi()
+            return
+        head = RequestHead("" if kind is None else kind.path, self.headers, self.edge.new_request_id())
+        version = self.parser.get_http_version()
+        turn = Turn(self, head, kind or _NO_KIND, version)
+        turn.keep_alive = version == "1.1" and self.parser.should_keep_alive() and b"upgrade" not in head.headers
+        turn.expects_continue = self.expect_100_continue and version == "1.1"
+        if is_too_large:
+            turn.refuse(_head_too_large())
+        self._judge(turn, head)
+        self._reading = turn
+        self._line_up(turn)
+
+    def on_body(self, body: bytes) -> None:
+        if self._reading is not None:
+            self._reading.take(body)
+        elif not self._is_deaf:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        turn, self._reading = self._reading, None
+        if turn is None:
+            self._is_reading_asgi = False
+            if not self._is_deaf:
+                super().on_message_complete()
+            return
+        self._is_deaf = self._is_deaf or not turn.keep_alive
+        turn.complete()
+        if self.pipeline and self._has_enough():
+            self.flow.pause_reading()
+
+    # what its turns tell
+
+    def head_lines(self) -> bytes:
+        """Date and server."""
+        headers = self.server_state.default_headers
+        if self._lines[0] is not headers:
+            self._lines = (headers, b"".join([b"%b: %b\r\n" % header for header in headers]))
+        return self._lines[1]
+
+    def turn_is_over(self, turn: Turn) -> None:
+        """Take the next request up, or wait for one."""
+        self._answering = None
+        self.server_state.total_requests += 1
+        self._since = time.monotonic()
+        if self.transport.is_closing():
+            return
+        if turn.keep_alive:
+            self.flow.resume_reading()
+            if self.pipeline or self._reading is not None:
+                self._advance()
+        else:
+            self.listen_no_more()
+            self.transport.write_eof()
+
+    def listen_no_more(self) -> None:
+        """Read and throw away: a connection that is closed with bytes unread loses the answer that went out last."""
+        self._is_deaf = True
+        self._reading = None
+        self.flow.resume_reading()
+
+    # the order of requests
+
+    @property
+    def _is_busy(self) -> bool:
+        """A request is not answered yet."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _line_up(self, turn: Turn) -> None:
+        is_busy = self._is_busy
+        self.cycle = cast(Any, turn)
+        if is_busy:
+            self.pipeline.appendleft((cast(Any, turn), cast(Any, None)))
+        else:
+            self._answering = turn
+            turn.start()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        if app is None:  # a turn of ours, as `_line_up` put it there
+            self._answering = cycle
+            self._since = time.monotonic()
+            cycle.start()
+        else:
+            self._asgi = cycle
+            super()._start_asgi_task(cycle, app)
+
+    def _advance(self) -> None:
+        """Take up waiting requests until one is not answered at once; a loop, as a client may send any number."""
+        if self._is_advancing:
+            return
+        self._is_advancing = True
+        while self.pipeline and self._answering is None and not self.transport.is_closing():
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+            if app is not None:
+                break
+        self._is_advancing = False
+        if self._reading is not None and not self._is_feeding:
+            self._reading.settle()
+
+    def _has_enough(self) -> bool:
+        waiting = [cast(Turn, cycle) for cycle, app in self.pipeline if app is None]
+        return len(waiting) >= _MOST_WAITING or sum(turn.size for turn in waiting) >= _MOST_WAITING_BYTES
+
+    def _hand_to_asgi(self) -> None:
+        url, headers, expects_continue = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url = url
+        self.headers.extend(headers)
+        self.expect_100_continue = expects_continue
+        self._is_reading_asgi = True
+        super().on_headers_complete()
+        if self.edge.is_draining:
+            self.cycle.keep_alive = False
+
+    # what is refused before it is an exchange
+
+    def _judge(self, turn: Turn, head: RequestHead) -> None:
+        """Refuse what is not to be read."""
+        encoding, length = head.headers.get(b"transfer-encoding"), head.headers.get(b"content-length")
+        if encoding is not None and (length is not None or encoding.strip().lower() != b"chunked"):
+            turn.refuse(MalformedRequest("a body is sent with its content-length or chunked, and not in another way"))
+        try:
+            turn.exchange.check_caller()
+        except (GatewayError, RegistryError) as exc:
+            turn.refuse(exc)
+        if length is not None:
+            turn.expect(int(length))
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum([len(name) + len(value) for name, value in self.headers])
+
+    def _end_with(self, error: GatewayError) -> None:
+        """Answer what is being read with *error*, in its turn, and nothing after it."""
+        if self._is_reading_asgi:
+            self._cut_asgi_short(str(error))
+            return
+        turn = self._reading
+        is_new = turn is None
+        if turn is None:
+            turn = Turn(self, RequestHead("", (), self.edge.new_request_id()), _NO_KIND, "1.1")
+        turn.refuse(error)
+        turn.keep_alive = False
+        self.listen_no_more()
+        turn.complete()
+        if is_new:
+            self._line_up(turn)
+
+    def _cut_asgi_short(self, message: str) -> None:
+        """The request whose body cannot be read on is on the ASGI way, and may have been answered in part."""
+        self.listen_no_more()
+        if self._asgi is self.cycle and not self.cycle.response_started:
+            self.send_400_response(message)
+        else:
+            self.transport.close()
+
+
+def _head_too_large() -> HeadTooLarge:
+    return HeadTooLarge(f"the head of the request is larger than {_LARGEST_HEAD} bytes")

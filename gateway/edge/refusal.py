@@ -1,0 +1,55 @@
+"""An error as the answer to a request: status, OpenAI's envelope, headers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import orjson
+
+from gateway.edge.client import Client
+from gateway.edge.head import header_value, status_line
+from gateway.errors import HTTP_ERRORS, GatewayError, envelope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """The whole answer that an error is."""
+
+    status: int
+    code: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def written(self, client: Client, lines: bytes) -> bytes:
+        """The bytes of it for *client*, with header *lines* of ours."""
+        own = b"".join(b"%b: %b\r\n" % (header_value(name), header_value(text)) for name, text in self.headers.items())
+        stays = b"" if client.keeps_alive() else b"connection: close\r\n"
+        return b"%b%bcontent-type: application/json\r\n%b%b%bcontent-length: %d\r\n\r\n%b" % (
+            status_line(self.status),
+            client.head_lines(),
+            lines,
+            own,
+            stays,
+            len(self.body),
+            self.body,
+        )
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """What *error* is to a client; one that the table does not know is a 500 which says nothing of itself."""
+    kind = next((kind for kind in type(error).__mro__ if kind in HTTP_ERRORS), None)
+    if kind is None:
+        return _refusal(500, "internal_error", "internal error; the gateway's log has it", None, {})
+    status, code = HTTP_ERRORS[kind]
+    if not isinstance(error, GatewayError):  # only ours have fields that become headers
+        return _refusal(status, code, str(error), None, {})
+    headers = dict(error.headers)
+    if error.retry_after_s:
+        headers["retry-after"] = str(error.retry_after_s)
+    return _refusal(status, code, str(error), error.param, headers)
+
+
+def _refusal(status: int, code: str, message: str, param: str | None, headers: Mapping[str, str]) -> Refusal:
+    body = orjson.dumps(envelope(status, code, message, param))
+    return Refusal(status=status, code=code, body=body, headers=headers)

@@ -1,0 +1,47 @@
+"""Errors as answers of the application: OpenAI's envelope, and the headers that go with it."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from gateway.edge.refusal import refusal_of
+from gateway.errors import envelope
+from gateway.openai.types import UNKNOWN_FIELD
+
+log = logging.getLogger(__name__)
+
+
+async def answer_error(_: Request, exc: Exception) -> Response:
+    """An error of ours."""
+    refusal = refusal_of(exc)
+    return Response(refusal.body, refusal.status, dict(refusal.headers), "application/json")
+
+
+async def answer_invalid(_: Request, exc: Exception) -> JSONResponse:
+    """A body, query or path that is not as described."""
+    assert isinstance(exc, RequestValidationError)  # noqa: S101 - registered for nothing else
+    first = exc.errors()[0]
+    where = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
+    message = f"{'.'.join(where)}: {first['msg']}" if where else str(first["msg"])
+    if first["type"] == UNKNOWN_FIELD:
+        where.append(first["ctx"]["field"])
+    field = ".".join(where)
+    return JSONResponse(envelope(400, "invalid_request", message, field or None), 400)
+
+
+async def answer_http(_: Request, exc: Exception) -> JSONResponse:
+    """No such endpoint."""
+    assert isinstance(exc, HTTPException)  # noqa: S101 - registered for nothing else
+    code = {404: "unknown_url", 405: "method_not_allowed"}.get(exc.status_code)
+    return JSONResponse(envelope(exc.status_code, code, str(exc.detail)), exc.status_code)
+
+
+async def answer_unforeseen(request: Request, exc: Exception) -> JSONResponse:
+    """A fault; the log has it."""
+    log.error("unforeseen error", exc_info=exc, extra={"path": request.url.path})
+    return JSONResponse(envelope(500, "internal_error", "internal error; the gateway's log has it"), 500)

@@ -1,0 +1,25 @@
+"""The gateway's HTTP server: the hot path and the application behind one port."""
+
+from __future__ import annotations
+
+import uvicorn
+
+from gateway.app import build_app
+from gateway.deps import Gateway
+from gateway.edge.protocol import edge_protocol
+
+
+def server_config(gateway: Gateway) -> uvicorn.Config:
+    """How uvicorn serves *gateway*; nothing runs yet."""
+    knobs = gateway.settings
+    return uvicorn.Config(
+        build_app(gateway),
+        http=edge_protocol(gateway.edge),
+        loop="uvloop",
+        port=knobs.port,
+        access_log=False,
+        log_level="warning",
+        lifespan="on",
+        timeout_keep_alive=knobs.keep_alive_s,
+        timeout_graceful_shutdown=int(knobs.drain_timeout_s),
+    )

@@ -1,0 +1,80 @@
+"""Streams pass in whole events, and nobody sees usage that was not asked for."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.edge.events import EventFilter, usage_of
+
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+
+
+def event(said: Any, end: bytes = b"\n\n") -> bytes:
+    return b"data: " + json.dumps(said, separators=(",", ":")).encode() + end
+
+
+def piece(text: str, **more: Any) -> dict[str, Any]:
+    return {"id": "c", "choices": [{"index": 0, "delta": {"content": text}}], **more}
+
+
+STREAM = [
+    event(piece("a", usage=None)),
+    event(piece('say "usage" \n\n twice')),
+    event(piece("c", usage={"completion_tokens": 1})),
+    b": ping\n\n",
+    event({"id": "c", "choices": [], "usage": USAGE}),
+    b"data: [DONE]\n\n",
+]
+SHOWN = b"".join(STREAM[:4] + STREAM[5:])
+
+
+def cut(whole: bytes, cuts: list[int]) -> list[bytes]:
+    places = [0, *sorted(at % (len(whole) + 1) for at in cuts), len(whole)]
+    return [whole[a:b] for a, b in pairwise(places)]
+
+
+@given(st.lists(st.integers(0, 10_000), max_size=20), st.booleans(), st.sampled_from([b"\n\n", b"\r\n\r\n"]))
+def test_wherever_a_stream_is_cut_the_same_comes_out(cuts: list[int], hide: bool, end: bytes) -> None:
+    whole = b"".join(STREAM).replace(b"\n\n", end)
+    events = EventFilter(hide_usage=hide)
+    out = b"".join(events.take(part) for part in cut(whole, cuts)) + events.end()
+    assert out == (SHOWN.replace(b"\n\n", end) if hide else whole)
+    assert events.usage["prompt_tokens"] == 3
+    assert events.usage["completion_tokens"] == 2
+
+
+@given(st.integers(0, len(SHOWN)))
+def test_what_was_passed_on_ends_with_an_event_wherever_the_engine_stops(at: int) -> None:
+    passed = EventFilter(hide_usage=True).take(SHOWN[:at])
+    assert passed == b"" or passed.endswith(b"\n\n")
+    assert SHOWN.startswith(passed)
+
+
+def test_an_event_that_the_engine_did_not_close_is_passed_on_at_its_end() -> None:
+    events = EventFilter(hide_usage=True)
+    assert events.take(b"data: 1\n\ndata: 2\n") == b"data: 1\n\n"
+    assert events.end() == b"data: 2\n"
+
+
+def test_an_event_larger_than_any_is_not_held_back() -> None:
+    large = b"data: " + b"x" * (1 << 20)
+    assert EventFilter(hide_usage=True).take(large) == large
+
+
+def test_usage_inside_the_answer_of_an_event_is_noted_and_shown() -> None:
+    events = EventFilter(hide_usage=True)
+    sent = event({"type": "message_start", "message": {"usage": {"input_tokens": 4, "output_tokens": 1}}})
+    sent += event({"type": "message_delta", "usage": {"output_tokens": 9}})
+    assert events.take(sent) == sent
+    assert events.usage == {"input_tokens": 4, "output_tokens": 9}
+
+
+@pytest.mark.parametrize("said", [None, [], "usage", {"usage": 3}, {"response": {"usage": None}}])
+def test_what_says_no_usage_says_none(said: Any) -> None:
+    assert usage_of(said) == {}

@@ -1,0 +1,62 @@
+"""A gateway that really listens, as a test's own."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from types import TracebackType
+
+import httpx2
+import uvicorn
+
+from gateway.app import build_gateway
+from gateway.http_server import server_config
+from gateway.settings import GatewaySettings
+from registry.database import Registry
+from tests.waiting import wait_for
+
+
+class ServedGateway:
+    """Listens on a free port until it is closed; `client` is one of its clients."""
+
+    def __init__(self, settings: GatewaySettings, registry: Registry, listener: socket.socket | None = None) -> None:
+        """*listener* is a socket to share a port by."""
+        self.gateway = build_gateway(settings, registry)
+        config = server_config(self.gateway)
+        self._server = uvicorn.Server(config)
+        self._listener = listener or _free_port()
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]})
+        self._thread.start()
+        wait_for(lambda: self._server.started)
+        self.port = int(self._listener.getsockname()[1])
+        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30, trust_env=False)
+
+    def __enter__(self) -> ServedGateway:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def connect(self) -> socket.socket:
+        """A connection to it."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+    def begin_drain(self) -> None:
+        """Ask it to end; it answers what is under way."""
+        self._server.should_exit = True
+
+    def close(self) -> None:
+        """End it, and wait until it has ended."""
+        self.client.close()
+        self.begin_drain()
+        self._thread.join()
+
+
+def _free_port() -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(128)
+    return listener

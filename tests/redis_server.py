@@ -1,0 +1,57 @@
+"""A Redis server of our own, that keeps nothing."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+
+import pytest
+import redis
+
+from tests.waiting import wait_for
+
+PR_SET_PDEATHSIG = 1
+
+
+class RedisServer:
+    """Listens on a free port of this machine; it dies with the tests."""
+
+    def __init__(self) -> None:
+        binary = os.environ.get("LORRY_TEST_REDIS") or shutil.which("redis-server")
+        if binary is None:
+            pytest.fail(
+                "no redis-server: `apt-get install redis-server`, or set LORRY_TEST_REDIS to its path", pytrace=False
+            )
+        self._binary = binary
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self._port = probe.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self.start()
+
+    def start(self) -> None:
+        """It answers."""
+        libc = ctypes.CDLL(None)
+        settings = {"port": self._port, "bind": "127.0.0.1", "save": "", "appendonly": "no", "loglevel": "warning"}
+        self.process = subprocess.Popen(
+            [self._binary, *(part for name, value in settings.items() for part in (f"--{name}", str(value)))],
+            stdout=subprocess.DEVNULL,
+            preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509
+        )
+        wait_for(self._answers)
+
+    def stop(self) -> None:
+        """It is gone, and with it all that it had."""
+        self.process.kill()
+        self.process.wait(timeout=10)
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, "Redis has ended"
+        try:
+            with redis.Redis.from_url(self.url) as client:
+                return bool(client.ping())
+        except redis.ConnectionError:
+            return False
