@@ -7,13 +7,18 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 
+# Where `make bench` and `make drills` keep the programs that they compile, the peers' environments and a home of Lorry.
+BENCH ?= .bench
+NATIVE := tests/load/native
+NATIVE_FLAGS := -std=gnu11 -O2 -Wall -Wextra -Wconversion
+
 # The home below which the environments of vLLM, SGLang and LMDeploy are built for the tests.
 ENVS ?= $(or $(LORRY_TEST_ENVS),$(dir $(abspath $(VENV))).envs)
 ENGINES := vllm sglang lmdeploy
 FOREIGN := vllm or sglang or lmdeploy
 ON_DEMAND := $(FOREIGN) or judged
 
-.PHONY: serve venv envs test judged-test engines-test engines-stories unit check format postgres redis
+.PHONY: serve venv envs test judged-test engines-test engines-stories unit check format postgres redis bench drills natives
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -52,6 +57,22 @@ check: venv  ## Format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: venv natives  ## Our gateway beside its peers, e.g. make bench ARGS="--quick --json FILE"; without --quick some ten minutes
+	$(BIN)/python tests/load/gateways_compared.py --cache $(BENCH) $(ARGS)
+
+drills: venv natives  ## What clients see when parts of Lorry and engines fail, e.g. make drills ARGS="--only mock"
+	$(BIN)/python tests/load/drills.py --cache $(BENCH) $(ARGS)
+
+natives: $(BENCH)/mock_openai $(BENCH)/load_generator
+
+$(BENCH)/mock_openai: $(addprefix $(NATIVE)/,mock_openai.c mock_answers.c mock_openai.h bytes.h)
+	@mkdir -p $(BENCH)
+	cc $(NATIVE_FLAGS) -o $@ $(filter %.c,$^)
+
+$(BENCH)/load_generator: $(addprefix $(NATIVE)/,load_generator.c load_client.c load_figures.c load_client.h bytes.h)
+	@mkdir -p $(BENCH)
+	cc $(NATIVE_FLAGS) -o $@ $(filter %.c,$^)
 
 format: venv  ## Format and fix what can be fixed
 	$(BIN)/ruff format .
