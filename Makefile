@@ -7,12 +7,18 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 
+# Where `make bench` and `make drills` keep the programs that they compile, the peers' environments and a home of Lorry.
+BENCH ?= .bench
+NATIVE := tests/load/native
+NATIVE_FLAGS := -std=gnu11 -O2 -Wall -Wextra -Wconversion
+
 # The home below which the environments of vLLM, SGLang and LMDeploy are built for the tests.
 ENVS ?= $(or $(LORRY_TEST_ENVS),$(dir $(abspath $(VENV))).envs)
 ENGINES := vllm sglang lmdeploy
-ON_DEMAND := vllm or sglang or lmdeploy or judged
+FOREIGN := vllm or sglang or lmdeploy
+ON_DEMAND := $(FOREIGN) or judged
 
-.PHONY: serve venv test judged-test engines-test unit check format postgres redis
+.PHONY: serve venv envs test judged-test engines-test engines-stories unit check format postgres redis bench drills natives
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -30,14 +36,19 @@ $(STAMP): pyproject.toml constraints.txt
 test: venv postgres redis  ## Units, our engine, real PostgreSQL and Redis, the whole story under Ray Serve; not the other engines
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "not (scenario or $(ON_DEMAND))" $(ARGS)
 	$(BIN)/python -m pytest -m "scenario and not ($(ON_DEMAND))" $(ARGS)
-	@echo "Left out: the tests of $(ENGINES), which need an environment each (3 GB in all): make engines-test; and rollouts on the real model: make judged-test"
+	@echo "Left out: the tests of $(ENGINES), which need an environment each (3 GB in all): make engines-test engines-stories; and rollouts on the real model: make judged-test"
 
 judged-test: venv  ## Rollouts that judge themselves on the real model: some minutes
 	$(BIN)/python -m pytest -s -m judged $(ARGS)
 
-engines-test: venv  ## The tests of vLLM, SGLang and LMDeploy, in environments that are built first (once)
+envs: venv  ## The environments of vLLM, SGLang and LMDeploy
 	@for kind in $(ENGINES); do LORRY_HOME=$(ENVS) $(BIN)/lorry envs install $$kind || exit 1; done
-	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -s -m "vllm or sglang or lmdeploy" $(ARGS)
+
+engines-test: envs  ## One suite over the servers of vLLM, SGLang and LMDeploy
+	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "($(FOREIGN)) and not scenario" $(ARGS)
+
+engines-stories: envs  ## Each of them behind the gateway, whole, told line by line
+	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -s -m "($(FOREIGN)) and scenario" $(ARGS)
 
 unit: venv postgres redis  ## The quick tests only
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "not (engine or scenario or $(ON_DEMAND))" $(ARGS)
@@ -46,6 +57,22 @@ check: venv  ## Format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: venv natives  ## Our gateway beside its peers, e.g. make bench ARGS="--quick --json FILE"; without --quick some ten minutes
+	$(BIN)/python tests/load/gateways_compared.py --cache $(BENCH) $(ARGS)
+
+drills: venv natives  ## What clients see when parts of Lorry and engines fail, e.g. make drills ARGS="--only mock"
+	$(BIN)/python tests/load/drills.py --cache $(BENCH) $(ARGS)
+
+natives: $(BENCH)/mock_openai $(BENCH)/load_generator
+
+$(BENCH)/mock_openai: $(addprefix $(NATIVE)/,mock_openai.c mock_answers.c mock_openai.h bytes.h)
+	@mkdir -p $(BENCH)
+	cc $(NATIVE_FLAGS) -o $@ $(filter %.c,$^)
+
+$(BENCH)/load_generator: $(addprefix $(NATIVE)/,load_generator.c load_client.c load_figures.c load_client.h bytes.h)
+	@mkdir -p $(BENCH)
+	cc $(NATIVE_FLAGS) -o $@ $(filter %.c,$^)
 
 format: venv  ## Format and fix what can be fixed
 	$(BIN)/ruff format .

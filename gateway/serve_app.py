@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 from uuid import uuid4
 
@@ -21,7 +21,7 @@ import ray
 import uvicorn
 from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
-from ray.serve.schema import ApplicationStatus
+from ray.serve.schema import ApplicationStatus, DeploymentStatus
 
 from engines.replica import EngineReplica
 from gateway.app import build_gateway
@@ -56,7 +56,7 @@ class GatewayReplica:
         knobs = settings.gateway
         registry = open_registry(settings.registry)
         check_keys(knobs.host, registry)
-        self._gateway = build_gateway(knobs, registry)
+        self._gateway = build_gateway(knobs, registry, settings.home, settings.traces)
         self._server = _QuietServer(server_config(self._gateway))
         self._listener = listen(knobs.host, knobs.port)
         self._serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
@@ -195,6 +195,15 @@ def failures() -> list[str]:
     return [f"{name}: {about.message}" for name, about in applications if about.status in failed]
 
 
+def is_running(name: str) -> bool:
+    """Whether all replicas of an application are as they were deployed last."""
+    about = serve.status().applications[name]
+    deployments = about.deployments.values()
+    return about.status is ApplicationStatus.RUNNING and all(
+        one.status is DeploymentStatus.HEALTHY for one in deployments
+    )
+
+
 def drain() -> None:
     """Gateways have drained, then the engines that answered for them. The controller may end at any moment."""
     for application in ("gateway", "engines"):
@@ -202,8 +211,13 @@ def drain() -> None:
     ray.shutdown()
 
 
-def start_applications(settings: Settings, pools: Sequence[Pool]) -> None:
-    """Deploy all three on the Ray cluster that this process is connected to; returns before they are ready."""
+def start_applications(
+    settings: Settings, pools: Sequence[Pool], names: Collection[str] = ("engines", "gateway", "controller")
+) -> None:
+    """Deploy those of the three on the Ray cluster that this process is connected to; returns before they are ready.
+
+    One that runs already is replaced, one replica at a time.
+    """
     drain_s = settings.gateway.drain_timeout_s + 10.0
     common = {**_OPTIONS, **_HEALTH, "ray_actor_options": {"num_cpus": 0}, "graceful_shutdown_timeout_s": drain_s}
     gateways = serve.deployment(GatewayReplica, name="gateway", num_replicas=settings.gateway.replicas, **common)
@@ -214,12 +228,13 @@ def start_applications(settings: Settings, pools: Sequence[Pool]) -> None:
     )
     bound = [deployment.bind(settings, pool) for deployment, pool in others]
     serve.start(proxy_location="Disabled")
+    targets = (
+        serve.RunTarget(first[0].bind(settings, first[1], *bound), name="engines", route_prefix=None),
+        serve.RunTarget(gateways.bind(settings), name="gateway", route_prefix=None),
+        serve.RunTarget(controller.bind(settings), name="controller", route_prefix=None),
+    )
     serve.run_many(
-        [
-            serve.RunTarget(first[0].bind(settings, first[1], *bound), name="engines", route_prefix=None),
-            serve.RunTarget(gateways.bind(settings), name="gateway", route_prefix=None),
-            serve.RunTarget(controller.bind(settings), name="controller", route_prefix=None),
-        ],
+        [target for target in targets if target.name in names],
         wait_for_ingress_deployment_creation=False,
         wait_for_applications_running=False,
     )

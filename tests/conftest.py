@@ -22,16 +22,18 @@ from registry.types import Base
 from tests.clock import Clock
 
 CONTRACT = Path(__file__).parent / "contract"
+FOREIGN_ENGINES = ("vllm", "sglang", "lmdeploy")
 HIDDEN = 8
 WIDE = 16
 LAYERS = 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a file stay together where several processes share the work, and those that share servers too."""
+    """Tests of a file stay together where several processes share the work, and those that share a server too."""
     for item in items:
-        group = CONTRACT if item.path.is_relative_to(CONTRACT) else item.path
-        item.add_marker(pytest.mark.xdist_group(str(group)))
+        place = CONTRACT if item.path.is_relative_to(CONTRACT) else item.path
+        kinds = [kind for kind in FOREIGN_ENGINES if item.get_closest_marker(kind)]
+        item.add_marker(pytest.mark.xdist_group("".join(kinds) or str(place)))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,93 @@
+"""What drills happen on: a running Lorry, the engines behind it, and how to reach their processes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from gateway.settings import BUNDLED_BASE
+from tests.load.comparison.lorry import Lorry
+from tests.load.comparison.native import MODEL, MockEngine
+from tests.load.comparison.process_tree import command_of
+from tests.load.drilling.clients import Asking
+from tests.postgres_server import PostgresServer, postgres_server
+from tests.waiting import wait_for
+
+CONTROLLER: Final = "ray::ServeController"
+ENGINE_ACTOR: Final = "ray::ServeReplica:engines:"
+ENGINE_PROCESS: Final = "-m engines.transformers"
+
+
+class Stage:
+    """Lorry with its engines."""
+
+    def __init__(self, lorry: Lorry, asking: Asking, programs: Path) -> None:
+        self.lorry = lorry
+        self.asking = asking
+        self.programs = programs
+        self.mocks: list[MockEngine] = []
+        self.postgres: PostgresServer | None = None
+
+    def find(self, words: str) -> list[psutil.Process]:
+        """Processes of this Lorry with *words* in their command line."""
+        return [process for process in self.lorry.whole() if words in command_of(process)]
+
+    def kill_one(self, words: str) -> psutil.Process:
+        """SIGKILL the first of them."""
+        victim = self.find(words)[0]
+        victim.send_signal(signal.SIGKILL)
+        return victim
+
+    def wait_for_others(self, words: str, gone: psutil.Process, count: int) -> None:
+        """Return when there are *count* of them again, without the one that is *gone*."""
+        wait_for(lambda: len({process.pid for process in self.find(words)} - {gone.pid}) >= count, 60.0)
+
+    def restart_mock(self, index: int) -> None:
+        """The mock engine answers again at its port."""
+        old = self.mocks[index]
+        self.mocks[index] = MockEngine(self.programs, 1, old.ports)
+
+    def ready_engines(self) -> int:
+        """How many replicas the gateway says are ready."""
+        return sum(one["state"] == "ready" for one in self.lorry.admin("GET", "/admin/replicas")["data"])
+
+
+@contextmanager
+def mock_stage(programs: Path, home: Path, *, on_postgres: bool = False) -> Iterator[Stage]:
+    """Two mock engines, each a process of its own, entered by hand; 16 chunks of an answer 10 ms apart."""
+    with ExitStack() as stack:
+        settings, postgres = "", None
+        if on_postgres:
+            postgres = stack.enter_context(postgres_server())
+            settings = f'[registry]\nurl = "{postgres.url.render_as_string(hide_password=False)}"\n'
+        mocks = [MockEngine(programs, 1), MockEngine(programs, 1)]
+        lorry = Lorry(home, [mock.ports[0] for mock in mocks], settings)
+        stack.callback(lorry.stop)
+        asking = Asking(port=lorry.port, key=lorry.key, model=MODEL, tokens=16, pace_us=10_000)
+        stage = Stage(lorry, asking, programs)
+        stage.mocks, stage.postgres = mocks, postgres
+        stack.callback(lambda: _stop_all(stage.mocks))
+        yield stage
+
+
+@contextmanager
+def engine_stage(programs: Path, home: Path) -> Iterator[Stage]:
+    """Two replicas of the transformers engine with the bundled model; answers of 8 tokens."""
+    lorry = Lorry(home, (), "[engines]\nreplicas = 2\n[engines.engine]\nthreads = 1\n")
+    try:
+        asking = Asking(port=lorry.port, key=lorry.key, model=BUNDLED_BASE, tokens=8, pace_us=0)
+        stage = Stage(lorry, asking, programs)
+        wait_for(lambda: stage.ready_engines() == 2, 120.0)
+        yield stage
+    finally:
+        lorry.stop()
+
+
+def _stop_all(mocks: Sequence[MockEngine]) -> None:
+    for mock in mocks:
+        mock.stop()

@@ -1,0 +1,114 @@
+"""A PostgreSQL server of our own, from the programs that the system has; it dies with us."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+import sqlalchemy as sa
+
+START_TIMEOUT_S: Final = 30.0
+PR_SET_PDEATHSIG: Final = 1
+
+
+class NoPostgres(Exception):
+    """There are no programs of PostgreSQL here, or its server does not start."""
+
+
+class PostgresServer:
+    """A cluster in *home*, whose server can be started and stopped again and again."""
+
+    def __init__(self, home: Path) -> None:
+        """Make the cluster; `NoPostgres` where there are no programs."""
+        folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+        if not folders:
+            raise NoPostgres("no PostgreSQL server in /usr/lib/postgresql: `apt-get install postgresql`")
+        self._binaries, self._home = folders[-1], home
+        self._account: dict[str, Any] = {}
+        self._server: subprocess.Popen[bytes] | None = None
+        if os.geteuid() == 0:  # the server refuses to run as root
+            postgres = pwd.getpwnam("postgres")
+            os.chown(home, postgres.pw_uid, postgres.pw_gid)
+            self._account = {"user": postgres.pw_uid, "group": postgres.pw_gid, "extra_groups": []}
+        words = ["-D", f"{home / 'cluster'}", "-U", "lorry", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        initdb = [f"{self._binaries}/initdb", *words]
+        subprocess.run(initdb, check=True, cwd=home, capture_output=True, **self._account)
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self._port = probe.getsockname()[1]
+
+    @property
+    def url(self) -> sa.URL:
+        """Of a database in which databases may be made."""
+        return sa.URL.create(
+            "postgresql+psycopg", username="lorry", host="127.0.0.1", port=self._port, database="postgres"
+        )
+
+    def start(self) -> None:
+        """Return when it answers; `NoPostgres` with its log if it does not."""
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": self._port,
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "synchronous_commit": "off",
+            "full_page_writes": "off",
+            "max_connections": 200,
+        }
+        words = [f"--{name}={value}" for name, value in settings.items()]
+        libc = ctypes.CDLL(None)
+        with (self._home / "log").open("wb") as output:
+            self._server = subprocess.Popen(
+                [f"{self._binaries}/postgres", "-D", f"{self._home / 'cluster'}", *words],
+                cwd=self._home,
+                stdout=output,
+                stderr=output,
+                preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGQUIT),  # noqa: PLW1509
+                **self._account,
+            )
+        self._wait(self._server)
+
+    def stop(self) -> None:
+        """Cut off everybody and end; it can be started again."""
+        if self._server is not None:
+            self._server.send_signal(signal.SIGQUIT)
+            self._server.wait(timeout=START_TIMEOUT_S)
+            self._server = None
+
+    def _wait(self, server: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                psycopg.connect(host="127.0.0.1", port=self._port, user="lorry", dbname="postgres").close()
+            except psycopg.OperationalError as exc:
+                if server.poll() is not None or time.monotonic() > deadline:
+                    raise NoPostgres(f"PostgreSQL does not start: {exc}\n{(self._home / 'log').read_text()}") from exc
+                time.sleep(0.05)
+            else:
+                return
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """A running server that is gone after the block; `NoPostgres`."""
+    home = Path(tempfile.mkdtemp(prefix="lorry-postgres-"))
+    server: PostgresServer | None = None
+    try:
+        server = PostgresServer(home)
+        server.start()
+        yield server
+    finally:
+        if server is not None:
+            server.stop()
+        shutil.rmtree(home)
