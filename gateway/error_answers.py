@@ -38,7 +38,7 @@ async def answer_http(_: Request, exc: Exception) -> JSONResponse:
     """No such endpoint."""
     assert isinstance(exc, HTTPException)  # noqa: S101 - registered for nothing else
     code = {404: "unknown_url", 405: "method_not_allowed"}.get(exc.status_code)
-    return JSONResponse(envelope(exc.status_code, code, str(exc.detail)), exc.status_code)
+    return JSONResponse(envelope(exc.status_code, code, str(exc.detail)), exc.status_code, exc.headers)
 
 
 async def answer_unforeseen(request: Request, exc: Exception) -> JSONResponse:

@@ -63,7 +63,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._is_advancing = False
         self._is_feeding = False
         self._segment_bytes = 0
-        self._is_in_head = False
+        self._is_in_head = self._was_in_head = False
         self._head_bytes = 0
         self._is_deaf = False
         self._since = time.monotonic()
@@ -92,7 +92,7 @@ class EdgeProtocol(HttpToolsProtocol):
             return
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        was_in_head = self._is_in_head
+        self._was_in_head = self._is_in_head
         self._segment_bytes = len(data)
         self._is_feeding = True
         try:
@@ -107,7 +107,7 @@ class EdgeProtocol(HttpToolsProtocol):
         finally:
             self._is_feeding = False
         if self._is_in_head:
-            self._head_bytes = self._head_bytes + len(data) if was_in_head else 0
+            self._head_bytes = self._head_bytes + len(data) if self._was_in_head else 0
             if self._head_bytes > _LARGEST_HEAD:
                 self._end_with(_head_too_large())
         if self._reading is not None:
@@ -163,14 +163,15 @@ class EdgeProtocol(HttpToolsProtocol):
             return
         path, _, _ = self.url.partition(b"?")
         kind = HOT_PATHS.get(path)
-        is_too_large = self._segment_bytes > _LARGEST_HEAD and self._head_size() > _LARGEST_HEAD
+        may_be_large = self._was_in_head or self._segment_bytes > _LARGEST_HEAD
+        is_too_large = may_be_large and self._head_size() > _LARGEST_HEAD
         if (kind is None or self.parser.get_method() != b"POST") and not is_too_large:
             self._hand_to_asgi()
             return
         head = RequestHead("" if kind is None else kind.path, self.headers, self.edge.new_request_id())
         version = self.parser.get_http_version()
         turn = Turn(self, head, kind or _NO_KIND, version)
-        turn.keep_alive = version == "1.1" and self.parser.should_keep_alive() and b"upgrade" not in head.headers
+        turn.keep_alive = version == "1.1" and self.parser.should_keep_alive()
         turn.expects_continue = self.expect_100_continue and version == "1.1"
         if is_too_large:
             turn.refuse(_head_too_large())
@@ -287,6 +288,10 @@ class EdgeProtocol(HttpToolsProtocol):
         encoding, length = head.headers.get(b"transfer-encoding"), head.headers.get(b"content-length")
         if encoding is not None and (length is not None or encoding.strip().lower() != b"chunked"):
             turn.refuse(MalformedRequest("a body is sent with its content-length or chunked, and not in another way"))
+            turn.keep_alive = False
+        if b"upgrade" in head.headers:  # its body would be taken for the other protocol
+            turn.refuse(MalformedRequest("HTTP/1.1 is all that is spoken here: leave the header upgrade out"))
+            turn.keep_alive = False
         try:
             turn.exchange.check_caller()
         except (GatewayError, RegistryError) as exc:

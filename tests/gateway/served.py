@@ -38,7 +38,7 @@ class ServedGateway:
         self._thread.start()
         wait_for(lambda: self._server.started)
         self.port = int(self._listener.getsockname()[1])
-        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30, trust_env=False)
+        self.client = self._new_client()
 
     def __enter__(self) -> ServedGateway:
         return self
@@ -50,7 +50,15 @@ class ServedGateway:
 
     def connect(self) -> socket.socket:
         """A connection to it."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=8)
+
+    def forget_connections(self) -> None:
+        """Close those that `client` keeps; it is another one now."""
+        self.client.close()
+        self.client = self._new_client()
+
+    def _new_client(self) -> httpx2.Client:
+        return httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30, trust_env=False)
 
     def begin_drain(self) -> None:
         """Ask it to end; it answers what is under way."""
