@@ -12,6 +12,7 @@ from engines.catalog import kind_of
 from engines.errors import AdapterLoadFailed, AdapterNotLoaded, AdaptersFixed, EngineError, EngineStartFailed
 from engines.live_adapters import LiveAdapters
 from engines.load import EngineLoad, LoadMetrics, load_of
+from engines.offered_paths import paths_of
 from engines.openai_server import OpenAiServer
 from engines.protocol import EngineTraits
 from engines.settings import EngineSettings
@@ -53,6 +54,7 @@ class AdoptedEngine:
         self.base_url = url.rstrip("/")
         self._settings = settings
         self._live = kind_of(settings.kind).live_adapters
+        self._paths = kind_of(settings.kind).paths
         self._manners = MANNERS[settings.kind]
         self._http = OpenAiServer(self.base_url, timeout_s=settings.admin_timeout_s)
         prefix = self._manners.admin_prefix
@@ -67,7 +69,7 @@ class AdoptedEngine:
     @property
     def traits(self) -> EngineTraits:
         """Adapters come and go, or are found."""
-        return EngineTraits(live_adapters=True, max_adapters=self._settings.max_adapters)
+        return EngineTraits(live_adapters=True, max_adapters=self._settings.max_adapters, paths=self._paths)
 
     async def start(self) -> None:
         """Find it ready with its base model; `EngineStartFailed` with what it has instead."""
@@ -81,6 +83,7 @@ class AdoptedEngine:
                 f"the server at {self.base_url} serves {', '.join(sorted(names)) or 'nothing'}, not "
                 f"{settings.base_name}: start it with that as the model's served name"
             )
+        self._paths = await paths_of(settings.kind, self._http)
 
     async def stop(self, drain_timeout_s: float) -> None:
         """It has none of the adapters that we loaded; the server runs on."""

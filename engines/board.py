@@ -28,6 +28,7 @@ class Board:
         self._phase = Phase.STARTING
         self._message = ""
         self._url = ""
+        self._paths: frozenset[str] = frozenset()
         self.load = 0
         """Requests that run or wait in the engine; goes out with the next report."""
 
@@ -50,9 +51,9 @@ class Board:
             self._phase, self._message = phase, message
             self._change()
 
-    def move_to(self, url: str, slots: dict[str, SlotReport]) -> None:
-        """Requests go to *url*, which has these slots; one report says both."""
-        self._url, self._slots = url, dict(slots)
+    def move_to(self, url: str, paths: frozenset[str], slots: dict[str, SlotReport]) -> None:
+        """Requests go to *url*, which answers *paths* and has these slots; one report says all of it."""
+        self._url, self._paths, self._slots = url, paths, dict(slots)
         self._change()
 
     def slot(self, served_name: str) -> SlotReport | None:
@@ -89,7 +90,12 @@ class Board:
         """Report once; a journal that does not answer is told again at the next tick."""
         version = self._version
         report = ReplicaReport(
-            url=self._url, phase=self._phase, slots=dict(self._slots), load=self.load, message=self._message
+            url=self._url,
+            phase=self._phase,
+            paths=self._paths,
+            slots=dict(self._slots),
+            load=self.load,
+            message=self._message,
         )
         try:
             await asyncio.to_thread(self._write, version, report)

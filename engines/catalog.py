@@ -13,6 +13,10 @@ from engines.errors import UnknownEngine
 from engines.protocol import Engine
 from engines.settings import EngineSettings
 
+COMPLETIONS: Final = frozenset({"/v1/chat/completions", "/v1/completions"})
+ANSWERS: Final = COMPLETIONS | {"/v1/responses", "/v1/messages"}
+EVERYTHING: Final = ANSWERS | {"/v1/embeddings", "/v1/rerank", "/tokenize", "/v1/audio/transcriptions"}
+
 NO_ADAPTERS: Final[Mapping[str, Path]] = MappingProxyType({})
 
 
@@ -26,22 +30,44 @@ class EngineKind:
     """Adapters come and go without a restart."""
     own_environment: bool
     """It runs by the interpreter of an environment of its own, which settings must name."""
+    paths: frozenset[str]
+    """Paths of inference requests that its servers may answer; which of them do depends on the base model."""
+    adapter_paths: frozenset[str]
+    """Those on which an adapter answers when it is named; on the others the base model would, without a word."""
     adapter_fields: tuple[str, ...] = ("model",)
     """Fields of a request's body that name the adapter; a request for the base model carries `model` alone."""
 
 
 ENGINES: Final[Mapping[str, EngineKind]] = {
     "transformers": EngineKind(
-        builder="engines.transformers.driver:TransformersEngine", live_adapters=True, own_environment=False
+        builder="engines.transformers.driver:TransformersEngine",
+        live_adapters=True,
+        own_environment=False,
+        paths=COMPLETIONS | {"/tokenize"},
+        adapter_paths=COMPLETIONS | {"/tokenize"},
     ),
-    "vllm": EngineKind(builder="engines.vllm:VllmEngine", live_adapters=True, own_environment=True),
+    "vllm": EngineKind(
+        builder="engines.vllm:VllmEngine",
+        live_adapters=True,
+        own_environment=True,
+        paths=EVERYTHING,
+        adapter_paths=EVERYTHING,
+    ),
     "sglang": EngineKind(
         builder="engines.sglang:SglangEngine",
         live_adapters=True,
         own_environment=True,
+        paths=EVERYTHING,
+        adapter_paths=COMPLETIONS | {"/v1/embeddings", "/tokenize"},
         adapter_fields=("model", "lora_path"),
     ),
-    "lmdeploy": EngineKind(builder="engines.lmdeploy:LmdeployEngine", live_adapters=False, own_environment=True),
+    "lmdeploy": EngineKind(
+        builder="engines.lmdeploy:LmdeployEngine",
+        live_adapters=False,
+        own_environment=True,
+        paths=ANSWERS,
+        adapter_paths=ANSWERS,
+    ),
 }
 
 ADDRESS_FIELDS: Final = frozenset(field for kind in ENGINES.values() for field in kind.adapter_fields)
@@ -68,6 +94,11 @@ def live_adapters(kind: str) -> bool:
 def adapter_fields(kind: str, served_name: str) -> Mapping[str, str]:
     """What the body of a request to an engine of *kind* says to be answered by the adapter; `UnknownEngine`."""
     return dict.fromkeys(kind_of(kind).adapter_fields, served_name)
+
+
+def adapter_paths(kind: str) -> frozenset[str]:
+    """The paths on which engines of *kind* answer by an adapter; `UnknownEngine`."""
+    return kind_of(kind).adapter_paths
 
 
 def kind_of(name: str) -> EngineKind:

@@ -144,7 +144,7 @@ class LaunchedAdapters:
         self._proven = {name: slot for name, slot in slots.items() if slot.phase is SlotPhase.READY}
         self._engines.serve_with(engine)
         others = {name: slot for name, slot in self._board.slots().items() if name not in slots}
-        self._board.move_to(engine.base_url, others | dict(slots))
+        self._board.move_to(engine.base_url, engine.traits.paths, others | dict(slots))
         log.info("another process serves", extra={"url": engine.base_url, "adapters": sorted(self._proven)})
         self._draining = asyncio.create_task(self._drain(before))
 

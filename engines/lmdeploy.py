@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engines.base_model import context_length, kv_tokens, read_base_model
+from engines.catalog import kind_of
 from engines.command_line import command_line, interpreter_of, refuse_others
 from engines.errors import AdapterLoadFailed, AdapterNotLoaded, AdaptersFixed, EngineStartFailed, SettingRefused
 from engines.live_adapters import check_adapter
@@ -54,6 +55,7 @@ class LmdeployEngine:
 
     def __init__(self, settings: EngineSettings, adapters: Mapping[str, Path]) -> None:
         self._settings = settings
+        self._paths = kind_of(settings.kind).paths
         self._fixed_adapters = dict(adapters)
         self._server = ServerProcess(settings)
         check_adapters(settings, adapters)
@@ -63,7 +65,7 @@ class LmdeployEngine:
     @property
     def traits(self) -> EngineTraits:
         """Adapters are fixed at launch."""
-        return EngineTraits(live_adapters=False, max_adapters=self._settings.max_adapters)
+        return EngineTraits(live_adapters=False, max_adapters=self._settings.max_adapters, paths=self._paths)
 
     @property
     def base_url(self) -> str:

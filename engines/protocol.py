@@ -17,6 +17,8 @@ class EngineTraits:
     """Adapters come and go without a restart."""
     max_adapters: int
     """How many adapters it holds at a time, without the base model."""
+    paths: frozenset[str]
+    """Paths of inference requests that it answers with its base model; before its start, those that its kind has."""
 
 
 class Engine(Protocol):
@@ -24,7 +26,7 @@ class Engine(Protocol):
 
     @property
     def traits(self) -> EngineTraits:
-        """What this engine can do; the same before and after start."""
+        """What this engine can do; only `paths` may become fewer by its start."""
         ...
 
     @property

@@ -39,10 +39,14 @@ class SlotReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaReport:
-    """A replica's description of itself; `slots` by served name, `load` the requests that run or wait in its engine."""
+    """A replica's description of itself; `slots` by served name, `load` the requests that run or wait in its engine.
+
+    `paths` are those of the inference requests that its engine answers.
+    """
 
     url: str
     phase: Phase
+    paths: frozenset[str]
     slots: Mapping[str, SlotReport]
     load: int
     message: str

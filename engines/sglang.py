@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Final
 
 from engines.base_model import context_length, kv_tokens, read_base_model
+from engines.catalog import kind_of
 from engines.command_line import command_line, interpreter_of, refuse_others
 from engines.errors import EngineUnavailable
 from engines.live_adapters import LiveAdapters
 from engines.load import EngineLoad
+from engines.offered_paths import paths_of
 from engines.protocol import EngineTraits
 from engines.server_process import ServerProcess
 from engines.settings import KEEP_ALIVE_S, EngineSettings, Hardware, Precision
@@ -46,6 +48,7 @@ class SglangEngine:
 
     def __init__(self, settings: EngineSettings, adapters: Mapping[str, Path]) -> None:
         self._settings = settings
+        self._paths = kind_of(settings.kind).paths
         self._first_adapters = adapters
         self._server = ServerProcess(settings, ready_path="/ready")
         self._adapters = LiveAdapters(
@@ -56,7 +59,7 @@ class SglangEngine:
     @property
     def traits(self) -> EngineTraits:
         """Adapters come and go live."""
-        return EngineTraits(live_adapters=True, max_adapters=self._settings.max_adapters)
+        return EngineTraits(live_adapters=True, max_adapters=self._settings.max_adapters, paths=self._paths)
 
     @property
     def base_url(self) -> str:
@@ -64,8 +67,9 @@ class SglangEngine:
         return self._server.url
 
     async def start(self) -> None:
-        """Start the server, then load its first adapters."""
+        """Start the server, learn what its model can do, then load its first adapters."""
         await self._server.start(self._command, server_environment(self._settings))
+        self._paths = await paths_of(self._settings.kind, self._server.http)
         await self._adapters.load_all(self._first_adapters)
 
     async def stop(self, drain_timeout_s: float) -> None:

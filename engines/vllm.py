@@ -18,10 +18,12 @@ from typing import Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from engines.base_model import context_length, kv_memory_gib, read_base_model
+from engines.catalog import kind_of
 from engines.command_line import command_line, interpreter_of, refuse_others
 from engines.errors import EngineUnavailable, SettingRefused
 from engines.live_adapters import LiveAdapters
 from engines.load import EngineLoad, LoadMetrics, load_of
+from engines.offered_paths import paths_of
 from engines.protocol import EngineTraits
 from engines.server_process import ServerProcess
 from engines.settings import KEEP_ALIVE_S, EngineSettings, Hardware, Precision
@@ -42,6 +44,7 @@ class VllmEngine:
 
     def __init__(self, settings: EngineSettings, adapters: Mapping[str, Path]) -> None:
         self._settings = settings
+        self._paths = kind_of(settings.kind).paths
         self._first_adapters = adapters
         self._server = ServerProcess(settings)
         self._adapters = LiveAdapters(
@@ -55,7 +58,7 @@ class VllmEngine:
     @property
     def traits(self) -> EngineTraits:
         """Adapters come and go live."""
-        return EngineTraits(live_adapters=True, max_adapters=self._settings.max_adapters)
+        return EngineTraits(live_adapters=True, max_adapters=self._settings.max_adapters, paths=self._paths)
 
     @property
     def base_url(self) -> str:
@@ -63,8 +66,9 @@ class VllmEngine:
         return self._server.url
 
     async def start(self) -> None:
-        """Start the server, then load its first adapters."""
+        """Start the server, learn what its model can do, then load its first adapters."""
         await self._server.start(self._command, server_environment(self._settings))
+        self._paths = await paths_of(self._settings.kind, self._server.http)
         await self._adapters.load_all(self._first_adapters)
 
     async def stop(self, drain_timeout_s: float) -> None:

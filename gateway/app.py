@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
+from secrets import token_hex
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from gateway import health
+from gateway.access_log import AccessLog
 from gateway.admin import adapters as admin_adapters
 from gateway.admin import audit as admin_audit
 from gateway.admin import feedback as admin_feedback
@@ -31,17 +34,21 @@ from gateway.edge.edge import Edge
 from gateway.edge.parts import EdgeParts
 from gateway.error_answers import answer_error, answer_http, answer_invalid, answer_unforeseen
 from gateway.errors import HTTP_ERRORS
+from gateway.journal import host_prefix
 from gateway.limits import Limits
+from gateway.live_metrics import LiveMetrics
 from gateway.metrics import GatewayMetrics
 from gateway.observations import Observations
+from gateway.offers import Offers
 from gateway.openai import feedback, files, fine_tuning, hot_paths, models
 from gateway.replica_health import ReplicaHealth, policy_of
 from gateway.request_ids import RequestIds
-from gateway.request_metrics import RequestMetrics
 from gateway.retry_budget import RetryBudget
 from gateway.route_feed import RouteFeed
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, TraceSettings
 from gateway.shadow import Shadow
+from gateway.siblings import Siblings
+from gateway.traces import open_traces
 from registry.database import Registry
 from registry.errors import RegistryError
 
@@ -64,9 +71,12 @@ ROUTERS = (
 )
 
 
-def build_gateway(settings: GatewaySettings, registry: Registry) -> Gateway:
-    """A gateway's parts; nothing runs yet."""
-    metrics = GatewayMetrics()
+def build_gateway(
+    settings: GatewaySettings, registry: Registry, home: Path | None = None, traces: TraceSettings | None = None
+) -> Gateway:
+    """A gateway's parts; nothing runs yet. Without a *home* it writes no access log and has no siblings."""
+    name = f"{host_prefix()}gateway-{token_hex(3)}"
+    metrics = GatewayMetrics(settings.metric_names)
     feed = RouteFeed(registry, metrics, settings)
     demand = Demand(registry, settings.use_report_s)
     observations = Observations(registry, metrics.rollouts, settings)
@@ -79,6 +89,8 @@ def build_gateway(settings: GatewaySettings, registry: Registry) -> Gateway:
     health = ReplicaHealth(policy_of(settings))
     balancer = Balancer(health, settings.load_bound)
     engines = EngineConnections(settings.connect_timeout_s)
+    tracing = open_traces(traces or TraceSettings(), name, lambda: feed.table)
+    access_log = _access_log(settings, home)
     parts = EdgeParts(
         settings=settings,
         feed=feed,
@@ -92,7 +104,9 @@ def build_gateway(settings: GatewaySettings, registry: Registry) -> Gateway:
         connections=engines,
         observations=observations,
         shadow=Shadow(engines, balancer, feed, observations, settings),
-        listeners=(RequestMetrics(metrics),),
+        offers=Offers(),
+        traces=tracing,
+        listeners=(metrics.finished, tracing, *([] if access_log is None else [access_log])),
     )
     return Gateway(
         settings=settings,
@@ -105,7 +119,28 @@ def build_gateway(settings: GatewaySettings, registry: Registry) -> Gateway:
         shadow=parts.shadow,
         demand=demand,
         metrics=metrics,
+        siblings=_siblings(parts, metrics, name, home),
+        traces=tracing,
+        access_log=access_log,
     )
+
+
+def _access_log(settings: GatewaySettings, home: Path | None) -> AccessLog | None:
+    if home is None or settings.access_log_share == 0.0:
+        return None
+    return AccessLog(home / "logs" / "access.log", settings.access_log_share)
+
+
+def _siblings(parts: EdgeParts, metrics: GatewayMetrics, name: str, home: Path | None) -> Siblings:
+    live = LiveMetrics(parts)
+    metrics.show(live)
+
+    async def figures() -> str:
+        live.look()
+        return await asyncio.to_thread(metrics.own, parts.feed.table.knows)
+
+    folder = None if home is None else home / "run" / "gateways"
+    return Siblings(folder, name, figures, parts.settings.metrics_wait_s)
 
 
 def build_app(gateway: Gateway) -> FastAPI:
@@ -116,6 +151,7 @@ def build_app(gateway: Gateway) -> FastAPI:
         with contextlib.suppress(RegistryError):  # then the first reading is one of the loop's
             await gateway.keyring.refresh()
             await gateway.feed.refresh()
+        await gateway.siblings.start()
         running = [
             asyncio.create_task(gateway.keyring.run()),
             asyncio.create_task(gateway.limits.run()),
@@ -124,12 +160,18 @@ def build_app(gateway: Gateway) -> FastAPI:
             asyncio.create_task(gateway.observations.run(gateway.feed.watched)),
             asyncio.create_task(gateway.edge.run()),
         ]
+        if gateway.access_log is not None:
+            running.append(asyncio.create_task(gateway.access_log.run()))
         yield
         for loop in running:
             loop.cancel()
         gateway.edge.close()
         await gateway.limits.aclose()
         await gateway.shadow.aclose()
+        await gateway.siblings.aclose()
+        if gateway.access_log is not None:
+            await gateway.access_log.flush()
+        await asyncio.to_thread(gateway.traces.close)
         with contextlib.suppress(RegistryError):  # then what was counted last is lost
             await gateway.observations.flush()
 

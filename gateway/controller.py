@@ -13,6 +13,7 @@ from typing import Any, Final
 from gateway.canary.judge import Decision, judge, judge_watch
 from gateway.canary.wins import wins_of
 from gateway.errors import StillLoading
+from gateway.placement import first_numbers
 from gateway.readiness import Readiness, readiness_of
 from gateway.settings import GatewaySettings
 from registry.database import Registry, Snapshot
@@ -77,9 +78,11 @@ def promote(registry: Registry, rollout_id: str, actor: str, *, full: bool) -> R
 
 
 def _give_first_stables(registry: Registry, snapshot: Snapshot) -> None:
+    young = {adapter.name for adapter in snapshot.adapters if adapter.stable is None}
+    firsts = first_numbers(revision for revision in snapshot.revisions if revision.adapter in young)
     for adapter in snapshot.adapters:
-        first = min((r.number for r in snapshot.revisions if r.adapter == adapter.name), default=None)
-        if adapter.stable is not None or first is None:
+        first = firsts.get(adapter.name)
+        if first is None:
             continue
         if readiness_of(snapshot, adapter.base, f"{adapter.name}@{first}").is_everywhere:
             registry.adapters.set_first_stable(adapter.name, first, reason="first_revision")

@@ -9,6 +9,7 @@ from typing import Annotated, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
 
+from gateway.access_log import AccessLog
 from gateway.auth import Caller, Keyring
 from gateway.demand import Demand
 from gateway.edge.edge import Edge
@@ -19,6 +20,8 @@ from gateway.observations import Observations
 from gateway.route_feed import RouteFeed
 from gateway.settings import GatewaySettings
 from gateway.shadow import Shadow
+from gateway.siblings import Siblings
+from gateway.traces import Traces
 from registry.database import Registry
 
 P = ParamSpec("P")
@@ -39,6 +42,9 @@ class Gateway:
     shadow: Shadow
     demand: Demand
     metrics: GatewayMetrics
+    siblings: Siblings
+    traces: Traces
+    access_log: AccessLog | None
 
     async def ask(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of a blocking registry call, made in a thread."""

@@ -79,6 +79,10 @@ class ModelNotFound(GatewayError):
     """No base model, adapter, revision or alias has this name."""
 
 
+class EndpointNotOffered(GatewayError):
+    """No replica of the model answers requests of this path; the message says which pools have some that do."""
+
+
 class NothingStable(GatewayError):
     """The adapter exists, but no revision of it takes traffic yet."""
 
@@ -114,6 +118,7 @@ HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     BodyTooLarge: (413, "body_too_large"),
     HeadTooLarge: (431, "head_too_large"),
     ModelNotFound: (404, "model_not_found"),
+    EndpointNotOffered: (404, "endpoint_not_offered"),
     NothingStable: (503, "nothing_stable"),
     EngineUnavailable: (503, "engine_unavailable"),
     Overloaded: (429, "overloaded"),

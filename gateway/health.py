@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from gateway.deps import GatewayDep
+from gateway.exposition import counted, merge
 from registry.errors import RegistryError
 
 router = APIRouter()
@@ -28,7 +29,9 @@ async def readyz(gateway: GatewayDep) -> Response:
 
 @router.get("/metrics")
 async def metrics(gateway: GatewayDep) -> Response:
-    """This gateway process's figures in Prometheus' text format, and the moves of rollouts from the registry."""
+    """The figures of all gateways of this machine in Prometheus' text format, and the registry's of rollouts."""
+    figures = await gateway.siblings.figures()
     with contextlib.suppress(RegistryError):  # then the moves are those of the last time
         gateway.metrics.moves.figures = await gateway.ask(gateway.registry.rollouts.figures)
-    return Response(gateway.metrics.render(), media_type="text/plain; version=0.0.4")
+    text = merge(figures.texts) + counted(len(figures.texts), figures.silent) + gateway.metrics.shared()
+    return Response(text, media_type="text/plain; version=0.0.4")

@@ -39,6 +39,7 @@ from gateway.logs import log_to
 from gateway.pools import Pool, prepare_pools
 from gateway.ray_cluster import cluster_is_alive, set_ray_environment, start_cluster
 from gateway.settings import Settings, load_settings
+from gateway.traces import trace_headers
 from gateway.trainer_process import TrainerProcess
 from gateway.webhooks import open_sender
 from registry.database import Registry, migrate, open_registry
@@ -114,6 +115,7 @@ def run(settings: Settings, stop: _StopSignal) -> None:
     """Serve until *stop*; `StartFailed` or `RegistryError` if it cannot begin."""
     check_port(settings.gateway.host, settings.gateway.port)
     open_sender(settings.webhooks, os.environ)  # raises for a secret that is missing; nothing is started
+    trace_headers(settings.traces, os.environ)
     with _home(settings.home):
         log_to(settings.home, "host")
         registry = _prepare_registry(settings)

@@ -81,6 +81,7 @@ class RegistryJournal:
             self._row,
             url=report.url,
             state=_STATES[report.phase],
+            paths=tuple(sorted(report.paths)),
             slots=slots,
             load=report.load,
             message=report.message,

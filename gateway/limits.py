@@ -12,6 +12,8 @@ from gateway.limit_ledger import FREE, Admitted, LocalLedger
 from gateway.metrics import GatewayMetrics
 from gateway.shared_limits import LedgerAway, SharedLedger
 
+__all__ = ["Admitted", "Limits", "estimate_tokens", "longest_answer"]
+
 _BYTES_PER_TOKEN: Final = 4
 """Of prompts, roughly."""
 _BOUNDS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")

@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from collections.abc import Callable
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.registry import Collector
+
+from gateway.finished_metrics import FinishedMetrics
 from gateway.move_metrics import MoveMetrics
 from gateway.rollout_metrics import RolloutMetrics
 
 
 class GatewayMetrics:
-    """The gateway's figures in a collector registry of their own; label sets are bounded by what exists."""
+    """The process's figures in a collector registry of their own; label sets are bounded by what exists."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_names: int = 1000) -> None:
         self._collector = CollectorRegistry()
-        self.requests = Counter(
-            "gateway_requests",
-            "Inference requests by served name and HTTP status; an empty served name was never resolved",
-            ["served_name", "status"],
-            registry=self._collector,
-        )
-        self.in_flight = Gauge(
-            "gateway_requests_in_flight", "Inference requests being relayed", ["replica"], registry=self._collector
-        )
-        self.first_byte = Histogram(
-            "gateway_first_byte_seconds",
-            "From the request's arrival to the engine's first byte",
-            ["served_name"],
-            buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
-            registry=self._collector,
-        )
-        self.retries = Counter(
-            "gateway_retries",
-            "Requests sent again because a replica failed before its first byte",
-            registry=self._collector,
-        )
-        self.broken_streams = Counter(
-            "gateway_broken_streams", "Answers that ended with an error event", ["replica"], registry=self._collector
-        )
+        self._shared = CollectorRegistry()
+        self.finished = FinishedMetrics(most_names)
+        self._collector.register(self.finished)
         self.rate_limited = Counter(
             "gateway_rate_limited",
             "Requests that were refused because their key had used up one of its limits",
@@ -55,8 +38,17 @@ class GatewayMetrics:
         )
         self.rollouts = RolloutMetrics(self._collector)
         self.moves = MoveMetrics()
-        self._collector.register(self.moves)
+        self._shared.register(self.moves)
 
-    def render(self) -> bytes:
-        """The metrics in Prometheus' text format."""
-        return generate_latest(self._collector)
+    def show(self, collector: Collector) -> None:
+        """Have *collector*'s families among this process's."""
+        self._collector.register(collector)
+
+    def own(self, exists: Callable[[str], bool]) -> str:
+        """This process's figures in Prometheus' text format, without served names that do not *exists* any more."""
+        self.finished.forget_unless(exists)
+        return generate_latest(self._collector).decode()
+
+    def shared(self) -> str:
+        """What every process would say alike, because it is read from the registry."""
+        return generate_latest(self._shared).decode()

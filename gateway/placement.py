@@ -9,6 +9,7 @@ one copy each, the most recently used first. Busy ones go by a replica that has 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -81,19 +82,29 @@ def homes_of(snapshot: Snapshot, served_name: str, base: str) -> frozenset[str]:
     return place(needs_of(snapshot, base, warm_since=0.0), rooms).homes.get(served_name, frozenset())
 
 
+def first_numbers(revisions: Iterable[Revision]) -> dict[str, int]:
+    """Adapter -> the number of its first revision."""
+    firsts: dict[str, int] = {}
+    for revision in revisions:
+        firsts[revision.adapter] = min(revision.number, firsts.get(revision.adapter, revision.number))
+    return firsts
+
+
 def needs_of(snapshot: Snapshot, base: str, *, warm_since: float) -> list[Need]:
     """Every ready revision of *base*, most needed first."""
     adapters = {adapter.name: adapter for adapter in snapshot.adapters if adapter.base == base}
     revisions = [revision for revision in snapshot.revisions if revision.adapter in adapters]
     routed = {f"{rollout.adapter}@{rollout.canary}" for rollout in snapshot.rollouts}
     warm = set()
+    firsts = first_numbers(revisions)
     for adapter in adapters.values():
-        first = min((revision.number for revision in revisions if revision.adapter == adapter.name), default=None)
-        routed.add(f"{adapter.name}@{first if adapter.stable is None else adapter.stable}")
+        stable = firsts.get(adapter.name) if adapter.stable is None else adapter.stable
+        routed.add(f"{adapter.name}@{stable}")
         if (adapter.stable_since or 0.0) >= warm_since:
             warm.add(f"{adapter.name}@{adapter.previous_stable}")
     uses = {use.served_name: use for use in snapshot.uses}
-    traffic = {name: _rounded_up(_traffic_of(name, snapshot)) for name in adapters}
+    in_flight = _traffic(snapshot)
+    traffic = {name: _rounded_up(in_flight[name]) for name in adapters}
 
     def need(revision: Revision) -> Need:
         use = uses.get(revision.served_name)
@@ -176,9 +187,12 @@ def _score(served_name: str, replica: str, weight: int) -> float:
     return -weight / log((int.from_bytes(digest) + 1) / (2**64 + 1))
 
 
-def _traffic_of(adapter: str, snapshot: Snapshot) -> int:
-    """Requests at a time for all revisions of the adapter: a canary may have all of them a step later."""
-    return sum(use.in_flight for use in snapshot.uses if use.served_name.rpartition("@")[0] == adapter)
+def _traffic(snapshot: Snapshot) -> Counter[str]:
+    """Requests at a time for all revisions of each adapter: a canary may have all of them a step later."""
+    counts: Counter[str] = Counter()
+    for use in snapshot.uses:
+        counts[use.served_name.rpartition("@")[0]] += use.in_flight
+    return counts
 
 
 def _rounded_up(count: int) -> int:

@@ -7,7 +7,7 @@ and the share of a replica whose first bytes come late: less traffic, not none, 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from statistics import median_low
@@ -92,6 +92,8 @@ class ReplicaHealth:
         self._compared_at = 0.0
         self.impaired: dict[str, _Record] = {}
         """Those whose share may be below 1; read only its keys."""
+        self.ejections: Counter[str] = Counter()
+        """How often one of a pool's replicas was ejected, pool by pool."""
         self.changes = 0
         """Counts ejections, returns, arrivals, comparisons: while it is the same, shares move by slow start only."""
 
@@ -191,6 +193,7 @@ class ReplicaHealth:
         record.until = now + pause_s
         record.errors = 0
         self.impaired[replica] = record
+        self.ejections[record.pool] += 1
         self.changes += 1
 
     def _warm(self, replica: str, record: _Record, seconds: float, now: float) -> None:

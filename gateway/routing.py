@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from hashlib import sha256
-from operator import attrgetter
 from typing import Any, Final
 
 import orjson
 
+from engines.catalog import adapter_paths
 from gateway.errors import ModelNotFound, NothingStable
 from registry.database import Snapshot
 from registry.observation import Side
-from registry.rollout import Rollout
-from registry.types import Replica, ReplicaState, SlotState
+from registry.types import COMPLETION_PATHS
 
 UNKNOWN_ROOM: Final = 256
 """The room of a replica that has not said how many requests it takes at a time."""
@@ -81,6 +79,12 @@ class Endpoint:
     """Name of its pool; `hand:` and the base model for an engine that was entered by hand."""
     room: int = UNKNOWN_ROOM
     """How many requests a gateway has there at a time before more wait at the gateway."""
+    paths: frozenset[str] = frozenset(COMPLETION_PATHS)
+    """Paths of the inference requests that it answers by its base model."""
+
+    def offers(self, served_name: str, path: str) -> bool:
+        """Whether it answers requests of *path* by *served_name*, and not by its base model in its place."""
+        return path in self.paths and (served_name == self.base or path in adapter_paths(self.engine))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,115 +103,20 @@ class RouteTable:
     """Served name -> the ready replicas that answer to it; names that the same ones answer to share one tuple."""
     rooms: Mapping[str, int] = field(default_factory=dict)
     """Pool -> how many requests a gateway has there at a time."""
+    source: Snapshot | None = field(default=None, compare=False, repr=False)
+    """What it was built from, so that the next one need not build what is the same."""
+
+    def knows(self, served_name: str) -> bool:
+        """Whether it is a base model or a ready revision."""
+        return served_name in self.bases or served_name in self.pinned
+
+    def endpoint_of(self, replica: str) -> Endpoint | None:
+        """The ready replica of this id."""
+        return next((endpoint for endpoint in self.endpoints if endpoint.replica == replica), None)
 
     def endpoints_of(self, served_name: str) -> tuple[Endpoint, ...]:
         """The ready replicas that answer to *served_name*: the same object in later tables while they are equal."""
         return self.serving.get(served_name, ())
-
-
-def build_table(snapshot: Snapshot, before: RouteTable | None = None) -> RouteTable:
-    """The routes that follow from adapters, rollouts, forced sides and living replicas.
-
-    What did not change since the table *before* is taken from it.
-    """
-    before = before or RouteTable()
-    known = {endpoint.replica: endpoint for endpoint in before.endpoints}
-    ready = (_endpoint(replica) for replica in snapshot.replicas if replica.state is ReplicaState.READY)
-    endpoints = tuple(_same(known.get(endpoint.replica), endpoint) for endpoint in ready)
-    rooms: Counter[str] = Counter()
-    for endpoint in endpoints:
-        rooms[endpoint.pool] += endpoint.room
-    return RouteTable(
-        bases=frozenset(base.name for base in snapshot.bases),
-        routes=_routes(snapshot),
-        pinned={revision.served_name: revision.base for revision in snapshot.revisions},
-        aliases={revision.alias: revision.served_name for revision in snapshot.revisions if revision.alias},
-        endpoints=endpoints,
-        serving=_serving(endpoints, before.serving),
-        rooms=dict(rooms),
-    )
-
-
-def _serving(
-    endpoints: Sequence[Endpoint], before: Mapping[str, tuple[Endpoint, ...]]
-) -> dict[str, tuple[Endpoint, ...]]:
-    """`RouteTable.serving`, in time that grows with the names of replicas that differ in their names.
-
-    Endpoints that did not change are the same objects as *before*, so members are compared by identity.
-    """
-    alike: dict[frozenset[str], list[Endpoint]] = {}
-    for endpoint in endpoints:
-        alike.setdefault(endpoint.served_names, []).append(endpoint)
-    groups_of: dict[str, list[int]] = {}
-    groups = list(alike.values())
-    for number, names in enumerate(alike):
-        for name in names:
-            groups_of.setdefault(name, []).append(number)
-    kept = {tuple(map(id, members)): members for members in {id(each): each for each in before.values()}.values()}
-    shared: dict[tuple[int, ...], tuple[Endpoint, ...]] = {}
-    serving = {}
-    for name, numbers in groups_of.items():
-        key = tuple(numbers)
-        if key not in shared:
-            members = sorted((each for number in numbers for each in groups[number]), key=attrgetter("replica"))
-            shared[key] = kept.get(tuple(map(id, members))) or tuple(members)
-        serving[name] = shared[key]
-    return serving
-
-
-def _same(old: Endpoint | None, new: Endpoint) -> Endpoint:
-    """*old* if it is equal, so that who holds on to it by identity need not look again."""
-    return old if old is not None and old == new else new
-
-
-def _routes(snapshot: Snapshot) -> dict[str, Route]:
-    opened = {rollout.adapter: rollout for rollout in snapshot.rollouts}
-    watched = {rollout.adapter: rollout for rollout in snapshot.watched}
-    forced: dict[str, dict[str, Side]] = {}
-    for held in snapshot.forced:
-        forced.setdefault(held.adapter, {})[held.sticky_key] = held.side
-    routes = {}
-    for adapter in snapshot.adapters:
-        route = Route(
-            adapter=adapter.name,
-            base=adapter.base,
-            stable=None if adapter.stable is None else f"{adapter.name}@{adapter.stable}",
-        )
-        if promoted := watched.get(adapter.name):
-            route = replace(route, rollout_id=promoted.id, step=len(promoted.plan.steps), is_promoted=True)
-        if rollout := opened.get(adapter.name):
-            route = _with_rollout(route, rollout, forced.get(adapter.name, {}))
-        routes[adapter.name] = route
-    return routes
-
-
-def _with_rollout(route: Route, rollout: Rollout, forced: Mapping[str, Side]) -> Route:
-    """The route while *rollout* is open; one that is pending leaves the watch over the last promotion as it is."""
-    route = replace(route, canary=f"{rollout.adapter}@{rollout.canary}", forced=forced)
-    if not rollout.takes_traffic:
-        return route
-    return replace(
-        route,
-        canary_weight=rollout.canary_weight,
-        rollout_id=rollout.id,
-        step=rollout.step,
-        is_promoted=False,
-        shadow_percent=rollout.shadow_percent,
-        shadow_judge=rollout.shadow_judge,
-    )
-
-
-def _endpoint(replica: Replica) -> Endpoint:
-    ready = {slot.served_name for slot in replica.slots if slot.state is SlotState.READY}
-    return Endpoint(
-        replica=replica.id,
-        url=replica.url,
-        base=replica.base,
-        engine=replica.engine,
-        served_names=frozenset(ready | {replica.base}),
-        pool=replica.pool or f"hand:{replica.base}",
-        room=replica.room or UNKNOWN_ROOM,
-    )
 
 
 def resolve(table: RouteTable, name: str, sticky_key: str, side: Side | None = None) -> Target:
@@ -258,6 +167,9 @@ def _unknown_name(table: RouteTable, name: str) -> str:
     return f"The model {name!r} does not exist.{hint} Models here: {shown}."
 
 
+_PROMPT_FIELDS: Final = ("messages", "prompt", "input", "query")
+
+
 def sticky_key(body: Mapping[str, Any], session_id: str | None, credential: str) -> str:
     """What keeps a conversation on its side of a rollout.
 
@@ -272,9 +184,9 @@ def sticky_key(body: Mapping[str, Any], session_id: str | None, credential: str)
 
 
 def _opening(body: Mapping[str, Any]) -> object:
-    messages = body.get("messages")
+    messages = next((body[name] for name in _PROMPT_FIELDS if name in body), None)
     if not isinstance(messages, list):
-        return body.get("prompt")
+        return messages
     for message in messages:
         if isinstance(message, dict) and message.get("role") == "user":
             return message.get("content")

@@ -56,7 +56,7 @@ class GatewayReplica:
         knobs = settings.gateway
         registry = open_registry(settings.registry)
         check_keys(knobs.host, registry)
-        self._gateway = build_gateway(knobs, registry)
+        self._gateway = build_gateway(knobs, registry, settings.home, settings.traces)
         self._server = _QuietServer(server_config(self._gateway))
         self._listener = listen(knobs.host, knobs.port)
         self._serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))

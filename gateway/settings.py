@@ -85,6 +85,8 @@ class GatewaySettings(BaseModel):
     """Have engines say the usage of streams whose client did not ask for it; for metrics and token limits."""
     max_body_bytes: PositiveInt = 8 * 1024 * 1024
     """Largest JSON body."""
+    max_form_bytes: PositiveInt = 32 * 1024 * 1024
+    """Largest form of an inference request, an audio file in it included."""
     max_upload_bytes: PositiveInt = 512 * 1024 * 1024
     """Largest uploaded file."""
     reconcile_s: PositiveFloat = 0.25
@@ -109,6 +111,12 @@ class GatewaySettings(BaseModel):
     """A copy is dropped while its replica answers more requests of this gateway's clients than this."""
     shadow_tokens_per_s: PositiveFloat = 500.0
     """How many tokens, of prompts and answers, copies and their judge may take on average at a gateway."""
+    metric_names: PositiveInt = 1000
+    """How many served names, by pool, have metrics of their own at a gateway; those beyond are counted as `other`."""
+    metrics_wait_s: PositiveFloat = 2.0
+    """How long a gateway that is asked for metrics waits for those of the others on its machine."""
+    access_log_share: float = Field(default=1.0, ge=0.0, le=1.0)
+    """Share of the inference requests that get a line in `logs/access.log`; those that fail get one unless it is 0."""
 
     @property
     def is_loopback(self) -> bool:
@@ -146,6 +154,23 @@ class WebhookSettings(BaseModel):
     """Pause after the first failure; each further one is four times as long."""
     max_age_s: PositiveFloat = 86400.0
     """Moves older than this are not told any more, for example those made before webhooks were switched on."""
+
+
+class TraceSettings(BaseModel):
+    """Table `[traces]`: where spans of inference requests go."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    endpoint: str | None = Field(default=None, pattern=r"^https?://")
+    """Address of an OTLP receiver (HTTP, protobuf), `http://host:4318/v1/traces`; None sends none."""
+    sample_share: float = Field(default=0.1, ge=0.0, le=1.0)
+    """Share of the requests with a span, of those whose caller has not decided it by its own `traceparent`."""
+    service_name: str = "lorry-gateway"
+    """`service.name` of the spans."""
+    headers_env: str = "LORRY_TRACES_HEADERS"
+    """Environment variable with headers for the receiver, `name=value,name=value`; it may be unset."""
+    timeout_s: PositiveFloat = 5.0
+    """How long the receiver may take, and how long spans that are left may take when a gateway ends."""
 
 
 class PoolSettings(PoolFields):
@@ -225,6 +250,7 @@ class Settings:
     gateway: GatewaySettings
     engines: EnginesSettings
     webhooks: WebhookSettings
+    traces: TraceSettings
 
 
 def load_settings(overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
@@ -244,6 +270,7 @@ def load_settings(overrides: Mapping[str, Mapping[str, Any]] | None = None) -> S
         ),
         engines=engines_settings(tables.get("engines", {}), overrides.get("engines", {})),
         webhooks=parse_table(WebhookSettings, "webhooks", tables.get("webhooks", {})),
+        traces=parse_table(TraceSettings, "traces", tables.get("traces", {})),
     )
 
 

@@ -33,6 +33,20 @@ def find_revision(tx: sa.Connection, adapter: str, number: int) -> Revision:
     return revision_of(row)
 
 
+def all_adapters(tx: sa.Connection) -> list[Adapter]:
+    """Every adapter by name."""
+    rows = tx.execute(sa.select(tables.adapters).order_by(tables.adapters.c.name)).mappings()
+    return [Adapter(**row) for row in rows]
+
+
+def ready_revisions(tx: sa.Connection) -> list[Revision]:
+    """Those that may be served, by adapter and number, without their provenance."""
+    columns = [column for column in tables.revisions.columns if column.name != "provenance"]
+    ready = sa.select(*columns).where(tables.revisions.c.state == RevisionState.READY)
+    rows = tx.execute(ready.order_by(tables.revisions.c.adapter, tables.revisions.c.number)).mappings()
+    return [revision_of(row) for row in rows]
+
+
 def revision_of(row: sa.RowMapping) -> Revision:
     """A row of `revisions` as a value."""
     changed = {"state": RevisionState(row["state"]), "target_modules": tuple(row["target_modules"])}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,10 +15,11 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from registry import tables
-from registry.adapters import AdapterStore, revision_of
+from registry.adapters import AdapterStore, all_adapters, ready_revisions
 from registry.artifacts import ArtifactStore
 from registry.audit import AuditStore
 from registry.bases import BaseStore, all_bases
+from registry.changes import KeptParts, changes_in
 from registry.deliveries import DeliveryStore
 from registry.entered import EnteredEngineStore
 from registry.errors import SchemaTooNew, SchemaTooOld
@@ -30,13 +31,13 @@ from registry.jobs import JobStore
 from registry.keys import KeyStore
 from registry.observations import ObservationStore
 from registry.publish_spec import PUBLISH
-from registry.replicas import ReplicaStore, replica_of
+from registry.replicas import ReplicaReader, ReplicaStore, as_last_heard
 from registry.rollout import Rollout
-from registry.rollout_moves import promoted_since, rollout_of
+from registry.rollout_moves import open_rollouts, promoted_since
 from registry.rollouts import RolloutStore
 from registry.settings import RegistrySettings
 from registry.transactions import Transactions, open_engine, shown_url
-from registry.types import Adapter, Base, Replica, ReplicaState, Revision, RevisionState, Use
+from registry.types import Adapter, Base, Replica, Revision, Use
 from registry.uses import UseStore, uses_of
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -70,6 +71,8 @@ class Registry:
     def __init__(self, transactions: Transactions, settings: RegistrySettings) -> None:
         self.organisation = settings.organisation
         self.transactions = transactions
+        self._kept = KeptParts()
+        self._replica_reader = ReplicaReader()
         self.artifacts = ArtifactStore(settings.artifacts, self._referenced)
         self.bases = BaseStore(transactions)
         self.adapters = AdapterStore(transactions)
@@ -89,27 +92,26 @@ class Registry:
     def snapshot(self, watch_s: float = 0.0) -> Snapshot:
         """One consistent read of everything that routes are derived from.
 
-        Promotions are `watched` for *watch_s* seconds.
+        Promotions are `watched` for *watch_s* seconds. Parts that did not change since the last snapshot are the same
+        objects and cost no reading.
         """
-        columns = [column for column in tables.revisions.columns if column.name != "provenance"]
-        ready = sa.select(*columns).where(tables.revisions.c.state == RevisionState.READY)
-        opened = sa.select(tables.rollouts).where(sa.text(tables.OPEN_ROLLOUT)).order_by(tables.rollouts.c.seq)
-        present = sa.select(tables.replicas).where(tables.replicas.c.state != ReplicaState.GONE)
-        adapters = sa.select(tables.adapters).order_by(tables.adapters.c.name)
-        revisions = ready.order_by(tables.revisions.c.adapter, tables.revisions.c.number)
         with self.transactions.read() as tx:
+            parts = self._kept.in_transaction(tx)
             return Snapshot(
-                bases=tuple(all_bases(tx)),
-                adapters=tuple(Adapter(**row) for row in tx.execute(adapters).mappings()),
-                revisions=tuple(revision_of(row) for row in tx.execute(revisions).mappings()),
-                rollouts=tuple(rollout_of(row) for row in tx.execute(opened).mappings()),
+                bases=parts.get("bases", all_bases),
+                adapters=parts.get("adapters", all_adapters),
+                revisions=parts.get("revisions", ready_revisions),
+                rollouts=parts.get("rollouts", open_rollouts),
                 watched=tuple(promoted_since(tx, self.transactions.now() - watch_s)),
-                forced=tuple(all_forced_sides(tx)),
-                replicas=tuple(
-                    replica_of(row) for row in tx.execute(present.order_by(tables.replicas.c.id)).mappings()
-                ),
+                forced=parts.get("forced_sides", all_forced_sides),
+                replicas=as_last_heard(tx, parts.get("replicas", self._replica_reader.read)),
                 uses=tuple(uses_of(tx, self.transactions.now())),
             )
+
+    def changes(self) -> Mapping[str, int]:
+        """How often each table that a snapshot shows, its `uses` apart, has changed: cheap to ask again and again."""
+        with self.transactions.read() as tx:
+            return changes_in(tx)
 
     def recover(self) -> list[str]:
         """Digests of the artifacts that a killed publisher left behind and that are cleared now."""

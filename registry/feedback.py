@@ -9,7 +9,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from registry import tables
+from registry import answer_tables
 from registry.adapters import find_adapter
 from registry.errors import NotFound
 from registry.observation import Cell, Side, Tally
@@ -50,7 +50,7 @@ class FeedbackStore:
 
     def rate(self, completion_id: str, score: float, comment: str) -> Feedback:
         """The rating of this completion, in place of an earlier one; `NotFound` if it may not be rated (any longer)."""
-        query = sa.select(tables.completions).where(tables.completions.c.id == completion_id)
+        query = sa.select(answer_tables.completions).where(answer_tables.completions.c.id == completion_id)
         with self._tx.write() as tx:
             row = tx.execute(query).mappings().one_or_none()
             if row is None:
@@ -68,12 +68,12 @@ class FeedbackStore:
             )
             values = {name: value for name, value in asdict(rated).items() if name != "cell"}
             values |= asdict(rated.cell) | {"adapter": rated.served_name.rpartition("@")[0]}
-            upsert(tx, tables.feedback, ("completion_id",), values)
+            upsert(tx, answer_tables.feedback, ("completion_id",), values)
             return rated
 
     def list(self, adapter: str, limit: int = 100) -> builtins.list[Feedback]:
         """Of all rollouts of *adapter*, newest first; `NotFound` if there is no such adapter."""
-        table = tables.feedback
+        table = answer_tables.feedback
         query = sa.select(table).where(table.c.adapter == adapter).order_by(table.c.at.desc(), table.c.seq.desc())
         with self._tx.read() as tx:
             find_adapter(tx, adapter)
@@ -92,8 +92,8 @@ class FeedbackStore:
     def expire(self, older_than_s: float) -> int:
         """Completions answered longer ago than that can no longer be rated; how many they were. Ratings stay."""
         with self._tx.write() as tx:
-            old = tables.completions.c.at < self._tx.now() - older_than_s
-            return tx.execute(sa.delete(tables.completions).where(old)).rowcount
+            old = answer_tables.completions.c.at < self._tx.now() - older_than_s
+            return tx.execute(sa.delete(answer_tables.completions).where(old)).rowcount
 
 
 def remember(tx: sa.Connection, answered: Iterable[AnsweredCompletion]) -> None:
@@ -103,12 +103,12 @@ def remember(tx: sa.Connection, answered: Iterable[AnsweredCompletion]) -> None:
         {"id": completion.id, "served_name": completion.served_name, "at": completion.at} | asdict(completion.cell)
         for completion in last.values()
     ]
-    upsert(tx, tables.completions, ("id",), *rows)
+    upsert(tx, answer_tables.completions, ("id",), *rows)
 
 
 def feedback_tallies(tx: sa.Connection, rollout_id: str) -> dict[Cell, Tally]:
     """The ratings of a rollout's answers, summed up by cell."""
-    table = tables.feedback
+    table = answer_tables.feedback
     sums = sa.func.count(), sa.func.sum(table.c.score), sa.func.sum(table.c.score * table.c.score)
     columns = table.c.step, table.c.side, table.c.replica
     query = sa.select(*columns, *sums).where(table.c.rollout_id == rollout_id).group_by(*columns)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from registry import tables
+from registry import answer_tables
 from registry.feedback import AnsweredCompletion, feedback_tallies, remember
 from registry.observation import Cell, Side, Tally
 from registry.transactions import Transactions, upsert
@@ -35,12 +35,12 @@ class ObservationStore:
                 asdict(cell) | {"gateway_id": gateway_id, "tally": _stored(tally), "at": now}
                 for cell, tally in tallies.items()
             ]
-            upsert(tx, tables.observations, _KEYS, *rows)
+            upsert(tx, answer_tables.observations, _KEYS, *rows)
             remember(tx, answered)
 
     def of_rollout(self, rollout_id: str) -> dict[Cell, Tally]:
         """Everything counted of this rollout by all gateways together, with its feedback; empty if there is nothing."""
-        table = tables.observations
+        table = answer_tables.observations
         query = sa.select(table.c.step, table.c.side, table.c.replica, table.c.tally)
         query = query.where(table.c.rollout_id == rollout_id)
         sums: dict[Cell, Tally] = {}

@@ -3,24 +3,73 @@
 from __future__ import annotations
 
 import builtins
-from dataclasses import asdict
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any, Final
 
+import orjson
 import sqlalchemy as sa
 
 from registry import tables
+from registry.changes import UNCOUNTED
 from registry.errors import NotFound
 from registry.transactions import Transactions, upsert
 from registry.types import Replica, ReplicaState, Slot, SlotState
 
 GONE_KEPT_S: Final = 86400.0
 """How long a replica that is gone stays in the list."""
+PASSING: Final = ("heartbeat_at", "load")
+"""What a replica says of itself that nobody needs to act on."""
+LISTS: Final = ("slots", "paths")
+"""Columns that hold JSON."""
 
 
-def replica_of(row: sa.RowMapping) -> Replica:
+def replica_of(row: Mapping[str, Any] | sa.RowMapping) -> Replica:
     """A row of `replicas` as a value."""
     slots = tuple(Slot(**(slot | {"state": SlotState(slot["state"])})) for slot in row["slots"])
-    return Replica(**(dict(row) | {"state": ReplicaState(row["state"]), "slots": slots}))
+    kept = {"state": ReplicaState(row["state"]), "slots": slots, "paths": tuple(row["paths"])}
+    return Replica(**(dict(row) | kept))
+
+
+class ReplicaReader:
+    """Reads the replicas that are not gone; a row that says what it said the last time is not parsed again."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], Replica] = {}
+        parsed = [sa.cast(tables.replicas.c[name], sa.Text) for name in LISTS]
+        lasting = [column for column in tables.replicas.columns if column.name not in (*LISTS, *PASSING)]
+        present = sa.select(*parsed, *lasting).where(tables.replicas.c.state != ReplicaState.GONE)
+        self._query = present.order_by(tables.replicas.c.id)
+        self._names = [column.name for column in lasting]
+
+    def read(self, tx: sa.Connection) -> list[Replica]:
+        """By id, with any heartbeat and load: `as_last_heard` knows those."""
+        known, found = self._known, {}
+        for row in tx.execute(self._query):
+            said = tuple(row)
+            found[said] = known.get(said) or self._parsed(said)
+        self._known = found
+        return list(found.values())
+
+    def _parsed(self, said: tuple[Any, ...]) -> Replica:
+        row = dict(zip((*LISTS, *self._names), said, strict=True))
+        lists = {name: orjson.loads(row[name]) for name in LISTS}
+        return replica_of(row | lists | {"heartbeat_at": 0.0, "load": 0})
+
+
+def as_last_heard(tx: sa.Connection, replicas: tuple[Replica, ...]) -> tuple[Replica, ...]:
+    """The same replicas with the passing fields of now."""
+    columns = [tables.replicas.c[name] for name in ("id", *PASSING)]
+    present = sa.select(*columns).where(tables.replicas.c.state != ReplicaState.GONE)
+    heard = {replica_id: (heartbeat_at, load) for replica_id, heartbeat_at, load in tx.execute(present)}
+    passing = ((each, *heard.get(each.id, (each.heartbeat_at, each.load))) for each in replicas)
+    return tuple(replace(each, heartbeat_at=heartbeat_at, load=load) for each, heartbeat_at, load in passing)
+
+
+def _says_nothing_new(tx: sa.Connection, row: Mapping[str, Any]) -> bool:
+    columns = [column for column in tables.replicas.columns if column.name not in PASSING]
+    stored = tx.execute(sa.select(*columns).where(tables.replicas.c.id == row["id"])).mappings().one_or_none()
+    return stored is not None and all(stored[name] == row[name] for name in stored)
 
 
 class ReplicaStore:
@@ -30,11 +79,19 @@ class ReplicaStore:
         self._tx = transactions
 
     def report(self, replica: Replica) -> None:
-        """Store what the replica says of itself, with the heartbeat of now."""
+        """Store what the replica says of itself, with the heartbeat of now.
+
+        Where it says nothing new but its load, that and the heartbeat are all that is written.
+        """
         slots = [asdict(slot) for slot in replica.slots]
         with self._tx.write() as tx:
-            row = asdict(replica) | {"slots": slots, "heartbeat_at": self._tx.now()}
-            upsert(tx, tables.replicas, ("id",), row)
+            row = asdict(replica) | {"slots": slots, "paths": list(replica.paths), "heartbeat_at": self._tx.now()}
+            if _says_nothing_new(tx, row):
+                beat = sa.update(tables.replicas).where(tables.replicas.c.id == replica.id)
+                beat = beat.values({name: row[name] for name in PASSING})
+                tx.execute(beat, execution_options={UNCOUNTED: True})
+            else:
+                upsert(tx, tables.replicas, ("id",), row)
 
     def get(self, replica_id: str) -> Replica:
         """The replica with this id, else `NotFound`."""
@@ -60,14 +117,18 @@ class ReplicaStore:
 
     def expire(self, older_than_s: float) -> builtins.list[str]:
         """Ids of the replicas whose last heartbeat is older than that: from now on they are gone."""
+        now = self._tx.now()
+        gone = tables.replicas.c.state == ReplicaState.GONE
+        silent = sa.and_(sa.not_(gone), tables.replicas.c.heartbeat_at < now - older_than_s)
+        old = sa.and_(gone, tables.replicas.c.heartbeat_at < now - GONE_KEPT_S)
+        with self._tx.read() as tx:
+            found = tx.execute(sa.select(sa.literal(1)).where(sa.or_(silent, old)).limit(1)).first()
+        if found is None:
+            return []
         with self._tx.write() as tx:
-            now = self._tx.now()
-            gone = tables.replicas.c.state == ReplicaState.GONE
-            silent = sa.and_(sa.not_(gone), tables.replicas.c.heartbeat_at < now - older_than_s)
             message = f"no heartbeat for {older_than_s:g} s"
             update = sa.update(tables.replicas).where(silent)
             update = update.values(state=ReplicaState.GONE, slots=[], message=message)
             ids = tx.execute(update.returning(tables.replicas.c.id)).scalars().all()
-            old = tables.replicas.c.heartbeat_at < now - GONE_KEPT_S
-            tx.execute(sa.delete(tables.replicas).where(gone, old))
+            tx.execute(sa.delete(tables.replicas).where(old))
             return sorted(ids)

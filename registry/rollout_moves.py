@@ -43,6 +43,12 @@ def find_open_rollout(tx: sa.Connection, adapter: str) -> Rollout | None:
     return None if row is None else rollout_of(row)
 
 
+def open_rollouts(tx: sa.Connection) -> tuple[Rollout, ...]:
+    """Those that have not ended, in the order of their beginning."""
+    opened = sa.select(tables.rollouts).where(sa.text(tables.OPEN_ROLLOUT)).order_by(tables.rollouts.c.seq)
+    return tuple(rollout_of(row) for row in tx.execute(opened).mappings())
+
+
 def promoted_since(tx: sa.Connection, at: float) -> list[Rollout]:
     """For each adapter the last rollout promoted after *at*, if its canary is the stable still."""
     stable = sa.and_(

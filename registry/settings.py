@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from registry.errors import SettingsInvalid
 
-TABLES: Final = ("registry", "gateway", "engines", "trainer", "webhooks")
+TABLES: Final = ("registry", "gateway", "engines", "trainer", "webhooks", "traces")
 
 Table = TypeVar("Table", bound=BaseModel)
 

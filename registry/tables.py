@@ -1,44 +1,18 @@
-"""The tables, as `migrations/` makes them. Times are unix seconds; `seq` columns give the order of entry."""
+"""The tables, as `migrations/` makes them; those of answers in rollouts are in `answer_tables.py`."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 
-metadata: Final = sa.MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+from registry.columns import at, metadata, sequence
 
 OPEN_ROLLOUT: Final = "state IN ('pending', 'progressing', 'paused')"
 """The states of a rollout that has not ended, as the unique index knows them."""
 
 VALID_KEY: Final = "revoked_at IS NULL"
 """A key that opens something, as the unique index knows it."""
-
-
-def _sequence(name: str = "seq") -> sa.Column[int]:
-    return sa.Column(name, sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True)
-
-
-def _at(name: str, *, nullable: bool = False) -> sa.Column[Any]:
-    return sa.Column(name, sa.Double, nullable=nullable)
-
-
-def _cell(*, key: bool) -> list[sa.Column[Any]]:
-    """The columns of `registry.observation.Cell`."""
-    return [
-        sa.Column("rollout_id", sa.Text, primary_key=key, nullable=False),
-        sa.Column("step", sa.Integer, primary_key=key, autoincrement=False, nullable=False),
-        sa.Column("side", sa.Text, primary_key=key, nullable=False),
-        sa.Column("replica", sa.Text, primary_key=key, nullable=False),
-    ]
-
 
 bases: Final = sa.Table(
     "bases",
@@ -47,7 +21,7 @@ bases: Final = sa.Table(
     sa.Column("path", sa.Text, nullable=False),
     sa.Column("digest", sa.Text, nullable=False),
     sa.Column("licence", sa.Text, nullable=False),
-    _at("created_at"),
+    at("created_at"),
 )
 
 adapters: Final = sa.Table(
@@ -57,8 +31,8 @@ adapters: Final = sa.Table(
     sa.Column("base", sa.Text, sa.ForeignKey("bases.name"), nullable=False),
     sa.Column("stable", sa.Integer),
     sa.Column("previous_stable", sa.Integer),
-    _at("stable_since", nullable=True),
-    _at("created_at"),
+    at("stable_since", nullable=True),
+    at("created_at"),
 )
 
 revisions: Final = sa.Table(
@@ -76,14 +50,14 @@ revisions: Final = sa.Table(
     sa.Column("job_id", sa.Text),
     sa.Column("owner", sa.Text, nullable=False),
     sa.Column("provenance", sa.JSON, nullable=False),
-    _at("created_at"),
+    at("created_at"),
     sa.Index("ix_revisions_artifact", "artifact"),
 )
 
 rollouts: Final = sa.Table(
     "rollouts",
     metadata,
-    _sequence(),
+    sequence(),
     sa.Column("id", sa.Text, nullable=False, unique=True),
     sa.Column("adapter", sa.Text, nullable=False),
     sa.Column("canary", sa.Integer, nullable=False),
@@ -97,11 +71,11 @@ rollouts: Final = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("actor", sa.Text, nullable=False),
-    _at("created_at"),
-    _at("step_since"),
-    _at("finished_at", nullable=True),
+    at("created_at"),
+    at("step_since"),
+    at("finished_at", nullable=True),
     sa.Column("evidence", sa.JSON(none_as_null=True)),
-    _at("judged_at", nullable=True),
+    at("judged_at", nullable=True),
     sa.ForeignKeyConstraint(["adapter", "canary"], ["revisions.adapter", "revisions.number"]),
     sa.Index(
         "uq_rollouts_open",
@@ -117,14 +91,14 @@ rollouts: Final = sa.Table(
 rollout_events: Final = sa.Table(
     "rollout_events",
     metadata,
-    _sequence(),
+    sequence(),
     sa.Column("rollout_id", sa.Text, sa.ForeignKey("rollouts.id"), nullable=False, index=True),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("step", sa.Integer, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("actor", sa.Text, nullable=False),
-    _at("at"),
+    at("at"),
     sa.Column("evidence", sa.JSON(none_as_null=True)),
     sa.Index("ix_rollout_events_at", "at"),
     sqlite_autoincrement=True,
@@ -141,8 +115,8 @@ rollout_deliveries: Final = sa.Table(
         autoincrement=False,
     ),
     sa.Column("attempts", sa.Integer, nullable=False),
-    _at("next_at"),
-    _at("delivered_at", nullable=True),
+    at("next_at"),
+    at("delivered_at", nullable=True),
     sa.Column("error", sa.Text, nullable=False),
 )
 """How far webhooks have got with the events of rollouts; an event without a row was not tried yet."""
@@ -150,50 +124,50 @@ rollout_deliveries: Final = sa.Table(
 jobs: Final = sa.Table(
     "jobs",
     metadata,
-    _sequence(),
+    sequence(),
     sa.Column("id", sa.Text, nullable=False, unique=True),
     sa.Column("spec", sa.JSON, nullable=False),
     sa.Column("state", sa.Text, nullable=False, index=True),
     sa.Column("owner", sa.Text, nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("worker", sa.Text),
-    _at("lease_expires_at", nullable=True),
+    at("lease_expires_at", nullable=True),
     sa.Column("cancel_requested", sa.Boolean, nullable=False),
     sa.Column("pause_requested", sa.Boolean, nullable=False),
     sa.Column("error", sa.JSON(none_as_null=True)),
     sa.Column("revision", sa.Integer),
     sa.Column("fine_tuned_model", sa.Text),
     sa.Column("trained_tokens", sa.BigInteger),
-    _at("estimated_finish", nullable=True),
-    _at("created_at"),
-    _at("started_at", nullable=True),
-    _at("finished_at", nullable=True),
+    at("estimated_finish", nullable=True),
+    at("created_at"),
+    at("started_at", nullable=True),
+    at("finished_at", nullable=True),
     sqlite_autoincrement=True,
 )
 
 job_events: Final = sa.Table(
     "job_events",
     metadata,
-    _sequence(),
+    sequence(),
     sa.Column("id", sa.Text, nullable=False, unique=True),
     sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.id"), nullable=False, index=True),
     sa.Column("level", sa.Text, nullable=False),
     sa.Column("type", sa.Text, nullable=False),
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("data", sa.JSON, nullable=False),
-    _at("at"),
+    at("at"),
     sqlite_autoincrement=True,
 )
 
 job_checkpoints: Final = sa.Table(
     "job_checkpoints",
     metadata,
-    _sequence(),
+    sequence(),
     sa.Column("id", sa.Text, nullable=False, unique=True),
     sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.id"), nullable=False),
     sa.Column("global_step", sa.Integer, nullable=False),
     sa.Column("metrics", sa.JSON, nullable=False),
-    _at("at"),
+    at("at"),
     sa.UniqueConstraint("job_id", "global_step"),
     sqlite_autoincrement=True,
 )
@@ -201,14 +175,14 @@ job_checkpoints: Final = sa.Table(
 files: Final = sa.Table(
     "files",
     metadata,
-    _sequence(),
+    sequence(),
     sa.Column("id", sa.Text, nullable=False, unique=True),
     sa.Column("filename", sa.Text, nullable=False),
     sa.Column("purpose", sa.Text, nullable=False),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("digest", sa.Text, nullable=False, index=True),
     sa.Column("owner", sa.Text, nullable=False),
-    _at("created_at"),
+    at("created_at"),
     sqlite_autoincrement=True,
 )
 
@@ -224,11 +198,12 @@ replicas: Final = sa.Table(
     sa.Column("max_rank", sa.Integer, nullable=False, server_default="0"),
     sa.Column("slots", sa.JSON, nullable=False),
     sa.Column("message", sa.Text, nullable=False),
-    _at("started_at"),
-    _at("heartbeat_at"),
+    at("started_at"),
+    at("heartbeat_at"),
     sa.Column("pool", sa.Text, nullable=False, server_default=""),
     sa.Column("load", sa.Integer, nullable=False, server_default="0"),
     sa.Column("room", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("paths", sa.JSON, nullable=False, server_default='["/v1/chat/completions", "/v1/completions"]'),
 )
 
 entered_engines: Final = sa.Table(
@@ -240,7 +215,7 @@ entered_engines: Final = sa.Table(
     sa.Column("base", sa.Text, sa.ForeignKey("bases.name"), nullable=False),
     sa.Column("capacity", sa.Integer, nullable=False),
     sa.Column("actor", sa.Text, nullable=False),
-    _at("created_at"),
+    at("created_at"),
 )
 
 revision_uses: Final = sa.Table(
@@ -248,54 +223,19 @@ revision_uses: Final = sa.Table(
     metadata,
     sa.Column("served_name", sa.Text, primary_key=True),
     sa.Column("gateway", sa.Text, primary_key=True),
-    _at("used_at"),
+    at("used_at"),
     sa.Column("in_flight", sa.Integer, nullable=False),
 )
 
 audit: Final = sa.Table(
     "audit",
     metadata,
-    _sequence("id"),
-    _at("at"),
+    sequence("id"),
+    at("at"),
     sa.Column("actor", sa.Text, nullable=False),
     sa.Column("action", sa.Text, nullable=False),
     sa.Column("subject", sa.Text, nullable=False),
     sa.Column("detail", sa.JSON, nullable=False),
-    sqlite_autoincrement=True,
-)
-
-observations: Final = sa.Table(
-    "observations",
-    metadata,
-    sa.Column("gateway_id", sa.Text, primary_key=True),
-    *_cell(key=True),
-    sa.Column("tally", sa.JSON, nullable=False),
-    _at("at"),
-    sa.Index("ix_observations_rollout_id", "rollout_id"),
-)
-
-completions: Final = sa.Table(
-    "completions",
-    metadata,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("served_name", sa.Text, nullable=False),
-    *_cell(key=False),
-    _at("at"),
-    sa.Index("ix_completions_at", "at"),
-)
-
-feedback: Final = sa.Table(
-    "feedback",
-    metadata,
-    _sequence(),
-    sa.Column("completion_id", sa.Text, nullable=False, unique=True),
-    sa.Column("adapter", sa.Text, nullable=False, index=True),
-    sa.Column("served_name", sa.Text, nullable=False),
-    *_cell(key=False),
-    sa.Column("score", sa.Double, nullable=False),
-    sa.Column("comment", sa.Text, nullable=False),
-    _at("at"),
-    sa.Index("ix_feedback_rollout_id", "rollout_id"),
     sqlite_autoincrement=True,
 )
 
@@ -306,13 +246,20 @@ forced_sides: Final = sa.Table(
     sa.Column("sticky_key", sa.Text, primary_key=True),
     sa.Column("side", sa.Text, nullable=False),
     sa.Column("actor", sa.Text, nullable=False),
-    _at("created_at"),
+    at("created_at"),
+)
+
+table_changes: Final = sa.Table(
+    "table_changes",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
 )
 
 keys: Final = sa.Table(
     "keys",
     metadata,
-    _sequence(),
+    sequence(),
     sa.Column("id", sa.Text, nullable=False, unique=True),
     sa.Column("hash", sa.Text, nullable=False, unique=True),
     sa.Column("hint", sa.Text, nullable=False),
@@ -325,9 +272,9 @@ keys: Final = sa.Table(
     sa.Column("concurrent_requests", sa.BigInteger),
     sa.Column("priority", sa.Text, nullable=False),
     sa.Column("actor", sa.Text, nullable=False),
-    _at("created_at"),
-    _at("revoked_at", nullable=True),
-    _at("last_used_at", nullable=True),
+    at("created_at"),
+    at("revoked_at", nullable=True),
+    at("last_used_at", nullable=True),
     sa.Index(
         "uq_keys_name",
         "name",

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
+from registry.changes import forget_writes, note_writes, raise_numbers
 from registry.errors import Conflict, RegistryError, RegistryUnavailable, SettingsInvalid, StorageFull
 
 LOCK_WAIT_S: Final = 10
@@ -84,6 +85,7 @@ class Transactions:
     """Short blocking transactions, safe to use from many threads; foreign errors come out as ours."""
 
     def __init__(self, engine: sa.Engine, now: Callable[[], float]) -> None:
+        note_writes(engine)
         self.now = now
         self._engine = engine
         self._writer = engine.execution_options(**{_WRITE: True})
@@ -100,7 +102,9 @@ class Transactions:
     def write(self) -> Iterator[sa.Connection]:
         """Everything inside happens, or nothing does. SQLite: one writer at a time; PostgreSQL: lock the rows."""
         with translated(self._engine), self._writer.begin() as tx:
+            forget_writes(tx)
             yield tx
+            raise_numbers(tx)
 
     def close(self) -> None:
         """Close every connection."""

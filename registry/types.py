@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
+
+COMPLETION_PATHS: Final = ("/v1/chat/completions", "/v1/completions")
 
 
 class RevisionState(StrEnum):
@@ -158,6 +160,8 @@ class Replica:
     """Requests that run or wait in its engine, by its own figures, which may be seconds old."""
     room: int = 0
     """Requests that each gateway may have there at a time; 0 where it has not said."""
+    paths: tuple[str, ...] = COMPLETION_PATHS
+    """Paths of the inference requests that its engine answers, sorted; the two of completions where it has not said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,9 @@ class StubEngine:
     def __init__(self, *scripts: Script) -> None:
         self._scripts = list(scripts)
         self.bodies: list[bytes] = []
+        self.paths: list[str] = []
+        self.heads: list[dict[str, str]] = []
+        """Headers of the requests, their names in lower case."""
         outer = self
 
         class Handler(StubHandler):
@@ -34,6 +37,8 @@ class StubEngine:
             def do_POST(self) -> None:
                 self.body = self.rfile.read(int(self.headers["content-length"]))
                 outer.bodies.append(self.body)
+                outer.paths.append(self.path)
+                outer.heads.append({name.lower(): value for name, value in self.headers.items()})
                 script = outer._scripts.pop(0) if len(outer._scripts) > 1 else outer._scripts[0]
                 script(self)
 

@@ -12,10 +12,18 @@ from pydantic import BaseModel
 
 from engines.environments import EnvironmentState
 from engines.settings import EngineSettings
-from gateway.app import ROUTERS
+from gateway.app import ROUTERS, build_gateway
 from gateway.errors import HTTP_ERRORS
-from gateway.metrics import GatewayMetrics
-from gateway.settings import EnginesSettings, GatewaySettings, OnePoolSettings, PoolSettings, WebhookSettings
+from gateway.exposition import counted
+from gateway.settings import (
+    EnginesSettings,
+    GatewaySettings,
+    OnePoolSettings,
+    PoolSettings,
+    TraceSettings,
+    WebhookSettings,
+)
+from registry.database import Registry
 from registry.job import JobState
 from registry.rollout import RolloutState
 from registry.settings import RegistrySettings
@@ -31,6 +39,7 @@ TABLES = (
     EnginesSettings,
     PoolSettings,
     WebhookSettings,
+    TraceSettings,
     EngineSettings,
     TrainerSettings,
 )
@@ -46,8 +55,11 @@ def test_every_setting_is_documented(table: type[BaseModel]) -> None:
     assert set(table.model_fields) - said_in("settings.md") == set()
 
 
-def test_every_gateway_metric_is_documented() -> None:
-    names = set(re.findall(r"^# TYPE (gateway_\w+)", GatewayMetrics().render().decode(), re.MULTILINE))
+def test_every_gateway_metric_is_documented(sqlite_registry: Registry) -> None:
+    metrics = build_gateway(GatewaySettings(), sqlite_registry).metrics
+    text = metrics.own(lambda _: True) + metrics.shared() + counted(1, 0)
+    names = set(re.findall(r"^# TYPE (gateway_\w+)", text, re.MULTILINE))
+    assert {"gateway_requests_total", "gateway_queue_length", "gateway_processes"} <= names
     made_beside = {name for name in names if name.endswith("_created")}
     assert names - made_beside - said_in("metrics.md") == set()
 

@@ -22,6 +22,7 @@ class Up:
         self.home = home
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
+        self.api_key = "none"
         config = home / "lorry.toml"
         config.write_text(settings)
         environment = os.environ | {"LORRY_HOME": str(home), "LORRY_CONFIG": str(config)}
@@ -33,11 +34,11 @@ class Up:
 
     def client(self) -> openai.OpenAI:
         """An OpenAI client that retries nothing."""
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=120.0)
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.api_key, max_retries=0, timeout=120.0)
 
     def lorry(self, *words: str, code: int = 0) -> str:
         """What a `lorry` command prints; it must exit with *code*."""
-        environment = os.environ | {"LORRY_URL": self.url, "COLUMNS": "200"}
+        environment = os.environ | {"LORRY_URL": self.url, "LORRY_API_KEY": self.api_key, "COLUMNS": "200"}
         told = subprocess.run(
             [*LORRY, *words], capture_output=True, text=True, env=environment, check=False, timeout=900
         )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from engines.catalog import kind_of
 from engines.command_line import command_line, refuse_others
 from engines.live_adapters import LiveAdapters
 from engines.load import EngineLoad, LoadMetrics, load_of
@@ -29,6 +30,7 @@ class TransformersEngine:
 
     def __init__(self, settings: EngineSettings, adapters: Mapping[str, Path]) -> None:
         self._settings = settings
+        self._paths = kind_of(settings.kind).paths
         self._first_adapters = adapters
         self._server = ServerProcess(settings)
         self._adapters = LiveAdapters(
@@ -42,7 +44,7 @@ class TransformersEngine:
     @property
     def traits(self) -> EngineTraits:
         """Adapters come and go live."""
-        return EngineTraits(live_adapters=True, max_adapters=self._settings.max_adapters)
+        return EngineTraits(live_adapters=True, max_adapters=self._settings.max_adapters, paths=self._paths)
 
     @property
     def base_url(self) -> str:

@@ -27,6 +27,7 @@ from engines.transformers.model import LoadedModel, ModelRunner
 from engines.transformers.options import ServerOptions
 from engines.transformers.scheduler import Scheduler
 from engines.transformers.stepper import Stepper
+from engines.transformers.tokenize import Tokenize
 from engines.transformers.types import LoadAdapterRequest, UnloadAdapterRequest, parse_body
 
 logger = logging.getLogger(__name__)
@@ -127,6 +128,7 @@ def build_app(options: ServerOptions, loaded: LoadedModel, on_failure: Callable[
             Route("/v1/models/{name:path}", routes.model),
             Route("/v1/chat/completions", completions.chat, methods=["POST"]),
             Route("/v1/completions", completions.text, methods=["POST"]),
+            Route("/tokenize", Tokenize(loaded, adapters, options.base_name).tokenize, methods=["POST"]),
             Route("/v1/load_lora_adapter", routes.load, methods=["POST"]),
             Route("/v1/unload_lora_adapter", routes.unload, methods=["POST"]),
         ],

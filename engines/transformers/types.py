@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from engines.transformers.errors import BadRequest
 
@@ -137,6 +137,24 @@ class CompletionRequest(GenerationRequest):
         return [prompt for prompt in self.prompt if not isinstance(prompt, int)]
 
 
+class TokenizeRequest(BaseModel):
+    """Body of `POST /tokenize`: either a prompt or messages."""
+
+    model_config = STRICT
+
+    model: str
+    prompt: str | None = None
+    add_special_tokens: bool = True
+    messages: Annotated[list[Message], Field(min_length=1)] | None = None
+    add_generation_prompt: bool = True
+
+    @model_validator(mode="after")
+    def _has_one(self) -> TokenizeRequest:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give either prompt or messages")
+        return self
+
+
 class LoadAdapterRequest(BaseModel):
     """Body of `POST /v1/load_lora_adapter`."""
 
@@ -170,7 +188,7 @@ def parse_body(model: type[Parsed], body: bytes) -> Parsed:
 
 def field_path(location: tuple[int | str, ...]) -> str:
     """`messages[0].role` from pydantic's location, without the names of union members in it."""
-    path = str(location[0])
+    path = str(location[0]) if location else "body"
     for part in location[1:]:
         if isinstance(part, int):
             path += f"[{part}]"

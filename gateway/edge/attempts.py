@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
@@ -99,8 +100,7 @@ class Attempts:
     def start(self) -> None:
         """Ask the replica that the balancer chooses."""
         now = time.monotonic()
-        endpoints = self._parts.feed.table.endpoints_of(self._order.served_name)
-        endpoint = self._parts.balancer.choose(endpoints, self._order.affinity, self._tried, now)
+        endpoint = self._parts.balancer.choose(self._endpoints(), self._order.affinity, self._tried, now)
         if endpoint is None:
             self._waiting = asyncio.create_task(self._wait_for_replica(now))
         else:
@@ -227,8 +227,13 @@ class Attempts:
         return True
 
     def _has_untried(self, beside: str = "") -> bool:
-        endpoints = self._parts.feed.table.endpoints_of(self._order.served_name)
-        return any(e.replica != beside and e.replica not in self._tried for e in endpoints)
+        return any(e.replica != beside and e.replica not in self._tried for e in self._endpoints())
+
+    def _endpoints(self) -> Sequence[Endpoint]:
+        """The ready replicas that may answer."""
+        served_name = self._order.served_name
+        found = self._parts.feed.table.endpoints_of(served_name)
+        return self._parts.offers.of(found, served_name, self._order.path)
 
     def _try_again(self) -> None:
         """At once at another replica, after a pause at the same one, later where the budget is spent; or give up."""

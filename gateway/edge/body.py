@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from engines.catalog import ADDRESS_FIELDS
+from gateway.edge.form import parse_form
 from gateway.edge.paths import PathKind
 from gateway.errors import InvalidRequest
 
@@ -120,9 +121,9 @@ class JsonBody:
             return {}
 
 
-def body_of(raw: bytes, kind: PathKind) -> RequestBody:
+def body_of(raw: bytes, kind: PathKind, content_type: str) -> RequestBody:
     """The body of a request of this kind; `InvalidRequest`."""
-    return JsonBody(raw, kind)
+    return parse_form(raw, content_type) if kind.is_multipart else JsonBody(raw, kind)
 
 
 def _members_of(raw: bytes) -> dict[str, Raw]:

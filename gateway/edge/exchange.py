@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from gateway.answer_facts import Asked
 from gateway.balancing import affinity_of
@@ -13,7 +13,7 @@ from gateway.edge.attempts import Attempts, Order
 from gateway.edge.client import Client
 from gateway.edge.connections import AnswerHead
 from gateway.edge.edge import Edge
-from gateway.edge.finished import Finished
+from gateway.edge.finished import BROKEN, CLIENT_LEFT, Finished
 from gateway.edge.head import RequestHead, header_value
 from gateway.edge.intake import Intake
 from gateway.edge.paths import PathKind
@@ -21,9 +21,6 @@ from gateway.edge.refusal import refusal_of
 from gateway.errors import EngineUnavailable, GatewayError
 from gateway.routing import Endpoint
 from gateway.witness import Witness
-
-_CLIENT_LEFT: Final = "client_left"
-_BROKEN: Final = "broken"
 
 
 class Exchange:
@@ -38,6 +35,7 @@ class Exchange:
     _paused_at: float | None = None
     _first_byte_at: float | None = None
     _first_byte_took = 0.0
+    _traceparent = b""
 
     def __init__(self, edge: Edge, client: Client, head: RequestHead, kind: PathKind) -> None:
         self._edge = edge
@@ -58,6 +56,7 @@ class Exchange:
         """The body is whole, and so are the answers to earlier requests of the connection."""
         self._began = time.monotonic()
         self._edge.under_way.add(self)
+        self._traceparent = self._parts.traces.begin(self._head.headers)
         self._intake.begin(raw, self._began)
 
     def client_left(self) -> None:
@@ -68,7 +67,7 @@ class Exchange:
             self._attempts.stop()
         if self._witness is not None:
             self._witness.left()
-        self._finish(0 if self._answer is None else self._answer.status, _CLIENT_LEFT)
+        self._finish(0 if self._answer is None else self._answer.status, CLIENT_LEFT)
 
     def pause(self) -> None:
         """The client reads more slowly than the engine writes."""
@@ -122,7 +121,7 @@ class Exchange:
             served_name=served_name,
             path=self._head.path,
             body=intake.body,
-            headers=b"content-type: %b\r\nx-request-id: %b\r\n" % (intake.body.content_type, self._head.request_id),
+            headers=self._engine_lines(intake.body.content_type),
             affinity=affinity_of(shared_name, intake.body.prefix()),
             asks_for_usage=intake.asks_for_usage,
             deadline=intake.deadline,
@@ -195,7 +194,7 @@ class Exchange:
         if self._witness is not None:
             self._witness.broke()
         is_clean = answer.break_off("engine_unavailable", "the replica failed while it answered")
-        self._finish(answer.status, _BROKEN)
+        self._finish(answer.status, BROKEN)
         if is_clean:
             self._client.done()
         else:
@@ -214,6 +213,14 @@ class Exchange:
         if copy is not None:
             witness.tell(partial(self._parts.shadow.make, copy))
         return witness
+
+    def _engine_lines(self, content_type: bytes) -> bytes:
+        """Header lines that go to the engine."""
+        lines = b"content-type: %b\r\nx-request-id: %b\r\n" % (content_type, self._head.request_id)
+        for name in self._kind.passed_headers:
+            if value := self._head.headers.get(name):
+                lines += b"%b: %b\r\n" % (name, value)
+        return lines + b"traceparent: %b\r\n" % self._traceparent if self._traceparent else lines
 
     def _lines(self, replica: str) -> bytes:
         """Our header lines; with whose answer it is, if it is a replica's."""
@@ -258,7 +265,8 @@ class Exchange:
             prompt_tokens=prompt,
             completion_tokens=answered,
             overhead_s=((sent_at or now) - self._began - queued_s) + self._first_byte_took,
-            traceparent="",
+            traceparent=self._traceparent.decode(),
+            asked_name=intake.asked_name,
         )
         for listener in self._parts.listeners:
             listener.finished(facts)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol
+
+CLIENT_LEFT: Final = "client_left"
+BROKEN: Final = "broken"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
-    """One request of the hot path; times are monotonic seconds, None where it never came so far."""
+class Finished(NamedTuple):
+    """One request of the hot path; times are monotonic seconds, None where it never came so far.
+
+    Made by names only. A tuple, because one is made for every request: a frozen dataclass takes five times as long.
+    """
 
     request_id: str
     path: str
@@ -35,6 +39,10 @@ class Finished:
     """The gateway's own share of the delay: arrival to sent without queueing, and the handling of the answer's head."""
     traceparent: str
     """What went to the engine; empty where tracing is off."""
+    asked_name: str = ""
+    """The model as the client named it."""
+    finish_reason: str = ""
+    """Why the answer ended, in the engine's word; empty where it was not read."""
 
 
 class FinishedListener(Protocol):

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from gateway.admission import Claim, Ticket
@@ -23,7 +23,8 @@ from gateway.edge.waits import replica_of
 from gateway.errors import DeadlineExceeded, GatewayError, ModelNotFound, NothingStable
 from gateway.limit_ledger import Admitted
 from gateway.limits import estimate_tokens
-from gateway.routing import RouteTable, Target, resolve, sticky_key
+from gateway.offers import not_offered
+from gateway.routing import Endpoint, RouteTable, Target, resolve, sticky_key
 from registry.errors import RegistryError
 from registry.keys import Scope
 
@@ -51,6 +52,8 @@ class Intake:
     body: RequestBody
     """Set from `begin` on, unless that refuses it."""
     target = Target(served_name="")
+    asked_name = ""
+    """The model as the client named it."""
     pool = ""
     admitted: Admitted | None = None
     deadline = math.inf
@@ -107,11 +110,12 @@ class Intake:
     # the steps, in their order
 
     def _read(self, raw: bytes, now: float) -> None:
-        self.body = body_of(raw, self._kind)
+        self.body = body_of(raw, self._kind, self._head.text(b"content-type") or "")
         if self.body.is_streamed and self._kind.asks_for_usage and not self.body.wants_usage:
             limits = self.caller.limits
             self.asks_for_usage = self._parts.settings.count_tokens or limits.tokens_per_minute is not None
         self.deadline = now + self._head.timeout_s(self._parts.settings.request_timeout_s)
+        self.asked_name = self.body.model
         self._resolve()
 
     def _resolve(self, _: object = None) -> None:
@@ -138,10 +142,17 @@ class Intake:
     def _enter(self, _: object = None) -> None:
         now = time.monotonic()
         table = self._parts.feed.table
-        endpoints = table.endpoints_of(self.target.served_name)
+        endpoints: Sequence[Endpoint] = table.endpoints_of(self.target.served_name)
         if not endpoints:
             waiting = replica_of(self._parts, self.target.served_name, self.deadline - now)
             self._wait(waiting, self._enter)
+            return
+        endpoints = self._parts.offers.of(endpoints, self.target.served_name, self._kind.path)
+        if not endpoints:
+            if self._has_refreshed:
+                raise not_offered(table, self.target.served_name, self._kind.path)
+            self._has_refreshed = True  # a replica that offers it may be younger than the table
+            self._wait(self._parts.feed.refresh(), self._enter)
             return
         self.pool = endpoints[0].pool
         self.entered = now

@@ -12,11 +12,13 @@ from gateway.edge.connections import EngineConnections
 from gateway.edge.finished import FinishedListener
 from gateway.limits import Limits
 from gateway.observations import Observations
+from gateway.offers import Offers
 from gateway.replica_health import ReplicaHealth
 from gateway.retry_budget import RetryBudget
 from gateway.route_feed import RouteFeed
 from gateway.settings import GatewaySettings
 from gateway.shadow import Shadow
+from gateway.traces import Traces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,4 +37,7 @@ class EdgeParts:
     connections: EngineConnections
     observations: Observations
     shadow: Shadow
-    listeners: tuple[FinishedListener, ...] = ()
+    offers: Offers
+    traces: Traces
+    listeners: tuple[FinishedListener, ...]
+    """Told of every request that is over, in this order."""

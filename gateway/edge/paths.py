@@ -29,6 +29,8 @@ class PathKind:
     """Name in the answer's `usage` of the tokens of the prompt."""
     output_tokens: str = "completion_tokens"
     """Name in the answer's `usage` of the tokens of the answer."""
+    passed_headers: tuple[bytes, ...] = ()
+    """Headers of a request that go on to the engine as they came; no others do."""
     error_event: str | None = None
     """Name of the event that ends a stream which failed on the way; None where events have no names."""
 
@@ -61,6 +63,7 @@ _KINDS: Final = (
     ),
     PathKind(
         path="/v1/messages",
+        passed_headers=(b"anthropic-version", b"anthropic-beta"),
         operation="chat",
         prompt_fields=("system", "messages"),
         may_stream=True,

@@ -61,7 +61,8 @@ class Turn:
         self.takes_chunks = version == "1.1"
         self._connection = connection
         self._parts: list[bytes] = []
-        self._most_bytes = connection.edge.parts.settings.max_body_bytes
+        settings = connection.edge.parts.settings
+        self._most_bytes = settings.max_form_bytes if kind.is_multipart else settings.max_body_bytes
         self.exchange = Exchange(connection.edge, self, head, kind)
 
     @property

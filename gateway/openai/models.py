@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from gateway.auth import Caller, names_of
 from gateway.deps import CallerDep, Gateway, GatewayDep
 from gateway.errors import ModelNotFound
-from gateway.routing import build_table
+from gateway.route_table import endpoint_of, is_ready
 from registry.database import Snapshot
 
 router = APIRouter()
@@ -67,8 +67,8 @@ def models_of(snapshot: Snapshot, organisation: str) -> list[dict[str, Any]]:
 def loaded_on(snapshot: Snapshot) -> dict[str, int]:
     """Served name -> how many ready replicas have it loaded."""
     counts: dict[str, int] = {}
-    for endpoint in build_table(snapshot).endpoints:
-        for served_name in endpoint.served_names:
+    for replica in filter(is_ready, snapshot.replicas):
+        for served_name in endpoint_of(replica).served_names:
             counts[served_name] = counts.get(served_name, 0) + 1
     return counts
 

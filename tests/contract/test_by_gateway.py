@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pytest
-from starlette.testclient import TestClient
 
-from gateway.app import build_app, build_gateway
+from engines.catalog import adapter_paths
+from gateway.edge.paths import HOT_PATHS
 from gateway.settings import GatewaySettings
 from registry.artifacts import folder_digest
 from registry.database import Registry
@@ -18,12 +20,24 @@ from registry.publish import publish
 from registry.types import Base, Replica, ReplicaState, RevisionDraft, Slot, SlotState
 from tests.conftest import made_up_fingerprint
 from tests.contract.engine_host import EngineHost
+from tests.gateway.served import ServedGateway
+
+QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+REQUESTS: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"messages": QUESTION, "max_tokens": 12, "temperature": 0},
+    "/v1/completions": {"prompt": "The capital of France is", "max_tokens": 12, "temperature": 0},
+    "/v1/messages": {"messages": QUESTION, "max_tokens": 12, "temperature": 0},
+    "/v1/responses": {"input": QUESTION, "max_output_tokens": 12, "temperature": 0},
+    "/tokenize": {"prompt": "The capital of France is"},
+}
+HEADERS = {"anthropic-version": "2023-06-01"}
+"""LMDeploy's messages want it, and clients of that API send it."""
 
 
 @pytest.fixture
 def gateway(
     host: EngineHost, sqlite_registry: Registry, model_folder: Path, adapters: dict[str, Path], tmp_path: Path
-) -> Iterator[TestClient]:
+) -> Iterator[httpx2.Client]:
     """A gateway whose only replica is the engine, with both adapters published and loaded."""
     digest = folder_digest(model_folder)
     base = Base(name="base", path=str(model_folder), digest=digest, licence="apache-2.0", created_at=1.0)
@@ -45,14 +59,15 @@ def gateway(
         message="",
         started_at=0.0,
         heartbeat_at=0.0,
+        paths=tuple(sorted(host.engine.traits.paths)),
     )
     sqlite_registry.replicas.report(replica)
-    with TestClient(build_app(build_gateway(GatewaySettings(), sqlite_registry))) as client:
-        yield client
+    with ServedGateway(GatewaySettings(), sqlite_registry) as served:
+        yield served.client
 
 
 def test_each_name_is_answered_by_its_own_weights(
-    gateway: TestClient, host: EngineHost, adapters: dict[str, Path]
+    gateway: httpx2.Client, host: EngineHost, adapters: dict[str, Path]
 ) -> None:
     for model in ("base", *adapters):
         answer = gateway.post("/v1/chat/completions", json=host.body() | {"model": model})
@@ -62,7 +77,47 @@ def test_each_name_is_answered_by_its_own_weights(
         assert body["model"] == answer.headers["x-lorry-revision"] == model
 
 
-def test_an_unknown_name_is_404_whatever_the_engine_would_say(gateway: TestClient, host: EngineHost) -> None:
+def test_every_path_that_an_engine_offers_is_answered_by_the_weights_that_are_named(
+    gateway: httpx2.Client, host: EngineHost, adapters: dict[str, Path]
+) -> None:
+    by_adapters = adapter_paths(host.kind)
+    for path in sorted(host.engine.traits.paths):
+        said: dict[str, object] = {}
+        for model in ("base", *adapters):
+            answer = gateway.post(path, json=REQUESTS[path] | {"model": model}, headers=HEADERS)
+            if model == "base" or path in by_adapters:
+                assert (answer.status_code, answer.headers["x-lorry-revision"]) == (200, model), (path, answer.text)
+                said[model] = words_of(path, answer.json())
+            else:
+                assert answer.json()["error"]["code"] == "endpoint_not_offered"
+        assert all(said.values()), path
+        assert len(set(map(str, said.values()))) == (1 if path == "/tokenize" else len(said)), (path, said)
+
+
+def test_paths_that_an_engine_does_not_offer_are_refused_before_it_sees_them(
+    gateway: httpx2.Client, host: EngineHost
+) -> None:
+    others = {kind.path for kind in HOT_PATHS.values() if not kind.is_multipart} - host.engine.traits.paths
+    assert "/v1/embeddings" in others
+    for path in others:
+        assert gateway.post(path, json={"model": "base"}).json()["error"]["code"] == "endpoint_not_offered"
+
+
+def words_of(path: str, body: dict[str, Any]) -> object:
+    """What an answer of this path says."""
+    match path:
+        case "/v1/chat/completions":
+            return body["choices"][0]["message"]["content"]
+        case "/v1/completions":
+            return body["choices"][0]["text"]
+        case "/v1/messages":
+            return [part["text"] for part in body["content"]]
+        case "/v1/responses":
+            return [part["text"] for item in body["output"] for part in item.get("content") or ()]
+    return body["tokens"]
+
+
+def test_an_unknown_name_is_404_whatever_the_engine_would_say(gateway: httpx2.Client, host: EngineHost) -> None:
     answer = gateway.post("/v1/chat/completions", json=host.body() | {"model": "ghost@1"})
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "model_not_found"

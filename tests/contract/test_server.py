@@ -138,3 +138,33 @@ def test_a_client_that_leaves_frees_its_place(host: EngineHost) -> None:
 def test_a_stop_string_may_span_tokens(host: EngineHost) -> None:
     choice = host.chat(stop=" France is")["choices"][0]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("The capital of", "stop")
+
+
+def test_tokens_of_a_prompt_and_of_messages_are_those_that_an_answer_counts(host: EngineHost) -> None:
+    question = host.body()
+    of_messages = host.http.post("/tokenize", json={"model": "base", "messages": question["messages"]}).json()
+    assert of_messages["count"] == len(of_messages["tokens"]) == host.chat()["usage"]["prompt_tokens"]
+    prompt = "One, two, three,"
+    of_text = host.http.post("/tokenize", json={"model": "one@1", "prompt": prompt}).json()
+    body = {"model": "base", "prompt": of_text["tokens"], "max_tokens": 5, "temperature": 0}
+    by_tokens, by_text = (
+        host.http.post("/v1/completions", json=body | {"prompt": given}).json() for given in (of_text["tokens"], prompt)
+    )
+    assert by_tokens["choices"] == by_text["choices"]
+    assert of_text["max_model_len"] == 512
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        ({"model": "ghost", "prompt": "hi"}, 404, "model"),
+        ({"model": "base"}, 400, "body"),
+        ({"model": "base", "prompt": "hi", "messages": [{"role": "user", "content": "hi"}]}, 400, "body"),
+        ({"model": "base", "prompt": "hi", "stream": True}, 400, "stream"),
+    ],
+)
+def test_what_cannot_be_tokenized_is_refused_by_name(
+    host: EngineHost, body: dict[str, Any], status: int, param: str
+) -> None:
+    told = host.http.post("/tokenize", json=body)
+    assert (told.status_code, told.json()["error"]["param"]) == (status, param)

@@ -31,6 +31,7 @@ class Script:
 
     live: bool = True
     max_adapters: int = 8
+    paths: frozenset[str] = frozenset({"/v1/chat/completions"})
     built: list[ScriptedEngine] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
     unlike_the_trainer: set[str] = field(default_factory=set)
@@ -104,7 +105,9 @@ class ScriptedEngine:
 
     @property
     def traits(self) -> EngineTraits:
-        return EngineTraits(live_adapters=self._script.live, max_adapters=self._script.max_adapters)
+        return EngineTraits(
+            live_adapters=self._script.live, max_adapters=self._script.max_adapters, paths=self._script.paths
+        )
 
     def die(self) -> None:
         self._died.set()

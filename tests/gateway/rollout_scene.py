@@ -15,6 +15,7 @@ from registry.observation import Cell, Side, Tally, total
 from registry.publish import publish
 from registry.rollout import Rollout, RolloutPlan, RolloutState, step_from
 from registry.types import Base, Replica, ReplicaState, RevisionDraft, Slot, SlotState
+from tests.gateway.scraped import without_process
 from tests.gateway.served import ServedGateway
 from tests.stub_engine import Script, StubEngine, answer, stream
 from tests.waiting import wait_for
@@ -98,7 +99,7 @@ class RolloutScene:
     def dropped(self, client: httpx2.Client, reason: str) -> int:
         """How many copies were dropped for this reason."""
         sought = f'gateway_rollout_shadow_dropped_total{{adapter="support",reason="{reason}"}} '
-        lines = client.get("/metrics").text.splitlines()
+        lines = without_process(client.get("/metrics").text).splitlines()
         return sum(int(float(line.removeprefix(sought))) for line in lines if line.startswith(sought))
 
     def cells(self, rollout: Rollout) -> dict[Cell, Tally]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from pathlib import Path
 from types import TracebackType
 
 import httpx2
@@ -11,7 +12,7 @@ import uvicorn
 
 from gateway.app import build_gateway
 from gateway.http_server import server_config
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, TraceSettings
 from registry.database import Registry
 from tests.waiting import wait_for
 
@@ -19,9 +20,17 @@ from tests.waiting import wait_for
 class ServedGateway:
     """Listens on a free port until it is closed; `client` is one of its clients."""
 
-    def __init__(self, settings: GatewaySettings, registry: Registry, listener: socket.socket | None = None) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        registry: Registry,
+        listener: socket.socket | None = None,
+        *,
+        home: Path | None = None,
+        traces: TraceSettings | None = None,
+    ) -> None:
         """*listener* is a socket to share a port by."""
-        self.gateway = build_gateway(settings, registry)
+        self.gateway = build_gateway(settings, registry, home, traces)
         config = server_config(self.gateway)
         self._server = uvicorn.Server(config)
         self._listener = listener or _free_port()

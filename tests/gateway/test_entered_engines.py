@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from gateway.app import build_app, build_gateway
 from gateway.entered_engines import EnteredEngines
-from gateway.settings import GatewaySettings, Settings, WebhookSettings, engines_settings
+from gateway.settings import GatewaySettings, Settings, TraceSettings, WebhookSettings, engines_settings
 from registry.database import Registry
 from registry.publish import publish
 from registry.settings import RegistrySettings
@@ -87,6 +87,7 @@ def test_it_is_heard_of_loaded_held_to_proof_and_gone_when_it_is_taken_out(
         gateway=GATEWAY,
         engines=engines_settings({"tick_s": 0.02}, {}),
         webhooks=WebhookSettings(),
+        traces=TraceSettings(),
     )
 
     async def story() -> None:

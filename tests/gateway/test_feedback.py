@@ -10,6 +10,7 @@ import pytest
 from registry.observation import Side
 from registry.rollout import Rollout
 from tests.gateway.rollout_scene import CHAT, SETTINGS, RolloutScene, said, streamed
+from tests.gateway.scraped import without_process
 from tests.stub_engine import by_model
 
 CANARY = {"x-session-id": "session-0"}
@@ -35,7 +36,9 @@ def test_a_rating_given_at_once_is_joined_to_what_answered(scene: RolloutScene, 
     about = {"revision": "support@2", "rollout": halved.id, "step": 0, "side": "canary", "replica": "r0"}
     assert told == told | about | {"score": 0.0, "completion_id": "chatcmpl-2", "comment": "It says no."}
     assert client.get("/admin/adapters/support/feedback").json()["data"] == [told]
-    assert 'gateway_rollout_feedbacks_total{adapter="support",side="canary"} 1.0' in client.get("/metrics").text
+    assert 'gateway_rollout_feedbacks_total{adapter="support",side="canary"} 1.0' in without_process(
+        client.get("/metrics").text
+    )
     tally = scene.counted(halved, Side.CANARY, 1)
     assert (tally.feedbacks, tally.feedback_sum) == (1, 0.0)
 

@@ -32,6 +32,7 @@ IDENTITY = ReplicaIdentity(
     rollback_window_s=3600.0,
     started_at=0.0,
 )
+PATHS = frozenset({"/v1/chat/completions"})
 SETTINGS = GatewaySettings(replica_wait_s=20.0, route_refresh_s=0.05, use_report_s=0.05)
 
 
@@ -63,7 +64,7 @@ def journal(sqlite_registry: Registry) -> RegistryJournal:
 
 def report(journal: RegistryJournal, engine: StubEngine, *ready: str) -> None:
     slots = dict.fromkeys(ready, SlotReport(phase=SlotPhase.READY))
-    journal.report(ReplicaReport(url=engine.url, phase=Phase.READY, slots=slots, load=0, message=""))
+    journal.report(ReplicaReport(url=engine.url, phase=Phase.READY, paths=PATHS, slots=slots, load=0, message=""))
 
 
 def chat(http: httpx2.Client, model: str) -> int:

@@ -33,6 +33,12 @@ def test_a_port_in_use_is_named_with_another_to_try(tmp_path: Path) -> None:
     assert f"--port {port + 1}" in said
 
 
+def test_an_address_that_others_reach_is_refused_until_there_is_a_key(tmp_path: Path) -> None:
+    said = refused(tmp_path / "home", "--host", "0.0.0.0", "--port", free_port())
+    assert "host is 0.0.0.0; make the first key with `lorry keys create --home --name NAME`" in said
+    assert "not a valid IPv4 or IPv6 address" in refused(tmp_path / "home", "--host", "everywhere")
+
+
 def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     assert "LORRY_HOME" in refused(tmp_path / "file" / "home", "--port", free_port())

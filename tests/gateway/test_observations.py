@@ -18,6 +18,7 @@ from gateway.routing import Evidence
 from registry.observation import BUCKET_GROWTH, ErrorKind, Side, Tally, bucket_of, quantile, total
 from registry.rollout import Rollout, RolloutPlan, RolloutState, weighted
 from tests.gateway.rollout_scene import CHAT, SETTINGS, RolloutScene, events, said, streamed
+from tests.gateway.scraped import without_process
 from tests.stub_engine import Script, answer, by_model, drop, stream, stream_then_drop, stream_then_wait
 from tests.waiting import wait_for
 
@@ -48,7 +49,7 @@ def test_each_side_is_counted_with_the_replica_that_answered(scene: RolloutScene
     assert (stable.requests, stable.answers, stable.length_finishes, stable.output_tokens) == (1, 1, 0, 2)
     assert (sum(canary.ttft.values()), sum(canary.tpot.values()), sum(stable.tpot.values())) == (2, 0, 1)
     assert {(cell.step, cell.replica) for cell in scene.cells(halved)} == {(0, "r0")}
-    metrics = client.get("/metrics").text
+    metrics = without_process(client.get("/metrics").text)
     assert 'gateway_rollout_requests_total{adapter="support",side="canary"} 2.0' in metrics
     assert 'gateway_rollout_faults_total{adapter="support",kind="length_finishes",side="canary"} 2.0' in metrics
 
@@ -221,7 +222,7 @@ def test_what_was_counted_while_the_registry_was_away_is_told_when_it_is_back(
         told = client.post("/v1/chat/completions", json=CHAT, headers={"x-session-id": key_for(Side.CANARY)})
         assert told.status_code == 200
     failures = "gateway_observation_flush_failures_total 0.0"
-    wait_for(lambda: failures not in client.get("/metrics").text)
+    wait_for(lambda: failures not in without_process(client.get("/metrics").text))
     with scene.registry.transactions.write() as tx:
         tx.exec_driver_sql(rename("away", "observations"))
     assert scene.counted(halved, Side.CANARY, 3).requests == 3

@@ -12,7 +12,7 @@ from engines.hardware.machine import Machine
 from engines.settings import EngineSettings, Hardware, Precision
 from gateway.errors import StartFailed
 from gateway.pools import engine_settings, engine_source, precision_of, prepare_pools
-from gateway.settings import GatewaySettings, PoolSettings, Settings, WebhookSettings, engines_settings
+from gateway.settings import GatewaySettings, PoolSettings, Settings, TraceSettings, WebhookSettings, engines_settings
 from registry.database import Registry
 from registry.settings import RegistrySettings
 from registry.types import Base
@@ -40,7 +40,12 @@ class Desk:
 def settings_with(home: Path, registry: RegistrySettings, *pools: dict[str, object]) -> Settings:
     engines = engines_settings({"pools": list(pools)}, {})
     return Settings(
-        home=home, registry=registry, gateway=GatewaySettings(), engines=engines, webhooks=WebhookSettings()
+        home=home,
+        registry=registry,
+        gateway=GatewaySettings(),
+        engines=engines,
+        webhooks=WebhookSettings(),
+        traces=TraceSettings(),
     )
 
 

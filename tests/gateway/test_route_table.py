@@ -8,7 +8,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.routing import UNKNOWN_ROOM, RouteTable, build_table
+from gateway.route_table import build_table
+from gateway.routing import UNKNOWN_ROOM, RouteTable
 from registry.database import Snapshot
 from registry.types import Replica, ReplicaState, Slot, SlotState
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
-from registry import tables
+from registry.columns import metadata
 from registry.database import Registry, migrate, open_registry
 from registry.publish import publish
 from registry.settings import RegistrySettings
@@ -64,7 +64,7 @@ def postgres_settings(postgres_database: sa.Engine, tmp_path: Path) -> Iterator[
     url = postgres_database.url.render_as_string(hide_password=False)
     yield RegistrySettings(url=url, artifacts=tmp_path / "artifacts")
     with postgres_database.begin() as tx:
-        for table in reversed(tables.metadata.sorted_tables):
+        for table in reversed(metadata.sorted_tables):
             tx.execute(sa.delete(table))
 
 

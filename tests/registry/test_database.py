@@ -14,6 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from registry import tables
+from registry.columns import metadata
 from registry.database import Registry, migrate, open_registry
 from registry.errors import (
     Conflict,
@@ -34,7 +35,7 @@ def test_the_migrations_make_the_tables_that_the_stores_use(settings: RegistrySe
     engine = sa.create_engine(settings.url)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, tables.metadata) == []
+        assert compare_metadata(context, metadata) == []
     engine.dispose()
 
 

@@ -1,0 +1,36 @@
+"""What all tables are made with. Times are unix seconds; `seq` columns give the order of entry."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+metadata: Final = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def sequence(name: str = "seq") -> sa.Column[int]:
+    """A number that grows with every row."""
+    return sa.Column(name, sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True)
+
+
+def at(name: str, *, nullable: bool = False) -> sa.Column[Any]:
+    """A moment."""
+    return sa.Column(name, sa.Double, nullable=nullable)
+
+
+def cell(*, key: bool) -> list[sa.Column[Any]]:
+    """The columns of `registry.observation.Cell`."""
+    return [
+        sa.Column("rollout_id", sa.Text, primary_key=key, nullable=False),
+        sa.Column("step", sa.Integer, primary_key=key, autoincrement=False, nullable=False),
+        sa.Column("side", sa.Text, primary_key=key, nullable=False),
+        sa.Column("replica", sa.Text, primary_key=key, nullable=False),
+    ]

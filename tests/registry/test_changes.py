@@ -1,0 +1,97 @@
+"""What routes follow from is counted when it changes, and read again only then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from registry.changes import COUNTED
+from registry.database import Registry
+from registry.errors import NotFound
+from registry.observation import Side
+from registry.publish import publish
+from registry.rollout import RolloutPlan, weighted
+from registry.types import Base, ReplicaState, RevisionDraft
+from tests.registry.test_replicas import REPLICA, SLOTS
+
+PARTS = {
+    "adapters": "adapters",
+    "bases": "bases",
+    "forced_sides": "forced",
+    "revisions": "revisions",
+    "rollouts": "rollouts",
+}
+
+
+@pytest.fixture
+def filled(registry: Registry, base: Base, make_adapter: Callable[..., Path]) -> Registry:
+    registry.bases.enter(base)
+    for seed in (1, 2):
+        publish(registry, make_adapter(seed), RevisionDraft(adapter="support", base=base.name, owner="me"))
+    registry.adapters.set_first_stable("support", 1, "first_revision")
+    registry.replicas.report(REPLICA)
+    registry.forced_sides.put("support", "me", Side.CANARY, "me")
+    return registry
+
+
+def changed_by(registry: Registry, write: Callable[[], object]) -> set[str]:
+    before = registry.changes()
+    write()
+    after = registry.changes()
+    return {name for name in after if after[name] != before.get(name)}
+
+
+def test_every_write_is_counted_by_its_tables(filled: Registry) -> None:
+    plan = RolloutPlan(steps=weighted(50, 100))
+    assert changed_by(filled, lambda: filled.rollouts.start("support", 2, plan, actor="me")) == {"rollouts"}
+    assert changed_by(filled, lambda: filled.forced_sides.delete("support", "me", "me")) == {"forced_sides"}
+    assert changed_by(filled, lambda: filled.replicas.mark_gone(REPLICA.id)) == {"replicas"}
+    assert set(filled.changes()) == COUNTED
+
+
+def test_what_is_rolled_back_is_not_counted(filled: Registry) -> None:
+    def fail() -> None:
+        with pytest.raises(NotFound):
+            filled.replicas.mark_gone("nobody")
+
+    assert changed_by(filled, fail) == set()
+    assert changed_by(filled, lambda: filled.uses.record("g1", {"support@1": 1})) == set()
+
+
+def test_a_heartbeat_is_no_change_and_what_a_replica_says_otherwise_is(
+    filled: Registry, advance: Callable[[float], None]
+) -> None:
+    advance(5)
+    assert changed_by(filled, lambda: filled.replicas.report(replace(REPLICA, load=9))) == set()
+    stored = filled.replicas.get(REPLICA.id)
+    assert (stored.load, stored.heartbeat_at) == (9, filled.transactions.now())
+    assert filled.snapshot().replicas == (stored,)
+    assert changed_by(filled, lambda: filled.replicas.report(replace(REPLICA, slots=SLOTS))) == {"replicas"}
+    assert filled.snapshot().replicas[0].slots == SLOTS
+
+
+def test_a_replica_that_was_silent_for_too_long_is_back_with_its_next_heartbeat(
+    filled: Registry, advance: Callable[[float], None]
+) -> None:
+    advance(60)
+    assert changed_by(filled, lambda: filled.replicas.expire(10.0)) == {"replicas"}
+    assert filled.snapshot().replicas == ()
+    assert changed_by(filled, lambda: filled.replicas.report(REPLICA)) == {"replicas"}
+    assert [each.state for each in filled.snapshot().replicas] == [ReplicaState.STARTING]
+
+
+def test_nothing_is_counted_where_nothing_expires(filled: Registry) -> None:
+    assert changed_by(filled, lambda: filled.replicas.expire(10.0)) == set()
+
+
+def test_parts_that_did_not_change_are_the_same_objects(filled: Registry) -> None:
+    one = filled.snapshot()
+    assert filled.snapshot() == one
+    filled.forced_sides.delete("support", "me", "me")
+    two = filled.snapshot()
+    assert two.forced == ()
+    same = {name for name, part in PARTS.items() if getattr(two, part) is getattr(one, part)}
+    assert same == PARTS.keys() - {"forced_sides"}
