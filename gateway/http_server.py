@@ -18,6 +18,7 @@ def server_config(gateway: Gateway) -> uvicorn.Config:
         loop="uvloop",
         port=knobs.port,
         access_log=False,
+        log_config=None,  # uvicorn's would close the handlers of Ray, which then cannot adopt this replica again
         log_level="warning",
         lifespan="on",
         timeout_keep_alive=knobs.keep_alive_s,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -22,6 +23,9 @@ from registry.types import Base
 from tests.clock import Clock
 
 CONTRACT = Path(__file__).parent / "contract"
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
+
 FOREIGN_ENGINES = ("vllm", "sglang", "lmdeploy")
 HIDDEN = 8
 WIDE = 16

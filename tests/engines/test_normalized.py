@@ -40,7 +40,7 @@ def server(trainer: TrainerSide, tmp_path_factory: pytest.TempPathFactory) -> It
     running.close()
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(
     seed=st.integers(0, 999),
     rank=st.integers(1, 40),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -35,6 +36,7 @@ LEAVING: Final = "clients that leave"
 def main() -> None:
     """Run the drills that were asked for and print what they came to."""
     args = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended on the way out
     home = args.cache / "home"
     stages: dict[str, Stages] = {
         "mock": lambda: mock_stage(args.cache, home),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -42,6 +43,7 @@ QUICK_SCALE: Final = 0.5
 def main() -> None:
     """Measure, print, and write what was asked for."""
     args = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended on the way out
     cases = [case for case in CASES if not args.only or any(part in case.name for part in args.only.split(","))]
     if not cases:
         raise SystemExit(f"--only {args.only}: no such case; there are {'; '.join(case.name for case in CASES)}")

@@ -90,7 +90,7 @@ def test_only_what_every_engine_reads_is_written(make_adapter: Make, base: Base,
     assert set(config_of(tmp_path / "normal")) == known_to_peft_0_14
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rank=st.integers(1, 20),
     other=st.integers(1, 20),

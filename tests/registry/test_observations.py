@@ -47,7 +47,7 @@ def test_saying_the_same_again_changes_nothing_and_more_replaces_it(registry: Re
 
 
 @given(tallies=st.lists(TALLIES, max_size=3))
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 def test_every_count_comes_back_as_it_was(sqlite_registry: Registry, tallies: list[Tally]) -> None:
     for number in range(3):
         tally = tallies[number] if number < len(tallies) else Tally()

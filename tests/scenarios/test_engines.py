@@ -108,10 +108,10 @@ def roll_out_and_back(up: Up, operator: Operator, say: Say) -> None:
         clients.answered(8)
         operator.start("support", "--steps", "25,100", "--no-judge")
         wait_for(lambda: {"support@1", "support@2"} <= {one.revision for one in clients.answers}, CHANGE_S)
-        say(up.lorry("rollout", "promote", "support").strip().splitlines()[0])
+        say(" ".join(up.lorry("rollout", "promote", "support").split()))
         promoted_at = time.time()
         assert {one.revision for one in clients.sent_after(promoted_at + 1, 8)} == {"support@2"}
-        say(up.lorry("rollback", "support").strip().splitlines()[0])
+        say(" ".join(up.lorry("rollback", "support").split()))
         back_at = time.time()
         assert {one.revision for one in clients.sent_after(back_at + 1, 8)} == {"support@1"}
     assert (clients.failures, clients.cut_off) == ([], [])

@@ -91,7 +91,7 @@ bad_shares = st.tuples(st.integers(1, 2000), st.floats(0, 1)).map(lambda pair: (
 
 
 @given(bad_shares, bad_shares, st.sampled_from([0.2, 0.05, 0.001]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_difference_that_is_seen_lies_between_its_bounds(
     canary: tuple[int, int], stable: tuple[int, int], alpha: float
 ) -> None:
@@ -103,7 +103,7 @@ def test_the_difference_that_is_seen_lies_between_its_bounds(
 
 
 @given(bad_shares, bad_shares)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_bound_is_where_the_evidence_just_suffices(canary: tuple[int, int], stable: tuple[int, int]) -> None:
     family = shares(sums([canary[0]], [canary[1]]), sums([stable[0]], [stable[1]]))
     bound = float(family.lower_bound(ALPHA))

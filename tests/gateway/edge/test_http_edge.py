@@ -87,7 +87,9 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
 
 
-KINDS: dict[str, Callable[[int], tuple[bytes, Callable[[Told], bool]]]] = {
+# each kind: the request, and what tells its answer from every other
+Kind = Callable[[int], tuple[bytes, Callable[[Told], bool]]]
+KINDS: dict[str, Kind] = {
     "whole": lambda n: (chat(n), lambda told: json.loads(told.body)["asked"] == n),
     "stream": lambda n: (chat(n, stream=True), lambda told: told.body == b'data: {"asked": %d}\n\n' % n),
     "chunks": lambda n: (in_chunks(n, 1 + n % 7), lambda told: json.loads(told.body)["asked"] == n),
@@ -100,9 +102,6 @@ KINDS: dict[str, Callable[[int], tuple[bytes, Callable[[Told], bool]]]] = {
     "method": lambda n: (get("/v1/completions"), lambda told: (told.status, told.headers[b"allow"]) == (405, b"POST")),
     "nowhere": lambda n: (chat(n, path=f"/no/{n}"), lambda told: told.status == 404 and b"unknown_url" in told.body),
 }
-
-
-"""Number -> a request of each kind, and what tells its answer from every other."""
 
 
 @FEW

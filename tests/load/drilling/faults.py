@@ -22,7 +22,7 @@ FAULT_S: Final = 6.0
 REGISTRY_GONE_S: Final = 60.0
 BEFORE_S: Final = 4.0
 """Of undisturbed load, by which it is known what is usual."""
-AFTER_S: Final = 20.0
+AFTER_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
