@@ -69,10 +69,18 @@ class Answer:
 
     def take(self, data: bytes, is_whole: bool) -> None:
         """Pass the next bytes of the body on, or hold them back; all is written when it is whole."""
-        if self._events is None:
+        events = self._events
+        if events is None:
             self._take_part(data, is_whole)
-        else:
-            self._take_events(self._events, data, is_whole)
+            return
+        out = events.take(data)
+        if is_whole:
+            out += events.end()
+            self._write(self._opening(None) + self._framed(out) + (_LAST_CHUNK if self._is_chunked else b""))
+        elif out and self.has_begun:
+            self._write(b"%x\r\n%b\r\n" % (len(out), out) if self._is_chunked else out)
+        elif out:
+            self._write(self._opening(None) + self._framed(out))
 
     def break_off(self, code: str, message: str) -> bool:
         """The engine failed after bytes went out: end a stream with an error event. False if only a cut can say it."""
@@ -84,17 +92,6 @@ class Answer:
         event = name + b"data: " + orjson.dumps(body) + b"\n\n"
         self._write(self._framed(event) + (_LAST_CHUNK if self._is_chunked else b""))
         return True
-
-    def _take_events(self, events: EventFilter, data: bytes, is_whole: bool) -> None:
-        out = events.take(data)
-        if is_whole:
-            out += events.end()
-            self._write(self._opening(None) + self._framed(out) + (_LAST_CHUNK if self._is_chunked else b""))
-        elif self.has_begun:
-            if out:
-                self._write(b"%x\r\n%b\r\n" % (len(out), out) if self._is_chunked else out)
-        elif out:
-            self._write(self._opening(None) + self._framed(out))
 
     def _take_part(self, data: bytes, is_whole: bool) -> None:
         if not self.has_begun:

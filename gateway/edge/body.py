@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from engines.catalog import ADDRESS_FIELDS
 from gateway.edge.form import parse_form
+from gateway.edge.head import RequestHead
 from gateway.edge.paths import PathKind
 from gateway.errors import InvalidRequest
 
@@ -121,9 +122,9 @@ class JsonBody:
             return {}
 
 
-def body_of(raw: bytes, kind: PathKind, content_type: str) -> RequestBody:
+def body_of(raw: bytes, kind: PathKind, head: RequestHead) -> RequestBody:
     """The body of a request of this kind; `InvalidRequest`."""
-    return parse_form(raw, content_type) if kind.is_multipart else JsonBody(raw, kind)
+    return parse_form(raw, head.text(b"content-type") or "") if kind.is_multipart else JsonBody(raw, kind)
 
 
 def _members_of(raw: bytes) -> dict[str, Raw]:

@@ -34,3 +34,7 @@ class Client(Protocol):
     def cut(self) -> None:
         """The answer cannot be made whole: what was written goes out, then the connection ends."""
         ...
+
+    def abort(self) -> None:
+        """The client does not read: the connection ends, and what it did not read is thrown away."""
+        ...

@@ -128,7 +128,11 @@ class EngineConnection(asyncio.Protocol):
             if self._head_bytes > _LARGEST_HEAD:
                 self._lose(Fault.MALFORMED)
             return
-        self._pass_on(self._head)
+        if self._head_is_new or self._is_whole:
+            self._pass_on(self._head)
+        elif self._pieces:  # what comes again and again goes the short way
+            pieces, self._pieces = self._pieces, []
+            self.sink.on_data(pieces[0] if len(pieces) == 1 else b"".join(pieces), False)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_open = False

@@ -92,7 +92,7 @@ class Exchange:
         elif self._paused_at is not None:
             if now - self._paused_at > self._parts.settings.slow_reader_timeout_s:
                 self.client_left()
-                self._client.cut()
+                self._client.abort()
         elif not self._is_quiet:
             self._is_quiet = True
             self._quiet_since = now

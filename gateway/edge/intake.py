@@ -110,7 +110,7 @@ class Intake:
     # the steps, in their order
 
     def _read(self, raw: bytes, now: float) -> None:
-        self.body = body_of(raw, self._kind, self._head.text(b"content-type") or "")
+        self.body = body_of(raw, self._kind, self._head)
         if self.body.is_streamed and self._kind.asks_for_usage and not self.body.wants_usage:
             limits = self.caller.limits
             self.asks_for_usage = self._parts.settings.count_tokens or limits.tokens_per_minute is not None
@@ -128,7 +128,11 @@ class Intake:
             self._has_refreshed = True  # the name may be younger than the table
             self._wait(self._parts.feed.refresh(), self._resolve)
             return
-        self._parts.keyring.check(self.caller, Scope.INFERENCE, names_of(name, table.aliases))
+        if self.caller.models is not None:
+            self._parts.keyring.check(self.caller, Scope.INFERENCE, names_of(name, table.aliases))
+        if self.caller.limits.are_none:
+            self._enter()
+            return
         tokens = estimate_tokens(self.body.size, self.body.answer_tokens)
         if self._parts.limits.is_shared:
             self._wait(self._parts.limits.admit_shared(self.caller, tokens), self._admit)

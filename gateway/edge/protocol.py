@@ -17,15 +17,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gateway.edge.edge import Edge
+from gateway.edge.framing import LARGEST_HEAD, head_too_large, is_too_large, judge
 from gateway.edge.head import RequestHead
 from gateway.edge.paths import HOT_PATHS, PathKind
 from gateway.edge.turn import Turn
-from gateway.errors import GatewayError, HeadTooLarge, MalformedRequest, RequestTooSlow
-from registry.errors import RegistryError
+from gateway.errors import GatewayError, MalformedRequest, RequestTooSlow
 
 log = logging.getLogger(__name__)
 
-_LARGEST_HEAD: Final = 64 * 1024
 _MOST_WAITING: Final = 16
 _MOST_WAITING_BYTES: Final = 64 * 1024
 """Of requests that wait behind others on one connection; beyond either nothing is read until one is answered."""
@@ -63,7 +62,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._is_advancing = False
         self._is_feeding = False
         self._segment_bytes = 0
-        self._is_in_head = self._was_in_head = False
+        self._is_in_head = self._was_in_head = self._has_begun_head = False
         self._head_bytes = 0
         self._is_deaf = False
         self._since = time.monotonic()
@@ -81,7 +80,7 @@ class EdgeProtocol(HttpToolsProtocol):
         answering, self._answering = self._answering, None
         if answering is not None:
             answering.exchange.client_left()
-        if self._asgi is not None and not self._asgi.response_complete:
+        if self._is_busy_with_asgi:
             self._asgi.disconnected = True
             self._asgi.message_event.set()
         self.pipeline.clear()
@@ -93,6 +92,7 @@ class EdgeProtocol(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         self._was_in_head = self._is_in_head
+        self._has_begun_head = False
         self._segment_bytes = len(data)
         self._is_feeding = True
         try:
@@ -107,9 +107,9 @@ class EdgeProtocol(HttpToolsProtocol):
         finally:
             self._is_feeding = False
         if self._is_in_head:
-            self._head_bytes = self._head_bytes + len(data) if self._was_in_head else 0
-            if self._head_bytes > _LARGEST_HEAD:
-                self._end_with(_head_too_large())
+            self._head_bytes = 0 if self._has_begun_head else self._head_bytes + len(data)
+            if self._head_bytes > LARGEST_HEAD:
+                self._end_with(head_too_large())
         if self._reading is not None:
             self._reading.settle()
 
@@ -122,13 +122,15 @@ class EdgeProtocol(HttpToolsProtocol):
         super().resume_writing()
         if self._answering is not None:
             self._answering.exchange.resume()
+        elif self.pipeline and not self._is_busy_with_asgi:
+            self._advance()
 
     # what the server and the sweep tell
 
     def shutdown(self) -> None:
         """Drain: what is under way is answered, and what still comes on this connection until its client lets it go."""
         self.edge.is_draining = True
-        if self._asgi is not None and not self._asgi.response_complete:
+        if self._is_busy_with_asgi:
             self._asgi.keep_alive = False
         self._since = time.monotonic()
 
@@ -145,7 +147,10 @@ class EdgeProtocol(HttpToolsProtocol):
             if waited_s > self.edge.parts.settings.receive_timeout_s:
                 self._end_with(RequestTooSlow("the request did not arrive in time"))
         elif waited_s > (_DRAIN_GRACE_S if self.edge.is_draining else self.timeout_keep_alive):
-            self.transport.close()
+            if not self.transport.get_write_buffer_size():
+                self.transport.close()
+            elif waited_s > self.edge.parts.settings.slow_reader_timeout_s:
+                self.transport.abort()  # a close would wait for the client to read
 
     # what the parser tells
 
@@ -153,8 +158,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
-        self._is_in_head = True
-        self._head_bytes = 0
+        self._is_in_head = self._has_begun_head = True
         self._since = time.monotonic()
 
     def on_headers_complete(self) -> None:
@@ -163,9 +167,9 @@ class EdgeProtocol(HttpToolsProtocol):
             return
         path, _, _ = self.url.partition(b"?")
         kind = HOT_PATHS.get(path)
-        may_be_large = self._was_in_head or self._segment_bytes > _LARGEST_HEAD
-        is_too_large = may_be_large and self._head_size() > _LARGEST_HEAD
-        if (kind is None or self.parser.get_method() != b"POST") and not is_too_large:
+        may_be_large = self._was_in_head or self._segment_bytes > LARGEST_HEAD
+        is_large = may_be_large and is_too_large(self.url, self.headers)
+        if (kind is None or self.parser.get_method() != b"POST") and not is_large:
             self._hand_to_asgi()
             return
         head = RequestHead("" if kind is None else kind.path, self.headers, self.edge.new_request_id())
@@ -173,9 +177,9 @@ class EdgeProtocol(HttpToolsProtocol):
         turn = Turn(self, head, kind or _NO_KIND, version)
         turn.keep_alive = version == "1.1" and self.parser.should_keep_alive()
         turn.expects_continue = self.expect_100_continue and version == "1.1"
-        if is_too_large:
-            turn.refuse(_head_too_large())
-        self._judge(turn, head)
+        if is_large:
+            turn.refuse(head_too_large())
+        judge(turn, head)
         self._reading = turn
         self._line_up(turn)
 
@@ -234,8 +238,14 @@ class EdgeProtocol(HttpToolsProtocol):
         """A request is not answered yet."""
         return self.cycle is not None and not self.cycle.response_complete
 
+    @property
+    def _is_busy_with_asgi(self) -> bool:
+        """The request that is being answered is on the ASGI way."""
+        return self._asgi is not None and not self._asgi.response_complete
+
     def _line_up(self, turn: Turn) -> None:
-        is_busy = self._is_busy
+        # the answer to a client that has not read the last one would pile up here
+        is_busy = self._is_busy or self.flow.write_paused
         self.cycle = cast(Any, turn)
         if is_busy:
             self.pipeline.appendleft((cast(Any, turn), cast(Any, None)))
@@ -257,7 +267,7 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._is_advancing:
             return
         self._is_advancing = True
-        while self.pipeline and self._answering is None and not self.transport.is_closing():
+        while self.pipeline and self._answering is None and not (self.flow.write_paused or self.transport.is_closing()):
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
             if app is not None:
@@ -281,26 +291,7 @@ class EdgeProtocol(HttpToolsProtocol):
         if self.edge.is_draining:
             self.cycle.keep_alive = False
 
-    # what is refused before it is an exchange
-
-    def _judge(self, turn: Turn, head: RequestHead) -> None:
-        """Refuse what is not to be read."""
-        encoding, length = head.headers.get(b"transfer-encoding"), head.headers.get(b"content-length")
-        if encoding is not None and (length is not None or encoding.strip().lower() != b"chunked"):
-            turn.refuse(MalformedRequest("a body is sent with its content-length or chunked, and not in another way"))
-            turn.keep_alive = False
-        if b"upgrade" in head.headers:  # its body would be taken for the other protocol
-            turn.refuse(MalformedRequest("HTTP/1.1 is all that is spoken here: leave the header upgrade out"))
-            turn.keep_alive = False
-        try:
-            turn.exchange.check_caller()
-        except (GatewayError, RegistryError) as exc:
-            turn.refuse(exc)
-        if length is not None:
-            turn.expect(int(length))
-
-    def _head_size(self) -> int:
-        return len(self.url) + sum([len(name) + len(value) for name, value in self.headers])
+    # what cannot be read on
 
     def _end_with(self, error: GatewayError) -> None:
         """Answer what is being read with *error*, in its turn, and nothing after it."""
@@ -325,7 +316,3 @@ class EdgeProtocol(HttpToolsProtocol):
             self.send_400_response(message)
         else:
             self.transport.close()
-
-
-def _head_too_large() -> HeadTooLarge:
-    return HeadTooLarge(f"the head of the request is larger than {_LARGEST_HEAD} bytes")

@@ -142,5 +142,9 @@ class Turn:
         self.response_complete = True
         self._connection.transport.close()
 
+    def abort(self) -> None:
+        self.response_complete = True
+        self._connection.transport.abort()
+
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"the body is larger than {self._most_bytes} bytes")

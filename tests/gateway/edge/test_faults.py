@@ -201,6 +201,7 @@ def test_a_client_that_does_not_read_stops_its_engine_and_is_cut_off(serve: Serv
         assert stopped.wait(20)
         assert sent[0] < 1000  # far less than it had to say
         wait_for(lambda: not gateway.gateway.edge.under_way)
+        wait_for(lambda: not gateway.gateway.edge.clients)
 
 
 def closing(handler: StubHandler) -> None:

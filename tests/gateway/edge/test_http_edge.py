@@ -25,7 +25,7 @@ from tests.waiting import wait_for
 KNOBS = GatewaySettings(
     replica_wait_s=2.0, route_refresh_s=0.05, max_body_bytes=4096, receive_timeout_s=0.6, keep_alive_s=1
 )
-FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def echo(handler: StubHandler) -> None:
@@ -309,6 +309,15 @@ def test_an_idle_connection_is_closed_and_one_in_use_is_not(registry: Registry, 
         answers.wait_for_the_end()
         assert 0.9 < time.monotonic() - began < 10
         assert len(answers.read) == 1
+
+
+def test_a_large_body_between_two_heads_is_no_large_head(engine: StubEngine, registry: Registry) -> None:
+    large = chat(1, stream=False, pad="x" * 200_000)
+    knobs = KNOBS.model_copy(update={"max_body_bytes": 1 << 20})
+    with ServedGateway(knobs, registry) as served, served.connect() as connection:
+        send(connection, [large[:20], large[20:] + chat(2)[:20], chat(2)[20:]])
+        told = Answers(connection).wait(2)
+    assert [json.loads(answer.body) for answer in told] == [{"asked": 1}, {"asked": 2}]
 
 
 def test_ids_are_the_callers_own_or_new(gateway: ServedGateway) -> None:

@@ -89,6 +89,9 @@ class RecordingClient:
     def cut(self) -> None:
         self.end = "cut"
 
+    def abort(self) -> None:
+        self.end = "abort"
+
 
 def pieces(whole: bytes, cuts: Iterable[int]) -> list[bytes]:
     """*whole* in pieces, none of them empty."""
