@@ -140,14 +140,14 @@ def test_a_fault_of_the_client_is_counted_nowhere_and_a_full_queue_against_nobod
 def test_a_failed_attempt_is_noted_for_its_replica_and_the_answer_for_the_other(
     scene: RolloutScene, halved: Rollout
 ) -> None:
-    scene.add_replica(drop)
     scene.add_replica(said("yes"))
+    scene.add_replica(drop)  # the one that this conversation belongs to
     told = scene.client().post("/v1/chat/completions", json=CHAT, headers={"x-session-id": key_for(Side.CANARY)})
     assert told.status_code == 200
     scene.counted(halved, Side.CANARY, 2)
     by_replica = {cell.replica: tally for cell, tally in scene.cells(halved).items()}
-    assert by_replica["r0"] == Tally(errors={"retried": 1})
-    assert (by_replica["r1"].requests, by_replica["r1"].failures) == (1, 0)
+    assert by_replica["r1"] == Tally(errors={"retried": 1})
+    assert (by_replica["r0"].requests, by_replica["r0"].failures) == (1, 0)
 
 
 def test_a_request_that_no_replica_answers_is_a_failure_once(scene: RolloutScene, halved: Rollout) -> None:
