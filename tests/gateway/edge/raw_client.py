@@ -47,6 +47,11 @@ class Answers:
         told.is_whole = True
         self.read.append(told)
 
+    @property
+    def begun(self) -> Told:
+        """The answer that is being read."""
+        return self._now
+
     def step(self) -> bool:
         """Read once; False if the connection has ended."""
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from gateway.settings import GatewaySettings
 from registry.database import Registry, open_registry
 from registry.settings import RegistrySettings
 from registry.types import Base
-from tests.gateway.edge.raw_client import Answers, send
+from tests.gateway.edge.raw_client import Answers, Told, send
 from tests.gateway.edge.wire import pieces
 from tests.gateway.served import ServedGateway
 from tests.gateway.test_relay import replica
@@ -88,7 +88,8 @@ def get(path: str) -> bytes:
 
 
 # each kind: the request, and what tells its answer from every other
-KINDS = {
+Kind = Callable[[int], tuple[bytes, Callable[[Told], bool]]]
+KINDS: dict[str, Kind] = {
     "whole": lambda n: (chat(n), lambda told: json.loads(told.body)["asked"] == n),
     "stream": lambda n: (chat(n, stream=True), lambda told: told.body == b'data: {"asked": %d}\n\n' % n),
     "chunks": lambda n: (in_chunks(n, 1 + n % 7), lambda told: json.loads(told.body)["asked"] == n),
