@@ -10,7 +10,7 @@ import orjson
 
 from gateway.edge.client import Client
 from gateway.edge.connections import AnswerHead
-from gateway.edge.events import EventFilter, usage_of
+from gateway.edge.events import EventFilter, finish_reason_in, usage_of
 from gateway.edge.head import status_line
 from gateway.edge.paths import PathKind
 from gateway.errors import envelope
@@ -18,6 +18,8 @@ from gateway.errors import envelope
 _MOST_HELD: Final = 1 << 20
 """A whole answer up to so many bytes is held until it is complete, so that a cut can still be made good."""
 _LONGEST_READ_FOR_USAGE: Final = 4 << 20
+_END_BYTES: Final = 2048
+"""Of a whole answer: behind its text come the reason to finish and the usage."""
 _EVENT_STREAM: Final = b"text/event-stream"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 
@@ -45,6 +47,7 @@ class Answer:
     has_begun = False
     """Bytes went out: no other replica can be asked any more."""
     _held_bytes = 0
+    _end = b""
 
     def __init__(self, client: Client, head: AnswerHead, plan: AnswerPlan) -> None:
         self._client = client
@@ -66,6 +69,11 @@ class Answer:
     def usage(self) -> Mapping[str, Any]:
         """What the engine said it used, as far as it has come."""
         return self._usage if self._events is None else self._events.usage
+
+    @property
+    def finish_reason(self) -> str:
+        """Why it ended, in the engine's word; empty where that was not said or not seen."""
+        return finish_reason_in(self._end) if self._events is None else self._events.finish_reason
 
     def take(self, data: bytes, is_whole: bool) -> None:
         """Pass the next bytes of the body on, or hold them back; all is written when it is whole."""
@@ -102,6 +110,7 @@ class Answer:
             data = b"".join(self._held)
             self._held.clear()
             if is_whole:
+                self._end = data[-_END_BYTES:]
                 self._note_usage(data)
                 self._write(self._opening(len(data)) + data)
                 return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -12,6 +14,9 @@ _LONGEST_EVENT: Final = 1 << 20
 _ANY: Final = msgspec.json.Decoder()
 _USAGE: Final = b'"usage"'
 _NO_USAGE: Final = b'"usage":null'
+_FINISH: Final = re.compile(rb'"(?:finish|stop)_reason"\s*:\s*"([a-z_]{1,32})"')
+_KEPT: Final = 4
+"""So many of the latest pieces have the reason: after its event come usage and the end, each maybe by itself."""
 _BLANK_LINES: Final = (b"\n\n", b"\r\n\r\n")
 
 
@@ -25,6 +30,12 @@ def usage_of(answer: Any) -> Mapping[str, Any]:
     return {}
 
 
+def finish_reason_in(end: bytes) -> str:
+    """The last reason to finish that the *end* of an answer names; inside of its text quotes would be escaped."""
+    reasons = _FINISH.findall(end)
+    return reasons[-1].decode() if reasons else ""
+
+
 class EventFilter:
     """Passes whole events on, so that whatever follows a cut begins on a line of its own.
 
@@ -35,7 +46,13 @@ class EventFilter:
         """*hide_usage*: the client did not ask for the event that says nothing but usage."""
         self._hide_usage = hide_usage
         self._rest = b""
+        self._latest: deque[bytes] = deque(maxlen=_KEPT)
         self.usage: dict[str, Any] = {}
+
+    @property
+    def finish_reason(self) -> str:
+        """Why the answer ended, in the engine's word; empty where it does not say."""
+        return finish_reason_in(b"".join(self._latest))
 
     def take(self, data: bytes) -> bytes:
         """What can be passed on now that *data* has come: whole events, maybe none."""
@@ -44,6 +61,7 @@ class EventFilter:
             self._rest = b""
         if not data.endswith(_BLANK_LINES):
             data = self._cut(data)
+        self._latest.append(data)
         if _USAGE in data and data.count(_USAGE) > data.count(_NO_USAGE):
             return self._look(data)
         return data

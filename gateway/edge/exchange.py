@@ -214,6 +214,11 @@ class Exchange:
             witness.tell(partial(self._parts.shadow.make, copy))
         return witness
 
+    def _finish_reason(self) -> str:
+        """Of an answer that is traced: nobody else asks for it."""
+        is_sampled = self._traceparent[-1:] in (b"1", b"3")
+        return self._answer.finish_reason if is_sampled and self._answer is not None else ""
+
     def _engine_lines(self, content_type: bytes) -> bytes:
         """Header lines that go to the engine."""
         lines = b"content-type: %b\r\nx-request-id: %b\r\n" % (content_type, self._head.request_id)
@@ -267,6 +272,7 @@ class Exchange:
             overhead_s=((sent_at or now) - self._began - queued_s) + self._first_byte_took,
             traceparent=self._traceparent.decode(),
             asked_name=intake.asked_name,
+            finish_reason=self._finish_reason(),
         )
         for listener in self._parts.listeners:
             listener.finished(facts)

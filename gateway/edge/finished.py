@@ -42,7 +42,7 @@ class Finished(NamedTuple):
     asked_name: str = ""
     """The model as the client named it."""
     finish_reason: str = ""
-    """Why the answer ended, in the engine's word; empty where it was not read."""
+    """Why the answer ended, in the engine's word; read only where the request is traced."""
 
 
 class FinishedListener(Protocol):

@@ -141,7 +141,7 @@ def test_a_failed_attempt_is_noted_for_its_replica_and_the_answer_for_the_other(
     scene: RolloutScene, halved: Rollout
 ) -> None:
     scene.add_replica(said("yes"))
-    scene.add_replica(drop)  # the prompt belongs to r1
+    scene.add_replica(drop)  # the one that this conversation belongs to
     told = scene.client().post("/v1/chat/completions", json=CHAT, headers={"x-session-id": key_for(Side.CANARY)})
     assert told.status_code == 200
     scene.counted(halved, Side.CANARY, 2)

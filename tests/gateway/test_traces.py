@@ -15,7 +15,7 @@ from registry.database import Registry
 from registry.types import Base, Replica, ReplicaState
 from tests.gateway.otlp_receiver import OtlpReceiver
 from tests.gateway.served import ServedGateway
-from tests.stub_engine import Script, StubEngine, answer, stream_then_drop
+from tests.stub_engine import Script, StubEngine, answer, stream, stream_then_drop
 from tests.waiting import wait_for
 
 SETTINGS = GatewaySettings(replica_wait_s=0.5, route_refresh_s=0.05)
@@ -100,6 +100,7 @@ def test_a_span_says_what_the_conventions_name_and_joins_caller_and_engine(
         "gen_ai.provider.name": "vllm",
         "gen_ai.request.model": "tiny",
         "gen_ai.response.model": "tiny",
+        "gen_ai.response.finish_reasons": ["stop"],
         "gen_ai.usage.input_tokens": 9,
         "gen_ai.usage.output_tokens": 4,
         "http.response.status_code": 200,
@@ -113,6 +114,19 @@ def test_a_span_says_what_the_conventions_name_and_joins_caller_and_engine(
         "lorry.retries": 0,
     }
     assert SECRET.encode() not in receiver.bodies
+
+
+def test_a_streams_reason_to_finish_is_the_engines_and_not_a_word_of_its_text(
+    serve: Serve, receiver: OtlpReceiver
+) -> None:
+    text = orjson.dumps({"choices": [{"delta": {"content": '"finish_reason":"mine"'}, "finish_reason": None}]})
+    last = orjson.dumps({"choices": [{"delta": {}, "finish_reason": "length"}]})
+    usage = orjson.dumps({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 4}})
+    client, _ = serve(stream(*(b"data: %b\n\n" % event for event in (text, last, text, usage, b"[DONE]"))))
+    client.post("/v1/chat/completions", json={**CHAT, "stream": True})
+    (span,) = wait_for(lambda: receiver.spans)
+    assert span["attributes"]["gen_ai.response.finish_reasons"] == ["length"]
+    assert span["attributes"]["gen_ai.usage.output_tokens"] == 4
 
 
 def test_what_fails_has_its_kind_of_error(serve: Serve, receiver: OtlpReceiver) -> None:
