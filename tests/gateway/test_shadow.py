@@ -8,9 +8,11 @@ from collections.abc import Iterator
 import httpx2
 import orjson
 import pytest
+import sqlalchemy as sa
 
 from gateway.comparison import decided, question, verdict
 from gateway.shadow import TokenBudget
+from registry import tables
 from registry.observation import Cell, Side, Tally, comparable
 from registry.rollout import Rollout
 from tests.gateway.rollout_scene import CHAT, SETTINGS, RolloutScene, said, streamed
@@ -93,6 +95,18 @@ def test_no_client_waits_for_a_copy_and_a_second_copy_is_dropped(
     assert scene.counted(rollout, Side.STABLE, 2).requests == 2
     gate.open()
     assert scene.counted(rollout, Side.SHADOW_CANARY, 1).requests == 1
+
+
+def test_copies_do_not_count_as_use_of_the_canary(scene: RolloutScene, rollout: Rollout, gate: Gate) -> None:
+    scene.add_replica(by_model(r1=said("stable"), r2=gate))
+    client = scene.client(SETTINGS.model_copy(update={"use_report_s": 0.02}))
+    ask(client)
+    assert gate.reached.wait(20)
+    with scene.registry.transactions.write() as tx:
+        tx.execute(sa.delete(tables.revision_uses))
+    ask(client)  # what is told from here on was counted while the copy was under way
+    wait_for(lambda: bool(scene.registry.uses.list()))
+    assert [use.served_name for use in scene.registry.uses.list()] == ["support@1"]
 
 
 def test_a_gateway_that_ends_cuts_its_copies_off(scene: RolloutScene, rollout: Rollout, gate: Gate) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from registry import tables
-from registry.database import Registry, migrate
+from registry.database import Registry, Snapshot, migrate, open_registry
 from registry.settings import RegistrySettings
 from registry.types import Replica, ReplicaState, Slot, SlotState
 
@@ -22,6 +23,16 @@ def settings_in(folder: Path) -> RegistrySettings:
     settings = RegistrySettings(url=f"sqlite:///{folder / 'registry.db'}", artifacts=folder / "artifacts")
     migrate(settings.url)
     return settings
+
+
+def snapshot_of(adapters: int, replicas: int) -> Snapshot:
+    """What a registry of that size says."""
+    with tempfile.TemporaryDirectory() as scratch:
+        registry = open_registry(settings_in(Path(scratch)))
+        fill(registry, adapters, replicas)
+        found = registry.snapshot()
+        registry.close()
+    return found
 
 
 def fill(registry: Registry, adapters: int, replicas: int) -> None:
