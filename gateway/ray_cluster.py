@@ -28,6 +28,7 @@ def set_ray_environment() -> None:
         RAY_enable_metrics_collection="0",
         RAY_SERVE_CONTROL_LOOP_INTERVAL_S="0.5",
         RAY_SERVE_LOG_TO_STDERR="0",
+        RAY_worker_niceness="0",  # Ray's 15 leaves gateways and engines next to nothing beside whatever else runs
     )
 
 
