@@ -38,7 +38,8 @@ class Board:
             self._changed.clear()
             await self.report()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), self._tick_s)
+                async with asyncio.timeout(self._tick_s):  # `wait_for` loses a cancellation that comes with a change
+                    await self._changed.wait()
 
     @property
     def phase(self) -> Phase:

@@ -46,8 +46,8 @@ def main() -> None:
     outcomes: dict[str, Outcome] = {}
     left: dict[str, Left] = {}
     for kind, stage_of in stages.items():
-        drills = [drill for drill in DRILLS if drill.stage == kind and args.only in drill.name]
-        leaves = kind != "registry" and args.only in f"{kind}: {LEAVING}"
+        drills = [drill for drill in DRILLS if drill.stage == kind and _is_asked(drill.name, args.only)]
+        leaves = kind != "registry" and _is_asked(f"{kind}: {LEAVING}", args.only)
         if not drills and not leaves:
             continue
         _say(f"Starting Lorry for {kind}")
@@ -67,9 +67,13 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True, help="where programs are, and a home of Lorry")
-    parser.add_argument("--only", default="", help="drills whose names contain this")
+    parser.add_argument("--only", default="", help="drills whose names contain one of these, by commas")
     parser.add_argument("--json", type=Path, help="file for the figures")
     return parser.parse_args()
+
+
+def _is_asked(name: str, only: str) -> bool:
+    return any(part in name for part in only.split(","))
 
 
 def _run(drill: Drill, stage: Stage, folder: Path) -> Outcome:

