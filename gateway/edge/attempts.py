@@ -148,7 +148,7 @@ class Attempts:
         assert endpoint is not None and connection is not None  # noqa: S101 - a connection is being read
         if head.status in _PASSED_TO_ANOTHER:
             now = time.monotonic()
-            if head.status != _FULL:
+            if head.status != _FULL or self._has_untried(endpoint.replica):  # a full one is passed over for others
                 self._parts.health.failed(endpoint.replica, now, alive=True)
             if self._may_ask_another(endpoint, now):
                 connection.close()

@@ -37,7 +37,7 @@ def main() -> None:
     """Run the drills that were asked for and print what they came to."""
     args = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended on the way out
-    home = args.cache / "home"
+    home = args.cache / "home-of-drills"
     stages: dict[str, Stages] = {
         "mock": lambda: mock_stage(args.cache, home),
         "registry": lambda: mock_stage(args.cache, home, on_postgres=True),

@@ -108,6 +108,16 @@ def test_no_client_sees_a_fault_before_its_first_byte(serve: Serve, fault: Scrip
         assert (told.status_code, told.headers["x-lorry-replica"], told.content) == (200, "r1", EVENT)
 
 
+def test_an_engine_that_is_full_is_passed_over_so_that_the_budget_for_retries_lasts(
+    serve: Serve, engines: list[StubEngine]
+) -> None:
+    gateway = serve([answer(429, b"{}")], [OK], eject_s=30.0)
+    for number in range(40):
+        body = {**CHAT, "messages": [{"role": "user", "content": f"{number} of many"}]}
+        assert gateway.client.post("/v1/chat/completions", json=body).status_code == 200
+    assert len(engines[0].bodies) == gateway.gateway.settings.eject_errors
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_an_error_that_every_replica_answers_with_is_passed_on(serve: Serve, status: int) -> None:
     said = b'{"error": {"message": "no", "type": "x", "param": null, "code": "y"}}'

@@ -61,7 +61,7 @@ def _exchange_mocks(stage: Stage) -> None:
         (port,) = mock.ports
         old = stage.lorry.replicas[port]
         stage.lorry.admin("DELETE", f"/admin/replicas/{old}")
-        wait_for(lambda old=old: stage.lorry.state_of(old) is None, 60.0)  # type: ignore[misc]
+        wait_for(lambda old=old: stage.lorry.state_of(old) in (None, "gone"), 60.0)  # type: ignore[misc]
         stage.lorry.replicas[port] = stage.lorry.enter(port)
 
 
