@@ -39,5 +39,5 @@ def _policies(outcomes: Sequence[Outcome]) -> Figure:
     hits.set(xlabel="offered load", ylabel="% of prompts that meet their prefix", ylim=(0, 100))
     waits.set(xlabel="offered load", ylabel="p99 of the wait for a place, s", yscale="symlog", ylim=(0, None))
     tokens.set(xlabel="offered load", ylabel="median time to first token, s", yscale="log")
-    hits.legend(loc="upper right", frameon=False, fontsize=8)
+    hits.legend(loc="center right", frameon=False, fontsize=8)
     return figure
