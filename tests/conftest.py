@@ -32,6 +32,7 @@ WIDE = 16
 LAYERS = 2
 
 
+@pytest.hookimpl(tryfirst=True)  # before those who share the work out look at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of a file stay together where several processes share the work, and those that share a server too."""
     for item in items:
