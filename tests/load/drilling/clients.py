@@ -26,6 +26,7 @@ class Asking:
     model: str
     tokens: int
     pace_us: int
+    prompt_bytes: int
 
 
 class Clients:
@@ -35,6 +36,7 @@ class Clients:
         """They send requests until told to end."""
         words = ["--port", str(asking.port), "--model", asking.model, "--clients", str(CLIENTS // 2)]
         words += ["--tokens", str(asking.tokens), "--pace-us", str(asking.pace_us), "--warm-s", "0"]
+        words += ["--prompt-bytes", str(asking.prompt_bytes)]
         words += ["--seconds", str(LONGEST_S), "--finish-s", str(FINISH_S), "--timeout-s", str(TIMEOUT_S)]
         words += [] if asking.key is None else ["--key", asking.key]
         self._logs = (folder / "streams.log", folder / "whole.log")

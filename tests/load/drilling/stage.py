@@ -10,6 +10,7 @@ from typing import Final
 
 import psutil
 
+from engines.process import LAUNCHER
 from gateway.settings import BUNDLED_BASE
 from tests.load.comparison.lorry import Lorry
 from tests.load.comparison.native import MODEL, MockEngine
@@ -34,8 +35,9 @@ class Stage:
         self.postgres: PostgresServer | None = None
 
     def find(self, words: str) -> list[psutil.Process]:
-        """Processes of this Lorry with *words* in their command line."""
-        return [process for process in self.lorry.whole() if words in command_of(process)]
+        """Processes of this Lorry with *words* in their command line, but none that only starts another one."""
+        commands = ((process, command_of(process)) for process in self.lorry.whole())
+        return [process for process, command in commands if words in command and LAUNCHER.name not in command]
 
     def kill_one(self, words: str) -> psutil.Process:
         """SIGKILL the first of them."""
@@ -70,7 +72,7 @@ def mock_stage(programs: Path, home: Path, *, on_postgres: bool = False) -> Iter
         stack.callback(lambda: _stop_all(mocks))
         lorry = Lorry(home, [mock.ports[0] for mock in mocks], settings, url)
         stack.callback(lorry.stop)
-        asking = Asking(port=lorry.port, key=lorry.key, model=MODEL, tokens=16, pace_us=10_000)
+        asking = Asking(port=lorry.port, key=lorry.key, model=MODEL, tokens=16, pace_us=10_000, prompt_bytes=256)
         stage = Stage(lorry, asking, programs)
         stage.mocks, stage.postgres = mocks, postgres
         yield stage
@@ -81,7 +83,7 @@ def engine_stage(programs: Path, home: Path) -> Iterator[Stage]:
     """Two replicas of the transformers engine with the bundled model; answers of 8 tokens."""
     lorry = Lorry(home, (), "[engines]\nreplicas = 2\n[engines.engine]\nthreads = 1\n")
     try:
-        asking = Asking(port=lorry.port, key=lorry.key, model=BUNDLED_BASE, tokens=8, pace_us=0)
+        asking = Asking(port=lorry.port, key=lorry.key, model=BUNDLED_BASE, tokens=8, pace_us=0, prompt_bytes=16)
         stage = Stage(lorry, asking, programs)
         wait_for(lambda: stage.ready_engines() == 2, 120.0)
         yield stage
