@@ -17,6 +17,8 @@ ENVS ?= $(or $(LORRY_TEST_ENVS),$(dir $(abspath $(VENV))).envs)
 ENGINES := vllm sglang lmdeploy
 FOREIGN := vllm or sglang or lmdeploy
 ON_DEMAND := $(FOREIGN) or judged
+# Files in their order, so that the test which ends a shared server comes after all that need it.
+ON_BOTH_CORES := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: serve venv envs test judged-test engines-test engines-stories unit check format postgres redis bench drills natives
 
@@ -34,7 +36,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 test: venv postgres redis  ## Units, our engine, real PostgreSQL and Redis, the whole story under Ray Serve; not the other engines
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "not (scenario or $(ON_DEMAND))" $(ARGS)
+	$(BIN)/python -m pytest $(ON_BOTH_CORES) -m "not (scenario or $(ON_DEMAND))" $(ARGS)
 	$(BIN)/python -m pytest -m "scenario and not ($(ON_DEMAND))" $(ARGS)
 	@echo "Left out: the tests of $(ENGINES), which need an environment each (3 GB in all): make engines-test engines-stories; and rollouts on the real model: make judged-test"
 
@@ -45,13 +47,13 @@ envs: venv  ## The environments of vLLM, SGLang and LMDeploy
 	@for kind in $(ENGINES); do LORRY_HOME=$(ENVS) $(BIN)/lorry envs install $$kind || exit 1; done
 
 engines-test: envs  ## One suite over the servers of vLLM, SGLang and LMDeploy
-	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "($(FOREIGN)) and not scenario" $(ARGS)
+	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -m "($(FOREIGN)) and not scenario" $(ARGS)
 
 engines-stories: envs  ## Each of them behind the gateway, whole, told line by line
 	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -s -m "($(FOREIGN)) and scenario" $(ARGS)
 
 unit: venv postgres redis  ## The quick tests only
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "not (engine or scenario or $(ON_DEMAND))" $(ARGS)
+	$(BIN)/python -m pytest $(ON_BOTH_CORES) -m "not (engine or scenario or $(ON_DEMAND))" $(ARGS)
 
 check: venv  ## Format, lint, types
 	$(BIN)/ruff format --check .

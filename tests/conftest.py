@@ -22,23 +22,12 @@ from registry.settings import RegistrySettings
 from registry.types import Base
 from tests.clock import Clock
 
-CONTRACT = Path(__file__).parent / "contract"
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
-FOREIGN_ENGINES = ("vllm", "sglang", "lmdeploy")
 HIDDEN = 8
 WIDE = 16
 LAYERS = 2
-
-
-@pytest.hookimpl(tryfirst=True)  # before those who share the work out look at the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a file stay together where several processes share the work, and those that share a server too."""
-    for item in items:
-        place = CONTRACT if item.path.is_relative_to(CONTRACT) else item.path
-        kinds = [kind for kind in FOREIGN_ENGINES if item.get_closest_marker(kind)]
-        item.add_marker(pytest.mark.xdist_group("".join(kinds) or str(place)))
 
 
 @pytest.fixture(scope="session")
