@@ -13,55 +13,21 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from math import ceil
 from typing import Final
 
+from gateway.drain_rate import DrainRate
 from gateway.errors import Overloaded
+from gateway.ticket import Claim, Stage, Ticket
 from registry.types import Priority
 
 TURNS: Final[Mapping[Priority, int]] = {Priority.HIGH: 64, Priority.NORMAL: 8, Priority.LOW: 1}
 """How many turns each priority is owed, relative to the others, while all three wait."""
-_DEPARTURES: Final = 64
-"""The drain rate is that of the last so many departures."""
 _CERTAINLY: Final = 2.0
 """A deadline will certainly pass when even at so many times the drain rate the turn would come too late."""
 _LONGEST_RETRY_S: Final = 60
 _UNKNOWN_RETRY_S: Final = 1
 """When to come again where nothing has left yet."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """Who wants to begin, how urgent it is, and until when it is of use."""
-
-    key: str
-    """Id of the API key; empty without one."""
-    priority: Priority
-    deadline: float
-    """Monotonic seconds."""
-
-
-class _Stage(Enum):
-    WAITING = auto()
-    RUNNING = auto()
-    LEFT = auto()
-
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """One request's place in its pool, from `enter` to `leave`."""
-
-    pool: str
-    claim: Claim
-    on_turn: Callable[[], None]
-    on_expired: Callable[[], None]
-    stage: _Stage = _Stage.WAITING
-
-    @property
-    def is_running(self) -> bool:
-        """True from its turn until it leaves."""
-        return self.stage is _Stage.RUNNING
 
 
 @dataclass(slots=True, eq=False)
@@ -146,49 +112,12 @@ class _Class:
             self._clock = 0.0
 
 
-class _DrainRate:
-    """How many requests leave a pool in a second while others wait for it; times without a queue do not count."""
-
-    def __init__(self) -> None:
-        self._left_at: deque[float] = deque(maxlen=_DEPARTURES)
-        self._busy_s = 0.0
-        self._busy_since: float | None = None
-
-    def set_busy(self, busy: bool, now: float) -> None:
-        """From now on somebody waits, or nobody."""
-        if busy and self._busy_since is None:
-            self._busy_since = now
-        elif not busy and self._busy_since is not None:
-            self._busy_s += now - self._busy_since
-            self._busy_since = None
-
-    def departed(self, now: float) -> None:
-        """One has left."""
-        if self._busy_since is not None:
-            self._left_at.append(self._clock(now))
-
-    def forget(self) -> None:
-        """The pool is another one now."""
-        self._left_at.clear()
-        self._busy_s = 0.0
-        self._busy_since = None
-
-    def per_s(self, now: float) -> float | None:
-        """The rate of the last departures; None before there was one. It falls while nothing leaves."""
-        began = self._left_at[0] if len(self._left_at) == _DEPARTURES else 0.0
-        seconds = self._clock(now) - began
-        return len(self._left_at) / seconds if self._left_at and seconds > 0 else None
-
-    def _clock(self, now: float) -> float:
-        return self._busy_s + (0.0 if self._busy_since is None else now - self._busy_since)
-
-
 class _Pool:
     """The room of one pool and the queue before it."""
 
     def __init__(self) -> None:
         self.room = 0
-        self.rate = _DrainRate()
+        self.rate = DrainRate()
         self.running = 0
         self.waiting = 0
         self.classes: Mapping[Priority, _Class] = {priority: _Class() for priority in TURNS}
@@ -229,7 +158,7 @@ class _Pool:
             while self.waiting and self.running < self.room:
                 ticket = self._next()
                 self.running += 1
-                ticket.stage = _Stage.RUNNING
+                ticket.stage = Stage.RUNNING
                 ticket.on_turn()
         finally:
             self._starting = False
@@ -281,7 +210,7 @@ class Admission:
         ticket = Ticket(pool, claim, on_turn, on_expired)
         if line.running < room and not line.waiting:
             line.running += 1
-            ticket.stage = _Stage.RUNNING
+            ticket.stage = Stage.RUNNING
             on_turn()
             return ticket
         self._check_place(pool, line, claim, now)
@@ -299,11 +228,11 @@ class Admission:
     def leave(self, ticket: Ticket, now: float) -> None:
         """It is done, failed, or gives up waiting; the next ones begin. Leaving again is nothing."""
         line = self._pools[ticket.pool]
-        if ticket.stage is _Stage.RUNNING:
+        if ticket.stage is Stage.RUNNING:
             line.departed(now)
-        elif ticket.stage is _Stage.WAITING:
+        elif ticket.stage is Stage.WAITING:
             line.remove(ticket)
-        ticket.stage = _Stage.LEFT
+        ticket.stage = Stage.LEFT
         line.start(now)
 
     def expire(self, now: float) -> None:
@@ -312,9 +241,9 @@ class Admission:
             if not line.waiting:
                 continue
             for ticket in [each for part in line.classes.values() for each in part.overdue(now)]:
-                if ticket.stage is _Stage.WAITING:
+                if ticket.stage is Stage.WAITING:
                     line.remove(ticket)
-                    ticket.stage = _Stage.LEFT
+                    ticket.stage = Stage.LEFT
                     ticket.on_expired()
             line.start(now)
 

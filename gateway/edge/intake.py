@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
-from gateway.admission import Claim, Ticket
 from gateway.auth import ANYBODY, credential_of, names_of, priority_of
 from gateway.edge.body import RequestBody, body_of
 from gateway.edge.head import RequestHead
@@ -25,6 +24,7 @@ from gateway.limit_ledger import Admitted
 from gateway.limits import estimate_tokens
 from gateway.offers import not_offered
 from gateway.routing import Endpoint, RouteTable, Target, resolve, sticky_key
+from gateway.ticket import Claim, Ticket
 from registry.errors import RegistryError
 from registry.keys import Scope
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission import Admission, Claim, Ticket
+from gateway.admission import Admission
 from gateway.errors import Overloaded
+from gateway.ticket import Claim, Ticket
 from registry.types import Priority
 
 FAR = 1e9

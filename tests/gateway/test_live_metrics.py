@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from gateway.admission import Claim
 from gateway.app import build_gateway
 from gateway.live_metrics import LiveMetrics
 from gateway.routing import Endpoint, RouteTable
 from gateway.settings import GatewaySettings
+from gateway.ticket import Claim
 from registry.database import Registry
 from registry.types import Priority
 
