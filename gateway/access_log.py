@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -28,13 +26,16 @@ _LONGEST_NAME: Final = 128
 
 
 class AccessLog:
-    """Gathers lines and writes them every second; the gateways of a machine share the file."""
+    """Gathers lines and writes them every second; the gateways of a machine share the file.
+
+    A line is made at once: the lines of a second made in a thread would hold the event loop up for milliseconds.
+    """
 
     def __init__(self, path: Path, share: float, *, largest_bytes: int = _LARGEST_BYTES) -> None:
         self._path = path
         self._share = share
         self._largest_bytes = largest_bytes
-        self._waiting: deque[Finished] = deque()
+        self._waiting: list[bytes] = []
         self._lost = 0
 
     def finished(self, facts: Finished) -> None:
@@ -44,7 +45,7 @@ class AccessLog:
         if len(self._waiting) >= _MOST_WAITING:
             self._lost += 1
             return
-        self._waiting.append(facts)
+        self._waiting.append(line_of(facts, time.time()))
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -55,8 +56,8 @@ class AccessLog:
     async def flush(self) -> None:
         """What waits is written; lost, and told in our log, where the file cannot be."""
         if self._waiting:
-            facts = [self._waiting.popleft() for _ in range(len(self._waiting))]
-            await asyncio.to_thread(self._write, facts, time.time() - time.monotonic())
+            lines, self._waiting = self._waiting, []
+            await asyncio.to_thread(self._write, b"".join(lines))
         if self._lost:
             log.warning("access log lost lines", extra={"lines": self._lost})
             self._lost = 0
@@ -67,8 +68,7 @@ class AccessLog:
         failed = bool(facts.reason) or facts.status >= 400
         return failed or crc32(facts.request_id.encode()) < self._share * 2**32
 
-    def _write(self, finished: Iterable[Finished], offset: float) -> None:
-        lines = b"".join(line_of(facts, facts.ended + offset) for facts in finished)
+    def _write(self, lines: bytes) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self._path}.lock", timeout=_LOCK_S):

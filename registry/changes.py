@@ -46,8 +46,8 @@ def forget_writes(tx: sa.Connection) -> None:
 
 def changes_in(tx: sa.Connection) -> Mapping[str, int]:
     """The number of every table that ever changed."""
-    rows = tx.execute(sa.select(tables.table_changes.c.name, tables.table_changes.c.number))
-    return {name: number for name, number in rows}
+    # every gateway asks several times a second, and this takes two thirds of what a built statement takes
+    return dict(tx.exec_driver_sql("SELECT name, number FROM table_changes").fetchall())
 
 
 class KeptParts:

@@ -175,7 +175,8 @@ class KeyStore:
 
 
 def _version(tx: sa.Connection) -> tuple[int, int]:
-    made, revoked = tx.execute(sa.select(sa.func.count(), sa.func.count(tables.keys.c.revoked_at))).one()
+    # as often asked as `changes_in`, and plain for the same reason
+    made, revoked = tx.exec_driver_sql("SELECT count(*), count(revoked_at) FROM keys").one()
     return made, revoked
 
 

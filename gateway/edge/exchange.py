@@ -85,6 +85,8 @@ class Exchange:
 
     def check(self, now: float) -> None:
         """Time has passed: end what takes too long."""
+        if self._is_over:
+            return  # what was done for another request of this sweep ended it
         if self._attempts is None:
             self._intake.check(now)
         elif not self.is_committed:
@@ -276,3 +278,6 @@ class Exchange:
         )
         for listener in self._parts.listeners:
             listener.finished(facts)
+        # both know this exchange: in circles all three would stay until the garbage collector comes
+        self._attempts = None
+        del self._intake

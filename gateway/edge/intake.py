@@ -102,6 +102,7 @@ class Intake:
             self._waiting = None
         if self._ticket is not None:
             self._parts.admission.leave(self._ticket, now)
+            self._ticket = None  # it knows this intake
         if self.admitted is not None:
             if tokens is not None:
                 self._parts.limits.settle(self.admitted, tokens)

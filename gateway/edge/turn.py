@@ -137,6 +137,7 @@ class Turn:
     def done(self) -> None:
         self.response_complete = True
         self._connection.turn_is_over(self)
+        del self.exchange  # which knows this turn: in a circle they would stay until the garbage collector comes
 
     def cut(self) -> None:
         self.response_complete = True
