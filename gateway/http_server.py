@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
+from typing import cast
+
 import uvicorn
 
 from gateway.app import build_app
 from gateway.deps import Gateway
-from gateway.edge.protocol import edge_protocol
+from gateway.edge.protocol import EdgeProtocol
 
 
 def server_config(gateway: Gateway) -> uvicorn.Config:
@@ -14,7 +18,7 @@ def server_config(gateway: Gateway) -> uvicorn.Config:
     knobs = gateway.settings
     return uvicorn.Config(
         build_app(gateway),
-        http=edge_protocol(gateway.edge),
+        http=cast(type[asyncio.Protocol], partial(EdgeProtocol, gateway.edge)),
         loop="uvloop",
         port=knobs.port,
         access_log=False,

@@ -8,6 +8,7 @@ from itertools import count
 from secrets import token_hex
 from typing import Final, Protocol
 
+from gateway.edge.head import DefaultLines
 from gateway.edge.parts import EdgeParts
 from gateway.routing import RouteTable
 
@@ -44,6 +45,7 @@ class Edge:
         self.clients: set[Timed] = set()
         self.is_draining = False
         """Every answer asks its client to connect anew, elsewhere."""
+        self.default_lines = DefaultLines()
         self._table = RouteTable()
         self._process = token_hex(8).encode()
         self._requests = count()

@@ -58,6 +58,20 @@ class RequestHead:
         return min(seconds, default)
 
 
+class DefaultLines:
+    """Header lines that every answer carries, made anew when uvicorn has a new list of them, which is every second."""
+
+    def __init__(self) -> None:
+        self._headers: Headers = ()
+        self._lines = b""
+
+    def of(self, headers: Headers) -> bytes:
+        """The lines of these headers."""
+        if headers is not self._headers:
+            self._headers, self._lines = headers, b"".join([b"%b: %b\r\n" % header for header in headers])
+        return self._lines
+
+
 def status_line(status: int) -> bytes:
     """The first line of an answer."""
     return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status

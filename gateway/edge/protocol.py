@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from functools import partial
 from typing import Any, Final, cast
 
 import httptools
@@ -20,24 +19,16 @@ from gateway.edge.edge import Edge
 from gateway.edge.framing import LARGEST_HEAD, head_too_large, is_too_large, judge
 from gateway.edge.head import RequestHead
 from gateway.edge.paths import HOT_PATHS, PathKind
-from gateway.edge.turn import Turn
+from gateway.edge.turn import Turn, has_enough
 from gateway.errors import GatewayError, MalformedRequest, RequestTooSlow
 
 log = logging.getLogger(__name__)
 
-_MOST_WAITING: Final = 16
-_MOST_WAITING_BYTES: Final = 64 * 1024
-"""Of requests that wait behind others on one connection; beyond either nothing is read until one is answered."""
 _LINGER_S: Final = 1.0
 """How long a refused client is read from, so that it can read its answer before the connection is reset."""
 _DRAIN_GRACE_S: Final = 1.0
 """How long an idle connection stays open in a drain, so that a request that is on its way is answered."""
 _NO_KIND: Final = PathKind(path="", operation="", prompt_fields=())
-
-
-def edge_protocol(edge: Edge) -> type[asyncio.Protocol]:
-    """What `uvicorn.Config(http=...)` takes for a gateway whose hot path is *edge*."""
-    return cast(type[asyncio.Protocol], partial(EdgeProtocol, edge))
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -61,13 +52,11 @@ class EdgeProtocol(HttpToolsProtocol):
         self._is_reading_asgi = False
         self._is_advancing = False
         self._is_feeding = False
-        self._segment_bytes = 0
+        self._segment_bytes = self._head_bytes = 0
         self._is_in_head = self._was_in_head = self._has_begun_head = False
-        self._head_bytes = 0
         self._is_deaf = False
         self._since = time.monotonic()
         """When it last began to wait for its client."""
-        self._lines: tuple[object, bytes] = (None, b"")
 
     # what the event loop tells
 
@@ -198,17 +187,14 @@ class EdgeProtocol(HttpToolsProtocol):
             return
         self._is_deaf = self._is_deaf or not turn.keep_alive
         turn.complete()
-        if self.pipeline and self._has_enough():
+        if self.pipeline and has_enough(cast(Turn, cycle) for cycle, app in self.pipeline if app is None):
             self.flow.pause_reading()
 
     # what its turns tell
 
     def head_lines(self) -> bytes:
         """Date and server."""
-        headers = self.server_state.default_headers
-        if self._lines[0] is not headers:
-            self._lines = (headers, b"".join([b"%b: %b\r\n" % header for header in headers]))
-        return self._lines[1]
+        return self.edge.default_lines.of(self.server_state.default_headers)
 
     def turn_is_over(self, turn: Turn) -> None:
         """Take the next request up, or wait for one."""
@@ -275,10 +261,6 @@ class EdgeProtocol(HttpToolsProtocol):
         self._is_advancing = False
         if self._reading is not None and not self._is_feeding:
             self._reading.settle()
-
-    def _has_enough(self) -> bool:
-        waiting = [cast(Turn, cycle) for cycle, app in self.pipeline if app is None]
-        return len(waiting) >= _MOST_WAITING or sum(turn.size for turn in waiting) >= _MOST_WAITING_BYTES
 
     def _hand_to_asgi(self) -> None:
         url, headers, expects_continue = self.url, self.headers, self.expect_100_continue

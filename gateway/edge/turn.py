@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from gateway.edge.edge import Edge
@@ -13,6 +13,8 @@ from gateway.edge.paths import PathKind
 from gateway.errors import BodyTooLarge
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_MOST_WAITING: Final = 16
+_MOST_WAITING_BYTES: Final = 64 * 1024
 
 
 class ClientConnection(Protocol):
@@ -149,3 +151,9 @@ class Turn:
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"the body is larger than {self._most_bytes} bytes")
+
+
+def has_enough(waiting: Iterable[Turn]) -> bool:
+    """Whether so much waits behind others on one connection that nothing is read until one is answered."""
+    sizes = [turn.size for turn in waiting]
+    return len(sizes) >= _MOST_WAITING or sum(sizes) >= _MOST_WAITING_BYTES

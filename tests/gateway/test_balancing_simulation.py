@@ -8,7 +8,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from gateway.balancing_simulation import POLICIES, Crowd, Outcome, requests_of, run, simulate
+from gateway.balancing_simulation import POLICIES, Outcome, run, simulate
+from gateway.simulated_requests import Crowd, requests_of
 
 CROWD = Crowd(requests=12_000, load=0.9)
 
