@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from engines.base_model import context_length, kv_tokens, read_base_model
-from engines.catalog import kind_of
 from engines.command_line import command_line, interpreter_of, refuse_others
 from engines.errors import AdapterLoadFailed, AdapterNotLoaded, AdaptersFixed, EngineStartFailed, SettingRefused
 from engines.live_adapters import check_adapter
 from engines.load import EngineLoad, LoadMetrics, load_of
+from engines.own_server import OwnServer
 from engines.protocol import EngineTraits
 from engines.server_process import ServerProcess
 from engines.settings import KEEP_ALIVE_S, EngineSettings, Hardware, Precision
@@ -50,14 +50,12 @@ KNOWN_FIELDS: Final = frozenset(
 """Fields of `adapter_config.json` that its PEFT is known to read."""
 
 
-class LmdeployEngine:
+class LmdeployEngine(OwnServer):
     """An `Engine` that owns one LMDeploy server; see `engines.protocol` for what each method promises."""
 
     def __init__(self, settings: EngineSettings, adapters: Mapping[str, Path]) -> None:
-        self._settings = settings
-        self._paths = kind_of(settings.kind).paths
+        super().__init__(settings, ServerProcess(settings))
         self._fixed_adapters = dict(adapters)
-        self._server = ServerProcess(settings)
         check_adapters(settings, adapters)
         arguments = server_arguments(settings, self._server.port, adapters)
         self._command = [interpreter_of(settings), *arguments]
@@ -66,11 +64,6 @@ class LmdeployEngine:
     def traits(self) -> EngineTraits:
         """Adapters are fixed at launch."""
         return EngineTraits(live_adapters=False, max_adapters=self._settings.max_adapters, paths=self._paths)
-
-    @property
-    def base_url(self) -> str:
-        """`http://host:port` of the server."""
-        return self._server.url
 
     async def start(self) -> None:
         """Start the server with its adapters; once more when its two processes missed each other."""
@@ -82,22 +75,6 @@ class LmdeployEngine:
                 raise
             log.warning("LMDeploy's engine process was gone before it began, starting again")
             await self._server.start(self._command, environment)
-
-    async def stop(self, drain_timeout_s: float) -> None:
-        """SIGTERM, which drains; SIGKILL of the group at the deadline."""
-        await self._server.stop(drain_timeout_s)
-
-    async def is_healthy(self) -> bool:
-        """Whether the server lives and `/health` is 200."""
-        return await self._server.is_ready()
-
-    async def wait_exit(self) -> int:
-        """Return the server's exit code when it ends."""
-        return await self._server.wait_exit()
-
-    def last_log_lines(self) -> str:
-        """The end of the server's log."""
-        return self._server.last_log_lines()
 
     async def loaded_adapters(self) -> frozenset[str]:
         """Served names of the adapters: all that the server lists but the base model."""

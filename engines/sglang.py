@@ -4,6 +4,7 @@ What is peculiar to it:
 - a request names its adapter by `lora_path`; by `model` alone the base model answers, with 200 and the name echoed;
 - unloading is not revoking: a later `lora_path` of that name loads it again in silence, so we check names before;
 - above `--max-loaded-loras` it unloads the least used by itself; we never let it come to that;
+- on SIGTERM it drains, and looks every 5 s whether it is done; unloading waits for the adapter's requests;
 - one copy of the model for each server: with several it loads no adapters at run time;
 - gauges are late by up to 40 steps, `/v1/loads` is not; `/health` generates a token, `/ready` is the cheap question.
 """
@@ -15,13 +16,11 @@ from pathlib import Path
 from typing import Final
 
 from engines.base_model import context_length, kv_tokens, read_base_model
-from engines.catalog import kind_of
 from engines.command_line import command_line, interpreter_of, refuse_others
 from engines.errors import EngineUnavailable
-from engines.live_adapters import LiveAdapters
 from engines.load import EngineLoad
 from engines.offered_paths import paths_of
-from engines.protocol import EngineTraits
+from engines.own_server import LiveServer
 from engines.server_process import ServerProcess
 from engines.settings import KEEP_ALIVE_S, EngineSettings, Hardware, Precision
 
@@ -43,62 +42,20 @@ HARDWARE_OPTIONS: Final[Mapping[Hardware, Mapping[str, object]]] = {
 }
 
 
-class SglangEngine:
+class SglangEngine(LiveServer):
     """An `Engine` that owns one SGLang server; see `engines.protocol` for what each method promises."""
 
     def __init__(self, settings: EngineSettings, adapters: Mapping[str, Path]) -> None:
-        self._settings = settings
-        self._paths = kind_of(settings.kind).paths
+        server = ServerProcess(settings, ready_path="/ready")
+        super().__init__(settings, server, "/load_lora_adapter", "/unload_lora_adapter")
         self._first_adapters = adapters
-        self._server = ServerProcess(settings, ready_path="/ready")
-        self._adapters = LiveAdapters(
-            settings, self._server.http, load_path="/load_lora_adapter", unload_path="/unload_lora_adapter"
-        )
-        self._command = [interpreter_of(settings), *server_arguments(settings, self._server.port)]
-
-    @property
-    def traits(self) -> EngineTraits:
-        """Adapters come and go live."""
-        return EngineTraits(live_adapters=True, max_adapters=self._settings.max_adapters, paths=self._paths)
-
-    @property
-    def base_url(self) -> str:
-        """`http://host:port` of the server."""
-        return self._server.url
+        self._command = [interpreter_of(settings), *server_arguments(settings, server.port)]
 
     async def start(self) -> None:
         """Start the server, learn what its model can do, then load its first adapters."""
         await self._server.start(self._command, server_environment(self._settings))
         self._paths = await paths_of(self._settings.kind, self._server.http)
         await self._adapters.load_all(self._first_adapters)
-
-    async def stop(self, drain_timeout_s: float) -> None:
-        """SIGTERM, which drains (it looks every 5 s whether it is done); SIGKILL of the group at the deadline."""
-        await self._server.stop(drain_timeout_s)
-
-    async def is_healthy(self) -> bool:
-        """Whether the server lives and `/ready` is 200."""
-        return await self._server.is_ready()
-
-    async def wait_exit(self) -> int:
-        """Return the server's exit code when it ends."""
-        return await self._server.wait_exit()
-
-    def last_log_lines(self) -> str:
-        """The end of the server's log."""
-        return self._server.last_log_lines()
-
-    async def loaded_adapters(self) -> frozenset[str]:
-        """Served names of what is loaded, whoever caused it."""
-        return await self._adapters.loaded()
-
-    async def load_adapter(self, served_name: str, path: Path) -> None:
-        """Load it, or find it loaded."""
-        await self._adapters.load(served_name, path)
-
-    async def unload_adapter(self, served_name: str) -> None:
-        """Unload it; SGLang waits for its requests."""
-        await self._adapters.unload(served_name)
 
     async def load(self) -> EngineLoad:
         """How busy its schedulers say they are."""

@@ -18,13 +18,11 @@ from typing import Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from engines.base_model import context_length, kv_memory_gib, read_base_model
-from engines.catalog import kind_of
 from engines.command_line import command_line, interpreter_of, refuse_others
 from engines.errors import EngineUnavailable, SettingRefused
-from engines.live_adapters import LiveAdapters
 from engines.load import EngineLoad, LoadMetrics, load_of
 from engines.offered_paths import paths_of
-from engines.protocol import EngineTraits
+from engines.own_server import LiveServer
 from engines.server_process import ServerProcess
 from engines.settings import KEEP_ALIVE_S, EngineSettings, Hardware, Precision
 
@@ -39,31 +37,14 @@ DTYPES: Final = {Precision.FP32: "float32", Precision.BF16: "bfloat16", Precisio
 POLL_S: Final = 0.1
 
 
-class VllmEngine:
+class VllmEngine(LiveServer):
     """An `Engine` that owns one vLLM server; see `engines.protocol` for what each method promises."""
 
     def __init__(self, settings: EngineSettings, adapters: Mapping[str, Path]) -> None:
-        self._settings = settings
-        self._paths = kind_of(settings.kind).paths
+        server = ServerProcess(settings)
+        super().__init__(settings, server, "/v1/load_lora_adapter", "/v1/unload_lora_adapter")
         self._first_adapters = adapters
-        self._server = ServerProcess(settings)
-        self._adapters = LiveAdapters(
-            settings,
-            self._server.http,
-            load_path="/v1/load_lora_adapter",
-            unload_path="/v1/unload_lora_adapter",
-        )
-        self._command = [interpreter_of(settings), *server_arguments(settings, self._server.port)]
-
-    @property
-    def traits(self) -> EngineTraits:
-        """Adapters come and go live."""
-        return EngineTraits(live_adapters=True, max_adapters=self._settings.max_adapters, paths=self._paths)
-
-    @property
-    def base_url(self) -> str:
-        """`http://host:port` of the server."""
-        return self._server.url
+        self._command = [interpreter_of(settings), *server_arguments(settings, server.port)]
 
     async def start(self) -> None:
         """Start the server, learn what its model can do, then load its first adapters."""
@@ -71,33 +52,9 @@ class VllmEngine:
         self._paths = await paths_of(self._settings.kind, self._server.http)
         await self._adapters.load_all(self._first_adapters)
 
-    async def stop(self, drain_timeout_s: float) -> None:
-        """SIGTERM, which drains; SIGKILL of the group at the deadline."""
-        await self._server.stop(drain_timeout_s)
-
-    async def is_healthy(self) -> bool:
-        """Whether the server lives and `/health` is 200."""
-        return await self._server.is_ready()
-
-    async def wait_exit(self) -> int:
-        """Return the server's exit code when it ends."""
-        return await self._server.wait_exit()
-
-    def last_log_lines(self) -> str:
-        """The end of the server's log."""
-        return self._server.last_log_lines()
-
-    async def loaded_adapters(self) -> frozenset[str]:
-        """Served names of what is loaded."""
-        return await self._adapters.loaded()
-
-    async def load_adapter(self, served_name: str, path: Path) -> None:
-        """Load it, or find it loaded."""
-        await self._adapters.load(served_name, path)
-
     async def unload_adapter(self, served_name: str) -> None:
         """Make the name unknown, then wait for its requests, which vLLM itself does not."""
-        await self._adapters.unload(served_name)
+        await super().unload_adapter(served_name)
         deadline = time.monotonic() + self._settings.admin_timeout_s
         while served_name in adapters_in_use(await self._server.http.metrics()):
             if time.monotonic() > deadline:

@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from engines.catalog import kind_of
 from engines.command_line import command_line, refuse_others
-from engines.live_adapters import LiveAdapters
 from engines.load import EngineLoad, LoadMetrics, load_of
-from engines.protocol import EngineTraits
+from engines.own_server import LiveServer
 from engines.server_process import ServerProcess
 from engines.settings import EngineSettings, Hardware, Precision
 
@@ -25,64 +23,19 @@ MAX_QUEUE: Final = 64
 MAX_STEP_TOKENS: Final = 128
 
 
-class TransformersEngine:
+class TransformersEngine(LiveServer):
     """An `Engine` that owns one server process; see `engines.protocol` for what each method promises."""
 
     def __init__(self, settings: EngineSettings, adapters: Mapping[str, Path]) -> None:
-        self._settings = settings
-        self._paths = kind_of(settings.kind).paths
+        server = ServerProcess(settings)
+        super().__init__(settings, server, "/v1/load_lora_adapter", "/v1/unload_lora_adapter")
         self._first_adapters = adapters
-        self._server = ServerProcess(settings)
-        self._adapters = LiveAdapters(
-            settings,
-            self._server.http,
-            load_path="/v1/load_lora_adapter",
-            unload_path="/v1/unload_lora_adapter",
-        )
-        self._command = [sys.executable, *server_arguments(settings, self._server.port)]
-
-    @property
-    def traits(self) -> EngineTraits:
-        """Adapters come and go live."""
-        return EngineTraits(live_adapters=True, max_adapters=self._settings.max_adapters, paths=self._paths)
-
-    @property
-    def base_url(self) -> str:
-        """`http://host:port` of the server."""
-        return self._server.url
+        self._command = [sys.executable, *server_arguments(settings, server.port)]
 
     async def start(self) -> None:
         """Start the child, wait until it is healthy, load its first adapters."""
         await self._server.start(self._command, server_environment())
         await self._adapters.load_all(self._first_adapters)
-
-    async def stop(self, drain_timeout_s: float) -> None:
-        """SIGTERM, which drains; SIGKILL of the group at the deadline."""
-        await self._server.stop(drain_timeout_s)
-
-    async def is_healthy(self) -> bool:
-        """Whether the child lives and `/health` is 200."""
-        return await self._server.is_ready()
-
-    async def wait_exit(self) -> int:
-        """Return the child's exit code when it ends."""
-        return await self._server.wait_exit()
-
-    def last_log_lines(self) -> str:
-        """The end of the server's log."""
-        return self._server.last_log_lines()
-
-    async def loaded_adapters(self) -> frozenset[str]:
-        """Served names of what is loaded."""
-        return await self._adapters.loaded()
-
-    async def load_adapter(self, served_name: str, path: Path) -> None:
-        """Load it, or find it loaded."""
-        await self._adapters.load(served_name, path)
-
-    async def unload_adapter(self, served_name: str) -> None:
-        """Unload it after its requests, as the server does."""
-        await self._adapters.unload(served_name)
 
     async def load(self) -> EngineLoad:
         """How busy its gauges say it is; they are set at every step."""
