@@ -70,6 +70,17 @@ def test_a_stream_is_judged_by_chunks_their_cost_and_what_it_adds_to_the_first_t
     assert added.told == "missed by 0.20 ms"
 
 
+def test_a_peer_that_crashed_is_no_measure() -> None:
+    runs = [
+        *(run("lorry", STREAM, at, chunks=40_000) for at in range(2)),
+        *(run("smg", STREAM, at, chunks=30_000, cpu_s=2.0) for at in range(2)),
+        run("litellm", STREAM, 0, chunks=90_000, cpu_s=0.1),
+        run("litellm", STREAM, 1, chunks=0, cpu_s=0.0),
+    ]
+    assert {one.peer for one in by_wanted(runs, STREAM, "smg", "litellm").values()} == {"smg"}
+    assert by_wanted(runs, STREAM, "litellm") == {}
+
+
 def test_a_p99_of_few_streams_is_not_judged() -> None:
     runs = [run(target, STREAM, 0, chunks=10, streams=99) for target in ("direct", "lorry", "smg")]
     found = by_wanted(runs, STREAM, "smg")

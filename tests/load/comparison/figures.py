@@ -83,6 +83,11 @@ class Runs:
         """How many first tokens were seen in all rounds."""
         return sum(len(run.load.first_token_us) for run in self.of(case, target))
 
+    def answers(self, case: str, target: str) -> bool:
+        """Whether it answered in every round; one that has crashed is no measure of anything."""
+        found = self.of(case, target)
+        return bool(found) and all(run.load.ok or run.load.chunks for run in found)
+
     def failed(self, case: str, target: str) -> int:
         """Requests that were not answered as they should be."""
         return sum(run.load.failed for run in self.of(case, target))
@@ -163,7 +168,11 @@ def verdicts(runs: Runs, cases: Sequence[Case], peers: Sequence[str]) -> list[Ve
 
 
 def _of_all(wanted: _Wanted, runs: Runs, cases: Sequence[Case], peers: Sequence[str]) -> list[Verdict]:
-    return [_verdict(wanted, runs, case.name, peers) for case in cases if wanted.applies(case)]
+    found = []
+    for case in (each for each in cases if wanted.applies(each)):
+        if there := [peer for peer in peers if runs.answers(case.name, peer)]:
+            found.append(_verdict(wanted, runs, case.name, there))
+    return found
 
 
 def _verdict(wanted: _Wanted, runs: Runs, case: str, peers: Sequence[str]) -> Verdict:
