@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,10 @@ from engines.running import RunningEngines
 log = logging.getLogger(__name__)
 
 _MAX_BACKOFF_S: Final = 30.0
+_SILENT_PROBES: Final = 2
+"""Health probes without an answer, one after another, after which no new request should come."""
 _FAILED_PROBES: Final = 5
+"""And after which the engine is ended and started again, so that requests which it holds go elsewhere."""
 _LOAD_EVERY_S: Final = 1.0
 _NOTHING: Final[Mapping[str, Path]] = {}
 
@@ -35,6 +39,7 @@ class EngineReplica:
         self._board = Board(journal, pace.tick_s)
         self._trials = Trials(journal, prover, self._board)
         self._engines = RunningEngines(source, pace)
+        self._failed_probes = 0
 
     @property
     def load(self) -> int:
@@ -75,6 +80,7 @@ class EngineReplica:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch())
+                group.create_task(self._read_load())
                 group.create_task(self._reconcile(adapters))
         finally:
             adapters.end()
@@ -118,7 +124,8 @@ class EngineReplica:
             if (asked := await self._wanted()) is not None:
                 wanted = dict(islice(asked.items(), self._engines.serving.traits.max_adapters))
                 more = await adapters.step(wanted)
-                if self._board.phase is not Phase.READY and adapters.is_settled(wanted):
+                is_silent = self._failed_probes >= _SILENT_PROBES
+                if self._board.phase is not Phase.READY and not is_silent and adapters.is_settled(wanted):
                     self._board.say(Phase.READY)
             if not more:
                 await asyncio.sleep(self._pace.tick_s)
@@ -128,27 +135,27 @@ class EngineReplica:
         while True:
             engine = self._engines.serving
             exited = asyncio.create_task(engine.wait_exit())
-            failed_probes, load_at = 0, 0.0
+            self._failed_probes = 0
             try:
                 while engine is self._engines.serving:
                     await asyncio.wait({exited}, timeout=self._pace.tick_s)
                     if exited.done() and engine is self._engines.serving:
                         raise EngineError(_exit_reason(exited.result(), engine.last_log_lines()))
-                    failed_probes = 0 if await engine.is_healthy() else failed_probes + 1
-                    if failed_probes >= _FAILED_PROBES:
+                    self._failed_probes = 0 if await engine.is_healthy() else self._failed_probes + 1
+                    if self._failed_probes >= _FAILED_PROBES:
                         raise EngineError(f"engine did not answer {_FAILED_PROBES} health probes in a row")
-                    if time.monotonic() - load_at >= _LOAD_EVERY_S:
-                        load_at = time.monotonic()
-                        await self._read_load()
+                    if self._failed_probes >= _SILENT_PROBES:
+                        self._board.say(Phase.UNHEALTHY, "the engine answers no health probe")
             finally:
                 exited.cancel()
 
     async def _read_load(self) -> None:
-        try:
-            load = await self._engines.serving.load()
-        except EngineError:
-            return
-        self._board.load = load.running + load.waiting
+        """Tell how busy the engine says it is. A task of its own: an engine that hangs may hold the answer back."""
+        while True:
+            with suppress(EngineError):
+                load = await self._engines.serving.load()
+                self._board.load = load.running + load.waiting
+            await asyncio.sleep(_LOAD_EVERY_S)
 
 
 def _exit_reason(code: int, log_lines: str) -> str:

@@ -43,6 +43,7 @@ class Script:
     may_start: asyncio.Event = field(default_factory=opened)
     may_load: asyncio.Event = field(default_factory=opened)
     may_prove: asyncio.Event = field(default_factory=opened)
+    may_tell_load: asyncio.Event = field(default_factory=opened)
     is_idle: asyncio.Event = field(default_factory=opened)
     """Draining waits for it."""
     proven: list[tuple[str, str]] = field(default_factory=list)
@@ -98,6 +99,8 @@ class ScriptedEngine:
         self.loaded = adapters
         self.base_url = f"http://127.0.0.1:{number}"
         self.answers = True
+        self.silent_probes = 0
+        """So many health probes are not answered from now on."""
         self.is_running = False
         self.drained = False
         self._script = script
@@ -129,7 +132,8 @@ class ScriptedEngine:
         self.is_running = False
 
     async def is_healthy(self) -> bool:
-        return self.answers
+        self.silent_probes -= 1
+        return self.answers and self.silent_probes < 0
 
     async def wait_exit(self) -> int:
         await self._died.wait()
@@ -139,6 +143,7 @@ class ScriptedEngine:
         return frozenset(self.loaded)
 
     async def load(self) -> EngineLoad:
+        await self._script.may_tell_load.wait()
         if not self.answers:
             raise EngineUnavailable("no answer")
         return EngineLoad(running=3, waiting=2, kv_use=None)

@@ -112,9 +112,21 @@ def test_an_engine_that_dies_is_unhealthy_replaced_by_a_new_one_and_its_adapters
     run(story, "support@1")
 
 
-def test_an_engine_that_stops_answering_is_started_again() -> None:
+def test_an_engine_that_misses_a_few_probes_gets_no_new_request_until_it_answers_again() -> None:
     async def story(script: Script, notebook: Notebook) -> None:
         await until(lambda: notebook.ready == {"support@1"})
+        script.engine.silent_probes = 3
+        await until(lambda: any(report.phase is Phase.UNHEALTHY for report in notebook.reports))
+        await until(lambda: notebook.ready == {"support@1"})
+        assert len(script.built) == 1
+
+    run(story, "support@1")
+
+
+def test_an_engine_that_stops_answering_is_started_again_though_it_owes_an_answer_about_its_load() -> None:
+    async def story(script: Script, notebook: Notebook) -> None:
+        await until(lambda: notebook.ready == {"support@1"})
+        script.may_tell_load.clear()
         script.engine.answers = False
         await until(lambda: notebook.last.phase is Phase.UNHEALTHY)
         await until(lambda: notebook.ready == {"support@1"})
