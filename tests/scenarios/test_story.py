@@ -34,6 +34,8 @@ QUESTIONS = (
     "The toaster does not switch on.",
 )
 CLIENTS = 8
+PAUSE_S = 1.5
+"""Between two conversations of a client: enough of them for the claim, and processor time left to train beside."""
 CONVERSATIONS = 200
 JOB_TIMEOUT_S = 1200.0
 
@@ -61,7 +63,7 @@ class Traffic:
     def _chat(self, number: int) -> None:
         client = self._up.client()
         turn = 0
-        while not self._stop.wait(0.2):
+        while not self._stop.wait(PAUSE_S):
             turn += 1
             sent_at = time.monotonic()
             try:
