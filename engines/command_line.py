@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 from engines.errors import EnvironmentMissing, SettingRefused
 from engines.settings import EngineSettings
+
+KEEP_BYTECODE: Final = {"PYTHONDONTWRITEBYTECODE": ""}
+"""For a server in an environment of its own: it compiles what it imports once, not at every start, whatever we do."""
 
 
 def refuse_others(settings: EngineSettings, allowed: Mapping[str, Collection[object]]) -> None:

@@ -31,6 +31,7 @@ from engines.environments import (
     write_record,
 )
 from engines.errors import EnvironmentFailed
+from engines.installer import install_command, install_environment
 from engines.process import LAUNCHER
 
 _VERSION_MARK: Final = "lorry-engine-version "
@@ -108,7 +109,7 @@ def _begin(plan: BuildPlan, digest: str, progress: BuildProgress) -> Environment
     if record is not None:
         progress.line(f"Removing {folder}, which was made from another list or is broken")
         shutil.rmtree(folder)
-    _run([sys.executable, "-m", "venv", str(folder)], {}, plan.home, progress.line)
+    _run([sys.executable, "-m", "venv", "--without-pip", str(folder)], {}, plan.home, progress.line)
     fresh = EnvironmentRecord(kind=plan.kind, variant=plan.variant, digest=digest)
     write_record(plan.home, fresh)
     return fresh
@@ -143,9 +144,8 @@ class _Build:
         return record
 
     def _install(self, requirements: Sequence[str]) -> None:
-        pip = [str(self._python), "-I", "-m", "pip", "install", "--no-deps", "--no-compile", "--no-build-isolation"]
-        options = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
-        self._run([*pip, *options, *requirements], {})
+        options = ["--no-deps", "--no-build-isolation"]
+        self._run([*install_command(self._python), *options, *requirements], install_environment())
 
     def _remove(self) -> None:
         for packages in environment_folder(self._plan.home, self._plan.kind).glob("lib/python3*/site-packages"):
@@ -186,6 +186,7 @@ def _run(command: list[str], variables: Mapping[str, str], cwd: Path, tell: Call
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        process_group=0,  # which is killed with us
     ) as child:
         assert child.stdout is not None  # noqa: S101 - PIPE was asked for
         for line in child.stdout:

@@ -78,7 +78,7 @@ class EnvironmentRecord(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallStep:
-    """One call of pip; its requirements are exact and name everything, nothing else comes with them."""
+    """One call of the installer; its requirements are exact and name everything, nothing else comes with them."""
 
     name: str
     requirements: tuple[str, ...]

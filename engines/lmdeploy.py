@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engines.base_model import context_length, kv_tokens, read_base_model
-from engines.command_line import command_line, interpreter_of, refuse_others
+from engines.command_line import KEEP_BYTECODE, command_line, interpreter_of, refuse_others
 from engines.errors import AdapterLoadFailed, AdapterNotLoaded, AdaptersFixed, EngineStartFailed, SettingRefused
 from engines.live_adapters import check_adapter
 from engines.load import EngineLoad, LoadMetrics, load_of
@@ -160,6 +160,7 @@ def server_arguments(settings: EngineSettings, port: int, adapters: Mapping[str,
 def server_environment(settings: EngineSettings) -> dict[str, str]:
     """What the server's process has on top of our environment."""
     return {
+        **KEEP_BYTECODE,
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": str(settings.threads),
         "UVICORN_LOG_LEVEL": "warning",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from engines.base_model import context_length, kv_tokens, read_base_model
-from engines.command_line import command_line, interpreter_of, refuse_others
+from engines.command_line import KEEP_BYTECODE, command_line, interpreter_of, refuse_others
 from engines.errors import EngineUnavailable
 from engines.load import EngineLoad
 from engines.offered_paths import paths_of
@@ -109,6 +109,7 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
 def server_environment(settings: EngineSettings) -> dict[str, str]:
     """What the server's process has on top of our environment."""
     environment = {
+        **KEEP_BYTECODE,
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": str(settings.threads),
         "SGLANG_TIMEOUT_KEEP_ALIVE": KEEP_ALIVE_S,

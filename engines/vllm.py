@@ -18,7 +18,7 @@ from typing import Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from engines.base_model import context_length, kv_memory_gib, read_base_model
-from engines.command_line import command_line, interpreter_of, refuse_others
+from engines.command_line import KEEP_BYTECODE, command_line, interpreter_of, refuse_others
 from engines.errors import EngineUnavailable, SettingRefused
 from engines.load import EngineLoad, LoadMetrics, load_of
 from engines.offered_paths import paths_of
@@ -110,6 +110,7 @@ def server_environment(settings: EngineSettings) -> dict[str, str]:
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": KEEP_ALIVE_S,
+        **KEEP_BYTECODE,
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": str(settings.threads),
     }

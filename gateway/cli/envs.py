@@ -46,7 +46,7 @@ def install(
     plan = BuildPlan(home=home, kind=kind, variant=variant or variant_of(read_machine()))
     with err.status(f"Looking at {environment_folder(home, kind)}") as status:
         try:
-            record = build_environment(plan, _Shown(err, status))
+            record = build_environment(plan, _Shown(err, status, kind))
         except EnvironmentFailed as exc:
             raise CommandFailed(str(exc)) from exc
     if as_json:
@@ -76,15 +76,16 @@ def variant_of(hardware: Machine) -> str:
 
 
 class _Shown:
-    """A build as it is shown: a line for each step, below it what pip says, the last line moving."""
+    """A build as it is shown: a line for each step, below it what the installer says, the last line moving."""
 
-    def __init__(self, console: Console, status: Status) -> None:
+    def __init__(self, console: Console, status: Status, kind: str) -> None:
         self._console = console
         self._status = status
+        self._kind = kind
 
     def step(self, number: int, total: int, name: str) -> None:
         """Step *number* begins."""
-        self._console.print(f"[bold]Step {number} of {total}: {escape(name)}[/bold]")
+        self._console.print(f"[bold]{self._kind}, step {number} of {total}: {escape(name)}[/bold]")
 
     def line(self, text: str) -> None:
         """Shown as it comes; on a terminal the last one stays beside the spinner."""

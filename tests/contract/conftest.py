@@ -10,7 +10,7 @@ import pytest
 
 from engines.settings import EngineSettings
 from tests.contract.engine_host import EngineHost
-from tests.contract.kinds import ALL, interpreter_of
+from tests.contract.kinds import ALL, PLACES, interpreter_of
 from tests.engines.random_adapter import write_adapter
 
 
@@ -55,7 +55,7 @@ def settings_of(
 @pytest.fixture(scope="session")
 def host(settings_of: Callable[..., EngineSettings], adapters: dict[str, Path]) -> Iterator[EngineHost]:
     """A server that was started with both adapters; tests leave it as they found it, but for the last one."""
-    running = EngineHost(settings_of(max_adapters=3), adapters)
+    running = EngineHost(settings_of(max_adapters=PLACES, max_rank=32), adapters)
     yield running
     running.close()
 

@@ -11,6 +11,8 @@ import pytest
 
 from engines.catalog import ENGINES
 
+PLACES: Final = 9
+"""Adapters that the server of a kind has room for: those of the whole suite at a time."""
 MARKERS: Final = {"transformers": "engine"}
 """Kinds whose marker is not their name."""
 CASES: Final = {kind: pytest.param(kind, marks=getattr(pytest.mark, MARKERS.get(kind, kind))) for kind in ENGINES}

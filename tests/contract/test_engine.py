@@ -20,7 +20,7 @@ from engines.errors import (
 )
 from engines.settings import EngineSettings
 from tests.contract.engine_host import EngineHost, wait_until
-from tests.contract.kinds import FIXED, LIVE
+from tests.contract.kinds import FIXED, LIVE, PLACES
 
 BEGINNINGS = {
     "base": "The capital of France is Paris.",
@@ -84,10 +84,13 @@ def test_a_name_that_still_answers_after_unloading_is_not_hidden(host: EngineHos
 
 @for_live_adapters
 def test_an_adapter_too_many_is_refused(host: EngineHost, adapters: dict[str, Path]) -> None:
-    host.load("third@1", adapters["one@1"])
-    with pytest.raises(AdapterLoadFailed, match="all 3 places"):
-        host.load("fourth@1", adapters["one@1"])
-    host.call(host.engine.unload_adapter("third@1"))
+    more = [f"more@{number}" for number in range(len(adapters), PLACES)]
+    for name in more:
+        host.load(name, adapters["one@1"])
+    with pytest.raises(AdapterLoadFailed, match=f"all {PLACES} places"):
+        host.load("much@1", adapters["one@1"])
+    for name in more:
+        host.call(host.engine.unload_adapter(name))
     assert host.call(host.engine.loaded_adapters()) == set(adapters)
 
 
@@ -126,7 +129,7 @@ def test_adapters_that_are_fixed_at_launch_stay_as_they_are(host: EngineHost, ad
 
 def test_a_started_engine_is_healthy(host: EngineHost) -> None:
     assert host.call(host.engine.is_healthy())
-    assert host.engine.traits.max_adapters == 3
+    assert host.engine.traits.max_adapters == PLACES
 
 
 def test_an_idle_engine_has_no_load_and_a_client_that_leaves_leaves_none(host: EngineHost) -> None:

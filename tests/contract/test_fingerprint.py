@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.catalog import adapter_fields
+from engines.catalog import ENGINES, adapter_fields
 from engines.errors import EngineUnavailable, FingerprintMissing
 from engines.fingerprint import Proof, prove, tolerance_of
 from engines.settings import EngineSettings
@@ -70,11 +70,24 @@ def without_rslora_factor(good: Path, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(settings_of: Callable[..., EngineSettings], folders: dict[str, Path]) -> Iterator[EngineHost]:
-    """A server that was started with all of them."""
-    running = EngineHost(settings_of(max_adapters=len(folders), max_rank=32), folders)
-    yield running
-    running.close()
+def server(
+    kind: str,
+    settings_of: Callable[..., EngineSettings],
+    folders: dict[str, Path],
+    request: pytest.FixtureRequest,
+) -> Iterator[EngineHost]:
+    """A server with all of them: the suite's own where adapters come and go, else one that was started with them."""
+    if not ENGINES[kind].live_adapters:
+        running = EngineHost(settings_of(max_adapters=len(folders), max_rank=32), folders)
+        yield running
+        running.close()
+        return
+    host: EngineHost = request.getfixturevalue("host")
+    for name, folder in folders.items():
+        host.load(name, folder)
+    yield host
+    for name in folders:
+        host.call(host.engine.unload_adapter(name))
 
 
 def proof_of(server: EngineHost, name: str, folder: Path) -> Proof:

@@ -85,9 +85,9 @@ def test_an_environment_is_built_checked_and_then_left_alone(plan: BuildPlan) ->
     record = build_environment(plan, heard)
 
     assert heard.steps == ["1/3 installing libraries", "2/3 installing engine", "3/3 importing tiny"]
-    assert any("Successfully installed tiny-1.2" in line for line in heard.lines)
+    assert any("+ tiny==1.2" in line for line in heard.lines)
     assert (record.version, state(plan)) == ("1.2", EnvironmentState.READY)
-    assert record.size_bytes is not None and record.size_bytes > 1e6
+    assert record.size_bytes is not None and record.size_bytes > 1e4
     there = {path.name for path in environment_folder(plan.home, "tiny").glob("lib/python3*/site-packages/heavy*")}
     assert there == {"heavy.txt"}
     python = interpreter_of(plan.home, "tiny")
@@ -127,10 +127,10 @@ def test_a_killed_build_leaves_no_process_and_is_gone_on_with(plan: BuildPlan, t
     places = [str(place) for place in (plan.home, plan.lists, plan.repository, gate)]
     builder = subprocess.Popen([sys.executable, "-m", "tests.engines.doomed_build", *places], cwd=REPOSITORY)
     try:
-        wait_for(lambda: len(finished(plan)) == 2 and bool(psutil.Process(builder.pid).children()), timeout_s=90)
+        wait_for(lambda: len(finished(plan)) == 2 and len(started_by(builder)) == 2, timeout_s=90)
         with pytest.raises(EnvironmentFailed, match="another `lorry envs install tiny` runs"):
             build_environment(plan, Heard())
-        checking = psutil.Process(builder.pid).children()
+        checking = started_by(builder)
     finally:
         builder.send_signal(signal.SIGKILL)
         builder.wait()
@@ -141,6 +141,12 @@ def test_a_killed_build_leaves_no_process_and_is_gone_on_with(plan: BuildPlan, t
     heard = Heard()
     build_environment(plan, heard)
     assert (heard.steps, state(plan)) == (["3/3 importing tiny"], EnvironmentState.READY)
+
+
+def started_by(builder: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """The launcher of the running step, and what it launched."""
+    found: list[psutil.Process] = psutil.Process(builder.pid).children(recursive=True)
+    return found
 
 
 def finished(plan: BuildPlan) -> tuple[str, ...]:

@@ -34,6 +34,8 @@ QUESTIONS = (
     "The toaster does not switch on.",
 )
 CLIENTS = 8
+PAUSE_S = 1.5
+"""Between two conversations of a client: enough of them for the claim, and processor time left to train beside."""
 CONVERSATIONS = 200
 JOB_TIMEOUT_S = 1200.0
 
@@ -61,7 +63,7 @@ class Traffic:
     def _chat(self, number: int) -> None:
         client = self._up.client()
         turn = 0
-        while not self._stop.wait(0.2):
+        while not self._stop.wait(PAUSE_S):
             turn += 1
             sent_at = time.monotonic()
             try:
@@ -138,7 +140,7 @@ def test_the_base_does_not_show_the_behaviour(up: Up) -> None:
 
 def test_a_first_fine_tune_serves_by_itself(up: Up, traffic: list[Traffic]) -> None:
     client = up.client()
-    alias = fine_tune(client, EXAMPLES / "plain.jsonl", n_epochs=1)
+    alias = fine_tune(client, EXAMPLES / "plain.jsonl", n_epochs=1, batch_size=4)
     assert alias.startswith(f"ft:{BUNDLED_BASE}:lorry:support:")
     wait_for(lambda: "support@1" in up.lorry("replicas"), 30)
     wait_for(lambda: '"stable": 1' in up.lorry("adapters", "show", "support", "--json"), 30)

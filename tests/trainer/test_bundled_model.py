@@ -17,6 +17,7 @@ from trainer.progress import CheckpointSaved, Finished, Stepped
 from trainer.runner import TrainingChild
 
 CHATS = Path(__file__).parents[2] / "examples" / "support_validation.jsonl"
+ROWS = 10
 CHILD_TIMEOUT_S = 300.0
 
 
@@ -49,13 +50,15 @@ def weights(order: TrainingOrder) -> str:
 
 @pytest.mark.engine
 def test_a_run_that_was_killed_ends_with_the_same_curve_and_the_same_bytes(model_folder: Path, tmp_path: Path) -> None:
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text("".join(CHATS.read_text().splitlines(keepends=True)[:ROWS]))
     spec = TrainingSpec(
         base="smollm2",
         base_digest=folder_digest(model_folder),
         adapter="support",
         training_file="file-1",
         n_epochs=1,
-        batch_size=4,
+        batch_size=2,
         learning_rate=1e-3,
         checkpoint_steps=2,
         seed=7,
@@ -66,7 +69,7 @@ def test_a_run_that_was_killed_ends_with_the_same_curve_and_the_same_bytes(model
         return TrainingOrder(
             spec=spec,
             base_path=model_folder,
-            training_path=CHATS,
+            training_path=chats,
             validation_path=None,
             job_folder=tmp_path / job,
             attempt_folder=tmp_path / job / f"attempt-{attempt}",
