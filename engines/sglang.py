@@ -17,9 +17,8 @@ from typing import Final
 from engines.base_model import context_length, kv_tokens, read_base_model
 from engines.catalog import kind_of
 from engines.command_line import command_line, interpreter_of, refuse_others
-from engines.errors import EngineUnavailable
 from engines.live_adapters import LiveAdapters
-from engines.load import EngineLoad
+from engines.load import LOADS_PATH, EngineLoad, load_of_schedulers
 from engines.offered_paths import paths_of
 from engines.protocol import EngineTraits
 from engines.server_process import ServerProcess
@@ -102,14 +101,7 @@ class SglangEngine:
 
     async def load(self) -> EngineLoad:
         """How busy its schedulers say they are."""
-        ranks = (await self._server.http.get("/v1/loads?include=core")).json().get("loads")
-        if not ranks:
-            raise EngineUnavailable("/v1/loads names no scheduler")
-        return EngineLoad(
-            running=sum(rank["num_running_reqs"] for rank in ranks),
-            waiting=sum(rank["num_waiting_reqs"] for rank in ranks),
-            kv_use=max(rank["token_usage"] for rank in ranks),
-        )
+        return load_of_schedulers((await self._server.http.get(LOADS_PATH)).text)
 
 
 def server_arguments(settings: EngineSettings, port: int) -> list[str]:
