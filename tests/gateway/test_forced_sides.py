@@ -56,6 +56,17 @@ def test_a_held_key_stays_on_its_side_until_it_is_let_go(scene: RolloutScene) ->
     assert client.delete(FORCED, params={"sticky_key": "session-3"}).status_code == 404
 
 
+def test_a_held_key_reaches_the_canary_before_any_traffic(scene: RolloutScene) -> None:
+    scene.add_replica(said("yes"))
+    client = scene.client()
+    client.put(FORCED, json={"sticky_key": "session-3", "side": "canary"})
+    assert revision(client) == "support@1"
+    rollout = scene.start(50, to=None)
+    ready = scene.client()
+    assert [revision(ready), revision(ready, "session-0")] == ["support@2", "support@1"]
+    assert not scene.cells(rollout)
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
