@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -60,8 +61,7 @@ class WaitingCopies:
 
     def add(self, waiting: WaitingCopy) -> None:
         """It waits, also one that was taken already."""
-        self._copies.append(waiting)
-        self._copies.sort(key=lambda each: each.since)
+        insort(self._copies, waiting, key=lambda each: each.since)
 
     def sort_out(self, obstacle_to: Callable[[WaitingCopy], str], now: float) -> list[LeftOut]:
         """Ask *obstacle_to* about each, the oldest first: a word why it cannot be made now, or nothing if it is made.
