@@ -27,6 +27,8 @@ LOOK_EVERY_S: Final = 0.1
 """How often an engine is asked for its load while a request of ours runs there: other gateways' clients are seen so."""
 BUSY: Final = "replica_busy"
 LOAD_UNKNOWN: Final = "load_unknown"
+_LINES: Final = b"content-type: application/json\r\nx-lorry-shadow: 1\r\n"
+"""By the second of them our own engine leaves clients what it keeps of their conversations."""
 
 
 class Question(NamedTuple):
@@ -75,7 +77,7 @@ class QuietCalls:
         began = time.monotonic()
         hearing = _Hearing(question.asked)
         call = EngineCall(hearing.heard)
-        lines = b"content-type: application/json\r\nx-request-id: shadow-%b\r\n" % uuid4().hex.encode()
+        lines = b"%bx-request-id: shadow-%b\r\n" % (_LINES, uuid4().hex.encode())
         request = written(question.path, pool.host, lines, question.body_for(endpoint))
         self._asking.add(replica)
         self._balancer.tell(replica, lambda: call.stop() if self._is_crowded(replica) else None)

@@ -71,6 +71,7 @@ def test_a_copy_goes_to_the_canary_at_the_same_replica_and_both_answers_are_coun
     assert {(cell.step, cell.replica) for cell in scene.cells(rollout)} == {(0, "r1")}
     sent, copied = (orjson.loads(body) for body in scene.engines[1].bodies)
     assert (sent["model"], copied) == ("support@1", {**sent, "model": "support@2"})
+    assert [head.get("x-lorry-shadow") for head in scene.engines[1].heads] == [None, "1"]
 
 
 def test_without_a_shadow_step_nothing_is_copied(scene: RolloutScene) -> None:
