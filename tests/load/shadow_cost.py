@@ -153,8 +153,10 @@ async def run_rounds(registry: Registry, args: argparse.Namespace) -> None:
                     registry.rollouts.move(rollout, RolloutState.PROGRESSING, RolloutState.ABORTED, reason="measured")
                     await asyncio.sleep(2.0)  # the last copy ends
                     copies[kind] += shadow_requests(registry, rollout)
-        for kind in kinds:
-            show(kind, seen[kind], seen[NO_COPIES], copies[kind], await left_out(doors[kind]))
+            sys.stdout.write(f"after {index + 1} of {args.rounds} rounds of each kind\n")
+            for kind in kinds:
+                show(kind, seen[kind], seen[NO_COPIES], copies[kind], await left_out(doors[kind]))
+            sys.stdout.flush()
 
 
 @contextlib.asynccontextmanager
