@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
+import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
 from engines.errors import EngineUnavailable
+
+LOADS_PATH: Final = "/v1/loads?include=core"
+"""Where SGLang says how busy its schedulers are at this moment; its gauges are tens of steps late."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +48,21 @@ def load_of(exposition: str, names: LoadMetrics) -> EngineLoad:
         waiting=round(sum(found[names.waiting])),
         kv_use=max(found[names.kv_use]) if names.kv_use is not None else None,
     )
+
+
+def load_of_schedulers(body: str) -> EngineLoad:
+    """The load in SGLang's answer to `/v1/loads?include=core`; `EngineUnavailable` when it is none."""
+    try:
+        ranks = orjson.loads(body)["loads"]
+        if not ranks:
+            raise EngineUnavailable("/v1/loads names no scheduler")
+        return EngineLoad(
+            running=sum(rank["num_running_reqs"] for rank in ranks),
+            waiting=sum(rank["num_waiting_reqs"] for rank in ranks),
+            kv_use=max(rank["token_usage"] for rank in ranks),
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError) as exc:
+        raise EngineUnavailable("/v1/loads does not say how busy the schedulers are") from exc
 
 
 def gauges(exposition: str, *names: str) -> dict[str, list[float]]:

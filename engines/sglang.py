@@ -17,8 +17,7 @@ from typing import Final
 
 from engines.base_model import context_length, kv_tokens, read_base_model
 from engines.command_line import KEEP_BYTECODE, command_line, interpreter_of, refuse_others
-from engines.errors import EngineUnavailable
-from engines.load import EngineLoad
+from engines.load import LOADS_PATH, EngineLoad, load_of_schedulers
 from engines.offered_paths import paths_of
 from engines.own_server import LiveServer
 from engines.server_process import ServerProcess
@@ -59,14 +58,7 @@ class SglangEngine(LiveServer):
 
     async def load(self) -> EngineLoad:
         """How busy its schedulers say they are."""
-        ranks = (await self._server.http.get("/v1/loads?include=core")).json().get("loads")
-        if not ranks:
-            raise EngineUnavailable("/v1/loads names no scheduler")
-        return EngineLoad(
-            running=sum(rank["num_running_reqs"] for rank in ranks),
-            waiting=sum(rank["num_waiting_reqs"] for rank in ranks),
-            kv_use=max(rank["token_usage"] for rank in ranks),
-        )
+        return load_of_schedulers((await self._server.http.get(LOADS_PATH)).text)
 
 
 def server_arguments(settings: EngineSettings, port: int) -> list[str]:

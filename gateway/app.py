@@ -41,6 +41,7 @@ from gateway.metrics import GatewayMetrics
 from gateway.observations import Observations
 from gateway.offers import Offers
 from gateway.openai import feedback, files, fine_tuning, hot_paths, models
+from gateway.quiet_calls import QuietCalls
 from gateway.replica_health import ReplicaHealth, policy_of
 from gateway.request_ids import RequestIds
 from gateway.retry_budget import RetryBudget
@@ -103,7 +104,7 @@ def build_gateway(
         limits=Limits(metrics, settings.limits_url),
         connections=engines,
         observations=observations,
-        shadow=Shadow(engines, balancer, feed, observations, settings),
+        shadow=Shadow(QuietCalls(engines, balancer, settings), feed, observations, settings),
         offers=Offers(),
         traces=tracing,
         listeners=(metrics.finished, tracing, *([] if access_log is None else [access_log])),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final
@@ -53,6 +53,8 @@ class _Load:
     """The circles that keep a sum."""
     uses: int = 0
     """Circles that it is on."""
+    told: Callable[[], None] | None = None
+    """Called when it has one request more."""
 
 
 @dataclass(slots=True, eq=False)
@@ -120,6 +122,8 @@ class Balancer:
         load.in_flight += 1
         for ring in load.rings:
             ring.total += 1
+        if load.told is not None:
+            load.told()
 
     def end(self, replica: str) -> None:
         """One request less."""
@@ -127,6 +131,12 @@ class Balancer:
         load.in_flight -= 1
         for ring in load.rings:
             ring.total -= 1
+        self._forget_unused(load)
+
+    def tell(self, replica: str, told: Callable[[], None] | None) -> None:
+        """Have *told* called at once whenever *replica* has a request more; None: nobody any longer."""
+        load = self._loads.get(replica) or self._new_load(replica)
+        load.told = told
         self._forget_unused(load)
 
     def in_flight(self, replica: str) -> int:
@@ -195,7 +205,7 @@ class Balancer:
         return load
 
     def _forget_unused(self, load: _Load) -> None:
-        if load.uses == 0 and load.in_flight <= 0:
+        if load.uses == 0 and load.in_flight <= 0 and load.told is None:
             self._loads.pop(load.replica, None)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.canary.judge import Decision, judge, judge_watch
-from gateway.canary.wins import wins_of
+from gateway.canary.unjudged import unjudged_of
 from gateway.errors import StillLoading
 from gateway.placement import first_numbers
 from gateway.readiness import Readiness, readiness_of
@@ -153,7 +153,7 @@ def _follow_verdict(
     """Abort, go on, or hold and keep the evidence. A paused rollout is judged, but not moved."""
     cells = comparable(registry.observations.of_rollout(rollout.id))
     verdict = judge(guardrails, cells, rollout.step)
-    told = {**verdict.as_json(), "step": rollout.step, "wins": wins_of(cells)}
+    told = {**verdict.as_json(), "step": rollout.step, **unjudged_of(cells)}
     if verdict.decision is Decision.ABORT and rollout.state is RolloutState.PROGRESSING:
         reason, message, to = verdict.reason, verdict.message, RolloutState.ABORTED
         registry.rollouts.move(rollout.id, rollout.state, to, reason=reason, message=message, evidence=told)
@@ -189,7 +189,7 @@ def _watch(registry: Registry, promoted: Rollout, guardrails: GuardrailPlan) -> 
     cells = comparable(registry.observations.of_rollout(promoted.id))
     steps = len(promoted.plan.steps)
     verdict = judge_watch(guardrails, cells, steps)
-    told = {**verdict.as_json(), "step": steps, "wins": wins_of(cells)}
+    told = {**verdict.as_json(), "step": steps, **unjudged_of(cells)}
     if not registry.rollouts.note(promoted, told) or verdict.decision is not Decision.ABORT:
         return
     facts = {"rollout_id": promoted.id, "reason": verdict.reason}

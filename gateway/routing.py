@@ -16,6 +16,8 @@ from registry.database import Snapshot
 from registry.observation import Side
 from registry.types import COMPLETION_PATHS
 
+API_KEY: Final = "api-key:"
+"""How a held key begins that is the name of an API key, all of whose requests are held, and no sticky key."""
 UNKNOWN_ROOM: Final = 256
 """The room of a replica that has not said how many requests it takes at a time."""
 
@@ -37,7 +39,7 @@ class Route:
     is_promoted: bool = False
     """True in that watch: its canary is the stable now."""
     forced: Mapping[str, Side] = field(default_factory=dict)
-    """Sticky keys that an operator holds on a side while a rollout is open."""
+    """Sticky keys, and API keys behind `API_KEY`, that an operator holds on a side while a rollout is open."""
     shadow_percent: int = 0
     """Percent of the stable's requests that are copied to the canary."""
     shadow_judge: str | None = None
@@ -119,10 +121,11 @@ class RouteTable:
         return self.serving.get(served_name, ())
 
 
-def resolve(table: RouteTable, name: str, sticky_key: str, side: Side | None = None) -> Target:
-    """Who answers a request for *name*; `ModelNotFound` lists what there is.
+def resolve(table: RouteTable, name: str, sticky_key: str, side: Side | None = None, caller: str = "") -> Target:
+    """Who answers a request of the API key *caller* for *name*; `ModelNotFound` lists what there is.
 
-    While a rollout of the adapter is open, *side* goes over the side that is held for the key, and that over its hash.
+    While a rollout of the adapter is open, *side* goes over the side that is held for the sticky key, that over the one
+    held for the API key, and that over the sticky key's hash.
     """
     name = table.aliases.get(name, name)
     if name in table.bases or name in table.pinned:
@@ -130,7 +133,7 @@ def resolve(table: RouteTable, name: str, sticky_key: str, side: Side | None = N
     route = table.routes.get(name)
     if route is None:
         raise ModelNotFound(_unknown_name(table, name))
-    forced = side or route.forced.get(sticky_key)
+    forced = side or route.forced.get(sticky_key) or route.forced.get(f"{API_KEY}{caller}")
     if route.canary is not None and forced is Side.CANARY:
         return Target(served_name=route.canary, route=route)
     if route.stable is None:

@@ -106,9 +106,13 @@ class GatewaySettings(BaseModel):
     limits_url: str | None = Field(default=None, pattern=r"^rediss?://")
     """Redis in which all gateways count together what keys use of their limits; None: each gateway counts alone."""
     shadow_concurrency: PositiveInt = 1
-    """How many copies of a shadow step a gateway has under way at a time; others are dropped, not queued."""
-    shadow_client_requests: NonNegativeInt = 1
-    """A copy is dropped while its replica answers more requests of this gateway's clients than this."""
+    """How many copies of a shadow step a gateway has under way at a time, never more than one at a replica."""
+    shadow_client_requests: NonNegativeInt = 0
+    """How many requests of clients may be at a replica while a copy runs there; one more cuts the copy off."""
+    shadow_queue: PositiveInt = 16
+    """How many copies may wait at a gateway for their replica to be quiet; beyond it the oldest are left out."""
+    shadow_wait_s: PositiveFloat = 60.0
+    """How long a copy may wait for that before it is left out."""
     shadow_tokens_per_s: PositiveFloat = 500.0
     """How many tokens, of prompts and answers, copies and their judge may take on average at a gateway."""
     metric_names: PositiveInt = 1000

@@ -21,7 +21,7 @@ class ForcedSide:
 
     adapter: str
     sticky_key: str
-    """What the caller sends as `x-session-id`, `user`, `safety_identifier` or `prompt_cache_key`."""
+    """What the caller sends as `x-session-id`, `user`, `safety_identifier` or `prompt_cache_key`; or `api-key:NAME`."""
     side: Side
     actor: str
     created_at: float

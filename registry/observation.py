@@ -85,6 +85,8 @@ class Tally:
     win_sum: float = 0.0
     """1 for each that the canary won, 0.5 for a tie; each pair is the mean over both orders."""
     win_square_sum: float = 0.0
+    copies_left_out: Mapping[str, int] = field(default_factory=dict)
+    """Shadow canary only: why copies were not made, or not to their end -> how many. They are none of the others."""
 
     @property
     def failures(self) -> int:

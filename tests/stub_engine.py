@@ -21,14 +21,19 @@ Script = Callable[[StubHandler], None]
 
 
 class StubEngine:
-    """Answers every POST by the next script, the last one again and again."""
+    """Answers every POST by the next script, the last one again and again, and every GET with how busy it is."""
 
     def __init__(self, *scripts: Script) -> None:
-        self._scripts = list(scripts)
+        self.scripts = list(scripts)
         self.bodies: list[bytes] = []
         self.paths: list[str] = []
         self.heads: list[dict[str, str]] = []
         """Headers of the requests, their names in lower case."""
+        self.running: int | None = 0
+        """Requests that it says it has, those that its scripts answer among them; None: it does not say."""
+        self.looks = 0
+        """How often it was asked for that."""
+        self._count = threading.Lock()
         outer = self
 
         class Handler(StubHandler):
@@ -39,8 +44,17 @@ class StubEngine:
                 outer.bodies.append(self.body)
                 outer.paths.append(self.path)
                 outer.heads.append({name.lower(): value for name, value in self.headers.items()})
-                script = outer._scripts.pop(0) if len(outer._scripts) > 1 else outer._scripts[0]
-                script(self)
+                script = outer.scripts.pop(0) if len(outer.scripts) > 1 else outer.scripts[0]
+                outer.add_running(1)
+                try:
+                    script(self)
+                finally:
+                    outer.add_running(-1)
+
+            def do_GET(self) -> None:
+                outer.looks += 1
+                load = "" if outer.running is None else f"engine_requests_running {outer.running}.0\n"
+                answer(200, f"{load}engine_requests_waiting 0.0\n".encode(), "text/plain")(self)
 
             def log_message(self, format: str, *args: Any) -> None:
                 return
@@ -50,6 +64,11 @@ class StubEngine:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def add_running(self, requests: int) -> None:
+        """It says that it has so many more."""
+        with self._count:
+            self.running = None if self.running is None else self.running + requests
 
     def close(self) -> None:
         """Stop listening."""

@@ -6,6 +6,7 @@ one token of each decoding sequence, then pieces of prompts; only attention need
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -55,6 +56,10 @@ class PromptRows:
     """[end - start, length]; None for the first piece, which is plainly causal."""
 
 
+class StepAbandoned(Exception):
+    """Somebody wants the model more than those for whom the step was run."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionPlan:
     """What the attention of every layer needs to know about one step."""
@@ -64,6 +69,8 @@ class AttentionPlan:
     """Where the rows' keys and values go: indices into the flat cache, [heads * rows]."""
     decode: DecodeRows | None
     prompts: tuple[PromptRows, ...]
+    gives_way: Callable[[], bool]
+    """Asked at every layer whether to abandon the step."""
 
 
 def _untouched_zeros(size: tuple[int, ...]) -> Tensor:
@@ -135,7 +142,12 @@ def attend(  # noqa: PLR0913 - the signature is that of transformers' attention 
     plan: AttentionPlan,
     **_unused: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of one layer over all rows of a step: query [1, query heads, rows, size] -> [1, rows, heads, size]."""
+    """Attention of one layer over all rows of a step: query [1, query heads, rows, size] -> [1, rows, heads, size].
+
+    `StepAbandoned` if the plan gives way.
+    """
+    if plan.gives_way():
+        raise StepAbandoned
     layer = int(module.layer_idx)  # type: ignore[arg-type] # every attention module of transformers numbers itself
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     plan.cache.write(layer, plan.written, key, value)

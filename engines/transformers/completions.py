@@ -23,6 +23,7 @@ from engines.transformers.model import LoadedModel
 from engines.transformers.types import ChatRequest, CompletionRequest, GenerationRequest, parse_body
 
 CLIENT_LEFT: Final = 499
+COPY_HEADER: Final = "x-lorry-shadow"
 OPENAI_DEFAULT_TOKENS: Final = 16
 
 
@@ -62,6 +63,7 @@ class Completions:
             default_limit=None,
             limit_param="max_completion_tokens" if request.max_completion_tokens else "max_tokens",
             top_logprobs=request.top_logprobs or 0 if request.logprobs else None,
+            is_copy=COPY_HEADER in http.headers,
         )
         return await self._answer(http, demand, ChatFormat(self._token_text, request.logprobs))
 
@@ -75,6 +77,7 @@ class Completions:
             default_limit=OPENAI_DEFAULT_TOKENS,
             limit_param="max_tokens",
             top_logprobs=request.logprobs,
+            is_copy=COPY_HEADER in http.headers,
         )
         return await self._answer(http, demand, TextFormat(self._token_text, request.logprobs is not None))
 

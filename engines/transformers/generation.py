@@ -40,6 +40,8 @@ class Demand:
     """Most tokens when nothing was asked for; None: what the context leaves."""
     limit_param: str
     top_logprobs: int | None
+    is_copy: bool
+    """It says by the header `x-lorry-shadow` that no client waits for it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -202,4 +204,5 @@ class Intake:
             end_tokens=frozenset() if request.ignore_eos else self._loaded.end_tokens,
             deliver=partial(generation.deliver, index),
             arrived_at=monotonic(),
+            is_copy=demand.is_copy,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -128,8 +128,11 @@ class ModelRunner:
         self._cache = SlotCache(loaded.cache_shape)
 
     @torch.inference_mode()
-    def step(self, plan: StepPlan) -> tuple[list[Row], Tensor]:
-        """Run *plan*: the rows whose next token follows, and their logits, [rows, vocabulary]."""
+    def step(self, plan: StepPlan, gives_way: Callable[[], bool]) -> tuple[list[Row], Tensor]:
+        """Run *plan*: the rows whose next token follows, and their logits, [rows, vocabulary].
+
+        `StepAbandoned` once *gives_way* says so; what was written to slots until then is written again by the next try.
+        """
         for copy in plan.copies:
             self._cache.copy_prefix(copy.source, copy.target, copy.length)
         rows = (*plan.decodes, *plan.prompts)
@@ -144,12 +147,17 @@ class ModelRunner:
             position_ids=positions[None],
             use_cache=False,
             logits_to_keep=last_tokens,
-            plan=self._attention_plan(plan, rows, ends, positions),
+            plan=self._attention_plan(plan, rows, ends, positions, gives_way),
         )
         return [rows[index] for index in wanted], answer.logits[0, : len(wanted)]
 
     def _attention_plan(
-        self, plan: StepPlan, rows: Sequence[Row], ends: Sequence[int], positions: Tensor
+        self,
+        plan: StepPlan,
+        rows: Sequence[Row],
+        ends: Sequence[int],
+        positions: Tensor,
+        gives_way: Callable[[], bool],
     ) -> AttentionPlan:
         slots = torch.tensor([row.sequence.slot for row in rows for _ in range(row.length)])
         decode = None
@@ -161,7 +169,9 @@ class ModelRunner:
             for start, row in zip(starts, plan.prompts, strict=True)
         ]
         written = self._cache.flat_index(slots, positions)
-        return AttentionPlan(cache=self._cache, written=written, decode=decode, prompts=tuple(prompts))
+        return AttentionPlan(
+            cache=self._cache, written=written, decode=decode, prompts=tuple(prompts), gives_way=gives_way
+        )
 
 
 def running_ends(rows: Sequence[Row]) -> Iterator[int]:

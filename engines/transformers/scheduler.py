@@ -47,6 +47,16 @@ class StepPlan:
         """Tokens that the step computes."""
         return len(self.decodes) + sum(row.length for row in self.prompts)
 
+    @property
+    def is_for_copies(self) -> bool:
+        """Whether no client waits for any of it."""
+        return all(row.sequence.is_copy for row in (*self.decodes, *self.prompts))
+
+    def undo(self) -> None:
+        """It was not run, though `Scheduler.plan` assumed so."""
+        for row in (*self.decodes, *self.prompts):
+            row.sequence.computed = row.start
+
 
 @dataclass(slots=True)
 class SlotContent:
@@ -112,7 +122,7 @@ class Scheduler:
         free = sorted(set(range(self.slots)) - set(self.running))
         for sequence in [one for one in self.waiting if one.may_start][: len(free)]:
             self.waiting.remove(sequence)
-            copies += self._place(sequence, free.pop(0))
+            copies += self._place(sequence, free.pop(-1 if sequence.is_copy else 0))
         return tuple(copies)
 
     def _place(self, sequence: Sequence, slot: int) -> list[PrefixCopy]:

@@ -55,6 +55,8 @@ class Sequence:
     deliver: Callable[[Delta | Exception], None]
     """Called in the event loop."""
     arrived_at: float
+    is_copy: bool = False
+    """No client waits for it, so it leaves clients the slots in which the beginnings of their conversations are."""
     leader: Sequence | None = None
     """A sequence with the same prompt; waiting until it is computed saves computing it twice."""
     state: SequenceState = SequenceState.WAITING

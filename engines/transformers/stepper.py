@@ -14,6 +14,7 @@ from typing import Final, Protocol
 import torch
 from torch import Tensor
 
+from engines.transformers.cache import StepAbandoned
 from engines.transformers.errors import EngineFailed
 from engines.transformers.metrics import EngineMetrics
 from engines.transformers.sampling import choose
@@ -31,8 +32,8 @@ Delivery = tuple[Sequence, Delta | Exception]
 class Runner(Protocol):
     """What runs a step: `engines.transformers.model.ModelRunner`."""
 
-    def step(self, plan: StepPlan) -> tuple[list[Row], Tensor]:
-        """The rows whose next token follows, and their logits, [rows, vocabulary]."""
+    def step(self, plan: StepPlan, gives_way: Callable[[], bool]) -> tuple[list[Row], Tensor]:
+        """The rows whose next token follows, and their logits, [rows, vocabulary]; `StepAbandoned` to give way."""
         ...
 
 
@@ -99,7 +100,12 @@ class Stepper:
     def _step(self, plan: StepPlan) -> list[Delivery]:
         started = monotonic()
         torch.set_num_threads(self._threads if plan.size >= ROWS_WORTH_THREADS else 1)
-        rows, logits = self._runner.step(plan)
+        gives_way = self._has_commands if plan.is_for_copies else _never
+        try:
+            rows, logits = self._runner.step(plan, gives_way)
+        except StepAbandoned:
+            plan.undo()
+            return []
         if not rows:
             return []
         choices = choose(logits, [row.sequence.chooser for row in rows])
@@ -108,11 +114,19 @@ class Stepper:
         news = [(row, row.sequence.accept(choice)) for row, choice in zip(rows, choices, strict=True)]
         return [self._settle(row, delta, ended) for row, delta in news if delta is not None]
 
+    def _has_commands(self) -> bool:
+        """A client has come, or nobody wants the copy any more."""
+        return not self._commands.empty()
+
     def _settle(self, row: Row, delta: Delta, now: float) -> Delivery:
         if delta.finish is not None:
             self._scheduler.release(row.sequence)
         self._metrics.note_delta(row.sequence, delta, now)
         return row.sequence, delta
+
+
+def _never() -> bool:
+    return False
 
 
 def deliver_all(deliveries: list[Delivery]) -> None:

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from gateway.canary.evidence import Evidence, Finding, gather
 from gateway.canary.strata import pairs_of_steps, pairs_of_watch, samples
-from gateway.canary.wording import sentence
+from gateway.canary.wording import left_out, sentence
 from registry.guardrails import Guardrail, GuardrailPlan
-from registry.observation import Cell, Side, Tally
+from registry.observation import Cell, Side, Tally, total
 
 WATCH_FACTOR: Final = 2.0
 """Margins count this many times in the watch, where the sides are separated by time, and time changes things too."""
@@ -106,7 +106,8 @@ def _obstacle(
     ours, theirs = _requests(canary), _requests(stable)
     counts = f"{ours:,} canary and {theirs:,} stable requests in this step"
     if min(ours, theirs) < plan.min_samples:
-        return "too_few_samples", f"{counts}, {plan.min_samples:,} of each are needed"
+        missing = left_out(total(canary).copies_left_out)
+        return "too_few_samples", f"{counts}, {plan.min_samples:,} of each are needed{missing}"
     for guardrail in FROM_EVERY_ANSWER:
         expected = sum(samples(guardrail, tally) for tally in stable) * ours / theirs
         is_missing = expected >= SURELY_EXPECTED and not any(samples(guardrail, tally) for tally in canary)

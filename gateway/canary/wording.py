@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from gateway.canary.evidence import Evidence
@@ -17,6 +18,27 @@ COUNTED: Final = {
     Guardrail.INVALID_TOOL_CALLS: "tool calls",
     Guardrail.FEEDBACK: "scores",
 }
+
+LEFT_OUT: Final = {
+    "replica_busy": "never found their replica without clients",
+    "cut_off": "were cut off as a client came",
+    "budget_spent": "found the tokens spent",
+    "copies_under_way": "found others under way",
+    "load_unknown": "were for an engine that does not say how busy it is",
+    "canary_not_loaded": "were for a replica without the canary",
+    "engine_full": "were refused by a full engine",
+    "step_over": "came too late for their step",
+}
+
+
+def left_out(reasons: Mapping[str, int]) -> str:
+    """Why copies of a shadow step are missing, as the end of a sentence; the most frequent reason first."""
+    if not reasons:
+        return ""
+    parts = [
+        f"{reasons[each]:,} {LEFT_OUT.get(each, each)}" for each in sorted(reasons, key=lambda each: -reasons[each])
+    ]
+    return f"; of the copies, {', '.join(parts)}"
 
 
 def sentence(evidence: Evidence, *, is_lone: bool = False) -> str:

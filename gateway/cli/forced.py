@@ -13,7 +13,7 @@ from gateway.cli.output import JsonFlag, ago, out, show_json, show_table
 def force(
     name: Annotated[str, typer.Argument(help="Adapter.")],
     key: Annotated[
-        str | None, typer.Option("--key", help="What the caller sends as x-session-id or `user`, for example.")
+        str | None, typer.Option("--key", help="What the caller sends as x-session-id or `user`; or api-key:NAME.")
     ] = None,
     side: Annotated[str | None, typer.Option("--side", help="canary or stable")] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Let the key go where its hash says.")] = False,

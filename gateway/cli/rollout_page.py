@@ -38,7 +38,7 @@ def fields_of(rollout: Mapping[str, Any]) -> Table:
     if rollout["shadow_percent"]:
         takes = f"copies of {rollout['shadow_percent']} % of the requests, and nobody sees its answers"
     verdict = rollout["evidence"]
-    wins = verdict and verdict["wins"]
+    wins, lengths = (verdict and verdict.get(name) for name in ("wins", "lengths"))
     facts = {
         "rollout": rollout["id"],
         "canary": f"{rollout['canary']} (stable when it began: {rollout['stable']})",
@@ -51,6 +51,7 @@ def fields_of(rollout: Mapping[str, Any]) -> Table:
         "verdict": verdict and f"{verdict['decision']} ({verdict['reason']}), {ago(rollout['judged_at'])}",
         "because": verdict and verdict["message"] != rollout["message"] and verdict["message"],
         "answers preferred": wins and f"{wins['win_rate']:.0%} of {wins['comparisons']:,} pairs the canary's",
+        "mean answer": lengths and f"{lengths['canary']:,.1f} tokens, stable {lengths['stable']:,.1f}",
     }
     for name, fact in facts.items():
         if fact:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gateway.edge.connections import AnswerHead, EnginePool, Fault
+from gateway.edge.connections import AnswerHead, EngineConnection, EnginePool, Fault
 
 
 class EngineCall:
@@ -15,6 +15,8 @@ class EngineCall:
         """*heard* is told the bytes of the body with the head that they belong to."""
         self._heard = heard
         self._head: AnswerHead | None = None
+        self._connection: EngineConnection | None = None
+        self._is_stopped = False
         self._ended: asyncio.Future[Fault | None]
 
     async def run(self, pool: EnginePool, request: bytes, timeout_s: float) -> Fault | None:
@@ -28,12 +30,23 @@ class EngineCall:
         except TimeoutError:
             return Fault.SILENT
 
+    def stop(self) -> None:
+        """Cut it off: the engine's connection is closed before this returns, and `run` returns `STOPPED`."""
+        self._is_stopped = True
+        if self._connection is not None and not self._ended.done():  # a whole answer has given its connection back
+            self._connection.close()
+            self._ended.set_result(Fault.STOPPED)
+
     async def _attempt(self, pool: EnginePool, request: bytes, *, is_fresh: bool) -> Fault | None:
         connection = None if is_fresh else pool.take()
         connection = connection or await pool.connect()
         if connection is None:
             return Fault.UNREACHABLE
+        if self._is_stopped:
+            connection.close()
+            return Fault.STOPPED
         self._ended = asyncio.get_running_loop().create_future()
+        self._connection = connection
         connection.send(self, request)
         try:
             return await self._ended

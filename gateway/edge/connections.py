@@ -28,6 +28,7 @@ class Fault(StrEnum):
     MALFORMED = "malformed"  # it does not speak HTTP/1.1
     SILENT = "silent"  # it said nothing for too long
     REFUSED = "refused"  # it answered with a status after which another replica is asked
+    STOPPED = "stopped"  # no fault of the engine's: whoever asked does not want the answer any more
 
 
 class AnswerHead(NamedTuple):

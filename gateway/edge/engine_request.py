@@ -22,3 +22,8 @@ def written(path: str, host: bytes, lines: bytes, body: bytes) -> bytes:
         len(body),
         body,
     )
+
+
+def read(path: str, host: bytes) -> bytes:
+    """A whole GET of *path* to the engine at *host*."""
+    return b"GET %b HTTP/1.1\r\nhost: %b\r\n\r\n" % (path.encode(), host)

@@ -122,7 +122,7 @@ class Intake:
     def _resolve(self, _: object = None) -> None:
         table, name = self._parts.feed.table, self.body.model
         try:
-            self.target = resolve(table, name, self._sticky_key(table, name), self._head.side)
+            self.target = resolve(table, name, self._sticky_key(table, name), self._head.side, self.caller.name)
         except (ModelNotFound, NothingStable):
             if self._has_refreshed:
                 raise

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from engines.catalog import ENGINES
 from engines.errors import EngineUnavailable
 from engines.load import EngineLoad, LoadMetrics, load_of
+from engines.load_sources import LOAD_SOURCES
 from engines.vllm import LOAD, adapters_in_use
 
 NAMES = LoadMetrics(running="e:running", waiting="e:waiting", kv_use="e:kv")
@@ -49,3 +51,26 @@ def test_an_idle_vllm_uses_no_adapter_whatever_it_noted_last() -> None:
     idle = VLLM.replace('running{engine="0"} 1.0', 'running{engine="0"} 0.0')
     assert load_of(idle, LOAD).waiting == 1
     assert adapters_in_use(idle.replace('waiting{engine="0"} 1.0', 'waiting{engine="0"} 0.0')) == frozenset()
+
+
+def test_every_kind_says_somewhere_how_busy_it_is() -> None:
+    assert LOAD_SOURCES.keys() == ENGINES.keys()
+    busy = LOAD_SOURCES["vllm"]
+    assert (busy.path, busy.read(VLLM)) == ("/metrics", EngineLoad(running=1, waiting=1, kv_use=None))
+
+
+def test_sglangs_schedulers_add_up() -> None:
+    ranks = (
+        b'{"loads": [{"num_running_reqs": 2, "num_waiting_reqs": 0, "token_usage": 0.1},'
+        b' {"num_running_reqs": 1, "num_waiting_reqs": 4, "token_usage": 0.3}]}'
+    )
+    source = LOAD_SOURCES["sglang"]
+    assert source.path.startswith("/v1/loads")
+    assert source.read(ranks.decode()) == EngineLoad(running=3, waiting=4, kv_use=0.3)
+
+
+@pytest.mark.parametrize("body", ["", "{}", "[]", '{"loads": []}', '{"loads": [{}]}', "404 page not found"])
+def test_what_is_no_load_is_not_taken_for_an_idle_engine(body: str) -> None:
+    for source in LOAD_SOURCES.values():
+        with pytest.raises(EngineUnavailable):
+            source.read(body)

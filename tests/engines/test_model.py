@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, PretrainedConfig, Qwen2Config, Qwen3Config
 
+from engines.transformers.cache import StepAbandoned
 from engines.transformers.lora import read_adapter
 from engines.transformers.model import LoadedModel, ModelRunner, UnsupportedModel, load_model
 from engines.transformers.sampling import Choice, SamplingParams, choose, chooser
@@ -45,6 +48,7 @@ class Batch:
         self._runner = ModelRunner(loaded)
         self._scheduler = Scheduler(slots=4, max_step_tokens=max_step_tokens)
         self._choices: dict[int, list[Choice]] = {}
+        self.gives_way: Callable[[], bool] = lambda: False
 
     def add(self, prompt: list[int], *, adapter: int, limit: int) -> Sequence:
         sequence = Sequence(
@@ -63,7 +67,11 @@ class Batch:
     def run(self) -> dict[int, list[Choice]]:
         """Step until all have ended: id of the sequence -> what it generated."""
         while (plan := self._scheduler.plan()) is not None:
-            rows, logits = self._runner.step(plan)
+            try:
+                rows, logits = self._runner.step(plan, self.gives_way)
+            except StepAbandoned:
+                plan.undo()
+                continue
             for row, choice in zip(rows, choose(logits, [row.sequence.chooser for row in rows]), strict=True):
                 self._choices.setdefault(id(row.sequence), []).append(choice)
                 delta: Delta | None = row.sequence.accept(choice)
@@ -119,6 +127,18 @@ def test_every_kind_of_model_gives_the_tokens_of_transformers(
     folder = small_model(tmp_path / "model", config, model_folder)
     expected = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     batch = Batch(load_model(folder, slots=4, max_context=256), max_step_tokens=16)
+    sequences = [batch.add(prompt, adapter=0, limit=8) for prompt in PROMPTS]
+    found = batch.run()
+    for sequence, prompt in zip(sequences, PROMPTS, strict=True):
+        assert_same(found[id(sequence)], reference(expected, prompt, 8))
+
+
+def test_steps_that_were_abandoned_on_the_way_change_no_token(tmp_path: Path, model_folder: Path) -> None:
+    folder = small_model(tmp_path / "model", LlamaConfig(**SIZES), model_folder)
+    expected = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    batch = Batch(load_model(folder, slots=4, max_context=256), max_step_tokens=16)
+    layers = count()
+    batch.gives_way = lambda: next(layers) % 5 == 1
     sequences = [batch.add(prompt, adapter=0, limit=8) for prompt in PROMPTS]
     found = batch.run()
     for sequence, prompt in zip(sequences, PROMPTS, strict=True):

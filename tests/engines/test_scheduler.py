@@ -129,6 +129,21 @@ def test_an_ended_sequence_still_serves_its_beginning(make: Maker) -> None:
     assert [(row.start, row.length) for row in plan.decodes] == [(19, 1)]
 
 
+def test_a_copy_leaves_a_conversation_its_beginning(make: Maker) -> None:
+    scheduler = Scheduler(slots=3, max_step_tokens=100)
+    turn = make(prompt(20))
+    copy = make(prompt(20), adapter=2)
+    copy.is_copy = True
+    for sequence in (turn, copy):
+        scheduler.add(sequence)
+        accept(planned(scheduler).prompts[0])
+        scheduler.release(sequence)
+    scheduler.add(make([*prompt(20), 500, 7, 8]))
+    plan = planned(scheduler)
+    assert plan.copies == ()
+    assert [(row.start, row.length) for row in plan.prompts] == [(20, 3)]
+
+
 def test_nothing_is_shared_between_adapters(make: Maker) -> None:
     scheduler = Scheduler(slots=2, max_step_tokens=100)
     scheduler.add(make(prompt(20), adapter=1))

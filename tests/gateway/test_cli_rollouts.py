@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -231,7 +232,7 @@ def test_the_page_has_every_guardrail_and_every_move(url: str, loaded: Registry,
     lorry(url, "rollout", "promote", "support")
     rollout = loaded.rollouts.open_for("support")
     assert rollout is not None
-    count(loaded, rollout, 1, good(20), good(400))
+    count(loaded, rollout, 1, replace(good(20), output_tokens=50), replace(good(400), output_tokens=400_000))
     later(loaded, clock)
     shown = json.loads(lorry(url, "rollout", "status", "support", "--json"))
     console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
@@ -240,6 +241,7 @@ def test_the_page_has_every_guardrail_and_every_move(url: str, loaded: Registry,
     text = console.export_text()
     for word in ("hold (too_few_samples)", "error_rate", "feedback", "20 / 400", "requested", "not answered for 3 s"):
         assert word in text
+    assert "2.5 tokens, stable 1,000.0" in text
 
 
 def test_a_key_is_held_on_a_side_listed_and_let_go(url: str, loaded: Registry) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx2
 import pytest
 
+from registry.keys import KeyDraft, Scope
 from registry.rollout import RolloutState
 from tests.gateway.rollout_scene import CHAT, SETTINGS, RolloutScene, said
 
@@ -54,6 +55,33 @@ def test_a_held_key_stays_on_its_side_until_it_is_let_go(scene: RolloutScene) ->
         assert client.delete(FORCED, params={"sticky_key": session}).json()["deleted"] is True
     assert [revision(client, session) for session in ("session-3", "session-0")] == ["support@1", "support@2"]
     assert client.delete(FORCED, params={"sticky_key": "session-3"}).status_code == 404
+
+
+def test_a_held_key_reaches_the_canary_before_any_traffic(scene: RolloutScene) -> None:
+    scene.add_replica(said("yes"))
+    client = scene.client()
+    client.put(FORCED, json={"sticky_key": "session-3", "side": "canary"})
+    assert revision(client) == "support@1"
+    rollout = scene.start(50, to=None)
+    ready = scene.client()
+    assert [revision(ready), revision(ready, "session-0")] == ["support@2", "support@1"]
+    assert not scene.cells(rollout)
+
+
+def test_a_held_api_key_tries_the_canary_in_all_its_conversations(scene: RolloutScene) -> None:
+    scene.add_replica(said("yes"))
+    scene.start(50, to=None)
+    keys = {
+        name: scene.registry.keys.create(KeyDraft(name=name, scopes=frozenset(Scope)), actor="ann").secret
+        for name in ("tester", "chat")
+    }
+    client = scene.client()
+    bearer = {name: f"Bearer {secret}" for name, secret in keys.items()}
+    body = {"sticky_key": "api-key:tester", "side": "canary"}
+    assert client.put(FORCED, json=body, headers={"authorization": bearer["chat"]}).status_code == 200
+    for session in ("session-0", "session-3"):
+        assert revision(client, session, authorization=bearer["tester"]) == "support@2"
+        assert revision(client, session, authorization=bearer["chat"]) == "support@1"
 
 
 @pytest.mark.parametrize(

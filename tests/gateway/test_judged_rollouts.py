@@ -148,11 +148,13 @@ def test_a_shadow_step_is_judged_by_its_copies_alone(loaded: Registry, clock: Cl
     count(loaded, rollout, 0, Tally(), bad(5000))
     later(loaded, clock)
     assert loaded.rollouts.get(rollout.id).step == 0
-    count_copies(loaded, rollout, 0, replace(good(200), comparisons=40, win_sum=22.0), good(200))
+    copies = replace(good(200), output_tokens=4_000, comparisons=40, win_sum=22.0)
+    count_copies(loaded, rollout, 0, copies, replace(good(200), output_tokens=6_000))
     later(loaded, clock)
     known = loaded.rollouts.get(rollout.id).evidence
     assert known is not None
     assert known["wins"] == {"comparisons": 40, "win_rate": 0.55}
+    assert known["lengths"] == {"canary": 20.0, "stable": 30.0}
     assert (story(loaded, rollout.id)[-1], loaded.rollouts.get(rollout.id).canary_weight) == (PASSED[-1], 25)
     loaded.rollouts.move(rollout.id, RolloutState.PROGRESSING, RolloutState.ABORTED, reason="requested")
     rollout = start(loaded, plan)

@@ -84,6 +84,21 @@ def test_a_header_goes_over_a_held_key_and_that_over_the_hash_while_a_rollout_is
     assert resolve(table_of(aborted), "support", key, header).served_name == "support@1"
 
 
+@given(key=st.text(min_size=1), weight=st.integers(0, 99), held=st.sampled_from(SIDES))
+def test_an_api_key_is_held_with_all_its_conversations_but_those_that_are_held_themselves(
+    key: str, weight: int, held: Side
+) -> None:
+    other = Side.STABLE if held is Side.CANARY else Side.CANARY
+    route = replace(ROUTE, canary_weight=weight, forced={"api-key:tester": held, "mine": other})
+    names = {Side.CANARY: "support@2", Side.STABLE: "support@1"}
+    target = resolve(table_of(route), "support", key, None, "tester")
+    if key not in route.forced:
+        assert (target.served_name, target.evidence) == (names[held], None)
+        assert resolve(table_of(route), "support", key, None, "chat").evidence is not None
+    assert resolve(table_of(route), "support", "mine", None, "tester").served_name == names[other]
+    assert resolve(table_of(route), "support", "mine", held, "tester").served_name == names[held]
+
+
 @given(st.text(), st.integers(0, 100), st.integers(0, 100))
 def test_a_conversation_moves_only_from_stable_to_canary_until_the_rollout_ends(key: str, one: int, other: int) -> None:
     low, high = sorted((one, other))

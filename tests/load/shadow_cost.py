@@ -1,20 +1,24 @@
 """What copies of a shadow step cost the clients, on the real engine: the same load without and with copies, in turn.
 
-    python tests/load/shadow_cost.py --model DIR --percent 10 --clients 4 [--rounds 4] [--requests 12] [--pause-s 0.5]
+    python tests/load/shadow_cost.py --model DIR --kind 10:0 --kind 50:0 [--clients 2] [--gateways 1] [--rounds 4]
 
-A gateway stands before one transformers engine with two adapters. Each client streams answers of the same length one
-after the other. Rounds alternate (off, on, on, off, ...), and medians over all requests of each kind are compared.
+Gateways stand before one transformers engine with two adapters. Each client streams answers of the same length one
+after the other. A kind is the percent of requests that are copied, and the setting `shadow_client_requests`; rounds
+without copies and of each kind alternate, forwards and backwards, and all requests of each are compared.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import random
 import socket
 import statistics
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -43,9 +47,19 @@ from tests.conftest import made_up_fingerprint
 from tests.engines.random_adapter import write_adapter
 from tests.load.streaming import WORDS, stream
 
-ORDER: Final = (False, True, True, False)
-"""Without and with copies, so that a machine that gets slower or faster disturbs both alike."""
+ROUTE_REFRESH_S: Final = 0.25
 SERVED: Final = ("support@1", "support@2")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """How copies are made."""
+
+    percent: int
+    client_requests: int
+
+
+NO_COPIES: Final = Kind(percent=0, client_requests=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,16 +71,16 @@ class Seen:
 
 
 def main() -> None:
-    """Measure and print both kinds of rounds and their ratio."""
+    """Measure and print every kind and its ratio to no copies."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--percent", type=int, default=10)
-    parser.add_argument("--clients", type=int, default=1)
+    parser.add_argument("--kind", action="append", required=True, help="PERCENT:shadow_client_requests, several times")
+    parser.add_argument("--clients", type=int, default=2)
+    parser.add_argument("--gateways", type=int, default=1, help="over which the clients are spread")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--requests", type=int, default=12, help="of each client in a round")
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--pause-s", type=float, default=0.0, help="mean pause of a client between two requests")
-    parser.add_argument("--client-requests", type=int, help="the setting shadow_client_requests")
     asyncio.run(compare(parser.parse_args()))
 
 
@@ -122,35 +136,61 @@ def replica_at(url: str) -> Replica:
 
 
 async def run_rounds(registry: Registry, args: argparse.Namespace) -> None:
-    """Rounds without and with copies through one gateway."""
-    changed = {} if args.client_requests is None else {"shadow_client_requests": args.client_requests}
-    knobs = GatewaySettings(observe_flush_s=0.2, **changed)
-    server = uvicorn.Server(server_config(build_gateway(knobs, registry)))
-    listener = socket.create_server(("127.0.0.1", 0))
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:
-        if serving.done():
-            serving.result()
-        await asyncio.sleep(0.01)
-    port = listener.getsockname()[1]
-    seen: dict[bool, list[Seen]] = {False: [], True: []}
-    copies = 0
-    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=300, trust_env=False) as http:
-        source = random.Random(7)
-        await one_round(http, args, source)  # warms up
+    """Every kind of round in turn, forwards and backwards."""
+    kinds = [NO_COPIES, *(kind_from(text) for text in args.kind)]
+    seen: dict[Kind, list[Seen]] = {kind: [] for kind in kinds}
+    copies: Counter[Kind] = Counter()
+    source = random.Random(7)
+    async with contextlib.AsyncExitStack() as running:
+        doors = {kind: await running.enter_async_context(serving(registry, kind, args.gateways)) for kind in kinds}
+        await one_round(doors[NO_COPIES], args, source)  # warms up
         for index in range(args.rounds):
-            copied = ORDER[index % len(ORDER)]
-            rollout = begin_copies(registry, args.percent) if copied else None
-            await asyncio.sleep(2 * knobs.route_refresh_s)
-            seen[copied] += await one_round(http, args, source)
-            if rollout is not None:
-                registry.rollouts.move(rollout, RolloutState.PROGRESSING, RolloutState.ABORTED, reason="measured")
-                await asyncio.sleep(2.0)  # the last copy ends
-                copies += shadow_requests(registry, rollout)
-        dropped = [line for line in (await http.get("/metrics")).text.splitlines() if "shadow_dropped_total{" in line]
-    server.should_exit = True
-    await serving
-    show(seen, copies, dropped)
+            for kind in kinds if index % 2 == 0 else reversed(kinds):
+                rollout = begin_copies(registry, kind.percent) if kind.percent else None
+                await asyncio.sleep(2 * ROUTE_REFRESH_S)
+                seen[kind] += await one_round(doors[kind], args, source)
+                if rollout is not None:
+                    registry.rollouts.move(rollout, RolloutState.PROGRESSING, RolloutState.ABORTED, reason="measured")
+                    await asyncio.sleep(2.0)  # the last copy ends
+                    copies[kind] += shadow_requests(registry, rollout)
+            sys.stdout.write(f"after {index + 1} of {args.rounds} rounds of each kind\n")
+            for kind in kinds:
+                show(kind, seen[kind], seen[NO_COPIES], copies[kind], await left_out(doors[kind]))
+            sys.stdout.flush()
+
+
+@contextlib.asynccontextmanager
+async def serving(registry: Registry, kind: Kind, gateways: int) -> AsyncIterator[list[httpx2.AsyncClient]]:
+    """A client of each of so many gateways that make copies in this way."""
+    knobs = GatewaySettings(
+        observe_flush_s=0.2, route_refresh_s=ROUTE_REFRESH_S, shadow_client_requests=kind.client_requests
+    )
+    servers, clients = [], []
+    for _ in range(gateways):
+        server = uvicorn.Server(server_config(build_gateway(knobs, registry)))
+        listener = socket.create_server(("127.0.0.1", 0))
+        running = asyncio.create_task(server.serve(sockets=[listener]))
+        servers.append((server, running))
+        while not server.started:
+            if running.done():
+                running.result()
+            await asyncio.sleep(0.01)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        clients.append(httpx2.AsyncClient(base_url=url, timeout=300, trust_env=False))
+    try:
+        yield clients
+    finally:
+        for client in clients:
+            await client.aclose()
+        for server, running in servers:
+            server.should_exit = True
+            await running
+
+
+def kind_from(text: str) -> Kind:
+    """`10:0`: ten percent are copied, and none while a client is there."""
+    percent, _, client_requests = text.partition(":")
+    return Kind(percent=int(percent), client_requests=int(client_requests))
 
 
 def begin_copies(registry: Registry, percent: int) -> str:
@@ -166,10 +206,10 @@ def shadow_requests(registry: Registry, rollout_id: str) -> int:
     return sum(tally.requests for cell, tally in cells.items() if cell.side is Side.SHADOW_CANARY)
 
 
-async def one_round(http: httpx2.AsyncClient, args: argparse.Namespace, source: random.Random) -> list[Seen]:
-    """What every client saw of its requests."""
+async def one_round(doors: list[httpx2.AsyncClient], args: argparse.Namespace, source: random.Random) -> list[Seen]:
+    """What every client saw of its requests; they are spread over the gateways."""
 
-    async def client() -> list[Seen]:
+    async def client(http: httpx2.AsyncClient) -> list[Seen]:
         found = []
         for _ in range(args.requests):
             if args.pause_s:
@@ -179,23 +219,41 @@ async def one_round(http: httpx2.AsyncClient, args: argparse.Namespace, source: 
             found.append(Seen(first_token_s=first, total_s=perf_counter() - began))
         return found
 
-    return list(chain.from_iterable(await asyncio.gather(*(client() for _ in range(args.clients)))))
+    clients = [client(doors[number % len(doors)]) for number in range(args.clients)]
+    return list(chain.from_iterable(await asyncio.gather(*clients)))
 
 
-def show(seen: dict[bool, list[Seen]], copies: int, dropped: list[str]) -> None:
+async def left_out(doors: list[httpx2.AsyncClient]) -> str:
+    """How many copies these gateways left out, by reason."""
+    found: Counter[str] = Counter()
+    for http in doors:
+        for line in (await http.get("/metrics")).text.splitlines():
+            if line.startswith("gateway_rollout_shadow_dropped_total{"):
+                found[line.partition('reason="')[2].partition('"')[0]] += int(float(line.rpartition(" ")[2]))
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(found.items())) or "none"
+
+
+def show(kind: Kind, seen: list[Seen], without: list[Seen], copies: int, missing: str) -> None:
     """A row for each figure: without copies, with them, and the ratio."""
-    lines = [f"{len(seen[False])} requests without, {len(seen[True])} with a shadow step; {copies} copies; {dropped}"]
-    kinds = [seen[False], seen[True]]
-    firsts = [[one.first_token_s for one in kind] for kind in kinds]
-    totals = [[one.total_s for one in kind] for kind in kinds]
+    title = "without copies" if kind == NO_COPIES else f"{kind.percent} %, beside {kind.client_requests} of clients"
+    lines = [f"{title}: {len(seen)} requests, {copies} copies made, left out: {missing}"]
+    first, before = ([one.first_token_s for one in each] for each in (seen, without))
+    total, total_before = ([one.total_s for one in each] for each in (seen, without))
     figures = {
-        "first token, median s": [statistics.median(kind) for kind in firsts],
-        "whole answer, median s": [statistics.median(kind) for kind in totals],
-        "whole answer, mean s": [statistics.fmean(kind) for kind in totals],
-        "whole answer, p95 s": [statistics.quantiles(kind, n=20)[-1] for kind in totals],
+        "first token, median s": (statistics.median(first), statistics.median(before)),
+        "first token, mean s": (statistics.fmean(first), statistics.fmean(before)),
+        "first token, p95 s": (p95(first), p95(before)),
+        "whole answer, median s": (statistics.median(total), statistics.median(total_before)),
+        "whole answer, mean s": (statistics.fmean(total), statistics.fmean(total_before)),
+        "whole answer, p95 s": (p95(total), p95(total_before)),
     }
-    lines += [f"{name:24} {off:8.3f} {on:8.3f}   ratio {on / off:.2f}" for name, (off, on) in figures.items()]
+    lines += [f"  {name:24} {on:8.3f}   ratio {on / off:.2f}" for name, (on, off) in figures.items()]
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def p95(times: list[float]) -> float:
+    """What 95 % of them do not exceed."""
+    return statistics.quantiles(times, n=20)[-1]
 
 
 if __name__ == "__main__":

@@ -35,6 +35,8 @@ QUICK: Final = ("--steps", "50,100", "--min-samples", "20")
 THOROUGH: Final = ("--steps", "50,100", "--min-samples", "40")
 IN_FORCE_S: Final = 1.0
 END_TIMEOUT_S: Final = 85.0
+SLOW_STEP_TIMEOUT_S: Final = 300.0
+"""At 5 % ten requests of the canary are two hundred in all."""
 HOLDING_LOOKS: Final = 3
 
 Say = Callable[[str], None]
@@ -83,8 +85,8 @@ def test_a_good_adapter_goes_through_by_itself_under_load(operator: Operator, sa
     operator.publish("good", "good")
     with Clients(operator.up, "good", rates=True, asks_json=True) as clients:
         clients.answered(1)
-        identity = operator.start("good", "--steps", "20,50,100", "--min-samples", "10", *ROUGH_TIMES)
-        rollout = operator.end_of(identity, END_TIMEOUT_S)
+        identity = operator.start("good", "--steps", "5,25,100", "--min-samples", "10", *ROUGH_TIMES)
+        rollout = operator.end_of(identity, SLOW_STEP_TIMEOUT_S)
         everywhere = clients.sent_after(rollout["finished_at"] + IN_FORCE_S)
     assert moves(rollout) == [
         ("pending", 0, "requested"),

@@ -134,6 +134,27 @@ def test_what_is_not_there_never_advances(cells: Mapping[Cell, Tally]) -> None:
     assert all(each.difference is None for each in verdict.evidence)
 
 
+def test_a_shadow_step_without_enough_copies_holds_and_says_what_became_of_the_others() -> None:
+    few = replace(healthy(40), copies_left_out={"cut_off": 5, "replica_busy": 1_200, "else": 1})
+    verdict = verdict_on(few, healthy(40))
+    assert reason_of(verdict) == (Decision.HOLD, "too_few_samples")
+    assert verdict.message == (
+        "40 canary and 40 stable requests in this step, 100 of each are needed; of the copies, 1,200 never found their "
+        "replica without clients, 5 were cut off as a client came, 1 else"
+    )
+    assert reason_of(verdict_on(replace(GOOD, copies_left_out={"cut_off": 9_000}))) == (
+        Decision.ADVANCE,
+        "no_violation",
+    )
+
+
+def test_copies_that_were_left_out_are_evidence_of_nothing() -> None:
+    none_made = {cell(Side.CANARY): Tally(copies_left_out={"cut_off": 10_000}), cell(Side.STABLE): Tally()}
+    assert reason_of(judge(PLAN, none_made, 0)) == (Decision.HOLD, "too_few_samples")
+    with_some = verdict_on(replace(GOOD, copies_left_out={"cut_off": 10_000}))
+    assert with_some.evidence == verdict_on(GOOD).evidence
+
+
 def test_samples_of_an_earlier_step_do_not_count_for_the_next() -> None:
     cells = {cell(Side.STABLE): STABLE, cell(Side.CANARY): GOOD}
     assert judge(PLAN, cells, 1).reason == "too_few_samples"
