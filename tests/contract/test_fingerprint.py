@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import random
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,57 +13,22 @@ from engines.catalog import ENGINES, adapter_fields
 from engines.errors import EngineUnavailable, FingerprintMissing
 from engines.fingerprint import Proof, prove, tolerance_of
 from engines.settings import EngineSettings
-from registry.normalize import normalize_adapter
 from tests.contract.engine_host import BASE, EngineHost
-from tests.engines.random_adapter import write_adapter
-from tests.trainer_side import TrainerSide, encoder_with
+from tests.contract.published import LEGAL, OTHER_BASE, SERVED, published
 
 log = logging.getLogger(__name__)
 
-RANK = 16
-LEGAL = ("legal1@1", "legal2@1", "legal3@1")
-EARLY_VALUES = r"layers\.[0-9]\.self_attn\.(q|v)_proj"
+
+@pytest.fixture(scope="session")
+def made(model_folder: Path) -> Path:
+    """The folder of everything that the trainer made."""
+    return published(model_folder)
 
 
 @pytest.fixture(scope="session")
-def trainer(model_folder: Path) -> TrainerSide:
-    return TrainerSide(model_folder)
-
-
-@pytest.fixture(scope="session")
-def folders(trainer: TrainerSide, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Served name -> normalised folder with the fingerprint of what PEFT computed before it was normalised."""
-    root, base = tmp_path_factory.mktemp("published"), trainer.folder
-    raw = {
-        "good@1": write_adapter(root / "raw-good", base, 3, rank=RANK, strength=0.005, use_rslora=True),
-        "faint@1": write_adapter(root / "raw-faint", base, 4, rank=8, strength=2e-5),
-    }
-    for seed, name in enumerate(LEGAL):
-        drawn = random.Random(seed)
-        rank, pattern = drawn.randint(1, 20), {EARLY_VALUES: drawn.randint(1, 24)}
-        config = {
-            "use_rslora": drawn.random() < 0.5,
-            "lora_alpha": drawn.randint(1, 48),
-            "alpha_pattern": {"down_proj": drawn.randint(1, 64)} if drawn.random() < 0.5 else {},
-        }
-        raw[name] = write_adapter(
-            root / f"raw-{name}", base, seed, rank=rank, rank_pattern=pattern, strength=0.003, **config
-        )
-    made = {name: root / name for name in raw}
-    for name, folder in made.items():
-        normalize_adapter(raw[name], folder, BASE, base)
-        trainer.record(raw[name], folder)
-    made["unscaled@1"] = without_rslora_factor(made["good@1"], root / "unscaled@1")
-    return made
-
-
-def without_rslora_factor(good: Path, folder: Path) -> Path:
-    """As an engine would compute the good adapter if it had left its rank-stabilised scaling out."""
-    shutil.copytree(good, folder)
-    path = folder / "adapter_config.json"
-    config = json.loads(path.read_text())
-    path.write_text(json.dumps(config | {"lora_alpha": round(config["lora_alpha"] / RANK**0.5)}))
-    return folder
+def folders(made: Path) -> dict[str, Path]:
+    """Served name -> folder."""
+    return {name: made / name for name in SERVED}
 
 
 @pytest.fixture(scope="module")
@@ -121,26 +83,9 @@ def test_an_adapter_that_is_silently_not_applied_fails_however_faint_it_is(
         assert proof.mean_difference < proof.tolerance, "the difference alone would not have told"
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "same_length"),
-    [
-        ("SmolLM", "Kettle", False),
-        ("You are a helpful AI assistant", "You are a hostile AI opponent", True),
-    ],
-)
-def test_another_chat_template_fails(
-    server: EngineHost,
-    folders: dict[str, Path],
-    trainer: TrainerSide,
-    tmp_path: Path,
-    old: str,
-    new: str,
-    same_length: bool,
-) -> None:
-    encoder = encoder_with(trainer.folder, tmp_path / "base", old, new)
-    shutil.copytree(folders["good@1"], tmp_path / "other")
-    trainer.record(folders["good@1"], tmp_path / "other", encoder)
-    proof = proof_of(server, "good@1", tmp_path / "other")
+@pytest.mark.parametrize(("template", "same_length"), [("longer", False), ("reworded", True)])
+def test_another_chat_template_fails(server: EngineHost, made: Path, template: str, same_length: bool) -> None:
+    proof = proof_of(server, "good@1", made / template)
     assert not proof.passed
     if same_length:
         assert proof.mean_difference > proof.tolerance
@@ -148,11 +93,8 @@ def test_another_chat_template_fails(
         assert not proof.prompt_tokens_equal
 
 
-def test_another_base_fails(server: EngineHost, folders: dict[str, Path], trainer: TrainerSide, tmp_path: Path) -> None:
-    shutil.copytree(folders["good@1"], tmp_path / "other")
-    with trainer.other_base(".10.mlp.", ".11.mlp.", ".12.mlp."):
-        trainer.record(folders["good@1"], tmp_path / "other")
-    proof = proof_of(server, "good@1", tmp_path / "other")
+def test_another_base_fails(server: EngineHost, made: Path) -> None:
+    proof = proof_of(server, "good@1", made / OTHER_BASE)
     assert not proof.passed
     assert proof.prompt_tokens_equal
     assert proof.mean_difference > proof.tolerance

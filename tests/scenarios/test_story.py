@@ -37,6 +37,8 @@ CLIENTS = 8
 PAUSE_S = 1.5
 """Between two conversations of a client: enough of them for the claim, and processor time left to train beside."""
 CONVERSATIONS = 200
+ROWS = 120
+"""Of `support.jsonl`: half of them teach the behaviour too."""
 JOB_TIMEOUT_S = 1200.0
 
 
@@ -149,9 +151,11 @@ def test_a_first_fine_tune_serves_by_itself(up: Up, traffic: list[Traffic]) -> N
     traffic.append(Traffic(up))
 
 
-def test_a_second_fine_tune_is_callable_by_its_pinned_name_only(up: Up, traffic: list[Traffic]) -> None:
+def test_a_second_fine_tune_is_callable_by_its_pinned_name_only(up: Up, traffic: list[Traffic], tmp_path: Path) -> None:
     client = up.client()
-    fine_tune(client, EXAMPLES / "support.jsonl")
+    half = tmp_path / "support.jsonl"
+    half.write_text("".join((EXAMPLES / "support.jsonl").read_text().splitlines(keepends=True)[:ROWS]))
+    fine_tune(client, half)
     wait_for(lambda: "support@2" in up.lorry("replicas"), 30)
     assert taught_share(client, "support@2") >= 0.9
     assert taught_share(client, "support") == 0
