@@ -54,9 +54,9 @@ class Exchange:
 
     def begin(self, raw: bytes) -> None:
         """The body is whole, and so are the answers to earlier requests of the connection."""
-        self._began = time.monotonic()
         self._edge.under_way.add(self)
         self._traceparent = self._parts.traces.begin(self._head.headers)
+        self._began = time.monotonic()  # within the span, whose attributes are no longer than it is
         self._intake.begin(raw, self._began)
 
     def client_left(self) -> None:
