@@ -133,7 +133,9 @@ def resolve(table: RouteTable, name: str, sticky_key: str, side: Side | None = N
     route = table.routes.get(name)
     if route is None:
         raise ModelNotFound(_unknown_name(table, name))
-    forced = side or route.forced.get(sticky_key) or route.forced.get(f"{API_KEY}{caller}")
+    forced = side
+    if forced is None and route.forced:
+        forced = route.forced.get(sticky_key) or route.forced.get(f"{API_KEY}{caller}")
     if route.canary is not None and forced is Side.CANARY:
         return Target(served_name=route.canary, route=route)
     if route.stable is None:
