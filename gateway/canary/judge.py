@@ -113,16 +113,17 @@ def _obstacle(
         is_missing = expected >= SURELY_EXPECTED and not any(samples(guardrail, tally) for tally in canary)
         if is_missing and guardrail in plan.margins:
             return "missing_data", f"{counts}, but the canary's have no {guardrail}"
-    for finding in findings:
-        if _is_doubtful(finding):
+    worse = [finding for finding in findings if _looks_worse(finding.evidence)]
+    for finding in worse:
+        if finding.evidence.canary_samples >= DOUBT_SAMPLES or finding.log_evidence >= DOUBT_EVIDENCE:
             return "in_doubt", f"not proven, but {sentence(finding.evidence)}"
+    if worse:
+        return "", f"{counts}, too few to hold it against the canary that {sentence(worse[0].evidence)}"
     return "", f"{counts}, nothing looks worse than its margin"
 
 
-def _is_doubtful(finding: Finding) -> bool:
-    evidence = finding.evidence
-    looks_worse = evidence.difference is not None and evidence.difference > evidence.margin
-    return looks_worse and (evidence.canary_samples >= DOUBT_SAMPLES or finding.log_evidence >= DOUBT_EVIDENCE)
+def _looks_worse(evidence: Evidence) -> bool:
+    return evidence.difference is not None and evidence.difference > evidence.margin
 
 
 def _tallies(cells: Mapping[Cell, Tally], side: Side, step: int) -> list[Tally]:

@@ -48,9 +48,14 @@ def sentence(evidence: Evidence, *, is_lone: bool = False) -> str:
     return (
         f"{evidence.guardrail} is {_value(evidence, evidence.canary_value)} in {evidence.canary_samples:,} canary "
         f"{counted}{where} against {_value(evidence, evidence.stable_value)} in {evidence.stable_samples:,} of stable: "
-        f"worse by {_amount(evidence, evidence.difference)}, between {_amount(evidence, evidence.low)} and "
-        f"{_amount(evidence, evidence.high)}, margin {_amount(evidence, evidence.margin)}"
+        f"worse by {_amount(evidence, evidence.difference)}, {_bounds(evidence)}, "
+        f"margin {_amount(evidence, evidence.margin)}"
     )
+
+
+def _bounds(evidence: Evidence) -> str:
+    low = _amount(evidence, evidence.low)
+    return f"at least {low}" if evidence.high is None else f"between {low} and {_amount(evidence, evidence.high)}"
 
 
 def _value(evidence: Evidence, value: float | None) -> str:

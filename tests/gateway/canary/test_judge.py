@@ -192,9 +192,11 @@ def test_a_few_answers_that_are_nearly_all_bad_are_doubt_enough() -> None:
     assert reason_of(verdict_on(canary, stable)) == (Decision.HOLD, "in_doubt")
 
 
-def test_one_bad_score_is_no_doubt() -> None:
+def test_one_bad_score_is_no_doubt_but_is_told() -> None:
     canary = replace(GOOD, feedbacks=1, feedback_sum=0.0, feedback_square_sum=0.0)
-    assert verdict_on(canary).decision is Decision.ADVANCE
+    verdict = verdict_on(canary)
+    assert verdict.decision is Decision.ADVANCE
+    assert "too few to hold it against the canary that feedback is 0.000 in 1 canary scores" in verdict.message
 
 
 def test_a_caller_that_tries_twice_more_aborts_nothing() -> None:
