@@ -40,14 +40,15 @@ def main() -> None:
     home = args.cache / "home-of-drills"
     stages: dict[str, Stages] = {
         "mock": lambda: mock_stage(args.cache, home),
-        "registry": lambda: mock_stage(args.cache, home, on_postgres=True),
+        "mock-postgres": lambda: mock_stage(args.cache, home, on_postgres=True),
         "engine": lambda: engine_stage(args.cache, home),
+        "engine-postgres": lambda: engine_stage(args.cache, home, on_postgres=True),
     }
     outcomes: dict[str, Outcome] = {}
     left: dict[str, Left] = {}
     for kind, stage_of in stages.items():
         drills = [drill for drill in DRILLS if drill.stage == kind and _is_asked(drill.name, args.only)]
-        leaves = kind != "registry" and _is_asked(f"{kind}: {LEAVING}", args.only)
+        leaves = not kind.endswith("-postgres") and _is_asked(f"{kind}: {LEAVING}", args.only)
         if not drills and not leaves:
             continue
         _say(f"Starting Lorry for {kind}")

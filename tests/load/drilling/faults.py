@@ -31,7 +31,7 @@ class Drill:
 
     name: str
     stage: str
-    """`mock`, `engine` or `registry`."""
+    """`mock` or `engine`, and with `-postgres` behind it one whose registry is not SQLite."""
     act: Callable[[Stage], None]
 
 
@@ -128,7 +128,7 @@ DRILLS: Final = (
     Drill(name="mock: Serve controller killed", stage="mock", act=_kill(CONTROLLER, 1)),
     Drill(name="mock: engines exchanged one after the other", stage="mock", act=_exchange_mocks),
     Drill(name="mock: rolling update of gateways", stage="mock", act=_roll("gateway")),
-    Drill(name="registry: away for 60 s", stage="registry", act=_registry_away),
+    Drill(name="mock: registry away for 60 s", stage="mock-postgres", act=_registry_away),
     Drill(name="engine: engine process killed", stage="engine", act=_kill_engine(ENGINE_PROCESS)),
     Drill(name="engine: engine's actor killed", stage="engine", act=_kill_engine(ENGINE_ACTOR)),
     Drill(name="engine: engine hangs", stage="engine", act=_stop_engine),
@@ -136,4 +136,5 @@ DRILLS: Final = (
     Drill(name="engine: Serve controller killed", stage="engine", act=_kill(CONTROLLER, 1)),
     Drill(name="engine: rolling update of gateways", stage="engine", act=_roll("gateway")),
     Drill(name="engine: rolling update of engines", stage="engine", act=_roll("engines")),
+    Drill(name="engine: registry away for 60 s", stage="engine-postgres", act=_registry_away),
 )

@@ -63,11 +63,7 @@ class Stage:
 def mock_stage(programs: Path, home: Path, *, on_postgres: bool = False) -> Iterator[Stage]:
     """Two mock engines, each a process of its own, entered by hand; 16 chunks of an answer 10 ms apart."""
     with ExitStack() as stack:
-        settings, url, postgres = "", None, None
-        if on_postgres:
-            postgres = stack.enter_context(postgres_server())
-            url = postgres.url.render_as_string(hide_password=False)
-            settings = f'[registry]\nurl = "{url}"\n'
+        settings, url, postgres = _registry(stack, on_postgres=on_postgres)
         mocks = [MockEngine(programs, 1), MockEngine(programs, 1)]
         stack.callback(lambda: _stop_all(mocks))
         lorry = Lorry(home, [mock.ports[0] for mock in mocks], settings, url)
@@ -79,16 +75,26 @@ def mock_stage(programs: Path, home: Path, *, on_postgres: bool = False) -> Iter
 
 
 @contextmanager
-def engine_stage(programs: Path, home: Path) -> Iterator[Stage]:
+def engine_stage(programs: Path, home: Path, *, on_postgres: bool = False) -> Iterator[Stage]:
     """Two replicas of the transformers engine with the bundled model; answers of 8 tokens."""
-    lorry = Lorry(home, (), "[engines]\nreplicas = 2\n[engines.engine]\nthreads = 1\n")
-    try:
+    with ExitStack() as stack:
+        settings, url, postgres = _registry(stack, on_postgres=on_postgres)
+        lorry = Lorry(home, (), f"{settings}[engines]\nreplicas = 2\n[engines.engine]\nthreads = 1\n", url)
+        stack.callback(lorry.stop)
         asking = Asking(port=lorry.port, key=lorry.key, model=BUNDLED_BASE, tokens=8, pace_us=0, prompt_bytes=16)
         stage = Stage(lorry, asking, programs)
+        stage.postgres = postgres
         wait_for(lambda: stage.ready_engines() == 2, 120.0)
         yield stage
-    finally:
-        lorry.stop()
+
+
+def _registry(stack: ExitStack, *, on_postgres: bool) -> tuple[str, str | None, PostgresServer | None]:
+    """Settings of the registry, its URL and its server, which ends with *stack*; without PostgreSQL it is SQLite."""
+    if not on_postgres:
+        return "", None, None
+    postgres = stack.enter_context(postgres_server())
+    url = postgres.url.render_as_string(hide_password=False)
+    return f'[registry]\nurl = "{url}"\n', url, postgres
 
 
 def _stop_all(mocks: Sequence[MockEngine]) -> None:
