@@ -40,17 +40,23 @@ def _read(folder: Path) -> BaseModel:
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text())
         config = config.get("text_config", config)
-        heads = int(config["num_attention_heads"])
+        heads = int(_value(config, "num_attention_heads", "decoder_attention_heads"))
         return BaseModel(
-            layers=int(config["num_hidden_layers"]),
+            layers=int(_value(config, "num_hidden_layers", "decoder_layers")),
             key_heads=int(config.get("num_key_value_heads") or heads),
-            head_size=int(config.get("head_dim") or config["hidden_size"] // heads),
-            max_context=config.get("max_position_embeddings"),
+            head_size=int(config.get("head_dim") or _value(config, "hidden_size", "d_model") // heads),
+            max_context=config.get("max_position_embeddings") or config.get("max_target_positions"),
             is_quantized="quantization_config" in config,
             has_compressed_keys="kv_lora_rank" in config,
         )
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise SettingRefused(f"base_path {folder} has no usable config.json: {type(exc).__name__} {exc}") from exc
+
+
+def _value(config: dict[str, Any], field: str, of_decoders: str) -> int:
+    """A field's value, of a model with an encoder beside its decoder the latter's."""
+    value: int = config[field] if field in config else config[of_decoders]
+    return value
 
 
 def context_length(settings: EngineSettings, base: BaseModel) -> int:

@@ -62,8 +62,8 @@ class EngineSettings(BaseModel):
     """Groups of devices that hold successive layers."""
     data_parallel: PositiveInt = 1
     """Copies of the model behind the one address."""
-    max_adapters: PositiveInt = 16
-    """How many adapters may be loaded at a time."""
+    max_adapters: NonNegativeInt = 16
+    """How many adapters may be loaded at a time; 0 for a model that can have none, such as an encoder."""
     batch_adapters: PositiveInt | None = None
     """How many different adapters may share a batch, where room is reserved for each; None is at most 8 there."""
     max_rank: PositiveInt = 64

@@ -30,15 +30,15 @@ HARDWARE_OPTIONS: Final[Mapping[Hardware, Mapping[str, object]]] = {
     Hardware.CPU: {
         "--device": "cpu",
         "--attention-backend": "torch_native",
-        "--lora-backend": "torch_native",
         "--cuda-graph-backend-decode": "disabled",
         "--cuda-graph-backend-prefill": "disabled",
         "--disable-overlap-schedule": True,
     },
     Hardware.NVIDIA: {"--device": "cuda"},
-    Hardware.AMD: {"--device": "cuda", "--lora-backend": "triton"},
-    Hardware.ASCEND: {"--device": "npu", "--attention-backend": "ascend", "--lora-backend": "ascend"},
+    Hardware.AMD: {"--device": "cuda"},
+    Hardware.ASCEND: {"--device": "npu", "--attention-backend": "ascend"},
 }
+LORA_BACKENDS: Final = {Hardware.CPU: "torch_native", Hardware.AMD: "triton", Hardware.ASCEND: "ascend"}
 
 
 class SglangEngine(LiveServer):
@@ -67,9 +67,8 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
     if settings.hardware is Hardware.CPU:
         refuse_others(settings, {"precision": (None, Precision.FP32, Precision.BF16)})
     base = read_base_model(settings)
-    in_batch = min(settings.batch_adapters or 8, settings.max_adapters) + 1  # the base model counts as one
     precision = settings.precision or (Precision.FP32 if settings.hardware is Hardware.CPU else None)
-    options = {
+    options: dict[str, object] = {
         "--model-path": settings.base_path,
         "--served-model-name": settings.base_name,
         "--host": settings.host,
@@ -83,11 +82,7 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
         "--max-total-tokens": kv_tokens(settings, base),
         "--tp-size": settings.tensor_parallel,
         "--pp-size": settings.pipeline_parallel,
-        "--enable-lora": True,
-        "--lora-target-modules": "all",
-        "--max-lora-rank": settings.max_rank,
-        "--max-loras-per-batch": in_batch,
-        "--max-loaded-loras": max(settings.max_adapters, in_batch),
+        **(lora_options(settings) if settings.max_adapters else {}),
         "--sampling-defaults": "openai",  # not the model folder's, as with every engine
         "--enable-metrics": True,
         "--enable-cache-report": True,
@@ -96,6 +91,19 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
         **HARDWARE_OPTIONS[settings.hardware],
     }
     return command_line(MODULE, options, settings.extra_args)
+
+
+def lora_options(settings: EngineSettings) -> dict[str, object]:
+    """The flags of adapters; without them SGLang also takes models that it has none for."""
+    in_batch = min(settings.batch_adapters or 8, settings.max_adapters) + 1  # the base model counts as one
+    return {
+        "--enable-lora": True,
+        "--lora-target-modules": "all",
+        "--max-lora-rank": settings.max_rank,
+        "--max-loras-per-batch": in_batch,
+        "--max-loaded-loras": max(settings.max_adapters, in_batch),
+        "--lora-backend": LORA_BACKENDS.get(settings.hardware),
+    }
 
 
 def server_environment(settings: EngineSettings) -> dict[str, str]:

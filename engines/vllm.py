@@ -74,9 +74,8 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
         refuse_others(settings, {"precision": (None, Precision.FP32, Precision.BF16)})
     base = read_base_model(settings)
     precision = settings.precision or (Precision.FP32 if on_cpu else None)
-    in_batch = min(settings.batch_adapters or 8, settings.max_adapters)
     memory_gib = None if on_cpu else settings.kv_memory_gib
-    options = {
+    options: dict[str, object] = {
         "--model": settings.base_path,
         "--served-model-name": settings.base_name,
         "--host": settings.host,
@@ -90,10 +89,7 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
         "--tensor-parallel-size": settings.tensor_parallel,
         "--pipeline-parallel-size": settings.pipeline_parallel,
         "--data-parallel-size": settings.data_parallel,
-        "--enable-lora": True,
-        "--max-loras": in_batch,
-        "--max-cpu-loras": max(settings.max_adapters, in_batch),
-        "--max-lora-rank": legal_rank(settings.max_rank),
+        **(lora_options(settings) if settings.max_adapters else {}),
         "--shutdown-timeout": LONGEST_DRAIN_S,
         "--generation-config": "vllm",  # OpenAI's defaults, not the model folder's, as with every engine
         "--enable-scale-out": True,  # a proof asks for the tokens of its prompts
@@ -102,6 +98,17 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
         "--enforce-eager": True if on_cpu else None,
     }
     return command_line(MODULE, options, settings.extra_args)
+
+
+def lora_options(settings: EngineSettings) -> dict[str, object]:
+    """The flags of adapters; without them vLLM also takes models that it has none for."""
+    in_batch = min(settings.batch_adapters or 8, settings.max_adapters)
+    return {
+        "--enable-lora": True,
+        "--max-loras": in_batch,
+        "--max-cpu-loras": max(settings.max_adapters, in_batch),
+        "--max-lora-rank": legal_rank(settings.max_rank),
+    }
 
 
 def server_environment(settings: EngineSettings) -> dict[str, str]:

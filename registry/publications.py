@@ -15,7 +15,7 @@ from registry.database import Registry
 from registry.job import ENDED, Job
 from registry.jobs import queue_job
 from registry.normalize import normalize_adapter
-from registry.pool_limits import check_pools
+from registry.pool_limits import check_pools, check_takes_adapters
 from registry.publish import check_names
 from registry.publish_spec import PUBLISH, PublishSpec
 
@@ -33,7 +33,9 @@ def queue_publication(registry: Registry, folder: Path, *, adapter: str, base: s
         normal = staging.path / "normal"
         shape = normalize_adapter(folder, normal, stored.name, Path(stored.path))
         check_claim(folder, stored, others)
-        check_pools(shape.rank, stored, registry.replicas.list())
+        replicas = registry.replicas.list()
+        check_takes_adapters(stored, replicas)
+        check_pools(shape.rank, stored, replicas)
         spec = PublishSpec(
             base=stored.name, base_digest=stored.digest, adapter=adapter, artifact=staging.put_folder(normal)
         )

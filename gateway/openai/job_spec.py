@@ -10,7 +10,7 @@ from gateway.openai.types import CreateJob, Hyperparameters, RolloutRequest
 from registry.checks import check_adapter_name, check_targets
 from registry.database import Registry
 from registry.errors import AdapterRejected, InvalidPlan, NotFound
-from registry.pool_limits import check_pools
+from registry.pool_limits import check_pools, check_takes_adapters
 from registry.rollout import plan_as_json
 from registry.training_file import check_training_lines
 from registry.training_spec import ROLLOUT, LoraSpec, TrainingSpec, resolve_auto
@@ -53,12 +53,16 @@ def _plan(asked: RolloutRequest) -> dict[str, Any]:
 
 def _base(name: str, registry: Registry) -> Base:
     try:
-        return registry.bases.get(name)
+        base = registry.bases.get(name)
+        check_takes_adapters(base, registry.replicas.list())
     except NotFound as exc:
         names = ", ".join(base.name for base in registry.bases.list())
         raise InvalidRequest(
             f"model {name!r} cannot be fine-tuned here; base models are {names}", param="model"
         ) from exc
+    except AdapterRejected as exc:
+        raise InvalidRequest(f"{exc}", param="model") from exc
+    return base
 
 
 def _rows(registry: Registry, file_id: str, param: str) -> int:

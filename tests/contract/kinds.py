@@ -27,8 +27,18 @@ def interpreter_of(kind: str) -> Path | None:
     """Python of the kind's environment, None for one that needs none; fails when it has not been built."""
     if not ENGINES[kind].own_environment:
         return None
-    home = Path(os.environ.get("LORRY_TEST_ENVS") or Path(sys.prefix).parent / ".envs")
-    interpreter = home / "envs" / kind / "bin" / "python"
+    interpreter = _environments() / kind / "bin" / "python"
     if not interpreter.exists():
         pytest.fail(f"{interpreter} is not there; `make engines-test` builds it, LORRY_TEST_ENVS names another folder")
     return interpreter
+
+
+def link_environments(home: Path, kind: str) -> None:
+    """Let a Lorry with this home find the environments that the tests have, if the kind needs one."""
+    if interpreter_of(kind) is not None:
+        (home / "envs").unlink(missing_ok=True)
+        (home / "envs").symlink_to(_environments())
+
+
+def _environments() -> Path:
+    return Path(os.environ.get("LORRY_TEST_ENVS") or Path(sys.prefix).parent / ".envs") / "envs"

@@ -129,6 +129,16 @@ def test_on_a_cpu_there_is_room_for_a_full_batch_of_the_longest_sequences(
     assert kv_tokens(settings_of("vllm", hardware=Hardware.NVIDIA), base) is None
 
 
+def test_a_model_with_an_encoder_beside_its_decoder_is_read_by_the_latters_sizes(
+    settings_of: Callable[..., EngineSettings], tmp_path: Path
+) -> None:
+    settings = settings_of("vllm", max_adapters=0)
+    whisper = {"decoder_layers": 4, "decoder_attention_heads": 6, "d_model": 384, "max_target_positions": 448}
+    (tmp_path / "config.json").write_text(json.dumps(whisper))
+    base = read_base_model(settings)
+    assert (base.layers, base.key_heads, base.head_size, base.max_context) == (4, 6, 64, 448)
+
+
 def test_memory_in_tokens_is_refused_for_models_that_keep_keys_in_another_form(
     settings_of: Callable[..., EngineSettings],
 ) -> None:
@@ -146,6 +156,15 @@ def test_the_base_model_counts_as_an_adapter_of_sglangs_batch(settings_of: Calla
     arguments = ARGUMENTS["sglang"](settings_of("sglang", max_adapters=3))
     assert value_of(arguments, "--max-loras-per-batch") == "4"
     assert value_of(arguments, "--max-loaded-loras") == "4"
+
+
+@pytest.mark.parametrize("kind", ["vllm", "sglang"])
+def test_a_model_that_can_have_no_adapters_is_served_without_their_flags(
+    settings_of: Callable[..., EngineSettings], kind: str
+) -> None:
+    some, none = (ARGUMENTS[kind](settings_of(kind, max_adapters=number)) for number in (1, 0))
+    assert "--enable-lora" in some
+    assert not any("lora" in word for word in none)
 
 
 def test_int4_is_for_a_base_model_of_4_bit_weights(settings_of: Callable[..., EngineSettings]) -> None:

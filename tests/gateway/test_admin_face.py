@@ -177,6 +177,10 @@ def test_an_upload_that_no_replica_could_serve_is_refused(
     told = promoted.post("/admin/adapters/support/revisions", content=tar_of(make_adapter(rank=9)))
     assert (told.status_code, told.json()["error"]["code"]) == (422, "adapter_rejected")
     assert "rank 16 is above what any replica of tiny takes: r1 up to 8" in told.json()["error"]["message"]
+    sqlite_registry.replicas.report(replace(replica, capacity=0))
+    told = promoted.post("/admin/adapters/support/revisions", content=tar_of(make_adapter(rank=8)))
+    assert (told.status_code, told.json()["error"]["code"]) == (422, "adapter_rejected")
+    assert "tiny is served without adapters" in told.json()["error"]["message"]
 
 
 def test_the_numbers_of_a_proof_are_shown_with_the_slot(promoted: TestClient) -> None:

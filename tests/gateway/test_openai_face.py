@@ -192,6 +192,10 @@ def test_a_job_whose_rank_no_replica_takes_is_refused_with_the_numbers(
     sqlite_registry.replicas.report(replace(replica, id="r2", max_rank=0))
     sqlite_registry.replicas.mark_gone("r1")
     assert create(client).status == "queued", "nobody who is here has said how much it takes"
+    sqlite_registry.replicas.report(replace(replica, id="r2", capacity=0))
+    with pytest.raises(openai.BadRequestError, match="tiny is served without adapters") as useless:
+        create(client)
+    assert useless.value.param == "model"
 
 
 def test_models_are_bases_adapters_revisions_and_aliases(

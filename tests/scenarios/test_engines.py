@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from gateway.settings import BUNDLED_BASE
-from tests.contract.kinds import CASES, interpreter_of
+from tests.contract.kinds import CASES, link_environments
 from tests.scenarios.quiz import QUIZ, messages
 from tests.scenarios.rollout_clients import Clients, Operator
 from tests.trainer.tiny_base import save_base, save_tokenizer
@@ -60,10 +60,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def up(kind: str, home: Path, port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """A Lorry that serves the bundled model by this kind, and beside it another base model by ours."""
-    interpreter = interpreter_of(kind)
-    if interpreter is not None:
-        (home / "envs").unlink(missing_ok=True)
-        (home / "envs").symlink_to(interpreter.parents[2])
+    link_environments(home, kind)
     tiny: Path = tmp_path_factory.mktemp(TINY) / TINY
     save_base(tiny)
     save_tokenizer(tiny)
