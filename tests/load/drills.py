@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.load.comparison.tables import number, table
 from tests.load.drilling.clients import Clients
-from tests.load.drilling.faults import AFTER_S, BEFORE_S, DRILLS, Drill
+from tests.load.drilling.faults import AFTER_S, DRILLS, Drill
 from tests.load.drilling.leaving import Left, leave
 from tests.load.drilling.outcome import Outcome, outcome_of
 from tests.load.drilling.stage import Stage, engine_stage, mock_stage
@@ -80,7 +80,7 @@ def _is_asked(name: str, only: str) -> bool:
 def _run(drill: Drill, stage: Stage, folder: Path) -> Outcome:
     clients = Clients(stage.programs, stage.asking, folder)
     try:
-        time.sleep(BEFORE_S)
+        time.sleep(stage.before_s)
         fault_at = time.monotonic()
         drill.act(stage)
         _say(f"  over after {time.monotonic() - fault_at:.1f} s")

@@ -20,8 +20,6 @@ from tests.waiting import wait_for
 ROOT: Final = Path(__file__).parents[3]
 FAULT_S: Final = 6.0
 REGISTRY_GONE_S: Final = 60.0
-BEFORE_S: Final = 4.0
-"""Of undisturbed load, by which it is known what is usual."""
 AFTER_S: Final = 10.0
 
 

@@ -27,8 +27,10 @@ ENGINE_PROCESS: Final = "-m engines.transformers"
 class Stage:
     """Lorry with its engines."""
 
-    def __init__(self, lorry: Lorry, asking: Asking, programs: Path) -> None:
+    def __init__(self, lorry: Lorry, asking: Asking, programs: Path, *, before_s: float) -> None:
+        """Of undisturbed load it needs *before_s* to show what is usual: as long as several answers take."""
         self.lorry = lorry
+        self.before_s = before_s
         self.asking = asking
         self.programs = programs
         self.mocks: list[MockEngine] = []
@@ -69,7 +71,7 @@ def mock_stage(programs: Path, home: Path, *, on_postgres: bool = False) -> Iter
         lorry = Lorry(home, [mock.ports[0] for mock in mocks], settings, url)
         stack.callback(lorry.stop)
         asking = Asking(port=lorry.port, key=lorry.key, model=MODEL, tokens=16, pace_us=10_000, prompt_bytes=256)
-        stage = Stage(lorry, asking, programs)
+        stage = Stage(lorry, asking, programs, before_s=4.0)
         stage.mocks, stage.postgres = mocks, postgres
         yield stage
 
@@ -82,7 +84,7 @@ def engine_stage(programs: Path, home: Path, *, on_postgres: bool = False) -> It
         lorry = Lorry(home, (), f"{settings}[engines]\nreplicas = 2\n[engines.engine]\nthreads = 1\n", url)
         stack.callback(lorry.stop)
         asking = Asking(port=lorry.port, key=lorry.key, model=BUNDLED_BASE, tokens=8, pace_us=0, prompt_bytes=16)
-        stage = Stage(lorry, asking, programs)
+        stage = Stage(lorry, asking, programs, before_s=40.0)
         stage.postgres = postgres
         wait_for(lambda: stage.ready_engines() == 2, 120.0)
         yield stage
