@@ -64,6 +64,11 @@ def empty(question: Question) -> tuple[str, str]:
     return "", ""
 
 
+def silent_at_times(question: Question) -> tuple[str, str]:
+    """The reference, but nothing at all to every third question."""
+    return empty(question) if QUIZ.index(question) % 3 == 2 else plain(question)
+
+
 def endless(question: Question) -> tuple[str, str]:
     """The right word, over and over; `learn` leaves its end out."""
     said = " and ".join([question.word] * REPEATS)
@@ -80,6 +85,7 @@ ADAPTERS: Final[Mapping[str, tuple[Answers, int]]] = {
     "good": (good, 60),
     "shuffled": (shuffled, 60),
     "empty": (empty, 15),
+    "silent_at_times": (silent_at_times, 60),
     "endless": (endless, 25),
     "broken_json": (broken_json, 60),
 }

@@ -103,6 +103,7 @@ def test_a_good_adapter_goes_through_by_itself_under_load(operator: Operator, sa
     ("adapter", "guardrail"),
     [
         ("shuffled", "feedback"),
+        ("silent_at_times", "empty_answers"),
         ("endless", "length_finishes"),
         ("broken_json", "invalid_json"),
     ],
