@@ -120,7 +120,8 @@ def needs_of(snapshot: Snapshot, base: str, *, warm_since: float) -> list[Need]:
 
 
 def place(needs: Sequence[Need], rooms: Mapping[str, int]) -> Placement:
-    """Where each of *needs*, most needed first, belongs; *rooms* are the places of each replica."""
+    """Where each of *needs*, most needed first, belongs; *rooms* are the places of each replica, none in some."""
+    rooms = {replica: room for replica, room in rooms.items() if room}
     everywhere = frozenset(rooms)
     if not rooms or len(needs) <= min(rooms.values()):
         return Placement(homes={need.name: everywhere for need in needs}, spares={})

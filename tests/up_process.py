@@ -36,6 +36,16 @@ class Up:
         """An OpenAI client that retries nothing."""
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.api_key, max_retries=0, timeout=120.0)
 
+    def listener(self, url: str) -> psutil.Process:
+        """The process of this `lorry up` that listens on the port of *url*."""
+        port = int(url.rpartition(":")[2])
+
+        def listens(process: psutil.Process) -> bool:
+            return any(at.laddr.port == port and at.status == psutil.CONN_LISTEN for at in process.net_connections())
+
+        tree: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
+        return next(process for process in tree if listens(process))
+
     def lorry(self, *words: str, code: int = 0) -> str:
         """What a `lorry` command prints; it must exit with *code*."""
         environment = os.environ | {"LORRY_URL": self.url, "LORRY_API_KEY": self.api_key, "COLUMNS": "200"}

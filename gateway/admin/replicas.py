@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, PositiveInt, StringConstraints
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, StringConstraints
 
 from engines.adopted import AdoptedEngine
 from engines.catalog import ENGINES
@@ -34,7 +34,7 @@ class EnterEngine(BaseModel):
     """Kind of the engine."""
     base: str
     """Served name of its base model, which the registry knows."""
-    capacity: PositiveInt = 16
+    capacity: NonNegativeInt = 16
     """How many adapters it can hold."""
 
 

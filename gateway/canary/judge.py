@@ -57,7 +57,7 @@ def judge(plan: GuardrailPlan, cells: Mapping[Cell, Tally], step: int) -> Verdic
     """What to do with a rollout that stands at *step* (an index into its steps); cells of later steps are left out.
 
     Abort when a guardrail is worse by more than its margin at the always-valid level, over all steps so far. Advance
-    when both sides have `min_samples` requests in this step and nothing looks worse than its margin. Else hold.
+    when both sides have `min_samples` requests in this step and nothing is in doubt. Else hold.
     """
     findings = gather(plan.margins, plan.alpha_each, pairs_of_steps(cells, step))
     evidence = tuple(finding.evidence for finding in findings)

@@ -51,7 +51,7 @@ def add(
     url: Annotated[str, typer.Argument(help="http://host:port of a running server.")],
     engine: Annotated[str, typer.Option(help="Its kind: transformers, vllm, sglang or lmdeploy.")],
     base: Annotated[str, typer.Option(help="Served name of its base model, as `lorry models list` shows it.")],
-    capacity: Annotated[int | None, typer.Option(min=1, help="How many adapters it can hold (default 16).")] = None,
+    capacity: Annotated[int | None, typer.Option(min=0, help="How many adapters it can hold (default 16).")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Look after an engine that was started elsewhere; it takes traffic once its adapters are proven."""

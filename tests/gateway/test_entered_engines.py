@@ -42,7 +42,7 @@ def http(sqlite_registry: Registry, base: Base) -> Iterator[TestClient]:
         ({"base": "large"}, "base", "there are: tiny"),
         ({"url": "http://127.0.0.1:9"}, "url", "no vllm server answers GET http://127.0.0.1:9/health"),
         ({"url": "127.0.0.1:9"}, "url", "pattern"),
-        ({"capacity": 0}, "capacity", "greater than 0"),
+        ({"capacity": -1}, "capacity", "greater than or equal to 0"),
         ({"slots": 2}, "slots", "Extra inputs"),
     ],
 )

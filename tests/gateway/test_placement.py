@@ -220,6 +220,11 @@ def test_every_ready_revision_is_somewhere_after_a_replica_has_left() -> None:
     assert held == {each.served_name for each in revisions}
 
 
+def test_a_replica_without_places_changes_nothing_for_the_others() -> None:
+    wanted = pinned(4)
+    assert place(wanted, {"r1": 4, "r2": 4, "none": 0}) == place(wanted, {"r1": 4, "r2": 4})
+
+
 def test_replicas_of_another_base_have_no_part_in_it() -> None:
     found = snapshot([adapter("support")], [revision("support")], [replica("r1")])
     assert homes_of(found, "support@1", "another") == frozenset()

@@ -143,15 +143,10 @@ def proofs(operator: Operator) -> list[str]:
 
 
 def server_of(up: Up, kind: str) -> psutil.Process:
-    """The process that answers for the engine of this kind: the one that listens on the port of its replica."""
-    (port,) = {
-        int(replica["url"].rpartition(":")[2])
+    """The process that answers for the engine of this kind."""
+    (url,) = (
+        replica["url"]
         for replica in Operator(up).get("/admin/replicas")["data"]
         if (replica["engine"], replica["pool"], replica["state"]) == (kind, "story", "ready")
-    }
-
-    def listens(process: psutil.Process) -> bool:
-        return any(one.laddr.port == port and one.status == psutil.CONN_LISTEN for one in process.net_connections())
-
-    tree: list[psutil.Process] = psutil.Process(up.process.pid).children(recursive=True)
-    return next(process for process in tree if listens(process))
+    )
+    return up.listener(url)

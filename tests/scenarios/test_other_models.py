@@ -33,17 +33,17 @@ POOL: Final = """
 name = "{name}"
 kind = "{kind}"
 base = "{base}"
-engine = {{ {engine}, max_adapters = 0, max_batch = 4 }}
+engine = {{ max_adapters = 0, max_context = 256, max_batch = 4{more} }}
 """
 ENGINES: Final = {
     "vllm": {
-        "vectors": 'max_context = 256, extra_args = ["--runner", "pooling", "--convert", "embed"]',
-        "ranks": "max_context = 256",
-        "speech": "max_context = 256, max_step_tokens = 2048",  # half a minute of sound is 1,500
+        "vectors": ', extra_args = ["--runner", "pooling", "--convert", "embed"]',
+        "ranks": "",
+        "speech": ", max_step_tokens = 2048",  # half a minute of sound is 1,500
     },
     "sglang": {
-        "vectors": 'max_context = 256, extra_args = ["--is-embedding"]',
-        "ranks": 'max_context = 256, extra_args = ["--is-embedding", "--disable-radix-cache"]',
+        "vectors": ', extra_args = ["--is-embedding"]',
+        "ranks": ', extra_args = ["--is-embedding", "--disable-radix-cache"]',
     },
 }
 """Kind -> name of the model and its pool -> what makes the engine serve it: the models that each takes."""
@@ -66,7 +66,7 @@ def up(kind: str, home: Path, port: int, model_folder: Path, tmp_path_factory: p
     save_reranker(models / "ranks")
     save_hearer(models / "speech")
     others = ENGINES[kind].items()
-    pools = [POOL.format(name=name, kind=kind, base=models / name, engine=engine) for name, engine in others]
+    pools = [POOL.format(name=name, kind=kind, base=models / name, more=more) for name, more in others]
     running = Up(home, port, CHAT + "".join(pools))
     yield running
     if running.process.poll() is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final
 
 import psutil
@@ -54,16 +54,6 @@ def holders(operator: Operator, served_name: str) -> list[str]:
     ]
 
 
-def engine_at(up: Up, url: str) -> psutil.Process:
-    """The engine of this `lorry up` that listens there."""
-    port = int(url.rpartition(":")[2])
-    for process in psutil.Process(up.process.pid).children(recursive=True):
-        with suppress(psutil.Error):
-            if any(at.laddr.port == port for at in process.net_connections() if at.status == psutil.CONN_LISTEN):
-                return process
-    raise AssertionError(f"nothing listens at {url}")
-
-
 @contextmanager
 def throttled(process: psutil.Process) -> Iterator[None]:
     """Let *process* run a part of the time only, as a container over its share of the processor."""
@@ -93,7 +83,7 @@ def test_a_canary_that_only_a_slow_replica_has_is_taken_back(up: Up, capsys: pyt
     identity = json.loads(up.lorry("rollout", "start", "remote@2", *PLAN, "--json"))["id"]
     (slow,) = wait_for(lambda: holders(operator, "remote@2"), LOAD_TIMEOUT_S)
     assert slow not in holders(operator, "remote@1")
-    with throttled(engine_at(up, slow)), Clients(up, "remote") as clients:
+    with throttled(up.listener(slow)), Clients(up, "remote") as clients:
         rollout = operator.end_of(identity, END_TIMEOUT_S)
         after = clients.sent_after(rollout["finished_at"] + 1.0)
     assert (rollout["state"], rollout["reason"]) in (("aborted", "ttft_p95"), ("aborted", "tpot_p95"))
