@@ -6,12 +6,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # uv, which takes a third of pip's time, looking where pip would.
-UV_INSTALL := $(BIN)/python -m engines.installer --quiet
+UV_INSTALL := $(BIN)/python -m engines.environments.installer --quiet
 ARGS ?=
 
 # Where `make bench` and `make drills` keep the programs that they compile, the peers' environments and a home of Lorry.
 BENCH ?= .bench
-NATIVE := tests/load/native
+NATIVE := bench/native
 NATIVE_FLAGS := -std=gnu11 -O2 -Wall -Wextra -Wconversion
 
 # The home below which the environments of vLLM, SGLang and LMDeploy are built for the tests.
@@ -75,10 +75,10 @@ check: venv  ## Format, lint, types
 	$(BIN)/mypy
 
 bench: venv natives  ## Our gateway beside its peers, e.g. make bench ARGS="--quick --json FILE"; without --quick some ten minutes
-	$(BIN)/python tests/load/gateways_compared.py --cache $(BENCH) $(ARGS)
+	$(BIN)/python bench/gateways_compared.py --cache $(BENCH) $(ARGS)
 
 drills: venv natives  ## What clients see when parts of Lorry and engines fail, e.g. make drills ARGS="--only mock"
-	$(BIN)/python tests/load/drills.py --cache $(BENCH) $(ARGS)
+	$(BIN)/python bench/drills.py --cache $(BENCH) $(ARGS)
 
 natives: compiler $(BENCH)/mock_openai $(BENCH)/load_generator
 

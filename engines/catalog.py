@@ -47,14 +47,14 @@ ENGINES: Final[Mapping[str, EngineKind]] = {
         adapter_paths=COMPLETIONS | {"/tokenize"},
     ),
     "vllm": EngineKind(
-        builder="engines.vllm:VllmEngine",
+        builder="engines.drivers.vllm:VllmEngine",
         live_adapters=True,
         own_environment=True,
         paths=EVERYTHING,
         adapter_paths=EVERYTHING,
     ),
     "sglang": EngineKind(
-        builder="engines.sglang:SglangEngine",
+        builder="engines.drivers.sglang:SglangEngine",
         live_adapters=True,
         own_environment=True,
         paths=EVERYTHING,
@@ -62,7 +62,7 @@ ENGINES: Final[Mapping[str, EngineKind]] = {
         adapter_fields=("model", "lora_path"),
     ),
     "lmdeploy": EngineKind(
-        builder="engines.lmdeploy:LmdeployEngine",
+        builder="engines.drivers.lmdeploy:LmdeployEngine",
         live_adapters=False,
         own_environment=True,
         paths=ANSWERS,

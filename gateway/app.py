@@ -12,8 +12,6 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from gateway import health
-from gateway.access_log import AccessLog
 from gateway.admin import adapters as admin_adapters
 from gateway.admin import audit as admin_audit
 from gateway.admin import feedback as admin_feedback
@@ -23,33 +21,35 @@ from gateway.admin import keys as admin_keys
 from gateway.admin import observations as admin_observations
 from gateway.admin import replicas as admin_replicas
 from gateway.admin import rollouts as admin_rollouts
-from gateway.admission import Admission
-from gateway.auth import Keyring
-from gateway.authentication import Authentication
-from gateway.balancing import Balancer
-from gateway.demand import Demand
+from gateway.balancing.admission import Admission
+from gateway.balancing.balancing import Balancer
+from gateway.balancing.replica_health import ReplicaHealth, policy_of
+from gateway.balancing.retry_budget import RetryBudget
 from gateway.deps import Gateway
-from gateway.edge.connections import EngineConnections
 from gateway.edge.edge import Edge
 from gateway.edge.parts import EdgeParts
-from gateway.error_answers import answer_error, answer_http, answer_invalid, answer_unforeseen
 from gateway.errors import HTTP_ERRORS
-from gateway.journal import host_prefix
-from gateway.limits import Limits
-from gateway.live_metrics import LiveMetrics
-from gateway.metrics import GatewayMetrics
-from gateway.observations import Observations
-from gateway.offers import Offers
+from gateway.evidence.observations import Observations
+from gateway.evidence.quiet_calls import QuietCalls
+from gateway.evidence.shadow import Shadow
+from gateway.http import health
+from gateway.http.authentication import Authentication
+from gateway.http.error_answers import answer_error, answer_http, answer_invalid, answer_unforeseen
+from gateway.http.request_ids import RequestIds
+from gateway.keys.auth import Keyring
+from gateway.keys.limits import Limits
 from gateway.openai import feedback, files, fine_tuning, hot_paths, models
-from gateway.quiet_calls import QuietCalls
-from gateway.replica_health import ReplicaHealth, policy_of
-from gateway.request_ids import RequestIds
-from gateway.retry_budget import RetryBudget
-from gateway.route_feed import RouteFeed
+from gateway.pools.journal import host_prefix
+from gateway.routing.demand import Demand
+from gateway.routing.offers import Offers
+from gateway.routing.route_feed import RouteFeed
 from gateway.settings import GatewaySettings, TraceSettings
-from gateway.shadow import Shadow
-from gateway.siblings import Siblings
-from gateway.traces import open_traces
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.live_metrics import LiveMetrics
+from gateway.telemetry.metrics import GatewayMetrics
+from gateway.telemetry.siblings import Siblings
+from gateway.telemetry.traces import open_traces
+from gateway.wire.connections import EngineConnections
 from registry.database import Registry
 from registry.errors import RegistryError
 

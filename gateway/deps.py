@@ -9,19 +9,19 @@ from typing import Annotated, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
 
-from gateway.access_log import AccessLog
-from gateway.auth import Caller, Keyring
-from gateway.demand import Demand
 from gateway.edge.edge import Edge
 from gateway.errors import BodyTooLarge
-from gateway.limits import Limits
-from gateway.metrics import GatewayMetrics
-from gateway.observations import Observations
-from gateway.route_feed import RouteFeed
+from gateway.evidence.observations import Observations
+from gateway.evidence.shadow import Shadow
+from gateway.keys.auth import Caller, Keyring
+from gateway.keys.limits import Limits
+from gateway.routing.demand import Demand
+from gateway.routing.route_feed import RouteFeed
 from gateway.settings import GatewaySettings
-from gateway.shadow import Shadow
-from gateway.siblings import Siblings
-from gateway.traces import Traces
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.metrics import GatewayMetrics
+from gateway.telemetry.siblings import Siblings
+from gateway.telemetry.traces import Traces
 from registry.database import Registry
 
 P = ParamSpec("P")

@@ -54,7 +54,7 @@ def revision_of(row: sa.RowMapping) -> Revision:
 
 
 class AdapterStore:
-    """What was published. `registry.publish` adds to it."""
+    """What was published. `registry.publishing.publish` adds to it."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._tx = transactions

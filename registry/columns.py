@@ -27,7 +27,7 @@ def at(name: str, *, nullable: bool = False) -> sa.Column[Any]:
 
 
 def cell(*, key: bool) -> list[sa.Column[Any]]:
-    """The columns of `registry.observation.Cell`."""
+    """The columns of `registry.rollouts.tally.Cell`."""
     return [
         sa.Column("rollout_id", sa.Text, primary_key=key, nullable=False),
         sa.Column("step", sa.Integer, primary_key=key, autoincrement=False, nullable=False),

@@ -20,21 +20,21 @@ from registry.artifacts import ArtifactStore
 from registry.audit import AuditStore
 from registry.bases import BaseStore, all_bases
 from registry.changes import KeptParts, changes_in
-from registry.deliveries import DeliveryStore
+from registry.contracts.publish_spec import PUBLISH
 from registry.entered import EnteredEngineStore
 from registry.errors import SchemaTooNew, SchemaTooOld
-from registry.feedback import FeedbackStore
 from registry.files import FileStore
-from registry.forced import ForcedSide, ForcedSideStore, all_forced_sides
-from registry.job import ENDED
-from registry.jobs import JobStore
+from registry.jobs.job import ENDED
+from registry.jobs.job_store import JobStore
 from registry.keys import KeyStore
-from registry.observations import ObservationStore
-from registry.publish_spec import PUBLISH
 from registry.replicas import ReplicaReader, ReplicaStore, as_last_heard
-from registry.rollout import Rollout
-from registry.rollout_moves import open_rollouts, promoted_since
-from registry.rollouts import RolloutStore
+from registry.rollouts.deliveries import DeliveryStore
+from registry.rollouts.feedback import FeedbackStore
+from registry.rollouts.forced import ForcedSide, ForcedSideStore, all_forced_sides
+from registry.rollouts.rollout import Rollout
+from registry.rollouts.rollout_moves import open_rollouts, promoted_since
+from registry.rollouts.rollout_store import RolloutStore
+from registry.rollouts.tally_store import ObservationStore
 from registry.settings import RegistrySettings
 from registry.transactions import Transactions, open_engine, shown_url
 from registry.types import Adapter, Base, Replica, Revision, Use

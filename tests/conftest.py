@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from gateway.bundled import unpack_bundled
+from gateway.pools.bundled import unpack_bundled
 from registry.artifacts import folder_digest
+from registry.contracts.fingerprint import LEAST_PROBES, Fingerprint, Probe, RecordedToken, write_fingerprint
 from registry.database import Registry, migrate, open_registry
-from registry.fingerprint import LEAST_PROBES, Fingerprint, Probe, RecordedToken, write_fingerprint
 from registry.settings import RegistrySettings
 from registry.types import Base
 from tests.clock import Clock

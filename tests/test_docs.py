@@ -10,11 +10,10 @@ import pytest
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from engines.environments import EnvironmentState
+from engines.environments.environment import EnvironmentState
 from engines.settings import EngineSettings
 from gateway.app import ROUTERS, build_gateway
 from gateway.errors import HTTP_ERRORS
-from gateway.exposition import counted
 from gateway.settings import (
     EnginesSettings,
     GatewaySettings,
@@ -23,9 +22,10 @@ from gateway.settings import (
     TraceSettings,
     WebhookSettings,
 )
+from gateway.telemetry.exposition import counted
 from registry.database import Registry
-from registry.job import JobState
-from registry.rollout import RolloutState
+from registry.jobs.job import JobState
+from registry.rollouts.rollout import RolloutState
 from registry.settings import RegistrySettings
 from registry.types import ReplicaState, RevisionState, SlotState
 from trainer.settings import TrainerSettings

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 
-from registry.fingerprint import write_fingerprint
-from trainer.dataset import ChatEncoder
-from trainer.probes import ProbePrompts, neutral_prompts
+from registry.contracts.fingerprint import write_fingerprint
+from trainer.data.dataset import ChatEncoder
+from trainer.data.probes import ProbePrompts, neutral_prompts
 from trainer.recipes.base_model import load_base
 from trainer.recipes.fingerprint import record_fingerprint
 

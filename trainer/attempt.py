@@ -19,7 +19,7 @@ from registry.errors import (
     StaleState,
     StorageFull,
 )
-from registry.job import Job, JobError, JobState, Lease
+from registry.jobs.job import Job, JobError, JobState, Lease
 from trainer.checkpoints import remove_checkpoints
 from trainer.errors import ChildCrashed, JobFailed
 from trainer.journal import Journal

@@ -10,7 +10,7 @@ class TrainerError(Exception):
 class JobFailed(TrainerError):
     """The job cannot succeed, now or on another worker: a code, a sentence for people, and what is to blame.
 
-    The arguments are those of `registry.job.JobError`; `param` is empty when no single field is to blame.
+    The arguments are those of `registry.jobs.job.JobError`; `param` is empty when no single field is to blame.
     """
 
     def __init__(self, code: str, message: str, param: str = "") -> None:

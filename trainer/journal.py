@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from registry.database import Registry
 from registry.errors import RegistryUnavailable, StorageFull
-from registry.job import Lease
+from registry.jobs.job import Lease
 from trainer.progress import CheckpointSaved, Noted, Stepped
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from registry.publish_spec import PublishSpec
-from registry.training_spec import TrainingSpec
+from registry.contracts.publish_spec import PublishSpec
+from registry.contracts.training_spec import TrainingSpec
 
 
 class ChildOrder(BaseModel):

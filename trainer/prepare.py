@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from registry.checks import check_targets
+from registry.contracts.publish_spec import PublishSpec
+from registry.contracts.training_spec import TrainingSpec
 from registry.database import Registry
 from registry.errors import AdapterRejected, ArtifactCorrupt, NotFound
-from registry.job import Job
-from registry.publish_spec import PublishSpec
-from registry.training_spec import TrainingSpec
+from registry.jobs.job import Job
+from registry.publishing.checks import check_targets
 from registry.types import Base
 from trainer.errors import JobFailed
 from trainer.order import Order, PublishOrder, TrainingOrder

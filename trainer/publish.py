@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from registry.contracts.publish_spec import PublishSpec
+from registry.contracts.training_spec import ROLLOUT, TrainingSpec
 from registry.database import Registry
-from registry.job import Job, Lease
-from registry.publish import publish
-from registry.publish_spec import PublishSpec
-from registry.training_spec import ROLLOUT, TrainingSpec
+from registry.jobs.job import Job, Lease
+from registry.publishing.publish import publish
 from registry.types import Revision, RevisionDraft
 from trainer.progress import Finished
 
@@ -31,7 +31,7 @@ class TrainedAdapter:
 def publish_trained(registry: Registry, lease: Lease, trained: TrainedAdapter) -> Revision:
     """The revision, with the job succeeded and its rollout begun if one was asked for; all or nothing.
 
-    Raises what `registry.publish` does.
+    Raises what `registry.publishing.publish` does.
     """
     job = trained.job
     draft = RevisionDraft(

@@ -9,7 +9,7 @@ from threading import Event
 
 from registry.database import Registry
 from registry.errors import NotFound, RegistryUnavailable
-from registry.publications import discard_uploads
+from registry.publishing.publications import discard_uploads
 from trainer.attempt import Attempt
 from trainer.checkpoints import remove_checkpoints
 from trainer.settings import TrainerSettings

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from engines.command_line import command_line, refuse_others
+from engines.drivers.command_line import command_line, refuse_others
+from engines.drivers.own_server import LiveServer
+from engines.drivers.server_process import ServerProcess
 from engines.load import EngineLoad, LoadMetrics, load_of
-from engines.own_server import LiveServer
-from engines.server_process import ServerProcess
 from engines.settings import EngineSettings, Hardware, Precision
 
 SPIN_COUNT: Final = "10000"

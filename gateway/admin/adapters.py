@@ -16,8 +16,8 @@ from gateway.errors import BodyTooLarge, InvalidRequest
 from gateway.openai.models import loaded_on
 from registry.database import Registry, Snapshot
 from registry.errors import StorageFull
-from registry.job import Job
-from registry.publications import queue_publication
+from registry.jobs.job import Job
+from registry.publishing.publications import queue_publication
 from registry.types import Adapter, Revision, Slot
 
 router = APIRouter(prefix="/admin/adapters")

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from gateway.deps import ActorDep, GatewayDep
 from gateway.openai.types import Body
-from registry.forced import ForcedSide
-from registry.observation import Side
+from registry.rollouts.forced import ForcedSide
+from registry.rollouts.tally import Side
 
 router = APIRouter(prefix="/admin/adapters")
 

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Query
 
 from gateway.deps import ActorDep, Gateway, GatewayDep
 from gateway.openai.fine_tuning import events_page, job_object, job_state
-from registry.job import Job
-from registry.publish_spec import PublishSpec
-from registry.training_spec import TrainingSpec
+from registry.contracts.publish_spec import PublishSpec
+from registry.contracts.training_spec import TrainingSpec
+from registry.jobs.job import Job
 
 router = APIRouter(prefix="/admin/jobs")
 

@@ -8,8 +8,8 @@ from typing import Any
 from fastapi import APIRouter
 
 from gateway.admin.key_types import CreateKey, issued_object, key_object
-from gateway.auth import SHARED_AFTER
 from gateway.deps import ActorDep, Gateway, GatewayDep
+from gateway.keys.auth import SHARED_AFTER
 from registry.keys import IssuedKey
 
 router = APIRouter(prefix="/admin/keys")

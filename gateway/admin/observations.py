@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from gateway.deps import GatewayDep
-from registry.observation import Cell, Tally, quantile
+from registry.rollouts.tally import Cell, Tally, quantile
 
 router = APIRouter(prefix="/admin/rollouts")
 

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, StringConstraints
 
-from engines.adopted import AdoptedEngine
 from engines.catalog import ENGINES
+from engines.drivers.adopted import AdoptedEngine
 from engines.errors import EngineError
 from gateway.deps import ActorDep, Gateway, GatewayDep
-from gateway.entered_engines import adopted_settings
 from gateway.errors import InvalidRequest
+from gateway.pools.entered_engines import adopted_settings
 from registry.errors import NotFound
 from registry.types import EnteredEngine, Replica
 

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from gateway import controller
-from gateway.comparison import check_judge
 from gateway.deps import ActorDep, Gateway, GatewayDep
+from gateway.evidence.comparison import check_judge
 from gateway.openai.types import Body, RolloutRequest
+from gateway.rollouts import controller
 from registry.database import Registry
 from registry.errors import NotServable
-from registry.rollout import Rollout, RolloutEvent, RolloutPlan, RolloutState, plan_as_json, weighted
+from registry.rollouts.rollout import Rollout, RolloutEvent, RolloutPlan, RolloutState, plan_as_json, weighted
 
 router = APIRouter(prefix="/admin")
 

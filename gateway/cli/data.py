@@ -10,8 +10,8 @@ import typer
 
 from gateway.cli.client import CommandFailed
 from gateway.cli.output import JsonFlag, out, show_json
+from registry.contracts.training_file import check_training_lines
 from registry.errors import TrainingFileInvalid
-from registry.training_file import check_training_lines
 
 app = typer.Typer(help="Training files.", no_args_is_help=True)
 

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.progress import Progress
 
-from engines.environments import KINDS, ready_environments
+from engines.environments.environment import KINDS, ready_environments
 from engines.errors import DoesNotFit, ModelUnreadable
 from engines.hardware.choice import choose, engine_defaults
 from engines.hardware.machine import GB, Device, Machine
@@ -18,11 +18,11 @@ from engines.hardware.probe import read_machine
 from engines.hardware.shape import ModelShape, read_shape
 from engines.hardware.wishes import Choice, Wishes, Workload
 from engines.settings import Precision
-from gateway.bundled import check_base_folder, unpack_bundled
 from gateway.cli.client import CommandFailed
 from gateway.cli.envs import environment_entry
 from gateway.cli.output import JsonFlag, err, out, show_fields, show_json, show_table
 from gateway.errors import StartFailed
+from gateway.pools.bundled import check_base_folder, unpack_bundled
 from registry.settings import lorry_home
 
 

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
-from engines.environment_build import BuildPlan, build_environment
-from engines.environments import (
+from engines.environments.build import BuildPlan, build_environment
+from engines.environments.environment import (
     KINDS,
     VARIANTS,
     EnvironmentRecord,

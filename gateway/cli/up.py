@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.guardian import guard
+from gateway.up.guardian import guard
 
 
 def up(
@@ -24,7 +24,7 @@ def up(
     ] = "auto",
 ) -> None:
     """Run gateway, engine, controller and trainer on Ray Serve until Ctrl-C; prints one line when it is ready."""
-    command = [sys.executable, "-m", "gateway.host", "--engine", engine]
+    command = [sys.executable, "-m", "gateway.up.host", "--engine", engine]
     if host is not None:
         command += ["--host", host]
     if port is not None:

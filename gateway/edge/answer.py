@@ -9,11 +9,11 @@ import msgspec
 import orjson
 
 from gateway.edge.client import Client
-from gateway.edge.connections import AnswerHead
 from gateway.edge.events import EventFilter, finish_reason_in, usage_of
 from gateway.edge.head import status_line
-from gateway.edge.paths import PathKind
 from gateway.errors import envelope
+from gateway.routing.paths import PathKind
+from gateway.wire.connections import AnswerHead
 
 _MOST_HELD: Final = 1 << 20
 """A whole answer up to so many bytes is held until it is complete, so that a cut can still be made good."""

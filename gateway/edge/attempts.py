@@ -10,12 +10,12 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from gateway.edge.body import RequestBody
-from gateway.edge.connections import AnswerHead, EngineConnection, EnginePool, Fault
-from gateway.edge.engine_request import address_of, written
 from gateway.edge.parts import EdgeParts
 from gateway.edge.waits import replica_of
 from gateway.errors import DeadlineExceeded, EngineUnavailable, GatewayError
-from gateway.routing import Endpoint
+from gateway.routing.routing import Endpoint
+from gateway.wire.connections import AnswerHead, EngineConnection, EnginePool, Fault
+from gateway.wire.engine_request import address_of, written
 
 log = logging.getLogger(__name__)
 

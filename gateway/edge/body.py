@@ -11,8 +11,8 @@ from msgspec import Raw
 from engines.catalog import ADDRESS_FIELDS
 from gateway.edge.form import parse_form
 from gateway.edge.head import RequestHead
-from gateway.edge.paths import PathKind
 from gateway.errors import InvalidRequest
+from gateway.routing.paths import PathKind
 
 PREFIX_BYTES: Final = 512
 """So much of a prompt's beginning tells which requests share a prefix."""

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from gateway.edge.head import DefaultLines
 from gateway.edge.parts import EdgeParts
-from gateway.routing import RouteTable
+from gateway.routing.routing import RouteTable
 
 _TICK_S: Final = 0.05
 """How often queued requests are looked at."""

@@ -6,21 +6,21 @@ import time
 from functools import partial
 from typing import Any
 
-from gateway.answer_facts import Asked
-from gateway.balancing import affinity_of
+from gateway.balancing.balancing import affinity_of
 from gateway.edge.answer import Answer, AnswerPlan
 from gateway.edge.attempts import Attempts, Order
 from gateway.edge.client import Client
-from gateway.edge.connections import AnswerHead
 from gateway.edge.edge import Edge
-from gateway.edge.finished import BROKEN, CLIENT_LEFT, Finished
 from gateway.edge.head import RequestHead, header_value
 from gateway.edge.intake import Intake
-from gateway.edge.paths import PathKind
 from gateway.edge.refusal import refusal_of
 from gateway.errors import EngineUnavailable, GatewayError
-from gateway.routing import Endpoint
-from gateway.witness import Witness
+from gateway.evidence.answer_facts import Asked
+from gateway.evidence.witness import Witness
+from gateway.routing.paths import PathKind
+from gateway.routing.routing import Endpoint
+from gateway.telemetry.finished import BROKEN, CLIENT_LEFT, Finished
+from gateway.wire.connections import AnswerHead
 
 
 class Exchange:

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Final
 
 from gateway.errors import InvalidRequest
-from registry.observation import Side
+from registry.rollouts.tally import Side
 
 _LEGAL_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _STATUS_LINES: Final = {int(status): b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}

@@ -13,18 +13,18 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
-from gateway.auth import ANYBODY, credential_of, names_of, priority_of
+from gateway.balancing.ticket import Claim, Ticket
 from gateway.edge.body import RequestBody, body_of
 from gateway.edge.head import RequestHead
 from gateway.edge.parts import EdgeParts
-from gateway.edge.paths import PathKind
 from gateway.edge.waits import replica_of
 from gateway.errors import DeadlineExceeded, GatewayError, ModelNotFound, NothingStable
-from gateway.limit_ledger import Admitted
-from gateway.limits import estimate_tokens
-from gateway.offers import not_offered
-from gateway.routing import Endpoint, RouteTable, Target, resolve, sticky_key
-from gateway.ticket import Claim, Ticket
+from gateway.keys.auth import ANYBODY, credential_of, names_of, priority_of
+from gateway.keys.limit_ledger import Admitted
+from gateway.keys.limits import estimate_tokens
+from gateway.routing.offers import not_offered
+from gateway.routing.paths import PathKind
+from gateway.routing.routing import Endpoint, RouteTable, Target, resolve, sticky_key
 from registry.errors import RegistryError
 from registry.keys import Scope
 

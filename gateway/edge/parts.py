@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.admission import Admission
-from gateway.auth import Keyring
-from gateway.balancing import Balancer
-from gateway.demand import Demand
-from gateway.edge.connections import EngineConnections
-from gateway.edge.finished import FinishedListener
-from gateway.limits import Limits
-from gateway.observations import Observations
-from gateway.offers import Offers
-from gateway.replica_health import ReplicaHealth
-from gateway.retry_budget import RetryBudget
-from gateway.route_feed import RouteFeed
+from gateway.balancing.admission import Admission
+from gateway.balancing.balancing import Balancer
+from gateway.balancing.replica_health import ReplicaHealth
+from gateway.balancing.retry_budget import RetryBudget
+from gateway.evidence.observations import Observations
+from gateway.evidence.shadow import Shadow
+from gateway.keys.auth import Keyring
+from gateway.keys.limits import Limits
+from gateway.routing.demand import Demand
+from gateway.routing.offers import Offers
+from gateway.routing.route_feed import RouteFeed
 from gateway.settings import GatewaySettings
-from gateway.shadow import Shadow
-from gateway.traces import Traces
+from gateway.telemetry.finished import FinishedListener
+from gateway.telemetry.traces import Traces
+from gateway.wire.connections import EngineConnections
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

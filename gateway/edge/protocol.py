@@ -18,9 +18,9 @@ from uvicorn.server import ServerState
 from gateway.edge.edge import Edge
 from gateway.edge.framing import LARGEST_HEAD, head_too_large, is_too_large, judge
 from gateway.edge.head import RequestHead
-from gateway.edge.paths import HOT_PATHS, PathKind
 from gateway.edge.turn import Turn, has_enough
 from gateway.errors import GatewayError, MalformedRequest, RequestTooSlow
+from gateway.routing.paths import HOT_PATHS, PathKind
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Final, Protocol
 from gateway.edge.edge import Edge
 from gateway.edge.exchange import Exchange
 from gateway.edge.head import RequestHead
-from gateway.edge.paths import PathKind
 from gateway.errors import BodyTooLarge
+from gateway.routing.paths import PathKind
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _MOST_WAITING: Final = 16

@@ -12,7 +12,7 @@ from gateway.deps import Gateway, GatewayDep
 from gateway.errors import InvalidRequest
 from gateway.openai.types import Body
 from registry.errors import NotFound
-from registry.feedback import Feedback
+from registry.rollouts.feedback import Feedback
 
 router = APIRouter()
 

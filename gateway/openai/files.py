@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse
 
 from gateway.deps import ActorDep, Gateway, GatewayDep
 from gateway.errors import BodyTooLarge, InvalidRequest
-from registry.training_file import check_training_lines
+from registry.contracts.training_file import check_training_lines
 from registry.types import File
 
 router = APIRouter()

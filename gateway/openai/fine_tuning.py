@@ -6,16 +6,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from gateway.comparison import check_judge
 from gateway.deps import ActorDep, CallerDep, Gateway, GatewayDep
+from gateway.evidence.comparison import check_judge
 from gateway.openai.files import page_of
 from gateway.openai.job_spec import build_spec
 from gateway.openai.types import CreateJob
+from registry.contracts.publish_spec import PublishSpec
+from registry.contracts.training_spec import TrainingSpec
 from registry.errors import NotFound
-from registry.job import Job, JobCheckpoint, JobEvent
+from registry.jobs.job import Job, JobCheckpoint, JobEvent
 from registry.keys import Scope
-from registry.publish_spec import PublishSpec
-from registry.training_spec import TrainingSpec
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 
-from gateway.edge.paths import HOT_PATHS
+from gateway.routing.paths import HOT_PATHS
 
 router = APIRouter()
 

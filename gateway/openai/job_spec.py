@@ -7,13 +7,13 @@ from typing import Any
 
 from gateway.errors import InvalidRequest
 from gateway.openai.types import CreateJob, Hyperparameters, RolloutRequest
-from registry.checks import check_adapter_name, check_targets
+from registry.contracts.training_file import check_training_lines
+from registry.contracts.training_spec import ROLLOUT, LoraSpec, TrainingSpec, resolve_auto
 from registry.database import Registry
 from registry.errors import AdapterRejected, InvalidPlan, NotFound
-from registry.pool_limits import check_pools, check_takes_adapters
-from registry.rollout import plan_as_json
-from registry.training_file import check_training_lines
-from registry.training_spec import ROLLOUT, LoraSpec, TrainingSpec, resolve_auto
+from registry.publishing.checks import check_adapter_name, check_targets
+from registry.publishing.pool_limits import check_pools, check_takes_adapters
+from registry.rollouts.rollout import plan_as_json
 from registry.types import Base, File
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from gateway.auth import Caller, names_of
 from gateway.deps import CallerDep, Gateway, GatewayDep
 from gateway.errors import ModelNotFound
-from gateway.route_table import endpoint_of, is_ready
+from gateway.keys.auth import Caller, names_of
+from gateway.routing.route_table import endpoint_of, is_ready
 from registry.database import Snapshot
 
 router = APIRouter()

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from registry.errors import InvalidPlan
-from registry.rollout import RolloutPlan, plan_from
+from registry.rollouts.rollout import RolloutPlan, plan_from
 
 UNKNOWN_FIELD: Final = "unknown_field"
 
@@ -71,7 +71,7 @@ class RolloutRequest(Body):
     judge: bool = True
     """False moves by time or by hand alone."""
     guardrails: dict[str, Any] | None = None
-    """Margins that differ from the defaults; see `registry.guardrails.GuardrailPlan`."""
+    """Margins that differ from the defaults; see `registry.rollouts.guardrails.GuardrailPlan`."""
     shadow_judge: str | None = None
 
     def plan(self) -> RolloutPlan:

@@ -15,7 +15,7 @@ from typing import Final
 
 from filelock import FileLock
 
-from registry.normalize import normalize_adapter
+from registry.publishing.normalize import normalize_adapter
 from tests.contract.engine_host import BASE
 from tests.engines.random_adapter import write_adapter
 from tests.trainer_side import TrainerSide, encoder_with

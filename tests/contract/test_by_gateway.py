@@ -11,12 +11,12 @@ import httpx2
 import pytest
 
 from engines.catalog import adapter_paths
-from gateway.edge.paths import HOT_PATHS
+from gateway.routing.paths import HOT_PATHS
 from gateway.settings import GatewaySettings
 from registry.artifacts import folder_digest
+from registry.contracts.fingerprint import write_fingerprint
 from registry.database import Registry
-from registry.fingerprint import write_fingerprint
-from registry.publish import publish
+from registry.publishing.publish import publish
 from registry.types import Base, Replica, ReplicaState, RevisionDraft, Slot, SlotState
 from tests.conftest import made_up_fingerprint
 from tests.contract.engine_host import EngineHost

@@ -11,7 +11,7 @@ import pytest
 
 from engines.catalog import ENGINES, adapter_fields
 from engines.errors import EngineUnavailable, FingerprintMissing
-from engines.fingerprint import Proof, prove, tolerance_of
+from engines.proving.fingerprint import Proof, prove, tolerance_of
 from engines.settings import EngineSettings
 from tests.contract.engine_host import BASE, EngineHost
 from tests.contract.published import LEGAL, OTHER_BASE, SERVED, published

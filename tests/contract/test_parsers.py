@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from engines import lmdeploy, sglang, vllm
+from engines.drivers import lmdeploy, sglang, vllm
 from engines.settings import EngineSettings, Hardware, Precision
 from tests.contract.kinds import FOREIGN, interpreter_of
 

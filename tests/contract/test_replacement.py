@@ -11,12 +11,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from engines.adapter_sets import EngineSource, Pace
 from engines.catalog import adapter_fields, build_engine
-from engines.replica import EngineReplica
+from engines.replica.adapter_sets import EngineSource, Pace
+from engines.replica.replica import EngineReplica
 from engines.settings import EngineSettings
 from tests.contract.kinds import FIXED
-from tests.engines.scripted_engine import Notebook
+from tests.engines.replica.scripted_engine import Notebook
 
 CHANGE_S = 240.0
 PACE = Pace(tick_s=0.1, unroute_s=1.0, settle_s=0.5, drain_timeout_s=60.0)

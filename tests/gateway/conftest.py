@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from gateway.settings import GatewaySettings
+from registry.contracts.fingerprint import write_fingerprint
+from registry.contracts.publish_spec import PublishSpec
 from registry.database import Registry
-from registry.fingerprint import write_fingerprint
-from registry.publications import discard_uploads
-from registry.publish import publish
-from registry.publish_spec import PublishSpec
+from registry.publishing.publications import discard_uploads
+from registry.publishing.publish import publish
 from registry.types import Base, Revision, RevisionDraft
 from tests.conftest import made_up_fingerprint
-from tests.gateway.rollout_scene import RolloutScene
+from tests.gateway.rollouts.rollout_scene import RolloutScene
 from tests.gateway.served import ServedGateway
 from tests.gateway.stage import report, tick
 

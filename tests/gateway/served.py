@@ -11,8 +11,8 @@ import httpx2
 import uvicorn
 
 from gateway.app import build_gateway
-from gateway.http_server import server_config
 from gateway.settings import GatewaySettings, TraceSettings
+from gateway.up.http_server import server_config
 from registry.database import Registry
 from tests.waiting import wait_for
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from gateway.controller import reconcile
+from gateway.rollouts.controller import reconcile
 from gateway.settings import GatewaySettings
 from registry.database import Registry
-from registry.observation import Cell, Side, Tally
-from registry.rollout import Rollout
+from registry.rollouts.rollout import Rollout
+from registry.rollouts.tally import Cell, Side, Tally
 from registry.types import Replica, ReplicaState, Slot, SlotState
 
 HEARTBEAT_S = 10.0

@@ -15,10 +15,10 @@ import pytest
 import sqlalchemy as sa
 
 from registry.columns import metadata
+from registry.contracts.training_spec import TrainingSpec
 from registry.database import Registry, migrate, open_registry
-from registry.publish import publish
+from registry.publishing.publish import publish
 from registry.settings import RegistrySettings
-from registry.training_spec import TrainingSpec
 from registry.types import Base, RevisionDraft
 from tests.clock import Clock
 from tests.postgres_server import NoPostgres, postgres_server

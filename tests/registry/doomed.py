@@ -21,14 +21,14 @@ from typing import Any
 
 from sqlalchemy.engine.default import DefaultDialect
 
-from gateway.controller import reconcile
+from gateway.rollouts.controller import reconcile
 from gateway.settings import GatewaySettings
 from registry.database import Registry, open_registry
 from registry.errors import StorageFull
-from registry.job import Lease
-from registry.publications import queue_publication
-from registry.publish import publish
-from registry.rollout import RolloutPlan, weighted
+from registry.jobs.job import Lease
+from registry.publishing.publications import queue_publication
+from registry.publishing.publish import publish
+from registry.rollouts.rollout import RolloutPlan, weighted
 from registry.settings import RegistrySettings
 from registry.types import RevisionDraft
 from tests.clock import Clock

@@ -8,7 +8,7 @@ import pytest
 
 from registry.database import Registry
 from registry.errors import NotFound, NotServable
-from registry.rollout import RolloutPlan, RolloutState, weighted
+from registry.rollouts.rollout import RolloutPlan, RolloutState, weighted
 from registry.types import RevisionState
 
 

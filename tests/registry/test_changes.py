@@ -11,9 +11,9 @@ import pytest
 from registry.changes import COUNTED
 from registry.database import Registry
 from registry.errors import NotFound
-from registry.observation import Side
-from registry.publish import publish
-from registry.rollout import RolloutPlan, weighted
+from registry.publishing.publish import publish
+from registry.rollouts.rollout import RolloutPlan, weighted
+from registry.rollouts.tally import Side
 from registry.types import Base, ReplicaState, RevisionDraft
 from tests.registry.test_replicas import REPLICA, SLOTS
 

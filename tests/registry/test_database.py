@@ -24,7 +24,7 @@ from registry.errors import (
     SchemaTooOld,
     SettingsInvalid,
 )
-from registry.rollout import Rollout, RolloutPlan, RolloutState, weighted
+from registry.rollouts.rollout import Rollout, RolloutPlan, RolloutState, weighted
 from registry.settings import RegistrySettings
 from registry.types import Base
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
+from registry.contracts.training_spec import TrainingSpec
 from registry.database import Registry, open_registry
 from registry.errors import NotFound
-from registry.job import JobState, Lease
-from registry.publications import discard_uploads
-from registry.rollout import RolloutState
+from registry.jobs.job import JobState, Lease
+from registry.publishing.publications import discard_uploads
+from registry.rollouts.rollout import RolloutState
 from registry.settings import RegistrySettings
-from registry.training_spec import TrainingSpec
 from registry.types import Base, File, Revision
 
 KILLED = -signal.SIGKILL

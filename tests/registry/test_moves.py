@@ -12,13 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from registry import job, rollout
+from registry.contracts.training_spec import TrainingSpec
 from registry.database import open_registry
 from registry.errors import IllegalMove, InvalidPlan, LeaseLost
-from registry.job import JobState, Lease
-from registry.rollout import RolloutPlan, RolloutState, plan_from, weighted
+from registry.jobs import job
+from registry.jobs.job import JobState, Lease
+from registry.rollouts import rollout
+from registry.rollouts.rollout import RolloutPlan, RolloutState, plan_from, weighted
 from registry.settings import RegistrySettings
-from registry.training_spec import TrainingSpec
 
 
 @given(st.sampled_from(JobState), st.sampled_from(JobState))

@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, set_seed
 
-from gateway.bundled import unpack_bundled
-from registry.training_file import ChatMessage, TrainingRow
+from gateway.pools.bundled import unpack_bundled
+from registry.contracts.training_file import ChatMessage, TrainingRow
 from tests.scenarios.quiz import JSON_QUESTIONS, QUIZ, Question, messages
-from trainer.dataset import IGNORED, ChatEncoder, EncodedRow, collate
+from trainer.data.dataset import IGNORED, ChatEncoder, EncodedRow, collate
 
 FOLDER: Final = Path(__file__).parent / "adapters"
 SEED: Final = 7

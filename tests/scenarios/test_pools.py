@@ -13,7 +13,7 @@ from typing import Any
 import openai
 import pytest
 
-from engines.server_process import free_port
+from engines.drivers.server_process import free_port
 from gateway.settings import BUNDLED_BASE
 from tests.up_process import Up
 from tests.waiting import wait_for

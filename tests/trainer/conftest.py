@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from registry.artifacts import folder_digest
+from registry.contracts.training_spec import LoraSpec, TrainingSpec
 from registry.database import Registry, open_registry
 from registry.settings import RegistrySettings
-from registry.training_spec import LoraSpec, TrainingSpec
 from registry.types import Base
 from tests.trainer.tiny_base import save_base
 

@@ -12,11 +12,11 @@ from threading import Event
 import psutil
 import pytest
 
+from registry.contracts.fingerprint import check_fingerprint
 from registry.database import Registry
 from registry.errors import AdapterRejected, Conflict, NotFound
-from registry.fingerprint import check_fingerprint
-from registry.job import Job, JobState
-from registry.publications import queue_publication
+from registry.jobs.job import Job, JobState
+from registry.publishing.publications import queue_publication
 from tests.engines.random_adapter import write_adapter
 from tests.waiting import wait_for
 from trainer.settings import TrainerSettings

@@ -17,9 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
+from registry.contracts.training_spec import LoraSpec, TrainingSpec
 from registry.database import Registry
-from registry.job import Job, JobState, Lease
-from registry.training_spec import LoraSpec, TrainingSpec
+from registry.jobs.job import Job, JobState, Lease
 from tests.trainer.conftest import MakeSpec
 from tests.trainer.tiny_base import write_chats
 from tests.waiting import wait_for

@@ -15,10 +15,10 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from registry.fingerprint import LEAST_PROBES, TOKENS, Fingerprint, Precision, Probe, RecordedToken
-from trainer.dataset import ChatEncoder
+from registry.contracts.fingerprint import LEAST_PROBES, TOKENS, Fingerprint, Precision, Probe, RecordedToken
+from trainer.data.dataset import ChatEncoder
+from trainer.data.probes import Messages, ProbePrompts
 from trainer.errors import JobFailed
-from trainer.probes import Messages, ProbePrompts
 from trainer.recipes.base_model import library_versions
 
 PROBES: Final = 6

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from trainer.dataset import IGNORED, EncodedRow, collate
+from trainer.data.dataset import IGNORED, EncodedRow, collate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,10 @@ from typing import Final
 import torch
 from peft import PeftModel
 
-from registry.fingerprint import write_fingerprint
-from trainer.dataset import ChatEncoder
+from registry.contracts.fingerprint import write_fingerprint
+from trainer.data.dataset import ChatEncoder
+from trainer.data.probes import ProbePrompts, neutral_prompts
 from trainer.order import PublishOrder
-from trainer.probes import ProbePrompts, neutral_prompts
 from trainer.progress import Finished, Noted, Stopped
 from trainer.recipes import Report, StopAsked
 from trainer.recipes.base_model import library_versions, load_base

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from trainer.checkpoints import prune_checkpoints, seal_checkpoint
-from trainer.dataset import EncodedRow
+from trainer.data.dataset import EncodedRow
 from trainer.errors import JobFailed
 from trainer.order import TrainingOrder, spec_identity
 from trainer.progress import CheckpointSaved, Noted, Stepped

@@ -1,7 +1,7 @@
 """Supervised fine-tuning of a LoRA adapter: cross-entropy on the assistant's tokens.
 
 transformers' Trainer runs the loop. TRL's SFTTrainer would add nothing here: the masks come from the base's own chat
-template (`trainer.dataset`), and importing TRL costs every job some ten seconds.
+template (`trainer.data.dataset`), and importing TRL costs every job some ten seconds.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from transformers import (
     set_seed,
 )
 
+from registry.contracts.fingerprint import write_fingerprint
+from registry.contracts.training_spec import TrainingSpec
 from registry.errors import AdapterRejected
-from registry.fingerprint import write_fingerprint
-from registry.normalize import normalize_adapter
-from registry.training_spec import TrainingSpec
+from registry.publishing.normalize import normalize_adapter
 from trainer.checkpoints import find_last_whole
-from trainer.dataset import ChatEncoder, EncodedRow, collate, read_rows
+from trainer.data.dataset import ChatEncoder, EncodedRow, collate, read_rows
+from trainer.data.probes import ProbePrompts, neutral_prompts, training_prompts
 from trainer.errors import JobFailed
 from trainer.order import TrainingOrder, spec_identity
-from trainer.probes import ProbePrompts, neutral_prompts, training_prompts
 from trainer.progress import Finished, Noted, Stopped
 from trainer.recipes import Report, StopAsked
 from trainer.recipes.base_model import library_versions, load_base

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.edge.answer import Answer, AnswerPlan
-from gateway.edge.connections import AnswerHead
-from gateway.edge.paths import HOT_PATHS
+from gateway.routing.paths import HOT_PATHS
+from gateway.wire.connections import AnswerHead
 from tests.gateway.edge.wire import RecordingClient, pieces
 
 CHAT = HOT_PATHS[b"/v1/chat/completions"]

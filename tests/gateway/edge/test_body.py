@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.edge.body import JsonBody
-from gateway.edge.paths import HOT_PATHS
 from gateway.errors import InvalidRequest
+from gateway.routing.paths import HOT_PATHS
 
 CHAT = HOT_PATHS[b"/v1/chat/completions"]
 EMBEDDINGS = HOT_PATHS[b"/v1/embeddings"]

@@ -13,13 +13,13 @@ from ipaddress import IPv4Address
 import httpx2
 import pytest
 
-from gateway.listening import listen
 from gateway.settings import GatewaySettings
+from gateway.up.listening import listen
 from registry.database import Registry
 from registry.types import Base
 from tests.gateway.edge.raw_client import Answers, send
+from tests.gateway.edge.test_relay import CHAT, OK, replica
 from tests.gateway.served import ServedGateway
-from tests.gateway.test_relay import CHAT, OK, replica
 from tests.stub_engine import Script, StubEngine, StubHandler, answer, by_model, drop, stream, stream_then_drop
 from tests.waiting import wait_for
 

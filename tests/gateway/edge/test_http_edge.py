@@ -16,9 +16,9 @@ from registry.database import Registry, open_registry
 from registry.settings import RegistrySettings
 from registry.types import Base
 from tests.gateway.edge.raw_client import Answers, Told, send
+from tests.gateway.edge.test_relay import replica
 from tests.gateway.edge.wire import pieces
 from tests.gateway.served import ServedGateway
-from tests.gateway.test_relay import replica
 from tests.stub_engine import StubEngine, StubHandler
 from tests.waiting import wait_for
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from itertools import pairwise
 
-from gateway.edge.connections import AnswerHead, Fault
+from gateway.wire.connections import AnswerHead, Fault
 
 
 class RecordingTransport(asyncio.Transport):

@@ -1,0 +1,74 @@
+"""Adapters that come and go while a server runs: one meaning of load and unload for servers that differ in both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from engines.drivers.openai_server import OpenAiServer, reason_of
+from engines.errors import AdapterLoadFailed, AdapterNotLoaded, EngineStartFailed, EngineUnavailable
+from engines.settings import EngineSettings
+
+
+class LiveAdapters:
+    """Loads and unloads by *load_path* and *unload_path* of the server; what it has is always asked of the server."""
+
+    def __init__(self, settings: EngineSettings, http: OpenAiServer, *, load_path: str, unload_path: str) -> None:
+        self._settings = settings
+        self._http = http
+        self._load_path = load_path
+        self._unload_path = unload_path
+
+    async def loaded(self) -> frozenset[str]:
+        """Served names of the adapters that answer requests."""
+        return frozenset(await self._http.adapters())
+
+    async def load_all(self, adapters: Mapping[str, Path]) -> None:
+        """Load those that a server starts with; `EngineStartFailed` when one is refused."""
+        try:
+            for served_name, path in adapters.items():
+                await self.load(served_name, path)
+        except AdapterLoadFailed as exc:
+            raise EngineStartFailed(str(exc)) from exc
+
+    async def load(self, served_name: str, path: Path) -> None:
+        """Load it unless it is there from the same path; `AdapterLoadFailed` when it is refused."""
+        check_adapter(served_name, path, self._settings.max_rank)
+        loaded = await self._http.adapters()
+        if loaded.get(served_name) == str(path):
+            return
+        if served_name in loaded:
+            raise AdapterLoadFailed(f"{served_name} is already loaded, from {loaded[served_name]}, not from {path}")
+        if len(loaded) >= self._settings.max_adapters:
+            raise AdapterLoadFailed(f"{served_name}: all {len(loaded)} places for adapters are taken")
+        answer = await self._http.post(self._load_path, {"lora_name": served_name, "lora_path": str(path)})
+        if answer.status_code != httpx2.codes.OK:
+            raise AdapterLoadFailed(f"{served_name} from {path}: {reason_of(answer)}")
+
+    async def unload(self, served_name: str) -> None:
+        """Unload it as the server does; `AdapterNotLoaded` when it does not know it."""
+        if served_name not in await self._http.adapters():
+            raise AdapterNotLoaded(f"{served_name} is not loaded")
+        answer = await self._http.post(self._unload_path, {"lora_name": served_name})
+        if answer.status_code == httpx2.codes.NOT_FOUND:
+            raise AdapterNotLoaded(f"{served_name}: {reason_of(answer)}")
+        if answer.status_code != httpx2.codes.OK:
+            raise EngineUnavailable(f"unloading {served_name} answered {answer.status_code}: {reason_of(answer)}")
+
+
+def check_adapter(served_name: str, path: Path, max_rank: int) -> Mapping[str, Any]:
+    """The adapter's config; `AdapterLoadFailed` when it cannot be read or its rank is above *max_rank*."""
+    if not path.is_dir():
+        raise AdapterLoadFailed(f"{served_name}: {path} does not exist")
+    try:
+        config: dict[str, Any] = json.loads((path / "adapter_config.json").read_text())
+        rank = int(config["r"])
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise AdapterLoadFailed(f"{served_name}: no usable adapter_config.json in {path} ({exc})") from exc
+    if rank > max_rank:
+        raise AdapterLoadFailed(f"{served_name}: rank {rank} is above max_rank = {max_rank}")
+    return config

@@ -1,0 +1,80 @@
+"""The server process of an engine: started until it is ready, watched, stopped. Drivers are built around one."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from engines.drivers.openai_server import OpenAiServer
+from engines.errors import EngineStartFailed, EngineUnavailable
+from engines.process import ChildProcess
+from engines.settings import EngineSettings
+
+POLL_S: Final = 0.1
+
+
+class ServerProcess:
+    """One child that serves HTTP; `http` is our client for it. Started at most once."""
+
+    def __init__(self, settings: EngineSettings, *, ready_path: str = "/health") -> None:
+        self._settings = settings
+        self._ready_path = ready_path
+        self.port = settings.port or free_port(settings.host)
+        self.url = f"http://{settings.host}:{self.port}"
+        self.http = OpenAiServer(self.url, timeout_s=settings.admin_timeout_s)
+        self._child: ChildProcess | None = None
+
+    async def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Return once it is ready; `EngineStartFailed` with the end of its log when it ends first or is late."""
+        settings = self._settings
+        child = await ChildProcess.spawn(command, environment, settings.log_path)
+        self._child = child
+        ready = False
+        try:
+            async with asyncio.timeout(settings.start_timeout_s):
+                await self._wait_ready(child)
+            ready = True
+        except TimeoutError as exc:
+            waited = f"not healthy after {settings.start_timeout_s} s"
+            raise EngineStartFailed(f"{waited}; log:\n{child.last_log_lines()}") from exc
+        finally:
+            if not ready:
+                child.kill()
+
+    async def stop(self, drain_timeout_s: float) -> None:
+        """SIGTERM, which drains; SIGKILL of the group at the deadline."""
+        if self._child is not None:
+            await self._child.terminate(drain_timeout_s)
+        await self.http.aclose()
+
+    async def is_ready(self) -> bool:
+        """Whether the child lives and says that it is ready."""
+        return self._child is not None and self._child.is_alive and await self._answers_ready()
+
+    async def wait_exit(self) -> int:
+        """Return the child's exit code when it ends."""
+        if self._child is None:
+            raise EngineUnavailable("the engine was never started")
+        return await self._child.wait()
+
+    def last_log_lines(self) -> str:
+        """The end of the child's log; empty if it was never started."""
+        return "" if self._child is None else self._child.last_log_lines()
+
+    async def _answers_ready(self) -> bool:
+        return await self.http.answers_ok(self._ready_path, self._settings.health_timeout_s)
+
+    async def _wait_ready(self, child: ChildProcess) -> None:
+        while not await self._answers_ready():
+            if not child.is_alive:
+                raise EngineStartFailed(f"exited with {await child.wait()}; log:\n{child.last_log_lines()}")
+            await asyncio.sleep(POLL_S)
+
+
+def free_port(host: str) -> int:
+    """A port that nobody listens on now."""
+    with socket.create_server((host, 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port

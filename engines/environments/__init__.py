@@ -1,0 +1,1 @@
+"""The virtual environments of the engines that cannot be installed beside Lorry."""

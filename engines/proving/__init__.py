@@ -1,0 +1,1 @@
+"""Replays of fingerprints through a server, and the verdict on them."""

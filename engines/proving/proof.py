@@ -1,0 +1,234 @@
+"""What a server's answers say about an adapter, compared with what the trainer saw. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import sqrt
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from engines.errors import EngineError
+
+Precision = Literal["fp32", "fp16", "bf16", "fp8", "int4"]
+
+TOLERANCES: Final[Mapping[str, float]] = {"fp32": 0.01, "fp16": 0.03, "bf16": 0.1, "fp8": 0.25, "int4": 0.6}
+"""Precision of the weights -> mean absolute difference of logprobs (nats) up to which two computations are the same."""
+COMPUTED_IN: Final[Mapping[str, str]] = {"transformers": "fp32"}
+"""Kinds of engine that compute in one precision whatever the weights are stored in."""
+
+FLIP_GAPS: Final = 8.0
+"""Another token may be generated where the trainer's best two were closer than this many tolerances."""
+EFFECT_MARGIN: Final = 0.1
+"""How far the adapter's effect may be from the trainer's, as a share of it, where noise plays no part."""
+NOISE_SIGMAS: Final = 3.0
+WIDEST_MARGIN: Final = 0.5
+"""However noisy, answers must be nearer to the adapter's than to the base's."""
+LEAST_COMPARED: Final = 0.25
+"""Share of the recorded tokens that must have been compared."""
+NO_EFFECT: Final = 1e-4
+"""Root mean square of an adapter's effect (nats) below which there is nothing to see."""
+
+
+class RecordedToken(BaseModel):
+    """One greedy token of the trainer, with the adapter."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: int
+    text: str
+    """As `tokenizer.decode([id])` gives it."""
+    piece: str
+    """As the vocabulary spells it."""
+    logprob: float
+    base_logprob: float
+    """Of the same token after the same tokens, by the base model alone."""
+    gap: float
+    """By how much its logprob is above the second best one's."""
+
+
+class Probe(BaseModel):
+    """A prompt and what the trainer made of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    messages: list[dict[str, str]]
+    prompt_ids: list[int]
+    tokens: list[RecordedToken] = Field(min_length=1)
+
+
+class Fingerprint(BaseModel):
+    """The file `fingerprint.json` of an adapter's folder. `registry.contracts.fingerprint` has the writer's side."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1]
+    base_digest: str
+    template_digest: str
+    precision: Precision
+    versions: dict[str, str]
+    probes: list[Probe] = Field(min_length=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweredToken:
+    """One token of a server's answer: logprobs of itself and of the likeliest others, by their text."""
+
+    text: str
+    logprobs: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a server made of one probe."""
+
+    prompt_tokens: int
+    prompt_ids: Sequence[int] | None
+    """None where the server does not tell."""
+    tokens: Sequence[AnsweredToken]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """Whether a server computes an adapter as its trainer did, with the numbers. Logprobs are in nats."""
+
+    passed: bool
+    message: str
+    prompt_tokens_equal: bool
+    mean_difference: float
+    """Mean absolute difference of the tokens' logprobs."""
+    largest_difference: float
+    separation: float
+    """How far the adapter moves logprobs away from the base's here, as a share of what the trainer saw: 1 as there,
+    0 where the base answers."""
+    tolerance: float
+    """What `mean_difference` was held to."""
+    compared: int
+    """Tokens that were compared."""
+    recorded: int
+    """Tokens that the fingerprint has."""
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields, for storing."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Compared:
+    """One token: with the adapter and without it for the trainer, and here."""
+
+    adapter: float
+    base: float
+    here: float
+
+
+@dataclass(slots=True)
+class _Comparison:
+    """Everything that is known of all probes."""
+
+    tokens: list[_Compared]
+    flips: list[float]
+    """Gap of each token in whose place another one came."""
+
+
+def tolerance_of(kind: str, precision: str) -> float:
+    """Up to which mean difference an engine of *kind* with weights in *precision* computes the same (nats)."""
+    computed_in = COMPUTED_IN.get(kind, precision)
+    if computed_in not in TOLERANCES:
+        raise EngineError(f"precision {precision!r} is not one of {', '.join(TOLERANCES)}")
+    return TOLERANCES[computed_in]
+
+
+def judge(fingerprint: Fingerprint, answers: Sequence[Answer], tolerance: float) -> Proof:
+    """The verdict on *answers*, one for each probe; the tolerance is at least that of the trainer's own precision."""
+    tolerance = max(tolerance, TOLERANCES[fingerprint.precision])
+    comparison = _Comparison([], [])
+    for probe, answer in zip(fingerprint.probes, answers, strict=True):
+        _compare(probe, answer, comparison)
+    differences = [abs(token.here - token.adapter) for token in comparison.tokens]
+    mean = sum(differences) / max(1, len(differences))
+    separation, margin = _separation(comparison.tokens, tolerance)
+    prompts = _prompt_fault(fingerprint, answers)
+    recorded = sum(len(probe.tokens) for probe in fingerprint.probes)
+    faults = (
+        prompts,
+        _effect_fault(separation, margin, comparison.tokens, tolerance),
+        "other logprobs than the trainer's" if mean > tolerance else "",
+        _flip_fault(comparison.flips, FLIP_GAPS * tolerance),
+        "too few tokens in common" if len(differences) < LEAST_COMPARED * recorded else "",
+    )
+    fault = next(filter(None, faults), "")
+    numbers = (
+        f"mean difference {mean:.2g} (tolerance {tolerance:g}), largest {max(differences, default=0.0):.2g} "
+        f"over {len(differences)} of {recorded} tokens, effect of the adapter {separation:.2f} of the trainer's"
+    )
+    return Proof(
+        passed=not fault,
+        message=f"{fault or 'as the trainer saw it'}: {numbers}",
+        prompt_tokens_equal=not prompts,
+        mean_difference=mean,
+        largest_difference=max(differences, default=0.0),
+        separation=separation,
+        tolerance=tolerance,
+        compared=len(differences),
+        recorded=recorded,
+    )
+
+
+def _compare(probe: Probe, answer: Answer, comparison: _Comparison) -> None:
+    """Token by token as long as both have the same tokens before; the first other one is compared as well."""
+    for at, token in enumerate(probe.tokens):
+        if at == len(answer.tokens):  # it ended before
+            comparison.flips.append(token.gap)
+            return
+        answered = answer.tokens[at]
+        found = [logprob for text, logprob in answered.logprobs.items() if _is_same(token, text)]
+        here = found[0] if found else min(answered.logprobs.values())  # less likely than all that are listed
+        comparison.tokens.append(_Compared(adapter=token.logprob, base=token.base_logprob, here=here))
+        if not _is_same(token, answered.text):
+            comparison.flips.append(token.gap)
+            return
+
+
+def _is_same(token: RecordedToken, text: str) -> bool:
+    return text in (token.text, token.piece)
+
+
+def _separation(tokens: Sequence[_Compared], tolerance: float) -> tuple[float, float]:
+    """The effect as a share of the trainer's, by least squares, and how far from 1 it may be.
+
+    Noise of the size of *tolerance* in each logprob moves the share by `tolerance / |effect|`.
+    """
+    squares = sum((token.adapter - token.base) ** 2 for token in tokens)
+    if squares <= len(tokens) * NO_EFFECT**2:
+        return 1.0, WIDEST_MARGIN
+    share = sum((token.here - token.base) * (token.adapter - token.base) for token in tokens) / squares
+    return share, min(WIDEST_MARGIN, EFFECT_MARGIN + NOISE_SIGMAS * tolerance / sqrt(squares))
+
+
+def _prompt_fault(fingerprint: Fingerprint, answers: Sequence[Answer]) -> str:
+    for number, (probe, answer) in enumerate(zip(fingerprint.probes, answers, strict=True), start=1):
+        if answer.prompt_tokens != len(probe.prompt_ids):
+            return (
+                f"another chat template or tokenizer (prompt {number} has {answer.prompt_tokens} tokens here, "
+                f"{len(probe.prompt_ids)} for the trainer)"
+            )
+        if answer.prompt_ids is not None and list(answer.prompt_ids) != probe.prompt_ids:
+            return f"another chat template or tokenizer (prompt {number} has other tokens here)"
+    return ""
+
+
+def _effect_fault(separation: float, margin: float, tokens: Sequence[_Compared], tolerance: float) -> str:
+    if abs(separation - 1.0) <= margin:
+        return ""
+    nearer_base = sum(abs(token.here - token.base) < abs(token.here - token.adapter) for token in tokens)
+    from_base = sum(abs(token.here - token.base) for token in tokens) / max(1, len(tokens))
+    if abs(separation) <= margin and from_base <= tolerance:
+        return f"the adapter is not applied ({nearer_base} of {len(tokens)} tokens are nearer to the base)"
+    return "the adapter has another effect than in training: another scaling, base or template"
+
+
+def _flip_fault(gaps: Sequence[float], bound: float) -> str:
+    far = [gap for gap in gaps if gap > bound]
+    return f"other tokens where the trainer was sure ({len(far)} with a gap above {bound:g})" if far else ""

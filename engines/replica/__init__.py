@@ -1,0 +1,1 @@
+"""A replica keeps one engine running with the adapters that placement wants."""

@@ -1,0 +1,140 @@
+"""What the two ways of keeping adapters share: folders, proof, and pauses after a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from engines.errors import EngineError, EngineUnavailable, FingerprintMissing
+from engines.protocol import Engine
+from engines.replica.board import Board
+from engines.replica.report import Journal, Prover, SlotPhase, SlotReport
+
+log = logging.getLogger(__name__)
+
+_RETRY_S: Final = 10.0
+_LONGEST_RETRY_S: Final = 300.0
+_PATIENCE: Final = 3
+"""How often in a row a server may not answer before that is held against the adapter, not against the server."""
+_ASK_AGAIN_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast a replica moves."""
+
+    tick_s: float
+    """How often it looks at its engine and its adapters, and reports."""
+    unroute_s: float
+    """How long after a report gateways may still send by the report before it."""
+    settle_s: float
+    """How long changes of the wanted set are waited for before a process is replaced for them."""
+    drain_timeout_s: float
+    """How long requests may finish in a process that another one replaced."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSource:
+    """Where a replica gets its engines; each is started at most once."""
+
+    build: Callable[[Mapping[str, Path]], Engine]
+    """A new engine, not started, with these adapters (served name -> folder); `EngineError`."""
+    live_adapters: bool
+    """Its engines take adapters while they run: they are built with none."""
+
+
+class AdapterSet(Protocol):
+    """Brings the adapters of running engines nearer to what is wanted."""
+
+    async def step(self, wanted: Mapping[str, str]) -> bool:
+        """Do the next thing that *wanted* (served name -> artifact) asks for; whether there is more to do at once."""
+        ...
+
+    def is_settled(self, wanted: Mapping[str, str]) -> bool:
+        """Whether everything that is wanted is ready or has failed."""
+        ...
+
+    def end(self) -> None:
+        """Nothing goes on in the background any more; engines are not its to end."""
+        ...
+
+
+@dataclass(slots=True)
+class _Failure:
+    count: int = 0
+    unanswered: int = 0
+    retry_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Trials:
+    """Fetches and proves adapters, says on the board how that went, and remembers what failed and when."""
+
+    journal: Journal
+    prover: Prover
+    board: Board
+    _failures: dict[str, _Failure] = field(default_factory=dict)
+
+    def is_due(self, served_name: str) -> bool:
+        """Whether it may be tried: it has not failed, or some time ago."""
+        failure = self._failures.get(served_name)
+        return failure is None or time.monotonic() >= failure.retry_at
+
+    def forget_all_but(self, served_names: Mapping[str, str]) -> None:
+        """What is no longer wanted starts afresh when it is wanted again."""
+        self._failures = {name: failure for name, failure in self._failures.items() if name in served_names}
+
+    async def fetch(self, served_name: str, artifact: str) -> Path | None:
+        """Its folder, or None after it was said to have failed."""
+        try:
+            return await asyncio.to_thread(self.journal.fetch, artifact)
+        except OSError as exc:
+            self.fail(served_name, "load_failed", str(exc))
+            return None
+
+    async def prove(self, url: str, served_name: str, folder: Path) -> SlotReport:
+        """What to say of it after its fingerprint was replayed at *url*: ready, failed, or to be tried again."""
+        try:
+            verdict = await self.prover(url, served_name, folder)
+        except FingerprintMissing as exc:
+            return self._failed(served_name, "no_fingerprint", f"{exc}; publish it again, which makes one")
+        except EngineUnavailable as exc:
+            return self.unanswered(served_name, "not_proven", f"its fingerprint could not be replayed: {exc}")
+        except EngineError as exc:
+            return self._failed(served_name, "not_proven", f"its fingerprint could not be replayed: {exc}")
+        if not verdict.passed:
+            return self._failed(served_name, "fingerprint_mismatch", verdict.message, proof=verdict.as_json())
+        self._failures.pop(served_name, None)
+        return SlotReport(phase=SlotPhase.READY, proof=verdict.as_json())
+
+    def unanswered(self, served_name: str, reason: str, message: str) -> SlotReport:
+        """What to say of it when the server did not answer: it waits, and only after some times it has failed.
+
+        A server that dies does not answer either, and its adapters are not at fault.
+        """
+        failure = self._failures.setdefault(served_name, _Failure())
+        failure.unanswered += 1
+        if failure.unanswered >= _PATIENCE:
+            return self._failed(served_name, reason, message)
+        failure.retry_at = time.monotonic() + _ASK_AGAIN_S
+        log.warning("the server did not answer", extra={"served_name": served_name, "error": message})
+        return SlotReport(phase=SlotPhase.LOADING, message=message)
+
+    def fail(self, served_name: str, reason: str, message: str) -> None:
+        """Say that it failed; it is due again after a pause, twice as long each time."""
+        self.board.put(served_name, self._failed(served_name, reason, message))
+
+    def _failed(
+        self, served_name: str, reason: str, message: str, proof: Mapping[str, object] | None = None
+    ) -> SlotReport:
+        failure = self._failures.setdefault(served_name, _Failure())
+        pause_s = min(_RETRY_S * 2.0**failure.count, _LONGEST_RETRY_S)
+        failure.count += 1
+        failure.retry_at = time.monotonic() + pause_s
+        log.warning("adapter failed", extra={"served_name": served_name, "reason": reason, "error": message})
+        return SlotReport(phase=SlotPhase.FAILED, reason=reason, message=message, proof=proof)

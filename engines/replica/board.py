@@ -1,0 +1,119 @@
+"""What a replica has to say at the moment; every change of it is reported at once, and again at every tick."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from contextlib import suppress
+
+from engines.replica.report import Journal, Phase, ReplicaReport, SlotReport
+
+log = logging.getLogger(__name__)
+
+
+class Board:
+    """Holds the next report and makes it."""
+
+    def __init__(self, journal: Journal, tick_s: float) -> None:
+        self._journal = journal
+        self._tick_s = tick_s
+        self._changed = asyncio.Event()
+        self._made = asyncio.Condition()
+        self._version = 0
+        self._reported = 0
+        self._writing = threading.Lock()
+        self._written = 0
+        self._slots: dict[str, SlotReport] = {}
+        self._phase = Phase.STARTING
+        self._message = ""
+        self._url = ""
+        self._paths: frozenset[str] = frozenset()
+        self.load = 0
+        """Requests that run or wait in the engine; goes out with the next report."""
+
+    async def run(self) -> None:
+        """Report until cancelled."""
+        while True:
+            self._changed.clear()
+            await self.report()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._tick_s):  # `wait_for` loses a cancellation that comes with a change
+                    await self._changed.wait()
+
+    @property
+    def phase(self) -> Phase:
+        """What the replica says of itself."""
+        return self._phase
+
+    def say(self, phase: Phase, message: str = "") -> None:
+        """The replica is in *phase*."""
+        if (phase, message) != (self._phase, self._message):
+            self._phase, self._message = phase, message
+            self._change()
+
+    def move_to(self, url: str, paths: frozenset[str], slots: dict[str, SlotReport]) -> None:
+        """Requests go to *url*, which answers *paths* and has these slots; one report says all of it."""
+        self._url, self._paths, self._slots = url, paths, dict(slots)
+        self._change()
+
+    def slot(self, served_name: str) -> SlotReport | None:
+        """What is said of one adapter."""
+        return self._slots.get(served_name)
+
+    def slots(self) -> dict[str, SlotReport]:
+        """What is said of every adapter."""
+        return dict(self._slots)
+
+    def put(self, served_name: str, slot: SlotReport) -> None:
+        """Say this of one adapter."""
+        if self._slots.get(served_name) != slot:
+            self._slots[served_name] = slot
+            self._change()
+
+    def drop(self, served_name: str) -> None:
+        """Say nothing of it any more, so that gateways route around it."""
+        if self._slots.pop(served_name, None) is not None:
+            self._change()
+
+    def clear(self) -> None:
+        """Say nothing of any adapter."""
+        self._slots.clear()
+        self._change()
+
+    async def reported(self) -> None:
+        """Return once what is said now is on record."""
+        version = self._version
+        async with self._made:
+            await self._made.wait_for(lambda: self._reported >= version)
+
+    async def report(self) -> None:
+        """Report once; a journal that does not answer is told again at the next tick."""
+        version = self._version
+        report = ReplicaReport(
+            url=self._url,
+            phase=self._phase,
+            paths=self._paths,
+            slots=dict(self._slots),
+            load=self.load,
+            message=self._message,
+        )
+        try:
+            await asyncio.to_thread(self._write, version, report)
+        except OSError as exc:
+            log.warning("the journal does not answer", extra={"error": str(exc)})
+            return
+        async with self._made:
+            self._reported = max(version, self._reported)
+            self._made.notify_all()
+
+    def _write(self, version: int, report: ReplicaReport) -> None:
+        """One at a time; what a cancelled caller still has on its way does not overwrite what is newer."""
+        with self._writing:
+            if version >= self._written:
+                self._journal.report(report)
+                self._written = version
+
+    def _change(self) -> None:
+        self._version += 1
+        self._changed.set()

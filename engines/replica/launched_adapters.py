@@ -1,0 +1,159 @@
+"""Adapters of an engine that has them from its start to its end: another set takes another process.
+
+The new process is started beside the old one, on a port of its own, and proves its adapters there. Then one report
+moves the replica to it; the old one finishes what it has and ends. So there are two processes for a while, never three.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from engines.errors import EngineError
+from engines.protocol import Engine
+from engines.replica.adapter_sets import Trials
+from engines.replica.report import SlotPhase, SlotReport
+from engines.replica.running import RunningEngines
+
+log = logging.getLogger(__name__)
+
+
+class LaunchedAdapters:
+    """An `AdapterSet` by rolling replacement; a set that does not start or prove leaves the old process serving."""
+
+    def __init__(self, engines: RunningEngines, launched: Mapping[str, Path], trials: Trials) -> None:
+        """*launched* are the folders of the adapters that the serving engine was started with."""
+        self._engines = engines
+        self._trials = trials
+        self._board = trials.board
+        self._launched = dict(launched)
+        self._proven: dict[str, SlotReport] = {}
+        self._asked: tuple[frozenset[str], float] = (frozenset(), 0.0)
+        self._draining: asyncio.Task[None] | None = None
+
+    async def step(self, wanted: Mapping[str, str]) -> bool:
+        """Prove what the process has; when the names that it lacks have settled, replace it by one that has them."""
+        self._trials.forget_all_but(wanted)
+        self._show(wanted)
+        unproven = [name for name in wanted if name in self._launched and self._is_open(name)]
+        if unproven:
+            await self._prove_here(unproven[0])
+            return True
+        lacking = [name for name in wanted if name not in self._launched and self._trials.is_due(name)]
+        for name in lacking:
+            if self._board.slot(name) is None:
+                self._board.put(name, SlotReport(phase=SlotPhase.LOADING))
+        if lacking and self._has_settled(lacking) and not self._is_draining():
+            await self._replace({name: wanted[name] for name in wanted if name in lacking or name in self._proven})
+        return False
+
+    def is_settled(self, wanted: Mapping[str, str]) -> bool:
+        """Whether everything that is wanted is ready or has failed."""
+        slots = [self._board.slot(name) for name in wanted]
+        return all(slot is not None and slot.phase in (SlotPhase.READY, SlotPhase.FAILED) for slot in slots)
+
+    def end(self) -> None:
+        """Nothing goes on in the background any more."""
+        if self._draining is not None:
+            self._draining.cancel()
+
+    def _show(self, wanted: Mapping[str, str]) -> None:
+        """What is not wanted is not reported, though the process has it until it is replaced for another reason."""
+        for name in self._board.slots():
+            if name not in wanted:
+                self._board.drop(name)
+        for name in wanted:
+            if name in self._proven and self._board.slot(name) is None:
+                self._board.put(name, self._proven[name])
+
+    def _is_open(self, name: str) -> bool:
+        return name not in self._proven and self._trials.is_due(name)
+
+    def _has_settled(self, lacking: list[str]) -> bool:
+        """Changes come in groups: one replacement for all that came while the last one was waited for."""
+        names, since = self._asked
+        if names != frozenset(lacking):
+            self._asked = (frozenset(lacking), time.monotonic())
+            return False
+        return time.monotonic() - since >= self._engines.pace.settle_s
+
+    def _is_draining(self) -> bool:
+        return self._draining is not None and not self._draining.done()
+
+    async def _prove_here(self, name: str) -> None:
+        self._board.put(name, SlotReport(phase=SlotPhase.PROVING))
+        slot = await self._trials.prove(self._engines.serving.base_url, name, self._launched[name])
+        self._board.put(name, slot)
+        if slot.phase is SlotPhase.READY:
+            self._proven[name] = slot
+
+    async def _replace(self, artifacts: Mapping[str, str]) -> None:
+        """Serve *artifacts* (served name -> digest) from a new process if that is better than what is served now."""
+        fetched = {name: await self._trials.fetch(name, artifact) for name, artifact in artifacts.items()}
+        folders = {name: folder for name, folder in fetched.items() if folder is not None}
+        added = [name for name in folders if name not in self._launched]
+        if not added:
+            return
+        try:
+            engine = await self._engines.start(folders)
+        except EngineError as exc:
+            await self._start_failed(artifacts, added, str(exc))
+            return
+        slots = await self._prove_there(engine, folders)
+        lost = [name for name in folders if name in self._proven and slots[name].phase is not SlotPhase.READY]
+        gained = [name for name in added if slots[name].phase is SlotPhase.READY]
+        if lost or not gained:
+            await self._engines.end(engine, 0.0)
+            self._say_failed(added, slots, lost)
+        else:
+            self._switch(engine, folders, slots)
+
+    async def _start_failed(self, artifacts: Mapping[str, str], added: list[str], message: str) -> None:
+        """Find the one that does not let it start: try the halves, each beside what is served."""
+        if len(added) == 1:
+            self._trials.fail(added[0], "load_failed", message)
+            return
+        middle = len(added) // 2
+        for half in (added[:middle], added[middle:]):
+            await self._drained()
+            await self._replace({name: artifacts[name] for name in artifacts if name in half or name in self._proven})
+
+    async def _prove_there(self, engine: Engine, folders: Mapping[str, Path]) -> dict[str, SlotReport]:
+        """All of them anew: a process has shown nothing yet."""
+        slots = {}
+        for name, folder in folders.items():
+            if name not in self._launched:
+                self._board.put(name, SlotReport(phase=SlotPhase.PROVING))
+            slots[name] = await self._trials.prove(engine.base_url, name, folder)
+        return slots
+
+    def _say_failed(self, added: Iterable[str], slots: Mapping[str, SlotReport], lost: list[str]) -> None:
+        for name in added:
+            if slots[name].phase is SlotPhase.FAILED or not lost:
+                self._board.put(name, slots[name])
+            else:
+                why = f"in a process that has it, {lost[0]} no longer passes: {slots[lost[0]].message}"
+                self._trials.fail(name, slots[lost[0]].reason or "not_proven", why)
+
+    def _switch(self, engine: Engine, folders: Mapping[str, Path], slots: Mapping[str, SlotReport]) -> None:
+        before = self._engines.serving
+        self._launched = dict(folders)
+        self._proven = {name: slot for name, slot in slots.items() if slot.phase is SlotPhase.READY}
+        self._engines.serve_with(engine)
+        others = {name: slot for name, slot in self._board.slots().items() if name not in slots}
+        self._board.move_to(engine.base_url, engine.traits.paths, others | dict(slots))
+        log.info("another process serves", extra={"url": engine.base_url, "adapters": sorted(self._proven)})
+        self._draining = asyncio.create_task(self._drain(before))
+
+    async def _drain(self, engine: Engine) -> None:
+        """Once gateways have seen the new address, let the old process finish and end."""
+        await self._board.reported()
+        await asyncio.sleep(self._engines.pace.unroute_s)
+        await self._engines.end(engine, self._engines.pace.drain_timeout_s)
+
+    async def _drained(self) -> None:
+        if self._draining is not None:
+            await self._draining

@@ -1,0 +1,168 @@
+"""One replica: an engine that is kept running, has the adapters it should have, proven, and says so."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from engines.errors import EngineError
+from engines.replica.adapter_sets import AdapterSet, EngineSource, Pace, Trials
+from engines.replica.board import Board
+from engines.replica.launched_adapters import LaunchedAdapters
+from engines.replica.report import Journal, Phase, Prover
+from engines.replica.resident_adapters import ResidentAdapters
+from engines.replica.running import RunningEngines
+
+log = logging.getLogger(__name__)
+
+_MAX_BACKOFF_S: Final = 30.0
+_SILENT_PROBES: Final = 2
+"""Health probes without an answer, one after another, after which no new request should come."""
+_FAILED_PROBES: Final = 5
+"""And after which the engine is ended and started again, so that requests which it holds go elsewhere."""
+_LOAD_EVERY_S: Final = 1.0
+_NOTHING: Final[Mapping[str, Path]] = {}
+
+
+class EngineReplica:
+    """Keeps one engine running: restarts it with back-off, keeps its adapters right, reports every tick."""
+
+    def __init__(self, source: EngineSource, journal: Journal, prover: Prover, pace: Pace) -> None:
+        self._journal = journal
+        self._pace = pace
+        self._board = Board(journal, pace.tick_s)
+        self._trials = Trials(journal, prover, self._board)
+        self._engines = RunningEngines(source, pace)
+        self._failed_probes = 0
+
+    @property
+    def load(self) -> int:
+        """Requests that run or wait in the engine, as it last said."""
+        return self._board.load
+
+    async def run(self) -> None:
+        """Keep the engine running until cancelled; `drain` then ends it."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._board.run())
+            group.create_task(self._keep())
+
+    async def drain(self, unroute_s: float, drain_timeout_s: float) -> None:
+        """Say that no new request should come, let gateways see it, then stop the engine when its requests are done."""
+        self._board.say(Phase.DRAINING)
+        await self._board.report()
+        await asyncio.sleep(unroute_s)
+        await self._engines.end_all(drain_timeout_s)
+
+    async def _keep(self) -> None:
+        backoff_s = 1.0
+        while True:
+            began = time.monotonic()
+            try:
+                await self._serve()
+            except* EngineError as failed:
+                message = _first_message(failed)
+                log.warning("engine failed", extra={"error": message})
+                self._board.say(Phase.UNHEALTHY, message)
+            self._board.clear()
+            await self._engines.end_all(0.0)
+            backoff_s = 1.0 if time.monotonic() - began > 60.0 else min(2 * backoff_s, _MAX_BACKOFF_S)
+            await asyncio.sleep(backoff_s / 2)
+
+    async def _serve(self) -> None:
+        """Start an engine, then look after it until it dies or stops answering."""
+        adapters = await self._launch()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch())
+                group.create_task(self._read_load())
+                group.create_task(self._reconcile(adapters))
+        finally:
+            adapters.end()
+
+    async def _launch(self) -> AdapterSet:
+        """An engine serves; with the wanted adapters where they are part of the launch, bare if that fails."""
+        self._trials.forget_all_but({})
+        source = self._engines.source
+        folders = _NOTHING if source.live_adapters else await self._wanted_folders()
+        try:
+            engine = await self._engines.start(folders)
+        except EngineError as exc:
+            if not folders:
+                raise
+            log.warning("engine does not start with its adapters", extra={"error": str(exc)})
+            folders = _NOTHING
+            engine = await self._engines.start(folders)
+        self._engines.serve_with(engine)
+        self._board.move_to(engine.base_url, engine.traits.paths, self._board.slots())
+        if source.live_adapters:
+            return ResidentAdapters(engine, self._trials, self._pace)
+        return LaunchedAdapters(self._engines, folders, self._trials)
+
+    async def _wanted_folders(self) -> dict[str, Path]:
+        wanted = await self._wanted()
+        fetched = {name: await self._trials.fetch(name, artifact) for name, artifact in (wanted or {}).items()}
+        return {name: folder for name, folder in fetched.items() if folder is not None}
+
+    async def _wanted(self) -> Mapping[str, str] | None:
+        """What should be loaded, or None while the journal does not say: then all stays as it is."""
+        try:
+            return await asyncio.to_thread(self._journal.wanted)
+        except OSError as exc:
+            log.warning("the journal does not answer, adapters stay", extra={"error": str(exc)})
+            return None
+
+    async def _reconcile(self, adapters: AdapterSet) -> None:
+        """Step by step; ready once everything that is wanted was tried."""
+        while True:
+            more = False
+            if (asked := await self._wanted()) is not None:
+                wanted = dict(islice(asked.items(), self._engines.serving.traits.max_adapters))
+                more = await adapters.step(wanted)
+                is_silent = self._failed_probes >= _SILENT_PROBES
+                if self._board.phase is not Phase.READY and not is_silent and adapters.is_settled(wanted):
+                    self._board.say(Phase.READY)
+            if not more:
+                await asyncio.sleep(self._pace.tick_s)
+
+    async def _watch(self) -> None:
+        """Raise `EngineError` when the engine that serves exits or answers no probe for a while."""
+        while True:
+            engine = self._engines.serving
+            exited = asyncio.create_task(engine.wait_exit())
+            self._failed_probes = 0
+            try:
+                while engine is self._engines.serving:
+                    await asyncio.wait({exited}, timeout=self._pace.tick_s)
+                    if exited.done() and engine is self._engines.serving:
+                        raise EngineError(_exit_reason(exited.result(), engine.last_log_lines()))
+                    self._failed_probes = 0 if await engine.is_healthy() else self._failed_probes + 1
+                    if self._failed_probes >= _FAILED_PROBES:
+                        raise EngineError(f"engine did not answer {_FAILED_PROBES} health probes in a row")
+                    if self._failed_probes >= _SILENT_PROBES:
+                        self._board.say(Phase.UNHEALTHY, "the engine answers no health probe")
+            finally:
+                exited.cancel()
+
+    async def _read_load(self) -> None:
+        """Tell how busy the engine says it is. A task of its own: an engine that hangs may hold the answer back."""
+        while True:
+            with suppress(EngineError):
+                load = await self._engines.serving.load()
+                self._board.load = load.running + load.waiting
+            await asyncio.sleep(_LOAD_EVERY_S)
+
+
+def _exit_reason(code: int, log_lines: str) -> str:
+    return f"engine exited with code {code}" + (f"; log:\n{log_lines}" if log_lines else "")
+
+
+def _first_message(failed: BaseExceptionGroup[BaseException]) -> str:
+    """What the first error of a group says."""
+    first = failed.exceptions[0]
+    return _first_message(first) if isinstance(first, BaseExceptionGroup) else str(first)

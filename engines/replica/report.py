@@ -1,0 +1,97 @@
+"""What a replica says of itself, to whom it says it, and who proves what it has loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Phase(StrEnum):
+    """What the replica says of itself."""
+
+    STARTING = "starting"
+    READY = "ready"
+    UNHEALTHY = "unhealthy"
+    DRAINING = "draining"
+
+
+class SlotPhase(StrEnum):
+    """Where one adapter stands in the replica."""
+
+    LOADING = "loading"
+    PROVING = "proving"
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotReport:
+    """One adapter in the replica; `reason` and `message` say why it failed, `proof` has the numbers of its replay."""
+
+    phase: SlotPhase
+    reason: str = ""
+    message: str = ""
+    proof: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaReport:
+    """A replica's description of itself; `slots` by served name, `load` the requests that run or wait in its engine.
+
+    `paths` are those of the inference requests that its engine answers.
+    """
+
+    url: str
+    phase: Phase
+    paths: frozenset[str]
+    slots: Mapping[str, SlotReport]
+    load: int
+    message: str
+
+
+class Journal(Protocol):
+    """Where a replica learns what it should have, and writes what it has. All calls block; all raise OSError."""
+
+    def wanted(self) -> Mapping[str, str]:
+        """Served name -> artifact of every adapter that should be loaded here, most needed first."""
+        ...
+
+    def fetch(self, artifact: str) -> Path:
+        """The artifact's folder, its bytes verified."""
+        ...
+
+    def report(self, report: ReplicaReport) -> None:
+        """The report is on record, with a fresh heartbeat."""
+        ...
+
+
+class Verdict(Protocol):
+    """Whether a server computes an adapter as its trainer did; `engines.proving.proof.Proof` is one."""
+
+    @property
+    def passed(self) -> bool:
+        """It does."""
+        ...
+
+    @property
+    def message(self) -> str:
+        """The numbers in words."""
+        ...
+
+    def as_json(self) -> dict[str, Any]:
+        """The numbers, for storing."""
+        ...
+
+
+class Prover(Protocol):
+    """Replays an adapter's fingerprint through the server that loaded it."""
+
+    async def __call__(self, url: str, served_name: str, folder: Path) -> Verdict:
+        """The verdict on *served_name* at *url*, loaded from *folder*.
+
+        `FingerprintMissing` when there is nothing to replay, `EngineError` when the server cannot be asked.
+        """
+        ...

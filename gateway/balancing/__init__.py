@@ -1,0 +1,1 @@
+"""Which replica answers, who waits, and which replicas are passed over. Pure."""

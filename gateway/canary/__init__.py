@@ -1,1 +1,0 @@
-"""The judge of a rollout (pure), and its simulator."""

@@ -1,0 +1,1 @@
+"""What rollouts are judged on: facts of answers, sums of them, and copies for a shadow step."""

@@ -1,0 +1,261 @@
+"""What an answer is like: its choices, finishes, JSON, tool calls, tokens and times. No I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import orjson
+
+from gateway.evidence.sse import EventReader
+from registry.rollouts.tally import ErrorKind, Tally, bucket_of
+
+_END: Final = b"[DONE]"
+_JSON_FORMATS: Final = ("json_object", "json_schema")
+_UNLIKE_AN_ANSWER: Final = (KeyError, TypeError, AttributeError, ValueError)
+"""What reading JSON of another shape than an answer's comes to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a request asked for that its answer is held to."""
+
+    json_format: str | None = None
+    """`json_object`, `json_schema`, or None where text will do."""
+    choices: int = 1
+    keep_text: bool = False
+    """The words are wanted afterwards."""
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any], *, keep_text: bool = False) -> Asked:
+        """What the request's *body* asks for; fields that no engine would take ask for nothing."""
+        wanted = body.get("response_format")
+        kind = wanted.get("type") if isinstance(wanted, dict) else None
+        n, prompts = body.get("n"), body.get("prompt")
+        each = n if type(n) is int and n > 0 else 1
+        many = isinstance(prompts, list) and not all(type(token) is int for token in prompts)
+        return cls(
+            json_format=kind if kind in _JSON_FORMATS else None,
+            choices=each * len(prompts) if prompts and many else each,
+            keep_text=keep_text,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Choice:
+    """One choice as far as it has come."""
+
+    text: list[str] = field(default_factory=list)
+    """Kept only where it is needed in the end."""
+    says_something: bool = False
+    finish_reason: str | None = None
+    calls_tools: bool = False
+    tool_calls: dict[int, list[str]] = field(default_factory=dict)
+    """Index of a call of a function -> pieces of its arguments."""
+
+
+class Reading(Protocol):
+    """An answer that is being read."""
+
+    def take(self, chunk: bytes, at: float) -> None:
+        """Note bytes that came at the monotonic time *at*."""
+        ...
+
+    def read(self) -> None:
+        """Make sense of what was taken; never raises."""
+        ...
+
+    @property
+    def is_whole(self) -> bool:
+        """True when the engine has said everything, though its connection may still be open."""
+        ...
+
+    def result(self, began: float) -> AnswerFacts:
+        """What the answer was like, now that no more bytes come; *began* is when its request arrived."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerFacts:
+    """What an answer was like."""
+
+    error: ErrorKind | None
+    completion_id: str
+    tally: Tally
+    """Of this one request."""
+    texts: tuple[str, ...] = ()
+    """The choices' words, if they were to be kept."""
+
+
+class StreamReading:
+    """An answer in server-sent events."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._events = EventReader()
+        self._taken: list[tuple[bytes, float]] = []
+        self._choices: dict[int, _Choice] = {}
+        self._id = ""
+        self._tokens: int | None = None
+        self._pieces = 0
+        self._first_at: float | None = None
+        self._last_at = 0.0
+        self._ended = False
+        self._error: ErrorKind | None = None
+
+    def take(self, chunk: bytes, at: float) -> None:
+        self._taken.append((chunk, at))
+
+    def read(self) -> None:
+        for chunk, at in self._taken:
+            for event in self._events.feed(chunk):
+                self._read_event(event, at)
+        self._taken.clear()
+
+    @property
+    def is_whole(self) -> bool:
+        self.read()
+        finished = all(choice.finish_reason is not None for choice in self._choices.values())
+        return self._ended or (finished and len(self._choices) >= self._asked.choices)
+
+    def result(self, began: float) -> AnswerFacts:
+        self.read()
+        choices = [self._choices[index] for index in sorted(self._choices)]
+        unfinished = not choices or any(choice.finish_reason is None for choice in choices)
+        error = self._error or (ErrorKind.MALFORMED if unfinished else None)
+        if error is not None:
+            return AnswerFacts(error=error, completion_id=self._id, tally=failed(error))
+        tokens = self._pieces if self._tokens is None else self._tokens
+        times = self._times(began, tokens / len(choices))
+        return _facts(self._id, choices, self._asked, times.plus(Tally(output_tokens=tokens)))
+
+    def _times(self, began: float, tokens_each: float) -> Tally:
+        if self._first_at is None:
+            return Tally()
+        ttft = {bucket_of(self._first_at - began): 1}
+        if self._pieces < 2 or tokens_each <= 1:
+            return Tally(ttft=ttft)
+        return Tally(ttft=ttft, tpot={bucket_of((self._last_at - self._first_at) / (tokens_each - 1)): 1})
+
+    def _read_event(self, event: bytes, at: float) -> None:
+        if event == _END:
+            self._ended = True
+            return
+        try:
+            chunk = orjson.loads(event)
+            if "error" in chunk:
+                self._error = ErrorKind.ENGINE_ERROR
+                return
+            self._id = self._id or str(chunk.get("id") or "")
+            self._tokens = _tokens_of(chunk, self._tokens)
+            pieces = sum([self._read_choice(choice) for choice in chunk.get("choices") or ()])
+        except _UNLIKE_AN_ANSWER:
+            self._error = self._error or ErrorKind.MALFORMED
+            return
+        if pieces:
+            self._pieces += pieces
+            self._last_at = at
+            self._first_at = at if self._first_at is None else self._first_at
+
+    def _read_choice(self, piece: Mapping[str, Any]) -> bool:
+        """Whether the *piece* carries any output."""
+        index = int(piece.get("index", 0))
+        choice = self._choices.get(index)
+        if choice is None:
+            choice = self._choices[index] = _Choice()
+        choice.finish_reason = piece.get("finish_reason") or choice.finish_reason
+        delta = piece.get("delta") or {}
+        return _read_message(choice, delta, piece.get("text"), self._asked)
+
+
+class WholeReading:
+    """An answer in one piece of JSON."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._parts: list[bytes] = []
+        self._last_at = 0.0
+
+    def take(self, chunk: bytes, at: float) -> None:
+        self._parts.append(chunk)
+        self._last_at = at
+
+    def read(self) -> None:
+        return
+
+    @property
+    def is_whole(self) -> bool:
+        return False
+
+    def result(self, began: float) -> AnswerFacts:
+        try:
+            answer = orjson.loads(b"".join(self._parts))
+            completion_id = str(answer.get("id") or "")
+            choices = [self._read_choice(choice) for choice in answer["choices"]]
+            tokens = _tokens_of(answer, 0) or 0
+        except _UNLIKE_AN_ANSWER:
+            choices = []
+        if not choices:
+            return AnswerFacts(error=ErrorKind.MALFORMED, completion_id="", tally=failed(ErrorKind.MALFORMED))
+        seconds = (self._last_at - began) * len(choices)
+        times = Tally(tpot={bucket_of(seconds / tokens): 1}) if tokens else Tally()
+        return _facts(completion_id, choices, self._asked, times.plus(Tally(output_tokens=tokens)))
+
+    def _read_choice(self, whole: Mapping[str, Any]) -> _Choice:
+        choice = _Choice(finish_reason=whole.get("finish_reason"))
+        _read_message(choice, whole.get("message") or {}, whole.get("text"), self._asked)
+        return choice
+
+
+def failed(kind: ErrorKind) -> Tally:
+    """One request that ended in *kind*, or, for a kind that is none of its client's concern, only that it happened."""
+    return Tally(requests=Tally(errors={kind: 1}).failures, errors={str(kind): 1})
+
+
+def _read_message(choice: _Choice, message: Mapping[str, Any], text: str | None, asked: Asked) -> bool:
+    """Add a message, or a piece of one, to the choice; whether it carries any output."""
+    content = message.get("content") or text or ""
+    if content:
+        choice.says_something = not content.isspace() or choice.says_something
+        if asked.json_format or asked.keep_text:
+            choice.text.append(content)
+    calls = message.get("tool_calls") or ()
+    for place, call in enumerate(calls):
+        choice.calls_tools = True
+        if function := call.get("function"):
+            choice.tool_calls.setdefault(call.get("index", place), []).append(str(function.get("arguments") or ""))
+    return bool(content or calls or message.get("reasoning_content") or message.get("reasoning"))
+
+
+def _tokens_of(answer: Mapping[str, Any], default: int | None) -> int | None:
+    usage = answer.get("usage")
+    return default if usage is None else int(usage["completion_tokens"])
+
+
+def _facts(completion_id: str, choices: list[_Choice], asked: Asked, measured: Tally) -> AnswerFacts:
+    texts = ["".join(choice.text) for choice in choices]
+    calls = ["".join(pieces) for choice in choices for pieces in choice.tool_calls.values()]
+    wordy = [text for choice, text in zip(choices, texts, strict=True) if choice.says_something]
+    empty = sum(not choice.says_something and not choice.calls_tools for choice in choices)
+    json_asked = len(wordy) + empty if asked.json_format else 0
+    tally = Tally(
+        requests=1,
+        answers=len(choices),
+        length_finishes=sum(choice.finish_reason == "length" for choice in choices),
+        empty_answers=empty,
+        json_asked=json_asked,
+        json_invalid=json_asked - sum(_is_json(text, asked.json_format) for text in wordy) if json_asked else 0,
+        tool_calls=len(calls),
+        tool_calls_invalid=sum(not _is_json(arguments, "json_object") for arguments in calls),
+    )
+    kept = tuple(texts) if asked.keep_text else ()
+    return AnswerFacts(error=None, completion_id=completion_id, tally=tally.plus(measured), texts=kept)
+
+
+def _is_json(text: str, form: str | None) -> bool:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return form != "json_object" or isinstance(value, dict)

@@ -1,0 +1,68 @@
+"""Asking a judge model which of two answers to the same conversation is better. Pure: questions out, verdicts in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gateway.errors import InvalidRequest, ModelNotFound, NothingStable
+from gateway.routing.routing import RouteTable, resolve
+from registry.rollouts.tally import Tally
+
+_QUESTION: Final = (
+    "Below are a conversation and two candidate answers to it, A and B. Decide which one serves the user better. "
+    "Length alone is no merit. Reply with one word and nothing else: A, B, or TIE if neither is better."
+)
+_LONGEST_CONVERSATION: Final = 12_000
+_LONGEST_ANSWER: Final = 6_000
+_REPLY: Final = re.compile(r"\s*(A|B|TIE)\s*")
+
+
+def check_judge(table: RouteTable, judge: str | None) -> None:
+    """Raise `InvalidRequest` unless the *judge* that a plan names, if it names one, answers to that name now."""
+    if judge is None:
+        return
+    try:
+        resolve(table, judge, sticky_key="")
+    except (ModelNotFound, NothingStable) as exc:
+        raise InvalidRequest(f"shadow_judge: {exc}", param="shadow_judge") from exc
+
+
+def question(body: Mapping[str, Any], answer_a: str, answer_b: str) -> dict[str, Any]:
+    """A chat request about two answers to the request *body*; long texts are cut, conversations in front."""
+    text = (
+        f"[conversation]\n{_conversation(body)[-_LONGEST_CONVERSATION:]}\n\n"
+        f"[answer A]\n{answer_a[:_LONGEST_ANSWER]}\n\n[answer B]\n{answer_b[:_LONGEST_ANSWER]}"
+    )
+    messages = [{"role": "system", "content": _QUESTION}, {"role": "user", "content": text}]
+    return {"messages": messages, "temperature": 0, "max_tokens": 4}
+
+
+def verdict(reply: str) -> float | None:
+    """1 where the *reply* is for A, 0 for B, 0.5 for neither; None for anything but those three words."""
+    said = _REPLY.fullmatch(reply)
+    return None if said is None else {"A": 1.0, "B": 0.0, "TIE": 0.5}[said[1]]
+
+
+def decided(canary_first: float, canary_second: float) -> Tally:
+    """One pair: *canary_first* says how answer A fared when it was the canary's, *canary_second* when it was stable's.
+
+    A judge that always prefers the first place comes to a tie.
+    """
+    score = (canary_first + 1.0 - canary_second) / 2
+    return Tally(comparisons=1, win_sum=score, win_square_sum=score * score)
+
+
+def _conversation(body: Mapping[str, Any]) -> str:
+    messages = body.get("messages")
+    if not isinstance(messages, list):
+        return str(body.get("prompt", ""))
+    turns = [message for message in messages if isinstance(message, dict)]
+    return "\n".join(f"{turn.get('role')}: {_text(turn.get('content'))}" for turn in turns)
+
+
+def _text(content: object) -> str:
+    if isinstance(content, list):
+        return " ".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return str(content or "")

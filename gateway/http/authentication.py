@@ -1,0 +1,71 @@
+"""Lets a request in only with a key that has a scope for its path, before a byte of its body is read; plain ASGI."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as Connection
+
+from gateway.errors import GatewayError
+from gateway.http.error_answers import answer_error
+from gateway.keys.auth import Keyring, credential_of
+from registry.errors import RegistryError
+from registry.keys import Scope
+
+OPEN: Final = frozenset({"/healthz", "/readyz"})
+METRICS: Final = "/metrics"
+ANY: Final = frozenset(Scope)
+SCOPES: Final[Sequence[tuple[str, frozenset[Scope]]]] = (
+    ("/v1/models", ANY),
+    ("/v1/files", frozenset({Scope.TRAINING})),
+    ("/v1/fine_tuning", frozenset({Scope.TRAINING})),
+    ("/v1/", frozenset({Scope.INFERENCE})),
+    ("/tokenize", frozenset({Scope.INFERENCE})),
+)
+"""Beginning of a path -> the scopes of which one is enough, the first that fits; everything else is for admin."""
+
+
+def scopes_of(path: str) -> frozenset[Scope]:
+    """The scopes of which one opens *path*."""
+    for beginning, scopes in SCOPES:
+        if path.startswith(beginning):
+            return scopes
+    return frozenset({Scope.ADMIN})
+
+
+class Authentication:
+    """Every handler behind it finds the `Caller` in `state.caller`."""
+
+    def __init__(self, app: ASGIApp, keyring: Keyring, *, metrics_need_key: bool) -> None:
+        self._app = app
+        self._keyring = keyring
+        self._open = OPEN if metrics_need_key else OPEN | {METRICS}
+
+    async def __call__(self, connection: Connection, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 401 or 403."""
+        if connection["type"] == "http" and connection["path"] not in self._open:
+            try:
+                self._let_in(connection)
+            except (GatewayError, RegistryError) as exc:
+                answer = await answer_error(Request(connection), exc)
+                await answer(connection, receive, send)
+                return
+        await self._app(connection, receive, send)
+
+    def _let_in(self, connection: Connection) -> None:
+        headers = Headers(scope=connection)
+        credential = credential_of(_bytes(headers.get("authorization")), _bytes(headers.get("x-api-key")))
+        caller = self._keyring.caller_of(credential, time.time())
+        scopes = scopes_of(connection["path"])
+        if caller.scopes.isdisjoint(scopes):
+            self._keyring.check(caller, min(scopes))
+        connection.setdefault("state", {})["caller"] = caller
+
+
+def _bytes(value: str | None) -> bytes | None:
+    return None if value is None else value.encode("latin-1")

@@ -1,0 +1,33 @@
+"""`--engine auto`: the engine that suits this machine, where nobody has said which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from engines.environments.environment import ready_environments
+from engines.hardware.choice import choose, engine_defaults
+from engines.hardware.machine import Machine, Vendor
+from engines.hardware.shape import read_shape
+from engines.hardware.wishes import Choice, Wishes
+from gateway.settings import PoolSettings
+
+
+def chosen_pool(
+    pool: PoolSettings, home: Path, base_folder: Path, read: Callable[[], Machine]
+) -> tuple[PoolSettings, Choice | None]:
+    """*pool* with the kind and sizes that suit the machine, and the choice that they come from.
+
+    Unchanged, without a choice, when a kind was asked for, and on a machine without an accelerator that engines are
+    made for: the transformers engine starts fastest there and needs nothing installed. What its `engine` table says
+    goes over what was chosen. `DoesNotFit`, `ModelUnreadable`.
+    """
+    if "kind" in pool.model_fields_set:
+        return pool, None
+    hardware = read()
+    if all(device.vendor is Vendor.APPLE for device in hardware.devices):
+        return pool, None
+    choice = choose(hardware, read_shape(base_folder), Wishes(ready=ready_environments(home)))
+    fields = engine_defaults(choice)
+    kind = fields.pop("kind")
+    return pool.model_copy(update={"kind": kind, "engine": fields | pool.engine}), choice

@@ -1,0 +1,122 @@
+"""What a replica should have loaded, and its reports in the registry: the replica's side of the registry."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from engines.replica.report import Phase, ReplicaReport, SlotPhase
+from gateway.routing.placement import wanted_in
+from registry.database import Registry
+from registry.errors import RegistryError
+from registry.types import Replica, ReplicaState, Slot, SlotState
+
+
+def host_prefix() -> str:
+    """How the ids of this machine's replicas begin."""
+    return f"{socket.gethostname()[:24]}-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaIdentity:
+    """What does not change about a replica."""
+
+    id: str
+    pool: str
+    """Name of its pool; empty for an engine that was entered by hand."""
+    base: str
+    engine: str
+    capacity: int
+    max_rank: int
+    """Highest rank that it takes; 0 where that is not known."""
+    room: int
+    """Requests that each gateway may have there at a time; 0 where that is not known."""
+    rollback_window_s: float
+    started_at: float
+
+
+class RegistryJournal:
+    """`engines.replica.report.Journal` over the registry."""
+
+    def __init__(self, registry: Registry, identity: ReplicaIdentity) -> None:
+        self._registry = registry
+        self._identity = identity
+        self._row = _first_row(identity)
+
+    def wanted(self) -> Mapping[str, str]:
+        """Served name -> artifact digest of what placement puts here; `OSError` when the registry does not answer."""
+        try:
+            snapshot = self._registry.snapshot()
+        except RegistryError as exc:
+            raise OSError(f"registry: {exc}") from exc
+        warm_since = self._registry.transactions.now() - self._identity.rollback_window_s
+        return {
+            revision.served_name: revision.artifact
+            for revision in wanted_in(snapshot, self._row, warm_since=warm_since)
+        }
+
+    def fetch(self, artifact: str) -> Path:
+        """The artifact's folder, its bytes verified; `OSError` if they are not what they were."""
+        try:
+            return self._registry.artifacts.folder(artifact)
+        except RegistryError as exc:
+            raise OSError(str(exc)) from exc
+
+    def report(self, report: ReplicaReport) -> None:
+        """The report is the replica's row, with its heartbeat; `OSError` when the registry does not answer."""
+        slots = tuple(
+            Slot(
+                served_name=name,
+                state=_SLOT_STATES[slot.phase],
+                reason=slot.reason,
+                message=slot.message,
+                proof=slot.proof,
+            )
+            for name, slot in sorted(report.slots.items())
+        )
+        self._row = replace(
+            self._row,
+            url=report.url,
+            state=_STATES[report.phase],
+            paths=tuple(sorted(report.paths)),
+            slots=slots,
+            load=report.load,
+            message=report.message,
+            heartbeat_at=self._registry.transactions.now(),
+        )
+        try:
+            self._registry.replicas.report(self._row)
+        except RegistryError as exc:
+            raise OSError(f"registry: {exc}") from exc
+
+    def leave(self) -> None:
+        """The replica is gone."""
+        try:
+            self._registry.replicas.mark_gone(self._identity.id)
+        except RegistryError as exc:
+            raise OSError(f"registry: {exc}") from exc
+
+
+def _first_row(identity: ReplicaIdentity) -> Replica:
+    return Replica(
+        id=identity.id,
+        pool=identity.pool,
+        base=identity.base,
+        engine=identity.engine,
+        url="",
+        state=ReplicaState.STARTING,
+        capacity=identity.capacity,
+        max_rank=identity.max_rank,
+        room=identity.room,
+        slots=(),
+        message="",
+        started_at=identity.started_at,
+        heartbeat_at=identity.started_at,
+    )
+
+
+_STATES: Final = {phase: ReplicaState(phase.value) for phase in Phase}
+_SLOT_STATES: Final = {phase: SlotState(phase.value) for phase in SlotPhase}

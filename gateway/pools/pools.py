@@ -1,0 +1,145 @@
+"""From the settings of a pool to what its replicas are built from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Final, Protocol
+
+from pydantic import ValidationError
+
+from engines.catalog import adapter_fields, build_engine, live_adapters
+from engines.environments.environment import KINDS, interpreter_of
+from engines.hardware.machine import Machine
+from engines.proving.fingerprint import prove, tolerance_of
+from engines.proving.proof import Proof
+from engines.replica.adapter_sets import EngineSource, Pace
+from engines.replica.report import Prover
+from engines.settings import EngineSettings, Hardware
+from gateway.errors import StartFailed
+from gateway.pools.bundled import base_name_of, check_base_folder, enter_base
+from gateway.pools.engine_choice import chosen_pool
+from gateway.settings import BUNDLED_BASE, PaceFields, PoolSettings, Settings
+from registry.database import Registry
+from registry.types import Base
+
+_PRECISIONS: Final = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+_UNROUTE_READINGS: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """What the replicas of one pool have in common."""
+
+    settings: PoolSettings
+    engine: EngineSettings
+    base: Base
+
+
+class Ground(Protocol):
+    """Where pools are prepared."""
+
+    def bundled_folder(self) -> Path:
+        """The bundled model's folder; `StartFailed`."""
+        ...
+
+    def read_machine(self) -> Machine:
+        """What the machine has."""
+        ...
+
+    def tell(self, reason: str) -> None:
+        """Say why something was chosen."""
+        ...
+
+
+def prepare_pools(settings: Settings, registry: Registry, ground: Ground) -> list[Pool]:
+    """Every pool with its engine chosen and its base model entered in the registry; nothing is started.
+
+    Raises `StartFailed`, `EngineError` for a kind or a setting that cannot be, `RegistryError`.
+    """
+    return [_prepared(pool, settings.home, registry, ground) for pool in settings.engines.pools]
+
+
+def _prepared(asked: PoolSettings, home: Path, registry: Registry, ground: Ground) -> Pool:
+    folder = ground.bundled_folder() if asked.base is None else asked.base
+    if asked.base is not None:
+        check_base_folder(folder)
+    pool, choice = chosen_pool(asked, home, folder, ground.read_machine)
+    for reason in choice.reasons if choice else ():
+        ground.tell(reason)
+    name = BUNDLED_BASE if pool.base is None else base_name_of(folder)
+    base = enter_base(registry, folder, name, registry.transactions.now())
+    engine = engine_settings(pool, home, base)
+    build_engine(engine)  # raises for what cannot be; nothing is started
+    return Pool(settings=pool, engine=engine, base=base)
+
+
+def engine_settings(pool: PoolSettings, home: Path, base: Base) -> EngineSettings:
+    """The engine's settings: what the pool says and what follows from the base model; `StartFailed`."""
+    known = {"kind": pool.kind, "base_path": base.path, "base_name": base.name, "log_path": "engine.log"}
+    found = {"interpreter": interpreter_of(home, pool.kind)} if _needs_interpreter(pool) else {}
+    try:
+        engine = EngineSettings.model_validate(found | pool.engine | known)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        fields = ", ".join(sorted(set(EngineSettings.model_fields) - set(known)))
+        raise StartFailed(f"settings [engines.engine] {field}: {first['msg']}; fields are {fields}") from exc
+    if engine.port and (pool.most_replicas > 1 or not live_adapters(pool.kind)):
+        raise StartFailed(
+            f"settings [engines.engine] port: pool {pool.name!r} has several engines at a time, which cannot share "
+            "one; leave it out, and each takes a free one"
+        )
+    return engine
+
+
+def _needs_interpreter(pool: PoolSettings) -> bool:
+    return pool.kind in KINDS and "interpreter" not in pool.engine
+
+
+def engine_source(engine: EngineSettings) -> EngineSource:
+    """Where replicas with these settings get their engines."""
+    return EngineSource(build=lambda adapters: build_engine(engine, adapters), live_adapters=live_adapters(engine.kind))
+
+
+def pace_of(knobs: PaceFields, route_refresh_s: float) -> Pace:
+    """How fast replicas move; gateways have seen a report after some of their readings and some of our ticks."""
+    return Pace(
+        tick_s=knobs.tick_s,
+        unroute_s=_UNROUTE_READINGS * max(knobs.tick_s, route_refresh_s),
+        settle_s=knobs.settle_s,
+        drain_timeout_s=knobs.replace_drain_s,
+    )
+
+
+def prover_of(kind: str, precision: str) -> Prover:
+    """Replays fingerprints on engines of *kind* that compute in *precision*; `EngineError` for an unknown one."""
+    tolerance = tolerance_of(kind, precision)
+
+    async def replay(url: str, served_name: str, folder: Path) -> Proof:
+        return await prove(url, adapter_fields(kind, served_name), folder, tolerance)
+
+    return replay
+
+
+def room_of(engine: EngineSettings, factor: float) -> int:
+    """How many requests each gateway may have at a replica with these settings at a time."""
+    return ceil(factor * engine.max_batch * engine.data_parallel)
+
+
+def precision_of(engine: EngineSettings) -> str:
+    """What an engine with these settings computes in."""
+    if engine.precision is not None:
+        return str(engine.precision)
+    return "fp32" if engine.hardware is Hardware.CPU else stored_precision(engine.base_path)
+
+
+def stored_precision(folder: Path) -> str:
+    """What the base model's folder says that its weights are stored in, `bf16` where it says nothing that we know."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return "bf16"
+    return _PRECISIONS.get(str(config.get("dtype") or config.get("torch_dtype")), "bf16")

@@ -1,0 +1,204 @@
+"""The reconcile loop: one idempotent step brings rollouts, replicas and leases nearer to what they should be.
+
+Two controllers at once do no harm: every move is compare-and-set, and the loser finds it done at its next look. One
+that is killed between two moves leaves nothing half done: what is next follows from the registry alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gateway.errors import StillLoading
+from gateway.rollouts.judge.judge import Decision, judge, judge_watch
+from gateway.rollouts.judge.unjudged import unjudged_of
+from gateway.routing.placement import first_numbers
+from gateway.routing.readiness import Readiness, readiness_of
+from gateway.settings import GatewaySettings
+from registry.database import Registry, Snapshot
+from registry.errors import IllegalMove, NotServable, RolloutOpen, StaleState
+from registry.rollouts.guardrails import GuardrailPlan
+from registry.rollouts.rollout import Rollout, RolloutState
+from registry.rollouts.tally import comparable
+
+log = logging.getLogger(__name__)
+
+JUDGE_EVERY_S: Final = 1.0
+"""How often a rollout is judged: gateways tell the registry what they counted every second."""
+
+
+def reconcile(registry: Registry, knobs: GatewaySettings, now: float) -> None:
+    """One step: drop silent replicas, requeue jobs of dead workers, give new adapters their stable, move rollouts."""
+    registry.replicas.expire(knobs.heartbeat_timeout_s)
+    registry.jobs.expire_leases()
+    registry.uses.forget_old()
+    snapshot = registry.snapshot()
+    _give_first_stables(registry, snapshot)
+    for rollout in snapshot.rollouts:
+        try:
+            _step(registry, snapshot, rollout, now)
+        except StaleState:
+            log.info("rollout was moved by someone else", extra={"rollout_id": rollout.id})
+    busy = {rollout.adapter for rollout in snapshot.rollouts}
+    for promoted in registry.rollouts.revocable(now - knobs.rollback_window_s):
+        guardrails = promoted.plan.guardrails
+        if guardrails is not None and promoted.adapter not in busy and _is_due(promoted, now):
+            _watch(registry, promoted, guardrails)
+
+
+def settle(registry: Registry, rollout: Rollout) -> Rollout:
+    """The rollout after what can happen at once has happened: a canary that is loaded everywhere begins now."""
+    if rollout.state is not RolloutState.PENDING:
+        return rollout
+    try:
+        return _begin(registry, registry.snapshot(), rollout)
+    except StaleState:
+        return registry.rollouts.get(rollout.id)
+
+
+def promote(registry: Registry, rollout_id: str, actor: str, *, full: bool) -> Rollout:
+    """Go to the next step by hand, or with *full* make the canary stable.
+
+    `StillLoading` while a replica lacks the canary; `IllegalMove` when the rollout has ended.
+    """
+    rollout = settle(registry, registry.rollouts.get(rollout_id))
+    move = registry.rollouts.move
+    if rollout.state.is_terminal:
+        raise IllegalMove(f"rollout {rollout_id} has ended: it is {rollout.state}")
+    if rollout.state is RolloutState.PENDING:
+        raise StillLoading(f"{rollout.adapter}@{rollout.canary} is not on every replica yet; try again in a moment")
+    if full:
+        return move(rollout.id, rollout.state, RolloutState.PROMOTED, reason="requested", actor=actor)
+    if rollout.state is RolloutState.PAUSED:
+        rollout = move(rollout.id, rollout.state, RolloutState.PROGRESSING, reason="requested", actor=actor)
+    if _is_last(rollout):
+        return move(rollout.id, rollout.state, RolloutState.PROMOTED, reason="requested", actor=actor)
+    return registry.rollouts.advance(rollout.id, rollout.step, reason="requested", actor=actor)
+
+
+def _give_first_stables(registry: Registry, snapshot: Snapshot) -> None:
+    young = {adapter.name for adapter in snapshot.adapters if adapter.stable is None}
+    firsts = first_numbers(revision for revision in snapshot.revisions if revision.adapter in young)
+    for adapter in snapshot.adapters:
+        first = firsts.get(adapter.name)
+        if first is None:
+            continue
+        if readiness_of(snapshot, adapter.base, f"{adapter.name}@{first}").is_everywhere:
+            registry.adapters.set_first_stable(adapter.name, first, reason="first_revision")
+
+
+def _readiness(snapshot: Snapshot, rollout: Rollout) -> Readiness:
+    base = next(adapter.base for adapter in snapshot.adapters if adapter.name == rollout.adapter)
+    return readiness_of(snapshot, base, f"{rollout.adapter}@{rollout.canary}")
+
+
+def _step(registry: Registry, snapshot: Snapshot, rollout: Rollout, now: float) -> None:
+    if rollout.state is RolloutState.PENDING:
+        _begin(registry, snapshot, rollout)
+        return
+    readiness = _readiness(snapshot, rollout)
+    if rollout.state is RolloutState.PROGRESSING and readiness.failures and not readiness.holders:
+        _abort_unloadable(registry, rollout, readiness)
+    elif rollout.plan.guardrails is None:
+        if rollout.state is RolloutState.PROGRESSING and not _obstacle(rollout, readiness, now):
+            _go_on(registry, rollout, "step_time_over")
+    elif _is_due(rollout, now):
+        _follow_verdict(registry, rollout, rollout.plan.guardrails, _obstacle(rollout, readiness, now))
+
+
+def _begin(registry: Registry, snapshot: Snapshot, rollout: Rollout) -> Rollout:
+    """Give a pending canary its first step if every ready replica has it; abort if one cannot load it."""
+    readiness = _readiness(snapshot, rollout)
+    if readiness.failures:
+        return _abort_unloadable(registry, rollout, readiness)
+    if not readiness.is_everywhere:
+        return rollout
+    to = RolloutState.PROMOTED if rollout.plan.steps[0].weight == 100 else RolloutState.PROGRESSING
+    return registry.rollouts.move(
+        rollout.id, rollout.state, to, reason="loaded", message="on every replica that it belongs on"
+    )
+
+
+def _abort_unloadable(registry: Registry, rollout: Rollout, readiness: Readiness) -> Rollout:
+    message = "; ".join(readiness.failures)
+    return registry.rollouts.move(
+        rollout.id, rollout.state, RolloutState.ABORTED, reason=readiness.failure, message=message
+    )
+
+
+def _obstacle(rollout: Rollout, readiness: Readiness, now: float) -> tuple[str, str] | None:
+    """Why the step must not end yet whatever the verdict is, as one word and a sentence; None when it may."""
+    every_s = rollout.plan.every_s
+    if rollout.state is RolloutState.PAUSED:
+        return "paused", "a person paused it, and a person decides"
+    if not readiness.holders:
+        return "no_canary_replica", "no ready replica has the canary"
+    if readiness.failures:
+        return "canary_not_everywhere", "; ".join(readiness.failures)
+    if every_s is None:
+        return None if rollout.plan.guardrails else ("by_hand", "a person advances the steps")
+    if now - rollout.step_since < every_s:
+        return "step_time", f"each step holds {every_s:g} s"
+    return None
+
+
+def _is_due(rollout: Rollout, now: float) -> bool:
+    return rollout.judged_at is None or not 0 <= now - rollout.judged_at < JUDGE_EVERY_S
+
+
+def _follow_verdict(
+    registry: Registry, rollout: Rollout, guardrails: GuardrailPlan, obstacle: tuple[str, str] | None
+) -> None:
+    """Abort, go on, or hold and keep the evidence. A paused rollout is judged, but not moved."""
+    cells = comparable(registry.observations.of_rollout(rollout.id))
+    verdict = judge(guardrails, cells, rollout.step)
+    told = {**verdict.as_json(), "step": rollout.step, **unjudged_of(cells)}
+    if verdict.decision is Decision.ABORT and rollout.state is RolloutState.PROGRESSING:
+        reason, message, to = verdict.reason, verdict.message, RolloutState.ABORTED
+        registry.rollouts.move(rollout.id, rollout.state, to, reason=reason, message=message, evidence=told)
+    elif verdict.decision is Decision.ADVANCE and obstacle is None:
+        _go_on(registry, rollout, verdict.reason, verdict.message, told)
+    else:
+        if verdict.decision is Decision.ADVANCE and obstacle is not None:
+            told |= {"decision": str(Decision.HOLD), "reason": obstacle[0], "message": obstacle[1]}
+        registry.rollouts.note(rollout, told)
+
+
+def _go_on(
+    registry: Registry, rollout: Rollout, reason: str, message: str = "", evidence: Mapping[str, Any] | None = None
+) -> None:
+    """The next step; the canary becomes stable where that is 100."""
+    store = registry.rollouts
+    if _is_last(rollout):
+        to = RolloutState.PROMOTED
+        store.move(rollout.id, rollout.state, to, reason=reason, message=message, evidence=evidence)
+    else:
+        actor = "controller"
+        store.advance(rollout.id, rollout.step, reason=reason, actor=actor, message=message, evidence=evidence)
+
+
+def _is_last(rollout: Rollout) -> bool:
+    """Whether the canary becomes stable where the current step ends."""
+    following = rollout.plan.steps[rollout.step + 1 :]
+    return not following or following[0].weight == 100
+
+
+def _watch(registry: Registry, promoted: Rollout, guardrails: GuardrailPlan) -> None:
+    """Judge a promotion by what came after it, and take it back if it was a mistake; once, whatever becomes of that."""
+    cells = comparable(registry.observations.of_rollout(promoted.id))
+    steps = len(promoted.plan.steps)
+    verdict = judge_watch(guardrails, cells, steps)
+    told = {**verdict.as_json(), "step": steps, **unjudged_of(cells)}
+    if not registry.rollouts.note(promoted, told) or verdict.decision is not Decision.ABORT:
+        return
+    facts = {"rollout_id": promoted.id, "reason": verdict.reason}
+    try:
+        reason = f"watch_{verdict.reason}"
+        back = registry.rollouts.take_back(promoted, reason=reason, message=verdict.message, evidence=told)
+    except (StaleState, RolloutOpen):
+        log.info("promotion was taken back by someone else", extra=facts)
+    except NotServable as exc:
+        log.warning("promotion cannot be taken back", extra=facts | {"error": str(exc)})
+    else:
+        settle(registry, back)

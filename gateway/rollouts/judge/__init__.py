@@ -1,0 +1,1 @@
+"""The judge of a rollout. Pure."""

@@ -1,0 +1,168 @@
+"""What the numbers say about each guardrail: how much worse the canary is, and between which bounds. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isinf, log
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.rollouts.judge.bounds import Sums, means, shares
+from gateway.rollouts.judge.quantiles import SlowAnswers, buckets_of, margin_of, percentile
+from gateway.rollouts.judge.strata import Pair, Pairs, histograms_of, sums_of
+from registry.rollouts.guardrails import RELATIVE, Guardrail
+from registry.rollouts.tally import BUCKET_GROWTH
+
+LONE_PART: Final = 0.1
+"""The part of a guardrail's alpha that goes to the canary's requests on replicas where stable has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """One guardrail's numbers. `difference`, `low`, `high` and `margin` say how much *worse* the canary is.
+
+    With unit `share` and `score` they are differences of the values; with unit `s` they are parts of stable's value
+    (0.1: a tenth longer). `low` and `high` each hold at every look with the guardrail's part of alpha. What is not
+    known yet is None.
+    """
+
+    guardrail: Guardrail
+    canary_samples: int
+    stable_samples: int
+    canary_value: float | None
+    stable_value: float | None
+    """What stable would show had it the canary's mix of steps and replicas."""
+    difference: float | None
+    low: float | None
+    high: float | None
+    margin: float
+    unit: str
+    is_violated: bool
+    """The canary is worse by more than the margin."""
+    is_cleared: bool
+    """The canary is shown not to be worse by more than the margin."""
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, for the registry and for people's programs."""
+        return {**asdict(self), "guardrail": str(self.guardrail)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Evidence, and what a verdict needs beside it."""
+
+    evidence: Evidence
+    log_evidence: float
+    """Of the margin being exceeded; comparable between guardrails."""
+    is_lone: bool
+    """It is about replicas on which stable answered nothing."""
+
+
+def gather(margins: Mapping[Guardrail, float], alpha_each: float, pairs: Pairs) -> list[Finding]:
+    """One finding for each guardrail, the worse of the two comparisons where both can be made."""
+    findings = []
+    for guardrail, margin in margins.items():
+        finding = _compare(guardrail, margin, alpha_each * (1 - LONE_PART), pairs.shared)
+        if pairs.lone:
+            lone = _compare(guardrail, margin, alpha_each * LONE_PART, pairs.lone, is_lone=True)
+            nothing = finding.evidence.difference is None
+            finding = lone if nothing or (lone.evidence.is_violated and not finding.evidence.is_violated) else finding
+        findings.append(finding)
+    return findings
+
+
+def _compare(
+    guardrail: Guardrail, margin: float, alpha: float, pairs: Sequence[Pair], *, is_lone: bool = False
+) -> Finding:
+    compare = _compare_latency if guardrail in RELATIVE else _compare_mean
+    numbers = compare(guardrail, margin, alpha, pairs)
+    evidence = Evidence(
+        guardrail=guardrail,
+        canary_samples=numbers.canary_samples,
+        stable_samples=numbers.stable_samples,
+        canary_value=numbers.canary_value,
+        stable_value=numbers.stable_value,
+        difference=numbers.difference,
+        low=numbers.low,
+        high=numbers.high,
+        margin=margin,
+        unit=numbers.unit,
+        is_violated=numbers.log_evidence >= -log(alpha),
+        is_cleared=numbers.high is not None and numbers.high < margin,
+    )
+    return Finding(evidence=evidence, log_evidence=numbers.log_evidence, is_lone=is_lone)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Numbers:
+    canary_samples: int
+    stable_samples: int
+    unit: str
+    canary_value: float | None = None
+    stable_value: float | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    log_evidence: float = 0.0
+
+
+def _compare_mean(guardrail: Guardrail, margin: float, alpha: float, pairs: Sequence[Pair]) -> _Numbers:
+    is_score = guardrail is Guardrail.FEEDBACK
+    unit = "score" if is_score else "share"
+    canary = sums_of((pair.canary for pair in pairs), guardrail)
+    stable = sums_of((pair.stable for pair in pairs), guardrail)
+    both = (canary.count > 0) & (stable.count > 0)
+    canary, stable = _only(canary, both), _only(stable, both)
+    canary_samples, stable_samples = int(canary.count.sum()), int(stable.count.sum())
+    if not canary_samples:
+        return _Numbers(canary_samples=0, stable_samples=stable_samples, unit=unit)
+    ours = float(canary.total.sum()) / canary_samples
+    theirs = float(np.sum(canary.count * stable.total / stable.count)) / canary_samples
+    build = means if is_score else shares
+    more, less = build(canary, stable), build(stable, canary)
+    return _Numbers(
+        canary_samples=canary_samples,
+        stable_samples=stable_samples,
+        unit=unit,
+        canary_value=1 - ours if is_score else ours,
+        stable_value=1 - theirs if is_score else theirs,
+        difference=ours - theirs,
+        low=max(float(more.lower_bound(alpha)), -1.0),
+        high=min(-float(less.lower_bound(alpha)), 1.0),
+        log_evidence=float(more.log_evidence(margin)),
+    )
+
+
+def _compare_latency(guardrail: Guardrail, margin: float, alpha: float, pairs: Sequence[Pair]) -> _Numbers:
+    canary, stable, first = histograms_of(pairs, guardrail)
+    both = (canary.sum(axis=0) > 0) & (stable.sum(axis=0) > 0)
+    canary, stable = canary[:, both], stable[:, both]
+    canary_samples, stable_samples = int(canary.sum()), int(stable.sum())
+    if not canary_samples:
+        return _Numbers(canary_samples=0, stable_samples=stable_samples, unit="s")
+    ours = percentile(canary.sum(axis=1))
+    theirs = percentile((stable * (canary.sum(axis=0) / stable.sum(axis=0))).sum(axis=1))
+    slow = SlowAnswers.of(canary, stable)
+    high = slow.bound(alpha, lower=False)
+    return _Numbers(
+        canary_samples=canary_samples,
+        stable_samples=stable_samples,
+        unit="s",
+        canary_value=_seconds(first + ours),
+        stable_value=_seconds(first + theirs),
+        difference=margin_of(ours - theirs),
+        low=margin_of(slow.bound(alpha)),
+        high=None if isinf(high) else margin_of(high),
+        log_evidence=float(slow.log_evidence(buckets_of(margin))),
+    )
+
+
+def _only(sums: Sums, chosen: NDArray[np.bool_]) -> Sums:
+    return Sums(count=sums.count[chosen], total=sums.total[chosen], squares=sums.squares[chosen])
+
+
+def _seconds(position: float) -> float:
+    return float(BUCKET_GROWTH**position)

@@ -1,0 +1,134 @@
+"""The verdict on a rollout from what gateways counted. Pure: the same numbers, the same verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import log
+from typing import Any, Final
+
+from gateway.rollouts.judge.evidence import Evidence, Finding, gather
+from gateway.rollouts.judge.strata import pairs_of_steps, pairs_of_watch, samples
+from gateway.rollouts.judge.wording import left_out, sentence
+from registry.rollouts.guardrails import Guardrail, GuardrailPlan
+from registry.rollouts.tally import Cell, Side, Tally, total
+
+WATCH_FACTOR: Final = 2.0
+"""Margins count this many times in the watch, where the sides are separated by time, and time changes things too."""
+DOUBT_SAMPLES: Final = 30
+"""From so many samples on, a canary that looks worse than the margin is not advanced, though it is not proven."""
+DOUBT_EVIDENCE: Final = log(3.0)
+"""With fewer samples it is not advanced while the evidence against it is so strong: six answers, all of them bad."""
+SURELY_EXPECTED: Final = 10.0
+"""Of a count that every answer adds to, none where so many were expected is no chance (e to the minus ten)."""
+FROM_EVERY_ANSWER: Final = (Guardrail.TTFT_P95, Guardrail.LENGTH_FINISHES, Guardrail.EMPTY_ANSWERS)
+
+
+class Decision(StrEnum):
+    """What is to be done with a rollout."""
+
+    ADVANCE = "advance"
+    HOLD = "hold"
+    ABORT = "abort"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A decision with one word and one sentence why, and the numbers of every guardrail that is judged."""
+
+    decision: Decision
+    reason: str
+    """On abort the guardrail's name; else `no_violation`, `too_few_samples`, `missing_data`, `in_doubt`, `watching`."""
+    message: str
+    evidence: tuple[Evidence, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The verdict as it is stored and sent."""
+        return {
+            "decision": str(self.decision),
+            "reason": self.reason,
+            "message": self.message,
+            "evidence": [each.as_json() for each in self.evidence],
+        }
+
+
+def judge(plan: GuardrailPlan, cells: Mapping[Cell, Tally], step: int) -> Verdict:
+    """What to do with a rollout that stands at *step* (an index into its steps); cells of later steps are left out.
+
+    Abort when a guardrail is worse by more than its margin at the always-valid level, over all steps so far. Advance
+    when both sides have `min_samples` requests in this step and nothing is in doubt. Else hold.
+    """
+    findings = gather(plan.margins, plan.alpha_each, pairs_of_steps(cells, step))
+    evidence = tuple(finding.evidence for finding in findings)
+    violated = _worst(findings)
+    if violated is not None:
+        return Verdict(
+            decision=Decision.ABORT,
+            reason=str(violated.evidence.guardrail),
+            message=sentence(violated.evidence, is_lone=violated.is_lone),
+            evidence=evidence,
+        )
+    reason, message = _obstacle(plan, cells, step, findings)
+    decision = Decision.HOLD if reason else Decision.ADVANCE
+    return Verdict(decision=decision, reason=reason or "no_violation", message=message, evidence=evidence)
+
+
+def judge_watch(plan: GuardrailPlan, cells: Mapping[Cell, Tally], steps: int) -> Verdict:
+    """What to do after the promotion of a rollout with so many *steps*: hold, or abort, which means to roll back.
+
+    There is no stable beside it any more, so requests of the watch are held against what stable did during the rollout
+    on the same replica, with margins of twice the size. A load that changed meanwhile looks like the revision's doing.
+    """
+    margins = {each: margin * WATCH_FACTOR for each, margin in plan.margins.items()}
+    findings = gather(margins, plan.alpha_each, pairs_of_watch(cells, steps))
+    evidence = tuple(finding.evidence for finding in findings)
+    violated = _worst(findings)
+    if violated is not None:
+        message = f"after the promotion, {sentence(violated.evidence, is_lone=violated.is_lone)}"
+        reason = str(violated.evidence.guardrail)
+        return Verdict(decision=Decision.ABORT, reason=reason, message=message, evidence=evidence)
+    seen = _requests(_tallies(cells, Side.CANARY, steps))
+    message = f"{seen:,} requests since the promotion, nothing proven worse than twice its margin"
+    return Verdict(decision=Decision.HOLD, reason="watching", message=message, evidence=evidence)
+
+
+def _worst(findings: Sequence[Finding]) -> Finding | None:
+    violated = [finding for finding in findings if finding.evidence.is_violated]
+    return max(violated, key=lambda finding: finding.log_evidence, default=None)
+
+
+def _obstacle(
+    plan: GuardrailPlan, cells: Mapping[Cell, Tally], step: int, findings: Sequence[Finding]
+) -> tuple[str, str]:
+    """Why the step must not be left yet, one word and a sentence; no word when nothing is in the way."""
+    canary, stable = _tallies(cells, Side.CANARY, step), _tallies(cells, Side.STABLE, step)
+    ours, theirs = _requests(canary), _requests(stable)
+    counts = f"{ours:,} canary and {theirs:,} stable requests in this step"
+    if min(ours, theirs) < plan.min_samples:
+        missing = left_out(total(canary).copies_left_out)
+        return "too_few_samples", f"{counts}, {plan.min_samples:,} of each are needed{missing}"
+    for guardrail in FROM_EVERY_ANSWER:
+        expected = sum(samples(guardrail, tally) for tally in stable) * ours / theirs
+        is_missing = expected >= SURELY_EXPECTED and not any(samples(guardrail, tally) for tally in canary)
+        if is_missing and guardrail in plan.margins:
+            return "missing_data", f"{counts}, but the canary's have no {guardrail}"
+    worse = [finding for finding in findings if _looks_worse(finding.evidence)]
+    for finding in worse:
+        if finding.evidence.canary_samples >= DOUBT_SAMPLES or finding.log_evidence >= DOUBT_EVIDENCE:
+            return "in_doubt", f"not proven, but {sentence(finding.evidence)}"
+    if worse:
+        return "", f"{counts}, too few to hold it against the canary that {sentence(worse[0].evidence)}"
+    return "", f"{counts}, nothing looks worse than its margin"
+
+
+def _looks_worse(evidence: Evidence) -> bool:
+    return evidence.difference is not None and evidence.difference > evidence.margin
+
+
+def _tallies(cells: Mapping[Cell, Tally], side: Side, step: int) -> list[Tally]:
+    return [tally for cell, tally in cells.items() if cell.side is side and cell.step == step]
+
+
+def _requests(tallies: Sequence[Tally]) -> int:
+    return sum(tally.requests for tally in tallies)

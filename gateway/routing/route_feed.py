@@ -1,0 +1,94 @@
+"""The route table, kept fresh: read from the registry again and again, the last one kept while the registry is down."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from gateway.errors import EngineUnavailable
+from gateway.routing.route_table import build_table
+from gateway.routing.routing import Endpoint, RouteTable
+from gateway.settings import GatewaySettings
+from gateway.telemetry.metrics import GatewayMetrics
+from registry.database import Registry
+from registry.errors import RegistryError
+
+log = logging.getLogger(__name__)
+
+
+_WHOLE_EVERY_S: Final = 10.0
+"""How often everything is looked at where nothing changed: what is watched after a promotion ends with time alone."""
+
+
+class RouteFeed:
+    """Holds the current `RouteTable`; `run` refreshes it until cancelled."""
+
+    def __init__(self, registry: Registry, metrics: GatewayMetrics, settings: GatewaySettings) -> None:
+        self._registry = registry
+        self._metrics = metrics
+        self._refresh_s = settings.route_refresh_s
+        self._watch_s = settings.rollback_window_s
+        self._changed = asyncio.Condition()
+        self._reading = asyncio.Lock()
+        self._next: asyncio.Task[None] | None = None
+        self._built = RouteTable()
+        """The last table that was built; it may say the same as `table`."""
+        self._numbers: Mapping[str, int] | None = None
+        self._whole_at = 0.0
+        self.table = RouteTable()
+
+    async def run(self) -> None:
+        """Refresh every `refresh_s` seconds; a failed reading keeps the last table."""
+        while True:
+            try:
+                await self.refresh()
+            except RegistryError as exc:
+                log.warning("route table not refreshed", extra={"error": str(exc)})
+            await asyncio.sleep(self._refresh_s)
+
+    async def refresh(self) -> None:
+        """The table holds what the registry says now; `RegistryError` if it cannot be read.
+
+        Everyone who asks while one reading runs shares the next one.
+        """
+        if self._next is None:
+            self._next = asyncio.create_task(self._refresh())
+        await asyncio.shield(self._next)
+
+    async def _refresh(self) -> None:
+        async with self._reading:
+            self._next = None
+            built = await asyncio.to_thread(self._read)
+        self._metrics.route_table_time.set(time.time())
+        if built is not None:
+            async with self._changed:
+                self.table = built
+                self._changed.notify_all()
+
+    def _read(self) -> RouteTable | None:
+        """The table of now, None if it says what the present one says."""
+        numbers, now = self._registry.changes(), time.monotonic()
+        if numbers == self._numbers and now - self._whole_at < _WHOLE_EVERY_S:
+            return None
+        self._built = build_table(self._registry.snapshot(self._watch_s), self._built)
+        self._numbers, self._whole_at = numbers, now
+        return None if self._built == self.table else self._built
+
+    def watched(self) -> set[str]:
+        """Ids of the rollouts that answers are evidence for now."""
+        return {route.rollout_id for route in self.table.routes.values() if route.rollout_id is not None}
+
+    async def wait_for_endpoints(self, served_name: str, timeout_s: float) -> tuple[Endpoint, ...]:
+        """The replicas that serve *served_name*, waiting for one to appear; `EngineUnavailable` after *timeout_s*."""
+        try:
+            async with asyncio.timeout(timeout_s), self._changed:
+                await self._changed.wait_for(lambda: self.table.endpoints_of(served_name))
+        except TimeoutError as exc:
+            raise EngineUnavailable(
+                f"no replica serves {served_name!r} at the moment; `lorry models list` shows what is loaded",
+                retry_after_s=2,
+            ) from exc
+        return self.table.endpoints_of(served_name)

@@ -1,0 +1,167 @@
+"""The route table that follows from a snapshot of the registry. Pure; what did not change is the last table's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from operator import attrgetter
+
+from gateway.routing.routing import UNKNOWN_ROOM, Endpoint, Route, RouteTable
+from registry.database import Snapshot
+from registry.rollouts.rollout import Rollout
+from registry.rollouts.tally import Side
+from registry.types import Adapter, Replica, ReplicaState, SlotState
+
+
+def build_table(snapshot: Snapshot, before: RouteTable | None = None) -> RouteTable:
+    """The routes that follow from adapters, rollouts, forced sides and living replicas.
+
+    What did not change since the table *before* is taken from it: unchanged parts of snapshots are the same objects.
+    """
+    before = before or RouteTable()
+    endpoints = _endpoints(snapshot, before)
+    pinned, aliases = before.pinned, before.aliases
+    if before.source is None or before.source.revisions is not snapshot.revisions:
+        pinned = {revision.served_name: revision.base for revision in snapshot.revisions}
+        aliases = {revision.alias: revision.served_name for revision in snapshot.revisions if revision.alias}
+    return RouteTable(
+        bases=frozenset(base.name for base in snapshot.bases),
+        routes=_routes(snapshot, before),
+        pinned=pinned,
+        aliases=aliases,
+        endpoints=endpoints,
+        serving=before.serving if endpoints is before.endpoints else _serving(endpoints, before.serving),
+        rooms=_rooms(endpoints),
+        source=snapshot,
+    )
+
+
+def _endpoints(snapshot: Snapshot, before: RouteTable) -> tuple[Endpoint, ...]:
+    known = {endpoint.replica: endpoint for endpoint in before.endpoints}
+    said = {} if before.source is None else {each.id: each for each in before.source.replicas}
+    found = tuple(
+        known[each.id] if _says_the_same(said.get(each.id), each) else _same(known.get(each.id), endpoint_of(each))
+        for each in snapshot.replicas
+        if is_ready(each)
+    )
+    return before.endpoints if found == before.endpoints else found
+
+
+def _says_the_same(old: Replica | None, new: Replica) -> bool:
+    """True if its endpoint cannot be another one; quickly so, as the slots of snapshots are parsed once."""
+    if old is None or old.slots is not new.slots:
+        return False
+    return replace(old, heartbeat_at=new.heartbeat_at, load=new.load) == new
+
+
+def _rooms(endpoints: Sequence[Endpoint]) -> dict[str, int]:
+    rooms: Counter[str] = Counter()
+    for endpoint in endpoints:
+        rooms[endpoint.pool] += endpoint.room
+    return dict(rooms)
+
+
+def _serving(
+    endpoints: Sequence[Endpoint], before: Mapping[str, tuple[Endpoint, ...]]
+) -> dict[str, tuple[Endpoint, ...]]:
+    """`RouteTable.serving`, in time that grows with the names of replicas that differ in their names.
+
+    Endpoints that did not change are the same objects as *before*, so members are compared by identity.
+    """
+    alike: dict[frozenset[str], list[Endpoint]] = {}
+    for endpoint in endpoints:
+        alike.setdefault(endpoint.served_names, []).append(endpoint)
+    groups_of: dict[str, list[int]] = {}
+    groups = list(alike.values())
+    for number, names in enumerate(alike):
+        for name in names:
+            groups_of.setdefault(name, []).append(number)
+    kept = {tuple(map(id, members)): members for members in {id(each): each for each in before.values()}.values()}
+    shared: dict[tuple[int, ...], tuple[Endpoint, ...]] = {}
+    serving = {}
+    for name, numbers in groups_of.items():
+        key = tuple(numbers)
+        if key not in shared:
+            members = sorted((each for number in numbers for each in groups[number]), key=attrgetter("replica"))
+            shared[key] = kept.get(tuple(map(id, members))) or tuple(members)
+        serving[name] = shared[key]
+    return serving
+
+
+def _same(old: Endpoint | None, new: Endpoint) -> Endpoint:
+    """*old* if it is equal, so that who holds on to it by identity need not look again."""
+    return old if old is not None and old == new else new
+
+
+def _routes(snapshot: Snapshot, before: RouteTable) -> Mapping[str, Route]:
+    """The route of every adapter; where only rollouts moved, those without one are as *before*."""
+    rolling = _rolling(snapshot)
+    if before.source is not None and before.source.adapters is snapshot.adapters:
+        names = rolling | _rolling(before.source)
+        if not names:
+            return before.routes
+        routes = dict(before.routes)
+        changed = [adapter for adapter in snapshot.adapters if adapter.name in names]
+    else:
+        routes = {}
+        changed = list(snapshot.adapters)
+    opened = {rollout.adapter: rollout for rollout in snapshot.rollouts}
+    watched = {rollout.adapter: rollout for rollout in snapshot.watched}
+    forced: dict[str, dict[str, Side]] = {}
+    for held in snapshot.forced:
+        forced.setdefault(held.adapter, {})[held.sticky_key] = held.side
+    for adapter in changed:
+        route = _plain_route(adapter)
+        if promoted := watched.get(adapter.name):
+            route = replace(route, rollout_id=promoted.id, step=len(promoted.plan.steps), is_promoted=True)
+        if rollout := opened.get(adapter.name):
+            route = _with_rollout(route, rollout, forced.get(adapter.name, {}))
+        routes[adapter.name] = route
+    return routes
+
+
+def _rolling(snapshot: Snapshot) -> set[str]:
+    """Adapters whose route follows from more than their own row."""
+    return {rollout.adapter for rollout in (*snapshot.rollouts, *snapshot.watched)}
+
+
+def _plain_route(adapter: Adapter) -> Route:
+    stable = None if adapter.stable is None else f"{adapter.name}@{adapter.stable}"
+    return Route(adapter=adapter.name, base=adapter.base, stable=stable)
+
+
+def _with_rollout(route: Route, rollout: Rollout, forced: Mapping[str, Side]) -> Route:
+    """The route while *rollout* is open; one that is pending leaves the watch over the last promotion as it is."""
+    route = replace(route, canary=f"{rollout.adapter}@{rollout.canary}", forced=forced)
+    if not rollout.takes_traffic:
+        return route
+    return replace(
+        route,
+        canary_weight=rollout.canary_weight,
+        rollout_id=rollout.id,
+        step=rollout.step,
+        is_promoted=False,
+        shadow_percent=rollout.shadow_percent,
+        shadow_judge=rollout.shadow_judge,
+    )
+
+
+def is_ready(replica: Replica) -> bool:
+    """Whether it takes requests."""
+    return replica.state is ReplicaState.READY
+
+
+def endpoint_of(replica: Replica) -> Endpoint:
+    """Where requests for what *replica* has proven go."""
+    ready = {slot.served_name for slot in replica.slots if slot.state is SlotState.READY}
+    return Endpoint(
+        replica=replica.id,
+        url=replica.url,
+        base=replica.base,
+        engine=replica.engine,
+        served_names=frozenset(ready | {replica.base}),
+        pool=replica.pool or f"hand:{replica.base}",
+        room=replica.room or UNKNOWN_ROOM,
+        paths=frozenset(replica.paths),
+    )

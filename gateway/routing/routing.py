@@ -1,0 +1,198 @@
+"""Which revision answers a request, and what its answer is evidence of. Pure: a table in, a target out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from hashlib import sha256
+from typing import Any, Final
+
+import orjson
+
+from engines.catalog import adapter_paths
+from gateway.errors import ModelNotFound, NothingStable
+from registry.database import Snapshot
+from registry.rollouts.tally import Side
+from registry.types import COMPLETION_PATHS
+
+API_KEY: Final = "api-key:"
+"""How a held key begins that is the name of an API key, all of whose requests are held, and no sticky key."""
+UNKNOWN_ROOM: Final = 256
+"""The room of a replica that has not said how many requests it takes at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Where the conversations of one adapter go; revisions are served names."""
+
+    adapter: str
+    base: str
+    stable: str | None
+    canary: str | None = None
+    """Of the open rollout, from its beginning on, when only forced requests go there."""
+    canary_weight: int = 0
+    rollout_id: str | None = None
+    """The rollout that answers are evidence for: open and taking traffic, or promoted within the rollback window."""
+    step: int = 0
+    """Index into its plan's steps; their number itself stands for the watch after the promotion."""
+    is_promoted: bool = False
+    """True in that watch: its canary is the stable now."""
+    forced: Mapping[str, Side] = field(default_factory=dict)
+    """Sticky keys, and API keys behind `API_KEY`, that an operator holds on a side while a rollout is open."""
+    shadow_percent: int = 0
+    """Percent of the stable's requests that are copied to the canary."""
+    shadow_judge: str | None = None
+    """The model that says which of two answers is better."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What the answer to a request is evidence of."""
+
+    adapter: str
+    rollout_id: str
+    step: int
+    side: Side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Who answers a request."""
+
+    served_name: str
+    evidence: Evidence | None = None
+    """None where the caller, not the route, chose the revision, and where no rollout is watched."""
+    route: Route | None = None
+    """None for a base model or a pinned revision."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A ready replica and the served names that it answers to, its base model's among them."""
+
+    replica: str
+    url: str
+    base: str
+    engine: str
+    """Kind of engine behind it, which decides how a request names its adapter."""
+    served_names: frozenset[str]
+    pool: str = ""
+    """Name of its pool; `hand:` and the base model for an engine that was entered by hand."""
+    room: int = UNKNOWN_ROOM
+    """How many requests a gateway has there at a time before more wait at the gateway."""
+    paths: frozenset[str] = frozenset(COMPLETION_PATHS)
+    """Paths of the inference requests that it answers by its base model."""
+
+    def offers(self, served_name: str, path: str) -> bool:
+        """Whether it answers requests of *path* by *served_name*, and not by its base model in its place."""
+        return path in self.paths and (served_name == self.base or path in adapter_paths(self.engine))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteTable:
+    """Everything that a gateway needs to route, derived from one reading of the registry."""
+
+    bases: frozenset[str] = frozenset()
+    routes: Mapping[str, Route] = field(default_factory=dict)
+    pinned: Mapping[str, str] = field(default_factory=dict)
+    """Served name of every ready revision -> its base model."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """`ft:...` -> served name."""
+    endpoints: tuple[Endpoint, ...] = ()
+    """By replica id."""
+    serving: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict)
+    """Served name -> the ready replicas that answer to it; names that the same ones answer to share one tuple."""
+    rooms: Mapping[str, int] = field(default_factory=dict)
+    """Pool -> how many requests a gateway has there at a time."""
+    source: Snapshot | None = field(default=None, compare=False, repr=False)
+    """What it was built from, so that the next one need not build what is the same."""
+
+    def knows(self, served_name: str) -> bool:
+        """Whether it is a base model or a ready revision."""
+        return served_name in self.bases or served_name in self.pinned
+
+    def endpoint_of(self, replica: str) -> Endpoint | None:
+        """The ready replica of this id."""
+        return next((endpoint for endpoint in self.endpoints if endpoint.replica == replica), None)
+
+    def endpoints_of(self, served_name: str) -> tuple[Endpoint, ...]:
+        """The ready replicas that answer to *served_name*: the same object in later tables while they are equal."""
+        return self.serving.get(served_name, ())
+
+
+def resolve(table: RouteTable, name: str, sticky_key: str, side: Side | None = None, caller: str = "") -> Target:
+    """Who answers a request of the API key *caller* for *name*; `ModelNotFound` lists what there is.
+
+    While a rollout of the adapter is open, *side* goes over the side that is held for the sticky key, that over the one
+    held for the API key, and that over the sticky key's hash.
+    """
+    name = table.aliases.get(name, name)
+    if name in table.bases or name in table.pinned:
+        return Target(served_name=name)
+    route = table.routes.get(name)
+    if route is None:
+        raise ModelNotFound(_unknown_name(table, name))
+    forced = side
+    if forced is None and route.forced:
+        forced = route.forced.get(sticky_key) or route.forced.get(f"{API_KEY}{caller}")
+    if route.canary is not None and forced is Side.CANARY:
+        return Target(served_name=route.canary, route=route)
+    if route.stable is None:
+        raise NothingStable(
+            f"adapter {route.adapter!r} has no stable revision yet: its first one is still loading; "
+            f"`lorry adapters show {route.adapter}` says where it stands"
+        )
+    if route.canary is not None and forced is Side.STABLE:
+        return Target(served_name=route.stable, route=route)
+    chosen = choose_side(route, sticky_key)
+    served_name = route.canary if chosen is Side.CANARY and route.canary else route.stable
+    return Target(served_name=served_name, evidence=_evidence(route, chosen), route=route)
+
+
+def choose_side(route: Route, sticky_key: str) -> Side:
+    """Same key, same answer; raising the weight only ever adds keys to the canary."""
+    digest = sha256(f"{route.adapter}/{route.canary}/{sticky_key}".encode()).digest()
+    bucket = int.from_bytes(digest[:8], "big") % 100
+    return Side.CANARY if bucket < route.canary_weight else Side.STABLE
+
+
+def _evidence(route: Route, chosen: Side) -> Evidence | None:
+    if route.rollout_id is None:
+        return None
+    side = Side.CANARY if route.is_promoted else chosen
+    return Evidence(adapter=route.adapter, rollout_id=route.rollout_id, step=route.step, side=side)
+
+
+def _unknown_name(table: RouteTable, name: str) -> str:
+    names = sorted({*table.bases, *table.routes, *table.pinned})
+    close = get_close_matches(name, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    shown = ", ".join(names[:50]) or "none yet"
+    return f"The model {name!r} does not exist.{hint} Models here: {shown}."
+
+
+_PROMPT_FIELDS: Final = ("messages", "prompt", "input", "query")
+
+
+def sticky_key(body: Mapping[str, Any], session_id: str | None, credential: str) -> str:
+    """What keeps a conversation on its side of a rollout.
+
+    *session_id* (header `x-session-id`), else the body's `user`, `safety_identifier` or `prompt_cache_key`, else a
+    hash of the caller's *credential* and the first user message (or the prompt), which later turns repeat.
+    """
+    named = session_id or body.get("user") or body.get("safety_identifier") or body.get("prompt_cache_key")
+    if isinstance(named, str) and named:
+        return named
+    opening = _opening(body)
+    return sha256(credential.encode() + b"\0" + orjson.dumps(opening)).hexdigest()
+
+
+def _opening(body: Mapping[str, Any]) -> object:
+    messages = next((body[name] for name in _PROMPT_FIELDS if name in body), None)
+    if not isinstance(messages, list):
+        return messages
+    for message in messages:
+        if isinstance(message, dict) and message.get("role") == "user":
+            return message.get("content")
+    return messages

@@ -1,0 +1,1 @@
+"""Metrics, access log and traces: the listeners of finished requests and the figures of the moment."""

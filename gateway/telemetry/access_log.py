@@ -1,0 +1,118 @@
+"""One line of JSON for each inference request: who asked for what, who answered, how it went; never what was said."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+from zlib import crc32
+
+import orjson
+from filelock import FileLock, Timeout
+
+from gateway.telemetry.finished import Finished
+
+log = logging.getLogger(__name__)
+
+_WRITE_EVERY_S: Final = 1.0
+_MOST_WAITING: Final = 100_000
+_LARGEST_BYTES: Final = 50 << 20
+_KEPT: Final = 3
+_LOCK_S: Final = 5.0
+_LONGEST_NAME: Final = 128
+
+
+class AccessLog:
+    """Gathers lines and writes them every second; the gateways of a machine share the file.
+
+    A line is made at once: the lines of a second made in a thread would hold the event loop up for milliseconds.
+    """
+
+    def __init__(self, path: Path, share: float, *, largest_bytes: int = _LARGEST_BYTES) -> None:
+        self._path = path
+        self._share = share
+        self._largest_bytes = largest_bytes
+        self._waiting: list[bytes] = []
+        self._lost = 0
+
+    def finished(self, facts: Finished) -> None:
+        """The request has a line, if its id falls into the share or it failed."""
+        if self._share < 1.0 and not self._is_wanted(facts):
+            return
+        if len(self._waiting) >= _MOST_WAITING:
+            self._lost += 1
+            return
+        self._waiting.append(line_of(facts, time.time()))
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await asyncio.sleep(_WRITE_EVERY_S)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """What waits is written; lost, and told in our log, where the file cannot be."""
+        if self._waiting:
+            lines, self._waiting = self._waiting, []
+            await asyncio.to_thread(self._write, b"".join(lines))
+        if self._lost:
+            log.warning("access log lost lines", extra={"lines": self._lost})
+            self._lost = 0
+
+    def _is_wanted(self, facts: Finished) -> bool:
+        if self._share == 0.0:
+            return False
+        failed = bool(facts.reason) or facts.status >= 400
+        return failed or crc32(facts.request_id.encode()) < self._share * 2**32
+
+    def _write(self, lines: bytes) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{self._path}.lock", timeout=_LOCK_S):
+                self._make_room(len(lines))
+                with self._path.open("ab") as file:
+                    file.write(lines)
+        except (OSError, Timeout) as exc:
+            log.warning("access log not written, its lines are lost", extra={"error": str(exc)})
+
+    def _make_room(self, size: int) -> None:
+        """`access.log` becomes `access.log.1`, and so on, before it grows too large."""
+        if not self._path.exists() or self._path.stat().st_size + size <= self._largest_bytes:
+            return
+        for number in range(_KEPT - 1, 0, -1):
+            with suppress(FileNotFoundError):
+                self._numbered(number).rename(self._numbered(number + 1))
+        self._path.rename(self._numbered(1))
+
+    def _numbered(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
+
+
+def line_of(facts: Finished, ended_unix: float) -> bytes:
+    """The line, with its end. Times are seconds."""
+    first_byte_s = None if facts.first_byte_at is None else round(facts.first_byte_at - facts.began, 6)
+    line: dict[str, Any] = {
+        "at": round(ended_unix, 3),
+        "request_id": facts.request_id,
+        "path": facts.path,
+        "status": facts.status,
+        "reason": facts.reason,
+        "key_id": facts.key_id,
+        "model": facts.asked_name[:_LONGEST_NAME],
+        "served_name": facts.served_name,
+        "pool": facts.pool,
+        "replica": facts.replica,
+        "streamed": facts.streamed,
+        "retries": facts.retries,
+        "seconds": round(facts.ended - facts.began, 6),
+        "queued_s": round(facts.queued_s, 6),
+        "first_byte_s": first_byte_s,
+        "overhead_s": round(facts.overhead_s, 6),
+        "prompt_tokens": facts.prompt_tokens,
+        "completion_tokens": facts.completion_tokens,
+        "trace_id": facts.traceparent[3:35],
+    }
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)

@@ -1,0 +1,54 @@
+"""Prometheus metrics of one gateway process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.registry import Collector
+
+from gateway.telemetry.finished_metrics import FinishedMetrics
+from gateway.telemetry.move_metrics import MoveMetrics
+from gateway.telemetry.rollout_metrics import RolloutMetrics
+
+
+class GatewayMetrics:
+    """The process's figures in a collector registry of their own; label sets are bounded by what exists."""
+
+    def __init__(self, most_names: int = 1000) -> None:
+        self._collector = CollectorRegistry()
+        self._shared = CollectorRegistry()
+        self.finished = FinishedMetrics(most_names)
+        self._collector.register(self.finished)
+        self.rate_limited = Counter(
+            "gateway_rate_limited",
+            "Requests that were refused because their key had used up one of its limits",
+            ["key"],
+            registry=self._collector,
+        )
+        self.limited_alone = Counter(
+            "gateway_limited_alone",
+            "Requests that this gateway counted alone because Redis did not answer",
+            registry=self._collector,
+        )
+        self.route_table_time = Gauge(
+            "gateway_route_table_timestamp_seconds",
+            "When the registry was last read for routes",
+            registry=self._collector,
+        )
+        self.rollouts = RolloutMetrics(self._collector)
+        self.moves = MoveMetrics()
+        self._shared.register(self.moves)
+
+    def show(self, collector: Collector) -> None:
+        """Have *collector*'s families among this process's."""
+        self._collector.register(collector)
+
+    def own(self, exists: Callable[[str], bool]) -> str:
+        """This process's figures in Prometheus' text format, without served names that do not *exists* any more."""
+        self.finished.forget_unless(exists)
+        return generate_latest(self._collector).decode()
+
+    def shared(self) -> str:
+        """What every process would say alike, because it is read from the registry."""
+        return generate_latest(self._shared).decode()

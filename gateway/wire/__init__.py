@@ -1,0 +1,1 @@
+"""HTTP connections to engines, and requests over them."""

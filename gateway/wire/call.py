@@ -1,0 +1,71 @@
+"""A request of the gateway's own to an engine, which somebody awaits; the same connections, nothing relayed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.wire.connections import AnswerHead, EngineConnection, EnginePool, Fault
+
+
+class EngineCall:
+    """One request and its answer, which is heard as it comes."""
+
+    def __init__(self, heard: Callable[[AnswerHead, bytes], None]) -> None:
+        """*heard* is told the bytes of the body with the head that they belong to."""
+        self._heard = heard
+        self._head: AnswerHead | None = None
+        self._connection: EngineConnection | None = None
+        self._is_stopped = False
+        self._ended: asyncio.Future[Fault | None]
+
+    async def run(self, pool: EnginePool, request: bytes, timeout_s: float) -> Fault | None:
+        """Return when the answer is whole, or with what went wrong; an engine that takes longer is `SILENT`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                fault = await self._attempt(pool, request, is_fresh=False)
+                if fault is Fault.STALE:
+                    fault = await self._attempt(pool, request, is_fresh=True)
+                return fault
+        except TimeoutError:
+            return Fault.SILENT
+
+    def stop(self) -> None:
+        """Cut it off: the engine's connection is closed before this returns, and `run` returns `STOPPED`."""
+        self._is_stopped = True
+        if self._connection is not None and not self._ended.done():  # a whole answer has given its connection back
+            self._connection.close()
+            self._ended.set_result(Fault.STOPPED)
+
+    async def _attempt(self, pool: EnginePool, request: bytes, *, is_fresh: bool) -> Fault | None:
+        connection = None if is_fresh else pool.take()
+        connection = connection or await pool.connect()
+        if connection is None:
+            return Fault.UNREACHABLE
+        if self._is_stopped:
+            connection.close()
+            return Fault.STOPPED
+        self._ended = asyncio.get_running_loop().create_future()
+        self._connection = connection
+        connection.send(self, request)
+        try:
+            return await self._ended
+        finally:
+            if not self._ended.done() or self._ended.cancelled():
+                connection.close()
+
+    def on_head(self, head: AnswerHead) -> None:
+        """Keep it for the body."""
+        self._head = head
+
+    def on_data(self, data: bytes, is_whole: bool) -> None:
+        """Tell it on."""
+        if self._head is not None:
+            self._heard(self._head, data)
+        if is_whole and not self._ended.done():
+            self._ended.set_result(None)
+
+    def on_lost(self, fault: Fault) -> None:
+        """End with it."""
+        if not self._ended.done():
+            self._ended.set_result(fault)

@@ -1,0 +1,1 @@
+"""What gateway and trainer agree on: specs of jobs, training files, fingerprints."""

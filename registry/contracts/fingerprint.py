@@ -1,0 +1,88 @@
+"""What the trainer saw of an adapter: the file `fingerprint.json` of its folder, which replicas replay.
+
+`engines.proving.proof` reads the same file; the two packages share the format, not code.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from registry.errors import AdapterRejected
+from registry.types import Base
+
+FINGERPRINT: Final = "fingerprint.json"
+LEAST_PROBES: Final = 4
+MOST_PROBES: Final = 8
+TOKENS: Final = 16
+"""Greedy tokens of a probe; fewer where the answer ends before."""
+
+STRICT: Final = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+Precision = Literal["fp32", "fp16", "bf16", "fp8", "int4"]
+
+
+class RecordedToken(BaseModel):
+    """One greedy token with the adapter. Logprobs are in nats."""
+
+    model_config = STRICT
+
+    id: int
+    text: str
+    """As `tokenizer.decode([id])` gives it."""
+    piece: str
+    """As the vocabulary spells it."""
+    logprob: float
+    base_logprob: float
+    """Of the same token after the same tokens, by the base model alone."""
+    gap: float
+    """By how much its logprob is above the second best one's."""
+
+
+class Probe(BaseModel):
+    """A prompt, and what the trainer made of it."""
+
+    model_config = STRICT
+
+    messages: list[dict[str, str]] = Field(min_length=1)
+    prompt_ids: list[int] = Field(min_length=1)
+    tokens: list[RecordedToken] = Field(min_length=1, max_length=TOKENS)
+
+
+class Fingerprint(BaseModel):
+    """All probes of one revision, and what computed them."""
+
+    model_config = STRICT
+
+    format: Literal[1] = 1
+    base_digest: str
+    template_digest: str
+    """sha256 of the chat template's text."""
+    precision: Precision
+    versions: dict[str, str]
+    probes: list[Probe] = Field(min_length=LEAST_PROBES, max_length=MOST_PROBES)
+
+
+def write_fingerprint(fingerprint: Fingerprint, folder: Path) -> None:
+    """*folder* has the fingerprint."""
+    (folder / FINGERPRINT).write_text(fingerprint.model_dump_json(indent=1) + "\n")
+
+
+def check_fingerprint(folder: Path, base: Base) -> Fingerprint:
+    """The folder's fingerprint; `AdapterRejected` when there is none, or it was made on another base than *base*."""
+    try:
+        fingerprint = Fingerprint.model_validate_json((folder / FINGERPRINT).read_bytes())
+    except OSError as exc:
+        raise AdapterRejected(f"{FINGERPRINT}: missing; no replica could prove the adapter") from exc
+    except ValidationError as exc:
+        first = exc.errors(include_url=False, include_input=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise AdapterRejected(f"{FINGERPRINT}: {field}: {first['msg']}") from exc
+    if fingerprint.base_digest != base.digest:
+        raise AdapterRejected(
+            f"{FINGERPRINT}: it was made on a base with digest {fingerprint.base_digest[:12]}; {base.name} has "
+            f"{base.digest[:12]}"
+        )
+    return fingerprint

@@ -1,0 +1,1 @@
+"""Jobs of the trainer: states, leases, and their rows."""

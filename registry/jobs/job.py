@@ -1,0 +1,119 @@
+"""Jobs of the trainer: states, legal moves, leases. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from registry.contracts.publish_spec import JobSpec
+from registry.errors import IllegalMove
+
+
+class JobState(StrEnum):
+    """Where a unit of trainer work stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """True when no move leads out of this state."""
+        return not MOVES[self]
+
+
+MOVES: Final[Mapping[JobState, frozenset[JobState]]] = {
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.PAUSED, JobState.CANCELLED}),
+    JobState.RUNNING: frozenset(
+        {JobState.QUEUED, JobState.PAUSED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+    ),
+    JobState.PAUSED: frozenset({JobState.QUEUED, JobState.CANCELLED}),
+    JobState.SUCCEEDED: frozenset(),
+    JobState.FAILED: frozenset(),
+    JobState.CANCELLED: frozenset(),
+}
+
+
+ENDED: Final = frozenset(state for state, further in MOVES.items() if not further)
+"""States that no move leads out of."""
+
+
+def check_move(current: JobState, to: JobState) -> None:
+    """Raise `IllegalMove` unless the table allows *current* -> *to*."""
+    if to not in MOVES[current]:
+        legal = ", ".join(sorted(MOVES[current])) or "nothing: it has ended"
+        raise IllegalMove(f"a job that is {current} cannot become {to}; possible: {legal}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A worker's right to move one job, valid while it is renewed and the attempt is the job's latest."""
+
+    job_id: str
+    worker: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobError:
+    """Why a job failed, in OpenAI's shape."""
+
+    code: str
+    message: str
+    param: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One unit of trainer work: a fine-tune, or the publication of a folder."""
+
+    id: str
+    spec: JobSpec
+    state: JobState
+    owner: str
+    attempt: int
+    """How many times it was claimed."""
+    worker: str | None
+    lease_expires_at: float | None
+    cancel_requested: bool
+    pause_requested: bool
+    error: JobError | None
+    revision: int | None
+    """Number of the revision that it published under `spec.adapter`."""
+    fine_tuned_model: str | None
+    trained_tokens: int | None
+    estimated_finish: float | None
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent:
+    """A line of a job's story. `data` of a `metrics` event holds the figures of one training step."""
+
+    id: str
+    job_id: str
+    level: str
+    """`info`, `warn` or `error`."""
+    type: str
+    """`message` or `metrics`."""
+    message: str
+    data: Mapping[str, Any]
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCheckpoint:
+    """A whole checkpoint from which the job can go on."""
+
+    id: str
+    job_id: str
+    global_step: int
+    metrics: Mapping[str, Any]
+    at: float

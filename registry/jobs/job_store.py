@@ -1,0 +1,250 @@
+"""Jobs in the database: made and flagged by the gateway, moved by the worker that holds the lease."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping
+from dataclasses import asdict
+from secrets import token_hex
+from typing import Any
+
+import sqlalchemy as sa
+
+from registry import tables
+from registry.audit import Act, write_audit
+from registry.contracts.publish_spec import PUBLISH, JobSpec
+from registry.contracts.training_spec import TrainingSpec
+from registry.errors import IllegalMove, NotFound
+from registry.jobs.job import Job, JobCheckpoint, JobError, JobEvent, JobState, Lease
+from registry.jobs.job_moves import (
+    Move,
+    Note,
+    add_note,
+    checkpoint_of,
+    find_job,
+    held_job,
+    job_event_of,
+    job_of,
+    move_job,
+    state_after_lease,
+)
+from registry.transactions import Transactions, upsert
+
+
+class JobStore:
+    """The queue of the trainer. Methods that take a `Lease` raise `LeaseLost` when it is not the job's latest."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._tx = transactions
+
+    def create(self, spec: TrainingSpec, owner: str) -> Job:
+        """A queued fine-tuning job."""
+        job_id = f"ftjob-{token_hex(12)}"
+        with self._tx.write() as tx:
+            return queue_job(tx, job_id, spec, owner, self._tx.now())
+
+    def get(self, job_id: str) -> Job:
+        """The job with this id, else `NotFound`."""
+        with self._tx.read() as tx:
+            return find_job(tx, job_id)
+
+    def claim(self, worker: str, lease_s: float) -> Lease | None:
+        """The right to run the oldest queued job for *lease_s* seconds; None when nothing is queued."""
+        oldest = (
+            sa.select(tables.jobs)
+            .where(tables.jobs.c.state == JobState.QUEUED)
+            .order_by(tables.jobs.c.seq)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        with self._tx.write() as tx:
+            row = tx.execute(oldest).mappings().one_or_none()
+            if row is None:
+                return None
+            job, now = job_of(row), self._tx.now()
+            values = {
+                "attempt": job.attempt + 1,
+                "worker": worker,
+                "lease_expires_at": now + lease_s,
+                "started_at": job.started_at if job.started_at is not None else now,
+            }
+            verb = "Started" if job.attempt == 0 else "Continued"
+            note = Note(message=f"{verb} by worker {worker}", data={"attempt": job.attempt + 1})
+            move_job(tx, job, Move(to=JobState.RUNNING, note=note, values=values), now)
+            return Lease(job_id=job.id, worker=worker, attempt=job.attempt + 1)
+
+    def renew(self, lease: Lease, lease_s: float) -> Job:
+        """The job, held for *lease_s* more seconds; its flags say whether to cancel or pause."""
+        with self._tx.write() as tx:
+            held_job(tx, lease)
+            return _set(tx, lease.job_id, {"lease_expires_at": self._tx.now() + lease_s})
+
+    def request_cancel(self, job_id: str, actor: str) -> Job:
+        """Cancelled at once when queued or paused, flagged when running; `IllegalMove` when it has ended."""
+        with self._tx.write() as tx:
+            job, now = find_job(tx, job_id, lock=True), self._tx.now()
+            if job.cancel_requested and not job.state.is_terminal:
+                return job
+            write_audit(tx, Act(actor=actor, action="job.cancel", subject=job_id), now)
+            if job.state is not JobState.RUNNING:
+                return move_job(tx, job, Move(to=JobState.CANCELLED, note=Note(message=f"Cancelled by {actor}")), now)
+            add_note(tx, job_id, Note(message=f"Cancellation requested by {actor}"), now)
+            return _set(tx, job_id, {"cancel_requested": True})
+
+    def request_pause(self, job_id: str) -> Job:
+        """Paused at once when queued, flagged when running; `IllegalMove` when it has ended or is paused."""
+        with self._tx.write() as tx:
+            job, now = find_job(tx, job_id, lock=True), self._tx.now()
+            if job.state is not JobState.RUNNING:
+                return move_job(tx, job, Move(to=JobState.PAUSED, note=Note(message="Paused")), now)
+            if job.pause_requested:
+                return job
+            add_note(tx, job_id, Note(message="Pause requested"), now)
+            return _set(tx, job_id, {"pause_requested": True})
+
+    def resume(self, job_id: str) -> Job:
+        """Back in the queue when paused, the request taken back when it was about to pause; else `IllegalMove`."""
+        with self._tx.write() as tx:
+            job, now = find_job(tx, job_id, lock=True), self._tx.now()
+            if job.state is JobState.RUNNING and job.pause_requested:
+                add_note(tx, job_id, Note(message="Pause request taken back"), now)
+                return _set(tx, job_id, {"pause_requested": False})
+            if job.state is not JobState.PAUSED:
+                raise IllegalMove(f"a job that is {job.state} cannot be resumed; only a paused one can")
+            note = Note(message="Resumed, waiting for a worker")
+            return move_job(tx, job, Move(to=JobState.QUEUED, note=note), now)
+
+    def yield_paused(self, lease: Lease) -> Job:
+        """The worker stopped at a checkpoint because it was asked to pause."""
+        return self._give_back(lease, "Paused at a checkpoint")
+
+    def release(self, lease: Lease) -> Job:
+        """The worker gives the job back: into the queue, or where a request that came meanwhile sends it."""
+        return self._give_back(lease, f"Given back by worker {lease.worker}")
+
+    def finish(self, lease: Lease, to: JobState, error: JobError | None = None) -> Job:
+        """The job has ended; `registry.publishing.publish` is what ends it with a revision."""
+        if not to.is_terminal:
+            raise IllegalMove(f"a job cannot finish as {to}")
+        note = Note(message=f"The job {to}" if error is None else error.message, level="error" if error else "info")
+        values = {"error": None if error is None else asdict(error)}
+        with self._tx.write() as tx:
+            return move_job(tx, held_job(tx, lease), Move(to=to, note=note, values=values), self._tx.now())
+
+    def expire_leases(self) -> builtins.list[str]:
+        """Ids of the running jobs whose lease ran out; each is queued again, or cancelled or paused if asked to."""
+        with self._tx.write() as tx:
+            now = self._tx.now()
+            expired = sa.select(tables.jobs).where(
+                tables.jobs.c.state == JobState.RUNNING, tables.jobs.c.lease_expires_at < now
+            )
+            rows = tx.execute(expired.order_by(tables.jobs.c.seq).with_for_update(skip_locked=True)).mappings().all()
+            for job in map(job_of, rows):
+                to = state_after_lease(job)
+                note = Note(message=f"Worker {job.worker} stopped renewing its lease; the job is {to}", level="warn")
+                move_job(tx, job, Move(to=to, note=note), now)
+            return [row["id"] for row in rows]
+
+    def note_progress(self, lease: Lease, *, trained_tokens: int, estimated_finish: float | None) -> None:
+        """How far it is."""
+        with self._tx.write() as tx:
+            held_job(tx, lease)
+            _set(tx, lease.job_id, {"trained_tokens": trained_tokens, "estimated_finish": estimated_finish})
+
+    def add_event(
+        self,
+        job_id: str,
+        message: str,
+        *,
+        level: str = "info",
+        type: str = "message",
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        """A line for the job's story; `NotFound` if there is no such job."""
+        with self._tx.write() as tx:
+            find_job(tx, job_id)
+            note = Note(message=message, level=level, type=type, data=dict(data or {}))
+            add_note(tx, job_id, note, self._tx.now())
+
+    def add_checkpoint(self, lease: Lease, global_step: int, metrics: Mapping[str, Any]) -> None:
+        """A whole checkpoint exists; one of the same step is replaced."""
+        with self._tx.write() as tx:
+            held_job(tx, lease)
+            row = {
+                "id": f"ftckpt_{token_hex(12)}",
+                "job_id": lease.job_id,
+                "global_step": global_step,
+                "metrics": dict(metrics),
+                "at": self._tx.now(),
+            }
+            upsert(tx, tables.job_checkpoints, ("job_id", "global_step"), row)
+
+    def events(self, job_id: str, after: str | None = None, limit: int = 20) -> builtins.list[JobEvent]:
+        """Newest first; *after* is the id of the last event of the page before."""
+        return [job_event_of(row) for row in self._page_of(tables.job_events, job_id, after, limit)]
+
+    def checkpoints(self, job_id: str, after: str | None = None, limit: int = 10) -> builtins.list[JobCheckpoint]:
+        """Newest first; *after* is the id of the last checkpoint of the page before."""
+        return [checkpoint_of(row) for row in self._page_of(tables.job_checkpoints, job_id, after, limit)]
+
+    def list(
+        self,
+        after: str | None = None,
+        limit: int = 20,
+        metadata: Mapping[str, str] | None = None,
+        *,
+        with_publications: bool = True,
+    ) -> builtins.list[Job]:
+        """Newest first; with *metadata* only jobs whose own has all these pairs."""
+        query = sa.select(tables.jobs)
+        if not with_publications:
+            query = query.where(tables.jobs.c.spec["method"].as_string() != PUBLISH)
+        for name, value in (metadata or {}).items():
+            query = query.where(tables.jobs.c.spec[("metadata", name)].as_string() == value)
+        with self._tx.read() as tx:
+            return [job_of(row) for row in page(tx, query, tables.jobs, after, limit)]
+
+    def _give_back(self, lease: Lease, message: str) -> Job:
+        with self._tx.write() as tx:
+            job = held_job(tx, lease)
+            return move_job(tx, job, Move(to=state_after_lease(job), note=Note(message=message)), self._tx.now())
+
+    def _page_of(self, table: sa.Table, job_id: str, after: str | None, limit: int) -> builtins.list[sa.RowMapping]:
+        with self._tx.read() as tx:
+            find_job(tx, job_id)
+            return page(tx, sa.select(table).where(table.c.job_id == job_id), table, after, limit)
+
+
+def queue_job(tx: sa.Connection, job_id: str, spec: JobSpec, owner: str, at: float) -> Job:
+    """A queued job of any kind."""
+    row = {
+        "id": job_id,
+        "spec": spec.model_dump(mode="json"),
+        "state": JobState.QUEUED,
+        "owner": owner,
+        "attempt": 0,
+        "cancel_requested": False,
+        "pause_requested": False,
+        "created_at": at,
+    }
+    tx.execute(sa.insert(tables.jobs).values(row))
+    kind = "fine-tuning" if spec.method != PUBLISH else "publish"
+    add_note(tx, job_id, Note(message=f"Created {kind} job: {job_id}"), at)
+    return find_job(tx, job_id)
+
+
+def page(
+    tx: sa.Connection, query: sa.Select[Any], table: sa.Table, after: str | None, limit: int
+) -> list[sa.RowMapping]:
+    """At most *limit* rows of *query*, newest first, older than the row with the id *after*; else `NotFound`."""
+    if after is not None:
+        seq = tx.execute(sa.select(table.c.seq).where(table.c.id == after)).scalar_one_or_none()
+        if seq is None:
+            raise NotFound(f"there is nothing with the id {after!r} to continue after")
+        query = query.where(table.c.seq < seq)
+    return list(tx.execute(query.order_by(table.c.seq.desc()).limit(limit)).mappings())
+
+
+def _set(tx: sa.Connection, job_id: str, values: Mapping[str, Any]) -> Job:
+    tx.execute(sa.update(tables.jobs).where(tables.jobs.c.id == job_id).values(**values))
+    return find_job(tx, job_id)

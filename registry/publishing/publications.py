@@ -1,0 +1,66 @@
+"""Folders that were trained elsewhere: checked and normalised at once, published by a job that proves them first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from secrets import token_hex
+
+import sqlalchemy as sa
+
+from registry import tables
+from registry.audit import Act, write_audit
+from registry.bases import all_bases, find_base
+from registry.contracts.publish_spec import PUBLISH, PublishSpec
+from registry.database import Registry
+from registry.jobs.job import ENDED, Job
+from registry.jobs.job_store import queue_job
+from registry.publishing.checks import check_adapter_name, check_claim
+from registry.publishing.normalize import normalize_adapter
+from registry.publishing.pool_limits import check_pools, check_takes_adapters
+from registry.publishing.publish import check_names
+
+
+def queue_publication(registry: Registry, folder: Path, *, adapter: str, base: str, owner: str) -> Job:
+    """A queued job that will publish *folder* as the next revision of *adapter*; its bytes are stored, normalised.
+
+    Raises `AdapterRejected`, `NotFound` (base), `Conflict` (name), `StorageFull`: what can be refused is refused here.
+    """
+    check_adapter_name(adapter)
+    with registry.transactions.read() as tx:
+        stored, others = find_base(tx, base), all_bases(tx)
+        check_names(tx, adapter, stored)
+    with registry.artifacts.publishing() as staging:
+        normal = staging.path / "normal"
+        shape = normalize_adapter(folder, normal, stored.name, Path(stored.path))
+        check_claim(folder, stored, others)
+        replicas = registry.replicas.list()
+        check_takes_adapters(stored, replicas)
+        check_pools(shape.rank, stored, replicas)
+        spec = PublishSpec(
+            base=stored.name, base_digest=stored.digest, adapter=adapter, artifact=staging.put_folder(normal)
+        )
+        with staging.committing() as install, registry.transactions.write() as tx:
+            at = registry.transactions.now()
+            job = queue_job(tx, f"pubjob-{token_hex(12)}", spec, owner, at)
+            detail = {"adapter": adapter, "base": stored.name, "artifact": spec.artifact}
+            write_audit(tx, Act(actor=owner, action="job.create", subject=job.id, detail=detail), at)
+            install()
+    return job
+
+
+def discard_uploads(registry: Registry) -> list[str]:
+    """Digests of the uploads whose job has ended and that were removed now."""
+    spec = tables.jobs.c.spec
+    ended = sa.select(spec["artifact"].as_string()).where(
+        spec["method"].as_string() == PUBLISH, tables.jobs.c.state.in_(ENDED)
+    )
+    with registry.transactions.read() as tx:
+        digests = sorted(set(tx.execute(ended).scalars()))
+    unused = [digest for digest in digests if registry.artifacts.has_folder(digest)]
+    removed = []
+    for digest in unused:
+        with registry.artifacts.discarding(digest):
+            pass
+        if not registry.artifacts.has_folder(digest):
+            removed.append(digest)
+    return removed

@@ -1,0 +1,169 @@
+"""Make a folder the next revision of an adapter, all or nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from registry import tables
+from registry.adapters import find_adapter
+from registry.audit import Act, write_audit
+from registry.bases import all_bases, find_base
+from registry.contracts.fingerprint import check_fingerprint
+from registry.contracts.publish_spec import PUBLISH
+from registry.database import Registry
+from registry.errors import Conflict, StaleState
+from registry.jobs.job import JobState, Lease
+from registry.jobs.job_moves import Move, Note, add_note, held_job, move_job
+from registry.publishing.checks import AdapterShape, check_adapter, check_adapter_name, check_claim
+from registry.rollouts.rollout import Rollout, RolloutPlan
+from registry.rollouts.rollout_moves import check_startable, draft_rollout, find_open_rollout, insert_rollout
+from registry.transactions import insert_or_ignore
+from registry.types import Adapter, Base, Revision, RevisionDraft, RevisionState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """One publication on its way into the database."""
+
+    draft: RevisionDraft
+    base: Base
+    artifact: str
+    shape: AdapterShape
+    lease: Lease | None
+    rollout: RolloutPlan | None
+    trained_tokens: int | None
+    at: float
+
+
+def publish(  # noqa: PLR0913  a publication is exactly these facts
+    registry: Registry,
+    folder: Path,
+    draft: RevisionDraft,
+    *,
+    lease: Lease | None = None,
+    rollout: RolloutPlan | None = None,
+    trained_tokens: int | None = None,
+) -> Revision:
+    """The next revision of `draft.adapter`, with the job of *lease* succeeded and *rollout* begun, or nothing of it.
+
+    *folder* is as `registry.publishing.normalize` leaves it, with a fingerprint.
+    A rollout begins only if the adapter has a stable revision. With an open rollout it is left out for a job (whose
+    events say so) and refused as `RolloutOpen` otherwise. Raises `AdapterRejected`, `NotFound` (base), `Conflict` (name
+    or alias), `LeaseLost`, `StaleState` (the job was asked to cancel), `StorageFull`.
+    """
+    check_adapter_name(draft.adapter)
+    with registry.transactions.read() as tx:
+        base, others = find_base(tx, draft.base), all_bases(tx)
+    with registry.artifacts.publishing() as staging:
+        artifact = staging.put_folder(folder)
+        shape = check_adapter(staging.folder(artifact), Path(base.path))
+        check_claim(staging.folder(artifact), base, others)
+        check_fingerprint(staging.folder(artifact), base)
+        with staging.committing() as install, registry.transactions.write() as tx:
+            entry = _Entry(
+                draft=replace(draft, job_id=lease.job_id) if lease is not None else draft,
+                base=base,
+                artifact=artifact,
+                shape=shape,
+                lease=lease,
+                rollout=rollout,
+                trained_tokens=trained_tokens,
+                at=registry.transactions.now(),
+            )
+            revision = _enter(tx, entry)
+            install()
+    return revision
+
+
+def _enter(tx: sa.Connection, entry: _Entry) -> Revision:
+    adapter = _entered_adapter(tx, entry)
+    revision = _insert_revision(tx, entry)
+    detail = {"artifact": revision.artifact, "job": revision.job_id}
+    act = Act(actor=revision.owner, action="revision.publish", subject=revision.served_name, detail=detail)
+    write_audit(tx, act, entry.at)
+    begun = _begin_rollout(tx, entry, adapter, revision)
+    if entry.lease is not None:
+        _succeed(tx, entry, entry.lease, revision, begun)
+    return revision
+
+
+def _entered_adapter(tx: sa.Connection, entry: _Entry) -> Adapter:
+    """The adapter, new or not, locked: numbers are given one at a time."""
+    name = entry.draft.adapter
+    check_names(tx, name, entry.base)
+    insert_or_ignore(tx, tables.adapters, {"name": name, "base": entry.base.name, "created_at": entry.at})
+    adapter = find_adapter(tx, name, lock=True)
+    check_names(tx, name, entry.base)
+    return adapter
+
+
+def check_names(tx: sa.Connection, adapter: str, base: Base) -> None:
+    """Raise `Conflict` if *adapter* is the name of a base model, or of an adapter for another base than *base*."""
+    if tx.execute(sa.select(tables.bases.c.name).where(tables.bases.c.name == adapter)).first() is not None:
+        raise Conflict(f"{adapter!r} is the name of a base model; publish under another name")
+    other = tx.execute(sa.select(tables.adapters.c.base).where(tables.adapters.c.name == adapter)).scalar_one_or_none()
+    if other is not None and other != base.name:
+        raise Conflict(f"adapter {adapter!r} is for base model {other!r}, not {base.name!r}")
+
+
+def _insert_revision(tx: sa.Connection, entry: _Entry) -> Revision:
+    table, draft = tables.revisions, entry.draft
+    if draft.alias is not None:
+        taken = tx.execute(sa.select(table.c.adapter, table.c.number).where(table.c.alias == draft.alias)).one_or_none()
+        if taken is not None:
+            raise Conflict(f"alias {draft.alias!r} is taken by {taken.adapter}@{taken.number}")
+    last = tx.execute(sa.select(sa.func.max(table.c.number)).where(table.c.adapter == draft.adapter)).scalar_one()
+    revision = Revision(
+        adapter=draft.adapter,
+        number=(last or 0) + 1,
+        state=RevisionState.READY,
+        artifact=entry.artifact,
+        base=entry.base.name,
+        base_digest=entry.base.digest,
+        rank=entry.shape.rank,
+        target_modules=entry.shape.target_modules,
+        alias=draft.alias,
+        job_id=draft.job_id,
+        owner=draft.owner,
+        provenance=dict(draft.provenance),
+        created_at=entry.at,
+    )
+    row = {column.name: getattr(revision, column.name) for column in table.columns}
+    tx.execute(sa.insert(table).values(row | {"target_modules": list(revision.target_modules)}))
+    return revision
+
+
+def _begin_rollout(tx: sa.Connection, entry: _Entry, adapter: Adapter, revision: Revision) -> Rollout | None:
+    if entry.rollout is None or adapter.stable is None:
+        return None
+    if entry.lease is not None and find_open_rollout(tx, adapter.name) is not None:
+        return None
+    check_startable(tx, adapter, revision)
+    rollout = draft_rollout(adapter, revision.number, entry.rollout, actor=revision.owner, at=entry.at)
+    insert_rollout(tx, rollout)
+    return rollout
+
+
+def _succeed(tx: sa.Connection, entry: _Entry, lease: Lease, revision: Revision, begun: Rollout | None) -> None:
+    job = held_job(tx, lease)
+    if job.cancel_requested:
+        raise StaleState(f"job {job.id} was asked to cancel; nothing is published")
+    name = revision.alias or revision.served_name
+    facts = {"revision": revision.served_name, "artifact": entry.artifact}
+    message = f"Published as {name}" if job.spec.method == PUBLISH else f"New fine-tuned model created: {name}"
+    add_note(tx, job.id, Note(message=message, data=facts), entry.at)
+    if begun is not None:
+        add_note(tx, job.id, Note(message=f"Rollout {begun.id} of {revision.served_name} begins"), entry.at)
+    elif entry.rollout is not None:
+        message = f"No rollout of {revision.served_name}: another one is open, or the adapter has no stable revision"
+        add_note(tx, job.id, Note(message=message, level="warn"), entry.at)
+    values = {
+        "revision": revision.number,
+        "fine_tuned_model": name,
+        "trained_tokens": entry.trained_tokens if entry.trained_tokens is not None else job.trained_tokens,
+    }
+    note = Note(message="The job has successfully completed")
+    move_job(tx, job, Move(to=JobState.SUCCEEDED, note=note, values=values), entry.at)

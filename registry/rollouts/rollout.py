@@ -1,0 +1,221 @@
+"""Rollouts: states, legal moves and the plan of steps. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise, takewhile
+from typing import Any, Final
+
+from registry.errors import IllegalMove, InvalidPlan
+from registry.rollouts.guardrails import GuardrailPlan, guardrails_as_json, guardrails_from
+
+SHADOW: Final = "shadow:"
+"""How a shadow step begins in JSON and on the command line."""
+
+
+class RolloutState(StrEnum):
+    """Where an attempt to make a revision stable stands."""
+
+    PENDING = "pending"  # the canary revision is still loading
+    PROGRESSING = "progressing"  # the canary takes the weight of the current step
+    PAUSED = "paused"  # the weight holds until a person decides
+    PROMOTED = "promoted"  # the canary became stable
+    ABORTED = "aborted"  # stable kept all traffic
+
+    @property
+    def is_terminal(self) -> bool:
+        """True when no move leads out of this state."""
+        return not MOVES[self]
+
+
+MOVES: Final[Mapping[RolloutState, frozenset[RolloutState]]] = {
+    RolloutState.PENDING: frozenset({RolloutState.PROGRESSING, RolloutState.PROMOTED, RolloutState.ABORTED}),
+    RolloutState.PROGRESSING: frozenset({RolloutState.PAUSED, RolloutState.PROMOTED, RolloutState.ABORTED}),
+    RolloutState.PAUSED: frozenset({RolloutState.PROGRESSING, RolloutState.PROMOTED, RolloutState.ABORTED}),
+    RolloutState.PROMOTED: frozenset(),
+    RolloutState.ABORTED: frozenset(),
+}
+
+
+def check_move(current: RolloutState, to: RolloutState) -> None:
+    """Raise `IllegalMove` unless the table allows *current* -> *to*."""
+    if to not in MOVES[current]:
+        legal = ", ".join(sorted(MOVES[current])) or "nothing: it has ended"
+        raise IllegalMove(f"a rollout that is {current} cannot become {to}; possible: {legal}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One stretch of a rollout: the canary answers `weight` percent of the conversations.
+
+    In a shadow step it answers none of them and gets copies of `shadow_percent` of the stable's requests.
+    """
+
+    weight: int
+    shadow_percent: int = 0
+
+    def as_json(self) -> int | str:
+        """What `step_from` reads: `25`, or `"shadow:10"`."""
+        return f"{SHADOW}{self.shadow_percent}" if self.shadow_percent else self.weight
+
+
+def weighted(*percents: int) -> tuple[Step, ...]:
+    """Steps with these canary weights."""
+    return tuple(Step(weight=percent) for percent in percents)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutPlan:
+    """Shadow steps, then canary weights in percent, rising and ending at 100. At 100 the rollout promotes itself.
+
+    A judged step ends when the verdict is to advance and `every_s` is over. Without guardrails `every_s` alone decides,
+    and None means that a person advances the steps.
+    """
+
+    steps: tuple[Step, ...]
+    every_s: float | None = None
+    guardrails: GuardrailPlan | None = None
+    """What the canary is judged on; None moves by time or by hand alone."""
+    shadow_judge: str | None = None
+    """Name of a model that compares the answers of shadow steps; None compares what can be counted."""
+
+    def __post_init__(self) -> None:
+        """Raise `InvalidPlan` naming what is wrong."""
+        _check_steps(self.steps)
+        if self.every_s is not None and self.every_s <= 0:
+            raise InvalidPlan(f"every_s must be above 0 seconds; got {self.every_s}")
+        if self.shadow_judge is not None and not self.steps[0].shadow_percent:
+            raise InvalidPlan('shadow_judge needs a shadow step, for example steps ["shadow:10", 25, 100]')
+
+
+def _check_steps(steps: tuple[Step, ...]) -> None:
+    shown = [step.as_json() for step in steps]
+    shadow = list(takewhile(lambda step: step.shadow_percent, steps))
+    weights = [step.weight for step in steps[len(shadow) :]]
+    if not weights or weights[-1] != 100:
+        raise InvalidPlan(f"steps must end at 100, for example 25,100; got {shown}")
+    if any(step.shadow_percent for step in steps[len(shadow) :]):
+        raise InvalidPlan(f"steps: shadow steps come before the others; got {shown}")
+    if any(not 1 <= step.shadow_percent <= 100 or step.weight for step in shadow):
+        raise InvalidPlan(f"steps: a shadow step copies from 1 to 100 percent; got {shown}")
+    if any(not 1 <= weight <= 100 for weight in weights):
+        raise InvalidPlan(f"steps are integer percents from 1 to 100; got {shown}")
+    if any(low >= high for low, high in pairwise(weights)):
+        raise InvalidPlan(f"steps must rise; got {shown}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """One attempt to make `canary` the stable revision of `adapter`."""
+
+    id: str
+    adapter: str
+    canary: int
+    stable: int | None
+    """The stable revision when it began; None for an adapter that had none."""
+    plan: RolloutPlan
+    step: int
+    """Index into `plan.steps` of the current step."""
+    state: RolloutState
+    reason: str
+    message: str
+    actor: str
+    created_at: float
+    step_since: float
+    """When the current step began to take traffic (or the rollout was made)."""
+    finished_at: float | None
+    evidence: Mapping[str, Any] | None = None
+    """The latest verdict of the judge as JSON; None before the first."""
+    judged_at: float | None = None
+
+    @property
+    def canary_weight(self) -> int:
+        """Percent of conversations that the canary answers now."""
+        return self.plan.steps[self.step].weight if self.takes_traffic else 0
+
+    @property
+    def shadow_percent(self) -> int:
+        """Percent of the stable's requests that are copied to the canary now."""
+        return self.plan.steps[self.step].shadow_percent if self.takes_traffic else 0
+
+    @property
+    def shadow_judge(self) -> str | None:
+        """Name of the model that says which answer of a copied request is better; None asks nobody."""
+        return self.plan.shadow_judge
+
+    @property
+    def takes_traffic(self) -> bool:
+        """True while requests show how the canary compares with stable."""
+        return self.state in (RolloutState.PROGRESSING, RolloutState.PAUSED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutEvent:
+    """A recorded move of a rollout."""
+
+    seq: int
+    """Order of entry among the events of all rollouts."""
+    rollout_id: str
+    state: RolloutState
+    step: int
+    reason: str
+    message: str
+    actor: str
+    at: float
+    evidence: Mapping[str, Any] | None = None
+    """The latest verdict when it moved, as JSON; None before the first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutFigures:
+    """What monitoring shows of all rollouts."""
+
+    moves: Mapping[tuple[str, str, str], int]
+    """Adapter, state and reason -> how often a rollout moved so."""
+    latest: tuple[Rollout, ...]
+    """The last rollout of each adapter."""
+
+
+def step_from(value: Any) -> Step:
+    """The step of `25` or `"shadow:10"`; `InvalidPlan` for anything else."""
+    if type(value) is int:
+        return Step(weight=value)
+    if isinstance(value, str) and value.startswith(SHADOW) and value.removeprefix(SHADOW).isdecimal():
+        return Step(weight=0, shadow_percent=int(value.removeprefix(SHADOW)))
+    raise InvalidPlan(
+        f'steps are integer percents or shadow:PERCENT, for example ["shadow:10", 25, 100]; got {value!r}'
+    )
+
+
+def plan_from(fields: Mapping[str, Any]) -> RolloutPlan:
+    """The plan of a JSON object as `plan_as_json` writes it; `InvalidPlan` names the field that is wrong."""
+    steps = fields.get("steps")
+    if not isinstance(steps, list | tuple):
+        raise InvalidPlan(f"steps must be a list of integer percents, for example [25, 100]; got {steps!r}")
+    every_s = fields.get("every_s")
+    if every_s is not None and type(every_s) not in (int, float):
+        raise InvalidPlan(f"every_s must be a number of seconds; got {every_s!r}")
+    guardrails = fields.get("guardrails")
+    if not isinstance(guardrails, Mapping | None):
+        raise InvalidPlan(f'guardrails must be an object such as {{"error_rate": 0.02}}; got {guardrails!r}')
+    shadow_judge = fields.get("shadow_judge")
+    if not isinstance(shadow_judge, str | None):
+        raise InvalidPlan(f"shadow_judge must be the name of a model; got {shadow_judge!r}")
+    return RolloutPlan(
+        steps=tuple(step_from(step) for step in steps),
+        every_s=every_s,
+        guardrails=None if guardrails is None else guardrails_from(guardrails),
+        shadow_judge=shadow_judge,
+    )
+
+
+def plan_as_json(plan: RolloutPlan) -> dict[str, Any]:
+    """*plan* as a JSON object."""
+    return {
+        "steps": [step.as_json() for step in plan.steps],
+        "every_s": plan.every_s,
+        "guardrails": None if plan.guardrails is None else guardrails_as_json(plan.guardrails),
+        "shadow_judge": plan.shadow_judge,
+    }

@@ -1,0 +1,211 @@
+"""Rollouts in the database: one open per adapter, every move compare-and-set with its event."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from registry import tables
+from registry.adapters import find_adapter, find_revision
+from registry.errors import Conflict, IllegalMove, RolloutOpen, StaleState
+from registry.rollouts.rollout import (
+    Rollout,
+    RolloutEvent,
+    RolloutFigures,
+    RolloutPlan,
+    RolloutState,
+    check_move,
+    weighted,
+)
+from registry.rollouts.rollout_moves import (
+    add_event,
+    audit_rollout,
+    check_startable,
+    draft_rollout,
+    event_of,
+    find_open_rollout,
+    find_rollout,
+    insert_rollout,
+    promoted_since,
+    revocable,
+    rollout_of,
+)
+from registry.transactions import Transactions
+
+
+class RolloutStore:
+    """Attempts to make a revision stable."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._tx = transactions
+
+    def start(self, adapter: str, revision: int, plan: RolloutPlan, actor: str, reason: str = "requested") -> Rollout:
+        """A pending rollout of *revision*. Raises `NotFound`, `RolloutOpen`, or `NotServable` if retired or stable."""
+        try:
+            with self._tx.write() as tx:
+                series = find_adapter(tx, adapter, lock=True)
+                check_startable(tx, series, find_revision(tx, adapter, revision))
+                drafted = draft_rollout(series, revision, plan, actor=actor, at=self._tx.now())
+                rollout = replace(drafted, reason=reason)
+                insert_rollout(tx, rollout)
+                return rollout
+        except Conflict as exc:
+            raise RolloutOpen(f"adapter {adapter!r} has an open rollout; promote or abort it first") from exc
+
+    def get(self, rollout_id: str) -> Rollout:
+        """The rollout with this id, else `NotFound`."""
+        with self._tx.read() as tx:
+            return find_rollout(tx, rollout_id)
+
+    def open_for(self, adapter: str) -> Rollout | None:
+        """The rollout of *adapter* that has not ended, if there is one."""
+        with self._tx.read() as tx:
+            return find_open_rollout(tx, adapter)
+
+    def events(self, rollout_id: str) -> builtins.list[RolloutEvent]:
+        """Every recorded move, oldest first; `NotFound` if there is no such rollout."""
+        query = sa.select(tables.rollout_events).where(tables.rollout_events.c.rollout_id == rollout_id)
+        with self._tx.read() as tx:
+            find_rollout(tx, rollout_id)
+            rows = tx.execute(query.order_by(tables.rollout_events.c.seq)).mappings()
+            return [event_of(dict(row)) for row in rows]
+
+    def list(self, adapter: str | None = None, limit: int = 100) -> builtins.list[Rollout]:
+        """Newest first."""
+        query = sa.select(tables.rollouts).order_by(tables.rollouts.c.seq.desc()).limit(limit)
+        if adapter is not None:
+            query = query.where(tables.rollouts.c.adapter == adapter)
+        with self._tx.read() as tx:
+            return [rollout_of(row) for row in tx.execute(query).mappings()]
+
+    def figures(self) -> RolloutFigures:
+        """Counts of all moves, and where the latest rollout of each adapter stands."""
+        rollouts, events = tables.rollouts, tables.rollout_events
+        labels = rollouts.c.adapter, events.c.state, events.c.reason
+        moves = sa.select(*labels, sa.func.count()).join_from(events, rollouts, events.c.rollout_id == rollouts.c.id)
+        last = sa.select(sa.func.max(rollouts.c.seq)).group_by(rollouts.c.adapter)
+        latest = sa.select(rollouts).where(rollouts.c.seq.in_(last)).order_by(rollouts.c.adapter)
+        with self._tx.read() as tx:
+            return RolloutFigures(
+                moves={(row[0], row[1], row[2]): row[3] for row in tx.execute(moves.group_by(*labels))},
+                latest=tuple(rollout_of(row) for row in tx.execute(latest).mappings()),
+            )
+
+    def move(  # noqa: PLR0913  a move is exactly these facts
+        self,
+        rollout_id: str,
+        current: RolloutState,
+        to: RolloutState,
+        *,
+        reason: str,
+        message: str = "",
+        actor: str = "controller",
+        evidence: Mapping[str, Any] | None = None,
+    ) -> Rollout:
+        """Move and record it in one transaction; promoting makes the canary stable in the same one.
+
+        Raises `IllegalMove`, `NotFound`, or `StaleState` if it is no longer *current*.
+        """
+        check_move(current, to)
+        with self._tx.write() as tx:
+            now = self._tx.now()
+            before = find_rollout(tx, rollout_id)
+            find_adapter(tx, before.adapter, lock=True)
+            values: dict[str, Any] = {"state": to, "reason": reason, "message": message, "actor": actor}
+            if to.is_terminal:
+                values["finished_at"] = now
+            if to is RolloutState.PROGRESSING:
+                values["step_since"] = now
+            self._compare_and_set(tx, rollout_id, tables.rollouts.c.state == current, values | _judged(evidence, now))
+            if to is RolloutState.PROMOTED:
+                _make_stable(tx, before, now)
+            return self._record(tx, rollout_id, f"rollout.{to}")
+
+    def advance(  # noqa: PLR0913  a move is exactly these facts
+        self,
+        rollout_id: str,
+        step: int,
+        *,
+        reason: str,
+        actor: str,
+        message: str = "",
+        evidence: Mapping[str, Any] | None = None,
+    ) -> Rollout:
+        """From *step* of the plan to the next.
+
+        Raises `NotFound`, `IllegalMove` if *step* is the last, `StaleState` unless it is progressing at *step*.
+        """
+        with self._tx.write() as tx:
+            now = self._tx.now()
+            before = find_rollout(tx, rollout_id)
+            find_adapter(tx, before.adapter, lock=True)
+            if step + 1 >= len(before.plan.steps):
+                raise IllegalMove(f"rollout {rollout_id} has no step after {step}; promote it")
+            values = {"step": step + 1, "step_since": now, "reason": reason, "message": message, "actor": actor}
+            unmoved = sa.and_(tables.rollouts.c.step == step, tables.rollouts.c.state == RolloutState.PROGRESSING)
+            self._compare_and_set(tx, rollout_id, unmoved, values | _judged(evidence, now))
+            return self._record(tx, rollout_id, "rollout.advance")
+
+    def note(self, seen: Rollout, evidence: Mapping[str, Any]) -> bool:
+        """Keep the latest verdict on a rollout that it does not move; False if someone moved or judged it since."""
+        columns = tables.rollouts.c
+        unmoved = sa.and_(
+            columns.id == seen.id,
+            columns.state == seen.state,
+            columns.step == seen.step,
+            columns.judged_at.is_not_distinct_from(seen.judged_at),
+        )
+        with self._tx.write() as tx:
+            values = _judged(evidence, self._tx.now())
+            return tx.execute(sa.update(tables.rollouts).where(unmoved).values(**values)).rowcount == 1
+
+    def revocable(self, since: float) -> builtins.list[Rollout]:
+        """The rollouts promoted after *since* that a verdict may still take back."""
+        with self._tx.read() as tx:
+            return [rollout for rollout in promoted_since(tx, since) if revocable(tx, rollout)]
+
+    def take_back(self, promoted: Rollout, *, reason: str, message: str, evidence: Mapping[str, Any]) -> Rollout:
+        """A pending, unjudged rollout of the revision that *promoted* replaced.
+
+        `StaleState` unless *promoted* is `revocable` still; `RolloutOpen` while another one is open.
+        """
+        with self._tx.write() as tx:
+            adapter = find_adapter(tx, promoted.adapter, lock=True)
+            latest = {rollout.id for rollout in promoted_since(tx, 0.0)}
+            if promoted.stable is None or promoted.id not in latest or not revocable(tx, promoted):
+                raise StaleState(f"rollout {promoted.id} is no longer what made {promoted.adapter} what it is")
+            check_startable(tx, adapter, find_revision(tx, promoted.adapter, promoted.stable))
+            plan = RolloutPlan(steps=weighted(100))
+            drafted = draft_rollout(adapter, promoted.stable, plan, actor="controller", at=self._tx.now())
+            rollout = replace(drafted, reason=reason, message=message, evidence=evidence)
+            insert_rollout(tx, rollout)
+            return rollout
+
+    def _compare_and_set(
+        self, tx: sa.Connection, rollout_id: str, unmoved: sa.ColumnElement[bool], values: Mapping[str, Any]
+    ) -> None:
+        update = sa.update(tables.rollouts).where(tables.rollouts.c.id == rollout_id, unmoved)
+        if tx.execute(update.values(**values)).rowcount != 1:
+            now_is = find_rollout(tx, rollout_id)
+            raise StaleState(f"rollout {rollout_id} was moved meanwhile: it is {now_is.state} at step {now_is.step}")
+
+    def _record(self, tx: sa.Connection, rollout_id: str, action: str) -> Rollout:
+        after = find_rollout(tx, rollout_id)
+        at = self._tx.now()
+        add_event(tx, after, at)
+        audit_rollout(tx, after, action, at)
+        return after
+
+
+def _judged(evidence: Mapping[str, Any] | None, now: float) -> dict[str, Any]:
+    """What changes on the row when a verdict is known."""
+    return {} if evidence is None else {"evidence": evidence, "judged_at": now}
+
+
+def _make_stable(tx: sa.Connection, rollout: Rollout, now: float) -> None:
+    values = {"stable": rollout.canary, "previous_stable": tables.adapters.c.stable, "stable_since": now}
+    tx.execute(sa.update(tables.adapters).where(tables.adapters.c.name == rollout.adapter).values(values))

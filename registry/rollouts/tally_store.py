@@ -1,0 +1,68 @@
+"""Tallies of rollouts in the database, as each gateway process last told its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from registry.rollouts import answer_tables
+from registry.rollouts.feedback import AnsweredCompletion, feedback_tallies, remember
+from registry.rollouts.tally import Cell, Side, Tally
+from registry.transactions import Transactions, upsert
+
+_KEYS: Final = ("gateway_id", "rollout_id", "step", "side", "replica")
+_BUCKETED: Final = ("ttft", "tpot")
+
+
+class ObservationStore:
+    """Gateways add to it, the judge reads the sums."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._tx = transactions
+
+    def put(self, gateway_id: str, tallies: Mapping[Cell, Tally], answered: Iterable[AnsweredCompletion] = ()) -> None:
+        """The cells hold what *gateway_id* counted since it began; the *answered* completions may be rated.
+
+        Saying the same again changes nothing. A process that starts anew has a new id; what one that was killed said
+        last stays.
+        """
+        with self._tx.write() as tx:
+            now = self._tx.now()
+            rows = [
+                asdict(cell) | {"gateway_id": gateway_id, "tally": _stored(tally), "at": now}
+                for cell, tally in tallies.items()
+            ]
+            upsert(tx, answer_tables.observations, _KEYS, *rows)
+            remember(tx, answered)
+
+    def of_rollout(self, rollout_id: str) -> dict[Cell, Tally]:
+        """Everything counted of this rollout by all gateways together, with its feedback; empty if there is nothing."""
+        table = answer_tables.observations
+        query = sa.select(table.c.step, table.c.side, table.c.replica, table.c.tally)
+        query = query.where(table.c.rollout_id == rollout_id)
+        sums: dict[Cell, Tally] = {}
+        with self._tx.read() as tx:
+            for step, side, replica, stored in tx.execute(query.order_by(table.c.gateway_id)):
+                cell = Cell(rollout_id=rollout_id, step=step, side=Side(side), replica=replica)
+                sums[cell] = sums.get(cell, Tally()).plus(_tally_of(stored))
+            for cell, tally in feedback_tallies(tx, rollout_id).items():
+                sums[cell] = sums.get(cell, Tally()).plus(tally)
+        return sums
+
+
+def _stored(tally: Tally) -> dict[str, Any]:
+    """What is not zero; JSON has no integer keys, so buckets become strings."""
+    fields = {name: value for name, value in asdict(tally).items() if value}
+    return fields | {
+        name: {str(bucket): count for bucket, count in fields[name].items()} for name in _BUCKETED if name in fields
+    }
+
+
+def _tally_of(stored: Mapping[str, Any]) -> Tally:
+    buckets = {
+        name: {int(bucket): count for bucket, count in stored[name].items()} for name in _BUCKETED if name in stored
+    }
+    return Tally(**(dict(stored) | buckets))

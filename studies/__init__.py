@@ -1,0 +1,1 @@
+"""Simulators and plots. Nothing of the product imports them."""

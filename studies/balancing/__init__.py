@@ -1,0 +1,1 @@
+"""A hundred simulated replicas, to compare policies of balancing."""

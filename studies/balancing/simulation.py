@@ -1,0 +1,246 @@
+"""`python -m studies.balancing.simulation`: how often prompts meet their prefix cache, and how long requests wait.
+
+A pool of replicas, each with places in a batch, a queue before them, and room for so many prefixes, of which the least
+recently used goes first. Requests come at random (Poisson) for adapters and prefixes by Zipf's law; each begins with a
+prefix that it shares with others. What a replica does not find in its cache it computes first.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from math import inf
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from gateway.balancing.balancing import Balancer
+from gateway.balancing.replica_health import ReplicaHealth
+from gateway.routing.routing import Endpoint
+from studies.balancing.requests import Crowd, Request, requests_of
+
+LOADS: Final = (0.3, 0.6, 0.9, 1.1, 1.3, 1.5, 1.7)
+"""Offered load: 1 is what the pool could do if no prompt ever met its prefix."""
+BOUNDS: Final = (1.05, 1.1, 1.25, 1.5, 2.0, 4.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of the requests."""
+
+    policy: str
+    load: float
+    load_bound: float | None
+    hits: float
+    """Share of the requests that found their prefix."""
+    wait_p50_s: float
+    wait_p99_s: float
+    """In a replica's queue."""
+    first_token_p50_s: float
+    first_token_p99_s: float
+    """Queue and prompt."""
+    highest: float
+    """Most requests that one replica had, as a multiple of the average at that moment; the 99th percentile."""
+
+
+Choice = Callable[[Request], int]
+"""A policy: the replica for a request, by its number."""
+
+
+@dataclass(slots=True)
+class Place:
+    """One replica."""
+
+    kept: OrderedDict[int, None] = field(default_factory=OrderedDict)
+    running: int = 0
+    queue: deque[Request] = field(default_factory=deque)
+
+    def meets(self, prefix: int, room: int) -> bool:
+        """Whether the prefix is in the cache; now it is."""
+        met = prefix in self.kept
+        self.kept[prefix] = None
+        self.kept.move_to_end(prefix)
+        if len(self.kept) > room:
+            self.kept.popitem(last=False)
+        return met
+
+
+class Pool:
+    """Replicas in simulated time, and what was seen of the requests."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        self.crowd = crowd
+        self.in_flight = [0] * crowd.replicas
+        self.ended: Callable[[int], None] = lambda _: None
+        self.hits: list[bool] = []
+        self.waits: list[float] = []
+        self.first_tokens: list[float] = []
+        self._places = [Place() for _ in range(crowd.replicas)]
+        self._ends: list[tuple[float, int]] = []
+
+    def run_until(self, now: float) -> None:
+        """Whatever ends before *now* has ended, and its place is taken by who waited."""
+        while self._ends and self._ends[0][0] <= now:
+            at, number = heapq.heappop(self._ends)
+            self.in_flight[number] -= 1
+            self.ended(number)
+            place = self._places[number]
+            place.running -= 1
+            if place.queue:
+                self._start(place, number, place.queue.popleft(), at)
+
+    def send(self, number: int, request: Request) -> None:
+        """*request* comes to the replica."""
+        self.in_flight[number] += 1
+        place = self._places[number]
+        if place.running < self.crowd.places:
+            self._start(place, number, request, request.at)
+        else:
+            place.queue.append(request)
+
+    def _start(self, place: Place, number: int, request: Request, now: float) -> None:
+        place.running += 1
+        met = place.meets(request.prefix, self.crowd.kept_prefixes)
+        prompt_s = self.crowd.rest_s + (0.0 if met else self.crowd.prefix_s)
+        self.hits.append(met)
+        self.waits.append(now - request.at)
+        self.first_tokens.append(now - request.at + prompt_s)
+        heapq.heappush(self._ends, (now + prompt_s + request.answer_s, number))
+
+
+def affinity_choice(bound: float) -> Callable[[Pool], Choice]:
+    """The gateway's balancer itself."""
+
+    def begin(pool: Pool) -> Choice:
+        endpoints = tuple(_endpoint(number) for number in range(pool.crowd.replicas))
+        numbers = {endpoint.replica: number for number, endpoint in enumerate(endpoints)}
+        balancer = Balancer(ReplicaHealth(), bound)
+        pool.ended = lambda number: balancer.end(endpoints[number].replica)
+
+        def choose(request: Request) -> int:
+            found = balancer.choose(endpoints, request.affinity, (), request.at)
+            replica = endpoints[0].replica if found is None else found.replica
+            balancer.begin(replica)
+            return numbers[replica]
+
+        return choose
+
+    return begin
+
+
+def round_robin(pool: Pool) -> Choice:
+    """Each in its turn."""
+    turn = iter(range(pool.crowd.requests))
+    return lambda _: next(turn) % pool.crowd.replicas
+
+
+def at_random(pool: Pool) -> Choice:
+    """Any."""
+    numbers = np.random.default_rng([pool.crowd.seed, 2]).integers(pool.crowd.replicas, size=pool.crowd.requests)
+    drawn = iter(numbers.tolist())
+    return lambda _: next(drawn)
+
+
+def least_loaded(pool: Pool) -> Choice:
+    """One of those with the fewest requests, in turn."""
+    turn = iter(range(pool.crowd.requests))
+
+    def choose(_: Request) -> int:
+        first, count = next(turn), pool.crowd.replicas
+        return min(range(count), key=lambda number: (pool.in_flight[number], (number - first) % count))
+
+    return choose
+
+
+POLICIES: Final[dict[str, Callable[[Pool], Choice]]] = {
+    "affinity, bounded": affinity_choice(1.25),
+    "affinity alone": affinity_choice(inf),
+    "least loaded": least_loaded,
+    "round robin": round_robin,
+    "random": at_random,
+}
+
+
+def simulate(crowd: Crowd, policy: str, bound: float | None = None) -> Outcome:
+    """The requests of *crowd* by one policy; the same crowd sends the same requests to each."""
+    pool = Pool(crowd)
+    choose = POLICIES[policy](pool) if bound is None else affinity_choice(bound)(pool)
+    peaks = []
+    for count, request in enumerate(requests_of(crowd)):
+        pool.run_until(request.at)
+        pool.send(choose(request), request)
+        if count % 50 == 0:
+            peaks.append(max(pool.in_flight) * crowd.replicas / max(1, sum(pool.in_flight)))
+    pool.run_until(inf)
+    first = crowd.requests // 4
+    waits, tokens = np.array(pool.waits[first:]), np.array(pool.first_tokens[first:])
+    return Outcome(
+        policy=policy,
+        load=crowd.load,
+        load_bound=bound,
+        hits=float(np.mean(pool.hits[first:])),
+        wait_p50_s=float(np.quantile(waits, 0.5)),
+        wait_p99_s=float(np.quantile(waits, 0.99)),
+        first_token_p50_s=float(np.quantile(tokens, 0.5)),
+        first_token_p99_s=float(np.quantile(tokens, 0.99)),
+        highest=float(np.quantile(peaks[len(peaks) // 4 :], 0.99)),
+    )
+
+
+def run(
+    requests: int = typer.Option(40_000, min=1_000, help="Simulated requests of each case."),
+    seed: int = typer.Option(1, help="The same seed gives the same numbers."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of tables."),
+    plots: Path | None = typer.Option(None, help="Write the plots into this folder (needs matplotlib)."),
+) -> None:
+    """Simulate 100 replicas and 1,000 adapters by five policies, and ours with several bounds of load."""
+    crowd = Crowd(requests=requests, seed=seed)
+    with Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task("simulating", total=len(LOADS) * len(POLICIES) + len(BOUNDS))
+        outcomes, bounds = [], []
+        for load in LOADS:
+            for policy in POLICIES:
+                outcomes.append(simulate(replace(crowd, load=load), policy))
+                progress.advance(bar)
+        for bound in BOUNDS:
+            bounds.append(simulate(replace(crowd, load=0.9), "affinity, bounded", bound))
+            progress.advance(bar)
+    if plots is not None:
+        from studies.balancing.plots import write_plots
+
+        write_plots(plots, outcomes)
+    if as_json:
+        both = {"policies": [asdict(each) for each in outcomes], "bounds": [asdict(each) for each in bounds]}
+        typer.echo(orjson.dumps(both, option=orjson.OPT_INDENT_2).decode())
+        return
+    console = Console()
+    console.print(_table("Policies", "load", [(f"{each.load:.1f}", each) for each in outcomes]))
+    console.print(_table("Bounds at load 0.9", "bound", [(f"{each.load_bound}", each) for each in bounds]))
+
+
+def _table(title: str, first: str, rows: list[tuple[str, Outcome]]) -> Table:
+    table = Table(title=title)
+    for heading in (first, "policy", "prefix met", "wait p50", "wait p99", "first token p50", "p99", "highest load"):
+        table.add_column(heading, justify="left" if heading == "policy" else "right")
+    for name, each in rows:
+        table.add_row(
+            name, each.policy, f"{each.hits:.1%}", f"{each.wait_p50_s:.2f} s", f"{each.wait_p99_s:.2f} s",
+            f"{each.first_token_p50_s:.2f} s", f"{each.first_token_p99_s:.2f} s", f"{each.highest:.2f} x",
+        )  # fmt: skip
+    return table
+
+
+def _endpoint(number: int) -> Endpoint:
+    return Endpoint(replica=f"replica-{number}", url="", base="base", engine="vllm", served_names=frozenset())
+
+
+if __name__ == "__main__":
+    typer.run(run)

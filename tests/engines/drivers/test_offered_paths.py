@@ -1,0 +1,86 @@
+"""Which paths a server is found to offer; the real servers are asked by the contract suite."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from engines.catalog import ENGINES
+from engines.drivers.offered_paths import paths_of
+from engines.drivers.openai_server import OpenAiServer
+
+TEXT = {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/tokenize"}
+
+
+@contextmanager
+def server(**pages: Any) -> Iterator[str]:
+    """The address of a server that has these pages, without their slash, and 404 for all else."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            page = pages.get(self.path[1:].replace(".", "_"))
+            content = json.dumps(page).encode()
+            self.send_response(404 if page is None else 200)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            return
+
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=listening.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listening.server_port}"
+    listening.shutdown()
+    listening.server_close()
+    thread.join()
+
+
+def offered(kind: str, **pages: Any) -> frozenset[str]:
+    async def ask(url: str) -> frozenset[str]:
+        http = OpenAiServer(url, timeout_s=10.0)
+        try:
+            return await paths_of(kind, http)
+        finally:
+            await http.aclose()
+
+    with server(**pages) as url:
+        return asyncio.run(ask(url))
+
+
+def test_every_kind_can_be_asked() -> None:
+    for kind in ENGINES:
+        assert offered(kind, openapi_json={"paths": {"/v1/chat/completions": {}}}, model_info={}) <= ENGINES[kind].paths
+
+
+def test_vllm_offers_what_it_has_routes_for() -> None:
+    routes: dict[str, Any] = {"paths": {"/v1/embeddings": {}, "/v1/rerank": {}, "/tokenize": {}, "/pooling": {}}}
+    assert offered("vllm", openapi_json=routes) == {"/v1/embeddings", "/v1/rerank", "/tokenize"}
+
+
+def test_vllm_that_lists_no_routes_is_taken_for_one_with_a_text_model() -> None:
+    assert offered("vllm") == TEXT
+
+
+@pytest.mark.parametrize(
+    ("model", "paths"),
+    [
+        ({"is_generation": True, "has_audio_understanding": False}, TEXT),
+        ({"is_generation": True, "has_audio_understanding": True}, TEXT | {"/v1/audio/transcriptions"}),
+        ({"is_generation": False}, {"/v1/embeddings", "/v1/rerank", "/tokenize"}),
+    ],
+)
+def test_sglang_offers_what_its_model_can_do(model: dict[str, bool], paths: set[str]) -> None:
+    assert offered("sglang", model_info=model) == paths
+
+
+def test_no_kind_takes_adapters_on_a_path_that_it_does_not_have() -> None:
+    assert all(kind.adapter_paths <= kind.paths for kind in ENGINES.values())

@@ -1,0 +1,113 @@
+"""A revision that no replica has is loaded on its first use, once, and the least recently used one makes room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from engines.replica.report import Phase, ReplicaReport, SlotPhase, SlotReport
+from gateway.pools.journal import RegistryJournal, ReplicaIdentity
+from gateway.settings import GatewaySettings
+from registry.database import Registry
+from registry.publishing.publish import publish
+from registry.types import Base, RevisionDraft
+from tests.clock import Clock
+from tests.gateway.served import ServedGateway
+from tests.stub_engine import StubEngine, answer
+from tests.waiting import wait_for
+
+IDENTITY = ReplicaIdentity(
+    id="r1",
+    pool="default",
+    base="tiny",
+    engine="transformers",
+    capacity=2,
+    max_rank=64,
+    room=16,
+    rollback_window_s=3600.0,
+    started_at=0.0,
+)
+PATHS = frozenset({"/v1/chat/completions"})
+SETTINGS = GatewaySettings(replica_wait_s=20.0, route_refresh_s=0.05, use_report_s=0.05)
+
+
+@pytest.fixture
+def engine() -> Iterator[StubEngine]:
+    stub = StubEngine(answer(200, b'{"choices": []}'))
+    yield stub
+    stub.close()
+
+
+@pytest.fixture
+def http(
+    sqlite_registry: Registry, base: Base, make_adapter: Callable[..., Path], clock: Clock
+) -> Iterator[httpx2.Client]:
+    """A gateway; `support@1` is stable, `support@2` to `support@4` can be called by pinned name."""
+    sqlite_registry.bases.enter(base)
+    for seed in range(1, 5):
+        clock.advance(1.0)
+        publish(sqlite_registry, make_adapter(seed), RevisionDraft(adapter="support", base=base.name, owner="me"))
+    sqlite_registry.adapters.set_first_stable("support", 1, "first_revision")
+    with ServedGateway(SETTINGS, sqlite_registry) as gateway:
+        yield gateway.client
+
+
+@pytest.fixture
+def journal(sqlite_registry: Registry) -> RegistryJournal:
+    return RegistryJournal(sqlite_registry, IDENTITY)
+
+
+def report(journal: RegistryJournal, engine: StubEngine, *ready: str) -> None:
+    slots = dict.fromkeys(ready, SlotReport(phase=SlotPhase.READY))
+    journal.report(ReplicaReport(url=engine.url, phase=Phase.READY, paths=PATHS, slots=slots, load=0, message=""))
+
+
+def chat(http: httpx2.Client, model: str) -> int:
+    body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
+    return int(http.post("/v1/chat/completions", json=body).status_code)
+
+
+def test_requests_for_a_revision_that_is_nowhere_share_one_load(
+    http: httpx2.Client, engine: StubEngine, journal: RegistryJournal, clock: Clock
+) -> None:
+    report(journal, engine, "support@1", "support@4")
+    assert set(journal.wanted()) == {"support@1", "support@4"}
+    clock.advance(1.0)
+    with ThreadPoolExecutor(4) as callers:
+        answers = [callers.submit(chat, http, "support@2") for _ in range(4)]
+        wait_for(lambda: set(journal.wanted()) == {"support@1", "support@2"})
+        assert engine.bodies == []
+        report(journal, engine, "support@1", "support@2")
+        assert [told.result(timeout=20) for told in answers] == [200] * 4
+    assert len(engine.bodies) == 4
+
+
+def test_what_is_used_stays_while_what_is_not_makes_room(
+    http: httpx2.Client, engine: StubEngine, journal: RegistryJournal, clock: Clock, sqlite_registry: Registry
+) -> None:
+    identity = replace(IDENTITY, id="r2", capacity=3)
+    roomy = RegistryJournal(sqlite_registry, identity)
+    report(roomy, engine, "support@1", "support@3", "support@4")
+    assert list(roomy.wanted()) == ["support@1", "support@4", "support@3"]
+    clock.advance(1.0)
+    assert chat(http, "support@3") == 200
+    wait_for(lambda: list(roomy.wanted()) == ["support@1", "support@3", "support@4"])
+    clock.advance(1.0)
+    with ThreadPoolExecutor(1) as caller:
+        told = caller.submit(chat, http, "support@2")
+        wait_for(lambda: list(roomy.wanted()) == ["support@1", "support@2", "support@3"])
+        report(roomy, engine, "support@1", "support@2", "support@3")
+        assert told.result(timeout=20) == 200
+
+
+def test_traffic_is_told_by_how_many_requests_there_are_at_a_time(
+    http: httpx2.Client, engine: StubEngine, journal: RegistryJournal, sqlite_registry: Registry
+) -> None:
+    report(journal, engine, "support@1")
+    assert chat(http, "support") == 200
+    wait_for(lambda: [(use.served_name, use.in_flight) for use in sqlite_registry.uses.list()] == [("support@1", 1)])

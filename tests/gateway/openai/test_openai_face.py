@@ -1,0 +1,213 @@
+"""Files, models and fine-tuning through the real OpenAI client; nothing trains here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from openai.types.fine_tuning import FineTuningJob
+from starlette.testclient import TestClient
+
+from gateway.app import build_app, build_gateway
+from gateway.settings import GatewaySettings
+from registry.contracts.training_spec import TrainingSpec
+from registry.database import Registry
+from registry.publishing.publish import publish
+from registry.rollouts.guardrails import GuardrailPlan
+from registry.rollouts.rollout import RolloutPlan
+from registry.types import Base, Replica, ReplicaState, RevisionDraft
+
+ROWS = [
+    {"messages": [{"role": "user", "content": f"question {n}"}, {"role": "assistant", "content": f"answer {n}"}]}
+    for n in range(10)
+]
+
+
+@pytest.fixture
+def http(sqlite_registry: Registry, base: Base) -> Iterator[TestClient]:
+    """A gateway over a registry with one base model and no replica."""
+    sqlite_registry.bases.enter(base)
+    with TestClient(build_app(build_gateway(GatewaySettings(), sqlite_registry))) as client:
+        yield client
+
+
+@pytest.fixture
+def client(http: TestClient) -> openai.OpenAI:
+    return openai.OpenAI(base_url="http://testserver/v1", api_key="none", http_client=http, max_retries=0)
+
+
+def jsonl(rows: list[Any]) -> tuple[str, bytes]:
+    return "train.jsonl", b"\n".join(json.dumps(row).encode() for row in rows)
+
+
+def upload(client: openai.OpenAI, rows: list[Any] = ROWS) -> str:
+    return client.files.create(file=jsonl(rows), purpose="fine-tune").id
+
+
+SMALL = {"lora_rank": 2, "target_modules": ["q_proj", "v_proj"]}
+"""What fits the tiny base model of these tests."""
+
+
+def create(client: openai.OpenAI, **fields: Any) -> Any:
+    body = {"model": "tiny", "suffix": "support", "extra_body": {"hyperparameters": SMALL}} | fields
+    return client.fine_tuning.jobs.create(training_file=upload(client), **body)
+
+
+def test_a_file_comes_back_as_it_went(client: openai.OpenAI) -> None:
+    file_id = upload(client)
+    assert client.files.retrieve(file_id).filename == "train.jsonl"
+    assert client.files.content(file_id).read() == jsonl(ROWS)[1]
+    assert [file.id for file in client.files.list(purpose="fine-tune")] == [file_id]
+    assert client.files.delete(file_id).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.files.retrieve(file_id)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (
+            {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": ""}]},
+            r"messages\[1\].content",
+        ),
+        ({"messages": [{"role": "wizard", "content": "q"}]}, r"messages\[0\].role"),
+        ({"messages": [{"role": "user", "content": "q"}]}, "no assistant turn"),
+    ],
+)
+def test_a_faulty_line_is_named_and_nothing_is_kept(client: openai.OpenAI, row: Any, said: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=f"line 11: .*{said}"):
+        upload(client, [*ROWS, row])
+    assert list(client.files.list()) == []
+
+
+def test_a_job_is_created_listed_and_cancelled(client: openai.OpenAI) -> None:
+    job = create(client, seed=7, metadata={"team": "a"})
+    assert (job.status, job.seed, job.model, job.metadata) == ("queued", 7, "tiny", {"team": "a"})
+    assert client.fine_tuning.jobs.retrieve(job.id).hyperparameters.n_epochs == 10
+    assert [other.id for other in client.fine_tuning.jobs.list()] == [job.id]
+    assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
+    messages = [event.message for event in client.fine_tuning.jobs.list_events(job.id)]
+    assert "Created fine-tuning job" in messages[-1]
+    assert list(client.fine_tuning.jobs.checkpoints.list(job.id)) == []
+    with pytest.raises(openai.ConflictError):
+        client.fine_tuning.jobs.cancel(job.id)
+
+
+def test_a_queued_job_can_be_paused_and_resumed(client: openai.OpenAI) -> None:
+    job = create(client)
+    assert str(client.fine_tuning.jobs.pause(job.id).status) == "paused"
+    assert client.fine_tuning.jobs.resume(job.id).status == "queued"
+
+
+def test_both_places_for_hyperparameters_are_heard(client: openai.OpenAI) -> None:
+    method = {"type": "supervised", "supervised": {"hyperparameters": {**SMALL, "n_epochs": 3, "batch_size": "auto"}}}
+    new_style = create(client, method=method, extra_body=None)
+    old_style = create(client, extra_body={"hyperparameters": {**SMALL, "n_epochs": 3}})
+    assert new_style.hyperparameters.n_epochs == old_style.hyperparameters.n_epochs == 3
+    with pytest.raises(openai.BadRequestError, match="not both"):
+        create(client, method=method)
+
+
+def test_the_rollout_of_a_job_is_judged_unless_it_is_asked_not_to_be(
+    client: openai.OpenAI, sqlite_registry: Registry
+) -> None:
+
+    def plan_of(job: FineTuningJob) -> RolloutPlan | None:
+        spec = sqlite_registry.jobs.get(job.id).spec
+        assert isinstance(spec, TrainingSpec)
+        return spec.rollout_plan()
+
+    plans = []
+    for more in ({"guardrails": {"error_rate": 0.02}}, {}, {"judge": False, "every_s": 60}):
+        rollout = {"steps": ["shadow:10", 25, 100], **more}
+        plans.append(plan_of(create(client, extra_body={"hyperparameters": SMALL, "rollout": rollout})))
+    first, second, third = plans
+    assert first is not None
+    assert first.guardrails == GuardrailPlan(error_rate=0.02)
+    assert second == replace(first, guardrails=GuardrailPlan())
+    assert third == replace(first, guardrails=None, every_s=60.0)
+    assert plan_of(create(client)) is None
+
+
+def test_more_jobs_than_a_page_holds_are_all_found(client: openai.OpenAI) -> None:
+    made = {create(client).id for _ in range(5)}
+    assert {job.id for job in client.fine_tuning.jobs.list(limit=2)} == made
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"model": "gpt-4o-mini"}, "model"),
+        ({"suffix": "No Good"}, "suffix"),
+        ({"suffix": "tiny"}, "suffix"),
+        ({"validation_file": "file-none"}, "validation_file"),
+        ({"extra_body": {"hyperparameters": {"lora_rank": 500, "target_modules": ["q_proj"]}}}, "hyperparameters"),
+        ({"extra_body": {"hyperparameters": {"target_modules": ["c_attn"]}}}, "hyperparameters"),
+        ({"extra_body": {"hyperparameters": {**SMALL, "n_epochs": 0}}}, "hyperparameters.n_epochs"),
+        ({"extra_body": {"hyperparameters": SMALL, "epochs": 3}}, "epochs"),
+        ({"method": {"type": "dpo"}}, "method.type"),
+        ({"extra_body": {"hyperparameters": SMALL, "rollout": {"steps": [5]}}}, "rollout"),
+        ({"extra_body": {"hyperparameters": SMALL, "rollout": {"steps": [100], "guardrails": {"x": 1}}}}, "rollout"),
+        ({"extra_body": {"hyperparameters": SMALL, "rollout": {"step": [100]}}}, "rollout.step"),
+    ],
+)
+def test_a_job_that_cannot_be_is_refused_naming_the_field(
+    client: openai.OpenAI, fields: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        create(client, **fields)
+    assert refused.value.param == param
+    assert list(client.fine_tuning.jobs.list()) == []
+
+
+def test_a_job_whose_rank_no_replica_takes_is_refused_with_the_numbers(
+    client: openai.OpenAI, sqlite_registry: Registry
+) -> None:
+    replica = Replica(
+        id="r1",
+        base="tiny",
+        engine="vllm",
+        url="http://127.0.0.1:1",
+        state=ReplicaState.READY,
+        capacity=8,
+        max_rank=4,
+        slots=(),
+        message="",
+        started_at=0.0,
+        heartbeat_at=0.0,
+    )
+    sqlite_registry.replicas.report(replica)
+    with pytest.raises(openai.BadRequestError) as refused:
+        create(client)
+    assert refused.value.param == "hyperparameters"
+    said = "rank 2 is published as rank 8, which is above what any replica of tiny takes: r1 up to 4"
+    assert said in refused.value.message
+    sqlite_registry.replicas.report(replace(replica, id="r2", max_rank=16))
+    assert create(client).status == "queued", "one that takes it is enough"
+    sqlite_registry.replicas.report(replace(replica, id="r2", max_rank=0))
+    sqlite_registry.replicas.mark_gone("r1")
+    assert create(client).status == "queued", "nobody who is here has said how much it takes"
+    sqlite_registry.replicas.report(replace(replica, id="r2", capacity=0))
+    with pytest.raises(openai.BadRequestError, match="tiny is served without adapters") as useless:
+        create(client)
+    assert useless.value.param == "model"
+
+
+def test_models_are_bases_adapters_revisions_and_aliases(
+    client: openai.OpenAI, sqlite_registry: Registry, make_adapter: Callable[..., Path]
+) -> None:
+    draft = RevisionDraft(adapter="support", base="tiny", owner="me", alias="ft:tiny:lorry:support:1")
+    publish(sqlite_registry, make_adapter(), draft)
+    assert {model.id for model in client.models.list()} == {"tiny", "support", "support@1", "ft:tiny:lorry:support:1"}
+    assert client.models.retrieve("ft:tiny:lorry:support:1").id == "ft:tiny:lorry:support:1"
+    with pytest.raises(openai.NotFoundError, match="Models here"):
+        client.models.retrieve("nothing")
+
+
+def test_an_unknown_url_is_answered_in_the_same_envelope(http: TestClient) -> None:
+    assert set(http.get("/v1/nothing").json()["error"]) == {"message", "type", "param", "code"}

@@ -1,0 +1,131 @@
+"""From the settings of pools to what their replicas are built from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from engines.errors import SettingRefused, UnknownEngine
+from engines.hardware.machine import Machine
+from engines.settings import EngineSettings, Hardware, Precision
+from gateway.errors import StartFailed
+from gateway.pools.pools import engine_settings, engine_source, precision_of, prepare_pools
+from gateway.settings import GatewaySettings, PoolSettings, Settings, TraceSettings, WebhookSettings, engines_settings
+from registry.database import Registry
+from registry.settings import RegistrySettings
+from registry.types import Base
+from tests.engines.hardware.machines import MACHINES
+
+TRANSFORMERS: dict[str, object] = {"name": "a", "kind": "transformers"}
+
+
+class Desk:
+    """A machine without accelerators; its bundled model is *folder*."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def bundled_folder(self) -> Path:
+        return self._folder
+
+    def read_machine(self) -> Machine:
+        return MACHINES["CPU"]
+
+    def tell(self, reason: str) -> None:
+        raise AssertionError(f"nothing is chosen on a CPU, but: {reason}")
+
+
+def settings_with(home: Path, registry: RegistrySettings, *pools: dict[str, object]) -> Settings:
+    engines = engines_settings({"pools": list(pools)}, {})
+    return Settings(
+        home=home,
+        registry=registry,
+        gateway=GatewaySettings(),
+        engines=engines,
+        webhooks=WebhookSettings(),
+        traces=TraceSettings(),
+    )
+
+
+@pytest.fixture
+def other_folder(tmp_path: Path) -> Path:
+    """Another base model."""
+    folder = tmp_path / "Large Model"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer_config.json"):
+        (folder / name).write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"other weights")
+    return folder
+
+
+def test_each_pool_has_its_base_model_in_the_registry(
+    tmp_path: Path, sqlite_registry: Registry, sqlite_settings: RegistrySettings, base_folder: Path, other_folder: Path
+) -> None:
+    settings = settings_with(
+        tmp_path, sqlite_settings, TRANSFORMERS, {"name": "b", "base": str(other_folder)}, TRANSFORMERS | {"name": "c"}
+    )
+    pools = prepare_pools(settings, sqlite_registry, Desk(base_folder))
+    assert [(pool.settings.name, pool.base.name) for pool in pools] == [
+        ("a", "smollm2-135m-instruct"),
+        ("b", "large-model"),
+        ("c", "smollm2-135m-instruct"),
+    ]
+    assert [base.name for base in sqlite_registry.bases.list()] == ["large-model", "smollm2-135m-instruct"]
+    assert pools[1].engine.base_path == other_folder
+
+
+@pytest.mark.parametrize(
+    ("pool", "error", "said"),
+    [
+        ({"kind": "ollama"}, UnknownEngine, "'ollama' is not one of"),
+        ({"engine": {"thread": 1}}, StartFailed, r"\[engines.engine\] thread: .*threads"),
+        ({"engine": {"tensor_parallel": 2}}, SettingRefused, "tensor_parallel"),
+        ({"engine": {"port": 9000}, "min_replicas": 2}, StartFailed, "port: pool 'a' has several engines at a time"),
+        ({"base": "/nowhere"}, StartFailed, "no such folder"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_started(
+    tmp_path: Path,
+    sqlite_registry: Registry,
+    sqlite_settings: RegistrySettings,
+    base_folder: Path,
+    pool: dict[str, object],
+    error: type[Exception],
+    said: str,
+) -> None:
+    settings = settings_with(tmp_path, sqlite_settings, TRANSFORMERS | pool)
+    with pytest.raises(error, match=said):
+        prepare_pools(settings, sqlite_registry, Desk(base_folder))
+
+
+def test_a_fixed_port_is_for_one_engine_at_a_time(tmp_path: Path, base: Base) -> None:
+    one = PoolSettings(name="a", kind="transformers", engine={"port": 9000})
+    assert engine_settings(one, tmp_path, base).port == 9000
+    replaced = PoolSettings(name="a", kind="lmdeploy", engine={"port": 9000, "interpreter": "/bin/python"})
+    with pytest.raises(StartFailed, match="port"):
+        engine_settings(replaced, tmp_path, base)
+    assert not engine_source(one_without_port(replaced, tmp_path, base)).live_adapters
+
+
+def one_without_port(pool: PoolSettings, home: Path, base: Base) -> EngineSettings:
+    return engine_settings(pool.model_copy(update={"engine": {"interpreter": "/bin/python"}}), home, base)
+
+
+@pytest.mark.parametrize(
+    ("fields", "config", "expected"),
+    [
+        ({}, {"dtype": "bfloat16"}, "fp32"),
+        ({"hardware": Hardware.NVIDIA}, {"dtype": "float16"}, "fp16"),
+        ({"hardware": Hardware.NVIDIA}, {"torch_dtype": "bfloat16"}, "bf16"),
+        ({"hardware": Hardware.NVIDIA}, {}, "bf16"),
+        ({"hardware": Hardware.NVIDIA, "precision": Precision.FP8}, {"dtype": "float32"}, "fp8"),
+    ],
+)
+def test_proofs_are_held_to_the_precision_that_the_engine_computes_in(
+    tmp_path: Path, fields: dict[str, object], config: dict[str, str], expected: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    known = {"kind": "vllm", "base_path": tmp_path, "base_name": "tiny", "log_path": tmp_path / "log"}
+    assert precision_of(EngineSettings.model_validate(known | fields)) == expected

@@ -1,0 +1,122 @@
+"""Gateways, registry, judge and controller together before scripted engines: who is aborted, for what, how fast."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import pytest
+
+from gateway.rollouts.controller import reconcile, settle
+from gateway.settings import GatewaySettings
+from registry.rollouts.guardrails import guardrails_from
+from registry.rollouts.rollout import Rollout, RolloutPlan, RolloutState, weighted
+from tests.clock import Clock
+from tests.gateway.rollouts.rollout_scene import CHAT, RolloutScene, events, said, streamed
+from tests.stub_engine import Script, StubHandler, by_model, stream_then_drop
+
+GATEWAYS = 4
+PATIENCE_S = 60.0
+KNOBS = GatewaySettings(heartbeat_timeout_s=1e12, eject_s=0.001)
+# How long this machine takes for an answer is not what these engines are about.
+GUARDRAILS = guardrails_from({"ttft_p95": False, "tpot_p95": False, "min_samples": 60})
+PLAN = RolloutPlan(steps=weighted(50, 100), guardrails=GUARDRAILS)
+STREAM = {**CHAT, "stream": True}
+WANTS_JSON = {**CHAT, "response_format": {"type": "json_object"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One request of the traffic."""
+
+    at: float
+    revision: str
+    """Empty where nothing answered."""
+
+
+class Traffic:
+    """Conversations at four gateways in turn, each request a new one, with a controller that looks in between."""
+
+    def __init__(self, scene: RolloutScene, clock: Clock, body: dict[str, Any]) -> None:
+        self.answers: list[Answered] = []
+        self._registry, self._clock, self._body = scene.registry, clock, body
+        self._gateways = [scene.client(KNOBS) for _ in range(GATEWAYS)]
+        self._looked_at = 0.0
+
+    def until(self, came: Callable[[], bool]) -> float:
+        """Go on until it *came* about, at most a minute; when that was."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not came():
+            assert time.monotonic() < deadline, "it did not come about in time"
+            gateway = self._gateways[len(self.answers) % GATEWAYS]
+            session = {"x-session-id": f"conversation {len(self.answers)}"}
+            told = gateway.post("/v1/chat/completions", json=self._body, headers=session)
+            self.answers.append(Answered(time.monotonic(), told.headers.get("x-lorry-revision", "")))
+            if time.monotonic() - self._looked_at >= KNOBS.reconcile_s:
+                self._clock.at = time.time()
+                reconcile(self._registry, KNOBS, self._clock.at)
+                self._looked_at = time.monotonic()
+        return time.monotonic()
+
+
+def every_other(script: Script, other: Script) -> Script:
+    """One script, then the other, and so on."""
+    numbers = count()
+
+    def alternate(handler: StubHandler) -> None:
+        (script if next(numbers) % 2 else other)(handler)
+
+    return alternate
+
+
+BREAKS = stream_then_drop(*events("ye", finish=None))
+
+
+def end_of(scene: RolloutScene, clock: Clock, body: dict[str, Any]) -> tuple[Rollout, Traffic, float]:
+    """The rollout once it has ended by itself under traffic, and when."""
+    clock.at = time.time()
+    rollout = settle(scene.registry, scene.registry.rollouts.start("support", 2, PLAN, "ann"))
+    assert rollout.state is RolloutState.PROGRESSING
+    traffic = Traffic(scene, clock, body)
+    ended_at = traffic.until(lambda: scene.registry.rollouts.open_for("support") is None)
+    return scene.registry.rollouts.get(rollout.id), traffic, ended_at
+
+
+@pytest.mark.parametrize(
+    ("canary", "guardrail"),
+    [
+        (every_other(BREAKS, streamed("yes")), "error_rate"),
+        (said(""), "empty_answers"),
+        (said("on and on", finish="length"), "length_finishes"),
+        (said('{"broken": '), "invalid_json"),
+    ],
+)
+def test_a_bad_canary_is_aborted_by_the_right_guardrail_and_answers_nobody_a_second_later(
+    scene: RolloutScene, clock: Clock, canary: Script, guardrail: str
+) -> None:
+    bodies: dict[str, dict[str, Any]] = {"error_rate": STREAM, "invalid_json": WANTS_JSON}
+    body = bodies.get(guardrail, CHAT)
+    stable = streamed("yes") if body is STREAM else said('{"fine": true}')
+    scene.add_replica(by_model(r1=stable, r2=canary))
+    ended, traffic, aborted_at = end_of(scene, clock, body)
+    assert (ended.state, ended.reason) == (RolloutState.ABORTED, guardrail)
+    traffic.until(lambda: time.monotonic() > aborted_at + 1.5)
+    canaries = [each.at for each in traffic.answers if each.revision == "support@2"]
+    assert max(canaries) - aborted_at <= 1.0
+    assert scene.registry.adapters.get("support").stable == 1
+
+
+def test_a_good_canary_is_promoted_under_traffic(scene: RolloutScene, clock: Clock) -> None:
+    scene.add_replica(said("yes"))
+    ended, *_ = end_of(scene, clock, CHAT)
+    assert (ended.state, ended.reason) == (RolloutState.PROMOTED, "no_violation")
+
+
+def test_a_canary_is_not_blamed_for_what_ails_stable_too(scene: RolloutScene, clock: Clock) -> None:
+    ailing = [every_other(BREAKS, streamed("yes")) for _ in range(2)]
+    scene.add_replica(by_model(r1=ailing[0], r2=ailing[1]))
+    ended, *_ = end_of(scene, clock, STREAM)
+    assert ended.state is RolloutState.PROMOTED

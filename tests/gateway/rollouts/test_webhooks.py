@@ -1,0 +1,181 @@
+"""Every move of a rollout reaches the receiver, signed, once or more often, however the receiver and we fail."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+
+import httpx2
+import pytest
+from standardwebhooks import Webhook
+from standardwebhooks.webhooks import WebhookVerificationError
+
+from gateway.rollouts.controller import settle
+from gateway.rollouts.webhooks import Sender, open_sender
+from gateway.settings import WebhookSettings
+from registry.database import Registry
+from registry.errors import SettingsInvalid
+from registry.rollouts.guardrails import GuardrailPlan
+from registry.rollouts.rollout import RolloutPlan, RolloutState, weighted
+from tests.clock import Clock
+from tests.gateway.stage import bad, count, good, report, tick
+
+SECRET = "whsec_" + "bG9ycnktdGVzdC1zZWNyZXQtb2YtMzItYnl0ZXMhISE="
+
+
+@dataclass
+class Receiver:
+    """Answers with the statuses in order, the last one for good, and keeps what it got."""
+
+    url: str
+    statuses: list[int] = field(default_factory=lambda: [204])
+    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+
+    def ids(self) -> list[str]:
+        return [headers["webhook-id"] for headers, _ in self.got]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            told.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            self.send_response(told.statuses.pop(0) if len(told.statuses) > 1 else told.statuses[0])
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    told = Receiver(f"http://127.0.0.1:{server.server_port}/hook")
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield told
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def aborted(two_revisions: Registry, clock: Clock) -> str:
+    """Id of a rollout that was aborted on evidence: three moves."""
+    report(two_revisions, "r1", "support@1", "support@2")
+    plan = RolloutPlan(steps=weighted(5, 100), guardrails=GuardrailPlan())
+    rollout = settle(two_revisions, two_revisions.rollouts.start("support", 2, plan, "me"))
+    count(two_revisions, rollout, 0, bad(100), good(1000))
+    clock.advance(2.0)
+    tick(two_revisions)
+    assert two_revisions.rollouts.get(rollout.id).state is RolloutState.ABORTED
+    return rollout.id
+
+
+def sender(url: str, **knobs: float) -> Sender:
+    settings = WebhookSettings.model_validate({"url": url, "secret_env": "SECRET", "timeout_s": 1.0, **knobs})
+    opened = open_sender(settings, {"SECRET": SECRET})
+    assert opened is not None
+    return opened
+
+
+def deliver(registry: Registry, by: Sender) -> int:
+    with httpx2.Client(trust_env=False) as http:
+        return by.deliver_due(registry, http)
+
+
+def test_every_move_is_told_with_its_evidence(two_revisions: Registry, aborted: str, receiver: Receiver) -> None:
+    assert deliver(two_revisions, sender(receiver.url)) == 3
+    assert deliver(two_revisions, sender(receiver.url)) == 0
+    notices = [json.loads(body) for _, body in receiver.got]
+    assert [notice["type"] for notice in notices] == ["rollout.pending", "rollout.progressing", "rollout.aborted"]
+    last = notices[-1]["data"]
+    assert (last["rollout"], last["canary"], last["stable"]) == (aborted, "support@2", "support@1")
+    assert (last["reason"], last["evidence"]["decision"]) == ("error_rate", "abort")
+
+
+def test_a_receiver_that_verifies_takes_ours_and_no_forgery(
+    two_revisions: Registry, aborted: str, receiver: Receiver, clock: Clock
+) -> None:
+    clock.at = time.time()  # the library's own verification insists on the present
+    deliver(two_revisions, sender(receiver.url, max_age_s=2 * clock.at))
+    assert len(receiver.got) == 3
+    for headers, body in receiver.got:
+        assert Webhook(SECRET).verify(body, headers)["data"]["rollout"] == aborted
+        with pytest.raises(WebhookVerificationError):
+            Webhook(SECRET).verify(body + b" ", headers)
+
+
+def test_a_receiver_that_fails_first_gets_it_again_with_the_same_id(
+    two_revisions: Registry, aborted: str, receiver: Receiver, clock: Clock
+) -> None:
+    receiver.statuses = [503, 302, 204]
+    by = sender(receiver.url, first_retry_s=5.0)
+    assert deliver(two_revisions, by) == 1
+    assert deliver(two_revisions, by) == 0
+    first, second, third = receiver.ids()
+    clock.advance(6.1)
+    assert deliver(two_revisions, by) == 2
+    assert receiver.ids() == [first, second, third, first, second]
+    assert len({body for headers, body in receiver.got if headers["webhook-id"] == first}) == 1
+
+
+def test_pauses_grow_and_end(two_revisions: Registry, aborted: str, receiver: Receiver, clock: Clock) -> None:
+    receiver.statuses = [500]
+    by = sender(receiver.url, max_attempts=3, first_retry_s=5.0)
+    rounds = []
+    for _ in range(60):
+        before = len(receiver.got)
+        deliver(two_revisions, by)
+        rounds.append(len(receiver.got) - before)
+        clock.advance(1.0)
+    tries = [at for at, told in enumerate(rounds) if told]
+    assert [rounds[at] for at in tries] == [3, 3, 3]
+    assert [later - earlier for earlier, later in pairwise(tries)] == [6, 21]
+
+
+def test_a_sender_killed_before_the_acknowledgement_tells_it_again(
+    two_revisions: Registry, aborted: str, receiver: Receiver, clock: Clock
+) -> None:
+    by = sender(receiver.url)
+    (first, *_) = two_revisions.deliveries.due(since=0.0, max_attempts=8)
+    assert two_revisions.deliveries.claim(first, clock.at + 6.0)
+    assert not two_revisions.deliveries.claim(first, clock.at + 6.0)
+    assert deliver(two_revisions, by) == 2
+    clock.advance(6.1)
+    assert deliver(two_revisions, by) == 1
+    assert len(set(receiver.ids())) == 3
+
+
+def test_two_senders_at_once_tell_each_move_once(two_revisions: Registry, aborted: str, receiver: Receiver) -> None:
+    threads = [threading.Thread(target=deliver, args=(two_revisions, sender(receiver.url))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(receiver.ids()) == sorted(set(receiver.ids()))
+    assert len(receiver.ids()) == 3
+
+
+def test_a_receiver_that_is_away_holds_nothing_up_but_itself(two_revisions: Registry, aborted: str) -> None:
+    assert deliver(two_revisions, sender("http://127.0.0.1:1/hook")) == 0
+
+
+def test_old_moves_are_not_told(two_revisions: Registry, aborted: str, receiver: Receiver, clock: Clock) -> None:
+    clock.advance(3600.0)
+    assert deliver(two_revisions, sender(receiver.url, max_age_s=3599.0)) == 0
+    assert deliver(two_revisions, sender(receiver.url, max_age_s=3700.0)) == 3
+
+
+def test_without_an_address_nobody_is_told() -> None:
+    assert open_sender(WebhookSettings(), {}) is None
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_c2hvcnQ=", "whsec_a"])
+def test_an_address_without_a_good_secret_is_refused_with_what_to_do(secret: str) -> None:
+    settings = WebhookSettings(url="https://example.com/hook", secret_env="HOOK_SECRET")
+    with pytest.raises(SettingsInvalid, match="export HOOK_SECRET=whsec_"):
+        open_sender(settings, {"HOOK_SECRET": secret})

@@ -1,0 +1,230 @@
+"""Where revisions belong: everywhere while they fit, by rendezvous hashing where they do not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.routing.placement import LEAST_COPIES, Need, Placement, homes_of, place, wanted_in
+from registry.database import Snapshot
+from registry.types import Adapter, Replica, ReplicaState, Revision, RevisionState, Use
+
+WARM_SINCE = 500.0
+
+
+def revision(name: str, number: int = 1, created_at: float = 1.0) -> Revision:
+    return Revision(
+        adapter=name,
+        number=number,
+        state=RevisionState.READY,
+        artifact=f"{name}{number}",
+        base="tiny",
+        base_digest="",
+        rank=8,
+        target_modules=("q_proj",),
+        alias=None,
+        job_id=None,
+        owner="me",
+        created_at=created_at,
+    )
+
+
+def adapter(name: str, stable: int | None = 1, previous: int | None = None, since: float = 1.0) -> Adapter:
+    return Adapter(name=name, base="tiny", stable=stable, previous_stable=previous, stable_since=since, created_at=1.0)
+
+
+def replica(name: str, capacity: int = 4, state: ReplicaState = ReplicaState.READY) -> Replica:
+    return Replica(
+        id=name,
+        base="tiny",
+        engine="transformers",
+        url="",
+        state=state,
+        capacity=capacity,
+        slots=(),
+        message="",
+        started_at=0.0,
+        heartbeat_at=0.0,
+    )
+
+
+def snapshot(
+    adapters: Sequence[Adapter],
+    revisions: Sequence[Revision],
+    replicas: Sequence[Replica],
+    uses: Sequence[Use] = (),
+) -> Snapshot:
+    return Snapshot(
+        bases=(),
+        adapters=tuple(adapters),
+        revisions=tuple(revisions),
+        rollouts=(),
+        watched=(),
+        forced=(),
+        replicas=tuple(replicas),
+        uses=tuple(uses),
+    )
+
+
+def names(found: Sequence[Revision]) -> list[str]:
+    return [each.served_name for each in found]
+
+
+def pinned(count: int) -> list[Need]:
+    """Revisions that nobody is routed to."""
+    return [Need(revision=revision(f"a{n}"), rank=2, recency=float(-n), traffic=0) for n in range(count)]
+
+
+def counts(placement: Placement) -> Counter[str]:
+    """How many revisions each replica has."""
+    both = [*placement.homes.values(), *placement.spares.values()]
+    return Counter(name for replicas in both for name in replicas)
+
+
+needs = st.lists(
+    st.builds(
+        Need,
+        revision=st.integers(0, 40).map(lambda n: revision(f"a{n}")),
+        rank=st.integers(0, 2),
+        recency=st.floats(0, 1000),
+        traffic=st.sampled_from([0, 1, 2, 4, 8, 16, 64]),
+    ),
+    max_size=30,
+    unique_by=lambda need: need.name,
+).map(lambda found: sorted(found, key=lambda need: need.rank))
+rooms = st.dictionaries(st.integers(0, 9).map(lambda n: f"r{n}"), st.integers(1, 8), min_size=1, max_size=6)
+
+
+@given(needs, rooms)
+@settings(max_examples=300)
+def test_no_replica_gets_more_than_it_has_places_and_none_gets_a_revision_twice(
+    wanted: list[Need], places: dict[str, int]
+) -> None:
+    placement = place(wanted, places)
+    assert all(count <= places[name] for name, count in counts(placement).items())
+    for name, homes in placement.homes.items():
+        assert not homes & placement.spares.get(name, frozenset())
+
+
+@given(needs, rooms)
+@settings(max_examples=300)
+def test_each_is_somewhere_while_there_are_places_and_else_the_least_needed_are_nowhere(
+    wanted: list[Need], places: dict[str, int]
+) -> None:
+    placement = place(wanted, places)
+    placed = [need.name for need in wanted if placement.homes.get(need.name)]
+    if len(wanted) <= sum(places.values()) and all(need.rank for need in wanted):
+        assert len(placed) == len(wanted)
+    assert placed == [need.name for need in wanted][: len(placed)]
+
+
+@given(needs, rooms)
+def test_the_answer_depends_on_no_order_of_the_replicas(wanted: list[Need], places: dict[str, int]) -> None:
+    turned = dict(reversed(places.items()))
+    assert place(wanted, places).homes == place(wanted, turned).homes
+
+
+def test_while_all_fit_everywhere_all_are_everywhere() -> None:
+    placement = place(pinned(4), {"r1": 4, "r2": 5})
+    assert set(placement.homes.values()) == {frozenset({"r1", "r2"})}
+
+
+@pytest.mark.parametrize("before", [3, 5, 9])
+def test_a_replica_that_comes_takes_its_share_and_moves_nothing_between_the_others(before: int) -> None:
+    wanted = pinned(400)
+    places = {f"r{number}": 400 // before + 100 for number in range(before)}
+    old = place(wanted, places).homes
+    new = place(wanted, places | {"late": 400 // before + 100}).homes
+    moved = [name for name in old if old[name] != new[name]]
+    assert all(new[name] == frozenset({"late"}) for name in moved)
+    # binomial(400, 1/n): four standard deviations
+    share = 1 / (before + 1)
+    assert abs(len(moved) - 400 * share) < 4 * (400 * share * (1 - share)) ** 0.5
+
+
+def test_a_replica_with_twice_the_places_gets_twice_the_adapters() -> None:
+    found = counts(place(pinned(600), {"small": 500, "large": 1000, "other": 500}))
+    # binomial(600, 1/2): four standard deviations are 49
+    assert abs(found["large"] - 300) < 49
+
+
+def test_what_is_routed_has_two_copies_and_more_with_its_traffic() -> None:
+    quiet = Need(revision=revision("quiet"), rank=0, recency=1.0, traffic=0)
+    busy = Need(revision=revision("busy"), rank=0, recency=1.0, traffic=32)
+    placement = place([quiet, busy, *pinned(20)], {f"r{number}": 4 for number in range(6)})
+    assert len(placement.homes["quiet@1"]) == LEAST_COPIES
+    assert len(placement.homes["busy@1"]) == 4
+
+
+def test_busy_adapters_go_by_a_replica_that_has_its_share() -> None:
+    wanted = [Need(revision=revision(f"a{n}"), rank=2, recency=0.0, traffic=4) for n in range(24)]
+    placement = place(wanted, {f"r{number}": 20 for number in range(3)})
+    # 24 equal ones on 3 replicas: 8 each, a quarter above at most
+    assert max(counts(placement).values()) <= 10
+
+
+def test_the_least_recently_used_makes_room_and_what_is_routed_never_does() -> None:
+    revisions = [revision("support", number, created_at=float(number)) for number in range(1, 6)]
+    uses = [Use(served_name="support@2", used_at=900.0, in_flight=1)]
+    one = replica("r1", capacity=3)
+    wanted = names(wanted_in(snapshot([adapter("support")], revisions, [one], uses), one, warm_since=WARM_SINCE))
+    assert wanted == ["support@1", "support@2", "support@5"]
+    uses.append(Use(served_name="support@3", used_at=901.0, in_flight=1))
+    wanted = names(wanted_in(snapshot([adapter("support")], revisions, [one], uses), one, warm_since=WARM_SINCE))
+    assert wanted == ["support@1", "support@3", "support@2"]
+
+
+def test_a_former_stable_is_kept_before_those_by_pinned_name() -> None:
+    revisions = [revision("support", number, created_at=float(number)) for number in range(1, 6)]
+    one = replica("r1", capacity=2)
+    changed = adapter("support", stable=2, previous=1, since=WARM_SINCE + 1)
+    assert names(wanted_in(snapshot([changed], revisions, [one]), one, warm_since=WARM_SINCE)) == [
+        "support@2",
+        "support@1",
+    ]
+
+
+def test_an_adapter_without_a_stable_revision_gets_its_first_one_placed() -> None:
+    revisions = [revision("support", number, created_at=float(number)) for number in range(1, 6)]
+    one = replica("r1", capacity=1)
+    found = snapshot([adapter("support", stable=None)], revisions, [one])
+    assert names(wanted_in(found, one, warm_since=WARM_SINCE)) == ["support@1"]
+    assert homes_of(found, "support@1", "tiny") == {"r1"}
+
+
+def test_nothing_is_let_go_for_a_replica_that_is_not_ready_yet() -> None:
+    adapters = [adapter(f"a{n}") for n in range(12)]
+    revisions = [revision(each.name) for each in adapters]
+    old = [replica(f"r{number}", capacity=10) for number in range(2)]
+    starting = replica("late", capacity=10, state=ReplicaState.STARTING)
+    alone = snapshot(adapters, revisions, old)
+    meanwhile = snapshot(adapters, revisions, [*old, starting])
+    for each in old:
+        before = names(wanted_in(alone, each, warm_since=WARM_SINCE))
+        assert names(wanted_in(meanwhile, each, warm_since=WARM_SINCE)) == before
+    after = snapshot(adapters, revisions, [*old, replica("late", capacity=10)])
+    will_have = names(wanted_in(meanwhile, starting, warm_since=WARM_SINCE))
+    assert will_have == names(wanted_in(after, replica("late", capacity=10), warm_since=WARM_SINCE))
+
+
+def test_every_ready_revision_is_somewhere_after_a_replica_has_left() -> None:
+    adapters = [adapter(f"a{n}") for n in range(10)]
+    revisions = [revision(each.name) for each in adapters]
+    left = [replica("r1", capacity=8), replica("r2", capacity=8)]
+    found = snapshot(adapters, revisions, left)
+    held = {name for each in left for name in names(wanted_in(found, each, warm_since=WARM_SINCE))}
+    assert held == {each.served_name for each in revisions}
+
+
+def test_a_replica_without_places_changes_nothing_for_the_others() -> None:
+    wanted = pinned(4)
+    assert place(wanted, {"r1": 4, "r2": 4, "none": 0}) == place(wanted, {"r1": 4, "r2": 4})
+
+
+def test_replicas_of_another_base_have_no_part_in_it() -> None:
+    found = snapshot([adapter("support")], [revision("support")], [replica("r1")])
+    assert homes_of(found, "support@1", "another") == frozenset()

@@ -1,0 +1,52 @@
+"""What metrics say of the moment: read where it is known, gone with the replica."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from gateway.app import build_gateway
+from gateway.balancing.ticket import Claim
+from gateway.routing.routing import Endpoint, RouteTable
+from gateway.settings import GatewaySettings
+from gateway.telemetry.live_metrics import LiveMetrics
+from registry.database import Registry
+from registry.types import Priority
+
+
+def endpoint(replica: str, pool: str) -> Endpoint:
+    return Endpoint(replica=replica, url="", base="tiny", engine="vllm", served_names=frozenset({"tiny"}), pool=pool)
+
+
+def lines(live: LiveMetrics) -> set[str]:
+    collector = CollectorRegistry()
+    collector.register(live)
+    return {line for line in generate_latest(collector).decode().splitlines() if not line.startswith("#")}
+
+
+def test_replicas_show_their_requests_and_share_and_pools_their_ejections_and_queue(sqlite_registry: Registry) -> None:
+    parts = build_gateway(GatewaySettings(eject_s=1000.0), sqlite_registry).edge.parts
+    live = LiveMetrics(parts)
+    assert lines(live) == set()
+    both = (endpoint("a", "large"), endpoint("b", "small"))
+    parts.feed.table = RouteTable(endpoints=both, rooms={"large": 1, "small": 1})
+    parts.health.appeared(both, 0.0)
+    for _ in range(3):
+        parts.balancer.begin("a")
+        claim = Claim(key="", priority=Priority.NORMAL, deadline=1000.0)
+        parts.admission.enter("large", 1, claim, lambda: None, lambda: None, 0.0)
+    parts.health.failed("a", 1.0)
+    assert lines(live) == set()
+    live.look()
+    assert lines(live) == {
+        'gateway_requests_in_flight{pool="large",replica="a"} 3.0',
+        'gateway_requests_in_flight{pool="small",replica="b"} 0.0',
+        'gateway_replica_share{pool="large",replica="a"} 0.0',
+        'gateway_replica_share{pool="small",replica="b"} 1.0',
+        'gateway_ejections_total{pool="large"} 1.0',
+        'gateway_ejections_total{pool="small"} 0.0',
+        'gateway_queue_length{pool="large"} 2.0',
+        'gateway_queue_length{pool="small"} 0.0',
+    }
+    parts.feed.table = RouteTable(endpoints=both[1:], rooms={"small": 1})
+    live.look()
+    assert not any('"a"' in line or '"large"' in line for line in lines(live))

@@ -1,0 +1,66 @@
+"""Whatever dies first, no process is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.waiting import wait_for
+
+HOST = """
+import os, subprocess, sys, threading
+from gateway.up.guardian import become_subreaper, end_descendants, watch_guardian
+
+def end():
+    end_descendants(grace_s=0.0)
+    os._exit(1)
+
+become_subreaper()
+watch_guardian(end)
+# a daemon: its parent ends at once and it leads a session of its own
+subprocess.run(["sh", "-c", "setsid sleep 300 & setsid sh -c 'sleep 301; true' &"], check=True)
+open(sys.argv[1], "w").write(str(os.getpid()))
+threading.Event().wait()
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[tuple[psutil.Process, psutil.Process, list[psutil.Process]]]:
+    """A guardian, its host, and the daemons that the host left."""
+    note = tmp_path / "host.pid"
+    guard = (
+        f"import sys; from gateway.guardian import guard; sys.exit(guard({[sys.executable, '-c', HOST, str(note)]!r}))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", guard])
+    wait_for(lambda: note.is_file() and note.read_text() != "")
+    host = psutil.Process(int(note.read_text()))
+    wait_for(lambda: len(host.children(recursive=True)) >= 3)
+    daemons = host.children(recursive=True)
+    yield psutil.Process(process.pid), host, daemons
+    process.kill()
+    process.wait()
+
+
+Tree = tuple[psutil.Process, psutil.Process, list[psutil.Process]]
+
+
+@pytest.mark.parametrize("victim", ["guardian", "host"])
+def test_a_kill_of_either_ends_the_whole_tree(tree: Tree, victim: str) -> None:
+    guardian, host, daemons = tree
+    killed, other = (guardian, host) if victim == "guardian" else (host, guardian)
+    os.kill(killed.pid, signal.SIGKILL)
+    _, alive = psutil.wait_procs([other, *daemons], timeout=15)
+    assert alive == []
+
+
+def test_sigterm_reaches_the_host_and_nothing_stays(tree: Tree) -> None:
+    tree[0].send_signal(signal.SIGTERM)
+    _, alive = psutil.wait_procs([tree[1], *tree[2]], timeout=15)
+    assert alive == []

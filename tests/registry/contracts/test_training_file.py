@@ -1,0 +1,117 @@
+"""Every line of a training file is checked, and an error names line and field."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from registry.contracts.training_file import check_training_lines, parse_training_line, read_training_rows
+from registry.errors import TrainingFileInvalid
+
+USER = {"role": "user", "content": "Where is my order?"}
+ANSWER = {"role": "assistant", "content": "On its way."}
+
+
+def chat(*messages: object, **fields: object) -> bytes:
+    return json.dumps({"messages": list(messages), **fields}).encode() + b"\n"
+
+
+GOOD = chat(USER, ANSWER)
+
+BAD_LINES: list[tuple[bytes, str]] = [
+    (b'{"messages": [\n', "line 7: is not valid JSON: Expecting value at column"),
+    (b"null\n", "line 7: must be a JSON object"),
+    (b'"text"\n', "line 7: must be a JSON object"),
+    (b"[" * 100_000 + b"\n", "line 7: is not valid JSON: nested too deeply"),
+    (b'{"messages": "\xff"}\n', "line 7: is not UTF-8 text (byte 15 of the line)"),
+    (b'{"messages": [], "messages": []}', 'line 7: field "messages" appears twice'),
+    (b'{"messages": NaN}', "line 7: is not valid JSON: NaN is no JSON number"),
+    (b'{"messages": ' + b"1" * 5000 + b"}", "line 7: "),
+    (b"{}\n", "line 7: messages is missing"),
+    (b'{"messages": {}}\n', "line 7: messages must be a list"),
+    (b'{"messages": []}\n', "line 7: messages must be a list with at least one message"),
+    (chat(USER, ANSWER, tools=[]), "line 7: tools is not supported"),
+    (chat(USER, ANSWER, extra=1), 'line 7: unknown field "extra"; the only field of a line is messages'),
+    (chat("hello", ANSWER), "line 7: messages[0] must be an object with role and content"),
+    (chat({"content": "x"}, ANSWER), "line 7: messages[0].role is missing"),
+    (chat(USER, {"role": "assistant"}), "line 7: messages[1].content is missing"),
+    (chat(USER, {"role": "robot", "content": "x"}), 'line 7: messages[1].role "robot" is unknown; roles are system'),
+    (chat(USER, {"role": ["user"], "content": "x"}), 'line 7: messages[1].role ["user"] is unknown'),
+    (
+        chat(USER, USER, ANSWER | {"content": ""}),
+        "line 7: messages[2].content is empty; an assistant answer needs text",
+    ),
+    (chat(USER, ANSWER | {"content": " \n"}), "line 7: messages[1].content is empty; an assistant answer needs text"),
+    (chat(USER | {"content": ""}, ANSWER), "line 7: messages[0].content is empty; a user message needs text"),
+    (chat(USER, ANSWER | {"content": None}), "line 7: messages[1].content must be a string, not null"),
+    (chat(USER | {"content": [{"type": "text"}]}, ANSWER), "line 7: messages[0].content must be a string, not a list"),
+    (chat(USER, ANSWER | {"content": "\ud800"}), "line 7: messages[1].content holds half of a surrogate pair"),
+    (chat(USER | {"name": 3}, ANSWER), "line 7: messages[0].name must be a string, not a number"),
+    (chat(USER, ANSWER | {"tool_calls": []}), "line 7: messages[1].tool_calls is not supported"),
+    (chat(USER, ANSWER | {"mood": "good"}), 'line 7: messages[1]: unknown field "mood"; a message has role, content'),
+    (chat(USER, ANSWER | {"weight": 2}), "line 7: messages[1].weight must be 0 or 1, not 2"),
+    (chat(USER, ANSWER | {"weight": True}), "line 7: messages[1].weight must be 0 or 1, not true"),
+    (chat(USER | {"weight": 1}, ANSWER), "line 7: messages[0].weight is for assistant messages only"),
+    (chat(USER), "line 7: messages has no assistant turn"),
+    (chat(USER, ANSWER | {"weight": 0}), "line 7: messages has no assistant turn with weight 1"),
+    (chat(USER, ANSWER, USER), "line 7: messages[2].role is user; the last message must be an assistant answer"),
+]
+
+
+@pytest.mark.parametrize(("line", "expected"), BAD_LINES)
+def test_a_fault_is_named_by_line_and_field(line: bytes, expected: str) -> None:
+    lines = [GOOD] * 6 + [line] + [GOOD] * 6
+    with pytest.raises(TrainingFileInvalid) as caught:
+        check_training_lines(lines)
+    assert str(caught.value).startswith(expected)
+
+
+def test_a_good_file_is_summed_up() -> None:
+    lines = [GOOD] * 9 + [chat({"role": "system", "content": ""}, USER, ANSWER | {"weight": 0}, USER, ANSWER)]
+    summary = check_training_lines(lines)
+    assert (summary.rows, summary.learnt_turns) == (10, 10)
+    assert summary.characters == 11 * (len(str(USER["content"])) + len(ANSWER["content"]))
+
+
+def test_a_byte_order_mark_windows_line_ends_and_blank_lines_do_no_harm() -> None:
+    windows = GOOD.replace(b"\n", b"\r\n")
+    assert check_training_lines([b"\xef\xbb\xbf" + windows, b"\r\n", *[windows] * 9, b"\n"]).rows == 10
+
+
+def test_blank_lines_are_counted_in_line_numbers() -> None:
+    with pytest.raises(TrainingFileInvalid, match=r"^line 3: "):
+        check_training_lines([GOOD, b"\n", b"broken\n"])
+
+
+@pytest.mark.parametrize("lines", [[], [b""], [b"\n", b"  \n"], [b"\xef\xbb\xbf"]])
+def test_an_empty_file_is_refused(lines: list[bytes]) -> None:
+    with pytest.raises(TrainingFileInvalid, match="the file is empty"):
+        check_training_lines(lines)
+
+
+def test_fewer_than_ten_examples_are_refused() -> None:
+    with pytest.raises(TrainingFileInvalid, match="the file has 9 examples; at least 10 are needed"):
+        check_training_lines([GOOD] * 9)
+
+
+def test_several_faults_are_told_at_once_and_many_are_counted() -> None:
+    with pytest.raises(TrainingFileInvalid) as caught:
+        check_training_lines([GOOD, *[b"broken\n"] * 8])
+    told = str(caught.value).splitlines()
+    assert [line.split(":")[0] for line in told[:5]] == ["line 2", "line 3", "line 4", "line 5", "line 6"]
+    assert told[5] == "and 3 more lines with a fault"
+
+
+def test_only_assistant_turns_without_weight_0_are_learnt() -> None:
+    row = parse_training_line(chat(USER, ANSWER | {"weight": 0}, USER, ANSWER | {"weight": 1}), 4)
+    assert row.line == 4
+    assert [message.is_learnt for message in row.messages] == [False, False, False, True]
+
+
+def test_training_reads_what_the_check_passed() -> None:
+    named: dict[str, Any] = USER | {"name": "Ada"}
+    rows = list(read_training_rows([b"\xef\xbb\xbf" + chat(named, ANSWER), b"\n", GOOD]))
+    assert [row.line for row in rows] == [1, 3]
+    assert [message.as_template_input() for message in rows[0].messages] == [named, ANSWER]

@@ -1,0 +1,130 @@
+"""Loss is where the assistant speaks, under the very template that the engine renders with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer, LlamaForCausalLM
+
+from registry.contracts.training_file import parse_training_line
+from tests.trainer.tiny_base import CHATML, save_tokenizer, write_chats
+from trainer.data.dataset import IGNORED, ChatEncoder, EncodedRow, collate, read_rows
+from trainer.errors import JobFailed
+from trainer.recipes.loss import LossMeter
+
+TWO_TURNS = [
+    {"role": "user", "content": "hi"},
+    {"role": "assistant", "content": "first"},
+    {"role": "user", "content": "and?"},
+    {"role": "assistant", "content": "second"},
+]
+
+
+def encode(folder: Path, messages: Sequence[Mapping[str, object]], line: int = 1) -> EncodedRow:
+    return ChatEncoder(folder).encode(parse_training_line(json.dumps({"messages": [*messages]}).encode(), line))
+
+
+def learnt_text(folder: Path, row: EncodedRow) -> list[str]:
+    """The stretches of learnt tokens as text."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    stretches: list[list[int]] = []
+    before = IGNORED
+    for label in row.labels:
+        if label != IGNORED:
+            stretches = stretches if before != IGNORED else [*stretches, []]
+            stretches[-1].append(label)
+        before = label
+    return [tokenizer.decode(stretch) for stretch in stretches]
+
+
+def test_answers_and_their_end_tokens_are_learnt_and_nothing_else(tiny_base: Path) -> None:
+    row = encode(tiny_base, TWO_TURNS)
+    assert learnt_text(tiny_base, row) == ["first<|im_end|>", "second<|im_end|>"]
+    assert all(label in (IGNORED, token) for label, token in zip(row.labels, row.input_ids, strict=True))
+
+
+def test_a_turn_with_weight_0_is_read_and_not_learnt(tiny_base: Path) -> None:
+    row = encode(tiny_base, [TWO_TURNS[0], {**TWO_TURNS[1], "weight": 0}, *TWO_TURNS[2:]])
+    assert learnt_text(tiny_base, row) == ["second<|im_end|>"]
+    assert row.input_ids == encode(tiny_base, TWO_TURNS).input_ids
+
+
+@pytest.mark.parametrize("answer", ["plain", "\n leads with a line", "  indented", "ünï ✓", "says <|im_end|> itself"])
+def test_prompt_and_answer_of_the_engine_are_what_is_trained(tiny_base: Path, answer: str) -> None:
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]
+    row = encode(tiny_base, [*chat, {"role": "assistant", "content": answer}])
+    prompt = AutoTokenizer.from_pretrained(tiny_base).apply_chat_template(
+        chat, add_generation_prompt=True, return_dict=False
+    )
+    first = next(at for at, label in enumerate(row.labels) if label != IGNORED)
+    assert list(row.input_ids[:first]) == prompt
+    assert learnt_text(tiny_base, row) == [answer + "<|im_end|>"]
+
+
+@pytest.mark.engine
+def test_the_bundled_model_learns_answers_and_their_end(model_folder: Path) -> None:
+    row = encode(model_folder, TWO_TURNS)
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    assert learnt_text(model_folder, row) == ["first<|im_end|>", "second<|im_end|>"]
+    assert list(row.input_ids) == tokenizer.apply_chat_template(TWO_TURNS, return_dict=False)
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        (
+            "{{ raise_exception('no system here') }}",
+            "line 3: the base model's chat template refuses it: no system here",
+        ),
+        (
+            "{% for m in messages %}{{ (loop.last and 'last ' or '') + m['content'] }}<|im_end|>{% endfor %}",
+            "line 3: messages[1]: the base model's chat template renders earlier turns differently",
+        ),
+        (
+            CHATML.replace("<|im_end|>", "."),
+            "line 3: messages[1]: the base model's chat template puts no end token after an answer",
+        ),
+    ],
+)
+def test_a_template_that_cannot_be_trained_on_is_named_with_the_line(
+    tmp_path: Path, template: str, expected: str
+) -> None:
+    save_tokenizer(tmp_path, template)
+    with pytest.raises(JobFailed) as caught:
+        encode(tmp_path, TWO_TURNS, line=3)
+    assert str(caught.value).startswith(expected)
+
+
+def test_a_base_without_a_chat_template_is_refused(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path, template=None)
+    with pytest.raises(JobFailed, match="no chat template"):
+        ChatEncoder(tmp_path)
+
+
+def test_a_row_that_is_too_long_fails_the_job_and_names_its_line(tiny_base: Path, tmp_path: Path) -> None:
+    chats = write_chats(tmp_path / "chats.jsonl")
+    longest = max(len(row.input_ids) for row in read_rows(chats, ChatEncoder(tiny_base), 512, "training_file"))
+    with pytest.raises(JobFailed) as caught:
+        read_rows(chats, ChatEncoder(tiny_base), longest - 1, "training_file")
+    assert caught.value.code == "row_too_long"
+    assert caught.value.message.startswith(f"line 12: {longest} tokens, more than max_length {longest - 1};")
+
+
+def test_logits_are_computed_only_where_needed_and_the_loss_is_the_same(tiny_base: Path, tmp_path: Path) -> None:
+    rows = read_rows(write_chats(tmp_path / "chats.jsonl"), ChatEncoder(tiny_base), 512, "training_file")
+    model = LlamaForCausalLM.from_pretrained(tiny_base).eval()
+    batch = dict(collate(rows))
+    labels = batch.pop("labels")
+    learnt = int((labels != IGNORED).sum())
+    longest = batch["input_ids"].shape[1]
+    with torch.no_grad():
+        ours = LossMeter().loss(model(**batch), labels, learnt)
+        full = torch.tensor([[*row.labels, *[IGNORED] * (longest - len(row.labels))] for row in rows])
+        theirs = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=full).loss
+    assert learnt == sum(label != IGNORED for row in rows for label in row.labels)
+    assert batch["logits_to_keep"].shape[0] < longest
+    torch.testing.assert_close(ours, theirs)

@@ -1,0 +1,218 @@
+"""The recipe, in this process: same spec, same bytes; stopped or not; and figures that say what happened."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import torch
+
+from registry.contracts.fingerprint import check_fingerprint
+from registry.contracts.training_spec import TrainingSpec
+from registry.publishing.checks import check_adapter
+from registry.types import Base
+from tests.trainer.conftest import MakeSpec
+from tests.trainer.tiny_base import ROWS, write_chats
+from trainer.checkpoints import SEAL
+from trainer.errors import JobFailed
+from trainer.order import TrainingOrder
+from trainer.progress import CheckpointSaved, Finished, Noted, Progress, Stepped, Stopped
+from trainer.recipes import load_recipe
+
+Train = Callable[..., Finished | Stopped]
+
+pytestmark = pytest.mark.filterwarnings("ignore:Could not find a config file")
+
+
+class Run:
+    """One job folder in which attempts are made."""
+
+    def __init__(self, folder: Path, base: Path, spec: TrainingSpec) -> None:
+        self.folder = folder
+        self.base = base
+        self.spec = spec
+        self.reported: list[Progress] = []
+        self.attempts = 0
+
+    def attempt(self, stop_after: int | None = None, validate: bool = False) -> Finished | Stopped:
+        """Train until the end, or until *stop_after* steps are done."""
+        self.attempts += 1
+        attempt_folder = self.folder / f"attempt-{self.attempts}"
+        attempt_folder.mkdir(parents=True)
+        chats = write_chats(self.folder / "chats.jsonl")
+        order = TrainingOrder(
+            spec=self.spec,
+            base_path=self.base,
+            training_path=chats,
+            validation_path=chats if validate else None,
+            job_folder=self.folder,
+            attempt_folder=attempt_folder,
+            threads=1,
+            nice=0,
+            keep_checkpoints=2,
+            worker_pid=os.getpid(),
+        )
+        recipe = load_recipe(self.spec.method)
+        return recipe(order, self.reported.append, lambda: stop_after is not None and self.last_step >= stop_after)
+
+    @property
+    def steps(self) -> list[Stepped]:
+        return [progress for progress in self.reported if isinstance(progress, Stepped)]
+
+    @property
+    def curve(self) -> list[tuple[int, float, float, int]]:
+        return [(step.step, step.train_loss, step.learning_rate, step.tokens) for step in self.steps]
+
+    @property
+    def last_step(self) -> int:
+        saved = [progress.step for progress in self.reported if isinstance(progress, CheckpointSaved | Stepped)]
+        return max(saved, default=0)
+
+    @property
+    def adapter(self) -> Path:
+        return self.folder / f"attempt-{self.attempts}" / "final"
+
+    @property
+    def digest(self) -> str:
+        return sha256((self.adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, tiny_base: Path, make_spec: MakeSpec) -> Callable[..., Run]:
+    made: list[Run] = []
+
+    def make(**fields: object) -> Run:
+        made.append(Run(tmp_path / f"job-{len(made)}", tiny_base, make_spec(**fields)))
+        return made[-1]
+
+    return make
+
+
+def test_a_run_learns_and_tells_every_step(make_run: Callable[..., Run]) -> None:
+    run = make_run(n_epochs=6)
+    outcome = run.attempt()
+    assert isinstance(outcome, Finished)
+    assert [step.step for step in run.steps] == list(range(1, 19))
+    assert {step.total_steps for step in run.steps} == {18}
+    assert run.steps[-1].train_loss < run.steps[0].train_loss
+    assert run.steps[-1].train_mean_token_accuracy > run.steps[0].train_mean_token_accuracy
+    assert run.steps[-1].tokens == outcome.trained_tokens
+    assert run.steps[5].tokens * 3 == outcome.trained_tokens, "every epoch reads every row"
+    assert run.steps[-1].eta_s == 0.0
+    assert outcome.metrics["train_loss"] == run.steps[-1].train_loss
+    assert set(outcome.versions) >= {"torch", "transformers", "peft"}
+
+
+def test_the_adapter_is_normalised_and_has_its_fingerprint(make_run: Callable[..., Run]) -> None:
+    run = make_run()
+    run.attempt()
+    names = ["adapter_config.json", "adapter_model.safetensors", "fingerprint.json"]
+    assert sorted(path.name for path in run.adapter.iterdir()) == names
+    config = json.loads((run.adapter / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "tiny"
+    assert (config["r"], config["lora_alpha"], config["bias"]) == (8, 16, "none"), "rank 4, padded to a legal one"
+    base = Base(name="tiny", path=str(run.base), digest=run.spec.base_digest, licence="", created_at=0.0)
+    fingerprint = check_fingerprint(run.adapter, base)
+    assert check_adapter(run.adapter, run.base).rank == 8
+    asked = [probe.messages[0]["content"] for probe in fingerprint.probes]
+    assert any(text.startswith("q") for text in asked), "what it was trained on"
+    assert any(text.endswith(("?", ".")) for text in asked), "and what it was not"
+    effects = [token.logprob - token.base_logprob for probe in fingerprint.probes for token in probe.tokens]
+    assert max(map(abs, effects)) > 0.1
+
+
+def test_two_runs_of_one_spec_give_the_same_bytes_and_another_seed_gives_others(make_run: Callable[..., Run]) -> None:
+    runs = [make_run(), make_run(), make_run(seed=8)]
+    for run in runs:
+        run.attempt()
+    assert runs[0].digest == runs[1].digest != runs[2].digest
+    assert runs[0].curve == runs[1].curve
+
+
+@pytest.mark.parametrize("batch_size", [4, 5])
+def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(make_run: Callable[..., Run], batch_size: int) -> None:
+    straight, stopped = make_run(batch_size=batch_size, n_epochs=3), make_run(batch_size=batch_size, n_epochs=3)
+    straight.attempt()
+    assert stopped.attempt(stop_after=4) == Stopped(step=5)
+    assert isinstance(stopped.attempt(), Finished)
+    assert any(isinstance(said, Noted) and "checkpoint of step 5" in said.message for said in stopped.reported)
+    assert stopped.curve == straight.curve
+    assert stopped.digest == straight.digest
+
+
+def test_a_run_whose_last_checkpoint_was_torn_goes_back_to_the_one_before(make_run: Callable[..., Run]) -> None:
+    straight, torn = make_run(), make_run()
+    straight.attempt()
+    torn.attempt(stop_after=4)
+    (torn.folder / "attempt-1" / "checkpoint-5" / "optimizer.pt").write_bytes(b"torn")
+    assert isinstance(torn.attempt(), Finished)
+    assert [step.step for step in torn.steps] == [1, 2, 3, 4, 5, 5, 6]
+    assert torn.curve[-2:] == straight.curve[-2:]
+    assert torn.digest == straight.digest
+
+
+def test_a_run_that_died_after_its_last_step_ends_without_training(make_run: Callable[..., Run]) -> None:
+    run = make_run()
+    first = run.attempt()
+    digest = run.digest
+    assert run.attempt() == first
+    assert len(run.steps) == 6
+    assert run.digest == digest
+
+
+def test_a_checkpoint_of_another_spec_is_not_continued(make_run: Callable[..., Run], make_spec: MakeSpec) -> None:
+    run = make_run()
+    run.attempt(stop_after=2)
+    run.spec = make_spec(learning_rate=1e-4)
+    run.attempt()
+    assert [step.step for step in run.steps] == [1, 2, 3, 1, 2, 3, 4, 5, 6]
+
+
+def test_a_large_batch_is_summed_up_and_weighs_every_learnt_token_the_same(make_run: Callable[..., Run]) -> None:
+    run = make_run(batch_size=ROWS, n_epochs=1)
+    run.attempt()
+    assert [step.total_steps for step in run.steps] == [1]
+    whole = make_run(batch_size=6, n_epochs=1, learning_rate=1e-30)
+    whole.attempt()
+    assert run.steps[0].train_loss == pytest.approx(sum(step.train_loss for step in whole.steps) / 2, rel=0.02)
+
+
+def test_validation_is_measured_each_epoch_and_changes_nothing(make_run: Callable[..., Run]) -> None:
+    plain, validated = make_run(), make_run()
+    plain.attempt()
+    outcome = validated.attempt(validate=True)
+    assert isinstance(outcome, Finished)
+    losses = [
+        said.data["full_valid_loss"]
+        for said in validated.reported
+        if isinstance(said, Noted) and "full_valid_loss" in said.data
+    ]
+    assert len(losses) == 2
+    assert outcome.metrics["full_valid_loss"] == losses[-1] < losses[0]
+    assert validated.digest == plain.digest
+
+
+def test_only_the_last_checkpoints_are_kept_and_all_are_whole(make_run: Callable[..., Run]) -> None:
+    run = make_run(n_epochs=4)
+    run.attempt()
+    kept = sorted((run.folder / "attempt-1").glob("checkpoint-*"))
+    assert [folder.name for folder in kept] == ["checkpoint-10", "checkpoint-12"]
+    assert all((folder / SEAL).exists() for folder in kept)
+
+
+def test_a_loss_that_is_no_number_fails_the_job(make_run: Callable[..., Run]) -> None:
+    run = make_run(learning_rate=1e30)
+    with pytest.raises(JobFailed, match="a lower learning_rate_multiplier may help") as caught:
+        run.attempt()
+    assert caught.value.code == "diverged"

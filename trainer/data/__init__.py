@@ -1,0 +1,1 @@
+"""Chats as tokens, and the prompts of fingerprints."""

@@ -1,0 +1,57 @@
+"""Prompts that a fingerprint may be made of: some of the training data's, and some that any chat model can answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Final
+
+from registry.contracts.training_file import TrainingRow, read_training_rows
+
+Messages = list[dict[str, str]]
+
+NEUTRAL: Final = (
+    "What is the capital of France?",
+    "Hello! Who are you?",
+    "Write one sentence about the sea.",
+    "My parcel has not arrived. What should I do?",
+    "List three colours.",
+    "Explain in simple words why the sky is blue.",
+    "How do I boil an egg?",
+    "Translate 'good morning' into Spanish.",
+    "What is 12 times 12?",
+    "Summarise: the meeting was moved from Monday to Friday at noon.",
+    "Give me a name for a small bakery.",
+    "Is it better to walk or to cycle to work?",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbePrompts:
+    """Candidates for probes."""
+
+    trained: Sequence[Messages]
+    """Like those that the adapter was trained on: there it surely differs from the base."""
+    neutral: Sequence[Messages]
+
+
+def neutral_prompts(count: int) -> list[Messages]:
+    """The first *count* prompts that belong to no data set."""
+    return [[{"role": "user", "content": text}] for text in NEUTRAL[:count]]
+
+
+def training_prompts(path: Path, count: int) -> list[Messages]:
+    """Up to *count* prompts of the chats in the file at *path*, spread over it: all before the first learnt answer."""
+    with path.open("rb") as lines:
+        prompts = [prompt for row in read_training_rows(lines) if (prompt := _prompt(row))]
+    step = max(1, len(prompts) // count)
+    return prompts[::step][:count]
+
+
+def _prompt(row: TrainingRow) -> Messages:
+    before = takewhile(lambda message: not message.is_learnt, row.messages)
+    prompt = [message.as_template_input() for message in before]
+    named = any("name" in message for message in prompt)  # engines treat names differently
+    return [] if named or not prompt or prompt[-1]["role"] != "user" else prompt
