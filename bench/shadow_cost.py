@@ -31,8 +31,8 @@ import uvicorn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.streaming import WORDS, stream
+from engines.drivers.transformers import TransformersEngine
 from engines.settings import EngineSettings
-from engines.transformers.driver import TransformersEngine
 from gateway.app import build_gateway
 from gateway.settings import GatewaySettings
 from gateway.up.http_server import server_config

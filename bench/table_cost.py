@@ -31,7 +31,6 @@ from gateway.routing.route_feed import RouteFeed
 from gateway.routing.route_table import build_table
 from gateway.routing.routing import RouteTable, resolve
 from gateway.settings import GatewaySettings
-from gateway.telemetry.metrics import GatewayMetrics
 from registry import tables
 from registry.database import open_registry
 from registry.settings import RegistrySettings
@@ -167,7 +166,7 @@ async def follow(folder: Path) -> None:
     registry = open_registry(
         RegistrySettings(url=f"sqlite:///{folder / 'registry.db'}", artifacts=folder / "artifacts")
     )
-    feed = RouteFeed(registry, GatewayMetrics(), GatewaySettings())
+    feed = RouteFeed(registry, GatewaySettings())
     await feed.refresh()
     running = asyncio.create_task(feed.run())
     ended = asyncio.create_task(asyncio.to_thread(sys.stdin.read))

@@ -40,7 +40,7 @@ class EngineKind:
 
 ENGINES: Final[Mapping[str, EngineKind]] = {
     "transformers": EngineKind(
-        builder="engines.transformers.driver:TransformersEngine",
+        builder="engines.drivers.transformers:TransformersEngine",
         live_adapters=True,
         own_environment=False,
         paths=COMPLETIONS | {"/tokenize"},

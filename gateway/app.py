@@ -78,7 +78,7 @@ def build_gateway(
     """A gateway's parts; nothing runs yet. Without a *home* it writes no access log and has no siblings."""
     name = f"{host_prefix()}gateway-{token_hex(3)}"
     metrics = GatewayMetrics(settings.metric_names)
-    feed = RouteFeed(registry, metrics, settings)
+    feed = RouteFeed(registry, settings)
     demand = Demand(registry, settings.use_report_s)
     observations = Observations(registry, metrics.rollouts, settings)
     keyring = Keyring(
@@ -133,7 +133,7 @@ def _access_log(settings: GatewaySettings, home: Path | None) -> AccessLog | Non
 
 
 def _siblings(parts: EdgeParts, metrics: GatewayMetrics, name: str, home: Path | None) -> Siblings:
-    live = LiveMetrics(parts)
+    live = LiveMetrics(parts.feed, parts.balancer, parts.health, parts.admission)
     metrics.show(live)
 
     async def figures() -> str:

@@ -1,4 +1,4 @@
-"""Which package may import which, where the heavy libraries may appear, and how long files and functions may be."""
+"""Which package and room may import which, where heavy libraries may appear, how long files and functions may be."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import ast
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +26,40 @@ PACKAGES: Final[Mapping[str, frozenset[str]]] = {
     "trainer": frozenset({"registry"}),
 }
 """Our packages, and which of the others each may import."""
+
+ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
+    "gateway": (
+        "cli",
+        "up",
+        "app",
+        "http",
+        "admin",
+        "openai",
+        "deps",
+        "edge",
+        "evidence keys",
+        "telemetry rollouts",
+        "wire balancing pools",
+        "routing",
+    ),
+    "engines": ("replica proving transformers", "drivers environments hardware"),
+    "registry": ("publishing", "database migrations", "jobs", "contracts", "rollouts"),
+    "trainer": (
+        "__main__",
+        "worker",
+        "attempt",
+        "prepare runner journal child",
+        "recipes publish",
+        "data order progress checkpoints",
+    ),
+}
+"""The floors of each package from the roof down, each with its rooms or files; what is not listed is the ground.
+
+Imports go down only: rooms on one floor do not know each other.
+"""
+BESIDE: Final = frozenset({"studies", "bench", "tests"})
+"""Folders that import the product, which imports none of them."""
+MOST_FILES: Final = 20
 
 TRAINING_AND_INFERENCE: Final = ("trainer/recipes/*", "trainer/data/dataset.py", "engines/transformers/*")
 
@@ -77,6 +113,66 @@ def test_a_package_imports_only_those_below_it(package: str) -> None:
     assert sorted(found) == []
 
 
+def modules_of(package: str) -> dict[str, Path]:
+    """Every module of *package* by its dotted name; a package by the name of its folder."""
+    named = {name_of(path.with_suffix("")).replace("/", "."): path for path in sources(package)}
+    return {name.removesuffix(".__init__"): path for name, path in named.items()}
+
+
+def imports_within(package: str) -> dict[str, set[str]]:
+    """For every module of *package* the others of it that it imports anywhere."""
+    modules = modules_of(package)
+    found: dict[str, set[str]] = {name: set() for name in modules}
+    for name, path in modules.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found[name] |= {alias.name for alias in node.names} & modules.keys()
+            elif isinstance(node, ast.ImportFrom) and node.module is not None:
+                inner = {f"{node.module}.{alias.name}" for alias in node.names} & modules.keys()
+                found[name] |= inner or {node.module} & modules.keys()
+    return found
+
+
+def room_of(module: str) -> str:
+    """The room of a module, or its own name where it lies in no room."""
+    return module.split(".")[1] if "." in module else ""
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_room_imports_only_those_on_lower_floors(package: str) -> None:
+    floors = {room: number for number, floor in enumerate(ROOMS[package]) for room in floor.split()}
+    ground = len(ROOMS[package])
+    upward = set()
+    for module, imports in imports_within(package).items():
+        for other in imports:
+            here, there = room_of(module), room_of(other)
+            low, high = floors.get(there, ground), floors.get(here, ground)
+            if here != there and (low < high or (low == high and low != ground)):
+                upward.add(f"{module}: {other}")
+    assert sorted(upward) == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_listed_room_is_there(package: str) -> None:
+    rooms = {room_of(module) for module in modules_of(package)}
+    assert sorted({room for floor in ROOMS[package] for room in floor.split()} - rooms) == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_files_import_each_other_in_a_circle(package: str) -> None:
+    TopologicalSorter(imports_within(package)).prepare()  # raises CycleError, which names the circle
+
+
+def test_the_product_imports_no_study_no_benchmark_and_no_test() -> None:
+    found = {f"{name_of(path)}: {name}" for path in sources(*PACKAGES) for name in imported(path) if name in BESIDE}
+    assert sorted(found) == []
+
+
+def test_no_folder_is_too_full_to_be_looked_over() -> None:
+    counts = Counter(name_of(path.parent) for path in sources(*PACKAGES, *BESIDE - {"tests"}))
+    assert {folder: count for folder, count in counts.items() if count > MOST_FILES} == {}
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_heavy_library_stays_where_it_belongs(library: str) -> None:
     users = {name_of(path) for path in sources(*PACKAGES) if library in imported(path)}
@@ -93,7 +189,7 @@ def test_importing_it_loads_no_heavy_library(module: str) -> None:
 
 def test_no_file_and_no_function_is_too_long_to_be_read_at_once() -> None:
     long = []
-    for path in sources(*PACKAGES, "tests"):
+    for path in sources(*PACKAGES, *BESIDE):
         text = path.read_text()
         if text.count("\n") > LONGEST_FILE:
             long.append(f"{name_of(path)} has {text.count(chr(10))} lines")

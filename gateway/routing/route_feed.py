@@ -12,7 +12,6 @@ from gateway.errors import EngineUnavailable
 from gateway.routing.route_table import build_table
 from gateway.routing.routing import Endpoint, RouteTable
 from gateway.settings import GatewaySettings
-from gateway.telemetry.metrics import GatewayMetrics
 from registry.database import Registry
 from registry.errors import RegistryError
 
@@ -26,9 +25,8 @@ _WHOLE_EVERY_S: Final = 10.0
 class RouteFeed:
     """Holds the current `RouteTable`; `run` refreshes it until cancelled."""
 
-    def __init__(self, registry: Registry, metrics: GatewayMetrics, settings: GatewaySettings) -> None:
+    def __init__(self, registry: Registry, settings: GatewaySettings) -> None:
         self._registry = registry
-        self._metrics = metrics
         self._refresh_s = settings.route_refresh_s
         self._watch_s = settings.rollback_window_s
         self._changed = asyncio.Condition()
@@ -39,6 +37,8 @@ class RouteFeed:
         self._numbers: Mapping[str, int] | None = None
         self._whole_at = 0.0
         self.table = RouteTable()
+        self.read_at = 0.0
+        """When the registry was last read; unix seconds, 0 before the first reading."""
 
     async def run(self) -> None:
         """Refresh every `refresh_s` seconds; a failed reading keeps the last table."""
@@ -62,7 +62,7 @@ class RouteFeed:
         async with self._reading:
             self._next = None
             built = await asyncio.to_thread(self._read)
-        self._metrics.route_table_time.set(time.time())
+        self.read_at = time.time()
         if built is not None:
             async with self._changed:
                 self.table = built

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.edge.parts import EdgeParts
+from gateway.balancing.admission import Admission
+from gateway.balancing.balancing import Balancer
+from gateway.balancing.replica_health import ReplicaHealth
+from gateway.routing.route_feed import RouteFeed
 
 
 class LiveMetrics(Collector):
@@ -17,8 +20,11 @@ class LiveMetrics(Collector):
     `look` belongs to the event loop, as what it looks at does; `collect` shows what was seen, in any thread.
     """
 
-    def __init__(self, parts: EdgeParts) -> None:
-        self._parts = parts
+    def __init__(self, feed: RouteFeed, balancer: Balancer, health: ReplicaHealth, admission: Admission) -> None:
+        self._feed = feed
+        self._balancer = balancer
+        self._health = health
+        self._admission = admission
         self._seen: tuple[Metric, ...] = ()
         self.look()
 
@@ -32,18 +38,20 @@ class LiveMetrics(Collector):
             "gateway_ejections", "Times that a replica was passed over because it failed", labels=["pool"]
         )
         queued = _gauge("queue_length", "Requests that wait for their turn", "pool")
-        parts, table = self._parts, self._parts.feed.table
-        lowered = parts.health.shares(time.monotonic())
+        read_at = _gauge("route_table_timestamp_seconds", "When the registry was last read for routes")
+        read_at.add_metric([], self._feed.read_at)
+        table = self._feed.table
+        lowered = self._health.shares(time.monotonic())
         for endpoint in table.endpoints:
-            in_flight.add_metric([endpoint.replica, endpoint.pool], parts.balancer.in_flight(endpoint.replica))
+            in_flight.add_metric([endpoint.replica, endpoint.pool], self._balancer.in_flight(endpoint.replica))
             share.add_metric([endpoint.replica, endpoint.pool], lowered.get(endpoint.replica, 1.0))
         for pool in table.rooms:
-            ejections.add_metric([pool], parts.health.ejections[pool])
-            queued.add_metric([pool], parts.admission.waiting(pool))
-        self._seen = (in_flight, share, ejections, queued)
+            ejections.add_metric([pool], self._health.ejections[pool])
+            queued.add_metric([pool], self._admission.waiting(pool))
+        self._seen = (read_at, in_flight, share, ejections, queued)
 
     def collect(self) -> Iterator[Metric]:
-        """The families, without samples while there are no replicas."""
+        """The families; those of replicas have no samples while there are none."""
         yield from self._seen
 
 

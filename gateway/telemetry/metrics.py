@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.registry import Collector
 
 from gateway.telemetry.finished_metrics import FinishedMetrics
@@ -29,11 +29,6 @@ class GatewayMetrics:
         self.limited_alone = Counter(
             "gateway_limited_alone",
             "Requests that this gateway counted alone because Redis did not answer",
-            registry=self._collector,
-        )
-        self.route_table_time = Gauge(
-            "gateway_route_table_timestamp_seconds",
-            "When the registry was last read for routes",
             registry=self._collector,
         )
         self.rollouts = RolloutMetrics(self._collector)

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from engines.catalog import ENGINES, build_engine
-from engines.drivers import lmdeploy, sglang, vllm
+from engines.drivers import lmdeploy, sglang, transformers, vllm
 from engines.drivers.base_model import kv_memory_gib, kv_tokens, read_base_model
 from engines.errors import AdapterLoadFailed, EnvironmentMissing, SettingRefused, UnknownEngine
 from engines.settings import EngineSettings, Hardware, Precision
-from engines.transformers import driver as transformers
 
 CONFIG = {
     "num_hidden_layers": 30,

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from gateway.routing.route_feed import RouteFeed
 from gateway.settings import GatewaySettings
-from gateway.telemetry.metrics import GatewayMetrics
 from registry.database import Registry
 from registry.errors import RegistryUnavailable
 from registry.rollouts.rollout import RolloutPlan, RolloutState, weighted
@@ -17,7 +16,7 @@ SETTINGS = GatewaySettings()
 
 
 def feed_of(registry: Registry) -> RouteFeed:
-    return RouteFeed(registry, GatewayMetrics(), SETTINGS)
+    return RouteFeed(registry, SETTINGS)
 
 
 def test_a_promotion_is_in_the_next_reading_and_nothing_else_makes_another_table(two_revisions: Registry) -> None:

@@ -109,7 +109,7 @@ def test_a_conversation_moves_only_from_stable_to_canary_until_the_rollout_ends(
 
 def test_another_process_puts_every_conversation_on_the_same_side() -> None:
     program = (
-        "import sys; from gateway.routing import *\n"
+        "import sys; from gateway.routing.routing import *\n"
         "route = Route(adapter='support', base='tiny', stable='support@1', canary='support@2', canary_weight=25)\n"
         "print(*(choose_side(route, key) for key in sys.stdin.read().split('\\n')))"
     )

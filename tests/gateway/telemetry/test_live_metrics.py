@@ -17,6 +17,9 @@ def endpoint(replica: str, pool: str) -> Endpoint:
     return Endpoint(replica=replica, url="", base="tiny", engine="vllm", served_names=frozenset({"tiny"}), pool=pool)
 
 
+NEVER_READ = "gateway_route_table_timestamp_seconds 0.0"
+
+
 def lines(live: LiveMetrics) -> set[str]:
     collector = CollectorRegistry()
     collector.register(live)
@@ -25,8 +28,8 @@ def lines(live: LiveMetrics) -> set[str]:
 
 def test_replicas_show_their_requests_and_share_and_pools_their_ejections_and_queue(sqlite_registry: Registry) -> None:
     parts = build_gateway(GatewaySettings(eject_s=1000.0), sqlite_registry).edge.parts
-    live = LiveMetrics(parts)
-    assert lines(live) == set()
+    live = LiveMetrics(parts.feed, parts.balancer, parts.health, parts.admission)
+    assert lines(live) == {NEVER_READ}
     both = (endpoint("a", "large"), endpoint("b", "small"))
     parts.feed.table = RouteTable(endpoints=both, rooms={"large": 1, "small": 1})
     parts.health.appeared(both, 0.0)
@@ -35,9 +38,10 @@ def test_replicas_show_their_requests_and_share_and_pools_their_ejections_and_qu
         claim = Claim(key="", priority=Priority.NORMAL, deadline=1000.0)
         parts.admission.enter("large", 1, claim, lambda: None, lambda: None, 0.0)
     parts.health.failed("a", 1.0)
-    assert lines(live) == set()
+    assert lines(live) == {NEVER_READ}
     live.look()
     assert lines(live) == {
+        NEVER_READ,
         'gateway_requests_in_flight{pool="large",replica="a"} 3.0',
         'gateway_requests_in_flight{pool="small",replica="b"} 0.0',
         'gateway_replica_share{pool="large",replica="a"} 0.0',

@@ -35,9 +35,8 @@ threading.Event().wait()
 def tree(tmp_path: Path) -> Iterator[tuple[psutil.Process, psutil.Process, list[psutil.Process]]]:
     """A guardian, its host, and the daemons that the host left."""
     note = tmp_path / "host.pid"
-    guard = (
-        f"import sys; from gateway.guardian import guard; sys.exit(guard({[sys.executable, '-c', HOST, str(note)]!r}))"
-    )
+    command = [sys.executable, "-c", HOST, str(note)]
+    guard = f"import sys; from gateway.up.guardian import guard; sys.exit(guard({command!r}))"
     process = subprocess.Popen([sys.executable, "-c", guard])
     wait_for(lambda: note.is_file() and note.read_text() != "")
     host = psutil.Process(int(note.read_text()))
