@@ -101,7 +101,10 @@ def test_equal_prefixes_of_different_revisions_are_told_apart() -> None:
 
 
 def test_every_gateway_sends_a_prefix_to_the_same_replica() -> None:
-    program = "from tests.gateway.balancing.test_balancing import *\nprint(*places(Balancer(ReplicaHealth()), endpoints(10)).values())"
+    program = (
+        "from tests.gateway.balancing.test_balancing import *\n"
+        "print(*places(Balancer(ReplicaHealth()), endpoints(10)).values())"
+    )
     run = subprocess.run(
         [sys.executable, "-c", program],
         cwd=Path(__file__).parents[3],
