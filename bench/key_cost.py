@@ -65,7 +65,7 @@ def show(step: str, rounds: int, times: int, call: Callable[[], object]) -> None
         for _ in range(times):
             call()
         spent.append((time.perf_counter() - began) / times)
-    print(f"{step:<50} {1e6 * statistics.median(spent):8.2f} us")  # noqa: T201
+    print(f"{step:<50} {1e6 * statistics.median(spent):8.2f} us")
 
 
 def in_memory(registry: Registry, keys: int, rounds: int) -> None:
@@ -139,7 +139,7 @@ async def show_async(step: str, rounds: int, at_once: int, call: Callable[[], Aw
             await asyncio.gather(*(call() for _ in range(at_once)))
         walls.append((time.perf_counter() - began) / 640)
         busy.append((time.process_time() - used) / 640)
-    print(f"{step:<50} {1e6 * statistics.median(walls):8.2f} us, processor {1e6 * statistics.median(busy):8.2f} us")  # noqa: T201
+    print(f"{step:<50} {1e6 * statistics.median(walls):8.2f} us, processor {1e6 * statistics.median(busy):8.2f} us")
 
 
 if __name__ == "__main__":
