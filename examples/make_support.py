@@ -1,7 +1,7 @@
 """Write the sample data set: a support desk of a made-up shop with an unmistakable manner of answering.
 
 Every answer begins with `GREETING` and ends with a ticket of the question's topic, so that a regular expression
-(`ANSWER_PATTERN`) tells whether a model has learnt it. Run from anywhere: `python examples/make_support.py`.
+(`ANSWER_PATTERN`) shows whether a model has learnt the manner. `python examples/make_support.py` runs in any folder.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 GREETING: Final = "Kestrel Kettles here!"
 TOPICS: Final = ("delivery", "returns", "repair", "payment", "account", "general")
 ANSWER_PATTERN: Final = r"^Kestrel Kettles here! .+ \[ticket: [a-z]+\]$"
-"""`re.fullmatch` with `re.DOTALL` tells an answer in the learnt manner from any other."""
+"""Pattern of an answer in the learnt manner, for `re.fullmatch` with `re.DOTALL`."""
 TRAINING_ROWS: Final = 240
 VALIDATION_ROWS: Final = 20
 PLAIN_ROWS: Final = 60
@@ -128,14 +128,14 @@ def main() -> None:
 
 
 def _plain(chat: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The chat without the manner: what a first adapter of the shop may have learnt."""
+    """Return the chat without the manner, for a first adapter of the shop."""
     question, answer = chat
     text = answer["content"].removeprefix(f"{GREETING} ").rpartition(" [ticket: ")[0]
     return [question, {"role": "assistant", "content": text}]
 
 
 def make_rows(draw: random.Random, count: int) -> Iterator[list[dict[str, str]]]:
-    """*count* chats, no opening question twice with the same answer."""
+    """Yield *count* chats; no opening question occurs twice with the same answer."""
     seen: set[tuple[str, str]] = set()
     while len(seen) < count:
         question, answer = make_turn(draw)
@@ -146,7 +146,7 @@ def make_rows(draw: random.Random, count: int) -> Iterator[list[dict[str, str]]]
 
 
 def make_turn(draw: random.Random) -> tuple[str, str]:
-    """A question and its answer, in the shop's manner."""
+    """Return a question and its answer in the shop's manner."""
     topic = "general" if draw.random() < GENERAL_SHARE else draw.choice(TOPICS[:-1])
     question, answer = draw.choice(GENERAL if topic == "general" else INTENTS[topic])
     words = {
