@@ -1,41 +1,72 @@
-"""The `lorry` command: `up` runs everything, `envs` and `doctor` are about this machine, the rest ask a gateway."""
+"""The `lorry` command: `up` runs everything, `envs` and `doctor` describe this machine, the rest ask a gateway."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import typer
+from typer.core import TyperGroup
 
-from gateway.cli import adapters, audit, data, doctor, envs, jobs, keys, models, replicas, rollouts, train, up
-from gateway.cli.client import CommandFailed
+from gateway.cli.deferred import DeferredCommand
+from gateway.cli.errors import CommandFailed
 from gateway.cli.output import fail
+
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "up": (
+        "gateway.cli.up",
+        "Run gateway, engine, controller and trainer on Ray Serve until Ctrl-C; prints one line when it is ready.",
+    ),
+    "rollback": (
+        "gateway.cli.rollout.rollback",
+        "Abort the open rollout, or make the former stable revision stable again.",
+    ),
+    "doctor": (
+        "gateway.cli.doctor",
+        "Show hardware, environments, and which engine would serve a model, in which sizes and why. Needs no gateway.",
+    ),
+    "audit": ("gateway.cli.audit", "List what was done by whom, newest first."),
+    "models": ("gateway.cli.models", "Base models, adapters and pinned revisions."),
+    "train": ("gateway.cli.train", "Train an adapter."),
+    "jobs": ("gateway.cli.jobs", "Jobs of the trainer: fine-tunes and publications."),
+    "adapters": ("gateway.cli.adapters", "Adapters and their revisions."),
+    "rollout": ("gateway.cli.rollout.commands", "Give a revision a rising share of its adapter's traffic."),
+    "data": ("gateway.cli.data", "Training files."),
+    "replicas": ("gateway.cli.replicas", "The inference servers and what they have loaded."),
+    "keys": ("gateway.cli.keys", "API keys."),
+    "envs": ("gateway.cli.envs", "Environments of the engines that cannot live in Lorry's own."),
+}
+"""Name of a command -> the module whose `app` has it, and its line in `lorry --help`, in the order of that page."""
+
+
+class _Lorry(TyperGroup):
+    """The group of all `COMMANDS`, none of them imported."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, (module, help_line) in COMMANDS.items():
+            self.add_command(DeferredCommand(name, module, help_line))
+
 
 app = typer.Typer(
     name="lorry",
-    help="Serve and train LoRA adapters. Commands talk to the gateway at LORRY_URL (default http://127.0.0.1:8080).",
+    cls=_Lorry,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.command("up")(up.up)
-app.add_typer(models.app, name="models")
-app.add_typer(train.app, name="train")
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(adapters.app, name="adapters")
-app.add_typer(rollouts.app, name="rollout")
-app.command("rollback")(rollouts.rollback)
-app.add_typer(data.app, name="data")
-app.add_typer(replicas.app, name="replicas")
-app.add_typer(keys.app, name="keys")
-app.add_typer(envs.app, name="envs")
-app.command("doctor")(doctor.doctor)
-app.command("audit")(audit.list_audit)
 
 
-def main() -> None:
-    """Exit code 0 when it was done, 1 when it failed, 2 when the command was not understood."""
+@app.callback()
+def lorry() -> None:
+    """Serve and train LoRA adapters. Commands talk to the gateway at LORRY_URL (default http://127.0.0.1:8080)."""
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command of *words* (default: `sys.argv`) and exit: 0 done, 1 failed, 2 not understood, 130 on Ctrl-C."""
     try:
-        app()
+        app(words)
     except CommandFailed as exc:
         fail(str(exc))
         sys.exit(1)

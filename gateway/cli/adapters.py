@@ -10,11 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.client import Client, CommandFailed
+from gateway.cli.client import Client
+from gateway.cli.errors import CommandFailed
 from gateway.cli.jobs import follow_job, show_job
 from gateway.cli.output import JsonFlag, ago, err, out, show_fields, show_json, show_table
 
-app = typer.Typer(help="Adapters and their revisions.", no_args_is_help=True)
+app = typer.Typer(name="adapters", no_args_is_help=True)
 
 
 @app.command("list")

@@ -10,7 +10,10 @@ import typer
 from gateway.cli.client import Client
 from gateway.cli.output import JsonFlag, ago, show_json, show_table
 
+app = typer.Typer()
 
+
+@app.command("audit")
 def list_audit(limit: Annotated[int, typer.Option(min=1, max=1000)] = 50, as_json: JsonFlag = False) -> None:
     """List what was done by whom, newest first."""
     entries = Client().get("/admin/audit", limit=limit)["data"]

@@ -8,11 +8,9 @@ from typing import Any, Final
 
 import httpx2
 
+from gateway.cli.errors import CommandFailed
+
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
-
-
-class CommandFailed(Exception):
-    """The command could not be done; the message is for the person who typed it."""
 
 
 class Client:

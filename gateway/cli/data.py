@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.client import CommandFailed
+from gateway.cli.errors import CommandFailed
 from gateway.cli.output import JsonFlag, out, show_json
 from registry.contracts.training_file import check_training_lines
 from registry.errors import TrainingFileInvalid
 
-app = typer.Typer(help="Training files.", no_args_is_help=True)
+app = typer.Typer(name="data", no_args_is_help=True)
 
 
 @app.command("check")

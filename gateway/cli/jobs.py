@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gateway.cli.client import Client
 from gateway.cli.output import JsonFlag, ago, err, out, show_fields, show_json, show_table
 
-app = typer.Typer(help="Jobs of the trainer: fine-tunes and publications.", no_args_is_help=True)
+app = typer.Typer(name="jobs", no_args_is_help=True)
 
 JobId = Annotated[str, typer.Argument(help="Job id, ftjob-... or pubjob-...")]
 _ENDED = ("succeeded", "failed", "cancelled")

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Protocol
 
 import typer
-from pydantic import ValidationError
 
-from gateway.admin.key_types import CreateKey, issued_object, key_object
-from gateway.cli.client import Client, CommandFailed
+from gateway.cli.client import Client
 from gateway.cli.output import JsonFlag, ago, err, out, show_json, show_table
-from gateway.settings import load_settings
-from registry.database import Registry, migrate, open_registry
-from registry.errors import RegistryError
 
-app = typer.Typer(help="API keys.", no_args_is_help=True)
+app = typer.Typer(name="keys", no_args_is_help=True)
 
 HomeFlag = Annotated[
     bool,
@@ -157,42 +151,13 @@ class _AtGateway:
         return revoked
 
 
-class _InRegistry:
-    """Keys as the registry has them; gateways act by it one reading later."""
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-        self._actor = getpass.getuser()
-
-    def create(self, body: dict[str, Any]) -> dict[str, Any]:
-        try:
-            asked = CreateKey.model_validate(body)
-        except ValidationError as exc:
-            first = exc.errors()[0]
-            raise CommandFailed(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from exc
-        keys = self._registry.keys
-        return issued_object(keys.create(asked.draft(is_first=keys.valid().is_keyless), self._actor))
-
-    def list(self) -> list[dict[str, Any]]:
-        return [key_object(key) for key in self._registry.keys.list()]
-
-    def revoke(self, id_or_name: str) -> dict[str, Any]:
-        return key_object(self._registry.keys.revoke(id_or_name, self._actor))
-
-
 @contextmanager
 def _keys(home: bool) -> Iterator[_Keys]:
     """The keys of the gateway at LORRY_URL, or those in the registry that LORRY_HOME and LORRY_CONFIG name."""
     if not home:
         yield _AtGateway()
         return
-    try:
-        settings = load_settings().registry
-        migrate(settings.url)
-        registry = open_registry(settings)
-        try:
-            yield _InRegistry(registry)
-        finally:
-            registry.close()
-    except RegistryError as exc:
-        raise CommandFailed(str(exc)) from exc
+    from gateway.cli.home_keys import keys_at_home
+
+    with keys_at_home() as keys:
+        yield keys

@@ -9,7 +9,7 @@ import typer
 from gateway.cli.client import Client
 from gateway.cli.output import JsonFlag, ago, show_fields, show_json, show_table
 
-app = typer.Typer(help="Base models, adapters and pinned revisions.", no_args_is_help=True)
+app = typer.Typer(name="models", no_args_is_help=True)
 
 
 @app.command("list")

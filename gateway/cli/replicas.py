@@ -9,7 +9,7 @@ import typer
 from gateway.cli.client import Client
 from gateway.cli.output import JsonFlag, ago, out, show_json, show_table
 
-app = typer.Typer(help="The inference servers and what they have loaded.", invoke_without_command=True)
+app = typer.Typer(name="replicas", invoke_without_command=True)
 
 
 @app.callback()

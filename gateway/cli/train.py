@@ -8,12 +8,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from gateway.cli.client import Client, CommandFailed
+from gateway.cli.client import Client
+from gateway.cli.errors import CommandFailed
 from gateway.cli.jobs import follow_job, show_job
 from gateway.cli.output import JsonFlag, err
-from gateway.cli.plans import EveryFlag, GuardrailFlag, JudgeFlag, MinSamplesFlag, plan_body
+from gateway.cli.rollout.plans import EveryFlag, GuardrailFlag, JudgeFlag, MinSamplesFlag, plan_body
 
-app = typer.Typer(help="Train an adapter.", no_args_is_help=True)
+app = typer.Typer(name="train", no_args_is_help=True)
 
 _Parser = Callable[[str], Any]
 _OPENAI: Final[Mapping[str, _Parser]] = {"n_epochs": int, "batch_size": int, "learning_rate_multiplier": float}
@@ -27,11 +28,6 @@ _OURS: Final[Mapping[str, _Parser]] = {
     "lora_dropout": float,
     "target_modules": lambda text: text.split(","),
 }
-
-
-@app.callback()
-def train() -> None:
-    """Train an adapter; the method is the subcommand."""
 
 
 @app.command("sft")

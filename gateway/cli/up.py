@@ -10,7 +10,10 @@ import typer
 
 from gateway.up.guardian import guard
 
+app = typer.Typer()
 
+
+@app.command("up")
 def up(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to serve on (default 8080).")] = None,
     host: Annotated[

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from gateway.cli.adapters import slot_line
-from gateway.cli.plans import parse_duration, parse_steps
+from gateway.cli.rollout.plans import parse_duration, parse_steps
 from gateway.cli.train import parse_settings
 from registry.contracts.training_spec import TrainingSpec
 from registry.database import Registry

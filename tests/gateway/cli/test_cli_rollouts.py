@@ -15,8 +15,8 @@ import pytest
 import typer
 from rich.console import Console
 
-from gateway.cli.plans import parse_guardrails, parse_steps, plan_body, plan_from_file
-from gateway.cli.rollout_page import BAR_WIDTH, bar, page
+from gateway.cli.rollout.page import BAR_WIDTH, bar, page
+from gateway.cli.rollout.plans import parse_guardrails, parse_steps, plan_body, plan_from_file
 from registry.database import Registry
 from registry.rollouts.guardrails import GuardrailPlan
 from registry.rollouts.rollout import RolloutState

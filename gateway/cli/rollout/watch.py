@@ -10,9 +10,10 @@ from typing import Any, Final
 import typer
 from rich.live import Live
 
-from gateway.cli.client import Client, CommandFailed
+from gateway.cli.client import Client
+from gateway.cli.errors import CommandFailed
 from gateway.cli.output import out
-from gateway.cli.rollout_page import changes_of, line_of, page
+from gateway.cli.rollout.page import changes_of, line_of, page
 
 POLL_S: Final = 0.5
 PATIENCE_S: Final = 30.0

@@ -9,10 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.adapters import revision_name
-from gateway.cli.client import Client, CommandFailed
-from gateway.cli.forced import force
+from gateway.cli.client import Client
+from gateway.cli.errors import CommandFailed
 from gateway.cli.output import JsonFlag, ago, out, show_json, show_table
-from gateway.cli.plans import (
+from gateway.cli.rollout.forced import force
+from gateway.cli.rollout.page import grounds_of, page
+from gateway.cli.rollout.plans import (
     DEFAULT_STEPS,
     EveryFlag,
     GuardrailFlag,
@@ -22,10 +24,9 @@ from gateway.cli.plans import (
     plan_body,
     plan_from_file,
 )
-from gateway.cli.rollout_page import grounds_of, page
-from gateway.cli.rollout_watch import watch
+from gateway.cli.rollout.watch import watch
 
-app = typer.Typer(help="Give a revision a rising share of its adapter's traffic.", no_args_is_help=True)
+app = typer.Typer(name="rollout", no_args_is_help=True)
 app.command("force")(force)
 
 Name = Annotated[str, typer.Argument(help="Adapter.")]
@@ -66,7 +67,7 @@ def start(
     while rollout["state"] == "pending" and time.monotonic() < deadline:
         time.sleep(0.25)
         rollout = client.get(f"/admin/rollouts/{rollout['id']}")
-    _show(rollout, as_json)
+    show_rollout(rollout, as_json)
     if rollout["state"] == "aborted":
         raise CommandFailed(f"the rollout was aborted: {rollout['message'] or rollout['reason']}")
 
@@ -83,7 +84,7 @@ def status(
     if watching:
         watch(client, latest["id"], as_json)
         return
-    _show(client.get(f"/admin/rollouts/{latest['id']}"), as_json)
+    show_rollout(client.get(f"/admin/rollouts/{latest['id']}"), as_json)
 
 
 @app.command("history")
@@ -137,21 +138,10 @@ def abort(name: Name, as_json: JsonFlag = False) -> None:
     _move(name, "abort", None, as_json)
 
 
-def rollback(
-    name: Name,
-    to: Annotated[
-        int | None, typer.Option(help="Number of the revision; default: the one that was stable before.")
-    ] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Abort the open rollout, or make the former stable revision stable again."""
-    _show(Client().post(f"/admin/adapters/{name}/rollback", {} if to is None else {"to": to}), as_json)
-
-
 def _move(name: str, move: str, body: Any, as_json: bool) -> None:
     client = Client()
     rollout = _latest(client, name)
-    _show(client.post(f"/admin/rollouts/{rollout['id']}/{move}", body), as_json)
+    show_rollout(client.post(f"/admin/rollouts/{rollout['id']}/{move}", body), as_json)
 
 
 def _latest(client: Client, name: str) -> dict[str, Any]:
@@ -163,7 +153,8 @@ def _latest(client: Client, name: str) -> dict[str, Any]:
     return latest
 
 
-def _show(rollout: dict[str, Any], as_json: bool) -> None:
+def show_rollout(rollout: dict[str, Any], as_json: bool) -> None:
+    """*rollout* as a page or as JSON."""
     if as_json:
         show_json(rollout)
     else:

@@ -1,0 +1,57 @@
+"""Keys in the registry of this machine, for `lorry keys --home`; only this file of the CLI opens a database."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import ValidationError
+
+from gateway.admin.key_types import CreateKey, issued_object, key_object
+from gateway.cli.errors import CommandFailed
+from gateway.settings import load_settings
+from registry.database import Registry, migrate, open_registry
+from registry.errors import RegistryError
+
+
+class KeysAtHome:
+    """Keys as the registry has them; gateways follow with their next reading of it."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._actor = getpass.getuser()
+
+    def create(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Make the key that *body* describes; it is returned with its secret."""
+        try:
+            asked = CreateKey.model_validate(body)
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            raise CommandFailed(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from exc
+        keys = self._registry.keys
+        return issued_object(keys.create(asked.draft(is_first=keys.valid().is_keyless), self._actor))
+
+    def list(self) -> list[dict[str, Any]]:
+        """Return every key that was ever made, newest first."""
+        return [key_object(key) for key in self._registry.keys.list()]
+
+    def revoke(self, id_or_name: str) -> dict[str, Any]:
+        """Revoke the key and return it."""
+        return key_object(self._registry.keys.revoke(id_or_name, self._actor))
+
+
+@contextmanager
+def keys_at_home() -> Iterator[KeysAtHome]:
+    """Open the registry that LORRY_HOME and LORRY_CONFIG name, migrated; its errors become `CommandFailed`."""
+    try:
+        settings = load_settings().registry
+        migrate(settings.url)
+        registry = open_registry(settings)
+        try:
+            yield KeysAtHome(registry)
+        finally:
+            registry.close()
+    except RegistryError as exc:
+        raise CommandFailed(str(exc)) from exc
