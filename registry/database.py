@@ -20,12 +20,10 @@ from registry.artifacts import ArtifactStore
 from registry.audit import AuditStore
 from registry.bases import BaseStore, all_bases
 from registry.changes import KeptParts, changes_in
-from registry.contracts.publish_spec import PUBLISH
 from registry.entered import EnteredEngineStore
 from registry.errors import SchemaTooNew, SchemaTooOld
 from registry.files import FileStore
-from registry.jobs.job import ENDED
-from registry.jobs.job_store import JobStore
+from registry.jobs.job_store import JobStore, held_artifacts
 from registry.keys import KeyStore
 from registry.replicas import ReplicaReader, ReplicaStore, as_last_heard
 from registry.rollouts.deliveries import DeliveryStore
@@ -123,12 +121,8 @@ class Registry:
 
     def _referenced(self) -> set[str]:
         revisions, files = sa.select(tables.revisions.c.artifact), sa.select(tables.files.c.digest)
-        spec = tables.jobs.c.spec
-        uploads = sa.select(spec["artifact"].as_string()).where(
-            spec["method"].as_string() == PUBLISH, tables.jobs.c.state.not_in(ENDED)
-        )
         with self.transactions.read() as tx:
-            return set(tx.execute(revisions.union(files, uploads)).scalars())
+            return set(tx.execute(revisions.union(files, *held_artifacts(by_ended_jobs=False))).scalars())
 
 
 def migrate(url: str) -> None:

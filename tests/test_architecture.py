@@ -48,8 +48,8 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
         "__main__",
         "worker",
         "attempt",
-        "prepare runner journal child",
-        "recipes publish",
+        "prepare runner progress_writer child",
+        "recipes hand_over",
         "data order progress checkpoints",
     ),
 }

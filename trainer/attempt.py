@@ -22,10 +22,10 @@ from registry.errors import (
 from registry.jobs.job import Job, JobError, JobState, Lease
 from trainer.checkpoints import remove_checkpoints
 from trainer.errors import ChildCrashed, JobFailed
-from trainer.journal import Journal
-from trainer.prepare import AttemptFolders, Prepared, prepare
-from trainer.progress import CheckpointSaved, Failed, Finished, Noted, Stepped, Stopped
-from trainer.publish import TrainedAdapter, publish_trained
+from trainer.hand_over import FinishedJob, hand_over
+from trainer.prepare import AttemptFolders, PreparedJob, prepare
+from trainer.progress import CheckpointSaved, Noted, RecipeFailed, RecipeFinished, RecipeStopped, Stepped
+from trainer.progress_writer import ProgressWriter
 from trainer.runner import TrainingChild
 from trainer.settings import TrainerSettings
 
@@ -62,7 +62,7 @@ class Attempt:
         self._stop = stop
         self._job_folder = settings.work / lease.job_id
         self._folder = self._job_folder / f"attempt-{lease.attempt:04d}"
-        self._journal = Journal(registry, lease)
+        self._progress = ProgressWriter(registry, lease)
 
     def run(self) -> None:
         """The job has ended, was given back, or is someone else's. Raises `RegistryUnavailable`, but only on a stop."""
@@ -79,8 +79,10 @@ class Attempt:
     def _train_and_publish(self) -> None:
         job = self._persist(lambda: self._registry.jobs.renew(self._lease, self._settings.lease_s))
         prepared = self._prepare(job)
-        order, data = prepared.order, prepared.data
-        self._journal.note(Noted(message=prepared.begins, data={"attempt": self._lease.attempt}))
+        order = prepared.order
+        self._progress.note(
+            Noted(message=f"{job.spec.noun.capitalize()} job started", data={"attempt": self._lease.attempt})
+        )
         watch = _Watch(renew_at=time.monotonic(), deadline=time.monotonic() + self._settings.max_job_s)
         child = TrainingChild(order)
         log.info("child started", extra={"job": job.id, "attempt": self._lease.attempt, "child": child.pid})
@@ -90,18 +92,19 @@ class Attempt:
             if watch.stop_asked_at is None:
                 self._give_back_crashed(exc)
                 return
-            outcome = Stopped(step=0)
+            outcome = RecipeStopped(step=0)
         finally:
             child.close()
-        while not self._journal.flush() and not self._stop.wait(self._settings.poll_s):
+        while not self._progress.flush() and not self._stop.wait(self._settings.poll_s):
             pass
         match outcome:
-            case Finished():
-                self._publish(TrainedAdapter(job=job, folder=order.final_folder, finished=outcome, data=data))
-            case Stopped():
+            case RecipeFinished():
+                done = FinishedJob(job=job, folder=order.final_folder, finished=outcome, files=prepared.files)
+                self._publish(done)
+            case RecipeStopped():
                 self._give_back(watch)
 
-    def _prepare(self, job: Job) -> Prepared:
+    def _prepare(self, job: Job) -> PreparedJob:
         """What the child is told; `JobFailed` if the job cannot be run as it was asked."""
         crashes = self._count_crashes()
         if crashes >= self._settings.max_crashes:
@@ -113,28 +116,28 @@ class Attempt:
         self._folder.mkdir(parents=True, exist_ok=True)
         return prepared
 
-    def _follow(self, child: TrainingChild, watch: _Watch) -> Finished | Stopped:
+    def _follow(self, child: TrainingChild, watch: _Watch) -> RecipeFinished | RecipeStopped:
         """How it ended; the child may still run. Raises `JobFailed`, `ChildCrashed`, `LeaseLost`, `_Cancelled`."""
         while True:
             progress = child.next_progress(max(0.0, watch.renew_at - time.monotonic()))
             match progress:
                 case Noted():
-                    self._journal.note(progress)
+                    self._progress.note(progress)
                 case Stepped():
-                    self._journal.step(progress)
+                    self._progress.step(progress)
                 case CheckpointSaved():
-                    self._journal.checkpoint(progress)
-                case Failed():
-                    self._journal.flush()
+                    self._progress.checkpoint(progress)
+                case RecipeFailed():
+                    self._progress.flush()
                     raise JobFailed(progress.code, progress.message, progress.param)
-                case Finished() | Stopped():
+                case RecipeFinished() | RecipeStopped():
                     return progress
             now = time.monotonic()
             if now >= watch.renew_at:
                 watch.renew_at = now + self._settings.poll_s
                 self._look_after(child, watch, now)
             if watch.stop_asked_at is not None and now > watch.stop_asked_at + self._settings.stop_timeout_s:
-                return Stopped(step=0)
+                return RecipeStopped(step=0)
 
     def _look_after(self, child: TrainingChild, watch: _Watch, now: float) -> None:
         """Renew the lease, write the journal, and do what was asked of the job meanwhile."""
@@ -142,7 +145,7 @@ class Attempt:
             raise JobFailed(
                 "time_limit", f"the job took longer than the {self._settings.max_job_s:.0f} s of one attempt"
             )
-        self._journal.flush()
+        self._progress.flush()
         try:
             job = self._registry.jobs.renew(self._lease, self._settings.lease_s)
         except (RegistryUnavailable, StorageFull) as exc:  # nobody can claim it now either
@@ -155,15 +158,15 @@ class Attempt:
             watch.stop_asked_at = now
             child.ask_to_stop()
 
-    def _publish(self, trained: TrainedAdapter) -> None:
+    def _publish(self, done: FinishedJob) -> None:
         try:
-            revision = self._persist(lambda: publish_trained(self._registry, self._lease, trained))
+            revision = self._persist(lambda: hand_over(self._registry, self._lease, done))
         except StaleState as exc:
             raise _Cancelled from exc
         except (AdapterRejected, Conflict, NotFound, StorageFull) as exc:
             raise JobFailed("publish_failed", f"the adapter cannot be published: {exc}") from exc
         remove_checkpoints(self._job_folder)
-        log.info("published", extra={"job": trained.job.id, "revision": revision.served_name})
+        log.info("published", extra={"job": done.job.id, "revision": revision.served_name})
 
     def _give_back(self, watch: _Watch) -> None:
         (self._folder / ORDERLY).touch()
@@ -172,11 +175,11 @@ class Attempt:
 
     def _give_back_crashed(self, exc: ChildCrashed) -> None:
         """Let another attempt go on, unless this one was the last straw."""
-        self._journal.flush()
+        self._progress.flush()
         if self._count_crashes() >= self._settings.max_crashes:
             raise JobFailed("trainer_crashed", str(exc)) from exc
-        self._journal.note(Noted(message=f"Attempt {self._lease.attempt}: {exc}", level="warn"))
-        self._journal.flush()
+        self._progress.note(Noted(message=f"Attempt {self._lease.attempt}: {exc}", level="warn"))
+        self._progress.flush()
         self._persist(lambda: self._registry.jobs.release(self._lease))
 
     def _end(self, to: JobState, error: JobError | None = None) -> None:

@@ -16,10 +16,11 @@ from threading import Event
 from typing import Final
 
 from registry.artifacts import folder_digest
+from registry.contracts.job_spec import JobSpec
 from registry.errors import TrainingFileInvalid
 from trainer.errors import JobFailed
-from trainer.order import ORDER, Order
-from trainer.progress import Failed, ProgressPipe
+from trainer.order import Order
+from trainer.progress import ProgressPipe, RecipeFailed
 from trainer.recipes import load_recipe
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ PR_SET_PDEATHSIG: Final = 1
 def main() -> int:
     """Run the order and return the exit code: 0 when the worker was told how it ended."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    order = ORDER.validate_json(Path(sys.argv[1]).read_bytes())
+    order = Order[JobSpec].model_validate_json(Path(sys.argv[1]).read_bytes())
     _die_with(order.worker_pid)
     stop = Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -39,24 +40,24 @@ def main() -> int:
     pipe = ProgressPipe(int(sys.argv[2]))
     try:
         _check_base(order)
-        pipe.send(load_recipe(order.spec.method)(order, pipe.send, stop.is_set))
+        pipe.send(load_recipe(order.spec)(order, pipe.send, stop.is_set))
     except JobFailed as exc:
-        pipe.send(Failed(code=exc.code, message=exc.message, param=exc.param))
+        pipe.send(RecipeFailed(code=exc.code, message=exc.message, param=exc.param))
     except TrainingFileInvalid as exc:
-        pipe.send(Failed(code="invalid_training_file", message=str(exc), param="training_file"))
+        pipe.send(RecipeFailed(code="invalid_training_file", message=str(exc), param="training_file"))
     except BrokenPipeError:
         return 1
     except OSError as exc:
         code = "storage_full" if exc.errno in (errno.ENOSPC, errno.EDQUOT) else "trainer_error"
         log.exception("the recipe failed")
-        pipe.send(Failed(code=code, message=str(exc)))
+        pipe.send(RecipeFailed(code=code, message=str(exc)))
     except Exception as exc:  # outermost loop of this process
         log.exception("the recipe failed")
-        pipe.send(Failed(code="trainer_error", message=f"{type(exc).__name__}: {exc}"))
+        pipe.send(RecipeFailed(code="trainer_error", message=f"{type(exc).__name__}: {exc}"))
     return 0
 
 
-def _check_base(order: Order) -> None:
+def _check_base(order: Order[JobSpec]) -> None:
     """Raise `JobFailed` unless the folder holds the very weights that the job was asked to train on."""
     found = folder_digest(order.base_path)
     if found != order.spec.base_digest:

@@ -1,60 +1,51 @@
-"""What a worker tells its child: one JSON file, read once at the start."""
+"""The order that a worker gives to its child: one JSON file, read once at the start."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, SerializeAsAny, field_validator
 
-from registry.contracts.publish_spec import PublishSpec
-from registry.contracts.training_spec import TrainingSpec
+from registry.contracts.job_kinds import spec_from
+from registry.contracts.job_spec import JobSpec
+
+Spec_co = TypeVar("Spec_co", bound=JobSpec, covariant=True)
 
 
-class ChildOrder(BaseModel):
-    """What every child needs; it knows neither database nor settings."""
+class Order(BaseModel, Generic[Spec_co]):
+    """Everything that a child needs for a job of any kind; a child reads neither database nor settings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    spec: SerializeAsAny[Spec_co]
     base_path: Path
+    inputs: Mapping[str, Path]
+    """Field of the spec -> the verified file or folder that it names; fields without a value are left out."""
     job_folder: Path
     """Holds the folder of each attempt."""
     attempt_folder: Path
-    """Only this attempt writes here, so that a child that was taken for dead disturbs nobody."""
+    """Only this attempt writes here, so that a child that was taken for dead disturbs no other."""
+    keep_checkpoints: int
     threads: int
     nice: int
     worker_pid: int
     """The child ends when this process does."""
 
+    @field_validator("spec", mode="before")
+    @classmethod
+    def _read_spec(cls, value: Any) -> Any:
+        """Read the spec of an order file as the class of its kind."""
+        return spec_from(value) if isinstance(value, dict) else value
+
     @property
     def final_folder(self) -> Path:
-        """Where the adapter is, normalised and with its fingerprint, when the child says that it has finished."""
+        """Folder of the adapter, normalised and with its fingerprint, once the child has reported its end."""
         return self.attempt_folder / "final"
 
 
-class TrainingOrder(ChildOrder):
-    """Train an adapter."""
-
-    spec: TrainingSpec
-    training_path: Path
-    validation_path: Path | None
-    keep_checkpoints: int
-
-
-class PublishOrder(ChildOrder):
-    """Prove an adapter that was trained elsewhere."""
-
-    spec: PublishSpec
-    adapter_path: Path
-    """The normalised folder."""
-
-
-Order = TrainingOrder | PublishOrder
-
-ORDER: Final[TypeAdapter[Order]] = TypeAdapter(Order)
-
-
-def spec_identity(spec: TrainingSpec) -> str:
-    """sha256 of everything that decides the result, the base's digest included; a checkpoint fits no other spec."""
+def spec_identity(spec: JobSpec) -> str:
+    """Return the sha256 of everything that decides the result; a checkpoint fits only the spec that it came from."""
     return sha256(spec.model_dump_json().encode()).hexdigest()

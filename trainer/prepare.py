@@ -1,97 +1,99 @@
-"""From a claimed job to the order of its child: everything is looked up and checked that the child must not know of."""
+"""From a claimed job to the order of its child: look up and check everything that needs the registry."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from registry.contracts.publish_spec import PublishSpec
-from registry.contracts.training_spec import TrainingSpec
+from registry.contracts.job_spec import JobSpec
 from registry.database import Registry
 from registry.errors import AdapterRejected, ArtifactCorrupt, NotFound
 from registry.jobs.job import Job
 from registry.publishing.checks import check_targets
 from registry.types import Base
 from trainer.errors import JobFailed
-from trainer.order import Order, PublishOrder, TrainingOrder
-from trainer.publish import describe_data
+from trainer.order import Order
 from trainer.settings import TrainerSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptFolders:
-    """Where an attempt writes."""
+    """The folders that an attempt writes to."""
 
     job: Path
     attempt: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """An order, and what the revision will remember of its data."""
+class PreparedJob:
+    """An order, and the facts about its files for the revision's provenance."""
 
-    order: Order
-    data: Mapping[str, Any]
-    begins: str
-    """What the job's story says when the child starts."""
+    order: Order[JobSpec]
+    files: Mapping[str, Mapping[str, Any]]
+    """Field of the spec -> id, name, digest and size of the file that it names.
+
+    Read before the child starts: a file may be deleted while the job runs.
+    """
 
 
-def prepare(registry: Registry, settings: TrainerSettings, job: Job, folders: AttemptFolders) -> Prepared:
-    """The order for *job*; `JobFailed` if it cannot be done as it was asked."""
+def prepare(registry: Registry, settings: TrainerSettings, job: Job, folders: AttemptFolders) -> PreparedJob:
+    """Return the order for *job*; `JobFailed` if the job cannot be done as it was asked."""
+    spec = job.spec
     try:
-        base = registry.bases.get(job.spec.base)
+        base = registry.bases.get(spec.base)
     except NotFound as exc:
         raise JobFailed("base_not_found", str(exc), "model") from exc
-    common: dict[str, Any] = {
-        "base_path": Path(base.path),
-        "job_folder": folders.job,
-        "attempt_folder": folders.attempt,
-        "threads": settings.threads,
-        "nice": settings.nice,
-        "worker_pid": os.getpid(),
-    }
-    match job.spec:
-        case TrainingSpec() as spec:
-            order = _training_order(registry, settings, spec, base, common)
-            return Prepared(order=order, data=describe_data(registry, spec), begins="Fine-tuning job started")
-        case PublishSpec() as spec:
-            return Prepared(
-                order=_publish_order(registry, spec, common),
-                data={"source": "published by hand", "upload": spec.artifact},
-                begins="Publish job started",
-            )
+    _check_lora(spec, base)
+    files = {field: _file_facts(registry, field, file_id) for field, file_id in spec.files().items()}
+    order = Order[JobSpec](
+        spec=spec,
+        base_path=Path(base.path),
+        inputs=_input_paths(registry, spec),
+        job_folder=folders.job,
+        attempt_folder=folders.attempt,
+        keep_checkpoints=settings.keep_checkpoints,
+        threads=settings.threads,
+        nice=settings.nice,
+        worker_pid=os.getpid(),
+    )
+    return PreparedJob(order=order, files=files)
 
 
-def _training_order(
-    registry: Registry, settings: TrainerSettings, spec: TrainingSpec, base: Base, common: Mapping[str, Any]
-) -> TrainingOrder:
+def _check_lora(spec: JobSpec, base: Base) -> None:
+    lora = spec.lora_shape()
+    if lora is None:
+        return
     try:
-        check_targets(spec.lora.rank, spec.lora.target_modules, base)
+        check_targets(lora.rank, lora.target_modules, base)
     except AdapterRejected as exc:
         raise JobFailed("invalid_hyperparameters", str(exc), "hyperparameters") from exc
-    valid = spec.validation_file
-    return TrainingOrder(
-        spec=spec,
-        training_path=_file_path(registry, spec.training_file, "training_file"),
-        validation_path=_file_path(registry, valid, "validation_file") if valid else None,
-        keep_checkpoints=settings.keep_checkpoints,
-        **common,
-    )
 
 
-def _publish_order(registry: Registry, spec: PublishSpec, common: Mapping[str, Any]) -> PublishOrder:
+def _input_paths(registry: Registry, spec: JobSpec) -> Mapping[str, Path]:
+    paths = {}
+    for field, file_id in spec.files().items():
+        with _readable(f"{field} {file_id}", field):
+            paths[field] = registry.files.path(registry.files.get(file_id))
+    for field, digest in spec.artifacts().items():
+        with _readable(field, field):
+            paths[field] = registry.artifacts.folder(digest)
+    return paths
+
+
+def _file_facts(registry: Registry, field: str, file_id: str) -> Mapping[str, Any]:
+    with _readable(f"{field} {file_id}", field):
+        file = registry.files.get(file_id)
+    return {"id": file.id, "filename": file.filename, "sha256": file.digest, "size_bytes": file.size_bytes}
+
+
+@contextmanager
+def _readable(name: str, param: str) -> Iterator[None]:
+    """Fail the job if the input called *name* is gone or damaged."""
     try:
-        adapter_path = registry.artifacts.folder(spec.artifact)
+        yield
     except (NotFound, ArtifactCorrupt) as exc:
-        raise JobFailed("file_not_readable", f"the uploaded folder: {exc}") from exc
-    return PublishOrder(spec=spec, adapter_path=adapter_path, **common)
-
-
-def _file_path(registry: Registry, file_id: str, param: str) -> Path:
-    try:
-        return registry.files.path(registry.files.get(file_id))
-    except (NotFound, ArtifactCorrupt) as exc:
-        raise JobFailed("file_not_readable", f"{param} {file_id}: {exc}", param) from exc
+        raise JobFailed("file_not_readable", f"{name}: {exc}", param) from exc

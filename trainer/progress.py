@@ -1,4 +1,4 @@
-"""What a training child reports: one JSON object a line on a pipe."""
+"""Messages from a training child to its worker: one JSON object a line on a pipe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class _Message(BaseModel):
 
 
 class Noted(_Message):
-    """A sentence for the job's story."""
+    """A message for the job's events."""
 
     kind: Literal["noted"] = "noted"
     message: str
@@ -24,7 +24,7 @@ class Noted(_Message):
 
 
 class Stepped(_Message):
-    """One optimisation step is done."""
+    """The figures of one optimisation step."""
 
     kind: Literal["stepped"] = "stepped"
     step: int
@@ -34,27 +34,27 @@ class Stepped(_Message):
     train_mean_token_accuracy: float
     learning_rate: float
     tokens: int
-    """Read since the job began, prompts included, padding not."""
+    """Tokens read since the job began, prompts included, padding not."""
     eta_s: float
-    """At the mean pace of this attempt."""
+    """Seconds to the end at the mean speed of this attempt."""
 
 
 class CheckpointSaved(_Message):
-    """A whole checkpoint is on disk."""
+    """A complete checkpoint is on disk."""
 
     kind: Literal["checkpoint_saved"] = "checkpoint_saved"
     step: int
     metrics: dict[str, Any]
 
 
-class Stopped(_Message):
+class RecipeStopped(_Message):
     """The child was asked to stop and did so, at a checkpoint unless it had not begun."""
 
     kind: Literal["stopped"] = "stopped"
     step: int
 
 
-class Failed(_Message):
+class RecipeFailed(_Message):
     """The job cannot succeed."""
 
     kind: Literal["failed"] = "failed"
@@ -63,35 +63,36 @@ class Failed(_Message):
     param: str = ""
 
 
-class Finished(_Message):
+class RecipeFinished(_Message):
     """The adapter is in the order's final folder."""
 
     kind: Literal["finished"] = "finished"
     metrics: dict[str, Any]
-    trained_tokens: int
+    trained_tokens: int | None
+    """None from a recipe that trains nothing; then the revision records no metrics either."""
     versions: dict[str, str]
 
 
-Progress = Noted | Stepped | CheckpointSaved | Stopped | Failed | Finished
+Progress = Noted | Stepped | CheckpointSaved | RecipeStopped | RecipeFailed | RecipeFinished
 _PROGRESS: TypeAdapter[Progress] = TypeAdapter(Annotated[Progress, Field(discriminator="kind")])
 
 
 class ProgressPipe:
-    """The child's end."""
+    """The child's end of the pipe."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     def send(self, progress: Progress) -> None:
-        """Hand *progress* to the worker. Raises `BrokenPipeError` when it is gone."""
+        """Send *progress* to the worker. Raises `BrokenPipeError` when the worker is gone."""
         line = progress.model_dump_json().encode() + b"\n"
         while line:
             line = line[os.write(self._descriptor, line) :]
 
 
 def parse_progress(line: bytes) -> Progress:
-    """The progress on *line*, else `ProgressInvalid`."""
+    """Return the message on *line*, else raise `ProgressInvalid`."""
     try:
         return _PROGRESS.validate_json(line)
     except ValidationError as exc:
-        raise ProgressInvalid(f"no progress of a child: {line[:200]!r}") from exc
+        raise ProgressInvalid(f"not a message of a child: {line[:200]!r}") from exc

@@ -8,8 +8,6 @@ from fastapi import APIRouter, Query
 
 from gateway.deps import ActorDep, Gateway, GatewayDep
 from gateway.openai.fine_tuning import events_page, job_object, job_state
-from registry.contracts.publish_spec import PublishSpec
-from registry.contracts.training_spec import TrainingSpec
 from registry.jobs.job import Job
 
 router = APIRouter(prefix="/admin/jobs")
@@ -58,13 +56,10 @@ async def resume_job(job_id: str, gateway: GatewayDep) -> dict[str, Any]:
 
 
 def any_job(job: Job, organisation: str) -> dict[str, Any]:
-    """OpenAI's object for a fine-tune, what there is of it for a publication; with the spec in both."""
-    spec = {"spec": job.spec.model_dump(mode="json")}
-    match job.spec:
-        case TrainingSpec():
-            return job_object(job, organisation) | spec
-        case PublishSpec():
-            return job_state(job) | {"object": "publish.job", "method": {"type": "publish"}} | spec
+    """Return OpenAI's object for a fine-tuning job, its common fields for any other kind; with the spec in both."""
+    kind = {"object": f"{job.spec.method}.job", "method": {"type": job.spec.method}}
+    shown = job_state(job) | kind if job.spec.fine_tune_facts() is None else job_object(job, organisation)
+    return shown | {"spec": job.spec.model_dump(mode="json")}
 
 
 async def _shown(gateway: Gateway, job_id: str) -> dict[str, Any]:

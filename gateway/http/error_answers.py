@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from gateway.edge.refusal import refusal_of
 from gateway.errors import envelope
-from gateway.openai.types import UNKNOWN_FIELD
+from registry.contracts.known_fields import UNKNOWN_FIELD
 
 log = logging.getLogger(__name__)
 

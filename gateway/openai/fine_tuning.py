@@ -9,10 +9,8 @@ from fastapi import APIRouter, Query
 from gateway.deps import ActorDep, CallerDep, Gateway, GatewayDep
 from gateway.evidence.comparison import check_judge
 from gateway.openai.files import page_of
-from gateway.openai.job_spec import build_spec
+from gateway.openai.job_request import build_spec
 from gateway.openai.types import CreateJob
-from registry.contracts.publish_spec import PublishSpec
-from registry.contracts.training_spec import TrainingSpec
 from registry.errors import NotFound
 from registry.jobs.job import Job, JobCheckpoint, JobEvent
 from registry.keys import Scope
@@ -44,7 +42,7 @@ async def create_job(body: CreateJob, gateway: GatewayDep, caller: CallerDep, ac
 @router.get("")
 async def list_jobs(gateway: GatewayDep, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
     """Jobs, newest first."""
-    found = await gateway.ask(gateway.registry.jobs.list, after=after, limit=limit + 1, with_publications=False)
+    found = await gateway.ask(gateway.registry.jobs.list, after=after, limit=limit + 1, only_fine_tuning=True)
     page = [job_object(job, gateway.registry.organisation) for job in found[:limit]]
     return page_of(page, has_more=len(found) > limit)
 
@@ -109,11 +107,27 @@ async def _job(gateway: Gateway, job_id: str) -> dict[str, Any]:
 
 def job_object(job: Job, organisation: str) -> dict[str, Any]:
     """OpenAI's `fine_tuning.job` object; `lorry` adds adapter, revision and worker. `NotFound` for another kind."""
-    match job.spec:
-        case TrainingSpec() as spec:
-            return _fine_tune(job, spec, organisation)
-        case PublishSpec():
-            raise NotFound(f"there is no fine-tuning job {job.id!r}")
+    facts = job.spec.fine_tune_facts()
+    if facts is None:
+        raise NotFound(f"there is no fine-tuning job {job.id!r}")
+    state = job_state(job)
+    return state | {
+        "object": "fine_tuning.job",
+        "estimated_finish": None if job.estimated_finish is None else int(job.estimated_finish),
+        "fine_tuned_model": job.fine_tuned_model,
+        "organization_id": organisation,
+        "training_file": facts.training_file,
+        "validation_file": facts.validation_file,
+        "result_files": [],
+        "hyperparameters": facts.hyperparameters,
+        "method": facts.method,
+        "seed": facts.seed,
+        "trained_tokens": job.trained_tokens,
+        "integrations": [],
+        "metadata": facts.metadata,
+        "user_provided_suffix": facts.suffix,
+        "lorry": state["lorry"] | facts.extensions,
+    }
 
 
 def job_state(job: Job) -> dict[str, Any]:
@@ -134,33 +148,6 @@ def job_state(job: Job) -> dict[str, Any]:
             "attempt": job.attempt,
             "worker": job.worker,
         },
-    }
-
-
-def _fine_tune(job: Job, spec: TrainingSpec, organisation: str) -> dict[str, Any]:
-    hyperparameters = {
-        "n_epochs": spec.n_epochs,
-        "batch_size": spec.batch_size,
-        "learning_rate_multiplier": spec.learning_rate_multiplier,
-    }
-    state = job_state(job)
-    ours = {"learning_rate": spec.learning_rate, "lora": spec.lora.model_dump()}
-    return state | {
-        "object": "fine_tuning.job",
-        "estimated_finish": None if job.estimated_finish is None else int(job.estimated_finish),
-        "fine_tuned_model": job.fine_tuned_model,
-        "organization_id": organisation,
-        "training_file": spec.training_file,
-        "validation_file": spec.validation_file,
-        "result_files": [],
-        "hyperparameters": hyperparameters,
-        "method": {"type": spec.method, "supervised": {"hyperparameters": hyperparameters}},
-        "seed": spec.seed,
-        "trained_tokens": job.trained_tokens,
-        "integrations": [],
-        "metadata": spec.metadata,
-        "user_provided_suffix": spec.suffix,
-        "lorry": state["lorry"] | ours,
     }
 
 

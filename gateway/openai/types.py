@@ -2,64 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, GetPydanticSchema, create_model, model_validator
 
+from registry.contracts.hyperparameters import Hyperparameters
+from registry.contracts.job_kinds import FINE_TUNING_METHODS
+from registry.contracts.known_fields import KnownFields
 from registry.errors import InvalidPlan
 from registry.rollouts.rollout import RolloutPlan, plan_from
 
-UNKNOWN_FIELD: Final = "unknown_field"
+
+class Body(KnownFields):
+    """A request body or a part of one. An unknown field is an error that lists the known ones."""
 
 
-def _auto_is_none(value: Any) -> Any:
-    return None if value == "auto" else value
+class MethodBody(Body):
+    """`method`: the name of a fine-tuning method and, under that name, its hyperparameters."""
+
+    type: str
+
+    @model_validator(mode="after")
+    def _has_no_other_method(self) -> Self:
+        for name, value in self:
+            if name not in ("type", self.type) and value is not None:
+                raise ValueError(f"{name} does not go with type {self.type}")
+        return self
+
+    def hyperparameters(self) -> Hyperparameters:
+        """Return the hyperparameters of the method that `type` names."""
+        given: MethodOptions | None = dict(self)[self.type]
+        return FINE_TUNING_METHODS[self.type].asked_as() if given is None else given.hyperparameters
 
 
-_AUTO = BeforeValidator(_auto_is_none)
+class MethodOptions(Body):
+    """`method.<type>`."""
+
+    hyperparameters: Hyperparameters
 
 
-class Body(BaseModel):
-    """A request body or a part of one. An unknown field is an error that lists what there is."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def check_fields(cls, value: Any) -> Any:
-        """*value* as it came, or an error naming its first unknown field."""
-        if isinstance(value, dict) and (unknown := sorted(set(value) - set(cls.model_fields))):
-            facts = {"field": unknown[0], "known": ", ".join(cls.model_fields)}
-            raise PydanticCustomError(UNKNOWN_FIELD, "unknown field {field}; there are {known}", facts)
-        return value
+def _method_body() -> type[MethodBody]:
+    """Build the model of `method` from the catalog: a field for each fine-tuning method, with its hyperparameters."""
+    fields: dict[str, Any] = {"type": (Literal[tuple(FINE_TUNING_METHODS)], ...)}
+    for method, kind in FINE_TUNING_METHODS.items():
+        asked: Any = (kind.asked_as, Field(default_factory=kind.asked_as))
+        options = create_model(f"{method.capitalize()}Options", __base__=MethodOptions, hyperparameters=asked)
+        fields[method] = (options | None, None)
+    return create_model("Method", __base__=MethodBody, **fields)
 
 
-class Hyperparameters(Body):
-    """OpenAI's three, each a value or `auto` (None here), and Lorry's own below them."""
-
-    n_epochs: Annotated[Annotated[int, Field(ge=1, le=50)] | None, _AUTO] = None
-    batch_size: Annotated[Annotated[int, Field(ge=1, le=256)] | None, _AUTO] = None
-    learning_rate_multiplier: Annotated[Annotated[float, Field(gt=0)] | None, _AUTO] = None
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None
-    max_length: Annotated[int, Field(ge=16)] | None = None
-    checkpoint_steps: Annotated[int, Field(ge=1)] | None = None
-    lora_rank: Annotated[int, Field(ge=1, le=512)] | None = None
-    lora_alpha: Annotated[int, Field(ge=1)] | None = None
-    lora_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
-    target_modules: list[str] | None = None
-
-
-class Supervised(Body):
-    """`method.supervised`."""
-
-    hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters)
-
-
-class Method(Body):
-    """`method`; this server trains `supervised`."""
-
-    type: Literal["supervised"]
-    supervised: Supervised = Field(default_factory=Supervised)
+METHOD: Final = _method_body()
 
 
 class RolloutRequest(Body):
@@ -88,7 +80,7 @@ class CreateJob(Body):
     model: str
     training_file: str
     validation_file: str | None = None
-    method: Method | None = None
+    method: Annotated[MethodBody, GetPydanticSchema(lambda _, handler: handler(METHOD))] | None = None
     hyperparameters: Hyperparameters | None = None
     suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     seed: Annotated[int, Field(ge=0, le=2147483647)] | None = None

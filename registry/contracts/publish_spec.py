@@ -1,32 +1,29 @@
-"""What a job is asked to do that publishes a folder which was trained elsewhere."""
+"""Publication of an adapter that was trained elsewhere."""
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
-
-from registry.contracts.training_spec import TrainingSpec
-
-PUBLISH: Final = "publish"
+from registry.contracts.job_spec import JobSpec
 
 
-class PublishSpec(BaseModel):
-    """An uploaded adapter, checked and normalised, on its way to a fingerprint and a revision."""
+class PublishSpec(JobSpec):
+    """Give an uploaded adapter, checked and normalised already, a fingerprint and publish it as a revision."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    id_prefix: ClassVar[str] = "pubjob"
+    noun: ClassVar[str] = "publish"
+    recipe: ClassVar[str] = "prove"
+    artifact_fields: ClassVar[frozenset[str]] = frozenset({"artifact"})
 
-    method: Literal["publish"] = PUBLISH
-    base: str
-    """Name of the base model."""
-    base_digest: str
-    adapter: str
-    """Name of the adapter whose next revision the job publishes."""
+    method: Literal["publish"] = "publish"
     artifact: str
-    """Digest of the normalised folder; the job keeps it until it has ended."""
+    """Digest of the normalised folder."""
 
+    def provenance(self, files: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Return where the adapter came from."""
+        return {"source": "published by hand", "upload": self.artifact}
 
-JobSpec = TrainingSpec | PublishSpec
-"""What any job is asked to do; `method` tells which."""
-
-JOB_SPEC: Final[TypeAdapter[JobSpec]] = TypeAdapter(Annotated[JobSpec, Field(discriminator="method")])
+    def published_message(self, name: str) -> str:
+        """Return the message."""
+        return f"Published as {name}"

@@ -1,4 +1,4 @@
-"""Jobs of the trainer: states, legal moves, leases. Pure."""
+"""Jobs of the trainer: states, legal moves, leases. Pure: no database, no clock."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from registry.contracts.publish_spec import JobSpec
+from registry.contracts.job_spec import JobSpec
 from registry.errors import IllegalMove
 
 
 class JobState(StrEnum):
-    """Where a unit of trainer work stands."""
+    """The states of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -52,7 +52,7 @@ def check_move(current: JobState, to: JobState) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """A worker's right to move one job, valid while it is renewed and the attempt is the job's latest."""
+    """A worker's right to move one job, valid while the worker renews it and the attempt is the job's latest."""
 
     job_id: str
     worker: str
@@ -61,7 +61,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobError:
-    """Why a job failed, in OpenAI's shape."""
+    """The reason of a failed job, in OpenAI's shape."""
 
     code: str
     message: str
@@ -70,21 +70,21 @@ class JobError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One unit of trainer work: a fine-tune, or the publication of a folder."""
+    """One unit of trainer work; `spec` holds its kind and what was asked."""
 
     id: str
     spec: JobSpec
     state: JobState
     owner: str
     attempt: int
-    """How many times it was claimed."""
+    """How many times a worker has claimed the job."""
     worker: str | None
     lease_expires_at: float | None
     cancel_requested: bool
     pause_requested: bool
     error: JobError | None
     revision: int | None
-    """Number of the revision that it published under `spec.adapter`."""
+    """Number of the revision of `spec.adapter` that the job published."""
     fine_tuned_model: str | None
     trained_tokens: int | None
     estimated_finish: float | None
@@ -95,7 +95,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEvent:
-    """A line of a job's story. `data` of a `metrics` event holds the figures of one training step."""
+    """An event of a job. `data` of a `metrics` event holds the figures of one training step."""
 
     id: str
     job_id: str
@@ -110,7 +110,7 @@ class JobEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobCheckpoint:
-    """A whole checkpoint from which the job can go on."""
+    """A complete checkpoint from which the job can continue."""
 
     id: str
     job_id: str

@@ -1,4 +1,4 @@
-"""Moves of jobs inside a transaction: what `jobs.py` and `publish.py` share."""
+"""Moves of jobs inside a transaction; `JobStore` and `registry.publishing` share them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from registry import tables
-from registry.contracts.publish_spec import JOB_SPEC
+from registry.contracts.job_kinds import spec_from
 from registry.errors import LeaseLost, NotFound, StaleState
 from registry.jobs.job import Job, JobCheckpoint, JobError, JobEvent, JobState, Lease, check_move
 
@@ -29,7 +29,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """A change of state with what is recorded of it; *values* are other columns that change with it."""
+    """A change of state with its event; *values* are other columns that change in the same statement."""
 
     to: JobState
     note: Note
@@ -37,25 +37,25 @@ class Move:
 
 
 def job_of(row: sa.RowMapping) -> Job:
-    """A row of `jobs` as a value."""
+    """Return a row of `jobs` as a value."""
     fields = {name: value for name, value in row.items() if name != "seq"}
     error = None if row["error"] is None else JobError(**row["error"])
-    spec = JOB_SPEC.validate_python(row["spec"])
+    spec = spec_from(row["spec"])
     return Job(**(fields | {"spec": spec, "error": error, "state": JobState(row["state"])}))
 
 
 def job_event_of(row: sa.RowMapping) -> JobEvent:
-    """A row of `job_events` as a value."""
+    """Return a row of `job_events` as a value."""
     return JobEvent(**{name: value for name, value in row.items() if name != "seq"})
 
 
 def checkpoint_of(row: sa.RowMapping) -> JobCheckpoint:
-    """A row of `job_checkpoints` as a value."""
+    """Return a row of `job_checkpoints` as a value."""
     return JobCheckpoint(**{name: value for name, value in row.items() if name != "seq"})
 
 
 def find_job(tx: sa.Connection, job_id: str, *, lock: bool = False) -> Job:
-    """The job with this id, with *lock* held still until the transaction ends; else `NotFound`."""
+    """Return the job with this id, else raise `NotFound`; with *lock* the row is locked until the transaction ends."""
     query = sa.select(tables.jobs).where(tables.jobs.c.id == job_id)
     row = tx.execute(query.with_for_update() if lock else query).mappings().one_or_none()
     if row is None:
@@ -64,7 +64,7 @@ def find_job(tx: sa.Connection, job_id: str, *, lock: bool = False) -> Job:
 
 
 def held_job(tx: sa.Connection, lease: Lease) -> Job:
-    """The job that *lease* holds, locked; `LeaseLost` if the lease is not the job's latest or the job left running."""
+    """Return the job that *lease* holds, locked; `LeaseLost` if another attempt began or the job is not running."""
     job = find_job(tx, lease.job_id, lock=True)
     if job.state is not JobState.RUNNING or (job.worker, job.attempt) != (lease.worker, lease.attempt):
         raise LeaseLost(
@@ -75,14 +75,14 @@ def held_job(tx: sa.Connection, lease: Lease) -> Job:
 
 
 def state_after_lease(job: Job) -> JobState:
-    """Where a job goes when its worker gives it back: what was asked for meanwhile, else the queue."""
+    """Return the state of a job whose worker gives it back: what was requested meanwhile, else queued."""
     if job.cancel_requested:
         return JobState.CANCELLED
     return JobState.PAUSED if job.pause_requested else JobState.QUEUED
 
 
 def move_job(tx: sa.Connection, job: Job, move: Move, at: float) -> Job:
-    """Move *job* from the state that the caller saw and record it. Raises `IllegalMove` or `StaleState`."""
+    """Move *job* from the state that the caller saw and record the event. Raises `IllegalMove` or `StaleState`."""
     to = move.to
     check_move(job.state, to)
     changed: dict[str, Any] = {"state": to, **move.values}
@@ -92,6 +92,7 @@ def move_job(tx: sa.Connection, job: Job, move: Move, at: float) -> Job:
         changed["pause_requested"] = False
     if to.is_terminal:
         changed["finished_at"] = at
+    # Compare-and-set: the attempt too, since another worker may have claimed and run the job in between.
     unmoved = sa.and_(tables.jobs.c.state == job.state, tables.jobs.c.attempt == job.attempt)
     moved = tx.execute(sa.update(tables.jobs).where(tables.jobs.c.id == job.id, unmoved).values(**changed))
     if moved.rowcount != 1:
@@ -101,6 +102,6 @@ def move_job(tx: sa.Connection, job: Job, move: Move, at: float) -> Job:
 
 
 def add_note(tx: sa.Connection, job_id: str, note: Note, at: float) -> None:
-    """Add an event to a job's story."""
+    """Add an event to a job."""
     event = asdict(note) | {"id": f"ftevent-{token_hex(12)}", "job_id": job_id, "at": at}
     tx.execute(sa.insert(tables.job_events).values(event))

@@ -1,4 +1,4 @@
-"""Jobs in the database: made and flagged by the gateway, moved by the worker that holds the lease."""
+"""Jobs in the database: the gateway creates and flags them, the worker that holds the lease moves them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import sqlalchemy as sa
 
 from registry import tables
 from registry.audit import Act, write_audit
-from registry.contracts.publish_spec import PUBLISH, JobSpec
-from registry.contracts.training_spec import TrainingSpec
+from registry.contracts.job_kinds import FINE_TUNING_METHODS, JOB_KINDS
+from registry.contracts.job_spec import JobSpec
 from registry.errors import IllegalMove, NotFound
-from registry.jobs.job import Job, JobCheckpoint, JobError, JobEvent, JobState, Lease
+from registry.jobs.job import ENDED, Job, JobCheckpoint, JobError, JobEvent, JobState, Lease
 from registry.jobs.job_moves import (
     Move,
     Note,
@@ -37,19 +37,19 @@ class JobStore:
     def __init__(self, transactions: Transactions) -> None:
         self._tx = transactions
 
-    def create(self, spec: TrainingSpec, owner: str) -> Job:
-        """A queued fine-tuning job."""
-        job_id = f"ftjob-{token_hex(12)}"
+    def create(self, spec: JobSpec, owner: str) -> Job:
+        """Queue a job and return it."""
         with self._tx.write() as tx:
-            return queue_job(tx, job_id, spec, owner, self._tx.now())
+            return queue_job(tx, spec, owner, self._tx.now())
 
     def get(self, job_id: str) -> Job:
-        """The job with this id, else `NotFound`."""
+        """Return the job with this id, else raise `NotFound`."""
         with self._tx.read() as tx:
             return find_job(tx, job_id)
 
     def claim(self, worker: str, lease_s: float) -> Lease | None:
-        """The right to run the oldest queued job for *lease_s* seconds; None when nothing is queued."""
+        """Claim the oldest queued job for *lease_s* seconds; None when no job is queued."""
+        # PostgreSQL: two workers that claim at once skip each other's locked row. SQLite has one writer at a time.
         oldest = (
             sa.select(tables.jobs)
             .where(tables.jobs.c.state == JobState.QUEUED)
@@ -74,13 +74,13 @@ class JobStore:
             return Lease(job_id=job.id, worker=worker, attempt=job.attempt + 1)
 
     def renew(self, lease: Lease, lease_s: float) -> Job:
-        """The job, held for *lease_s* more seconds; its flags say whether to cancel or pause."""
+        """Hold the job for *lease_s* more seconds and return it; its flags show whether to cancel or pause."""
         with self._tx.write() as tx:
             held_job(tx, lease)
             return _set(tx, lease.job_id, {"lease_expires_at": self._tx.now() + lease_s})
 
     def request_cancel(self, job_id: str, actor: str) -> Job:
-        """Cancelled at once when queued or paused, flagged when running; `IllegalMove` when it has ended."""
+        """Cancel a waiting or paused job at once, flag a running one; `IllegalMove` when it has ended."""
         with self._tx.write() as tx:
             job, now = find_job(tx, job_id, lock=True), self._tx.now()
             if job.cancel_requested and not job.state.is_terminal:
@@ -92,7 +92,7 @@ class JobStore:
             return _set(tx, job_id, {"cancel_requested": True})
 
     def request_pause(self, job_id: str) -> Job:
-        """Paused at once when queued, flagged when running; `IllegalMove` when it has ended or is paused."""
+        """Pause a queued job at once, flag a running one; `IllegalMove` when it has ended or is paused."""
         with self._tx.write() as tx:
             job, now = find_job(tx, job_id, lock=True), self._tx.now()
             if job.state is not JobState.RUNNING:
@@ -103,11 +103,11 @@ class JobStore:
             return _set(tx, job_id, {"pause_requested": True})
 
     def resume(self, job_id: str) -> Job:
-        """Back in the queue when paused, the request taken back when it was about to pause; else `IllegalMove`."""
+        """Queue a paused job again, or withdraw a pause request that was not met yet; else `IllegalMove`."""
         with self._tx.write() as tx:
             job, now = find_job(tx, job_id, lock=True), self._tx.now()
             if job.state is JobState.RUNNING and job.pause_requested:
-                add_note(tx, job_id, Note(message="Pause request taken back"), now)
+                add_note(tx, job_id, Note(message="Pause request withdrawn"), now)
                 return _set(tx, job_id, {"pause_requested": False})
             if job.state is not JobState.PAUSED:
                 raise IllegalMove(f"a job that is {job.state} cannot be resumed; only a paused one can")
@@ -115,15 +115,15 @@ class JobStore:
             return move_job(tx, job, Move(to=JobState.QUEUED, note=note), now)
 
     def yield_paused(self, lease: Lease) -> Job:
-        """The worker stopped at a checkpoint because it was asked to pause."""
+        """Give the job back after the worker stopped at a checkpoint because of a pause request."""
         return self._give_back(lease, "Paused at a checkpoint")
 
     def release(self, lease: Lease) -> Job:
-        """The worker gives the job back: into the queue, or where a request that came meanwhile sends it."""
-        return self._give_back(lease, f"Given back by worker {lease.worker}")
+        """Give the job back: into the queue, or cancelled or paused if that was requested meanwhile."""
+        return self._give_back(lease, f"Released by worker {lease.worker}")
 
     def finish(self, lease: Lease, to: JobState, error: JobError | None = None) -> Job:
-        """The job has ended; `registry.publishing.publish` is what ends it with a revision."""
+        """End the job without a revision; `registry.publishing.publish` ends it with one."""
         if not to.is_terminal:
             raise IllegalMove(f"a job cannot finish as {to}")
         note = Note(message=f"The job {to}" if error is None else error.message, level="error" if error else "info")
@@ -132,7 +132,7 @@ class JobStore:
             return move_job(tx, held_job(tx, lease), Move(to=to, note=note, values=values), self._tx.now())
 
     def expire_leases(self) -> builtins.list[str]:
-        """Ids of the running jobs whose lease ran out; each is queued again, or cancelled or paused if asked to."""
+        """Queue, cancel or pause every running job whose lease ran out, and return their ids."""
         with self._tx.write() as tx:
             now = self._tx.now()
             expired = sa.select(tables.jobs).where(
@@ -146,7 +146,7 @@ class JobStore:
             return [row["id"] for row in rows]
 
     def note_progress(self, lease: Lease, *, trained_tokens: int, estimated_finish: float | None) -> None:
-        """How far it is."""
+        """Store how many tokens were trained and when the job is expected to finish (unix seconds)."""
         with self._tx.write() as tx:
             held_job(tx, lease)
             _set(tx, lease.job_id, {"trained_tokens": trained_tokens, "estimated_finish": estimated_finish})
@@ -160,14 +160,14 @@ class JobStore:
         type: str = "message",
         data: Mapping[str, Any] | None = None,
     ) -> None:
-        """A line for the job's story; `NotFound` if there is no such job."""
+        """Add an event to the job; `NotFound` if there is no such job."""
         with self._tx.write() as tx:
             find_job(tx, job_id)
             note = Note(message=message, level=level, type=type, data=dict(data or {}))
             add_note(tx, job_id, note, self._tx.now())
 
     def add_checkpoint(self, lease: Lease, global_step: int, metrics: Mapping[str, Any]) -> None:
-        """A whole checkpoint exists; one of the same step is replaced."""
+        """Record a complete checkpoint; one of the same step is replaced."""
         with self._tx.write() as tx:
             held_job(tx, lease)
             row = {
@@ -180,11 +180,11 @@ class JobStore:
             upsert(tx, tables.job_checkpoints, ("job_id", "global_step"), row)
 
     def events(self, job_id: str, after: str | None = None, limit: int = 20) -> builtins.list[JobEvent]:
-        """Newest first; *after* is the id of the last event of the page before."""
+        """Return events, newest first; *after* is the id of the last event of the previous page."""
         return [job_event_of(row) for row in self._page_of(tables.job_events, job_id, after, limit)]
 
     def checkpoints(self, job_id: str, after: str | None = None, limit: int = 10) -> builtins.list[JobCheckpoint]:
-        """Newest first; *after* is the id of the last checkpoint of the page before."""
+        """Return checkpoints, newest first; *after* is the id of the last checkpoint of the previous page."""
         return [checkpoint_of(row) for row in self._page_of(tables.job_checkpoints, job_id, after, limit)]
 
     def list(
@@ -193,12 +193,12 @@ class JobStore:
         limit: int = 20,
         metadata: Mapping[str, str] | None = None,
         *,
-        with_publications: bool = True,
+        only_fine_tuning: bool = False,
     ) -> builtins.list[Job]:
-        """Newest first; with *metadata* only jobs whose own has all these pairs."""
+        """Return jobs, newest first; with *metadata* only jobs whose own metadata has all these pairs."""
         query = sa.select(tables.jobs)
-        if not with_publications:
-            query = query.where(tables.jobs.c.spec["method"].as_string() != PUBLISH)
+        if only_fine_tuning:
+            query = query.where(tables.jobs.c.spec["method"].as_string().in_(FINE_TUNING_METHODS))
         for name, value in (metadata or {}).items():
             query = query.where(tables.jobs.c.spec[("metadata", name)].as_string() == value)
         with self._tx.read() as tx:
@@ -215,8 +215,9 @@ class JobStore:
             return page(tx, sa.select(table).where(table.c.job_id == job_id), table, after, limit)
 
 
-def queue_job(tx: sa.Connection, job_id: str, spec: JobSpec, owner: str, at: float) -> Job:
-    """A queued job of any kind."""
+def queue_job(tx: sa.Connection, spec: JobSpec, owner: str, at: float) -> Job:
+    """Insert a queued job of any kind and return it."""
+    job_id = f"{spec.id_prefix}-{token_hex(12)}"
     row = {
         "id": job_id,
         "spec": spec.model_dump(mode="json"),
@@ -228,19 +229,29 @@ def queue_job(tx: sa.Connection, job_id: str, spec: JobSpec, owner: str, at: flo
         "created_at": at,
     }
     tx.execute(sa.insert(tables.jobs).values(row))
-    kind = "fine-tuning" if spec.method != PUBLISH else "publish"
-    add_note(tx, job_id, Note(message=f"Created {kind} job: {job_id}"), at)
+    add_note(tx, job_id, Note(message=f"Created {spec.noun} job: {job_id}"), at)
     return find_job(tx, job_id)
+
+
+def held_artifacts(*, by_ended_jobs: bool) -> builtins.list[sa.Select[Any]]:
+    """Return queries for the digests of the folders that jobs read: of the jobs that have ended, or of all others."""
+    jobs = tables.jobs
+    has_ended = jobs.c.state.in_(ENDED) if by_ended_jobs else jobs.c.state.not_in(ENDED)
+    return [
+        sa.select(jobs.c.spec[field].as_string()).where(jobs.c.spec["method"].as_string() == method, has_ended)
+        for method, kind in JOB_KINDS.items()
+        for field in sorted(kind.artifact_fields)
+    ]
 
 
 def page(
     tx: sa.Connection, query: sa.Select[Any], table: sa.Table, after: str | None, limit: int
 ) -> list[sa.RowMapping]:
-    """At most *limit* rows of *query*, newest first, older than the row with the id *after*; else `NotFound`."""
+    """Return at most *limit* rows of *query*, newest first, older than the row with the id *after*, else `NotFound`."""
     if after is not None:
         seq = tx.execute(sa.select(table.c.seq).where(table.c.id == after)).scalar_one_or_none()
         if seq is None:
-            raise NotFound(f"there is nothing with the id {after!r} to continue after")
+            raise NotFound(f"no entry has the id {after!r} to continue after")
         query = query.where(table.c.seq < seq)
     return list(tx.execute(query.order_by(table.c.seq.desc()).limit(limit)).mappings())
 

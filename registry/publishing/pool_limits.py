@@ -1,4 +1,4 @@
-"""Whether any replica could serve what a job would publish."""
+"""Check before a job starts that some replica could serve its result."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from registry.types import Base, Replica, ReplicaState
 
 
 def check_takes_adapters(base: Base, replicas: Iterable[Replica]) -> None:
-    """Raise `AdapterRejected` if there are replicas of *base* and none has a place for an adapter."""
+    """Raise `AdapterRejected` if *base* has replicas and none of them takes adapters."""
     present = _present(base, replicas)
     if present and not any(replica.capacity for replica in present):
         raise AdapterRejected(f"{base.name} is served without adapters: every pool of it has max_adapters = 0")
 
 
 def check_pools(rank: int, base: Base, replicas: Iterable[Replica]) -> None:
-    """Raise `AdapterRejected` if every replica of *base* that said so takes only ranks below that of the result.
+    """Raise `AdapterRejected` if every replica of *base* that reported a limit takes only ranks below the result's.
 
-    Published adapters have the next legal rank. Where no replica has reported yet, nothing is refused.
+    A published adapter has the next legal rank. Nothing is refused while no replica has reported.
     """
     published = legal_rank(rank)
     present = _present(base, replicas)
     limits = {replica.id: replica.max_rank for replica in present if replica.max_rank}
     if limits and max(limits.values()) < published:
-        told = ", ".join(f"{replica} up to {limit}" for replica, limit in sorted(limits.items()))
+        shown = ", ".join(f"{replica} up to {limit}" for replica, limit in sorted(limits.items()))
         padded = "" if published == rank else f" is published as rank {published}, which"
-        raise AdapterRejected(f"rank {rank}{padded} is above what any replica of {base.name} takes: {told}")
+        raise AdapterRejected(f"rank {rank}{padded} is above what any replica of {base.name} takes: {shown}")
 
 
 def _present(base: Base, replicas: Iterable[Replica]) -> list[Replica]:

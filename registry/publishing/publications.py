@@ -1,19 +1,17 @@
-"""Folders that were trained elsewhere: checked and normalised at once, published by a job that proves them first."""
+"""Adapters that were trained elsewhere: checked and normalised on upload, then published by a job."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from secrets import token_hex
 
 import sqlalchemy as sa
 
-from registry import tables
 from registry.audit import Act, write_audit
 from registry.bases import all_bases, find_base
-from registry.contracts.publish_spec import PUBLISH, PublishSpec
+from registry.contracts.publish_spec import PublishSpec
 from registry.database import Registry
-from registry.jobs.job import ENDED, Job
-from registry.jobs.job_store import queue_job
+from registry.jobs.job import Job
+from registry.jobs.job_store import held_artifacts, queue_job
 from registry.publishing.checks import check_adapter_name, check_claim
 from registry.publishing.normalize import normalize_adapter
 from registry.publishing.pool_limits import check_pools, check_takes_adapters
@@ -21,9 +19,10 @@ from registry.publishing.publish import check_names
 
 
 def queue_publication(registry: Registry, folder: Path, *, adapter: str, base: str, owner: str) -> Job:
-    """A queued job that will publish *folder* as the next revision of *adapter*; its bytes are stored, normalised.
+    """Store *folder*, normalised, and queue the job that publishes it as the next revision of *adapter*.
 
-    Raises `AdapterRejected`, `NotFound` (base), `Conflict` (name), `StorageFull`: what can be refused is refused here.
+    Everything that can be refused is refused here: `AdapterRejected`, `NotFound` (base), `Conflict` (name),
+    `StorageFull`.
     """
     check_adapter_name(adapter)
     with registry.transactions.read() as tx:
@@ -41,7 +40,7 @@ def queue_publication(registry: Registry, folder: Path, *, adapter: str, base: s
         )
         with staging.committing() as install, registry.transactions.write() as tx:
             at = registry.transactions.now()
-            job = queue_job(tx, f"pubjob-{token_hex(12)}", spec, owner, at)
+            job = queue_job(tx, spec, owner, at)
             detail = {"adapter": adapter, "base": stored.name, "artifact": spec.artifact}
             write_audit(tx, Act(actor=owner, action="job.create", subject=job.id, detail=detail), at)
             install()
@@ -49,13 +48,9 @@ def queue_publication(registry: Registry, folder: Path, *, adapter: str, base: s
 
 
 def discard_uploads(registry: Registry) -> list[str]:
-    """Digests of the uploads whose job has ended and that were removed now."""
-    spec = tables.jobs.c.spec
-    ended = sa.select(spec["artifact"].as_string()).where(
-        spec["method"].as_string() == PUBLISH, tables.jobs.c.state.in_(ENDED)
-    )
+    """Remove the uploads whose jobs have all ended and that nothing else refers to; return their digests."""
     with registry.transactions.read() as tx:
-        digests = sorted(set(tx.execute(ended).scalars()))
+        digests = sorted(set(tx.execute(sa.union_all(*held_artifacts(by_ended_jobs=True))).scalars()))
     unused = [digest for digest in digests if registry.artifacts.has_folder(digest)]
     removed = []
     for digest in unused:

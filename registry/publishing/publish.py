@@ -1,4 +1,4 @@
-"""Make a folder the next revision of an adapter, all or nothing."""
+"""Publish a folder as the next revision of an adapter, all or nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from registry.adapters import find_adapter
 from registry.audit import Act, write_audit
 from registry.bases import all_bases, find_base
 from registry.contracts.fingerprint import check_fingerprint
-from registry.contracts.publish_spec import PUBLISH
 from registry.database import Registry
 from registry.errors import Conflict, StaleState
 from registry.jobs.job import JobState, Lease
@@ -26,7 +25,7 @@ from registry.types import Adapter, Base, Revision, RevisionDraft, RevisionState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Entry:
-    """One publication on its way into the database."""
+    """The facts of one publication before it is in the database."""
 
     draft: RevisionDraft
     base: Base
@@ -47,12 +46,12 @@ def publish(  # noqa: PLR0913  a publication is exactly these facts
     rollout: RolloutPlan | None = None,
     trained_tokens: int | None = None,
 ) -> Revision:
-    """The next revision of `draft.adapter`, with the job of *lease* succeeded and *rollout* begun, or nothing of it.
+    """Publish *folder* as the next revision of `draft.adapter`, end the job of *lease*, start *rollout*; or do nothing.
 
     *folder* is as `registry.publishing.normalize` leaves it, with a fingerprint.
-    A rollout begins only if the adapter has a stable revision. With an open rollout it is left out for a job (whose
-    events say so) and refused as `RolloutOpen` otherwise. Raises `AdapterRejected`, `NotFound` (base), `Conflict` (name
-    or alias), `LeaseLost`, `StaleState` (the job was asked to cancel), `StorageFull`.
+    The rollout starts only if the adapter has a stable revision. While another rollout is open, a job goes without one
+    (an event records it), and a publication without a job is refused as `RolloutOpen`. Raises `AdapterRejected`,
+    `NotFound` (base), `Conflict` (name or alias), `LeaseLost`, `StaleState` (cancelled), `StorageFull`.
     """
     check_adapter_name(draft.adapter)
     with registry.transactions.read() as tx:
@@ -91,7 +90,7 @@ def _enter(tx: sa.Connection, entry: _Entry) -> Revision:
 
 
 def _entered_adapter(tx: sa.Connection, entry: _Entry) -> Adapter:
-    """The adapter, new or not, locked: numbers are given one at a time."""
+    """Return the adapter, new or not, with its row locked, so that concurrent publications get different numbers."""
     name = entry.draft.adapter
     check_names(tx, name, entry.base)
     insert_or_ignore(tx, tables.adapters, {"name": name, "base": entry.base.name, "created_at": entry.at})
@@ -153,10 +152,9 @@ def _succeed(tx: sa.Connection, entry: _Entry, lease: Lease, revision: Revision,
         raise StaleState(f"job {job.id} was asked to cancel; nothing is published")
     name = revision.alias or revision.served_name
     facts = {"revision": revision.served_name, "artifact": entry.artifact}
-    message = f"Published as {name}" if job.spec.method == PUBLISH else f"New fine-tuned model created: {name}"
-    add_note(tx, job.id, Note(message=message, data=facts), entry.at)
+    add_note(tx, job.id, Note(message=job.spec.published_message(name), data=facts), entry.at)
     if begun is not None:
-        add_note(tx, job.id, Note(message=f"Rollout {begun.id} of {revision.served_name} begins"), entry.at)
+        add_note(tx, job.id, Note(message=f"Rollout {begun.id} of {revision.served_name} started"), entry.at)
     elif entry.rollout is not None:
         message = f"No rollout of {revision.served_name}: another one is open, or the adapter has no stable revision"
         add_note(tx, job.id, Note(message=message, level="warn"), entry.at)

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from registry.columns import metadata
-from registry.contracts.training_spec import TrainingSpec
+from registry.contracts.supervised_spec import SupervisedSpec
 from registry.database import Registry, migrate, open_registry
 from registry.publishing.publish import publish
 from registry.settings import RegistrySettings
@@ -115,9 +115,9 @@ def doom(settings: RegistrySettings) -> Iterator[Callable[..., int]]:
 
 
 @pytest.fixture
-def spec() -> TrainingSpec:
+def spec() -> SupervisedSpec:
     """What a job is asked to do."""
-    return TrainingSpec(
+    return SupervisedSpec(
         base="tiny",
         base_digest="0" * 64,
         adapter="support",

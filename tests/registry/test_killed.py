@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from registry.contracts.training_spec import TrainingSpec
+from registry.contracts.supervised_spec import SupervisedSpec
 from registry.database import Registry, open_registry
 from registry.errors import NotFound
 from registry.jobs.job import JobState, Lease
@@ -32,7 +32,7 @@ Doom = Callable[..., int]
 
 @pytest.fixture
 def publisher(
-    settings: RegistrySettings, base: Base, spec: TrainingSpec, make_adapter: Callable[..., Path], doom: Doom
+    settings: RegistrySettings, base: Base, spec: SupervisedSpec, make_adapter: Callable[..., Path], doom: Doom
 ) -> Publisher:
     with_base = open_registry(settings)
     with_base.bases.enter(base)
@@ -44,7 +44,7 @@ class Publisher:
     """Publishes revision after revision of jobs on one registry, and looks at what is left of each attempt."""
 
     def __init__(
-        self, settings: RegistrySettings, spec: TrainingSpec, make_adapter: Callable[..., Path], doom: Doom
+        self, settings: RegistrySettings, spec: SupervisedSpec, make_adapter: Callable[..., Path], doom: Doom
     ) -> None:
         self._settings, self._spec, self._make_adapter, self._doom = settings, spec, make_adapter, doom
         self.whole = 0

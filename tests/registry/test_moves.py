@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from registry.contracts.training_spec import TrainingSpec
+from registry.contracts.supervised_spec import SupervisedSpec
 from registry.database import open_registry
 from registry.errors import IllegalMove, InvalidPlan, LeaseLost
 from registry.jobs import job
@@ -56,7 +56,7 @@ class Jobs(RuleBasedStateMachine):
     """A trainer and its users trying everything on some jobs, in any order."""
 
     template: Path
-    spec: TrainingSpec
+    spec: SupervisedSpec
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class Jobs(RuleBasedStateMachine):
             self.jobs.renew(lease, 10)
 
 
-def test_jobs_keep_to_their_table_whatever_is_tried(sqlite_template: Path, spec: TrainingSpec) -> None:
+def test_jobs_keep_to_their_table_whatever_is_tried(sqlite_template: Path, spec: SupervisedSpec) -> None:
     class OurJobs(Jobs):
         template = sqlite_template
 

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from registry.artifacts import folder_digest
-from registry.contracts.training_spec import LoraSpec, TrainingSpec
+from registry.contracts.job_spec import LoraSpec
+from registry.contracts.supervised_spec import SupervisedSpec
 from registry.database import Registry, open_registry
 from registry.settings import RegistrySettings
 from registry.types import Base
 from tests.trainer.tiny_base import save_base
 
-MakeSpec = Callable[..., TrainingSpec]
+MakeSpec = Callable[..., SupervisedSpec]
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +55,7 @@ def registry(home: Path, tiny_base: Path, tiny_digest: str) -> Iterator[Registry
 def make_spec(tiny_digest: str) -> MakeSpec:
     """Makes specs for the tiny base; keyword arguments override fields."""
 
-    def make(**fields: Any) -> TrainingSpec:
+    def make(**fields: Any) -> SupervisedSpec:
         given: dict[str, Any] = {
             "base": "tiny",
             "base_digest": tiny_digest,
@@ -67,6 +68,6 @@ def make_spec(tiny_digest: str) -> MakeSpec:
             "seed": 7,
             "lora": LoraSpec(rank=4, alpha=8, dropout=0.1),
         }
-        return TrainingSpec(**(given | fields))
+        return SupervisedSpec(**(given | fields))
 
     return make

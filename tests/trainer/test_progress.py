@@ -9,13 +9,13 @@ import pytest
 from trainer.errors import ProgressInvalid
 from trainer.progress import (
     CheckpointSaved,
-    Failed,
-    Finished,
     Noted,
     Progress,
     ProgressPipe,
+    RecipeFailed,
+    RecipeFinished,
+    RecipeStopped,
     Stepped,
-    Stopped,
     parse_progress,
 )
 
@@ -25,9 +25,9 @@ MESSAGES: list[Progress] = [
         step=1, total_steps=4, train_loss=2.5, train_mean_token_accuracy=0.5, learning_rate=1e-3, tokens=9, eta_s=3.0
     ),
     CheckpointSaved(step=2, metrics={"train_loss": 2.0}),
-    Stopped(step=2),
-    Failed(code="diverged", message="the loss is nan", param="hyperparameters"),
-    Finished(metrics={}, trained_tokens=36, versions={"torch": "2"}),
+    RecipeStopped(step=2),
+    RecipeFailed(code="diverged", message="the loss is nan", param="hyperparameters"),
+    RecipeFinished(metrics={}, trained_tokens=36, versions={"torch": "2"}),
 ]
 
 

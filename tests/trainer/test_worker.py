@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from registry.contracts.training_spec import LoraSpec, TrainingSpec
+from registry.contracts.job_spec import LoraSpec
+from registry.contracts.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.jobs.job import Job, JobState, Lease
 from tests.trainer.conftest import MakeSpec
@@ -116,7 +117,7 @@ def test_a_job_becomes_a_revision_that_says_what_made_it(
     registry: Registry, settings: TrainerSettings, make_job: MakeJob
 ) -> None:
     job = make_job(validates=True)
-    assert isinstance(job.spec, TrainingSpec)
+    assert isinstance(job.spec, SupervisedSpec)
     file = registry.files.get(job.spec.training_file)
     work(registry, settings)
     ended = registry.jobs.get(job.id)

@@ -1,29 +1,25 @@
-"""What children do, by method. A recipe turns an order into a folder; only children load one, for it is heavy."""
+"""Recipes turn an order into a folder. Only children import one, because a recipe loads torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
-from typing import Final
+from typing import Any
 
+from registry.contracts.job_spec import JobSpec
 from trainer.order import Order
-from trainer.progress import Finished, Progress, Stopped
+from trainer.progress import Progress, RecipeFinished, RecipeStopped
 
 Report = Callable[[Progress], None]
 StopAsked = Callable[[], bool]
-Recipe = Callable[[Order, Report, StopAsked], Finished | Stopped]
-"""Writes the adapter, normalised and with its fingerprint, to the order's final folder and returns what it came to;
-raises `JobFailed` if it cannot. A recipe is given orders of its own method only."""
+Recipe = Callable[[Order[Any], Report, StopAsked], RecipeFinished | RecipeStopped]
+"""Writes the adapter, normalised and with its fingerprint, to the order's final folder and returns the outcome.
 
-RECIPES: Final[Mapping[str, str]] = {
-    "supervised": "trainer.recipes.sft:train",
-    "publish": "trainer.recipes.publish:prove",
-}
-"""Method of a spec -> `module:function` of the type `Recipe`."""
+Raises `JobFailed` if it cannot. A recipe gets orders of those kinds only whose spec names its module.
+"""
 
 
-def load_recipe(method: str) -> Recipe:
-    """The recipe for *method*, imported now."""
-    module, _, function = RECIPES[method].partition(":")
-    recipe: Recipe = vars(import_module(module))[function]
+def load_recipe(spec: JobSpec) -> Recipe:
+    """Import the module of `trainer.recipes` that *spec* names and return its `RECIPE`."""
+    recipe: Recipe = vars(import_module(f"trainer.recipes.{spec.recipe}"))["RECIPE"]
     return recipe

@@ -1,4 +1,4 @@
-"""Cross-entropy over learnt tokens, while training and on a validation file."""
+"""Cross-entropy over learnt tokens, during training and on a validation file."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ class MeasuredLoss:
 
     loss: float
     accuracy: float
-    """Share of tokens that the model would have chosen itself, given all before."""
+    """Share of tokens that are the likeliest by the model, given all before."""
 
 
 class LossMeter:
-    """The loss of each batch, and the accuracy since it was last asked for."""
+    """Computes the loss of each batch, and the accuracy since the last report."""
 
     def __init__(self) -> None:
         self._right = 0
         self._learnt = 0
 
     def loss(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int) -> torch.Tensor:
-        """Sum of the cross-entropies of one pass, divided by the learnt tokens of the whole batch."""
+        """Return the sum of the cross-entropies of one pass, divided by the learnt tokens of the whole batch."""
         self._right += int(_count_right(outputs.logits, labels))
         self._learnt += int((labels != IGNORED).sum())
         return _summed_loss(outputs.logits, labels) / num_items_in_batch
 
-    def take_accuracy(self) -> float:
-        """Share of right tokens since the last call."""
+    def pop_accuracy(self) -> float:
+        """Return the share of right tokens since the last call, and start to count anew."""
         accuracy = self._right / max(1, self._learnt)
         self._right = self._learnt = 0
         return accuracy
 
 
 def measure_loss(model: torch.nn.Module, rows: Sequence[EncodedRow], rows_at_once: int) -> MeasuredLoss:
-    """Loss and accuracy of *model* on *rows*; it trains on afterwards as if nothing had happened."""
+    """Return loss and accuracy of *model* on *rows*; training afterwards is not affected."""
     device = next(model.parameters()).device
     summed, right, learnt = 0.0, 0, 0
     model.eval()

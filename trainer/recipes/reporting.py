@@ -1,4 +1,4 @@
-"""What a run tells while it trains: steps, validation, sealed checkpoints, and that it was asked to stop."""
+"""Reports of a run while it trains: steps, validation, sealed checkpoints, and the stop that was asked for."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from registry.contracts.job_spec import JobSpec
 from trainer.checkpoints import prune_checkpoints, seal_checkpoint
 from trainer.data.dataset import EncodedRow
 from trainer.errors import JobFailed
-from trainer.order import TrainingOrder, spec_identity
+from trainer.order import Order, spec_identity
 from trainer.progress import CheckpointSaved, Noted, Stepped
 from trainer.recipes import Report, StopAsked
 from trainer.recipes.loss import LossMeter, measure_loss
@@ -21,7 +22,7 @@ from trainer.recipes.loss import LossMeter, measure_loss
 class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
     """Callback of one run; validates at the end of each epoch and seals every checkpoint that the Trainer writes."""
 
-    def __init__(self, order: TrainingOrder, report: Report, stop_asked: StopAsked, meter: LossMeter) -> None:
+    def __init__(self, order: Order[JobSpec], report: Report, stop_asked: StopAsked, meter: LossMeter) -> None:
         self._order = order
         self._report = report
         self._stop_asked = stop_asked
@@ -36,11 +37,11 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         self._valid = rows
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Begin to measure the pace of this attempt."""
+        """Start to measure the speed of this attempt."""
         self._began = (time.monotonic(), state.global_step)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **facts: Any) -> None:
-        """Validate at the end of an epoch; when asked to stop, do it at a checkpoint of this step."""
+        """Validate at the end of an epoch; when asked to stop, save a checkpoint of this step and stop."""
         epoch_steps = math.ceil(state.max_steps / args.num_train_epochs)
         self._validation = {}
         if self._valid and state.global_step % epoch_steps == 0:
@@ -52,7 +53,7 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
             control.should_save = control.should_training_stop = True
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **facts: Any) -> None:
-        """Report the step. Raises `JobFailed` when its loss is no number any more."""
+        """Report the step. Raises `JobFailed` when its loss is not finite."""
         figures = facts["logs"]
         if "loss" not in figures:  # the summary at the end
             return
@@ -66,7 +67,7 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
             step=state.global_step,
             total_steps=state.max_steps,
             train_loss=figures["loss"],
-            train_mean_token_accuracy=self._meter.take_accuracy(),
+            train_mean_token_accuracy=self._meter.pop_accuracy(),
             learning_rate=figures["learning_rate"],
             tokens=int(state.num_input_tokens_seen),
             eta_s=self._eta_s(state),
@@ -75,7 +76,7 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         self._report(stepped)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Seal what the Trainer has just written, and only then remove what is too old."""
+        """Seal the checkpoint that the Trainer has just written, and only then remove old ones."""
         folder = self._order.attempt_folder / f"checkpoint-{state.global_step}"
         metrics = self._metrics | self._validation
         seal_checkpoint(folder, spec_identity(self._order.spec), state.global_step, metrics)
@@ -84,5 +85,5 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
 
     def _eta_s(self, state: TrainerState) -> float:
         at, step = self._began
-        steps_done, steps_left = int(state.global_step) - step, int(state.max_steps) - int(state.global_step)
-        return (time.monotonic() - at) / max(1, steps_done) * steps_left
+        steps_done, remaining = int(state.global_step) - step, int(state.max_steps) - int(state.global_step)
+        return (time.monotonic() - at) / max(1, steps_done) * remaining

@@ -13,7 +13,7 @@ import typer
 from gateway.cli.adapters import slot_line
 from gateway.cli.rollout.plans import parse_duration, parse_steps
 from gateway.cli.train import parse_settings
-from registry.contracts.training_spec import TrainingSpec
+from registry.contracts.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.rollouts.guardrails import GuardrailPlan
 from registry.rollouts.rollout import RolloutPlan, weighted
@@ -103,7 +103,7 @@ def test_the_rollout_that_a_job_asks_for_is_judged(url: str, sqlite_registry: Re
         command = ["train", "sft", *data, "--name", "support", "--rollout", "5,25,100", *more, "--json"]
         job = json.loads(lorry(url, *command))
         spec = sqlite_registry.jobs.get(job["id"]).spec
-        assert isinstance(spec, TrainingSpec)
+        assert isinstance(spec, SupervisedSpec)
         plans.append(spec.rollout_plan())
     assert plans == [
         RolloutPlan(steps=weighted(5, 25, 100), every_s=300.0, guardrails=GuardrailPlan(error_rate=0.02)),

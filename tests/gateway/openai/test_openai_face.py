@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from gateway.app import build_app, build_gateway
 from gateway.settings import GatewaySettings
-from registry.contracts.training_spec import TrainingSpec
+from registry.contracts.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.publishing.publish import publish
 from registry.rollouts.guardrails import GuardrailPlan
@@ -119,7 +119,7 @@ def test_the_rollout_of_a_job_is_judged_unless_it_is_asked_not_to_be(
 
     def plan_of(job: FineTuningJob) -> RolloutPlan | None:
         spec = sqlite_registry.jobs.get(job.id).spec
-        assert isinstance(spec, TrainingSpec)
+        assert isinstance(spec, SupervisedSpec)
         return spec.rollout_plan()
 
     plans = []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.contracts.training_spec import TrainingSpec
+from registry.contracts.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.errors import IllegalMove, LeaseLost, NotFound
 from registry.jobs.job import JobError, JobState, Lease
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def lease(registry: Registry, spec: TrainingSpec) -> Lease:
+def lease(registry: Registry, spec: SupervisedSpec) -> Lease:
     """A running job's lease of 30 seconds."""
     registry.jobs.create(spec, "ann")
     claimed = registry.jobs.claim("worker-1", 30)
@@ -33,7 +33,7 @@ def messages(registry: Registry, job_id: str) -> list[str]:
     return [event.message for event in registry.jobs.events(job_id, limit=100)]
 
 
-def test_a_new_job_is_queued_with_its_spec_and_first_event(registry: Registry, spec: TrainingSpec) -> None:
+def test_a_new_job_is_queued_with_its_spec_and_first_event(registry: Registry, spec: SupervisedSpec) -> None:
     job = registry.jobs.create(spec, "ann")
     assert (job.state, job.spec, job.owner, job.attempt) == (JobState.QUEUED, spec, "ann", 0)
     assert job.id.startswith("ftjob-")
@@ -44,7 +44,7 @@ def test_a_new_job_is_queued_with_its_spec_and_first_event(registry: Registry, s
         registry.jobs.get("ftjob-none")
 
 
-def test_the_oldest_queued_job_is_claimed_first(registry: Registry, spec: TrainingSpec) -> None:
+def test_the_oldest_queued_job_is_claimed_first(registry: Registry, spec: SupervisedSpec) -> None:
     ids = [registry.jobs.create(spec, "ann").id for _ in range(3)]
     leases = [registry.jobs.claim("worker-1", 30) for _ in range(4)]
     assert [lease and lease.job_id for lease in leases] == [*ids, None]
@@ -53,7 +53,7 @@ def test_the_oldest_queued_job_is_claimed_first(registry: Registry, spec: Traini
 
 
 def test_threads_and_processes_that_claim_at_once_never_get_the_same_job(
-    registry: Registry, spec: TrainingSpec, settings: RegistrySettings
+    registry: Registry, spec: SupervisedSpec, settings: RegistrySettings
 ) -> None:
     ids = [registry.jobs.create(spec, "ann").id for _ in range(40)]
     script = (
@@ -131,7 +131,7 @@ def test_the_same_worker_with_an_older_attempt_has_lost_its_lease(registry: Regi
         registry.jobs.renew(lease, 30)
 
 
-def test_a_job_that_waits_is_cancelled_at_once(registry: Registry, spec: TrainingSpec) -> None:
+def test_a_job_that_waits_is_cancelled_at_once(registry: Registry, spec: SupervisedSpec) -> None:
     queued, paused = (registry.jobs.create(spec, "ann").id for _ in range(2))
     registry.jobs.request_pause(paused)
     for job_id in (queued, paused):
@@ -208,7 +208,7 @@ def test_a_checkpoint_of_the_same_step_replaces_the_first(registry: Registry, le
     assert [one.global_step for one in registry.jobs.checkpoints(lease.job_id, after=found[0].id)] == [25]
 
 
-def test_lists_are_paged_newest_first(registry: Registry, spec: TrainingSpec) -> None:
+def test_lists_are_paged_newest_first(registry: Registry, spec: SupervisedSpec) -> None:
     ids = [registry.jobs.create(spec, "ann").id for _ in range(5)][::-1]
     assert [job.id for job in registry.jobs.list(limit=2)] == ids[:2]
     assert [job.id for job in registry.jobs.list(after=ids[1], limit=2)] == ids[2:4]
@@ -222,7 +222,7 @@ def test_lists_are_paged_newest_first(registry: Registry, spec: TrainingSpec) ->
         registry.jobs.list(after="ftjob-none")
 
 
-def test_jobs_are_found_by_their_metadata(registry: Registry, spec: TrainingSpec) -> None:
+def test_jobs_are_found_by_their_metadata(registry: Registry, spec: SupervisedSpec) -> None:
     pairs = ({"team": "a", "run": "1"}, {"team": "a", "run": "2"}, {"team": "b'\"", "run": "2"})
     ids = [registry.jobs.create(spec.model_copy(update={"metadata": pair}), "ann").id for pair in pairs]
     assert [job.id for job in registry.jobs.list(metadata={"team": "a"})] == [ids[1], ids[0]]

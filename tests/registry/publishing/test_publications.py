@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from registry.contracts.publish_spec import PublishSpec
-from registry.contracts.training_spec import TrainingSpec
+from registry.contracts.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.errors import AdapterRejected, Conflict
 from registry.jobs.job import Job, JobState, Lease
@@ -35,14 +35,14 @@ def claimed(registry: Registry) -> Lease:
     return lease
 
 
-def test_an_upload_is_a_job_that_is_no_fine_tune(published: Registry, spec: TrainingSpec, make_adapter: Make) -> None:
+def test_an_upload_is_a_job_that_is_no_fine_tune(published: Registry, spec: SupervisedSpec, make_adapter: Make) -> None:
     trained = published.jobs.create(spec, "ann")
     job = queue(published, make_adapter(seed=9, rank=3))
     assert (job.state, job.owner, job.id[:7]) == (JobState.QUEUED, "ann", "pubjob-")
     assert job.spec == published.jobs.get(job.id).spec
     assert (published.artifacts.folder(artifact_of(job)) / "adapter_config.json").is_file()
     assert [one.id for one in published.jobs.list()] == [job.id, trained.id]
-    assert [one.id for one in published.jobs.list(with_publications=False)] == [trained.id]
+    assert [one.id for one in published.jobs.list(only_fine_tuning=True)] == [trained.id]
     assert published.audit.list(limit=1)[0].action == "job.create"
     assert [event.message for event in published.jobs.events(job.id)] == [f"Created publish job: {job.id}"]
 

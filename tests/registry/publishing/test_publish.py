@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.contracts.training_spec import TrainingSpec
+from registry.contracts.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.errors import AdapterRejected, ArtifactCorrupt, Conflict, LeaseLost, NotFound, RolloutOpen, StaleState
 from registry.jobs.job import JobState, Lease
@@ -24,7 +24,7 @@ Make = Callable[..., Path]
 
 
 @pytest.fixture
-def lease(published: Registry, spec: TrainingSpec) -> Lease:
+def lease(published: Registry, spec: SupervisedSpec) -> Lease:
     """The lease of a running job that will publish `support@4`."""
     published.jobs.create(spec, "ann")
     claimed = published.jobs.claim("worker-1", 30)
@@ -127,7 +127,7 @@ def test_a_job_succeeds_together_with_its_revision_and_rollout(
     newest = [event.message for event in published.jobs.events(job.id, limit=3)]
     assert newest == [
         "The job has successfully completed",
-        f"Rollout {rollout.id} of support@4 begins",
+        f"Rollout {rollout.id} of support@4 started",
         f"New fine-tuned model created: {draft.alias}",
     ]
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from registry.artifacts import folder_digest
-from registry.contracts.training_spec import LoraSpec, TrainingSpec
+from registry.contracts.job_spec import LoraSpec
+from registry.contracts.supervised_spec import SupervisedSpec
 from trainer.errors import ChildCrashed
-from trainer.order import TrainingOrder
-from trainer.progress import CheckpointSaved, Finished, Stepped
+from trainer.order import Order
+from trainer.progress import CheckpointSaved, RecipeFinished, Stepped
 from trainer.runner import TrainingChild
 
 CHATS = Path(__file__).parents[3] / "examples" / "support_validation.jsonl"
@@ -21,7 +22,7 @@ ROWS = 10
 CHILD_TIMEOUT_S = 300.0
 
 
-def train(order: TrainingOrder, kill_at: int | None = None) -> list[Stepped]:
+def train(order: Order[SupervisedSpec], kill_at: int | None = None) -> list[Stepped]:
     """The steps of one attempt, killed with -9 once the checkpoint of step *kill_at* is whole."""
     order.attempt_folder.mkdir(parents=True)
     child = TrainingChild(order)
@@ -33,7 +34,7 @@ def train(order: TrainingOrder, kill_at: int | None = None) -> list[Stepped]:
                     steps.append(stepped)
                 case CheckpointSaved(step=step) if step == kill_at:
                     os.kill(child.pid, signal.SIGKILL)
-                case Finished():
+                case RecipeFinished():
                     return steps
                 case None:
                     pytest.fail("the child says nothing")
@@ -44,7 +45,7 @@ def train(order: TrainingOrder, kill_at: int | None = None) -> list[Stepped]:
         child.close()
 
 
-def weights(order: TrainingOrder) -> str:
+def weights(order: Order[SupervisedSpec]) -> str:
     return sha256((order.final_folder / "adapter_model.safetensors").read_bytes()).hexdigest()
 
 
@@ -52,7 +53,7 @@ def weights(order: TrainingOrder) -> str:
 def test_a_run_that_was_killed_ends_with_the_same_curve_and_the_same_bytes(model_folder: Path, tmp_path: Path) -> None:
     chats = tmp_path / "chats.jsonl"
     chats.write_text("".join(CHATS.read_text().splitlines(keepends=True)[:ROWS]))
-    spec = TrainingSpec(
+    spec = SupervisedSpec(
         base="smollm2",
         base_digest=folder_digest(model_folder),
         adapter="support",
@@ -65,12 +66,11 @@ def test_a_run_that_was_killed_ends_with_the_same_curve_and_the_same_bytes(model
         lora=LoraSpec(rank=4, alpha=8),
     )
 
-    def order(job: str, attempt: int) -> TrainingOrder:
-        return TrainingOrder(
+    def order(job: str, attempt: int) -> Order[SupervisedSpec]:
+        return Order[SupervisedSpec](
             spec=spec,
             base_path=model_folder,
-            training_path=chats,
-            validation_path=None,
+            inputs={"training_file": chats},
             job_folder=tmp_path / job,
             attempt_folder=tmp_path / job / f"attempt-{attempt}",
             threads=1,

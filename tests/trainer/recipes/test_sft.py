@@ -12,18 +12,18 @@ import pytest
 import torch
 
 from registry.contracts.fingerprint import check_fingerprint
-from registry.contracts.training_spec import TrainingSpec
+from registry.contracts.supervised_spec import SupervisedSpec
 from registry.publishing.checks import check_adapter
 from registry.types import Base
 from tests.trainer.conftest import MakeSpec
 from tests.trainer.tiny_base import ROWS, write_chats
 from trainer.checkpoints import SEAL
 from trainer.errors import JobFailed
-from trainer.order import TrainingOrder
-from trainer.progress import CheckpointSaved, Finished, Noted, Progress, Stepped, Stopped
+from trainer.order import Order
+from trainer.progress import CheckpointSaved, Noted, Progress, RecipeFinished, RecipeStopped, Stepped
 from trainer.recipes import load_recipe
 
-Train = Callable[..., Finished | Stopped]
+Train = Callable[..., RecipeFinished | RecipeStopped]
 
 pytestmark = pytest.mark.filterwarnings("ignore:Could not find a config file")
 
@@ -31,24 +31,23 @@ pytestmark = pytest.mark.filterwarnings("ignore:Could not find a config file")
 class Run:
     """One job folder in which attempts are made."""
 
-    def __init__(self, folder: Path, base: Path, spec: TrainingSpec) -> None:
+    def __init__(self, folder: Path, base: Path, spec: SupervisedSpec) -> None:
         self.folder = folder
         self.base = base
         self.spec = spec
         self.reported: list[Progress] = []
         self.attempts = 0
 
-    def attempt(self, stop_after: int | None = None, validate: bool = False) -> Finished | Stopped:
+    def attempt(self, stop_after: int | None = None, validate: bool = False) -> RecipeFinished | RecipeStopped:
         """Train until the end, or until *stop_after* steps are done."""
         self.attempts += 1
         attempt_folder = self.folder / f"attempt-{self.attempts}"
         attempt_folder.mkdir(parents=True)
         chats = write_chats(self.folder / "chats.jsonl")
-        order = TrainingOrder(
+        order = Order[SupervisedSpec](
             spec=self.spec,
             base_path=self.base,
-            training_path=chats,
-            validation_path=chats if validate else None,
+            inputs={"training_file": chats} | ({"validation_file": chats} if validate else {}),
             job_folder=self.folder,
             attempt_folder=attempt_folder,
             threads=1,
@@ -56,7 +55,7 @@ class Run:
             keep_checkpoints=2,
             worker_pid=os.getpid(),
         )
-        recipe = load_recipe(self.spec.method)
+        recipe = load_recipe(self.spec)
         return recipe(order, self.reported.append, lambda: stop_after is not None and self.last_step >= stop_after)
 
     @property
@@ -102,7 +101,7 @@ def make_run(tmp_path: Path, tiny_base: Path, make_spec: MakeSpec) -> Callable[.
 def test_a_run_learns_and_tells_every_step(make_run: Callable[..., Run]) -> None:
     run = make_run(n_epochs=6)
     outcome = run.attempt()
-    assert isinstance(outcome, Finished)
+    assert isinstance(outcome, RecipeFinished)
     assert [step.step for step in run.steps] == list(range(1, 19))
     assert {step.total_steps for step in run.steps} == {18}
     assert run.steps[-1].train_loss < run.steps[0].train_loss
@@ -144,8 +143,8 @@ def test_two_runs_of_one_spec_give_the_same_bytes_and_another_seed_gives_others(
 def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(make_run: Callable[..., Run], batch_size: int) -> None:
     straight, stopped = make_run(batch_size=batch_size, n_epochs=3), make_run(batch_size=batch_size, n_epochs=3)
     straight.attempt()
-    assert stopped.attempt(stop_after=4) == Stopped(step=5)
-    assert isinstance(stopped.attempt(), Finished)
+    assert stopped.attempt(stop_after=4) == RecipeStopped(step=5)
+    assert isinstance(stopped.attempt(), RecipeFinished)
     assert any(isinstance(said, Noted) and "checkpoint of step 5" in said.message for said in stopped.reported)
     assert stopped.curve == straight.curve
     assert stopped.digest == straight.digest
@@ -156,7 +155,7 @@ def test_a_run_whose_last_checkpoint_was_torn_goes_back_to_the_one_before(make_r
     straight.attempt()
     torn.attempt(stop_after=4)
     (torn.folder / "attempt-1" / "checkpoint-5" / "optimizer.pt").write_bytes(b"torn")
-    assert isinstance(torn.attempt(), Finished)
+    assert isinstance(torn.attempt(), RecipeFinished)
     assert [step.step for step in torn.steps] == [1, 2, 3, 4, 5, 5, 6]
     assert torn.curve[-2:] == straight.curve[-2:]
     assert torn.digest == straight.digest
@@ -192,7 +191,7 @@ def test_validation_is_measured_each_epoch_and_changes_nothing(make_run: Callabl
     plain, validated = make_run(), make_run()
     plain.attempt()
     outcome = validated.attempt(validate=True)
-    assert isinstance(outcome, Finished)
+    assert isinstance(outcome, RecipeFinished)
     losses = [
         said.data["full_valid_loss"]
         for said in validated.reported

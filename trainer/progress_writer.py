@@ -1,4 +1,4 @@
-"""A job's story on its way into the registry; training goes on while the registry is away."""
+"""Writes an attempt's progress into the registry; training continues while the registry is away."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from trainer.progress import CheckpointSaved, Noted, Stepped
 log = logging.getLogger(__name__)
 
 
-class Journal:
-    """Entries of one attempt, written in their order as soon as the registry takes them."""
+class ProgressWriter:
+    """Entries of one attempt in their order; each is kept in memory until the registry accepts it."""
 
     def __init__(self, registry: Registry, lease: Lease) -> None:
         self._jobs = registry.jobs
@@ -24,12 +24,12 @@ class Journal:
         self._waiting: deque[Callable[[], None]] = deque()
 
     def note(self, noted: Noted) -> None:
-        """Add a sentence."""
+        """Queue an event with a message."""
         job_id = self._lease.job_id
         self._waiting.append(lambda: self._jobs.add_event(job_id, noted.message, level=noted.level, data=noted.data))
 
     def step(self, stepped: Stepped) -> None:
-        """Add the figures of a step."""
+        """Queue the figures of a step."""
         figures = stepped.model_dump(exclude={"kind"})
         message = f"Step {stepped.step}/{stepped.total_steps}: training loss={stepped.train_loss:.4f}"
         job_id, finish_at = self._lease.job_id, time.time() + stepped.eta_s
@@ -41,12 +41,13 @@ class Journal:
         self._waiting.append(write)
 
     def checkpoint(self, saved: CheckpointSaved) -> None:
-        """Add a checkpoint."""
+        """Queue a checkpoint and its event."""
         self._waiting.append(lambda: self._jobs.add_checkpoint(self._lease, saved.step, saved.metrics))
         self.note(Noted(message=f"Checkpoint saved at step {saved.step}", data={"step": saved.step}))
 
     def flush(self) -> bool:
-        """Write what waits; False if the registry takes nothing now. Raises `LeaseLost`."""
+        """Write all queued entries and return True; False while the registry accepts nothing. Raises `LeaseLost`."""
+        # An entry leaves the queue only after it was written: a failed write is repeated, and the order is kept.
         while self._waiting:
             try:
                 self._waiting[0]()

@@ -1,0 +1,130 @@
+"""What all fine-tuning methods ask for: files, hyperparameters, the shape of the adapter, a rollout."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Final
+
+from pydantic import Field
+
+from registry.contracts.hyperparameters import Hyperparameters, resolve_auto
+from registry.contracts.job_spec import FineTuneFacts, JobSpec, LoraSpec
+from registry.contracts.rollout_spec import RolloutSpec
+from registry.rollouts.rollout import RolloutPlan
+
+NOT_HYPERPARAMETERS: Final = frozenset(
+    {
+        "rollout",
+        "seed",
+        "suffix",
+        "metadata",
+        "requested",
+        "training_file",
+        "validation_file",
+        "base",
+        "base_digest",
+    }
+)
+"""Fields that provenance shows elsewhere or not at all."""
+
+
+class FineTuneSpec(JobSpec):
+    """Everything that decides a job's result; two runs of one spec give the same bytes on the same machine.
+
+    Every value is resolved: the trainer never sees `auto`.
+    """
+
+    id_prefix: ClassVar[str] = "ftjob"
+    noun: ClassVar[str] = "fine-tuning"
+    file_fields: ClassVar[frozenset[str]] = frozenset({"training_file", "validation_file"})
+    asked_as: ClassVar[type[Hyperparameters]] = Hyperparameters
+    """The hyperparameters that a caller may give for this method."""
+
+    training_file: str
+    """File id."""
+    validation_file: str | None = None
+    n_epochs: int = Field(ge=1, le=50)
+    batch_size: int = Field(ge=1, le=256)
+    learning_rate: float = Field(gt=0.0)
+    learning_rate_multiplier: float = Field(default=1.0, gt=0.0)
+    """The multiplier that the caller asked for; already part of `learning_rate`, kept for the answer."""
+    warmup_ratio: float = Field(default=0.03, ge=0.0, lt=1.0)
+    max_length: int = Field(default=1024, ge=16)
+    """Longest row in tokens; a longer row fails the job instead of being cut silently."""
+    checkpoint_steps: int = Field(default=25, ge=1)
+    seed: int = Field(ge=0, le=2147483647)
+    lora: LoraSpec = LoraSpec()
+    suffix: str | None = None
+    rollout: RolloutSpec | None = None
+    """The rollout that starts when the revision is published; None publishes only."""
+    metadata: dict[str, str] = Field(default_factory=dict)
+    requested: dict[str, int | float | str] = Field(default_factory=dict)
+    """The hyperparameters as the caller sent them, `auto` included."""
+
+    @classmethod
+    @abstractmethod
+    def count_rows(cls, lines: Iterable[bytes]) -> int:
+        """Return the number of examples in a file of this method; `TrainingFileInvalid` names line and field."""
+
+    @classmethod
+    def resolve(cls, asked: Hyperparameters, rows: int) -> dict[str, Any]:
+        """Return the spec's hyperparameters for a file of *rows* examples: those asked for, and values for `auto`."""
+        auto = resolve_auto(rows)
+        multiplier = asked.learning_rate_multiplier or 1.0
+        given = asked.model_dump(include=set(cls.model_fields), exclude_none=True)
+        return given | {
+            "n_epochs": asked.n_epochs or auto.n_epochs,
+            "batch_size": asked.batch_size or auto.batch_size,
+            "learning_rate": multiplier * (asked.learning_rate or auto.learning_rate),
+            "learning_rate_multiplier": multiplier,
+            "lora": asked.lora(),
+            "requested": asked.as_asked(),
+        }
+
+    def hyperparameters(self) -> Mapping[str, int | float | str]:
+        """Return the hyperparameters that OpenAI's object shows for this method."""
+        return {
+            "n_epochs": self.n_epochs,
+            "batch_size": self.batch_size,
+            "learning_rate_multiplier": self.learning_rate_multiplier,
+        }
+
+    def provenance(self, files: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Return data sets, hyperparameters and seed."""
+        return {
+            "dataset": files["training_file"],
+            "validation": files.get("validation_file"),
+            "hyperparameters": self.model_dump(mode="json", exclude=set(NOT_HYPERPARAMETERS)),
+            "seed": self.seed,
+        }
+
+    def published_message(self, name: str) -> str:
+        """Return the message that OpenAI's clients look for."""
+        return f"New fine-tuned model created: {name}"
+
+    def alias(self, job_id: str, organisation: str) -> str:
+        """Return the name by which OpenAI's clients know the revision."""
+        return f"ft:{self.base}:{organisation}:{self.adapter}:{job_id[-8:]}"
+
+    def lora_shape(self) -> LoraSpec:
+        """Return the shape of the adapter that the job trains."""
+        return self.lora
+
+    def rollout_plan(self) -> RolloutPlan | None:
+        """Return the plan of the rollout that was asked for."""
+        return None if self.rollout is None else self.rollout.plan()
+
+    def fine_tune_facts(self) -> FineTuneFacts:
+        """Return the fields for OpenAI's object."""
+        hyperparameters = self.hyperparameters()
+        return FineTuneFacts(
+            training_file=self.training_file,
+            validation_file=self.validation_file,
+            hyperparameters=hyperparameters,
+            method={"type": self.method, self.method: {"hyperparameters": hyperparameters}},
+            seed=self.seed,
+            metadata=self.metadata,
+            suffix=self.suffix,
+            extensions={"learning_rate": self.learning_rate, "lora": self.lora.model_dump()},
+        )

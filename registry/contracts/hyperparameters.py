@@ -1,0 +1,75 @@
+"""Hyperparameters as a caller asks for them, and the values that `auto` stands for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, Field
+
+from registry.contracts.job_spec import LoraSpec
+from registry.contracts.known_fields import KnownFields
+
+BASE_LEARNING_RATE: Final = 1e-3
+"""The learning rate of a `learning_rate_multiplier` of 1: LoRA takes some ten times the rate of full fine-tuning."""
+AUTO_STEPS: Final = 75
+"""Optimisation steps that `auto` aims at: enough for a LoRA of rank 16 to learn a style of answering."""
+AUTO: Final = "auto"
+
+
+def _auto_is_none(value: Any) -> Any:
+    return None if value == AUTO else value
+
+
+_AUTO = BeforeValidator(_auto_is_none)
+
+
+class Hyperparameters(KnownFields):
+    """OpenAI's three, each a value or `auto` (None here), and Lorry's own below them.
+
+    A kind of job with further hyperparameters has a subclass of its own.
+    """
+
+    n_epochs: Annotated[Annotated[int, Field(ge=1, le=50)] | None, _AUTO] = None
+    batch_size: Annotated[Annotated[int, Field(ge=1, le=256)] | None, _AUTO] = None
+    learning_rate_multiplier: Annotated[Annotated[float, Field(gt=0)] | None, _AUTO] = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None
+    max_length: Annotated[int, Field(ge=16)] | None = None
+    checkpoint_steps: Annotated[int, Field(ge=1)] | None = None
+    lora_rank: Annotated[int, Field(ge=1, le=512)] | None = None
+    lora_alpha: Annotated[int, Field(ge=1)] | None = None
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    target_modules: list[str] | None = None
+
+    def lora(self) -> LoraSpec:
+        """Return the shape of the adapter; an alpha that was not given is twice the rank."""
+        given = {
+            "rank": self.lora_rank,
+            "alpha": self.lora_alpha or (2 * self.lora_rank if self.lora_rank else None),
+            "dropout": self.lora_dropout,
+            "target_modules": tuple(self.target_modules) if self.target_modules else None,
+        }
+        return LoraSpec.model_validate({name: value for name, value in given.items() if value is not None})
+
+    def as_asked(self) -> dict[str, int | float | str]:
+        """Return the values as the caller sent them, `auto` included, lists left out."""
+        autos = {"n_epochs": AUTO, "batch_size": AUTO, "learning_rate_multiplier": AUTO}
+        given = self.model_dump(exclude_none=True)
+        return autos | {name: value for name, value in given.items() if not isinstance(value, list)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoHyperparameters:
+    """The values that `auto` stands for."""
+
+    n_epochs: int
+    batch_size: int
+    learning_rate: float
+
+
+def resolve_auto(rows: int) -> AutoHyperparameters:
+    """Return the values of `auto` for *rows* examples: about `AUTO_STEPS` steps, or one epoch if that is more."""
+    batch_size = max(2, min(32, rows // AUTO_STEPS))
+    n_epochs = max(1, min(10, round(AUTO_STEPS * batch_size / max(1, rows))))
+    return AutoHyperparameters(n_epochs=n_epochs, batch_size=batch_size, learning_rate=BASE_LEARNING_RATE)

@@ -1,0 +1,27 @@
+"""The catalog of kinds of jobs. A new kind is a spec, a recipe in `trainer.recipes`, and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from registry.contracts.fine_tune_spec import FineTuneSpec
+from registry.contracts.job_spec import JobSpec
+from registry.contracts.publish_spec import PublishSpec
+from registry.contracts.supervised_spec import SupervisedSpec
+
+FINE_TUNING_KINDS: Final[tuple[type[FineTuneSpec], ...]] = (SupervisedSpec,)
+"""Kinds that callers create at `/v1/fine_tuning/jobs`; the first is the default method."""
+OTHER_KINDS: Final[tuple[type[JobSpec], ...]] = (PublishSpec,)
+
+JOB_KINDS: Final[Mapping[str, type[JobSpec]]] = {
+    kind.method_name(): kind for kind in (*FINE_TUNING_KINDS, *OTHER_KINDS)
+}
+"""`method` of a spec -> its class."""
+FINE_TUNING_METHODS: Final[Mapping[str, type[FineTuneSpec]]] = {kind.method_name(): kind for kind in FINE_TUNING_KINDS}
+"""`method` -> class, for the kinds that OpenAI's clients see."""
+
+
+def spec_from(fields: Mapping[str, Any]) -> JobSpec:
+    """Return the spec of a JSON object; raises pydantic's `ValidationError`, or `KeyError` for an unknown kind."""
+    return JOB_KINDS[fields["method"]].model_validate(fields)

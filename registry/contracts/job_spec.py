@@ -1,0 +1,108 @@
+"""What every kind of job answers about itself, so that no other file needs to know the kinds."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from registry.rollouts.rollout import RolloutPlan
+
+
+class LoraSpec(BaseModel):
+    """Shape of a LoRA adapter to train."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rank: int = Field(default=16, ge=1, le=512)
+    alpha: int = Field(default=32, ge=1)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FineTuneFacts:
+    """The fields of OpenAI's `fine_tuning.job` object that follow from a spec."""
+
+    training_file: str
+    validation_file: str | None
+    hyperparameters: Mapping[str, int | float | str]
+    method: Mapping[str, Any]
+    """`{"type": M, M: {"hyperparameters": ...}}`."""
+    seed: int
+    metadata: Mapping[str, str]
+    suffix: str | None
+    extensions: Mapping[str, Any]
+    """Fields that OpenAI's object lacks; the answer shows them under `lorry`."""
+
+
+class JobSpec(BaseModel, ABC):
+    """What one job is asked to do; a kind of job is a subclass that `registry.contracts.job_kinds` lists.
+
+    The gateway writes a spec, the trainer reads it. Everything that differs between kinds is an attribute or a method
+    here. A recipe in `trainer.recipes` does the work. Every job so far ends in a revision of `adapter`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id_prefix: ClassVar[str]
+    """First part of the ids of such jobs."""
+    noun: ClassVar[str]
+    """What people call such a job in messages: "Created {noun} job"."""
+    recipe: ClassVar[str]
+    """Module of `trainer.recipes` that does the work."""
+    file_fields: ClassVar[frozenset[str]] = frozenset()
+    """Fields that hold the id of an uploaded file which the job reads."""
+    artifact_fields: ClassVar[frozenset[str]] = frozenset()
+    """Fields that hold the digest of a folder which the job reads. The folder is kept until the job has ended."""
+
+    method: str
+    """Name of the kind; each kind narrows the type to a literal with a default."""
+    base: str
+    """Name of the base model."""
+    base_digest: str
+    adapter: str
+    """Name of the adapter whose next revision the job publishes."""
+
+    @classmethod
+    def method_name(cls) -> str:
+        """Return the value of `method` that all jobs of this kind have."""
+        return str(cls.model_fields["method"].default)
+
+    @abstractmethod
+    def provenance(self, files: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Return what a revision remembers of this spec, as JSON.
+
+        *files* has name, size and digest of each file that `files` names, by field.
+        """
+
+    @abstractmethod
+    def published_message(self, name: str) -> str:
+        """Return the event message for a result that was published under *name*."""
+
+    def files(self) -> Mapping[str, str]:
+        """Return the ids of the files that the job reads, by field; optional files that were not given are left out."""
+        return self.model_dump(include=set(self.file_fields), exclude_none=True)
+
+    def artifacts(self) -> Mapping[str, str]:
+        """Return the digests of the folders that the job reads, by field."""
+        return self.model_dump(include=set(self.artifact_fields), exclude_none=True)
+
+    def alias(self, job_id: str, organisation: str) -> str | None:
+        """Return a further name for the revision, the same at every attempt; None for no further name."""
+        return None
+
+    def lora_shape(self) -> LoraSpec | None:
+        """Return the shape of the adapter that the job trains; None for a job that trains none."""
+        return None
+
+    def rollout_plan(self) -> RolloutPlan | None:
+        """Return the plan of the rollout that starts when the result is published; None publishes only."""
+        return None
+
+    def fine_tune_facts(self) -> FineTuneFacts | None:
+        """Return the fields for OpenAI's object; None keeps the job out of `/v1/fine_tuning/jobs`."""
+        return None

@@ -1,0 +1,22 @@
+"""Supervised fine-tuning: learn the assistant's answers of the chats in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar, Literal
+
+from registry.contracts.fine_tune_spec import FineTuneSpec
+from registry.contracts.training_file import check_training_lines
+
+
+class SupervisedSpec(FineTuneSpec):
+    """Train a LoRA adapter on the assistant's answers."""
+
+    recipe: ClassVar[str] = "sft"
+
+    method: Literal["supervised"] = "supervised"
+
+    @classmethod
+    def count_rows(cls, lines: Iterable[bytes]) -> int:
+        """Return the number of chats; `TrainingFileInvalid` names line and field of the first faults."""
+        return check_training_lines(lines).rows

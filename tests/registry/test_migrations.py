@@ -1,0 +1,122 @@
+"""Jobs that an older database holds are read after the migration, whatever their state and kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+from registry.database import MIGRATIONS, Registry, migrate, open_registry
+from registry.jobs.job import JobState
+from registry.rollouts.guardrails import GuardrailPlan
+from registry.rollouts.rollout import RolloutPlan, Step
+from registry.settings import RegistrySettings
+from registry.transactions import open_engine
+
+SUPERVISED: dict[str, Any] = {
+    "method": "supervised",
+    "base": "tiny",
+    "base_digest": "0" * 64,
+    "adapter": "support",
+    "training_file": "file-1",
+    "n_epochs": 1,
+    "batch_size": 4,
+    "learning_rate": 1e-4,
+    "seed": 7,
+    "metadata": {"rollout_of": "autumn"},
+}
+PUBLISH = {"method": "publish", "base": "tiny", "base_digest": "0" * 64, "adapter": "support", "artifact": "a" * 64}
+NOTHING = {"rollout_steps": None, "rollout_every_s": None, "rollout_guardrails": None, "rollout_shadow_judge": None}
+JUDGED = {
+    "rollout_steps": ["shadow:10", 25, 100],
+    "rollout_every_s": 60.0,
+    "rollout_guardrails": {"error_rate": 0.02},
+    "rollout_shadow_judge": "tiny",
+}
+
+
+@pytest.fixture
+def postgres_url_of_its_own(postgres_url: sa.URL) -> Iterator[str]:
+    """An empty PostgreSQL database."""
+    server = sa.create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    name = f"lorry_test_{uuid4().hex}"
+    with server.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    yield postgres_url.set(database=name).render_as_string(hide_password=False)
+    with server.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    server.dispose()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'registry.db'}"
+    made: str = request.getfixturevalue("postgres_url_of_its_own")
+    return made
+
+
+def fill(url: str, schema: str, specs: dict[str, tuple[JobState, dict[str, Any]]]) -> None:
+    """Make the tables of *schema* with a job for each of *specs*, as the Lorry of that time wrote them."""
+    engine = open_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as tx:
+        config.attributes["connection"] = tx
+        command.upgrade(config, schema)
+        jobs = sa.Table("jobs", sa.MetaData(), autoload_with=tx)
+        for job_id, (state, spec) in specs.items():
+            flags = {"attempt": 0, "cancel_requested": False, "pause_requested": False}
+            row = {"id": job_id, "spec": spec, "state": state, "owner": "ann", "created_at": 1.0, **flags}
+            tx.execute(sa.insert(jobs).values(row))
+    engine.dispose()
+
+
+def opened(url: str, tmp_path: Path) -> Registry:
+    migrate(url)
+    return open_registry(RegistrySettings(url=url, artifacts=tmp_path / "artifacts"))
+
+
+def test_specs_with_rollout_fields_are_read_as_specs_with_a_rollout(url: str, tmp_path: Path) -> None:
+    specs = {
+        "ftjob-judged": (JobState.QUEUED, SUPERVISED | JUDGED),
+        "ftjob-plain": (JobState.SUCCEEDED, SUPERVISED | NOTHING),
+        "ftjob-by-hand": (JobState.PAUSED, SUPERVISED | NOTHING | {"rollout_steps": [100]}),
+        "ftjob-oldest": (JobState.FAILED, SUPERVISED | {"rollout_steps": [25, 100]}),
+        "pubjob-upload": (JobState.CANCELLED, PUBLISH),
+    }
+    fill(url, "0008", specs)
+    registry = opened(url, tmp_path)
+    jobs = {job.id: job for job in registry.jobs.list()}
+    assert {job.id: job.state for job in jobs.values()} == {name: state for name, (state, _) in specs.items()}
+    assert {job.id: job.spec.rollout_plan() for job in jobs.values()} == {
+        "ftjob-judged": RolloutPlan(
+            steps=(Step(weight=0, shadow_percent=10), Step(weight=25), Step(weight=100)),
+            every_s=60.0,
+            guardrails=GuardrailPlan(error_rate=0.02),
+            shadow_judge="tiny",
+        ),
+        "ftjob-plain": None,
+        "ftjob-by-hand": RolloutPlan(steps=(Step(weight=100),)),
+        "ftjob-oldest": RolloutPlan(steps=(Step(weight=25), Step(weight=100))),
+        "pubjob-upload": None,
+    }
+    judged, upload = jobs["ftjob-judged"].spec.model_dump(), jobs["pubjob-upload"].spec.model_dump()
+    assert {name: judged[name] for name in SUPERVISED} == SUPERVISED
+    assert upload == PUBLISH
+    assert [job.id for job in registry.jobs.list(metadata={"rollout_of": "autumn"}, limit=1)] == ["ftjob-oldest"]
+    registry.close()
+
+
+def test_a_database_without_jobs_is_migrated(url: str, tmp_path: Path) -> None:
+    fill(url, "0008", {})
+    registry = opened(url, tmp_path)
+    assert registry.jobs.list() == []
+    registry.close()

@@ -1,0 +1,34 @@
+"""Make the fingerprint of an adapter that was trained elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Final
+
+import torch
+from peft import PeftModel
+
+from registry.contracts.publish_spec import PublishSpec
+from trainer.data.dataset import ChatEncoder
+from trainer.order import Order
+from trainer.progress import Noted, RecipeFinished, RecipeStopped
+from trainer.recipes import Recipe, Report, StopAsked
+from trainer.recipes.base_model import library_versions, load_base
+from trainer.recipes.finish import fingerprint_adapter
+
+
+def prove(order: Order[PublishSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:
+    """Copy the uploaded adapter to the order's final folder and add its fingerprint."""
+    torch.set_num_threads(order.threads)
+    encoder = ChatEncoder(order.base_path)
+    base = load_base(order.base_path)
+    report(Noted(message="Base model loaded"))
+    if stop_asked():
+        return RecipeStopped(step=0)
+    shutil.copytree(order.inputs["artifact"], order.final_folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
+    probes = fingerprint_adapter(order, PeftModel.from_pretrained(base, order.final_folder), encoder, trained=[])
+    report(Noted(message=f"Fingerprint of {probes} probes made"))
+    return RecipeFinished(metrics={}, trained_tokens=None, versions=library_versions())
+
+
+RECIPE: Final[Recipe] = prove
