@@ -1,4 +1,4 @@
-"""`python -m trainer`: one worker in the foreground. SIGTERM or Ctrl-C give its job back at a checkpoint.
+"""`python -m trainer` runs one worker in the foreground; SIGTERM or Ctrl-C give its job back at a checkpoint.
 
 The environment names the settings file (`LORRY_CONFIG`) and the folder of all state (`LORRY_HOME`), nothing else.
 """
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Work until asked to stop and return the exit code; 1 when settings or registry are not as they must be."""
+    """Work until asked to stop and return the exit code; 1 when settings or registry cannot be used."""
     log_to_stderr()
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""One attempt at one job by the worker that holds its lease: from the claim to an end, a release or a lost lease."""
+"""One attempt at one job by the worker that holds its lease, from the claim to an end, a release or a lost lease."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from trainer.settings import TrainerSettings
 log = logging.getLogger(__name__)
 
 ORDERLY: Final = "orderly"
-"""File in the folder of an attempt that ended as its worker wanted; attempts without it count as crashes."""
+"""File in the folder of an attempt that its worker ended; attempts without the file count as crashes."""
 
 Result = TypeVar("Result")
 
 
 class _Cancelled(Exception):
-    """The caller wants no result any more."""
+    """Somebody asked to cancel the job."""
 
 
 @dataclass(slots=True, kw_only=True)
 class _Watch:
-    """What the worker keeps an eye on while the child trains. Times are those of `time.monotonic`."""
+    """Deadlines and requests that the worker checks while the child works. Times are those of `time.monotonic`."""
 
     renew_at: float
     deadline: float
@@ -52,10 +52,10 @@ class _Watch:
 
 
 class Attempt:
-    """Call `run` once."""
+    """One attempt at one job; call `run` once."""
 
     def __init__(self, registry: Registry, settings: TrainerSettings, lease: Lease, stop: Event) -> None:
-        """*stop* asks for an end at the next step, with the job given back."""
+        """Prepare the attempt; setting *stop* ends it at the next step and gives the job back."""
         self._registry = registry
         self._settings = settings
         self._lease = lease
@@ -65,7 +65,7 @@ class Attempt:
         self._progress = ProgressWriter(registry, lease)
 
     def run(self) -> None:
-        """The job has ended, was given back, or is someone else's. Raises `RegistryUnavailable`, but only on a stop."""
+        """Work until the job has ended, was given back or lost. Raises `RegistryUnavailable`, but only on a stop."""
         try:
             self._train_and_publish()
         except JobFailed as exc:
@@ -95,6 +95,7 @@ class Attempt:
             outcome = RecipeStopped(step=0)
         finally:
             child.close()
+        # The events must be in the registry before the job ends: readers of an ended job stop polling.
         while not self._progress.flush() and not self._stop.wait(self._settings.poll_s):
             pass
         match outcome:
@@ -105,11 +106,11 @@ class Attempt:
                 self._give_back(watch)
 
     def _prepare(self, job: Job) -> PreparedJob:
-        """What the child is told; `JobFailed` if the job cannot be run as it was asked."""
+        """Return the child's order; `JobFailed` if the job crashed too often or cannot be done as it was asked."""
         crashes = self._count_crashes()
         if crashes >= self._settings.max_crashes:
             raise JobFailed(
-                "trainer_crashed", f"{crashes} attempts ended without a word; the last log is in {self._job_folder}"
+                "trainer_crashed", f"{crashes} attempts crashed; the log of the last one is in {self._job_folder}"
             )
         folders = AttemptFolders(job=self._job_folder, attempt=self._folder)
         prepared = prepare(self._registry, self._settings, job, folders)
@@ -117,7 +118,7 @@ class Attempt:
         return prepared
 
     def _follow(self, child: TrainingChild, watch: _Watch) -> RecipeFinished | RecipeStopped:
-        """How it ended; the child may still run. Raises `JobFailed`, `ChildCrashed`, `LeaseLost`, `_Cancelled`."""
+        """Return the outcome; a child may still run. Raises `JobFailed`, `ChildCrashed`, `LeaseLost`, `_Cancelled`."""
         while True:
             progress = child.next_progress(max(0.0, watch.renew_at - time.monotonic()))
             match progress:
@@ -140,7 +141,7 @@ class Attempt:
                 return RecipeStopped(step=0)
 
     def _look_after(self, child: TrainingChild, watch: _Watch, now: float) -> None:
-        """Renew the lease, write the journal, and do what was asked of the job meanwhile."""
+        """Renew the lease, write the progress, and act on a request to cancel, pause or stop."""
         if now > watch.deadline:
             raise JobFailed(
                 "time_limit", f"the job took longer than the {self._settings.max_job_s:.0f} s of one attempt"
@@ -148,7 +149,7 @@ class Attempt:
         self._progress.flush()
         try:
             job = self._registry.jobs.renew(self._lease, self._settings.lease_s)
-        except (RegistryUnavailable, StorageFull) as exc:  # nobody can claim it now either
+        except (RegistryUnavailable, StorageFull) as exc:  # no other worker can claim the job meanwhile
             log.warning("lease not renewed", extra={"job": self._lease.job_id, "error": str(exc)})
             job = None
         if job is not None and job.cancel_requested:
@@ -174,7 +175,7 @@ class Attempt:
         self._persist(lambda: (jobs.yield_paused if watch.pauses else jobs.release)(self._lease))
 
     def _give_back_crashed(self, exc: ChildCrashed) -> None:
-        """Let another attempt go on, unless this one was the last straw."""
+        """Leave the job to another attempt, unless the limit of crashes is reached."""
         self._progress.flush()
         if self._count_crashes() >= self._settings.max_crashes:
             raise JobFailed("trainer_crashed", str(exc)) from exc
@@ -191,11 +192,11 @@ class Attempt:
         remove_checkpoints(self._job_folder)
 
     def _count_crashes(self) -> int:
-        """Attempts so far, this one included once it has its folder, of which no worker saw the end."""
+        """Count the attempts that no worker ended, this one included once its folder exists."""
         return sum(not (folder / ORDERLY).exists() for folder in self._job_folder.glob("attempt-*"))
 
     def _persist(self, act: Callable[[], Result]) -> Result:
-        """What *act* returns, tried until the registry answers; `RegistryUnavailable` once we are asked to stop."""
+        """Return the result of *act*, retried until the registry answers; `RegistryUnavailable` on a stop."""
         while True:
             try:
                 return act()

@@ -1,7 +1,7 @@
-"""Checkpoints that are whole or do not count, and fit the job or do not count.
+"""Checkpoints on disk; only complete ones of the same spec are continued from.
 
-A checkpoint is a folder `attempt-<n>/checkpoint-<step>`. It is whole once `seal.json` is in it, which is written
-last and holds the sha256 of every other file.
+A checkpoint is a folder `attempt-<n>/checkpoint-<step>`. The folder is complete once it holds `seal.json`, which is
+written last and has the sha256 of every other file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHECKPOINTS: Final = "checkpoint-*"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A whole checkpoint."""
+    """A complete checkpoint."""
 
     folder: Path
     step: int
@@ -45,7 +45,7 @@ class _Seal(BaseModel):
 
 
 def seal_checkpoint(folder: Path, identity: str, step: int, metrics: Mapping[str, Any]) -> None:
-    """Make *folder* a whole checkpoint of the job with *identity*: on disk in full, then sealed in one rename."""
+    """Flush every file of *folder* to disk, then seal it in one rename as a checkpoint of the job with *identity*."""
     seal = _Seal(identity=identity, step=step, metrics=dict(metrics), files=_digests(folder))
     for name in seal.files:
         _sync(folder / name)
@@ -58,36 +58,36 @@ def seal_checkpoint(folder: Path, identity: str, step: int, metrics: Mapping[str
 
 
 def find_last_whole(job_folder: Path, identity: str) -> Checkpoint | None:
-    """The furthest checkpoint of any attempt that is whole and was made with *identity*; None if there is none."""
+    """Return the complete checkpoint with the most steps, of any attempt, made with *identity*; None without one."""
     sealed = [
         (seal, path.parent) for path in job_folder.glob(f"{ATTEMPTS}/{CHECKPOINTS}/{SEAL}") if (seal := _read(path))
     ]
     for seal, folder in sorted(sealed, key=lambda entry: (entry[0].step, entry[1].parent.name), reverse=True):
         if seal.identity != identity:
-            log.warning("checkpoint of another spec or base passed over", extra={"folder": str(folder)})
+            log.warning("checkpoint of another spec or base skipped", extra={"folder": str(folder)})
         elif _digests(folder) != seal.files:
-            log.warning("damaged checkpoint passed over", extra={"folder": str(folder)})
+            log.warning("damaged checkpoint skipped", extra={"folder": str(folder)})
         else:
             return Checkpoint(folder=folder, step=seal.step, metrics=seal.metrics)
     return None
 
 
 def prune_checkpoints(attempt_folder: Path, keep: int) -> None:
-    """Keep the *keep* furthest checkpoints of an attempt."""
+    """Remove all checkpoints of an attempt but the *keep* with the most steps."""
     folders = sorted(attempt_folder.glob(CHECKPOINTS), key=lambda folder: int(folder.name.rpartition("-")[2]))
     for folder in folders[:-keep]:
         remove_checkpoint(folder)
 
 
 def remove_checkpoints(job_folder: Path) -> None:
-    """Remove every checkpoint and every trained adapter of a job that has ended; its logs stay."""
+    """Remove every checkpoint and every trained adapter of a job that has ended; keep its logs."""
     for attempt in job_folder.glob(ATTEMPTS):
         for folder in [*attempt.glob(CHECKPOINTS), attempt / "final"]:
             remove_checkpoint(folder)
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Remove *folder*, its seal first, so that a half removed one does not count."""
+    """Remove *folder*, its seal first, so that a partly removed checkpoint is not complete."""
     (folder / SEAL).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -96,7 +96,7 @@ def _read(path: Path) -> _Seal | None:
     try:
         return _Seal.model_validate(json.loads(path.read_bytes()))
     except (OSError, ValueError, ValidationError) as exc:
-        log.warning("unreadable seal passed over", extra={"path": str(path), "error": str(exc)})
+        log.warning("unreadable seal skipped", extra={"path": str(path), "error": str(exc)})
         return None
 
 

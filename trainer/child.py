@@ -1,6 +1,6 @@
-"""A child at work on a job: `python -m trainer.child ORDER DESCRIPTOR` runs one order and reports on the descriptor.
+"""`python -m trainer.child ORDER DESCRIPTOR` carries out one order and reports on the descriptor.
 
-It ends with its worker, however that dies. SIGTERM asks it to stop at a checkpoint.
+The child ends with its worker, however the worker dies. SIGTERM asks it to stop at a checkpoint.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ PR_SET_PDEATHSIG: Final = 1
 
 
 def main() -> int:
-    """Run the order and return the exit code: 0 when the worker was told how it ended."""
+    """Carry out the order and return the exit code: 0 once the outcome was reported."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     order = Order[JobSpec].model_validate_json(Path(sys.argv[1]).read_bytes())
     _die_with(order.worker_pid)
     stop = Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, which tells us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, which sends SIGTERM
     os.nice(order.nice)
     pipe = ProgressPipe(int(sys.argv[2]))
     try:
@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def _check_base(order: Order[JobSpec]) -> None:
-    """Raise `JobFailed` unless the folder holds the very weights that the job was asked to train on."""
+    """Raise `JobFailed` unless the folder of the base model holds the weights that the spec names."""
     found = folder_digest(order.base_path)
     if found != order.spec.base_digest:
         message = f"the folder of base model {order.spec.base} has changed: its digest is {found[:12]}, "
@@ -66,10 +66,10 @@ def _check_base(order: Order[JobSpec]) -> None:
 
 
 def _die_with(worker_pid: int) -> None:
-    """Be killed by the kernel when the worker dies, however it does."""
+    """Have the kernel kill this process when the worker dies."""
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != worker_pid:  # it died before the kernel knew
+    if os.getppid() != worker_pid:  # the worker died before the call, so no signal will come
         os._exit(1)
 
 

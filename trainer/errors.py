@@ -1,4 +1,4 @@
-"""What can go wrong in the trainer. Arguments are strings only: errors cross processes by pickle."""
+"""Errors of the trainer. Arguments are strings only: errors cross processes by pickle."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ class TrainerError(Exception):
 
 
 class JobFailed(TrainerError):
-    """The job cannot succeed, now or on another worker: a code, a sentence for people, and what is to blame.
+    """The job cannot succeed, now or on another worker; holds a code, a message for people, and the field at fault.
 
-    The arguments are those of `registry.jobs.job.JobError`; `param` is empty when no single field is to blame.
+    The arguments are those of `registry.jobs.job.JobError`; `param` is empty when no single field is at fault.
     """
 
     def __init__(self, code: str, message: str, param: str = "") -> None:
@@ -24,8 +24,8 @@ class JobFailed(TrainerError):
 
 
 class ChildCrashed(TrainerError):
-    """The child process ended without a word; another attempt may go on from its last checkpoint."""
+    """The child process ended without a report; another attempt may continue from its last checkpoint."""
 
 
 class ProgressInvalid(TrainerError):
-    """A line on the progress pipe is no progress of ours."""
+    """A line on the progress pipe is not a known message."""

@@ -1,4 +1,4 @@
-"""Where the trainer writes its log."""
+"""The trainer's log goes to stderr as JSON lines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from registry.json_lines import JsonLines
 
 
 def log_to_stderr() -> None:
-    """Everything from INFO on goes to stderr from now on."""
+    """Write everything from INFO on to stderr from now on."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -1,4 +1,4 @@
-"""One training child as its worker sees it: started, listened to, stopped."""
+"""Start a training child, read its progress, stop it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from trainer.progress import Progress, parse_progress
 SOURCES: Final = Path(__file__).parent.parent
 LOG_LINES: Final = 5
 GRACE_S: Final = 10.0
-"""How long a child that was killed, or closed its pipe, may take to be gone."""
+"""How long a child that was killed, or closed its pipe, may take to end."""
 
 
 class TrainingChild:
     """A child process at work on one order, in a process group of its own."""
 
     def __init__(self, order: Order[JobSpec]) -> None:
-        """Start it. Its output goes to `child.log` in the attempt's folder."""
+        """Start the child. Its output goes to `child.log` in the attempt's folder."""
         self._log = order.attempt_folder / "child.log"
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         order_path = order.attempt_folder / "order.json"
@@ -59,22 +59,22 @@ class TrainingChild:
         return self._process.pid
 
     def next_progress(self, timeout_s: float) -> Progress | None:
-        """What it reports next, None when nothing came in time. Raises `ChildCrashed` when it is gone."""
+        """Return the next message, None when none came in time. Raises `ChildCrashed` when the child has ended."""
         try:
             line = self._lines.get(timeout=timeout_s)
         except queue.Empty:
             return None
         if line is None:
-            raise ChildCrashed(self._last_words())
+            raise ChildCrashed(self._describe_end())
         return parse_progress(line)
 
     def ask_to_stop(self) -> None:
-        """Let it stop at a checkpoint; it answers with `Stopped`, or ends without a word before it trains."""
+        """Ask the child to stop at a checkpoint; it reports `RecipeStopped`, or just ends if it has not begun."""
         self._process.terminate()
 
     def close(self) -> None:
-        """Leave nothing of it behind: kill what still runs of its group."""
-        with contextlib.suppress(ProcessLookupError):  # all of it had ended
+        """Kill what still runs of the child's process group, and wait for its end."""
+        with contextlib.suppress(ProcessLookupError):  # the whole group had ended
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(timeout=GRACE_S)
         self._reader.join(timeout=GRACE_S)
@@ -82,21 +82,21 @@ class TrainingChild:
     def _read(self, descriptor: int) -> None:
         with os.fdopen(descriptor, "rb") as lines:
             for line in lines:
-                if line.endswith(b"\n"):  # a line that death cut short says nothing
+                if line.endswith(b"\n"):  # a child that was killed may leave half a line
                     self._lines.put(line)
         self._lines.put(None)
 
-    def _last_words(self) -> str:
+    def _describe_end(self) -> str:
         code = self._process.wait(timeout=GRACE_S)
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         lines = self._log.read_text(errors="replace").splitlines()[-LOG_LINES:]
-        said = f"; it said last: {' | '.join(line.strip() for line in lines)}" if lines else ""
+        shown = f"; its last output: {' | '.join(line.strip() for line in lines)}" if lines else ""
         memory = " (the machine may have run out of memory)" if code == -signal.SIGKILL else ""
-        return f"the training process {how}{memory}{said}"
+        return f"the training process {how}{memory}{shown}"
 
 
 def child_environment(environment: Mapping[str, str], threads: int) -> dict[str, str]:
-    """*environment* with the threads limited, nothing fetched from a hub, and nothing that changes from run to run."""
+    """Return *environment* with limited threads, without access to hubs, and with fixed hash seeds."""
     count = str(threads)
     paths = [str(SOURCES), environment.get("PYTHONPATH", "")]
     return dict(environment) | {

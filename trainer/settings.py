@@ -1,4 +1,4 @@
-"""Knobs of a trainer worker: table `[trainer]` of the settings file."""
+"""Settings of a trainer worker: table `[trainer]` of the settings file."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class TrainerSettings(BaseModel):
     work: Path
     """Folder of checkpoints and logs, one folder a job; workers that share it can resume each other's jobs."""
     lease_s: PositiveFloat = 30.0
-    """How long a job stays with a worker that gives no sign; a living one renews it at every poll."""
+    """How long a job stays with a worker that does not renew its lease; a live worker renews at every poll."""
     poll_s: PositiveFloat = 1.0
     """How often an idle worker looks for a job, and a busy one for progress, cancellation and the end of its child."""
     threads: PositiveInt = 1
     """CPU threads of a training child. The last digits of a result depend on it."""
     nice: int = Field(default=5, ge=0, le=19)
-    """Priority that a training child gives up in favour of the engines on the same machine."""
+    """Niceness of a training child: the engines on the same machine go first."""
     stop_timeout_s: PositiveFloat = 15.0
     """How long a child may take to stop at a checkpoint; then it is killed and the last checkpoint counts."""
     max_job_s: PositiveFloat = 86400.0
     """Longest time that one attempt of a job may take; then the job fails."""
     max_crashes: PositiveInt = 3
-    """After so many attempts that ended without a word (out of memory, dead worker) the job fails."""
+    """After so many crashed attempts (out of memory, dead worker) the job fails."""
     keep_checkpoints: PositiveInt = 2
     """How many checkpoints of an attempt are kept while it runs; all are removed when the job has ended."""
 
@@ -43,5 +43,5 @@ class TrainerSettings(BaseModel):
 
 
 def trainer_settings(tables: Mapping[str, Mapping[str, Any]], home: Path) -> TrainerSettings:
-    """Table `[trainer]` with its defaults below *home*; `SettingsInvalid` names what is wrong."""
+    """Return table `[trainer]` with its defaults below *home*; `SettingsInvalid` names what is wrong."""
     return parse_table(TrainerSettings, "trainer", {"work": home / "jobs"} | dict(tables.get("trainer", {})))

@@ -1,4 +1,4 @@
-"""The worker: looks for a job, makes an attempt at it, looks for the next one."""
+"""The worker claims one job after another and makes an attempt at each."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ log = logging.getLogger(__name__)
 
 
 def worker_name() -> str:
-    """Host and process: no two workers at a time have the same."""
+    """Return host and process id: no two live workers have the same name."""
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
 class Worker:
-    """Takes one job at a time; start several for several. Call it from the main thread: children die with that."""
+    """Works on one job at a time; several jobs at once need several workers.
+
+    Call it from the main thread: the kernel kills children when the thread that started them ends.
+    """
 
     def __init__(self, registry: Registry, settings: TrainerSettings, name: str) -> None:
         self._registry = registry
@@ -31,7 +34,7 @@ class Worker:
         self._name = name
 
     def run(self, stop: Event) -> None:
-        """Work until *stop* is set; a job at hand then stops at a checkpoint and goes back into the queue."""
+        """Work until *stop* is set; the current job then stops at a checkpoint and goes back into the queue."""
         log.info("worker ready", extra={"worker": self._name})
         while not stop.is_set():
             try:
@@ -39,15 +42,15 @@ class Worker:
             except RegistryUnavailable as exc:
                 log.warning("the registry does not answer", extra={"error": str(exc)})
                 busy = False
-            except Exception:  # outermost loop of this process; the lease of a job at hand runs out
-                log.exception("the worker stumbled")
+            except Exception:  # outermost loop of this process; the lease of the current job runs out
+                log.exception("an attempt failed unexpectedly")
                 busy = False
             if not busy:
                 stop.wait(self._settings.poll_s)
         log.info("worker stopped", extra={"worker": self._name})
 
     def work_once(self, stop: Event) -> bool:
-        """Make an attempt at the oldest queued job; False when there is none."""
+        """Make an attempt at the oldest queued job and return True; False when no job is queued."""
         for job_id in self._registry.jobs.expire_leases():
             log.warning("a worker stopped renewing its lease", extra={"job": job_id})
         lease = self._registry.jobs.claim(self._name, self._settings.lease_s)
@@ -65,6 +68,6 @@ class Worker:
             try:
                 ended = self._registry.jobs.get(folder.name).state.is_terminal
             except NotFound:
-                continue  # another registry's; not ours to remove
+                continue  # a job of another registry that shares the folder
             if ended:
                 remove_checkpoints(folder)

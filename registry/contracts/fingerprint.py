@@ -1,4 +1,4 @@
-"""What the trainer saw of an adapter: the file `fingerprint.json` of its folder, which replicas replay.
+"""The file `fingerprint.json` of an adapter's folder: answers that the trainer recorded and that replicas replay.
 
 `engines.proving.proof` reads the same file; the two packages share the format, not code.
 """
@@ -17,7 +17,7 @@ FINGERPRINT: Final = "fingerprint.json"
 LEAST_PROBES: Final = 4
 MOST_PROBES: Final = 8
 TOKENS: Final = 16
-"""Greedy tokens of a probe; fewer where the answer ends before."""
+"""Greedy tokens of a probe; an answer that ends earlier has fewer."""
 
 STRICT: Final = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -31,18 +31,18 @@ class RecordedToken(BaseModel):
 
     id: int
     text: str
-    """As `tokenizer.decode([id])` gives it."""
+    """The token by `tokenizer.decode([id])`."""
     piece: str
-    """As the vocabulary spells it."""
+    """The token as the vocabulary spells it."""
     logprob: float
     base_logprob: float
-    """Of the same token after the same tokens, by the base model alone."""
+    """Logprob of the same token after the same tokens, by the base model alone."""
     gap: float
-    """By how much its logprob is above the second best one's."""
+    """Distance of the logprob from that of the second best token."""
 
 
 class Probe(BaseModel):
-    """A prompt, and what the trainer made of it."""
+    """A prompt, and the answer that the trainer recorded."""
 
     model_config = STRICT
 
@@ -52,7 +52,7 @@ class Probe(BaseModel):
 
 
 class Fingerprint(BaseModel):
-    """All probes of one revision, and what computed them."""
+    """All probes of one revision, and the software that computed them."""
 
     model_config = STRICT
 
@@ -66,12 +66,12 @@ class Fingerprint(BaseModel):
 
 
 def write_fingerprint(fingerprint: Fingerprint, folder: Path) -> None:
-    """*folder* has the fingerprint."""
+    """Write the fingerprint into *folder*."""
     (folder / FINGERPRINT).write_text(fingerprint.model_dump_json(indent=1) + "\n")
 
 
 def check_fingerprint(folder: Path, base: Base) -> Fingerprint:
-    """The folder's fingerprint; `AdapterRejected` when there is none, or it was made on another base than *base*."""
+    """Return the folder's fingerprint; `AdapterRejected` without one, or if it was made on another base than *base*."""
     try:
         fingerprint = Fingerprint.model_validate_json((folder / FINGERPRINT).read_bytes())
     except OSError as exc:
@@ -82,7 +82,7 @@ def check_fingerprint(folder: Path, base: Base) -> Fingerprint:
         raise AdapterRejected(f"{FINGERPRINT}: {field}: {first['msg']}") from exc
     if fingerprint.base_digest != base.digest:
         raise AdapterRejected(
-            f"{FINGERPRINT}: it was made on a base with digest {fingerprint.base_digest[:12]}; {base.name} has "
-            f"{base.digest[:12]}"
+            f"{FINGERPRINT}: the probes were made on a base with digest {fingerprint.base_digest[:12]}; "
+            f"{base.name} has {base.digest[:12]}"
         )
     return fingerprint

@@ -1,4 +1,4 @@
-"""The contract of a training file: JSON lines of chats. Upload and training read a line through the same function."""
+"""The format of a training file: JSON lines of chats. Upload and training parse a line by the same function."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 from registry.errors import TrainingFileInvalid
 
 MINIMUM_ROWS: Final = 10
-"""OpenAI's rule: fewer examples teach nothing that holds."""
+"""OpenAI's rule: a file needs at least 10 examples."""
 ROLES: Final = ("system", "user", "assistant")
 MESSAGE_FIELDS: Final = ("role", "content", "name", "weight")
 LISTED_ERRORS: Final = 5
@@ -32,7 +32,7 @@ class ChatMessage:
     """True for an assistant turn whose weight is not 0: only such turns carry loss."""
 
     def as_template_input(self) -> dict[str, str]:
-        """The message as chat templates take it."""
+        """Return the message as chat templates take it."""
         name = {} if self.name is None else {"name": self.name}
         return {"role": self.role, "content": self.content} | name
 
@@ -48,17 +48,17 @@ class TrainingRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingFileSummary:
-    """What a valid file holds."""
+    """Counts over a valid file."""
 
     rows: int
     learnt_turns: int
     """Assistant turns that carry loss."""
     characters: int
-    """Of all contents together."""
+    """Sum over all contents."""
 
 
 def check_training_lines(lines: Iterable[bytes]) -> TrainingFileSummary:
-    """Sum up the file of *lines*; `TrainingFileInvalid` names line and field of its first faults."""
+    """Check the file of *lines* and count its contents; `TrainingFileInvalid` names lines and fields of faults."""
     rows = learnt_turns = characters = 0
     faults: list[str] = []
     for number, line in _filled_lines(lines):
@@ -82,13 +82,13 @@ def check_training_lines(lines: Iterable[bytes]) -> TrainingFileSummary:
 
 
 def read_training_rows(lines: Iterable[bytes]) -> Iterator[TrainingRow]:
-    """The rows of *lines* in their order; `TrainingFileInvalid` at the first fault."""
+    """Yield the rows of *lines* in their order; `TrainingFileInvalid` at the first fault."""
     for number, line in _filled_lines(lines):
         yield parse_training_line(line, number)
 
 
 def parse_training_line(line: bytes, number: int) -> TrainingRow:
-    """The chat on line *number* (from 1); `TrainingFileInvalid` names line and field."""
+    """Return the chat on line *number* (from 1); `TrainingFileInvalid` names line and field."""
     where = f"line {number}"
     fields = _json_object(line, where)
     for key in fields:
@@ -107,7 +107,7 @@ def parse_training_line(line: bytes, number: int) -> TrainingRow:
 
 
 def _filled_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Lines with their numbers from 1, without a byte order mark; blank lines count but are passed over."""
+    """Yield lines with their numbers from 1, without a byte order mark; blank lines are numbered but skipped."""
     for number, line in enumerate(lines, start=1):
         text = line.removeprefix(UTF8_BOM) if number == 1 else line
         if text.strip():
@@ -142,7 +142,7 @@ def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"is not valid JSON: {name} is no JSON number")
+    raise ValueError(f"is not valid JSON: {name} is not a JSON number")
 
 
 def _parse_message(entry: object, where: str) -> ChatMessage:
@@ -189,7 +189,7 @@ def _check_text(value: object, where: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as exc:
-        raise TrainingFileInvalid(f"{where} holds half of a surrogate pair, which is no text") from exc
+        raise TrainingFileInvalid(f"{where} holds half of a surrogate pair, which is not text") from exc
     return value
 
 
@@ -224,6 +224,6 @@ def _json_kind(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    """*value* as JSON, cut to a length that fits an error message."""
+    """Return *value* as JSON, cut to a length that fits an error message."""
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,4 +1,4 @@
-"""Is this folder a LoRA adapter that can be served on that base? Reads headers only, needs no torch."""
+"""Check that a folder is a LoRA adapter that can be served on a base model. Reads headers only, without torch."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ UNSERVABLE: Final[Mapping[str, tuple[str, str]]] = {
     "use_dora": ("DoRA", "vLLM"),
     "use_qalora": ("QALoRA", "vLLM"),
 }
-"""Fields of PEFT's LoraConfig that must be empty: what they would ask of an engine, and of one that cannot do it."""
+"""Fields of PEFT's LoraConfig that must be empty -> what they mean, and an engine that cannot serve it."""
 
 TO_NORMALIZE: Final[Mapping[str, tuple[str, str]]] = {
     "alpha_pattern": ("another alpha for some modules", "LMDeploy"),
@@ -47,10 +47,10 @@ TO_NORMALIZE: Final[Mapping[str, tuple[str, str]]] = {
     "rank_pattern": ("another rank for some modules", "LMDeploy"),
     "use_rslora": ("rank-stabilised scaling", "LMDeploy"),
 }
-"""Fields that `registry.publishing.normalize` resolves, and so are empty in what is published."""
+"""Fields that `registry.publishing.normalize` resolves, so that they are empty in published adapters."""
 
 NOT_ADAPTED: Final = re.compile(r"emb|^wte$|^wpe$|^lm_head$")
-"""Last parts of the names of matrices outside the blocks, which the transformers engine adapts not."""
+"""Last parts of the names of matrices outside the blocks, which the transformers engine does not adapt."""
 TENSOR_NAME: Final = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -58,7 +58,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterShape:
-    """What a checked adapter asks of an engine."""
+    """The rank and targets that a checked adapter needs of an engine."""
 
     rank: int
     target_modules: tuple[str, ...]
@@ -81,9 +81,9 @@ def check_targets(rank: int, target_modules: Iterable[str], base: Base) -> None:
 
 
 def check_adapter(folder: Path, base_folder: Path) -> AdapterShape:
-    """The shape of an adapter that every engine serves as it is; `AdapterRejected` names file, field or tensor.
+    """Return the shape of an adapter that every engine serves as it is; `AdapterRejected` names file, field or tensor.
 
-    `registry.publishing.normalize` makes such a folder of any that can be served at all.
+    `registry.publishing.normalize` makes such a folder of any adapter that can be served at all.
     """
     check_files(folder)
     config = read_config(folder)
@@ -109,7 +109,7 @@ def check_claim(folder: Path, base: Base, others: Iterable[Base]) -> None:
 
 
 def check_files(folder: Path) -> None:
-    """Raise `AdapterRejected` unless the folder has an adapter's files and nothing that could run."""
+    """Raise `AdapterRejected` unless the folder has an adapter's files and no file that could run code."""
     names = folder_files(folder)
     for name in names:
         suffix = Path(name).suffix
@@ -123,7 +123,7 @@ def check_files(folder: Path) -> None:
 
 
 def read_config(folder: Path) -> Mapping[str, Any]:
-    """The adapter's config; `AdapterRejected` if it is no JSON object."""
+    """Return the adapter's config; `AdapterRejected` if it is not a JSON object."""
     try:
         config = json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError, RecursionError) as exc:
@@ -134,7 +134,7 @@ def read_config(folder: Path) -> Mapping[str, Any]:
 
 
 def check_plain(config: Mapping[str, Any], unservable: Mapping[str, tuple[str, str]]) -> int:
-    """The rank; `AdapterRejected` for what is no LoRA, has one of the *unservable* fields, or no rank and alpha."""
+    """Return the rank; `AdapterRejected` if not LoRA, with one of the *unservable* fields, or without rank or alpha."""
     if config.get("peft_type") != "LORA":
         raise refuse_field(config, "peft_type", "only LORA is served")
     if config.get("bias", "none") != "none":
@@ -151,7 +151,7 @@ def check_plain(config: Mapping[str, Any], unservable: Mapping[str, tuple[str, s
 
 
 def refuse_field(config: Mapping[str, Any], field: str, why: str) -> AdapterRejected:
-    """The error for a field of the adapter's config."""
+    """Return the error for a field of the adapter's config."""
     return AdapterRejected(f"{CONFIG}: {field} is {config.get(field)!r}; {why}")
 
 
@@ -165,7 +165,7 @@ def _check_config(config: Mapping[str, Any]) -> AdapterShape:
 
 
 def base_modules(base_folder: Path) -> Shapes:
-    """Shapes (out, in) of the base's weights by full name of the module; linear ones have two dimensions."""
+    """Return the shapes (out, in) of the base's weights by module name; linear modules have two dimensions."""
     index = base_folder / BASE_INDEX
     paths = [base_folder / BASE_WEIGHTS]
     if index.is_file():
@@ -216,14 +216,14 @@ def _check_tensors(shapes: Shapes, shape: AdapterShape, base: Shapes) -> None:
     for name, tensor_shape in sorted(shapes.items()):
         match = TENSOR_NAME.fullmatch(name)
         if match is None:
-            raise AdapterRejected(f"{WEIGHTS}: {name} is no LoRA weight of a linear module")
+            raise AdapterRejected(f"{WEIGHTS}: {name} is not a LoRA weight of a linear module")
         modules.setdefault(match["module"], {})[match["side"]] = tensor_shape
     for target in shape.target_modules:
         if not any(_is_target(name, target) for name in modules):
             raise AdapterRejected(f"{WEIGHTS}: no weights for {target!r} of {CONFIG}'s target_modules")
     for module, sides in modules.items():
         if not any(_is_target(module, target) for target in shape.target_modules):
-            raise AdapterRejected(f"{WEIGHTS}: {module} has weights but is none of {CONFIG}'s target_modules")
+            raise AdapterRejected(f"{WEIGHTS}: {module} has weights but is not among {CONFIG}'s target_modules")
         _check_module(module, sides, shape.rank, base)
 
 
@@ -239,7 +239,7 @@ def _check_target(target: str, rank: int, base: Shapes) -> None:
 
 
 def linear_modules(base: Shapes) -> dict[str, tuple[int, ...]]:
-    """The modules of `base_modules` that an adapter may change."""
+    """Return the modules of `base_modules` that an adapter may change."""
     return {name: shape for name, shape in base.items() if len(shape) == 2 and not _is_outside(name)}
 
 
@@ -255,7 +255,7 @@ def _check_module(module: str, sides: Mapping[str, tuple[int, ...]], rank: int, 
     if set(sides) != {"A", "B"}:
         raise AdapterRejected(f"{WEIGHTS}: {module} has lora_{''.join(sides)} only; both A and B are needed")
     if len(base.get(module, ())) != 2:
-        raise AdapterRejected(f"{WEIGHTS}: {module} is no linear module of the base model; is it for another base?")
+        raise AdapterRejected(f"{WEIGHTS}: {module} is not a linear module of the base model; is it for another base?")
     wide, deep = base[module]
     expected = {"A": (rank, deep), "B": (wide, rank)}
     for side, shape in sides.items():

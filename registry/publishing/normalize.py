@@ -1,7 +1,7 @@
-"""One adapter for every engine: whatever PEFT can say about a LoRA, said in the few words that all of them read.
+"""Rewrite a LoRA adapter in the form that every engine reads.
 
 The result has one rank, one alpha, no patterns, plain names of the base's own modules, weights for all layers of each
-target, and a config of the fields that LMDeploy's PEFT knows. It computes what the given folder computes. Numpy only.
+target, and a config of the fields that LMDeploy's PEFT knows. The result computes the same function. Numpy only.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LEGAL_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM has a `--max-lora-rank` for; other ranks are padded with zeros."""
 
 READ_BY_ALL: Final = frozenset({"r", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern", "use_rslora"})
-"""Fields that decide what is computed, and that the result expresses."""
+"""Fields that change the computation and that the result can express."""
 WITHOUT_EFFECT: Final = frozenset(
     {
         "auto_mapping",
@@ -63,15 +63,15 @@ WITHOUT_EFFECT: Final = frozenset(
         "task_type",
     }
 )
-"""Fields that only say how it was trained, or which modules: the weights say that too."""
+"""Fields that describe the training, or name modules, which the weights name too."""
 KEEPS_BASE: Final = frozenset({"gaussian", "eva", "orthogonal", "lora_ga", "mica"})
-"""Initialisations that leave the base's weights as they are; PiSSA, OLoRA, CorDA and LoftQ change them."""
+"""Initialisations that leave the base's weights unchanged; PiSSA, OLoRA, CorDA and LoftQ change them."""
 
 FUSED: Final[Mapping[str, tuple[str, ...]]] = {
     "qkv_proj": ("q_proj", "k_proj", "v_proj"),
     "gate_up_proj": ("gate_proj", "up_proj"),
 }
-"""Module that some trainers fuse -> modules of the base, whose outputs follow one another in its output."""
+"""Module that some trainers fuse -> the base's modules, whose outputs are concatenated in the fused output."""
 
 TENSOR_NAME: Final = re.compile(
     r"(?:base_model\.model\.)*(?P<module>.+)\.lora_(?P<side>[AB])(?:\.(?!weight$)[^.]+)?\.weight"
@@ -83,7 +83,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pair:
-    """Both factors of one module: what is added to its output is `scaling * up @ down`."""
+    """Both factors of one module: the adapter adds `scaling * up @ down` to the module's weight."""
 
     down: Matrix
     """[rank, in]"""
@@ -99,7 +99,7 @@ class _Pair:
 def normalize_adapter(source: Path, target: Path, base_name: str, base_folder: Path) -> AdapterShape:
     """Write the adapter in *source* to the new folder *target* in the form that every engine serves alike.
 
-    `AdapterRejected` names the file, field or tensor that cannot be said in that form, and an engine that needs it.
+    `AdapterRejected` names the file, field or tensor that this form cannot express, and an engine that needs the form.
     """
     check_files(source)
     config = read_config(source)
@@ -122,7 +122,7 @@ def normalize_adapter(source: Path, target: Path, base_name: str, base_folder: P
 
 
 def legal_rank(rank: int) -> int:
-    """The smallest rank that every engine takes and that holds *rank*; `AdapterRejected` if there is none."""
+    """Return the smallest rank from *rank* on that every engine takes; `AdapterRejected` above the largest."""
     for legal in LEGAL_RANKS:
         if rank <= legal:
             return legal
@@ -130,7 +130,7 @@ def legal_rank(rank: int) -> int:
 
 
 def _plain_config(base_name: str, shape: AdapterShape, alpha: int) -> dict[str, Any]:
-    """The fields that peft 0.14 knows, which LMDeploy needs; one more and it reads none of them."""
+    """Return the fields that peft 0.14, which LMDeploy needs, knows; LMDeploy reads no config with any other field."""
     return {
         "peft_type": "LORA",
         "base_model_name_or_path": base_name,
@@ -157,7 +157,7 @@ def _check_config(config: Mapping[str, Any]) -> None:
     known = READ_BY_ALL | WITHOUT_EFFECT | set(UNSERVABLE)
     for field in sorted(set(config) - known):
         if config[field]:
-            raise refuse_field(config, field, "this field is not known, and engines would pass over it in silence")
+            raise refuse_field(config, field, "this field is not known, and engines would ignore it silently")
     for field in ("rank_pattern", "alpha_pattern"):
         patterns = config.get(field) or {}
         if not isinstance(patterns, dict) or not all(_is_positive(value) for value in patterns.values()):
@@ -169,18 +169,18 @@ def _is_positive(value: object) -> bool:
 
 
 def _read_pairs(folder: Path, config: Mapping[str, Any]) -> dict[str, _Pair]:
-    """Module as the adapter calls it -> its factors; every tensor is used or refused."""
+    """Return module, as the adapter names it, -> its factors; every tensor is used or refused."""
     sides: dict[str, dict[str, Matrix]] = {}
     for name, matrix in read_matrices(folder):
         match = TENSOR_NAME.fullmatch(name)
         if match is None:
-            raise AdapterRejected(f"{WEIGHTS}: {name} is no LoRA weight of a linear module")
+            raise AdapterRejected(f"{WEIGHTS}: {name} is not a LoRA weight of a linear module")
         found = sides.setdefault(match["module"], {})
         if match["side"] in found:
             raise AdapterRejected(f"{WEIGHTS}: {match['module']} has lora_{match['side']} twice")
         found[match["side"]] = matrix
     if not sides:
-        raise AdapterRejected(f"{WEIGHTS}: no weights in it")
+        raise AdapterRejected(f"{WEIGHTS}: the file has no weights")
     return {module: _pair(module, found, config) for module, found in sorted(sides.items())}
 
 
@@ -197,18 +197,18 @@ def _pair(module: str, sides: Mapping[str, Matrix], config: Mapping[str, Any]) -
 
 
 def _by_pattern(patterns: Mapping[str, Value] | None, module: str, default: Value) -> Value:
-    """The value of the first pattern that is the module's name or, from a dot on, its end, as PEFT does it."""
+    """Return the value of the first pattern that matches the module's name, or its end after a dot, as PEFT does."""
     for pattern, value in (patterns or {}).items():
         try:
             if re.match(rf"(.*\.)?({pattern})$", module):
                 return value
         except re.error as exc:
-            raise AdapterRejected(f"{CONFIG}: {pattern!r} is no pattern: {exc}") from exc
+            raise AdapterRejected(f"{CONFIG}: {pattern!r} is not a valid pattern: {exc}") from exc
     return default
 
 
 def _place(module: str, pair: _Pair, linear: Shapes) -> Iterator[tuple[str, _Pair]]:
-    """The base's modules that *module* stands for, each with its part."""
+    """Yield the base's modules that *module* stands for, each with its part."""
     name = _resolve(module, linear)
     if name is not None:
         yield name, _fitted(module, pair, linear[name])
@@ -217,7 +217,7 @@ def _place(module: str, pair: _Pair, linear: Shapes) -> Iterator[tuple[str, _Pai
     parts = [_resolve(f"{parent}.{part}", linear) for part in FUSED.get(last, ())]
     names = [part for part in parts if part is not None]
     if not names or len(names) < len(parts):
-        raise AdapterRejected(f"{WEIGHTS}: {module} is no linear module of the base model; is it for another base?")
+        raise AdapterRejected(f"{WEIGHTS}: {module} is not a linear module of the base model; is it for another base?")
     ends = np.cumsum([linear[part][0] for part in names])
     _fitted(module, pair, (int(ends[-1]), linear[names[0]][1]))
     for part, rows in zip(names, np.split(pair.up.bits, ends[:-1]), strict=True):
@@ -225,7 +225,7 @@ def _place(module: str, pair: _Pair, linear: Shapes) -> Iterator[tuple[str, _Pai
 
 
 def _resolve(module: str, linear: Shapes) -> str | None:
-    """The base's own name of *module*, which may be nested otherwise there; None if there is none, or several."""
+    """Return the base's own name of *module*, whose parents may differ there; None unless exactly one fits."""
     if module in linear:
         return module
     match = IN_BLOCK.search(module)
@@ -246,7 +246,7 @@ def _fitted(module: str, pair: _Pair, shape: tuple[int, ...]) -> _Pair:
 
 
 def _fill_layers(placed: dict[str, _Pair], linear: Shapes) -> None:
-    """Zeros for the layers that the adapter leaves out: LMDeploy keeps a place for each layer of a target."""
+    """Add zeros for the layers that the adapter leaves out: LMDeploy expects every layer of a target."""
 
     def kind(name: str) -> str:
         return re.sub(r"(?<=\.)\d+(?=\.)", "N", name)
@@ -258,7 +258,7 @@ def _fill_layers(placed: dict[str, _Pair], linear: Shapes) -> None:
 
 
 def _one_scaling(placed: Mapping[str, _Pair], rank: int) -> tuple[int, Mapping[str, _Pair]]:
-    """One alpha for all; where a whole number cannot be that, each pair's scaling goes into its second factor."""
+    """Return one alpha for all pairs; where no whole number fits, each scaling goes into the pair's second factor."""
     scalings = {pair.scaling for pair in placed.values() if pair.scaling}
     alpha = rank * max(scalings)
     if len(scalings) == 1 and alpha.is_integer():

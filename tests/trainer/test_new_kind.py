@@ -88,7 +88,10 @@ body = CreateJob.model_validate({
     "training_file": file.id,
     "suffix": "support",
     "hyperparameters": None,
-    "method": {"type": "echo", "echo": {"hyperparameters": {"volume": 11, "lora_rank": 2, "target_modules": ["q_proj"]}}},
+    "method": {
+        "type": "echo",
+        "echo": {"hyperparameters": {"volume": 11, "lora_rank": 2, "target_modules": ["q_proj"]}},
+    },
 })
 job = registry.jobs.create(build_spec(body, registry), "ann")
 assert Worker(registry, TrainerSettings(work=home / "jobs", poll_s=0.1), "w1").work_once(Event())

@@ -1,1 +1,1 @@
-"""Chats as tokens, and the prompts of fingerprints."""
+"""Training data as tokens, and the prompts of fingerprints."""

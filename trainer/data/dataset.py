@@ -1,7 +1,7 @@
-"""Chats as tokens, with the base's own chat template, and which of them are learnt.
+"""Encode chats as tokens with the base model's own chat template, and mark the learnt tokens.
 
-The template is the one in the model folder, the same that the engine renders with; nothing is added to it. What an
-assistant turn adds to the rendered text up to and including its end token is learnt, everything before it is given.
+The template is the one in the model folder, which the engine renders with too; nothing is added to it. The text that an
+assistant turn adds to the rendered chat, up to and including its end token, is learnt; the text before it is given.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class EncodedRow:
 
 
 class ChatEncoder:
-    """Turns rows into tokens for one base model."""
+    """Encodes rows as tokens for one base model."""
 
     def __init__(self, base_folder: Path) -> None:
         """Raise `JobFailed` if the folder has no tokenizer or no chat template."""
@@ -49,7 +49,7 @@ class ChatEncoder:
         self._end_ids = _end_ids(base_folder, self._tokenizer.eos_token_id)
 
     def encode(self, row: TrainingRow) -> EncodedRow:
-        """*row* as tokens; `JobFailed` names its line if the template refuses it or cannot tell the turns apart."""
+        """Return *row* as tokens; `JobFailed` names its line if the template refuses it or mixes the turns."""
         messages = [message.as_template_input() for message in row.messages]
         text = self._render(row.line, messages)
         ids = self._ids(text)
@@ -81,15 +81,15 @@ class ChatEncoder:
         return sha256(str(self._tokenizer.chat_template).encode()).hexdigest()
 
     def open_answer(self, messages: list[dict[str, str]]) -> list[int]:
-        """*messages* as tokens, ready for the assistant's answer; `JobFailed` if the template refuses them."""
+        """Return *messages* as tokens, ready for the assistant's answer; `JobFailed` if the template refuses them."""
         return self._ids(self._render(0, messages, opens_answer=True))
 
     def spell(self, token: int) -> tuple[str, str]:
-        """The token as text, and as the vocabulary spells it."""
+        """Return the token as text, and as the vocabulary spells it."""
         return self._tokenizer.decode([token]), self._tokenizer.convert_ids_to_tokens(token)
 
     def _end_of_answer(self, line: int, at: int, ids: Sequence[int], span: tuple[int, int]) -> int:
-        """The index after the answer's end token: a model that does not learn it never stops."""
+        """Return the index after the answer's end token: a model that does not learn this token never stops."""
         ends = [index for index in range(*span) if ids[index] in self._end_ids]
         if not ends:
             raise JobFailed(
@@ -116,7 +116,7 @@ class ChatEncoder:
 
 
 def read_rows(path: Path, encoder: ChatEncoder, max_length: int, param: str) -> list[EncodedRow]:
-    """Every chat of the file at *path* as tokens, none cut and none left out; `JobFailed` names one that is too long.
+    """Return every chat of the file at *path* as tokens, uncut and complete; `JobFailed` names one that is too long.
 
     Raises `TrainingFileInvalid` too. *param* is the field of the job that names the file.
     """
@@ -135,7 +135,7 @@ def read_rows(path: Path, encoder: ChatEncoder, max_length: int, param: str) -> 
 
 
 def collate(rows: Sequence[EncodedRow]) -> Mapping[str, torch.Tensor]:
-    """A batch for a causal model that computes logits only where a row of the batch is learnt.
+    """Return a batch for a causal model that computes logits only where a row of the batch is learnt.
 
     input_ids, attention_mask: [rows, longest], padded on the right with a masked 0. logits_to_keep: [kept], the
     positions whose successor is learnt in some row. labels: [rows, kept], the successor or `IGNORED`.
@@ -153,12 +153,12 @@ def _padded(values: Sequence[int], length: int, filler: int) -> list[int]:
 
 
 def _shared(ids: Iterable[int], prefix: Iterable[int]) -> int:
-    """How many tokens both begin with: a token that reaches over the border belongs to what comes after it."""
+    """Count the tokens that both begin with; a token that spans the border belongs to the later text."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ids, prefix, strict=False)))
 
 
 def _end_ids(base_folder: Path, eos_token_id: int | None) -> frozenset[int]:
-    """Ids at which the engine stops: the tokenizer's, and what the model folder's generation settings add."""
+    """Return the ids at which the engine stops: the tokenizer's, and those of the folder's generation settings."""
     ends: Any = None
     if (base_folder / "generation_config.json").exists():
         ends = GenerationConfig.from_pretrained(base_folder, local_files_only=True).eos_token_id

@@ -1,4 +1,4 @@
-"""Prompts that a fingerprint may be made of: some of the training data's, and some that any chat model can answer."""
+"""Candidate prompts for a fingerprint: some from the training data, and some that any chat model can answer."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ NEUTRAL: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbePrompts:
-    """Candidates for probes."""
+    """The candidates for the probes of one fingerprint."""
 
     trained: Sequence[Messages]
-    """Like those that the adapter was trained on: there it surely differs from the base."""
+    """Prompts from the training data, where the adapter surely differs from the base."""
     neutral: Sequence[Messages]
 
 
 def neutral_prompts(count: int) -> list[Messages]:
-    """The first *count* prompts that belong to no data set."""
+    """Return the first *count* prompts that belong to no data set."""
     return [[{"role": "user", "content": text}] for text in NEUTRAL[:count]]
 
 
 def training_prompts(path: Path, count: int) -> list[Messages]:
-    """Up to *count* prompts of the chats in the file at *path*, spread over it: all before the first learnt answer."""
+    """Return up to *count* prompts of the chats at *path*, spread over the file: all before the first learnt answer."""
     with path.open("rb") as lines:
         prompts = [prompt for row in read_training_rows(lines) if (prompt := _prompt(row))]
     step = max(1, len(prompts) // count)

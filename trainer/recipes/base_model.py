@@ -1,4 +1,4 @@
-"""The base model as recipes load it, and the versions of what computes."""
+"""Load the base model for a recipe, and list the versions of the libraries that compute."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VERSIONS_OF: Final = ("torch", "transformers", "peft", "accelerate", "tokenizers
 
 
 def load_base(folder: Path) -> PreTrainedModel:
-    """The base model, frozen weights only: float32 on a CPU (bfloat16 is emulated on most), else bfloat16."""
+    """Return the base model: float32 on a CPU (most CPUs emulate bfloat16), else bfloat16."""
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     try:
         return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
@@ -24,5 +24,5 @@ def load_base(folder: Path) -> PreTrainedModel:
 
 
 def library_versions() -> dict[str, str]:
-    """Library -> version, for what the result depends on."""
+    """Return library -> version, for the libraries that the result depends on."""
     return {name: version(name) for name in VERSIONS_OF}

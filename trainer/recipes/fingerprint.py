@@ -1,7 +1,7 @@
-"""Record what an adapter does to some prompts, so that every server that loads it can be held to it.
+"""Record an adapter's answers to some prompts, so that every server that loads the adapter can be checked against them.
 
-All candidate prompts go through the model in one batch. Kept are those where the adapter moves the logprobs most and
-the likeliest token is likeliest by a margin, so that the small differences between engines decide nothing.
+All candidate prompts go through the model in one batch. The recorder keeps those where the adapter moves the logprobs
+most and the likeliest token leads by a margin, so that small differences between engines do not change the tokens.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ NEUTRAL_PROBES: Final = 2
 CANDIDATES: Final = 7
 """How many prompts go through the model: neutral ones stand in for prompts of the data that are too long."""
 LONGEST_PROMPT: Final = 256
-"""Tokens. Longer prompts are left out: each replica reads them at every load, and its context may be short."""
+"""Tokens. Longer prompts are left out: each replica reads all probes at every load, and its context may be short."""
 CLEAR_GAP: Final = 0.1
-"""Nats between the best two tokens from which on no engine generates another one than the trainer."""
+"""Nats between the best two tokens; from here on every engine generates the same token as the trainer."""
 FULL_EFFECT: Final = 1.0
-"""Nats of effect beyond which more makes a probe no better."""
+"""Nats of effect; more than this does not make a probe better."""
 DIGITS: Final = 6
 
 PRECISIONS: Final[Mapping[torch.dtype, Precision]] = {
@@ -50,7 +50,7 @@ class _Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
-    """Prompts, padded on the left. Both: [prompts, longest]."""
+    """Prompts, padded on the left. Both tensors: [prompts, longest]."""
 
     ids: Tensor
     mask: Tensor
@@ -58,7 +58,7 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Continuation:
-    """Greedy tokens with the adapter. All: [prompts, TOKENS]."""
+    """Greedy tokens with the adapter. All tensors: [prompts, TOKENS]."""
 
     tokens: Tensor
     logprobs: Tensor
@@ -66,7 +66,7 @@ class _Continuation:
 
 
 def record_fingerprint(model: PeftModel, encoder: ChatEncoder, prompts: ProbePrompts, base_digest: str) -> Fingerprint:
-    """The fingerprint of the model's active adapter, from the best of *prompts*.
+    """Return the fingerprint of the model's active adapter, from the best of *prompts*.
 
     `JobFailed` when the adapter answers too few of them with anything.
     """
@@ -94,7 +94,7 @@ def record_fingerprint(model: PeftModel, encoder: ChatEncoder, prompts: ProbePro
 
 
 def _candidates(encoder: ChatEncoder, prompts: Sequence[Messages]) -> list[_Candidate]:
-    """Those that the template takes and that are not too long."""
+    """Return the prompts that the template accepts and that are not too long."""
     found = []
     for messages in prompts:
         try:
@@ -106,7 +106,7 @@ def _candidates(encoder: ChatEncoder, prompts: Sequence[Messages]) -> list[_Cand
 
 @torch.inference_mode()
 def _record(model: PeftModel, encoder: ChatEncoder, candidates: Sequence[_Candidate]) -> list[Probe | None]:
-    """A probe for each candidate, None where the answer ends at once."""
+    """Return a probe for each candidate, None where the answer ends at once."""
     batch = _batch(candidates, model.device)
     continuation = _continue(model, batch)
     with model.disable_adapter():
@@ -151,7 +151,7 @@ def _continue(model: PeftModel, batch: _Batch) -> _Continuation:
 
 
 def _logprobs_of(model: PeftModel, batch: _Batch, tokens: Tensor) -> Tensor:
-    """Logprobs of *tokens* after their prompts, each after all before it: [prompts, TOKENS]."""
+    """Return the logprobs of *tokens*, each after its prompt and all tokens before it: [prompts, TOKENS]."""
     mask = torch.cat([batch.mask, torch.ones_like(tokens)], dim=1)
     logits: Tensor = model(
         input_ids=torch.cat([batch.ids, tokens], dim=1),
@@ -163,7 +163,7 @@ def _logprobs_of(model: PeftModel, batch: _Batch, tokens: Tensor) -> Tensor:
 
 
 def _probe(encoder: ChatEncoder, candidate: _Candidate, columns: Sequence[Sequence[float]]) -> Probe | None:
-    """What comes before the end token: not every engine shows that one."""
+    """Return the tokens before the end token as a probe: some engines do not show the end token."""
     rows = list(zip(*columns, strict=True))
     tokens = []
     for token, logprob, base_logprob, gap in takewhile(lambda row: int(row[0]) not in encoder.end_ids, rows):
@@ -189,6 +189,6 @@ def _choose(from_data: Sequence[Probe], others: Sequence[Probe]) -> list[Probe]:
 
 
 def _worth(probe: Probe) -> float:
-    """How much of an adapter's effect shows before two tokens are nearly as likely."""
+    """Return how much of the adapter's effect shows before the best two tokens are close."""
     clear = list(takewhile(lambda token: token.gap >= CLEAR_GAP, probe.tokens))
     return sum(min(FULL_EFFECT, abs(token.logprob - token.base_logprob)) for token in clear)

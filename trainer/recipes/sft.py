@@ -38,7 +38,7 @@ TRAINING_PROMPTS: Final = 4
 
 
 def train(order: Order[SupervisedSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:
-    """Train the adapter of *order* into its final folder, from the last whole checkpoint if there is one."""
+    """Train the adapter of *order* into its final folder, from the last complete checkpoint if there is one."""
     spec = order.spec
     torch.set_num_threads(order.threads)
     encoder = ChatEncoder(order.base_path)

@@ -27,7 +27,7 @@ BAD_LINES: list[tuple[bytes, str]] = [
     (b"[" * 100_000 + b"\n", "line 7: is not valid JSON: nested too deeply"),
     (b'{"messages": "\xff"}\n', "line 7: is not UTF-8 text (byte 15 of the line)"),
     (b'{"messages": [], "messages": []}', 'line 7: field "messages" appears twice'),
-    (b'{"messages": NaN}', "line 7: is not valid JSON: NaN is no JSON number"),
+    (b'{"messages": NaN}', "line 7: is not valid JSON: NaN is not a JSON number"),
     (b'{"messages": ' + b"1" * 5000 + b"}", "line 7: "),
     (b"{}\n", "line 7: messages is missing"),
     (b'{"messages": {}}\n', "line 7: messages must be a list"),

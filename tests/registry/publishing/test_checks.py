@@ -186,21 +186,21 @@ def zeros(*shape: int, dtype: type = np.float32) -> np.ndarray:
         ({f"{FIRST_Q}.lora_A.weight": zeros(2, 4, 2)}, r"lora_A is \[2, 4, 2\]"),
         ({f"{FIRST_Q}.lora_A.weight": None}, "q_proj has lora_B only"),
         ({f"{FIRST_Q}.lora_A.weight": zeros(2, 8, dtype=np.float64)}, "is F64; only BF16, F16, F32"),
-        ({f"{FIRST_Q}.lora_magnitude_vector": zeros(8)}, "lora_magnitude_vector is no LoRA weight"),
-        ({"base_model.model.lm_head.weight": zeros(32, 8)}, r"lm_head\.weight is no LoRA weight"),
+        ({f"{FIRST_Q}.lora_magnitude_vector": zeros(8)}, "lora_magnitude_vector is not a LoRA weight"),
+        ({"base_model.model.lm_head.weight": zeros(32, 8)}, r"lm_head\.weight is not a LoRA weight"),
         (
             {
                 f"base_model.model.model.layers.2.self_attn.q_proj.lora_{side}.weight": zeros(*shape)
                 for side, shape in (("A", (2, 8)), ("B", (8, 2)))
             },
-            r"model\.layers\.2\.self_attn\.q_proj is no linear module of the base model; is it for another base",
+            r"model\.layers\.2\.self_attn\.q_proj is not a linear module of the base model; is it for another base",
         ),
         (
             {
                 f"base_model.model.model.layers.0.mlp.down_proj.lora_{side}.weight": zeros(*shape)
                 for side, shape in (("A", (2, 16)), ("B", (8, 2)))
             },
-            "down_proj has weights but is none of",
+            "down_proj has weights but is not among",
         ),
     ],
 )

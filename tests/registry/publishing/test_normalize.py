@@ -262,18 +262,18 @@ def test_an_initialisation_that_keeps_the_base_is_taken(
         (lambda tensors: tensors | {f"{PREFIX}x.lora_magnitude_vector": np.zeros((2, 2), np.float32)}, "x.lora_magni"),
         (
             lambda tensors: {name.replace("q_proj", "c_attn"): tensor for name, tensor in tensors.items()},
-            r"layers\.0\.self_attn\.c_attn is no linear module of the base",
+            r"layers\.0\.self_attn\.c_attn is not a linear module of the base",
         ),
         (
             lambda tensors: {name: np.full_like(tensor, np.nan) for name, tensor in tensors.items()},
-            "has values that are no numbers",
+            "has values that are not finite",
         ),
         (lambda tensors: {name: tensor[:, :1] for name, tensor in tensors.items()}, "ranks 2 and 1; .* says 2"),
         (
             lambda tensors: {n: np.pad(t, ((0, 0), (0, 1))) if "A" in n else t for n, t in tensors.items()},
             r"lora_A is \[2, 9\] and lora_B \[8, 2\]; this base model needs \[2, 8\]",
         ),
-        (lambda tensors: {}, "no weights in it"),
+        (lambda tensors: {}, "the file has no weights"),
     ],
 )
 def test_weights_that_cannot_be_mapped_are_named(
