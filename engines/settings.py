@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
 
+from engines.kinds import DEFAULT_KIND, Hardware, Precision
+
 KEEP_ALIVE_S: Final = "75"
 """How long servers keep an idle connection: longer than our clients, so that none is closed while a request comes."""
-
-
-class Hardware(StrEnum):
-    """What the server computes on."""
-
-    CPU = "cpu"
-    NVIDIA = "nvidia"
-    AMD = "amd"
-    ASCEND = "ascend"
-
-
-class Precision(StrEnum):
-    """Numbers that weights are held in."""
-
-    FP32 = "fp32"
-    BF16 = "bf16"
-    FP16 = "fp16"
-    FP8 = "fp8"  # quantized while loading
-    INT4 = "int4"  # the base model's folder holds 4-bit weights
 
 
 class EngineSettings(BaseModel):
@@ -36,7 +18,7 @@ class EngineSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: str = "transformers"
+    kind: str = DEFAULT_KIND
     """Which engine, a key of `engines.catalog.ENGINES`."""
     base_path: Path
     """Hugging Face folder of the base model."""

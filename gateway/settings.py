@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from engines.kinds import DEFAULT_KIND
 from registry.errors import SettingsInvalid
 from registry.settings import RegistrySettings, lorry_home, parse_table, read_tables, registry_settings
 
@@ -133,7 +134,7 @@ class PoolFields(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: str = "transformers"
+    kind: str = DEFAULT_KIND
     """Kind of engine, one of the catalog's. Where it is not said and there is an accelerator, `lorry up` chooses."""
     base: Path | None = None
     """Hugging Face folder of the base model; None is the bundled model."""

@@ -10,7 +10,7 @@ import pytest
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from engines.environments.environment import EnvironmentState
+from engines.environments.record import EnvironmentState
 from engines.settings import EngineSettings
 from gateway.app import ROUTERS, build_gateway
 from gateway.errors import HTTP_ERRORS

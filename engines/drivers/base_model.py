@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from engines.errors import SettingRefused
-from engines.settings import EngineSettings, Hardware, Precision
+from engines.kinds import Hardware, Precision
+from engines.settings import EngineSettings
 
 GIB: Final = 1024**3
 

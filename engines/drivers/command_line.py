@@ -3,13 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final
 
+from engines.catalog import kind_of
 from engines.errors import EnvironmentMissing, SettingRefused
+from engines.kinds import Hardware, Precision
 from engines.settings import EngineSettings
 
-KEEP_BYTECODE: Final = {"PYTHONDONTWRITEBYTECODE": ""}
-"""For a server in an environment of its own: it compiles what it imports once, not at every start, whatever we do."""
+
+def server_variables(settings: EngineSettings) -> dict[str, str]:
+    """Return the environment variables that every server in an environment of its own gets.
+
+    The empty PYTHONDONTWRITEBYTECODE undoes ours: the server compiles what it imports once, not at every start.
+    """
+    environment = kind_of(settings.kind).environment
+    on_cpu = environment.cpu_variables if environment and settings.hardware is Hardware.CPU else {}
+    return {
+        "PYTHONDONTWRITEBYTECODE": "",
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": str(settings.threads),
+        **on_cpu,
+    }
+
+
+def refuse_unhonoured(settings: EngineSettings) -> None:
+    """`SettingRefused` for the settings that the row of the kind does not list as possible."""
+    row = kind_of(settings.kind)
+    defaults = {field: EngineSettings.model_fields[field].default for field in row.unhonoured}
+    on_cpu = settings.hardware is Hardware.CPU
+    precisions = row.hardware.cpu_precisions if on_cpu else (*row.hardware.device_precisions, Precision.INT4)
+    refuse_others(
+        settings,
+        {
+            **{field: (default,) for field, default in defaults.items()},
+            "hardware": (Hardware.CPU, *row.hardware.vendors),
+            "precision": (None, *precisions),
+        },
+    )
 
 
 def refuse_others(settings: EngineSettings, allowed: Mapping[str, Collection[object]]) -> None:
@@ -22,7 +51,7 @@ def refuse_others(settings: EngineSettings, allowed: Mapping[str, Collection[obj
 
 
 def interpreter_of(settings: EngineSettings) -> str:
-    """Python of the engine's environment; `EnvironmentMissing` when there is none."""
+    """Return the Python of the engine's environment; `EnvironmentMissing` when there is none."""
     install = f"`lorry envs install {settings.kind}` makes one"
     if settings.interpreter is None:
         raise EnvironmentMissing(f"the {settings.kind} engine runs in an environment of its own; {install}")
@@ -32,9 +61,9 @@ def interpreter_of(settings: EngineSettings) -> str:
 
 
 def command_line(program: Sequence[str], options: Mapping[str, object], extra_args: Sequence[str]) -> list[str]:
-    """*program* with its options and the extra arguments. `SettingRefused` for an extra one that is set already.
+    """Return *program* with its options and the extra arguments; `SettingRefused` for an extra one that is set already.
 
-    Of the options, None leaves one out, True is a flag alone, and a list is several values.
+    An option whose value is None is left out, True is a flag alone, and a list is several values.
     """
     command = list(program)
     for flag, value in options.items():

@@ -9,26 +9,28 @@ from typing import Any
 
 import httpx2
 
+from engines.catalog import kind_of
 from engines.drivers.openai_server import OpenAiServer, reason_of
 from engines.errors import AdapterLoadFailed, AdapterNotLoaded, EngineStartFailed, EngineUnavailable
 from engines.settings import EngineSettings
 
 
 class LiveAdapters:
-    """Loads and unloads by *load_path* and *unload_path* of the server; what it has is always asked of the server."""
+    """Loads and unloads adapters over HTTP; which ones are loaded is always asked of the server."""
 
-    def __init__(self, settings: EngineSettings, http: OpenAiServer, *, load_path: str, unload_path: str) -> None:
+    def __init__(self, settings: EngineSettings, http: OpenAiServer) -> None:
         self._settings = settings
         self._http = http
-        self._load_path = load_path
-        self._unload_path = unload_path
+        prefix = kind_of(settings.kind).admin_prefix
+        self._load_path = f"{prefix}/load_lora_adapter"
+        self._unload_path = f"{prefix}/unload_lora_adapter"
 
     async def loaded(self) -> frozenset[str]:
-        """Served names of the adapters that answer requests."""
+        """Return the served names of the adapters that answer requests."""
         return frozenset(await self._http.adapters())
 
     async def load_all(self, adapters: Mapping[str, Path]) -> None:
-        """Load those that a server starts with; `EngineStartFailed` when one is refused."""
+        """Load the adapters that a server starts with; `EngineStartFailed` when one is refused."""
         try:
             for served_name, path in adapters.items():
                 await self.load(served_name, path)
@@ -36,7 +38,7 @@ class LiveAdapters:
             raise EngineStartFailed(str(exc)) from exc
 
     async def load(self, served_name: str, path: Path) -> None:
-        """Load it unless it is there from the same path; `AdapterLoadFailed` when it is refused."""
+        """Load the adapter unless it is there from the same path; `AdapterLoadFailed` when it is refused."""
         check_adapter(served_name, path, self._settings.max_rank)
         loaded = await self._http.adapters()
         if loaded.get(served_name) == str(path):
@@ -50,7 +52,7 @@ class LiveAdapters:
             raise AdapterLoadFailed(f"{served_name} from {path}: {reason_of(answer)}")
 
     async def unload(self, served_name: str) -> None:
-        """Unload it as the server does; `AdapterNotLoaded` when it does not know it."""
+        """Unload the adapter; `AdapterNotLoaded` when the server does not know the name."""
         if served_name not in await self._http.adapters():
             raise AdapterNotLoaded(f"{served_name} is not loaded")
         answer = await self._http.post(self._unload_path, {"lora_name": served_name})
@@ -61,7 +63,7 @@ class LiveAdapters:
 
 
 def check_adapter(served_name: str, path: Path, max_rank: int) -> Mapping[str, Any]:
-    """The adapter's config; `AdapterLoadFailed` when it cannot be read or its rank is above *max_rank*."""
+    """Return the adapter's config; `AdapterLoadFailed` when it cannot be read or its rank is above *max_rank*."""
     if not path.is_dir():
         raise AdapterLoadFailed(f"{served_name}: {path} does not exist")
     try:

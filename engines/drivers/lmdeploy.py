@@ -1,6 +1,6 @@
 """LMDeploy, by `python -m lmdeploy serve api_server` in its own environment; seen with 0.18.
 
-What is peculiar to it:
+Peculiarities:
 - adapters are given when it starts and stay: another set is another process;
 - its TurboMind backend, the default, ignores adapters in silence, so it is taken only where `extra_args` say so;
 - its PEFT reads no field of an `adapter_config.json` that has one it does not know, and the start crashes;
@@ -14,32 +14,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from engines.drivers.base_model import context_length, kv_tokens, read_base_model
-from engines.drivers.command_line import KEEP_BYTECODE, command_line, interpreter_of, refuse_others
+from engines.drivers.command_line import command_line, refuse_others, server_variables
 from engines.drivers.live_adapters import check_adapter
-from engines.drivers.own_server import OwnServer
-from engines.drivers.server_process import ServerProcess
+from engines.drivers.own_server import Launch, OwnServer
 from engines.errors import AdapterLoadFailed, AdapterNotLoaded, AdaptersFixed, EngineStartFailed, SettingRefused
+from engines.kinds import Hardware, Precision
 from engines.load import EngineLoad, LoadMetrics, load_of
 from engines.protocol import EngineTraits
-from engines.settings import KEEP_ALIVE_S, EngineSettings, Hardware, Precision
+from engines.settings import KEEP_ALIVE_S, EngineSettings
 
 log = logging.getLogger(__name__)
 
 MODULE: Final = ("-m", "lmdeploy", "serve", "api_server")
 KV_BLOCK: Final = 64
 MISSED: Final = "PyTorch ZMQ engine process is not alive"
-"""Its server may take away a lock that its engine process, just started, still holds; likelier on a slow machine."""
+"""The server may take away a lock that its engine process, just started, still holds; likelier on a slow machine."""
 DEVICES: Final = {Hardware.CPU: "maca", Hardware.NVIDIA: "cuda", Hardware.AMD: "cuda", Hardware.ASCEND: "ascend"}
-LOAD: Final = LoadMetrics(
-    running="lmdeploy:num_requests_running",
-    waiting="lmdeploy:num_requests_waiting",
-    kv_use="lmdeploy:gpu_cache_usage_perc",
-)
+LOAD: Final = LoadMetrics(running="lmdeploy:num_requests_running", waiting="lmdeploy:num_requests_waiting")
 DTYPES: Final = {Precision.BF16: "bfloat16", Precision.FP16: "float16"}
 KNOWN_FIELDS: Final = frozenset(
     {
@@ -54,11 +51,9 @@ class LmdeployEngine(OwnServer):
     """An `Engine` that owns one LMDeploy server; see `engines.protocol` for what each method promises."""
 
     def __init__(self, settings: EngineSettings, adapters: Mapping[str, Path]) -> None:
-        super().__init__(settings, ServerProcess(settings))
-        self._fixed_adapters = dict(adapters)
         check_adapters(settings, adapters)
-        arguments = server_arguments(settings, self._server.port, adapters)
-        self._command = [interpreter_of(settings), *arguments]
+        self._fixed_adapters = dict(adapters)
+        super().__init__(settings, Launch(partial(server_arguments, adapters=adapters), server_environment))
 
     @property
     def traits(self) -> EngineTraits:
@@ -67,22 +62,21 @@ class LmdeployEngine(OwnServer):
 
     async def start(self) -> None:
         """Start the server with its adapters; once more when its two processes missed each other."""
-        environment = server_environment(self._settings)
         try:
-            await self._server.start(self._command, environment)
+            await self._start_server()
         except EngineStartFailed as exc:
             if MISSED not in str(exc):
                 raise
             log.warning("LMDeploy's engine process was gone before it began, starting again")
-            await self._server.start(self._command, environment)
+            await self._start_server()
 
     async def loaded_adapters(self) -> frozenset[str]:
-        """Served names of the adapters: all that the server lists but the base model."""
+        """Return the served names of the adapters: all that the server lists but the base model."""
         names = {entry["id"] for entry in await self._server.http.models()}
         return frozenset(names - {self._settings.base_name})
 
     async def load_adapter(self, served_name: str, path: Path) -> None:
-        """Find it among those it was started with; `AdaptersFixed` when it is not."""
+        """Find the adapter among those that the server was started with; `AdaptersFixed` when it is not there."""
         check_adapter(served_name, path, self._settings.max_rank)
         started_with = self._fixed_adapters.get(served_name)
         if started_with is None:
@@ -91,14 +85,15 @@ class LmdeployEngine(OwnServer):
             raise AdaptersFixed(f"{served_name} is already loaded, from {started_with}, not from {path}")
 
     async def unload_adapter(self, served_name: str) -> None:
-        """`AdaptersFixed` for one that it was started with."""
+        """Raise `AdaptersFixed` for an adapter that the server was started with, `AdapterNotLoaded` for another."""
         if served_name not in self._fixed_adapters:
             raise AdapterNotLoaded(f"{served_name} is not loaded")
         raise AdaptersFixed(f"{served_name}: LMDeploy keeps the adapters that it was started with")
 
-    async def load(self) -> EngineLoad:
-        """How busy its gauges say it is; they are up to 10 s old."""
-        return load_of(await self._server.http.metrics(), LOAD)
+
+def read_load(exposition: str) -> EngineLoad:
+    """Return the load by LMDeploy's gauges, which are up to 10 s old; `EngineUnavailable`."""
+    return load_of(exposition, LOAD)
 
 
 def check_adapters(settings: EngineSettings, adapters: Mapping[str, Path]) -> None:
@@ -122,18 +117,11 @@ def is_turbomind(settings: EngineSettings) -> bool:
 
 
 def server_arguments(settings: EngineSettings, port: int, adapters: Mapping[str, Path]) -> list[str]:
-    """The command line of the server behind the interpreter; `SettingRefused` for what it has no way to honour."""
-    once: tuple[Any, ...] = (1,)
-    unset: tuple[Any, ...] = (None,)
-    refuse_others(
-        settings, {"pipeline_parallel": once, "data_parallel": once, "batch_adapters": unset, "max_queue": unset}
-    )
-    precisions = (None, Precision.FP32) if settings.hardware is Hardware.CPU else (None, *DTYPES, Precision.INT4)
-    refuse_others(settings, {"precision": precisions})
+    """Return the command line of the server behind the interpreter; `SettingRefused` for what it cannot honour."""
     base = read_base_model(settings)
     turbomind = is_turbomind(settings)
     if turbomind:
-        refuse_others(settings, {"kv_memory_gib": unset, "hardware": (Hardware.NVIDIA,)})
+        refuse_others(settings, {"kv_memory_gib": (None,), "hardware": (Hardware.NVIDIA,)})
     tokens = kv_tokens(settings, base, KV_BLOCK)
     options = {
         "--model-name": settings.base_name,
@@ -158,11 +146,9 @@ def server_arguments(settings: EngineSettings, port: int, adapters: Mapping[str,
 
 
 def server_environment(settings: EngineSettings) -> dict[str, str]:
-    """What the server's process has on top of our environment."""
+    """Return what the server's process has on top of our environment."""
     return {
-        **KEEP_BYTECODE,
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": str(settings.threads),
+        **server_variables(settings),
         "UVICORN_LOG_LEVEL": "warning",
         "UVICORN_TIMEOUT_KEEP_ALIVE": KEEP_ALIVE_S,
     }

@@ -1,23 +1,45 @@
-"""What drivers have in common: an engine is a server process of ours, and of most the adapters come and go live."""
+"""The part of a driver that all kinds share: an engine is a server process of ours, usually with live adapters."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from engines.catalog import kind_of
+from engines.drivers.command_line import interpreter_of, refuse_unhonoured
 from engines.drivers.live_adapters import LiveAdapters
 from engines.drivers.server_process import ServerProcess
+from engines.drivers.server_state import offered_paths, server_load
+from engines.load import EngineLoad
 from engines.protocol import EngineTraits
 from engines.settings import EngineSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How the server of a kind is started from settings; both functions raise `SettingRefused`."""
+
+    arguments: Callable[[EngineSettings, int], list[str]]
+    """The command line behind the interpreter, for settings and a port."""
+    environment: Callable[[EngineSettings], Mapping[str, str]]
+    """What the server's process has on top of our environment."""
 
 
 class OwnServer:
     """The part of an `Engine` that its process answers for; see `engines.protocol` for what each method promises."""
 
-    def __init__(self, settings: EngineSettings, server: ServerProcess) -> None:
+    def __init__(self, settings: EngineSettings, launch: Launch) -> None:
+        """Build the command line; `SettingRefused`, `EnvironmentMissing`, `UnknownEngine`."""
+        row = kind_of(settings.kind)
+        refuse_unhonoured(settings)
         self._settings = settings
-        self._paths = kind_of(settings.kind).paths
-        self._server = server
+        self._paths = row.paths
+        self._server = ServerProcess(settings, ready_path=row.ready_path)
+        arguments = launch.arguments(settings, self._server.port)
+        self._command = [sys.executable if row.environment is None else interpreter_of(settings), *arguments]
+        self._environment = launch.environment(settings)
 
     @property
     def base_url(self) -> str:
@@ -25,11 +47,11 @@ class OwnServer:
         return self._server.url
 
     async def stop(self, drain_timeout_s: float) -> None:
-        """SIGTERM, which drains; SIGKILL of the group at the deadline."""
+        """Send SIGTERM, which drains; SIGKILL to the group at the deadline."""
         await self._server.stop(drain_timeout_s)
 
     async def is_healthy(self) -> bool:
-        """Whether the process lives and says that it is ready."""
+        """Whether the process lives and reports that it is ready."""
         return await self._server.is_ready()
 
     async def wait_exit(self) -> int:
@@ -37,30 +59,45 @@ class OwnServer:
         return await self._server.wait_exit()
 
     def last_log_lines(self) -> str:
-        """The end of the server's log."""
+        """Return the end of the server's log."""
         return self._server.last_log_lines()
+
+    async def load(self) -> EngineLoad:
+        """Return how many requests the server reports."""
+        return await server_load(self._settings.kind, self._server.http)
+
+    async def _start_server(self) -> None:
+        """Start the process, then ask what the server can do with its model."""
+        await self._server.start(self._command, self._environment)
+        self._paths = await offered_paths(self._settings.kind, self._server.http)
 
 
 class LiveServer(OwnServer):
-    """One that loads and unloads adapters while it serves."""
+    """An engine whose server loads and unloads adapters while it serves."""
 
-    def __init__(self, settings: EngineSettings, server: ServerProcess, load_path: str, unload_path: str) -> None:
-        super().__init__(settings, server)
-        self._adapters = LiveAdapters(settings, server.http, load_path=load_path, unload_path=unload_path)
+    def __init__(self, settings: EngineSettings, adapters: Mapping[str, Path], launch: Launch) -> None:
+        super().__init__(settings, launch)
+        self._first_adapters = adapters
+        self._adapters = LiveAdapters(settings, self._server.http)
 
     @property
     def traits(self) -> EngineTraits:
         """Adapters come and go live."""
         return EngineTraits(live_adapters=True, max_adapters=self._settings.max_adapters, paths=self._paths)
 
+    async def start(self) -> None:
+        """Start the server, learn what its model can do, then load its first adapters."""
+        await self._start_server()
+        await self._adapters.load_all(self._first_adapters)
+
     async def loaded_adapters(self) -> frozenset[str]:
-        """Served names of what is loaded, whoever caused it."""
+        """Return the served names of what is loaded, whoever caused it."""
         return await self._adapters.loaded()
 
     async def load_adapter(self, served_name: str, path: Path) -> None:
-        """Load it, or find it loaded."""
+        """Load the adapter, or find it loaded."""
         await self._adapters.load(served_name, path)
 
     async def unload_adapter(self, served_name: str) -> None:
-        """Unload it, as its server does: most wait for its requests."""
+        """Unload the adapter as its server does: most wait for its requests."""
         await self._adapters.unload(served_name)

@@ -1,6 +1,6 @@
 """SGLang, by `python -m sglang.launch_server` in its own environment; seen with 0.5.23.
 
-What is peculiar to it:
+Peculiarities:
 - a request names its adapter by `lora_path`; by `model` alone the base model answers, with 200 and the name echoed;
 - unloading is not revoking: a later `lora_path` of that name loads it again in silence, so we check names before;
 - above `--max-loaded-loras` it unloads the least used by itself; we never let it come to that;
@@ -15,17 +15,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import orjson
+
 from engines.drivers.base_model import context_length, kv_tokens, read_base_model
-from engines.drivers.command_line import KEEP_BYTECODE, command_line, interpreter_of, refuse_others
-from engines.drivers.offered_paths import paths_of
-from engines.drivers.own_server import LiveServer
-from engines.drivers.server_process import ServerProcess
-from engines.load import LOADS_PATH, EngineLoad, load_of_schedulers
-from engines.settings import KEEP_ALIVE_S, EngineSettings, Hardware, Precision
+from engines.drivers.command_line import command_line, server_variables
+from engines.drivers.openai_server import OpenAiServer
+from engines.drivers.own_server import Launch, LiveServer
+from engines.errors import EngineUnavailable
+from engines.kinds import Hardware, Precision
+from engines.load import EngineLoad
+from engines.settings import KEEP_ALIVE_S, EngineSettings
 
 MODULE: Final = ("-m", "sglang.launch_server")
 DTYPES: Final = {Precision.FP32: "float32", Precision.BF16: "bfloat16", Precision.FP16: "float16"}
-"""Of the others the folder of the base model decides."""
+"""Names of the precisions; for one that is not here the folder of the base model decides."""
 HARDWARE_OPTIONS: Final[Mapping[Hardware, Mapping[str, object]]] = {
     Hardware.CPU: {
         "--device": "cpu",
@@ -38,6 +41,9 @@ HARDWARE_OPTIONS: Final[Mapping[Hardware, Mapping[str, object]]] = {
     Hardware.AMD: {"--device": "cuda"},
     Hardware.ASCEND: {"--device": "npu", "--attention-backend": "ascend"},
 }
+EMBEDDING: Final = frozenset({"/v1/embeddings", "/v1/rerank", "/tokenize"})
+"""Paths that are answered with a model that generates nothing."""
+NEEDS_AUDIO: Final = frozenset({"/v1/audio/transcriptions"})
 LORA_BACKENDS: Final = {Hardware.CPU: "torch_native", Hardware.AMD: "triton", Hardware.ASCEND: "ascend"}
 
 
@@ -45,27 +51,34 @@ class SglangEngine(LiveServer):
     """An `Engine` that owns one SGLang server; see `engines.protocol` for what each method promises."""
 
     def __init__(self, settings: EngineSettings, adapters: Mapping[str, Path]) -> None:
-        server = ServerProcess(settings, ready_path="/ready")
-        super().__init__(settings, server, "/load_lora_adapter", "/unload_lora_adapter")
-        self._first_adapters = adapters
-        self._command = [interpreter_of(settings), *server_arguments(settings, server.port)]
+        super().__init__(settings, adapters, Launch(server_arguments, server_environment))
 
-    async def start(self) -> None:
-        """Start the server, learn what its model can do, then load its first adapters."""
-        await self._server.start(self._command, server_environment(self._settings))
-        self._paths = await paths_of(self._settings.kind, self._server.http)
-        await self._adapters.load_all(self._first_adapters)
 
-    async def load(self) -> EngineLoad:
-        """How busy its schedulers say they are."""
-        return load_of_schedulers((await self._server.http.get(LOADS_PATH)).text)
+def read_load(body: str) -> EngineLoad:
+    """Return the load by SGLang's answer to `/v1/loads?include=core`; `EngineUnavailable` when it is another answer."""
+    try:
+        ranks = orjson.loads(body)["loads"]
+        if not ranks:
+            raise EngineUnavailable("/v1/loads names no scheduler")
+        return EngineLoad(
+            running=sum(rank["num_running_reqs"] for rank in ranks),
+            waiting=sum(rank["num_waiting_reqs"] for rank in ranks),
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError) as exc:
+        raise EngineUnavailable("/v1/loads does not say how busy the schedulers are") from exc
+
+
+async def paths_of_model(paths: frozenset[str], http: OpenAiServer) -> frozenset[str]:
+    """Return those of *paths* that the model can answer: SGLang has routes for everything and refuses the others."""
+    model = (await http.get("/model_info")).json()
+    if not model.get("is_generation", True):
+        return paths & EMBEDDING
+    generating = paths - (EMBEDDING - {"/tokenize"})  # `/model_info` does not tell which of them rerank
+    return generating if model.get("has_audio_understanding") else generating - NEEDS_AUDIO
 
 
 def server_arguments(settings: EngineSettings, port: int) -> list[str]:
-    """The command line of the server behind the interpreter; `SettingRefused` for what SGLang has no way to honour."""
-    refuse_others(settings, {"data_parallel": (1,)})
-    if settings.hardware is Hardware.CPU:
-        refuse_others(settings, {"precision": (None, Precision.FP32, Precision.BF16)})
+    """Return the command line of the server behind the interpreter; `SettingRefused` for what SGLang cannot honour."""
     base = read_base_model(settings)
     precision = settings.precision or (Precision.FP32 if settings.hardware is Hardware.CPU else None)
     options: dict[str, object] = {
@@ -94,7 +107,7 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
 
 
 def lora_options(settings: EngineSettings) -> dict[str, object]:
-    """The flags of adapters; without them SGLang also takes models that it has none for."""
+    """Return the flags of adapters; without them SGLang also takes models that it has none for."""
     in_batch = min(settings.batch_adapters or 8, settings.max_adapters) + 1  # the base model counts as one
     return {
         "--enable-lora": True,
@@ -107,13 +120,5 @@ def lora_options(settings: EngineSettings) -> dict[str, object]:
 
 
 def server_environment(settings: EngineSettings) -> dict[str, str]:
-    """What the server's process has on top of our environment."""
-    environment = {
-        **KEEP_BYTECODE,
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": str(settings.threads),
-        "SGLANG_TIMEOUT_KEEP_ALIVE": KEEP_ALIVE_S,
-    }
-    if settings.hardware is Hardware.CPU:
-        environment["SGLANG_USE_CPU_ENGINE"] = "1"
-    return environment
+    """Return what the server's process has on top of our environment."""
+    return {**server_variables(settings), "SGLANG_TIMEOUT_KEEP_ALIVE": KEEP_ALIVE_S}

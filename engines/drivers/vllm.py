@@ -1,6 +1,6 @@
 """vLLM, by `python -m vllm.entrypoints.openai.api_server` in its own environment; seen with 0.32.
 
-Its `vllm` command does not start from the CPU wheel. What is peculiar to it:
+The `vllm` command does not start from the CPU wheel. Peculiarities:
 - without `--shutdown-timeout` a SIGTERM kills its core at once and clients hang; our own deadline is the shorter one;
 - the routes for adapters are there only with `VLLM_ALLOW_RUNTIME_LORA_UPDATING`, and unloading waits for nobody;
 - the names of adapters in use are labels of `vllm:lora_requests_info`, whose value is the time it was set.
@@ -9,6 +9,7 @@ Its `vllm` command does not start from the CPU wheel. What is peculiar to it:
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from math import ceil
@@ -17,23 +18,24 @@ from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from engines.catalog import ANSWERS
 from engines.drivers.base_model import context_length, kv_memory_gib, read_base_model
-from engines.drivers.command_line import KEEP_BYTECODE, command_line, interpreter_of, refuse_others
-from engines.drivers.offered_paths import paths_of
-from engines.drivers.own_server import LiveServer
-from engines.drivers.server_process import ServerProcess
+from engines.drivers.command_line import command_line, server_variables
+from engines.drivers.openai_server import OpenAiServer
+from engines.drivers.own_server import Launch, LiveServer
 from engines.errors import EngineUnavailable, SettingRefused
+from engines.kinds import Hardware, Precision
 from engines.load import EngineLoad, LoadMetrics, load_of
-from engines.settings import KEEP_ALIVE_S, EngineSettings, Hardware, Precision
+from engines.settings import KEEP_ALIVE_S, EngineSettings
+
+log = logging.getLogger(__name__)
 
 MODULE: Final = ("-m", "vllm.entrypoints.openai.api_server")
 LEGAL_RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 LONGEST_DRAIN_S: Final = 3600
-LOAD: Final = LoadMetrics(
-    running="vllm:num_requests_running", waiting="vllm:num_requests_waiting", kv_use="vllm:kv_cache_usage_perc"
-)
+LOAD: Final = LoadMetrics(running="vllm:num_requests_running", waiting="vllm:num_requests_waiting")
 DTYPES: Final = {Precision.FP32: "float32", Precision.BF16: "bfloat16", Precision.FP16: "float16"}
-"""Of the others the folder of the base model decides."""
+"""Names of the precisions; for one that is not here the folder of the base model decides."""
 POLL_S: Final = 0.1
 
 
@@ -41,16 +43,7 @@ class VllmEngine(LiveServer):
     """An `Engine` that owns one vLLM server; see `engines.protocol` for what each method promises."""
 
     def __init__(self, settings: EngineSettings, adapters: Mapping[str, Path]) -> None:
-        server = ServerProcess(settings)
-        super().__init__(settings, server, "/v1/load_lora_adapter", "/v1/unload_lora_adapter")
-        self._first_adapters = adapters
-        self._command = [interpreter_of(settings), *server_arguments(settings, server.port)]
-
-    async def start(self) -> None:
-        """Start the server, learn what its model can do, then load its first adapters."""
-        await self._server.start(self._command, server_environment(self._settings))
-        self._paths = await paths_of(self._settings.kind, self._server.http)
-        await self._adapters.load_all(self._first_adapters)
+        super().__init__(settings, adapters, Launch(server_arguments, server_environment))
 
     async def unload_adapter(self, served_name: str) -> None:
         """Make the name unknown, then wait for its requests, which vLLM itself does not."""
@@ -61,17 +54,28 @@ class VllmEngine(LiveServer):
                 raise EngineUnavailable(f"{served_name} has requests that do not end")
             await asyncio.sleep(POLL_S)
 
-    async def load(self) -> EngineLoad:
-        """How busy its gauges say it is; they are set at every step."""
-        return load_of(await self._server.http.metrics(), LOAD)
+
+def read_load(exposition: str) -> EngineLoad:
+    """Return the load by vLLM's gauges, which are set at every step; `EngineUnavailable`."""
+    return load_of(exposition, LOAD)
+
+
+async def routed_paths(paths: frozenset[str], http: OpenAiServer) -> frozenset[str]:
+    """Return those of *paths* that the server has a route for.
+
+    vLLM has routes only for what its model can do, and lists them unless it was started without its documentation.
+    """
+    try:
+        listed = frozenset((await http.get("/openapi.json")).json()["paths"])
+    except (EngineUnavailable, KeyError) as exc:
+        log.warning("vLLM lists no routes, taken for a model that generates text", extra={"error": str(exc)})
+        return paths & (ANSWERS | {"/tokenize"})
+    return paths & listed
 
 
 def server_arguments(settings: EngineSettings, port: int) -> list[str]:
-    """The command line of the server behind the interpreter; `SettingRefused` for what vLLM has no way to honour."""
+    """Return the command line of the server behind the interpreter; `SettingRefused` for what vLLM cannot honour."""
     on_cpu = settings.hardware is Hardware.CPU
-    refuse_others(settings, {"max_queue": (None,)})
-    if on_cpu:
-        refuse_others(settings, {"precision": (None, Precision.FP32, Precision.BF16)})
     base = read_base_model(settings)
     precision = settings.precision or (Precision.FP32 if on_cpu else None)
     memory_gib = None if on_cpu else settings.kv_memory_gib
@@ -101,7 +105,7 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
 
 
 def lora_options(settings: EngineSettings) -> dict[str, object]:
-    """The flags of adapters; without them vLLM also takes models that it has none for."""
+    """Return the flags of adapters; without them vLLM also takes models that it has none for."""
     in_batch = min(settings.batch_adapters or 8, settings.max_adapters)
     return {
         "--enable-lora": True,
@@ -112,14 +116,12 @@ def lora_options(settings: EngineSettings) -> dict[str, object]:
 
 
 def server_environment(settings: EngineSettings) -> dict[str, str]:
-    """What the server's process has on top of our environment."""
+    """Return what the server's process has on top of our environment."""
     environment = {
+        **server_variables(settings),
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": KEEP_ALIVE_S,
-        **KEEP_BYTECODE,
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": str(settings.threads),
     }
     if settings.hardware is Hardware.CPU:
         memory_gib = kv_memory_gib(settings, read_base_model(settings)) or 1
@@ -130,7 +132,7 @@ def server_environment(settings: EngineSettings) -> dict[str, str]:
 
 
 def legal_rank(rank: int) -> int:
-    """The smallest rank that vLLM reserves room for and that *rank* fits in; `SettingRefused` above them all."""
+    """Return the smallest rank that vLLM reserves room for and that *rank* fits in; `SettingRefused` above them all."""
     fitting = [legal for legal in LEGAL_RANKS if legal >= rank]
     if not fitting:
         raise SettingRefused(f"the vllm engine cannot have max_rank = {rank}, at most {LEGAL_RANKS[-1]}")
@@ -138,7 +140,7 @@ def legal_rank(rank: int) -> int:
 
 
 def adapters_in_use(exposition: str) -> frozenset[str]:
-    """Served names of the adapters that requests ran or waited with when vLLM last noted it; none when it is idle."""
+    """Return the adapters that requests ran or waited with when vLLM last noted it; none when it is idle."""
     load = load_of(exposition, LOAD)
     if load.running + load.waiting == 0:
         return frozenset()

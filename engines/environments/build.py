@@ -1,4 +1,4 @@
-"""Build the environment of an engine, step by step, so that an interrupted build goes on where it stopped."""
+"""Build the environment of an engine: install its list, then import the engine; an interrupted build goes on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,27 +15,23 @@ from typing import Final, Protocol
 
 from filelock import FileLock, Timeout
 
-from engines.environments.environment import (
-    KINDS,
-    LISTS,
-    REPOSITORY,
-    EnvironmentKind,
+from engines.catalog import ENVIRONMENTS
+from engines.environments.installer import pip_command, uv_variables, venv_command
+from engines.environments.pinned_list import LISTS, REPOSITORY, PinnedList, list_digest, list_path, read_list
+from engines.environments.record import (
     EnvironmentRecord,
-    PinnedList,
     environment_folder,
     environment_python,
-    list_digest,
-    list_path,
-    read_list,
     read_record,
     write_record,
 )
-from engines.environments.installer import install_command, install_environment
 from engines.errors import EnvironmentFailed
+from engines.kinds import EngineEnvironment
 from engines.process import LAUNCHER
 
 _VERSION_MARK: Final = "lorry-engine-version "
 _LAST_LINES: Final = 15
+_STEPS: Final = 2
 
 
 class BuildProgress(Protocol):
@@ -46,7 +42,7 @@ class BuildProgress(Protocol):
         ...
 
     def line(self, text: str) -> None:
-        """The running step said something."""
+        """The running step printed a line."""
         ...
 
 
@@ -57,13 +53,13 @@ class BuildPlan:
     home: Path
     kind: str
     variant: str
-    kinds: Mapping[str, EnvironmentKind] = field(default_factory=lambda: KINDS)
+    kinds: Mapping[str, EngineEnvironment] = field(default_factory=lambda: ENVIRONMENTS)
     lists: Path = LISTS
     repository: Path = REPOSITORY
 
 
 def build_environment(plan: BuildPlan, progress: BuildProgress) -> EnvironmentRecord:
-    """The environment is whole and its engine was imported; what was built before from the same list is kept.
+    """Build the environment and import its engine; what was built before from the same list is kept.
 
     `EnvironmentFailed` for a kind or variant that there is no list for, one that is published as an image only, a step
     that fails, a folder that cannot be written, or a build of the same kind that is running.
@@ -79,8 +75,7 @@ def build_environment(plan: BuildPlan, progress: BuildProgress) -> EnvironmentRe
         )
     try:
         with _alone(plan):
-            record = _begin(plan, list_digest(path, plan.repository), progress)
-            return record if record.version is not None else _Build(plan, pinned, progress).go_on(record)
+            return _Build(plan, path, pinned, progress).finish()
     except OSError as exc:
         raise EnvironmentFailed(f"{environment_folder(plan.home, plan.kind)} cannot be written: {exc}") from exc
 
@@ -100,105 +95,100 @@ def _alone(plan: BuildPlan) -> Iterator[None]:
         lock.release()
 
 
-def _begin(plan: BuildPlan, digest: str, progress: BuildProgress) -> EnvironmentRecord:
-    """The record to go on from: that of a build from the same list, else of a fresh virtual environment."""
-    record = read_record(plan.home, plan.kind)
-    if record is not None and (record.variant, record.digest) == (plan.variant, digest):
-        return record
-    folder = environment_folder(plan.home, plan.kind)
-    if record is not None:
-        progress.line(f"Removing {folder}, which was made from another list or is broken")
-        shutil.rmtree(folder)
-    _run([sys.executable, "-m", "venv", "--without-pip", str(folder)], {}, plan.home, progress.line)
-    fresh = EnvironmentRecord(kind=plan.kind, variant=plan.variant, digest=digest)
-    write_record(plan.home, fresh)
-    return fresh
-
-
 class _Build:
-    """The steps that are left."""
+    """One build; its record says after each step how far it came."""
 
-    def __init__(self, plan: BuildPlan, pinned: PinnedList, progress: BuildProgress) -> None:
+    def __init__(self, plan: BuildPlan, path: Path, pinned: PinnedList, progress: BuildProgress) -> None:
         self._plan = plan
+        self._path = path
         self._pinned = pinned
         self._progress = progress
-        self._kind = plan.kinds[plan.kind]
+        self._environment = plan.kinds[plan.kind]
+        self._folder = environment_folder(plan.home, plan.kind)
         self._python = environment_python(plan.home, plan.kind)
 
-    def go_on(self, record: EnvironmentRecord) -> EnvironmentRecord:
-        """Do what *record* does not say is done, and write each step down when it is."""
-        total = len(self._pinned.steps) + 1
-        for number, step in enumerate(self._pinned.steps, start=1):
-            if step.name in record.finished:
-                continue
-            self._progress.step(number, total, f"installing {step.name}")
-            self._install(step.requirements)
-            record = record.model_copy(update={"finished": (*record.finished, step.name)})
-            write_record(self._plan.home, record)
-        self._progress.step(total, total, f"importing {self._plan.kind}")
-        self._remove()
-        version = self._check()
-        size = folder_size(environment_folder(self._plan.home, self._plan.kind))
-        record = record.model_copy(update={"version": version, "size_bytes": size})
-        write_record(self._plan.home, record)
-        return record
+    def finish(self) -> EnvironmentRecord:
+        """Do what the record does not list as done."""
+        plan = self._plan
+        wanted = EnvironmentRecord(
+            kind=plan.kind, variant=plan.variant, digest=list_digest(self._path, plan.repository)
+        )
+        record = read_record(plan.home, plan.kind)
+        if record is None or (record.variant, record.digest) != (wanted.variant, wanted.digest):
+            record = wanted
+        if record.version is not None:
+            return record
+        if not record.is_installed:
+            record = self._install(record)
+        self._progress.step(_STEPS, _STEPS, f"importing {plan.kind}")
+        return self._stored(record.model_copy(update={"version": self._check(), "size_bytes": _size_of(self._folder)}))
 
-    def _install(self, requirements: Sequence[str]) -> None:
-        options = ["--no-deps", "--no-build-isolation"]
-        self._run([*install_command(self._python), *options, *requirements], install_environment())
+    def _install(self, record: EnvironmentRecord) -> EnvironmentRecord:
+        """Install the list into a fresh environment.
 
-    def _remove(self) -> None:
-        for packages in environment_folder(self._plan.home, self._plan.kind).glob("lib/python3*/site-packages"):
+        A killed installer may leave a package that is there in part and counts as installed. So nothing is built upon
+        an unfinished installation: what was downloaded before comes from uv's cache in seconds.
+        """
+        self._progress.step(1, _STEPS, f"installing {len(self._pinned.requirements)} packages")
+        if self._folder.exists():
+            self._progress.line(f"Removing {self._folder}, which is unfinished or was made from another list")
+            shutil.rmtree(self._folder)
+        self._run(venv_command(self._folder), {})
+        self._stored(record)
+        self._run([*pip_command("sync", self._python), str(self._path)], uv_variables())
+        for packages in self._folder.glob("lib/python3*/site-packages"):
             for pattern in self._pinned.remove:
                 for file in packages.glob(pattern):
                     self._progress.line(f"Removing {file.relative_to(packages)}")
                     file.unlink()
+        return self._stored(record.model_copy(update={"is_installed": True}))
+
+    def _stored(self, record: EnvironmentRecord) -> EnvironmentRecord:
+        write_record(self._plan.home, record)
+        return record
 
     def _check(self) -> str:
-        """The version of the engine that the environment's interpreter imported."""
+        """Return the version of the engine that the environment's interpreter imported."""
         program = (
-            f"{self._kind.check}\n"
+            f"{self._environment.check}\n"
             "from importlib.metadata import distributions\n"
-            f"names = {self._kind.distributions!r}\n"
+            f"names = {self._environment.distributions!r}\n"
             "found = {d.name: d.version for d in distributions() if d.name in names}\n"
             f"print({_VERSION_MARK!r} + next(found[name] for name in names if name in found))\n"
         )
-        variables = self._kind.cpu_variables if self._plan.variant == "cpu" else {}
-        said = self._run([str(self._python), "-I", "-c", program], variables)
-        marked = [line.removeprefix(_VERSION_MARK) for line in said if line.startswith(_VERSION_MARK)]
+        variables = self._environment.cpu_variables if self._plan.variant == "cpu" else {}
+        printed = self._run([str(self._python), "-I", "-c", program], variables)
+        marked = [line.removeprefix(_VERSION_MARK) for line in printed if line.startswith(_VERSION_MARK)]
         return marked[-1]
 
     def _run(self, command: list[str], variables: Mapping[str, str]) -> list[str]:
-        return _run(command, variables, self._plan.repository, self._progress.line)
+        """Run *command* and return the last lines of its output; `EnvironmentFailed` with them unless it exits with 0.
+
+        The command dies with us.
+        """
+        last: deque[str] = deque(maxlen=_LAST_LINES)
+        with subprocess.Popen(
+            [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *command],
+            cwd=self._plan.repository,  # which local packages in the list are relative to
+            env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | dict(variables),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            process_group=0,  # which is killed with us
+        ) as child:
+            assert child.stdout is not None  # noqa: S101 - PIPE was asked for
+            for line in child.stdout:
+                last.append(line.rstrip())
+                if not line.startswith(_VERSION_MARK):
+                    self._progress.line(line.rstrip())
+        if child.returncode != 0:
+            words = " ".join(command)[:120]
+            raise EnvironmentFailed(f"`{words} ...` exited with {child.returncode}; it ended with:\n" + "\n".join(last))
+        return list(last)
 
 
-def _run(command: list[str], variables: Mapping[str, str], cwd: Path, tell: Callable[[str], None]) -> list[str]:
-    """The last lines that *command* said; `EnvironmentFailed` with them unless it exits with 0. It dies with us."""
-    bound = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *command]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | dict(variables)
-    last: deque[str] = deque(maxlen=_LAST_LINES)
-    with subprocess.Popen(
-        bound,
-        cwd=cwd,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        process_group=0,  # which is killed with us
-    ) as child:
-        assert child.stdout is not None  # noqa: S101 - PIPE was asked for
-        for line in child.stdout:
-            last.append(line.rstrip())
-            if not line.startswith(_VERSION_MARK):
-                tell(line.rstrip())
-    if child.returncode != 0:
-        words = " ".join(command)[:120]
-        raise EnvironmentFailed(f"`{words} ...` exited with {child.returncode}; it ended with:\n" + "\n".join(last))
-    return list(last)
-
-
-def folder_size(folder: Path) -> int:
-    """Bytes of the files below *folder*, links not followed."""
+def _size_of(folder: Path) -> int:
+    """Return the bytes of the files below *folder*, links not followed."""
     return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())

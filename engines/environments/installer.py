@@ -1,7 +1,7 @@
-"""uv, told to look where pip would: it installs in seconds what takes pip minutes, but reads none of pip's settings.
+"""uv with pip's settings: it installs in seconds what takes pip minutes, but reads none of them by itself.
 
 `python -m engines.environments.installer ARGUMENTS` is `uv pip install ARGUMENTS` into the environment of that Python.
-Of the standard library only, but for uv itself, so that it can make the environment that Lorry runs in.
+Imports nothing but uv and the standard library, because `make venv` runs it before anything else is installed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 from uv import find_uv_bin
 
 _PLACES: Final = ("global", "install", ":env:")
-"""Where pip's settings may be, the last one first obeyed."""
+"""Where pip's settings may be; a later place goes over an earlier one."""
 _LISTS: Final = {
     "extra-index-url": "--extra-index-url",
     "find-links": "--find-links",
@@ -26,27 +26,32 @@ _LISTS: Final = {
 _VARIABLES: Final = {"cert": "SSL_CERT_FILE", "proxy": "ALL_PROXY"}
 
 
-def install_command(python: Path) -> list[str]:
-    """`uv pip install` into the environment of *python*, looking where the pip of our own Python would."""
+def venv_command(folder: Path) -> list[str]:
+    """Return the command that makes an empty virtual environment of our own Python."""
+    return [find_uv_bin(), "venv", "--no-project", "--python", sys.executable, str(folder)]
+
+
+def pip_command(verb: str, python: Path) -> list[str]:
+    """Return `uv pip VERB` for the environment of *python*, looking where the pip of our own Python would."""
     options = source_options(pip_settings())
-    return [find_uv_bin(), "pip", "install", "--python", str(python), *options]
+    return [find_uv_bin(), "pip", verb, "--python", str(python), *options]
 
 
-def install_environment() -> dict[str, str]:
-    """What uv's process has on top of our environment."""
+def uv_variables() -> dict[str, str]:
+    """Return what uv's process has on top of our environment."""
     settings = pip_settings()
     return {variable: settings[name] for name, variable in _VARIABLES.items() if name in settings}
 
 
 def pip_settings() -> dict[str, str]:
-    """pip's settings from its files and from the environment, by the name of the option."""
+    """Return pip's settings from its files and from the environment, by the name of the option."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return read_settings(told)
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return read_settings(listed)
 
 
 def read_settings(listed: str) -> dict[str, str]:
-    """What `pip config list` printed, each option as the place says that pip obeys."""
+    """Read what `pip config list` printed: each option from the place that pip obeys."""
     found: dict[str, dict[str, str]] = {place: {} for place in _PLACES}
     for line in listed.splitlines():
         key, _, value = line.partition("=")
@@ -57,7 +62,7 @@ def read_settings(listed: str) -> dict[str, str]:
 
 
 def source_options(settings: Mapping[str, str]) -> list[str]:
-    """uv's options for the places that pip looks at, the best version of them all taken as pip does."""
+    """Return uv's options for the places that pip looks at; of all of them the best version is installed, as by pip."""
     options = ["--index-strategy", "unsafe-best-match"]
     if settings.get("no-index", "false").lower() in {"1", "true", "yes", "on"}:
         options.append("--no-index")
@@ -70,9 +75,9 @@ def source_options(settings: Mapping[str, str]) -> list[str]:
 
 
 def main() -> None:
-    """Become uv."""
-    command = [*install_command(Path(sys.executable)), *sys.argv[1:]]
-    os.execve(command[0], command, os.environ | install_environment())  # noqa: S606 - no shell is wanted
+    """Replace this process by uv."""
+    command = [*pip_command("install", Path(sys.executable)), *sys.argv[1:]]
+    os.execve(command[0], command, os.environ | uv_variables())  # noqa: S606 - no shell is wanted
 
 
 if __name__ == "__main__":

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from engines.catalog import kind_of
 from engines.errors import DoesNotFit
 from engines.hardware.fit import Fit, degrees
 from engines.hardware.machine import Machine
 from engines.hardware.rules import Candidate, candidates, has_adapters, obstacle, precisions
 from engines.hardware.shape import ModelShape
 from engines.hardware.wishes import Choice, Wishes
-from engines.settings import Precision
+from engines.kinds import Precision
 
 
 def choose(hardware: Machine, model: ModelShape, wishes: Wishes) -> Choice:
-    """The first engine that can serve *model* as wished, with its sizes; `DoesNotFit` has the numbers of each."""
+    """Return the first engine that can serve *model* as wished, with its sizes; `DoesNotFit` has each one's numbers."""
     group = hardware.largest_group()
     refused = []
     too_large = False
     for candidate in candidates(group, hardware.processor, model, wishes):
         if too_large and not candidate.place.devices:
-            break  # what accelerators are too small for is not left to the CPU without a word
+            break  # a CPU in place of accelerators that are too small would be a surprise: somebody must ask for it
         where = f"{candidate.kind} on {candidate.place.name}"
         if problem := obstacle(candidate, model, wishes) or _wish_problem(candidate, model, wishes):
             refused.append(f"{where}: {problem}")
@@ -36,7 +37,7 @@ def choose(hardware: Machine, model: ModelShape, wishes: Wishes) -> Choice:
 
 
 def engine_defaults(choice: Choice) -> dict[str, Any]:
-    """The fields of `EngineSettings` that follow from a choice.
+    """Return the fields of `EngineSettings` that follow from a choice.
 
     How much memory keys and values get is left to engines on accelerators, which measure it when they start.
     """
@@ -47,17 +48,18 @@ def engine_defaults(choice: Choice) -> dict[str, Any]:
         "max_adapters": max(1, choice.adapters),
         "max_rank": choice.rank,
     }
-    if choice.kind != "transformers":
+    row = kind_of(choice.kind)
+    if row.hardware.vendors:  # on the processor alone there is nothing to choose
         fields |= {
             "hardware": choice.hardware,
             "precision": str(choice.precision),
             "tensor_parallel": choice.tensor_parallel,
             "extra_args": choice.extra_args,
         }
-        if choice.kind != "lmdeploy":  # all adapters that it holds share its batch
-            fields["batch_adapters"] = max(1, choice.adapters)
-        if choice.hardware == "cpu":
-            fields["kv_memory_gib"] = round(choice.memory.kv / 2**30, 2)
+    if "batch_adapters" not in row.unhonoured:
+        fields["batch_adapters"] = max(1, choice.adapters)
+    if "kv_memory_gib" not in row.unhonoured and choice.hardware == "cpu":
+        fields["kv_memory_gib"] = round(choice.memory.kv / 2**30, 2)
     return fields
 
 
@@ -69,7 +71,7 @@ def _wished_precisions(candidate: Candidate, model: ModelShape, wishes: Wishes) 
 
 
 def _wish_problem(candidate: Candidate, model: ModelShape, wishes: Wishes) -> str | None:
-    """Why a wish cannot be granted there, whatever the memory."""
+    """Return why a wish cannot be granted there, whatever the memory; None when it can."""
     possible = [option.precision for option in precisions(candidate, model)]
     if wishes.precision is not None and wishes.precision not in possible:
         hint = "; int4 needs a checkpoint of 4-bit weights" if wishes.precision is Precision.INT4 else ""

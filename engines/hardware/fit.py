@@ -9,21 +9,21 @@ from typing import Final
 
 from engines.hardware.machine import GB
 from engines.hardware.memory import embedding_parameters, kv_bytes_per_token, slot_bytes, weight_bytes
-from engines.hardware.rules import FOUR_BIT_FORMATS, Candidate, has_adapters
+from engines.hardware.rules import Candidate, has_adapters
 from engines.hardware.shape import ModelShape
 from engines.hardware.wishes import Choice, Memory, Wishes
-from engines.settings import Precision
+from engines.kinds import Precision
 
 DEVICE_SHARE: Final = 0.9
-"""Of a device's memory that an engine is given; vLLM's own default."""
+"""Share of a device's memory that an engine is given; vLLM's own default."""
 DEVICE_RESERVE: Final = 2 * GB
-"""Of that, for workspace, graphs and activations; an estimate, not measured, as no accelerator was at hand."""
+"""Bytes of that share for workspace, graphs and activations; estimated, as no accelerator was at hand."""
 PROCESSOR_SHARE: Final = 0.8
-"""Of a machine's memory that Lorry may take."""
+"""Share of a machine's memory that Lorry may take."""
 PROCESSOR_RESERVE: Final = 2 * GB
-"""Of that, for Ray, gateways, controller and what the engine needs beside weights and cache."""
+"""Bytes of that share for Ray, gateways, controller and what the engine needs beside weights and cache."""
 USUAL_FRACTION: Final = 4
-"""Engines with a paged cache are given that many times the sequences that fit at full length: most are shorter."""
+"""Engines with a paged cache are given so many times the sequences that fit at full length: most are shorter."""
 
 _DEVICE_CONTEXT: Final = 8192
 _DEVICE_BATCH: Final = 256
@@ -38,7 +38,7 @@ _DEGREES: Final = (1, 2, 4, 8, 16)
 
 
 def degrees(candidate: Candidate, model: ModelShape) -> list[int]:
-    """Numbers of devices that the layers can be shared out to."""
+    """Return the numbers of devices that the layers can be shared out to."""
     limit = max(1, len(candidate.place.devices))
     heads, keys = model.heads, model.kv_heads
     return [n for n in _DEGREES if n <= limit and heads % n == 0 and (keys % n == 0 or n % keys == 0)]
@@ -57,7 +57,7 @@ class Fit:
         self._tried = [wishes.tensor_parallel] if wishes.tensor_parallel else degrees(candidate, model)
 
     def choice(self) -> Choice | None:
-        """The sizes that fit; None when none does.
+        """Return the sizes that fit; None when none does.
 
         The fewest devices on which they are comfortable; else the fewest on which anything fits, adapters giving way to
         sequences until there are a few.
@@ -74,7 +74,7 @@ class Fit:
         return None
 
     def shortage(self) -> str:
-        """What the least that was tried would take, against what is there."""
+        """Return what the smallest sizes that were tried would take, against what is there."""
         degree = self._tried[-1]
         context, slots = list(self._contexts())[-1], list(self._slots())[-1]
         kv = context * self._kv_token(degree) * (self._wishes.batch or 1 if self._is_strict else 1)
@@ -85,12 +85,12 @@ class Fit:
             parts.append(f"{_gb(places * degree)} for {slots} adapter(s) of rank {self._wishes.rank}")
         parts.append(f"{_gb(kv * degree)} for keys and values of {context} tokens")
         needed = (weights + places + kv) * degree
-        left = max(0, usable - reserve) * degree
+        usable_bytes = max(0, usable - reserve) * degree
         there = f"{degree} x {_gb(total)}" if not self._on_cpu else f"{_gb(total)} of memory"
         share = DEVICE_SHARE if not self._on_cpu else PROCESSOR_SHARE
         return (
             f"{self._model.name} needs {_gb(needed)} ({', '.join(parts)}); {there}, of which {share:.0%} are used, "
-            f"less {_gb(reserve)} each for computing, leave {_gb(left)}"
+            f"less {_gb(reserve)} each for computing, leave {_gb(usable_bytes)}"
         )
 
     @property
@@ -120,7 +120,7 @@ class Fit:
                 slots //= 2
 
     def _batch(self, kv_room: int, context: int, kv_token: int) -> int:
-        """Sequences at a time; 0 when not one fits, or fewer than were asked for."""
+        """Return the sequences at a time; 0 when not one fits, or fewer than were asked for."""
         full = kv_room // (kv_token * context)
         if self._wishes.batch is not None:
             enough = full >= self._wishes.batch if self._is_strict else full >= 1
@@ -178,12 +178,11 @@ class Fit:
         )
 
     def _extra_args(self) -> tuple[str, ...]:
-        if not self._candidate.is_turbomind:
-            return ()
-        return "--backend", "turbomind", "--model-format", FOUR_BIT_FORMATS[str(self._model.quantization)]
+        mode = self._candidate.four_bit
+        return () if mode is None else (*mode.arguments, mode.formats[str(self._model.quantization)])
 
     def _room(self) -> tuple[int, int, int]:
-        """Bytes of a device or of the machine: all, usable, reserved of the usable."""
+        """Return the bytes of a device or of the machine: all, usable, reserved of the usable."""
         if self._on_cpu:
             total = self._candidate.place.processor.memory_bytes
             return total, int(total * PROCESSOR_SHARE), PROCESSOR_RESERVE
@@ -192,8 +191,8 @@ class Fit:
 
     def _weights(self, degree: int) -> int:
         whole = weight_bytes(self._model, self._precision)
-        if self._candidate.kind == "transformers" and self._model.is_tied:
-            whole += 4 * embedding_parameters(self._model)  # it keeps a packed copy for the output layer
+        if self._candidate.row.hardware.copies_tied_embedding and self._model.is_tied:
+            whole += 4 * embedding_parameters(self._model)  # 4 bytes of float32 each
         return whole // degree
 
     def _slot(self, degree: int) -> int:

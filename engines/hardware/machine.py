@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import groupby
 from typing import Final
 
+from engines.kinds import Vendor
+
 GB: Final = 10**9
-
-
-class Vendor(StrEnum):
-    """Who made an accelerator."""
-
-    NVIDIA = "nvidia"
-    AMD = "amd"
-    ASCEND = "ascend"
-    METAX = "metax"
-    CAMBRICON = "cambricon"
-    APPLE = "apple"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from engines.hardware.shape import ModelShape
-from engines.settings import Precision
+from engines.kinds import Precision
 
 WEIGHT_BITS: Final[Mapping[Precision, int]] = {
     Precision.FP32: 32,

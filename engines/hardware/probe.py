@@ -19,7 +19,8 @@ from typing import Any, Final
 
 import psutil
 
-from engines.hardware.machine import KNOWN_FLAGS, Device, Machine, Processor, Vendor
+from engines.hardware.machine import KNOWN_FLAGS, Device, Machine, Processor
+from engines.kinds import Vendor
 
 TOOL_TIMEOUT_S: Final = 10.0
 """How long one tool may take; `nvidia-smi` without its daemon needs some seconds."""

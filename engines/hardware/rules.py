@@ -1,22 +1,19 @@
-"""What each engine can do on each kind of machine: the facts that a choice rests on."""
+"""What each engine can do on each kind of machine, by its row in the catalog and the machine's devices. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-from engines.hardware.machine import Device, Processor, Vendor
+from engines.catalog import ENGINES, kind_of
+from engines.errors import DoesNotFit
+from engines.hardware.machine import Device, Processor
 from engines.hardware.shape import ModelShape
-from engines.hardware.wishes import Wishes, Workload
-from engines.settings import Precision
+from engines.hardware.wishes import Wishes
+from engines.kinds import EngineKind, FourBitMode, HardwareSupport, Precision, Preference, Vendor
 
-KINDS: Final = ("transformers", "vllm", "sglang", "lmdeploy")
-OWN_MODEL_TYPES: Final = frozenset({"llama", "mistral", "qwen2", "qwen3"})
-"""`model_type`s that the transformers engine serves."""
 LEAST_CAPABILITY: Final = (7, 5)
 """NVIDIA's oldest compute capability that the pinned builds (CUDA 13) run on."""
-FOUR_BIT_FORMATS: Final = {"awq": "awq", "gptq": "gptq"}
-"""Quantization methods that TurboMind reads, and what it calls them."""
 FP8_ARCHITECTURES: Final = ("gfx942", "gfx950")
 
 _FP16_ONLY_ASCEND: Final = "310P"
@@ -31,12 +28,12 @@ class Place:
 
     @property
     def vendor(self) -> Vendor | None:
-        """Of the devices; None on the processor."""
+        """Who made the devices; None on the processor."""
         return self.devices[0].vendor if self.devices else None
 
     @property
     def name(self) -> str:
-        """As people call it."""
+        """The name that people give the place."""
         return self.devices[0].name if self.devices else "the CPU"
 
 
@@ -47,82 +44,83 @@ class Candidate:
     kind: str
     place: Place
     why: str
-    is_turbomind: bool = False
-    """Whether it is LMDeploy by its TurboMind library, which is made for 4 bits and has no adapters."""
+    four_bit: FourBitMode | None = None
+    """The mode for 4-bit weights that the engine is to run in; None is its usual one."""
+
+    @property
+    def row(self) -> EngineKind:
+        """All that is known of the kind."""
+        return kind_of(self.kind)
 
 
-_THROUGHPUT: Final = "vllm: most tokens a second on {vendor}, with different adapters in one batch"
-_PREFIXES: Final = "sglang: its radix cache keeps what requests have in common, and prefixes are shared heavily here"
-_STRUCTURED: Final = "sglang: answers held to a grammar dominate, which it decodes fastest"
-_TURBOMIND: Final = (
-    "lmdeploy: its TurboMind library is made for 4-bit weights; without adapters, which it does not have"
-)
-_DOMESTIC: Final = "lmdeploy: it serves {vendor} by its device plugin; base model only, its LoRA is for CUDA alone"
-_ASCEND_ADAPTERS: Final = "vllm: adapters on Ascend, by its vllm-ascend plugin; LMDeploy has none there"
-_OWN: Final = "transformers: Lorry's own engine needs no environment and starts fastest on a CPU"
-_IDLE: Final = "transformers: on the CPU, as no engine can use the accelerator now"
-_BEYOND_OWN: Final = "vllm: on a CPU, for models that Lorry's own engine does not serve"
-_WISHED: Final = "{kind}: it was asked for"
-_STAND_IN: Final = "{kind}: it was asked for; on a CPU it runs with a stand-in for its kernels, for tests alone"
-_WITH_STAND_IN: Final = ("sglang", "lmdeploy")
+_WISHED: Final = "it was asked for"
+_STAND_IN: Final = "it was asked for; on a CPU it runs with a stand-in for its kernels, for tests alone"
 
 
 def candidates(
     accelerators: tuple[Device, ...], processor: Processor, model: ModelShape, wishes: Wishes
 ) -> list[Candidate]:
-    """Engines to try in turn: those for the accelerators, then those for the processor."""
-    cpu = Place(devices=(), processor=processor)
-    there = Place(devices=accelerators, processor=processor)
-    if wishes.kind is not None:
-        place = cpu if wishes.kind == "transformers" else there
-        if wishes.kind == "lmdeploy" and _suits_turbomind(place, model, wishes):
-            return [_turbomind(place)]
-        why = _STAND_IN if place.vendor is None and wishes.kind in _WITH_STAND_IN else _WISHED
-        return [Candidate(kind=wishes.kind, place=place, why=why.format(kind=wishes.kind))]
-    if accelerators:
-        return [*_on_accelerators(there, model, wishes), Candidate(kind="transformers", place=cpu, why=_IDLE)]
+    """Return the engines to try in turn; `DoesNotFit` for a wished kind that does not exist."""
+    machine = Place(devices=accelerators, processor=processor)
+    if wishes.kind is None:
+        kinds = ENGINES.keys()
+        four_bit = [found for kind in kinds for found in _in_four_bits(kind, machine, model, wishes)]
+        ranked = [found for kind in kinds for found in _preferred(kind, machine, wishes)]
+        return [*four_bit, *(candidate for _, candidate in sorted(ranked, key=lambda found: found[0]))]
+    if wishes.kind not in ENGINES:
+        raise DoesNotFit(f"{wishes.kind!r} is not one of {', '.join(ENGINES)}")
+    return _in_four_bits(wishes.kind, machine, model, wishes) or [_wished(wishes.kind, machine)]
+
+
+def _wished(kind: str, machine: Place) -> Candidate:
+    place = _place_of(kind, machine)
+    stands_in = place.vendor is None and kind_of(kind).hardware.has_cpu_stand_in
+    return Candidate(kind=kind, place=place, why=f"{kind}: {_STAND_IN if stands_in else _WISHED}")
+
+
+def _preferred(kind: str, machine: Place, wishes: Wishes) -> list[tuple[int, Candidate]]:
+    """Return the kind with its rank for each of its preferences that hold on this machine."""
     return [
-        Candidate(kind="transformers", place=cpu, why=_OWN),
-        Candidate(kind="vllm", place=cpu, why=_BEYOND_OWN),
+        (preference.rank, Candidate(kind=kind, place=_place_of(kind, machine), why=_reason(kind, preference, machine)))
+        for preference in kind_of(kind).hardware.preferences
+        if machine.vendor in preference.on
+        and wishes.workload in preference.workloads
+        and preference.adapters in {None, bool(wishes.adapters)}
     ]
 
 
-def _on_accelerators(place: Place, model: ModelShape, wishes: Wishes) -> list[Candidate]:
-    vendor = place.vendor
-    if vendor in {Vendor.NVIDIA, Vendor.AMD}:
-        why = _STRUCTURED if wishes.workload is Workload.STRUCTURED else _PREFIXES
-        throughput = Candidate(kind="vllm", place=place, why=_THROUGHPUT.format(vendor=vendor.upper()))
-        prefixes = Candidate(kind="sglang", place=place, why=why)
-        ordered = [throughput] if wishes.workload is Workload.MIXED else [prefixes, throughput]
-        return [_turbomind(place), *ordered] if _suits_turbomind(place, model, wishes) else ordered
-    if vendor is Vendor.ASCEND and wishes.adapters:
-        return [Candidate(kind="vllm", place=place, why=_ASCEND_ADAPTERS)]
-    if vendor in {Vendor.ASCEND, Vendor.METAX, Vendor.CAMBRICON}:
-        return [Candidate(kind="lmdeploy", place=place, why=_DOMESTIC.format(vendor=vendor.capitalize()))]
-    return []
+def _reason(kind: str, preference: Preference, machine: Place) -> str:
+    vendor = machine.vendor.label if machine.vendor else ""
+    return f"{kind}: {preference.why.format(vendor=vendor)}"
 
 
-def _turbomind(place: Place) -> Candidate:
-    return Candidate(kind="lmdeploy", place=place, why=_TURBOMIND, is_turbomind=True)
+def _place_of(kind: str, machine: Place) -> Place:
+    """Return where the kind would run: on the processor if no accelerator is for it."""
+    return machine if kind_of(kind).hardware.vendors else Place(devices=(), processor=machine.processor)
 
 
-def _suits_turbomind(place: Place, model: ModelShape, wishes: Wishes) -> bool:
-    four_bits = model.quantization in FOUR_BIT_FORMATS and model.stored_bits == 4
-    return place.vendor is Vendor.NVIDIA and four_bits and wishes.adapters == 0
+def _in_four_bits(kind: str, machine: Place, model: ModelShape, wishes: Wishes) -> list[Candidate]:
+    """Return the kind in its mode for 4-bit weights, if it has one that suits model and machine."""
+    mode = kind_of(kind).hardware.four_bit
+    if mode is None or machine.vendor not in mode.vendors or wishes.adapters != 0:
+        return []
+    if model.quantization not in mode.formats or model.stored_bits != 4:
+        return []
+    return [Candidate(kind=kind, place=machine, why=f"{kind}: {mode.why}", four_bit=mode)]
 
 
 def obstacle(candidate: Candidate, model: ModelShape, wishes: Wishes) -> str | None:
-    """Why the engine cannot serve the model there at all, whatever the sizes; None when it can."""
+    """Return why the engine cannot serve the model there at all, whatever the sizes; None when it can."""
     kind, place = candidate.kind, candidate.place
-    if kind not in KINDS:
-        return f"{kind!r} is not one of {', '.join(KINDS)}"
-    if kind == "transformers":
-        return _own_obstacle(model)
+    if problem := _model_obstacle(candidate.row, model):
+        return problem
     if place.vendor is None:
-        problem = _processor_obstacle(kind, place.processor, model)
+        problem = _processor_obstacle(candidate, model)
     else:
-        problem = _device_obstacle(kind, place, wishes)
-    return problem or _environment_obstacle(kind, str(place.vendor or "cpu"), wishes)
+        problem = _device_obstacle(candidate.row.hardware, place.devices[0], wishes)
+    if problem or candidate.row.environment is None:
+        return problem
+    return _environment_obstacle(kind, str(place.vendor or "cpu"), wishes)
 
 
 def _environment_obstacle(kind: str, variant: str, wishes: Wishes) -> str | None:
@@ -131,38 +129,36 @@ def _environment_obstacle(kind: str, variant: str, wishes: Wishes) -> str | None
     return f"its environment is not installed: `lorry envs install {kind} --variant {variant}`"
 
 
-def _own_obstacle(model: ModelShape) -> str | None:
-    if model.model_type not in OWN_MODEL_TYPES:
-        return f"it serves {', '.join(sorted(OWN_MODEL_TYPES))}, not {model.model_type}"
-    if model.quantization is not None:
-        return f"it serves float32 alone, not {model.quantization} weights"
+def _model_obstacle(row: EngineKind, model: ModelShape) -> str | None:
+    if row.model_types is not None and model.model_type not in row.model_types:
+        return f"it serves {', '.join(sorted(row.model_types))}, not {model.model_type}"
+    if row.computed_in is not None and model.quantization is not None:
+        return f"it computes in {row.computed_in} alone, not with {model.quantization} weights"
     return None
 
 
-def _processor_obstacle(kind: str, processor: Processor, model: ModelShape) -> str | None:
+def _processor_obstacle(candidate: Candidate, model: ModelShape) -> str | None:
+    kind = candidate.kind
     if model.quantization is None:
         return None
-    if kind in _WITH_STAND_IN:
+    if candidate.row.hardware.has_cpu_stand_in:
         return f"the stand-in that lets {kind} run on a CPU has no quantized products"
-    if model.stored_bits == 4 and "avx512f" not in processor.flags:
+    if model.stored_bits == 4 and "avx512f" not in candidate.place.processor.flags:
         return f"on a CPU without AVX512 {kind} has no product with 4-bit weights"
     return f"Lorry starts {kind} on a CPU in fp32 and bf16 alone, not with quantized weights"
 
 
-def _device_obstacle(kind: str, place: Place, wishes: Wishes) -> str | None:
-    device = place.devices[0]
+def _device_obstacle(support: HardwareSupport, device: Device, wishes: Wishes) -> str | None:
     if device.vendor is Vendor.APPLE:
         return "no build of it is made for Apple's GPUs"
-    if device.vendor in {Vendor.METAX, Vendor.CAMBRICON}:
-        if kind != "lmdeploy":
-            return f"Lorry has no way to start it on {device.vendor.capitalize()}"
-        return f"LMDeploy 0.18.0, which is pinned, fails at its first step on {device.vendor.capitalize()}"
+    if device.vendor in support.obstacles:
+        return support.obstacles[device.vendor]
+    if device.vendor not in support.vendors:
+        return f"Lorry has no way to start it on {device.vendor.label}"
     if device.capability is not None and device.capability < LEAST_CAPABILITY:
         had, needed = (".".join(map(str, version)) for version in (device.capability, LEAST_CAPABILITY))
         return f"{device.name} has compute capability {had}, the pinned builds need {needed}"
-    if kind == "lmdeploy" and device.vendor is not Vendor.NVIDIA and wishes.adapters:
-        return "LMDeploy has LoRA on CUDA alone"
-    return None
+    return support.adapter_obstacles.get(device.vendor) if wishes.adapters else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +173,7 @@ class PrecisionOption:
 
 
 def precisions(candidate: Candidate, model: ModelShape) -> list[PrecisionOption]:
-    """What can be had there, in the order in which they are tried."""
+    """Return the precisions that the engine offers there, in the order in which they are tried."""
     if model.quantization is not None and model.stored_bits == 4:
         return [PrecisionOption(Precision.INT4, f"the checkpoint holds 4-bit weights ({model.quantization})")]
     if model.quantization == "fp8":
@@ -188,7 +184,7 @@ def precisions(candidate: Candidate, model: ModelShape) -> list[PrecisionOption]
 
 
 def _processor_precisions(candidate: Candidate) -> list[PrecisionOption]:
-    if candidate.kind in {"transformers", "lmdeploy"}:
+    if candidate.row.hardware.cpu_precisions == (Precision.FP32,):
         return [PrecisionOption(Precision.FP32, "the only one that it computes in on a CPU")]
     if candidate.place.processor.is_fast_in_bf16:
         return [PrecisionOption(Precision.BF16, "this CPU has instructions for it"), _asked_for(Precision.FP32)]
@@ -198,7 +194,8 @@ def _processor_precisions(candidate: Candidate) -> list[PrecisionOption]:
 
 def _device_precisions(candidate: Candidate, model: ModelShape) -> list[PrecisionOption]:
     device = candidate.place.devices[0]
-    single = [] if candidate.kind == "lmdeploy" else [_asked_for(Precision.FP32)]
+    possible = candidate.row.hardware.device_precisions
+    single = [_asked_for(Precision.FP32)] if Precision.FP32 in possible else []
     if _lacks_bf16(device):
         return [PrecisionOption(Precision.FP16, f"{device.name} has no bf16"), *single]
     if model.stored_type == "F16":
@@ -207,7 +204,7 @@ def _device_precisions(candidate: Candidate, model: ModelShape) -> list[Precisio
     else:
         found = [PrecisionOption(Precision.BF16, f"16 bits that {device.name} computes in, with the range of 32")]
         other = _asked_for(Precision.FP16)
-    if candidate.kind in {"vllm", "sglang"} and _has_fp8(device):
+    if Precision.FP8 in possible and _has_fp8(device):
         found.append(PrecisionOption(Precision.FP8, f"16 bits do not fit, and {device.name} computes in 8"))
     return [*found, other, *single]
 
@@ -230,6 +227,5 @@ def _has_fp8(device: Device) -> bool:
 
 def has_adapters(candidate: Candidate) -> bool:
     """Whether the engine serves adapters there."""
-    if candidate.is_turbomind:
-        return False
-    return candidate.kind != "lmdeploy" or candidate.place.vendor in {Vendor.NVIDIA, None}
+    vendor = candidate.place.vendor
+    return candidate.four_bit is None and (vendor is None or vendor not in candidate.row.hardware.adapter_obstacles)

@@ -3,17 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
-from engines.settings import Precision
-
-
-class Workload(StrEnum):
-    """What most requests are like."""
-
-    MIXED = "mixed"
-    SHARED_PREFIXES = "shared-prefixes"  # long prompts that begin alike
-    STRUCTURED = "structured"  # answers held to a grammar or schema
+from engines.kinds import Precision, Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,14 +9,13 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from engines.catalog import kind_of
 from engines.errors import EngineError
 
 Precision = Literal["fp32", "fp16", "bf16", "fp8", "int4"]
 
 TOLERANCES: Final[Mapping[str, float]] = {"fp32": 0.01, "fp16": 0.03, "bf16": 0.1, "fp8": 0.25, "int4": 0.6}
 """Precision of the weights -> mean absolute difference of logprobs (nats) up to which two computations are the same."""
-COMPUTED_IN: Final[Mapping[str, str]] = {"transformers": "fp32"}
-"""Kinds of engine that compute in one precision whatever the weights are stored in."""
 
 FLIP_GAPS: Final = 8.0
 """Another token may be generated where the trainer's best two were closer than this many tolerances."""
@@ -133,8 +132,11 @@ class _Comparison:
 
 
 def tolerance_of(kind: str, precision: str) -> float:
-    """Up to which mean difference an engine of *kind* with weights in *precision* computes the same (nats)."""
-    computed_in = COMPUTED_IN.get(kind, precision)
+    """Return the mean difference (nats) up to which an engine of *kind* with weights in *precision* computes the same.
+
+    `EngineError` for an unknown kind or precision.
+    """
+    computed_in = kind_of(kind).computed_in or precision
     if computed_in not in TOLERANCES:
         raise EngineError(f"precision {precision!r} is not one of {', '.join(TOLERANCES)}")
     return TOLERANCES[computed_in]

@@ -10,14 +10,15 @@ import typer
 from rich.markup import escape
 from rich.progress import Progress
 
-from engines.environments.environment import KINDS, ready_environments
+from engines.catalog import ENVIRONMENTS
+from engines.environments.record import ready_environments
 from engines.errors import DoesNotFit, ModelUnreadable
 from engines.hardware.choice import choose, engine_defaults
 from engines.hardware.machine import GB, Device, Machine
 from engines.hardware.probe import read_machine
 from engines.hardware.shape import ModelShape, read_shape
-from engines.hardware.wishes import Choice, Wishes, Workload
-from engines.settings import Precision
+from engines.hardware.wishes import Choice, Wishes
+from engines.kinds import Precision, Workload
 from gateway.cli.envs import environment_entry
 from gateway.cli.errors import CommandFailed
 from gateway.cli.output import JsonFlag, err, out, show_fields, show_json, show_table
@@ -87,7 +88,7 @@ def find(hardware: Machine, model: ModelShape, wishes: Wishes) -> Findings:
         refusal = str(exc)
     return Findings(
         hardware=hardware,
-        environments=[environment_entry(kind) for kind in KINDS],
+        environments=[environment_entry(kind) for kind in ENVIRONMENTS],
         model=model,
         choice=choice,
         refusal=refusal,

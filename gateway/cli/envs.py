@@ -10,16 +10,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
+from engines.catalog import ENVIRONMENTS
 from engines.environments.build import BuildPlan, build_environment
-from engines.environments.environment import (
-    KINDS,
-    VARIANTS,
+from engines.environments.pinned_list import VARIANTS, list_digest, list_path
+from engines.environments.record import (
     EnvironmentRecord,
     environment_folder,
     environment_python,
     environment_state,
-    list_digest,
-    list_path,
     read_record,
 )
 from engines.errors import EnvironmentFailed
@@ -34,7 +32,7 @@ app = typer.Typer(name="envs", no_args_is_help=True)
 
 @app.command("install")
 def install(
-    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.")],
+    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(ENVIRONMENTS)}.")],
     variant: Annotated[
         str | None, typer.Option(help=f"One of {', '.join(VARIANTS)} (default: what this machine has).")
     ] = None,
@@ -61,7 +59,7 @@ def install(
 @app.command("list")
 def list_environments(as_json: JsonFlag = False) -> None:
     """List them: absent, partial (install again to go on), ready, or outdated (its list has changed since)."""
-    entries = [environment_entry(kind) for kind in KINDS]
+    entries = [environment_entry(kind) for kind in ENVIRONMENTS]
     if as_json:
         show_json(entries)
         return

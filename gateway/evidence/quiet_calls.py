@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import orjson
 
-from engines.drivers.load_sources import LOAD_SOURCES
+from engines.catalog import kind_of, load_reader
 from engines.errors import EngineUnavailable
 from engines.load import EngineLoad
 from gateway.balancing.balancing import Balancer
@@ -105,14 +105,14 @@ class QuietCalls:
 
     async def _load(self, endpoint: Endpoint) -> EngineLoad | None:
         """What the engine says of itself; None if it says nothing."""
-        pool, source = self._engines.of(endpoint.url), LOAD_SOURCES[endpoint.engine]
+        pool, path = self._engines.of(endpoint.url), kind_of(endpoint.engine).load.path
         parts: list[bytes] = []
         call = EngineCall(lambda _, data: parts.append(data))
-        fault = await call.run(pool, read(source.path, pool.host), self._settings.connect_timeout_s)
+        fault = await call.run(pool, read(path, pool.host), self._settings.connect_timeout_s)
         if fault is not None:
             return None
         try:
-            return source.read(b"".join(parts).decode(errors="replace"))
+            return load_reader(endpoint.engine)(b"".join(parts).decode(errors="replace"))
         except EngineUnavailable:
             return None
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from engines.environments.environment import ready_environments
+from engines.environments.record import ready_environments
 from engines.hardware.choice import choose, engine_defaults
-from engines.hardware.machine import Machine, Vendor
+from engines.hardware.machine import Machine
 from engines.hardware.shape import read_shape
 from engines.hardware.wishes import Choice, Wishes
+from engines.kinds import Vendor
 from gateway.settings import PoolSettings
 
 

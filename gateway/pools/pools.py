@@ -10,14 +10,15 @@ from typing import Final, Protocol
 
 from pydantic import ValidationError
 
-from engines.catalog import adapter_fields, build_engine, live_adapters
-from engines.environments.environment import KINDS, interpreter_of
+from engines.catalog import ENVIRONMENTS, adapter_fields, build_engine, live_adapters
+from engines.environments.record import ready_interpreter
 from engines.hardware.machine import Machine
+from engines.kinds import Hardware
 from engines.proving.fingerprint import prove, tolerance_of
 from engines.proving.proof import Proof
 from engines.replica.adapter_sets import EngineSource, Pace
 from engines.replica.report import Prover
-from engines.settings import EngineSettings, Hardware
+from engines.settings import EngineSettings
 from gateway.errors import StartFailed
 from gateway.pools.bundled import base_name_of, check_base_folder, enter_base
 from gateway.pools.engine_choice import chosen_pool
@@ -79,7 +80,7 @@ def _prepared(asked: PoolSettings, home: Path, registry: Registry, ground: Groun
 def engine_settings(pool: PoolSettings, home: Path, base: Base) -> EngineSettings:
     """The engine's settings: what the pool says and what follows from the base model; `StartFailed`."""
     known = {"kind": pool.kind, "base_path": base.path, "base_name": base.name, "log_path": "engine.log"}
-    found = {"interpreter": interpreter_of(home, pool.kind)} if _needs_interpreter(pool) else {}
+    found = {"interpreter": ready_interpreter(home, pool.kind)} if _needs_interpreter(pool) else {}
     try:
         engine = EngineSettings.model_validate(found | pool.engine | known)
     except ValidationError as exc:
@@ -96,7 +97,7 @@ def engine_settings(pool: PoolSettings, home: Path, base: Base) -> EngineSetting
 
 
 def _needs_interpreter(pool: PoolSettings) -> bool:
-    return pool.kind in KINDS and "interpreter" not in pool.engine
+    return pool.kind in ENVIRONMENTS and "interpreter" not in pool.engine
 
 
 def engine_source(engine: EngineSettings) -> EngineSource:

@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from engines.catalog import ENGINES
+from engines.catalog import ENGINES, ENVIRONMENTS
 
 PLACES: Final = 9
 """Adapters that the server of a kind has room for: those of the whole suite at a time."""
@@ -19,13 +19,13 @@ CASES: Final = {kind: pytest.param(kind, marks=getattr(pytest.mark, MARKERS.get(
 ALL: Final = list(CASES.values())
 LIVE: Final = [case for kind, case in CASES.items() if ENGINES[kind].live_adapters]
 FIXED: Final = [case for kind, case in CASES.items() if not ENGINES[kind].live_adapters]
-FOREIGN: Final = [case for kind, case in CASES.items() if ENGINES[kind].own_environment]
-OWN: Final = [case for kind, case in CASES.items() if not ENGINES[kind].own_environment]
+FOREIGN: Final = [case for kind, case in CASES.items() if kind in ENVIRONMENTS]
+OWN: Final = [case for kind, case in CASES.items() if kind not in ENVIRONMENTS]
 
 
 def interpreter_of(kind: str) -> Path | None:
     """Python of the kind's environment, None for one that needs none; fails when it has not been built."""
-    if not ENGINES[kind].own_environment:
+    if kind not in ENVIRONMENTS:
         return None
     interpreter = _environments() / kind / "bin" / "python"
     if not interpreter.exists():

@@ -139,9 +139,7 @@ def test_an_idle_engine_has_no_load_and_a_client_that_leaves_leaves_none(host: E
         lines = answer.iter_lines()
         next(lines)
         wait_until(lambda: host.busy().running == 1)
-        load = host.busy()
-        assert load.waiting == 0
-        assert load.kv_use is None or 0.0 < load.kv_use < 1.0
+        assert host.busy().waiting == 0
     wait_until(lambda: host.busy().running == 0)
     with pytest.raises(Exception, match="timed out"):
         host.http.post("/v1/chat/completions", json=body, timeout=2.0)

@@ -12,7 +12,8 @@ from typing import Any, Final
 import pytest
 
 from engines.drivers import lmdeploy, sglang, vllm
-from engines.settings import EngineSettings, Hardware, Precision
+from engines.kinds import Hardware, Precision
+from engines.settings import EngineSettings
 from tests.contract.kinds import FOREIGN, interpreter_of
 
 PROGRAM: Final = Path(__file__).with_name("own_parser.py")

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.catalog import ENGINES
-from engines.drivers.adopted import MANNERS, AdoptedEngine
+from engines.drivers.adopted import AdoptedEngine
 from engines.errors import AdapterLoadFailed, AdaptersFixed, EngineStartFailed
 from engines.load import EngineLoad
 from engines.settings import EngineSettings
@@ -49,10 +48,6 @@ def adopted(url: str, kind: str = "vllm", base: str = "tiny") -> AdoptedEngine:
     return AdoptedEngine(url, settings)
 
 
-def test_every_kind_can_be_entered() -> None:
-    assert MANNERS.keys() == ENGINES.keys()
-
-
 def test_it_is_found_loaded_asked_and_left_as_it_was(server: StubServer, adapter: Path) -> None:
     async def story() -> None:
         engine = adopted(server.url)
@@ -60,7 +55,7 @@ def test_it_is_found_loaded_asked_and_left_as_it_was(server: StubServer, adapter
         await engine.load_adapter("support@1", adapter)
         assert server.adapters == {"support@1": str(adapter)}
         assert await engine.loaded_adapters() == {"support@1"}
-        assert await engine.load() == EngineLoad(running=2, waiting=1, kv_use=None)
+        assert await engine.load() == EngineLoad(running=2, waiting=1)
         await engine.stop(1.0)
 
     asyncio.run(story())

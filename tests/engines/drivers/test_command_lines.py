@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from engines.catalog import ENGINES, build_engine
+from engines.catalog import ENVIRONMENTS, build_engine
 from engines.drivers import lmdeploy, sglang, transformers, vllm
 from engines.drivers.base_model import kv_memory_gib, kv_tokens, read_base_model
 from engines.errors import AdapterLoadFailed, EnvironmentMissing, SettingRefused, UnknownEngine
-from engines.settings import EngineSettings, Hardware, Precision
+from engines.kinds import Hardware, Precision
+from engines.settings import EngineSettings
 
 CONFIG = {
     "num_hidden_layers": 30,
@@ -37,7 +38,7 @@ def settings_of(tmp_path: Path) -> Callable[..., EngineSettings]:
 
     def make(kind: str, config: dict[str, Any] | None = None, **fields: Any) -> EngineSettings:
         (tmp_path / "config.json").write_text(json.dumps(CONFIG | (config or {})))
-        interpreter = Path(sys.executable) if ENGINES[kind].own_environment else None
+        interpreter = Path(sys.executable) if kind in ENVIRONMENTS else None
         known = {"kind": kind, "base_path": tmp_path, "base_name": "base", "log_path": tmp_path / "log"}
         return EngineSettings.model_validate({"interpreter": interpreter, **known, **fields})
 
@@ -176,14 +177,14 @@ def test_int4_is_for_a_base_model_of_4_bit_weights(settings_of: Callable[..., En
 
 
 def test_an_engine_without_its_environment_says_how_to_make_it(settings_of: Callable[..., EngineSettings]) -> None:
-    for kind in (name for name, about in ENGINES.items() if about.own_environment):
+    for kind in ENVIRONMENTS:
         for interpreter in (None, Path("/nowhere/python")):
             with pytest.raises(EnvironmentMissing, match=f"lorry envs install {kind}"):
                 build_engine(settings_of(kind, interpreter=interpreter))
 
 
 def test_a_folder_that_is_no_model_is_refused(settings_of: Callable[..., EngineSettings], tmp_path: Path) -> None:
-    for kind in (name for name, about in ENGINES.items() if about.own_environment):
+    for kind in ENVIRONMENTS:
         with pytest.raises(SettingRefused, match=r"config\.json"):
             build_engine(settings_of(kind, base_path=tmp_path / "none"))
 

@@ -6,39 +6,32 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+from engines.catalog import ENVIRONMENTS
 from engines.environments.build import BuildPlan, build_environment
-from engines.environments.environment import (
-    KINDS,
-    LISTS,
-    REPOSITORY,
-    VARIANTS,
-    EnvironmentKind,
+from engines.environments.pinned_list import LISTS, REPOSITORY, VARIANTS, list_digest, read_list
+from engines.environments.record import (
     EnvironmentState,
     environment_folder,
     environment_state,
-    interpreter_of,
-    list_digest,
-    read_list,
     read_record,
     ready_environments,
+    ready_interpreter,
+    write_record,
 )
 from engines.errors import EnvironmentFailed, EnvironmentMissing
+from engines.kinds import EngineEnvironment
 from tests.engines.environments.wheels import write_wheel
 from tests.waiting import wait_for
 
-TINY: Mapping[str, EnvironmentKind] = {"tiny": EnvironmentKind(distributions=("tiny",), check="import tiny, needed")}
+TINY = {"tiny": EngineEnvironment(distributions=("tiny",), check="import tiny, needed")}
 LIST = """# A tiny engine.
-#: step libraries
 ./{needed}
-
-#: step engine
 ./tiny-1.2-py3-none-any.whl
 
 #: remove heavy*.so
@@ -79,18 +72,18 @@ def state(plan: BuildPlan) -> EnvironmentState:
 def test_an_environment_is_built_checked_and_then_left_alone(plan: BuildPlan) -> None:
     assert state(plan) is EnvironmentState.ABSENT
     with pytest.raises(EnvironmentMissing, match="lorry envs install tiny"):
-        interpreter_of(plan.home, "tiny")
+        ready_interpreter(plan.home, "tiny")
 
     heard = Heard()
     record = build_environment(plan, heard)
 
-    assert heard.steps == ["1/3 installing libraries", "2/3 installing engine", "3/3 importing tiny"]
+    assert heard.steps == ["1/2 installing 2 packages", "2/2 importing tiny"]
     assert any("+ tiny==1.2" in line for line in heard.lines)
     assert (record.version, state(plan)) == ("1.2", EnvironmentState.READY)
     assert record.size_bytes is not None and record.size_bytes > 1e4
     there = {path.name for path in environment_folder(plan.home, "tiny").glob("lib/python3*/site-packages/heavy*")}
     assert there == {"heavy.txt"}
-    python = interpreter_of(plan.home, "tiny")
+    python = ready_interpreter(plan.home, "tiny")
     assert subprocess.run([python, "-I", "-c", "import tiny"], check=False).returncode == 0
 
     again = Heard()
@@ -101,11 +94,11 @@ def test_an_environment_is_built_checked_and_then_left_alone(plan: BuildPlan) ->
     stray.touch()
     write_wheel(plan.repository, "needed", "3", "changed = True")
     assert state(plan) is EnvironmentState.OUTDATED
-    assert interpreter_of(plan.home, "tiny") == python
+    assert ready_interpreter(plan.home, "tiny") == python
 
     afresh = Heard()
     build_environment(plan, afresh)
-    assert (state(plan), stray.exists(), len(afresh.steps)) == (EnvironmentState.READY, False, 3)
+    assert (state(plan), stray.exists(), len(afresh.steps)) == (EnvironmentState.READY, False, 2)
 
 
 def test_a_failed_step_tells_why_and_the_next_build_goes_on_there(plan: BuildPlan) -> None:
@@ -114,11 +107,11 @@ def test_a_failed_step_tells_why_and_the_next_build_goes_on_there(plan: BuildPla
         build_environment(replace(plan, kinds=broken), Heard())
     assert state(plan) is EnvironmentState.PARTIAL
     with pytest.raises(EnvironmentMissing, match="goes on where it stopped"):
-        interpreter_of(plan.home, "tiny")
+        ready_interpreter(plan.home, "tiny")
 
     heard = Heard()
     build_environment(plan, heard)
-    assert (heard.steps, state(plan)) == (["3/3 importing tiny"], EnvironmentState.READY)
+    assert (heard.steps, state(plan)) == (["2/2 importing tiny"], EnvironmentState.READY)
 
 
 def test_a_killed_build_leaves_no_process_and_is_gone_on_with(plan: BuildPlan, tmp_path: Path) -> None:
@@ -129,7 +122,7 @@ def test_a_killed_build_leaves_no_process_and_is_gone_on_with(plan: BuildPlan, t
         [sys.executable, "-m", "tests.engines.environments.doomed_build", *places], cwd=REPOSITORY
     )
     try:
-        wait_for(lambda: len(finished(plan)) == 2 and len(started_by(builder)) == 2, timeout_s=90)
+        wait_for(lambda: is_installed(plan) and len(started_by(builder)) == 2, timeout_s=90)
         with pytest.raises(EnvironmentFailed, match="another `lorry envs install tiny` runs"):
             build_environment(plan, Heard())
         checking = started_by(builder)
@@ -142,7 +135,7 @@ def test_a_killed_build_leaves_no_process_and_is_gone_on_with(plan: BuildPlan, t
 
     heard = Heard()
     build_environment(plan, heard)
-    assert (heard.steps, state(plan)) == (["3/3 importing tiny"], EnvironmentState.READY)
+    assert (heard.steps, state(plan)) == (["2/2 importing tiny"], EnvironmentState.READY)
 
 
 def started_by(builder: subprocess.Popen[bytes]) -> list[psutil.Process]:
@@ -151,9 +144,29 @@ def started_by(builder: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return found
 
 
-def finished(plan: BuildPlan) -> tuple[str, ...]:
+def is_installed(plan: BuildPlan) -> bool:
     record = read_record(plan.home, plan.kind)
-    return record.finished if record else ()
+    return record is not None and record.is_installed
+
+
+def test_nothing_is_built_upon_an_installation_that_was_killed(plan: BuildPlan) -> None:
+    record = build_environment(plan, Heard())
+    module = next(environment_folder(plan.home, "tiny").glob("lib/python3*/site-packages/needed.py"))
+    module.unlink()  # as a killed installer leaves it: listed as installed, and there in part
+    write_record(plan.home, record.model_copy(update={"is_installed": False, "version": None}))
+    assert state(plan) is EnvironmentState.PARTIAL
+
+    assert build_environment(plan, Heard()).version == record.version
+    assert module.exists()
+
+
+def test_what_is_not_in_the_list_does_not_stay(plan: BuildPlan) -> None:
+    (plan.lists / "tiny-cpu.txt").write_text("./tiny-1.2-py3-none-any.whl\n./needed-3-py3-none-any.whl\n")
+    build_environment(plan, Heard())
+    (plan.lists / "tiny-cpu.txt").write_text("./tiny-1.2-py3-none-any.whl\n")
+    alone = {"tiny": replace(TINY["tiny"], check="import tiny")}
+    build_environment(replace(plan, kinds=alone), Heard())
+    assert not list(environment_folder(plan.home, "tiny").glob("lib/python3*/site-packages/needed*"))
 
 
 def test_a_folder_without_a_readable_record_counts_as_begun(tmp_path: Path) -> None:
@@ -179,19 +192,19 @@ def test_what_cannot_be_built_is_refused_with_what_there_is(plan: BuildPlan) -> 
         build_environment(plan, Heard())
 
 
-@pytest.mark.parametrize(("text", "said"), [("a==1\n", "before the first"), ("#: stop x\n", "'stop' is not one of")])
+@pytest.mark.parametrize(("text", "said"), [("#: stop x\n", "'stop' is not one of remove, image")])
 def test_a_wrong_list_is_refused_with_its_line(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "x.txt").write_text(text)
     with pytest.raises(EnvironmentFailed, match=f"line 1: .*{said}"):
         read_list(tmp_path / "x.txt")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ENVIRONMENTS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_list_is_exact_and_complete_or_names_an_image(kind: str, variant: str) -> None:
     path = LISTS / f"{kind}-{variant}.txt"
     pinned = read_list(path)
-    requirements = [line for step in pinned.steps for line in step.requirements]
+    requirements = pinned.requirements
     assert bool(pinned.image) != bool(requirements)
     names = [line.partition("==")[0] for line in requirements]
     assert len(names) == len(set(names))

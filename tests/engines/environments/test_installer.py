@@ -44,8 +44,8 @@ def test_every_place_that_pip_looks_at_is_an_option() -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
-from engines.environments.installer import install_command
-print(*install_command(Path(sys.argv[1])), sep="\\n")
+from engines.environments.installer import pip_command
+print(*pip_command("install", Path(sys.argv[1])), sep="\\n")
 """
 
 

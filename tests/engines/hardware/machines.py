@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from engines.hardware.machine import GB, Device, Machine, Processor, Vendor
+from engines.hardware.machine import GB, Device, Machine, Processor
 from engines.hardware.shape import ModelShape
+from engines.kinds import Vendor
 
 MIB: Final = 1024 * 1024
 PLAIN: Final = Processor(name="two sockets", cores=64, memory_bytes=256 * GB, flags=frozenset({"avx2", "avx512f"}))

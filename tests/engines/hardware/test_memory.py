@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engines.hardware.memory import kv_bytes_per_token, slot_bytes, weight_bytes
-from engines.settings import Precision
+from engines.kinds import Precision
 from tests.engines.hardware.machines import HALF_B, MIXTURE, SEVEN_B, SEVENTY_TWO_B, SEVENTY_TWO_B_AWQ
 
 BF16 = Precision.BF16

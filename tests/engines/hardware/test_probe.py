@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from engines.hardware.machine import Device, Vendor
+from engines.hardware.machine import Device
 from engines.hardware.probe import TOOL_TIMEOUT_S, ToolFailed, cgroup_memory, read_machine, read_processor, run_tool
+from engines.kinds import Vendor
 
 MIB = 1024 * 1024
 NVML = [

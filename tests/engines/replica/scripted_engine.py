@@ -146,7 +146,7 @@ class ScriptedEngine:
         await self._script.may_tell_load.wait()
         if not self.answers:
             raise EngineUnavailable("no answer")
-        return EngineLoad(running=3, waiting=2, kv_use=None)
+        return EngineLoad(running=3, waiting=2)
 
     def last_log_lines(self) -> str:
         return "Killed\n"

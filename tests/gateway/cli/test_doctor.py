@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from engines.environments.environment import EnvironmentRecord, environment_folder, list_digest, list_path, write_record
+from engines.environments.pinned_list import list_digest, list_path
+from engines.environments.record import EnvironmentRecord, environment_folder, write_record
 from engines.hardware.wishes import Wishes
 from gateway.cli.doctor import as_document, find
 from gateway.cli.envs import variant_of

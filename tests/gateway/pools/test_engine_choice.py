@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engines.environments.environment import EnvironmentRecord, environment_folder, write_record
+from engines.environments.record import EnvironmentRecord, environment_folder, write_record
 from engines.errors import DoesNotFit, EnvironmentMissing
 from engines.hardware.machine import Machine
 from gateway.pools.engine_choice import chosen_pool

@@ -9,7 +9,8 @@ import pytest
 
 from engines.errors import SettingRefused, UnknownEngine
 from engines.hardware.machine import Machine
-from engines.settings import EngineSettings, Hardware, Precision
+from engines.kinds import Hardware, Precision
+from engines.settings import EngineSettings
 from gateway.errors import StartFailed
 from gateway.pools.pools import engine_settings, engine_source, precision_of, prepare_pools
 from gateway.settings import GatewaySettings, PoolSettings, Settings, TraceSettings, WebhookSettings, engines_settings

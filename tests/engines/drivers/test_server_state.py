@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from engines.catalog import ENGINES
-from engines.drivers.offered_paths import paths_of
 from engines.drivers.openai_server import OpenAiServer
+from engines.drivers.server_state import offered_paths
 
 TEXT = {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/tokenize"}
 
@@ -48,7 +48,7 @@ def offered(kind: str, **pages: Any) -> frozenset[str]:
     async def ask(url: str) -> frozenset[str]:
         http = OpenAiServer(url, timeout_s=10.0)
         try:
-            return await paths_of(kind, http)
+            return await offered_paths(kind, http)
         finally:
             await http.aclose()
 
@@ -80,7 +80,3 @@ def test_vllm_that_lists_no_routes_is_taken_for_one_with_a_text_model() -> None:
 )
 def test_sglang_offers_what_its_model_can_do(model: dict[str, bool], paths: set[str]) -> None:
     assert offered("sglang", model_info=model) == paths
-
-
-def test_no_kind_takes_adapters_on_a_path_that_it_does_not_have() -> None:
-    assert all(kind.adapter_paths <= kind.paths for kind in ENGINES.values())

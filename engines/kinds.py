@@ -1,0 +1,157 @@
+"""The fields of a row of `engines.catalog`: all that is known of a kind of engine. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+DEFAULT_KIND: Final = "transformers"
+"""The kind of engine that is served where nobody chose one; nothing needs to be installed for it."""
+
+
+class Hardware(StrEnum):
+    """What a server computes on."""
+
+    CPU = "cpu"
+    NVIDIA = "nvidia"
+    AMD = "amd"
+    ASCEND = "ascend"
+
+
+class Vendor(StrEnum):
+    """Who made an accelerator."""
+
+    NVIDIA = "nvidia"
+    AMD = "amd"
+    ASCEND = "ascend"
+    METAX = "metax"
+    CAMBRICON = "cambricon"
+    APPLE = "apple"
+
+    @property
+    def label(self) -> str:
+        """The name as people write it."""
+        return self.upper() if self in {Vendor.NVIDIA, Vendor.AMD} else self.capitalize()
+
+
+class Precision(StrEnum):
+    """Numbers that weights are held in."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+    FP8 = "fp8"  # quantized while loading
+    INT4 = "int4"  # the base model's folder holds 4-bit weights
+
+
+class Workload(StrEnum):
+    """What most requests are like."""
+
+    MIXED = "mixed"
+    SHARED_PREFIXES = "shared-prefixes"  # long prompts that begin alike
+    STRUCTURED = "structured"  # answers held to a grammar or schema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSource:
+    """Where a server of this kind reports how many requests it has."""
+
+    path: str = "/metrics"
+    reader: str
+    """`module:function`; the function turns the text of the answer into an `EngineLoad` or raises
+    `EngineUnavailable`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineEnvironment:
+    """The virtual environment of an engine that cannot be installed beside Lorry."""
+
+    distributions: tuple[str, ...]
+    """Names that the engine is published under; the version is that of the first one that is installed."""
+    check: str
+    """Program that imports the engine's server; the environment's interpreter runs it when all is installed."""
+    cpu_variables: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables that the engine needs on a CPU, to be imported and to run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preference:
+    """A situation in which a kind is tried without being asked for."""
+
+    rank: int
+    """Kinds are tried in ascending order of their ranks."""
+    why: str
+    """Reason that is shown; `{vendor}` stands for the maker of the accelerators."""
+    on: frozenset[Vendor | None]
+    """Makers of the machine's accelerators; None is a machine without any."""
+    workloads: frozenset[Workload] = frozenset(Workload)
+    adapters: bool | None = None
+    """Whether adapters must be asked for (True) or must not be (False); None is either."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FourBitMode:
+    """A second way to run an engine, made for checkpoints of 4-bit weights; it serves no adapters."""
+
+    vendors: frozenset[Vendor]
+    formats: Mapping[str, str]
+    """Quantization method of the checkpoint -> the engine's name for it."""
+    arguments: tuple[str, ...]
+    """Arguments of the server that choose this mode; the name of the format comes after them."""
+    why: str
+    """Reason that is shown. The mode is tried before every `Preference`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HardwareSupport:
+    """What a kind runs on, in which precisions, and when it is chosen."""
+
+    preferences: tuple[Preference, ...] = ()
+    cpu_precisions: tuple[Precision, ...] = (Precision.FP32, Precision.BF16)
+    vendors: tuple[Vendor, ...] = ()
+    """Makers of the accelerators that Lorry can start it on; without any it runs on the processor alone."""
+    device_precisions: tuple[Precision, ...] = ()
+    """Precisions that it computes in on accelerators, beside that of a quantized checkpoint."""
+    obstacles: Mapping[Vendor, str] = field(default_factory=dict)
+    """Why it does not work on the accelerators of a maker, where there is a particular reason."""
+    adapter_obstacles: Mapping[Vendor, str] = field(default_factory=dict)
+    """Why it has no adapters on the accelerators of a maker."""
+    has_cpu_stand_in: bool = False
+    """On a CPU it runs with a stand-in for its kernels, for tests alone."""
+    four_bit: FourBitMode | None = None
+    copies_tied_embedding: bool = False
+    """The output layer has a copy of its own of an embedding that the checkpoint shares with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineKind:
+    """One kind of engine. Code that is particular to it is named as `module:attribute` and imported when needed."""
+
+    builder: str
+    """`module:builder`; a builder takes `EngineSettings` and the adapters to start with."""
+    live_adapters: bool
+    """Adapters come and go without a restart."""
+    paths: frozenset[str]
+    """Paths of inference requests that its servers may answer; which of them do depends on the base model."""
+    adapter_paths: frozenset[str]
+    """Paths on which an adapter answers when it is named; on the others the base model answers in its place."""
+    load: LoadSource
+    path_reader: str | None = None
+    """`module:function`; the function asks a running server which of `paths` it answers. None: all of them."""
+    adapter_fields: tuple[str, ...] = ("model",)
+    """Fields of a request's body that name the adapter; a request for the base model carries `model` alone."""
+    ready_path: str = "/health"
+    """Path that answers 200 once the server is ready."""
+    admin_prefix: str = "/v1"
+    """What comes before `/load_lora_adapter` and `/unload_lora_adapter`, for kinds with live adapters."""
+    environment: EngineEnvironment | None = None
+    """The environment that its servers run in; None is Lorry's own."""
+    unhonoured: tuple[str, ...] = ()
+    """Fields of `EngineSettings` that must keep their defaults, as its servers have nothing for them."""
+    model_types: frozenset[str] | None = None
+    """`model_type`s of the base models that it serves; None where the engine itself decides."""
+    computed_in: Precision | None = None
+    """The one precision that it computes in, whatever the weights are stored in; None where settings decide."""
+    hardware: HardwareSupport
