@@ -69,15 +69,6 @@ class AdapterStore:
         with self._tx.read() as tx:
             return find_revision(tx, name, number)
 
-    def by_alias(self, alias: str) -> Revision:
-        """The revision that *alias* pins, else `NotFound`."""
-        query = sa.select(tables.revisions).where(tables.revisions.c.alias == alias)
-        with self._tx.read() as tx:
-            row = tx.execute(query).mappings().one_or_none()
-        if row is None:
-            raise NotFound(f"there is no revision with the alias {alias!r}")
-        return revision_of(row)
-
     def revisions(self, name: str) -> builtins.list[Revision]:
         """Every revision of the adapter *name*, newest first; `NotFound` if there is no such adapter."""
         query = sa.select(tables.revisions).where(tables.revisions.c.adapter == name)

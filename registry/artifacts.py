@@ -14,11 +14,12 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+from registry.disk import flush_to_disk, sha256_of
 from registry.errors import AdapterRejected, ArtifactCorrupt, NotFound, RegistryError, StorageFull
 from registry.transactions import FULL_ERRNOS
 
@@ -28,7 +29,7 @@ KINDS: Final = ("folders", "files")
 
 def folder_digest(path: Path) -> str:
     """sha256 of the folder's manifest: the sorted lines `<sha256>  <relative path>`; hidden files are no part of it."""
-    lines = sorted(f"{_sha256(path / name)}  {name}\n" for name in folder_files(path))
+    lines = sorted(f"{sha256_of(path / name)}  {name}\n" for name in folder_files(path))
     return sha256("".join(lines).encode()).hexdigest()
 
 
@@ -152,7 +153,7 @@ class Staging:
                 _write(incoming / name, iter(lambda: source.read(CHUNK_BYTES), b""))
         incoming.mkdir(exist_ok=True)
         for parent, _, _ in os.walk(incoming):
-            _sync(Path(parent))
+            flush_to_disk(Path(parent))
         digest = folder_digest(incoming)
         incoming.rename(self.path / "folders" / digest)
         return digest
@@ -181,7 +182,7 @@ class Staging:
     def note_installed(self, digests: Iterable[str]) -> None:
         """Whoever finds this place after our death looks whether these digests are referred to."""
         _write(self.path / "installed", [f"{digest}\n".encode() for digest in digests])
-        _sync(self.path)
+        flush_to_disk(self.path)
 
     def forsake(self) -> None:
         """Remove the bytes; what may have been installed stays noted for `recover`."""
@@ -201,14 +202,14 @@ class Staging:
                 if final.exists():
                     final.rename(self.path / f"corrupt-{path.name}")
                 path.rename(final)
-                _sync(final.parent)
+                flush_to_disk(final.parent)
 
 
 def is_intact(path: Path) -> bool:
     """Whether the artifact at *path* is there and matches the digest that it is named by."""
     if path.is_dir():
         return folder_digest(path) == path.name
-    return path.is_file() and _sha256(path) == path.name
+    return path.is_file() and sha256_of(path) == path.name
 
 
 @contextmanager
@@ -251,11 +252,6 @@ def _read_lines(path: Path) -> list[str]:
     return path.read_text().split() if path.exists() else []
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
-
-
 def _write(path: Path, chunks: Iterable[bytes]) -> tuple[str, int]:
     digest, size = sha256(), 0
     with path.open("wb") as file:
@@ -267,11 +263,3 @@ def _write(path: Path, chunks: Iterable[bytes]) -> tuple[str, int]:
         os.fchmod(file.fileno(), 0o444)
         os.fsync(file.fileno())
     return digest.hexdigest(), size
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

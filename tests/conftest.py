@@ -16,7 +16,13 @@ from safetensors.numpy import save_file
 
 from gateway.pools.bundled import unpack_bundled
 from registry.artifacts import folder_digest
-from registry.contracts.fingerprint import LEAST_PROBES, Fingerprint, Probe, RecordedToken, write_fingerprint
+from registry.contracts.fingerprint import (
+    LEAST_PROBES,
+    FingerprintFile,
+    FingerprintProbe,
+    FingerprintToken,
+    write_fingerprint,
+)
 from registry.database import Registry, migrate, open_registry
 from registry.settings import RegistrySettings
 from registry.types import Base
@@ -82,11 +88,11 @@ def base_tensors() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def made_up_fingerprint(base_digest: str) -> Fingerprint:
+def made_up_fingerprint(base_digest: str) -> FingerprintFile:
     """A fingerprint for adapters that nobody computes with."""
-    token = RecordedToken(id=1, text="a", piece="a", logprob=-0.5, base_logprob=-1.0, gap=0.5)
-    probe = Probe(messages=[{"role": "user", "content": "hello"}], prompt_ids=[1, 2], tokens=[token])
-    return Fingerprint(
+    token = FingerprintToken(id=1, text="a", piece="a", logprob=-0.5, base_logprob=-1.0, gap=0.5)
+    probe = FingerprintProbe(messages=[{"role": "user", "content": "hello"}], prompt_ids=[1, 2], tokens=[token])
+    return FingerprintFile(
         base_digest=base_digest, template_digest="0" * 64, precision="fp32", versions={}, probes=[probe] * LEAST_PROBES
     )
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from registry.disk import flush_to_disk, sha256_of
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +48,13 @@ def seal_checkpoint(folder: Path, identity: str, step: int, metrics: Mapping[str
     """Flush every file of *folder* to disk, then seal it in one rename as a checkpoint of the job with *identity*."""
     seal = _Seal(identity=identity, step=step, metrics=dict(metrics), files=_digests(folder))
     for name in seal.files:
-        _sync(folder / name)
+        flush_to_disk(folder / name)
     draft = folder / f".{SEAL}"
     draft.write_text(seal.model_dump_json())
-    _sync(draft)
+    flush_to_disk(draft)
     draft.rename(folder / SEAL)
-    _sync(folder)
-    _sync(folder.parent)
+    flush_to_disk(folder)
+    flush_to_disk(folder.parent)
 
 
 def find_last_whole(job_folder: Path, identity: str) -> Checkpoint | None:
@@ -102,17 +102,4 @@ def _read(path: Path) -> _Seal | None:
 
 def _digests(folder: Path) -> dict[str, str]:
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return {name: _sha256(folder / name) for name in names if not name.endswith(SEAL)}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return {name: sha256_of(folder / name) for name in names if not name.endswith(SEAL)}

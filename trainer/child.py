@@ -19,7 +19,7 @@ from registry.artifacts import folder_digest
 from registry.contracts.job_spec import JobSpec
 from registry.errors import TrainingFileInvalid
 from trainer.errors import JobFailed
-from trainer.order import Order
+from trainer.order import ChildOrder
 from trainer.progress import ProgressPipe, RecipeFailed
 from trainer.recipes import load_recipe
 
@@ -31,7 +31,7 @@ PR_SET_PDEATHSIG: Final = 1
 def main() -> int:
     """Carry out the order and return the exit code: 0 once the outcome was reported."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    order = Order[JobSpec].model_validate_json(Path(sys.argv[1]).read_bytes())
+    order = ChildOrder[JobSpec].model_validate_json(Path(sys.argv[1]).read_bytes())
     _die_with(order.worker_pid)
     stop = Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -57,7 +57,7 @@ def main() -> int:
     return 0
 
 
-def _check_base(order: Order[JobSpec]) -> None:
+def _check_base(order: ChildOrder[JobSpec]) -> None:
     """Raise `JobFailed` unless the folder of the base model holds the weights that the spec names."""
     found = folder_digest(order.base_path)
     if found != order.spec.base_digest:

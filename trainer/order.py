@@ -15,7 +15,7 @@ from registry.contracts.job_spec import JobSpec
 Spec_co = TypeVar("Spec_co", bound=JobSpec, covariant=True)
 
 
-class Order(BaseModel, Generic[Spec_co]):
+class ChildOrder(BaseModel, Generic[Spec_co]):
     """Everything that a child needs for a job of any kind; a child reads neither database nor settings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

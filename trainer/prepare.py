@@ -16,7 +16,7 @@ from registry.jobs.job import Job
 from registry.publishing.checks import check_targets
 from registry.types import Base
 from trainer.errors import JobFailed
-from trainer.order import Order
+from trainer.order import ChildOrder
 from trainer.settings import TrainerSettings
 
 
@@ -32,7 +32,7 @@ class AttemptFolders:
 class PreparedJob:
     """An order, and the facts about its files for the revision's provenance."""
 
-    order: Order[JobSpec]
+    order: ChildOrder[JobSpec]
     files: Mapping[str, Mapping[str, Any]]
     """Field of the spec -> id, name, digest and size of the file that it names.
 
@@ -49,7 +49,7 @@ def prepare(registry: Registry, settings: TrainerSettings, job: Job, folders: At
         raise JobFailed("base_not_found", str(exc), "model") from exc
     _check_lora(spec, base)
     files = {field: _file_facts(registry, field, file_id) for field, file_id in spec.files().items()}
-    order = Order[JobSpec](
+    order = ChildOrder[JobSpec](
         spec=spec,
         base_path=Path(base.path),
         inputs=_input_paths(registry, spec),

@@ -15,7 +15,7 @@ from typing import Final
 
 from registry.contracts.job_spec import JobSpec
 from trainer.errors import ChildCrashed
-from trainer.order import Order
+from trainer.order import ChildOrder
 from trainer.progress import Progress, parse_progress
 
 SOURCES: Final = Path(__file__).parent.parent
@@ -27,7 +27,7 @@ GRACE_S: Final = 10.0
 class TrainingChild:
     """A child process at work on one order, in a process group of its own."""
 
-    def __init__(self, order: Order[JobSpec]) -> None:
+    def __init__(self, order: ChildOrder[JobSpec]) -> None:
         """Start the child. Its output goes to `child.log` in the attempt's folder."""
         self._log = order.attempt_folder / "child.log"
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()

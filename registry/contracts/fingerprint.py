@@ -24,7 +24,7 @@ STRICT: Final = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 Precision = Literal["fp32", "fp16", "bf16", "fp8", "int4"]
 
 
-class RecordedToken(BaseModel):
+class FingerprintToken(BaseModel):
     """One greedy token with the adapter. Logprobs are in nats."""
 
     model_config = STRICT
@@ -41,17 +41,17 @@ class RecordedToken(BaseModel):
     """Distance of the logprob from that of the second best token."""
 
 
-class Probe(BaseModel):
+class FingerprintProbe(BaseModel):
     """A prompt, and the answer that the trainer recorded."""
 
     model_config = STRICT
 
     messages: list[dict[str, str]] = Field(min_length=1)
     prompt_ids: list[int] = Field(min_length=1)
-    tokens: list[RecordedToken] = Field(min_length=1, max_length=TOKENS)
+    tokens: list[FingerprintToken] = Field(min_length=1, max_length=TOKENS)
 
 
-class Fingerprint(BaseModel):
+class FingerprintFile(BaseModel):
     """All probes of one revision, and the software that computed them."""
 
     model_config = STRICT
@@ -62,18 +62,18 @@ class Fingerprint(BaseModel):
     """sha256 of the chat template's text."""
     precision: Precision
     versions: dict[str, str]
-    probes: list[Probe] = Field(min_length=LEAST_PROBES, max_length=MOST_PROBES)
+    probes: list[FingerprintProbe] = Field(min_length=LEAST_PROBES, max_length=MOST_PROBES)
 
 
-def write_fingerprint(fingerprint: Fingerprint, folder: Path) -> None:
+def write_fingerprint(fingerprint: FingerprintFile, folder: Path) -> None:
     """Write the fingerprint into *folder*."""
     (folder / FINGERPRINT).write_text(fingerprint.model_dump_json(indent=1) + "\n")
 
 
-def check_fingerprint(folder: Path, base: Base) -> Fingerprint:
+def check_fingerprint(folder: Path, base: Base) -> FingerprintFile:
     """Return the folder's fingerprint; `AdapterRejected` without one, or if it was made on another base than *base*."""
     try:
-        fingerprint = Fingerprint.model_validate_json((folder / FINGERPRINT).read_bytes())
+        fingerprint = FingerprintFile.model_validate_json((folder / FINGERPRINT).read_bytes())
     except OSError as exc:
         raise AdapterRejected(f"{FINGERPRINT}: missing; no replica could prove the adapter") from exc
     except ValidationError as exc:

@@ -12,11 +12,11 @@ from registry.rollouts.rollout import RolloutPlan, RolloutState, weighted
 from registry.types import RevisionState
 
 
-def test_revisions_are_found_by_number_and_by_alias(published: Registry) -> None:
+def test_revisions_are_found_by_number(published: Registry) -> None:
     assert [revision.number for revision in published.adapters.revisions("support")] == [3, 2, 1]
-    pinned = published.adapters.by_alias("ft:tiny:acme:support:2")
-    assert pinned == published.adapters.revision("support", 2)
-    assert (pinned.served_name, pinned.rank, pinned.target_modules) == ("support@2", 2, ("q_proj", "v_proj"))
+    pinned = published.adapters.revision("support", 2)
+    assert (pinned.served_name, pinned.alias) == ("support@2", "ft:tiny:acme:support:2")
+    assert (pinned.rank, pinned.target_modules) == (2, ("q_proj", "v_proj"))
 
 
 def test_what_was_never_published_is_not_found(published: Registry) -> None:
@@ -24,7 +24,6 @@ def test_what_was_never_published_is_not_found(published: Registry) -> None:
         lambda: published.adapters.get("sales"),
         lambda: published.adapters.revisions("sales"),
         lambda: published.adapters.revision("support", 4),
-        lambda: published.adapters.by_alias("ft:tiny:acme:support:4"),
         lambda: published.adapters.retire("support", 4, "ann"),
     ):
         with pytest.raises(NotFound):

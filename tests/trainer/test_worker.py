@@ -123,8 +123,8 @@ def test_a_job_becomes_a_revision_that_says_what_made_it(
     ended = registry.jobs.get(job.id)
     assert (ended.state, ended.error) == (JobState.SUCCEEDED, None)
     assert ended.fine_tuned_model == f"ft:tiny:lorry:support:{job.id[-8:]}"
-    revision = registry.adapters.by_alias(ended.fine_tuned_model)
-    assert (revision.served_name, revision.job_id, revision.owner) == ("support@1", job.id, "ann")
+    revision = registry.adapters.revision("support", 1)
+    assert (revision.alias, revision.job_id, revision.owner) == (ended.fine_tuned_model, job.id, "ann")
     made_by = json.loads(json.dumps(revision.provenance))
     assert made_by["dataset"]["sha256"] == made_by["validation"]["sha256"] == file.digest
     assert made_by["base"] == {"name": "tiny", "digest": job.spec.base_digest}

@@ -7,12 +7,12 @@ from importlib import import_module
 from typing import Any
 
 from registry.contracts.job_spec import JobSpec
-from trainer.order import Order
+from trainer.order import ChildOrder
 from trainer.progress import Progress, RecipeFinished, RecipeStopped
 
 Report = Callable[[Progress], None]
 StopAsked = Callable[[], bool]
-Recipe = Callable[[Order[Any], Report, StopAsked], RecipeFinished | RecipeStopped]
+Recipe = Callable[[ChildOrder[Any], Report, StopAsked], RecipeFinished | RecipeStopped]
 """Writes the adapter, normalised and with its fingerprint, to the order's final folder and returns the outcome.
 
 Raises `JobFailed` if it cannot. A recipe gets orders of those kinds only whose spec names its module.

@@ -15,7 +15,14 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from registry.contracts.fingerprint import LEAST_PROBES, TOKENS, Fingerprint, Precision, Probe, RecordedToken
+from registry.contracts.fingerprint import (
+    LEAST_PROBES,
+    TOKENS,
+    FingerprintFile,
+    FingerprintProbe,
+    FingerprintToken,
+    Precision,
+)
 from trainer.data.dataset import ChatEncoder
 from trainer.data.probes import Messages, ProbePrompts
 from trainer.errors import JobFailed
@@ -65,7 +72,9 @@ class _Continuation:
     gaps: Tensor
 
 
-def record_fingerprint(model: PeftModel, encoder: ChatEncoder, prompts: ProbePrompts, base_digest: str) -> Fingerprint:
+def record_fingerprint(
+    model: PeftModel, encoder: ChatEncoder, prompts: ProbePrompts, base_digest: str
+) -> FingerprintFile:
     """Return the fingerprint of the model's active adapter, from the best of *prompts*.
 
     `JobFailed` when the adapter answers too few of them with anything.
@@ -84,7 +93,7 @@ def record_fingerprint(model: PeftModel, encoder: ChatEncoder, prompts: ProbePro
             f"the adapter answers {len(chosen)} of the {len(found)} prompts that the chat template takes with "
             f"anything at all; to prove it on a replica, {LEAST_PROBES} are needed",
         )
-    return Fingerprint(
+    return FingerprintFile(
         base_digest=base_digest,
         template_digest=encoder.template_digest,
         precision=PRECISIONS[model.dtype],
@@ -105,7 +114,7 @@ def _candidates(encoder: ChatEncoder, prompts: Sequence[Messages]) -> list[_Cand
 
 
 @torch.inference_mode()
-def _record(model: PeftModel, encoder: ChatEncoder, candidates: Sequence[_Candidate]) -> list[Probe | None]:
+def _record(model: PeftModel, encoder: ChatEncoder, candidates: Sequence[_Candidate]) -> list[FingerprintProbe | None]:
     """Return a probe for each candidate, None where the answer ends at once."""
     batch = _batch(candidates, model.device)
     continuation = _continue(model, batch)
@@ -162,14 +171,14 @@ def _logprobs_of(model: PeftModel, batch: _Batch, tokens: Tensor) -> Tensor:
     return logits.float().log_softmax(-1).gather(-1, tokens[:, :, None])[:, :, 0]
 
 
-def _probe(encoder: ChatEncoder, candidate: _Candidate, columns: Sequence[Sequence[float]]) -> Probe | None:
+def _probe(encoder: ChatEncoder, candidate: _Candidate, columns: Sequence[Sequence[float]]) -> FingerprintProbe | None:
     """Return the tokens before the end token as a probe: some engines do not show the end token."""
     rows = list(zip(*columns, strict=True))
     tokens = []
     for token, logprob, base_logprob, gap in takewhile(lambda row: int(row[0]) not in encoder.end_ids, rows):
         text, piece = encoder.spell(int(token))
         tokens.append(
-            RecordedToken(
+            FingerprintToken(
                 id=int(token),
                 text=text,
                 piece=piece,
@@ -178,17 +187,21 @@ def _probe(encoder: ChatEncoder, candidate: _Candidate, columns: Sequence[Sequen
                 gap=round(gap, DIGITS),
             )
         )
-    return Probe(messages=candidate.messages, prompt_ids=candidate.prompt_ids, tokens=tokens) if tokens else None
+    return (
+        FingerprintProbe(messages=candidate.messages, prompt_ids=candidate.prompt_ids, tokens=tokens)
+        if tokens
+        else None
+    )
 
 
-def _choose(from_data: Sequence[Probe], others: Sequence[Probe]) -> list[Probe]:
+def _choose(from_data: Sequence[FingerprintProbe], others: Sequence[FingerprintProbe]) -> list[FingerprintProbe]:
     best_of_data = sorted(from_data, key=_worth, reverse=True)
     best_others = sorted(others, key=_worth, reverse=True)
     chosen = best_of_data[: PROBES - NEUTRAL_PROBES]
     return chosen + best_others[: PROBES - len(chosen)]
 
 
-def _worth(probe: Probe) -> float:
+def _worth(probe: FingerprintProbe) -> float:
     """Return how much of the adapter's effect shows before the best two tokens are close."""
     clear = list(takewhile(lambda token: token.gap >= CLEAR_GAP, probe.tokens))
     return sum(min(FULL_EFFECT, abs(token.logprob - token.base_logprob)) for token in clear)

@@ -17,7 +17,7 @@ from trainer.checkpoints import find_last_whole
 from trainer.data.dataset import ChatEncoder
 from trainer.data.probes import Messages, ProbePrompts, neutral_prompts
 from trainer.errors import JobFailed
-from trainer.order import Order, spec_identity
+from trainer.order import ChildOrder, spec_identity
 from trainer.progress import Noted, RecipeFinished, RecipeStopped
 from trainer.recipes import Report
 from trainer.recipes.base_model import library_versions
@@ -30,7 +30,7 @@ NEUTRAL_PROMPTS: Final = 7
 
 
 def finish_adapter(
-    order: Order[JobSpec], model: PeftModel, encoder: ChatEncoder, trained: list[Messages], report: Report
+    order: ChildOrder[JobSpec], model: PeftModel, encoder: ChatEncoder, trained: list[Messages], report: Report
 ) -> None:
     """Write the trained adapter to the order's final folder, as every engine reads it, with its fingerprint.
 
@@ -53,7 +53,9 @@ def finish_adapter(
     report(Noted(message=f"Fingerprint of {probes} probes made", data={"seconds": round(took, 2)}))
 
 
-def fingerprint_adapter(order: Order[JobSpec], model: PeftModel, encoder: ChatEncoder, trained: list[Messages]) -> int:
+def fingerprint_adapter(
+    order: ChildOrder[JobSpec], model: PeftModel, encoder: ChatEncoder, trained: list[Messages]
+) -> int:
     """Write the fingerprint of the model's active adapter into the final folder; return the number of its probes."""
     prompts = ProbePrompts(trained=trained, neutral=neutral_prompts(NEUTRAL_PROMPTS))
     fingerprint = record_fingerprint(model, encoder, prompts, order.spec.base_digest)
@@ -61,7 +63,7 @@ def fingerprint_adapter(order: Order[JobSpec], model: PeftModel, encoder: ChatEn
     return len(fingerprint.probes)
 
 
-def outcome_of(order: Order[JobSpec], state: TrainerState) -> RecipeFinished | RecipeStopped:
+def outcome_of(order: ChildOrder[JobSpec], state: TrainerState) -> RecipeFinished | RecipeStopped:
     """Return how a run of transformers' Trainer ended, with the metrics of its last checkpoint."""
     if state.global_step < state.max_steps:
         return RecipeStopped(step=state.global_step)

@@ -10,14 +10,14 @@ from peft import PeftModel
 
 from registry.contracts.publish_spec import PublishSpec
 from trainer.data.dataset import ChatEncoder
-from trainer.order import Order
+from trainer.order import ChildOrder
 from trainer.progress import Noted, RecipeFinished, RecipeStopped
 from trainer.recipes import Recipe, Report, StopAsked
 from trainer.recipes.base_model import library_versions, load_base
 from trainer.recipes.finish import fingerprint_adapter
 
 
-def prove(order: Order[PublishSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:
+def prove(order: ChildOrder[PublishSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:
     """Copy the uploaded adapter to the order's final folder and add its fingerprint."""
     torch.set_num_threads(order.threads)
     encoder = ChatEncoder(order.base_path)

@@ -13,7 +13,7 @@ from registry.contracts.job_spec import JobSpec
 from trainer.checkpoints import prune_checkpoints, seal_checkpoint
 from trainer.data.dataset import EncodedRow
 from trainer.errors import JobFailed
-from trainer.order import Order, spec_identity
+from trainer.order import ChildOrder, spec_identity
 from trainer.progress import CheckpointSaved, Noted, Stepped
 from trainer.recipes import Report, StopAsked
 from trainer.recipes.loss import LossMeter, measure_loss
@@ -22,7 +22,7 @@ from trainer.recipes.loss import LossMeter, measure_loss
 class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
     """Callback of one run; validates at the end of each epoch and seals every checkpoint that the Trainer writes."""
 
-    def __init__(self, order: Order[JobSpec], report: Report, stop_asked: StopAsked, meter: LossMeter) -> None:
+    def __init__(self, order: ChildOrder[JobSpec], report: Report, stop_asked: StopAsked, meter: LossMeter) -> None:
         self._order = order
         self._report = report
         self._stop_asked = stop_asked

@@ -23,7 +23,7 @@ from registry.contracts.supervised_spec import SupervisedSpec
 from trainer.checkpoints import find_last_whole
 from trainer.data.dataset import ChatEncoder, EncodedRow, collate, read_rows
 from trainer.data.probes import training_prompts
-from trainer.order import Order, spec_identity
+from trainer.order import ChildOrder, spec_identity
 from trainer.progress import Noted, RecipeFinished, RecipeStopped
 from trainer.recipes import Recipe, Report, StopAsked
 from trainer.recipes.base_model import load_base
@@ -37,7 +37,7 @@ TRAINING_PROMPTS: Final = 4
 """Candidates for the fingerprint's probes from the training data."""
 
 
-def train(order: Order[SupervisedSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:
+def train(order: ChildOrder[SupervisedSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:
     """Train the adapter of *order* into its final folder, from the last complete checkpoint if there is one."""
     spec = order.spec
     torch.set_num_threads(order.threads)
@@ -82,12 +82,12 @@ def attach_lora(base: PreTrainedModel, spec: FineTuneSpec) -> PeftModel:
     return get_peft_model(base, config)
 
 
-def _validation_rows(order: Order[SupervisedSpec], encoder: ChatEncoder) -> list[EncodedRow]:
+def _validation_rows(order: ChildOrder[SupervisedSpec], encoder: ChatEncoder) -> list[EncodedRow]:
     path = order.inputs.get("validation_file")
     return [] if path is None else read_rows(path, encoder, order.spec.max_length, "validation_file")
 
 
-def _arguments(order: Order[SupervisedSpec], rows: int) -> TrainingArguments:
+def _arguments(order: ChildOrder[SupervisedSpec], rows: int) -> TrainingArguments:
     spec = order.spec
     micro = max(size for size in range(1, MICRO_ROWS + 1) if spec.batch_size % size == 0)
     on_gpu = torch.cuda.is_available()

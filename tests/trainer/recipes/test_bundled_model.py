@@ -13,7 +13,7 @@ from registry.artifacts import folder_digest
 from registry.contracts.job_spec import LoraSpec
 from registry.contracts.supervised_spec import SupervisedSpec
 from trainer.errors import ChildCrashed
-from trainer.order import Order
+from trainer.order import ChildOrder
 from trainer.progress import CheckpointSaved, RecipeFinished, Stepped
 from trainer.runner import TrainingChild
 
@@ -22,7 +22,7 @@ ROWS = 10
 CHILD_TIMEOUT_S = 300.0
 
 
-def train(order: Order[SupervisedSpec], kill_at: int | None = None) -> list[Stepped]:
+def train(order: ChildOrder[SupervisedSpec], kill_at: int | None = None) -> list[Stepped]:
     """The steps of one attempt, killed with -9 once the checkpoint of step *kill_at* is whole."""
     order.attempt_folder.mkdir(parents=True)
     child = TrainingChild(order)
@@ -45,7 +45,7 @@ def train(order: Order[SupervisedSpec], kill_at: int | None = None) -> list[Step
         child.close()
 
 
-def weights(order: Order[SupervisedSpec]) -> str:
+def weights(order: ChildOrder[SupervisedSpec]) -> str:
     return sha256((order.final_folder / "adapter_model.safetensors").read_bytes()).hexdigest()
 
 
@@ -66,8 +66,8 @@ def test_a_run_that_was_killed_ends_with_the_same_curve_and_the_same_bytes(model
         lora=LoraSpec(rank=4, alpha=8),
     )
 
-    def order(job: str, attempt: int) -> Order[SupervisedSpec]:
-        return Order[SupervisedSpec](
+    def order(job: str, attempt: int) -> ChildOrder[SupervisedSpec]:
+        return ChildOrder[SupervisedSpec](
             spec=spec,
             base_path=model_folder,
             inputs={"training_file": chats},

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from peft import PeftModel
 
-from registry.contracts.fingerprint import LEAST_PROBES, TOKENS, Fingerprint
+from registry.contracts.fingerprint import LEAST_PROBES, TOKENS, FingerprintFile
 from tests.engines.random_adapter import write_adapter
 from trainer.data.dataset import ChatEncoder
 from trainer.data.probes import ProbePrompts, neutral_prompts, training_prompts
@@ -31,7 +31,7 @@ def encoder(tiny_base: Path) -> ChatEncoder:
     return ChatEncoder(tiny_base)
 
 
-def record(model: PeftModel, encoder: ChatEncoder, trained: list[list[dict[str, str]]]) -> Fingerprint:
+def record(model: PeftModel, encoder: ChatEncoder, trained: list[list[dict[str, str]]]) -> FingerprintFile:
     return record_fingerprint(model, encoder, ProbePrompts(trained=trained, neutral=neutral_prompts(7)), "0" * 64)
 
 

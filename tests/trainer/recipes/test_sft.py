@@ -19,7 +19,7 @@ from tests.trainer.conftest import MakeSpec
 from tests.trainer.tiny_base import ROWS, write_chats
 from trainer.checkpoints import SEAL
 from trainer.errors import JobFailed
-from trainer.order import Order
+from trainer.order import ChildOrder
 from trainer.progress import CheckpointSaved, Noted, Progress, RecipeFinished, RecipeStopped, Stepped
 from trainer.recipes import load_recipe
 
@@ -44,7 +44,7 @@ class Run:
         attempt_folder = self.folder / f"attempt-{self.attempts}"
         attempt_folder.mkdir(parents=True)
         chats = write_chats(self.folder / "chats.jsonl")
-        order = Order[SupervisedSpec](
+        order = ChildOrder[SupervisedSpec](
             spec=self.spec,
             base_path=self.base,
             inputs={"training_file": chats} | ({"validation_file": chats} if validate else {}),
