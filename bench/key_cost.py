@@ -1,4 +1,4 @@
-"""What asking for a key costs a request: the time of each step, in memory, in Redis, and of the library's own counters.
+"""What asking for a key costs a request: the time of each step, in memory and in Redis.
 
     python bench/key_cost.py [--keys 1000] [--rounds 7]
 
@@ -17,14 +17,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter, SlidingWindowCounterRateLimiter
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gateway.keys.auth import Caller, Keyring
-from gateway.keys.limits import Limits
+from gateway.keys.limits import RateLimiter
 from gateway.telemetry.metrics import GatewayMetrics
 from registry.database import Registry, migrate, open_registry
 from registry.keys import KeyDraft, KeyLimits, Scope
@@ -49,7 +45,6 @@ def main() -> None:
         registry = open_registry(settings)
         in_memory(registry, args.keys, args.rounds)
         registry.close()
-    of_the_library(args.rounds)
     server = RedisServer()
     try:
         asyncio.run(in_redis(server.url, args.rounds))
@@ -77,7 +72,7 @@ def in_memory(registry: Registry, keys: int, rounds: int) -> None:
         registry.keys.create(KeyDraft(name=f"key-{number}", scopes=frozenset(Scope)), actor="load")
     keyring = Keyring(registry, refresh_s=1, report_s=1, is_loopback=True)
     asyncio.run(keyring.refresh())
-    limits = Limits(GatewayMetrics())
+    limits = RateLimiter(GatewayMetrics())
     for issued in (free, limited):
         header = f"Bearer {issued.secret}".encode()
         caller = keyring.caller_of(header, 0.0)
@@ -97,16 +92,9 @@ def in_memory(registry: Registry, keys: int, rounds: int) -> None:
     show("nothing changed: read the keys again", rounds, 100, lambda: asyncio.run(keyring.refresh()))
 
 
-def of_the_library(rounds: int) -> None:
-    """One counter of `limits` in its own memory."""
-    for strategy in (FixedWindowRateLimiter, SlidingWindowCounterRateLimiter, MovingWindowRateLimiter):
-        limiter, item = strategy(MemoryStorage()), RateLimitItemPerMinute(2000)
-        show(f"limits: {strategy.__name__}", rounds, 2000, lambda used=limiter, item=item: used.hit(item, "key"))  # type: ignore[misc]
-
-
 async def in_redis(url: str, rounds: int) -> None:
     """The same at gateways that count together, one after the other and many at once."""
-    limits = Limits(GatewayMetrics(), url)
+    limits = RateLimiter(GatewayMetrics(), url)
     running = asyncio.create_task(limits.run())
     for told, at_once in (("one at a time", 1), ("64 at a time", 64)):
         for name, kept in (

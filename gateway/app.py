@@ -37,7 +37,7 @@ from gateway.http.authentication import Authentication
 from gateway.http.error_answers import answer_error, answer_http, answer_invalid, answer_unforeseen
 from gateway.http.request_ids import RequestIds
 from gateway.keys.auth import Keyring
-from gateway.keys.limits import Limits
+from gateway.keys.limits import RateLimiter
 from gateway.openai import feedback, files, fine_tuning, hot_paths, models
 from gateway.pools.journal import host_prefix
 from gateway.routing.demand import Demand
@@ -101,7 +101,7 @@ def build_gateway(
         budget=RetryBudget(settings.retry_share, settings.retry_floor_per_s),
         admission=Admission(settings.queue_limit),
         keyring=keyring,
-        limits=Limits(metrics, settings.limits_url),
+        rate_limiter=RateLimiter(metrics, settings.limits_url),
         connections=engines,
         observations=observations,
         shadow=Shadow(QuietCalls(engines, balancer, settings), feed, observations, settings),
@@ -114,7 +114,7 @@ def build_gateway(
         registry=registry,
         feed=feed,
         keyring=keyring,
-        limits=parts.limits,
+        rate_limiter=parts.rate_limiter,
         edge=Edge(parts),
         observations=observations,
         shadow=parts.shadow,
@@ -155,7 +155,7 @@ def build_app(gateway: Gateway) -> FastAPI:
         await gateway.siblings.start()
         running = [
             asyncio.create_task(gateway.keyring.run()),
-            asyncio.create_task(gateway.limits.run()),
+            asyncio.create_task(gateway.rate_limiter.run()),
             asyncio.create_task(gateway.feed.run()),
             asyncio.create_task(gateway.demand.run()),
             asyncio.create_task(gateway.observations.run(gateway.feed.watched)),
@@ -167,7 +167,7 @@ def build_app(gateway: Gateway) -> FastAPI:
         for loop in running:
             loop.cancel()
         gateway.edge.close()
-        await gateway.limits.aclose()
+        await gateway.rate_limiter.aclose()
         await gateway.shadow.aclose()
         await gateway.siblings.aclose()
         if gateway.access_log is not None:

@@ -14,7 +14,7 @@ from gateway.errors import BodyTooLarge
 from gateway.evidence.observations import Observations
 from gateway.evidence.shadow import Shadow
 from gateway.keys.auth import Caller, Keyring
-from gateway.keys.limits import Limits
+from gateway.keys.limits import RateLimiter
 from gateway.routing.demand import Demand
 from gateway.routing.route_feed import RouteFeed
 from gateway.settings import GatewaySettings
@@ -36,7 +36,7 @@ class Gateway:
     registry: Registry
     feed: RouteFeed
     keyring: Keyring
-    limits: Limits
+    rate_limiter: RateLimiter
     edge: Edge
     observations: Observations
     shadow: Shadow

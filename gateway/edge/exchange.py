@@ -236,7 +236,7 @@ class Exchange:
             revision = header_value(self._intake.target.served_name)
             lines += b"x-lorry-revision: %b\r\nx-lorry-replica: %b\r\n" % (revision, header_value(replica))
         admitted = self._intake.admitted
-        return lines if admitted is None else lines + self._parts.limits.headers(admitted)
+        return lines if admitted is None else lines + self._parts.rate_limiter.headers(admitted)
 
     def _finish(self, status: int, reason: str) -> None:
         """Give everything back and tell the listeners, once."""

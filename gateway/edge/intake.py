@@ -105,8 +105,8 @@ class Intake:
             self._ticket = None  # it knows this intake
         if self.admitted is not None:
             if tokens is not None:
-                self._parts.limits.settle(self.admitted, tokens)
-            self._parts.limits.release(self.admitted)
+                self._parts.rate_limiter.correct(self.admitted, tokens)
+            self._parts.rate_limiter.release(self.admitted)
 
     # the steps, in their order
 
@@ -135,10 +135,10 @@ class Intake:
             self._enter()
             return
         tokens = estimate_tokens(self.body.size, self.body.answer_tokens)
-        if self._parts.limits.is_shared:
-            self._wait(self._parts.limits.admit_shared(self.caller, tokens), self._admit)
+        if self._parts.rate_limiter.is_shared:
+            self._wait(self._parts.rate_limiter.admit_shared(self.caller, tokens), self._admit)
         else:
-            self._admit(self._parts.limits.admit(self.caller, tokens))
+            self._admit(self._parts.rate_limiter.admit(self.caller, tokens))
 
     def _admit(self, admitted: Admitted) -> None:
         self.admitted = admitted

@@ -11,7 +11,7 @@ from gateway.balancing.retry_budget import RetryBudget
 from gateway.evidence.observations import Observations
 from gateway.evidence.shadow import Shadow
 from gateway.keys.auth import Keyring
-from gateway.keys.limits import Limits
+from gateway.keys.limits import RateLimiter
 from gateway.routing.demand import Demand
 from gateway.routing.offers import Offers
 from gateway.routing.route_feed import RouteFeed
@@ -33,7 +33,7 @@ class EdgeParts:
     budget: RetryBudget
     admission: Admission
     keyring: Keyring
-    limits: Limits
+    rate_limiter: RateLimiter
     connections: EngineConnections
     observations: Observations
     shadow: Shadow

@@ -1,7 +1,7 @@
-"""What keys used of their limits, as one gateway counts it in its own memory; and what an admitted request is.
+"""What API keys used of their limits, counted in the memory of one gateway; and the record of an admitted request.
 
-A minute begins with the first request after the last one's end (a fixed window). Of the usual windows it is the one
-that can give tokens back when an answer was shorter than it might have been, and knows exactly when there is more.
+A minute is a fixed window: it begins with the first request after the end of the previous one. Sliding windows cannot
+give tokens back when an answer is shorter than it might have been, and do not know exactly when tokens are free again.
 """
 
 from __future__ import annotations
@@ -16,56 +16,59 @@ from gateway.keys.auth import Caller
 
 WINDOW_S: Final = 60
 _BUSY_RETRY_S: Final = 1
-"""Nobody knows when a request that is under way ends."""
+"""`Retry-After` where too many requests are under way: nobody knows when one of them ends."""
 
 
-class Left(NamedTuple):
-    """What a request leaves of one limit; less than nothing if there was too little. Tuples, as they are many."""
+class Remaining(NamedTuple):
+    """The rest of one limit after a request; negative if the request asks for more than the rest.
+
+    A tuple, because two are made for every request of a key with limits.
+    """
 
     limit: int
-    left: int
+    remaining: int
     reset_s: float
-    """Until the whole limit is there again."""
+    """Seconds until the whole limit is available again."""
 
 
 class Standing(NamedTuple):
-    """What a request leaves of the limits a minute; None where there is none."""
+    """The rest of the limits a minute after a request; None where the key has no such limit."""
 
-    requests: Left | None
-    tokens: Left | None
+    requests: Remaining | None
+    tokens: Remaining | None
 
     @property
     def is_over(self) -> bool:
-        """There was too little of one of them."""
-        over_requests = self.requests is not None and self.requests.left < 0
-        return over_requests or (self.tokens is not None and self.tokens.left < 0)
+        """Whether the request asks for more than the rest of a limit."""
+        over_requests = self.requests is not None and self.requests.remaining < 0
+        return over_requests or (self.tokens is not None and self.tokens.remaining < 0)
 
-    def given_back(self, tokens: int) -> Standing:
-        """What there is without the request, which was of so many *tokens*."""
-        requests = self.requests and self.requests._replace(left=self.requests.left + 1)
-        return Standing(requests, self.tokens and self.tokens._replace(left=self.tokens.left + tokens))
+    def without(self, tokens: int) -> Standing:
+        """The rest as it is without the request, which was estimated at *tokens*."""
+        requests = self.requests and self.requests._replace(remaining=self.requests.remaining + 1)
+        return Standing(requests, self.tokens and self.tokens._replace(remaining=self.tokens.remaining + tokens))
 
     def lines(self) -> str:
-        """The `x-ratelimit-*` header lines, as OpenAI has them, each with its line end."""
+        """Return the `x-ratelimit-*` header lines in OpenAI's form, each with its line end."""
         requests = "" if self.requests is None else _lines("requests", *self.requests)
         return requests if self.tokens is None else requests + _lines("tokens", *self.tokens)
 
     def headers(self) -> dict[str, str]:
-        """The same as names and values."""
+        """Return the same headers as names and values."""
         pairs = (line.split(": ", 1) for line in self.lines().splitlines())
         return dict(pairs)
 
 
-def _lines(name: str, limit: int, left: int, reset_s: float) -> str:
+def _lines(name: str, limit: int, remaining: int, reset_s: float) -> str:
     return (
         f"x-ratelimit-limit-{name}: {limit}\r\n"
-        f"x-ratelimit-remaining-{name}: {left if left > 0 else 0}\r\n"
+        f"x-ratelimit-remaining-{name}: {remaining if remaining > 0 else 0}\r\n"
         f"x-ratelimit-reset-{name}: {duration(reset_s)}\r\n"
     )
 
 
 def duration(seconds: float) -> str:
-    """`12ms`, `1.5s`, `1m0s`: to the millisecond, rounded up."""
+    """Return *seconds* as OpenAI writes them, `12ms`, `1.5s` or `1m0s`: to the millisecond, rounded up."""
     milliseconds = max(0, math.ceil(seconds * 1000))
     if 0 < milliseconds < 1000:
         return f"{milliseconds}ms"
@@ -79,30 +82,30 @@ class Admitted(NamedTuple):
     ledger: Ledger
     key_id: str
     tokens: int
-    """What it was estimated at."""
+    """The estimate that it was counted with."""
     standing: Standing
     ends: float
-    """When the minute ends in which its tokens are counted, on the clock of its ledger."""
+    """When the window ends in which its tokens are counted, on the clock of its ledger."""
     lease: str
-    """Its place among the requests at a time; empty where places are counted in one process."""
+    """Its place among the concurrent requests; empty where one process counts the places."""
 
 
 class Ledger(Protocol):
-    """Where admitted requests are on the books. Neither method raises anything."""
+    """Where admitted requests are counted. Neither method raises anything."""
 
-    def settle(self, admitted: Admitted, tokens: int) -> None:
-        """The request used *tokens*, prompt and answer together, instead of what it was estimated at."""
+    def correct(self, admitted: Admitted, tokens: int) -> None:
+        """Count *tokens*, which prompt and answer used together, in place of the request's estimate."""
         ...
 
     def release(self, admitted: Admitted) -> None:
-        """The request is over."""
+        """Free the place of a request that is over."""
         ...
 
 
 class NoLedger:
-    """Where requests without limits are: nowhere."""
+    """The ledger of requests whose key has no limits; counts nothing."""
 
-    def settle(self, admitted: Admitted, tokens: int) -> None:
+    def correct(self, admitted: Admitted, tokens: int) -> None:
         """See `Ledger`."""
 
     def release(self, admitted: Admitted) -> None:
@@ -115,7 +118,7 @@ FREE: Final = Admitted(NoLedger(), "", 0, Standing(None, None), 0.0, "")
 
 @dataclass(slots=True)
 class _Use:
-    """What one key used in the minute that ends at *ends*, and how many of its requests are under way."""
+    """What one key used in the window that ends at *ends*, and how many of its requests are under way."""
 
     ends: float = -math.inf
     requests: int = 0
@@ -124,7 +127,7 @@ class _Use:
 
 
 class LocalLedger:
-    """What the keys used at this gateway."""
+    """Windows and places in the memory of this gateway."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -136,20 +139,20 @@ class LocalLedger:
         use = self._use_of(caller.key_id, now)
         limits, reset_s = caller.limits, use.ends - now
         standing = Standing(
-            left_of(limits.requests_per_minute, use.requests + 1, reset_s),
-            left_of(limits.tokens_per_minute, use.tokens + tokens, reset_s),
+            remaining_of(limits.requests_per_minute, use.requests + 1, reset_s),
+            remaining_of(limits.tokens_per_minute, use.tokens + tokens, reset_s),
         )
         if standing.is_over:
-            raise minute_used_up(caller, standing.given_back(tokens), tokens)
+            raise minute_used_up(caller, standing.without(tokens), tokens)
         if limits.concurrent_requests is not None and use.running >= limits.concurrent_requests:
-            raise places_taken(caller, standing.given_back(tokens))
+            raise places_taken(caller, standing.without(tokens))
         use.requests += 1
         use.tokens += tokens
         use.running += 1
         return Admitted(self, caller.key_id, tokens, standing, use.ends, "")
 
-    def settle(self, admitted: Admitted, tokens: int) -> None:
-        """See `Ledger`. More than estimated counts in the minute that is now, less is given back in its own only."""
+    def correct(self, admitted: Admitted, tokens: int) -> None:
+        """See `Ledger`. Use beyond the estimate counts in the current window; unused tokens return to theirs."""
         use = self._uses[admitted.key_id]
         if tokens > admitted.tokens or admitted.ends == use.ends:
             use.tokens = max(0, use.tokens + tokens - admitted.tokens)
@@ -167,25 +170,25 @@ class LocalLedger:
         return use
 
 
-def left_of(limit: int | None, used: int, reset_s: float) -> Left | None:
-    """What is left when *used* is used of *limit*."""
-    return None if limit is None else Left(limit, limit - used, reset_s)
+def remaining_of(limit: int | None, used: int, reset_s: float) -> Remaining | None:
+    """Return the rest of *limit* when *used* of it are used; None without a limit."""
+    return None if limit is None else Remaining(limit, limit - used, reset_s)
 
 
 def minute_used_up(caller: Caller, before: Standing, tokens: int) -> RateLimited:
-    """The refusal of a request of *tokens* for which there is too little *before* it."""
-    if before.requests is not None and before.requests.left < 1:
+    """Return the refusal of a request of *tokens* that is more than the rest *before* it."""
+    if before.requests is not None and before.requests.remaining < 1:
         limit, _, reset_s = before.requests
         return _refusal(caller, before, f"{limit} requests a minute; try again in {duration(reset_s)}", reset_s)
-    limit, left, reset_s = before.tokens or Left(0, 0, 0.0)
-    words = f"{limit} tokens a minute, left are {max(0, left)}, this request may take {tokens}"
+    limit, remaining, reset_s = before.tokens or Remaining(0, 0, 0.0)
+    words = f"{limit} tokens a minute, {max(0, remaining)} remain, this request may use {tokens}"
     if tokens > limit:
         return _refusal(caller, before, f"{words}; make it shorter or lower max_tokens", None)
     return _refusal(caller, before, f"{words}; try again in {duration(reset_s)}", reset_s)
 
 
 def places_taken(caller: Caller, before: Standing) -> RateLimited:
-    """The refusal of a request while as many of its key are under way as may be."""
+    """Return the refusal of a request whose key has as many requests under way as it may."""
     words = f"{caller.limits.concurrent_requests} requests at a time; try again when one has ended"
     return _refusal(caller, before, words, _BUSY_RETRY_S)
 

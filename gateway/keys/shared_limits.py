@@ -1,4 +1,4 @@
-"""What keys used of their limits, as all gateways together count it in Redis (the windows are those of `limits`)."""
+"""What API keys used of their limits, counted by all gateways together in Redis."""
 
 from __future__ import annotations
 
@@ -7,69 +7,55 @@ import contextlib
 import logging
 import math
 import time
-from collections import Counter
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Final
 from uuid import uuid4
 
-from limits.aio.storage import RedisStorage
+import orjson
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.commands.core import AsyncScript
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 
 from gateway.keys.auth import Caller
-from gateway.keys.limit_ledger import WINDOW_S, Admitted, Left, Standing, left_of, minute_used_up, places_taken
+from gateway.keys.limit_ledger import Admitted, Standing, minute_used_up, places_taken, remaining_of
+from gateway.keys.redis_scripts import ADMIT, RENEW, WRITE_BACK
 
 log = logging.getLogger(__name__)
 
-LEASE_S: Final = 30
-"""How long a place stays taken after its gateway gave the last sign; a killed one gives none."""
 _RENEW_S: Final = 10.0
 _ANSWER_S: Final = 0.25
 """How long Redis may take to answer."""
 _AWAY_S: Final = 1.0
-"""How long Redis is left alone after it failed to answer."""
-_LEASE_MS: Final = 1000 * LEASE_S
+"""How long the gateway does not ask Redis after a failure."""
 _CONNECTIONS: Final = 64
-_PREFIX: Final = "lorry"
-_REQUESTS: Final = "requests"
-_TOKENS: Final = "tokens"
-_PLACES: Final = "places"
-
-_TAKE_PLACE: Final = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[1]) then return 0 end
-redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[3])
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-return 1
-"""
-_RENEW_PLACES: Final = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-for i = 2, #ARGV do redis.call('ZADD', KEYS[1], 'XX', now + ARGV[1], ARGV[i]) end
-return redis.call('PEXPIRE', KEYS[1], ARGV[1])
-"""
-_LEAVE_PLACE: Final = "return redis.call('ZREM', KEYS[1], ARGV[1])"
 
 
 class LedgerAway(Exception):
     """Redis does not answer."""
 
 
-class _Call(NamedTuple):
-    """A script to be run on one key."""
+@dataclass(slots=True)
+class _Unwritten:
+    """What Redis has not been sent yet of one API key."""
 
-    script: AsyncScript
-    key: str
-    args: tuple[int | str, ...]
+    corrections: list[tuple[float, int]] = field(default_factory=list)
+    """End of the window in which a request was counted, and the tokens that its estimate was short of its usage."""
+    leases: list[str] = field(default_factory=list)
+    """Leases of requests that are over."""
+
+    def as_json(self) -> bytes:
+        """The argument of `WRITE_BACK` for this API key."""
+        return orjson.dumps({"corrections": self.corrections, "leases": self.leases})
 
 
 class SharedLedger:
-    """Windows and places in Redis; `run` keeps places taken, gives them back and settles, until cancelled."""
+    """Windows and places in Redis. `run` renews places, frees them and corrects token counts, until cancelled.
+
+    The script `ADMIT` checks and counts a request in one round trip. Everything after that (the real usage, the end of
+    a request) is sent by `run`, so that no answer waits for Redis.
+    """
 
     def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -79,132 +65,84 @@ class SharedLedger:
             timeout=_ANSWER_S,
             socket_timeout=_ANSWER_S,
             socket_connect_timeout=_ANSWER_S,
-            retry=Retry(NoBackoff(), 1),  # a connection that a restarted Redis closed is made anew at once
+            retry=Retry(NoBackoff(), 1),  # a connection that a restarted Redis closed is opened anew at once
         )
         self._redis: Redis = Redis(connection_pool=self._connections)
-        self._windows = RedisStorage(
-            f"async+{url}",
-            implementation="redispy",
-            key_prefix=_PREFIX,
-            connection_pool=self._connections,  # type: ignore[arg-type]  # as its documentation has it
-        )
-        self._count = self._redis.register_script(self._windows.bridge.SCRIPT_INCR_EXPIRE)
-        self._take_place = self._redis.register_script(_TAKE_PLACE)
-        self._leave_place = self._redis.register_script(_LEAVE_PLACE)
-        self._renew_places = self._redis.register_script(_RENEW_PLACES)
-        self._ends: dict[str, float] = {}
+        self._admit_script = self._redis.register_script(ADMIT)
+        self._write_back_script = self._redis.register_script(WRITE_BACK)
+        self._renew_script = self._redis.register_script(RENEW)
         self._leases: dict[str, str] = {}
-        self._released: list[tuple[str, str]] = []
-        self._settled: Counter[tuple[str, float]] = Counter()
-        self._work = asyncio.Event()
+        """Lease of a request under way -> id of its API key."""
+        self._unwritten: dict[str, _Unwritten] = {}
+        """Id of an API key -> what `run` sends next."""
+        self._has_unwritten = asyncio.Event()
         self._away_until = -math.inf
 
     async def admit(self, caller: Caller, tokens: int) -> Admitted:
         """Count the request; `RateLimited` counts nothing, `LedgerAway` if Redis does not answer or just did not."""
         if self._clock() < self._away_until:
             raise LedgerAway("Redis did not answer a moment ago")
+        limits = caller.limits
+        lease = "" if limits.concurrent_requests is None else uuid4().hex
+        refused_by, *numbers = (await self._ask_to_admit(caller, tokens, lease)).split()
+        requests_used, tokens_used, reset_ms, ends_ms = map(int, numbers)
+        standing = Standing(
+            remaining_of(limits.requests_per_minute, requests_used, reset_ms / 1000),
+            remaining_of(limits.tokens_per_minute, tokens_used, reset_ms / 1000),
+        )
+        if refused_by == b"minute":
+            raise minute_used_up(caller, standing, tokens)
+        if refused_by == b"places":
+            raise places_taken(caller, standing)
+        if lease:
+            self._leases[lease] = caller.key_id
+        return Admitted(self, caller.key_id, tokens, standing, ends_ms, lease)
+
+    async def _ask_to_admit(self, caller: Caller, tokens: int, lease: str) -> bytes:
+        """Return the answer of `ADMIT`. Raises `LedgerAway`."""
+        limits, answer = caller.limits, b""
+        # Lua counts exactly up to 2^53, so a request counts at most one token more than would be refused anyway
+        counted = 0 if limits.tokens_per_minute is None else min(tokens, limits.tokens_per_minute + 1)
+        each = (limits.requests_per_minute, limits.tokens_per_minute, limits.concurrent_requests)
         try:
-            admitted = await self._admit(caller, tokens)
+            keys = (_minute(caller.key_id), _places(caller.key_id))
+            args = (*("" if limit is None else limit for limit in each), counted, lease)
+            answer = bytes(await self._admit_script(keys=keys, args=args))
         except RedisError as exc:
             self._note_away(exc)
             raise LedgerAway(f"Redis does not answer: {exc}") from exc
+        finally:
+            if lease and not answer:  # Redis may have counted the place of a request that was given up
+                self._unwritten_of(caller.key_id).leases.append(lease)
         if self._away_until > -math.inf:
             self._away_until = -math.inf
-            log.warning("Redis answers again, limits are shared")
-        return admitted
+            log.warning("Redis answers again, gateways count together")
+        return answer
 
-    async def _admit(self, caller: Caller, tokens: int) -> Admitted:
-        limits, key_id = caller.limits, caller.key_id
-        # Redis counts to 2^63; no more is taken of it than what is too much anyway
-        taken = tokens if limits.tokens_per_minute is None else min(tokens, limits.tokens_per_minute + 1)
-        lease = "" if limits.concurrent_requests is None else uuid4().hex
-        counts = await self._run(self._taking(caller, taken, lease))
-        standing = Standing(
-            await self._left(key_id, _REQUESTS, limits.requests_per_minute, counts.get(_REQUESTS, 0), 1),
-            await self._left(key_id, _TOKENS, limits.tokens_per_minute, counts.get(_TOKENS, 0), taken),
-        )
-        has_place = counts.get(_PLACES, 1) == 1
-        if standing.is_over or not has_place:
-            await self._run(self._giving_back(caller, taken, lease))
-            before = standing.given_back(taken)
-            raise minute_used_up(caller, before, tokens) if standing.is_over else places_taken(caller, before)
-        if lease:
-            self._leases[lease] = key_id
-        return Admitted(self, key_id, tokens, standing, self._ends.get(_window(key_id, _TOKENS), 0.0), lease)
-
-    def _taking(self, caller: Caller, tokens: int, lease: str) -> dict[str, _Call]:
-        limits, calls = caller.limits, {}
-        if limits.requests_per_minute is not None:
-            calls[_REQUESTS] = self._counting(caller.key_id, _REQUESTS, 1)
-        if limits.tokens_per_minute is not None:
-            calls[_TOKENS] = self._counting(caller.key_id, _TOKENS, tokens)
-        if limits.concurrent_requests is not None:
-            place = (limits.concurrent_requests, _LEASE_MS, lease)
-            calls[_PLACES] = _Call(self._take_place, _places(caller.key_id), place)
-        return calls
-
-    def _giving_back(self, caller: Caller, tokens: int, lease: str) -> dict[str, _Call]:
-        limits, calls = caller.limits, {}
-        if limits.requests_per_minute is not None:
-            calls[_REQUESTS] = self._counting(caller.key_id, _REQUESTS, -1)
-        if limits.tokens_per_minute is not None:
-            calls[_TOKENS] = self._counting(caller.key_id, _TOKENS, -tokens)
-        if lease:
-            calls[_PLACES] = _Call(self._leave_place, _places(caller.key_id), (lease,))
-        return calls
-
-    def _counting(self, key_id: str, what: str, amount: int) -> _Call:
-        window = self._windows.bridge.prefixed_key(_window(key_id, what))
-        return _Call(self._count, window, (WINDOW_S, amount))
-
-    async def _left(self, key_id: str, what: str, limit: int | None, used: int, amount: int) -> Left | None:
-        """What is left of the window of which *used* is used, with the *amount* that was just taken."""
-        if limit is None:
-            return None
-        window, now = _window(key_id, what), self._clock()
-        if used == amount:  # then Redis let it begin anew
-            self._ends[window] = now + WINDOW_S
-        elif self._ends.get(window, 0.0) <= now:
-            self._ends[window] = now + max(0.0, await self._windows.get_expiry(window) - time.time())
-        return left_of(limit, used, self._ends[window] - now)
-
-    async def _run(self, calls: dict[str, _Call]) -> dict[str, int]:
-        """What each call answers; all in one round trip, unless Redis was started since it was told the scripts."""
-        try:
-            return await self._run_known(calls)
-        except NoScriptError:
-            for call in calls.values():
-                await self._redis.script_load(call.script.script)
-            return await self._run_known(calls)
-
-    async def _run_known(self, calls: dict[str, _Call]) -> dict[str, int]:
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for call in calls.values():
-                pipeline.evalsha(call.script.sha, 1, call.key, *call.args)
-            return dict(zip(calls, await pipeline.execute(), strict=True))
-
-    def settle(self, admitted: Admitted, tokens: int) -> None:
+    def correct(self, admitted: Admitted, tokens: int) -> None:
         """See `Ledger`; in Redis a moment later."""
         if admitted.standing.tokens is not None and tokens != admitted.tokens:
-            self._settled[admitted.key_id, admitted.ends] += tokens - admitted.tokens
-            self._work.set()
+            correction = (admitted.ends, tokens - admitted.tokens)
+            self._unwritten_of(admitted.key_id).corrections.append(correction)
 
     def release(self, admitted: Admitted) -> None:
         """See `Ledger`; in Redis a moment later."""
         if (key_id := self._leases.pop(admitted.lease, None)) is not None:
-            self._released.append((key_id, admitted.lease))
-            self._work.set()
+            self._unwritten_of(key_id).leases.append(admitted.lease)
+
+    def _unwritten_of(self, key_id: str) -> _Unwritten:
+        self._has_unwritten.set()
+        return self._unwritten.setdefault(key_id, _Unwritten())
 
     async def run(self) -> None:
-        """Carry out what was settled and released, and renew the places of requests under way, until cancelled."""
+        """Send corrections and freed places as they come, and renew the places of requests under way."""
         renew_at = self._clock() + _RENEW_S
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, renew_at - self._clock())):
-                    await self._work.wait()
-            self._work.clear()
+                    await self._has_unwritten.wait()
             try:
-                await self._carry_out()
+                await self._write_back()
                 if self._clock() >= renew_at:
                     await self._renew()
             except RedisError as exc:
@@ -213,43 +151,36 @@ class SharedLedger:
                 renew_at = self._clock() + _RENEW_S
 
     async def aclose(self) -> None:
-        """Carry out what is left to do, and close the connections; what Redis does not take expires there."""
+        """Send the last corrections and close the connections; what Redis does not take expires there."""
         with contextlib.suppress(RedisError):
-            await self._carry_out()
+            await self._write_back()
         await self._connections.aclose()
 
-    async def _carry_out(self) -> None:
-        settled, self._settled = self._settled, Counter()
-        released, self._released = self._released, []
-        now = self._clock()
-        calls = {
-            f"{key_id} {ends}": self._counting(key_id, _TOKENS, tokens)
-            for (key_id, ends), tokens in settled.items()
-            if tokens > 0 or now < ends - _ANSWER_S  # never into a window that does not have them
-        }
-        calls |= {lease: _Call(self._leave_place, _places(key_id), (lease,)) for key_id, lease in released}
-        if calls:
-            await self._run(calls)
+    async def _write_back(self) -> None:
+        self._has_unwritten.clear()
+        unwritten, self._unwritten = self._unwritten, {}
+        if unwritten:
+            keys = [name for key_id in unwritten for name in (_minute(key_id), _places(key_id))]
+            work = [each.as_json() for each in unwritten.values()]
+            await self._write_back_script(keys=keys, args=work)
 
     async def _renew(self) -> None:
         held: dict[str, list[str]] = {}
         for lease, key_id in self._leases.items():
             held.setdefault(key_id, []).append(lease)
-        calls = {
-            key_id: _Call(self._renew_places, _places(key_id), (_LEASE_MS, *leases)) for key_id, leases in held.items()
-        }
-        if calls:
-            await self._run(calls)
+        if held:
+            keys = [_places(key_id) for key_id in held]
+            await self._renew_script(keys=keys, args=[orjson.dumps(leases) for leases in held.values()])
 
     def _note_away(self, exc: Exception) -> None:
         if self._away_until == -math.inf:
-            log.warning("Redis does not answer, each gateway limits alone", extra={"error": str(exc)})
+            log.warning("Redis does not answer, each gateway counts alone", extra={"error": str(exc)})
         self._away_until = self._clock() + _AWAY_S
 
 
-def _window(key_id: str, what: str) -> str:
-    return f"{key_id}/{what}"
+def _minute(key_id: str) -> str:
+    return f"lorry:{key_id}/minute"
 
 
 def _places(key_id: str) -> str:
-    return f"{_PREFIX}:{key_id}/{_PLACES}"
+    return f"lorry:{key_id}/places"

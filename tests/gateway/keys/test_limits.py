@@ -7,7 +7,7 @@ import pytest
 from gateway.errors import RateLimited
 from gateway.keys.auth import ANYBODY, Caller
 from gateway.keys.limit_ledger import duration
-from gateway.keys.limits import Limits, estimate_tokens, longest_answer
+from gateway.keys.limits import RateLimiter, estimate_tokens
 from gateway.telemetry.metrics import GatewayMetrics
 from registry.keys import KeyLimits, Scope
 from registry.types import Priority
@@ -30,18 +30,18 @@ def caller(
 
 
 @pytest.fixture
-def limits(clock: Clock) -> Limits:
+def limits(clock: Clock) -> RateLimiter:
     """Those of one gateway."""
-    return Limits(GatewayMetrics(), clock=clock)
+    return RateLimiter(GatewayMetrics(), clock=clock)
 
 
-def refusal(limits: Limits, who: Caller, tokens: int = 0) -> RateLimited:
+def refusal(limits: RateLimiter, who: Caller, tokens: int = 0) -> RateLimited:
     with pytest.raises(RateLimited) as refused:
         limits.admit(who, tokens)
     return refused.value
 
 
-def test_requests_of_a_minute_are_counted_until_it_ends(limits: Limits, clock: Clock) -> None:
+def test_requests_of_a_minute_are_counted_until_it_ends(limits: RateLimiter, clock: Clock) -> None:
     who = caller(requests=2)
     assert limits.headers(limits.admit(who, 0)) == (
         b"x-ratelimit-limit-requests: 2\r\nx-ratelimit-remaining-requests: 1\r\nx-ratelimit-reset-requests: 1m0s\r\n"
@@ -60,40 +60,40 @@ def test_requests_of_a_minute_are_counted_until_it_ends(limits: Limits, clock: C
     limits.admit(who, 0)
 
 
-def test_tokens_are_reckoned_first_and_settled_then(limits: Limits) -> None:
+def test_tokens_are_reckoned_first_and_settled_then(limits: RateLimiter) -> None:
     who = caller(tokens=1000)
     first = limits.admit(who, 800)
     told = refusal(limits, who, 300)
-    assert "1000 tokens a minute, left are 200, this request may take 300; try again in 1m0s" in str(told)
+    assert "1000 tokens a minute, 200 remain, this request may use 300; try again in 1m0s" in str(told)
     assert told.headers["x-ratelimit-remaining-tokens"] == "200"
-    limits.settle(first, 100)
+    limits.correct(first, 100)
     assert b"x-ratelimit-remaining-tokens: 600\r\n" in limits.headers(limits.admit(who, 300))
 
 
-def test_an_answer_that_took_more_than_was_reckoned_is_charged(limits: Limits) -> None:
+def test_an_answer_that_took_more_than_was_reckoned_is_charged(limits: RateLimiter) -> None:
     who = caller(tokens=1000)
-    limits.settle(limits.admit(who, 100), 990)
-    assert "left are 10" in str(refusal(limits, who, 11))
+    limits.correct(limits.admit(who, 100), 990)
+    assert ", 10 remain" in str(refusal(limits, who, 11))
 
 
-def test_tokens_go_back_only_to_the_minute_that_they_came_from(limits: Limits, clock: Clock) -> None:
+def test_tokens_go_back_only_to_the_minute_that_they_came_from(limits: RateLimiter, clock: Clock) -> None:
     who = caller(tokens=1000)
     long, longer = limits.admit(who, 500), limits.admit(who, 100)
     clock.advance(60)
     limits.admit(who, 900)
-    limits.settle(long, 10)
-    assert "left are 100" in str(refusal(limits, who, 101))
-    limits.settle(longer, 150)
-    assert "left are 50" in str(refusal(limits, who, 51))
+    limits.correct(long, 10)
+    assert ", 100 remain" in str(refusal(limits, who, 101))
+    limits.correct(longer, 150)
+    assert ", 50 remain" in str(refusal(limits, who, 51))
 
 
-def test_what_never_fits_is_not_told_to_come_again(limits: Limits) -> None:
+def test_what_never_fits_is_not_told_to_come_again(limits: RateLimiter) -> None:
     told = refusal(limits, caller(tokens=1000), 10**30)
     assert told.retry_after_s is None
     assert "make it shorter or lower max_tokens" in str(told)
 
 
-def test_requests_at_a_time_are_free_again_when_one_ends(limits: Limits, clock: Clock) -> None:
+def test_requests_at_a_time_are_free_again_when_one_ends(limits: RateLimiter, clock: Clock) -> None:
     who = caller(places=2)
     first, _ = limits.admit(who, 0), limits.admit(who, 0)
     clock.advance(600)
@@ -104,7 +104,7 @@ def test_requests_at_a_time_are_free_again_when_one_ends(limits: Limits, clock: 
     limits.admit(who, 0)
 
 
-def test_a_refused_request_takes_nothing(limits: Limits) -> None:
+def test_a_refused_request_takes_nothing(limits: RateLimiter) -> None:
     who = caller(requests=3, tokens=100, places=1)
     first = limits.admit(who, 50)
     for _ in range(5):
@@ -116,22 +116,22 @@ def test_a_refused_request_takes_nothing(limits: Limits) -> None:
     assert "x-ratelimit-remaining-tokens: 0\r\n" in lines
 
 
-def test_keys_do_not_share_what_they_may(limits: Limits) -> None:
+def test_keys_do_not_share_what_they_may(limits: RateLimiter) -> None:
     limits.admit(caller("key_1", requests=1), 0)
     refusal(limits, caller("key_1", requests=1))
     limits.admit(caller("key_2", requests=1), 0)
 
 
-def test_without_limits_nothing_is_counted_or_told(limits: Limits) -> None:
+def test_without_limits_nothing_is_counted_or_told(limits: RateLimiter) -> None:
     admitted = limits.admit(ANYBODY, 10**30)
-    limits.settle(admitted, 5)
+    limits.correct(admitted, 5)
     limits.release(admitted)
     assert limits.headers(admitted) == b""
 
 
 def test_refusals_are_counted_by_key(clock: Clock) -> None:
     metrics = GatewayMetrics()
-    limits = Limits(metrics, clock=clock)
+    limits = RateLimiter(metrics, clock=clock)
     limits.admit(caller(requests=1), 0)
     refusal(limits, caller(requests=1))
     assert 'gateway_rate_limited_total{key="chat"} 1.0' in metrics.own(lambda _: True)
@@ -154,22 +154,6 @@ def test_times_are_written_as_openai_writes_them(seconds: float, written: str) -
     assert duration(seconds) == written
 
 
-@pytest.mark.parametrize(
-    ("body", "most"),
-    [
-        ({}, None),
-        ({"max_tokens": 20}, 20),
-        ({"max_completion_tokens": 30, "max_tokens": 20, "n": 3}, 90),
-        ({"max_output_tokens": 7}, 7),
-        ({"max_tokens": -1}, 0),
-        ({"max_tokens": "many", "n": "x"}, None),
-        ({"max_tokens": 5, "n": 0}, 5),
-    ],
-)
-def test_the_longest_answer_follows_from_the_body(body: dict[str, object], most: int | None) -> None:
-    assert longest_answer(body) == most
-
-
-def test_an_answer_without_a_bound_is_reckoned_with_a_usual_one() -> None:
+def test_an_answer_without_a_bound_is_estimated_at_a_usual_length() -> None:
     assert estimate_tokens(4000, 50) == 1050
     assert estimate_tokens(4000, None) == 1256

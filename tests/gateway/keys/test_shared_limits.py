@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import redis
 
 from gateway.errors import RateLimited
 from gateway.keys.auth import Caller
-from gateway.keys.limits import Limits
+from gateway.keys.limits import RateLimiter
 from gateway.telemetry.metrics import GatewayMetrics
 from registry.keys import KeyLimits, Scope
 from registry.types import Priority
@@ -49,9 +50,9 @@ def caller(*, requests: int | None = None, tokens: int | None = None, places: in
 
 
 @asynccontextmanager
-async def gateways(url: str, count: int = 2) -> AsyncIterator[list[Limits]]:
+async def gateways(url: str, count: int = 2) -> AsyncIterator[list[RateLimiter]]:
     """So many gateways' limits, running."""
-    made = [Limits(GatewayMetrics(), url) for _ in range(count)]
+    made = [RateLimiter(GatewayMetrics(), url) for _ in range(count)]
     running = [asyncio.create_task(limits.run()) for limits in made]
     yield made
     for limits, loop in zip(made, running, strict=True):
@@ -67,7 +68,7 @@ async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 20.
         await asyncio.sleep(0.05)
 
 
-async def is_let_in(limits: Limits, who: Caller, tokens: int = 0) -> bool:
+async def is_let_in(limits: RateLimiter, who: Caller, tokens: int = 0) -> bool:
     try:
         await limits.admit_shared(who, tokens)
     except RateLimited:
@@ -84,7 +85,7 @@ def test_a_minute_is_counted_over_all_gateways(server: RedisServer) -> None:
             lines = other.headers(await other.admit_shared(who, 300)).decode()
             assert "x-ratelimit-remaining-requests: 1\r\n" in lines
             assert "x-ratelimit-remaining-tokens: 400\r\n" in lines
-            with pytest.raises(RateLimited, match="left are 400, this request may take 500"):
+            with pytest.raises(RateLimited, match="400 remain, this request may use 500"):
                 await one.admit_shared(who, 500)
             await one.admit_shared(who, 400)
             with pytest.raises(RateLimited, match="3 requests a minute; try again in") as refused:
@@ -100,10 +101,70 @@ def test_what_is_settled_at_one_gateway_is_left_for_all(server: RedisServer) -> 
             who = caller(tokens=1000)
             first, second = await one.admit_shared(who, 600), await one.admit_shared(who, 300)
             assert not await is_let_in(other, who, 500)
-            one.settle(first, 100)
-            one.settle(second, 310)
+            one.correct(first, 100)
+            one.correct(second, 310)
             await until(lambda: is_let_in(other, who, 590))
             assert not await is_let_in(other, who, 1)
+
+    asyncio.run(story())
+
+
+def test_tokens_go_back_only_to_the_minute_that_they_came_from(server: RedisServer) -> None:
+    async def story() -> None:
+        async with gateways(server.url) as (one, other):
+            who = caller(tokens=1000)
+            long, longer = await one.admit_shared(who, 500), await one.admit_shared(who, 100)
+            with redis.Redis.from_url(server.url) as client:
+                client.hset(f"lorry:{who.key_id}/minute", "ends", 1)  # the minute passes
+            await other.admit_shared(who, 900)
+            one.correct(long, 10)
+            one.correct(longer, 150)
+
+            async def is_charged() -> bool:
+                with pytest.raises(RateLimited) as refused:
+                    await other.admit_shared(who, 101)
+                return refused.value.headers["x-ratelimit-remaining-tokens"] == "50"
+
+            await until(is_charged)
+
+    asyncio.run(story())
+
+
+def test_what_was_used_beyond_the_estimate_counts_although_its_minute_is_over(server: RedisServer) -> None:
+    async def story() -> None:
+        async with gateways(server.url, 1) as (one,):
+            who = caller(tokens=1000)
+            admitted = await one.admit_shared(who, 100)
+            with redis.Redis.from_url(server.url) as client:
+                client.delete(f"lorry:{who.key_id}/minute")  # the minute passes
+                one.correct(admitted, 400)
+
+                async def is_charged() -> bool:
+                    return bool(client.hget(f"lorry:{who.key_id}/minute", "tokens") == b"300")
+
+                await until(is_charged)
+                assert 0 < client.pttl(f"lorry:{who.key_id}/minute") <= 60_000
+
+    asyncio.run(story())
+
+
+def test_a_client_that_leaves_while_redis_is_asked_keeps_no_place(server: RedisServer) -> None:
+    async def story() -> None:
+        async with gateways(server.url, 1) as (one,):
+            who = caller(places=1000)
+            for turn in range(100):
+                asking = asyncio.create_task(one.admit_shared(who, 0))
+                for _ in range(turn % 10):
+                    await asyncio.sleep(0)
+                asking.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    one.release(await asking)
+            with redis.Redis.from_url(server.url) as client:
+
+                async def are_free() -> bool:
+                    return bool(client.zcard(f"lorry:{who.key_id}/places") == 0)
+
+                await until(are_free, timeout_s=5)
 
     asyncio.run(story())
 
@@ -142,13 +203,13 @@ def test_a_refused_request_takes_nothing(server: RedisServer) -> None:
 
 HOLD = """
 import asyncio, sys
-from gateway.keys.limits import Limits
+from gateway.keys.limits import RateLimiter
 from gateway.telemetry.metrics import GatewayMetrics
 from tests.gateway.keys.test_shared_limits import caller
 import dataclasses
 
 async def hold():
-    limits = Limits(GatewayMetrics(), sys.argv[1])
+    limits = RateLimiter(GatewayMetrics(), sys.argv[1])
     await limits.admit_shared(dataclasses.replace(caller(places=1), key_id=sys.argv[2]), 0)
     print("held", flush=True)
     await limits.run()
@@ -203,7 +264,7 @@ def test_while_redis_is_away_each_gateway_counts_alone_and_then_together_again(s
             server.stop()
             assert [await is_let_in(one, who) for _ in range(3)] == [True, True, False]
             assert [await is_let_in(other, who) for _ in range(3)] == [True, True, False]
-            one.settle(admitted, 5)
+            one.correct(admitted, 5)
             one.release(admitted)
             assert one.headers(admitted)
             server.start()
