@@ -1,4 +1,4 @@
-"""Publishes, uploads, deletes and moves rollouts in child processes that die by SIGKILL or run out of room.
+"""Child processes that publish, upload, delete and move rollouts, and die by SIGKILL or run out of disk space.
 
 Each line of standard input is a JSON request; each is carried out by a fork of this process, and the answer is a line
 with the exit status. `point` n kills the child just before its n-th call into the operating system or the database that

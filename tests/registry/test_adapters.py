@@ -1,4 +1,4 @@
-"""Revisions never change, and only those that nobody needs can be retired."""
+"""Revisions never change, and only a revision that is not in use can be retired."""
 
 from __future__ import annotations
 

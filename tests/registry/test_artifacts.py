@@ -1,4 +1,4 @@
-"""Artifacts are what their digest says, or are refused; the living are left alone when the dead are cleared."""
+"""Artifacts match their digest or are refused, and cleaning up removes only those of dead processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit log keeps the order of what was done."""
+"""The audit log keeps the order of actions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What routes follow from is counted when it changes, and read again only then."""
+"""Changes of the tables behind the routes are counted, and tables are read again only after a change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Engines that were entered by hand are listed until they are taken out."""
+"""Engines that were entered by hand are listed until they are removed."""
 
 from __future__ import annotations
 

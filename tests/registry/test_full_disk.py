@@ -1,4 +1,4 @@
-"""Who runs out of room is told so, and nothing that was there is lost."""
+"""A writer that runs out of disk space gets an error, and nothing that was stored is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys: the secret is shown once, names are unique among the valid, and somebody can always make another one."""
+"""A secret is shown once, names are unique among valid keys, and someone can always make another key."""
 
 from __future__ import annotations
 

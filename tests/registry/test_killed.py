@@ -1,4 +1,4 @@
-"""Whoever is killed with -9, at any point, leaves all of what it did or nothing, and the next start clears the rest."""
+"""A process that is killed with -9 leaves all of its work or nothing, and the next start clears the rest."""
 
 from __future__ import annotations
 

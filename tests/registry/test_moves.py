@@ -1,4 +1,4 @@
-"""Whatever is tried in whatever order, states move only along their tables, and only the latest lease moves a job."""
+"""States move only along their tables, in whatever order moves are tried, and only the latest lease moves a job."""
 
 from __future__ import annotations
 

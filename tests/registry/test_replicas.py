@@ -1,4 +1,4 @@
-"""Replicas are what they last said of themselves, and gone when they stop saying it."""
+"""Replicas are what they last reported, and gone when they stop reporting."""
 
 from __future__ import annotations
 

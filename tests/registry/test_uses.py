@@ -1,4 +1,4 @@
-"""Gateways say which revisions are asked for; the registry adds it up."""
+"""Gateways report which revisions are requested, and the registry adds the reports up."""
 
 from __future__ import annotations
 

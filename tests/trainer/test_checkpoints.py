@@ -1,4 +1,4 @@
-"""A checkpoint counts when it is whole and fits the job; nothing else does."""
+"""A checkpoint counts only if it is complete and fits the job."""
 
 from __future__ import annotations
 

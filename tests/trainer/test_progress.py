@@ -1,4 +1,4 @@
-"""What a child sends is what its worker reads."""
+"""A worker reads exactly the reports that its child sends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder that was trained elsewhere becomes a revision with a fingerprint, whatever dies on the way."""
+"""A folder that was trained elsewhere becomes a revision with a fingerprint, whichever process dies meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Knobs have defaults, and a wrong one is named."""
+"""Settings have defaults, and an error names a wrong one."""
 
 from __future__ import annotations
 

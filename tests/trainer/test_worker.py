@@ -1,4 +1,4 @@
-"""Jobs from the queue to a revision, whatever dies on the way."""
+"""A job gets from the queue to a revision, whichever process dies meanwhile."""
 
 from __future__ import annotations
 

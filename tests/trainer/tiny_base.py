@@ -1,4 +1,4 @@
-"""A base model so small that a job takes seconds, nearly all of them imports, and chats to train it on."""
+"""A base model so small that a job takes seconds, most of them for imports, and chats to train it on."""
 
 from __future__ import annotations
 

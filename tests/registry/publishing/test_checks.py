@@ -1,4 +1,4 @@
-"""Only what every engine can serve on that base passes, and a refusal says which part and why."""
+"""An adapter passes only if every engine can serve it on its base, and a refusal names part and reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever PEFT can say about a LoRA becomes one adapter that computes the same and that every engine reads alike."""
+"""Every LoRA that PEFT can express becomes one adapter that computes the same and that every engine reads."""
 
 from __future__ import annotations
 

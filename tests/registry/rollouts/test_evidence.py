@@ -1,4 +1,4 @@
-"""Verdicts and deliveries in the database: kept for good, counted, compare-and-set."""
+"""Verdicts and deliveries are kept in the database for good, counted, and moved by compare-and-set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A controller killed with -9 between any two of its steps leaves what another one goes on from, to the same end."""
+"""After a controller is killed with -9 between any two steps, another one continues to the same end."""
 
 from __future__ import annotations
 

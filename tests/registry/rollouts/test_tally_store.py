@@ -1,4 +1,4 @@
-"""Gateways tell the sums they counted; the registry adds them up, with the feedback."""
+"""Gateways store their sums, and the registry adds them up with the feedback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loss is where the assistant speaks, under the very template that the engine renders with."""
+"""Loss covers the assistant's tokens only, under the template that the engine renders with."""
 
 from __future__ import annotations
 

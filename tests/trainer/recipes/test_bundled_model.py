@@ -1,4 +1,4 @@
-"""The bundled model itself: a kill -9 in the middle changes neither the loss curve nor a byte of the weights."""
+"""With the bundled model, a kill -9 in the middle changes neither the loss curve nor a byte of the weights."""
 
 from __future__ import annotations
 

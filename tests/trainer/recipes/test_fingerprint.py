@@ -1,4 +1,4 @@
-"""Probes come from the data and from elsewhere, show the adapter's effect, and are there whatever the data is like."""
+"""Probes come from the data and from a neutral list, show the adapter's effect, and exist for any data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipe, in this process: same spec, same bytes; stopped or not; and figures that say what happened."""
+"""The same spec gives the same bytes, stopped or not, and the reported figures are right."""
 
 from __future__ import annotations
 
