@@ -39,7 +39,7 @@ def die_with_parent(parent: int, number: signal.Signals) -> None:
 
 
 def hand_on(child: int) -> None:
-    """Ask the command to end."""
+    """Send the command SIGTERM."""
     with suppress(ProcessLookupError):
         os.kill(child, signal.SIGTERM)
 

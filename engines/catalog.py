@@ -203,7 +203,7 @@ def build_engine(settings: EngineSettings, adapters: Mapping[str, Path] = NO_ADA
 
 
 def load_reader(kind: str) -> Callable[[str], EngineLoad]:
-    """Return what reads the text at the kind's `load.path`; the reader raises `EngineUnavailable`."""
+    """Return what reads the text at the kind's `load.path`; the reader raises `EngineUnreachable`."""
     return cast("Callable[[str], EngineLoad]", code_of(kind_of(kind).load.reader))
 
 

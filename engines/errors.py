@@ -6,19 +6,19 @@ class EngineError(Exception):
 
 
 class UnknownEngine(EngineError):
-    """There is no engine of this kind; the message lists those there are."""
+    """No engine of this kind exists; the message lists the kinds that do."""
 
 
 class EngineStartFailed(EngineError):
     """The server never became healthy; the message ends with the last lines of its log."""
 
 
-class EngineUnavailable(EngineError):
+class EngineUnreachable(EngineError):
     """The server does not answer, or not in time."""
 
 
 class AdapterLoadFailed(EngineError):
-    """The server refused the adapter; the message says why in the server's words."""
+    """The server refused the adapter; the message has the reason in the server's words."""
 
 
 class AdapterNotLoaded(EngineError):
@@ -30,19 +30,19 @@ class FingerprintMissing(EngineError):
 
 
 class EnvironmentMissing(EngineError):
-    """The environment that an engine of this kind runs in is not there or not whole; the message says what to run."""
+    """The environment of this kind of engine is absent or unfinished; the message names the command to run."""
 
 
 class EnvironmentFailed(EngineError):
-    """An environment could not be built; the message says at which step and ends with the last lines of its output."""
+    """An environment could not be built; the message names the command that failed and ends with its last output."""
 
 
 class ModelUnreadable(EngineError):
-    """A model's folder lacks what is needed to know its size, or is of a kind that we do not know."""
+    """A model's folder lacks what its size follows from, or holds a kind of model that we do not know."""
 
 
 class DoesNotFit(EngineError):
-    """No engine can serve the model here, or not as it was wished; the message has the numbers or the reason."""
+    """No engine can serve the model here, or not as asked; the message has the numbers or the reason."""
 
 
 class SettingRefused(EngineError):

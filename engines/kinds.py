@@ -61,7 +61,7 @@ class LoadSource:
     path: str = "/metrics"
     reader: str
     """`module:function`; the function turns the text of the answer into an `EngineLoad` or raises
-    `EngineUnavailable`."""
+    `EngineUnreachable`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

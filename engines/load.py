@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from engines.errors import EngineUnavailable
+from engines.errors import EngineUnreachable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +26,14 @@ class LoadMetrics:
 
 
 def load_of(exposition: str, names: LoadMetrics) -> EngineLoad:
-    """Return the load in a server's metrics; `EngineUnavailable` when one of the gauges is absent.
+    """Return the load in a server's metrics; `EngineUnreachable` when one of the gauges is absent.
 
     A server that holds several copies of the model has a series of each gauge for each copy; they are added up.
     """
     found = gauges(exposition, names.running, names.waiting)
     missing = [name for name, values in found.items() if not values]
     if missing:
-        raise EngineUnavailable(f"its metrics have no {', '.join(missing)}")
+        raise EngineUnreachable(f"its metrics have no {', '.join(missing)}")
     return EngineLoad(running=round(sum(found[names.running])), waiting=round(sum(found[names.waiting])))
 
 

@@ -44,7 +44,7 @@ class ChildProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has not been seen to exit."""
+        """Whether the child was not seen to exit yet."""
         return self._process.returncode is None
 
     async def wait(self) -> int:
@@ -52,7 +52,7 @@ class ChildProcess:
         return await self._process.wait()
 
     async def terminate(self, timeout_s: float) -> int:
-        """SIGTERM, then SIGKILL to the whole group at the deadline; return the exit code."""
+        """Send SIGTERM, at the deadline SIGKILL to the whole group; return the exit code."""
         with suppress(ProcessLookupError):
             self._process.terminate()
         try:
@@ -64,11 +64,11 @@ class ChildProcess:
         return code
 
     def kill(self) -> None:
-        """SIGKILL to what is left of the group."""
+        """Send SIGKILL to what remains of the group."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def last_log_lines(self, count: int = 20) -> str:
-        """The end of its log, for an error message."""
+        """Return the end of the child's log, for an error message."""
         with self._log_path.open(errors="replace") as log:
             return "".join(deque(log, maxlen=count))

@@ -1,4 +1,4 @@
-"""What the rest of Lorry knows of an inference server."""
+"""The interface to an inference server that the rest of Lorry uses."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class EngineTraits:
     live_adapters: bool
     """Adapters come and go without a restart."""
     max_adapters: int
-    """How many adapters it holds at a time, without the base model."""
+    """Most adapters that it holds at a time, without the base model."""
     paths: frozenset[str]
-    """Paths of inference requests that it answers with its base model; before its start, those that its kind has."""
+    """Paths of inference requests that it answers with its base model; before its start, all paths of its kind."""
 
 
 class Engine(Protocol):
@@ -26,7 +26,7 @@ class Engine(Protocol):
 
     @property
     def traits(self) -> EngineTraits:
-        """What this engine can do; only `paths` may become fewer by its start."""
+        """Return what this engine can do; only `paths` may become fewer by its start."""
         ...
 
     @property
@@ -50,23 +50,23 @@ class Engine(Protocol):
         ...
 
     async def wait_exit(self) -> int:
-        """Return the exit code of the server's process when it ends, negative for a signal; `EngineUnavailable` if
+        """Return the exit code of the server's process when it ends, negative for a signal; `EngineUnreachable` if
         it was never started."""
         ...
 
     def last_log_lines(self) -> str:
-        """The end of the server's log, which says why it ended; empty if it was never started. Raises nothing."""
+        """Return the end of the server's log, for an error message; empty if it was never started. Raises nothing."""
         ...
 
     async def loaded_adapters(self) -> frozenset[str]:
-        """Served names of the adapters that answer requests; `EngineUnavailable`."""
+        """Return the served names of the adapters that answer requests; `EngineUnreachable`."""
         ...
 
     async def load_adapter(self, served_name: str, path: Path) -> None:
         """Return once *served_name* answers requests; *path* is absolute; loading it again from there is a no-op.
 
         `AdapterLoadFailed` when it is refused (`AdaptersFixed` where the traits say that there are no live adapters),
-        `EngineUnavailable` when the server does not answer.
+        `EngineUnreachable` when the server does not answer.
         """
         ...
 
@@ -74,10 +74,10 @@ class Engine(Protocol):
         """Return once the name is unknown to new requests and running ones have finished.
 
         `AdapterNotLoaded` for an unknown name, `AdaptersFixed` where the traits say that there are no live adapters,
-        `EngineUnavailable` when the server does not answer.
+        `EngineUnreachable` when the server does not answer.
         """
         ...
 
     async def load(self) -> EngineLoad:
-        """How busy the server says it is; `EngineUnavailable`."""
+        """Return how many requests the server reports; `EngineUnreachable`."""
         ...

@@ -1,4 +1,4 @@
-"""The knobs of one engine, table `[engines.engine]`. What a kind cannot honour it refuses by name when it is built."""
+"""The settings of one engine, table `[engines.engine]`; an engine refuses by name what its kind cannot honour."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, Posit
 from engines.kinds import DEFAULT_KIND, Hardware, Precision
 
 KEEP_ALIVE_S: Final = "75"
-"""How long servers keep an idle connection: longer than our clients, so that none is closed while a request comes."""
+"""Seconds that servers keep an idle connection: longer than our clients, so that none is closed under a request."""
 
 
 class EngineSettings(BaseModel):

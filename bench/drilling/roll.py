@@ -35,7 +35,7 @@ class _Ground:
         """What it has."""
         return read_machine()
 
-    def tell(self, reason: str) -> None:
+    def explain(self, reason: str) -> None:
         """Nobody asked."""
 
 

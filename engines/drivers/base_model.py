@@ -1,4 +1,4 @@
-"""What a base model's `config.json` says of its size."""
+"""The sizes of a base model, read from its `config.json`."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class BaseModel:
     key_heads: int
     head_size: int
     max_context: int | None
-    """Longest context that the model was made for, None when it does not say."""
+    """Longest context that the model was made for, None when the file does not name one."""
     is_quantized: bool
     has_compressed_keys: bool
     """Keys and values are kept in a form of the model's own (multi-head latent attention)."""
 
 
 def read_base_model(settings: EngineSettings) -> BaseModel:
-    """The figures of the base model's folder; `SettingRefused` when it is none, or has not the weights asked for."""
+    """Read the sizes of the base model; `SettingRefused` for another folder, or one without the weights asked for."""
     base = _read(settings.base_path)
     if settings.precision is Precision.INT4 and not base.is_quantized:
         raise SettingRefused(f"precision = int4 needs a base model of 4-bit weights, {settings.base_path} has none")
@@ -55,18 +55,18 @@ def _read(folder: Path) -> BaseModel:
 
 
 def _value(config: dict[str, Any], field: str, of_decoders: str) -> int:
-    """A field's value, of a model with an encoder beside its decoder the latter's."""
+    """Return a field's value; where a model has an encoder beside its decoder, the decoder's."""
     value: int = config[field] if field in config else config[of_decoders]
     return value
 
 
 def context_length(settings: EngineSettings, base: BaseModel) -> int:
-    """The longest sequence that settings and model both allow."""
+    """Return the longest sequence that settings and model both allow."""
     return min(settings.max_context, base.max_context or settings.max_context)
 
 
 def kv_bytes_per_token(settings: EngineSettings, base: BaseModel) -> int:
-    """Bytes of one token's keys and values on each device: 2 x layers x key heads x head size x bytes of a number.
+    """Return the bytes of one token's keys and values on a device: 2 x layers x key heads x head size x bytes.
 
     `SettingRefused` for models whose keys are of another form.
     """
@@ -79,7 +79,7 @@ def kv_bytes_per_token(settings: EngineSettings, base: BaseModel) -> int:
 
 
 def kv_tokens(settings: EngineSettings, base: BaseModel, block: int = 1) -> int | None:
-    """Tokens whose keys and values a device has to hold, in whole blocks; None leaves it to the engine.
+    """Return the tokens whose keys and values a device has to hold, in whole blocks; None leaves it to the engine.
 
     What `kv_memory_gib` has room for, else, on a CPU, a full batch of the longest sequences.
     """
@@ -91,6 +91,6 @@ def kv_tokens(settings: EngineSettings, base: BaseModel, block: int = 1) -> int 
 
 
 def kv_memory_gib(settings: EngineSettings, base: BaseModel) -> float | None:
-    """Memory for keys and values on a device, in GiB; None leaves it to the engine."""
+    """Return the memory for keys and values on a device, in GiB; None leaves it to the engine."""
     tokens = kv_tokens(settings, base) if settings.kv_memory_gib is None else None
     return settings.kv_memory_gib if tokens is None else tokens * kv_bytes_per_token(settings, base) / GIB

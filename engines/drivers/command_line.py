@@ -26,7 +26,7 @@ def server_variables(settings: EngineSettings) -> dict[str, str]:
 
 
 def refuse_unhonoured(settings: EngineSettings) -> None:
-    """`SettingRefused` for the settings that the row of the kind does not list as possible."""
+    """Raise `SettingRefused` for the settings that the row of the kind does not list as possible."""
     row = kind_of(settings.kind)
     defaults = {field: EngineSettings.model_fields[field].default for field in row.unhonoured}
     on_cpu = settings.hardware is Hardware.CPU
@@ -42,7 +42,7 @@ def refuse_unhonoured(settings: EngineSettings) -> None:
 
 
 def refuse_others(settings: EngineSettings, allowed: Mapping[str, Collection[object]]) -> None:
-    """`SettingRefused` unless each field of *allowed* has one of its values; the first one stands in the message."""
+    """Raise `SettingRefused` unless each field of *allowed* has one of its values, which the message lists."""
     values = dict(settings)
     for field, known in allowed.items():
         if values[field] not in known:

@@ -11,7 +11,7 @@ import httpx2
 
 from engines.catalog import kind_of
 from engines.drivers.openai_server import OpenAiServer, reason_of
-from engines.errors import AdapterLoadFailed, AdapterNotLoaded, EngineStartFailed, EngineUnavailable
+from engines.errors import AdapterLoadFailed, AdapterNotLoaded, EngineStartFailed, EngineUnreachable
 from engines.settings import EngineSettings
 
 
@@ -59,7 +59,7 @@ class LiveAdapters:
         if answer.status_code == httpx2.codes.NOT_FOUND:
             raise AdapterNotLoaded(f"{served_name}: {reason_of(answer)}")
         if answer.status_code != httpx2.codes.OK:
-            raise EngineUnavailable(f"unloading {served_name} answered {answer.status_code}: {reason_of(answer)}")
+            raise EngineUnreachable(f"unloading {served_name} answered {answer.status_code}: {reason_of(answer)}")
 
 
 def check_adapter(served_name: str, path: Path, max_rank: int) -> Mapping[str, Any]:

@@ -92,12 +92,12 @@ class LmdeployEngine(OwnServer):
 
 
 def read_load(exposition: str) -> EngineLoad:
-    """Return the load by LMDeploy's gauges, which are up to 10 s old; `EngineUnavailable`."""
+    """Return the load by LMDeploy's gauges, which are up to 10 s old; `EngineUnreachable`."""
     return load_of(exposition, LOAD)
 
 
 def check_adapters(settings: EngineSettings, adapters: Mapping[str, Path]) -> None:
-    """`AdapterLoadFailed` for adapters that LMDeploy would crash on, `SettingRefused` where it has none at all."""
+    """Raise `AdapterLoadFailed` for adapters that LMDeploy would crash on, `SettingRefused` where it has none."""
     if adapters and settings.hardware is Hardware.ASCEND:
         raise SettingRefused("LMDeploy has no adapters on hardware = ascend; the vllm and sglang engines do")
     if adapters and is_turbomind(settings):

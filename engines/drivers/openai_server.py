@@ -7,11 +7,11 @@ from typing import Any
 
 import httpx2
 
-from engines.errors import EngineUnavailable
+from engines.errors import EngineUnreachable
 
 
 class OpenAiServer:
-    """One inference server at *url*. A server that does not answer is `EngineUnavailable`."""
+    """One inference server at *url*. A server that does not answer is `EngineUnreachable`."""
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
         self._http = httpx2.AsyncClient(base_url=url, timeout=timeout_s, trust_env=False)
@@ -25,27 +25,27 @@ class OpenAiServer:
         return answer.status_code == httpx2.codes.OK
 
     async def adapters(self) -> dict[str, str]:
-        """Served name -> path of each loaded adapter: the entries of `/v1/models` that have a parent."""
+        """Return served name -> path of each loaded adapter: the entries of `/v1/models` that have a parent."""
         return {entry["id"]: entry["root"] for entry in await self.models() if entry.get("parent")}
 
     async def models(self) -> list[dict[str, Any]]:
-        """The entries of `/v1/models`."""
+        """Return the entries of `/v1/models`."""
         entries: list[dict[str, Any]] = (await self.get("/v1/models")).json()["data"]
         return entries
 
     async def metrics(self) -> str:
-        """What `/metrics` says."""
+        """Return the text at `/metrics`."""
         return (await self.get("/metrics")).text
 
     async def get(self, path: str) -> httpx2.Response:
-        """The answer to `GET path`; any but 200 is `EngineUnavailable`."""
+        """Return the answer to `GET path`; any status but 200 is `EngineUnreachable`."""
         answer = await self._request("GET", path, None)
         if answer.status_code != httpx2.codes.OK:
-            raise EngineUnavailable(f"GET {path} answered {answer.status_code}: {reason_of(answer)}")
+            raise EngineUnreachable(f"GET {path} answered {answer.status_code}: {reason_of(answer)}")
         return answer
 
     async def post(self, path: str, body: Mapping[str, str]) -> httpx2.Response:
-        """The answer to `POST path`, whatever its status."""
+        """Return the answer to `POST path`, whatever its status."""
         return await self._request("POST", path, body)
 
     async def aclose(self) -> None:
@@ -56,11 +56,11 @@ class OpenAiServer:
         try:
             return await self._http.request(method, path, json=body)
         except httpx2.HTTPError as exc:
-            raise EngineUnavailable(f"{method} {path}: {type(exc).__name__} {exc}") from exc
+            raise EngineUnreachable(f"{method} {path}: {type(exc).__name__} {exc}") from exc
 
 
 def reason_of(answer: httpx2.Response) -> str:
-    """The message of an error body: `error.message` (OpenAI), `error_message` (SGLang) or `message`; else the text."""
+    """Return the message of an error: `error.message` (OpenAI), `error_message` (SGLang), `message`, else the text."""
     try:
         body: Any = answer.json()
         found = body["error"]["message"] if "error" in body else body.get("error_message") or body["message"]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from engines.drivers.openai_server import OpenAiServer
-from engines.errors import EngineStartFailed, EngineUnavailable
+from engines.errors import EngineStartFailed, EngineUnreachable
 from engines.process import ChildProcess
 from engines.settings import EngineSettings
 
@@ -44,23 +44,23 @@ class ServerProcess:
                 child.kill()
 
     async def stop(self, drain_timeout_s: float) -> None:
-        """SIGTERM, which drains; SIGKILL of the group at the deadline."""
+        """Send SIGTERM, which drains; SIGKILL to the group at the deadline."""
         if self._child is not None:
             await self._child.terminate(drain_timeout_s)
         await self.http.aclose()
 
     async def is_ready(self) -> bool:
-        """Whether the child lives and says that it is ready."""
+        """Whether the child lives and reports that it is ready."""
         return self._child is not None and self._child.is_alive and await self._answers_ready()
 
     async def wait_exit(self) -> int:
         """Return the child's exit code when it ends."""
         if self._child is None:
-            raise EngineUnavailable("the engine was never started")
+            raise EngineUnreachable("the engine was never started")
         return await self._child.wait()
 
     def last_log_lines(self) -> str:
-        """The end of the child's log; empty if it was never started."""
+        """Return the end of the child's log; empty if it was never started."""
         return "" if self._child is None else self._child.last_log_lines()
 
     async def _answers_ready(self) -> bool:
@@ -74,7 +74,7 @@ class ServerProcess:
 
 
 def free_port(host: str) -> int:
-    """A port that nobody listens on now."""
+    """Return a port that nobody listens on now."""
     with socket.create_server((host, 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

@@ -13,7 +13,7 @@ PathReader = Callable[[frozenset[str], OpenAiServer], Awaitable[frozenset[str]]]
 
 
 async def offered_paths(kind: str, http: OpenAiServer) -> frozenset[str]:
-    """Return which of the kind's paths the server answers with its base model; `EngineUnavailable`, `UnknownEngine`."""
+    """Return which of the kind's paths the server answers with its base model; `EngineUnreachable`, `UnknownEngine`."""
     row = kind_of(kind)
     if row.path_reader is None:
         return row.paths
@@ -21,5 +21,5 @@ async def offered_paths(kind: str, http: OpenAiServer) -> frozenset[str]:
 
 
 async def server_load(kind: str, http: OpenAiServer) -> EngineLoad:
-    """Return how many requests the server has; `EngineUnavailable`, `UnknownEngine`."""
+    """Return how many requests the server has; `EngineUnreachable`, `UnknownEngine`."""
     return load_reader(kind)((await http.get(kind_of(kind).load.path)).text)

@@ -21,7 +21,7 @@ from engines.drivers.base_model import context_length, kv_tokens, read_base_mode
 from engines.drivers.command_line import command_line, server_variables
 from engines.drivers.openai_server import OpenAiServer
 from engines.drivers.own_server import Launch, LiveServer
-from engines.errors import EngineUnavailable
+from engines.errors import EngineUnreachable
 from engines.kinds import Hardware, Precision
 from engines.load import EngineLoad
 from engines.settings import KEEP_ALIVE_S, EngineSettings
@@ -55,17 +55,17 @@ class SglangEngine(LiveServer):
 
 
 def read_load(body: str) -> EngineLoad:
-    """Return the load by SGLang's answer to `/v1/loads?include=core`; `EngineUnavailable` when it is another answer."""
+    """Return the load by SGLang's answer to `/v1/loads?include=core`; `EngineUnreachable` when it is another answer."""
     try:
         ranks = orjson.loads(body)["loads"]
         if not ranks:
-            raise EngineUnavailable("/v1/loads names no scheduler")
+            raise EngineUnreachable("/v1/loads names no scheduler")
         return EngineLoad(
             running=sum(rank["num_running_reqs"] for rank in ranks),
             waiting=sum(rank["num_waiting_reqs"] for rank in ranks),
         )
     except (orjson.JSONDecodeError, KeyError, TypeError) as exc:
-        raise EngineUnavailable("/v1/loads does not say how busy the schedulers are") from exc
+        raise EngineUnreachable("/v1/loads does not say how busy the schedulers are") from exc
 
 
 async def paths_of_model(paths: frozenset[str], http: OpenAiServer) -> frozenset[str]:

@@ -29,7 +29,7 @@ class TransformersEngine(LiveServer):
 
 
 def read_load(exposition: str) -> EngineLoad:
-    """Return the load by the server's gauges, which are set at every step; `EngineUnavailable`."""
+    """Return the load by the server's gauges, which are set at every step; `EngineUnreachable`."""
     return load_of(exposition, LOAD)
 
 

@@ -23,7 +23,7 @@ from engines.drivers.base_model import context_length, kv_memory_gib, read_base_
 from engines.drivers.command_line import command_line, server_variables
 from engines.drivers.openai_server import OpenAiServer
 from engines.drivers.own_server import Launch, LiveServer
-from engines.errors import EngineUnavailable, SettingRefused
+from engines.errors import EngineUnreachable, SettingRefused
 from engines.kinds import Hardware, Precision
 from engines.load import EngineLoad, LoadMetrics, load_of
 from engines.settings import KEEP_ALIVE_S, EngineSettings
@@ -51,12 +51,12 @@ class VllmEngine(LiveServer):
         deadline = time.monotonic() + self._settings.admin_timeout_s
         while served_name in adapters_in_use(await self._server.http.metrics()):
             if time.monotonic() > deadline:
-                raise EngineUnavailable(f"{served_name} has requests that do not end")
+                raise EngineUnreachable(f"{served_name} has requests that do not end")
             await asyncio.sleep(POLL_S)
 
 
 def read_load(exposition: str) -> EngineLoad:
-    """Return the load by vLLM's gauges, which are set at every step; `EngineUnavailable`."""
+    """Return the load by vLLM's gauges, which are set at every step; `EngineUnreachable`."""
     return load_of(exposition, LOAD)
 
 
@@ -67,7 +67,7 @@ async def routed_paths(paths: frozenset[str], http: OpenAiServer) -> frozenset[s
     """
     try:
         listed = frozenset((await http.get("/openapi.json")).json()["paths"])
-    except (EngineUnavailable, KeyError) as exc:
+    except (EngineUnreachable, KeyError) as exc:
         log.warning("vLLM lists no routes, taken for a model that generates text", extra={"error": str(exc)})
         return paths & (ANSWERS | {"/tokenize"})
     return paths & listed

@@ -38,11 +38,11 @@ class BuildProgress(Protocol):
     """Who watches a build."""
 
     def step(self, number: int, total: int, name: str) -> None:
-        """Step *number*, from 1, begins."""
+        """Show that step *number*, from 1, begins."""
         ...
 
-    def line(self, text: str) -> None:
-        """The running step printed a line."""
+    def output(self, text: str) -> None:
+        """Show a line that the running step printed."""
         ...
 
 
@@ -131,7 +131,7 @@ class _Build:
         """
         self._progress.step(1, _STEPS, f"installing {len(self._pinned.requirements)} packages")
         if self._folder.exists():
-            self._progress.line(f"Removing {self._folder}, which is unfinished or was made from another list")
+            self._progress.output(f"Removing {self._folder}, which is unfinished or was made from another list")
             shutil.rmtree(self._folder)
         self._run(venv_command(self._folder), {})
         self._stored(record)
@@ -139,7 +139,7 @@ class _Build:
         for packages in self._folder.glob("lib/python3*/site-packages"):
             for pattern in self._pinned.remove:
                 for file in packages.glob(pattern):
-                    self._progress.line(f"Removing {file.relative_to(packages)}")
+                    self._progress.output(f"Removing {file.relative_to(packages)}")
                     file.unlink()
         return self._stored(record.model_copy(update={"is_installed": True}))
 
@@ -182,7 +182,7 @@ class _Build:
             for line in child.stdout:
                 last.append(line.rstrip())
                 if not line.startswith(_VERSION_MARK):
-                    self._progress.line(line.rstrip())
+                    self._progress.output(line.rstrip())
         if child.returncode != 0:
             words = " ".join(command)[:120]
             raise EnvironmentFailed(f"`{words} ...` exited with {child.returncode}; it ended with:\n" + "\n".join(last))

@@ -1,4 +1,4 @@
-"""A machine as far as serving is concerned."""
+"""The hardware of a machine, as far as serving depends on it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Device:
     name: str
     memory_bytes: int
     used_bytes: int = 0
-    """Taken by whatever runs now; shown, not subtracted."""
+    """Bytes in use now; shown, not subtracted."""
     capability: tuple[int, int] | None = None
     """NVIDIA's compute capability."""
     architecture: str | None = None
-    """AMD's, such as `gfx942`."""
+    """AMD's name of the architecture, such as `gfx942`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +34,13 @@ class Processor:
     name: str
     cores: int
     memory_bytes: int
-    """What this process may use: the machine's memory, or the cgroup's limit."""
+    """Bytes that this process may use: the machine's memory, or the cgroup's limit."""
     flags: frozenset[str] = frozenset()
-    """Those of `KNOWN_FLAGS` that it has, in Linux's words."""
+    """The processor's flags among `KNOWN_FLAGS`, as Linux spells them."""
 
     @property
     def is_fast_in_bf16(self) -> bool:
-        """Whether bfloat16 is computed by instructions of its own; without them it is slower than float32."""
+        """Whether the processor has instructions for bfloat16; without them bfloat16 is slower than float32."""
         return bool({"avx512_bf16", "amx_bf16"} & self.flags)
 
 
@@ -67,13 +67,13 @@ class Machine:
     """A sentence for each tool that is there and did not answer as expected."""
 
     def largest_group(self) -> tuple[Device, ...]:
-        """The devices that are alike and have most memory together: a model is never spread over unlike ones."""
+        """Return the devices that are alike and have most memory together: a model is never spread over unlike ones."""
         groups = alike(self.devices)
         return max(groups, key=lambda group: sum(device.memory_bytes for device in group), default=())
 
 
 def alike(devices: Iterable[Device]) -> list[tuple[Device, ...]]:
-    """The devices by vendor, name and memory."""
+    """Group the devices by vendor, name and memory."""
 
     def kind(device: Device) -> tuple[str, str, int]:
         return device.vendor, device.name, device.memory_bytes

@@ -1,4 +1,4 @@
-"""The arithmetic of what a base model takes. Bytes of one device when it is one of *devices* that share the layers."""
+"""How much memory a base model takes, on each of the *devices* that share its layers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ WEIGHT_BITS: Final[Mapping[Precision, int]] = {
 
 
 def value_bytes(precision: Precision) -> int:
-    """Bytes of an activation, of a cached key or value and of an adapter's weight: 4 in float32, else 2."""
+    """Return the bytes of an activation, a cached key or value, or an adapter's weight: 4 in float32, else 2."""
     return 4 if precision is Precision.FP32 else 2
 
 
 def weight_bytes(model: ModelShape, precision: Precision) -> int:
-    """Bytes of all weights.
+    """Return the bytes of all weights.
 
     A quantized checkpoint stays as it is stored. In fp8 the linear layers take a byte each, embedding and output two.
     """
@@ -35,12 +35,12 @@ def weight_bytes(model: ModelShape, precision: Precision) -> int:
 
 
 def embedding_parameters(model: ModelShape) -> int:
-    """Numbers in embedding and output layer, which are not quantized."""
+    """Return how many numbers embedding and output layer have, which are not quantized."""
     return model.vocabulary * model.hidden * (1 if model.is_tied else 2)
 
 
 def kv_bytes_per_token(model: ModelShape, precision: Precision, devices: int = 1) -> int:
-    """2 (key, value) x layers x kv heads x head size x bytes; a head that several devices need is on each of them."""
+    """Return 2 (key, value) x layers x kv heads x head size x bytes; a head that several devices need is on each."""
     if model.latent_kv is not None:
         return model.attention_layers * model.latent_kv * value_bytes(precision)
     heads = max(1, model.kv_heads // devices)
@@ -48,7 +48,7 @@ def kv_bytes_per_token(model: ModelShape, precision: Precision, devices: int = 1
 
 
 def slot_bytes(model: ModelShape, rank: int, precision: Precision, devices: int = 1) -> int:
-    """One adapter's place: sum over the seven linear layers of a block of rank x (in + out) x bytes.
+    """Return the bytes of one adapter's place: the sum over a block's seven linear layers of rank x (in + out) x bytes.
 
     Shared out as the engines do: of a layer that is cut by its outputs, A is on every device and B is cut; of one that
     is cut by its inputs, the other way round. Experts count once each.
@@ -58,7 +58,7 @@ def slot_bytes(model: ModelShape, rank: int, precision: Precision, devices: int 
 
 
 def _targets(model: ModelShape) -> Iterator[tuple[int, int]]:
-    """Of each linear layer of a block, the width that every device has whole, and the one that is cut."""
+    """Yield for each linear layer of a block the width that every device has whole, and the one that is cut."""
     queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
     yield model.hidden, queries  # q
     yield model.hidden, keys  # k

@@ -1,4 +1,4 @@
-"""Read what machine this is.
+"""Read the processor, the accelerators and the memory of this machine.
 
 Tools that are absent say nothing, those that fail or hang leave a remark; nothing raises.
 """
@@ -23,20 +23,20 @@ from engines.hardware.machine import KNOWN_FLAGS, Device, Machine, Processor
 from engines.kinds import Vendor
 
 TOOL_TIMEOUT_S: Final = 10.0
-"""How long one tool may take; `nvidia-smi` without its daemon needs some seconds."""
+"""Seconds that one tool may take; `nvidia-smi` without its daemon needs some."""
 _MIB: Final = 1024 * 1024
 
 Run = Callable[[Sequence[str]], "str | None"]
-"""Output of a command; None when there is no such tool. `ToolFailed` when it fails or hangs."""
+"""Runs a command and returns its output, None when the tool is not installed; `ToolFailed` when it fails or hangs."""
 Reader = Callable[[Run], list[Device]]
 
 
 class ToolFailed(Exception):
-    """A vendor's tool is there and did not answer; the message says how. It does not leave this module."""
+    """A vendor's tool is installed and failed; the message has its output. The error does not leave this module."""
 
 
 def read_machine(run: Run | None = None, root: Path = Path("/")) -> Machine:
-    """This machine. *run* answers for the vendors' tools, *root* is where `/proc` and `/sys` are."""
+    """Read this machine; *run* calls the vendors' tools, *root* is where `/proc` and `/sys` are."""
     devices: list[Device] = []
     remarks: list[str] = []
     for reader in (_nvidia, _amd, _ascend, _metax, _cambricon):
@@ -53,25 +53,27 @@ def read_machine(run: Run | None = None, root: Path = Path("/")) -> Machine:
 
 
 def run_tool(command: Sequence[str], timeout_s: float = TOOL_TIMEOUT_S) -> str | None:
-    """What *command* says; None when it is not installed, `ToolFailed` when it fails or takes too long."""
+    """Return the output of *command*; None when it is not installed, `ToolFailed` when it fails or takes too long."""
     if shutil.which(command[0]) is None:
         return None
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False, errors="replace")
+        finished = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout_s, check=False, errors="replace"
+        )
     except subprocess.TimeoutExpired as exc:
         raise ToolFailed(f"`{' '.join(command)}` did not answer within {timeout_s:g} s") from exc
     except OSError as exc:
         raise ToolFailed(f"`{' '.join(command)}` cannot be run: {exc}") from exc
-    if told.returncode != 0:
-        said = (told.stderr or told.stdout).strip()[:200]
-        raise ToolFailed(f"`{' '.join(command)}` exited with {told.returncode}: {said}")
-    return told.stdout
+    if finished.returncode != 0:
+        output = (finished.stderr or finished.stdout).strip()[:200]
+        raise ToolFailed(f"`{' '.join(command)}` exited with {finished.returncode}: {output}")
+    return finished.stdout
 
 
 def _nvidia(run: Run) -> list[Device]:
-    """By NVML; by `nvidia-smi` where the library is not found, as in some containers."""
-    told = json.loads(run([sys.executable, "-m", "engines.hardware.nvml"]) or "null")
-    if told is None:
+    """Read the devices by NVML, or by `nvidia-smi` where the library is not found, as in some containers."""
+    found = json.loads(run([sys.executable, "-m", "engines.hardware.nvml"]) or "null")
+    if found is None:
         return _nvidia_smi(run)
     return [
         Device(
@@ -81,15 +83,15 @@ def _nvidia(run: Run) -> list[Device]:
             used_bytes=each["used_bytes"],
             capability=tuple(each["capability"]),
         )
-        for each in told
+        for each in found
     ]
 
 
 def _nvidia_smi(run: Run) -> list[Device]:
     fields = "name,memory.total,memory.used,compute_cap"
-    said = run(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"])
+    output = run(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"])
     devices = []
-    for line in (said or "").strip().splitlines():
+    for line in (output or "").strip().splitlines():
         name, total, used, capability = (part.strip() for part in line.rsplit(",", 3))
         major, _, minor = capability.partition(".")
         devices.append(
@@ -105,18 +107,18 @@ def _nvidia_smi(run: Run) -> list[Device]:
 
 
 def _amd(run: Run) -> list[Device]:
-    """By `amd-smi`, else by its forerunner `rocm-smi`."""
-    said = run(["amd-smi", "static", "--asic", "--vram", "--json"])
-    if said is None:
+    """Read the devices by `amd-smi`, else by its forerunner `rocm-smi`."""
+    output = run(["amd-smi", "static", "--asic", "--vram", "--json"])
+    if output is None:
         return _rocm(run)
-    told = json.loads(said)
-    return [_amd_device(each) for each in (told["gpu_data"] if isinstance(told, dict) else told)]
+    found = json.loads(output)
+    return [_amd_device(each) for each in (found["gpu_data"] if isinstance(found, dict) else found)]
 
 
-def _amd_device(told: dict[str, Any]) -> Device:
-    size = told["vram"]["size"]
+def _amd_device(found: dict[str, Any]) -> Device:
+    size = found["vram"]["size"]
     value, unit = (size["value"], size["unit"]) if isinstance(size, dict) else str(size).split()
-    asic = told["asic"]
+    asic = found["asic"]
     return Device(
         vendor=Vendor.AMD,
         name=str(asic["market_name"]),
@@ -129,8 +131,8 @@ _BYTES: Final = {"MB": _MIB, "MiB": _MIB, "GB": 1024 * _MIB, "GiB": 1024 * _MIB}
 
 
 def _rocm(run: Run) -> list[Device]:
-    said = run(["rocm-smi", "--showproductname", "--showmeminfo", "vram", "--json"])
-    if said is None:
+    output = run(["rocm-smi", "--showproductname", "--showmeminfo", "vram", "--json"])
+    if output is None:
         return []
     return [
         Device(
@@ -140,7 +142,7 @@ def _rocm(run: Run) -> list[Device]:
             used_bytes=int(card["VRAM Total Used Memory (B)"]),
             architecture=card.get("GFX Version"),
         )
-        for name, card in sorted(json.loads(said).items())
+        for name, card in sorted(json.loads(output).items())
         if name.startswith("card")
     ]
 
@@ -150,15 +152,15 @@ _NPU_MEMORY: Final = re.compile(r"(\d+)\s*/\s*(\d+)")
 
 
 def _ascend(run: Run) -> list[Device]:
-    """By the table of `npu-smi info`: a line with the name, below it one with memory, the last `used/total` in MB.
+    """Read the table of `npu-smi info`: a line with the name, below it one with memory, the last `used/total` in MB.
 
     Chips of the 910 have a column for DDR, which is 0, before that for HBM.
     """
     devices = []
     name = None
     for line in (run(["npu-smi", "info"]) or "").splitlines():
-        if found := _NPU_NAME.match(line):
-            name = found[1]
+        if matched := _NPU_NAME.match(line):
+            name = matched[1]
         elif name is not None and (sizes := _NPU_MEMORY.findall(line)):
             used, total = sizes[-1]
             device = Device(
@@ -173,24 +175,24 @@ def _ascend(run: Run) -> list[Device]:
 
 
 def _metax(run: Run) -> list[Device]:
-    """By the table of `mx-smi`: a line with the name, below it one with memory in MiB."""
+    """Read the table of `mx-smi`: a line with the name, below it one with memory in MiB."""
     return _table(run(["mx-smi"]), Vendor.METAX, re.compile(r"^\|\s*\d+\s+(MXC\w+)"))
 
 
 def _cambricon(run: Run) -> list[Device]:
-    """By the table of `cnmon`: a line with the name, below it one with memory in MiB."""
+    """Read the table of `cnmon`: a line with the name, below it one with memory in MiB."""
     return _table(run(["cnmon"]), Vendor.CAMBRICON, re.compile(r"^\|\s*\d+\s+\S+\s+(MLU[\w-]+)"))
 
 
 _TABLE_MEMORY: Final = re.compile(r"(\d+)\s*(?:MiB)?\s*/\s*(\d+)\s*MiB")
 
 
-def _table(said: str | None, vendor: Vendor, name_line: re.Pattern[str]) -> list[Device]:
+def _table(output: str | None, vendor: Vendor, name_line: re.Pattern[str]) -> list[Device]:
     devices = []
     name = None
-    for line in (said or "").splitlines():
-        if found := name_line.match(line):
-            name = found[1]
+    for line in (output or "").splitlines():
+        if matched := name_line.match(line):
+            name = matched[1]
         elif name is not None and (sizes := _TABLE_MEMORY.search(line)):
             used, total = int(sizes[1]), int(sizes[2])
             devices.append(Device(vendor=vendor, name=name, memory_bytes=total * _MIB, used_bytes=used * _MIB))
@@ -199,13 +201,13 @@ def _table(said: str | None, vendor: Vendor, name_line: re.Pattern[str]) -> list
 
 
 def read_processor(root: Path = Path("/")) -> Processor:
-    """The CPU, the cores and the memory that this process may use."""
-    told = _cpuinfo(root / "proc/cpuinfo")
-    present = set((told.get("flags") or told.get("Features") or "").split())
+    """Read the CPU, the cores and the memory that this process may use."""
+    found = _cpuinfo(root / "proc/cpuinfo")
+    present = set((found.get("flags") or found.get("Features") or "").split())
     limit = cgroup_memory(root / "sys/fs/cgroup", _own_cgroup(root))
     total = psutil.virtual_memory().total
     return Processor(
-        name=told.get("model name") or platform.processor() or platform.machine(),
+        name=found.get("model name") or platform.processor() or platform.machine(),
         cores=_usable_cores(),
         memory_bytes=min(total, limit) if limit is not None else total,
         flags=frozenset(flag for flag in KNOWN_FLAGS if flag in present),
@@ -219,7 +221,7 @@ def _usable_cores() -> int:
 
 
 def _cpuinfo(path: Path) -> dict[str, str]:
-    """Of the first processor; empty where there is no such file."""
+    """Return the fields of the first processor; empty where the file does not exist."""
     found: dict[str, str] = {}
     with suppress(OSError):
         for line in path.read_text().split("\n\n", 1)[0].splitlines():
@@ -229,7 +231,7 @@ def _cpuinfo(path: Path) -> dict[str, str]:
 
 
 def _own_cgroup(root: Path) -> str:
-    """Path of our cgroup below the unified hierarchy; `/` where it is not told."""
+    """Return the path of our cgroup below the unified hierarchy; `/` where the file does not name it."""
     with suppress(OSError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             if line.startswith("0::"):
@@ -238,7 +240,7 @@ def _own_cgroup(root: Path) -> str:
 
 
 def cgroup_memory(root: Path, own: str) -> int | None:
-    """The least memory limit of our cgroup and those above it (version 2), or of version 1's; None without one."""
+    """Return the least memory limit of our cgroup and those above it (version 2), or version 1's; None without one."""
     limits = [_limit(root / "memory" / "memory.limit_in_bytes")]
     folder = root / own.strip("/")
     while folder.is_relative_to(root):
@@ -248,7 +250,7 @@ def cgroup_memory(root: Path, own: str) -> int | None:
 
 
 def _limit(file: Path) -> int | None:
-    """Version 1 writes a number beyond any memory where there is no limit, version 2 the word `max`."""
+    """Read a limit: version 1 writes a number beyond any memory where there is none, version 2 the word `max`."""
     with suppress(OSError, ValueError):
         return int(file.read_text())
     return None

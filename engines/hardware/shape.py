@@ -1,4 +1,4 @@
-"""What matters of a base model for where it fits, read from its Hugging Face folder."""
+"""The sizes of a base model that decide where it fits, read from its Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ _LARGEST_HEADER: Final = 100 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
-    """A decoder's sizes. Of a mixture of experts, all experts count as weights, few compute for a token."""
+    """The sizes of a decoder; all experts of a mixture count as weights, though few compute for a token."""
 
     name: str
     model_type: str
     parameters: int
-    """Numbers in the checkpoint; of a quantized one, those that its sizes come to."""
+    """Numbers in the checkpoint; for a quantized one, the product of its sizes."""
     weight_bytes: int
-    """Of its tensors as they are stored."""
+    """Bytes of the tensors as they are stored."""
     stored_bits: int
-    """Per linear weight: 32, 16, 8 or 4."""
+    """Bits of a linear weight: 32, 16, 8 or 4."""
     stored_type: str
-    """Of most numbers, as safetensors names it: `BF16`, `F16`, `F32`."""
+    """Type of most numbers, as safetensors names it: `BF16`, `F16`, `F32`."""
     quantization: str | None = None
     """Method of a quantized checkpoint (`awq`, `gptq`, `compressed-tensors`, `fp8`), as its configuration names it."""
     layers: int
-    """All of them."""
+    """All layers, whatever their kind."""
     attention_layers: int
-    """Those that keep keys and values for every position."""
+    """Layers that keep keys and values for every position."""
     hidden: int
     heads: int
     kv_heads: int
     head_dim: int
     intermediate: int
-    """Inner width of the feed-forward part; of one expert in a mixture."""
+    """Inner width of the feed-forward part; in a mixture, of one expert."""
     vocabulary: int
     is_tied: bool
     """Whether the output layer is the embedding again."""
@@ -57,7 +57,7 @@ class ModelShape:
 
 
 def read_shape(folder: Path) -> ModelShape:
-    """The shape of the model in *folder*; `ModelUnreadable` says what is missing."""
+    """Read the shape of the model in *folder*; `ModelUnreadable` names what is missing."""
     try:
         config = json.loads((folder / "config.json").read_bytes())
         text = config.get("text_config", config)
@@ -107,7 +107,7 @@ def _shape(name: str, text: Mapping[str, Any], config: Mapping[str, Any], tensor
 
 
 def _quantized_bits(quantized: Mapping[str, Any]) -> int:
-    """Bits of a linear weight, wherever the method writes them down."""
+    """Return the bits of a linear weight, wherever the method writes them down."""
     if "bits" in quantized:
         return int(quantized["bits"])
     groups = quantized.get("config_groups") or {}
@@ -125,7 +125,7 @@ def _most_common_type(tensors: list[tuple[str, int]]) -> str:
 
 
 def _tensors(folder: Path) -> Iterator[tuple[str, int]]:
-    """Element type and count of each tensor, from the headers of the safetensors files; no weight is read."""
+    """Yield element type and count of each tensor from the headers of the safetensors files; no weight is read."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ModelUnreadable(f"{folder}: no weights (*.safetensors)")

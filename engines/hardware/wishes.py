@@ -1,4 +1,4 @@
-"""What is asked of a choice, and what comes out of it."""
+"""What a person may ask of the choice of an engine, and the choice itself."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Memory:
 
     total: int
     usable: int
-    """What an engine is given of it."""
+    """Bytes that an engine is given."""
     reserve: int
-    """Of that, what computing takes: workspace, graphs, buffers; on a CPU Lorry's other processes."""
+    """Part of `usable` for computing: workspace, graphs, buffers; on a CPU Lorry's other processes."""
     weights: int
     slots: int
     kv: int
-    """All that is left, on accelerators; on a CPU what a full batch takes."""
+    """On accelerators all that remains; on a CPU what a full batch takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Choice:
     hardware: str
     """`cpu`, or the vendor of the devices."""
     devices: int
-    """How many there are of the kind that is used; 0 on a CPU."""
+    """Number of devices of the kind that is used; 0 on a CPU."""
     precision: Precision
     tensor_parallel: int
     context: int
@@ -61,14 +61,14 @@ class Choice:
     memory: Memory
     kv_bytes_per_token: int
     largest_context: int
-    """Of one sequence alone."""
+    """Longest context of one sequence alone."""
     largest_batch: int
-    """Of full-length sequences."""
+    """Most sequences of full length."""
     extra_args: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
     """A sentence each for kind, precision, devices and sizes."""
 
     @property
     def replicas(self) -> int:
-        """How many such engines the devices hold."""
+        """Number of such engines that the devices hold."""
         return max(1, self.devices // self.tensor_parallel)

@@ -1,4 +1,4 @@
-"""Replay an adapter's fingerprint through the server that loaded it: nothing takes traffic before it has passed.
+"""Replay an adapter's fingerprint through the server that loaded it; an adapter takes no traffic before it passed.
 
 The prompts go to `/v1/chat/completions`, as callers' prompts do, so that the server's own template, tokenizer, adapter
 and base are what is compared. All kinds of engine answer the fields used here.
@@ -16,20 +16,20 @@ import httpx2
 from pydantic import ValidationError
 
 from engines.drivers.openai_server import reason_of
-from engines.errors import EngineError, EngineUnavailable, FingerprintMissing
-from engines.proving.proof import Answer, AnsweredToken, Fingerprint, Probe, Proof, judge, tolerance_of
+from engines.errors import EngineError, EngineUnreachable, FingerprintMissing
+from engines.proving.proof import AnsweredToken, ProbeAnswer, Proof, StoredFingerprint, StoredProbe, judge, tolerance_of
 
 __all__ = ["FINGERPRINT", "Proof", "prove", "read_fingerprint", "tolerance_of"]
 
 FINGERPRINT: Final = "fingerprint.json"
 
 _TOP: Final = 20
-"""Likeliest tokens asked for beside the generated one; LMDeploy gives no logprobs without any."""
+"""Number of likeliest tokens asked for beside the generated one; LMDeploy gives no logprobs without any."""
 _AT_ONCE: Final = 4
-"""Probes that a server is asked at a time."""
+"""Probes that are sent to a server at a time."""
 _REQUEST_S: Final = 60.0
 _BUSY_S: Final = 30.0
-"""How long a server may refuse because it has too much to do."""
+"""Seconds for which a server may refuse because it has too much to do."""
 _BUSY_PAUSE_S: Final = 0.25
 _NOT_OFFERED: Final = (403, 404, 405, 501)
 
@@ -37,10 +37,10 @@ Read = TypeVar("Read")
 
 
 async def prove(url: str, fields: Mapping[str, str], folder: Path, tolerance: float) -> Proof:
-    """Whether the server at *url* computes the adapter in *folder* as its trainer did.
+    """Find out whether the server at *url* computes the adapter in *folder* as its trainer did.
 
     *fields* are the fields of a request's body that select the adapter at that server, *tolerance* is what
-    `tolerance_of` says. Raises `EngineUnavailable` and `EngineError` when the server cannot be asked,
+    `tolerance_of` says. Raises `EngineUnreachable` and `EngineError` when the server cannot be asked,
     `FingerprintMissing` when the folder has nothing to ask for.
     """
     fingerprint = await asyncio.to_thread(read_fingerprint, folder)
@@ -48,7 +48,7 @@ async def prove(url: str, fields: Mapping[str, str], folder: Path, tolerance: fl
     async with httpx2.AsyncClient(base_url=url, timeout=_REQUEST_S, trust_env=False) as http:
         renders = await _renders(http, fields, fingerprint.probes[0])
 
-        async def ask(probe: Probe) -> Answer:
+        async def ask(probe: StoredProbe) -> ProbeAnswer:
             async with places:
                 return await _ask(http, fields, probe, renders=renders)
 
@@ -60,10 +60,10 @@ async def prove(url: str, fields: Mapping[str, str], folder: Path, tolerance: fl
     return judge(fingerprint, [task.result() for task in asked], tolerance)
 
 
-def read_fingerprint(folder: Path) -> Fingerprint:
-    """The fingerprint in *folder*, else `FingerprintMissing`."""
+def read_fingerprint(folder: Path) -> StoredFingerprint:
+    """Read the fingerprint in *folder*; `FingerprintMissing`."""
     try:
-        return Fingerprint.model_validate_json((folder / FINGERPRINT).read_bytes())
+        return StoredFingerprint.model_validate_json((folder / FINGERPRINT).read_bytes())
     except OSError as exc:
         raise FingerprintMissing(f"{folder.name} has no {FINGERPRINT}: it was not published by this Lorry") from exc
     except ValidationError as exc:
@@ -72,27 +72,29 @@ def read_fingerprint(folder: Path) -> Fingerprint:
         raise FingerprintMissing(f"{FINGERPRINT} of {folder.name} is not readable: {where}: {first['msg']}") from exc
 
 
-async def _renders(http: httpx2.AsyncClient, fields: Mapping[str, str], probe: Probe) -> bool:
+async def _renders(http: httpx2.AsyncClient, fields: Mapping[str, str], probe: StoredProbe) -> bool:
     """Whether the server shows the tokens of a prompt, as vLLM does."""
     answer = await _post(http, "/v1/chat/completions/render", _body(fields, probe))
     return answer.status_code not in _NOT_OFFERED
 
 
-async def _ask(http: httpx2.AsyncClient, fields: Mapping[str, str], probe: Probe, *, renders: bool) -> Answer:
+async def _ask(
+    http: httpx2.AsyncClient, fields: Mapping[str, str], probe: StoredProbe, *, renders: bool
+) -> ProbeAnswer:
     body = _body(fields, probe)
     ids = None
     if renders:
         rendered = _checked(await _post(http, "/v1/chat/completions/render", body))
         ids = _read(rendered, lambda found: [int(token) for token in found["token_ids"]])
     answered = _checked(await _post(http, "/v1/chat/completions", body))
-    return Answer(
+    return ProbeAnswer(
         prompt_tokens=_read(answered, lambda found: int(found["usage"]["prompt_tokens"])),
         prompt_ids=ids,
         tokens=_read(answered, lambda found: [_token(one) for one in found["choices"][0]["logprobs"]["content"]]),
     )
 
 
-def _body(fields: Mapping[str, str], probe: Probe) -> dict[str, Any]:
+def _body(fields: Mapping[str, str], probe: StoredProbe) -> dict[str, Any]:
     wanted = {"temperature": 0, "max_tokens": len(probe.tokens), "logprobs": True, "top_logprobs": _TOP}
     return {**fields, "messages": probe.messages, **wanted}
 
@@ -104,20 +106,20 @@ def _token(entry: Mapping[str, Any]) -> AnsweredToken:
 
 
 async def _post(http: httpx2.AsyncClient, path: str, body: dict[str, Any]) -> httpx2.Response:
-    """The answer, whatever its status; asked again while the server has too much to do."""
+    """Return the answer, whatever its status; the request is repeated while the server has too much to do."""
     deadline = time.monotonic() + _BUSY_S
     while True:
         try:
             answer = await http.post(path, json=body)
         except httpx2.HTTPError as exc:
-            raise EngineUnavailable(f"POST {path}: {type(exc).__name__} {exc}") from exc
+            raise EngineUnreachable(f"POST {path}: {type(exc).__name__} {exc}") from exc
         busy = answer.status_code == httpx2.codes.TOO_MANY_REQUESTS
         if busy and time.monotonic() < deadline:
             await asyncio.sleep(_BUSY_PAUSE_S)
             continue
         failed = answer.status_code >= httpx2.codes.INTERNAL_SERVER_ERROR and answer.status_code not in _NOT_OFFERED
         if busy or failed:
-            raise EngineUnavailable(f"POST {path} answered {answer.status_code}: {reason_of(answer)}")
+            raise EngineUnreachable(f"POST {path} answered {answer.status_code}: {reason_of(answer)}")
         return answer
 
 

@@ -1,4 +1,4 @@
-"""What a server's answers say about an adapter, compared with what the trainer saw. Pure."""
+"""The comparison of a server's answers with what the trainer of an adapter saw. Pure."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ TOLERANCES: Final[Mapping[str, float]] = {"fp32": 0.01, "fp16": 0.03, "bf16": 0.
 """Precision of the weights -> mean absolute difference of logprobs (nats) up to which two computations are the same."""
 
 FLIP_GAPS: Final = 8.0
-"""Another token may be generated where the trainer's best two were closer than this many tolerances."""
+"""Tolerances that the trainer's best two tokens may lie apart where the server generates another token."""
 EFFECT_MARGIN: Final = 0.1
-"""How far the adapter's effect may be from the trainer's, as a share of it, where noise plays no part."""
+"""Share by which the adapter's effect may differ from the trainer's where noise plays no part."""
 NOISE_SIGMAS: Final = 3.0
 WIDEST_MARGIN: Final = 0.5
-"""However noisy, answers must be nearer to the adapter's than to the base's."""
+"""Limit of the margin: however noisy, answers must be nearer to the adapter's than to the base's."""
 LEAST_COMPARED: Final = 0.25
 """Share of the recorded tokens that must have been compared."""
 NO_EFFECT: Final = 1e-4
 """Root mean square of an adapter's effect (nats) below which there is nothing to see."""
 
 
-class RecordedToken(BaseModel):
+class StoredToken(BaseModel):
     """One greedy token of the trainer, with the adapter."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: int
     text: str
-    """As `tokenizer.decode([id])` gives it."""
+    """The token as `tokenizer.decode([id])` gives it."""
     piece: str
-    """As the vocabulary spells it."""
+    """The token as the vocabulary spells it."""
     logprob: float
     base_logprob: float
-    """Of the same token after the same tokens, by the base model alone."""
+    """Logprob of the same token after the same tokens, by the base model alone."""
     gap: float
-    """By how much its logprob is above the second best one's."""
+    """Difference to the logprob of the second best token."""
 
 
-class Probe(BaseModel):
-    """A prompt and what the trainer made of it."""
+class StoredProbe(BaseModel):
+    """A prompt and the answer that the trainer recorded."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     messages: list[dict[str, str]]
     prompt_ids: list[int]
-    tokens: list[RecordedToken] = Field(min_length=1)
+    tokens: list[StoredToken] = Field(min_length=1)
 
 
-class Fingerprint(BaseModel):
+class StoredFingerprint(BaseModel):
     """The file `fingerprint.json` of an adapter's folder. `registry.contracts.fingerprint` has the writer's side."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -67,24 +67,24 @@ class Fingerprint(BaseModel):
     template_digest: str
     precision: Precision
     versions: dict[str, str]
-    probes: list[Probe] = Field(min_length=1)
+    probes: list[StoredProbe] = Field(min_length=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnsweredToken:
-    """One token of a server's answer: logprobs of itself and of the likeliest others, by their text."""
+    """One token of a server's answer: the logprobs of this token and of the likeliest others, by their text."""
 
     text: str
     logprobs: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What a server made of one probe."""
+class ProbeAnswer:
+    """The answer of a server to one probe."""
 
     prompt_tokens: int
     prompt_ids: Sequence[int] | None
-    """None where the server does not tell."""
+    """None where the server does not show them."""
     tokens: Sequence[AnsweredToken]
 
 
@@ -102,14 +102,14 @@ class Proof:
     """How far the adapter moves logprobs away from the base's here, as a share of what the trainer saw: 1 as there,
     0 where the base answers."""
     tolerance: float
-    """What `mean_difference` was held to."""
+    """Most that `mean_difference` may be."""
     compared: int
-    """Tokens that were compared."""
+    """Number of tokens that were compared."""
     recorded: int
-    """Tokens that the fingerprint has."""
+    """Number of tokens that the fingerprint has."""
 
     def as_json(self) -> dict[str, Any]:
-        """All fields, for storing."""
+        """Return all fields, for storing."""
         return asdict(self)
 
 
@@ -124,11 +124,11 @@ class _Compared:
 
 @dataclass(slots=True)
 class _Comparison:
-    """Everything that is known of all probes."""
+    """What the comparison of all probes collected."""
 
     tokens: list[_Compared]
     flips: list[float]
-    """Gap of each token in whose place another one came."""
+    """Gaps of the tokens in whose place another one came."""
 
 
 def tolerance_of(kind: str, precision: str) -> float:
@@ -142,8 +142,8 @@ def tolerance_of(kind: str, precision: str) -> float:
     return TOLERANCES[computed_in]
 
 
-def judge(fingerprint: Fingerprint, answers: Sequence[Answer], tolerance: float) -> Proof:
-    """The verdict on *answers*, one for each probe; the tolerance is at least that of the trainer's own precision."""
+def judge(fingerprint: StoredFingerprint, answers: Sequence[ProbeAnswer], tolerance: float) -> Proof:
+    """Judge *answers*, one for each probe; the tolerance is at least that of the trainer's own precision."""
     tolerance = max(tolerance, TOLERANCES[fingerprint.precision])
     comparison = _Comparison([], [])
     for probe, answer in zip(fingerprint.probes, answers, strict=True):
@@ -178,8 +178,8 @@ def judge(fingerprint: Fingerprint, answers: Sequence[Answer], tolerance: float)
     )
 
 
-def _compare(probe: Probe, answer: Answer, comparison: _Comparison) -> None:
-    """Token by token as long as both have the same tokens before; the first other one is compared as well."""
+def _compare(probe: StoredProbe, answer: ProbeAnswer, comparison: _Comparison) -> None:
+    """Compare token by token as long as both have the same tokens before; the first other one is compared as well."""
     for at, token in enumerate(probe.tokens):
         if at == len(answer.tokens):  # it ended before
             comparison.flips.append(token.gap)
@@ -193,12 +193,12 @@ def _compare(probe: Probe, answer: Answer, comparison: _Comparison) -> None:
             return
 
 
-def _is_same(token: RecordedToken, text: str) -> bool:
+def _is_same(token: StoredToken, text: str) -> bool:
     return text in (token.text, token.piece)
 
 
 def _separation(tokens: Sequence[_Compared], tolerance: float) -> tuple[float, float]:
-    """The effect as a share of the trainer's, by least squares, and how far from 1 it may be.
+    """Return the effect as a share of the trainer's, by least squares, and how far from 1 it may be.
 
     Noise of the size of *tolerance* in each logprob moves the share by `tolerance / |effect|`.
     """
@@ -209,7 +209,7 @@ def _separation(tokens: Sequence[_Compared], tolerance: float) -> tuple[float, f
     return share, min(WIDEST_MARGIN, EFFECT_MARGIN + NOISE_SIGMAS * tolerance / sqrt(squares))
 
 
-def _prompt_fault(fingerprint: Fingerprint, answers: Sequence[Answer]) -> str:
+def _prompt_fault(fingerprint: StoredFingerprint, answers: Sequence[ProbeAnswer]) -> str:
     for number, (probe, answer) in enumerate(zip(fingerprint.probes, answers, strict=True), start=1):
         if answer.prompt_tokens != len(probe.prompt_ids):
             return (

@@ -1,4 +1,4 @@
-"""What the two ways of keeping adapters share: folders, proof, and pauses after a failure."""
+"""The parts that both ways of keeping adapters share: folders, proof, and pauses after a failure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from engines.errors import EngineError, EngineUnavailable, FingerprintMissing
+from engines.errors import EngineError, EngineUnreachable, FingerprintMissing
 from engines.protocol import Engine
 from engines.replica.board import Board
 from engines.replica.report import Journal, Prover, SlotPhase, SlotReport
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 _RETRY_S: Final = 10.0
 _LONGEST_RETRY_S: Final = 300.0
 _PATIENCE: Final = 3
-"""How often in a row a server may not answer before that is held against the adapter, not against the server."""
+"""Replays in a row without an answer after which the adapter has failed; until then the server is to blame."""
 _ASK_AGAIN_S: Final = 1.0
 
 
@@ -29,13 +29,13 @@ class Pace:
     """How fast a replica moves."""
 
     tick_s: float
-    """How often it looks at its engine and its adapters, and reports."""
+    """Seconds between two looks at engine and adapters, each with a report."""
     unroute_s: float
-    """How long after a report gateways may still send by the report before it."""
+    """Seconds after a report in which gateways may still send by the report before it."""
     settle_s: float
-    """How long changes of the wanted set are waited for before a process is replaced for them."""
+    """Seconds that the wanted set must stay as it is before a process is replaced for it."""
     drain_timeout_s: float
-    """How long requests may finish in a process that another one replaced."""
+    """Seconds that requests may take to finish in a process that another one replaced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,24 +43,20 @@ class EngineSource:
     """Where a replica gets its engines; each is started at most once."""
 
     build: Callable[[Mapping[str, Path]], Engine]
-    """A new engine, not started, with these adapters (served name -> folder); `EngineError`."""
+    """Builds a new engine, not started, with these adapters (served name -> folder); `EngineError`."""
     live_adapters: bool
-    """Its engines take adapters while they run: they are built with none."""
+    """The engines take adapters while they run, so they are built with none."""
 
 
 class AdapterSet(Protocol):
     """Brings the adapters of running engines nearer to what is wanted."""
 
     async def step(self, wanted: Mapping[str, str]) -> bool:
-        """Do the next thing that *wanted* (served name -> artifact) asks for; whether there is more to do at once."""
-        ...
-
-    def is_settled(self, wanted: Mapping[str, str]) -> bool:
-        """Whether everything that is wanted is ready or has failed."""
+        """Do the next thing that *wanted* (served name -> artifact) asks for; return whether there is more to do."""
         ...
 
     def end(self) -> None:
-        """Nothing goes on in the background any more; engines are not its to end."""
+        """Cancel what runs in the background; engines are ended by their owner."""
         ...
 
 
@@ -73,7 +69,7 @@ class _Failure:
 
 @dataclass(slots=True)
 class Trials:
-    """Fetches and proves adapters, says on the board how that went, and remembers what failed and when."""
+    """Fetches and proves adapters, reports the outcome on the board, and remembers what failed and when."""
 
     journal: Journal
     prover: Prover
@@ -81,16 +77,16 @@ class Trials:
     _failures: dict[str, _Failure] = field(default_factory=dict)
 
     def is_due(self, served_name: str) -> bool:
-        """Whether it may be tried: it has not failed, or some time ago."""
+        """Whether the adapter may be tried: it did not fail, or its pause is over."""
         failure = self._failures.get(served_name)
         return failure is None or time.monotonic() >= failure.retry_at
 
     def forget_all_but(self, served_names: Mapping[str, str]) -> None:
-        """What is no longer wanted starts afresh when it is wanted again."""
+        """Forget the failures of all other adapters, which start afresh when they are wanted again."""
         self._failures = {name: failure for name, failure in self._failures.items() if name in served_names}
 
     async def fetch(self, served_name: str, artifact: str) -> Path | None:
-        """Its folder, or None after it was said to have failed."""
+        """Return the adapter's folder, or None after its failure was reported."""
         try:
             return await asyncio.to_thread(self.journal.fetch, artifact)
         except OSError as exc:
@@ -98,12 +94,12 @@ class Trials:
             return None
 
     async def prove(self, url: str, served_name: str, folder: Path) -> SlotReport:
-        """What to say of it after its fingerprint was replayed at *url*: ready, failed, or to be tried again."""
+        """Replay the adapter's fingerprint at *url* and return what to report: ready, failed, or to be tried again."""
         try:
             verdict = await self.prover(url, served_name, folder)
         except FingerprintMissing as exc:
             return self._failed(served_name, "no_fingerprint", f"{exc}; publish it again, which makes one")
-        except EngineUnavailable as exc:
+        except EngineUnreachable as exc:
             return self.unanswered(served_name, "not_proven", f"its fingerprint could not be replayed: {exc}")
         except EngineError as exc:
             return self._failed(served_name, "not_proven", f"its fingerprint could not be replayed: {exc}")
@@ -113,7 +109,7 @@ class Trials:
         return SlotReport(phase=SlotPhase.READY, proof=verdict.as_json())
 
     def unanswered(self, served_name: str, reason: str, message: str) -> SlotReport:
-        """What to say of it when the server did not answer: it waits, and only after some times it has failed.
+        """Return what to report when the server did not answer: the adapter waits, and fails after `_PATIENCE` times.
 
         A server that dies does not answer either, and its adapters are not at fault.
         """
@@ -126,7 +122,7 @@ class Trials:
         return SlotReport(phase=SlotPhase.LOADING, message=message)
 
     def fail(self, served_name: str, reason: str, message: str) -> None:
-        """Say that it failed; it is due again after a pause, twice as long each time."""
+        """Report the failure; the adapter is due again after a pause, twice as long each time."""
         self.board.put(served_name, self._failed(served_name, reason, message))
 
     def _failed(

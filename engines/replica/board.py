@@ -1,19 +1,20 @@
-"""What a replica has to say at the moment; every change of it is reported at once, and again at every tick."""
+"""The present report of a replica, which is sent at every change and again at every tick."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 
-from engines.replica.report import Journal, Phase, ReplicaReport, SlotReport
+from engines.replica.report import Journal, Phase, ReplicaReport, SlotPhase, SlotReport
 
 log = logging.getLogger(__name__)
 
 
 class Board:
-    """Holds the next report and makes it."""
+    """Holds the next report of a replica and sends it."""
 
     def __init__(self, journal: Journal, tick_s: float) -> None:
         self._journal = journal
@@ -43,52 +44,57 @@ class Board:
 
     @property
     def phase(self) -> Phase:
-        """What the replica says of itself."""
+        """The state that a replica reports."""
         return self._phase
 
-    def say(self, phase: Phase, message: str = "") -> None:
-        """The replica is in *phase*."""
+    def set_phase(self, phase: Phase, message: str = "") -> None:
+        """Report that the replica is in *phase*."""
         if (phase, message) != (self._phase, self._message):
             self._phase, self._message = phase, message
             self._change()
 
     def move_to(self, url: str, paths: frozenset[str], slots: dict[str, SlotReport]) -> None:
-        """Requests go to *url*, which answers *paths* and has these slots; one report says all of it."""
+        """Send requests to *url*, which answers *paths* and has these slots; one report has all of it."""
         self._url, self._paths, self._slots = url, paths, dict(slots)
         self._change()
 
     def slot(self, served_name: str) -> SlotReport | None:
-        """What is said of one adapter."""
+        """Return what is reported of one adapter."""
         return self._slots.get(served_name)
 
     def slots(self) -> dict[str, SlotReport]:
-        """What is said of every adapter."""
+        """Return what is reported of every adapter."""
         return dict(self._slots)
 
+    def has_outcome_of(self, served_names: Iterable[str]) -> bool:
+        """Whether each of these adapters is ready or has failed."""
+        slots = (self._slots.get(name) for name in served_names)
+        return all(slot is not None and slot.phase in (SlotPhase.READY, SlotPhase.FAILED) for slot in slots)
+
     def put(self, served_name: str, slot: SlotReport) -> None:
-        """Say this of one adapter."""
+        """Report this of one adapter."""
         if self._slots.get(served_name) != slot:
             self._slots[served_name] = slot
             self._change()
 
     def drop(self, served_name: str) -> None:
-        """Say nothing of it any more, so that gateways route around it."""
+        """Leave the adapter out of the report, so that gateways route around it."""
         if self._slots.pop(served_name, None) is not None:
             self._change()
 
     def clear(self) -> None:
-        """Say nothing of any adapter."""
+        """Leave all adapters out of the report."""
         self._slots.clear()
         self._change()
 
     async def reported(self) -> None:
-        """Return once what is said now is on record."""
+        """Return once the present report is stored."""
         version = self._version
         async with self._made:
             await self._made.wait_for(lambda: self._reported >= version)
 
     async def report(self) -> None:
-        """Report once; a journal that does not answer is told again at the next tick."""
+        """Report once; a journal that does not answer gets the next report a tick later."""
         version = self._version
         report = ReplicaReport(
             url=self._url,
@@ -108,7 +114,7 @@ class Board:
             self._made.notify_all()
 
     def _write(self, version: int, report: ReplicaReport) -> None:
-        """One at a time; what a cancelled caller still has on its way does not overwrite what is newer."""
+        """Write one report at a time; what a cancelled caller still has on its way does not overwrite a newer one."""
         with self._writing:
             if version >= self._written:
                 self._journal.report(report)

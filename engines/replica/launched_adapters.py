@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 
 
 class LaunchedAdapters:
-    """An `AdapterSet` by rolling replacement; a set that does not start or prove leaves the old process serving."""
+    """An `AdapterSet` by rolling replacement; the old process serves on where a new set does not start or prove."""
 
     def __init__(self, engines: RunningEngines, launched: Mapping[str, Path], trials: Trials) -> None:
-        """*launched* are the folders of the adapters that the serving engine was started with."""
+        """Take *launched*, the folders of the adapters that the serving engine was started with."""
         self._engines = engines
         self._trials = trials
         self._board = trials.board
@@ -35,7 +35,7 @@ class LaunchedAdapters:
         self._draining: asyncio.Task[None] | None = None
 
     async def step(self, wanted: Mapping[str, str]) -> bool:
-        """Prove what the process has; when the names that it lacks have settled, replace it by one that has them."""
+        """Prove what the process has; once the names that it lacks stay the same, replace it by one with them."""
         self._trials.forget_all_but(wanted)
         self._show(wanted)
         unproven = [name for name in wanted if name in self._launched and self._is_open(name)]
@@ -50,18 +50,13 @@ class LaunchedAdapters:
             await self._replace({name: wanted[name] for name in wanted if name in lacking or name in self._proven})
         return False
 
-    def is_settled(self, wanted: Mapping[str, str]) -> bool:
-        """Whether everything that is wanted is ready or has failed."""
-        slots = [self._board.slot(name) for name in wanted]
-        return all(slot is not None and slot.phase in (SlotPhase.READY, SlotPhase.FAILED) for slot in slots)
-
     def end(self) -> None:
-        """Nothing goes on in the background any more."""
+        """Cancel what runs in the background."""
         if self._draining is not None:
             self._draining.cancel()
 
     def _show(self, wanted: Mapping[str, str]) -> None:
-        """What is not wanted is not reported, though the process has it until it is replaced for another reason."""
+        """Report what is wanted alone, though the process has the others until it is replaced for another reason."""
         for name in self._board.slots():
             if name not in wanted:
                 self._board.drop(name)
@@ -73,7 +68,7 @@ class LaunchedAdapters:
         return name not in self._proven and self._trials.is_due(name)
 
     def _has_settled(self, lacking: list[str]) -> bool:
-        """Changes come in groups: one replacement for all that came while the last one was waited for."""
+        """Whether the lacking names stayed the same for `settle_s`: changes come in groups, for one replacement."""
         names, since = self._asked
         if names != frozenset(lacking):
             self._asked = (frozenset(lacking), time.monotonic())
@@ -112,7 +107,7 @@ class LaunchedAdapters:
             self._switch(engine, folders, slots)
 
     async def _start_failed(self, artifacts: Mapping[str, str], added: list[str], message: str) -> None:
-        """Find the one that does not let it start: try the halves, each beside what is served."""
+        """Find the adapter that prevents the start: try the halves, each beside what is served."""
         if len(added) == 1:
             self._trials.fail(added[0], "load_failed", message)
             return
@@ -122,7 +117,7 @@ class LaunchedAdapters:
             await self._replace({name: artifacts[name] for name in artifacts if name in half or name in self._proven})
 
     async def _prove_there(self, engine: Engine, folders: Mapping[str, Path]) -> dict[str, SlotReport]:
-        """All of them anew: a process has shown nothing yet."""
+        """Prove all adapters anew: nothing was shown by the new process yet."""
         slots = {}
         for name, folder in folders.items():
             if name not in self._launched:
@@ -149,7 +144,7 @@ class LaunchedAdapters:
         self._draining = asyncio.create_task(self._drain(before))
 
     async def _drain(self, engine: Engine) -> None:
-        """Once gateways have seen the new address, let the old process finish and end."""
+        """Let the old process finish and end, once gateways have seen the new address."""
         await self._board.reported()
         await asyncio.sleep(self._engines.pace.unroute_s)
         await self._engines.end(engine, self._engines.pace.drain_timeout_s)

@@ -1,4 +1,4 @@
-"""One replica: an engine that is kept running, has the adapters it should have, proven, and says so."""
+"""One replica: it keeps an engine running with the wanted adapters, proven, and reports about it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 
 _MAX_BACKOFF_S: Final = 30.0
 _SILENT_PROBES: Final = 2
-"""Health probes without an answer, one after another, after which no new request should come."""
+"""Health checks in a row without an answer after which no new request should come."""
 _FAILED_PROBES: Final = 5
-"""And after which the engine is ended and started again, so that requests which it holds go elsewhere."""
+"""Health checks in a row without an answer after which the engine is restarted, so that its requests go elsewhere."""
 _LOAD_EVERY_S: Final = 1.0
 _NOTHING: Final[Mapping[str, Path]] = {}
 
@@ -43,7 +43,7 @@ class EngineReplica:
 
     @property
     def load(self) -> int:
-        """Requests that run or wait in the engine, as it last said."""
+        """Requests that run or wait in the engine, by its last answer."""
         return self._board.load
 
     async def run(self) -> None:
@@ -53,8 +53,8 @@ class EngineReplica:
             group.create_task(self._keep())
 
     async def drain(self, unroute_s: float, drain_timeout_s: float) -> None:
-        """Say that no new request should come, let gateways see it, then stop the engine when its requests are done."""
-        self._board.say(Phase.DRAINING)
+        """Report that no request should come, let gateways see it, then stop the engine when its requests are done."""
+        self._board.set_phase(Phase.DRAINING)
         await self._board.report()
         await asyncio.sleep(unroute_s)
         await self._engines.end_all(drain_timeout_s)
@@ -68,7 +68,7 @@ class EngineReplica:
             except* EngineError as failed:
                 message = _first_message(failed)
                 log.warning("engine failed", extra={"error": message})
-                self._board.say(Phase.UNHEALTHY, message)
+                self._board.set_phase(Phase.UNHEALTHY, message)
             self._board.clear()
             await self._engines.end_all(0.0)
             backoff_s = 1.0 if time.monotonic() - began > 60.0 else min(2 * backoff_s, _MAX_BACKOFF_S)
@@ -86,7 +86,7 @@ class EngineReplica:
             adapters.end()
 
     async def _launch(self) -> AdapterSet:
-        """An engine serves; with the wanted adapters where they are part of the launch, bare if that fails."""
+        """Start the engine, with the wanted adapters where they are part of the launch; bare if that fails."""
         self._trials.forget_all_but({})
         source = self._engines.source
         folders = _NOTHING if source.live_adapters else await self._wanted_folders()
@@ -110,7 +110,7 @@ class EngineReplica:
         return {name: folder for name, folder in fetched.items() if folder is not None}
 
     async def _wanted(self) -> Mapping[str, str] | None:
-        """What should be loaded, or None while the journal does not say: then all stays as it is."""
+        """Return what should be loaded, or None while the journal does not answer: then all stays as it is."""
         try:
             return await asyncio.to_thread(self._journal.wanted)
         except OSError as exc:
@@ -118,15 +118,15 @@ class EngineReplica:
             return None
 
     async def _reconcile(self, adapters: AdapterSet) -> None:
-        """Step by step; ready once everything that is wanted was tried."""
+        """Step towards what is wanted; the replica is ready once everything was tried."""
         while True:
             more = False
             if (asked := await self._wanted()) is not None:
                 wanted = dict(islice(asked.items(), self._engines.serving.traits.max_adapters))
                 more = await adapters.step(wanted)
                 is_silent = self._failed_probes >= _SILENT_PROBES
-                if self._board.phase is not Phase.READY and not is_silent and adapters.is_settled(wanted):
-                    self._board.say(Phase.READY)
+                if self._board.phase is not Phase.READY and not is_silent and self._board.has_outcome_of(wanted):
+                    self._board.set_phase(Phase.READY)
             if not more:
                 await asyncio.sleep(self._pace.tick_s)
 
@@ -145,12 +145,12 @@ class EngineReplica:
                     if self._failed_probes >= _FAILED_PROBES:
                         raise EngineError(f"engine did not answer {_FAILED_PROBES} health probes in a row")
                     if self._failed_probes >= _SILENT_PROBES:
-                        self._board.say(Phase.UNHEALTHY, "the engine answers no health probe")
+                        self._board.set_phase(Phase.UNHEALTHY, "the engine answers no health probe")
             finally:
                 exited.cancel()
 
     async def _read_load(self) -> None:
-        """Tell how busy the engine says it is. A task of its own: an engine that hangs may hold the answer back."""
+        """Read the engine's load; a task of its own, as an engine that hangs may hold the answer back."""
         while True:
             with suppress(EngineError):
                 load = await self._engines.serving.load()
@@ -163,6 +163,6 @@ def _exit_reason(code: int, log_lines: str) -> str:
 
 
 def _first_message(failed: BaseExceptionGroup[BaseException]) -> str:
-    """What the first error of a group says."""
+    """Return the message of the first error of a group."""
     first = failed.exceptions[0]
     return _first_message(first) if isinstance(first, BaseExceptionGroup) else str(first)

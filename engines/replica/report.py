@@ -1,4 +1,4 @@
-"""What a replica says of itself, to whom it says it, and who proves what it has loaded."""
+"""The report of a replica, and the Protocols of the journal that gets it and of the proof that it rests on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 
 class Phase(StrEnum):
-    """What the replica says of itself."""
+    """The state that a replica reports."""
 
     STARTING = "starting"
     READY = "ready"
@@ -39,7 +39,7 @@ class SlotReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaReport:
-    """A replica's description of itself; `slots` by served name, `load` the requests that run or wait in its engine.
+    """The report of a replica: `slots` by served name, `load` the requests that run or wait in its engine.
 
     `paths` are those of the inference requests that its engine answers.
     """
@@ -56,24 +56,24 @@ class Journal(Protocol):
     """Where a replica learns what it should have, and writes what it has. All calls block; all raise OSError."""
 
     def wanted(self) -> Mapping[str, str]:
-        """Served name -> artifact of every adapter that should be loaded here, most needed first."""
+        """Return served name -> artifact of every adapter that should be loaded here, most needed first."""
         ...
 
     def fetch(self, artifact: str) -> Path:
-        """The artifact's folder, its bytes verified."""
+        """Return the artifact's folder, its bytes verified."""
         ...
 
     def report(self, report: ReplicaReport) -> None:
-        """The report is on record, with a fresh heartbeat."""
+        """Store the report, with a fresh heartbeat."""
         ...
 
 
-class Verdict(Protocol):
+class ProofVerdict(Protocol):
     """Whether a server computes an adapter as its trainer did; `engines.proving.proof.Proof` is one."""
 
     @property
     def passed(self) -> bool:
-        """It does."""
+        """Whether the server computes the adapter as its trainer did."""
         ...
 
     @property
@@ -82,15 +82,15 @@ class Verdict(Protocol):
         ...
 
     def as_json(self) -> dict[str, Any]:
-        """The numbers, for storing."""
+        """Return the numbers, for storing."""
         ...
 
 
 class Prover(Protocol):
     """Replays an adapter's fingerprint through the server that loaded it."""
 
-    async def __call__(self, url: str, served_name: str, folder: Path) -> Verdict:
-        """The verdict on *served_name* at *url*, loaded from *folder*.
+    async def __call__(self, url: str, served_name: str, folder: Path) -> ProofVerdict:
+        """Return the verdict on *served_name* at *url*, loaded from *folder*.
 
         `FingerprintMissing` when there is nothing to replay, `EngineError` when the server cannot be asked.
         """

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from engines.errors import AdapterNotLoaded, EngineError, EngineUnavailable
+from engines.errors import AdapterNotLoaded, EngineError, EngineUnreachable
 from engines.protocol import Engine
 from engines.replica.adapter_sets import Pace, Trials
 from engines.replica.report import SlotPhase, SlotReport
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class ResidentAdapters:
-    """An `AdapterSet`: one adapter after another is loaded, proven and reported; those not wanted leave beside."""
+    """An `AdapterSet` of a running engine: it loads, proves and reports one adapter after another."""
 
     def __init__(self, engine: Engine, trials: Trials, pace: Pace) -> None:
         self._engine = engine
@@ -28,7 +28,7 @@ class ResidentAdapters:
         self._unloading: set[str] = set()
 
     async def step(self, wanted: Mapping[str, str]) -> bool:
-        """Let go what is not wanted; load and prove the most needed adapter that is missing, if there is room."""
+        """Unload what is not wanted; load and prove the most needed adapter that is missing, if a place is free."""
         self._trials.forget_all_but(wanted)
         self._let_go(wanted)
         missing = [name for name in wanted if self._is_missing(name)]
@@ -40,11 +40,6 @@ class ResidentAdapters:
             return False
         await self._load(missing[0], wanted[missing[0]])
         return len(missing) > 1
-
-    def is_settled(self, wanted: Mapping[str, str]) -> bool:
-        """Whether everything that is wanted is ready or has failed."""
-        slots = [self._board.slot(name) for name in wanted]
-        return all(slot is not None and slot.phase in (SlotPhase.READY, SlotPhase.FAILED) for slot in slots)
 
     def _is_missing(self, name: str) -> bool:
         slot = self._resident.get(name)
@@ -61,7 +56,7 @@ class ResidentAdapters:
             self._board.put(name, self._resident[name])
 
     async def _leave(self, name: str) -> None:
-        """First out of the report, so that gateways route around it; then out of the engine."""
+        """Remove the adapter from the report, so that gateways route around it, then from the engine."""
         try:
             await self._board.reported()
             await asyncio.sleep(self._pace.unroute_s)
@@ -89,7 +84,7 @@ class ResidentAdapters:
             return
         try:
             await self._engine.load_adapter(name, folder)
-        except EngineUnavailable as exc:
+        except EngineUnreachable as exc:
             self._board.put(name, self._trials.unanswered(name, "load_failed", str(exc)))
             return
         except EngineError as exc:
@@ -103,6 +98,6 @@ class ResidentAdapters:
             await self._unload(name)
 
     def end(self) -> None:
-        """Nothing goes on in the background any more."""
+        """Cancel what runs in the background."""
         for task in self._leaving.values():
             task.cancel()

@@ -31,7 +31,7 @@ class RunningEngines:
         return self._serving
 
     async def start(self, adapters: Mapping[str, Path]) -> Engine:
-        """A new engine that answers, with *adapters*; `EngineError`, and nothing of it is left, if it does not."""
+        """Start an engine and return it once it answers; `EngineError`, and no process remains, if it does not."""
         engine = self.source.build(adapters)
         self._alive.append(engine)
         try:
@@ -42,17 +42,17 @@ class RunningEngines:
         return engine
 
     def serve_with(self, engine: Engine) -> None:
-        """From now on requests go to *engine*."""
+        """Let requests go to *engine* from now on."""
         self._serving = engine
 
     async def end(self, engine: Engine, drain_timeout_s: float) -> None:
-        """It is gone; its requests had so long to finish."""
+        """End one engine; its requests have so long to finish."""
         await engine.stop(drain_timeout_s)
         if engine in self._alive:  # not ended by `end_all` meanwhile
             self._alive.remove(engine)
 
     async def end_all(self, drain_timeout_s: float) -> None:
-        """Every engine is gone; their requests had so long to finish."""
+        """End every engine; their requests have so long to finish."""
         ending, self._alive, self._serving = self._alive, [], None
         done = await asyncio.gather(*(engine.stop(drain_timeout_s) for engine in ending), return_exceptions=True)
         for error in done:

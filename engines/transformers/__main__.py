@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def serve(options: ServerOptions) -> int:
-    """Load the model and answer requests; the exit code."""
+    """Load the model and answer requests; return the exit code."""
     failures: list[str] = []
     loaded = load_model(options.base_path, slots=options.max_batch, max_context=options.max_context)
 

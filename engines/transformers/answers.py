@@ -1,4 +1,4 @@
-"""Answers in OpenAI's words: whole bodies and chunks of a stream, for both kinds of completion."""
+"""Answers in OpenAI's format: whole bodies and chunks of a stream, for both kinds of completion."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from engines.transformers.sampling import Choice
+from engines.transformers.sampling import ChosenToken
 from engines.transformers.sequence import Delta
 
 Json = dict[str, Any]
@@ -15,10 +15,10 @@ TokenText = Callable[[int], str]
 
 @dataclass(slots=True)
 class Whole:
-    """One answer, put together."""
+    """One answer, put together from its deltas."""
 
     parts: list[str] = field(default_factory=list)
-    choices: list[Choice] = field(default_factory=list)
+    choices: list[ChosenToken] = field(default_factory=list)
     finish: str | None = None
 
     def add(self, delta: Delta) -> None:
@@ -29,29 +29,29 @@ class Whole:
 
 
 class AnswerFormat(Protocol):
-    """How one kind of completion words its answers."""
+    """The format of the answers of one kind of completion."""
 
     @property
     def object(self) -> str:
-        """The value of `object` in a whole answer."""
+        """Return the value of `object` in a whole answer."""
         ...
 
     @property
     def chunk_object(self) -> str:
-        """The value of `object` in a chunk."""
+        """Return the value of `object` in a chunk."""
         ...
 
     @property
     def id_prefix(self) -> str:
-        """How ids begin."""
+        """Return the beginning of every id."""
         ...
 
     def whole(self, index: int, answer: Whole) -> Json:
-        """An entry of `choices` in a whole answer."""
+        """Return an entry of `choices` in a whole answer."""
         ...
 
     def pieces(self, index: int, delta: Delta, *, is_first: bool) -> list[Json]:
-        """Entries of `choices`, each for a chunk of its own."""
+        """Return entries of `choices`, each for a chunk of its own."""
         ...
 
 
@@ -66,13 +66,13 @@ class ChatFormat:
     id_prefix: str = "chatcmpl-"
 
     def whole(self, index: int, answer: Whole) -> Json:
-        """With the message."""
+        """Return an entry with the message."""
         message = {"role": "assistant", "content": "".join(answer.parts), "refusal": None}
         logprobs = self._logprobs(answer.choices)
         return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": answer.finish}
 
     def pieces(self, index: int, delta: Delta, *, is_first: bool) -> list[Json]:
-        """The role before the first text, and nothing but the reason at the end."""
+        """Return the role before the first text, and nothing but the reason at the end."""
         found = []
         if is_first:
             found.append(chat_piece(index, {"role": "assistant", "content": ""}))
@@ -82,7 +82,7 @@ class ChatFormat:
             found.append(chat_piece(index, {}, finish=delta.finish))
         return found
 
-    def _logprobs(self, choices: Sequence[Choice]) -> Json | None:
+    def _logprobs(self, choices: Sequence[ChosenToken]) -> Json | None:
         if not self.with_logprobs:
             return None
         content = []
@@ -109,18 +109,18 @@ class TextFormat:
     """Answer -> characters of the tokens reported so far."""
 
     def whole(self, index: int, answer: Whole) -> Json:
-        """With the text."""
+        """Return an entry with the text."""
         return self._choice(index, "".join(answer.parts), answer.choices, answer.finish)
 
     def pieces(self, index: int, delta: Delta, *, is_first: bool) -> list[Json]:
-        """One entry, the reason in the last."""
+        """Return one entry, which in the last chunk has the reason."""
         return [self._choice(index, delta.text, delta.choices, delta.finish)]
 
-    def _choice(self, index: int, text: str, choices: Sequence[Choice], finish: str | None) -> Json:
+    def _choice(self, index: int, text: str, choices: Sequence[ChosenToken], finish: str | None) -> Json:
         logprobs = self._logprobs(index, choices) if self.with_logprobs else None
         return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
 
-    def _logprobs(self, index: int, choices: Sequence[Choice]) -> Json:
+    def _logprobs(self, index: int, choices: Sequence[ChosenToken]) -> Json:
         tokens = [self.token_text(choice.token) for choice in choices]
         offset, offsets = self.offsets.get(index, 0), []
         for token in tokens:
@@ -137,5 +137,5 @@ class TextFormat:
 
 
 def chat_piece(index: int, delta: Json, *, logprobs: Json | None = None, finish: str | None = None) -> Json:
-    """An entry of `choices` in a chunk of a chat."""
+    """Return an entry of `choices` in a chunk of a chat."""
     return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}

@@ -40,7 +40,7 @@ class DecodeRows:
     order: Tensor | None
     """Row -> slot minus `first_slot`, [count]; None when that is 0, 1, 2, ..."""
     mask: Tensor
-    """0 where a slot's position is past or present, else `NEVER`: [slots, 1, length]."""
+    """The mask: 0 where a slot's position is past or present, else `NEVER`: [slots, 1, length]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class PromptRows:
 
 
 class StepAbandoned(Exception):
-    """Somebody wants the model more than those for whom the step was run."""
+    """A step for copies alone was abandoned, because a client's request came."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,15 +66,15 @@ class AttentionPlan:
 
     cache: SlotCache
     written: Tensor
-    """Where the rows' keys and values go: indices into the flat cache, [heads * rows]."""
+    """Indices into the flat cache where the rows' keys and values go, [heads * rows]."""
     decode: DecodeRows | None
     prompts: tuple[PromptRows, ...]
     gives_way: Callable[[], bool]
-    """Asked at every layer whether to abandon the step."""
+    """Called at every layer; the step is abandoned when it returns true."""
 
 
 def _untouched_zeros(size: tuple[int, ...]) -> Tensor:
-    """Zeros that take memory where they are first written: torch writes its own at once, numpy's come from calloc."""
+    """Return zeros that take memory once written to: torch writes its own at once, numpy's come from calloc."""
     return torch.from_numpy(np.zeros(size, np.float32))
 
 
@@ -88,12 +88,12 @@ class SlotCache:
         self.values = [_untouched_zeros(size) for _ in range(shape.layers)]
 
     def copy_prefix(self, source: int, target: int, length: int) -> None:
-        """Make the first *length* positions of slot *target* those of *source*."""
+        """Copy the first *length* positions of slot *source* to *target*."""
         for store in (*self.keys, *self.values):
             store[target, :, :length] = store[source, :, :length]
 
     def flat_index(self, slots: Tensor, positions: Tensor) -> Tensor:
-        """Rows of the cache, seen as [slots * heads * positions, head_size], of each head and each (slot, position)."""
+        """Return the rows of the cache, as [slots * heads * positions, head_size], by head and (slot, position)."""
         heads = torch.arange(self.shape.heads)[:, None]
         return ((slots * self.shape.heads + heads) * self.shape.positions + positions).flatten()
 
@@ -105,7 +105,7 @@ class SlotCache:
 
 
 def plan_decode(slots: list[int], lengths: list[int]) -> DecodeRows:
-    """How rows of one token each attend: row i is position `lengths[i] - 1` of slot `slots[i]`."""
+    """Return how rows of one token each attend: row i is position `lengths[i] - 1` of slot `slots[i]`."""
     first, end = min(slots), max(slots) + 1
     offsets = torch.tensor(slots) - first
     limits = torch.zeros(end - first, dtype=torch.long)
@@ -122,7 +122,7 @@ def plan_decode(slots: list[int], lengths: list[int]) -> DecodeRows:
 
 
 def plan_prompt(start: int, slot: int, first_position: int, count: int) -> PromptRows:
-    """How *count* rows from *start* on attend: they are positions *first_position* and up of *slot*."""
+    """Return how *count* rows from *start* on attend: they are positions *first_position* and up of *slot*."""
     length = first_position + count
     mask = None
     if first_position > 0:
@@ -142,7 +142,7 @@ def attend(  # noqa: PLR0913 - the signature is that of transformers' attention 
     plan: AttentionPlan,
     **_unused: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of one layer over all rows of a step: query [1, query heads, rows, size] -> [1, rows, heads, size].
+    """Attend in one layer for all rows of a step: query [1, query heads, rows, size] -> [1, rows, heads, size].
 
     `StepAbandoned` if the plan gives way.
     """
@@ -171,7 +171,7 @@ def attend(  # noqa: PLR0913 - the signature is that of transformers' attention 
 
 
 def attend_decode(rows: Tensor, keys: Tensor, values: Tensor, decode: DecodeRows, scale: float) -> Tensor:
-    """Attention of single tokens, [count, query heads, size] -> the same: one batched product over the slots.
+    """Attend for single tokens, [count, query heads, size] -> the same: one batched product over the slots.
 
     Query heads that share a key head form the rows of its product, so keys are read once and nothing is copied.
     """

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from engines.transformers.answers import AnswerFormat, ChatFormat, Json, TextFormat, Whole
 from engines.transformers.errors import ApiError, BadRequest
-from engines.transformers.generation import Demand, Generation, Intake
+from engines.transformers.generation import Generation, GenerationDemand, GenerationIntake
 from engines.transformers.model import LoadedModel
 from engines.transformers.types import ChatRequest, CompletionRequest, GenerationRequest, parse_body
 
@@ -28,8 +28,8 @@ OPENAI_DEFAULT_TOKENS: Final = 16
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
-class Answer:
-    """A submitted request with all that its wording needs."""
+class SubmittedAnswer:
+    """A submitted request with all that the format of its answer needs."""
 
     request: GenerationRequest
     generation: Generation
@@ -38,7 +38,7 @@ class Answer:
     created: int
 
     def envelope(self, kind: str, choices: list[Json]) -> Json:
-        """What every body and chunk has."""
+        """Return the members that every body and chunk has."""
         head = {"id": self.id, "object": kind, "created": self.created, "model": self.request.model}
         return {**head, "choices": choices}
 
@@ -46,7 +46,7 @@ class Answer:
 class Completions:
     """Answers both kinds of completion."""
 
-    def __init__(self, loaded: LoadedModel, intake: Intake) -> None:
+    def __init__(self, loaded: LoadedModel, intake: GenerationIntake) -> None:
         self._loaded = loaded
         self._intake = intake
 
@@ -56,7 +56,7 @@ class Completions:
         if request.top_logprobs is not None and not request.logprobs:
             raise BadRequest("top_logprobs needs logprobs to be true", param="top_logprobs")
         request.check_json_is_asked_for()
-        demand = Demand(
+        demand = GenerationDemand(
             request=request,
             prompts=[await asyncio.to_thread(self._render, request)],
             limit=request.max_completion_tokens or request.max_tokens,
@@ -70,7 +70,7 @@ class Completions:
     async def text(self, http: Request) -> Response:
         """`POST /v1/completions`."""
         request = parse_body(CompletionRequest, await http.body())
-        demand = Demand(
+        demand = GenerationDemand(
             request=request,
             prompts=await asyncio.to_thread(self._tokenize, request.prompts),
             limit=request.max_tokens,
@@ -81,9 +81,9 @@ class Completions:
         )
         return await self._answer(http, demand, TextFormat(self._token_text, request.logprobs is not None))
 
-    async def _answer(self, http: Request, demand: Demand, wording: AnswerFormat) -> Response:
+    async def _answer(self, http: Request, demand: GenerationDemand, wording: AnswerFormat) -> Response:
         generation = self._intake.submit(demand)
-        answer = Answer(
+        answer = SubmittedAnswer(
             request=demand.request,
             generation=generation,
             format=wording,
@@ -111,9 +111,9 @@ class Completions:
 
 
 class EventStream(StreamingResponse):
-    """A streamed answer; gives back its places even if the client left before the first byte."""
+    """A streamed answer; it releases its places even if the client disconnects before the first byte."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: SubmittedAnswer) -> None:
         super().__init__(stream(answer), media_type="text/event-stream")
         self._generation = answer.generation
 
@@ -125,8 +125,8 @@ class EventStream(StreamingResponse):
             self._generation.close()
 
 
-async def whole_or_gone(http: Request, answer: Answer) -> Response:
-    """The whole answer; an empty response, with its work dropped, when the client leaves before."""
+async def whole_or_gone(http: Request, answer: SubmittedAnswer) -> Response:
+    """Return the whole answer; an empty response, with the work dropped, when the client disconnects before."""
     collecting = asyncio.create_task(collect(answer))
     leaving = asyncio.create_task(client_leaves(http))
     try:
@@ -140,8 +140,8 @@ async def whole_or_gone(http: Request, answer: Answer) -> Response:
         answer.generation.close()
 
 
-async def collect(answer: Answer) -> Json:
-    """The body of an answer that is not streamed."""
+async def collect(answer: SubmittedAnswer) -> Json:
+    """Return the body of an answer that is not streamed."""
     generation = answer.generation
     wholes = [Whole() for _ in generation.sequences]
     async with aclosing(generation.deltas(answer.request.n)) as deltas:
@@ -157,8 +157,8 @@ async def client_leaves(http: Request) -> None:
         pass
 
 
-async def stream(answer: Answer) -> AsyncIterator[bytes]:
-    """Server-sent events; one that fails on the way ends with an error instead of `[DONE]`."""
+async def stream(answer: SubmittedAnswer) -> AsyncIterator[bytes]:
+    """Yield server-sent events; an answer that fails on the way ends with an error instead of `[DONE]`."""
     generation, options = answer.generation, answer.request.stream_options
     usage: Json = {"usage": None} if options.include_usage else {}
     begun: set[int] = set()
@@ -177,5 +177,5 @@ async def stream(answer: Answer) -> AsyncIterator[bytes]:
 
 
 def event(body: Json) -> bytes:
-    """One server-sent event."""
+    """Return one server-sent event."""
     return b"data: " + orjson.dumps(body) + b"\n\n"

@@ -1,4 +1,4 @@
-"""Errors of the server as OpenAI words them."""
+"""The errors of the server, in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class ApiError(Exception):
-    """An answer other than 200; `error` is its body."""
+    """An answer other than 200, with its body."""
 
     status = 500
     kind = "server_error"
@@ -20,25 +20,25 @@ class ApiError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers beside the body."""
+        """Return the headers beside the body."""
         return {}
 
     @property
     def body(self) -> dict[str, Any]:
-        """OpenAI's envelope, all four keys."""
+        """Return OpenAI's envelope, all four keys."""
         return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
 
 
 class BadRequest(ApiError):
-    """The request makes no sense; `param` names the field."""
+    """The request is not valid; `param` names the field."""
 
     status = 400
     kind = "invalid_request_error"
     default_code = "invalid_value"
 
 
-class NotFound(ApiError):
-    """There is no such model, adapter or route."""
+class NoSuchResource(ApiError):
+    """No model, adapter or route has this name."""
 
     status = 404
     kind = "invalid_request_error"
@@ -54,7 +54,7 @@ class MethodNotAllowed(ApiError):
 
 
 class QueueFull(ApiError):
-    """All places are taken and as many wait as may."""
+    """All places are taken, and the queue is full."""
 
     status = 429
     kind = "rate_limit_error"
@@ -62,7 +62,7 @@ class QueueFull(ApiError):
 
     @property
     def headers(self) -> dict[str, str]:
-        """When to come again: an answer takes seconds."""
+        """Return when to retry: an answer takes seconds."""
         return {"Retry-After": "1"}
 
 

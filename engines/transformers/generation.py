@@ -1,4 +1,4 @@
-"""A request on its way through the model: from a checked body to the pieces of its answers."""
+"""A request between its checked body and the pieces of its answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
 
-from engines.transformers.errors import BadRequest, NotFound, QueueFull
+from engines.transformers.errors import BadRequest, NoSuchResource, QueueFull
 from engines.transformers.lora import AdapterTable, LoadedAdapter
 from engines.transformers.metrics import EngineMetrics
 from engines.transformers.model import LoadedModel
@@ -20,8 +20,8 @@ from engines.transformers.types import GenerationRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What an intake lets in."""
+class QueueLimits:
+    """How many answers may run and wait, and the name of the base model."""
 
     base_name: str
     batch: int
@@ -29,8 +29,8 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
-    """What a request wants of the model, in tokens."""
+class GenerationDemand:
+    """What a request asks of the model, in tokens."""
 
     request: GenerationRequest
     prompts: list[list[int]]
@@ -41,7 +41,7 @@ class Demand:
     limit_param: str
     top_logprobs: int | None
     is_copy: bool
-    """It says by the header `x-lorry-shadow` that no client waits for it."""
+    """The header `x-lorry-shadow` marks a request that no client waits for."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,17 +50,17 @@ class Usage:
 
     prompt: int
     generated: dict[int, int] = field(default_factory=dict)
-    """By answer."""
+    """Tokens generated, by answer."""
     reused: dict[int, int] = field(default_factory=dict)
 
     def note(self, index: int, delta: Delta, choices_per_prompt: int) -> None:
-        """Count what *delta* says of answer *index*."""
+        """Count the tokens of *delta*, which belongs to answer *index*."""
         self.generated[index] = delta.generated
         if index % choices_per_prompt == 0:
             self.reused[index] = delta.reused
 
     def as_json(self) -> dict[str, object]:
-        """OpenAI's `usage`."""
+        """Return OpenAI's `usage`."""
         completion = sum(self.generated.values())
         return {
             "prompt_tokens": self.prompt,
@@ -71,9 +71,9 @@ class Usage:
 
 
 class Generation:
-    """Submitted sequences and their news; `close` gives back what they hold, whatever became of them."""
+    """Submitted sequences and their deltas; `close` releases what they hold, however they ended."""
 
-    def __init__(self, intake: Intake, adapter: LoadedAdapter | None, usage: Usage) -> None:
+    def __init__(self, intake: GenerationIntake, adapter: LoadedAdapter | None, usage: Usage) -> None:
         self.usage = usage
         self.sequences: list[Sequence] = []
         self._intake = intake
@@ -83,16 +83,16 @@ class Generation:
         self._is_closed = False
 
     def add(self, sequence: Sequence) -> None:
-        """Take one more sequence, before submission."""
+        """Add one more sequence, before submission."""
         self._open.add(len(self.sequences))
         self.sequences.append(sequence)
 
     def deliver(self, index: int, news: Delta | Exception) -> None:
-        """Called by the stepper, in the event loop."""
+        """Queue a delta or an error; the stepper calls this in the event loop."""
         self._news.put_nowait((index, news))
 
     async def deltas(self, choices_per_prompt: int) -> AsyncGenerator[tuple[int, Delta], None]:
-        """Index of the answer and what is new of it, until all have ended; raises what the engine failed with."""
+        """Yield the index of an answer and its delta, until all have ended; raise the error of a failed engine."""
         while self._open:
             index, news = await self._news.get()
             if isinstance(news, Exception):
@@ -107,14 +107,14 @@ class Generation:
         if self._is_closed:
             return
         self._is_closed = True
-        self._intake.settle([self.sequences[index] for index in self._open], len(self.sequences), self._adapter)
+        self._intake.give_back([self.sequences[index] for index in self._open], len(self.sequences), self._adapter)
 
 
-class Intake:
-    """The door to the stepper: knows names and how many may be inside. Used from the event loop only."""
+class GenerationIntake:
+    """The entrance to the stepper: resolves names and limits how many enter. For use from the event loop only."""
 
     def __init__(
-        self, loaded: LoadedModel, adapters: AdapterTable, stepper: Stepper, metrics: EngineMetrics, limits: Limits
+        self, loaded: LoadedModel, adapters: AdapterTable, stepper: Stepper, metrics: EngineMetrics, limits: QueueLimits
     ) -> None:
         self._loaded = loaded
         self._adapters = adapters
@@ -123,8 +123,11 @@ class Intake:
         self._limits = limits
         self._inside = 0
 
-    def submit(self, demand: Demand) -> Generation:
-        """Hand the request to the stepper; `BadRequest`, `NotFound`, `QueueFull`. The caller closes the answer."""
+    def submit(self, demand: GenerationDemand) -> Generation:
+        """Hand the request to the stepper; the caller closes what it gets.
+
+        `BadRequest`, `NoSuchResource`, `QueueFull`.
+        """
         request = demand.request
         wanted = len(demand.prompts) * request.n
         self._check(demand, wanted)
@@ -142,14 +145,14 @@ class Intake:
         self._stepper.submit(generation.sequences)
         return generation
 
-    def settle(self, unfinished: list[Sequence], places: int, adapter: LoadedAdapter | None) -> None:
-        """Take back what a generation held."""
+    def give_back(self, unfinished: list[Sequence], places: int, adapter: LoadedAdapter | None) -> None:
+        """Release what a generation held."""
         self._stepper.drop(unfinished)
         self._inside -= places
         if adapter is not None:
             self._adapters.release(adapter)
 
-    def _check(self, demand: Demand, wanted: int) -> None:
+    def _check(self, demand: GenerationDemand, wanted: int) -> None:
         most = self._limits.batch + self._limits.queue
         if wanted > most:
             raise BadRequest(f"{wanted} answers are more than the {most} that run and wait at a time", param="n")
@@ -162,7 +165,7 @@ class Intake:
             self._metrics.note_rejection()
             raise QueueFull(f"{self._limits.batch} answers run and {self._limits.queue} may wait; come again")
 
-    def _check_prompt(self, prompt: list[int], demand: Demand) -> None:
+    def _check_prompt(self, prompt: list[int], demand: GenerationDemand) -> None:
         context = self._loaded.context
         if not prompt or max(prompt) >= self._loaded.vocabulary:
             raise BadRequest("a prompt is empty or has a token outside the vocabulary", param="prompt")
@@ -177,12 +180,12 @@ class Intake:
     def _adapter_of(self, name: str) -> LoadedAdapter | None:
         if name == self._limits.base_name:
             return None
-        adapter = self._adapters.take(name)
+        adapter = self._adapters.acquire(name)
         if adapter is None:
-            raise NotFound(f"the model {name!r} does not exist", param="model", code="model_not_found")
+            raise NoSuchResource(f"the model {name!r} does not exist", param="model", code="model_not_found")
         return adapter
 
-    def _sequence(self, demand: Demand, prompt: list[int], generation: Generation, adapter: int) -> Sequence:
+    def _sequence(self, demand: GenerationDemand, prompt: list[int], generation: Generation, adapter: int) -> Sequence:
         request, index = demand.request, len(generation.sequences)
         room = self._loaded.context - len(prompt)
         params = SamplingParams(

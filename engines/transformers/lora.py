@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from engines.transformers.errors import BadRequest, NotFound
+from engines.transformers.errors import BadRequest, NoSuchResource
 from engines.transformers.linear import AdaptedLinear, LoraPair
 
 PREFIX: Final = "base_model.model."
@@ -32,7 +32,7 @@ class LoadedAdapter:
     path: str
     users: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set while nobody uses it."""
+    """Set while no request uses the adapter."""
 
 
 class AdapterTable:
@@ -48,11 +48,11 @@ class AdapterTable:
         self._loading = asyncio.Lock()
 
     def listing(self) -> list[LoadedAdapter]:
-        """The adapters that answer requests, oldest first."""
+        """Return the adapters that answer requests, oldest first."""
         return list(self._loaded.values())
 
     async def load(self, name: str, path: str) -> None:
-        """Hold the adapter at *path* under *name*; the same again is a no-op; `BadRequest`, `NotFound`."""
+        """Load the adapter at *path* under *name*; the same again is a no-op; `BadRequest`, `NoSuchResource`."""
         async with self._loading:
             there = self._loaded.get(name)
             if there is not None and there.path == path:
@@ -69,10 +69,10 @@ class AdapterTable:
             self._loaded[name] = adapter
 
     async def unload(self, name: str) -> None:
-        """Forget *name* at once, its weights when the last request that uses them ends; `NotFound`."""
+        """Remove *name* at once, its weights when the last request that uses them ends; `NoSuchResource`."""
         adapter = self._loaded.pop(name, None)
         if adapter is None:
-            raise NotFound(f"adapter {name!r} is not loaded", param="lora_name", code="adapter_not_found")
+            raise NoSuchResource(f"adapter {name!r} is not loaded", param="lora_name", code="adapter_not_found")
         self._leaving += 1
         try:
             await adapter.idle.wait()
@@ -81,8 +81,8 @@ class AdapterTable:
                 layer.pairs.pop(adapter.id, None)
             self._leaving -= 1
 
-    def take(self, name: str) -> LoadedAdapter | None:
-        """The adapter called *name*, counted as used until `release`; None if there is none."""
+    def acquire(self, name: str) -> LoadedAdapter | None:
+        """Return the adapter called *name*, counted as used until `release`; None if it is not loaded."""
         adapter = self._loaded.get(name)
         if adapter is not None:
             adapter.users += 1
@@ -90,18 +90,18 @@ class AdapterTable:
         return adapter
 
     def release(self, adapter: LoadedAdapter) -> None:
-        """One user less."""
+        """Count one user less."""
         adapter.users -= 1
         if adapter.users == 0:
             adapter.idle.set()
 
 
 def read_adapter(folder: Path, layers: Mapping[str, AdaptedLinear], max_rank: int) -> dict[str, LoraPair]:
-    """Layer name -> factors of the PEFT adapter in *folder*; `NotFound`, or `BadRequest` saying what is wrong."""
+    """Read layer name -> factors of the PEFT adapter in *folder*; `NoSuchResource`, `BadRequest`."""
     settings_path, weights_path = folder / "adapter_config.json", folder / "adapter_model.safetensors"
     for path in (settings_path, weights_path):
         if not path.is_file():
-            raise NotFound(f"{path} does not exist", param=ROUTE_PARAM, code="adapter_not_found")
+            raise NoSuchResource(f"{path} does not exist", param=ROUTE_PARAM, code="adapter_not_found")
     try:
         settings = json.loads(settings_path.read_text())
         tensors = load_file(weights_path)
@@ -116,7 +116,7 @@ def read_adapter(folder: Path, layers: Mapping[str, AdaptedLinear], max_rank: in
 
 
 def refuse_what_is_not_plain_lora(settings: Mapping[str, Any]) -> None:
-    """`BadRequest` for kinds of adapters whose effect these layers do not compute."""
+    """Raise `BadRequest` for kinds of adapters whose effect these layers do not compute."""
     expected = {"peft_type": "LORA", "bias": "none", "use_dora": False, "modules_to_save": None, "lora_bias": False}
     for name, value in expected.items():
         if settings.get(name, value) not in (value, []):
@@ -126,7 +126,7 @@ def refuse_what_is_not_plain_lora(settings: Mapping[str, Any]) -> None:
 
 
 def split_key(key: str) -> tuple[str, str]:
-    """Name of the layer and `A` or `B`, from the name of a tensor in PEFT's format."""
+    """Return the name of the layer and `A` or `B`, from the name of a tensor in PEFT's format."""
     match = fullmatch(rf"{PREFIX}(.+)\.lora_([AB])\.weight", key)
     if match is None:
         raise BadRequest(f"tensor {key} is no LoRA factor", param=ROUTE_PARAM)
@@ -140,7 +140,7 @@ def pair_of(
     settings: Mapping[str, Any],
     max_rank: int,
 ) -> LoraPair:
-    """Both factors of one layer, checked against its shape, with the scaling in the second."""
+    """Return both factors of one layer, checked against its shape, with the scaling in the second."""
     layer = layers.get(name)
     if layer is None or set(factors) != {"A", "B"}:
         raise BadRequest(f"{name}: the base model has no such layer, or a factor is missing", param=ROUTE_PARAM)
@@ -158,7 +158,7 @@ def pair_of(
 
 
 def scaling_of(name: str, rank: int, settings: Mapping[str, Any]) -> float:
-    """`alpha / rank`, for rank-stabilised LoRA `alpha / sqrt(rank)` (arXiv:2312.03732); patterns as in PEFT."""
+    """Return `alpha / rank`, for rank-stabilised LoRA `alpha / sqrt(rank)` (arXiv:2312.03732); patterns as in PEFT."""
     patterns = settings.get("alpha_pattern") or {}
     alpha = next(
         (value for pattern, value in patterns.items() if fullmatch(rf"(.*\.)?({pattern})", name)),

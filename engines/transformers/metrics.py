@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus."""
+"""The metrics of the server."""
 
 from __future__ import annotations
 
@@ -40,25 +40,25 @@ class EngineMetrics:
             self._finished.labels(reason)
 
     def exposition(self) -> bytes:
-        """All metrics in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def set_load(self, running: int, waiting: int) -> None:
-        """How many sequences have a slot, and how many wait for one."""
+        """Set how many sequences have a slot, and how many wait for one."""
         self._running.set(running)
         self._waiting.set(waiting)
 
     def note_rejection(self) -> None:
-        """A request met a full queue."""
+        """Count a request that met a full queue."""
         self._rejected.inc()
 
     def note_step(self, seconds: float, tokens: int) -> None:
-        """A step ran and gave so many tokens."""
+        """Count a step and its tokens."""
         self._step.observe(seconds)
         self._generated.inc(tokens)
 
     def note_delta(self, sequence: Sequence, delta: Delta, now: float) -> None:
-        """Something new of an answer was made; *now* as `time.monotonic` has it."""
+        """Count the tokens and times of a delta; *now* is of `time.monotonic`."""
         if sequence.last_token_at == 0.0:
             self._first_token.observe(now - sequence.arrived_at)
             self._prompt_tokens.inc(len(sequence.tokens) - sequence.generated)

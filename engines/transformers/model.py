@@ -26,19 +26,19 @@ from engines.transformers.linear import AdaptedLinear, Segment, SharedProduct, S
 from engines.transformers.scheduler import Row, StepPlan
 
 SUPPORTED: Final = ("llama", "mistral", "qwen2", "qwen3")
-"""Values of `model_type` whose attention is plain and causal, which is all that ours computes."""
+"""Values of `model_type` whose attention is plain and causal; ours computes no other."""
 
 READ_TOGETHER: Final = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Layers that all these models call one after the other, in this order, with the same rows."""
 
 
 class UnsupportedModel(Exception):
-    """The folder holds a model that this server cannot serve; the message says why."""
+    """The folder holds a model that this server cannot serve; the message has the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedModel:
-    """A model that is ready to step, and what the server must know of it."""
+    """A model that is ready to step, with its tokenizer and sizes."""
 
     model: nn.Module
     tokenizer: Any
@@ -113,7 +113,7 @@ def read_together(names: Iterable[str]) -> list[list[str]]:
 
 
 def end_tokens_of(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Tokens that end an answer: those of the generation settings and the tokenizer's own."""
+    """Return the tokens that end an answer: those of the generation settings and the tokenizer's own."""
     configured = model.generation_config.eos_token_id
     ends = configured if isinstance(configured, list) else [configured]
     return frozenset(token for token in (*ends, tokenizer.eos_token_id) if token is not None)
@@ -175,7 +175,7 @@ class ModelRunner:
 
 
 def running_ends(rows: Sequence[Row]) -> Iterator[int]:
-    """Where each row ends in the flat step."""
+    """Return where each row ends in the flat step."""
     end = 0
     for row in rows:
         end += row.length
@@ -183,7 +183,7 @@ def running_ends(rows: Sequence[Row]) -> Iterator[int]:
 
 
 def segments_of(rows: Sequence[Row], ends: Sequence[int]) -> Iterator[Segment]:
-    """Neighbouring rows of one adapter, as one segment; none for the base model."""
+    """Return neighbouring rows of one adapter as one segment; none for the base model."""
     paired = zip(rows, ends, strict=True)
     for adapter, group in groupby(paired, key=lambda pair: pair[0].sequence.adapter):
         members = list(group)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
-    """The knobs of one server process; `engines.settings` says what each means."""
+    """The settings of one server process, which `engines.settings` explains."""
 
     base_path: Path
     base_name: str
@@ -26,7 +26,7 @@ class ServerOptions:
 
 
 def parse_options(argv: Sequence[str]) -> ServerOptions:
-    """Options from *argv*; exits with 2 and the usage when they make no sense."""
+    """Read options from *argv*; exit with 2 and the usage when they are not valid."""
     parser = ArgumentParser(prog="python -m engines.transformers", allow_abbrev=False, description=__doc__)
     parser.add_argument("--base-path", type=Path, required=True, help="Hugging Face folder of the base model")
     parser.add_argument("--base-name", required=True, help="served name of the base model")

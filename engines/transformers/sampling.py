@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 NUCLEUS_TRIED: Final = 256
-"""How many of the likeliest tokens are sorted first; the whole vocabulary only if `top_p` reaches further."""
+"""Number of likeliest tokens that are sorted first; the whole vocabulary only if `top_p` reaches further."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
-    """How one sequence's tokens are chosen, checked already."""
+    """The checked parameters by which one sequence's tokens are chosen."""
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -28,7 +28,7 @@ class SamplingParams:
     frequency_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     top_logprobs: int | None = None
-    """How many alternatives to report beside the token's own logprob; None reports nothing."""
+    """Number of alternatives to report beside the token's own logprob; None reports nothing."""
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class Chooser:
     params: SamplingParams
     random: random.Random
     seen: Counter[int] = field(default_factory=Counter)
-    """How often each token was generated, for the penalties."""
+    """Count of each generated token, for the penalties."""
 
 
 class Alternative(NamedTuple):
@@ -48,7 +48,7 @@ class Alternative(NamedTuple):
     logprob: float
 
 
-class Choice(NamedTuple):
+class ChosenToken(NamedTuple):
     """The next token of one sequence."""
 
     token: int
@@ -57,14 +57,14 @@ class Choice(NamedTuple):
 
 
 def chooser(params: SamplingParams, choice_index: int) -> Chooser:
-    """Choice *choice_index* of a request; with a seed its tokens depend on nothing else."""
+    """Make the chooser of choice *choice_index* of a request; with a seed its tokens depend on nothing else."""
     source = None if params.seed is None else f"{params.seed}/{choice_index}"
     return Chooser(params, random.Random(source))  # noqa: S311 - chance, not secrecy
 
 
 @torch.inference_mode()
-def choose(logits: Tensor, choosers: Sequence[Chooser]) -> list[Choice]:
-    """The next token of each row of *logits*, [sequences, vocabulary]; logprobs are the model's, before any change.
+def choose(logits: Tensor, choosers: Sequence[Chooser]) -> list[ChosenToken]:
+    """Choose the next token of each row of *logits*, [sequences, vocabulary]; logprobs are the model's, unchanged.
 
     *logits* are changed in place.
     """
@@ -119,7 +119,7 @@ def draw_nucleus(probabilities: Tensor, uniform: Tensor, params: SamplingParams)
 
 
 def pick(weights: Tensor, uniform: Tensor) -> Tensor:
-    """Index in each row where the running sum of *weights* passes *uniform* of its total."""
+    """Return the index in each row where the running sum of *weights* passes *uniform* of its total."""
     sums = weights.cumsum(-1, dtype=torch.float64)
     found = torch.searchsorted(sums, (uniform * sums[:, -1])[:, None], right=True)[:, 0]
     last = (weights > 0).to(torch.uint8).flip(-1).argmax(-1)
@@ -127,17 +127,17 @@ def pick(weights: Tensor, uniform: Tensor) -> Tensor:
 
 
 def report_wanted(logits: Tensor, choosers: Sequence[Chooser]) -> dict[int, Tensor]:
-    """Row -> logprobs of the whole vocabulary, for the rows that want some."""
+    """Return row -> logprobs of the whole vocabulary, for the rows that want some."""
     rows = [row for row, one in enumerate(choosers) if one.params.top_logprobs is not None]
     if not rows:
         return {}
     return dict(zip(rows, torch.log_softmax(logits[rows], -1), strict=True))
 
 
-def report(token: int, logprobs: Tensor | None, params: SamplingParams) -> Choice:
-    """The token with what the client wants to know about it."""
+def report(token: int, logprobs: Tensor | None, params: SamplingParams) -> ChosenToken:
+    """Return the token with the logprobs that the client asked for."""
     if logprobs is None:
-        return Choice(token, None, ())
+        return ChosenToken(token, None, ())
     likeliest = torch.topk(logprobs, params.top_logprobs or 0)
     pairs = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
-    return Choice(token, float(logprobs[token]), tuple(Alternative(*pair) for pair in pairs))
+    return ChosenToken(token, float(logprobs[token]), tuple(Alternative(*pair) for pair in pairs))

@@ -49,11 +49,11 @@ class StepPlan:
 
     @property
     def is_for_copies(self) -> bool:
-        """Whether no client waits for any of it."""
+        """Whether no client waits for any of the step."""
         return all(row.sequence.is_copy for row in (*self.decodes, *self.prompts))
 
     def undo(self) -> None:
-        """It was not run, though `Scheduler.plan` assumed so."""
+        """Take back that the step was run, which `Scheduler.plan` assumed."""
         for row in (*self.decodes, *self.prompts):
             row.sequence.computed = row.start
 
@@ -81,11 +81,11 @@ class Scheduler:
         self.contents = [SlotContent() for _ in range(self.slots)]
 
     def add(self, sequence: Sequence) -> None:
-        """Let it wait for a slot."""
+        """Let a sequence wait for a slot."""
         self.waiting.append(sequence)
 
     def drop(self, sequence: Sequence) -> None:
-        """Forget it and free its place, wherever it is; a no-op when it is done."""
+        """Remove a sequence and free its place, running or waiting; a no-op when it has ended."""
         if sequence.state is SequenceState.WAITING:
             self.waiting.remove(sequence)
             sequence.state = SequenceState.DONE
@@ -99,7 +99,7 @@ class Scheduler:
         sequence.state = SequenceState.DONE
 
     def plan(self) -> StepPlan | None:
-        """The next step, or None when nothing is to be done; assumes that it will be run."""
+        """Plan the next step, None when nothing is to be done; the caller is expected to run it."""
         copies = self._admit()
         if not self.running:
             return None
@@ -143,7 +143,7 @@ class Scheduler:
 
 
 def shared_length(content: SlotContent, sequence: Sequence) -> int:
-    """How many first tokens of *sequence* the slot holds; never all, as the last one's logits are needed."""
+    """Return how many first tokens of *sequence* the slot holds; never all, as the last one's logits are needed."""
     if content.adapter != sequence.adapter:
         return 0
     most = min(content.computed, len(sequence.tokens) - 1)
@@ -152,5 +152,5 @@ def shared_length(content: SlotContent, sequence: Sequence) -> int:
 
 
 def by_adapter(rows: list[Row]) -> tuple[Row, ...]:
-    """Rows of one adapter side by side, slots in order within."""
+    """Sort rows of one adapter side by side, slots in order within."""
     return tuple(sorted(rows, key=lambda row: (row.sequence.adapter, row.sequence.slot)))

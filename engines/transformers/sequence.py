@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from engines.transformers.sampling import Choice, Chooser
+from engines.transformers.sampling import Chooser, ChosenToken
 from engines.transformers.text import TextStream
 
 
@@ -27,10 +27,10 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """What is new of an answer."""
+    """The new part of an answer."""
 
     text: str
-    choices: tuple[Choice, ...]
+    choices: tuple[ChosenToken, ...]
     """The tokens behind it, where logprobs are wanted."""
     generated: int
     """Tokens generated so far."""
@@ -56,21 +56,21 @@ class Sequence:
     """Called in the event loop."""
     arrived_at: float
     is_copy: bool = False
-    """No client waits for it, so it leaves clients the slots in which the beginnings of their conversations are."""
+    """No client waits for the sequence, so it leaves clients the slots that hold beginnings of their conversations."""
     leader: Sequence | None = None
     """A sequence with the same prompt; waiting until it is computed saves computing it twice."""
     state: SequenceState = SequenceState.WAITING
     slot: int = -1
     computed: int = 0
-    """How many tokens have their keys and values in the slot, or will have after the step that runs."""
+    """Number of tokens whose keys and values are in the slot, or will be after the step that runs."""
     reused: int = 0
     generated: int = 0
     last_token_at: float = 0.0
-    unsent: list[Choice] = field(default_factory=list)
+    unsent: list[ChosenToken] = field(default_factory=list)
 
     @property
     def uncomputed(self) -> int:
-        """Tokens without keys and values."""
+        """Number of tokens without keys and values."""
         return len(self.tokens) - self.computed
 
     @property
@@ -78,8 +78,8 @@ class Sequence:
         """Whether no leader is about to compute the same prompt."""
         return self.leader is None or self.leader.generated > 0 or self.leader.state is SequenceState.DONE
 
-    def accept(self, choice: Choice) -> Delta | None:
-        """Take the next token; what is new for the client, None if nothing can be sent yet."""
+    def accept(self, choice: ChosenToken) -> Delta | None:
+        """Append the next token; return the delta for the client, None if nothing can be sent yet."""
         self.tokens.append(choice.token)
         self.generated += 1
         if choice.token in self.end_tokens:

@@ -19,8 +19,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from engines.transformers.completions import Completions
-from engines.transformers.errors import ApiError, BadRequest, EngineFailed, MethodNotAllowed, NotFound
-from engines.transformers.generation import Intake, Limits
+from engines.transformers.errors import ApiError, BadRequest, EngineFailed, MethodNotAllowed, NoSuchResource
+from engines.transformers.generation import GenerationIntake, QueueLimits
 from engines.transformers.lora import AdapterTable
 from engines.transformers.metrics import EngineMetrics
 from engines.transformers.model import LoadedModel, ModelRunner
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What the routes need."""
+    """The parts of the server that the routes use."""
 
     options: ServerOptions
     loaded: LoadedModel
@@ -51,32 +51,32 @@ class Routes:
         self._served = served
 
     async def health(self, _http: Request) -> Response:
-        """200 while the model can be run; the process ends when it no longer can."""
+        """Answer 200 while the model can be run; the process ends when it no longer can."""
         return Response()
 
     async def metrics(self, _http: Request) -> Response:
-        """Prometheus' text format."""
+        """Answer with the metrics, in Prometheus' text format."""
         self._served.metrics.adapters.set(len(self._served.adapters.listing()))
         return Response(self._served.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     async def models(self, _http: Request) -> Response:
-        """The base model and the loaded adapters; `root` is where each was read from."""
+        """List the base model and the loaded adapters; `root` is where each was read from."""
         options = self._served.options
         entries = [self._entry(options.base_name, str(options.base_path), None)]
         entries += [self._entry(one.name, one.path, options.base_name) for one in self._served.adapters.listing()]
         return json_response({"object": "list", "data": entries})
 
     async def model(self, http: Request) -> Response:
-        """One of them."""
+        """Show one model."""
         listing = orjson.loads((await self.models(http)).body)
         name = http.path_params["name"]
         for entry in listing["data"]:
             if entry["id"] == name:
                 return json_response(entry)
-        raise NotFound(f"the model {name!r} does not exist", param="model", code="model_not_found")
+        raise NoSuchResource(f"the model {name!r} does not exist", param="model", code="model_not_found")
 
     async def load(self, http: Request) -> Response:
-        """Return once the adapter answers requests."""
+        """Load an adapter and answer once it can be used."""
         request = parse_body(LoadAdapterRequest, await http.body())
         if request.lora_name == self._served.options.base_name:
             raise BadRequest("this name is the base model's", param="lora_name")
@@ -84,7 +84,7 @@ class Routes:
         return Response(f"Success: LoRA adapter '{request.lora_name}' added successfully.", media_type="text/plain")
 
     async def unload(self, http: Request) -> Response:
-        """Return once the adapter's requests have ended."""
+        """Unload an adapter and answer once its requests have ended."""
         request = parse_body(UnloadAdapterRequest, await http.body())
         await self._served.adapters.unload(request.lora_name)
         return Response(f"Success: LoRA adapter '{request.lora_name}' removed successfully.", media_type="text/plain")
@@ -102,13 +102,13 @@ class Routes:
 
 
 def build_app(options: ServerOptions, loaded: LoadedModel, on_failure: Callable[[], None]) -> Starlette:
-    """The application; *on_failure* is called when the model can no longer be run."""
+    """Build the application; *on_failure* is called when the model can no longer be run."""
     metrics = EngineMetrics()
     scheduler = Scheduler(options.max_batch, options.max_step_tokens)
     stepper = Stepper(ModelRunner(loaded), scheduler, metrics, options.threads)
     adapters = AdapterTable(loaded.layers, max_adapters=options.max_adapters, max_rank=options.max_rank)
-    limits = Limits(base_name=options.base_name, batch=options.max_batch, queue=options.max_queue)
-    completions = Completions(loaded, Intake(loaded, adapters, stepper, metrics, limits))
+    limits = QueueLimits(base_name=options.base_name, batch=options.max_batch, queue=options.max_queue)
+    completions = Completions(loaded, GenerationIntake(loaded, adapters, stepper, metrics, limits))
     routes = Routes(Served(options=options, loaded=loaded, adapters=adapters, metrics=metrics, started_at=int(time())))
 
     @asynccontextmanager
@@ -138,7 +138,7 @@ def build_app(options: ServerOptions, loaded: LoadedModel, on_failure: Callable[
 
 
 async def refuse(http: Request, exc: Exception) -> Response:
-    """An `ApiError` as an answer; anything else is a fault of ours, told without its details."""
+    """Answer with an `ApiError`; another exception is a fault of ours, and the client gets no details."""
     if isinstance(exc, ApiError):
         return json_response(exc.body, exc.status, exc.headers)
     logger.error("a request failed", exc_info=exc, extra={"path": http.url.path})
@@ -146,12 +146,12 @@ async def refuse(http: Request, exc: Exception) -> Response:
 
 
 async def refuse_route(http: Request, exc: Exception) -> Response:
-    """An unknown path or a wrong method, in OpenAI's envelope."""
+    """Answer an unknown path or a wrong method in OpenAI's envelope."""
     status = exc.status_code if isinstance(exc, HTTPException) else 404
-    wording = MethodNotAllowed if status == MethodNotAllowed.status else NotFound
+    wording = MethodNotAllowed if status == MethodNotAllowed.status else NoSuchResource
     return await refuse(http, wording(f"{http.method} {http.url.path} does not exist"))
 
 
 def json_response(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """*body* as JSON."""
+    """Answer with *body* as JSON."""
     return Response(orjson.dumps(body), status_code=status, headers=headers, media_type="application/json")

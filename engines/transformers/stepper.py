@@ -24,7 +24,7 @@ from engines.transformers.sequence import Delta, Sequence
 logger = logging.getLogger(__name__)
 
 ROWS_WORTH_THREADS: Final = 8
-"""Steps of fewer tokens run on one thread: waiting for each other then costs threads more than they gain."""
+"""Least tokens of a step that several threads run: with fewer, waiting for each other costs more than they gain."""
 
 Delivery = tuple[Sequence, Delta | Exception]
 
@@ -33,7 +33,7 @@ class Runner(Protocol):
     """What runs a step: `engines.transformers.model.ModelRunner`."""
 
     def step(self, plan: StepPlan, gives_way: Callable[[], bool]) -> tuple[list[Row], Tensor]:
-        """The rows whose next token follows, and their logits, [rows, vocabulary]; `StepAbandoned` to give way."""
+        """Return the rows whose next token follows, and their logits, [rows, vocabulary]; `StepAbandoned`."""
         ...
 
 
@@ -62,7 +62,7 @@ class Stepper:
             self._commands.put(partial(self._scheduler.add, sequence))
 
     def drop(self, sequences: Iterable[Sequence]) -> None:
-        """Nobody waits for *sequences* any more."""
+        """Drop *sequences*, which nobody waits for any more."""
         for sequence in sequences:
             self._commands.put(partial(self._scheduler.drop, sequence))
 
@@ -112,13 +112,13 @@ class Stepper:
         ended = monotonic()
         self._metrics.note_step(ended - started, len(rows))
         news = [(row, row.sequence.accept(choice)) for row, choice in zip(rows, choices, strict=True)]
-        return [self._settle(row, delta, ended) for row, delta in news if delta is not None]
+        return [self._delivery(row, delta, ended) for row, delta in news if delta is not None]
 
     def _has_commands(self) -> bool:
-        """A client has come, or nobody wants the copy any more."""
+        """Whether a command waits: a client came, or nobody wants the copy any more."""
         return not self._commands.empty()
 
-    def _settle(self, row: Row, delta: Delta, now: float) -> Delivery:
+    def _delivery(self, row: Row, delta: Delta, now: float) -> Delivery:
         if delta.finish is not None:
             self._scheduler.release(row.sequence)
         self._metrics.note_delta(row.sequence, delta, now)
@@ -130,6 +130,6 @@ def _never() -> bool:
 
 
 def deliver_all(deliveries: list[Delivery]) -> None:
-    """Hand everything to those who wait for it."""
+    """Deliver everything to those who wait for it."""
     for sequence, news in deliveries:
         sequence.deliver(news)

@@ -11,21 +11,21 @@ from tokenizers.decoders import DecodeStream
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text that is safe to send, and whether a stop string ended the answer."""
+    """Text that may be sent, and whether a stop string ended the answer."""
 
     text: str
     stopped: bool = False
 
 
 class StopFilter:
-    """Holds back what may turn out to be the beginning of a stop string."""
+    """Holds back text that may turn out to be the beginning of a stop string."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
         self._held = ""
 
     def push(self, text: str) -> Piece:
-        """What may be sent after *text* came; the earliest stop string and all behind it never is."""
+        """Return what may be sent after *text* came; the earliest stop string and all behind it never is."""
         held = self._held + text
         found = [place for place in (held.find(stop) for stop in self._stops) if place >= 0]
         if found:
@@ -36,7 +36,7 @@ class StopFilter:
         return Piece(held[: len(held) - keep])
 
     def flush(self) -> str:
-        """What was held back, when no more text comes."""
+        """Return what was held back, when no more text comes."""
         held, self._held = self._held, ""
         return held
 
@@ -50,15 +50,15 @@ class TextStream:
         self._filter = StopFilter(stops)
 
     def push(self, token: int) -> Piece:
-        """Text that *token* completes; bytes of an unfinished character wait for the next token."""
+        """Return the text that *token* completes; bytes of an unfinished character wait for the next token."""
         return self._filter.push(self._decoder.step(self._tokenizer, token) or "")
 
     def flush(self) -> str:
-        """The rest, when no more tokens come; bytes that never became a character are dropped."""
+        """Return the rest, when no more tokens come; bytes that never became a character are dropped."""
         return self._filter.flush()
 
 
 def overlap(text: str, stop: str) -> int:
-    """Length of the longest end of *text* that begins *stop* without being all of it."""
+    """Return the length of the longest end of *text* that begins *stop* without being all of it."""
     longest = min(len(text), len(stop) - 1)
     return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)

@@ -9,14 +9,14 @@ from jinja2 import TemplateError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from engines.transformers.errors import BadRequest, NotFound
+from engines.transformers.errors import BadRequest, NoSuchResource
 from engines.transformers.lora import AdapterTable
 from engines.transformers.model import LoadedModel
 from engines.transformers.types import TokenizeRequest, parse_body
 
 
 class Tokenize:
-    """Tokens of text, or of messages under the model's chat template; an adapter has those of its base model."""
+    """Tokenizes text, or messages under the model's chat template; an adapter has the tokens of its base model."""
 
     def __init__(self, loaded: LoadedModel, adapters: AdapterTable, base_name: str) -> None:
         self._loaded = loaded
@@ -27,7 +27,7 @@ class Tokenize:
         """`POST /tokenize`."""
         request = parse_body(TokenizeRequest, await http.body())
         if request.model not in {self._base_name, *(adapter.name for adapter in self._adapters.listing())}:
-            raise NotFound(f"the model {request.model!r} does not exist", param="model", code="model_not_found")
+            raise NoSuchResource(f"the model {request.model!r} does not exist", param="model", code="model_not_found")
         tokens = await asyncio.to_thread(self._tokens, request)
         body = {"count": len(tokens), "max_model_len": self._loaded.context, "tokens": tokens}
         return Response(orjson.dumps(body), media_type="application/json")

@@ -13,12 +13,12 @@ STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 Stop = Annotated[str, Field(min_length=1)]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 UNION_MEMBERS: Final = ("str", "int")
-"""Identifiers that pydantic puts into a location to say which member of a union it tried."""
+"""Identifiers that pydantic puts into a location for the member of a union that it tried."""
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
 class StreamOptions(BaseModel):
-    """What a stream has beside its text."""
+    """The options of a stream."""
 
     model_config = STRICT
 
@@ -54,13 +54,13 @@ class Message(BaseModel):
     refusal: None = None
 
     def as_template_input(self) -> dict[str, str]:
-        """What chat templates expect."""
+        """Return the message as chat templates expect it."""
         parts = [self.content] if isinstance(self.content, str) else [part.text for part in self.content]
         return {"role": "system" if self.role == "developer" else self.role, "content": "".join(parts)}
 
 
 class GenerationRequest(BaseModel):
-    """What both kinds of completion share."""
+    """The fields that both kinds of completion share."""
 
     model_config = STRICT
 
@@ -88,12 +88,12 @@ class GenerationRequest(BaseModel):
 
     @property
     def stops(self) -> list[str]:
-        """The stop strings."""
+        """Return the stop strings."""
         return [self.stop] if isinstance(self.stop, str) else self.stop
 
     @property
     def token_bias(self) -> dict[int, float]:
-        """`logit_bias` by token id; `BadRequest` when a key is none."""
+        """Return `logit_bias` by token id; `BadRequest` for a key that is not one."""
         try:
             return {int(token): bias for token, bias in self.logit_bias.items()}
         except ValueError as exc:
@@ -110,7 +110,7 @@ class ChatRequest(GenerationRequest):
     response_format: ResponseFormat | None = None
 
     def check_json_is_asked_for(self) -> None:
-        """`BadRequest` when only `response_format` asks for JSON: the model reads nothing but the messages."""
+        """Raise `BadRequest` when only `response_format` asks for JSON: the model reads nothing but the messages."""
         wished = self.response_format is not None and self.response_format.type == "json_object"
         if wished and not any("json" in message.as_template_input()["content"].lower() for message in self.messages):
             raise BadRequest(
@@ -129,7 +129,7 @@ class CompletionRequest(GenerationRequest):
 
     @property
     def prompts(self) -> list[str | list[int]]:
-        """The prompts, each as text or as token ids."""
+        """Return the prompts, each as text or as token ids."""
         if isinstance(self.prompt, str):
             return [self.prompt]
         if isinstance(self.prompt[0], int):
@@ -173,7 +173,7 @@ class UnloadAdapterRequest(BaseModel):
 
 
 def parse_body(model: type[Parsed], body: bytes) -> Parsed:
-    """*body* as *model*; a null field counts as absent; `BadRequest` names the first field that is wrong."""
+    """Parse *body* as *model*; a null field counts as absent; `BadRequest` names the first field that is wrong."""
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
@@ -187,7 +187,7 @@ def parse_body(model: type[Parsed], body: bytes) -> Parsed:
 
 
 def field_path(location: tuple[int | str, ...]) -> str:
-    """`messages[0].role` from pydantic's location, without the names of union members in it."""
+    """Return `messages[0].role` from pydantic's location, without the names of union members in it."""
     path = str(location[0]) if location else "body"
     for part in location[1:]:
         if isinstance(part, int):
@@ -198,7 +198,7 @@ def field_path(location: tuple[int | str, ...]) -> str:
 
 
 def refusal(model: type[BaseModel], exc: ValidationError) -> BadRequest:
-    """What to tell the client about the first thing that is wrong."""
+    """Return the message to the client about the first thing that is wrong."""
     first = exc.errors(include_url=False, include_input=False)[0]
     field, kind = field_path(first["loc"]), first["type"]
     if kind == "extra_forbidden" and len(first["loc"]) == 1:

@@ -85,7 +85,7 @@ class _Shown:
         """Step *number* begins."""
         self._console.print(f"[bold]{self._kind}, step {number} of {total}: {escape(name)}[/bold]")
 
-    def line(self, text: str) -> None:
+    def output(self, text: str) -> None:
         """Shown as it comes; on a terminal the last one stays beside the spinner."""
         self._console.print(f"  {escape(text)}", soft_wrap=True, style="dim")
         self._status.update(escape(text[: max(20, self._console.width - 4)]))

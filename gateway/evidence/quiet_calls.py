@@ -11,7 +11,7 @@ from uuid import uuid4
 import orjson
 
 from engines.catalog import kind_of, load_reader
-from engines.errors import EngineUnavailable
+from engines.errors import EngineUnreachable
 from engines.load import EngineLoad
 from gateway.balancing.balancing import Balancer
 from gateway.evidence.answer_facts import AnswerFacts, Asked, Reading, failed
@@ -113,7 +113,7 @@ class QuietCalls:
             return None
         try:
             return load_reader(endpoint.engine)(b"".join(parts).decode(errors="replace"))
-        except EngineUnavailable:
+        except EngineUnreachable:
             return None
 
 

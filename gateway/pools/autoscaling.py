@@ -1,4 +1,4 @@
-"""How many replicas a pool should have. Serve calls it with what the replicas' engines say; it imports no Ray."""
+"""The number of replicas that a pool should have. Serve calls it with the engines' loads; it imports no Ray."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from math import ceil
 from typing import Any, Final, Protocol
 
 REQUESTS: Final = "requests"
-"""Name under which replicas tell how many requests run or wait in their engines."""
+"""Name of the metric by which replicas report how many requests run or wait in their engines."""
 
 
 class ScalingContext(Protocol):
-    """The part of Serve's `AutoscalingContext` that is looked at."""
+    """The part of Serve's `AutoscalingContext` that the policy uses."""
 
     target_num_replicas: int
     capacity_adjusted_min_replicas: int
@@ -19,12 +19,12 @@ class ScalingContext(Protocol):
 
     @property
     def aggregated_metrics(self) -> Mapping[str, Mapping[Any, float]] | None:
-        """Metric -> replica -> its mean over the last seconds."""
+        """Return metric -> replica -> its mean over the last seconds."""
         ...
 
 
 def desired_replicas(requests: float, target: float, least: int, most: int) -> int:
-    """As many replicas as *requests* (running and waiting, over all of them) need for *target* each, within bounds."""
+    """Return how many replicas *requests* (running and waiting, over all) need at *target* each, within bounds."""
     return max(least, min(most, ceil(requests / target)))
 
 
@@ -35,9 +35,9 @@ class FollowRequests:
         self._target = target_requests
 
     def __call__(self, context: ScalingContext) -> tuple[int, dict[str, Any]]:
-        """The number of replicas; as it is while no replica has said anything."""
-        told = (context.aggregated_metrics or {}).get(REQUESTS)
-        if not told:
+        """Return the number of replicas; the present one while no replica has reported."""
+        reported = (context.aggregated_metrics or {}).get(REQUESTS)
+        if not reported:
             return context.target_num_replicas, {}
         least, most = context.capacity_adjusted_min_replicas, context.capacity_adjusted_max_replicas
-        return desired_replicas(sum(told.values()), self._target, least, most), {}
+        return desired_replicas(sum(reported.values()), self._target, least, most), {}

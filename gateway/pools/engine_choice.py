@@ -1,4 +1,4 @@
-"""`--engine auto`: the engine that suits this machine, where nobody has said which."""
+"""`--engine auto`: the engine that suits this machine, where nobody has chosen one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gateway.settings import PoolSettings
 def chosen_pool(
     pool: PoolSettings, home: Path, base_folder: Path, read: Callable[[], Machine]
 ) -> tuple[PoolSettings, Choice | None]:
-    """*pool* with the kind and sizes that suit the machine, and the choice that they come from.
+    """Return *pool* with the kind and sizes that suit the machine, and the choice that they come from.
 
     Unchanged, without a choice, when a kind was asked for, and on a machine without an accelerator that engines are
     made for: the transformers engine starts fastest there and needs nothing installed. What its `engine` table says

@@ -1,4 +1,4 @@
-"""Looks after engines that were entered by hand: heartbeat, adapters and proof, as replicas of a pool do themselves."""
+"""Heartbeat, adapters and proof for engines that were entered by hand; replicas of a pool have their own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HIGHEST_RANK: Final = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Minded:
-    """One engine and the loop that looks after it."""
+    """One entered engine and the loop that reports it."""
 
     replica: EngineReplica
     journal: RegistryJournal
@@ -37,7 +37,7 @@ class _Minded:
 
 
 class EnteredEngines:
-    """One `EngineReplica` for each entered engine; whoever is taken out drains and leaves."""
+    """One `EngineReplica` for each entered engine; one that is removed from the list drains and leaves."""
 
     def __init__(self, registry: Registry, settings: Settings) -> None:
         self._registry = registry
@@ -58,7 +58,7 @@ class EnteredEngines:
                 minded.running.cancel()
 
     async def step(self) -> None:
-        """Who is on the list is looked after, who is not any more is not; `RegistryError`."""
+        """Start a replica for each new engine on the list, end those that are no longer on it; `RegistryError`."""
         entered = {engine.id: engine for engine in await asyncio.to_thread(self._registry.entered.list)}
         for replica_id in self._minded.keys() - entered.keys():
             await self._let_go(self._minded.pop(replica_id))
@@ -99,7 +99,7 @@ class EnteredEngines:
 
 
 def adopted_settings(entered: EnteredEngine, base_path: Path) -> EngineSettings:
-    """What is known of an engine that somebody else started; ranks that are too high it refuses itself."""
+    """Return settings for an engine that somebody else started; such an engine refuses too high ranks itself."""
     return EngineSettings(
         kind=entered.engine,
         base_path=base_path,

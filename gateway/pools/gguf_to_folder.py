@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def convert(source: Path, folder: Path) -> None:
-    """*folder* holds config, tokenizer and weights of *source* afterwards."""
+    """Write config, tokenizer and weights of *source* to *folder*."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     place = {"pretrained_model_name_or_path": source.parent, "gguf_file": source.name}

@@ -1,4 +1,4 @@
-"""What a replica should have loaded, and its reports in the registry: the replica's side of the registry."""
+"""A replica's side of the registry: which adapters it should have loaded, and its reports."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from registry.types import Replica, ReplicaState, Slot, SlotState
 
 
 def host_prefix() -> str:
-    """How the ids of this machine's replicas begin."""
+    """Return the beginning of the ids of this machine's replicas."""
     return f"{socket.gethostname()[:24]}-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaIdentity:
-    """What does not change about a replica."""
+    """The part of a replica's row that never changes."""
 
     id: str
     pool: str
@@ -31,7 +31,7 @@ class ReplicaIdentity:
     engine: str
     capacity: int
     max_rank: int
-    """Highest rank that it takes; 0 where that is not known."""
+    """Highest rank that the replica takes; 0 where that is not known."""
     room: int
     """Requests that each gateway may have there at a time; 0 where that is not known."""
     rollback_window_s: float
@@ -47,7 +47,7 @@ class RegistryJournal:
         self._row = _first_row(identity)
 
     def wanted(self) -> Mapping[str, str]:
-        """Served name -> artifact digest of what placement puts here; `OSError` when the registry does not answer."""
+        """Return served name -> artifact digest of what placement puts here; `OSError` without a registry."""
         try:
             snapshot = self._registry.snapshot()
         except RegistryError as exc:
@@ -59,14 +59,14 @@ class RegistryJournal:
         }
 
     def fetch(self, artifact: str) -> Path:
-        """The artifact's folder, its bytes verified; `OSError` if they are not what they were."""
+        """Return the artifact's folder, its bytes verified; `OSError` if they changed."""
         try:
             return self._registry.artifacts.folder(artifact)
         except RegistryError as exc:
             raise OSError(str(exc)) from exc
 
     def report(self, report: ReplicaReport) -> None:
-        """The report is the replica's row, with its heartbeat; `OSError` when the registry does not answer."""
+        """Store the report as the replica's row, with its heartbeat; `OSError` when the registry does not answer."""
         slots = tuple(
             Slot(
                 served_name=name,
@@ -93,7 +93,7 @@ class RegistryJournal:
             raise OSError(f"registry: {exc}") from exc
 
     def leave(self) -> None:
-        """The replica is gone."""
+        """Mark the replica as gone; `OSError` when the registry does not answer."""
         try:
             self._registry.replicas.mark_gone(self._identity.id)
         except RegistryError as exc:

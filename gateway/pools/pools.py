@@ -32,7 +32,7 @@ _UNROUTE_READINGS: Final = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """What the replicas of one pool have in common."""
+    """The settings, engine and base model that the replicas of one pool share."""
 
     settings: PoolSettings
     engine: EngineSettings
@@ -40,23 +40,23 @@ class Pool:
 
 
 class Ground(Protocol):
-    """Where pools are prepared."""
+    """The surroundings in which pools are prepared."""
 
     def bundled_folder(self) -> Path:
-        """The bundled model's folder; `StartFailed`."""
+        """Return the bundled model's folder; `StartFailed`."""
         ...
 
     def read_machine(self) -> Machine:
-        """What the machine has."""
+        """Return what the machine has."""
         ...
 
-    def tell(self, reason: str) -> None:
-        """Say why something was chosen."""
+    def explain(self, reason: str) -> None:
+        """Show why something was chosen."""
         ...
 
 
 def prepare_pools(settings: Settings, registry: Registry, ground: Ground) -> list[Pool]:
-    """Every pool with its engine chosen and its base model entered in the registry; nothing is started.
+    """Return every pool with its engine chosen and its base model entered in the registry; nothing is started.
 
     Raises `StartFailed`, `EngineError` for a kind or a setting that cannot be, `RegistryError`.
     """
@@ -69,7 +69,7 @@ def _prepared(asked: PoolSettings, home: Path, registry: Registry, ground: Groun
         check_base_folder(folder)
     pool, choice = chosen_pool(asked, home, folder, ground.read_machine)
     for reason in choice.reasons if choice else ():
-        ground.tell(reason)
+        ground.explain(reason)
     name = BUNDLED_BASE if pool.base is None else base_name_of(folder)
     base = enter_base(registry, folder, name, registry.transactions.now())
     engine = engine_settings(pool, home, base)
@@ -78,7 +78,7 @@ def _prepared(asked: PoolSettings, home: Path, registry: Registry, ground: Groun
 
 
 def engine_settings(pool: PoolSettings, home: Path, base: Base) -> EngineSettings:
-    """The engine's settings: what the pool says and what follows from the base model; `StartFailed`."""
+    """Return the engine's settings: those of the pool and those that follow from the base model; `StartFailed`."""
     known = {"kind": pool.kind, "base_path": base.path, "base_name": base.name, "log_path": "engine.log"}
     found = {"interpreter": ready_interpreter(home, pool.kind)} if _needs_interpreter(pool) else {}
     try:
@@ -101,12 +101,12 @@ def _needs_interpreter(pool: PoolSettings) -> bool:
 
 
 def engine_source(engine: EngineSettings) -> EngineSource:
-    """Where replicas with these settings get their engines."""
+    """Return where replicas with these settings get their engines."""
     return EngineSource(build=lambda adapters: build_engine(engine, adapters), live_adapters=live_adapters(engine.kind))
 
 
 def pace_of(knobs: PaceFields, route_refresh_s: float) -> Pace:
-    """How fast replicas move; gateways have seen a report after some of their readings and some of our ticks."""
+    """Return how fast replicas move; gateways have seen a report after some of their readings and some of our ticks."""
     return Pace(
         tick_s=knobs.tick_s,
         unroute_s=_UNROUTE_READINGS * max(knobs.tick_s, route_refresh_s),
@@ -116,7 +116,7 @@ def pace_of(knobs: PaceFields, route_refresh_s: float) -> Pace:
 
 
 def prover_of(kind: str, precision: str) -> Prover:
-    """Replays fingerprints on engines of *kind* that compute in *precision*; `EngineError` for an unknown one."""
+    """Return what replays fingerprints on engines of *kind* with weights in *precision*; `EngineError` if unknown."""
     tolerance = tolerance_of(kind, precision)
 
     async def replay(url: str, served_name: str, folder: Path) -> Proof:
@@ -126,19 +126,19 @@ def prover_of(kind: str, precision: str) -> Prover:
 
 
 def room_of(engine: EngineSettings, factor: float) -> int:
-    """How many requests each gateway may have at a replica with these settings at a time."""
+    """Return how many requests each gateway may have at a replica with these settings at a time."""
     return ceil(factor * engine.max_batch * engine.data_parallel)
 
 
 def precision_of(engine: EngineSettings) -> str:
-    """What an engine with these settings computes in."""
+    """Return the precision of the weights in an engine with these settings."""
     if engine.precision is not None:
         return str(engine.precision)
     return "fp32" if engine.hardware is Hardware.CPU else stored_precision(engine.base_path)
 
 
 def stored_precision(folder: Path) -> str:
-    """What the base model's folder says that its weights are stored in, `bf16` where it says nothing that we know."""
+    """Return the precision that the base model's weights are stored in, `bf16` where its config names none we know."""
     try:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):

@@ -171,7 +171,7 @@ class _Ground:
         """What it has."""
         return read_machine()
 
-    def tell(self, reason: str) -> None:
+    def explain(self, reason: str) -> None:
         """Say why something was chosen."""
         console.print(escape(reason), style="dim", highlight=False)
 

@@ -15,7 +15,7 @@ from engines.errors import (
     AdapterNotLoaded,
     AdaptersFixed,
     EngineStartFailed,
-    EngineUnavailable,
+    EngineUnreachable,
     SettingRefused,
 )
 from engines.settings import EngineSettings
@@ -158,7 +158,7 @@ def test_an_engine_that_was_not_started_answers_nothing(settings_of: Callable[..
         engine = build_engine(settings_of())
         assert not await engine.is_healthy()
         for question in (engine.load(), engine.loaded_adapters(), engine.wait_exit()):
-            with pytest.raises(EngineUnavailable):
+            with pytest.raises(EngineUnreachable):
                 await question
         assert engine.last_log_lines() == ""
         await engine.stop(0.0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engines.catalog import ENGINES, adapter_fields
-from engines.errors import EngineUnavailable, FingerprintMissing
+from engines.errors import EngineUnreachable, FingerprintMissing
 from engines.proving.fingerprint import Proof, prove, tolerance_of
 from engines.settings import EngineSettings
 from tests.contract.engine_host import BASE, EngineHost
@@ -117,5 +117,5 @@ def test_without_fingerprint_or_server_nothing_is_proven(tmp_path: Path, folders
     (tmp_path / "fingerprint.json").write_text('{"format": 2}')
     with pytest.raises(FingerprintMissing, match="is not readable: format"):
         ask(tmp_path)
-    with pytest.raises(EngineUnavailable, match="POST /v1/chat/completions"):
+    with pytest.raises(EngineUnreachable, match="POST /v1/chat/completions"):
         ask(folders["good@1"])

@@ -6,7 +6,7 @@ import pytest
 
 from engines.catalog import ENGINES, load_reader
 from engines.drivers.vllm import LOAD, adapters_in_use
-from engines.errors import EngineUnavailable
+from engines.errors import EngineUnreachable
 from engines.load import EngineLoad, LoadMetrics, load_of
 
 NAMES = LoadMetrics(running="e:running", waiting="e:waiting")
@@ -31,7 +31,7 @@ def test_counts_of_several_ranks_add_up() -> None:
 
 
 def test_a_gauge_that_is_missing_is_named() -> None:
-    with pytest.raises(EngineUnavailable, match="e:waiting"):
+    with pytest.raises(EngineUnreachable, match="e:waiting"):
         load_of(TWO_RANKS.replace("e:waiting", "e:wait"), NAMES)
 
 
@@ -62,5 +62,5 @@ def test_sglangs_schedulers_add_up() -> None:
 @pytest.mark.parametrize("body", ["", "{}", "[]", '{"loads": []}', '{"loads": [{}]}', "404 page not found"])
 def test_what_is_no_load_is_not_taken_for_an_idle_engine(body: str) -> None:
     for kind in ENGINES:
-        with pytest.raises(EngineUnavailable):
+        with pytest.raises(EngineUnreachable):
             load_reader(kind)(body)

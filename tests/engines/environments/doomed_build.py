@@ -15,7 +15,7 @@ class Silent:
     def step(self, number: int, total: int, name: str) -> None:
         """Nothing."""
 
-    def line(self, text: str) -> None:
+    def output(self, text: str) -> None:
         """Nothing."""
 
 

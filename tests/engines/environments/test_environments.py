@@ -48,7 +48,7 @@ class Heard:
     def step(self, number: int, total: int, name: str) -> None:
         self.steps.append(f"{number}/{total} {name}")
 
-    def line(self, text: str) -> None:
+    def output(self, text: str) -> None:
         self.lines.append(text)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from engines.errors import EngineError, EngineUnavailable
+from engines.errors import EngineError, EngineUnreachable
 from engines.proving.fingerprint import prove, read_fingerprint
 from engines.proving.proof import Proof
 from registry.contracts.fingerprint import write_fingerprint
@@ -116,7 +116,7 @@ def test_a_server_that_has_too_much_to_do_is_asked_again(ask: Ask) -> None:
 @pytest.mark.parametrize(
     ("script", "error", "message"),
     [
-        (answer(500, b'{"error": {"message": "boom"}}'), EngineUnavailable, "answered 500: boom"),
+        (answer(500, b'{"error": {"message": "boom"}}'), EngineUnreachable, "answered 500: boom"),
         (answer(404, b'{"error": {"message": "no such model"}}'), EngineError, "refused: .* 404: no such model"),
         (answer(200, b"not json"), EngineError, "no logprobs as OpenAI does"),
         (answer(200, chat_body(logprobs=None)), EngineError, "no logprobs as OpenAI does"),

@@ -7,19 +7,27 @@ from collections.abc import Callable
 import pytest
 
 from engines.errors import EngineError
-from engines.proving.proof import Answer, AnsweredToken, Fingerprint, Probe, RecordedToken, judge, tolerance_of
+from engines.proving.proof import (
+    AnsweredToken,
+    ProbeAnswer,
+    StoredFingerprint,
+    StoredProbe,
+    StoredToken,
+    judge,
+    tolerance_of,
+)
 
 PROMPT = [1, 2, 3]
 LENGTH = 12
 EFFECTS = (1.0, -0.5, 0.25, 0.0)
 """By how much the adapter moves the logprob of each token, in turn."""
 
-Here = Callable[[RecordedToken], float]
+Here = Callable[[StoredToken], float]
 
 
-def fingerprint(strength: float = 1.0, gap: float = 2.0, probes: int = 4) -> Fingerprint:
+def fingerprint(strength: float = 1.0, gap: float = 2.0, probes: int = 4) -> StoredFingerprint:
     tokens = [
-        RecordedToken(
+        StoredToken(
             id=at,
             text=f" {at}",
             piece=f"Ġ{at}",
@@ -29,22 +37,24 @@ def fingerprint(strength: float = 1.0, gap: float = 2.0, probes: int = 4) -> Fin
         )
         for at in range(LENGTH)
     ]
-    probe = Probe(messages=[{"role": "user", "content": "hello"}], prompt_ids=PROMPT, tokens=tokens)
-    return Fingerprint(
+    probe = StoredProbe(messages=[{"role": "user", "content": "hello"}], prompt_ids=PROMPT, tokens=tokens)
+    return StoredFingerprint(
         format=1, base_digest="b", template_digest="t", precision="fp32", versions={}, probes=[probe] * probes
     )
 
 
-def answers(seen: Fingerprint, here: Here, *, flip_at: int = LENGTH, prompt_tokens: int = len(PROMPT)) -> list[Answer]:
+def answers(
+    seen: StoredFingerprint, here: Here, *, flip_at: int = LENGTH, prompt_tokens: int = len(PROMPT)
+) -> list[ProbeAnswer]:
     """Every probe answered with *here* for each token, and from *flip_at* on with tokens of its own."""
 
-    def token(at: int, recorded: RecordedToken) -> AnsweredToken:
+    def token(at: int, recorded: StoredToken) -> AnsweredToken:
         if at < flip_at:
             return AnsweredToken(text=recorded.text, logprobs={recorded.text: here(recorded)})
         return AnsweredToken(text="?", logprobs={"?": here(recorded) + 0.001, recorded.piece: here(recorded)})
 
     return [
-        Answer(
+        ProbeAnswer(
             prompt_tokens=prompt_tokens,
             prompt_ids=None,
             tokens=[token(at, recorded) for at, recorded in enumerate(probe.tokens)],
@@ -104,7 +114,8 @@ def test_a_prompt_of_another_length_or_of_other_tokens_fails() -> None:
     assert not longer.passed and not longer.prompt_tokens_equal
     assert "prompt 1 has 4 tokens here, 3 for the trainer" in longer.message
     other = [
-        Answer(prompt_tokens=3, prompt_ids=[1, 2, 4], tokens=answer.tokens) for answer in answers(seen, between(1.0))
+        ProbeAnswer(prompt_tokens=3, prompt_ids=[1, 2, 4], tokens=answer.tokens)
+        for answer in answers(seen, between(1.0))
     ]
     assert "prompt 1 has other tokens here" in judge(seen, other, 0.01).message
 
@@ -128,11 +139,12 @@ def test_another_token_is_forgiven_where_two_were_nearly_as_likely() -> None:
 def test_an_answer_that_ends_early_fails() -> None:
     seen = fingerprint()
     short = [
-        Answer(prompt_tokens=3, prompt_ids=None, tokens=answer.tokens[:4]) for answer in answers(seen, between(1.0))
+        ProbeAnswer(prompt_tokens=3, prompt_ids=None, tokens=answer.tokens[:4])
+        for answer in answers(seen, between(1.0))
     ]
     assert not judge(seen, short, 0.01).passed
     seen = fingerprint(gap=0.01)
-    silent = [Answer(prompt_tokens=3, prompt_ids=None, tokens=[]) for _ in seen.probes]
+    silent = [ProbeAnswer(prompt_tokens=3, prompt_ids=None, tokens=[]) for _ in seen.probes]
     assert judge(seen, silent, 0.01).message.startswith("too few tokens in common")
 
 

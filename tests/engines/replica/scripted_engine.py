@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engines.errors import AdapterLoadFailed, AdapterNotLoaded, EngineStartFailed, EngineUnavailable, FingerprintMissing
+from engines.errors import AdapterLoadFailed, AdapterNotLoaded, EngineStartFailed, EngineUnreachable, FingerprintMissing
 from engines.load import EngineLoad
 from engines.protocol import EngineTraits
 from engines.replica.adapter_sets import EngineSource, Pace
@@ -73,7 +73,7 @@ class Script:
         self.proven.append((url, served_name))
         if self.unanswered.get(served_name, 0) > 0:
             self.unanswered[served_name] -= 1
-            raise EngineUnavailable("POST /v1/chat/completions: timeout")
+            raise EngineUnreachable("POST /v1/chat/completions: timeout")
         if served_name in self.without_fingerprint:
             raise FingerprintMissing(f"{folder.name} has no fingerprint.json")
         return ScriptedVerdict(served_name not in self.unlike_the_trainer)
@@ -145,7 +145,7 @@ class ScriptedEngine:
     async def load(self) -> EngineLoad:
         await self._script.may_tell_load.wait()
         if not self.answers:
-            raise EngineUnavailable("no answer")
+            raise EngineUnreachable("no answer")
         return EngineLoad(running=3, waiting=2)
 
     def last_log_lines(self) -> str:

@@ -42,10 +42,10 @@ def test_a_cancellation_that_comes_with_a_change_is_not_lost(steps: int) -> None
     async def change_and_cancel() -> set[asyncio.Task[None]]:
         board = Board(Reports(), tick_s=30.0)
         running = asyncio.create_task(board.run())
-        board.say(Phase.READY)
+        board.set_phase(Phase.READY)
         await board.reported()
         await pass_steps(10)  # it waits for the next change
-        board.say(Phase.DRAINING)
+        board.set_phase(Phase.DRAINING)
         await pass_steps(steps)
         running.cancel()
         _, alive = await asyncio.wait({running}, timeout=1.0)

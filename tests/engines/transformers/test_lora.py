@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from engines.transformers.errors import ApiError, BadRequest, NotFound
+from engines.transformers.errors import ApiError, BadRequest, NoSuchResource
 from engines.transformers.linear import AdaptedLinear, LoraPair, Segment, StepSegments, product_of
 from engines.transformers.lora import AdapterTable, read_adapter, scaling_of
 from tests.engines.random_adapter import layer_shapes, write_adapter
@@ -93,7 +93,7 @@ def test_an_adapter_of_another_shape_is_refused(model: Path, layers: dict[str, A
 
 
 def test_a_missing_or_broken_file_is_told(model: Path, layers: dict[str, AdaptedLinear]) -> None:
-    with pytest.raises(NotFound, match="does not exist"):
+    with pytest.raises(NoSuchResource, match="does not exist"):
         read_adapter(model / "none", layers, 64)
     folder = write_adapter(model / "a", model, 0)
     (folder / "adapter_model.safetensors").write_bytes(b"no tensors")
@@ -112,11 +112,11 @@ async def test_unloading_waits_for_the_last_user(model: Path, layers: dict[str, 
     table = AdapterTable(layers, max_adapters=1, max_rank=64)
     path = str(write_adapter(model / "a", model, 0))
     await table.load("a", path)
-    adapter = table.take("a")
+    adapter = table.acquire("a")
     assert adapter is not None
     unloading = asyncio.create_task(table.unload("a"))
     await asyncio.sleep(0)
-    assert table.take("a") is None
+    assert table.acquire("a") is None
     assert not unloading.done()
     with pytest.raises(BadRequest, match="all 1 places"):
         await table.load("b", path)
@@ -134,6 +134,6 @@ async def test_a_name_belongs_to_one_path(model: Path, layers: dict[str, Adapted
     await table.load("a", paths[0])
     with pytest.raises(ApiError, match="already loaded"):
         await table.load("a", paths[1])
-    with pytest.raises(NotFound):
+    with pytest.raises(NoSuchResource):
         await table.unload("b")
     assert [one.name for one in table.listing()] == ["a"]

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Pretr
 from engines.transformers.cache import StepAbandoned
 from engines.transformers.lora import read_adapter
 from engines.transformers.model import LoadedModel, ModelRunner, UnsupportedModel, load_model
-from engines.transformers.sampling import Choice, SamplingParams, choose, chooser
+from engines.transformers.sampling import ChosenToken, SamplingParams, choose, chooser
 from engines.transformers.scheduler import Scheduler
 from engines.transformers.sequence import Delta, Sequence
 from engines.transformers.text import TextStream
@@ -47,7 +47,7 @@ class Batch:
         self._loaded = loaded
         self._runner = ModelRunner(loaded)
         self._scheduler = Scheduler(slots=4, max_step_tokens=max_step_tokens)
-        self._choices: dict[int, list[Choice]] = {}
+        self._choices: dict[int, list[ChosenToken]] = {}
         self.gives_way: Callable[[], bool] = lambda: False
 
     def add(self, prompt: list[int], *, adapter: int, limit: int) -> Sequence:
@@ -64,7 +64,7 @@ class Batch:
         self._scheduler.add(sequence)
         return sequence
 
-    def run(self) -> dict[int, list[Choice]]:
+    def run(self) -> dict[int, list[ChosenToken]]:
         """Step until all have ended: id of the sequence -> what it generated."""
         while (plan := self._scheduler.plan()) is not None:
             try:
@@ -91,7 +91,7 @@ def reference(model: torch.nn.Module, prompt: list[int], limit: int) -> list[tup
     return found
 
 
-def assert_same(ours: list[Choice], theirs: list[tuple[int, float]]) -> None:
+def assert_same(ours: list[ChosenToken], theirs: list[tuple[int, float]]) -> None:
     assert [choice.token for choice in ours] == [token for token, _ in theirs]
     logprobs = [choice.logprob for choice in ours if choice.logprob is not None]
     assert logprobs == pytest.approx([logprob for _, logprob in theirs], abs=2e-3)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from engines.transformers.sampling import Choice, SamplingParams, chooser
+from engines.transformers.sampling import ChosenToken, SamplingParams, chooser
 from engines.transformers.scheduler import Row, Scheduler, StepPlan
 from engines.transformers.sequence import Delta, FinishReason, Sequence, SequenceState
 from engines.transformers.text import TextStream
@@ -49,7 +49,7 @@ def planned(scheduler: Scheduler) -> StepPlan:
 
 
 def accept(row: Row, token: int = 500) -> Delta | None:
-    return row.sequence.accept(Choice(token, None, ()))
+    return row.sequence.accept(ChosenToken(token, None, ()))
 
 
 def prompt(size: int, first: int = 100) -> list[int]:
@@ -167,10 +167,10 @@ def test_further_choices_of_a_prompt_wait_until_it_is_computed(make: Maker) -> N
 
 
 def test_an_end_token_ends_without_text_and_the_limit_with_it(make: Maker) -> None:
-    ended = make(prompt(3)).accept(Choice(END, None, ()))
+    ended = make(prompt(3)).accept(ChosenToken(END, None, ()))
     assert ended is not None
     assert (ended.text, ended.finish) == ("", FinishReason.STOP)
-    limited = make(prompt(3), limit=1).accept(Choice(500, None, ()))
+    limited = make(prompt(3), limit=1).accept(ChosenToken(500, None, ()))
     assert limited is not None
     assert limited.text
     assert limited.finish is FinishReason.LENGTH

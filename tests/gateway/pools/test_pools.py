@@ -34,7 +34,7 @@ class Desk:
     def read_machine(self) -> Machine:
         return MACHINES["CPU"]
 
-    def tell(self, reason: str) -> None:
+    def explain(self, reason: str) -> None:
         raise AssertionError(f"nothing is chosen on a CPU, but: {reason}")
 
 
