@@ -61,7 +61,8 @@ class EventFilter:
             self._rest = b""
         if not data.endswith(_BLANK_LINES):
             data = self._cut(data)
-        self._latest.append(data)
+        if data:  # a read without a whole event, such as the end of the body, must not displace the reason
+            self._latest.append(data)
         if _USAGE in data and data.count(_USAGE) > data.count(_NO_USAGE):
             return self._look(data)
         return data

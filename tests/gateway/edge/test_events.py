@@ -78,3 +78,15 @@ def test_usage_inside_the_answer_of_an_event_is_noted_and_shown() -> None:
 @pytest.mark.parametrize("said", [None, [], "usage", {"usage": 3}, {"response": {"usage": None}}])
 def test_what_says_no_usage_says_none(said: Any) -> None:
     assert usage_of(said) == {}
+
+
+def test_the_reason_to_finish_is_found_however_the_stream_is_cut() -> None:
+    reason = event({"choices": [{"delta": {}, "finish_reason": "length"}]})
+    events = [event(piece("a")), reason, event(piece('"finish_reason":"mine"')), event({"usage": USAGE}), STREAM[-1]]
+    for size in (1, 7, 10_000):
+        filtered = EventFilter(hide_usage=False)
+        for each in events:
+            for at in range(0, len(each), size):
+                filtered.take(each[at : at + size])
+        filtered.take(b"")  # the end of the body comes by itself
+        assert filtered.finish_reason == "length"
