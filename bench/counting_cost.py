@@ -98,7 +98,7 @@ async def run_rounds(registry: Registry, args: argparse.Namespace) -> None:
                 costs[name].append(used / (args.clients * args.requests * args.pieces) * 1e6)
     server.should_exit = True
     await serving
-    counted = total(registry.observations.of_rollout(rollout.id).values())
+    counted = total(registry.tallies.of_rollout(rollout.id).values())
     pinned, routed = (statistics.median(costs[name]) for name in NAMES)
     sys.stdout.write(
         f"microseconds of processor time per piece: {pinned:.0f} relayed, {routed:.0f} relayed and counted, "

@@ -202,7 +202,7 @@ def begin_copies(registry: Registry, percent: int) -> str:
 
 def shadow_requests(registry: Registry, rollout_id: str) -> int:
     """How many copies were answered."""
-    cells = registry.observations.of_rollout(rollout_id)
+    cells = registry.tallies.of_rollout(rollout_id)
     return sum(tally.requests for cell, tally in cells.items() if cell.side is Side.SHADOW_CANARY)
 
 

@@ -29,9 +29,9 @@ from gateway.deps import Gateway
 from gateway.edge.edge import Edge
 from gateway.edge.parts import EdgeParts
 from gateway.errors import HTTP_ERRORS
-from gateway.evidence.observations import Observations
 from gateway.evidence.quiet_calls import QuietCalls
 from gateway.evidence.shadow import Shadow
+from gateway.evidence.tally_reporter import TallyReporter
 from gateway.http import health
 from gateway.http.authentication import Authentication
 from gateway.http.error_answers import answer_error, answer_http, answer_invalid, answer_unforeseen
@@ -80,7 +80,7 @@ def build_gateway(
     metrics = GatewayMetrics(settings.metric_names)
     feed = RouteFeed(registry, settings)
     demand = Demand(registry, settings.use_report_s)
-    observations = Observations(registry, metrics.rollouts, settings)
+    tally_reporter = TallyReporter(registry, metrics.rollouts, settings)
     keyring = Keyring(
         registry,
         refresh_s=settings.route_refresh_s,
@@ -103,8 +103,8 @@ def build_gateway(
         keyring=keyring,
         rate_limiter=RateLimiter(metrics, settings.limits_url),
         connections=engines,
-        observations=observations,
-        shadow=Shadow(QuietCalls(engines, balancer, settings), feed, observations, settings),
+        tally_reporter=tally_reporter,
+        shadow=Shadow(QuietCalls(engines, balancer, settings), feed, tally_reporter, settings),
         offers=Offers(),
         traces=tracing,
         listeners=(metrics.finished, tracing, *([] if access_log is None else [access_log])),
@@ -116,7 +116,7 @@ def build_gateway(
         keyring=keyring,
         rate_limiter=parts.rate_limiter,
         edge=Edge(parts),
-        observations=observations,
+        tally_reporter=tally_reporter,
         shadow=parts.shadow,
         demand=demand,
         metrics=metrics,
@@ -158,7 +158,7 @@ def build_app(gateway: Gateway) -> FastAPI:
             asyncio.create_task(gateway.rate_limiter.run()),
             asyncio.create_task(gateway.feed.run()),
             asyncio.create_task(gateway.demand.run()),
-            asyncio.create_task(gateway.observations.run(gateway.feed.watched)),
+            asyncio.create_task(gateway.tally_reporter.run(gateway.feed.watched)),
             asyncio.create_task(gateway.edge.run()),
         ]
         if gateway.access_log is not None:
@@ -174,7 +174,7 @@ def build_app(gateway: Gateway) -> FastAPI:
             await gateway.access_log.flush()
         await asyncio.to_thread(gateway.traces.close)
         with contextlib.suppress(RegistryError):  # then what was counted last is lost
-            await gateway.observations.flush()
+            await gateway.tally_reporter.flush()
 
     app = FastAPI(title="Lorry", lifespan=lifespan)
     app.state.gateway = gateway

@@ -11,8 +11,8 @@ from fastapi import Depends, Request
 
 from gateway.edge.edge import Edge
 from gateway.errors import BodyTooLarge
-from gateway.evidence.observations import Observations
 from gateway.evidence.shadow import Shadow
+from gateway.evidence.tally_reporter import TallyReporter
 from gateway.keys.auth import Caller, Keyring
 from gateway.keys.limits import RateLimiter
 from gateway.routing.demand import Demand
@@ -38,7 +38,7 @@ class Gateway:
     keyring: Keyring
     rate_limiter: RateLimiter
     edge: Edge
-    observations: Observations
+    tally_reporter: TallyReporter
     shadow: Shadow
     demand: Demand
     metrics: GatewayMetrics

@@ -32,7 +32,7 @@ from registry.rollouts.forced import ForcedSide, ForcedSideStore, all_forced_sid
 from registry.rollouts.rollout import Rollout
 from registry.rollouts.rollout_moves import open_rollouts, promoted_since
 from registry.rollouts.rollout_store import RolloutStore
-from registry.rollouts.tally_store import ObservationStore
+from registry.rollouts.tally_store import TallyStore
 from registry.settings import RegistrySettings
 from registry.transactions import Transactions, open_engine, shown_url
 from registry.types import Adapter, Base, Replica, Revision, Use
@@ -82,7 +82,7 @@ class Registry:
         self.entered = EnteredEngineStore(transactions)
         self.uses = UseStore(transactions)
         self.audit = AuditStore(transactions)
-        self.observations = ObservationStore(transactions)
+        self.tallies = TallyStore(transactions)
         self.feedback = FeedbackStore(transactions)
         self.forced_sides = ForcedSideStore(transactions)
         self.keys = KeyStore(transactions)

@@ -20,7 +20,7 @@ async def list_observations(rollout_id: str, gateway: GatewayDep) -> dict[str, A
 
     def read() -> Mapping[Cell, Tally]:
         gateway.registry.rollouts.get(rollout_id)
-        return gateway.registry.observations.of_rollout(rollout_id)
+        return gateway.registry.tallies.of_rollout(rollout_id)
 
     cells = await gateway.ask(read)
     order = sorted(cells, key=lambda cell: (cell.step, cell.side, cell.replica))

@@ -44,7 +44,7 @@ async def start_rollout(name: str, body: StartRollout, gateway: GatewayDep, acto
 
     def start() -> Rollout:
         rollout = gateway.registry.rollouts.start(name, body.revision, plan, actor)
-        return controller.settle(gateway.registry, rollout)
+        return controller.begin_if_loaded(gateway.registry, rollout)
 
     return await _answer(gateway, await gateway.ask(start))
 
@@ -70,7 +70,7 @@ def _roll_back(registry: Registry, name: str, to: int | None, actor: str) -> Rol
     if target is None:
         raise NotServable(f"adapter {name!r} has no earlier stable revision; name one with `to`")
     plan = RolloutPlan(steps=weighted(100))
-    return controller.settle(registry, registry.rollouts.start(name, target, plan, actor, reason="rollback"))
+    return controller.begin_if_loaded(registry, registry.rollouts.start(name, target, plan, actor, reason="rollback"))
 
 
 @router.get("/rollouts")

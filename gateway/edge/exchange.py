@@ -66,7 +66,7 @@ class Exchange:
         if self._attempts is not None:
             self._attempts.stop()
         if self._witness is not None:
-            self._witness.left()
+            self._witness.client_departed()
         self._finish(0 if self._answer is None else self._answer.status, CLIENT_LEFT)
 
     def pause(self) -> None:
@@ -168,7 +168,7 @@ class Exchange:
         else:
             answer.take(data, is_whole)
         if self._witness is not None:
-            self._witness.take(data)
+            self._witness.see_chunk(data)
         if is_whole:
             if self._witness is not None and self._attempts is not None:
                 self._attempts.end()  # a copy of this request finds its replica without it
@@ -211,9 +211,9 @@ class Exchange:
         body = intake.body.whole(ask_for_usage=intake.asks_for_usage)
         copy = self._parts.shadow.choose(intake.target, self._head.path, body)
         asked = Asked.of(body, keep_text=copy is not None)
-        witness = Witness(self._parts.observations, evidence, intake.target, asked, self._began)
+        witness = Witness(self._parts.tally_reporter, evidence, intake.target, asked, self._began)
         if copy is not None:
-            witness.tell(partial(self._parts.shadow.make, copy))
+            witness.notify_when_answered(partial(self._parts.shadow.make, copy))
         return witness
 
     def _finish_reason(self) -> str:

@@ -8,8 +8,8 @@ from gateway.balancing.admission import Admission
 from gateway.balancing.balancing import Balancer
 from gateway.balancing.replica_health import ReplicaHealth
 from gateway.balancing.retry_budget import RetryBudget
-from gateway.evidence.observations import Observations
 from gateway.evidence.shadow import Shadow
+from gateway.evidence.tally_reporter import TallyReporter
 from gateway.keys.auth import Keyring
 from gateway.keys.limits import RateLimiter
 from gateway.routing.demand import Demand
@@ -35,7 +35,7 @@ class EdgeParts:
     keyring: Keyring
     rate_limiter: RateLimiter
     connections: EngineConnections
-    observations: Observations
+    tally_reporter: TallyReporter
     shadow: Shadow
     offers: Offers
     traces: Traces

@@ -58,7 +58,7 @@ class _Choice:
 class Reading(Protocol):
     """An answer that is being read."""
 
-    def take(self, chunk: bytes, at: float) -> None:
+    def add_chunk(self, chunk: bytes, at: float) -> None:
         """Note bytes that came at the monotonic time *at*."""
         ...
 
@@ -104,7 +104,7 @@ class StreamReading:
         self._ended = False
         self._error: ErrorKind | None = None
 
-    def take(self, chunk: bytes, at: float) -> None:
+    def add_chunk(self, chunk: bytes, at: float) -> None:
         self._taken.append((chunk, at))
 
     def read(self) -> None:
@@ -177,7 +177,7 @@ class WholeReading:
         self._parts: list[bytes] = []
         self._last_at = 0.0
 
-    def take(self, chunk: bytes, at: float) -> None:
+    def add_chunk(self, chunk: bytes, at: float) -> None:
         self._parts.append(chunk)
         self._last_at = at
 

@@ -130,7 +130,7 @@ class _Hearing:
         if self._reading is None:
             self._status = head.status
             self._reading = reading_of(head.content_type, self._asked)
-        self._reading.take(data, time.monotonic())
+        self._reading.add_chunk(data, time.monotonic())
         self._reading.read()
 
     def facts(self, fault: Fault | None, began: float) -> AnswerFacts:

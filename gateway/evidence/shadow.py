@@ -14,8 +14,8 @@ import orjson
 from gateway.errors import GatewayError
 from gateway.evidence.answer_facts import AnswerFacts, Asked
 from gateway.evidence.comparison import decided, question, verdict
-from gateway.evidence.observations import Observations
 from gateway.evidence.quiet_calls import BUSY, LOOK_EVERY_S, Question, QuietCalls
+from gateway.evidence.tally_reporter import TallyReporter
 from gateway.evidence.waiting_copies import ShadowCopy, WaitingCopies, WaitingCopy
 from gateway.routing.route_feed import RouteFeed
 from gateway.routing.routing import Endpoint, Evidence, Target, resolve
@@ -53,11 +53,11 @@ class Shadow:
     """Makes copies while there is room for them and leaves out the others; a client's request never waits for one."""
 
     def __init__(
-        self, calls: QuietCalls, feed: RouteFeed, observations: Observations, settings: GatewaySettings
+        self, calls: QuietCalls, feed: RouteFeed, tally_reporter: TallyReporter, settings: GatewaySettings
     ) -> None:
         self._calls = calls
         self._feed = feed
-        self._observations = observations
+        self._tally_reporter = tally_reporter
         self._settings = settings
         self._draw = random.random
         self._budget = TokenBudget(settings.shadow_tokens_per_s, time.monotonic())
@@ -154,7 +154,7 @@ class Shadow:
             return
         sides = ((Side.SHADOW_CANARY, facts), (Side.SHADOW_STABLE, waiting.original))
         for side, answer in sides:
-            self._observations.add(replace(copy.evidence, side=side), endpoint.replica, answer.tally)
+            self._tally_reporter.add(replace(copy.evidence, side=side), endpoint.replica, answer.tally)
         if copy.judge is not None and facts.error is None:
             await self._compare(copy, copy.judge, endpoint.replica, facts.texts[0], waiting.original.texts[0])
 
@@ -180,7 +180,7 @@ class Shadow:
                 return
             scores.append(score)
         tally = decided(scores[0], scores[1])
-        self._observations.add(replace(copy.evidence, side=Side.SHADOW_CANARY), replica, tally)
+        self._tally_reporter.add(replace(copy.evidence, side=Side.SHADOW_CANARY), replica, tally)
 
     async def _quiet_one(self, served_name: str) -> Endpoint | None:
         """A replica that can be asked now."""
@@ -209,8 +209,8 @@ class Shadow:
 
     def _leave_out(self, waiting: WaitingCopy, reason: str) -> None:
         evidence = replace(waiting.copy.evidence, side=Side.SHADOW_CANARY)
-        self._observations.add(evidence, waiting.replica, Tally(copies_left_out={reason: 1}))
+        self._tally_reporter.add(evidence, waiting.replica, Tally(copies_left_out={reason: 1}))
         self._drop(waiting.copy, reason)
 
     def _drop(self, copy: ShadowCopy, reason: str) -> None:
-        self._observations.metrics.dropped_copies.labels(copy.evidence.adapter, reason).inc()
+        self._tally_reporter.metrics.dropped_copies.labels(copy.evidence.adapter, reason).inc()

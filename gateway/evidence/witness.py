@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from gateway.evidence.answer_facts import AnswerFacts, Asked, Reading, StreamReading, WholeReading, failed
-from gateway.evidence.observations import Observations
+from gateway.evidence.tally_reporter import TallyReporter
 from gateway.routing.routing import Evidence, Target
 from registry.rollouts.tally import ErrorKind
 
@@ -24,9 +24,9 @@ class Witness:
     """
 
     def __init__(
-        self, observations: Observations, evidence: Evidence, target: Target, asked: Asked, began: float
+        self, tally_reporter: TallyReporter, evidence: Evidence, target: Target, asked: Asked, began: float
     ) -> None:
-        self._observations = observations
+        self._tally_reporter = tally_reporter
         self._evidence = evidence
         self._served_name = target.served_name
         self._asked = asked
@@ -37,7 +37,7 @@ class Witness:
         self._status = 0
         self._reading: Reading | None = None
 
-    def tell(self, then: Answered) -> None:
+    def notify_when_answered(self, then: Answered) -> None:
         """Have *then* told when the request was answered whole and without an error."""
         self._then = then
 
@@ -58,10 +58,10 @@ class Witness:
         self._status = status
         self._reading = reading_of(content_type, self._asked) if status < 400 else None
 
-    def take(self, chunk: bytes) -> None:
+    def see_chunk(self, chunk: bytes) -> None:
         """These bytes of the answer were passed on."""
         if self._reading is not None and chunk:
-            self._reading.take(chunk, time.monotonic())
+            self._reading.add_chunk(chunk, time.monotonic())
             self._reading.read()
 
     def ended(self) -> None:
@@ -73,14 +73,14 @@ class Witness:
 
     def broke(self) -> None:
         """The engine failed on the way."""
-        if self._reading is not None and not self._left_whole():
+        if self._reading is not None and not self._count_if_whole():
             self._count(self._replica, ErrorKind.BROKEN)
 
-    def left(self) -> None:
+    def client_departed(self) -> None:
         """The client left."""
-        self._left_whole()
+        self._count_if_whole()
 
-    def _left_whole(self) -> bool:
+    def _count_if_whole(self) -> bool:
         """Whether all had been said nevertheless; then it is counted."""
         reading = self._reading
         if reading is None or not reading.is_whole:
@@ -91,12 +91,12 @@ class Witness:
     def _conclude(self, reading: Reading) -> None:
         self._reading = None
         facts = reading.result(self._began)
-        self._observations.add_answer(self._evidence, self._replica, self._served_name, facts)
+        self._tally_reporter.add_answer(self._evidence, self._replica, self._served_name, facts)
         if self._then is not None and facts.error is None:
             self._then(self._replica, facts)
 
     def _count(self, replica: str, kind: ErrorKind) -> None:
-        self._observations.add(self._evidence, replica, failed(kind))
+        self._tally_reporter.add(self._evidence, replica, failed(kind))
 
 
 def reading_of(content_type: bytes, asked: Asked) -> Reading:

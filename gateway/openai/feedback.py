@@ -50,7 +50,7 @@ async def _rate(gateway: Gateway, completion_id: str, score: float, comment: str
     try:
         return await gateway.ask(rate, completion_id, score, comment)
     except NotFound:
-        await gateway.observations.flush()
+        await gateway.tally_reporter.flush()
     try:
         return await gateway.ask(rate, completion_id, score, comment)
     except NotFound:

@@ -47,7 +47,7 @@ def reconcile(registry: Registry, knobs: GatewaySettings, now: float) -> None:
             _watch(registry, promoted, guardrails)
 
 
-def settle(registry: Registry, rollout: Rollout) -> Rollout:
+def begin_if_loaded(registry: Registry, rollout: Rollout) -> Rollout:
     """The rollout after what can happen at once has happened: a canary that is loaded everywhere begins now."""
     if rollout.state is not RolloutState.PENDING:
         return rollout
@@ -62,7 +62,7 @@ def promote(registry: Registry, rollout_id: str, actor: str, *, full: bool) -> R
 
     `StillLoading` while a replica lacks the canary; `IllegalMove` when the rollout has ended.
     """
-    rollout = settle(registry, registry.rollouts.get(rollout_id))
+    rollout = begin_if_loaded(registry, registry.rollouts.get(rollout_id))
     move = registry.rollouts.move
     if rollout.state.is_terminal:
         raise IllegalMove(f"rollout {rollout_id} has ended: it is {rollout.state}")
@@ -151,7 +151,7 @@ def _follow_verdict(
     registry: Registry, rollout: Rollout, guardrails: GuardrailPlan, obstacle: tuple[str, str] | None
 ) -> None:
     """Abort, go on, or hold and keep the evidence. A paused rollout is judged, but not moved."""
-    cells = comparable(registry.observations.of_rollout(rollout.id))
+    cells = comparable(registry.tallies.of_rollout(rollout.id))
     verdict = judge(guardrails, cells, rollout.step)
     told = {**verdict.as_json(), "step": rollout.step, **unjudged_of(cells)}
     if verdict.decision is Decision.ABORT and rollout.state is RolloutState.PROGRESSING:
@@ -162,7 +162,7 @@ def _follow_verdict(
     else:
         if verdict.decision is Decision.ADVANCE and obstacle is not None:
             told |= {"decision": str(Decision.HOLD), "reason": obstacle[0], "message": obstacle[1]}
-        registry.rollouts.note(rollout, told)
+        registry.rollouts.record_verdict(rollout, told)
 
 
 def _go_on(
@@ -186,11 +186,11 @@ def _is_last(rollout: Rollout) -> bool:
 
 def _watch(registry: Registry, promoted: Rollout, guardrails: GuardrailPlan) -> None:
     """Judge a promotion by what came after it, and take it back if it was a mistake; once, whatever becomes of that."""
-    cells = comparable(registry.observations.of_rollout(promoted.id))
+    cells = comparable(registry.tallies.of_rollout(promoted.id))
     steps = len(promoted.plan.steps)
     verdict = judge_watch(guardrails, cells, steps)
     told = {**verdict.as_json(), "step": steps, **unjudged_of(cells)}
-    if not registry.rollouts.note(promoted, told) or verdict.decision is not Decision.ABORT:
+    if not registry.rollouts.record_verdict(promoted, told) or verdict.decision is not Decision.ABORT:
         return
     facts = {"rollout_id": promoted.id, "reason": verdict.reason}
     try:
@@ -201,4 +201,4 @@ def _watch(registry: Registry, promoted: Rollout, guardrails: GuardrailPlan) -> 
     except NotServable as exc:
         log.warning("promotion cannot be taken back", extra=facts | {"error": str(exc)})
     else:
-        settle(registry, back)
+        begin_if_loaded(registry, back)

@@ -74,7 +74,7 @@ class Sender:
             if not registry.deliveries.claim(delivery, now() + self.settings.timeout_s + pause_s):
                 continue
             error = self._post(delivery, http, now())
-            registry.deliveries.settle(delivery, error)
+            registry.deliveries.record_outcome(delivery, error)
             acknowledged += not error
             if error:
                 facts = {"rollout_id": delivery.rollout.id, "attempt": delivery.attempts + 1, "error": error}

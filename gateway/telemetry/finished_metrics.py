@@ -58,9 +58,9 @@ class _Figures:
     __slots__ = (
         "broken",
         "completion_tokens",
+        "departed",
         "first_byte_streamed",
         "first_byte_whole",
-        "left",
         "outcomes",
         "prompt_tokens",
         "refused",
@@ -71,7 +71,7 @@ class _Figures:
     def __init__(self) -> None:
         self.outcomes: Counter[tuple[str, int]] = Counter()
         self.refused: Counter[str] = Counter()
-        self.retries = self.left = self.broken = 0
+        self.retries = self.departed = self.broken = 0
         self.prompt_tokens = self.completion_tokens = 0
         self.first_byte_streamed = Distribution(_FIRST_BYTE_S)
         self.first_byte_whole = Distribution(_FIRST_BYTE_S)
@@ -97,7 +97,7 @@ class _Figures:
 
     def _add_failure(self, reason: str) -> None:
         if reason == CLIENT_LEFT:
-            self.left += 1
+            self.departed += 1
         elif reason == BROKEN:
             self.broken += 1
         else:
@@ -186,7 +186,7 @@ def _histograms(shown: Sequence[tuple[tuple[str, ...], _Figures]]) -> Iterator[M
 
 _COUNTS: Final[tuple[tuple[str, str, Callable[[_Figures], float]], ...]] = (
     ("retries", "Sent again because a replica failed before its first byte", lambda figures: figures.retries),
-    ("cancelled", "Requests whose client left before the answer was whole", lambda figures: figures.left),
+    ("cancelled", "Requests whose client left before the answer was whole", lambda figures: figures.departed),
     ("broken_streams", "Answers that ended with an error event", lambda figures: figures.broken),
     ("prompt_tokens", "Tokens of prompts, by the engines' usage", lambda figures: figures.prompt_tokens),
     ("completion_tokens", "Tokens of answers, by the engines' usage", lambda figures: figures.completion_tokens),

@@ -60,7 +60,7 @@ class DeliveryStore:
             values = {"attempts": delivery.attempts + 1, "next_at": next_at}
             return tx.execute(sa.update(table).where(unmoved).values(**values)).rowcount == 1
 
-    def settle(self, delivery: Delivery, error: str) -> None:
+    def record_outcome(self, delivery: Delivery, error: str) -> None:
         """The attempt was acknowledged, or failed with *error*."""
         table = tables.rollout_deliveries
         values = {"error": error, "delivered_at": None if error else self._tx.now()}

@@ -150,7 +150,7 @@ class RolloutStore:
             self._compare_and_set(tx, rollout_id, unmoved, values | _judged(evidence, now))
             return self._record(tx, rollout_id, "rollout.advance")
 
-    def note(self, seen: Rollout, evidence: Mapping[str, Any]) -> bool:
+    def record_verdict(self, seen: Rollout, evidence: Mapping[str, Any]) -> bool:
         """Keep the latest verdict on a rollout that it does not move; False if someone moved or judged it since."""
         columns = tables.rollouts.c
         unmoved = sa.and_(

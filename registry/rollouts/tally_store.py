@@ -17,7 +17,7 @@ _KEYS: Final = ("gateway_id", "rollout_id", "step", "side", "replica")
 _BUCKETED: Final = ("ttft", "tpot")
 
 
-class ObservationStore:
+class TallyStore:
     """Gateways add to it, the judge reads the sums."""
 
     def __init__(self, transactions: Transactions) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from studies.balancing.simulation import Outcome
+from studies.balancing.simulation import PolicyOutcome
 
 STYLES: Final = {
     "affinity, bounded": ("#2a7f4f", "-"),
@@ -20,14 +20,14 @@ STYLES: Final = {
 }
 
 
-def write_plots(folder: Path, outcomes: Sequence[Outcome]) -> None:
+def write_plots(folder: Path, outcomes: Sequence[PolicyOutcome]) -> None:
     """Write `policies.svg`: prefixes met and waits by load."""
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context({"svg.hashsalt": "lorry", "svg.fonttype": "none", "font.size": 9}):
         _policies(outcomes).savefig(folder / "policies.svg", metadata={"Date": None})
 
 
-def _policies(outcomes: Sequence[Outcome]) -> Figure:
+def _policies(outcomes: Sequence[PolicyOutcome]) -> Figure:
     figure = Figure(figsize=(9, 3), layout="constrained")
     hits, waits, tokens = figure.subplots(1, 3)
     for policy, (color, line) in STYLES.items():

@@ -33,7 +33,7 @@ BOUNDS: Final = (1.05, 1.1, 1.25, 1.5, 2.0, 4.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class PolicyOutcome:
     """What became of the requests."""
 
     policy: str
@@ -56,7 +56,7 @@ Choice = Callable[[Request], int]
 
 
 @dataclass(slots=True)
-class Place:
+class SimulatedReplica:
     """One replica."""
 
     kept: OrderedDict[int, None] = field(default_factory=OrderedDict)
@@ -73,7 +73,7 @@ class Place:
         return met
 
 
-class Pool:
+class SimulatedPool:
     """Replicas in simulated time, and what was seen of the requests."""
 
     def __init__(self, crowd: Crowd) -> None:
@@ -83,7 +83,7 @@ class Pool:
         self.hits: list[bool] = []
         self.waits: list[float] = []
         self.first_tokens: list[float] = []
-        self._places = [Place() for _ in range(crowd.replicas)]
+        self._places = [SimulatedReplica() for _ in range(crowd.replicas)]
         self._ends: list[tuple[float, int]] = []
 
     def run_until(self, now: float) -> None:
@@ -106,7 +106,7 @@ class Pool:
         else:
             place.queue.append(request)
 
-    def _start(self, place: Place, number: int, request: Request, now: float) -> None:
+    def _start(self, place: SimulatedReplica, number: int, request: Request, now: float) -> None:
         place.running += 1
         met = place.meets(request.prefix, self.crowd.kept_prefixes)
         prompt_s = self.crowd.rest_s + (0.0 if met else self.crowd.prefix_s)
@@ -116,10 +116,10 @@ class Pool:
         heapq.heappush(self._ends, (now + prompt_s + request.answer_s, number))
 
 
-def affinity_choice(bound: float) -> Callable[[Pool], Choice]:
+def affinity_choice(bound: float) -> Callable[[SimulatedPool], Choice]:
     """The gateway's balancer itself."""
 
-    def begin(pool: Pool) -> Choice:
+    def begin(pool: SimulatedPool) -> Choice:
         endpoints = tuple(_endpoint(number) for number in range(pool.crowd.replicas))
         numbers = {endpoint.replica: number for number, endpoint in enumerate(endpoints)}
         balancer = Balancer(ReplicaHealth(), bound)
@@ -136,20 +136,20 @@ def affinity_choice(bound: float) -> Callable[[Pool], Choice]:
     return begin
 
 
-def round_robin(pool: Pool) -> Choice:
+def round_robin(pool: SimulatedPool) -> Choice:
     """Each in its turn."""
     turn = iter(range(pool.crowd.requests))
     return lambda _: next(turn) % pool.crowd.replicas
 
 
-def at_random(pool: Pool) -> Choice:
+def at_random(pool: SimulatedPool) -> Choice:
     """Any."""
     numbers = np.random.default_rng([pool.crowd.seed, 2]).integers(pool.crowd.replicas, size=pool.crowd.requests)
     drawn = iter(numbers.tolist())
     return lambda _: next(drawn)
 
 
-def least_loaded(pool: Pool) -> Choice:
+def least_loaded(pool: SimulatedPool) -> Choice:
     """One of those with the fewest requests, in turn."""
     turn = iter(range(pool.crowd.requests))
 
@@ -160,7 +160,7 @@ def least_loaded(pool: Pool) -> Choice:
     return choose
 
 
-POLICIES: Final[dict[str, Callable[[Pool], Choice]]] = {
+POLICIES: Final[dict[str, Callable[[SimulatedPool], Choice]]] = {
     "affinity, bounded": affinity_choice(1.25),
     "affinity alone": affinity_choice(inf),
     "least loaded": least_loaded,
@@ -169,9 +169,9 @@ POLICIES: Final[dict[str, Callable[[Pool], Choice]]] = {
 }
 
 
-def simulate(crowd: Crowd, policy: str, bound: float | None = None) -> Outcome:
+def simulate(crowd: Crowd, policy: str, bound: float | None = None) -> PolicyOutcome:
     """The requests of *crowd* by one policy; the same crowd sends the same requests to each."""
-    pool = Pool(crowd)
+    pool = SimulatedPool(crowd)
     choose = POLICIES[policy](pool) if bound is None else affinity_choice(bound)(pool)
     peaks = []
     for count, request in enumerate(requests_of(crowd)):
@@ -182,7 +182,7 @@ def simulate(crowd: Crowd, policy: str, bound: float | None = None) -> Outcome:
     pool.run_until(inf)
     first = crowd.requests // 4
     waits, tokens = np.array(pool.waits[first:]), np.array(pool.first_tokens[first:])
-    return Outcome(
+    return PolicyOutcome(
         policy=policy,
         load=crowd.load,
         load_bound=bound,
@@ -226,7 +226,7 @@ def run(
     console.print(_table("Bounds at load 0.9", "bound", [(f"{each.load_bound}", each) for each in bounds]))
 
 
-def _table(title: str, first: str, rows: list[tuple[str, Outcome]]) -> Table:
+def _table(title: str, first: str, rows: list[tuple[str, PolicyOutcome]]) -> Table:
     table = Table(title=title)
     for heading in (first, "policy", "prefix met", "wait p50", "wait p99", "first token p50", "p99", "highest load"):
         table.add_column(heading, justify="left" if heading == "policy" else "right")

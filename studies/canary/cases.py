@@ -18,13 +18,13 @@ from studies.canary.traffic import (
     FOUR_POINTS,
     HALF_A_POINT_LESS,
     THREE_POINTS,
-    Feedback,
     Latency,
+    Scores,
     Setting,
     Share,
 )
 
-Quantity = Share | Feedback | Latency
+Quantity = Share | Scores | Latency
 
 LEVELS: Final = {
     Guardrail.ERROR_RATE: 0.01,
@@ -69,7 +69,7 @@ def as_good_as_stable(*, later: bool = False) -> tuple[Quantity, ...]:
         Share(guardrail=each, stable=level, canary=level, later=3.0 if later else 1.0) for each, level in LEVELS.items()
     )
     slow = (Latency(guardrail=each, spread=spread, later=1.5 if later else 1.0) for each, spread in SPREADS.items())
-    return (*shares, *slow, Feedback(later=HALF_A_POINT_LESS if later else None))
+    return (*shares, *slow, Scores(later=HALF_A_POINT_LESS if later else None))
 
 
 def at_the_margin(plan: GuardrailPlan) -> tuple[Quantity, ...]:
@@ -79,7 +79,7 @@ def at_the_margin(plan: GuardrailPlan) -> tuple[Quantity, ...]:
     slow = (Latency(guardrail=each, spread=spread, longer=margins[each]) for each, spread in SPREADS.items())
     part = margins[Guardrail.FEEDBACK] / 0.125  # of half a point
     moved = tuple((1 - part) * four + part * less for four, less in zip(FOUR_POINTS, HALF_A_POINT_LESS, strict=True))
-    return (*shares, *slow, Feedback(canary=moved))
+    return (*shares, *slow, Scores(canary=moved))
 
 
 def cases(plan: GuardrailPlan) -> tuple[Case, ...]:
@@ -92,7 +92,7 @@ def cases(plan: GuardrailPlan) -> tuple[Case, ...]:
             guardrail=Guardrail.TTFT_P95, spread=SPREADS[Guardrail.TTFT_P95], longer=0.2
         ),
         ("json", "invalid JSON 0.5 % -> 5 %"): Share(guardrail=Guardrail.INVALID_JSON, stable=0.005, canary=0.05),
-        ("feedback", "feedback 4 -> 3 of 5 points"): Feedback(canary=THREE_POINTS),
+        ("feedback", "feedback 4 -> 3 of 5 points"): Scores(canary=THREE_POINTS),
     }
     return (
         Case(name="none", title="no difference", quantities=tuple(good.values())),
@@ -141,7 +141,7 @@ class RuleOutcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class CaseOutcome:
     """What the judge does with a case."""
 
     name: str
@@ -160,7 +160,7 @@ class Outcome:
     """The same of each of `rules`."""
 
 
-def simulate(case: Case, plan: GuardrailPlan, setting: Setting, done: Callable[[], None]) -> Outcome:
+def simulate(case: Case, plan: GuardrailPlan, setting: Setting, done: Callable[[], None]) -> CaseOutcome:
     """Run a case; *done* is called after each part of it, `parts_of` times."""
     alpha = plan.alpha_each * (1 - LONE_PART)
     times = []
@@ -174,7 +174,7 @@ def simulate(case: Case, plan: GuardrailPlan, setting: Setting, done: Callable[[
         for tuned_on in TUNED_ON:
             rules.append(_best_rule(case.quantities[0], case.compared, tuned_on, plan.alpha_each, setting))
             done()
-    return Outcome(
+    return CaseOutcome(
         name=case.name,
         title=case.title,
         rollouts=setting.rollouts,

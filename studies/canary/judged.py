@@ -14,7 +14,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from gateway.rollouts.judge.bounds import Floats, Sums, means, shares
-from studies.canary.traffic import Counts, Feedback, Load, Setting, Share
+from studies.canary.traffic import Counts, Load, Scores, Setting, Share
 
 Chosen = NDArray[np.bool_]
 
@@ -58,7 +58,7 @@ def abort_times(run: Run, setting: Setting) -> Floats:
 class MeanRun:
     """Rollouts judged on a share of requests or on feedback."""
 
-    quantity: Share | Feedback
+    quantity: Share | Scores
     margin: float
     alpha: float
     load: Load
@@ -75,8 +75,8 @@ class MeanRun:
         canary = _running(self.canary, self.quantity.canary_side(rng, counts, start))
         stable = _running(self.stable, self.quantity.stable_side(rng, self.load.per_second - counts, start))
         needed = -log(self.alpha)
-        crude = _crude_mean if isinstance(self.quantity, Feedback) else _crude_share
-        build = means if isinstance(self.quantity, Feedback) else shares
+        crude = _crude_mean if isinstance(self.quantity, Scores) else _crude_share
+        build = means if isinstance(self.quantity, Scores) else shares
         hits = crude(canary, stable, self.margin) >= needed
         rows, seconds = np.nonzero(hits)
         for begin in range(0, len(rows), CHUNK):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gateway.rollouts.judge.bounds import Floats, Sums, shares
 from gateway.rollouts.judge.evidence import LONE_PART
 from registry.rollouts.guardrails import Guardrail, GuardrailPlan
-from studies.canary.cases import LEVELS, Outcome
+from studies.canary.cases import LEVELS, CaseOutcome
 from studies.canary.traffic import Load, Share
 
 PEEKED: Final = 1_000
@@ -27,7 +27,7 @@ POINTS: Final = 200
 GREEN, RED, GREY = "#2a7f4f", "#b3372f", "#777777"
 
 
-def write_plots(folder: Path, plan: GuardrailPlan, load: Load, outcomes: Sequence[Outcome], seed: int) -> None:
+def write_plots(folder: Path, plan: GuardrailPlan, load: Load, outcomes: Sequence[CaseOutcome], seed: int) -> None:
     """Write `bounds.svg`, `peeking.svg` and, where regressions were simulated, `aborts.svg`."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -92,7 +92,7 @@ def _peeking(load: Load, rng: Generator) -> Figure:
     return figure
 
 
-def _aborts(regressions: Sequence[Outcome], load: Load) -> Figure:
+def _aborts(regressions: Sequence[CaseOutcome], load: Load) -> Figure:
     """How many rollouts are aborted after how many requests."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     requests = np.linspace(0, load.weight * load.per_second * load.seconds, POINTS)

@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from registry.rollouts.guardrails import GuardrailPlan
-from studies.canary.cases import Case, Outcome, cases, parts_of, simulate
+from studies.canary.cases import Case, CaseOutcome, cases, parts_of, simulate
 from studies.canary.traffic import Load, Setting
 
 
@@ -47,7 +47,7 @@ def run(
         _show(outcomes, Console())
 
 
-def as_object(outcome: Outcome) -> dict[str, Any]:
+def as_object(outcome: CaseOutcome) -> dict[str, Any]:
     """For JSON, without the single rollouts; None stands for never."""
     fields = {name: value for name, value in asdict(outcome).items() if name not in ("times", "rule_times")}
     return {name: _finite(value) for name, value in fields.items()}
@@ -67,7 +67,7 @@ def _chosen(all_cases: tuple[Case, ...], names: list[str]) -> list[Case]:
     return [known[name] for name in names] if names else list(all_cases)
 
 
-def _show(outcomes: list[Outcome], console: Console) -> None:
+def _show(outcomes: list[CaseOutcome], console: Console) -> None:
     table = Table(title="The judge")
     for heading in ("case", "aborted", "most by", "median requests", "nine of ten by"):
         table.add_column(heading, justify="left" if heading in ("case", "most by") else "right")

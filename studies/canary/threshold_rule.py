@@ -17,7 +17,7 @@ import numpy as np
 
 from gateway.rollouts.judge.bounds import Floats
 from gateway.rollouts.judge.quantiles import SLOW_SHARE
-from studies.canary.traffic import Counts, Feedback, Latency, Setting, Share
+from studies.canary.traffic import Counts, Latency, Scores, Setting, Share
 
 CHUNK: Final = 250
 """Rollouts that are simulated at once."""
@@ -57,7 +57,7 @@ def rule_values(counts: Floats, totals: Floats, interval_s: int, failures: int) 
 
 
 def tune(
-    quantity: Share | Feedback | Latency, shapes: tuple[tuple[int, int], ...], alpha: float, setting: Setting
+    quantity: Share | Scores | Latency, shapes: tuple[tuple[int, int], ...], alpha: float, setting: Setting
 ) -> list[Rule]:
     """For each interval and number of failures the lowest threshold that aborts at most *alpha* of such rollouts.
 
@@ -77,7 +77,7 @@ def tune(
     return rules
 
 
-def rule_times(rule: Rule, quantity: Share | Feedback | Latency, setting: Setting) -> Floats:
+def rule_times(rule: Rule, quantity: Share | Scores | Latency, setting: Setting) -> Floats:
     """Canary requests after which the rule aborts each rollout; infinite for those that it never aborts."""
     times = []
     seen, limit = _as_share(quantity, rule.threshold) if isinstance(quantity, Latency) else (quantity, rule.threshold)
@@ -128,7 +128,7 @@ def _as_share(quantity: Latency, threshold: float) -> tuple[Share, float]:
     return share, SLOW_SHARE
 
 
-def _seconds(quantity: Share | Feedback, setting: Setting) -> Iterator[tuple[Counts, Floats, Floats]]:
+def _seconds(quantity: Share | Scores, setting: Setting) -> Iterator[tuple[Counts, Floats, Floats]]:
     """Chunks of rollouts: each second's canary requests; how many values there were up to it, and their sum."""
     for begin in range(0, setting.rollouts, CHUNK):
         some = min(CHUNK, setting.rollouts - begin)

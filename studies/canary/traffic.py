@@ -65,7 +65,7 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Feedback:
+class Scores:
     """Scores from one to five points, given for a part of the answers. What is summed is what the score lacks to 1."""
 
     stable: tuple[float, ...] = FOUR_POINTS

@@ -60,14 +60,14 @@ def count(registry: Registry, rollout: Rollout, step: int, canary: Tally, stable
     """A gateway tells what it counted at *step*."""
     sides = {Side.CANARY: canary} | ({} if stable is None else {Side.STABLE: stable})
     cells = {Cell(rollout_id=rollout.id, step=step, side=side, replica="r1"): tally for side, tally in sides.items()}
-    registry.observations.put("gateway-1", cells)
+    registry.tallies.put("gateway-1", cells)
 
 
 def count_copies(registry: Registry, rollout: Rollout, step: int, canary: Tally, stable: Tally) -> None:
     """A gateway tells what copies at a shadow *step* came to, and their originals."""
     sides = {Side.SHADOW_CANARY: canary, Side.SHADOW_STABLE: stable}
     cells = {Cell(rollout_id=rollout.id, step=step, side=side, replica="r1"): tally for side, tally in sides.items()}
-    registry.observations.put("gateway-1", cells)
+    registry.tallies.put("gateway-1", cells)
 
 
 def story(registry: Registry, rollout_id: str) -> list[tuple[str, int, str]]:

@@ -9,18 +9,18 @@ import typer
 from typer.testing import CliRunner
 
 from studies.balancing.requests import Crowd, requests_of
-from studies.balancing.simulation import POLICIES, Outcome, run, simulate
+from studies.balancing.simulation import POLICIES, PolicyOutcome, run, simulate
 
 CROWD = Crowd(requests=12_000, load=0.9)
 
 
 @pytest.fixture(scope="module")
-def outcomes() -> dict[str, Outcome]:
+def outcomes() -> dict[str, PolicyOutcome]:
     return {policy: simulate(CROWD, policy) for policy in POLICIES}
 
 
 def test_prompts_meet_their_prefixes_several_times_as_often_as_by_policies_that_do_not_look(
-    outcomes: dict[str, Outcome],
+    outcomes: dict[str, PolicyOutcome],
 ) -> None:
     ours = outcomes["affinity, bounded"].hits
     for policy in ("least loaded", "round robin", "random"):
@@ -29,7 +29,7 @@ def test_prompts_meet_their_prefixes_several_times_as_often_as_by_policies_that_
 
 
 def test_the_tail_of_the_queue_is_that_of_least_loaded_and_not_that_of_affinity_alone(
-    outcomes: dict[str, Outcome],
+    outcomes: dict[str, PolicyOutcome],
 ) -> None:
     ours = outcomes["affinity, bounded"].wait_p99_s
     assert ours <= outcomes["least loaded"].wait_p99_s + 0.05

@@ -15,7 +15,7 @@ from studies.canary.judged import MeanRun, abort_times
 from studies.canary.simulate import run
 from studies.canary.slow import SlowRun
 from studies.canary.threshold_rule import Rule, rule_times, rule_values, tune
-from studies.canary.traffic import Feedback, Latency, Load, Setting, Share
+from studies.canary.traffic import Latency, Load, Scores, Setting, Share
 
 GOOD = Share(guardrail=Guardrail.ERROR_RATE, stable=0.01, canary=0.01)
 BAD = Share(guardrail=Guardrail.ERROR_RATE, stable=0.01, canary=0.10)
@@ -25,7 +25,7 @@ def setting(rollouts: int = 100, seconds: int = 600, seed: int = 1) -> Setting:
     return Setting(load=Load(seconds=seconds), rollouts=rollouts, rng=np.random.default_rng(seed))
 
 
-def mean_run(quantity: Share | Feedback, alpha: float = 0.05, rollouts: int = 100) -> MeanRun:
+def mean_run(quantity: Share | Scores, alpha: float = 0.05, rollouts: int = 100) -> MeanRun:
     return MeanRun(quantity=quantity, margin=0.0, alpha=alpha, load=Load(), rollouts=rollouts)
 
 
@@ -56,7 +56,7 @@ def test_a_rule_fails_only_when_all_its_intervals_do() -> None:
     assert rule_values(counts, totals, 2, 2)[0].tolist() == [0, 0.5, 0, 0.5, 0, 0.5, 1]
 
 
-@pytest.mark.parametrize("good", [GOOD, Feedback(), Latency(guardrail=Guardrail.TTFT_P95, spread=0.4)])
+@pytest.mark.parametrize("good", [GOOD, Scores(), Latency(guardrail=Guardrail.TTFT_P95, spread=0.4)])
 def test_a_tuned_rule_keeps_the_false_alarms_it_was_tuned_for(good: Any) -> None:
     (rule,) = tune(good, ((60, 2),), 0.1, setting(rollouts=400))
     assert np.mean(np.isfinite(rule_times(rule, good, setting(rollouts=400, seed=2)))) < 0.16

@@ -21,7 +21,7 @@ LONE_PART: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class GuardrailEvidence:
     """One guardrail's numbers. `difference`, `low`, `high` and `margin` say how much *worse* the canary is.
 
     With unit `share` and `score` they are differences of the values; with unit `s` they are parts of stable's value
@@ -52,9 +52,9 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Evidence, and what a verdict needs beside it."""
+    """GuardrailEvidence, and what a verdict needs beside it."""
 
-    evidence: Evidence
+    evidence: GuardrailEvidence
     log_evidence: float
     """Of the margin being exceeded; comparable between guardrails."""
     is_lone: bool
@@ -79,7 +79,7 @@ def _compare(
 ) -> Finding:
     compare = _compare_latency if guardrail in RELATIVE else _compare_mean
     numbers = compare(guardrail, margin, alpha, pairs)
-    evidence = Evidence(
+    evidence = GuardrailEvidence(
         guardrail=guardrail,
         canary_samples=numbers.canary_samples,
         stable_samples=numbers.stable_samples,

@@ -8,7 +8,7 @@ from enum import StrEnum
 from math import log
 from typing import Any, Final
 
-from gateway.rollouts.judge.evidence import Evidence, Finding, gather
+from gateway.rollouts.judge.evidence import Finding, GuardrailEvidence, gather
 from gateway.rollouts.judge.strata import pairs_of_steps, pairs_of_watch, samples
 from gateway.rollouts.judge.wording import left_out, sentence
 from registry.rollouts.guardrails import Guardrail, GuardrailPlan
@@ -34,14 +34,14 @@ class Decision(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class RolloutVerdict:
     """A decision with one word and one sentence why, and the numbers of every guardrail that is judged."""
 
     decision: Decision
     reason: str
     """On abort the guardrail's name; else `no_violation`, `too_few_samples`, `missing_data`, `in_doubt`, `watching`."""
     message: str
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[GuardrailEvidence, ...]
 
     def as_json(self) -> dict[str, Any]:
         """The verdict as it is stored and sent."""
@@ -53,7 +53,7 @@ class Verdict:
         }
 
 
-def judge(plan: GuardrailPlan, cells: Mapping[Cell, Tally], step: int) -> Verdict:
+def judge(plan: GuardrailPlan, cells: Mapping[Cell, Tally], step: int) -> RolloutVerdict:
     """What to do with a rollout that stands at *step* (an index into its steps); cells of later steps are left out.
 
     Abort when a guardrail is worse by more than its margin at the always-valid level, over all steps so far. Advance
@@ -63,7 +63,7 @@ def judge(plan: GuardrailPlan, cells: Mapping[Cell, Tally], step: int) -> Verdic
     evidence = tuple(finding.evidence for finding in findings)
     violated = _worst(findings)
     if violated is not None:
-        return Verdict(
+        return RolloutVerdict(
             decision=Decision.ABORT,
             reason=str(violated.evidence.guardrail),
             message=sentence(violated.evidence, is_lone=violated.is_lone),
@@ -71,10 +71,10 @@ def judge(plan: GuardrailPlan, cells: Mapping[Cell, Tally], step: int) -> Verdic
         )
     reason, message = _obstacle(plan, cells, step, findings)
     decision = Decision.HOLD if reason else Decision.ADVANCE
-    return Verdict(decision=decision, reason=reason or "no_violation", message=message, evidence=evidence)
+    return RolloutVerdict(decision=decision, reason=reason or "no_violation", message=message, evidence=evidence)
 
 
-def judge_watch(plan: GuardrailPlan, cells: Mapping[Cell, Tally], steps: int) -> Verdict:
+def judge_watch(plan: GuardrailPlan, cells: Mapping[Cell, Tally], steps: int) -> RolloutVerdict:
     """What to do after the promotion of a rollout with so many *steps*: hold, or abort, which means to roll back.
 
     There is no stable beside it any more, so requests of the watch are held against what stable did during the rollout
@@ -87,10 +87,10 @@ def judge_watch(plan: GuardrailPlan, cells: Mapping[Cell, Tally], steps: int) ->
     if violated is not None:
         message = f"after the promotion, {sentence(violated.evidence, is_lone=violated.is_lone)}"
         reason = str(violated.evidence.guardrail)
-        return Verdict(decision=Decision.ABORT, reason=reason, message=message, evidence=evidence)
+        return RolloutVerdict(decision=Decision.ABORT, reason=reason, message=message, evidence=evidence)
     seen = _requests(_tallies(cells, Side.CANARY, steps))
     message = f"{seen:,} requests since the promotion, nothing proven worse than twice its margin"
-    return Verdict(decision=Decision.HOLD, reason="watching", message=message, evidence=evidence)
+    return RolloutVerdict(decision=Decision.HOLD, reason="watching", message=message, evidence=evidence)
 
 
 def _worst(findings: Sequence[Finding]) -> Finding | None:
@@ -122,7 +122,7 @@ def _obstacle(
     return "", f"{counts}, nothing looks worse than its margin"
 
 
-def _looks_worse(evidence: Evidence) -> bool:
+def _looks_worse(evidence: GuardrailEvidence) -> bool:
     return evidence.difference is not None and evidence.difference > evidence.margin
 
 

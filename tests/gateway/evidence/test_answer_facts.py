@@ -38,14 +38,14 @@ def streamed(*parts: bytes, asked: Asked = TEXT, times: Iterable[float] | None =
     """The facts of a stream whose parts came at *times*, one second after another."""
     reading = StreamReading(asked)
     for part, at in zip(parts, times or range(1, 1 + len(parts)), strict=True):
-        reading.take(part, at)
+        reading.add_chunk(part, at)
         reading.read()
     return reading.result(began=0.0)
 
 
 def whole(body: bytes, asked: Asked = TEXT) -> AnswerFacts:
     reading = WholeReading(asked)
-    reading.take(body, 2.0)
+    reading.add_chunk(body, 2.0)
     return reading.result(began=0.0)
 
 
@@ -200,13 +200,13 @@ def test_a_stream_is_whole_at_its_last_finish_or_its_end_event() -> None:
         (event(delta("a", finish="stop")), False),
         (event(delta("a", index=1, finish="stop")), True),
     ):
-        reading.take(part, 1.0)
+        reading.add_chunk(part, 1.0)
         assert reading.is_whole is is_whole
 
 
 def test_a_stream_is_not_whole_while_a_choice_that_began_goes_on() -> None:
     reading = StreamReading(TEXT)
-    reading.take(event(delta("a", finish="stop"), delta("a", index=1)), 1.0)
+    reading.add_chunk(event(delta("a", finish="stop"), delta("a", index=1)), 1.0)
     assert not reading.is_whole
 
 

@@ -90,7 +90,7 @@ class RolloutScene:
         """Everything counted of a side, over all replicas, once that is so many requests."""
 
         def enough() -> list[Tally]:
-            cells = self.registry.observations.of_rollout(rollout.id).items()
+            cells = self.registry.tallies.of_rollout(rollout.id).items()
             tally = total(tally for cell, tally in cells if cell.side is side)
             return [tally] if tally.requests + sum(tally.errors.values()) >= requests else []
 
@@ -104,7 +104,7 @@ class RolloutScene:
 
     def cells(self, rollout: Rollout) -> dict[Cell, Tally]:
         """What the registry has."""
-        return self.registry.observations.of_rollout(rollout.id)
+        return self.registry.tallies.of_rollout(rollout.id)
 
 
 def said(content: str, number: int = 1, finish: str = "stop") -> Script:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import StillLoading
-from gateway.rollouts.controller import promote, settle
+from gateway.rollouts.controller import begin_if_loaded, promote
 from gateway.routing.placement import homes_of, wanted_in
 from registry.database import Registry
 from registry.errors import IllegalMove
@@ -45,7 +45,7 @@ def test_a_canary_takes_no_traffic_before_every_ready_replica_has_it(two_revisio
 
 def test_steps_advance_by_time_and_end_in_a_promotion(two_revisions: Registry, clock: Clock) -> None:
     report(two_revisions, "r1", "support@1", "support@2")
-    rollout = settle(two_revisions, start(two_revisions))
+    rollout = begin_if_loaded(two_revisions, start(two_revisions))
     weights = [rollout.canary_weight]
     while not rollout.state.is_terminal:
         clock.advance(61.0)
@@ -60,7 +60,7 @@ def test_steps_advance_by_time_and_end_in_a_promotion(two_revisions: Registry, c
 
 def test_a_step_does_not_end_before_its_time(two_revisions: Registry, clock: Clock) -> None:
     report(two_revisions, "r1", "support@1", "support@2")
-    rollout = settle(two_revisions, start(two_revisions))
+    rollout = begin_if_loaded(two_revisions, start(two_revisions))
     clock.advance(59.0)
     report(two_revisions, "r1", "support@1", "support@2")
     tick(two_revisions)
@@ -69,7 +69,7 @@ def test_a_step_does_not_end_before_its_time(two_revisions: Registry, clock: Clo
 
 def test_promote_goes_one_step_and_full_goes_all_the_way(two_revisions: Registry) -> None:
     report(two_revisions, "r1", "support@1", "support@2")
-    rollout = settle(two_revisions, start(two_revisions))
+    rollout = begin_if_loaded(two_revisions, start(two_revisions))
     assert promote(two_revisions, rollout.id, "me", full=False).canary_weight == 50
     assert promote(two_revisions, rollout.id, "me", full=True).state is RolloutState.PROMOTED
     with pytest.raises(IllegalMove, match="has ended"):
@@ -78,7 +78,7 @@ def test_promote_goes_one_step_and_full_goes_all_the_way(two_revisions: Registry
 
 def test_a_paused_rollout_holds_its_weight_however_long(two_revisions: Registry, clock: Clock) -> None:
     report(two_revisions, "r1", "support@1", "support@2")
-    rollout = settle(two_revisions, start(two_revisions))
+    rollout = begin_if_loaded(two_revisions, start(two_revisions))
     two_revisions.rollouts.move(rollout.id, rollout.state, RolloutState.PAUSED, reason="requested")
     clock.advance(3600.0)
     report(two_revisions, "r1", "support@1", "support@2")

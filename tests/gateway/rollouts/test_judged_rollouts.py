@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from gateway.app import build_app, build_gateway
-from gateway.rollouts.controller import promote, settle
+from gateway.rollouts.controller import begin_if_loaded, promote
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.errors import RegistryError
@@ -34,7 +34,7 @@ def loaded(two_revisions: Registry) -> Registry:
 
 
 def start(registry: Registry, plan: RolloutPlan = JUDGED) -> Rollout:
-    return settle(registry, registry.rollouts.start("support", 2, plan, "me"))
+    return begin_if_loaded(registry, registry.rollouts.start("support", 2, plan, "me"))
 
 
 def later(registry: Registry, clock: Clock, seconds: float = 2.0) -> None:
@@ -251,7 +251,7 @@ def test_what_is_bad_after_the_window_or_was_not_judged_stays(loaded: Registry, 
     later(loaded, clock)
     assert loaded.adapters.get("support").stable == 2
     plan = RolloutPlan(steps=weighted(100))
-    by_hand = settle(loaded, loaded.rollouts.start("support", 1, plan, "me", reason="rollback"))
+    by_hand = begin_if_loaded(loaded, loaded.rollouts.start("support", 1, plan, "me", reason="rollback"))
     count(loaded, by_hand, 1, bad(400), good(1000))
     later(loaded, clock)
     assert loaded.adapters.get("support").stable == 1
@@ -275,7 +275,7 @@ def test_a_rollback_during_a_rollout_holds_against_a_controller_that_saw_it_open
     count(loaded, rollout, 0, good(1000), good(1000))
     seen = loaded.rollouts.get(rollout.id)
     loaded.rollouts.move(rollout.id, seen.state, RolloutState.ABORTED, reason="rolled_back", actor="ann")
-    assert not loaded.rollouts.note(seen, {"decision": "advance"})
+    assert not loaded.rollouts.record_verdict(seen, {"decision": "advance"})
     with pytest.raises(RegistryError, match="aborted"):
         loaded.rollouts.advance(rollout.id, seen.step, reason="no_violation", actor="controller")
     later(loaded, clock)
@@ -324,7 +324,7 @@ def test_two_operators_and_two_controllers_at_once_leave_one_story(loaded: Regis
         assert Counter((state, step) for state, step, _ in moves).most_common(1)[0][1] == 1
         assert loaded.rollouts.get(rollout.id).state in (RolloutState.ABORTED, RolloutState.PROMOTED)
         if loaded.adapters.get("support").stable == 2:
-            settle(loaded, loaded.rollouts.start("support", 1, RolloutPlan(steps=weighted(100)), "me"))
+            begin_if_loaded(loaded, loaded.rollouts.start("support", 1, RolloutPlan(steps=weighted(100)), "me"))
 
 
 def test_controllers_beside_each_other_make_every_move_once(loaded: Registry, clock: Clock) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.rollouts.controller import reconcile, settle
+from gateway.rollouts.controller import begin_if_loaded, reconcile
 from gateway.settings import GatewaySettings
 from registry.rollouts.guardrails import guardrails_from
 from registry.rollouts.rollout import Rollout, RolloutPlan, RolloutState, weighted
@@ -78,7 +78,7 @@ BREAKS = stream_then_drop(*events("ye", finish=None))
 def end_of(scene: RolloutScene, clock: Clock, body: dict[str, Any]) -> tuple[Rollout, Traffic, float]:
     """The rollout once it has ended by itself under traffic, and when."""
     clock.at = time.time()
-    rollout = settle(scene.registry, scene.registry.rollouts.start("support", 2, PLAN, "ann"))
+    rollout = begin_if_loaded(scene.registry, scene.registry.rollouts.start("support", 2, PLAN, "ann"))
     assert rollout.state is RolloutState.PROGRESSING
     traffic = Traffic(scene, clock, body)
     ended_at = traffic.until(lambda: scene.registry.rollouts.open_for("support") is None)

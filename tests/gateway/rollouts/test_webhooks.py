@@ -15,7 +15,7 @@ import pytest
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from gateway.rollouts.controller import settle
+from gateway.rollouts.controller import begin_if_loaded
 from gateway.rollouts.webhooks import Sender, open_sender
 from gateway.settings import WebhookSettings
 from registry.database import Registry
@@ -67,7 +67,7 @@ def aborted(two_revisions: Registry, clock: Clock) -> str:
     """Id of a rollout that was aborted on evidence: three moves."""
     report(two_revisions, "r1", "support@1", "support@2")
     plan = RolloutPlan(steps=weighted(5, 100), guardrails=GuardrailPlan())
-    rollout = settle(two_revisions, two_revisions.rollouts.start("support", 2, plan, "me"))
+    rollout = begin_if_loaded(two_revisions, two_revisions.rollouts.start("support", 2, plan, "me"))
     count(two_revisions, rollout, 0, bad(100), good(1000))
     clock.advance(2.0)
     tick(two_revisions)

@@ -40,18 +40,18 @@ def test_only_the_first_of_two_that_saw_the_same_keeps_its_verdict(
     published: Registry, advance: Callable[[float], None]
 ) -> None:
     seen = published.rollouts.start("support", 2, JUDGED, "ann")
-    assert published.rollouts.note(seen, HOLD)
-    assert not published.rollouts.note(seen, ABORT)
+    assert published.rollouts.record_verdict(seen, HOLD)
+    assert not published.rollouts.record_verdict(seen, ABORT)
     again = published.rollouts.get(seen.id)
     assert (again.evidence, again.judged_at) == (HOLD, 1000.0)
     advance(1.0)
-    assert published.rollouts.note(again, ABORT)
+    assert published.rollouts.record_verdict(again, ABORT)
     assert len(published.rollouts.events(seen.id)) == 1
 
 
 def test_an_event_has_the_verdict_that_was_known_when_it_moved(published: Registry) -> None:
     rollout = published.rollouts.start("support", 2, JUDGED, "ann")
-    published.rollouts.note(rollout, HOLD)
+    published.rollouts.record_verdict(rollout, HOLD)
     published.rollouts.move(rollout.id, rollout.state, RolloutState.PROGRESSING, reason="loaded")
     published.rollouts.move(
         rollout.id, RolloutState.PROGRESSING, RolloutState.ABORTED, reason="error_rate", evidence=ABORT
@@ -108,9 +108,9 @@ def test_every_move_is_due_until_it_is_acknowledged_or_given_up(
     assert (first.rollout, third.event.evidence) == (promoted, promoted.evidence)
     assert store.claim(first, 1010.0)
     assert not store.claim(first, 1010.0)
-    store.settle(first, "")
+    store.record_outcome(first, "")
     assert store.claim(second, 1010.0)
-    store.settle(second, "answered 500")
+    store.record_outcome(second, "answered 500")
     assert due() == [("promoted", 0)]
     advance(10.0)
     again, _ = store.due(since=0.0, max_attempts=2)

@@ -30,20 +30,20 @@ TALLIES = st.builds(
 
 
 def test_what_two_gateways_counted_is_added_up(registry: Registry) -> None:
-    registry.observations.put("gw-1", {CANARY: ONE, STABLE: ONE})
-    registry.observations.put("gw-2", {CANARY: ONE})
-    assert registry.observations.of_rollout("ro-1") == {CANARY: ONE.plus(ONE), STABLE: ONE}
-    assert registry.observations.of_rollout("ro-2") == {}
+    registry.tallies.put("gw-1", {CANARY: ONE, STABLE: ONE})
+    registry.tallies.put("gw-2", {CANARY: ONE})
+    assert registry.tallies.of_rollout("ro-1") == {CANARY: ONE.plus(ONE), STABLE: ONE}
+    assert registry.tallies.of_rollout("ro-2") == {}
 
 
 def test_saying_the_same_again_changes_nothing_and_more_replaces_it(registry: Registry) -> None:
     for _ in range(2):
-        registry.observations.put("gw-1", {CANARY: ONE})
-    assert registry.observations.of_rollout("ro-1") == {CANARY: ONE}
-    registry.observations.put("gw-1", {CANARY: ONE.plus(ONE)})
-    assert registry.observations.of_rollout("ro-1") == {CANARY: ONE.plus(ONE)}
-    registry.observations.put("gw-1", {})
-    assert registry.observations.of_rollout("ro-1") == {CANARY: ONE.plus(ONE)}
+        registry.tallies.put("gw-1", {CANARY: ONE})
+    assert registry.tallies.of_rollout("ro-1") == {CANARY: ONE}
+    registry.tallies.put("gw-1", {CANARY: ONE.plus(ONE)})
+    assert registry.tallies.of_rollout("ro-1") == {CANARY: ONE.plus(ONE)}
+    registry.tallies.put("gw-1", {})
+    assert registry.tallies.of_rollout("ro-1") == {CANARY: ONE.plus(ONE)}
 
 
 @given(tallies=st.lists(TALLIES, max_size=3))
@@ -51,8 +51,8 @@ def test_saying_the_same_again_changes_nothing_and_more_replaces_it(registry: Re
 def test_every_count_comes_back_as_it_was(sqlite_registry: Registry, tallies: list[Tally]) -> None:
     for number in range(3):
         tally = tallies[number] if number < len(tallies) else Tally()
-        sqlite_registry.observations.put(f"gw-{number}", {CANARY: tally})
-    assert sqlite_registry.observations.of_rollout("ro-1")[CANARY] == total(tallies)
+        sqlite_registry.tallies.put(f"gw-{number}", {CANARY: tally})
+    assert sqlite_registry.tallies.of_rollout("ro-1")[CANARY] == total(tallies)
 
 
 def test_only_what_a_client_saw_and_the_revision_did_is_a_failure() -> None:
@@ -67,30 +67,30 @@ def completion(number: int, cell: Cell, at: float) -> AnsweredCompletion:
 
 def test_feedback_is_counted_where_the_answer_came_from(published: Registry) -> None:
     answered = [completion(1, CANARY, 1000.0), completion(2, CANARY, 1000.0), completion(3, STABLE, 1000.0)]
-    published.observations.put("gw-1", {CANARY: ONE}, answered)
+    published.tallies.put("gw-1", {CANARY: ONE}, answered)
     published.feedback.rate("chatcmpl-1", 1.0, "")
     rated = published.feedback.rate("chatcmpl-2", 0.5, "so so")
     published.feedback.rate("chatcmpl-3", 0.0, "")
     assert (rated.served_name, rated.cell) == ("support@2", CANARY)
-    assert published.observations.of_rollout("ro-1") == {
+    assert published.tallies.of_rollout("ro-1") == {
         CANARY: ONE.plus(Tally(feedbacks=2, feedback_sum=1.5, feedback_square_sum=1.25)),
         STABLE: Tally(feedbacks=1),
     }
 
 
 def test_a_second_rating_takes_the_place_of_the_first(published: Registry, advance: Callable[[float], None]) -> None:
-    published.observations.put("gw-1", {}, [completion(1, CANARY, 1000.0)])
+    published.tallies.put("gw-1", {}, [completion(1, CANARY, 1000.0)])
     published.feedback.rate("chatcmpl-1", 1.0, "thanks")
     advance(1)
     last = published.feedback.rate("chatcmpl-1", 0.0, "no, it is wrong")
     assert published.feedback.list("support") == [last]
-    assert published.observations.of_rollout("ro-1") == {CANARY: Tally(feedbacks=1)}
+    assert published.tallies.of_rollout("ro-1") == {CANARY: Tally(feedbacks=1)}
 
 
 def test_answers_can_be_rated_for_a_limited_time_and_ratings_stay(
     published: Registry, advance: Callable[[float], None]
 ) -> None:
-    published.observations.put("gw-1", {}, [completion(1, CANARY, 1000.0), completion(2, CANARY, 1050.0)])
+    published.tallies.put("gw-1", {}, [completion(1, CANARY, 1000.0), completion(2, CANARY, 1050.0)])
     published.feedback.rate("chatcmpl-1", 1.0, "")
     advance(100)
     assert published.feedback.expire(60.0) == 1
@@ -105,7 +105,7 @@ def test_answers_can_be_rated_for_a_limited_time_and_ratings_stay(
 def test_a_completion_that_is_told_twice_is_rated_once(published: Registry) -> None:
     twice = [completion(1, STABLE, 1000.0), completion(1, CANARY, 1001.0)]
     for _ in range(2):
-        published.observations.put("gw-1", {}, twice)
+        published.tallies.put("gw-1", {}, twice)
     assert published.feedback.rate("chatcmpl-1", 1.0, "").cell == CANARY
 
 

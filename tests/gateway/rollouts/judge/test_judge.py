@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gateway.rollouts.judge.judge import Decision, Verdict, judge, judge_watch
+from gateway.rollouts.judge.judge import Decision, RolloutVerdict, judge, judge_watch
 from registry.rollouts.guardrails import Guardrail, GuardrailPlan, guardrails_from
 from registry.rollouts.tally import Cell, Side, Tally, bucket_of
 
@@ -59,11 +59,11 @@ FAULTS: Mapping[Guardrail, Tally] = {
 }
 
 
-def verdict_on(canary: Tally, stable: Tally = STABLE, plan: GuardrailPlan = PLAN) -> Verdict:
+def verdict_on(canary: Tally, stable: Tally = STABLE, plan: GuardrailPlan = PLAN) -> RolloutVerdict:
     return judge(plan, {cell(Side.STABLE): stable, cell(Side.CANARY): canary}, 0)
 
 
-def reason_of(verdict: Verdict) -> tuple[Decision, str]:
+def reason_of(verdict: RolloutVerdict) -> tuple[Decision, str]:
     return verdict.decision, verdict.reason
 
 
@@ -264,7 +264,7 @@ def test_a_verdict_is_json() -> None:
         assert [each["guardrail"] for each in stored["evidence"]] == [str(each) for each in Guardrail]
 
 
-def watched(canary: Tally, plan: GuardrailPlan = PLAN) -> Verdict:
+def watched(canary: Tally, plan: GuardrailPlan = PLAN) -> RolloutVerdict:
     cells = {cell(Side.STABLE, 0): STABLE, cell(Side.CANARY, 0): GOOD, cell(Side.CANARY, 2): canary}
     return judge_watch(plan, cells, 2)
 

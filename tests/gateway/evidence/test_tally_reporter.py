@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.evidence.observations import Observations
+from gateway.evidence.tally_reporter import TallyReporter
 from gateway.routing.routing import Evidence
 from gateway.telemetry.metrics import GatewayMetrics
 from registry.rollouts.rollout import Rollout, RolloutPlan, RolloutState, weighted
@@ -263,7 +263,7 @@ CELL = Evidence(adapter="support", rollout_id="ro-1", step=0, side=Side.CANARY)
 
 
 def test_a_rollout_that_is_counted_again_after_it_was_forgotten_loses_nothing(scene: RolloutScene) -> None:
-    counting = Observations(scene.registry, GatewayMetrics().rollouts, SETTINGS)
+    counting = TallyReporter(scene.registry, GatewayMetrics().rollouts, SETTINGS)
 
     async def count(watched: set[str]) -> None:
         counting.add(CELL, "r0", Tally(requests=1))
@@ -273,7 +273,7 @@ def test_a_rollout_that_is_counted_again_after_it_was_forgotten_loses_nothing(sc
 
     for watched in ({"ro-1"}, set(), {"ro-1"}, {"ro-1"}):
         asyncio.run(count(watched))
-    assert total(scene.registry.observations.of_rollout("ro-1").values()).requests == 4
+    assert total(scene.registry.tallies.of_rollout("ro-1").values()).requests == 4
 
 
 @pytest.mark.parametrize(("sent", "requests"), [(events("a", "b", finish=None), 0), (events("a", "b")[:-1], 1)])
@@ -291,4 +291,4 @@ def test_a_client_that_leaves_is_counted_only_if_it_has_the_whole_answer(
         assert len(served.gateway.edge.under_way) == 1
     wait_for(lambda: not served.gateway.edge.under_way)
     scene.end(served.client)
-    assert total(scene.registry.observations.of_rollout(rollout.id).values()).requests == requests
+    assert total(scene.registry.tallies.of_rollout(rollout.id).values()).requests == requests

@@ -28,7 +28,7 @@ EXPIRE_EVERY_S: Final = 60.0
 """How often answers that may no longer be rated are taken out of the registry."""
 
 
-class Observations:
+class TallyReporter:
     """Sums since this process began, told to the registry every `observe_flush_s`; counting never waits for it.
 
     What is told are sums, so that telling them again after a failure counts nothing twice.
@@ -103,7 +103,7 @@ class Observations:
                 self._sums[cell] = total([self._sums.get(cell, Tally()), *tallies])
                 self._untold.add(cell)
             if self._untold or answered:
-                self._registry.observations.put(self._id, {cell: self._sums[cell] for cell in self._untold}, answered)
+                self._registry.tallies.put(self._id, {cell: self._sums[cell] for cell in self._untold}, answered)
                 self._untold.clear()
 
     async def _expire(self) -> None:
