@@ -5,7 +5,6 @@ from __future__ import annotations
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from fastapi import APIRouter, Request
 
@@ -13,6 +12,9 @@ from gateway.admin.jobs import any_job
 from gateway.admin.rollouts import rollout_object
 from gateway.deps import ActorDep, GatewayDep
 from gateway.errors import BodyTooLarge, InvalidRequest
+from gateway.objects.adapters import AdapterHistory, AdapterObject, ProofObject, RevisionObject, SlotObject
+from gateway.objects.jobs import AnyJob
+from gateway.objects.lists import ObjectList
 from gateway.openai.models import loaded_on
 from registry.database import Registry, Snapshot
 from registry.errors import StorageFull
@@ -24,21 +26,22 @@ router = APIRouter(prefix="/admin/adapters")
 
 
 @router.get("")
-async def list_adapters(gateway: GatewayDep) -> dict[str, Any]:
-    """Every adapter with its stable revision and its open rollout."""
+async def list_adapters(gateway: GatewayDep) -> ObjectList[AdapterObject]:
+    """List every adapter with its stable revision and its open rollout."""
     snapshot = await gateway.ask(gateway.registry.snapshot)
-    return {"object": "list", "data": [_adapter(adapter, snapshot) for adapter in snapshot.adapters]}
+    data = [AdapterObject.model_validate(_adapter(adapter, snapshot)) for adapter in snapshot.adapters]
+    return ObjectList(data=data)
 
 
 @router.get("/{name}")
-async def show_adapter(name: str, gateway: GatewayDep) -> dict[str, Any]:
-    """One adapter with all its revisions and, for each, the replicas that have it."""
+async def show_adapter(name: str, gateway: GatewayDep) -> AdapterHistory:
+    """Show one adapter with all its revisions and, for each, the replicas that have it."""
 
-    def read() -> dict[str, Any]:
+    def read() -> AdapterHistory:
         adapter = gateway.registry.adapters.get(name)
         snapshot = gateway.registry.snapshot()
         revisions = [_revision(revision, snapshot) for revision in gateway.registry.adapters.revisions(name)]
-        return _adapter(adapter, snapshot) | {"revisions": revisions}
+        return AdapterHistory.model_validate({**_adapter(adapter, snapshot), "revisions": revisions})
 
     return await gateway.ask(read)
 
@@ -46,7 +49,7 @@ async def show_adapter(name: str, gateway: GatewayDep) -> dict[str, Any]:
 @router.post("/{name}/revisions", status_code=202)
 async def publish_revision(
     name: str, request: Request, gateway: GatewayDep, actor: ActorDep, base: str | None = None
-) -> dict[str, Any]:
+) -> AnyJob:
     """Queue the publication of the adapter folder whose tar is the body; 422 says which part is refused and why.
 
     The folder is checked and normalised at once; the job that answers makes its fingerprint and the next revision.
@@ -60,8 +63,8 @@ async def publish_revision(
 
 
 @router.delete("/{name}/revisions/{number}")
-async def retire_revision(name: str, number: int, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
-    """Serve this revision no longer; 409 while it is stable or in a rollout."""
+async def retire_revision(name: str, number: int, gateway: GatewayDep, actor: ActorDep) -> RevisionObject:
+    """Retire this revision; 409 while it is stable or in a rollout."""
     await gateway.ask(gateway.registry.adapters.retire, name, number, actor)
     snapshot = await gateway.ask(gateway.registry.snapshot)
     return _revision(await gateway.ask(gateway.registry.adapters.revision, name, number), snapshot)
@@ -100,7 +103,8 @@ def _only_base(registry: Registry, name: str) -> str:
     return bases[0]
 
 
-def _adapter(adapter: Adapter, snapshot: Snapshot) -> dict[str, Any]:
+def _adapter(adapter: Adapter, snapshot: Snapshot) -> dict[str, object]:
+    """Return the fields of an `AdapterObject`."""
     rollout = next((open_one for open_one in snapshot.rollouts if open_one.adapter == adapter.name), None)
     numbers = [revision.number for revision in snapshot.revisions if revision.adapter == adapter.name]
     return {
@@ -115,31 +119,31 @@ def _adapter(adapter: Adapter, snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def _revision(revision: Revision, snapshot: Snapshot) -> dict[str, Any]:
-    return {
-        "name": revision.served_name,
-        "number": revision.number,
-        "state": str(revision.state),
-        "artifact": revision.artifact,
-        "base": revision.base,
-        "base_digest": revision.base_digest,
-        "rank": revision.rank,
-        "target_modules": list(revision.target_modules),
-        "alias": revision.alias,
-        "job_id": revision.job_id,
-        "owner": revision.owner,
-        "created_at": revision.created_at,
-        "provenance": dict(revision.provenance),
-        "replicas": loaded_on(snapshot).get(revision.served_name, 0),
-        "slots": {
+def _revision(revision: Revision, snapshot: Snapshot) -> RevisionObject:
+    return RevisionObject(
+        name=revision.served_name,
+        number=revision.number,
+        state=revision.state,
+        artifact=revision.artifact,
+        base=revision.base,
+        base_digest=revision.base_digest,
+        rank=revision.rank,
+        target_modules=list(revision.target_modules),
+        alias=revision.alias,
+        job_id=revision.job_id,
+        owner=revision.owner,
+        created_at=revision.created_at,
+        provenance=dict(revision.provenance),
+        replicas=loaded_on(snapshot).get(revision.served_name, 0),
+        slots={
             replica.id: _slot(slot)
             for replica in snapshot.replicas
             for slot in replica.slots
             if slot.served_name == revision.served_name
         },
-    }
+    )
 
 
-def _slot(slot: Slot) -> dict[str, Any]:
-    """Where the revision stands in one replica, with the numbers of its proof where there are some."""
-    return {"state": str(slot.state), "reason": slot.reason, "message": slot.message, "proof": slot.proof}
+def _slot(slot: Slot) -> SlotObject:
+    proof = None if slot.proof is None else ProofObject.model_validate(slot.proof)
+    return SlotObject(state=slot.state, reason=slot.reason, message=slot.message, proof=proof)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 
 from gateway.deps import GatewayDep
+from gateway.objects.lists import ObjectList
+from gateway.objects.operations import AuditEntryObject
 
 router = APIRouter(prefix="/admin/audit")
 
@@ -15,7 +17,7 @@ router = APIRouter(prefix="/admin/audit")
 @router.get("")
 async def list_audit(
     gateway: GatewayDep, after: int | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
-) -> dict[str, Any]:
-    """Audit entries, newest first; *after* is the id of the last one seen."""
+) -> ObjectList[AuditEntryObject]:
+    """List audit entries, newest first; *after* is the id of the last entry of the page before."""
     found = await gateway.ask(gateway.registry.audit.list, limit=limit, after=after)
-    return {"object": "list", "data": [asdict(entry) for entry in found]}
+    return ObjectList(data=[AuditEntryObject.model_validate(asdict(entry)) for entry in found])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import Field
 
 from gateway.deps import ActorDep, GatewayDep
+from gateway.objects.evidence import ForcedSideObject, ReleasedSide
+from gateway.objects.lists import ObjectList
 from gateway.openai.types import Body
 from registry.rollouts.forced import ForcedSide
 from registry.rollouts.tally import Side
@@ -23,36 +25,35 @@ class ForceSide(Body):
 
 
 @router.get("/{name}/forced")
-async def list_forced(name: str, gateway: GatewayDep) -> dict[str, Any]:
-    """The keys that are held, and where."""
+async def list_forced(name: str, gateway: GatewayDep) -> ObjectList[ForcedSideObject]:
+    """List the sticky keys that are held, and the side of each."""
     found = await gateway.ask(gateway.registry.forced_sides.list, name)
-    return {"object": "list", "data": [_forced(forced) for forced in found]}
+    return ObjectList(data=[_forced(forced) for forced in found])
 
 
 @router.put("/{name}/forced")
-async def force_side(name: str, body: ForceSide, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
-    """Requests with this sticky key go to this side of every rollout until the key is let go; they are not counted."""
+async def force_side(name: str, body: ForceSide, gateway: GatewayDep, actor: ActorDep) -> ForcedSideObject:
+    """Send requests with this sticky key to one side of every rollout until the key is released; do not count them."""
     forced = await gateway.ask(gateway.registry.forced_sides.put, name, body.sticky_key, Side(body.side), actor)
     await gateway.feed.refresh()
     return _forced(forced)
 
 
 @router.delete("/{name}/forced")
-async def let_go(
+async def release_side(
     name: str, sticky_key: Annotated[str, Query(min_length=1)], gateway: GatewayDep, actor: ActorDep
-) -> dict[str, Any]:
-    """The key goes where its hash says again; 404 if it was not held."""
+) -> ReleasedSide:
+    """Choose the side by the hash of the key again; 404 if the key was not held."""
     await gateway.ask(gateway.registry.forced_sides.delete, name, sticky_key, actor)
     await gateway.feed.refresh()
-    return {"object": "forced_side", "sticky_key": sticky_key, "deleted": True}
+    return ReleasedSide(sticky_key=sticky_key)
 
 
-def _forced(forced: ForcedSide) -> dict[str, Any]:
-    return {
-        "object": "forced_side",
-        "adapter": forced.adapter,
-        "sticky_key": forced.sticky_key,
-        "side": str(forced.side),
-        "actor": forced.actor,
-        "created_at": forced.created_at,
-    }
+def _forced(forced: ForcedSide) -> ForcedSideObject:
+    return ForcedSideObject(
+        adapter=forced.adapter,
+        sticky_key=forced.sticky_key,
+        side=forced.side,
+        actor=forced.actor,
+        created_at=forced.created_at,
+    )

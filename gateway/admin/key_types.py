@@ -1,11 +1,12 @@
-"""Keys as JSON: what is asked for, and what is shown."""
+"""Keys as JSON: the body that asks for a key, and the objects that show one."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, PositiveInt
 
+from gateway.objects.keys import IssuedKeyObject, KeyObject
 from gateway.openai.types import Body
 from registry.keys import IssuedKey, Key, KeyDraft, KeyLimits, Scope
 from registry.types import Priority
@@ -16,7 +17,7 @@ class CreateKey(Body):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
     scopes: Annotated[frozenset[Scope], Field(min_length=1)] | None = None
-    """None is all of them for the first key, and inference for every other one."""
+    """None opens everything for the first key, and inference for every later key."""
     owner: Annotated[str, Field(max_length=256)] = ""
     models: Annotated[frozenset[Annotated[str, Field(min_length=1, max_length=256)]], Field(min_length=1)] | None = None
     requests_per_minute: PositiveInt | None = None
@@ -25,7 +26,7 @@ class CreateKey(Body):
     priority: Priority = Priority.NORMAL
 
     def draft(self, *, is_first: bool) -> KeyDraft:
-        """The key that is asked for."""
+        """Return the key that the body asks for."""
         return KeyDraft(
             name=self.name,
             scopes=self.scopes or (frozenset(Scope) if is_first else frozenset({Scope.INFERENCE})),
@@ -40,10 +41,18 @@ class CreateKey(Body):
         )
 
 
-def key_object(key: Key) -> dict[str, Any]:
-    """A key as JSON, neither with its secret nor with the hash."""
+def key_object(key: Key) -> KeyObject:
+    """Return the JSON object of a key, without its secret and without the hash."""
+    return KeyObject.model_validate(_fields_of(key))
+
+
+def issued_object(issued: IssuedKey) -> IssuedKeyObject:
+    """Return the JSON object of a new key, this once with its secret, under `key`."""
+    return IssuedKeyObject.model_validate({**_fields_of(issued.key), "key": issued.secret})
+
+
+def _fields_of(key: Key) -> dict[str, object]:
     return {
-        "object": "key",
         "id": key.id,
         "name": key.name,
         "owner": key.owner,
@@ -53,14 +62,9 @@ def key_object(key: Key) -> dict[str, Any]:
         "requests_per_minute": key.limits.requests_per_minute,
         "tokens_per_minute": key.limits.tokens_per_minute,
         "concurrent_requests": key.limits.concurrent_requests,
-        "priority": str(key.priority),
+        "priority": key.priority,
         "actor": key.actor,
         "created_at": key.created_at,
         "revoked_at": key.revoked_at,
         "last_used_at": key.last_used_at,
     }
-
-
-def issued_object(issued: IssuedKey) -> dict[str, Any]:
-    """A new key as JSON, this once with its secret, under `key`."""
-    return key_object(issued.key) | {"key": issued.secret}

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from fastapi import APIRouter
 
 from gateway.admin.key_types import CreateKey, issued_object, key_object
 from gateway.deps import ActorDep, Gateway, GatewayDep
 from gateway.keys.auth import SHARED_AFTER
+from gateway.objects.keys import IssuedKeyObject, KeyObject
+from gateway.objects.lists import ObjectList
 from registry.keys import IssuedKey
 
 router = APIRouter(prefix="/admin/keys")
 
 
 @router.post("", status_code=201)
-async def create_key(body: CreateKey, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
-    """A new key with its secret, which is shown this once; when it is answered, every gateway knows the key."""
+async def create_key(body: CreateKey, gateway: GatewayDep, actor: ActorDep) -> IssuedKeyObject:
+    """Make a key and send its secret, this once; every gateway accepts the key when the answer is sent."""
 
     def create() -> IssuedKey:
         keys = gateway.registry.keys
@@ -29,15 +30,15 @@ async def create_key(body: CreateKey, gateway: GatewayDep, actor: ActorDep) -> d
 
 
 @router.get("")
-async def list_keys(gateway: GatewayDep) -> dict[str, Any]:
-    """Every key that was ever made, newest first."""
+async def list_keys(gateway: GatewayDep) -> ObjectList[KeyObject]:
+    """List every key that was ever made, newest first."""
     found = await gateway.ask(gateway.registry.keys.list)
-    return {"object": "list", "data": [key_object(key) for key in found]}
+    return ObjectList(data=[key_object(key) for key in found])
 
 
 @router.delete("/{key_id}")
-async def revoke_key(key_id: str, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
-    """Let the key (by id or name) open nothing any more; when it is answered, it does so at no gateway."""
+async def revoke_key(key_id: str, gateway: GatewayDep, actor: ActorDep) -> KeyObject:
+    """Revoke the key (by id or name); no gateway accepts the key when the answer is sent."""
     key = await gateway.ask(gateway.registry.keys.revoke, key_id, actor)
     await _until_known(gateway)
     return key_object(key)

@@ -6,7 +6,7 @@ import secrets
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, StringConstraints
@@ -16,6 +16,8 @@ from engines.drivers.adopted import AdoptedEngine
 from engines.errors import EngineError
 from gateway.deps import ActorDep, Gateway, GatewayDep
 from gateway.errors import InvalidRequest
+from gateway.objects.lists import ObjectList
+from gateway.objects.operations import EnteredEngineObject, RemovedEngine, ReplicaObject
 from gateway.pools.entered_engines import adopted_settings
 from registry.errors import NotFound
 from registry.types import EnteredEngine, Replica
@@ -39,14 +41,14 @@ class EnterEngine(BaseModel):
 
 
 @router.get("")
-async def list_replicas(gateway: GatewayDep) -> dict[str, Any]:
-    """Every replica that is not gone, with its slots."""
+async def list_replicas(gateway: GatewayDep) -> ObjectList[ReplicaObject]:
+    """List every replica that is not gone, with its slots."""
     snapshot = await gateway.ask(gateway.registry.snapshot)
-    return {"object": "list", "data": [asdict(replica) for replica in snapshot.replicas]}
+    return ObjectList(data=[ReplicaObject.model_validate(asdict(replica)) for replica in snapshot.replicas])
 
 
 @router.post("", status_code=201)
-async def enter_engine(body: EnterEngine, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
+async def enter_engine(body: EnterEngine, gateway: GatewayDep, actor: ActorDep) -> EnteredEngineObject:
     """Look after an engine that was started elsewhere: its adapters are loaded and proven, then it takes traffic.
 
     400 names the field: a kind that there is not, a base model that the registry or the server does not have, an
@@ -65,16 +67,16 @@ async def enter_engine(body: EnterEngine, gateway: GatewayDep, actor: ActorDep) 
     )
     await _check(entered, gateway)
     await gateway.ask(gateway.registry.entered.enter, entered)
-    return asdict(entered)
+    return EnteredEngineObject.model_validate(asdict(entered))
 
 
 @router.delete("/{replica_id}")
-async def remove_engine(replica_id: str, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
-    """Look after it no longer: it drains and leaves; the server itself runs on. 404 for one that was not entered."""
+async def remove_engine(replica_id: str, gateway: GatewayDep, actor: ActorDep) -> RemovedEngine:
+    """Remove an entered engine: it drains and leaves, the server itself runs on; 404 if it was not entered."""
     await gateway.ask(gateway.registry.entered.remove, replica_id, actor)
     found: list[Replica] = await gateway.ask(gateway.registry.replicas.list)
     row = next((replica for replica in found if replica.id == replica_id), None)
-    return {"id": replica_id, "deleted": True, "state": None if row is None else str(row.state)}
+    return RemovedEngine(id=replica_id, state=None if row is None else row.state)
 
 
 async def _check(entered: EnteredEngine, gateway: Gateway) -> None:

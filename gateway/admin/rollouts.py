@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 
 from gateway.deps import ActorDep, Gateway, GatewayDep
 from gateway.evidence.comparison import check_judge
+from gateway.objects.lists import ObjectList
+from gateway.objects.rollouts import RolloutMove, RolloutObject, RolloutStory
 from gateway.openai.types import Body, RolloutRequest
 from gateway.rollouts import controller
 from registry.database import Registry
@@ -36,7 +38,7 @@ class Promote(Body):
 
 
 @router.post("/adapters/{name}/rollouts", status_code=201)
-async def start_rollout(name: str, body: StartRollout, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
+async def start_rollout(name: str, body: StartRollout, gateway: GatewayDep, actor: ActorDep) -> RolloutStory:
     """Open a rollout; it takes traffic once the canary is on every replica (at once if it already is)."""
     plan = body.plan()
     await gateway.feed.refresh()
@@ -50,7 +52,7 @@ async def start_rollout(name: str, body: StartRollout, gateway: GatewayDep, acto
 
 
 @router.post("/adapters/{name}/rollback")
-async def roll_back(name: str, gateway: GatewayDep, actor: ActorDep, body: Rollback | None = None) -> dict[str, Any]:
+async def roll_back(name: str, gateway: GatewayDep, actor: ActorDep, body: Rollback | None = None) -> RolloutStory:
     """Abort the open rollout, or make the former stable revision (or `to`) stable again."""
     to = body.to if body else None
     rollout = await gateway.ask(_roll_back, gateway.registry, name, to, actor)
@@ -76,44 +78,44 @@ def _roll_back(registry: Registry, name: str, to: int | None, actor: str) -> Rol
 @router.get("/rollouts")
 async def list_rollouts(
     gateway: GatewayDep, adapter: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
-) -> dict[str, Any]:
-    """Rollouts, newest first."""
+) -> ObjectList[RolloutObject]:
+    """List rollouts, newest first."""
     found = await gateway.ask(gateway.registry.rollouts.list, adapter=adapter, limit=limit)
-    return {"object": "list", "data": [rollout_object(rollout) for rollout in found]}
+    return ObjectList(data=[rollout_object(rollout) for rollout in found])
 
 
 @router.get("/rollouts/{rollout_id}")
-async def show_rollout(rollout_id: str, gateway: GatewayDep) -> dict[str, Any]:
-    """One rollout with its events, oldest first."""
+async def show_rollout(rollout_id: str, gateway: GatewayDep) -> RolloutStory:
+    """Show one rollout with its moves, oldest first."""
     return await _answer(gateway, await gateway.ask(gateway.registry.rollouts.get, rollout_id))
 
 
 @router.post("/rollouts/{rollout_id}/pause")
-async def pause(rollout_id: str, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
+async def pause(rollout_id: str, gateway: GatewayDep, actor: ActorDep) -> RolloutStory:
     """Hold the weight until a person decides."""
     return await _move(gateway, rollout_id, RolloutState.PAUSED, actor)
 
 
 @router.post("/rollouts/{rollout_id}/resume")
-async def resume(rollout_id: str, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
+async def resume(rollout_id: str, gateway: GatewayDep, actor: ActorDep) -> RolloutStory:
     """Go on from the weight that was held."""
     return await _move(gateway, rollout_id, RolloutState.PROGRESSING, actor)
 
 
 @router.post("/rollouts/{rollout_id}/abort")
-async def abort(rollout_id: str, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
+async def abort(rollout_id: str, gateway: GatewayDep, actor: ActorDep) -> RolloutStory:
     """Give stable all traffic back."""
     return await _move(gateway, rollout_id, RolloutState.ABORTED, actor)
 
 
 @router.post("/rollouts/{rollout_id}/promote")
-async def promote(rollout_id: str, gateway: GatewayDep, actor: ActorDep, body: Promote | None = None) -> dict[str, Any]:
+async def promote(rollout_id: str, gateway: GatewayDep, actor: ActorDep, body: Promote | None = None) -> RolloutStory:
     """Go to the next step now; the one at 100 makes the canary stable."""
     full = body is not None and body.full
     return await _answer(gateway, await gateway.ask(controller.promote, gateway.registry, rollout_id, actor, full=full))
 
 
-async def _move(gateway: Gateway, rollout_id: str, to: RolloutState, actor: str) -> dict[str, Any]:
+async def _move(gateway: Gateway, rollout_id: str, to: RolloutState, actor: str) -> RolloutStory:
     def move() -> Rollout:
         rollout = gateway.registry.rollouts.get(rollout_id)
         return gateway.registry.rollouts.move(rollout_id, rollout.state, to, reason="requested", actor=actor)
@@ -121,20 +123,24 @@ async def _move(gateway: Gateway, rollout_id: str, to: RolloutState, actor: str)
     return await _answer(gateway, await gateway.ask(move))
 
 
-async def _answer(gateway: Gateway, rollout: Rollout) -> dict[str, Any]:
+async def _answer(gateway: Gateway, rollout: Rollout) -> RolloutStory:
     await gateway.feed.refresh()
     events = await gateway.ask(gateway.registry.rollouts.events, rollout.id)
-    return rollout_object(rollout) | {"events": [_event(event) for event in events]}
+    return RolloutStory.model_validate({**_fields_of(rollout), "events": [_move_object(event) for event in events]})
 
 
-def rollout_object(rollout: Rollout) -> dict[str, Any]:
-    """A rollout as JSON; revisions by served name."""
+def rollout_object(rollout: Rollout) -> RolloutObject:
+    """Return the JSON object of a rollout, with revisions by served name."""
+    return RolloutObject.model_validate(_fields_of(rollout))
+
+
+def _fields_of(rollout: Rollout) -> dict[str, object]:
     return {
         "id": rollout.id,
         "adapter": rollout.adapter,
         "canary": f"{rollout.adapter}@{rollout.canary}",
         "stable": None if rollout.stable is None else f"{rollout.adapter}@{rollout.stable}",
-        "state": str(rollout.state),
+        "state": rollout.state,
         **plan_as_json(rollout.plan),
         "step": rollout.step,
         "canary_weight": rollout.canary_weight,
@@ -150,13 +156,15 @@ def rollout_object(rollout: Rollout) -> dict[str, Any]:
     }
 
 
-def _event(event: RolloutEvent) -> dict[str, Any]:
-    return {
-        "at": event.at,
-        "state": str(event.state),
-        "step": event.step,
-        "reason": event.reason,
-        "message": event.message,
-        "actor": event.actor,
-        "evidence": event.evidence,
-    }
+def _move_object(event: RolloutEvent) -> RolloutMove:
+    return RolloutMove.model_validate(
+        {
+            "at": event.at,
+            "state": event.state,
+            "step": event.step,
+            "reason": event.reason,
+            "message": event.message,
+            "actor": event.actor,
+            "evidence": event.evidence,
+        }
+    )

@@ -6,14 +6,20 @@ import io
 import json
 import tarfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from gateway.cli.client import Client
 from gateway.cli.errors import CommandFailed
-from gateway.cli.jobs import follow_job, show_job
-from gateway.cli.output import JsonFlag, ago, err, out, show_fields, show_json, show_table
+from gateway.cli.job_progress import follow_job
+from gateway.cli.jobs import show_job
+from gateway.cli.output import JsonFlag, ago, note, show, show_fields, show_json, show_table
+from gateway.objects.adapters import AdapterHistory, AdapterObject, RevisionObject, SlotObject
+from gateway.objects.jobs import AnyJob, JobObject
+from gateway.objects.lists import ObjectList
+from gateway.objects.rollouts import RolloutObject
+from registry.jobs.job import JobState
 
 app = typer.Typer(name="adapters", no_args_is_help=True)
 
@@ -21,13 +27,12 @@ app = typer.Typer(name="adapters", no_args_is_help=True)
 @app.command("list")
 def list_adapters(as_json: JsonFlag = False) -> None:
     """List adapters with their stable revision and open rollout."""
-    adapters = Client().get("/admin/adapters")["data"]
+    with Client() as client:
+        adapters = client.get("/admin/adapters", ObjectList[AdapterObject]).data
     if as_json:
         show_json(adapters)
         return
-    rows = (
-        (a["name"], a["base"], a["stable"], a["latest"], _rollout(a["rollout"]), ago(a["created_at"])) for a in adapters
-    )
+    rows = ((a.name, a.base, a.stable, a.latest, _rollout(a.rollout), ago(a.created_at)) for a in adapters)
     empty = "No adapters yet; train one with `lorry train sft`, or publish a folder with `lorry adapters publish`."
     show_table(("ADAPTER", "BASE", "STABLE", "LATEST", "ROLLOUT", "CREATED"), rows, empty)
 
@@ -38,13 +43,14 @@ def show_adapter(
 ) -> None:
     """Show an adapter with its revisions, or one revision with what made it."""
     adapter_name, number = split_name(name)
-    adapter = Client().get(f"/admin/adapters/{adapter_name}")
+    with Client() as client:
+        adapter = client.get(f"/admin/adapters/{adapter_name}", AdapterHistory)
     if number is None:
         _show_adapter(adapter, as_json)
         return
-    found = [revision for revision in adapter["revisions"] if revision["number"] == number]
+    found = [revision for revision in adapter.revisions if revision.number == number]
     if not found:
-        numbers = ", ".join(str(revision["number"]) for revision in adapter["revisions"])
+        numbers = ", ".join(str(revision.number) for revision in adapter.revisions)
         raise CommandFailed(f"adapter {adapter_name} has no revision {number}; it has {numbers}")
     _show_revision(found[0], as_json)
 
@@ -59,33 +65,33 @@ def publish(
 ) -> None:
     """Publish an adapter folder as the next revision: it is checked at once, the trainer makes its fingerprint."""
     if not (folder / "adapter_config.json").is_file():
-        raise CommandFailed(f"{folder} is no folder with adapter_config.json and adapter_model.safetensors")
+        raise CommandFailed(f"{folder} is not a folder with adapter_config.json and adapter_model.safetensors")
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for path in sorted(folder.iterdir()):
             tar.add(path, arcname=path.name)
-    client = Client()
-    job = client.post_bytes(f"/admin/adapters/{name}/revisions", archive.getvalue(), base=base)
-    if not follow:
-        show_job(job, as_json)
-        return
-    err.print(f"Job {job['id']} is queued; Ctrl-C leaves it running.")
-    _show_published(client, follow_job(client, job["id"]), as_json)
+    with Client() as client:
+        job = client.post_bytes(f"/admin/adapters/{name}/revisions", AnyJob, archive.getvalue(), base=base).root
+        if not follow:
+            show_job(job, as_json)
+            return
+        note(f"Job {job.id} is queued; Ctrl-C leaves it running.")
+        _show_published(client, follow_job(client, job.id), as_json)
 
 
-def _show_published(client: Client, job: dict[str, Any], as_json: bool) -> None:
-    if job["status"] != "succeeded":
-        why = job["error"]["message"] if job["error"] else f"it is {job['status']}"
-        raise CommandFailed(f"nothing was published by job {job['id']}: {why}")
-    published = job["lorry"]["revision"]
-    revisions = client.get(f"/admin/adapters/{job['lorry']['adapter']}")["revisions"]
-    revision = next(revision for revision in revisions if revision["name"] == published)
+def _show_published(client: Client, job: JobObject, as_json: bool) -> None:
+    if job.status is not JobState.SUCCEEDED:
+        why = job.error.message if job.error else f"it is {job.status}"
+        raise CommandFailed(f"nothing was published by job {job.id}: {why}")
+    published = job.lorry.revision
+    revisions = client.get(f"/admin/adapters/{job.lorry.adapter}", AdapterHistory).revisions
+    revision = next(revision for revision in revisions if revision.name == published)
     if as_json:
         show_json(revision)
         return
-    out.print(f"Published {published} (rank {revision['rank']}, artifact {revision['artifact'][:12]})")
-    if revision["number"] > 1:
-        out.print(f"Next: lorry rollout start {revision['name']} --steps 25,100")
+    show(f"Published {published} (rank {revision.rank}, artifact {revision.artifact[:12]})")
+    if revision.number > 1:
+        show(f"Next: lorry rollout start {revision.name} --steps 25,100")
 
 
 @app.command("retire")
@@ -95,77 +101,76 @@ def retire(
 ) -> None:
     """Serve a revision no longer; its record stays."""
     adapter_name, number = revision_name(name)
-    revision = Client().delete(f"/admin/adapters/{adapter_name}/revisions/{number}")
+    with Client() as client:
+        revision = client.delete(f"/admin/adapters/{adapter_name}/revisions/{number}", RevisionObject)
     if as_json:
         show_json(revision)
         return
-    out.print(f"{revision['name']} is {revision['state']}")
+    show(f"{revision.name} is {revision.state}")
 
 
 def split_name(name: str) -> tuple[str, int | None]:
-    """`support@7` -> ("support", 7); `support` -> ("support", None). Exit code 2 for another form."""
+    """Return ("support", 7) for `support@7`, ("support", None) for `support`. Exit code 2 for another form."""
     adapter_name, at, number = name.partition("@")
     if not at:
         return adapter_name, None
     if not number.isdigit():
-        raise typer.BadParameter(f"{name!r} is no revision; write NAME@N, for example {adapter_name}@2")
+        raise typer.BadParameter(f"{name!r} is not a revision; write NAME@N, for example {adapter_name}@2")
     return adapter_name, int(number)
 
 
 def revision_name(name: str) -> tuple[str, int]:
-    """`support@7` -> ("support", 7). Exit code 2 without a number."""
+    """Return ("support", 7) for `support@7`. Exit code 2 without a number."""
     adapter_name, number = split_name(name)
     if number is None:
         raise typer.BadParameter(f"{name!r} names no revision; write NAME@N, for example {name}@2")
     return adapter_name, number
 
 
-def slot_line(replica: str, slot: dict[str, Any]) -> str:
-    """Where a revision stands in one replica, with what proved it there."""
-    line = f"{replica}: {slot['state']} {slot['message']}".strip()
-    proof = slot["proof"]
+def slot_line(replica: str, slot: SlotObject) -> str:
+    """Return where a revision stands in one replica, with the numbers that proved it there."""
+    line = f"{replica}: {slot.state} {slot.message}".strip()
+    proof = slot.proof
     if proof is None:
         return line
-    verdict = "proven" if proof["passed"] else "not proven"
+    verdict = "proven" if proof.passed else "not proven"
     return (
-        f"{line}, {verdict}: mean difference {proof['mean_difference']:.2g} (tolerance {proof['tolerance']:g}), "
-        f"largest {proof['largest_difference']:.2g}, effect {proof['separation']:.2f}, "
-        f"{proof['compared']} of {proof['recorded']} tokens"
+        f"{line}, {verdict}: mean difference {proof.mean_difference:.2g} (tolerance {proof.tolerance:g}), "
+        f"largest {proof.largest_difference:.2g}, effect {proof.separation:.2f}, "
+        f"{proof.compared} of {proof.recorded} tokens"
     )
 
 
-def _rollout(rollout: dict[str, Any] | None) -> str | None:
-    return f"{rollout['canary']} {rollout['state']} at {rollout['canary_weight']} %" if rollout else None
+def _rollout(rollout: RolloutObject | None) -> str | None:
+    return f"{rollout.canary} {rollout.state} at {rollout.canary_weight} %" if rollout else None
 
 
-def _show_adapter(adapter: dict[str, Any], as_json: bool) -> None:
+def _show_adapter(adapter: AdapterHistory, as_json: bool) -> None:
     if as_json:
         show_json(adapter)
         return
     show_fields(
         [
-            ("adapter", adapter["name"]),
-            ("base", adapter["base"]),
-            ("stable", adapter["stable"]),
-            ("previous stable", adapter["previous_stable"]),
-            ("rollout", _rollout(adapter["rollout"])),
+            ("adapter", adapter.name),
+            ("base", adapter.base),
+            ("stable", adapter.stable),
+            ("previous stable", adapter.previous_stable),
+            ("rollout", _rollout(adapter.rollout)),
         ]
     )
     rows = (
-        (r["name"], r["state"], r["replicas"], r["rank"], r["artifact"][:12], r["owner"], ago(r["created_at"]))
-        for r in adapter["revisions"]
+        (each.name, each.state, each.replicas, each.rank, each.artifact[:12], each.owner, ago(each.created_at))
+        for each in adapter.revisions
     )
     show_table(("REVISION", "STATE", "REPLICAS", "RANK", "ARTIFACT", "OWNER", "CREATED"), rows, "No revisions.")
 
 
-def _show_revision(revision: dict[str, Any], as_json: bool) -> None:
+def _show_revision(revision: RevisionObject, as_json: bool) -> None:
     if as_json:
         show_json(revision)
         return
-    plain = {key: value for key, value in revision.items() if key not in ("provenance", "slots", "target_modules")}
-    slots = [slot_line(replica, slot) for replica, slot in revision["slots"].items()]
-    made = [
-        (key, value if isinstance(value, str) else json.dumps(value)) for key, value in revision["provenance"].items()
-    ]
-    targets = ", ".join(revision["target_modules"])
-    show_fields([*plain.items(), ("target_modules", targets), ("slots", "\n".join(slots) or None), *made])
+    plain = revision.model_dump(exclude={"provenance", "slots", "target_modules"})
+    slots = "\n".join(slot_line(replica, slot) for replica, slot in revision.slots.items())
+    made = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in revision.provenance.items()]
+    targets = ", ".join(revision.target_modules)
+    show_fields([*plain.items(), ("target_modules", targets), ("slots", slots or None), *made])

@@ -1,20 +1,26 @@
-"""The gateway as a command sees it: JSON in, JSON out, errors that say what to do."""
+"""The gateway as a command sees it: JSON objects in and out, errors that tell the user what to do."""
 
 from __future__ import annotations
 
 import getpass
 import os
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
 
 import httpx2
+from pydantic import BaseModel, ValidationError
 
 from gateway.cli.errors import CommandFailed
+from gateway.objects.problems import ErrorEnvelope
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 
+Answer = TypeVar("Answer", bound=BaseModel)
+"""The object that a request is answered with."""
+
 
 class Client:
-    """Talks to the gateway at `LORRY_URL` with `LORRY_API_KEY`."""
+    """Sends requests to the gateway at `LORRY_URL` with `LORRY_API_KEY`; every method raises `CommandFailed`."""
 
     def __init__(self) -> None:
         self._url = os.environ.get("LORRY_URL", DEFAULT_URL).rstrip("/").removesuffix("/v1")
@@ -23,52 +29,70 @@ class Client:
             headers["authorization"] = f"Bearer {key}"
         self._http = httpx2.Client(base_url=self._url, headers=headers, timeout=120.0)
 
-    def get(self, path: str, **params: Any) -> Any:
-        """The JSON at *path*; `CommandFailed` otherwise."""
-        return self._ask("GET", path, params={key: value for key, value in params.items() if value is not None})
+    def __enter__(self) -> Self:
+        return self
 
-    def post(self, path: str, body: Any = None) -> Any:
-        """The JSON that answers *body*; `CommandFailed` otherwise."""
-        return self._ask("POST", path, json=body)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
 
-    def post_bytes(self, path: str, content: bytes, **params: Any) -> Any:
-        """The JSON that answers raw *content*; `CommandFailed` otherwise."""
-        given = {key: value for key, value in params.items() if value is not None}
-        return self._ask("POST", path, content=content, params=given)
+    def get(self, path: str, answer: type[Answer], **params: str | int | None) -> Answer:
+        """Return the object at *path*."""
+        return self._request(answer, "GET", path, params=_given(params))
 
-    def upload(self, filename: str, content: bytes, purpose: str) -> Any:
-        """The file object of an upload; `CommandFailed` otherwise."""
-        return self._ask("POST", "/v1/files", files={"file": (filename, content)}, data={"purpose": purpose})
+    def post(self, path: str, answer: type[Answer], body: Any = None) -> Answer:
+        """Send *body* as JSON and return the answer."""
+        return self._request(answer, "POST", path, json=body)
 
-    def put(self, path: str, body: Any) -> Any:
-        """The JSON that answers *body*; `CommandFailed` otherwise."""
-        return self._ask("PUT", path, json=body)
+    def post_bytes(self, path: str, answer: type[Answer], content: bytes, **params: str | None) -> Answer:
+        """Send *content* as it is and return the answer."""
+        return self._request(answer, "POST", path, content=content, params=_given(params))
 
-    def delete(self, path: str, **params: Any) -> Any:
-        """The JSON of a deletion; `CommandFailed` otherwise."""
-        return self._ask("DELETE", path, params=params)
+    def upload(self, path: str, answer: type[Answer], filename: str, content: bytes, **fields: str) -> Answer:
+        """Send a file as a form and return the answer."""
+        return self._request(answer, "POST", path, files={"file": (filename, content)}, data=fields)
 
-    def _ask(self, method: str, path: str, **options: Any) -> Any:
+    def put(self, path: str, answer: type[Answer], body: Any) -> Answer:
+        """Send *body* as JSON and return the answer."""
+        return self._request(answer, "PUT", path, json=body)
+
+    def delete(self, path: str, answer: type[Answer], **params: str | None) -> Answer:
+        """Delete what is at *path* and return the answer."""
+        return self._request(answer, "DELETE", path, params=_given(params))
+
+    def _request(self, expected: type[Answer], method: str, path: str, **options: Any) -> Answer:
         try:
-            answer = self._http.request(method, path, **options)
+            response = self._http.request(method, path, **options)
         except httpx2.TransportError as exc:
             raise CommandFailed(
                 f"no gateway answers at {self._url}; start one with `lorry up`, or set LORRY_URL to where it runs"
             ) from exc
+        if response.status_code >= 400:
+            raise self._failure(response)
         try:
-            body = answer.json()
-        except ValueError as exc:
-            raise CommandFailed(f"{self._url} answered {answer.status_code} and no JSON; is it a Lorry?") from exc
-        if answer.status_code == 401:
-            raise CommandFailed(
-                f"{_message(body, 401)}. Set LORRY_API_KEY; who has no key for admin left makes one on the gateway's "
-                "machine: lorry keys create --home --name NAME --scopes admin"
+            return expected.model_validate_json(response.content)
+        except ValidationError as exc:
+            raise self._no_lorry(response) from exc
+
+    def _failure(self, response: httpx2.Response) -> CommandFailed:
+        try:
+            message = ErrorEnvelope.model_validate_json(response.content).error.message
+        except ValidationError:
+            return self._no_lorry(response)
+        if response.status_code == 401:
+            message += (
+                ". Set LORRY_API_KEY; if no admin key is left, make one on the gateway's machine: "
+                "lorry keys create --home --name NAME --scopes admin"
             )
-        if answer.status_code >= 400:
-            raise CommandFailed(_message(body, answer.status_code))
-        return body
+        return CommandFailed(message)
+
+    def _no_lorry(self, response: httpx2.Response) -> CommandFailed:
+        return CommandFailed(
+            f"{self._url} answered {response.status_code} with something unexpected; is it a Lorry of this version?"
+        )
 
 
-def _message(body: Any, status: int) -> str:
-    error = body.get("error") if isinstance(body, dict) else None
-    return str(error["message"]) if error else f"the gateway answered {status}: {body}"
+def _given(params: dict[str, Any]) -> dict[str, Any]:
+    """*params* without those that are None."""
+    return {name: value for name, value in params.items() if value is not None}

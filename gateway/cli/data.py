@@ -1,4 +1,4 @@
-"""`lorry data`: look at a training file before it is uploaded."""
+"""`lorry data`: check a training file before it is uploaded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli.errors import CommandFailed
-from gateway.cli.output import JsonFlag, out, show_json
+from gateway.cli.output import JsonFlag, show, show_json
 from registry.contracts.training_file import check_training_lines
 from registry.errors import TrainingFileInvalid
 
@@ -32,4 +32,4 @@ def check(
     if as_json:
         show_json(asdict(summary))
         return
-    out.print(f"{file}: {summary.rows} chats, all well formed")
+    show(f"{file}: {summary.rows} chats, all well formed")

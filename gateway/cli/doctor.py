@@ -21,7 +21,7 @@ from engines.hardware.wishes import Choice, Wishes
 from engines.kinds import Precision, Workload
 from gateway.cli.envs import environment_entry
 from gateway.cli.errors import CommandFailed
-from gateway.cli.output import JsonFlag, err, out, show_fields, show_json, show_table
+from gateway.cli.output import JsonFlag, show, show_fields, show_json, show_table, stderr_console
 from gateway.errors import StartFailed
 from registry.settings import lorry_home
 
@@ -132,7 +132,7 @@ def _shape(folder: Path | None) -> ModelShape:
 def _bundled() -> Path:
     from gateway.pools.bundled import unpack_bundled
 
-    with Progress(console=err, transient=True) as bar:
+    with Progress(console=stderr_console(), transient=True) as bar:
         line = bar.add_task("Unpacking the bundled model (once)", total=None, visible=False)
         return unpack_bundled(
             lorry_home() / "cache", lambda done, total: bar.update(line, completed=done, total=total, visible=True)
@@ -168,12 +168,12 @@ def _show(found: Findings) -> None:
     model = found.model
     _heading(f"Choice for {model.name} ({model.parameters / 1e9:.2f} billion parameters, {_gb(model.weight_bytes)})")
     if found.choice is None:
-        out.print(f"[red]nothing can serve it:[/red] {escape(found.refusal or '')}", soft_wrap=True)
+        show(f"[red]nothing can serve it:[/red] {escape(found.refusal or '')}", soft_wrap=True)
     else:
         _show_choice(found.choice)
     if found.better is not None:
         command = f"lorry envs install {found.better.kind} --variant {found.better.hardware}"
-        out.print(f"With `{command}`: {escape(found.better.reasons[0])}", soft_wrap=True)
+        show(f"With `{command}`: {escape(found.better.reasons[0])}", soft_wrap=True)
 
 
 def _show_choice(choice: Choice) -> None:
@@ -195,7 +195,7 @@ def _show_choice(choice: Choice) -> None:
 
 
 def _heading(text: str) -> None:
-    out.print(f"[bold]{escape(text)}[/bold]")
+    show(f"[bold]{escape(text)}[/bold]")
 
 
 def _device(device: Device) -> str:

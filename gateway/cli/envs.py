@@ -24,7 +24,7 @@ from engines.errors import EnvironmentFailed
 from engines.hardware.machine import Machine
 from engines.hardware.probe import read_machine
 from gateway.cli.errors import CommandFailed
-from gateway.cli.output import JsonFlag, err, show_json, show_table
+from gateway.cli.output import JsonFlag, show_json, show_table, stderr_console
 from registry.settings import lorry_home
 
 app = typer.Typer(name="envs", no_args_is_help=True)
@@ -42,9 +42,10 @@ def install(
     home = lorry_home()
     began = time.monotonic()
     plan = BuildPlan(home=home, kind=kind, variant=variant or variant_of(read_machine()))
-    with err.status(f"Looking at {environment_folder(home, kind)}") as status:
+    console = stderr_console()
+    with console.status(f"Looking at {environment_folder(home, kind)}") as status:
         try:
-            record = build_environment(plan, _Shown(err, status, kind))
+            record = build_environment(plan, _Shown(console, status, kind))
         except EnvironmentFailed as exc:
             raise CommandFailed(str(exc)) from exc
     if as_json:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from gateway.admin.key_types import CreateKey, issued_object, key_object
 from gateway.cli.errors import CommandFailed
+from gateway.objects.keys import IssuedKeyObject, KeyObject
 from gateway.settings import load_settings
 from registry.database import Registry, migrate, open_registry
 from registry.errors import RegistryError
@@ -23,7 +24,7 @@ class KeysAtHome:
         self._registry = registry
         self._actor = getpass.getuser()
 
-    def create(self, body: dict[str, Any]) -> dict[str, Any]:
+    def create(self, body: dict[str, Any]) -> IssuedKeyObject:
         """Make the key that *body* describes; it is returned with its secret."""
         try:
             asked = CreateKey.model_validate(body)
@@ -33,11 +34,11 @@ class KeysAtHome:
         keys = self._registry.keys
         return issued_object(keys.create(asked.draft(is_first=keys.valid().is_keyless), self._actor))
 
-    def list(self) -> list[dict[str, Any]]:
+    def list(self) -> list[KeyObject]:
         """Return every key that was ever made, newest first."""
         return [key_object(key) for key in self._registry.keys.list()]
 
-    def revoke(self, id_or_name: str) -> dict[str, Any]:
+    def revoke(self, id_or_name: str) -> KeyObject:
         """Revoke the key and return it."""
         return key_object(self._registry.keys.revoke(id_or_name, self._actor))
 

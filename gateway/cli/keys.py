@@ -9,7 +9,9 @@ from typing import Annotated, Any, Protocol
 import typer
 
 from gateway.cli.client import Client
-from gateway.cli.output import JsonFlag, ago, err, out, show_json, show_table
+from gateway.cli.output import JsonFlag, ago, note, show, show_json, show_table
+from gateway.objects.keys import IssuedKeyObject, KeyObject
+from gateway.objects.lists import ObjectList
 
 app = typer.Typer(name="keys", no_args_is_help=True)
 
@@ -24,13 +26,13 @@ HomeFlag = Annotated[
 
 
 class _Keys(Protocol):
-    """Where keys are. Every failure is a `CommandFailed`."""
+    """A place that stores keys. Every failure is a `CommandFailed`."""
 
-    def create(self, body: dict[str, Any]) -> dict[str, Any]: ...
+    def create(self, body: dict[str, Any]) -> IssuedKeyObject: ...
 
-    def list(self) -> list[dict[str, Any]]: ...
+    def list(self) -> list[KeyObject]: ...
 
-    def revoke(self, id_or_name: str) -> dict[str, Any]: ...
+    def revoke(self, id_or_name: str) -> KeyObject: ...
 
 
 @app.command("create")
@@ -67,9 +69,9 @@ def create(
     if as_json:
         show_json(made)
         return
-    err.print(f"{made['id']} {made['name']}: {', '.join(made['scopes'])}. The secret is shown this once:")
-    typer.echo(made["key"])
-    err.print("Commands take it from LORRY_API_KEY, OpenAI's SDK from OPENAI_API_KEY.")
+    note(f"{made.id} {made.name}: {', '.join(made.scopes)}. The secret is shown this once:")
+    typer.echo(made.key)
+    note("Commands take it from LORRY_API_KEY, OpenAI's SDK from OPENAI_API_KEY.")
 
 
 @app.command("list")
@@ -80,23 +82,23 @@ def list_keys(
 ) -> None:
     """List keys with what they open; never their secrets."""
     with _keys(home) as keys:
-        found = [key for key in keys.list() if every or key["revoked_at"] is None]
+        found = [key for key in keys.list() if every or key.revoked_at is None]
     if as_json:
         show_json(found)
         return
     rows = (
         (
-            key["id"],
-            key["name"],
-            key["hint"],
-            ", ".join(key["scopes"]),
-            "all" if key["models"] is None else ", ".join(key["models"]),
+            key.id,
+            key.name,
+            key.hint,
+            ", ".join(key.scopes),
+            "all" if key.models is None else ", ".join(key.models),
             _limits(key),
-            key["priority"],
-            key["owner"] or None,
-            ago(key["created_at"]),
-            ago(key["last_used_at"]),
-            ago(key["revoked_at"]),
+            key.priority,
+            key.owner or None,
+            ago(key.created_at),
+            ago(key.last_used_at),
+            ago(key.revoked_at),
         )
         for key in found
     )
@@ -114,48 +116,46 @@ def revoke(
     if as_json:
         show_json(revoked)
     else:
-        out.print(f"{revoked['id']} {revoked['name']} is revoked")
+        show(f"{revoked.id} {revoked.name} is revoked")
 
 
 def _listed(words: str | None) -> list[str] | None:
-    """`a, b` -> ["a", "b"]."""
+    """Return ["a", "b"] for `a, b`."""
     return None if words is None else [word.strip() for word in words.split(",") if word.strip()]
 
 
-def _limits(key: dict[str, Any]) -> str | None:
-    """`60/min, 10000 tokens/min, 4 at a time`, None without any."""
-    told = (
-        ("requests_per_minute", "/min"),
-        ("tokens_per_minute", " tokens/min"),
-        ("concurrent_requests", " at a time"),
+def _limits(key: KeyObject) -> str | None:
+    """Return `60/min, 10000 tokens/min, 4 at a time`, None without any limit."""
+    limits = (
+        (key.requests_per_minute, "/min"),
+        (key.tokens_per_minute, " tokens/min"),
+        (key.concurrent_requests, " at a time"),
     )
-    return ", ".join(f"{key[name]}{unit}" for name, unit in told if key[name] is not None) or None
+    return ", ".join(f"{limit}{unit}" for limit, unit in limits if limit is not None) or None
 
 
-class _AtGateway:
+class _KeysAtGateway:
     """Keys as a gateway has them."""
 
-    def __init__(self) -> None:
-        self._client = Client()
+    def __init__(self, client: Client) -> None:
+        self._client = client
 
-    def create(self, body: dict[str, Any]) -> dict[str, Any]:
-        made: dict[str, Any] = self._client.post("/admin/keys", body)
-        return made
+    def create(self, body: dict[str, Any]) -> IssuedKeyObject:
+        return self._client.post("/admin/keys", IssuedKeyObject, body)
 
-    def list(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._client.get("/admin/keys")["data"]
-        return found
+    def list(self) -> list[KeyObject]:
+        return self._client.get("/admin/keys", ObjectList[KeyObject]).data
 
-    def revoke(self, id_or_name: str) -> dict[str, Any]:
-        revoked: dict[str, Any] = self._client.delete(f"/admin/keys/{id_or_name}")
-        return revoked
+    def revoke(self, id_or_name: str) -> KeyObject:
+        return self._client.delete(f"/admin/keys/{id_or_name}", KeyObject)
 
 
 @contextmanager
 def _keys(home: bool) -> Iterator[_Keys]:
-    """The keys of the gateway at LORRY_URL, or those in the registry that LORRY_HOME and LORRY_CONFIG name."""
+    """Open the keys of the gateway at LORRY_URL, or of the registry that LORRY_HOME and LORRY_CONFIG name."""
     if not home:
-        yield _AtGateway()
+        with Client() as client:
+            yield _KeysAtGateway(client)
         return
     from gateway.cli.home_keys import keys_at_home
 

@@ -1,4 +1,4 @@
-"""`lorry replicas`: the inference servers and what they have loaded; enter one by hand, take it out again."""
+"""`lorry replicas`: the inference servers and what they have loaded; enter an engine by hand, remove it again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Annotated
 import typer
 
 from gateway.cli.client import Client
-from gateway.cli.output import JsonFlag, ago, out, show_json, show_table
+from gateway.cli.output import JsonFlag, ago, show, show_json, show_table
+from gateway.objects.lists import ObjectList
+from gateway.objects.operations import EnteredEngineObject, NamedSlot, RemovedEngine, ReplicaObject
+from registry.types import SlotState
 
 app = typer.Typer(name="replicas", invoke_without_command=True)
 
@@ -22,28 +25,30 @@ def replicas(context: typer.Context, as_json: JsonFlag = False) -> None:
 @app.command("list")
 def list_replicas(as_json: JsonFlag = False) -> None:
     """List replicas with their adapters."""
-    found = Client().get("/admin/replicas")["data"]
+    with Client() as client:
+        found = client.get("/admin/replicas", ObjectList[ReplicaObject]).data
     if as_json:
         show_json(found)
         return
     rows = (
         (
-            replica["id"],
-            replica["pool"] or "by hand",
-            replica["state"],
-            replica["base"],
-            ", ".join(
-                f"{s['served_name']}{'' if s['state'] == 'ready' else ' ' + (s['reason'] or s['state'])}"
-                for s in replica["slots"]
-            ),
-            f"{replica['load']} / {replica['room'] or '?'}",
-            ago(replica["heartbeat_at"]),
-            replica["message"],
+            replica.id,
+            replica.pool or "by hand",
+            replica.state,
+            replica.base,
+            ", ".join(_slot(slot) for slot in replica.slots),
+            f"{replica.load} / {replica.room or '?'}",
+            ago(replica.heartbeat_at),
+            replica.message,
         )
         for replica in found
     )
     columns = ("REPLICA", "POOL", "STATE", "BASE", "ADAPTERS", "LOAD / ROOM", "HEARD OF", "MESSAGE")
     show_table(columns, rows, "No replicas.")
+
+
+def _slot(slot: NamedSlot) -> str:
+    return slot.served_name if slot.state is SlotState.READY else f"{slot.served_name} {slot.reason or slot.state}"
 
 
 @app.command("add")
@@ -56,18 +61,20 @@ def add(
 ) -> None:
     """Look after an engine that was started elsewhere; it takes traffic once its adapters are proven."""
     body = {"url": url, "engine": engine, "base": base} | ({} if capacity is None else {"capacity": capacity})
-    entered = Client().post("/admin/replicas", body)
+    with Client() as client:
+        entered = client.post("/admin/replicas", EnteredEngineObject, body)
     if as_json:
         show_json(entered)
     else:
-        out.print(f"{entered['id']} is entered; `lorry replicas` shows when it is ready")
+        show(f"{entered.id} is entered; `lorry replicas` shows when it is ready")
 
 
 @app.command("remove")
 def remove(replica: Annotated[str, typer.Argument(help="Its id.")], as_json: JsonFlag = False) -> None:
     """Take an engine out that was entered by hand; it drains, the server itself runs on."""
-    removed = Client().delete(f"/admin/replicas/{replica}")
+    with Client() as client:
+        removed = client.delete(f"/admin/replicas/{replica}", RemovedEngine)
     if as_json:
         show_json(removed)
     else:
-        out.print(f"{replica} drains and leaves")
+        show(f"{replica} drains and leaves")

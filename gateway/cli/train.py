@@ -10,9 +10,14 @@ import typer
 
 from gateway.cli.client import Client
 from gateway.cli.errors import CommandFailed
-from gateway.cli.jobs import follow_job, show_job
-from gateway.cli.output import JsonFlag, err
+from gateway.cli.job_progress import follow_job
+from gateway.cli.jobs import show_job
+from gateway.cli.output import JsonFlag, note
 from gateway.cli.rollout.plans import EveryFlag, GuardrailFlag, JudgeFlag, MinSamplesFlag, plan_body
+from gateway.objects.files import FileObject
+from gateway.objects.jobs import FineTuningJob, JobObject
+from gateway.objects.lists import ObjectList
+from gateway.objects.models import ModelObject
 
 app = typer.Typer(name="train", no_args_is_help=True)
 
@@ -68,22 +73,22 @@ def sft(
             judge=judge,
             shadow_judge=None,
         )
-    client = Client()
-    body["model"] = model or _only_base(client)
-    body["training_file"] = _upload(client, data)
-    if validation is not None:
-        body["validation_file"] = _upload(client, validation)
-    job = client.post("/v1/fine_tuning/jobs", body)
-    if follow:
-        err.print(f"Job {job['id']} is queued; Ctrl-C leaves it running.")
-        job = follow_job(client, job["id"])
+    with Client() as client:
+        body["model"] = model or _only_base(client)
+        body["training_file"] = _upload(client, data)
+        if validation is not None:
+            body["validation_file"] = _upload(client, validation)
+        job: JobObject = client.post("/v1/fine_tuning/jobs", FineTuningJob, body)
+        if follow:
+            note(f"Job {job.id} is queued; Ctrl-C leaves it running.")
+            job = follow_job(client, job.id)
     show_job(job, as_json)
-    if job["status"] == "failed":
-        raise CommandFailed(f"the job failed: {job['error']['message']}")
+    if job.error is not None:
+        raise CommandFailed(f"the job failed: {job.error.message}")
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
-    """`["n_epochs=2"]` -> {"n_epochs": 2}; exit code 2 names an unknown key or a value of the wrong kind."""
+    """Return {"n_epochs": 2} for ["n_epochs=2"]; exit code 2 names an unknown key or a value of the wrong kind."""
     parsers = {**_OPENAI, **_OURS}
     parsed: dict[str, Any] = {}
     for pair in pairs:
@@ -101,10 +106,10 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
 
 
 def _only_base(client: Client) -> str:
-    bases = [model["id"] for model in client.get("/v1/models")["data"] if model["lorry"]["kind"] == "base"]
+    bases = [model.id for model in client.get("/v1/models", ObjectList[ModelObject]).data if model.lorry.kind == "base"]
     if len(bases) != 1:
         raise CommandFailed(f"say which base model with --model: {', '.join(bases) or 'there is none yet'}")
-    return str(bases[0])
+    return bases[0]
 
 
 def _upload(client: Client, path: Path) -> str:
@@ -112,4 +117,4 @@ def _upload(client: Client, path: Path) -> str:
         content = path.read_bytes()
     except OSError as exc:
         raise CommandFailed(f"{path}: {exc.strerror}") from exc
-    return str(client.upload(path.name, content, "fine-tune")["id"])
+    return client.upload("/v1/files", FileObject, path.name, content, purpose="fine-tune").id

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import PlainTextResponse, Response
 
 from gateway.deps import GatewayDep
+from gateway.objects.operations import Liveness, Readiness
 from gateway.telemetry.exposition import counted, merge
 from registry.errors import RegistryError
 
@@ -15,23 +16,25 @@ router = APIRouter()
 
 
 @router.get("/healthz")
-async def healthz() -> dict[str, str]:
-    """The process answers."""
-    return {"status": "ok"}
+async def healthz() -> Liveness:
+    """Answer 200: the process runs."""
+    return Liveness()
 
 
-@router.get("/readyz")
-async def readyz(gateway: GatewayDep) -> Response:
-    """200 once some replica is ready to serve, 503 before."""
+@router.get("/readyz", responses={503: {"model": Readiness}})
+async def readyz(gateway: GatewayDep, response: Response) -> Readiness:
+    """Answer 200 once some replica is ready to serve, 503 before."""
     count = len(gateway.feed.table.endpoints)
-    return JSONResponse({"status": "ready" if count else "waiting", "replicas": count}, 200 if count else 503)
+    if not count:
+        response.status_code = 503
+    return Readiness(status="ready" if count else "waiting", replicas=count)
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(gateway: GatewayDep) -> Response:
-    """The figures of all gateways of this machine in Prometheus' text format, and the registry's of rollouts."""
+    """Send the figures of all gateways of this machine, and the registry's of rollouts, in Prometheus' text format."""
     figures = await gateway.siblings.figures()
-    with contextlib.suppress(RegistryError):  # then the moves are those of the last time
+    with contextlib.suppress(RegistryError):  # the moves of the last reading stay
         gateway.metrics.moves.figures = await gateway.ask(gateway.registry.rollouts.figures)
     text = merge(figures.texts) + counted(len(figures.texts), figures.silent) + gateway.metrics.shared()
     return Response(text, media_type="text/plain; version=0.0.4")

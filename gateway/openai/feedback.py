@@ -1,15 +1,16 @@
-"""`POST /v1/feedback`: what people say of an answer, joined to the revision that gave it."""
+"""`POST /v1/feedback`: ratings of answers, joined to the revision that gave the answer."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter
 from pydantic import Field
 
 from gateway.deps import Gateway, GatewayDep
 from gateway.errors import InvalidRequest
+from gateway.objects.evidence import FeedbackObject
 from gateway.openai.types import Body
 from registry.errors import NotFound
 from registry.rollouts.feedback import Feedback
@@ -29,8 +30,8 @@ class Rating(Body):
 
 
 @router.post("/v1/feedback")
-async def give_feedback(body: Rating, gateway: GatewayDep) -> dict[str, Any]:
-    """Keep the rating, in place of an earlier one of the same answer; 404 if this answer cannot be rated."""
+async def give_feedback(body: Rating, gateway: GatewayDep) -> FeedbackObject:
+    """Store the rating in place of an earlier rating of the same answer; 404 if this answer cannot be rated."""
     feedback = await _rate(gateway, body.completion_id, _score_of(body), body.comment)
     gateway.metrics.rollouts.rate(feedback.served_name.rpartition("@")[0], feedback.cell.side, feedback.score)
     return feedback_object(feedback)
@@ -45,7 +46,10 @@ def _score_of(body: Rating) -> float:
 
 
 async def _rate(gateway: Gateway, completion_id: str, score: float, comment: str) -> Feedback:
-    """An answer that was given a moment ago is known only to its gateway until that tells the registry."""
+    """Store the rating; try again after each way in which a very recent answer reaches the registry.
+
+    Such an answer is known only to its gateway until the gateway reports it to the registry.
+    """
     rate = gateway.registry.feedback.rate
     try:
         return await gateway.ask(rate, completion_id, score, comment)
@@ -58,17 +62,16 @@ async def _rate(gateway: Gateway, completion_id: str, score: float, comment: str
     return await gateway.ask(rate, completion_id, score, comment)
 
 
-def feedback_object(feedback: Feedback) -> dict[str, Any]:
-    """A rating as JSON."""
-    return {
-        "object": "feedback",
-        "completion_id": feedback.completion_id,
-        "revision": feedback.served_name,
-        "rollout": feedback.cell.rollout_id,
-        "step": feedback.cell.step,
-        "side": str(feedback.cell.side),
-        "replica": feedback.cell.replica,
-        "score": feedback.score,
-        "comment": feedback.comment,
-        "at": feedback.at,
-    }
+def feedback_object(feedback: Feedback) -> FeedbackObject:
+    """Return the JSON object of a rating."""
+    return FeedbackObject(
+        completion_id=feedback.completion_id,
+        revision=feedback.served_name,
+        rollout=feedback.cell.rollout_id,
+        step=feedback.cell.step,
+        side=feedback.cell.side,
+        replica=feedback.cell.replica,
+        score=feedback.score,
+        comment=feedback.comment,
+        at=feedback.at,
+    )

@@ -1,15 +1,17 @@
-"""`/v1/files`: upload, list, read, delete. A fine-tuning file is checked line by line before it is kept."""
+"""`/v1/files`: upload, list, read, delete. A fine-tuning file is checked line by line before it is stored."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import IO, Annotated, Any, Literal
+from typing import IO, Annotated, Literal
 
 from fastapi import APIRouter, Form, Query, UploadFile
 from fastapi.responses import FileResponse
 
 from gateway.deps import ActorDep, Gateway, GatewayDep
 from gateway.errors import BodyTooLarge, InvalidRequest
+from gateway.objects.files import DeletedFile, FileObject
+from gateway.objects.lists import ObjectPage, page_of
 from registry.contracts.training_file import check_training_lines
 from registry.types import File
 
@@ -22,17 +24,17 @@ _CHUNK_BYTES = 1 << 20
 @router.post("/v1/files")
 async def upload_file(
     file: UploadFile, purpose: Annotated[str, Form()], gateway: GatewayDep, actor: ActorDep
-) -> dict[str, Any]:
-    """Keep the file; 400 names line and field of the first fault, and nothing is kept."""
+) -> FileObject:
+    """Store the file; 400 names line and field of the first fault, and nothing is stored."""
     if purpose not in PURPOSES:
         raise InvalidRequest(f"purpose must be one of {', '.join(PURPOSES)}; got {purpose!r}", param="purpose")
     limit = gateway.settings.max_upload_bytes
     if (file.size or 0) > limit:
         raise BodyTooLarge(f"the file is larger than {limit} bytes", param="file")
-    return file_object(await gateway.ask(_keep, gateway, file, purpose, actor))
+    return file_object(await gateway.ask(_store, gateway, file, purpose, actor))
 
 
-def _keep(gateway: Gateway, upload: UploadFile, purpose: str, owner: str) -> File:
+def _store(gateway: Gateway, upload: UploadFile, purpose: str, owner: str) -> File:
     check_training_lines(upload.file)
     upload.file.seek(0)
     name = upload.filename or "upload.jsonl"
@@ -51,56 +53,40 @@ async def list_files(
     limit: Annotated[int, Query(ge=1, le=10000)] = 10000,
     order: Literal["asc", "desc"] = "desc",
     after: str | None = None,
-) -> dict[str, Any]:
-    """The files, newest first unless asked otherwise."""
+) -> ObjectPage[FileObject]:
+    """List the files, newest first unless asked otherwise."""
     files = gateway.registry.files
     found = await gateway.ask(files.list, purpose=purpose, limit=limit + 1, order=order, after=after)
-    page = [file_object(file) for file in found[:limit]]
-    return page_of(page, has_more=len(found) > limit)
+    return page_of([file_object(file) for file in found], limit)
 
 
 @router.get("/v1/files/{file_id}")
-async def get_file(file_id: str, gateway: GatewayDep) -> dict[str, Any]:
-    """One file's description."""
+async def get_file(file_id: str, gateway: GatewayDep) -> FileObject:
+    """Describe one file."""
     return file_object(await gateway.ask(gateway.registry.files.get, file_id))
 
 
-@router.get("/v1/files/{file_id}/content")
+@router.get("/v1/files/{file_id}/content", response_class=FileResponse)
 async def get_content(file_id: str, gateway: GatewayDep) -> FileResponse:
-    """The file's bytes, verified."""
+    """Send the file's bytes, verified."""
     file = await gateway.ask(gateway.registry.files.get, file_id)
     path = await gateway.ask(gateway.registry.files.path, file)
     return FileResponse(path, filename=file.filename, media_type="application/octet-stream")
 
 
 @router.delete("/v1/files/{file_id}")
-async def delete_file(file_id: str, gateway: GatewayDep) -> dict[str, Any]:
-    """Take the file out of the list; a job that has begun keeps what it read."""
+async def delete_file(file_id: str, gateway: GatewayDep) -> DeletedFile:
+    """Delete the file; a job that has started keeps what it read."""
     await gateway.ask(gateway.registry.files.delete, file_id)
-    return {"id": file_id, "object": "file", "deleted": True}
+    return DeletedFile(id=file_id)
 
 
-def file_object(file: File) -> dict[str, Any]:
-    """OpenAI's `file` object."""
-    return {
-        "id": file.id,
-        "object": "file",
-        "bytes": file.size_bytes,
-        "created_at": int(file.created_at),
-        "filename": file.filename,
-        "purpose": file.purpose,
-        "status": "processed",
-        "status_details": None,
-        "expires_at": None,
-    }
-
-
-def page_of(data: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
-    """OpenAI's list object with its cursor fields."""
-    return {
-        "object": "list",
-        "data": data,
-        "has_more": has_more,
-        "first_id": data[0]["id"] if data else None,
-        "last_id": data[-1]["id"] if data else None,
-    }
+def file_object(file: File) -> FileObject:
+    """Return OpenAI's `file` object."""
+    return FileObject(
+        id=file.id,
+        bytes=file.size_bytes,
+        created_at=int(file.created_at),
+        filename=file.filename,
+        purpose=file.purpose,
+    )

@@ -8,9 +8,11 @@ from fastapi import APIRouter, Query
 
 from gateway.deps import ActorDep, CallerDep, Gateway, GatewayDep
 from gateway.evidence.comparison import check_judge
-from gateway.openai.files import page_of
+from gateway.objects.jobs import FineTuningJob, JobCheckpointObject, JobEventObject
+from gateway.objects.lists import ObjectPage, page_of
 from gateway.openai.job_request import build_spec
 from gateway.openai.types import CreateJob
+from registry.contracts.job_spec import FineTuneFacts
 from registry.errors import NotFound
 from registry.jobs.job import Job, JobCheckpoint, JobEvent
 from registry.keys import Scope
@@ -21,7 +23,7 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
 @router.post("")
-async def create_job(body: CreateJob, gateway: GatewayDep, caller: CallerDep, actor: ActorDep) -> dict[str, Any]:
+async def create_job(body: CreateJob, gateway: GatewayDep, caller: CallerDep, actor: ActorDep) -> FineTuningJob:
     """Queue a job; 400 names the field that the pools or the base model could not serve.
 
     A key that is for some models only may train the adapters among them.
@@ -40,37 +42,36 @@ async def create_job(body: CreateJob, gateway: GatewayDep, caller: CallerDep, ac
 
 
 @router.get("")
-async def list_jobs(gateway: GatewayDep, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
-    """Jobs, newest first."""
+async def list_jobs(gateway: GatewayDep, after: str | None = None, limit: Limit = 20) -> ObjectPage[FineTuningJob]:
+    """List fine-tuning jobs, newest first."""
     found = await gateway.ask(gateway.registry.jobs.list, after=after, limit=limit + 1, only_fine_tuning=True)
-    page = [job_object(job, gateway.registry.organisation) for job in found[:limit]]
-    return page_of(page, has_more=len(found) > limit)
+    return page_of([job_object(job, gateway.registry.organisation) for job in found], limit)
 
 
 @router.get("/{job_id}")
-async def get_job(job_id: str, gateway: GatewayDep) -> dict[str, Any]:
-    """One job."""
+async def get_job(job_id: str, gateway: GatewayDep) -> FineTuningJob:
+    """Show one job."""
     return await _job(gateway, job_id)
 
 
 @router.post("/{job_id}/cancel")
-async def cancel_job(job_id: str, gateway: GatewayDep, actor: ActorDep) -> dict[str, Any]:
-    """Cancel: at once while it waits, within a heartbeat of its worker while it runs."""
+async def cancel_job(job_id: str, gateway: GatewayDep, actor: ActorDep) -> FineTuningJob:
+    """Cancel a job: at once while it waits, within a heartbeat of its worker while it runs."""
     await _job(gateway, job_id)
     await gateway.ask(gateway.registry.jobs.request_cancel, job_id, actor)
     return await _job(gateway, job_id)
 
 
 @router.post("/{job_id}/pause")
-async def pause_job(job_id: str, gateway: GatewayDep) -> dict[str, Any]:
-    """Pause at the next checkpoint; `resume` goes on from there."""
+async def pause_job(job_id: str, gateway: GatewayDep) -> FineTuningJob:
+    """Pause a job at the next checkpoint; `resume` goes on from there."""
     await _job(gateway, job_id)
     await gateway.ask(gateway.registry.jobs.request_pause, job_id)
     return await _job(gateway, job_id)
 
 
 @router.post("/{job_id}/resume")
-async def resume_job(job_id: str, gateway: GatewayDep) -> dict[str, Any]:
+async def resume_job(job_id: str, gateway: GatewayDep) -> FineTuningJob:
     """Queue a paused job again."""
     await _job(gateway, job_id)
     await gateway.ask(gateway.registry.jobs.resume, job_id)
@@ -78,8 +79,10 @@ async def resume_job(job_id: str, gateway: GatewayDep) -> dict[str, Any]:
 
 
 @router.get("/{job_id}/events")
-async def list_events(job_id: str, gateway: GatewayDep, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
-    """The job's events, newest first."""
+async def list_events(
+    job_id: str, gateway: GatewayDep, after: str | None = None, limit: Limit = 20
+) -> ObjectPage[JobEventObject]:
+    """List the job's events, newest first."""
     await _job(gateway, job_id)
     return await events_page(gateway, job_id, after, limit)
 
@@ -87,32 +90,56 @@ async def list_events(job_id: str, gateway: GatewayDep, after: str | None = None
 @router.get("/{job_id}/checkpoints")
 async def list_checkpoints(
     job_id: str, gateway: GatewayDep, after: str | None = None, limit: Limit = 10
-) -> dict[str, Any]:
-    """The job's checkpoints, newest first."""
+) -> ObjectPage[JobCheckpointObject]:
+    """List the job's checkpoints, newest first."""
     job = await gateway.ask(gateway.registry.jobs.get, job_id)
     found = await gateway.ask(gateway.registry.jobs.checkpoints, job_id, after=after, limit=limit + 1)
-    return page_of([_checkpoint(job, checkpoint) for checkpoint in found[:limit]], has_more=len(found) > limit)
+    return page_of([_checkpoint(job, checkpoint) for checkpoint in found], limit)
 
 
-async def events_page(gateway: Gateway, job_id: str, after: str | None, limit: int) -> dict[str, Any]:
-    """A page of the events of a job of any kind."""
+async def events_page(gateway: Gateway, job_id: str, after: str | None, limit: int) -> ObjectPage[JobEventObject]:
+    """Return a page of the events of a job of any kind."""
     found = await gateway.ask(gateway.registry.jobs.events, job_id, after=after, limit=limit + 1)
-    return page_of([_event(event) for event in found[:limit]], has_more=len(found) > limit)
+    return page_of([_event(event) for event in found], limit)
 
 
-async def _job(gateway: Gateway, job_id: str) -> dict[str, Any]:
-    """The job; `NotFound` for one of another kind, which only `/admin/jobs` knows."""
+async def _job(gateway: Gateway, job_id: str) -> FineTuningJob:
+    """Return the job; `NotFound` for a job of another kind, which only `/admin/jobs` shows."""
     return job_object(await gateway.ask(gateway.registry.jobs.get, job_id), gateway.registry.organisation)
 
 
-def job_object(job: Job, organisation: str) -> dict[str, Any]:
-    """OpenAI's `fine_tuning.job` object; `lorry` adds adapter, revision and worker. `NotFound` for another kind."""
+def job_object(job: Job, organisation: str) -> FineTuningJob:
+    """Return OpenAI's `fine_tuning.job` object with Lorry's facts; `NotFound` for other kinds."""
     facts = job.spec.fine_tune_facts()
     if facts is None:
         raise NotFound(f"there is no fine-tuning job {job.id!r}")
+    return FineTuningJob.model_validate(fine_tune_fields(job, facts, organisation))
+
+
+def job_state(job: Job) -> dict[str, Any]:
+    """Return the fields that the objects of all kinds of jobs have in common, as `JobObject` has them."""
+    spec = job.spec
+    return {
+        "id": job.id,
+        "created_at": int(job.created_at),
+        "finished_at": None if job.finished_at is None else int(job.finished_at),
+        "model": spec.base,
+        "status": job.state,
+        "error": job.error and {"code": job.error.code, "message": job.error.message, "param": job.error.param},
+        "lorry": {
+            "adapter": spec.adapter,
+            "revision": None if job.revision is None else f"{spec.adapter}@{job.revision}",
+            "owner": job.owner,
+            "attempt": job.attempt,
+            "worker": job.worker,
+        },
+    }
+
+
+def fine_tune_fields(job: Job, facts: FineTuneFacts, organisation: str) -> dict[str, Any]:
+    """Return the fields of `FineTuningJob`."""
     state = job_state(job)
     return state | {
-        "object": "fine_tuning.job",
         "estimated_finish": None if job.estimated_finish is None else int(job.estimated_finish),
         "fine_tuned_model": job.fine_tuned_model,
         "organization_id": organisation,
@@ -130,46 +157,25 @@ def job_object(job: Job, organisation: str) -> dict[str, Any]:
     }
 
 
-def job_state(job: Job) -> dict[str, Any]:
-    """What the objects of all kinds of jobs have in common."""
-    spec = job.spec
-    served_name = None if job.revision is None else f"{spec.adapter}@{job.revision}"
-    return {
-        "id": job.id,
-        "created_at": int(job.created_at),
-        "finished_at": None if job.finished_at is None else int(job.finished_at),
-        "model": spec.base,
-        "status": str(job.state),
-        "error": job.error and {"code": job.error.code, "message": job.error.message, "param": job.error.param},
-        "lorry": {
-            "adapter": spec.adapter,
-            "revision": served_name,
-            "owner": job.owner,
-            "attempt": job.attempt,
-            "worker": job.worker,
-        },
-    }
+def _event(event: JobEvent) -> JobEventObject:
+    return JobEventObject.model_validate(
+        {
+            "id": event.id,
+            "created_at": int(event.at),
+            "level": event.level,
+            "message": event.message,
+            "type": event.type,
+            "data": event.data,
+        }
+    )
 
 
-def _event(event: JobEvent) -> dict[str, Any]:
-    return {
-        "id": event.id,
-        "object": "fine_tuning.job.event",
-        "created_at": int(event.at),
-        "level": event.level,
-        "message": event.message,
-        "type": event.type,
-        "data": dict(event.data),
-    }
-
-
-def _checkpoint(job: Job, checkpoint: JobCheckpoint) -> dict[str, Any]:
-    return {
-        "id": checkpoint.id,
-        "object": "fine_tuning.job.checkpoint",
-        "created_at": int(checkpoint.at),
-        "fine_tuned_model_checkpoint": f"{job.spec.adapter}:ckpt-step-{checkpoint.global_step}",
-        "fine_tuning_job_id": job.id,
-        "step_number": checkpoint.global_step,
-        "metrics": {"step": checkpoint.global_step, **checkpoint.metrics},
-    }
+def _checkpoint(job: Job, checkpoint: JobCheckpoint) -> JobCheckpointObject:
+    return JobCheckpointObject(
+        id=checkpoint.id,
+        created_at=int(checkpoint.at),
+        fine_tuned_model_checkpoint=f"{job.spec.adapter}:ckpt-step-{checkpoint.global_step}",
+        fine_tuning_job_id=job.id,
+        step_number=checkpoint.global_step,
+        metrics={"step": checkpoint.global_step, **checkpoint.metrics},
+    )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from gateway.cli.adapters import revision_name
 from gateway.cli.client import Client
 from gateway.cli.errors import CommandFailed
-from gateway.cli.output import JsonFlag, ago, out, show_json, show_table
+from gateway.cli.output import JsonFlag, ago, show, show_json, show_table
 from gateway.cli.rollout.forced import force
 from gateway.cli.rollout.page import grounds_of, page
 from gateway.cli.rollout.plans import (
@@ -25,6 +25,10 @@ from gateway.cli.rollout.plans import (
     plan_from_file,
 )
 from gateway.cli.rollout.watch import watch
+from gateway.objects.adapters import AdapterHistory
+from gateway.objects.lists import ObjectList
+from gateway.objects.rollouts import RolloutObject, RolloutStory
+from registry.rollouts.rollout import RolloutState
 
 app = typer.Typer(name="rollout", no_args_is_help=True)
 app.command("force")(force)
@@ -61,15 +65,15 @@ def start(
         judge=judge,
         shadow_judge=shadow_judge,
     )
-    client = Client()
-    rollout = client.post(f"/admin/adapters/{adapter}/rollouts", body | {"revision": number})
-    deadline = time.monotonic() + _LOAD_WAIT_S
-    while rollout["state"] == "pending" and time.monotonic() < deadline:
-        time.sleep(0.25)
-        rollout = client.get(f"/admin/rollouts/{rollout['id']}")
+    with Client() as client:
+        rollout = client.post(f"/admin/adapters/{adapter}/rollouts", RolloutStory, body | {"revision": number})
+        deadline = time.monotonic() + _LOAD_WAIT_S
+        while rollout.state is RolloutState.PENDING and time.monotonic() < deadline:
+            time.sleep(0.25)
+            rollout = client.get(f"/admin/rollouts/{rollout.id}", RolloutStory)
     show_rollout(rollout, as_json)
-    if rollout["state"] == "aborted":
-        raise CommandFailed(f"the rollout was aborted: {rollout['message'] or rollout['reason']}")
+    if rollout.state is RolloutState.ABORTED:
+        raise CommandFailed(f"the rollout was aborted: {rollout.message or rollout.reason}")
 
 
 @app.command("status")
@@ -79,32 +83,33 @@ def status(
     as_json: JsonFlag = False,
 ) -> None:
     """Show the adapter's latest rollout, what it is judged on, and its moves."""
-    client = Client()
-    latest = _latest(client, name)
-    if watching:
-        watch(client, latest["id"], as_json)
-        return
-    show_rollout(client.get(f"/admin/rollouts/{latest['id']}"), as_json)
+    with Client() as client:
+        latest = _latest(client, name)
+        if watching:
+            watch(client, latest.id, as_json)
+            return
+        show_rollout(client.get(f"/admin/rollouts/{latest.id}", RolloutStory), as_json)
 
 
 @app.command("history")
 def history(name: Name, as_json: JsonFlag = False) -> None:
     """List the adapter's rollouts, newest first, with the reason and the evidence of their ends."""
-    rollouts = Client().get("/admin/rollouts", adapter=name)["data"]
+    with Client() as client:
+        rollouts = client.get("/admin/rollouts", ObjectList[RolloutObject], adapter=name).data
     if as_json:
         show_json(rollouts)
         return
     rows = (
         (
-            r["id"],
-            f"{r['stable']} -> {r['canary']}",
-            r["state"],
-            r["reason"],
-            r["actor"],
-            ago(r["created_at"]),
-            grounds_of(r),
+            each.id,
+            f"{each.stable} -> {each.canary}",
+            each.state,
+            each.reason,
+            each.actor,
+            ago(each.created_at),
+            grounds_of(each),
         )
-        for r in rollouts
+        for each in rollouts
     )
     columns = ("ROLLOUT", "FROM -> TO", "STATE", "REASON", "BY", "STARTED", "ON WHAT EVIDENCE")
     show_table(columns, rows, f"{name} has had no rollout.")
@@ -138,24 +143,23 @@ def abort(name: Name, as_json: JsonFlag = False) -> None:
     _move(name, "abort", None, as_json)
 
 
-def _move(name: str, move: str, body: Any, as_json: bool) -> None:
-    client = Client()
-    rollout = _latest(client, name)
-    show_rollout(client.post(f"/admin/rollouts/{rollout['id']}/{move}", body), as_json)
+def _move(name: str, move: str, body: dict[str, bool] | None, as_json: bool) -> None:
+    with Client() as client:
+        rollout = _latest(client, name)
+        show_rollout(client.post(f"/admin/rollouts/{rollout.id}/{move}", RolloutStory, body), as_json)
 
 
-def _latest(client: Client, name: str) -> dict[str, Any]:
-    client.get(f"/admin/adapters/{name}")
-    rollouts = client.get("/admin/rollouts", adapter=name, limit=1)["data"]
+def _latest(client: Client, name: str) -> RolloutObject:
+    client.get(f"/admin/adapters/{name}", AdapterHistory)
+    rollouts = client.get("/admin/rollouts", ObjectList[RolloutObject], adapter=name, limit=1).data
     if not rollouts:
         raise CommandFailed(f"{name} has had no rollout; begin one with `lorry rollout start {name}@N`")
-    latest: dict[str, Any] = rollouts[0]
-    return latest
+    return rollouts[0]
 
 
-def show_rollout(rollout: dict[str, Any], as_json: bool) -> None:
-    """*rollout* as a page or as JSON."""
+def show_rollout(rollout: RolloutStory, as_json: bool) -> None:
+    """Print a rollout as a page or as JSON."""
     if as_json:
         show_json(rollout)
     else:
-        out.print(page(rollout))
+        show(page(rollout))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from gateway.cli.client import Client
-from gateway.cli.output import JsonFlag, ago, out, show_json, show_table
+from gateway.cli.output import JsonFlag, ago, show, show_json, show_table
+from gateway.objects.evidence import ForcedSideObject, ReleasedSide
+from gateway.objects.lists import ApiObject, ObjectList
 
 
 def force(
@@ -26,17 +29,28 @@ def force(
         raise typer.BadParameter("give --key K --side canary|stable, or --key K --clear, or --list")
     if side not in (None, "canary", "stable"):
         raise typer.BadParameter(f"--side {side!r}: write canary or stable")
-    client, path = Client(), f"/admin/adapters/{name}/forced"
-    if list_all:
-        held = client.get(path)["data"]
-        if as_json:
-            show_json(held)
-            return
-        rows = ((each["sticky_key"], each["side"], each["actor"], ago(each["created_at"])) for each in held)
-        show_table(("KEY", "SIDE", "BY", "SINCE"), rows, f"No key of {name} is held.")
-        return
-    told = client.delete(path, sticky_key=key) if clear else client.put(path, {"sticky_key": key, "side": side})
+    path = f"/admin/adapters/{name}/forced"
+    with Client() as client:
+        if list_all:
+            _show_held(name, client.get(path, ObjectList[ForcedSideObject]).data, as_json)
+        elif clear:
+            released = client.delete(path, ReleasedSide, sticky_key=key)
+            _show_change(released, f"{key} goes where its hash says.", as_json)
+        else:
+            held = client.put(path, ForcedSideObject, {"sticky_key": key, "side": side})
+            _show_change(held, f"{key} is held on {side}.", as_json)
+
+
+def _show_held(name: str, held: Sequence[ForcedSideObject], as_json: bool) -> None:
     if as_json:
-        show_json(told)
+        show_json(held)
+        return
+    rows = ((each.sticky_key, each.side, each.actor, ago(each.created_at)) for each in held)
+    show_table(("KEY", "SIDE", "BY", "SINCE"), rows, f"No key of {name} is held.")
+
+
+def _show_change(changed: ApiObject, sentence: str, as_json: bool) -> None:
+    if as_json:
+        show_json(changed)
     else:
-        out.print(f"{key} goes where its hash says." if clear else f"{key} is held on {side}.")
+        show(sentence)

@@ -9,6 +9,7 @@ import typer
 from gateway.cli.client import Client
 from gateway.cli.output import JsonFlag
 from gateway.cli.rollout.commands import show_rollout
+from gateway.objects.rollouts import RolloutStory
 
 app = typer.Typer()
 
@@ -22,4 +23,6 @@ def rollback(
     as_json: JsonFlag = False,
 ) -> None:
     """Abort the open rollout, or make the former stable revision stable again."""
-    show_rollout(Client().post(f"/admin/adapters/{name}/rollback", {} if to is None else {"to": to}), as_json)
+    with Client() as client:
+        body = {} if to is None else {"to": to}
+        show_rollout(client.post(f"/admin/adapters/{name}/rollback", RolloutStory, body), as_json)

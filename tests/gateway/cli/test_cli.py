@@ -13,12 +13,13 @@ import typer
 from gateway.cli.adapters import slot_line
 from gateway.cli.rollout.plans import parse_duration, parse_steps
 from gateway.cli.train import parse_settings
+from gateway.objects.adapters import ProofObject, SlotObject
 from registry.contracts.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.rollouts.guardrails import GuardrailPlan
 from registry.rollouts.rollout import RolloutPlan, weighted
-from registry.types import Revision
-from tests.gateway.cli.cli_process import lorry
+from registry.types import Revision, SlotState
+from tests.gateway.cli.lorry_command import lorry
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
@@ -87,10 +88,21 @@ def test_publish_show_and_retire(url: str, make_adapter: Callable[..., Path]) ->
 
 
 def test_a_slot_is_shown_with_what_proved_it() -> None:
-    assert slot_line("r1", {"state": "loading", "message": "", "proof": None}) == "r1: loading"
-    proof = {"passed": False, "mean_difference": 0.25, "tolerance": 0.01, "largest_difference": 1.5}
-    proof |= {"separation": 0.0, "compared": 40, "recorded": 96}
-    assert slot_line("r1", {"state": "failed", "message": "the adapter is not applied", "proof": proof}) == (
+    loading = SlotObject(state=SlotState.LOADING, reason="", message="", proof=None)
+    assert slot_line("r1", loading) == "r1: loading"
+    proof = ProofObject(
+        passed=False,
+        message="",
+        prompt_tokens_equal=True,
+        mean_difference=0.25,
+        largest_difference=1.5,
+        separation=0.0,
+        tolerance=0.01,
+        compared=40,
+        recorded=96,
+    )
+    failed = SlotObject(state=SlotState.FAILED, reason="", message="the adapter is not applied", proof=proof)
+    assert slot_line("r1", failed) == (
         "r1: failed the adapter is not applied, not proven: mean difference 0.25 (tolerance 0.01), largest 1.5, "
         "effect 0.00, 40 of 96 tokens"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from registry.database import open_registry
 from registry.settings import RegistrySettings
-from tests.gateway.cli.cli_process import lorry
+from tests.gateway.cli.lorry_command import lorry
 
 NOWHERE = "http://127.0.0.1:1"
 

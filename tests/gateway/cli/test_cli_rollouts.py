@@ -17,11 +17,12 @@ from rich.console import Console
 
 from gateway.cli.rollout.page import BAR_WIDTH, bar, page
 from gateway.cli.rollout.plans import parse_guardrails, parse_steps, plan_body, plan_from_file
+from gateway.objects.rollouts import GuardrailEvidence, RolloutStory
 from registry.database import Registry
 from registry.rollouts.guardrails import GuardrailPlan
 from registry.rollouts.rollout import RolloutState
 from tests.clock import Clock
-from tests.gateway.cli.cli_process import COMMAND, environment, lorry
+from tests.gateway.cli.lorry_command import COMMAND, environment, lorry
 from tests.gateway.stage import bad, count, good, report, tick
 from tests.waiting import wait_for
 
@@ -84,7 +85,7 @@ def test_what_is_no_plan_is_refused_with_what_to_write(tmp_path: Path) -> None:
             plan_from_file(path)
 
 
-def evidence(**changes: Any) -> dict[str, Any]:
+def evidence(**changes: Any) -> GuardrailEvidence:
     numbers = {
         "guardrail": "error_rate",
         "canary_samples": 480,
@@ -99,7 +100,7 @@ def evidence(**changes: Any) -> dict[str, Any]:
         "is_violated": False,
         "is_cleared": True,
     }
-    return numbers | changes
+    return GuardrailEvidence.model_validate(numbers | changes)
 
 
 def test_a_bar_shows_interval_margin_and_no_difference_in_their_places() -> None:
@@ -234,7 +235,7 @@ def test_the_page_has_every_guardrail_and_every_move(url: str, loaded: Registry,
     assert rollout is not None
     count(loaded, rollout, 1, replace(good(20), output_tokens=50), replace(good(400), output_tokens=400_000))
     later(loaded, clock)
-    shown = json.loads(lorry(url, "rollout", "status", "support", "--json"))
+    shown = RolloutStory.model_validate_json(lorry(url, "rollout", "status", "support", "--json"))
     console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     console.print(page(shown, notice="the gateway has not answered for 3 s"))
     console.file.close()

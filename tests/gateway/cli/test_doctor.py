@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +14,12 @@ from engines.hardware.wishes import Wishes
 from gateway.cli.doctor import as_document, find
 from gateway.cli.envs import variant_of
 from tests.engines.hardware.machines import MACHINES, SEVEN_B, SEVENTY_TWO_B
+from tests.gateway.cli.lorry_command import run_lorry
 
 
 def lorry(home: Path, *words: str, code: int = 0) -> str:
-    command = [sys.executable, "-c", "from gateway.cli import main; main()", *words]
-    environment = os.environ | {"LORRY_HOME": str(home), "COLUMNS": "200"}
-    told = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
-    assert told.returncode == code, told.stdout + told.stderr
-    assert "Traceback" not in told.stderr
-    return told.stdout if code == 0 else told.stdout + told.stderr
+    output, errors = run_lorry(*words, code=code, LORRY_HOME=str(home))
+    return output if code == 0 else output + errors
 
 
 def install(home: Path, kind: str, *, variant: str = "cpu", digest: str | None = None) -> None:

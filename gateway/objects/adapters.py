@@ -1,0 +1,84 @@
+"""Adapters, their revisions, and where each revision stands in the replicas."""
+
+from __future__ import annotations
+
+from pydantic import JsonValue
+
+from gateway.objects.lists import ApiObject
+from gateway.objects.rollouts import RolloutObject
+from registry.types import RevisionState, SlotState
+
+
+class ProofObject(ApiObject):
+    """The numbers of the last replay of a revision's fingerprint through the server that loaded it."""
+
+    passed: bool
+    message: str
+    prompt_tokens_equal: bool
+    mean_difference: float
+    """Mean absolute difference of the tokens' logprobs."""
+    largest_difference: float
+    separation: float
+    """How far the adapter moves logprobs away from the base's, as a share of what the trainer saw."""
+    tolerance: float
+    """The highest `mean_difference` that passes."""
+    compared: int
+    """Tokens that were compared."""
+    recorded: int
+    """Tokens that the fingerprint has."""
+
+
+class SlotObject(ApiObject):
+    """Where a revision stands in one replica."""
+
+    state: SlotState
+    reason: str
+    """One word why loading failed; empty otherwise."""
+    message: str
+    proof: ProofObject | None
+    """None before the first replay."""
+
+
+class RevisionObject(ApiObject):
+    """One immutable revision of an adapter."""
+
+    name: str
+    """The served name, `support@7`."""
+    number: int
+    state: RevisionState
+    artifact: str
+    base: str
+    base_digest: str
+    rank: int
+    target_modules: list[str]
+    alias: str | None
+    job_id: str | None
+    owner: str
+    created_at: float
+    provenance: dict[str, JsonValue]
+    """What made the revision: dataset digest, hyperparameters, seed, versions, final metrics, times."""
+    replicas: int
+    """Number of ready replicas that have the revision loaded."""
+    slots: dict[str, SlotObject]
+    """Id of a replica -> where the revision stands there."""
+
+
+class AdapterObject(ApiObject):
+    """A named series of revisions for one base model."""
+
+    name: str
+    base: str
+    stable: int | None
+    """Number of the revision that callers get; None until the first revision is served."""
+    previous_stable: int | None
+    latest: int | None
+    stable_since: float | None
+    created_at: float
+    rollout: RolloutObject | None
+    """The open rollout."""
+
+
+class AdapterHistory(AdapterObject):
+    """An adapter with all its revisions, newest first."""
+
+    revisions: list[RevisionObject]

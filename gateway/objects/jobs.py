@@ -1,0 +1,136 @@
+"""Jobs of the trainer: OpenAI's fine-tuning job, jobs of other kinds, their events and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, JsonValue, RootModel
+
+from gateway.objects.lists import ApiObject, ListedObject
+from registry.jobs.job import JobState
+
+
+class JobErrorObject(ApiObject):
+    """Why a job failed."""
+
+    code: str
+    message: str
+    param: str | None
+
+
+class JobFacts(ApiObject):
+    """What Lorry adds to OpenAI's job object; some kinds of jobs add further fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+    adapter: str
+    revision: str | None
+    """Served name of the revision that the job published."""
+    owner: str
+    attempt: int
+    """How many times a worker has started the job."""
+    worker: str | None
+
+
+class JobMethod(ApiObject):
+    """The kind of a job; a fine-tuning job adds a field by the name of its `type`, with the hyperparameters."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+
+
+class JobObject(ListedObject):
+    """What the jobs of all kinds have in common."""
+
+    created_at: int
+    finished_at: int | None
+    model: str
+    """Name of the base model."""
+    status: JobState
+    error: JobErrorObject | None
+    lorry: JobFacts
+    object: str
+    method: JobMethod
+
+    def details(self) -> Sequence[tuple[str, str | int | None]]:
+        """Return names and values that a terminal shows only for this kind of job; None is left out."""
+        return ()
+
+
+class FineTuningJob(JobObject):
+    """OpenAI's `fine_tuning.job`."""
+
+    object: Literal["fine_tuning.job"] = "fine_tuning.job"
+    estimated_finish: int | None
+    fine_tuned_model: str | None
+    organization_id: str
+    training_file: str
+    validation_file: str | None
+    result_files: list[str]
+    hyperparameters: dict[str, int | float | str]
+    seed: int
+    trained_tokens: int | None
+    integrations: list[JsonValue]
+    metadata: dict[str, str]
+    user_provided_suffix: str | None
+
+    def details(self) -> Sequence[tuple[str, str | int | None]]:
+        """Return hyperparameters, seed, trained tokens and the alias of the revision."""
+        hyperparameters = ", ".join(f"{name} {value}" for name, value in self.hyperparameters.items())
+        return (
+            ("hyperparameters", hyperparameters or None),
+            ("seed", self.seed),
+            ("trained tokens", self.trained_tokens),
+            ("model name", self.fine_tuned_model),
+        )
+
+
+class JobWithSpec(JobObject):
+    """A job as operators see it, with the spec that the trainer runs."""
+
+    spec: dict[str, JsonValue]
+
+
+class FineTuningJobWithSpec(FineTuningJob):
+    """A fine-tuning job as operators see it, with the spec that the trainer runs."""
+
+    spec: dict[str, JsonValue]
+
+
+class AnyJob(RootModel[Annotated[FineTuningJobWithSpec | JobWithSpec, Field(union_mode="left_to_right")]]):
+    """A job of any kind as operators see it."""
+
+    model_config = ConfigDict(frozen=True, defer_build=True)
+
+
+class JobEventObject(ListedObject):
+    """A line of a job's log."""
+
+    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
+    created_at: int
+    level: Literal["info", "warn", "error"]
+    message: str
+    type: Literal["message", "metrics"]
+    data: dict[str, JsonValue]
+    """Figures of one training step for `metrics`."""
+
+
+class StepFigures(ApiObject):
+    """What the data of every `metrics` event has; kinds of jobs add figures of their own."""
+
+    step: int
+    total_steps: int
+    train_loss: float
+
+
+class JobCheckpointObject(ListedObject):
+    """A checkpoint from which a job can go on."""
+
+    object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
+    created_at: int
+    fine_tuned_model_checkpoint: str
+    fine_tuning_job_id: str
+    step_number: int
+    metrics: dict[str, JsonValue]

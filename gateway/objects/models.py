@@ -1,0 +1,99 @@
+"""`/v1/models`: OpenAI's model object, with a `lorry` part that describes the model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from gateway.objects.lists import ApiObject
+
+
+class BaseModelFacts(ApiObject):
+    """A base model."""
+
+    kind: Literal["base"] = "base"
+    digest: str
+    """sha256 over the manifest of the model's folder."""
+    licence: str
+
+    @property
+    def base_name(self) -> str | None:
+        """None: a base model stands on no other model."""
+        return None
+
+    @property
+    def summary(self) -> str | None:
+        """The line of a table about this model."""
+        return f"{self.licence}, {self.digest[:12]}"
+
+
+class AdapterFacts(ApiObject):
+    """An adapter, which requests address by its name to get its stable revision or its canary."""
+
+    kind: Literal["adapter"] = "adapter"
+    base: str
+    stable: str | None
+    """Served name of the stable revision; None before the first revision is served."""
+
+    @property
+    def base_name(self) -> str | None:
+        """Name of the base model."""
+        return self.base
+
+    @property
+    def summary(self) -> str | None:
+        """The line of a table about this model."""
+        return self.stable
+
+
+class RevisionFacts(ApiObject):
+    """A pinned revision of an adapter."""
+
+    kind: Literal["revision"] = "revision"
+    base: str
+    alias: str | None
+    replicas: int
+    """Number of ready replicas that have the revision loaded."""
+
+    @property
+    def base_name(self) -> str | None:
+        """Name of the base model."""
+        return self.base
+
+    @property
+    def summary(self) -> str | None:
+        """The line of a table about this model."""
+        return f"on {self.replicas} replica(s)"
+
+
+class AliasFacts(ApiObject):
+    """Another name of a revision, `ft:<base>:<organisation>:<adapter>:<id>`."""
+
+    kind: Literal["alias"] = "alias"
+    base: str
+    revision: str
+    """Served name of the revision."""
+
+    @property
+    def base_name(self) -> str | None:
+        """Name of the base model."""
+        return self.base
+
+    @property
+    def summary(self) -> str | None:
+        """The line of a table about this model."""
+        return self.revision
+
+
+ModelFacts = Annotated[BaseModelFacts | AdapterFacts | RevisionFacts | AliasFacts, Field(discriminator="kind")]
+
+
+class ModelObject(ApiObject):
+    """A name that a request may carry in `model`."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    lorry: ModelFacts

@@ -1,0 +1,122 @@
+"""A rollout with its moves, and the verdict of the judge that moves it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from gateway.objects.lists import ApiObject
+from registry.rollouts.guardrails import Guardrail
+from registry.rollouts.rollout import RolloutState
+
+
+class GuardrailEvidence(ApiObject):
+    """The numbers of one guardrail. `difference`, `low`, `high` and `margin` measure how much worse the canary is.
+
+    With unit `share` and `score` they are differences of the values; with unit `s` they are parts of stable's value
+    (0.1: a tenth longer). None stands for a number that is not known yet.
+    """
+
+    guardrail: Guardrail
+    canary_samples: int
+    stable_samples: int
+    canary_value: float | None
+    stable_value: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    margin: float
+    unit: Literal["share", "score", "s"]
+    is_violated: bool
+    is_cleared: bool
+
+
+class ComparedAnswers(ApiObject):
+    """How a judge model decided between both answers to copied requests."""
+
+    comparisons: int
+    win_rate: float
+    """Share of the comparisons that the canary won."""
+
+
+class MeanAnswerTokens(ApiObject):
+    """Mean number of tokens of an answer, of each side."""
+
+    canary: float
+    stable: float
+
+
+class VerdictObject(ApiObject):
+    """What the judge decides and why, with the numbers of every guardrail."""
+
+    decision: Literal["advance", "hold", "abort"]
+    reason: str
+    message: str
+    evidence: list[GuardrailEvidence]
+    step: int
+    """Index of the step that was judged; the number of steps stands for the watch after the promotion."""
+    wins: ComparedAnswers | None = None
+    lengths: MeanAnswerTokens | None = None
+
+
+class GuardrailMargins(ApiObject):
+    """How much worse than stable the canary may be, by guardrail; None leaves a guardrail unjudged."""
+
+    error_rate: float | None
+    ttft_p95: float | None
+    tpot_p95: float | None
+    length_finishes: float | None
+    empty_answers: float | None
+    invalid_json: float | None
+    invalid_tool_calls: float | None
+    feedback: float | None
+    min_samples: int
+    alpha: float
+
+
+class RolloutObject(ApiObject):
+    """One attempt to make a revision stable. `canary` and `stable` are served names."""
+
+    id: str
+    adapter: str
+    canary: str
+    stable: str | None
+    """The stable revision when the rollout started; None where there was none."""
+    state: RolloutState
+    steps: list[int | str]
+    """Percents of the conversations, or `shadow:` and a percent of copied requests."""
+    every_s: float | None
+    guardrails: GuardrailMargins | None
+    """None: the rollout moves by time or by hand, not by evidence."""
+    shadow_judge: str | None
+    step: int
+    """Index of the current step."""
+    canary_weight: int
+    shadow_percent: int
+    reason: str
+    message: str
+    actor: str
+    created_at: float
+    step_since: float
+    finished_at: float | None
+    judged_at: float | None
+    evidence: VerdictObject | None
+    """The latest verdict of the judge."""
+
+
+class RolloutMove(ApiObject):
+    """A recorded move of a rollout."""
+
+    at: float
+    state: RolloutState
+    step: int
+    reason: str
+    message: str
+    actor: str
+    evidence: VerdictObject | None
+    """The latest verdict when the rollout moved."""
+
+
+class RolloutStory(RolloutObject):
+    """A rollout with all its moves, oldest first."""
+
+    events: list[RolloutMove]

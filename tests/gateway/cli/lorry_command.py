@@ -1,0 +1,41 @@
+"""The `lorry` command, run in this process; as a child process where a test is about the process."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
+
+import pytest
+
+from gateway.cli import main
+
+COMMAND = [sys.executable, "-c", "from gateway.cli import main; main()"]
+"""The command as a child process, without its words."""
+
+
+def environment(url: str, **variables: str) -> Mapping[str, str]:
+    """What such a child is started with to talk to *url*; a wide terminal."""
+    return os.environ | {"LORRY_URL": url, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"} | variables
+
+
+def lorry(url: str, *words: str, code: int = 0, **variables: str) -> str:
+    """Run the command against *url*; return what it prints, on standard error where *code* says that it fails.
+
+    *variables* are in its environment. An assertion fails unless it exits with *code*.
+    """
+    output, errors = run_lorry(*words, LORRY_URL=url, code=code, **variables)
+    return errors if code else output
+
+
+def run_lorry(*words: str, code: int = 0, **variables: str) -> tuple[str, str]:
+    """Run the command; return what it prints on both streams. An assertion fails unless it exits with *code*."""
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(io.StringIO()) as output:
+        for name, value in {"COLUMNS": "200", **variables}.items():
+            patched.setenv(name, value)
+        with redirect_stderr(io.StringIO()) as errors, pytest.raises(SystemExit) as ended:
+            main(words)
+    assert (ended.value.code or 0) == code, output.getvalue() + errors.getvalue()
+    return output.getvalue(), errors.getvalue()
