@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from secrets import token_hex
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -38,6 +39,7 @@ from gateway.http.error_answers import answer_error, answer_http, answer_invalid
 from gateway.http.request_ids import RequestIds
 from gateway.keys.auth import Keyring
 from gateway.keys.limits import RateLimiter
+from gateway.objects.problems import ErrorEnvelope
 from gateway.openai import feedback, files, fine_tuning, hot_paths, models
 from gateway.pools.journal import host_prefix
 from gateway.routing.demand import Demand
@@ -70,6 +72,12 @@ ROUTERS = (
     admin_audit.router,
     health.router,
 )
+
+ERROR_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    "4XX": {"model": ErrorEnvelope},
+    "5XX": {"model": ErrorEnvelope},
+}
+"""What every endpoint answers in `/docs` besides its own object."""
 
 
 def build_gateway(
@@ -176,7 +184,7 @@ def build_app(gateway: Gateway) -> FastAPI:
         with contextlib.suppress(RegistryError):  # then what was counted last is lost
             await gateway.tally_reporter.flush()
 
-    app = FastAPI(title="Lorry", lifespan=lifespan)
+    app = FastAPI(title="Lorry", lifespan=lifespan, responses=ERROR_ANSWERS)
     app.state.gateway = gateway
     for router in ROUTERS:
         app.include_router(router)

@@ -1,4 +1,4 @@
-"""What the hot paths answer to methods that they do not take; those that they take never come here (`gateway.edge`)."""
+"""The answer of the hot paths to other methods than POST; `gateway.edge` takes the POSTs before they come here."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ router = APIRouter()
 
 
 async def refuse_method() -> None:
-    """405, naming the method that would be right."""
+    """Answer 405, naming the right method."""
     raise HTTPException(405, "Method Not Allowed", {"allow": "POST"})
 
 
 for _path in HOT_PATHS:
-    router.add_api_route(_path.decode(), refuse_method, methods=["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"])
+    router.add_api_route(
+        _path.decode(),
+        refuse_method,
+        methods=["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"],
+        include_in_schema=False,
+    )

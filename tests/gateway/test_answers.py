@@ -1,0 +1,62 @@
+"""What `/docs` describes: every JSON answer of every endpoint has a schema with fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from gateway.app import build_app, build_gateway
+from gateway.settings import GatewaySettings
+from registry.database import Registry
+
+JSON = "application/json"
+
+
+def described(registry: Registry) -> dict[str, Any]:
+    return build_app(build_gateway(GatewaySettings(), registry)).openapi()
+
+
+def answers(description: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Endpoint, status and content of every answer."""
+    for path, methods in description["paths"].items():
+        for method, operation in methods.items():
+            for status, answer in operation["responses"].items():
+                yield f"{method.upper()} {path}", status, answer.get("content", {})
+
+
+def is_described(schema: dict[str, Any], schemas: dict[str, Any]) -> bool:
+    """True when *schema* is an object with fields, or any one of such objects."""
+    if "$ref" in schema:
+        return is_described(schemas[schema["$ref"].rpartition("/")[2]], schemas)
+    if "anyOf" in schema:
+        return all(is_described(each, schemas) for each in schema["anyOf"])
+    return bool(schema.get("properties"))
+
+
+def test_every_json_answer_has_a_schema_with_fields(sqlite_registry: Registry) -> None:
+    description = described(sqlite_registry)
+    schemas = description["components"]["schemas"]
+    contents = [(endpoint, status, content) for endpoint, status, content in answers(description) if JSON in content]
+    assert len({endpoint for endpoint, _, _ in contents}) > 30
+    bare = [
+        (endpoint, status)
+        for endpoint, status, content in contents
+        if not is_described(content[JSON]["schema"], schemas)
+    ]
+    assert bare == []
+
+
+def test_answers_that_are_no_json_are_described_as_they_are(sqlite_registry: Registry) -> None:
+    succeeded = {
+        endpoint: content for endpoint, status, content in answers(described(sqlite_registry)) if status == "200"
+    }
+    others = {endpoint: list(content) for endpoint, content in succeeded.items() if JSON not in content}
+    assert others == {"GET /metrics": ["text/plain"], "GET /v1/files/{file_id}/content": []}
+
+
+def test_errors_are_described_in_the_form_of_openai(sqlite_registry: Registry) -> None:
+    found = {"200", "201", "202", "503"}
+    for endpoint, status, content in answers(described(sqlite_registry)):
+        if status not in found and JSON in content:
+            assert status in ("4XX", "5XX"), endpoint
+            assert content[JSON]["schema"] == {"$ref": "#/components/schemas/ErrorEnvelope"}, endpoint
