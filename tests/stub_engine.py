@@ -7,11 +7,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import BaseHTTPRequestHandler
+
+from tests.loopback import LoopbackHandler, LoopbackServer
 
 
-class StubHandler(BaseHTTPRequestHandler):
+class StubHandler(LoopbackHandler):
     """One request to a stub engine, its body read."""
 
     body: bytes = b""
@@ -40,10 +41,10 @@ class StubEngine:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                self.body = self.rfile.read(int(self.headers["content-length"]))
+                self.body = self.read_body()
                 outer.bodies.append(self.body)
                 outer.paths.append(self.path)
-                outer.heads.append({name.lower(): value for name, value in self.headers.items()})
+                outer.heads.append(self.lower_headers())
                 script = outer.scripts.pop(0) if len(outer.scripts) > 1 else outer.scripts[0]
                 outer.add_running(1)
                 try:
@@ -54,16 +55,10 @@ class StubEngine:
             def do_GET(self) -> None:
                 outer.looks += 1
                 load = "" if outer.running is None else f"engine_requests_running {outer.running}.0\n"
-                answer(200, f"{load}engine_requests_waiting 0.0\n".encode(), "text/plain")(self)
+                self.reply(200, f"{load}engine_requests_waiting 0.0\n".encode(), "text/plain")
 
-            def log_message(self, format: str, *args: Any) -> None:
-                return
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._server = LoopbackServer(Handler)
+        self.url = self._server.url
 
     def add_running(self, requests: int) -> None:
         """It says that it has so many more."""
@@ -72,20 +67,14 @@ class StubEngine:
 
     def close(self) -> None:
         """Stop listening."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.close()
 
 
 def answer(status: int, body: bytes, content_type: str = "application/json") -> Script:
     """A whole answer."""
 
-    def script(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(status)
-        handler.send_header("content-type", content_type)
-        handler.send_header("content-length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body)
+    def script(handler: StubHandler) -> None:
+        handler.reply(status, body, content_type)
 
     return script
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -15,6 +13,7 @@ import pytest
 from engines.catalog import ENGINES
 from engines.drivers.openai_server import OpenAiServer
 from engines.drivers.server_state import offered_paths
+from tests.loopback import LoopbackHandler, LoopbackServer
 
 TEXT = {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/tokenize"}
 
@@ -23,25 +22,14 @@ TEXT = {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/message
 def server(**pages: Any) -> Iterator[str]:
     """The address of a server that has these pages, without their slash, and 404 for all else."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(LoopbackHandler):
         def do_GET(self) -> None:
             page = pages.get(self.path[1:].replace(".", "_"))
-            content = json.dumps(page).encode()
-            self.send_response(404 if page is None else 200)
-            self.send_header("content-length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            self.reply(404 if page is None else 200, json.dumps(page).encode())
 
-        def log_message(self, format: str, *args: Any) -> None:
-            return
-
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=listening.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{listening.server_port}"
-    listening.shutdown()
-    listening.server_close()
-    thread.join()
+    listening = LoopbackServer(Handler)
+    yield listening.url
+    listening.close()
 
 
 def offered(kind: str, **pages: Any) -> frozenset[str]:

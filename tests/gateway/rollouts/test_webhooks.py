@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 
 import httpx2
@@ -24,6 +23,7 @@ from registry.rollouts.guardrails import GuardrailPlan
 from registry.rollouts.rollout import RolloutPlan, RolloutState, weighted
 from tests.clock import Clock
 from tests.gateway.stage import bad, count, good, report, tick
+from tests.loopback import LoopbackHandler, LoopbackServer
 
 SECRET = "whsec_" + "bG9ycnktdGVzdC1zZWNyZXQtb2YtMzItYnl0ZXMhISE="
 
@@ -42,24 +42,15 @@ class Receiver:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(LoopbackHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            told.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
-            self.send_response(told.statuses.pop(0) if len(told.statuses) > 1 else told.statuses[0])
-            self.end_headers()
+            receiving.got.append((self.lower_headers(), self.read_body()))
+            self.reply(receiving.statuses.pop(0) if len(receiving.statuses) > 1 else receiving.statuses[0])
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    told = Receiver(f"http://127.0.0.1:{server.server_port}/hook")
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield told
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    server = LoopbackServer(Handler)
+    receiving = Receiver(f"{server.url}/hook")
+    yield receiving
+    server.close()
 
 
 @pytest.fixture

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import gzip
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+
+from tests.loopback import LoopbackHandler, LoopbackServer
 
 
 class OtlpReceiver:
@@ -22,27 +22,16 @@ class OtlpReceiver:
         self.bodies = b""
         outer = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(LoopbackHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
+                body = self.read_body()
                 if self.headers["content-encoding"] == "gzip":
                     body = gzip.decompress(body)
                 outer.take(dict(self.headers), body)
-                said = ExportTraceServiceResponse().SerializeToString()
-                self.send_response(200)
-                self.send_header("content-type", "application/x-protobuf")
-                self.send_header("content-length", str(len(said)))
-                self.end_headers()
-                self.wfile.write(said)
+                self.reply(200, ExportTraceServiceResponse().SerializeToString(), "application/x-protobuf")
 
-            def log_message(self, format: str, *args: Any) -> None:
-                return
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1/traces"
+        self._server = LoopbackServer(Handler)
+        self.url = f"{self._server.url}/v1/traces"
 
     def take(self, headers: dict[str, str], body: bytes) -> None:
         """Decode one post."""
@@ -56,9 +45,7 @@ class OtlpReceiver:
 
     def close(self) -> None:
         """Stop listening."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.close()
 
 
 def _span(span: Any, resource: dict[str, Any]) -> dict[str, Any]:
