@@ -11,6 +11,7 @@ import torch
 import uvicorn
 from transformers.utils import logging as transformers_logging
 
+from engines.transformers.heap import return_freed_memory
 from engines.transformers.model import load_model
 from engines.transformers.options import ServerOptions, parse_options
 from engines.transformers.server import build_app
@@ -32,6 +33,7 @@ def serve(options: ServerOptions) -> int:
     """Load the model and answer requests; return the exit code."""
     failures: list[str] = []
     loaded = load_model(options.base_path, slots=options.max_batch, max_context=options.max_context)
+    return_freed_memory()
 
     def fail() -> None:
         failures.append("model")

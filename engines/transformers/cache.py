@@ -6,11 +6,13 @@ one token of each decoding sequence, then pieces of prompts; only attention need
 
 from __future__ import annotations
 
+import math
+import mmap
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -74,8 +76,14 @@ class AttentionPlan:
 
 
 def _untouched_zeros(size: tuple[int, ...]) -> Tensor:
-    """Return zeros that take memory once written to: torch writes its own at once, numpy's come from calloc."""
-    return torch.from_numpy(np.zeros(size, np.float32))
+    """Return zeros that take memory page by page, where they are first written to.
+
+    numpy's `zeros` asks for huge pages, of which the first token of a slot would take a whole one in every store.
+    """
+    memory = mmap.mmap(-1, 4 * math.prod(size))
+    if sys.platform == "linux":
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.float32).view(size)
 
 
 class SlotCache:
