@@ -1,0 +1,206 @@
+"""Measure what `lorry up` costs: seconds to each step of the start, and the memory of its processes at rest.
+
+    python bench/start_cost.py [--home FOLDER] [--starts 2] [--rest 20] [--json FILE]
+
+The first start is in an empty home (unless `--home` names one that is not), the others follow in the same home. Each is
+stopped after it answered one chat and rested. The processor time is that of the whole tree, user and system, with the
+processes that have ended; RSS counts a page once for every process that maps it, PSS once altogether.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Final
+
+import httpx2
+import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.comparison.native import free_ports
+from bench.comparison.process_tree import command_of, tree_of
+
+LORRY: Final = [sys.executable, "-c", "from gateway.cli import main; main()"]
+READY: Final = "Lorry is ready"
+START_TIMEOUT_S: Final = 600.0
+_CHAT: Final = {
+    "model": "smollm2-135m-instruct",
+    "messages": [{"role": "user", "content": "Say hello."}],
+    "max_tokens": 8,
+    "stream": True,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A line that `lorry up` printed, or the first token: when, and how much processor time the tree had used."""
+
+    at_s: float
+    processor_s: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """The memory of one process at rest, in megabytes of 1e6 bytes."""
+
+    name: str
+    rss_mb: float
+    pss_mb: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """One start: its steps and, after the rest, its processes."""
+
+    load: float
+    steps: list[Step]
+    processes: list[Usage]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", type=Path, help="LORRY_HOME; a new empty folder that is removed afterwards otherwise")
+    parser.add_argument("--starts", type=int, default=2)
+    parser.add_argument("--rest", type=float, default=20.0, help="seconds between the chat and the reading of memory")
+    parser.add_argument("--json", type=Path, help="write the figures into this file")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        home = args.home or Path(scratch) / "home"
+        starts = []
+        for number in range(1, args.starts + 1):
+            starts.append(measure(home, args.rest))
+            print_start(f"start {number}", starts[-1])
+    if args.json:
+        args.json.write_text(json.dumps([asdict(start) for start in starts], indent=1))
+
+
+def measure(home: Path, rest_s: float) -> Start:
+    """Start Lorry in *home*, wait for the first token and *rest_s* seconds more, read the memory, stop it."""
+    (port,) = free_ports(1)
+    load = os.getloadavg()[0]
+    began = time.monotonic()
+    steps: list[Step] = []
+
+    def note(text: str) -> None:
+        seconds = time.monotonic() - began
+        steps.append(Step(at_s=seconds, processor_s=processor_s(up.pid), text=text))
+
+    with running(home, port) as up:
+        assert up.stdout is not None
+        for line in lines_of(up.stdout):
+            note(line)
+            if READY in line:
+                break
+        else:
+            raise SystemExit("`lorry up` did not start: " + "; ".join(step.text for step in steps[-3:]))
+        wait_for_token(f"http://127.0.0.1:{port}")
+        note("first token")
+        time.sleep(rest_s)
+        note("rested")
+        return Start(load=load, steps=steps, processes=usage_of(up.pid))
+
+
+@contextlib.contextmanager
+def running(home: Path, port: int) -> Iterator[subprocess.Popen[str]]:
+    """A `lorry up` that is stopped at the end."""
+    environment = {name: value for name, value in os.environ.items() if name != "LORRY_CONFIG"}
+    environment |= {"LORRY_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+    command = [*LORRY, "up", "--port", str(port)]
+    up = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    try:
+        yield up
+    finally:
+        up.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            up.wait(60.0)
+        if up.stdout is not None:
+            up.stdout.close()
+
+
+def lines_of(output: IO[str]) -> Iterator[str]:
+    """The lines of *output* as they come, read by a thread until the end, so that the writer is never held up."""
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        with contextlib.suppress(ValueError):  # closed at the end
+            for line in output:
+                lines.put(line.strip())
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while (line := lines.get(timeout=START_TIMEOUT_S)) is not None:
+        if line:
+            yield line
+
+
+def wait_for_token(url: str) -> None:
+    """Ask for a streamed chat and return with the first event that holds a word."""
+    with httpx2.stream("POST", f"{url}/v1/chat/completions", json=_CHAT, timeout=120.0, trust_env=False) as answer:
+        answer.raise_for_status()
+        found = False
+        for line in answer.iter_lines():  # to the end: an answer that is cut off would be another kind of rest
+            found |= line.startswith("data:") and '"content":"' in line and '"content":""' not in line
+    if not found:
+        raise SystemExit("the chat came back without a token")
+
+
+def processor_s(pid: int) -> float:
+    """Seconds of processor time of the tree below *pid*, with its processes that have ended and were waited for."""
+    total = 0.0
+    for process in tree_of(pid):
+        with contextlib.suppress(psutil.Error):
+            total += sum(process.cpu_times()[:4])
+    return total
+
+
+def usage_of(pid: int) -> list[Usage]:
+    """The memory of every process of the tree, the largest first."""
+    found = []
+    for process in tree_of(pid):
+        with contextlib.suppress(psutil.Error):
+            memory = process.memory_full_info()
+            found.append(Usage(name=name_of(process), rss_mb=memory.rss / 1e6, pss_mb=memory.pss / 1e6))
+    return sorted(found, key=lambda one: -one.rss_mb)
+
+
+def name_of(process: psutil.Process) -> str:
+    """What a person calls it: the module, program or actor."""
+    command = command_of(process)
+    if "gateway.cli" in command:
+        return "lorry up (guardian)"
+    words = command.split()
+    if "-m" in words:
+        return " ".join(words[words.index("-m") + 1 :])[:60]
+    python_file = next((word for word in words[:3] if word.endswith(".py")), None)
+    return Path(python_file or words[0]).name if words else process.name()
+
+
+def print_start(title: str, start: Start) -> None:
+    """Print one start as two tables."""
+    print(f"\n{title} (load average before it: {start.load:.2f})\n  wall s   cpu s  step")  # noqa: T201
+    for step in start.steps:
+        print(f"{step.at_s:8.1f}{step.processor_s:8.1f}  {step.text}")  # noqa: T201
+    print("\n  RSS MB  PSS MB  process")  # noqa: T201
+    for one in start.processes:
+        print(f"{one.rss_mb:8.0f}{one.pss_mb:8.0f}  {one.name}")  # noqa: T201
+    rss, pss = (sum(getattr(one, field) for one in start.processes) for field in ("rss_mb", "pss_mb"))
+    print(f"{rss:8.0f}{pss:8.0f}  the sum of {len(start.processes)} processes")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
