@@ -192,14 +192,14 @@ def name_of(process: psutil.Process) -> str:
 
 def print_start(title: str, start: Start) -> None:
     """Print one start as two tables."""
-    print(f"\n{title} (load average before it: {start.load:.2f})\n  wall s   cpu s  step")  # noqa: T201
+    print(f"\n{title} (load average before it: {start.load:.2f})\n  wall s   cpu s  step")
     for step in start.steps:
-        print(f"{step.at_s:8.1f}{step.processor_s:8.1f}  {step.text}")  # noqa: T201
-    print("\n  RSS MB  PSS MB  process")  # noqa: T201
+        print(f"{step.at_s:8.1f}{step.processor_s:8.1f}  {step.text}")
+    print("\n  RSS MB  PSS MB  process")
     for one in start.processes:
-        print(f"{one.rss_mb:8.0f}{one.pss_mb:8.0f}  {one.name}")  # noqa: T201
+        print(f"{one.rss_mb:8.0f}{one.pss_mb:8.0f}  {one.name}")
     rss, pss = (sum(getattr(one, field) for one in start.processes) for field in ("rss_mb", "pss_mb"))
-    print(f"{rss:8.0f}{pss:8.0f}  the sum of {len(start.processes)} processes")  # noqa: T201
+    print(f"{rss:8.0f}{pss:8.0f}  the sum of {len(start.processes)} processes")
 
 
 if __name__ == "__main__":
