@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import signal
 import sys
@@ -11,7 +12,6 @@ import torch
 import uvicorn
 from transformers.utils import logging as transformers_logging
 
-from engines.transformers.heap import return_freed_memory
 from engines.transformers.model import load_model
 from engines.transformers.options import ServerOptions, parse_options
 from engines.transformers.server import build_app
@@ -50,6 +50,18 @@ def serve(options: ServerOptions) -> int:
     server = uvicorn.Server(config)
     server.run()
     return 1 if failures else 0
+
+
+def return_freed_memory() -> None:
+    """Give pages of the heap that nothing uses back to the system, where the C library is glibc.
+
+    Loading frees blocks that glibc keeps otherwise, 0.16 GB for 135M parameters.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except AttributeError:  # another C library
+        return
+    trim(0)
 
 
 def leave(_signal: int, _frame: FrameType | None) -> None:
