@@ -1,4 +1,4 @@
-"""What the trainer publishes, for proofs: normalised adapters with fingerprints, and fingerprints that are not theirs.
+"""Normalised adapters with fingerprints as the trainer publishes them, and fingerprints of other adapters, for proofs.
 
 Made once and kept beside the environment until a source that it comes from changes: PEFT computes for a minute.
 """

@@ -1,4 +1,4 @@
-"""What a client of OpenAI's API finds at every engine's server."""
+"""Every engine's server answers a client of OpenAI's API in the same way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our own server, when it is full, says so; the others wait without end."""
+"""Our own server answers 429 when it is full; the other servers let requests wait without a bound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every engine promises to the rest of Lorry."""
+"""Every kind of engine keeps the promises of the engine interface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every command line that we make is understood by the engine's own parser, in the engine's own environment."""
+"""The engine's own parser reads every command line that a driver makes, in the engine's environment."""
 
 from __future__ import annotations
 

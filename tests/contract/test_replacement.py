@@ -1,4 +1,4 @@
-"""A real server whose adapters are fixed gets another set by a second process, while requests go on."""
+"""A real server with fixed adapters gets another set by a second process, and requests continue meanwhile."""
 
 from __future__ import annotations
 

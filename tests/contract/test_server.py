@@ -1,4 +1,4 @@
-"""What our own server promises beyond what all do: every parameter honoured or refused by name."""
+"""Our own server honours every parameter or refuses it by name, which no other kind promises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a server ends: told to, it finishes what it has; with its owner killed, nothing is left. Runs last of a kind."""
+"""A server that is stopped finishes its requests, and one whose owner is killed leaves nothing. Runs last of a kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Child processes end when they should, and never live on alone."""
+"""A child process ends with its owner and leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An inference server with an OpenAI face whose adapters come and go, or not; what it says is made up."""
+"""A stub of an OpenAI-compatible inference server with live or fixed adapters and made-up answers."""
 
 from __future__ import annotations
 

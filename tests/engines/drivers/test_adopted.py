@@ -1,4 +1,4 @@
-"""An engine that somebody else started is reached and loaded, never started or stopped."""
+"""A driver reaches and loads an engine that was started elsewhere, and never starts or stops it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings to command lines: what each kind honours is in it, what it cannot is refused by name."""
+"""A command line has every setting that its kind honours; other settings are refused by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A start of LMDeploy whose two processes miss each other, played by a script in the place of its interpreter."""
+"""A start of LMDeploy whose two processes miss each other is repeated; a script stands in for its interpreter."""
 
 from __future__ import annotations
 

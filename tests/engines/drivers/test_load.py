@@ -1,4 +1,4 @@
-"""Load figures out of what servers publish."""
+"""Load figures are read from the servers' own metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which paths a server is found to offer; the real servers are asked by the contract suite."""
+"""The offered paths are read from the replies of a server; the contract suite asks the real servers."""
 
 from __future__ import annotations
 

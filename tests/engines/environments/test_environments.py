@@ -1,4 +1,4 @@
-"""Environments of engines: whole or not there, never half taken for whole, built once and gone on with."""
+"""An environment is complete or not ready, and a build that was interrupted continues."""
 
 from __future__ import annotations
 

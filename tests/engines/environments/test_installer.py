@@ -1,4 +1,4 @@
-"""uv looks where pip would look: the settings that pip lists become its options."""
+"""uv looks where pip would look: pip's settings become uv's options."""
 
 from __future__ import annotations
 

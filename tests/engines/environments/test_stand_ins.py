@@ -1,4 +1,4 @@
-"""The stand-ins that SGLang and LMDeploy need on a CPU: what they compute, and that accelerators are left alone."""
+"""The stand-ins of SGLang and LMDeploy for a CPU compute the right results, and do nothing beside an accelerator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wheels made on the spot, so that environments are built without a network."""
+"""Wheels that tests make themselves, so that environments are built without a network."""
 
 from __future__ import annotations
 

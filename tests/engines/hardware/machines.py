@@ -1,4 +1,4 @@
-"""Machines and models that the choice is tested on. Memory as the vendors' tools report it, models as published."""
+"""Machines and models that the choice is tested on, with memory as the vendors' tools report it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model takes, against sums done by hand."""
+"""The memory of a model equals sums done by hand."""
 
 from __future__ import annotations
 

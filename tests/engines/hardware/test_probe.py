@@ -1,4 +1,4 @@
-"""What is read of a machine, from what the vendors' tools say. The samples are written after their documentation."""
+"""A machine is read from the output of the vendors' tools; the samples follow their documentation."""
 
 from __future__ import annotations
 

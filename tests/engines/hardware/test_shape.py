@@ -1,4 +1,4 @@
-"""What is read of a model's folder."""
+"""The shape of a model is read from its folder."""
 
 from __future__ import annotations
 

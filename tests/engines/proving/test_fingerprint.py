@@ -1,4 +1,4 @@
-"""How a server is asked, whatever it answers."""
+"""The probes are sent as callers would send them, and every kind of reply is handled."""
 
 from __future__ import annotations
 

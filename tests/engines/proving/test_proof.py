@@ -1,4 +1,4 @@
-"""The verdict on made-up answers: what passes, what fails, and with which numbers."""
+"""The verdict on made-up answers passes or fails with the right numbers."""
 
 from __future__ import annotations
 

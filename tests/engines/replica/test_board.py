@@ -1,4 +1,4 @@
-"""A replica's board stops reporting when it is told to."""
+"""A replica's board stops reporting when it is stopped."""
 
 from __future__ import annotations
 

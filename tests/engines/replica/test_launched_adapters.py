@@ -1,4 +1,4 @@
-"""A replica whose engine has its adapters from start to end replaces the process, and loses nothing by it."""
+"""A replica whose engine has fixed adapters replaces the process and loses no request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a folder must be to be loaded, and what becomes of loaded adapters."""
+"""An adapter folder is loaded if it is servable, and unloaded when its last request has ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our forward pass gives what transformers and PEFT give, alone and in any mixture."""
+"""Our forward pass gives the results of transformers and PEFT, for one adapter and for any mixture."""
 
 from __future__ import annotations
 

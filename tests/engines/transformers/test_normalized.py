@@ -1,4 +1,4 @@
-"""Whatever legal LoRA PEFT computes with, the engine computes the same with what it is normalised to."""
+"""The engine computes with a normalised adapter what PEFT computes with the original, for every legal LoRA."""
 
 from __future__ import annotations
 

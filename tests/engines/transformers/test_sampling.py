@@ -1,4 +1,4 @@
-"""The choice of the next token."""
+"""The next token is chosen by the parameters of its request."""
 
 from __future__ import annotations
 

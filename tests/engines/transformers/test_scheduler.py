@@ -1,4 +1,4 @@
-"""Which tokens a step computes."""
+"""A step computes the right tokens of the running and the waiting sequences."""
 
 from __future__ import annotations
 

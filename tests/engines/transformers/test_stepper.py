@@ -1,4 +1,4 @@
-"""The stepping thread delivers what it makes, and tells everyone when it cannot go on."""
+"""The stepping thread delivers its output, and reports to every request when it fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies are taken as OpenAI words them, or refused by the name of the field."""
+"""Request bodies in OpenAI's format are accepted, and other fields are refused by name."""
 
 from __future__ import annotations
 
