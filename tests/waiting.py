@@ -1,4 +1,4 @@
-"""Waiting for what comes about by itself."""
+"""Wait for a condition that another thread or process brings about."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+FIRST_PAUSE_S = 0.001
+LONGEST_PAUSE_S = 0.05
 
 
 def wait_for(condition: Callable[[], T], timeout_s: float = 20.0) -> T:
-    """The first true value of *condition*, which is asked again and again; an assertion fails after *timeout_s*."""
+    """Return the first true value of *condition*; fail after *timeout_s* of asking, ever less often."""
     deadline = time.monotonic() + timeout_s
+    pause_s = FIRST_PAUSE_S
     while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.05)
+        assert time.monotonic() < deadline, f"the condition was not met within {timeout_s} s"
+        time.sleep(pause_s)
+        pause_s = min(1.5 * pause_s, LONGEST_PAUSE_S)
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from pathlib import Path
@@ -15,6 +16,18 @@ from gateway.settings import GatewaySettings, TraceSettings
 from gateway.up.http_server import server_config
 from registry.database import Registry
 from tests.waiting import wait_for
+
+STOP_POLL_S = 0.01
+"""How often the server looks whether it is to stop; uvicorn's own 0.1 s would be waited for by hundreds of tests."""
+
+
+class PromptServer(uvicorn.Server):
+    """A uvicorn server that notices at once that it is to stop; its drain is uvicorn's."""
+
+    async def main_loop(self) -> None:
+        """Return when the server is to stop."""
+        while not await self.on_tick(0):  # noqa: ASYNC110  uvicorn sets a flag, no event
+            await asyncio.sleep(STOP_POLL_S)
 
 
 class ServedGateway:
@@ -32,7 +45,7 @@ class ServedGateway:
         """*listener* is a socket to share a port by."""
         self.gateway = build_gateway(settings, registry, home, traces)
         config = server_config(self.gateway)
-        self._server = uvicorn.Server(config)
+        self._server = PromptServer(config)
         self._listener = listener or _free_port()
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]})
         self._thread.start()

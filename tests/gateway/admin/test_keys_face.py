@@ -219,7 +219,7 @@ def test_a_key_for_some_models_reaches_and_sees_only_those(
     root = issue()
     stub = engine(OK)
     headers = issue(Scope.INFERENCE, models=frozenset({"support"}))
-    wait_for(lambda: client.get("/readyz").status_code == 200)
+    wait_for(lambda: client.get("/v1/models", headers=headers).status_code == 200)  # the gateway has read the key
     told = client.post(CHATS, json=CHAT, headers=headers)
     assert code_of(told) == (403, "model_not_allowed")
     assert (told.json()["error"]["param"], stub.bodies) == ("model", [])

@@ -80,7 +80,10 @@ class RolloutScene:
         self._gateways.pop(client).close()
 
     def close(self) -> None:
-        """End the gateways, then the engines."""
+        """End the gateways, all at once, then the engines."""
+        for gateway in self._gateways.values():
+            gateway.client.close()
+            gateway.begin_drain()
         for client in list(self._gateways):
             self.end(client)
         for engine in self.engines:
