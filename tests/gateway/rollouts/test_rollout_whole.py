@@ -20,7 +20,7 @@ from tests.stub_engine import Script, StubHandler, by_model, stream_then_drop
 
 GATEWAYS = 4
 PATIENCE_S = 60.0
-KNOBS = GatewaySettings(heartbeat_timeout_s=1e12, eject_s=0.001)
+KNOBS = GatewaySettings(heartbeat_timeout_s=1e12, eject_s=0.001, observe_flush_s=0.25)
 # How long this machine takes for an answer is not what these engines are about.
 GUARDRAILS = guardrails_from({"ttft_p95": False, "tpot_p95": False, "min_samples": 60})
 PLAN = RolloutPlan(steps=weighted(50, 100), guardrails=GUARDRAILS)
@@ -103,7 +103,7 @@ def test_a_bad_canary_is_aborted_by_the_right_guardrail_and_answers_nobody_a_sec
     scene.add_replica(by_model(r1=stable, r2=canary))
     ended, traffic, aborted_at = end_of(scene, clock, body)
     assert (ended.state, ended.reason) == (RolloutState.ABORTED, guardrail)
-    traffic.until(lambda: time.monotonic() > aborted_at + 1.5)
+    traffic.until(lambda: time.monotonic() > aborted_at + 1.1)
     canaries = [each.at for each in traffic.answers if each.revision == "support@2"]
     assert max(canaries) - aborted_at <= 1.0
     assert scene.registry.adapters.get("support").stable == 1
