@@ -1,4 +1,4 @@
-"""A registry on SQLite that knows the tiny base."""
+"""A registry on SQLite with the tiny base, and jobs in it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from registry.artifacts import folder_digest
 from registry.contracts.job_spec import LoraSpec
 from registry.contracts.supervised_spec import SupervisedSpec
 from registry.database import Registry, open_registry
+from registry.jobs.job import Job
 from registry.settings import RegistrySettings
 from registry.types import Base
-from tests.trainer.tiny_base import save_base
+from tests.trainer.attempts import MakeJob
+from tests.trainer.tiny_base import save_base, write_chats
+from trainer.settings import TrainerSettings
 
 MakeSpec = Callable[..., SupervisedSpec]
 
@@ -69,5 +72,24 @@ def make_spec(tiny_digest: str) -> MakeSpec:
             "lora": LoraSpec(rank=4, alpha=8, dropout=0.1),
         }
         return SupervisedSpec(**(given | fields))
+
+    return make
+
+
+@pytest.fixture
+def settings(home: Path) -> TrainerSettings:
+    """Settings of a worker that looks often."""
+    return TrainerSettings(work=home / "jobs", lease_s=20.0, poll_s=0.1)
+
+
+@pytest.fixture
+def make_job(registry: Registry, make_spec: MakeSpec, home: Path) -> MakeJob:
+    """Queues jobs on an uploaded file; keyword arguments override fields of the spec."""
+
+    def make(*, validates: bool = False, **fields: Any) -> Job:
+        with write_chats(home / "chats.jsonl").open("rb") as lines:
+            file = registry.files.add(lines, filename="chats.jsonl", purpose="fine-tune", owner="ann")
+        files = {"training_file": file.id, "validation_file": file.id if validates else None}
+        return registry.jobs.create(make_spec(**(files | fields)), owner="ann")
 
     return make

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
-from threading import Event
 
 import psutil
 import pytest
@@ -18,16 +14,9 @@ from registry.errors import AdapterRejected, Conflict, NotFound
 from registry.jobs.job import Job, JobState
 from registry.publishing.publications import queue_publication
 from tests.engines.random_adapter import write_adapter
+from tests.trainer.attempts import TIMEOUT_S, training_children, work, worker_process
 from tests.waiting import wait_for
 from trainer.settings import TrainerSettings
-from trainer.worker import Worker
-
-TIMEOUT_S = 90.0
-
-
-@pytest.fixture
-def settings(home: Path) -> TrainerSettings:
-    return TrainerSettings(work=home / "jobs", lease_s=20.0, poll_s=0.1)
 
 
 @pytest.fixture
@@ -41,10 +30,6 @@ def folder(tiny_base: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def job(registry: Registry, folder: Path) -> Job:
     return queue_publication(registry, folder, adapter="support", base="tiny", owner="ann")
-
-
-def work(registry: Registry, settings: TrainerSettings) -> None:
-    assert Worker(registry, settings, "w1").work_once(Event())
 
 
 def test_an_upload_becomes_a_revision_that_can_be_proven(
@@ -72,11 +57,8 @@ def test_an_upload_becomes_a_revision_that_can_be_proven(
 def test_kill_9_of_worker_and_child_leaves_the_upload_for_the_next_attempt(
     registry: Registry, settings: TrainerSettings, job: Job, home: Path
 ) -> None:
-    (home / "lorry.toml").write_text("[trainer]\nlease_s = 2.0\npoll_s = 0.1\n")
-    environment = os.environ | {"LORRY_HOME": str(home), "LORRY_CONFIG": str(home / "lorry.toml")}
-    command = [sys.executable, "-m", "trainer"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as worker:
-        wait_for(lambda: psutil.Process(worker.pid).children(), TIMEOUT_S)
+    with worker_process(home) as worker:
+        wait_for(lambda: training_children(psutil.Process(worker.pid)), TIMEOUT_S)
         worker.kill()
     wait_for(lambda: registry.jobs.expire_leases() == [job.id], TIMEOUT_S)
     registry.recover()
