@@ -21,8 +21,10 @@ FOREIGN := vllm or sglang or lmdeploy
 ON_DEMAND := $(FOREIGN) or judged
 # Of two processes with two threads each every thread waits for another's: some tests took ten times as long.
 ONE_THREAD := OMP_NUM_THREADS=1
-# Files in their order, so that the test which ends a shared server comes after all that need it.
-ON_BOTH_CORES := $(ONE_THREAD) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Tests wait for as long as they compute: three processes keep two cores busy. Tests of a file stay in their order, so
+# that the one which ends a shared server comes last.
+PROCESSES ?= 3
+ON_BOTH_CORES := $(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 # Our own modules are compiled once: the tests start hundreds of Pythons.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -47,8 +49,8 @@ test: tests stories  ## Units, our engine, real PostgreSQL and Redis, the whole 
 tests: venv postgres redis compiler  ## All but the stories, on both cores
 	$(ON_BOTH_CORES) -m "not (scenario or $(ON_DEMAND))" $(ARGS)
 
-stories: venv redis  ## The whole of Lorry under Ray Serve, one story after the other
-	$(BIN)/python -m pytest tests/scenarios -m "scenario and not ($(ON_DEMAND))" $(ARGS)
+stories: venv redis  ## The whole of Lorry under Ray Serve, two stories at a time; a Lorry takes some 4 GB of memory
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/scenarios -m "scenario and not ($(ON_DEMAND))" $(ARGS)
 
 judged-test: venv  ## Rollouts that judge themselves on the real model: some minutes
 	$(BIN)/python -m pytest -s -m judged $(ARGS)

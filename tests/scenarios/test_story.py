@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,8 +103,10 @@ def ask(client: openai.OpenAI, model: str, question: str, user: str = "") -> tup
 
 
 def taught_share(client: openai.OpenAI, model: str) -> float:
-    """Which part of the answers shows the taught behaviour."""
-    return sum(bool(TAUGHT.match(ask(client, model, question)[0])) for question in QUESTIONS) / len(QUESTIONS)
+    """Return the share of the answers that show the taught behaviour; all questions are asked at once, as a batch."""
+    with ThreadPoolExecutor(len(QUESTIONS)) as pool:
+        answers = list(pool.map(lambda question: ask(client, model, question)[0], QUESTIONS))
+    return sum(bool(TAUGHT.match(answer)) for answer in answers) / len(answers)
 
 
 def fine_tune(client: openai.OpenAI, data: Path, **hyperparameters: int) -> str:
@@ -178,8 +181,9 @@ def test_a_quarter_of_the_conversations_goes_to_the_canary_and_stays(up: Up) -> 
         )
         return told.model
 
-    first = [side(number) for number in range(CONVERSATIONS)]
-    again = [side(number) for number in range(0, CONVERSATIONS, 4)]
+    with ThreadPoolExecutor(4) as pool:
+        first = list(pool.map(side, range(CONVERSATIONS)))
+        again = list(pool.map(side, range(0, CONVERSATIONS, 4)))
     assert again == first[::4]
     # binomial(200, 1/4): four standard deviations are 24.5
     assert abs(Counter(first)["support@2"] - CONVERSATIONS / 4) < 24.5
