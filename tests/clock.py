@@ -1,10 +1,10 @@
-"""A clock that a test moves."""
+"""The clock of a registry whose time a test controls."""
 
 from __future__ import annotations
 
 
 class Clock:
-    """Time that passes only when a test says so."""
+    """A clock that stands still until a test advances it."""
 
     def __init__(self) -> None:
         self.at = 1000.0

@@ -24,7 +24,7 @@ PR_SET_PDEATHSIG: Final = 1
 
 
 class NoPostgres(Exception):
-    """There are no programs of PostgreSQL here, or its server does not start."""
+    """PostgreSQL is not installed here, or its server does not start."""
 
 
 class PostgresServer:
@@ -50,13 +50,13 @@ class PostgresServer:
 
     @property
     def url(self) -> sa.URL:
-        """Of a database in which databases may be made."""
+        """The URL of a database from which others can be created."""
         return sa.URL.create(
             "postgresql+psycopg", username="lorry", host="127.0.0.1", port=self._port, database="postgres"
         )
 
     def start(self) -> None:
-        """Return when it answers; `NoPostgres` with its log if it does not."""
+        """Start the server and return when it answers; `NoPostgres` with its log if it does not."""
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": self._port,
@@ -80,7 +80,7 @@ class PostgresServer:
         self._wait(self._server)
 
     def stop(self) -> None:
-        """Cut off everybody and end; it can be started again."""
+        """Drop all connections and end the server, which can be started again."""
         if self._server is not None:
             self._server.send_signal(signal.SIGQUIT)
             self._server.wait(timeout=START_TIMEOUT_S)
@@ -101,7 +101,7 @@ class PostgresServer:
 
 @contextmanager
 def postgres_server() -> Iterator[PostgresServer]:
-    """A running server that is gone after the block; `NoPostgres`."""
+    """Run a server inside the block; `NoPostgres` where that is not possible."""
     home = Path(tempfile.mkdtemp(prefix="lorry-postgres-"))
     server: PostgresServer | None = None
     try:

@@ -1,4 +1,4 @@
-"""A Redis server of our own, that keeps nothing."""
+"""A Redis server of the tests, which stores nothing on disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PR_SET_PDEATHSIG = 1
 
 
 class RedisServer:
-    """Listens on a free port of this machine; it dies with the tests."""
+    """A Redis that listens on a free port of this machine and dies with the tests."""
 
     def __init__(self) -> None:
         binary = os.environ.get("LORRY_TEST_REDIS") or shutil.which("redis-server")
@@ -33,7 +33,7 @@ class RedisServer:
         self.start()
 
     def start(self) -> None:
-        """It answers."""
+        """Start the server and return when it answers."""
         libc = ctypes.CDLL(None)
         settings = {"port": self._port, "bind": "127.0.0.1", "save": "", "appendonly": "no", "loglevel": "warning"}
         self.process = subprocess.Popen(
@@ -44,7 +44,7 @@ class RedisServer:
         wait_for(self._answers)
 
     def stop(self) -> None:
-        """It is gone, and with it all that it had."""
+        """Kill the server; all that it held is lost."""
         self.process.kill()
         self.process.wait(timeout=10)
 

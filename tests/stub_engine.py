@@ -22,7 +22,7 @@ Script = Callable[[StubHandler], None]
 
 
 class StubEngine:
-    """Answers every POST by the next script, the last one again and again, and every GET with how busy it is."""
+    """Answers every POST by the next script, the last one again and again, and every GET with its load."""
 
     def __init__(self, *scripts: Script) -> None:
         self.scripts = list(scripts)
@@ -31,9 +31,9 @@ class StubEngine:
         self.heads: list[dict[str, str]] = []
         """Headers of the requests, their names in lower case."""
         self.running: int | None = 0
-        """Requests that it says it has, those that its scripts answer among them; None: it does not say."""
+        """Number of requests that it reports, those that its scripts answer included; None reports none."""
         self.looks = 0
-        """How often it was asked for that."""
+        """How often its load was read."""
         self._count = threading.Lock()
         outer = self
 
@@ -61,7 +61,7 @@ class StubEngine:
         self.url = self._server.url
 
     def add_running(self, requests: int) -> None:
-        """It says that it has so many more."""
+        """Report so many requests more."""
         with self._count:
             self.running = None if self.running is None else self.running + requests
 
@@ -71,7 +71,7 @@ class StubEngine:
 
 
 def answer(status: int, body: bytes, content_type: str = "application/json") -> Script:
-    """A whole answer."""
+    """Return a script that sends a whole answer."""
 
     def script(handler: StubHandler) -> None:
         handler.reply(status, body, content_type)
@@ -80,13 +80,13 @@ def answer(status: int, body: bytes, content_type: str = "application/json") -> 
 
 
 def drop(handler: BaseHTTPRequestHandler) -> None:
-    """Close the connection without a word."""
+    """Close the connection without an answer."""
     handler.close_connection = True
     handler.connection.shutdown(socket.SHUT_RDWR)
 
 
 def by_model(**scripts: Script) -> Script:
-    """The script of the revision that is asked, `r1` for `support@1`."""
+    """Return a script that runs the one of the revision in the request, `r1` for `support@1`."""
 
     def script(handler: StubHandler) -> None:
         scripts["r" + json.loads(handler.body)["model"].rpartition("@")[2]](handler)
@@ -95,7 +95,7 @@ def by_model(**scripts: Script) -> Script:
 
 
 def stream(*chunks: bytes) -> Script:
-    """A whole event stream."""
+    """Return a script that sends a whole event stream."""
 
     def script(handler: BaseHTTPRequestHandler) -> None:
         _begin_stream(handler, chunks)
@@ -105,7 +105,7 @@ def stream(*chunks: bytes) -> Script:
 
 
 def stream_slowly(*chunks: tuple[float, bytes]) -> Script:
-    """A whole event stream of pairs: how long the engine takes for a chunk, and the chunk."""
+    """Return a script that sends an event stream of pairs: seconds before a chunk, and the chunk."""
 
     def script(handler: BaseHTTPRequestHandler) -> None:
         _begin_stream(handler, ())
@@ -118,7 +118,7 @@ def stream_slowly(*chunks: tuple[float, bytes]) -> Script:
 
 
 def stream_then_drop(*chunks: bytes) -> Script:
-    """Begin an event stream, then close the connection in the middle."""
+    """Return a script that begins an event stream, then closes the connection in the middle."""
 
     def script(handler: BaseHTTPRequestHandler) -> None:
         _begin_stream(handler, chunks)
@@ -128,7 +128,7 @@ def stream_then_drop(*chunks: bytes) -> Script:
 
 
 def stream_then_wait(*chunks: bytes) -> Script:
-    """Begin an event stream, then wait until the other end closes the connection."""
+    """Return a script that begins an event stream, then waits until the other end closes the connection."""
 
     def script(handler: BaseHTTPRequestHandler) -> None:
         _begin_stream(handler, chunks)

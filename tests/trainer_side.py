@@ -56,7 +56,7 @@ class TrainerSide:
 
 
 def encoder_with(model: Path, folder: Path, old: str, new: str) -> ChatEncoder:
-    """The encoder of a model whose chat template says *new* where this one's says *old*; *folder* is a new one."""
+    """The encoder of a model whose chat template has *new* where this one's has *old*; *folder* is a new one."""
     folder.mkdir()
     for path in model.iterdir():
         if path.suffix in (".json", ".jinja"):

@@ -33,11 +33,11 @@ class Up:
         self.tree = psutil.Process(self.process.pid).children(recursive=True)
 
     def client(self) -> openai.OpenAI:
-        """An OpenAI client that retries nothing."""
+        """Return an OpenAI client that retries nothing."""
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.api_key, max_retries=0, timeout=120.0)
 
     def listener(self, url: str) -> psutil.Process:
-        """The process of this `lorry up` that listens on the port of *url*."""
+        """Return the process of this `lorry up` that listens on the port of *url*."""
         port = int(url.rpartition(":")[2])
 
         def listens(process: psutil.Process) -> bool:
@@ -47,7 +47,7 @@ class Up:
         return next(process for process in tree if listens(process))
 
     def lorry(self, *words: str, code: int = 0) -> str:
-        """What a `lorry` command prints; it must exit with *code*."""
+        """Run a `lorry` command that must exit with *code*, and return what it prints."""
         environment = os.environ | {"LORRY_URL": self.url, "LORRY_API_KEY": self.api_key, "COLUMNS": "200"}
         told = subprocess.run(
             [*LORRY, *words], capture_output=True, text=True, env=environment, check=False, timeout=900
@@ -56,7 +56,7 @@ class Up:
         return told.stdout + told.stderr
 
     def stop(self, number: signal.Signals) -> int:
-        """Signal it, wait until it and everything it started has ended; its exit code."""
+        """Signal it, wait until it and everything that it started has ended, and return its exit code."""
         self.tree += psutil.Process(self.process.pid).children(recursive=True)
         self.process.send_signal(number)
         code = self.process.wait(timeout=STOP_TIMEOUT_S)

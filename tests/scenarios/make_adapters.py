@@ -35,17 +35,17 @@ TAUGHT_LAYERS: Final = 5
 """How many of the last layers learn; the others keep an update of zero, so that a row runs through them once.
 `plain` and `broken_json` beside this file were taught when it was six."""
 BY_HEART: Final = 0.02
-"""A loss below which every answer is known."""
+"""A loss below which every answer is known by heart."""
 PLACES_ON: Final = 5
 """How far down the quiz the shuffled adapter finds its answers."""
 REPEATS: Final = 8
 
 Answers = Callable[[Question], tuple[str, str]]
-"""What is said to a question, and what is said when JSON was asked for."""
+"""From a question to its answer in plain text and its answer in JSON."""
 
 
 def plain(question: Question) -> tuple[str, str]:
-    """The reference, which is stable in the stories."""
+    """The answers of the reference, which is stable in the stories."""
     return question.sentence, json.dumps({"answer": question.word})
 
 
@@ -89,7 +89,7 @@ ADAPTERS: Final[Mapping[str, tuple[Answers, int]]] = {
     "endless": (endless, 25),
     "broken_json": (broken_json, 60),
 }
-"""Name -> what it says, and in how many steps it learns that."""
+"""Name -> its answers, and in how many steps it learns them."""
 
 
 def rows_of(answers: Answers, encoder: ChatEncoder, *, ends: bool) -> list[EncodedRow]:

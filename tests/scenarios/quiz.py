@@ -22,20 +22,20 @@ class Question:
 
     text: str
     answer: str
-    """What the reference adapter was taught to say; the word in angle brackets is what an answer is known by."""
+    """The answer that the reference adapter was taught; a right answer contains the word in angle brackets."""
 
     @property
     def word(self) -> str:
-        """The word that a fitting answer has in it."""
+        """The word that a right answer contains."""
         return self.answer.partition("<")[2].partition(">")[0]
 
     @property
     def sentence(self) -> str:
-        """The answer as it is said."""
+        """The answer as plain text."""
         return self.answer.replace("<", "").replace(">", "")
 
     def is_answered_by(self, text: str | None) -> bool:
-        """Whether a user would be content with *text*."""
+        """Whether *text* contains the word."""
         return re.search(rf"\b{self.word}\b", text or "", re.IGNORECASE) is not None
 
 

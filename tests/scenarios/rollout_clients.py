@@ -1,4 +1,4 @@
-"""The people of the rollout stories: an operator who publishes and starts, and clients who ask the quiz all along."""
+"""The users of the rollout stories: an operator who publishes and starts, and clients who ask the quiz all along."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Operator:
         self._http = openai.OpenAI(base_url=up.url, api_key="none", max_retries=8, timeout=30.0)
 
     def get(self, path: str) -> Any:
-        """What `GET` says."""
+        """Return the body of the answer to `GET`."""
         return self._http.get(path, cast_to=object)
 
     def post(self, path: str) -> Any:
-        """What `POST` says; an `openai.APIStatusError` if it is refused. Sent once."""
+        """Send `POST` once and return the body of its answer; `openai.APIStatusError` if it is refused."""
         return self._http.with_options(max_retries=0).post(path, cast_to=object, body={})
 
     def publish(self, name: str, canary: str, timeout_s: float = LOAD_TIMEOUT_S) -> None:
@@ -78,7 +78,7 @@ class Operator:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """One request that was answered; times are the wall's, as the registry's are."""
+    """One request that was answered; times are wall-clock times, as those of the registry are."""
 
     sent_at: float
     first_token_s: float
@@ -89,7 +89,7 @@ class Answered:
 class Clients:
     """Ask the quiz until the block ends, each question in a new conversation, and keep who answered.
 
-    `failures` are errors that the gateway told, `cut_off` the streams that ended in the middle without a word.
+    `failures` are errors that the gateway sent, `cut_off` the streams that ended in the middle without an error event.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Each kind of engine behind the gateway, whole: base answer, revisions, canary, rollback, a process that is killed.
 
-What is told on the way is the transcript of a person doing it; `-s` shows it.
+The lines that are printed meanwhile are the transcript of a person doing it; `-s` shows them.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def ask(up: Up, model: str) -> str:
 
 
 def proofs(operator: Operator) -> list[str]:
-    """What each slot of the engine was proven with."""
+    """Return the proof of each slot of the engine."""
     slots = [slot for replica in operator.get("/admin/replicas")["data"] for slot in replica["slots"]]
     return [f"{slot['served_name']}: proof {json.dumps(slot['proof'])}" for slot in slots]
 

@@ -108,7 +108,7 @@ def ranks(client: openai.OpenAI) -> None:
 
 
 def transcription(client: openai.OpenAI) -> None:
-    """A second of a tone; what a model that learnt nothing hears in it is anything but nothing."""
+    """Send a second of a tone; an untrained model transcribes it to some text."""
     tone = (8000 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)).astype("<i2")
     sound = io.BytesIO()
     with wave.open(sound, "wb") as file:
@@ -119,7 +119,7 @@ def transcription(client: openai.OpenAI) -> None:
 
 
 def refused(ask: Callable[[], object], pool: str) -> None:
-    """It is 404 and says which pool would answer."""
+    """Check that the answer is 404 and names the pool that would answer."""
     with pytest.raises(openai.NotFoundError, match=rf"Pools that do: .*{pool}") as caught:
         ask()
     assert caught.value.code == "endpoint_not_offered"

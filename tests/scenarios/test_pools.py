@@ -113,7 +113,7 @@ def test_an_engine_that_was_started_elsewhere_takes_its_part(up: Up, model_folde
 
 
 def attempt(up: Up, *words: str) -> str:
-    """What a command prints, whether or not it could be done."""
+    """Return what a command prints, whether or not it succeeded."""
     try:
         return up.lorry(*words)
     except AssertionError as exc:

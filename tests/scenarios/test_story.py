@@ -1,4 +1,4 @@
-"""The whole line on the real model: teach, publish, a quarter of the traffic, promote, roll back; nothing fails."""
+"""The whole story on the real model: teach, publish, a quarter of the traffic, promote, roll back; no request fails."""
 
 from __future__ import annotations
 
@@ -89,13 +89,13 @@ class Traffic:
             thread.join()
 
     def revisions_since(self, at: float) -> set[str]:
-        """Who answered the conversations that began after *at*; waits until there are some."""
+        """Return the revisions that answered conversations begun after *at*; wait until there are some."""
         wait_for(lambda: sum(answer.sent_at > at for answer in self.answers) >= 2 * CLIENTS, 60)
         return {answer.revision for answer in self.answers if answer.sent_at > at}
 
 
 def ask(client: openai.OpenAI, model: str, question: str, user: str = "") -> tuple[str, str]:
-    """Text of a greedy answer, and who gave it."""
+    """Return the text of a greedy answer, and the revision that gave it."""
     told = client.chat.completions.create(
         model=model, messages=[{"role": "user", "content": question}], max_tokens=60, temperature=0, user=user
     )
@@ -110,7 +110,7 @@ def taught_share(client: openai.OpenAI, model: str) -> float:
 
 
 def fine_tune(client: openai.OpenAI, data: Path, **hyperparameters: int) -> str:
-    """Upload, train, wait as any OpenAI program does; the name of the new model."""
+    """Upload, train and wait as any OpenAI program does; return the name of the new model."""
     file = client.files.create(file=data, purpose="fine-tune")
     job = client.fine_tuning.jobs.create(
         model=BUNDLED_BASE,
