@@ -6,6 +6,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+POLL_S = 0.01
+"""How often the server looks whether it is to stop: every test that has one waits for that at its end."""
+
 
 class LoopbackHandler(BaseHTTPRequestHandler):
     """One request; logs nothing, reads the body and replies in one call each."""
@@ -36,7 +39,7 @@ class LoopbackServer:
     def __init__(self, handler: type[LoopbackHandler]) -> None:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL_S,), daemon=True)
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
