@@ -1,4 +1,4 @@
-"""Registries with revisions to roll out, and gateways before them."""
+"""Fixtures of registries with revisions to roll out, and of gateways on them."""
 
 from __future__ import annotations
 

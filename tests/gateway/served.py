@@ -1,4 +1,4 @@
-"""A gateway that really listens, as a test's own."""
+"""A gateway that listens on a real port, for one test."""
 
 from __future__ import annotations
 

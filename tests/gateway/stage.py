@@ -1,4 +1,4 @@
-"""A registry as replicas and gateways would fill it: what they load, and what they count of a rollout."""
+"""A registry with the rows that replicas and gateways would write: loaded adapters and counts of a rollout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pools in either form of the settings; what is wrong is named with what would be right."""
+"""Pools are read from either form of the settings, and an error lists the valid values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operator's face: publish, roll out, roll back, retire, audit."""
+"""The admin endpoints publish, roll out, roll back, retire and audit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An operator tries the canary before any traffic, by a header or by holding a key."""
+"""An operator tries the canary before any traffic, by a header or by a forced key."""
 
 from __future__ import annotations
 

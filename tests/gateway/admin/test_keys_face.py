@@ -1,4 +1,4 @@
-"""Keys over HTTP: what they open, what they are told, and how they are made and revoked."""
+"""Keys over HTTP open their scopes only, are refused with the right error, and are made and revoked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may begin, who waits, who is told to come again: bounded, fair between keys, and urgent first."""
+"""Requests begin, wait or are refused: within bounds, fairly between keys, and urgent ones first."""
 
 from __future__ import annotations
 

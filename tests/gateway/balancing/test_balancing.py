@@ -1,4 +1,4 @@
-"""Which replica answers: each request has a place of its own, and nobody has much more than the others."""
+"""Each request has a place of its own, and no replica has much more than the others."""
 
 from __future__ import annotations
 

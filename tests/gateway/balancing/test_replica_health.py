@@ -1,4 +1,4 @@
-"""Replicas that fail are passed over, longer each time, and come back carefully."""
+"""Replicas that fail are passed over, longer each time, and get traffic back slowly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retries are a part of the requests, so they cannot multiply a load that is too much already."""
+"""Retries are bounded by the number of requests, so they cannot multiply an overload."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `lorry` command: exit codes, words that say what to do, JSON for scripts."""
+"""The `lorry` command has exit codes, messages with a remedy, and JSON for scripts."""
 
 from __future__ import annotations
 

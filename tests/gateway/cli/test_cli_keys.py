@@ -1,4 +1,4 @@
-"""`lorry keys`: the secret alone on stdout, words that say what to do, and the way back in."""
+"""`lorry keys` prints only the secret on stdout, has messages with a remedy, and lets a locked-out owner back in."""
 
 from __future__ import annotations
 

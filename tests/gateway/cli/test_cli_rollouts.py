@@ -1,4 +1,4 @@
-"""`lorry rollout`: plans from flags and files, the page that stays until the end, lines for programs, history."""
+"""`lorry rollout` reads plans from flags and files, watches until the end, and prints history and lines for scripts."""
 
 from __future__ import annotations
 

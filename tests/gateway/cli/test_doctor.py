@@ -1,4 +1,4 @@
-"""`lorry doctor` and `lorry envs`: what they say of a machine, and how they exit."""
+"""`lorry doctor` and `lorry envs` report on a machine and exit with the right code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client that sends bytes as it likes and reads answers as they are."""
+"""A client that sends raw bytes and reads answers unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client gets of an answer: framed anew, complete or ended in a way that it can tell."""
+"""A client gets an answer framed anew, complete, or ended so that it can detect the cut."""
 
 from __future__ import annotations
 

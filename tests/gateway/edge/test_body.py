@@ -1,4 +1,4 @@
-"""What a body is judged on is what an engine gets, and all else of it goes on as it came."""
+"""An engine gets the same members of a body that the gateway decided on, and all others unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams pass in whole events, and nobody sees usage that was not asked for."""
+"""Streams pass in whole events, and a client sees usage only if it asked for it."""
 
 from __future__ import annotations
 

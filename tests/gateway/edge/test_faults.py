@@ -1,4 +1,4 @@
-"""Engines that hang, fail, cut and trickle, and clients that leave or do not read: nobody waits for ever."""
+"""No request waits for ever when engines hang, fail, cut or trickle, and when clients leave or do not read."""
 
 from __future__ import annotations
 

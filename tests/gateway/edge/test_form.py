@@ -1,4 +1,4 @@
-"""The model in a form: found, replaced, and nothing else touched."""
+"""The model in a form is found and replaced, and nothing else is changed."""
 
 from __future__ import annotations
 

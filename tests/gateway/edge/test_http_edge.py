@@ -1,4 +1,4 @@
-"""The HTTP edge: any segmentation, any order, any nonsense; an engine sees only whole, plain requests."""
+"""An engine sees only complete, plain requests, however a client segments, orders or malforms them."""
 
 from __future__ import annotations
 

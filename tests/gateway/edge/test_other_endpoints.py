@@ -1,4 +1,4 @@
-"""Requests that are neither chat nor completion: routed alike, and only to engines that offer them."""
+"""Requests that are neither chat nor completion are routed alike, and only to engines that offer their path."""
 
 from __future__ import annotations
 

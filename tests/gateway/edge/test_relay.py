@@ -1,4 +1,4 @@
-"""The relay against engines that fail on demand."""
+"""The relay retries, ends and reports requests when scripted engines fail."""
 
 from __future__ import annotations
 

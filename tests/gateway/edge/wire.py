@@ -1,4 +1,4 @@
-"""Both ends of a connection without a socket: what was written to them."""
+"""Both ends of a connection without a socket, which record what was written to them."""
 
 from __future__ import annotations
 

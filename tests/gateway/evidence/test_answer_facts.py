@@ -1,4 +1,4 @@
-"""What is counted of an answer does not depend on how its bytes are cut, and never disturbs the relay."""
+"""The counts of an answer do not depend on how its bytes are cut, and counting never disturbs the relay."""
 
 from __future__ import annotations
 

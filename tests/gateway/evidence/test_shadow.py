@@ -1,4 +1,4 @@
-"""Copies for the canary: nobody sees them, nobody waits for them, and both answers are counted or neither."""
+"""No client sees a copy for the canary or waits for it, and both answers are counted or neither."""
 
 from __future__ import annotations
 

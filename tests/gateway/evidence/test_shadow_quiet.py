@@ -1,4 +1,4 @@
-"""Copies run while nobody is at their replica: whoever comes finds it as if there were none."""
+"""Copies run only while no client is at their replica, and a client that comes is not slowed by them."""
 
 from __future__ import annotations
 

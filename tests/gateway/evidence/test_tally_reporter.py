@@ -1,4 +1,4 @@
-"""What a gateway counts of a rollout's requests, and how the registry comes to know."""
+"""A gateway counts a rollout's requests and stores the counts in the registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Few copies wait, and not for long."""
+"""A bounded number of copies waits, for a bounded time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys open what they are for, at once and no longer; without any, this machine alone is served."""
+"""A key opens its scopes from its making to its revocation; without any key only this machine is served."""
 
 from __future__ import annotations
 

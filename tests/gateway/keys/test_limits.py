@@ -1,4 +1,4 @@
-"""What a key may ask for in a minute and at a time, and how it is told."""
+"""A key is limited in a minute and at a time, and refusals report when to retry."""
 
 from __future__ import annotations
 

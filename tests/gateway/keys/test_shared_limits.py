@@ -1,4 +1,4 @@
-"""Gateways that count together in a real Redis, and go on alone when it is away."""
+"""Gateways count together in a real Redis, and each alone while Redis is away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files, models and fine-tuning through the real OpenAI client; nothing trains here."""
+"""Files, models and fine-tuning jobs work through the real OpenAI client; no training runs here."""
 
 from __future__ import annotations
 

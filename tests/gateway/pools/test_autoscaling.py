@@ -1,4 +1,4 @@
-"""How many replicas a pool should have follows from what runs and waits in its engines."""
+"""The size of a pool follows from the requests that run and wait in its engines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lorry up --engine auto`: the machine decides where a person has not, and never on a plain CPU."""
+"""`lorry up --engine auto` chooses by the machine where nobody has chosen, and never on a plain CPU."""
 
 from __future__ import annotations
 

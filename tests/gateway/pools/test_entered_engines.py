@@ -1,4 +1,4 @@
-"""An engine that was entered by hand is looked after as long as it is on the list."""
+"""The controller looks after an engine that was entered by hand as long as it is listed."""
 
 from __future__ import annotations
 

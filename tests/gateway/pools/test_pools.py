@@ -1,4 +1,4 @@
-"""From the settings of pools to what their replicas are built from."""
+"""The settings of pools become the settings of their replicas."""
 
 from __future__ import annotations
 

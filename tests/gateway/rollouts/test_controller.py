@@ -1,4 +1,4 @@
-"""Rollouts from the first load to the last step, with replicas that a test writes into the registry."""
+"""The controller moves rollouts from the first load to the last step, by the replicas in the registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judged rollouts: good canaries go on by themselves, bad ones are taken back, and every move says on what evidence."""
+"""Good canaries advance by themselves, bad ones are taken back, and every move records its evidence."""
 
 from __future__ import annotations
 

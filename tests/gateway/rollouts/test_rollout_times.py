@@ -1,4 +1,4 @@
-"""Rollouts judged by how long answers take: a slower canary is taken back, a slow replica is not held to it."""
+"""A rollout that is judged by times takes a slower canary back, and does not blame it for a slow replica."""
 
 from __future__ import annotations
 

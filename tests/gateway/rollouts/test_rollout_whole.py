@@ -1,4 +1,4 @@
-"""Gateways, registry, judge and controller together before scripted engines: who is aborted, for what, how fast."""
+"""Gateways, registry, judge and controller together abort the right canary, for the right reason, in time."""
 
 from __future__ import annotations
 

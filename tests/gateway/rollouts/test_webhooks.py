@@ -1,4 +1,4 @@
-"""Every move of a rollout reaches the receiver, signed, once or more often, however the receiver and we fail."""
+"""Every move of a rollout reaches the receiver, signed, at least once, however receiver and sender fail."""
 
 from __future__ import annotations
 

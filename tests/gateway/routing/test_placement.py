@@ -1,4 +1,4 @@
-"""Where revisions belong: everywhere while they fit, by rendezvous hashing where they do not."""
+"""Revisions belong on every replica while they fit, and are spread by rendezvous hashing where they do not."""
 
 from __future__ import annotations
 

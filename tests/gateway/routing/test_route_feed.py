@@ -1,4 +1,4 @@
-"""Gateways follow the registry, and do nothing where nothing changed."""
+"""Gateways follow the registry, and do no work where nothing changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table that follows from a snapshot: who serves what, and what stays the same object from table to table."""
+"""A route table follows from a snapshot, and unchanged parts stay the same objects from table to table."""
 
 from __future__ import annotations
 

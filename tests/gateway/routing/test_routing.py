@@ -1,4 +1,4 @@
-"""Which revision answers: names resolve, conversations stay on their side."""
+"""Names resolve to revisions, and conversations stay on their side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A finished request, made up."""
+"""Made-up facts of a finished request."""
 
 from __future__ import annotations
 

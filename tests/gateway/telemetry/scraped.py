@@ -1,4 +1,4 @@
-"""A gateway's metrics as a test reads them."""
+"""Readers of a gateway's metrics for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines of the access log: which requests have one, what it says, and that the file stays small."""
+"""The access log has the right lines for the right requests, and its files stay small."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes' metrics as one exposition, which Prometheus' own parser reads."""
+"""The metrics of several processes become one exposition that Prometheus' own parser reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a finished request in Prometheus."""
+"""A finished request is counted in the right Prometheus metrics."""
 
 from __future__ import annotations
 

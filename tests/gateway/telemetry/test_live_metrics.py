@@ -1,4 +1,4 @@
-"""What metrics say of the moment: read where it is known, gone with the replica."""
+"""Live metrics show the present state, and lose a replica when it is gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two gateways of one home: whichever is scraped answers for both."""
+"""Of two gateways in one home, the one that is scraped answers for both."""
 
 from __future__ import annotations
 

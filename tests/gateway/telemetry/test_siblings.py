@@ -1,4 +1,4 @@
-"""Gateways of one machine find each other, living, dead and mute."""
+"""Gateways of one machine find each other, whether living, dead or silent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spans as a receiver gets them, of requests through a gateway."""
+"""A receiver gets the right spans of requests through a gateway."""
 
 from __future__ import annotations
 

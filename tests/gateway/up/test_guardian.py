@@ -1,4 +1,4 @@
-"""Whatever dies first, no process is left."""
+"""No process remains, whichever of guardian and host dies first."""
 
 from __future__ import annotations
 

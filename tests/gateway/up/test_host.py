@@ -1,4 +1,4 @@
-"""What `lorry up` refuses, in a word that says what to do, with nothing lost."""
+"""`lorry up` refuses what cannot work, with a remedy in the message, and loses no state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway's HTTP server lives in a process that is not its own."""
+"""The gateway's HTTP server leaves the process that it runs in, Ray's, as it is."""
 
 from __future__ import annotations
 

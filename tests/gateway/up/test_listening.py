@@ -1,4 +1,4 @@
-"""The gateway's port: shared among its replicas, free again at once, and never taken from a stranger."""
+"""The gateway's port is shared among its replicas, free again at once, and never taken from another program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request of our own can be cut off at any moment, and takes nobody else's connection with it."""
+"""A request of the gateway's own can be cut off at any moment, and ends no other request's connection."""
 
 from __future__ import annotations
 

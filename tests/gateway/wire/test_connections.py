@@ -1,4 +1,4 @@
-"""An engine's answer is the same however its bytes are cut, and what is no answer is not taken for one."""
+"""An engine's answer is the same however its bytes are cut, and malformed bytes are never taken for one."""
 
 from __future__ import annotations
 
