@@ -1,3 +1,5 @@
+"""The simulation of the judge skips no abort and finds larger faults in fewer requests."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Guardrails have default margins, can be turned off, and share alpha."""
+
 from __future__ import annotations
 
 import json

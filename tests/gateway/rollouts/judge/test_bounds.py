@@ -1,3 +1,5 @@
+"""The bounds on rare events and scores hold at every look, and find a worse canary."""
+
 from __future__ import annotations
 
 from math import log, sqrt

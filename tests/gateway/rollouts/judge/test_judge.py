@@ -1,3 +1,5 @@
+"""The judge advances a good canary, holds on too little evidence, and aborts for each fault."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""The bounds on percentiles of durations hold at every look, and find a slower canary."""
+
 from __future__ import annotations
 
 from math import log

@@ -1,3 +1,5 @@
+"""Requests of the canary are compared with those of stable of the same step and replica."""
+
 from __future__ import annotations
 
 from gateway.rollouts.judge.strata import Pair, histograms_of, pairs_of_steps, pairs_of_watch, samples, sums_of
