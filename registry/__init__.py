@@ -1,1 +1,1 @@
-"""The database and the artifacts that gateway and trainer share; it knows neither of them."""
+"""The database and the artifacts that gateway and trainer share; this package imports neither of them."""

@@ -14,7 +14,7 @@ from registry.types import Adapter, Revision, RevisionState
 
 
 def find_adapter(tx: sa.Connection, name: str, *, lock: bool = False) -> Adapter:
-    """The adapter *name*; with *lock* its series stands still until the transaction ends. Else `NotFound`."""
+    """Return the adapter *name*, locked until the transaction ends with *lock*. Raises `NotFound`."""
     query = sa.select(tables.adapters).where(tables.adapters.c.name == name)
     row = tx.execute(query.with_for_update() if lock else query).mappings().one_or_none()
     if row is None:
@@ -23,7 +23,7 @@ def find_adapter(tx: sa.Connection, name: str, *, lock: bool = False) -> Adapter
 
 
 def find_revision(tx: sa.Connection, adapter: str, number: int) -> Revision:
-    """The revision *adapter*@*number*, else `NotFound`."""
+    """Return the revision *adapter*@*number*. Raises `NotFound`."""
     query = sa.select(tables.revisions).where(
         tables.revisions.c.adapter == adapter, tables.revisions.c.number == number
     )
@@ -34,13 +34,13 @@ def find_revision(tx: sa.Connection, adapter: str, number: int) -> Revision:
 
 
 def all_adapters(tx: sa.Connection) -> list[Adapter]:
-    """Every adapter by name."""
+    """Return every adapter, ordered by name."""
     rows = tx.execute(sa.select(tables.adapters).order_by(tables.adapters.c.name)).mappings()
     return [Adapter(**row) for row in rows]
 
 
 def ready_revisions(tx: sa.Connection) -> list[Revision]:
-    """Those that may be served, by adapter and number, without their provenance."""
+    """Return the revisions that may be served, by adapter and number, without their provenance."""
     columns = [column for column in tables.revisions.columns if column.name != "provenance"]
     ready = sa.select(*columns).where(tables.revisions.c.state == RevisionState.READY)
     rows = tx.execute(ready.order_by(tables.revisions.c.adapter, tables.revisions.c.number)).mappings()
@@ -48,29 +48,29 @@ def ready_revisions(tx: sa.Connection) -> list[Revision]:
 
 
 def revision_of(row: sa.RowMapping) -> Revision:
-    """A row of `revisions` as a value."""
+    """Return a row of `revisions` as a value."""
     changed = {"state": RevisionState(row["state"]), "target_modules": tuple(row["target_modules"])}
     return Revision(**(dict(row) | changed))
 
 
 class AdapterStore:
-    """What was published. `registry.publishing.publish` adds to it."""
+    """Stores adapters and revisions; `registry.publishing.publish` adds the revisions."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._tx = transactions
 
     def get(self, name: str) -> Adapter:
-        """The adapter *name*, else `NotFound`."""
+        """Return the adapter *name*. Raises `NotFound`."""
         with self._tx.read() as tx:
             return find_adapter(tx, name)
 
     def revision(self, name: str, number: int) -> Revision:
-        """The revision *name*@*number*, else `NotFound`."""
+        """Return the revision *name*@*number*. Raises `NotFound`."""
         with self._tx.read() as tx:
             return find_revision(tx, name, number)
 
     def revisions(self, name: str) -> builtins.list[Revision]:
-        """Every revision of the adapter *name*, newest first; `NotFound` if there is no such adapter."""
+        """Return every revision of the adapter *name*, newest first. Raises `NotFound`."""
         query = sa.select(tables.revisions).where(tables.revisions.c.adapter == name)
         with self._tx.read() as tx:
             find_adapter(tx, name)
@@ -78,13 +78,13 @@ class AdapterStore:
             return [revision_of(row) for row in rows]
 
     def list(self) -> builtins.list[Adapter]:
-        """Every adapter by name."""
+        """Return every adapter, ordered by name."""
         with self._tx.read() as tx:
             rows = tx.execute(sa.select(tables.adapters).order_by(tables.adapters.c.name)).mappings()
             return [Adapter(**row) for row in rows]
 
     def retire(self, name: str, number: int, actor: str) -> Revision:
-        """The revision is no longer servable. `NotServable` while it is stable or in an open rollout, or retired."""
+        """Take the revision out of service. `NotServable` if it is stable, retired, or part of an open rollout."""
         with self._tx.write() as tx:
             adapter = find_adapter(tx, name, lock=True)
             revision = find_revision(tx, name, number)
@@ -99,7 +99,7 @@ class AdapterStore:
             return find_revision(tx, name, number)
 
     def set_first_stable(self, name: str, number: int, reason: str) -> bool:
-        """Make *number* the stable revision of an adapter that has none; False if it has one by now."""
+        """Make *number* the stable revision of an adapter without one; return False if the adapter has one by now."""
         with self._tx.write() as tx:
             find_adapter(tx, name, lock=True)
             revision = find_revision(tx, name, number)

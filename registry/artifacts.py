@@ -1,9 +1,9 @@
-"""Bytes by their sha256 in one folder, published all or nothing and verified when read.
+"""Files and folders stored by their sha256, published all or nothing and verified when read.
 
-lock                       shared while a publisher installs and commits, exclusive while something is removed
+lock                       held shared to install and commit, exclusively to remove an artifact
 staging/<id>/lock          held by the publisher as long as it lives
 staging/<id>/installed     digests that may be installed without a committed row that refers to them
-staging/<id>/folders/...   what it has written so far, and files/
+staging/<id>/folders/...   the folders that the publisher has written so far; files/ likewise
 folders/<digest>/  files/<digest>
 """
 
@@ -28,13 +28,13 @@ KINDS: Final = ("folders", "files")
 
 
 def folder_digest(path: Path) -> str:
-    """sha256 of the folder's manifest: the sorted lines `<sha256>  <relative path>`; hidden files are no part of it."""
+    """Return the sha256 of the folder's manifest, sorted lines `<sha256>  <relative path>` without hidden files."""
     lines = sorted(f"{sha256_of(path / name)}  {name}\n" for name in folder_files(path))
     return sha256("".join(lines).encode()).hexdigest()
 
 
 def folder_files(path: Path) -> list[str]:
-    """Relative paths of the folder's files, sorted, hidden ones left out. `AdapterRejected` names what is no file."""
+    """Return the relative paths of the folder's files, sorted, without hidden ones. Raises `AdapterRejected`."""
     if not path.is_dir():
         raise AdapterRejected(f"there is no folder {path}")
     names = []
@@ -53,9 +53,9 @@ class ArtifactStore:
     """The artifacts below one folder, which many processes may share."""
 
     def __init__(self, root: Path, referenced: Callable[[], set[str]]) -> None:
-        """Make the folders of the store; *referenced* answers the digests that rows refer to now.
+        """Make the folders of the store; *referenced* returns the digests that rows refer to now.
 
-        Raises `StorageFull` when there is no room even for that.
+        Raises `StorageFull` if the disk has no room for the folders.
         """
         self._root = root.absolute()
         self._referenced = referenced
@@ -64,20 +64,20 @@ class ArtifactStore:
                 (self._root / name).mkdir(parents=True, exist_ok=True)
 
     def folder(self, digest: str) -> Path:
-        """The folder with this digest, verified. Raises `NotFound` or `ArtifactCorrupt`."""
+        """Return the folder with this digest, verified. Raises `NotFound` or `ArtifactCorrupt`."""
         return self._verified(self._root / "folders" / digest)
 
     def file(self, digest: str) -> Path:
-        """The file with this digest, verified. Raises `NotFound` or `ArtifactCorrupt`."""
+        """Return the file with this digest, verified. Raises `NotFound` or `ArtifactCorrupt`."""
         return self._verified(self._root / "files" / digest)
 
     def has_folder(self, digest: str) -> bool:
-        """Whether there is a folder with this digest; its bytes are not looked at."""
+        """Return whether a folder with this digest exists, without verifying its bytes."""
         return (self._root / "folders" / digest).is_dir()
 
     @contextmanager
     def publishing(self) -> Iterator[Staging]:
-        """A place to write bytes, gone afterwards; what was not installed and committed by then leaves nothing."""
+        """Yield a place to write bytes, which is removed afterwards with all that was not installed and committed."""
         path = self._root / "staging" / uuid4().hex
         with _full_disk_named(self._root):
             with _locked(self._root / "lock", fcntl.LOCK_SH):
@@ -94,12 +94,12 @@ class ArtifactStore:
                 shutil.rmtree(path, ignore_errors=True)
             finally:
                 os.close(held)
-                if path.exists():  # the commit failed, or perhaps it did not: the rows know
+                if path.exists():  # whether the commit went through is unknown here: the rows decide what stays
                     with suppress(RegistryError):
                         self.recover()
 
     def recover(self) -> list[str]:
-        """Clear what dead publishers left; returns the digests that they had installed and nothing refers to."""
+        """Remove what dead publishers left; return the digests that they had installed and no row refers to."""
         if not any((self._root / "staging").iterdir()):
             return []
         with _locked(self._root / "lock", fcntl.LOCK_EX):
@@ -114,7 +114,7 @@ class ArtifactStore:
 
     @contextmanager
     def discarding(self, digest: str) -> Iterator[None]:
-        """After the block the artifact is removed unless something refers to it; killed inside, `recover` does it."""
+        """Remove the artifact after the block unless a row refers to it; `recover` does so if this process dies."""
         with self.publishing() as staging, _locked(self._root / "lock", fcntl.LOCK_EX):
             staging.note_installed([digest])
             yield
@@ -129,14 +129,14 @@ class ArtifactStore:
         return path
 
     def _take_out(self, digest: str, trash: Path) -> None:
-        for kind in KINDS:  # renamed first, so that nobody comes upon half a folder
+        for kind in KINDS:  # renamed first, so that no reader finds half a folder
             path = self._root / kind / digest
             if path.exists():
                 path.rename(trash / f"{kind}-{digest}")
 
 
 class Staging:
-    """Bytes on their way into the store; nobody sees them before they are installed."""
+    """Bytes on their way into the store, invisible to readers until they are installed."""
 
     def __init__(self, root: Path, path: Path) -> None:
         self.path = path
@@ -165,14 +165,15 @@ class Staging:
         return digest, size
 
     def folder(self, digest: str) -> Path:
-        """The copy that `put_folder` made."""
+        """Return the path of the copy that `put_folder` made."""
         return self.path / "folders" / digest
 
     @contextmanager
     def committing(self) -> Iterator[Callable[[], None]]:
-        """Yields the function that installs everything put so far: call it last in the transaction that refers to it.
+        """Yield the function that installs all bytes put so far; call it last in the transaction that refers to them.
 
-        Enter it before the transaction: removers wait for the database while they hold the same lock.
+        Enter this context before the transaction: a remover waits for the database while it holds the same lock, so
+        the other order could deadlock.
         """
         with _locked(self._root / "lock", fcntl.LOCK_SH):
             staged = [path for kind in KINDS for path in (self.path / kind).iterdir()]
@@ -180,12 +181,12 @@ class Staging:
             yield lambda: self._install(missing)
 
     def note_installed(self, digests: Iterable[str]) -> None:
-        """Whoever finds this place after our death looks whether these digests are referred to."""
+        """Note *digests* on disk, so that `recover` can check after our death whether rows refer to them."""
         _write(self.path / "installed", [f"{digest}\n".encode() for digest in digests])
         flush_to_disk(self.path)
 
     def forsake(self) -> None:
-        """Remove the bytes; what may have been installed stays noted for `recover`."""
+        """Remove the bytes, but keep the note of what may have been installed for `recover`."""
         for name in ("incoming", *KINDS):
             shutil.rmtree(self.path / name, ignore_errors=True)
             (self.path / name).unlink(missing_ok=True)
@@ -206,7 +207,7 @@ class Staging:
 
 
 def is_intact(path: Path) -> bool:
-    """Whether the artifact at *path* is there and matches the digest that it is named by."""
+    """Return whether the artifact at *path* exists and matches the digest in its name."""
     if path.is_dir():
         return folder_digest(path) == path.name
     return path.is_file() and sha256_of(path) == path.name
@@ -224,7 +225,7 @@ def _full_disk_named(root: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(path: Path, mode: int) -> Iterator[None]:
-    """Hold the lock file *path*; the kernel lets go of it when the process dies."""
+    """Hold the lock file *path*; the kernel releases it when the process dies."""
     lock = os.open(path, os.O_CREAT | os.O_RDWR)
     try:
         fcntl.flock(lock, mode)

@@ -1,4 +1,4 @@
-"""Who did what to which thing."""
+"""The audit log: who did what to which thing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from registry.types import AuditEntry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """Something that *actor* did; it becomes an entry in the transaction that does it."""
+    """An act of *actor*, recorded in the transaction that carries it out."""
 
     actor: str
     action: str
@@ -26,25 +26,25 @@ class Act:
 
 
 def write_audit(tx: sa.Connection, act: Act, at: float) -> None:
-    """Enter *act* in the transaction that carries it out."""
+    """Record *act* in the transaction that carries it out."""
     entry = {"at": at, "actor": act.actor, "action": act.action, "subject": act.subject, "detail": dict(act.detail)}
     tx.execute(sa.insert(tables.audit).values(entry))
 
 
 class AuditStore:
-    """The log. Stores whose methods take an `actor` write their own entries; `record` is for everything else."""
+    """The audit log. Methods of stores that take an `actor` write their own entry; `record` is for all other acts."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._tx = transactions
 
     def record(self, actor: str, action: str, subject: str, detail: Mapping[str, Any] | None = None) -> None:
-        """Enter one act."""
+        """Record one act in a transaction of its own."""
         with self._tx.write() as tx:
             act = Act(actor=actor, action=action, subject=subject, detail=detail or {})
             write_audit(tx, act, self._tx.now())
 
     def list(self, limit: int = 100, after: int | None = None) -> builtins.list[AuditEntry]:
-        """Newest first; *after* is the id of the last entry of the page before."""
+        """Return entries, newest first; *after* is the id of the last entry of the previous page."""
         query = sa.select(tables.audit).order_by(tables.audit.c.id.desc()).limit(limit)
         if after is not None:
             query = query.where(tables.audit.c.id < after)

@@ -14,7 +14,7 @@ from registry.types import Base
 
 
 def find_base(tx: sa.Connection, name: str) -> Base:
-    """The base model *name*; `NotFound` lists what there is."""
+    """Return the base model *name*. `NotFound` lists the known ones."""
     row = tx.execute(sa.select(tables.bases).where(tables.bases.c.name == name)).mappings().one_or_none()
     if row is None:
         names = tx.execute(sa.select(tables.bases.c.name).order_by(tables.bases.c.name)).scalars().all()
@@ -23,18 +23,18 @@ def find_base(tx: sa.Connection, name: str) -> Base:
 
 
 def all_bases(tx: sa.Connection) -> list[Base]:
-    """Every base model by name."""
+    """Return every base model, ordered by name."""
     return [Base(**row) for row in tx.execute(sa.select(tables.bases).order_by(tables.bases.c.name)).mappings()]
 
 
 class BaseStore:
-    """Base models by name; the digest below a name never changes."""
+    """Stores base models by name; the digest of a name never changes."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._tx = transactions
 
     def enter(self, base: Base) -> Base:
-        """The base as stored: new, or with its path refreshed. `Conflict` if the name has other weights."""
+        """Store *base* or refresh its path, and return it as stored. `Conflict` if the name has other weights."""
         with self._tx.write() as tx:
             taken = sa.select(tables.adapters.c.name).where(tables.adapters.c.name == base.name)
             if tx.execute(taken).first() is not None:
@@ -51,11 +51,11 @@ class BaseStore:
             return find_base(tx, base.name)
 
     def get(self, name: str) -> Base:
-        """The base model *name*, else `NotFound`."""
+        """Return the base model *name*. Raises `NotFound`."""
         with self._tx.read() as tx:
             return find_base(tx, name)
 
     def list(self) -> builtins.list[Base]:
-        """Every base model by name."""
+        """Return every base model, ordered by name."""
         with self._tx.read() as tx:
             return all_bases(tx)

@@ -1,7 +1,7 @@
-"""How often each table that routes follow from has changed, so that nobody reads all rows to find nothing new.
+"""Change numbers of the tables that routes follow from, so that readers skip tables without a change.
 
-Every transaction that wrote to such a table raises the table's number before it commits. A row that says something new
-of no consequence, such as a heartbeat, is written with the option `UNCOUNTED`.
+Every transaction that wrote to such a table raises the table's number before it commits. An update without consequence
+for routes, such as a heartbeat, is executed with the option `UNCOUNTED`.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ T = TypeVar("T")
 COUNTED: Final = frozenset({"adapters", "bases", "forced_sides", "replicas", "revisions", "rollouts"})
 """The tables whose changes are counted."""
 UNCOUNTED: Final = "lorry_uncounted"
-"""Execution option of a statement that changes nothing that others should look at again."""
+"""Execution option of a statement whose change needs no new reading by others."""
 _WRITTEN: Final = "lorry_written"
 _INSERT: Final[Mapping[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 def note_writes(engine: sa.Engine) -> None:
-    """From now on every connection knows the tables that its transaction wrote to."""
+    """Have every connection of *engine* remember the tables that its transaction wrote to."""
     sa.event.listen(engine, "after_execute", _note)
 
 
 def raise_numbers(tx: sa.Connection) -> None:
-    """The tables that this transaction wrote to have changed once more; call it last, as it makes others wait."""
+    """Raise the numbers of the tables that this transaction wrote to; call it last, as other writers wait for it."""
     written: set[str] = tx.info.pop(_WRITTEN, set())
     table = tables.table_changes
     for name in sorted(written & COUNTED):
@@ -40,33 +40,33 @@ def raise_numbers(tx: sa.Connection) -> None:
 
 
 def forget_writes(tx: sa.Connection) -> None:
-    """A transaction begins on a connection, perhaps after one that was rolled back."""
+    """Drop what an earlier transaction of this connection noted and then rolled back."""
     tx.info.pop(_WRITTEN, None)
 
 
 def changes_in(tx: sa.Connection) -> Mapping[str, int]:
-    """The number of every table that ever changed."""
-    # every gateway asks several times a second, and this takes two thirds of what a built statement takes
+    """Return the number of every table that ever changed."""
+    # every gateway asks several times a second, and plain SQL takes two thirds of the time of a built statement
     return dict(tx.exec_driver_sql("SELECT name, number FROM table_changes").fetchall())
 
 
 class KeptParts:
     """Parts of snapshots by table; each is read again only when its table has changed. Safe to use from many threads.
 
-    A part and its number are kept together, and numbers only rise, so the worst that two threads do to each other is
-    that a part is read once more.
+    A part and its number are kept together and numbers only rise. Two threads may therefore make each other read a part
+    once more, but never keep an old one.
     """
 
     def __init__(self) -> None:
         self._parts: dict[str, tuple[int, tuple[Any, ...]]] = {}
 
     def in_transaction(self, tx: sa.Connection) -> PartsOfOneMoment:
-        """The parts as *tx* sees them."""
+        """Return the parts as *tx* sees them."""
         return PartsOfOneMoment(tx, self._parts)
 
 
 class PartsOfOneMoment:
-    """Kept parts, held against the numbers that one transaction sees."""
+    """Kept parts, checked against the numbers that one transaction sees."""
 
     def __init__(self, tx: sa.Connection, parts: dict[str, tuple[int, tuple[Any, ...]]]) -> None:
         self._tx = tx
@@ -74,7 +74,7 @@ class PartsOfOneMoment:
         self._numbers = changes_in(tx)
 
     def get(self, table: str, read: Callable[[sa.Connection], Iterable[T]]) -> tuple[T, ...]:
-        """What *read* says of *table*, from before if the table has not changed."""
+        """Return the result of *read* for *table*, kept from before if the table has not changed."""
         number = self._numbers.get(table, 0)
         kept = self._parts.get(table)
         if kept is not None and kept[0] == number:

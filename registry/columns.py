@@ -1,4 +1,4 @@
-"""What all tables are made with. Times are unix seconds; `seq` columns give the order of entry."""
+"""Columns and naming rules that all tables share. Times are unix seconds; `seq` gives the order of entry."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ metadata: Final = sa.MetaData(
 
 
 def sequence(name: str = "seq") -> sa.Column[int]:
-    """A number that grows with every row."""
+    """Return a primary key that grows with every row."""
     return sa.Column(name, sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True)
 
 
 def at(name: str, *, nullable: bool = False) -> sa.Column[Any]:
-    """A moment."""
+    """Return a column for a time in unix seconds."""
     return sa.Column(name, sa.Double, nullable=nullable)
 
 
 def cell(*, key: bool) -> list[sa.Column[Any]]:
-    """The columns of `registry.rollouts.tally.Cell`."""
+    """Return the columns of `registry.rollouts.tally.Cell`."""
     return [
         sa.Column("rollout_id", sa.Text, primary_key=key, nullable=False),
         sa.Column("step", sa.Integer, primary_key=key, autoincrement=False, nullable=False),

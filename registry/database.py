@@ -1,4 +1,4 @@
-"""Open the registry: schema, stores, artifacts, and a snapshot of what routes are derived from."""
+"""The registry as one object: schema, stores, artifacts, and snapshots of what routes are derived from."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from registry.errors import SchemaTooNew, SchemaTooOld
 from registry.files import FileStore
 from registry.jobs.job_store import JobStore, held_artifacts
 from registry.keys import KeyStore
-from registry.replicas import ReplicaReader, ReplicaStore, as_last_heard
+from registry.replicas import ReplicaReader, ReplicaStore, with_passing_fields
 from registry.rollouts.deliveries import DeliveryStore
 from registry.rollouts.feedback import FeedbackStore
 from registry.rollouts.forced import ForcedSide, ForcedSideStore, all_forced_sides
@@ -45,26 +45,26 @@ MIGRATION_LOCK: Final = 7613501
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """What held at one moment."""
+    """The state of the registry at one moment."""
 
     bases: tuple[Base, ...]
     adapters: tuple[Adapter, ...]
     revisions: tuple[Revision, ...]
-    """Those that are ready, without their provenance: a snapshot is taken several times a second."""
+    """Ready revisions only, without their provenance: a snapshot is taken several times a second."""
     rollouts: tuple[Rollout, ...]
-    """Those that are open."""
+    """Open rollouts only."""
     watched: tuple[Rollout, ...]
-    """For each adapter the rollout that made its stable what it is, if that was within the time asked for."""
+    """For each adapter the rollout that made its present stable revision, if that was within the watched time."""
     forced: tuple[ForcedSide, ...]
-    """Conversations that an operator holds on a side."""
+    """Conversations that an operator keeps on one side of a rollout."""
     replicas: tuple[Replica, ...]
-    """Those that are not gone."""
+    """Replicas in any state but `gone`."""
     uses: tuple[Use, ...] = ()
-    """What gateways say of the use of revisions."""
+    """The use of revisions as gateways reported it."""
 
 
 class Registry:
-    """The database and the artifacts. Blocking and safe to use from many threads; `close` it once."""
+    """The database and the artifacts; all methods block and are safe to call from many threads."""
 
     def __init__(self, transactions: Transactions, settings: RegistrySettings) -> None:
         self.organisation = settings.organisation
@@ -88,10 +88,10 @@ class Registry:
         self.keys = KeyStore(transactions)
 
     def snapshot(self, watch_s: float = 0.0) -> Snapshot:
-        """One consistent read of everything that routes are derived from.
+        """Read everything that routes are derived from, as of one moment.
 
         Promotions are `watched` for *watch_s* seconds. Parts that did not change since the last snapshot are the same
-        objects and cost no reading.
+        objects and are not read again.
         """
         with self.transactions.read() as tx:
             parts = self._kept.in_transaction(tx)
@@ -102,17 +102,17 @@ class Registry:
                 rollouts=parts.get("rollouts", open_rollouts),
                 watched=tuple(promoted_since(tx, self.transactions.now() - watch_s)),
                 forced=parts.get("forced_sides", all_forced_sides),
-                replicas=as_last_heard(tx, parts.get("replicas", self._replica_reader.read)),
+                replicas=with_passing_fields(tx, parts.get("replicas", self._replica_reader.read)),
                 uses=tuple(uses_of(tx, self.transactions.now())),
             )
 
     def changes(self) -> Mapping[str, int]:
-        """How often each table that a snapshot shows, its `uses` apart, has changed: cheap to ask again and again."""
+        """Return the change number of each table of a snapshot except `uses`; cheap enough to poll."""
         with self.transactions.read() as tx:
             return changes_in(tx)
 
     def recover(self) -> list[str]:
-        """Digests of the artifacts that a killed publisher left behind and that are cleared now."""
+        """Remove the artifacts that a killed publisher left behind, and return their digests."""
         return self.artifacts.recover()
 
     def close(self) -> None:
@@ -126,7 +126,7 @@ class Registry:
 
 
 def migrate(url: str) -> None:
-    """The database at *url* has the tables of this Lorry; `SchemaTooNew` if a newer one made it."""
+    """Bring the database at *url* to the schema of this Lorry. `SchemaTooNew` if a newer Lorry made it."""
     engine = open_engine(url)
     transactions = Transactions(engine, time.time)
     config = Config()
@@ -143,7 +143,7 @@ def migrate(url: str) -> None:
 
 
 def open_registry(settings: RegistrySettings, now: Callable[[], float] = time.time) -> Registry:
-    """The registry, cleared of what killed publishers left. Raises `SchemaTooNew`, `SchemaTooOld` before `migrate`."""
+    """Open the registry and remove what killed publishers left. Raises `SchemaTooNew`, or `SchemaTooOld`."""
     engine = open_engine(settings.url)
     transactions = Transactions(engine, now)
     try:
@@ -158,7 +158,7 @@ def open_registry(settings: RegistrySettings, now: Callable[[], float] = time.ti
 
 
 def _check_known(tx: sa.Connection, url: str) -> str | None:
-    """The revision of the schema at *url*, None for an empty database; `SchemaTooNew` if we do not know it."""
+    """Return the schema revision at *url*, None for an empty database. `SchemaTooNew` if this Lorry lacks it."""
     found = MigrationContext.configure(tx).get_current_revision()
     scripts = ScriptDirectory(str(MIGRATIONS))
     if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:

@@ -1,4 +1,4 @@
-"""Engines that were started elsewhere and entered by hand: what the controller looks after."""
+"""Engines that were started elsewhere and entered by hand, which the controller supervises."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from registry.types import EnteredEngine
 
 
 class EnteredEngineStore:
-    """Who is in it is reported on in `replicas` under the same id; who is taken out drains and is gone there."""
+    """Stores entered engines; the controller reports each in `replicas` under the same id, and drains a removed one."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._tx = transactions
 
     def enter(self, entered: EnteredEngine) -> None:
-        """It is looked after from now on; `NotFound` for an unknown base, `Conflict` if its address is there."""
+        """Put an engine under supervision. `NotFound` for an unknown base, `Conflict` if its address is entered."""
         with self._tx.write() as tx:
             find_base(tx, entered.base)
             if not insert_or_ignore(tx, tables.entered_engines, asdict(entered)):
@@ -32,7 +32,7 @@ class EnteredEngineStore:
             write_audit(tx, act, self._tx.now())
 
     def remove(self, replica_id: str, actor: str) -> None:
-        """It is looked after no longer; `NotFound` if it was not entered by hand."""
+        """Stop the supervision of an entered engine. `NotFound` if *replica_id* was not entered by hand."""
         table = tables.entered_engines
         with self._tx.write() as tx:
             if tx.execute(sa.delete(table).where(table.c.id == replica_id)).rowcount != 1:
@@ -44,7 +44,7 @@ class EnteredEngineStore:
             write_audit(tx, Act(actor=actor, action="replica.remove", subject=replica_id), self._tx.now())
 
     def list(self) -> builtins.list[EnteredEngine]:
-        """Every engine that was entered, by id."""
+        """Return every entered engine, ordered by id."""
         with self._tx.read() as tx:
             rows = tx.execute(sa.select(tables.entered_engines).order_by(tables.entered_engines.c.id)).mappings()
             return [EnteredEngine(**row) for row in rows]

@@ -1,4 +1,4 @@
-"""What can go wrong in the registry. Arguments are strings only: errors cross processes by pickle."""
+"""Errors of the registry. Arguments are strings only, since errors cross processes by pickle."""
 
 
 class RegistryError(Exception):
@@ -14,11 +14,11 @@ class IllegalMove(RegistryError):
 
 
 class StaleState(RegistryError):
-    """Someone else moved it first; read it again."""
+    """Someone else moved the row first; read it again."""
 
 
 class LeaseLost(RegistryError):
-    """The job belongs to another worker by now, or to none."""
+    """The job's lease has ended; another worker may have the job by now."""
 
 
 class InvalidPlan(RegistryError):
@@ -34,11 +34,11 @@ class NotServable(RegistryError):
 
 
 class Conflict(RegistryError):
-    """The name is taken by something else."""
+    """The name is already in use for something else."""
 
 
 class AdapterRejected(RegistryError):
-    """The folder is no servable adapter for this base; the message says which part and why."""
+    """The folder cannot be served as an adapter of this base; the message names the part and the reason."""
 
 
 class TrainingFileInvalid(RegistryError):
@@ -58,7 +58,7 @@ class SchemaTooNew(RegistryError):
 
 
 class SchemaTooOld(RegistryError):
-    """The database holds no registry yet, or one that an older Lorry wrote; `migrate` brings it up."""
+    """The database has no registry yet, or one of an older Lorry; `migrate` brings it up to date."""
 
 
 class RegistryUnavailable(RegistryError):

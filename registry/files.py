@@ -1,4 +1,4 @@
-"""Uploaded and produced files: a row each, their bytes in the artifact store."""
+"""Uploaded and produced files: one row each, with the bytes in the artifact store."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from registry.types import File
 
 
 class FileStore:
-    """Files by id."""
+    """Stores files by id."""
 
     def __init__(self, transactions: Transactions, artifacts: ArtifactStore) -> None:
         self._tx = transactions
         self._artifacts = artifacts
 
     def add(self, chunks: Iterable[bytes], *, filename: str, purpose: str, owner: str) -> File:
-        """Store the bytes and their row, or neither; `StorageFull` when they do not fit."""
+        """Store the bytes and their row, or neither. `StorageFull` if the disk has no room."""
         file_id = f"file-{token_hex(12)}"
         with self._artifacts.publishing() as staging:
             digest, size = staging.put_chunks(chunks)
@@ -45,16 +45,16 @@ class FileStore:
         return file
 
     def get(self, file_id: str) -> File:
-        """The file with this id, else `NotFound`."""
+        """Return the file with this id. Raises `NotFound`."""
         with self._tx.read() as tx:
             return _file_of(_find(tx, file_id))
 
     def path(self, file: File) -> Path:
-        """Where its bytes are, verified. Raises `ArtifactCorrupt`, or `NotFound` when it was deleted."""
+        """Return the path of the bytes, verified. Raises `ArtifactCorrupt`, or `NotFound` after a deletion."""
         return self._artifacts.file(file.digest)
 
     def delete(self, file_id: str) -> None:
-        """Remove the row, and the bytes unless another file has the same; `NotFound` if there is no such file."""
+        """Remove the row, and the bytes unless another file has the same ones. Raises `NotFound`."""
         with self._artifacts.discarding(self.get(file_id).digest), self._tx.write() as tx:
             if tx.execute(sa.delete(tables.files).where(tables.files.c.id == file_id)).rowcount != 1:
                 raise NotFound(f"there is no file {file_id!r}")
@@ -66,7 +66,7 @@ class FileStore:
         order: Literal["asc", "desc"] = "desc",
         after: str | None = None,
     ) -> builtins.list[File]:
-        """Newest first, or oldest with `asc`; *after* is the id of the last file of the page before."""
+        """Return files, newest first, or oldest first with `asc`; *after* is the last id of the previous page."""
         seq = tables.files.c.seq
         query = sa.select(tables.files).order_by(seq.desc() if order == "desc" else seq.asc()).limit(limit)
         if purpose is not None:

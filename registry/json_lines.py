@@ -1,4 +1,4 @@
-"""Log records as lines of JSON, for every process of Lorry: constant message, facts beside it."""
+"""Log records as lines of JSON, for every process of Lorry: a constant message with its facts beside it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, the facts of `extra`, the traceback."""
+    """Formats a record as one JSON object: time, level, logger, message, the facts of `extra`, the traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as a line."""
+        """Return *record* as one line."""
         line: dict[str, Any] = {
             "at": round(record.created, 3),
             "level": record.levelname.lower(),

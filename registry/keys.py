@@ -1,4 +1,4 @@
-"""API keys: made, listed, revoked, looked up. A secret is shown once, when it is made; the registry has its hash."""
+"""API keys: create, list, revoke and look them up. The registry stores the hash of a secret, never the secret."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _SECRET_BYTES: Final = 32
 
 
 class Scope(StrEnum):
-    """What a key opens; each stands for itself, none includes another."""
+    """A part of the API that a key gives access to; no scope includes another."""
 
     INFERENCE = "inference"  # everything that models answer
     TRAINING = "training"  # files and fine-tuning jobs
-    ADMIN = "admin"  # /admin, keys among it
+    ADMIN = "admin"  # /admin, keys included
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyLimits:
-    """How much inference a key may ask for; None is endless."""
+    """How much inference a key may ask for; None means no limit."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -41,33 +41,33 @@ class KeyLimits:
 
     @property
     def are_none(self) -> bool:
-        """Everything is endless."""
+        """Whether the key has no limit at all."""
         return self.requests_per_minute is None and self.tokens_per_minute is None and self.concurrent_requests is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyDraft:
-    """What a key shall be; nothing of it changes later."""
+    """The fields of a key to be created; none of them changes later."""
 
     name: str
-    """Stands in the audit log for whoever uses the key; no two valid keys have the same."""
+    """Names the user of the key in the audit log; unique among valid keys."""
     scopes: frozenset[Scope]
     owner: str = ""
     models: frozenset[str] | None = None
-    """Names of base models, adapters and pinned revisions that it may use; None is all of them."""
+    """Names of base models, adapters and pinned revisions that the key may use; None means all of them."""
     limits: KeyLimits = field(default_factory=KeyLimits)
     priority: Priority = Priority.NORMAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """A key as the registry keeps it, without its secret."""
+    """A key as the registry stores it, without its secret."""
 
     id: str
     hash: str
     """sha256 of the secret, in hex."""
     hint: str
-    """The last four characters of the secret, for people who have several."""
+    """The last four characters of the secret, by which people tell their keys apart."""
     name: str
     owner: str
     scopes: frozenset[Scope]
@@ -75,7 +75,7 @@ class Key:
     limits: KeyLimits
     priority: Priority
     actor: str
-    """Who made it."""
+    """Who created the key."""
     created_at: float
     revoked_at: float | None
     last_used_at: float | None
@@ -83,7 +83,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedKey:
-    """A new key with its secret, which is nowhere else."""
+    """A new key with its secret, which is stored nowhere."""
 
     key: Key
     secret: str
@@ -91,33 +91,34 @@ class IssuedKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidKeys:
-    """The keys that open something, as of one moment."""
+    """The keys that are valid at one moment."""
 
     version: tuple[int, int]
-    """How many keys were ever made and how many of them revoked: equal versions have equal keys."""
+    """How many keys were ever created and how many revoked; equal versions mean equal keys."""
     keys: tuple[Key, ...]
 
     @property
     def is_keyless(self) -> bool:
-        """True until the first key is made, and never again."""
+        """True until the first key is created, and never again."""
         return self.version[0] == 0
 
 
 def hash_of(secret: str) -> str:
-    """What is kept of a secret. A plain hash is enough: it has 256 random bits, so there is nothing to guess."""
+    """Return the hash that is stored of a secret; sha256 is enough for 256 random bits, which nobody can guess."""
     return sha256(secret.encode()).hexdigest()
 
 
 class KeyStore:
-    """Keys are made and revoked; a changed key is a new one."""
+    """Creates and revokes keys; a key never changes, so a changed key is a new one."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._tx = transactions
 
     def create(self, draft: KeyDraft, actor: str) -> IssuedKey:
-        """A new key.
+        """Create a key and return it with its secret.
 
-        `Conflict` if a valid one has the name, or if it is the first and not for admin: nobody could make a second.
+        Raises `Conflict` if a valid key has the name, or if the first key lacks the scope admin: nobody could create a
+        second one.
         """
         secret = KEY_PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
         table = tables.keys
@@ -129,13 +130,15 @@ class KeyStore:
                 raise Conflict(f"key {holder} is named {draft.name!r} already; revoke it first or take another name")
             key = _new_key(draft, secret, actor, self._tx.now())
             tx.execute(sa.insert(table).values(_row(key)))
-            write_audit(tx, Act(actor=actor, action="key.create", subject=key.id, detail=_told(key)), key.created_at)
+            write_audit(
+                tx, Act(actor=actor, action="key.create", subject=key.id, detail=_audit_detail(key)), key.created_at
+            )
         return IssuedKey(key=key, secret=secret)
 
     def revoke(self, id_or_name: str, actor: str) -> Key:
-        """The key, which opens nothing from now on.
+        """Revoke a key and return it.
 
-        `NotFound` lists the valid ones; `Conflict` for the last valid one with the scope admin.
+        Raises `NotFound`, which lists the valid keys, or `Conflict` for the last valid key with the scope admin.
         """
         now = self._tx.now()
         with self._tx.write() as tx:
@@ -152,13 +155,13 @@ class KeyStore:
             return replace(key, revoked_at=now)
 
     def list(self) -> builtins.list[Key]:
-        """Every key that was ever made, newest first."""
+        """Return every key that was ever created, newest first."""
         query = sa.select(tables.keys).order_by(tables.keys.c.seq.desc())
         with self._tx.read() as tx:
             return [_key(dict(row)) for row in tx.execute(query).mappings()]
 
     def valid(self, known: ValidKeys | None = None) -> ValidKeys:
-        """The keys that are valid now; *known* itself if nothing changed since it was read."""
+        """Return the keys that are valid now; *known* itself if nothing changed since it was read."""
         with self._tx.read() as tx:
             version = _version(tx)
             if known is not None and known.version == version:
@@ -166,7 +169,7 @@ class KeyStore:
             return ValidKeys(version=version, keys=tuple(_valid_keys(tx)))
 
     def note_use(self, used_at: Mapping[str, float]) -> None:
-        """Key id -> when it was last used; an earlier time than what is known changes nothing."""
+        """Store when keys were last used, by key id; a time earlier than the stored one changes nothing."""
         table = tables.keys
         with self._tx.write() as tx:
             for key_id, at in sorted(used_at.items()):
@@ -175,7 +178,7 @@ class KeyStore:
 
 
 def _version(tx: sa.Connection) -> tuple[int, int]:
-    # as often asked as `changes_in`, and plain for the same reason
+    # plain SQL, as in `changes_in`: every gateway asks several times a second
     made, revoked = tx.exec_driver_sql("SELECT count(*), count(revoked_at) FROM keys").one()
     return made, revoked
 
@@ -221,7 +224,7 @@ def _key(row: Mapping[str, Any]) -> Key:
     return Key(**columns)
 
 
-def _told(key: Key) -> dict[str, Any]:
-    """What the audit log says of a new key."""
+def _audit_detail(key: Key) -> dict[str, Any]:
+    """Return the facts of a new key that the audit log records."""
     row = _row(key)
     return {name: row[name] for name in ("name", "owner", "scopes", "models", "priority", *_LIMITS)}

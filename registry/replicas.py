@@ -1,4 +1,4 @@
-"""Inference servers as they last described themselves."""
+"""Replicas as they last reported themselves."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from registry.transactions import Transactions, upsert
 from registry.types import Replica, ReplicaState, Slot, SlotState
 
 GONE_KEPT_S: Final = 86400.0
-"""How long a replica that is gone stays in the list."""
+"""How long a replica that is gone stays in the table."""
 PASSING: Final = ("heartbeat_at", "load")
-"""What a replica says of itself that nobody needs to act on."""
+"""Reported fields whose change nobody needs to act on."""
 LISTS: Final = ("slots", "paths")
 """Columns that hold JSON."""
 
 
 def replica_of(row: Mapping[str, Any] | sa.RowMapping) -> Replica:
-    """A row of `replicas` as a value."""
+    """Return a row of `replicas` as a value."""
     slots = tuple(Slot(**(slot | {"state": SlotState(slot["state"])})) for slot in row["slots"])
     kept = {"state": ReplicaState(row["state"]), "slots": slots, "paths": tuple(row["paths"])}
     return Replica(**(dict(row) | kept))
 
 
 class ReplicaReader:
-    """Reads the replicas that are not gone; a row that says what it said the last time is not parsed again."""
+    """Reads the replicas that are not gone, and parses only the rows that changed since the last reading."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[Any, ...], Replica] = {}
@@ -43,50 +43,50 @@ class ReplicaReader:
         self._names = [column.name for column in lasting]
 
     def read(self, tx: sa.Connection) -> list[Replica]:
-        """By id, with any heartbeat and load: `as_last_heard` knows those."""
+        """Return the replicas by id; their heartbeats and loads are not current, see `with_passing_fields`."""
         known, found = self._known, {}
         for row in tx.execute(self._query):
-            said = tuple(row)
-            found[said] = known.get(said) or self._parsed(said)
+            values = tuple(row)
+            found[values] = known.get(values) or self._parsed(values)
         self._known = found
         return list(found.values())
 
-    def _parsed(self, said: tuple[Any, ...]) -> Replica:
-        row = dict(zip((*LISTS, *self._names), said, strict=True))
+    def _parsed(self, values: tuple[Any, ...]) -> Replica:
+        row = dict(zip((*LISTS, *self._names), values, strict=True))
         lists = {name: orjson.loads(row[name]) for name in LISTS}
         return replica_of(row | lists | {"heartbeat_at": 0.0, "load": 0})
 
 
-def as_last_heard(tx: sa.Connection, replicas: tuple[Replica, ...]) -> tuple[Replica, ...]:
-    """The same replicas with the passing fields of now."""
+def with_passing_fields(tx: sa.Connection, replicas: tuple[Replica, ...]) -> tuple[Replica, ...]:
+    """Return *replicas* with the heartbeats and loads that the database has now."""
     columns = [tables.replicas.c[name] for name in ("id", *PASSING)]
     present = sa.select(*columns).where(tables.replicas.c.state != ReplicaState.GONE)
-    heard = {replica_id: (heartbeat_at, load) for replica_id, heartbeat_at, load in tx.execute(present)}
-    passing = ((each, *heard.get(each.id, (each.heartbeat_at, each.load))) for each in replicas)
-    return tuple(replace(each, heartbeat_at=heartbeat_at, load=load) for each, heartbeat_at, load in passing)
+    passing = {replica_id: (heartbeat_at, load) for replica_id, heartbeat_at, load in tx.execute(present)}
+    current = ((each, *passing.get(each.id, (each.heartbeat_at, each.load))) for each in replicas)
+    return tuple(replace(each, heartbeat_at=heartbeat_at, load=load) for each, heartbeat_at, load in current)
 
 
-def _says_nothing_new(tx: sa.Connection, row: Mapping[str, Any]) -> bool:
+def _is_unchanged(tx: sa.Connection, row: Mapping[str, Any]) -> bool:
     columns = [column for column in tables.replicas.columns if column.name not in PASSING]
     stored = tx.execute(sa.select(*columns).where(tables.replicas.c.id == row["id"])).mappings().one_or_none()
     return stored is not None and all(stored[name] == row[name] for name in stored)
 
 
 class ReplicaStore:
-    """Replicas write themselves into it; whoever stops doing so is gone."""
+    """Stores the reports of replicas; a replica that stops reporting is gone."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._tx = transactions
 
     def report(self, replica: Replica) -> None:
-        """Store what the replica says of itself, with the heartbeat of now.
+        """Store the replica's report with the heartbeat of now.
 
-        Where it says nothing new but its load, that and the heartbeat are all that is written.
+        If only the load is new, only load and heartbeat are written, which counts as no change of the table.
         """
         slots = [asdict(slot) for slot in replica.slots]
         with self._tx.write() as tx:
             row = asdict(replica) | {"slots": slots, "paths": list(replica.paths), "heartbeat_at": self._tx.now()}
-            if _says_nothing_new(tx, row):
+            if _is_unchanged(tx, row):
                 beat = sa.update(tables.replicas).where(tables.replicas.c.id == replica.id)
                 beat = beat.values({name: row[name] for name in PASSING})
                 tx.execute(beat, execution_options={UNCOUNTED: True})
@@ -94,7 +94,7 @@ class ReplicaStore:
                 upsert(tx, tables.replicas, ("id",), row)
 
     def get(self, replica_id: str) -> Replica:
-        """The replica with this id, else `NotFound`."""
+        """Return the replica with this id. Raises `NotFound`."""
         query = sa.select(tables.replicas).where(tables.replicas.c.id == replica_id)
         with self._tx.read() as tx:
             row = tx.execute(query).mappings().one_or_none()
@@ -103,20 +103,20 @@ class ReplicaStore:
         return replica_of(row)
 
     def list(self) -> builtins.list[Replica]:
-        """Every replica by id, those that went within the last day included."""
+        """Return every replica by id, including those that went within the last day."""
         with self._tx.read() as tx:
             rows = tx.execute(sa.select(tables.replicas).order_by(tables.replicas.c.id)).mappings()
             return [replica_of(row) for row in rows]
 
     def mark_gone(self, replica_id: str) -> None:
-        """The replica left; `NotFound` if it never was here."""
+        """Mark the replica as gone. Raises `NotFound`."""
         with self._tx.write() as tx:
             update = sa.update(tables.replicas).where(tables.replicas.c.id == replica_id)
             if tx.execute(update.values(state=ReplicaState.GONE, slots=[])).rowcount != 1:
                 raise NotFound(f"there is no replica {replica_id!r}")
 
     def expire(self, older_than_s: float) -> builtins.list[str]:
-        """Ids of the replicas whose last heartbeat is older than that: from now on they are gone."""
+        """Mark replicas as gone whose last heartbeat is older than *older_than_s*, and return their ids."""
         now = self._tx.now()
         gone = tables.replicas.c.state == ReplicaState.GONE
         silent = sa.and_(sa.not_(gone), tables.replicas.c.heartbeat_at < now - older_than_s)

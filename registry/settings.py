@@ -1,4 +1,4 @@
-"""Where the registry lives, and the reading of the one settings file."""
+"""Settings of the registry, and the reading of the one settings file of all packages."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class RegistrySettings(BaseModel):
 
 
 def lorry_home() -> Path:
-    """Folder of all state: the environment variable `LORRY_HOME`, else `~/.lorry`."""
+    """Return the folder of all state: the environment variable `LORRY_HOME`, else `~/.lorry`."""
     return Path(os.environ.get("LORRY_HOME") or Path.home() / ".lorry").absolute()
 
 
 def read_tables(path: Path | None) -> Mapping[str, Mapping[str, Any]]:
-    """The tables of the TOML file at *path*, empty for None; `SettingsInvalid` if it is no such file."""
+    """Return the tables of the TOML file at *path*, none for None. Raises `SettingsInvalid`."""
     if path is None:
         return {}
     try:
@@ -50,7 +50,7 @@ def read_tables(path: Path | None) -> Mapping[str, Mapping[str, Any]]:
 
 
 def parse_table(model: type[Table], name: str, fields: Mapping[str, Any]) -> Table:
-    """*fields* as settings; `SettingsInvalid` names the field and lists what there is."""
+    """Return *fields* as settings. `SettingsInvalid` names the wrong field and lists the known ones."""
     try:
         return model.model_validate(fields)
     except ValidationError as exc:
@@ -61,6 +61,6 @@ def parse_table(model: type[Table], name: str, fields: Mapping[str, Any]) -> Tab
 
 
 def registry_settings(tables: Mapping[str, Mapping[str, Any]], home: Path) -> RegistrySettings:
-    """Table `[registry]` with its defaults below *home*."""
+    """Return the table `[registry]` with its defaults below *home*."""
     defaults = {"url": f"sqlite:///{home / 'registry.db'}", "artifacts": home / "artifacts"}
     return parse_table(RegistrySettings, "registry", defaults | dict(tables.get("registry", {})))

@@ -1,4 +1,4 @@
-"""The tables, as `migrations/` makes them; those of answers in rollouts are in `answer_tables.py`."""
+"""The tables as `migrations/` creates them; the tables of answers in rollouts are in `answer_tables.py`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from registry.columns import at, metadata, sequence
 
 OPEN_ROLLOUT: Final = "state IN ('pending', 'progressing', 'paused')"
-"""The states of a rollout that has not ended, as the unique index knows them."""
+"""The condition of an open rollout, as written in the unique index."""
 
 VALID_KEY: Final = "revoked_at IS NULL"
-"""A key that opens something, as the unique index knows it."""
+"""The condition of a valid key, as written in the unique index."""
 
 bases: Final = sa.Table(
     "bases",
@@ -119,7 +119,7 @@ rollout_deliveries: Final = sa.Table(
     at("delivered_at", nullable=True),
     sa.Column("error", sa.Text, nullable=False),
 )
-"""How far webhooks have got with the events of rollouts; an event without a row was not tried yet."""
+"""Attempts to deliver the events of rollouts to the webhook; an event without a row was not tried yet."""
 
 jobs: Final = sa.Table(
     "jobs",
@@ -284,4 +284,4 @@ keys: Final = sa.Table(
     ),
     sqlite_autoincrement=True,
 )
-"""Rows are never deleted, and nothing but the last two times changes: once there was a key, there is one for good."""
+"""API keys. Rows are never deleted, and only the last two columns change, so that revoking cannot reopen Lorry."""

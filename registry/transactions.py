@@ -1,4 +1,4 @@
-"""One engine for SQLite or PostgreSQL, and the two kinds of transaction that every store uses."""
+"""Connections to SQLite or PostgreSQL, and the two kinds of transaction that every store uses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOCK_WAIT_S: Final = 10
 """How long a transaction waits for another one before `RegistryUnavailable`."""
 
 FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the operating system says when bytes no longer fit."""
+"""Error numbers of the operating system for a full disk, quota or file size."""
 
 POSTGRES_DISK_FULL: Final = "53100"
 
@@ -29,7 +29,7 @@ _INSERT: Final[Mapping[str, Callable[[sa.Table], Any]]] = {"sqlite": sqlite.inse
 
 
 def open_engine(url: str) -> sa.Engine:
-    """An engine for *url*; no connection is made yet. `SettingsInvalid` unless it names SQLite or PostgreSQL."""
+    """Return an engine for *url*, not connected yet. `SettingsInvalid` unless it is SQLite or PostgreSQL."""
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError as exc:
@@ -49,7 +49,7 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
     engine = sa.create_engine(url, pool_size=8, max_overflow=56, connect_args={"timeout": LOCK_WAIT_S})
 
     def on_connect(connection: DBAPIConnection, _record: object) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves, below
+        connection.isolation_level = None  # `on_begin` sends BEGIN itself, to choose its kind
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -77,12 +77,12 @@ def _open_postgres(url: sa.URL) -> sa.Engine:
 
 
 def shown_url(engine: sa.Engine) -> str:
-    """The address of the database without its password."""
+    """Return the address of the database without its password."""
     return engine.url.render_as_string(hide_password=True)
 
 
 class Transactions:
-    """Short blocking transactions, safe to use from many threads; foreign errors come out as ours."""
+    """Short blocking transactions for many threads; errors of the driver become errors of the registry."""
 
     def __init__(self, engine: sa.Engine, now: Callable[[], float]) -> None:
         note_writes(engine)
@@ -94,13 +94,13 @@ class Transactions:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """Everything that is selected inside shows one moment."""
+        """Open a transaction whose reads all show the same moment."""
         with translated(self._engine), self._reader.begin() as tx:
             yield tx
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """Everything inside happens, or nothing does. SQLite: one writer at a time; PostgreSQL: lock the rows."""
+        """Open a transaction that commits as a whole. SQLite has one writer at a time; on PostgreSQL lock the rows."""
         with translated(self._engine), self._writer.begin() as tx:
             forget_writes(tx)
             yield tx
@@ -113,7 +113,7 @@ class Transactions:
 
 @contextmanager
 def translated(engine: sa.Engine) -> Iterator[None]:
-    """Turn what the driver raises when the database is away, full, or holds such a row already into our errors."""
+    """Translate errors of the driver: the database is away or full, or a row with this key exists."""
     try:
         yield
     except sa.exc.IntegrityError as exc:
@@ -137,13 +137,13 @@ def _translation(exc: sa.exc.SQLAlchemyError, url: str) -> RegistryError:
 
 
 def insert_or_ignore(tx: sa.Connection, table: sa.Table, values: Mapping[str, Any]) -> bool:
-    """Insert a row unless one with its keys is there; whether it was inserted."""
+    """Insert a row unless one with its keys exists, and return whether it was inserted."""
     insert = _INSERT[tx.dialect.name](table).values(**values).on_conflict_do_nothing()
     return tx.execute(insert, execution_options={"preserve_rowcount": True}).rowcount == 1
 
 
 def upsert(tx: sa.Connection, table: sa.Table, keys: tuple[str, ...], *rows: Mapping[str, Any]) -> None:
-    """Insert each of the *rows*, which name the same columns, or overwrite the one that has its *keys*."""
+    """Insert each of *rows*, all with the same columns, or overwrite the row with the same *keys*."""
     if not rows:
         return
     insert = _INSERT[tx.dialect.name](table)

@@ -1,4 +1,4 @@
-"""What the registry holds, as frozen values. Times are unix seconds."""
+"""The rows of the registry as frozen values. Times are unix seconds."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ COMPLETION_PATHS: Final = ("/v1/chat/completions", "/v1/completions")
 
 
 class RevisionState(StrEnum):
-    """Where a revision stands. Its weights never change in any state."""
+    """Whether a revision may be served; its weights never change in any state."""
 
     READY = "ready"  # whole, checked, may be served
     RETIRED = "retired"  # kept for the record, no longer served
 
 
 class ReplicaState(StrEnum):
-    """What a replica says of itself."""
+    """The state that a replica reports of itself."""
 
     STARTING = "starting"  # its engine does not answer yet, or not every adapter it should have was tried
     READY = "ready"  # its engine answers, every adapter it should have is proven or failed
     UNHEALTHY = "unhealthy"  # its engine stopped answering; the replica restarts it
-    DRAINING = "draining"  # takes no new request, finishes what it has
-    GONE = "gone"  # left, or its heartbeat ran out
+    DRAINING = "draining"  # takes no new request and finishes those under way
+    GONE = "gone"  # departed, or its heartbeat is overdue
 
 
 class SlotState(StrEnum):
-    """Where one revision stands in one replica."""
+    """The state of one revision in one replica."""
 
     LOADING = "loading"  # on its way into the engine, or waiting for a place there
     PROVING = "proving"  # in the engine, its fingerprint is being replayed
@@ -37,7 +37,7 @@ class SlotState(StrEnum):
 
 
 class Priority(StrEnum):
-    """Whose requests go first when replicas are full."""
+    """The order in which requests wait when replicas are full."""
 
     HIGH = "high"  # before all others
     NORMAL = "normal"
@@ -52,7 +52,7 @@ class Base:
     path: str
     """Hugging Face folder, absolute."""
     digest: str
-    """sha256 over the folder's manifest (`artifacts.folder_digest`); revisions of the base are told apart by it."""
+    """sha256 over the folder's manifest (`artifacts.folder_digest`); two bases of one name differ in it."""
     licence: str
     created_at: float
 
@@ -89,7 +89,7 @@ class Revision:
     owner: str
     created_at: float
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """What made it: dataset digest, hyperparameters, seed, versions, final metrics, times. Empty in snapshots."""
+    """Dataset digest, hyperparameters, seed, versions, final metrics and times. Empty in snapshots."""
 
     @property
     def served_name(self) -> str:
@@ -99,7 +99,7 @@ class Revision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevisionDraft:
-    """What a publisher says of a folder; number, rank and targets follow from registry and folder."""
+    """The fields of a revision that its publisher sets; number, rank and targets follow from registry and folder."""
 
     adapter: str
     base: str
@@ -129,15 +129,15 @@ class Slot:
     served_name: str
     state: SlotState
     reason: str = ""
-    """One word why it failed: `load_failed`, `fingerprint_mismatch` or `no_fingerprint`."""
+    """Why the slot failed: `load_failed`, `fingerprint_mismatch` or `no_fingerprint`."""
     message: str = ""
     proof: Mapping[str, Any] | None = None
-    """The numbers of the last replay of its fingerprint here; None before there was one."""
+    """The numbers of the last replay of the fingerprint in this replica; None before the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replica:
-    """One inference server as it last described itself."""
+    """One replica as it last reported itself."""
 
     id: str
     base: str
@@ -147,21 +147,21 @@ class Replica:
     """`http://host:port` of the inference server."""
     state: ReplicaState
     capacity: int
-    """How many adapters it can hold."""
+    """How many adapters the replica can hold."""
     max_rank: int = 0
-    """Highest LoRA rank that it takes; 0 where it has not said."""
+    """Highest LoRA rank that the replica accepts; 0 if not reported."""
     slots: tuple[Slot, ...]
     message: str
     started_at: float
     heartbeat_at: float
     pool: str = ""
-    """Name of its pool; empty for an engine that was entered by hand."""
+    """Name of the pool; empty for an engine that was entered by hand."""
     load: int = 0
-    """Requests that run or wait in its engine, by its own figures, which may be seconds old."""
+    """Requests that run or wait in the engine by the engine's own figures, which may be seconds old."""
     room: int = 0
-    """Requests that each gateway may have there at a time; 0 where it has not said."""
+    """Requests that each gateway may have in this replica at a time; 0 if not reported."""
     paths: tuple[str, ...] = COMPLETION_PATHS
-    """Paths of the inference requests that its engine answers, sorted; the two of completions where it has not said."""
+    """Paths of inference requests that the engine answers, sorted; the two of completions if not reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,18 +179,18 @@ class EnteredEngine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
-    """How much one revision is asked for, over all gateways."""
+    """The demand for one revision over all gateways."""
 
     served_name: str
     used_at: float
-    """When a request last named it."""
+    """When a request last named the revision."""
     in_flight: int
-    """Requests at a time, the most within the last minute."""
+    """The most requests at a time within the last minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
-    """Who did what to which thing."""
+    """One entry of the audit log: who did what to which thing."""
 
     id: int
     at: float

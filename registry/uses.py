@@ -1,4 +1,4 @@
-"""How much revisions are asked for, as gateways count it: what placement decides on."""
+"""The demand for revisions as gateways count it, which placement decides on."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from registry.transactions import Transactions, upsert
 from registry.types import Use
 
 TRAFFIC_WINDOW_S: Final = 60.0
-"""How long what a gateway said of its requests counts as traffic."""
+"""How long the requests that a gateway reported count as traffic."""
 USES_KEPT_S: Final = 7 * 86400.0
-"""How long it is remembered that a revision was used."""
+"""How long the last use of a revision is stored."""
 
 
 def uses_of(tx: sa.Connection, now: float) -> list[Use]:
-    """What all gateways together say, by served name."""
+    """Return the demand over all gateways, ordered by served name."""
     table = tables.revision_uses
     fresh = sa.case((table.c.used_at >= now - TRAFFIC_WINDOW_S, table.c.in_flight), else_=0)
     summed = sa.select(
@@ -31,26 +31,21 @@ def uses_of(tx: sa.Connection, now: float) -> list[Use]:
 
 
 class UseStore:
-    """A row for each revision and gateway, overwritten again and again."""
+    """Stores one row for each revision and gateway, which each report overwrites."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._tx = transactions
 
     def record(self, gateway: str, in_flight: Mapping[str, int]) -> None:
-        """*gateway* was just asked for these served names, at most so many requests of each at a time."""
+        """Store that *gateway* has just served these names, with the most requests of each at a time."""
         with self._tx.write() as tx:
             now = self._tx.now()
             for served_name, count in sorted(in_flight.items()):
                 row = {"served_name": served_name, "gateway": gateway, "used_at": now, "in_flight": count}
                 upsert(tx, tables.revision_uses, ("served_name", "gateway"), row)
 
-    def list(self) -> list[Use]:
-        """What all gateways together say, by served name."""
-        with self._tx.read() as tx:
-            return uses_of(tx, self._tx.now())
-
     def forget_old(self) -> None:
-        """Uses of more than a week ago are forgotten, those of gateways that are long gone among them."""
+        """Delete uses of more than a week ago, including those of gateways that are long gone."""
         old = tables.revision_uses.c.used_at < self._tx.now() - USES_KEPT_S
         with self._tx.read() as tx:
             found = tx.execute(sa.select(sa.literal(1)).where(old).limit(1)).first()

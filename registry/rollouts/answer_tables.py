@@ -1,4 +1,4 @@
-"""The tables of what gateways count, and callers say, of answers in rollouts."""
+"""The tables of answers in rollouts: counts of gateways, completions that may be rated, and ratings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of the notices of rollout moves. The events themselves are the outbox: each is written with its move."""
+"""Deliveries of rollout events to a webhook; the events are the outbox, as each is written with its move."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from registry.transactions import Transactions, insert_or_ignore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """An event that a receiver has not acknowledged yet."""
+    """An event that the receiver has not acknowledged yet."""
 
     event: RolloutEvent
     rollout: Rollout
     attempts: int
-    """How often it was tried before."""
+    """How many attempts were made before."""
 
 
 class DeliveryStore:
-    """Which events of rollouts were acknowledged, and when the others are tried again."""
+    """Stores which events were acknowledged, and when the others are tried again."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._tx = transactions
 
     def due(self, *, since: float, max_attempts: int, limit: int = 20) -> builtins.list[Delivery]:
-        """Events from *since* on that are to be sent now, oldest first."""
+        """Return the events from *since* on that are to be sent now, oldest first."""
         events, tried = tables.rollout_events, tables.rollout_deliveries
         again = sa.and_(
             tried.c.delivered_at.is_(None), tried.c.attempts < max_attempts, tried.c.next_at <= self._tx.now()
@@ -50,7 +50,10 @@ class DeliveryStore:
             ]
 
     def claim(self, delivery: Delivery, next_at: float) -> bool:
-        """Count one more attempt; if it fails, or we die, the next is at *next_at*. False if someone was faster."""
+        """Count one more attempt, and return False if another process did so first.
+
+        The next attempt is at *next_at*, if this one fails or this process dies.
+        """
         table, seq = tables.rollout_deliveries, delivery.event.seq
         fresh = {"event_seq": seq, "attempts": 1, "next_at": next_at, "error": ""}
         with self._tx.write() as tx:
@@ -61,7 +64,7 @@ class DeliveryStore:
             return tx.execute(sa.update(table).where(unmoved).values(**values)).rowcount == 1
 
     def record_outcome(self, delivery: Delivery, error: str) -> None:
-        """The attempt was acknowledged, or failed with *error*."""
+        """Store that the attempt failed with *error*, or was acknowledged if *error* is empty."""
         table = tables.rollout_deliveries
         values = {"error": error, "delivered_at": None if error else self._tx.now()}
         with self._tx.write() as tx:

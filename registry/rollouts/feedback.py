@@ -1,4 +1,4 @@
-"""What people say of answers: which answers may be rated, and the ratings, joined to the revision that answered."""
+"""Ratings of answers by people: which answers may be rated, and the ratings joined to the revision that answered."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CELL: Final = ("rollout_id", "step", "side", "replica")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnsweredCompletion:
-    """An answer of a watched rollout, by the `id` in its body."""
+    """An answer during a watched rollout, identified by the `id` in its body."""
 
     id: str
     served_name: str
@@ -30,26 +30,26 @@ class AnsweredCompletion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feedback:
-    """What somebody said of one answer."""
+    """A rating of one answer."""
 
     completion_id: str
     served_name: str
     """The revision that answered."""
     cell: Cell
     score: float
-    """From 0, bad, to 1, good."""
+    """0 is bad, 1 is good."""
     comment: str
     at: float
 
 
 class FeedbackStore:
-    """One rating for each completion; the last one holds."""
+    """Stores one rating for each completion; a later one replaces it."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._tx = transactions
 
     def rate(self, completion_id: str, score: float, comment: str) -> Feedback:
-        """The rating of this completion, in place of an earlier one; `NotFound` if it may not be rated (any longer)."""
+        """Store a rating in place of an earlier one. `NotFound` if the completion may not, or no longer, be rated."""
         query = sa.select(answer_tables.completions).where(answer_tables.completions.c.id == completion_id)
         with self._tx.write() as tx:
             row = tx.execute(query).mappings().one_or_none()
@@ -72,7 +72,7 @@ class FeedbackStore:
             return rated
 
     def list(self, adapter: str, limit: int = 100) -> builtins.list[Feedback]:
-        """Of all rollouts of *adapter*, newest first; `NotFound` if there is no such adapter."""
+        """Return the ratings in all rollouts of *adapter*, newest first. Raises `NotFound`."""
         table = answer_tables.feedback
         query = sa.select(table).where(table.c.adapter == adapter).order_by(table.c.at.desc(), table.c.seq.desc())
         with self._tx.read() as tx:
@@ -90,14 +90,14 @@ class FeedbackStore:
             ]
 
     def expire(self, older_than_s: float) -> int:
-        """Completions answered longer ago than that can no longer be rated; how many they were. Ratings stay."""
+        """Delete completions older than *older_than_s*, so that they can no longer be rated; return how many."""
         with self._tx.write() as tx:
             old = answer_tables.completions.c.at < self._tx.now() - older_than_s
             return tx.execute(sa.delete(answer_tables.completions).where(old)).rowcount
 
 
 def remember(tx: sa.Connection, answered: Iterable[AnsweredCompletion]) -> None:
-    """These completions may be rated; of two with one id the later one is meant."""
+    """Store that these completions may be rated; of two with one id, the later one."""
     last = {completion.id: completion for completion in answered}
     rows = [
         {"id": completion.id, "served_name": completion.served_name, "at": completion.at} | asdict(completion.cell)
@@ -107,7 +107,7 @@ def remember(tx: sa.Connection, answered: Iterable[AnsweredCompletion]) -> None:
 
 
 def feedback_tallies(tx: sa.Connection, rollout_id: str) -> dict[Cell, Tally]:
-    """The ratings of a rollout's answers, summed up by cell."""
+    """Return the ratings of a rollout's answers, summed by cell."""
     table = answer_tables.feedback
     sums = sa.func.count(), sa.func.sum(table.c.score), sa.func.sum(table.c.score * table.c.score)
     columns = table.c.step, table.c.side, table.c.replica

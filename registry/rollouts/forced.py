@@ -1,4 +1,4 @@
-"""Conversations that an operator holds on one side of an adapter's rollouts."""
+"""Conversations that an operator keeps on one side of an adapter's rollouts."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from registry.transactions import Transactions, upsert
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForcedSide:
-    """While a rollout of *adapter* is open, requests with this sticky key go to *side*."""
+    """An order that requests with this sticky key go to `side` while a rollout of `adapter` is open."""
 
     adapter: str
     sticky_key: str
-    """What the caller sends as `x-session-id`, `user`, `safety_identifier` or `prompt_cache_key`; or `api-key:NAME`."""
+    """The caller's `x-session-id`, `user`, `safety_identifier` or `prompt_cache_key`; or `api-key:NAME`."""
     side: Side
     actor: str
     created_at: float
 
 
 def all_forced_sides(tx: sa.Connection, adapter: str | None = None) -> list[ForcedSide]:
-    """Those of every adapter, or of one, in the order of their keys."""
+    """Return the forced sides of every adapter, or of one, ordered by adapter and key."""
     table = tables.forced_sides
     query = sa.select(table).order_by(table.c.adapter, table.c.sticky_key)
     if adapter is not None:
@@ -37,13 +37,13 @@ def all_forced_sides(tx: sa.Connection, adapter: str | None = None) -> list[Forc
 
 
 class ForcedSideStore:
-    """A key is held on one side at most; rollouts come and go, it stays until it is deleted."""
+    """Stores at most one forced side for each key; it outlasts rollouts until it is deleted."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._tx = transactions
 
     def put(self, adapter: str, sticky_key: str, side: Side, actor: str) -> ForcedSide:
-        """Hold the key on *side*, wherever it was held before; `NotFound` if there is no such adapter."""
+        """Force the key to *side*, in place of an earlier order. Raises `NotFound`."""
         with self._tx.write() as tx:
             find_adapter(tx, adapter)
             forced = ForcedSide(
@@ -55,13 +55,13 @@ class ForcedSideStore:
             return forced
 
     def list(self, adapter: str) -> builtins.list[ForcedSide]:
-        """The keys that are held; `NotFound` if there is no such adapter."""
+        """Return the forced sides of *adapter*. Raises `NotFound`."""
         with self._tx.read() as tx:
             find_adapter(tx, adapter)
             return all_forced_sides(tx, adapter)
 
     def delete(self, adapter: str, sticky_key: str, actor: str) -> None:
-        """Let the key go where its hash says; `NotFound` if it is not held."""
+        """Let the key go to the side of its hash again. `NotFound` if the key is not forced."""
         table = tables.forced_sides
         with self._tx.write() as tx:
             held = sa.and_(table.c.adapter == adapter, table.c.sticky_key == sticky_key)

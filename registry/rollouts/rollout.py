@@ -12,11 +12,11 @@ from registry.errors import IllegalMove, InvalidPlan
 from registry.rollouts.guardrails import GuardrailPlan, guardrails_as_json, guardrails_from
 
 SHADOW: Final = "shadow:"
-"""How a shadow step begins in JSON and on the command line."""
+"""Prefix of a shadow step in JSON and on the command line."""
 
 
 class RolloutState(StrEnum):
-    """Where an attempt to make a revision stable stands."""
+    """The state of an attempt to make a revision stable."""
 
     PENDING = "pending"  # the canary revision is still loading
     PROGRESSING = "progressing"  # the canary takes the weight of the current step
@@ -42,33 +42,33 @@ MOVES: Final[Mapping[RolloutState, frozenset[RolloutState]]] = {
 def check_move(current: RolloutState, to: RolloutState) -> None:
     """Raise `IllegalMove` unless the table allows *current* -> *to*."""
     if to not in MOVES[current]:
-        legal = ", ".join(sorted(MOVES[current])) or "nothing: it has ended"
+        legal = ", ".join(sorted(MOVES[current])) or "nothing, as it has ended"
         raise IllegalMove(f"a rollout that is {current} cannot become {to}; possible: {legal}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One stretch of a rollout: the canary answers `weight` percent of the conversations.
+    """One stretch of a rollout, in which the canary answers `weight` percent of the conversations.
 
-    In a shadow step it answers none of them and gets copies of `shadow_percent` of the stable's requests.
+    In a shadow step the canary answers none of them and gets copies of `shadow_percent` of the stable's requests.
     """
 
     weight: int
     shadow_percent: int = 0
 
     def as_json(self) -> int | str:
-        """What `step_from` reads: `25`, or `"shadow:10"`."""
+        """Return the step as `step_from` reads it: `25`, or `"shadow:10"`."""
         return f"{SHADOW}{self.shadow_percent}" if self.shadow_percent else self.weight
 
 
 def weighted(*percents: int) -> tuple[Step, ...]:
-    """Steps with these canary weights."""
+    """Return steps with these canary weights."""
     return tuple(Step(weight=percent) for percent in percents)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutPlan:
-    """Shadow steps, then canary weights in percent, rising and ending at 100. At 100 the rollout promotes itself.
+    """Shadow steps, then rising canary weights in percent up to 100, where the rollout promotes itself.
 
     A judged step ends when the verdict is to advance and `every_s` is over. Without guardrails `every_s` alone decides,
     and None means that a person advances the steps.
@@ -77,9 +77,9 @@ class RolloutPlan:
     steps: tuple[Step, ...]
     every_s: float | None = None
     guardrails: GuardrailPlan | None = None
-    """What the canary is judged on; None moves by time or by hand alone."""
+    """What the canary is judged on; None moves the rollout by time or by hand alone."""
     shadow_judge: str | None = None
-    """Name of a model that compares the answers of shadow steps; None compares what can be counted."""
+    """Name of a model that compares the answers of shadow steps; None compares only counts."""
 
     def __post_init__(self) -> None:
         """Raise `InvalidPlan` naming what is wrong."""
@@ -114,7 +114,7 @@ class Rollout:
     adapter: str
     canary: int
     stable: int | None
-    """The stable revision when it began; None for an adapter that had none."""
+    """The stable revision when the rollout began; None for an adapter that had none."""
     plan: RolloutPlan
     step: int
     """Index into `plan.steps` of the current step."""
@@ -124,7 +124,7 @@ class Rollout:
     actor: str
     created_at: float
     step_since: float
-    """When the current step began to take traffic (or the rollout was made)."""
+    """When the current step began to take traffic, or the rollout was created."""
     finished_at: float | None
     evidence: Mapping[str, Any] | None = None
     """The latest verdict of the judge as JSON; None before the first."""
@@ -142,12 +142,12 @@ class Rollout:
 
     @property
     def shadow_judge(self) -> str | None:
-        """Name of the model that says which answer of a copied request is better; None asks nobody."""
+        """Name of the model that compares both answers to a copied request; None for no such comparison."""
         return self.plan.shadow_judge
 
     @property
     def takes_traffic(self) -> bool:
-        """True while requests show how the canary compares with stable."""
+        """Whether requests go to both sides, so that the canary can be compared with stable."""
         return self.state in (RolloutState.PROGRESSING, RolloutState.PAUSED)
 
 
@@ -165,21 +165,21 @@ class RolloutEvent:
     actor: str
     at: float
     evidence: Mapping[str, Any] | None = None
-    """The latest verdict when it moved, as JSON; None before the first."""
+    """The latest verdict at the time of the move, as JSON; None before the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutFigures:
-    """What monitoring shows of all rollouts."""
+    """Figures of all rollouts for monitoring."""
 
     moves: Mapping[tuple[str, str, str], int]
-    """Adapter, state and reason -> how often a rollout moved so."""
+    """(adapter, state, reason) -> number of moves."""
     latest: tuple[Rollout, ...]
     """The last rollout of each adapter."""
 
 
 def step_from(value: Any) -> Step:
-    """The step of `25` or `"shadow:10"`; `InvalidPlan` for anything else."""
+    """Return the step for `25` or `"shadow:10"`; `InvalidPlan` for anything else."""
     if type(value) is int:
         return Step(weight=value)
     if isinstance(value, str) and value.startswith(SHADOW) and value.removeprefix(SHADOW).isdecimal():
@@ -190,7 +190,7 @@ def step_from(value: Any) -> Step:
 
 
 def plan_from(fields: Mapping[str, Any]) -> RolloutPlan:
-    """The plan of a JSON object as `plan_as_json` writes it; `InvalidPlan` names the field that is wrong."""
+    """Return the plan in a JSON object as `plan_as_json` writes it. `InvalidPlan` names the wrong field."""
     steps = fields.get("steps")
     if not isinstance(steps, list | tuple):
         raise InvalidPlan(f"steps must be a list of integer percents, for example [25, 100]; got {steps!r}")
@@ -212,7 +212,7 @@ def plan_from(fields: Mapping[str, Any]) -> RolloutPlan:
 
 
 def plan_as_json(plan: RolloutPlan) -> dict[str, Any]:
-    """*plan* as a JSON object."""
+    """Return *plan* as a JSON object."""
     return {
         "steps": [step.as_json() for step in plan.steps],
         "every_s": plan.every_s,

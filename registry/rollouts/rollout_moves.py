@@ -1,4 +1,4 @@
-"""Rollouts inside a transaction: what `rollouts.py`, `publish.py` and the snapshot share."""
+"""Reading and writing rollouts inside a transaction, for `rollout_store`, `publishing` and snapshots."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ PLAN_COLUMNS: Final = ("steps", "every_s", "guardrails", "shadow_judge")
 
 
 def rollout_of(row: sa.RowMapping) -> Rollout:
-    """A row of `rollouts` as a value."""
+    """Return a row of `rollouts` as a value."""
     fields = {name: value for name, value in row.items() if name not in ("seq", *PLAN_COLUMNS)}
     return Rollout(**(fields | {"plan": plan_from(dict(row)), "state": RolloutState(row["state"])}))
 
 
 def event_of(row: Mapping[str, Any]) -> RolloutEvent:
-    """A row of `rollout_events` as a value."""
+    """Return a row of `rollout_events` as a value."""
     return RolloutEvent(**(dict(row) | {"state": RolloutState(row["state"])}))
 
 
 def find_rollout(tx: sa.Connection, rollout_id: str) -> Rollout:
-    """The rollout with this id, else `NotFound`."""
+    """Return the rollout with this id. Raises `NotFound`."""
     row = tx.execute(sa.select(tables.rollouts).where(tables.rollouts.c.id == rollout_id)).mappings().one_or_none()
     if row is None:
         raise NotFound(f"there is no rollout {rollout_id!r}")
@@ -37,20 +37,20 @@ def find_rollout(tx: sa.Connection, rollout_id: str) -> Rollout:
 
 
 def find_open_rollout(tx: sa.Connection, adapter: str) -> Rollout | None:
-    """The rollout of *adapter* that has not ended, if there is one."""
+    """Return the open rollout of *adapter*, or None."""
     query = sa.select(tables.rollouts).where(tables.rollouts.c.adapter == adapter, sa.text(tables.OPEN_ROLLOUT))
     row = tx.execute(query).mappings().one_or_none()
     return None if row is None else rollout_of(row)
 
 
 def open_rollouts(tx: sa.Connection) -> tuple[Rollout, ...]:
-    """Those that have not ended, in the order of their beginning."""
+    """Return the open rollouts, oldest first."""
     opened = sa.select(tables.rollouts).where(sa.text(tables.OPEN_ROLLOUT)).order_by(tables.rollouts.c.seq)
     return tuple(rollout_of(row) for row in tx.execute(opened).mappings())
 
 
 def promoted_since(tx: sa.Connection, at: float) -> list[Rollout]:
-    """For each adapter the last rollout promoted after *at*, if its canary is the stable still."""
+    """Return for each adapter the last rollout promoted after *at* whose canary is still the stable."""
     stable = sa.and_(
         tables.adapters.c.name == tables.rollouts.c.adapter, tables.adapters.c.stable == tables.rollouts.c.canary
     )
@@ -61,9 +61,9 @@ def promoted_since(tx: sa.Connection, at: float) -> list[Rollout]:
 
 
 def revocable(tx: sa.Connection, promoted: Rollout) -> bool:
-    """Whether a verdict may still take *promoted* back: it was judged, replaced something, and was not taken back yet.
+    """Return whether a verdict may still take *promoted* back: judged, with a predecessor, and not taken back yet.
 
-    The way back is tried once, whatever becomes of it, so that nothing swings to and fro by itself.
+    The way back is tried once whatever its outcome, so that an adapter never oscillates by itself.
     """
     if promoted.plan.guardrails is None or promoted.stable is None:
         return False
@@ -77,7 +77,7 @@ def revocable(tx: sa.Connection, promoted: Rollout) -> bool:
 
 
 def check_startable(tx: sa.Connection, adapter: Adapter, revision: Revision) -> None:
-    """Raise what speaks against rolling out *revision*; the caller holds the lock of *adapter*."""
+    """Raise `NotServable` or `RolloutOpen` unless *revision* can be rolled out; the caller has locked *adapter*."""
     if revision.state is not RevisionState.READY:
         raise NotServable(f"{revision.served_name} is {revision.state}, it cannot be rolled out")
     if adapter.stable == revision.number:
@@ -91,7 +91,7 @@ def check_startable(tx: sa.Connection, adapter: Adapter, revision: Revision) -> 
 
 
 def draft_rollout(adapter: Adapter, canary: int, plan: RolloutPlan, *, actor: str, at: float) -> Rollout:
-    """A pending rollout with a new id, not stored yet."""
+    """Return a pending rollout with a new id, not stored yet."""
     return Rollout(
         id=f"ro-{token_hex(6)}",
         adapter=adapter.name,
@@ -110,7 +110,7 @@ def draft_rollout(adapter: Adapter, canary: int, plan: RolloutPlan, *, actor: st
 
 
 def insert_rollout(tx: sa.Connection, rollout: Rollout) -> None:
-    """Store a new rollout with its first event and its audit entry; evidence it has stands behind its beginning."""
+    """Store a new rollout with its first event and its audit entry."""
     plan = plan_as_json(rollout.plan)
     columns = [column.name for column in tables.rollouts.columns if column.name not in ("seq", *plan)]
     tx.execute(sa.insert(tables.rollouts).values({name: getattr(rollout, name) for name in columns} | plan))
@@ -119,7 +119,7 @@ def insert_rollout(tx: sa.Connection, rollout: Rollout) -> None:
 
 
 def add_event(tx: sa.Connection, rollout: Rollout, at: float) -> None:
-    """Record where *rollout* stands now, with the evidence that is known."""
+    """Record an event with the present state of *rollout* and its latest evidence."""
     event = {
         "rollout_id": rollout.id,
         "state": rollout.state,

@@ -1,4 +1,4 @@
-"""Rollouts in the database: one open per adapter, every move compare-and-set with its event."""
+"""Rollouts in the database: at most one open for each adapter, every move compare-and-set with its event."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from registry.transactions import Transactions
 
 
 class RolloutStore:
-    """Attempts to make a revision stable."""
+    """Stores rollouts and moves them."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._tx = transactions
 
     def start(self, adapter: str, revision: int, plan: RolloutPlan, actor: str, reason: str = "requested") -> Rollout:
-        """A pending rollout of *revision*. Raises `NotFound`, `RolloutOpen`, or `NotServable` if retired or stable."""
+        """Begin a pending rollout of *revision*. Raises `NotFound`, `RolloutOpen` or `NotServable`."""
         try:
             with self._tx.write() as tx:
                 series = find_adapter(tx, adapter, lock=True)
@@ -57,7 +57,7 @@ class RolloutStore:
             raise RolloutOpen(f"adapter {adapter!r} has an open rollout; promote or abort it first") from exc
 
     def get(self, rollout_id: str) -> Rollout:
-        """The rollout with this id, else `NotFound`."""
+        """Return the rollout with this id. Raises `NotFound`."""
         with self._tx.read() as tx:
             return find_rollout(tx, rollout_id)
 
@@ -106,9 +106,9 @@ class RolloutStore:
         actor: str = "controller",
         evidence: Mapping[str, Any] | None = None,
     ) -> Rollout:
-        """Move and record it in one transaction; promoting makes the canary stable in the same one.
+        """Move the rollout and record its event in one transaction, which also makes a promoted canary stable.
 
-        Raises `IllegalMove`, `NotFound`, or `StaleState` if it is no longer *current*.
+        Raises `IllegalMove`, `NotFound`, or `StaleState` if the rollout is no longer *current*.
         """
         check_move(current, to)
         with self._tx.write() as tx:
@@ -135,9 +135,9 @@ class RolloutStore:
         message: str = "",
         evidence: Mapping[str, Any] | None = None,
     ) -> Rollout:
-        """From *step* of the plan to the next.
+        """Move the rollout from *step* of its plan to the next.
 
-        Raises `NotFound`, `IllegalMove` if *step* is the last, `StaleState` unless it is progressing at *step*.
+        Raises `NotFound`, `IllegalMove` if *step* is the last, `StaleState` unless the rollout progresses at *step*.
         """
         with self._tx.write() as tx:
             now = self._tx.now()
@@ -151,7 +151,7 @@ class RolloutStore:
             return self._record(tx, rollout_id, "rollout.advance")
 
     def record_verdict(self, seen: Rollout, evidence: Mapping[str, Any]) -> bool:
-        """Keep the latest verdict on a rollout that it does not move; False if someone moved or judged it since."""
+        """Store a verdict that does not move the rollout; return False if it was moved or judged since *seen*."""
         columns = tables.rollouts.c
         unmoved = sa.and_(
             columns.id == seen.id,
@@ -164,14 +164,14 @@ class RolloutStore:
             return tx.execute(sa.update(tables.rollouts).where(unmoved).values(**values)).rowcount == 1
 
     def revocable(self, since: float) -> builtins.list[Rollout]:
-        """The rollouts promoted after *since* that a verdict may still take back."""
+        """Return the rollouts promoted after *since* that a verdict may still take back."""
         with self._tx.read() as tx:
             return [rollout for rollout in promoted_since(tx, since) if revocable(tx, rollout)]
 
     def take_back(self, promoted: Rollout, *, reason: str, message: str, evidence: Mapping[str, Any]) -> Rollout:
-        """A pending, unjudged rollout of the revision that *promoted* replaced.
+        """Begin an unjudged rollout back to the revision that *promoted* replaced.
 
-        `StaleState` unless *promoted* is `revocable` still; `RolloutOpen` while another one is open.
+        Raises `StaleState` unless *promoted* is still `revocable`, or `RolloutOpen`.
         """
         with self._tx.write() as tx:
             adapter = find_adapter(tx, promoted.adapter, lock=True)
@@ -202,7 +202,7 @@ class RolloutStore:
 
 
 def _judged(evidence: Mapping[str, Any] | None, now: float) -> dict[str, Any]:
-    """What changes on the row when a verdict is known."""
+    """Return the columns that change with a verdict."""
     return {} if evidence is None else {"evidence": evidence, "judged_at": now}
 
 

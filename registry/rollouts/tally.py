@@ -1,4 +1,4 @@
-"""What gateways count of answered requests while a rollout is watched. Pure: values that add up."""
+"""Counts of answered requests while a rollout is watched. Pure values that add up."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Side(StrEnum):
 
     STABLE = "stable"
     CANARY = "canary"
-    SHADOW_CANARY = "shadow_canary"  # the canary, a copy of a request that stable had answered; nobody saw it
-    SHADOW_STABLE = "shadow_stable"  # stable, the originals of those copies once more: what to compare them with
+    SHADOW_CANARY = "shadow_canary"  # the canary, for a copy of a request that stable answered; no client saw it
+    SHADOW_STABLE = "shadow_stable"  # stable, the originals of those copies, counted again for the comparison
 
 
 _SHADOWED: Final[Mapping[Side, Side]] = {Side.SHADOW_CANARY: Side.CANARY, Side.SHADOW_STABLE: Side.STABLE}
@@ -31,38 +31,38 @@ class ErrorKind(StrEnum):
     """How a request failed through no fault of its client."""
 
     UNAVAILABLE = "unavailable"  # no replica answered in time; the cell's replica is the last that was tried, or none
-    ENGINE_ERROR = "engine_error"  # the engine said that it failed (5xx, 404, or an error in its stream)
+    ENGINE_ERROR = "engine_error"  # the engine reported a failure (5xx, 404, or an error in its stream)
     BROKEN = "broken"  # the engine's connection ended before its answer did
-    MALFORMED = "malformed"  # an answer that is none: no JSON, no choices, or a choice that never finishes
+    MALFORMED = "malformed"  # not a valid answer: no JSON, no choices, or a choice that never finishes
     RETRIED = "retried"  # this replica failed before its first byte and the request was sent again: no client saw it
-    OVERLOADED = "overloaded"  # 429: the engine's queue was full, which says nothing of the revision
+    OVERLOADED = "overloaded"  # 429: the engine's queue was full, whatever the revision
 
 
 NO_FAILURES: Final = frozenset({ErrorKind.RETRIED, ErrorKind.OVERLOADED})
-"""The kinds that say nothing against a revision or that no client saw. They are none of the `requests`."""
+"""Kinds that no client saw or that are not the revision's fault; they do not count as `requests`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """Requests that are alike for the judge: one rollout, one step, one side, one replica."""
+    """A group of requests that are alike for the judge: one rollout, step, side and replica."""
 
     rollout_id: str
     step: int
-    """Index into the plan's steps; their number itself stands for the watch after the promotion."""
+    """Index into the plan's steps; the number of steps stands for the watch after the promotion."""
     side: Side
     replica: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """Sums over the requests of a cell. Errors that are the client's own are in none of them."""
+    """Sums over the requests of a cell, without errors that are the client's own."""
 
     requests: int = 0
     """Requests that were answered, or failed (`failures`) through no fault of the client."""
     errors: Mapping[str, int] = field(default_factory=dict)
     """`ErrorKind` -> how often. `failures` sums those that count against a revision."""
     answers: int = 0
-    """Choices of requests that were answered whole: what the next counts are shares of."""
+    """Choices of requests that were answered whole; the next counts are shares of them."""
     length_finishes: int = 0
     empty_answers: int = 0
     json_asked: int = 0
@@ -78,7 +78,7 @@ class Tally:
     """`bucket_of` the seconds per output token after the first -> requests; whole answers: per output token."""
     feedbacks: int = 0
     feedback_sum: float = 0.0
-    """Of scores from 0 to 1."""
+    """Sum of scores from 0 to 1."""
     feedback_square_sum: float = 0.0
     comparisons: int = 0
     """Shadow canary only: pairs of answers that the judge model decided."""
@@ -86,7 +86,7 @@ class Tally:
     """1 for each that the canary won, 0.5 for a tie; each pair is the mean over both orders."""
     win_square_sum: float = 0.0
     copies_left_out: Mapping[str, int] = field(default_factory=dict)
-    """Shadow canary only: why copies were not made, or not to their end -> how many. They are none of the others."""
+    """Shadow canary only: reason -> copies that were not made or not completed; no other field counts them."""
 
     @property
     def failures(self) -> int:
@@ -94,20 +94,21 @@ class Tally:
         return sum(count for kind, count in self.errors.items() if kind not in NO_FAILURES)
 
     def plus(self, other: Tally) -> Tally:
-        """Both together."""
+        """Return the sum of both tallies."""
         return total((self, other))
 
 
 def total(tallies: Iterable[Tally]) -> Tally:
-    """All of them together."""
+    """Return the sum of *tallies*."""
     every = [Tally(), *tallies]
     return Tally(**{each.name: _sum([getattr(tally, each.name) for tally in every]) for each in fields(Tally)})
 
 
 def comparable(cells: Mapping[Cell, Tally]) -> dict[Cell, Tally]:
-    """The cells with shadow sides in place of the sides they stand for, in the steps that have any.
+    """Return *cells* with shadow sides in place of the sides that they stand for, in the steps that have any.
 
-    There the clients' own requests drop out: all were stable's, and only their copied part is like the canary's.
+    In those steps the clients' own requests drop out: stable answered them all, and only the copied ones have a
+    counterpart on the canary.
     """
     shadowed = {cell.step for cell in cells if cell.side in _SHADOWED}
     result = {}
@@ -120,17 +121,17 @@ def comparable(cells: Mapping[Cell, Tally]) -> dict[Cell, Tally]:
 
 
 def bucket_of(seconds: float) -> int:
-    """The bucket that a duration is counted in; `seconds_of` is its upper bound."""
+    """Return the bucket that counts a duration; `seconds_of` is its upper bound."""
     return floor(log(max(seconds, SHORTEST_S)) / log(BUCKET_GROWTH))
 
 
 def seconds_of(bucket: int) -> float:
-    """The upper bound of a bucket."""
+    """Return the upper bound of a bucket in seconds."""
     return float(BUCKET_GROWTH ** (bucket + 1))
 
 
 def quantile(buckets: Mapping[int, int], share: float) -> float | None:
-    """The duration in seconds that *share* of those counted do not exceed, to within a bucket; None without any."""
+    """Return the duration in seconds that *share* of the counted ones do not exceed, to within a bucket."""
     needed = share * sum(buckets.values())
     passed = 0
     for bucket in sorted(buckets):

@@ -1,4 +1,4 @@
-"""Tallies of rollouts in the database, as each gateway process last told its own."""
+"""Tallies of rollouts in the database, as each gateway process last reported them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _BUCKETED: Final = ("ttft", "tpot")
 
 
 class TallyStore:
-    """Gateways add to it, the judge reads the sums."""
+    """Stores the tallies of each gateway process; the judge reads the sums."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._tx = transactions
 
     def put(self, gateway_id: str, tallies: Mapping[Cell, Tally], answered: Iterable[AnsweredCompletion] = ()) -> None:
-        """The cells hold what *gateway_id* counted since it began; the *answered* completions may be rated.
+        """Store what *gateway_id* has counted since it began, and that the *answered* completions may be rated.
 
-        Saying the same again changes nothing. A process that starts anew has a new id; what one that was killed said
-        last stays.
+        Storing the same sums again changes nothing. A process that starts anew has a new id, so the last sums of a
+        killed process stay.
         """
         with self._tx.write() as tx:
             now = self._tx.now()
@@ -39,7 +39,7 @@ class TallyStore:
             remember(tx, answered)
 
     def of_rollout(self, rollout_id: str) -> dict[Cell, Tally]:
-        """Everything counted of this rollout by all gateways together, with its feedback; empty if there is nothing."""
+        """Return the sums over all gateways for this rollout, with its feedback."""
         table = answer_tables.observations
         query = sa.select(table.c.step, table.c.side, table.c.replica, table.c.tally)
         query = query.where(table.c.rollout_id == rollout_id)
@@ -54,7 +54,7 @@ class TallyStore:
 
 
 def _stored(tally: Tally) -> dict[str, Any]:
-    """What is not zero; JSON has no integer keys, so buckets become strings."""
+    """Return the fields that are not zero; JSON has no integer keys, so buckets become strings."""
     fields = {name: value for name, value in asdict(tally).items() if value}
     return fields | {
         name: {str(bucket): count for bucket, count in fields[name].items()} for name in _BUCKETED if name in fields

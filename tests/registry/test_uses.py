@@ -17,7 +17,7 @@ def test_requests_of_all_gateways_add_up(registry: Registry, advance: Callable[[
         Use(served_name="support@1", used_at=1005.0, in_flight=7),
         Use(served_name="support@2", used_at=1000.0, in_flight=1),
     ]
-    assert registry.uses.list() == expected
+    assert list(registry.snapshot().uses) == expected
     assert registry.snapshot().uses == tuple(expected)
 
 
@@ -25,13 +25,13 @@ def test_traffic_fades_but_the_last_use_is_remembered(registry: Registry, advanc
     registry.uses.record("g1", {"support@1": 3})
     advance(TRAFFIC_WINDOW_S + 1)
     registry.uses.forget_old()
-    assert registry.uses.list() == [Use(served_name="support@1", used_at=1000.0, in_flight=0)]
+    assert list(registry.snapshot().uses) == [Use(served_name="support@1", used_at=1000.0, in_flight=0)]
     advance(USES_KEPT_S)
     registry.uses.forget_old()
-    assert registry.uses.list() == []
+    assert list(registry.snapshot().uses) == []
 
 
 def test_a_gateway_overwrites_what_it_said(registry: Registry) -> None:
     registry.uses.record("g1", {"support@1": 3})
     registry.uses.record("g1", {"support@1": 1})
-    assert [use.in_flight for use in registry.uses.list()] == [1]
+    assert [use.in_flight for use in list(registry.snapshot().uses)] == [1]

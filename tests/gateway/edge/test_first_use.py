@@ -110,4 +110,8 @@ def test_traffic_is_told_by_how_many_requests_there_are_at_a_time(
 ) -> None:
     report(journal, engine, "support@1")
     assert chat(http, "support") == 200
-    wait_for(lambda: [(use.served_name, use.in_flight) for use in sqlite_registry.uses.list()] == [("support@1", 1)])
+    wait_for(
+        lambda: (
+            [(use.served_name, use.in_flight) for use in list(sqlite_registry.snapshot().uses)] == [("support@1", 1)]
+        )
+    )

@@ -92,8 +92,8 @@ def test_copies_do_not_count_as_use_of_the_canary(scene: RolloutScene, rollout: 
     with scene.registry.transactions.write() as tx:
         tx.execute(sa.delete(tables.revision_uses))
     ask(client)  # what is told from here on was counted while the copy was under way
-    wait_for(lambda: bool(scene.registry.uses.list()))
-    assert [use.served_name for use in scene.registry.uses.list()] == ["support@1"]
+    wait_for(lambda: bool(list(scene.registry.snapshot().uses)))
+    assert [use.served_name for use in list(scene.registry.snapshot().uses)] == ["support@1"]
 
 
 def test_a_gateway_that_ends_cuts_its_copies_off(scene: RolloutScene, rollout: Rollout, gate: Gate) -> None:
