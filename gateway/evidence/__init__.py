@@ -1,1 +1,1 @@
-"""What rollouts are judged on: facts of answers, sums of them, and copies for a shadow step."""
+"""Evidence on which rollouts are judged: facts of answers, their sums, and copies for a shadow step."""

@@ -1,4 +1,4 @@
-"""What an answer is like: its choices, finishes, JSON, tool calls, tokens and times. No I/O, no clock."""
+"""Facts of an answer: its choices, finish reasons, JSON, tool calls, tokens and times. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from registry.rollouts.tally import ErrorKind, Tally, bucket_of
 _END: Final = b"[DONE]"
 _JSON_FORMATS: Final = ("json_object", "json_schema")
 _UNLIKE_AN_ANSWER: Final = (KeyError, TypeError, AttributeError, ValueError)
-"""What reading JSON of another shape than an answer's comes to."""
+"""Errors of reading JSON that does not have the shape of an answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a request asked for that its answer is held to."""
+    """The parts of a request that its answer is checked against."""
 
     json_format: str | None = None
     """`json_object`, `json_schema`, or None where text will do."""
     choices: int = 1
     keep_text: bool = False
-    """The words are wanted afterwards."""
+    """Whether the text is needed afterwards."""
 
     @classmethod
     def of(cls, body: Mapping[str, Any], *, keep_text: bool = False) -> Asked:
-        """What the request's *body* asks for; fields that no engine would take ask for nothing."""
+        """Read the request's *body*; a field that no engine would accept counts as absent."""
         wanted = body.get("response_format")
         kind = wanted.get("type") if isinstance(wanted, dict) else None
         n, prompts = body.get("n"), body.get("prompt")
@@ -44,57 +44,57 @@ class Asked:
 
 @dataclass(slots=True, kw_only=True)
 class _Choice:
-    """One choice as far as it has come."""
+    """One choice as far as it has arrived."""
 
     text: list[str] = field(default_factory=list)
-    """Kept only where it is needed in the end."""
-    says_something: bool = False
+    """Kept only if the check of JSON or a comparison needs it."""
+    has_text: bool = False
     finish_reason: str | None = None
     calls_tools: bool = False
     tool_calls: dict[int, list[str]] = field(default_factory=dict)
-    """Index of a call of a function -> pieces of its arguments."""
+    """Index of a tool call -> pieces of its arguments."""
 
 
 class Reading(Protocol):
     """An answer that is being read."""
 
     def add_chunk(self, chunk: bytes, at: float) -> None:
-        """Note bytes that came at the monotonic time *at*."""
+        """Add bytes that arrived at the monotonic time *at*."""
         ...
 
     def read(self) -> None:
-        """Make sense of what was taken; never raises."""
+        """Parse the bytes added so far; never raises."""
         ...
 
     @property
     def is_whole(self) -> bool:
-        """True when the engine has said everything, though its connection may still be open."""
+        """Whether the answer is complete, although the engine's connection may still be open."""
         ...
 
     def result(self, began: float) -> AnswerFacts:
-        """What the answer was like, now that no more bytes come; *began* is when its request arrived."""
+        """Return the facts of the answer after its last byte; *began* is when its request arrived."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerFacts:
-    """What an answer was like."""
+    """The facts of one answer."""
 
     error: ErrorKind | None
     completion_id: str
     tally: Tally
-    """Of this one request."""
+    """Counts of this one request."""
     texts: tuple[str, ...] = ()
-    """The choices' words, if they were to be kept."""
+    """The text of each choice, if it was to be kept."""
 
 
 class StreamReading:
-    """An answer in server-sent events."""
+    """Reads an answer in server-sent events."""
 
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
         self._events = EventReader()
-        self._taken: list[tuple[bytes, float]] = []
+        self._unread: list[tuple[bytes, float]] = []
         self._choices: dict[int, _Choice] = {}
         self._id = ""
         self._tokens: int | None = None
@@ -105,13 +105,13 @@ class StreamReading:
         self._error: ErrorKind | None = None
 
     def add_chunk(self, chunk: bytes, at: float) -> None:
-        self._taken.append((chunk, at))
+        self._unread.append((chunk, at))
 
     def read(self) -> None:
-        for chunk, at in self._taken:
+        for chunk, at in self._unread:
             for event in self._events.feed(chunk):
                 self._read_event(event, at)
-        self._taken.clear()
+        self._unread.clear()
 
     @property
     def is_whole(self) -> bool:
@@ -159,7 +159,7 @@ class StreamReading:
             self._first_at = at if self._first_at is None else self._first_at
 
     def _read_choice(self, piece: Mapping[str, Any]) -> bool:
-        """Whether the *piece* carries any output."""
+        """Add *piece* to its choice, and return whether it carries output."""
         index = int(piece.get("index", 0))
         choice = self._choices.get(index)
         if choice is None:
@@ -170,7 +170,7 @@ class StreamReading:
 
 
 class WholeReading:
-    """An answer in one piece of JSON."""
+    """Reads an answer in one piece of JSON."""
 
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
@@ -209,15 +209,15 @@ class WholeReading:
 
 
 def failed(kind: ErrorKind) -> Tally:
-    """One request that ended in *kind*, or, for a kind that is none of its client's concern, only that it happened."""
+    """Return the tally of one request that ended in *kind*; kinds in `NO_FAILURES` count as no request."""
     return Tally(requests=Tally(errors={kind: 1}).failures, errors={str(kind): 1})
 
 
 def _read_message(choice: _Choice, message: Mapping[str, Any], text: str | None, asked: Asked) -> bool:
-    """Add a message, or a piece of one, to the choice; whether it carries any output."""
+    """Add a message, or a piece of one, to the choice, and return whether it carries output."""
     content = message.get("content") or text or ""
     if content:
-        choice.says_something = not content.isspace() or choice.says_something
+        choice.has_text = not content.isspace() or choice.has_text
         if asked.json_format or asked.keep_text:
             choice.text.append(content)
     calls = message.get("tool_calls") or ()
@@ -236,16 +236,16 @@ def _tokens_of(answer: Mapping[str, Any], default: int | None) -> int | None:
 def _facts(completion_id: str, choices: list[_Choice], asked: Asked, measured: Tally) -> AnswerFacts:
     texts = ["".join(choice.text) for choice in choices]
     calls = ["".join(pieces) for choice in choices for pieces in choice.tool_calls.values()]
-    wordy = [text for choice, text in zip(choices, texts, strict=True) if choice.says_something]
-    empty = sum(not choice.says_something and not choice.calls_tools for choice in choices)
-    json_asked = len(wordy) + empty if asked.json_format else 0
+    with_text = [text for choice, text in zip(choices, texts, strict=True) if choice.has_text]
+    empty = sum(not choice.has_text and not choice.calls_tools for choice in choices)
+    json_asked = len(with_text) + empty if asked.json_format else 0
     tally = Tally(
         requests=1,
         answers=len(choices),
         length_finishes=sum(choice.finish_reason == "length" for choice in choices),
         empty_answers=empty,
         json_asked=json_asked,
-        json_invalid=json_asked - sum(_is_json(text, asked.json_format) for text in wordy) if json_asked else 0,
+        json_invalid=json_asked - sum(_is_json(text, asked.json_format) for text in with_text) if json_asked else 0,
         tool_calls=len(calls),
         tool_calls_invalid=sum(not _is_json(arguments, "json_object") for arguments in calls),
     )

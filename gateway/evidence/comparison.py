@@ -1,4 +1,4 @@
-"""Asking a judge model which of two answers to the same conversation is better. Pure: questions out, verdicts in."""
+"""Comparison of two answers to one conversation by a judge model. Pure: builds questions, reads replies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REPLY: Final = re.compile(r"\s*(A|B|TIE)\s*")
 
 
 def check_judge(table: RouteTable, judge: str | None) -> None:
-    """Raise `InvalidRequest` unless the *judge* that a plan names, if it names one, answers to that name now."""
+    """Raise `InvalidRequest` if a plan names a *judge* that *table* has no route to."""
     if judge is None:
         return
     try:
@@ -30,7 +30,7 @@ def check_judge(table: RouteTable, judge: str | None) -> None:
 
 
 def question(body: Mapping[str, Any], answer_a: str, answer_b: str) -> dict[str, Any]:
-    """A chat request about two answers to the request *body*; long texts are cut, conversations in front."""
+    """Return a chat request about two answers to the request *body*; long texts are cut, conversations at the front."""
     text = (
         f"[conversation]\n{_conversation(body)[-_LONGEST_CONVERSATION:]}\n\n"
         f"[answer A]\n{answer_a[:_LONGEST_ANSWER]}\n\n[answer B]\n{answer_b[:_LONGEST_ANSWER]}"
@@ -39,16 +39,16 @@ def question(body: Mapping[str, Any], answer_a: str, answer_b: str) -> dict[str,
     return {"messages": messages, "temperature": 0, "max_tokens": 4}
 
 
-def verdict(reply: str) -> float | None:
-    """1 where the *reply* is for A, 0 for B, 0.5 for neither; None for anything but those three words."""
-    said = _REPLY.fullmatch(reply)
-    return None if said is None else {"A": 1.0, "B": 0.0, "TIE": 0.5}[said[1]]
+def preference_in(reply: str) -> float | None:
+    """Return 1 if the *reply* prefers A, 0 for B, 0.5 for a tie, and None for any other reply."""
+    word = _REPLY.fullmatch(reply)
+    return None if word is None else {"A": 1.0, "B": 0.0, "TIE": 0.5}[word[1]]
 
 
 def decided(canary_first: float, canary_second: float) -> Tally:
-    """One pair: *canary_first* says how answer A fared when it was the canary's, *canary_second* when it was stable's.
+    """Return the tally of one pair from the preference for A with the canary first, then with stable first.
 
-    A judge that always prefers the first place comes to a tie.
+    Both orders are asked because judge models favour a position; one that always prefers the first place yields a tie.
     """
     score = (canary_first + 1.0 - canary_second) / 2
     return Tally(comparisons=1, win_sum=score, win_square_sum=score * score)

@@ -1,4 +1,4 @@
-"""Requests of the gateway's own that run only while no client is at their replica; one that comes cuts them off."""
+"""Requests of the gateway itself that run only while their replica is quiet; a client's request cuts them off."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from gateway.wire.engine_request import address_of, read, written
 from registry.rollouts.tally import ErrorKind
 
 LOOK_EVERY_S: Final = 0.1
-"""How often an engine is asked for its load while a request of ours runs there: other gateways' clients are seen so."""
+"""How often an engine is asked for its load during a request of ours, which shows the clients of other gateways."""
 BUSY: Final = "replica_busy"
 LOAD_UNKNOWN: Final = "load_unknown"
 _LINES: Final = b"content-type: application/json\r\nx-lorry-shadow: 1\r\n"
-"""By the second of them our own engine leaves clients what it keeps of their conversations."""
+"""The second header makes our own engine spare the caches of clients' conversations."""
 
 
 class Question(NamedTuple):
-    """A request of ours."""
+    """A request of the gateway itself."""
 
     path: str
     served_name: str
@@ -40,15 +40,15 @@ class Question(NamedTuple):
     asked: Asked
 
     def body_for(self, endpoint: Endpoint) -> bytes:
-        """As *endpoint* wants it."""
+        """Return the body with the name by which *endpoint* knows the revision."""
         return orjson.dumps({**self.body, **address_of(endpoint, self.served_name)})
 
 
 class QuietCalls:
-    """Asks replicas, each about one thing at a time, while they have at most `shadow_client_requests` of clients.
+    """Sends one request at a time to each replica while it has at most `shadow_client_requests` of clients.
 
-    This gateway's own clients are known at once: what is under way is cut off before their request is sent. Those of
-    other gateways show in what the engine says of its load.
+    A request from a client of this gateway cuts ours off before it is sent. Clients of other gateways show only in the
+    engine's own load figures, which are therefore read during the request.
     """
 
     def __init__(self, engines: EngineConnections, balancer: Balancer, settings: GatewaySettings) -> None:
@@ -58,11 +58,11 @@ class QuietCalls:
         self._asking: set[str] = set()
 
     def has_room(self, replica: str) -> bool:
-        """Whether so few clients of this gateway are at *replica*, and nothing of ours."""
+        """Return whether *replica* has few enough clients of this gateway and no request of ours."""
         return replica not in self._asking and not self._is_crowded(replica)
 
     async def obstacle(self, endpoint: Endpoint) -> str:
-        """Why *endpoint* cannot be asked now as far as anybody knows, in one word; empty if it can."""
+        """Return why *endpoint* cannot be asked now, in one word; empty if it can as far as is known."""
         load = await self._load(endpoint)
         if load is None:
             return LOAD_UNKNOWN
@@ -70,13 +70,13 @@ class QuietCalls:
         return "" if self.has_room(endpoint.replica) and not too_many else BUSY
 
     async def ask(self, endpoint: Endpoint, question: Question) -> AnswerFacts | None:
-        """What *endpoint* answers; None where a client came in between."""
+        """Return the facts of *endpoint*'s answer, or None if a client came meanwhile."""
         replica, pool = endpoint.replica, self._engines.of(endpoint.url)
         if not self.has_room(replica):
             return None
         began = time.monotonic()
-        hearing = _Hearing(question.asked)
-        call = EngineCall(hearing.heard)
+        reader = _AnswerReader(question.asked)
+        call = EngineCall(reader.add)
         lines = b"%bx-request-id: shadow-%b\r\n" % (_LINES, uuid4().hex.encode())
         request = written(question.path, pool.host, lines, question.body_for(endpoint))
         self._asking.add(replica)
@@ -89,13 +89,13 @@ class QuietCalls:
         finally:
             self._asking.discard(replica)
             self._balancer.tell(replica, None)
-        return None if fault is Fault.STOPPED else hearing.facts(fault, began)
+        return None if fault is Fault.STOPPED else reader.facts(fault, began)
 
     def _is_crowded(self, replica: str) -> bool:
         return self._balancer.in_flight(replica) > self._settings.shadow_client_requests
 
     async def _look(self, endpoint: Endpoint, ours: int, call: EngineCall) -> None:
-        """Cut *call* off once the engine has more than it and the clients' requests that may be there."""
+        """Stop *call* once the engine has more requests than ours and those that clients may have."""
         most = ours + self._settings.shadow_client_requests
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
@@ -104,7 +104,7 @@ class QuietCalls:
                 call.stop()
 
     async def _load(self, endpoint: Endpoint) -> EngineLoad | None:
-        """What the engine says of itself; None if it says nothing."""
+        """Return the load that the engine reports, or None."""
         pool, path = self._engines.of(endpoint.url), kind_of(endpoint.engine).load.path
         parts: list[bytes] = []
         call = EngineCall(lambda _, data: parts.append(data))
@@ -117,16 +117,16 @@ class QuietCalls:
             return None
 
 
-class _Hearing:
-    """Reads the answer to one request of ours."""
+class _AnswerReader:
+    """Reads the answer to one request of the gateway itself."""
 
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
         self._status = 0
         self._reading: Reading | None = None
 
-    def heard(self, head: AnswerHead, data: bytes) -> None:
-        """More of the body has come."""
+    def add(self, head: AnswerHead, data: bytes) -> None:
+        """Add bytes of the body."""
         if self._reading is None:
             self._status = head.status
             self._reading = reading_of(head.content_type, self._asked)
@@ -134,7 +134,7 @@ class _Hearing:
         self._reading.read()
 
     def facts(self, fault: Fault | None, began: float) -> AnswerFacts:
-        """What the answer was like, now that it ended in this way."""
+        """Return the facts of the answer, which ended with *fault* or completely."""
         if self._reading is None:
             return _no_answer(ErrorKind.UNAVAILABLE)
         if fault is not None:
@@ -143,7 +143,7 @@ class _Hearing:
             return _no_answer(ErrorKind.OVERLOADED)
         if self._status == 503:
             return _no_answer(ErrorKind.UNAVAILABLE)
-        # stable took the same request, so whatever the canary has against it is its own fault
+        # stable accepted the same request, so a refusal is the canary's own fault
         return _no_answer(ErrorKind.ENGINE_ERROR) if self._status >= 400 else self._reading.result(began)
 
 

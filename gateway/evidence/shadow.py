@@ -1,4 +1,4 @@
-"""Copies of stable's requests for a canary that answers nobody yet, made in the background and in quiet moments."""
+"""Shadow copies: requests of stable repeated at a canary, in the background and while its replica is quiet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import orjson
 
 from gateway.errors import GatewayError
 from gateway.evidence.answer_facts import AnswerFacts, Asked
-from gateway.evidence.comparison import decided, question, verdict
+from gateway.evidence.comparison import decided, preference_in, question
 from gateway.evidence.quiet_calls import BUSY, LOOK_EVERY_S, Question, QuietCalls
 from gateway.evidence.tally_reporter import TallyReporter
 from gateway.evidence.waiting_copies import ShadowCopy, WaitingCopies, WaitingCopy
@@ -23,34 +23,34 @@ from gateway.settings import GatewaySettings
 from registry.rollouts.tally import ErrorKind, Side, Tally
 
 _BURST_S: Final = 10.0
-"""So many seconds of the token budget may be saved up."""
+"""Seconds of the token budget that may accumulate."""
 _BYTES_PER_TOKEN: Final = 4
-"""Of prompts, roughly."""
+"""Bytes of a prompt for each of its tokens, roughly."""
 _ASK_AGAIN_S: Final = 1.0
-"""So long an engine is left alone that said it was busy."""
+"""How long an engine that was busy is not asked again."""
 
 
 class TokenBudget:
-    """Tokens that flow in at a steady rate; whoever takes more than there are leaves a debt to be paid off first."""
+    """A budget that grows at a steady rate; spending more than it has leaves a debt that is paid off first."""
 
     def __init__(self, per_s: float, now: float) -> None:
         self._per_s = per_s
-        self._left = per_s * _BURST_S
+        self._remaining = per_s * _BURST_S
         self._at = now
 
     def has_some(self, now: float) -> bool:
-        """True unless all is spent."""
-        self._left = min(self._left + (now - self._at) * self._per_s, self._per_s * _BURST_S)
+        """Return whether any tokens remain."""
+        self._remaining = min(self._remaining + (now - self._at) * self._per_s, self._per_s * _BURST_S)
         self._at = now
-        return self._left > 0
+        return self._remaining > 0
 
     def spend(self, tokens: float) -> None:
-        """Take *tokens* out."""
-        self._left -= tokens
+        """Spend *tokens*."""
+        self._remaining -= tokens
 
 
 class Shadow:
-    """Makes copies while there is room for them and leaves out the others; a client's request never waits for one."""
+    """Makes copies while replicas are quiet and drops the others; a client's request never waits for a copy."""
 
     def __init__(
         self, calls: QuietCalls, feed: RouteFeed, tally_reporter: TallyReporter, settings: GatewaySettings
@@ -65,12 +65,12 @@ class Shadow:
         self._looking: asyncio.Task[None] | None = None
         self._copies: set[asyncio.Task[None]] = set()
         self._quiet: frozenset[str] = frozenset()
-        """Replicas that had room at the last look."""
+        """Replicas that had room at the last check."""
         self._obstacles: dict[str, tuple[str, float]] = {}
-        """Replica -> what its engine said was in the way, and until when it is not asked again."""
+        """Replica -> the obstacle that its engine reported, and until when it is not asked again."""
 
     def choose(self, target: Target, path: str, body: Mapping[str, Any]) -> ShadowCopy | None:
-        """The copy to make of this request once it is answered, if it is stable's and drawn from the step's percent."""
+        """Return the copy to make of this request once it is answered, or None unless stable has it and it is drawn."""
         route, evidence = target.route, target.evidence
         if route is None or evidence is None or evidence.side is not Side.STABLE or route.canary is None:
             return None
@@ -87,7 +87,7 @@ class Shadow:
             self._wait(waiting)
 
     async def aclose(self) -> None:
-        """Cut off the copies that are under way, and make no more."""
+        """Cancel the copies that are under way, and make no more."""
         under_way = [*self._copies, *([] if self._looking is None else [self._looking])]
         for each in under_way:
             each.cancel()
@@ -96,25 +96,26 @@ class Shadow:
     def _wait(self, waiting: WaitingCopy) -> None:
         self._waiting.add(waiting)
         if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look_again_and_again())
+            self._looking = asyncio.create_task(self._keep_looking())
 
-    async def _look_again_and_again(self) -> None:
+    async def _keep_looking(self) -> None:
         self._quiet = frozenset()
         while self._waiting:
             self._look(time.monotonic())
             await asyncio.sleep(LOOK_EVERY_S)
 
     def _look(self, now: float) -> None:
-        """Begin the copies that can be made, and count those that are left out."""
+        """Begin the copies that can be made now, and count those that are left out."""
         has_room = frozenset(replica for replica in self._waiting.replicas if self._calls.has_room(replica))
-        quiet = set(has_room & self._quiet)  # at two looks: between two requests of one client it is not
+        # quiet means room at two checks in a row: a pause between two requests of one client is shorter
+        quiet = set(has_room & self._quiet)
         self._quiet = has_room
         self._obstacles = {replica: each for replica, each in self._obstacles.items() if now < each[1]}
 
         def obstacle_to(waiting: WaitingCopy) -> str:
             obstacle = self._obstacle(waiting, quiet, now)
             if not obstacle:
-                quiet.discard(waiting.replica)  # for the next one
+                quiet.discard(waiting.replica)  # one copy at a time for each replica
                 self._begin(waiting)
             return obstacle
 
@@ -122,7 +123,7 @@ class Shadow:
             self._leave_out(left_out.waiting, left_out.reason)
 
     def _obstacle(self, waiting: WaitingCopy, quiet: Container[str], now: float) -> str:
-        """Why a copy cannot be made now, in one word; empty if it can."""
+        """Return why a copy cannot be made now, in one word; empty if it can."""
         if len(self._copies) >= self._settings.shadow_concurrency:
             return "copies_under_way"
         if waiting.replica not in quiet:
@@ -138,7 +139,7 @@ class Shadow:
         making.add_done_callback(self._copies.discard)
 
     async def _make(self, waiting: WaitingCopy) -> None:
-        """Both answers are counted, or neither."""
+        """Make the copy, and count both answers or neither."""
         copy, endpoint = waiting.copy, self._endpoint_for(waiting)
         if endpoint is None or self._is_over(copy.evidence):
             self._leave_out(waiting, "canary_not_loaded" if endpoint is None else "step_over")
@@ -159,7 +160,7 @@ class Shadow:
             await self._compare(copy, copy.judge, endpoint.replica, facts.texts[0], waiting.original.texts[0])
 
     async def _compare(self, copy: ShadowCopy, judge: str, replica: str, canary: str, stable: str) -> None:
-        """Ask the judge in both orders; a reply that is not one of its three words decides nothing."""
+        """Ask the judge in both orders; any reply but its three words leaves the pair undecided."""
         try:
             judge = resolve(self._feed.table, judge, "").served_name
         except GatewayError:
@@ -174,7 +175,7 @@ class Shadow:
             if facts is None:
                 self._drop(copy, "judge_busy")
                 return
-            score = verdict(facts.texts[0]) if facts.error is None else None
+            score = preference_in(facts.texts[0]) if facts.error is None else None
             if score is None:
                 self._drop(copy, "judge_unclear")
                 return
@@ -183,27 +184,27 @@ class Shadow:
         self._tally_reporter.add(replace(copy.evidence, side=Side.SHADOW_CANARY), replica, tally)
 
     async def _quiet_one(self, served_name: str) -> Endpoint | None:
-        """A replica that can be asked now."""
-        await asyncio.sleep(LOOK_EVERY_S)  # what ran a moment ago is among an engine's figures still
+        """Return a replica of *served_name* that is quiet now, or None."""
+        await asyncio.sleep(LOOK_EVERY_S)  # an engine's figures still include what ran a moment ago
         for endpoint in self._feed.table.endpoints_of(served_name):
             if self._calls.has_room(endpoint.replica) and not await self._calls.obstacle(endpoint):
                 return endpoint
         return None
 
     async def _ask(self, endpoint: Endpoint, asked: Question) -> AnswerFacts | None:
-        """What *endpoint* answers, None where a client came; charged to the budget, at least for the prompt."""
+        """Return the facts of *endpoint*'s answer, or None if a client came; the prompt is paid for anyway."""
         facts = await self._calls.ask(endpoint, asked)
         answered = 0 if facts is None else facts.tally.output_tokens
         self._budget.spend(len(orjson.dumps(asked.body)) / _BYTES_PER_TOKEN + answered)
         return facts
 
     def _endpoint_for(self, waiting: WaitingCopy) -> Endpoint | None:
-        """The original's replica, if it has the canary."""
+        """Return the original's replica if it has the canary."""
         endpoints = self._feed.table.endpoints_of(waiting.copy.canary)
         return next((each for each in endpoints if each.replica == waiting.replica), None)
 
     def _is_over(self, evidence: Evidence) -> bool:
-        """Whether the step that a copy would be evidence for has ended."""
+        """Return whether the step has ended that a copy would be evidence for."""
         route = self._feed.table.routes.get(evidence.adapter)
         return route is None or (route.rollout_id, route.step) != (evidence.rollout_id, evidence.step)
 

@@ -1,4 +1,4 @@
-"""What this process counts of the rollouts that are watched, and how the registry hears of it."""
+"""The tallies that this process counts of watched rollouts, and their reports to the registry."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from registry.rollouts.tally import Cell, Tally, total
 
 log = logging.getLogger(__name__)
 
-MOST_UNTOLD: Final = 100_000
-"""Answers that can be rated later although the registry is down; beyond it the oldest are forgotten."""
+MOST_UNREPORTED: Final = 100_000
+"""Answers kept for later rating while the registry is down; beyond this number the oldest are dropped."""
 EXPIRE_EVERY_S: Final = 60.0
-"""How often answers that may no longer be rated are taken out of the registry."""
+"""How often answers that may no longer be rated are deleted from the registry."""
 
 
 class TallyReporter:
-    """Sums since this process began, told to the registry every `observe_flush_s`; counting never waits for it.
+    """Counts in memory and reports the sums to the registry every `observe_flush_s`; counting never waits for it.
 
-    What is told are sums, so that telling them again after a failure counts nothing twice.
+    Reports are sums since this process began, not differences, so that a report repeated after a failure counts
+    nothing twice.
     """
 
     def __init__(self, registry: Registry, metrics: RolloutMetrics, settings: GatewaySettings) -> None:
@@ -39,9 +40,9 @@ class TallyReporter:
         self.metrics = metrics
         self._settings = settings
         self._one_flush = asyncio.Lock()
-        self._one_teller = threading.Lock()  # a flush that was cancelled leaves its thread behind
+        self._one_reporter = threading.Lock()  # a cancelled flush leaves its thread running
         self._new: list[tuple[Cell, Tally]] = []
-        self._answered: deque[AnsweredCompletion] = deque(maxlen=MOST_UNTOLD)
+        self._answered: deque[AnsweredCompletion] = deque(maxlen=MOST_UNREPORTED)
         self._begin_anew()
         self._expired_at = time.monotonic()
 
@@ -51,7 +52,7 @@ class TallyReporter:
         self.metrics.count(evidence.adapter, evidence.side, tally)
 
     def add_answer(self, evidence: Evidence, replica: str, served_name: str, facts: AnswerFacts) -> None:
-        """Count an answer, which may be rated from now on if it has an id and no error."""
+        """Count an answer, and allow its rating if it has an id and no error."""
         self.add(evidence, replica, facts.tally)
         if facts.completion_id and facts.error is None:
             cell = _cell(evidence, replica)
@@ -61,7 +62,7 @@ class TallyReporter:
             )
 
     async def run(self, watched: Callable[[], Collection[str]]) -> None:
-        """Flush again and again until cancelled; *watched* are the ids of the rollouts that go on being counted."""
+        """Flush until cancelled; *watched* returns the ids of the rollouts that are still counted."""
         while True:
             await asyncio.sleep(self._settings.observe_flush_s)
             try:
@@ -70,41 +71,41 @@ class TallyReporter:
                 await self._expire()
             except RegistryError as exc:
                 self.metrics.flush_failures.inc()
-                log.warning("observations not told, trying again", extra={"error": str(exc)})
+                log.warning("tallies not reported, retrying", extra={"error": str(exc)})
 
     async def flush(self) -> None:
-        """The registry has what was counted before this call; else `RegistryError`, and the next flush tells it too."""
+        """Report what was counted before this call. On `RegistryError` the next flush reports it as well."""
         async with self._one_flush:
             new, self._new = self._new, []
-            answered, self._answered = self._answered, deque(maxlen=MOST_UNTOLD)
+            answered, self._answered = self._answered, deque(maxlen=MOST_UNREPORTED)
             try:
-                await asyncio.to_thread(self._tell, new, answered)
+                await asyncio.to_thread(self._report, new, answered)
             except RegistryError:
-                self._answered = deque([*answered, *self._answered], maxlen=MOST_UNTOLD)
+                self._answered = deque([*answered, *self._answered], maxlen=MOST_UNREPORTED)
                 raise
 
     def forget_all_but(self, watched: Collection[str]) -> None:
-        """Begin anew, under another id, once rollouts are counted that are no longer *watched* and all was told."""
+        """Begin new sums under a new id once a counted rollout is no longer *watched* and all was reported."""
         over = any(cell.rollout_id not in watched for cell in self._sums)
-        if over and not (self._untold or self._one_flush.locked()):
+        if over and not (self._unreported or self._one_flush.locked()):
             self._begin_anew()
 
     def _begin_anew(self) -> None:
         self._id = f"gw-{token_hex(8)}"
         self._sums: dict[Cell, Tally] = {}
-        self._untold: set[Cell] = set()
+        self._unreported: set[Cell] = set()
 
-    def _tell(self, new: Iterable[tuple[Cell, Tally]], answered: Collection[AnsweredCompletion]) -> None:
+    def _report(self, new: Iterable[tuple[Cell, Tally]], answered: Collection[AnsweredCompletion]) -> None:
         by_cell: dict[Cell, list[Tally]] = {}
         for cell, tally in new:
             by_cell.setdefault(cell, []).append(tally)
-        with self._one_teller:
+        with self._one_reporter:
             for cell, tallies in by_cell.items():
                 self._sums[cell] = total([self._sums.get(cell, Tally()), *tallies])
-                self._untold.add(cell)
-            if self._untold or answered:
-                self._registry.tallies.put(self._id, {cell: self._sums[cell] for cell in self._untold}, answered)
-                self._untold.clear()
+                self._unreported.add(cell)
+            if self._unreported or answered:
+                self._registry.tallies.put(self._id, {cell: self._sums[cell] for cell in self._unreported}, answered)
+                self._unreported.clear()
 
     async def _expire(self) -> None:
         if time.monotonic() - self._expired_at < EXPIRE_EVERY_S:

@@ -1,4 +1,4 @@
-"""Copies of a shadow step that wait for a quiet moment. Pure: few, not for long, the oldest first."""
+"""Copies of a shadow step that wait until their replica is quiet. Pure: few, not for long, the oldest first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.routing.routing import Evidence
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowCopy:
-    """A request of stable's that was chosen to be copied once it is answered."""
+    """A request to stable that was chosen to be copied once it is answered."""
 
     evidence: Evidence
     canary: str
@@ -28,7 +28,7 @@ class WaitingCopy:
 
     copy: ShadowCopy
     replica: str
-    """That of the original."""
+    """The replica that answered the original."""
     original: AnswerFacts
     since: float
     """When the original's answer was whole; monotonic."""
@@ -36,37 +36,38 @@ class WaitingCopy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """A copy that is not made, and in one word why."""
+    """A copy that is not made, with the reason in one word."""
 
     waiting: WaitingCopy
     reason: str
 
 
 class WaitingCopies:
-    """At most *most* copies, none of them for longer than *longest_s*."""
+    """Holds at most *most* copies, none for longer than *longest_s*."""
 
     def __init__(self, most: int, longest_s: float) -> None:
         self._most = most
         self._longest_s = longest_s
         self._copies: list[WaitingCopy] = []
-        """By age, the oldest first."""
+        """Ordered by age, the oldest first."""
 
     def __len__(self) -> int:
         return len(self._copies)
 
     @property
     def replicas(self) -> frozenset[str]:
-        """The replicas that they wait for."""
+        """The replicas that copies wait for."""
         return frozenset(waiting.replica for waiting in self._copies)
 
     def add(self, waiting: WaitingCopy) -> None:
-        """It waits, also one that was taken already."""
+        """Add a copy, or put one back that was begun and found its replica busy."""
         insort(self._copies, waiting, key=lambda each: each.since)
 
     def sort_out(self, obstacle_to: Callable[[WaitingCopy], str], now: float) -> list[LeftOut]:
-        """Ask *obstacle_to* about each, the oldest first: a word why it cannot be made now, or nothing if it is made.
+        """Try each copy, the oldest first, and return those that are left out for good.
 
-        Those that are made wait no longer, nor do those that waited for too long or are too many, which are returned.
+        *obstacle_to* returns a word why a copy cannot be made now, or an empty string if it has begun. Left out are
+        copies that waited for too long, and the oldest where there are too many.
         """
         still = [LeftOut(waiting=each, reason=word) for each in self._copies if (word := obstacle_to(each))]
         too_many = len(still) - self._most

@@ -1,4 +1,4 @@
-"""Sees how one request is answered while its bytes pass by."""
+"""Observation of one request while the bytes of its answer are relayed."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from gateway.routing.routing import Evidence, Target
 from registry.rollouts.tally import ErrorKind
 
 Answered = Callable[[str, AnswerFacts], None]
-"""Told the replica and what the answer was like."""
+"""Called with the replica and the facts of an answer."""
 
 _OURS_NOT_THE_CLIENTS = 404
-"""An engine that does not know the revision that the route sent to it."""
+"""The status of an engine that lacks the revision which the route sent to it: our fault, not the client's."""
 
 
 class Witness:
-    """Counts one request that is evidence of something; bytes are shown to it after they were passed on.
+    """Counts one request that is evidence for a rollout; bytes reach it after they were sent to the client.
 
-    A request whose client left before the answer was whole is not counted.
+    A request whose client departed before the answer was complete is not counted.
     """
 
     def __init__(
@@ -38,50 +38,50 @@ class Witness:
         self._reading: Reading | None = None
 
     def notify_when_answered(self, then: Answered) -> None:
-        """Have *then* told when the request was answered whole and without an error."""
+        """Call *then* when the request was answered completely and without an error."""
         self._then = then
 
     def failed_attempt(self, replica: str) -> None:
-        """A replica failed before the client had a byte; each counts once, however often it is tried."""
+        """Count a replica that failed before the client had a byte, once however often it is tried."""
         self._reading = None
         if replica not in self._failed_at:
             self._failed_at.append(replica)
             self._count(replica, ErrorKind.RETRIED)
 
     def gave_up(self) -> None:
-        """No replica answered."""
+        """Count a request that no replica answered."""
         self._count(self._failed_at[-1] if self._failed_at else "", ErrorKind.UNAVAILABLE)
 
     def opened(self, replica: str, status: int, content_type: bytes) -> None:
-        """The head of an answer has come, which is passed on."""
+        """Begin to read the answer whose head is sent to the client."""
         self._replica = replica
         self._status = status
         self._reading = reading_of(content_type, self._asked) if status < 400 else None
 
     def see_chunk(self, chunk: bytes) -> None:
-        """These bytes of the answer were passed on."""
+        """Read bytes of the answer that were sent to the client."""
         if self._reading is not None and chunk:
             self._reading.add_chunk(chunk, time.monotonic())
             self._reading.read()
 
     def ended(self) -> None:
-        """The answer is whole."""
+        """Count the answer, which is complete."""
         if self._reading is not None:
             self._conclude(self._reading)
         elif (kind := _kind_of(self._status)) is not None:
             self._count(self._replica, kind)
 
     def broke(self) -> None:
-        """The engine failed on the way."""
+        """Count an answer during which the engine failed."""
         if self._reading is not None and not self._count_if_whole():
             self._count(self._replica, ErrorKind.BROKEN)
 
     def client_departed(self) -> None:
-        """The client left."""
+        """Count the answer only if it was complete when the client departed."""
         self._count_if_whole()
 
     def _count_if_whole(self) -> bool:
-        """Whether all had been said nevertheless; then it is counted."""
+        """Count the answer if it is complete nevertheless, and return whether it was."""
         reading = self._reading
         if reading is None or not reading.is_whole:
             return False
@@ -100,12 +100,12 @@ class Witness:
 
 
 def reading_of(content_type: bytes, asked: Asked) -> Reading:
-    """A reading of the kind that the answer's content type calls for."""
+    """Return the reader for the answer's content type."""
     return StreamReading(asked) if content_type.startswith(b"text/event-stream") else WholeReading(asked)
 
 
 def _kind_of(status: int) -> ErrorKind | None:
-    """The kind of error that an engine's *status* is; None for a fault of the client."""
+    """Return the kind of error for an engine's *status*; None for a fault of the client."""
     if status == 429:
         return ErrorKind.OVERLOADED
     return ErrorKind.ENGINE_ERROR if status >= 500 or status == _OURS_NOT_THE_CLIENTS else None

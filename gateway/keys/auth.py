@@ -1,4 +1,4 @@
-"""Who calls, and what the caller may do: API keys, kept in memory and read again from the registry all the time."""
+"""Callers and what they may do: API keys, kept in memory and read from the registry again and again."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from registry.types import Priority
 log = logging.getLogger(__name__)
 
 SHARED_AFTER: Final = 2.0
-"""So many readings after a change every gateway that can read the registry acts by it."""
+"""Readings after a change until every gateway that can read the registry follows it."""
 
 _BEARER: Final = b"bearer "
 _LOOKED_UP: Final = 16
-"""Bytes of a hash by which it is found; no two keys share so many."""
+"""Leading bytes of a hash by which a key is looked up; no two keys share so many."""
 _CHALLENGE: Final = {"www-authenticate": "Bearer"}
 _ORDER: Final = (Priority.HIGH, Priority.NORMAL, Priority.LOW)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who sent a request."""
+    """The sender of a request."""
 
     key_id: str
     """Id of the key, empty where no key exists."""
     name: str
     scopes: frozenset[Scope]
     models: frozenset[str] | None
-    """Names that the caller may use; None is all of them."""
+    """Names of models that the caller may use; None means all."""
     priority: Priority
     limits: KeyLimits
 
@@ -45,11 +45,11 @@ class Caller:
 ANYBODY: Final = Caller(
     key_id="", name="local", scopes=frozenset(Scope), models=None, priority=Priority.NORMAL, limits=KeyLimits()
 )
-"""Every caller while no key was ever made; only loopback is served then."""
+"""Every caller while no key was ever created, when only loopback is served."""
 
 
 class Keyring:
-    """The valid keys as of the last reading, which are kept while the registry is down; `run` reads until cancelled."""
+    """The valid keys as of the last reading, which stay valid while the registry is down."""
 
     def __init__(self, registry: Registry, *, refresh_s: float, report_s: float, is_loopback: bool) -> None:
         self._registry = registry
@@ -58,11 +58,11 @@ class Keyring:
         self._is_loopback = is_loopback
         self._read: ValidKeys | None = None
         self._callers: Mapping[bytes, tuple[bytes, Caller]] = {}
-        """First bytes of a hash -> the whole hash and whose it is."""
+        """Leading bytes of a hash -> the whole hash and its caller."""
         self._used: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Read every `refresh_s` seconds, and tell every `report_s` which keys were used; what fails is tried again."""
+        """Read the keys every `refresh_s` seconds and store which were used every `report_s`, until cancelled."""
         readings_a_report = max(1, round(self._report_s / self._refresh_s))
         while True:
             for _ in range(readings_a_report):
@@ -71,31 +71,31 @@ class Keyring:
             await self._report_use()
 
     async def refresh(self) -> None:
-        """The keys are those that the registry has now; `RegistryError` if it cannot be read."""
-        read = await asyncio.to_thread(self._registry.keys.valid, self._read)
-        if read is not self._read:
-            self._read, self._callers = read, dict(_entry(key) for key in read.keys)
+        """Read the keys of the registry, if they changed. Raises `RegistryError`."""
+        latest = await asyncio.to_thread(self._registry.keys.valid, self._read)
+        if latest is not self._read:
+            self._read, self._callers = latest, dict(_entry(key) for key in latest.keys)
 
     async def _attempt_refresh(self) -> None:
         try:
             await self.refresh()
         except RegistryError as exc:
-            log.warning("keys not read, the last ones hold", extra={"error": str(exc)})
+            log.warning("API keys not read, keeping the last ones", extra={"error": str(exc)})
 
     async def _report_use(self) -> None:
-        said, self._used = self._used, {}
-        if not said:
+        used, self._used = self._used, {}
+        if not used:
             return
         try:
-            await asyncio.to_thread(self._registry.keys.note_use, said)
+            await asyncio.to_thread(self._registry.keys.note_use, used)
         except RegistryError as exc:
-            self._used = said | self._used
-            log.warning("use of keys not recorded", extra={"error": str(exc)})
+            self._used = used | self._used
+            log.warning("use of API keys not stored, retrying", extra={"error": str(exc)})
 
     def caller_of(self, authorization: bytes, now_unix: float) -> Caller:
-        """The caller whose key the header's value carries; *now_unix* becomes the time of its last use.
+        """Return the caller of the key in the header's value, and note *now_unix* as the time of its last use.
 
-        `Unauthenticated` without a valid key, `RegistryUnavailable` before the keys were read once.
+        Raises `Unauthenticated` without a valid key, `RegistryUnavailable` before the first reading of the keys.
         """
         if self._read is None:
             raise RegistryUnavailable("the API keys were not read from the registry yet; try again in a moment")
@@ -107,7 +107,8 @@ class Keyring:
             )
         digest = sha256(authorization[7:].strip()).digest()
         found = self._callers.get(digest[:_LOOKED_UP])
-        # what is looked up are bytes of a hash, which a caller cannot steer; what decides takes the same time for all
+        # The time of the lookup helps no attacker, who cannot choose the bytes of a hash; the comparison that decides
+        # takes the same time for every key.
         if found is None or not hmac.compare_digest(found[0], digest):
             raise Unauthenticated("the API key is not valid; it was mistyped or revoked", headers=_CHALLENGE)
         self._used[found[1].key_id] = now_unix
@@ -117,13 +118,13 @@ class Keyring:
         if self._is_loopback:
             return ANYBODY
         raise Unauthenticated(
-            "no API key exists and this address is not loopback; make one on the gateway's machine with "
+            "no API key exists and this address is not loopback; create one on the gateway's machine with "
             "`lorry keys create --home --name NAME`",
             headers=_CHALLENGE,
         )
 
     def check(self, caller: Caller, scope: Scope, names: Collection[str] = ()) -> None:
-        """`ScopeMissing` or `ModelNotAllowed` unless *caller* has *scope* and may use the model known by *names*."""
+        """Raise `ScopeMissing` or `ModelNotAllowed` unless *caller* has *scope* and may use the model by *names*."""
         if scope not in caller.scopes:
             raise ScopeMissing(
                 f"the key {caller.name!r} lacks the scope {scope}; it has {', '.join(sorted(caller.scopes)) or 'none'}"
@@ -153,23 +154,23 @@ def _caller(key: Key) -> Caller:
 
 
 def credential_of(authorization: bytes | None, x_api_key: bytes | None) -> bytes:
-    """What `caller_of` takes: the header `authorization`, else `x-api-key`, as clients of `/v1/messages` send it."""
+    """Return the argument of `caller_of`: the header `authorization`, else `x-api-key` as Anthropic clients send it."""
     if authorization is None and x_api_key is not None:
         return b"Bearer " + x_api_key
     return authorization or b""
 
 
 def names_of(model: str, aliases: Mapping[str, str]) -> tuple[str, ...]:
-    """What a key may list to open the *model* of a request: that itself, its served name, its adapter.
+    """Return the names that allow the *model* of a request: the model itself, its served name, its adapter.
 
-    *aliases* are those of the route table, `ft:...` -> served name.
+    *aliases* come from the route table, `ft:...` -> served name.
     """
     served_name = aliases.get(model, model)
     return model, served_name, served_name.partition("@")[0]
 
 
 def priority_of(caller: Caller, asked: str | None) -> Priority:
-    """The caller's priority, or what the header `x-lorry-priority` asks for if that is lower; `InvalidRequest` else."""
+    """Return the lower of the caller's priority and *asked*, the header `x-lorry-priority`. Raises `InvalidRequest`."""
     if asked is None:
         return caller.priority
     if asked not in _ORDER:

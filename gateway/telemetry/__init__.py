@@ -1,1 +1,1 @@
-"""Metrics, access log and traces: the listeners of finished requests and the figures of the moment."""
+"""Metrics, access log and traces: listeners of finished requests, and figures read on demand."""

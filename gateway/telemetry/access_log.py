@@ -1,4 +1,4 @@
-"""One line of JSON for each inference request: who asked for what, who answered, how it went; never what was said."""
+"""The access log: one line of JSON for each inference request, without any text of prompt or answer."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ _LONGEST_NAME: Final = 128
 
 
 class AccessLog:
-    """Gathers lines and writes them every second; the gateways of a machine share the file.
+    """Collects lines and writes them every second; the gateways of a machine share the file.
 
-    A line is made at once: the lines of a second made in a thread would hold the event loop up for milliseconds.
+    Each line is formatted at once: formatting those of a whole second in a thread would hold the interpreter lock, and
+    with it the event loop, for milliseconds.
     """
 
     def __init__(self, path: Path, share: float, *, largest_bytes: int = _LARGEST_BYTES) -> None:
@@ -39,7 +40,7 @@ class AccessLog:
         self._lost = 0
 
     def finished(self, facts: Finished) -> None:
-        """The request has a line, if its id falls into the share or it failed."""
+        """Add a line if the request failed or its id falls into the share."""
         if self._share < 1.0 and not self._is_wanted(facts):
             return
         if len(self._waiting) >= _MOST_WAITING:
@@ -54,12 +55,12 @@ class AccessLog:
             await self.flush()
 
     async def flush(self) -> None:
-        """What waits is written; lost, and told in our log, where the file cannot be."""
+        """Write the waiting lines; if the file cannot be written, they are lost and the log reports it."""
         if self._waiting:
             lines, self._waiting = self._waiting, []
             await asyncio.to_thread(self._write, b"".join(lines))
         if self._lost:
-            log.warning("access log lost lines", extra={"lines": self._lost})
+            log.warning("access log lost lines, too many were waiting", extra={"lines": self._lost})
             self._lost = 0
 
     def _is_wanted(self, facts: Finished) -> bool:
@@ -72,14 +73,14 @@ class AccessLog:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self._path}.lock", timeout=_LOCK_S):
-                self._make_room(len(lines))
+                self._rotate(len(lines))
                 with self._path.open("ab") as file:
                     file.write(lines)
         except (OSError, Timeout) as exc:
             log.warning("access log not written, its lines are lost", extra={"error": str(exc)})
 
-    def _make_room(self, size: int) -> None:
-        """`access.log` becomes `access.log.1`, and so on, before it grows too large."""
+    def _rotate(self, size: int) -> None:
+        """Rename `access.log` to `access.log.1`, and so on, before the file grows too large."""
         if not self._path.exists() or self._path.stat().st_size + size <= self._largest_bytes:
             return
         for number in range(_KEPT - 1, 0, -1):
@@ -92,7 +93,7 @@ class AccessLog:
 
 
 def line_of(facts: Finished, ended_unix: float) -> bytes:
-    """The line, with its end. Times are seconds."""
+    """Return the line of a request with its line end. Times are seconds."""
     first_byte_s = None if facts.first_byte_at is None else round(facts.first_byte_at - facts.began, 6)
     line: dict[str, Any] = {
         "at": round(ended_unix, 3),

@@ -1,4 +1,4 @@
-"""Prometheus' text format, put together from several processes. Pure."""
+"""Prometheus' text format, merged from several processes. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 LABEL: Final = "gateway"
-"""Says which process a figure is of."""
+"""The label that names the process of a figure."""
 _MADE_BESIDE: Final = "_created"
 
 
@@ -18,9 +18,9 @@ class _Family:
 
 
 def merge(parts: Mapping[str, str]) -> str:
-    """One exposition of those of several processes (name -> text): each family once, each sample with its `gateway`.
+    """Merge the expositions of processes (name -> text): each family once, each sample with its `gateway`.
 
-    The times at which counters were made are left out: they double the lines and no alert reads them.
+    The creation times of counters are left out, as they double the lines and no alert reads them.
     """
     families: dict[str, _Family] = {}
     for name, text in parts.items():
@@ -38,7 +38,7 @@ def merge(parts: Mapping[str, str]) -> str:
 
 
 def labelled(sample: str, gateway: str) -> str:
-    """The sample's line with one label more; *gateway* is a plain name."""
+    """Return the sample's line with the label added; *gateway* needs no escaping."""
     name, brace, rest = sample.partition("{")
     if brace and " " not in name:
         return f'{name}{{{LABEL}="{gateway}",{rest}'
@@ -47,7 +47,7 @@ def labelled(sample: str, gateway: str) -> str:
 
 
 def counted(heard: int, silent: int) -> str:
-    """How many processes are in an exposition, and how many should be but said nothing."""
+    """Return the family that counts the processes in an exposition and those that did not reply."""
     text = "Gateway processes of this machine, by whether their figures are in this answer"
     return (
         f"# HELP gateway_processes {text}\n# TYPE gateway_processes gauge\n"

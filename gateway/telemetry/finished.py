@@ -1,4 +1,4 @@
-"""What is told of a request of the hot path once it is over, and who is told."""
+"""The facts of a finished request of the hot path, and the interface of their listeners."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ BROKEN: Final = "broken"
 
 
 class Finished(NamedTuple):
-    """One request of the hot path; times are monotonic seconds, None where it never came so far.
+    """One finished request of the hot path; times are monotonic seconds, None for a stage that was not reached.
 
-    Made by names only. A tuple, because one is made for every request: a frozen dataclass takes five times as long.
+    Constructed by keywords only. A tuple, because a frozen dataclass takes five times as long for every request.
     """
 
     request_id: str
@@ -20,12 +20,12 @@ class Finished(NamedTuple):
     """Id of the caller's API key; empty without one."""
     pool: str
     served_name: str
-    """Empty where the request's name was never resolved."""
+    """Empty if the model's name was not resolved."""
     replica: str
-    """Who answered, or failed last; empty where none was asked."""
+    """The replica that answered, or failed last; empty if none was asked."""
     status: int
     reason: str
-    """Empty for an answer that went out whole, else `client_left`, an error code, or `broken` for one cut off."""
+    """Empty for an answer sent completely, else `client_left`, an error code, or `broken` for one cut off."""
     streamed: bool
     retries: int
     began: float
@@ -36,18 +36,18 @@ class Finished(NamedTuple):
     prompt_tokens: int | None
     completion_tokens: int | None
     overhead_s: float
-    """The gateway's own share of the delay: arrival to sent without queueing, and the handling of the answer's head."""
+    """Delay by the gateway itself: from arrival to sending without queueing, and the handling of the answer's head."""
     traceparent: str
-    """What went to the engine; empty where tracing is off."""
+    """The header sent to the engine; empty if tracing is off."""
     asked_name: str = ""
-    """The model as the client named it."""
+    """The name of the model in the request."""
     finish_reason: str = ""
-    """Why the answer ended, in the engine's word; read only where the request is traced."""
+    """The engine's finish reason; read only for traced requests."""
 
 
 class FinishedListener(Protocol):
-    """Hears of every request of the hot path; called on the event loop, so it must be quick. Raises nothing."""
+    """Receives every finished request on the event loop, so it must be quick. Raises nothing."""
 
     def finished(self, facts: Finished) -> None:
-        """The request that *facts* describe is over."""
+        """Record a request that is over."""
         ...

@@ -1,4 +1,4 @@
-"""Prometheus metrics of finished requests: plain numbers while they are counted, families when somebody asks."""
+"""Prometheus metrics of finished requests: plain numbers while counting, metric families when scraped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from gateway.telemetry.finished import BROKEN, CLIENT_LEFT, Finished
 
 OTHER: Final = "other"
-"""Stands for every served name beyond those that a gateway keeps figures of."""
+"""Label for all served names beyond the number that a gateway keeps figures of."""
 
 _WHO: Final = ("adapter", "revision", "pool")
 _FIRST_BYTE_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -24,13 +24,13 @@ _OVERHEAD_S: Final = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01
 
 
 def labels_of(served_name: str) -> tuple[str, str]:
-    """Adapter and revision of *served_name*; a base model stands as an adapter without a revision."""
+    """Return adapter and revision of *served_name*; a base model counts as an adapter without a revision."""
     adapter, at, revision = served_name.rpartition("@")
     return (adapter, revision) if at else (served_name, "")
 
 
 class Distribution:
-    """How often a value fell between neighbours of *bounds*, and their sum."""
+    """A histogram: how many values fell between neighbouring *bounds*, and their sum."""
 
     __slots__ = ("_bounds", "_counts", "_sum")
 
@@ -40,12 +40,12 @@ class Distribution:
         self._sum = 0.0
 
     def add(self, value: float) -> None:
-        """One more value; a value on a bound lies below it."""
+        """Count one value; a value equal to a bound lies below it."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
     def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
-        """Show it under *labels*, unless it is empty."""
+        """Add the histogram to *family* under *labels*, unless it is empty."""
         counts = list(self._counts)
         if any(counts):
             bounds = [*map(str, map(float, self._bounds)), "+Inf"]
@@ -53,7 +53,7 @@ class Distribution:
 
 
 class _Figures:
-    """What the requests of one served name at one pool came to."""
+    """Counts of the requests for one served name at one pool."""
 
     __slots__ = (
         "broken",
@@ -78,7 +78,7 @@ class _Figures:
         self.token = Distribution(_TOKEN_S)
 
     def add(self, facts: Finished) -> None:
-        """One more request."""
+        """Count one request."""
         self.outcomes[facts.path, facts.status] += 1
         self.retries += facts.retries
         self.prompt_tokens += facts.prompt_tokens or 0
@@ -105,9 +105,9 @@ class _Figures:
 
 
 class FinishedMetrics(Collector):
-    """Counts every finished request on the event loop, without locks; is read from any thread.
+    """Counts every finished request on the event loop without locks; may be read from any thread.
 
-    Keeps figures of *most_names* pairs of served name and pool; all beyond them are `other`.
+    Keeps figures of *most_names* pairs of served name and pool; all others count as `other`.
     """
 
     def __init__(self, most_names: int) -> None:
@@ -129,26 +129,26 @@ class FinishedMetrics(Collector):
         queue.add(facts.queued_s)
 
     def forget_unless(self, exists: Callable[[str], bool]) -> None:
-        """Drop the figures of served names that are not there any more, so that those of today have room."""
+        """Drop the figures of served names that do not exist any more, which frees room for present ones."""
         for key in list(self._figures):
             if key[0] not in ("", OTHER) and not exists(key[0]):
                 self._figures.pop(key, None)
 
     def collect(self) -> Iterator[Metric]:
-        """All families, those without figures too."""
+        """Yield all families, including those without figures."""
         shown = [((*labels_of(name), pool), figures) for (name, pool), figures in list(self._figures.items())]
         yield from _counters(shown)
         yield from _histograms(shown)
-        queue = _histogram("queue_seconds", "What requests waited for their turn", ("pool",))
+        queue = _histogram("queue_seconds", "Seconds that requests waited for their turn", ("pool",))
         for pool, waited in list(self._queue.items()):
             waited.add_to(queue, (pool,))
         yield queue
-        overhead = _histogram("overhead_seconds", "The gateway's own share of a request's delay", ())
+        overhead = _histogram("overhead_seconds", "Seconds that the gateway itself adds to a request", ())
         self._overhead.add_to(overhead, ())
         yield overhead
 
     def _figures_of(self, served_name: str, pool: str) -> _Figures:
-        """Figures of a name that had none; those of `other` when there is no room."""
+        """Return the figures of a name that had none, or those of `other` when there is no room."""
         if len(self._figures) >= self._most_names:
             return self._figures.setdefault((OTHER, ""), _Figures())
         return self._figures.setdefault((served_name, pool), _Figures())
@@ -173,9 +173,9 @@ def _counters(shown: Sequence[tuple[tuple[str, ...], _Figures]]) -> Iterator[Met
 
 def _histograms(shown: Sequence[tuple[tuple[str, ...], _Figures]]) -> Iterator[Metric]:
     first_byte = _histogram(
-        "first_byte_seconds", "From a request's arrival to the first byte of its answer", (*_WHO, "streamed")
+        "first_byte_seconds", "Seconds from a request's arrival to the first byte of its answer", (*_WHO, "streamed")
     )
-    token = _histogram("token_seconds", "Per output token after the first byte, of whole streams", _WHO)
+    token = _histogram("token_seconds", "Seconds per output token after the first byte, of complete streams", _WHO)
     for who, figures in shown:
         figures.first_byte_streamed.add_to(first_byte, (*who, "true"))
         figures.first_byte_whole.add_to(first_byte, (*who, "false"))
@@ -185,11 +185,15 @@ def _histograms(shown: Sequence[tuple[tuple[str, ...], _Figures]]) -> Iterator[M
 
 
 _COUNTS: Final[tuple[tuple[str, str, Callable[[_Figures], float]], ...]] = (
-    ("retries", "Sent again because a replica failed before its first byte", lambda figures: figures.retries),
-    ("cancelled", "Requests whose client left before the answer was whole", lambda figures: figures.departed),
+    ("retries", "Attempts repeated because a replica failed before its first byte", lambda figures: figures.retries),
+    (
+        "cancelled",
+        "Requests whose client disconnected before the answer was complete",
+        lambda figures: figures.departed,
+    ),
     ("broken_streams", "Answers that ended with an error event", lambda figures: figures.broken),
-    ("prompt_tokens", "Tokens of prompts, by the engines' usage", lambda figures: figures.prompt_tokens),
-    ("completion_tokens", "Tokens of answers, by the engines' usage", lambda figures: figures.completion_tokens),
+    ("prompt_tokens", "Tokens of prompts, as engines report them", lambda figures: figures.prompt_tokens),
+    ("completion_tokens", "Tokens of answers, as engines report them", lambda figures: figures.completion_tokens),
 )
 
 

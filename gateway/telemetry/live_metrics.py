@@ -1,4 +1,4 @@
-"""Prometheus metrics of what is known elsewhere, read there and only when somebody asks."""
+"""Prometheus metrics that are read from other objects of the gateway when it is scraped."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from gateway.routing.route_feed import RouteFeed
 
 
 class LiveMetrics(Collector):
-    """Figures of the replicas in the present table, and of their pools; who leaves it leaves the metrics.
+    """Figures of the replicas in the present route table and of their pools; a removed replica has none.
 
-    `look` belongs to the event loop, as what it looks at does; `collect` shows what was seen, in any thread.
+    `look` must run on the event loop, which owns the objects that it reads; `collect` may run in any thread.
     """
 
     def __init__(self, feed: RouteFeed, balancer: Balancer, health: ReplicaHealth, admission: Admission) -> None:
@@ -29,13 +29,13 @@ class LiveMetrics(Collector):
         self.look()
 
     def look(self) -> None:
-        """See how it is now."""
+        """Read the present figures."""
         in_flight = _gauge("requests_in_flight", "Inference requests being relayed", "replica", "pool")
         share = _gauge(
-            "replica_share", "Part of its usual traffic that a replica gets, 0 if ejected", "replica", "pool"
+            "replica_share", "Share of its usual traffic that a replica gets, 0 if ejected", "replica", "pool"
         )
         ejections = CounterMetricFamily(
-            "gateway_ejections", "Times that a replica was passed over because it failed", labels=["pool"]
+            "gateway_ejections", "Times that a replica was ejected because it failed", labels=["pool"]
         )
         queued = _gauge("queue_length", "Requests that wait for their turn", "pool")
         read_at = _gauge("route_table_timestamp_seconds", "When the registry was last read for routes")
@@ -51,7 +51,7 @@ class LiveMetrics(Collector):
         self._seen = (read_at, in_flight, share, ejections, queued)
 
     def collect(self) -> Iterator[Metric]:
-        """The families; those of replicas have no samples while there are none."""
+        """Yield the families as of the last `look`."""
         yield from self._seen
 
 

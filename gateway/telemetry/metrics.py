@@ -1,4 +1,4 @@
-"""Prometheus metrics of one gateway process."""
+"""All Prometheus metrics of one gateway process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.telemetry.rollout_metrics import RolloutMetrics
 
 
 class GatewayMetrics:
-    """The process's figures in a collector registry of their own; label sets are bounded by what exists."""
+    """The process's metrics in a collector registry of its own; label values are bounded by what exists."""
 
     def __init__(self, most_names: int = 1000) -> None:
         self._collector = CollectorRegistry()
@@ -22,7 +22,7 @@ class GatewayMetrics:
         self._collector.register(self.finished)
         self.rate_limited = Counter(
             "gateway_rate_limited",
-            "Requests that were refused because their key had used up one of its limits",
+            "Requests refused because their API key had used up one of its limits",
             ["key"],
             registry=self._collector,
         )
@@ -36,14 +36,14 @@ class GatewayMetrics:
         self._shared.register(self.moves)
 
     def show(self, collector: Collector) -> None:
-        """Have *collector*'s families among this process's."""
+        """Add *collector*'s families to those of this process."""
         self._collector.register(collector)
 
     def own(self, exists: Callable[[str], bool]) -> str:
-        """This process's figures in Prometheus' text format, without served names that do not *exists* any more."""
+        """Return this process's metrics as Prometheus' text, without served names for which *exists* is false."""
         self.finished.forget_unless(exists)
         return generate_latest(self._collector).decode()
 
     def shared(self) -> str:
-        """What every process would say alike, because it is read from the registry."""
+        """Return the metrics that are the same in every process, because they are read from the registry."""
         return generate_latest(self._shared).decode()

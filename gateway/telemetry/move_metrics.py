@@ -1,4 +1,4 @@
-"""Prometheus metrics of the moves of rollouts: not counted here, but read from the registry, which keeps them all."""
+"""Prometheus metrics of the moves of rollouts, read from the registry, which stores them all."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from registry.rollouts.rollout import RolloutFigures, RolloutState
 
 
 class MoveMetrics(Collector):
-    """Shows the figures that it was given last, the same at every gateway: take `max` over gateways, never `sum`."""
+    """Shows the latest `figures`, which are the same at every gateway: take `max` over gateways, never `sum`."""
 
     def __init__(self) -> None:
         self.figures = RolloutFigures(moves={}, latest=())
 
     def collect(self) -> Iterator[Metric]:
-        """Every move ever, and where the latest rollout of each adapter stands."""
+        """Yield the counts of all moves, and the state of the latest rollout of each adapter."""
         moves = CounterMetricFamily(
             "gateway_rollout_moves",
-            "Moves of rollouts of all times, from the registry; the same at every gateway",
+            "Moves of all rollouts ever, from the registry; the same at every gateway",
             labels=["adapter", "state", "reason"],
         )
         for labels, count in self.figures.moves.items():

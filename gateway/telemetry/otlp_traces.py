@@ -1,4 +1,4 @@
-"""Spans by the OpenTelemetry SDK, with the attributes of its conventions for generative AI, sent by OTLP over HTTP."""
+"""Spans by the OpenTelemetry SDK with its attributes for generative AI, sent by OTLP over HTTP."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LONGEST_NAME: Final = 256
 
 
 class OtlpTraces:
-    """`Traces` that go to a receiver; those that are not sampled cost their identifiers alone."""
+    """`Traces` that are sent to a receiver; an unsampled request costs only the making of its identifiers."""
 
     def __init__(
         self, settings: TraceSettings, headers: Mapping[str, str], gateway: str, table: Callable[[], RouteTable]
@@ -57,12 +57,12 @@ class OtlpTraces:
         self._tracer = self._provider.get_tracer("lorry")
 
     def begin(self, headers: Mapping[bytes, bytes]) -> bytes:
-        """Begin a span below the caller's; its `traceparent`."""
+        """Begin a span below the caller's, and return its `traceparent`."""
         names = ("traceparent", "tracestate")
         sent = {name: value.decode("latin-1") for name in names if (value := headers.get(name.encode()))}
         span = self._tracer.start_span("inference", context=self._context.extract(sent), kind=SpanKind.CLIENT)
         context = span.get_span_context()
-        if not context.is_valid:  # the SDK was switched off by its own variable
+        if not context.is_valid:  # the SDK is switched off by its own environment variable
             return b""
         trace_id, span_id = format_trace_id(context.trace_id), format_span_id(context.span_id)
         traceparent = f"00-{trace_id}-{span_id}-{context.trace_flags:02x}"
@@ -83,14 +83,14 @@ class OtlpTraces:
         span.end()
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the remaining spans."""
         self._sending.force_flush(int(self._timeout_s * 1000))
         self._provider.shutdown()
 
 
 def attributes_of(facts: Finished, endpoint: Endpoint | None) -> dict[str, AttributeValue]:
-    """What a span says of its request: names, numbers and outcomes, never a word of prompt or answer."""
-    said: dict[str, AttributeValue | None] = {
+    """Return the attributes of a span: names, numbers and outcomes, never text of prompt or answer."""
+    attributes: dict[str, AttributeValue | None] = {
         "gen_ai.operation.name": HOT_PATHS[facts.path.encode()].operation,
         "gen_ai.provider.name": endpoint.engine if endpoint is not None else "lorry",
         "gen_ai.request.model": (facts.asked_name or facts.served_name)[:_LONGEST_NAME],
@@ -112,17 +112,17 @@ def attributes_of(facts: Finished, endpoint: Endpoint | None) -> dict[str, Attri
     }
     if endpoint is not None:
         address = urlsplit(endpoint.url)
-        said |= {"server.address": address.hostname, "server.port": address.port}
-    return {name: value for name, value in said.items() if value is not None}
+        attributes |= {"server.address": address.hostname, "server.port": address.port}
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def error_of(facts: Finished) -> str:
-    """`error.type`: why the answer did not go out whole, else the status of an error, else empty."""
+    """Return `error.type`: the reason of an incomplete answer, else the status of an error, else an empty string."""
     return facts.reason or (str(facts.status) if facts.status >= 400 else "")
 
 
 class _Reported(SpanExporter):
-    """Says in our log when spans were not taken."""
+    """Logs when the receiver did not accept spans."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
@@ -130,7 +130,7 @@ class _Reported(SpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         result = self._exporter.export(spans)
         if result is not SpanExportResult.SUCCESS:
-            log.warning("spans were not taken and are lost", extra={"spans": len(spans)})
+            log.warning("spans were not accepted and are lost", extra={"spans": len(spans)})
         return result
 
     def shutdown(self) -> None:

@@ -1,4 +1,4 @@
-"""Prometheus metrics of what is counted of watched rollouts."""
+"""Prometheus metrics of the counts of watched rollouts."""
 
 from __future__ import annotations
 
@@ -16,34 +16,36 @@ _COUNTS: Final = ("requests", "answers", "output_tokens", "json_asked", "tool_ca
 
 
 class RolloutMetrics:
-    """Labels are the adapter and the side, bounded by the adapters there are; rollouts come and go without end."""
+    """Metrics by adapter and side, which are bounded in number, and not by rollout, which are not."""
 
     def __init__(self, collector: CollectorRegistry) -> None:
         about = {
-            "requests": "Answered or failed through no fault of the client",
-            "answers": "Choices of requests that were answered whole",
+            "requests": "Requests answered, or failed through no fault of the client",
+            "answers": "Choices of requests that were answered completely",
             "output_tokens": "Tokens of those answers",
             "json_asked": "Answers for which response_format asked for JSON",
-            "tool_calls": "Calls of functions in answers",
+            "tool_calls": "Tool calls in answers",
         }
         self._counts = {name: _counter(collector, name, text, _LABELS) for name, text in about.items()}
         self._errors = _counter(collector, "errors", "Failed requests by kind of error", [*_LABELS, "kind"])
-        self._faults = _counter(collector, "faults", "Answers or calls that are wrong by kind", [*_LABELS, "kind"])
+        self._faults = _counter(collector, "faults", "Faulty answers or tool calls by kind", [*_LABELS, "kind"])
         self._feedbacks = _counter(collector, "feedbacks", "Ratings by people", _LABELS)
         self._scores = _counter(collector, "feedback_score", "Sum of the ratings, each from 0 to 1", _LABELS)
-        self._comparisons = _counter(collector, "comparisons", "Pairs of answers that a judge model decided", _LABELS)
-        self._wins = _counter(collector, "wins", "Of those, won by the canary; ties count half", _LABELS)
-        self._ttft = _histogram(collector, "ttft_seconds", "To the first token of a stream", _FIRST_TOKEN_S)
-        self._tpot = _histogram(collector, "tpot_seconds", "Per output token", _PER_TOKEN_S)
-        self.dropped_copies = _counter(collector, "shadow_dropped", "Copies that were not made", ["adapter", "reason"])
+        self._comparisons = _counter(collector, "comparisons", "Pairs of answers that a judge model compared", _LABELS)
+        self._wins = _counter(collector, "wins", "Compared pairs that the canary won; ties count half", _LABELS)
+        self._ttft = _histogram(collector, "ttft_seconds", "Seconds to the first token of a stream", _FIRST_TOKEN_S)
+        self._tpot = _histogram(collector, "tpot_seconds", "Seconds per output token", _PER_TOKEN_S)
+        self.dropped_copies = _counter(
+            collector, "shadow_dropped", "Shadow copies that were not made", ["adapter", "reason"]
+        )
         self.flush_failures = Counter(
             "gateway_observation_flush_failures",
-            "Attempts to tell the registry what was counted that failed; they are repeated",
+            "Failed attempts to report counts to the registry; they are repeated",
             registry=collector,
         )
 
     def count(self, adapter: str, side: Side, tally: Tally) -> None:
-        """Add what one request came to."""
+        """Add the tally of one request."""
         for name in _COUNTS:
             self._counts[name].labels(adapter, side).inc(getattr(tally, name))
         for kind, errors in tally.errors.items():
@@ -58,7 +60,7 @@ class RolloutMetrics:
             self._wins.labels(adapter, side).inc(tally.win_sum)
 
     def rate(self, adapter: str, side: Side, score: float) -> None:
-        """Add a rating that this gateway took."""
+        """Add a rating that this gateway received."""
         self._feedbacks.labels(adapter, side).inc()
         self._scores.labels(adapter, side).inc(score)
 

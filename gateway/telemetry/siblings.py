@@ -1,7 +1,8 @@
-"""The gateways of one machine share a port, so a scrape reaches any one of them: that one asks the others for theirs.
+"""Metrics of all gateway processes of a machine in one scrape.
 
-Each listens on a socket file below `LORRY_HOME/run/gateways` and writes its metrics to whoever connects. A figure
-carries the name of its process instead of being summed, so that the end of a process is no fall of a counter.
+The gateways share a port, so a scrape reaches any one of them, which asks the others. Each listens on a socket file
+below `LORRY_HOME/run/gateways` and writes its metrics to whoever connects. A figure carries the name of its process
+instead of being summed, since a sum would fall when a process ends.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What the processes said, by name, and how many were there and said nothing in time."""
+    """Metrics by process name, and the number of processes that did not reply in time."""
 
     texts: dict[str, str] = field(default_factory=dict)
     silent: int = 0
 
 
 class Siblings:
-    """This process among the gateways of its machine. Without a *folder* it is alone.
+    """This process among the gateways of its machine; alone without a *folder*.
 
-    *name* is that of the machine, `-gateway-` and anything, so that machines may share the folder.
+    *name* consists of the machine's name, `-gateway-` and a suffix, so that machines may share the folder.
     """
 
     def __init__(self, folder: Path | None, name: str, own: Callable[[], Awaitable[str]], timeout_s: float) -> None:
@@ -41,7 +42,7 @@ class Siblings:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """The others can ask this process; `OSError` where the folder cannot be written."""
+        """Listen for the other gateways. Raises `OSError` if the folder cannot be written."""
         if self._folder is None:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -49,23 +50,23 @@ class Siblings:
         with _short(self._folder) as folder:
             listener.bind(f"{folder}/.{self._name}")
         listener.listen()
-        (self._folder / f".{self._name}").rename(self._folder / self._name)  # seen only once it can be asked
+        (self._folder / f".{self._name}").rename(self._folder / self._name)  # visible only once it answers
         self._server = await asyncio.start_unix_server(self._answer, sock=listener)
 
     async def aclose(self) -> None:
-        """Nobody can ask it any more."""
+        """Stop listening."""
         if self._server is not None and self._folder is not None:
             (self._folder / self._name).unlink(missing_ok=True)
             self._server.close()
             self._server = None
 
     async def figures(self) -> Figures:
-        """What this process and all others say."""
+        """Return the metrics of this process and all others."""
         names = [name for name in self._names() if name != self._name]
         own, *others = await asyncio.gather(self._own(), *(self._ask(name) for name in names))
-        said = {self._name: own or ""}
-        said |= {name: text for name, text in zip(names, others, strict=True) if text}
-        return Figures(texts=said, silent=sum(text is None for text in others))
+        texts = {self._name: own or ""}
+        texts |= {name: text for name, text in zip(names, others, strict=True) if text}
+        return Figures(texts=texts, silent=sum(text is None for text in others))
 
     def _names(self) -> list[str]:
         if self._folder is None or not self._folder.is_dir():
@@ -73,7 +74,7 @@ class Siblings:
         return sorted(name for name in os.listdir(self._folder) if name.startswith(self._prefix))
 
     async def _ask(self, name: str) -> str | None:
-        """What it says; empty for one that is not there any more, None for one that does not answer in time."""
+        """Return the metrics of process *name*: empty if it has ended, None if it does not reply in time."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._read(name)
@@ -81,7 +82,7 @@ class Siblings:
             self._forget(name)
             return ""
         except (OSError, TimeoutError) as exc:
-            log.warning("a gateway says nothing of itself", extra={"gateway": name, "error": repr(exc)})
+            log.warning("gateway did not report its metrics", extra={"gateway": name, "error": repr(exc)})
             return None
 
     async def _read(self, name: str) -> str:
@@ -94,7 +95,7 @@ class Siblings:
             writer.close()
 
     def _forget(self, name: str) -> None:
-        """A process that was killed left its file behind."""
+        """Remove the file that a killed process left behind."""
         if self._folder is not None:
             (self._folder / name).unlink(missing_ok=True)
 
@@ -104,14 +105,14 @@ class Siblings:
                 writer.write((await self._own()).encode())
                 await writer.drain()
         except (ConnectionError, TimeoutError):
-            pass  # whoever asked has left
+            pass  # the asking gateway has gone
         finally:
             writer.close()
 
 
 @contextlib.contextmanager
 def _short(folder: Path) -> Iterator[str]:
-    """A path to *folder* that is short enough for the address of a socket, whose limit is 107 bytes."""
+    """Yield a path to *folder* that fits into a socket address, whose limit is 107 bytes."""
     handle = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{handle}"

@@ -1,4 +1,4 @@
-"""Spans of inference requests, begun when a request comes, so that the engine's can be their children."""
+"""Spans of inference requests, begun on arrival so that the engine's spans can be their children."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-
 
 
 class Traces(Protocol):
-    """Hears of the beginning and, as a `FinishedListener`, of the end of inference requests. Raises nothing."""
+    """Receives the begin and, as a `FinishedListener`, the end of inference requests. Raises nothing."""
 
     def begin(self, headers: Mapping[bytes, bytes]) -> bytes:
-        """The `traceparent` for the engine; empty when none is to be sent. Names in *headers* are in lower case."""
+        """Return the `traceparent` for the engine, empty for none. Names in *headers* are in lower case."""
         ...
 
     def finished(self, facts: Finished) -> None:
-        """The request that *facts* describe is over."""
+        """Record a request that is over."""
         ...
 
     def close(self) -> None:
-        """What is left is sent; blocks for `timeout_s` at most."""
+        """Send the remaining spans; blocks for `timeout_s` at most."""
         ...
 
 
 class Untraced:
-    """`Traces` where nothing is traced; a caller's own `traceparent` is passed on, if it is one."""
+    """`Traces` without a receiver: only a caller's valid `traceparent` is passed to the engine."""
 
     def begin(self, headers: Mapping[bytes, bytes]) -> bytes:
-        """What the caller sent."""
+        """Return the caller's `traceparent` if it is valid."""
         sent = headers.get(b"traceparent", b"")
         return sent if _TRACEPARENT.fullmatch(sent) else b""
 
     def finished(self, facts: Finished) -> None:
-        """Nothing is told."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing is left."""
+        """Do nothing."""
 
 
 def open_traces(settings: TraceSettings, gateway: str, table: Callable[[], RouteTable]) -> Traces:
-    """Traces as *settings* say; *gateway* names this process. `StartFailed` for headers that are none."""
+    """Return traces for *settings*; *gateway* names this process. `StartFailed` for malformed headers."""
     if settings.endpoint is None:
         return Untraced()
     headers = trace_headers(settings, os.environ)
-    from gateway.telemetry.otlp_traces import OtlpTraces  # here: a gateway that traces nothing does without the SDK
+    from gateway.telemetry.otlp_traces import OtlpTraces  # here, so that a gateway without traces does not load the SDK
 
     return OtlpTraces(settings, headers, gateway, table)
 
 
 def trace_headers(settings: TraceSettings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Headers for the receiver; `StartFailed`, without their values, when the variable does not hold such."""
+    """Return the headers for the receiver. `StartFailed`, without their values, if the variable is malformed."""
     pairs = [pair.partition("=") for pair in environ.get(settings.headers_env, "").split(",") if pair.strip()]
     if not all(name.strip() and equals for name, equals, _ in pairs):
         raise StartFailed(f"{settings.headers_env} must be name=value,name=value: the headers for [traces] endpoint")

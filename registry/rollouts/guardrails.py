@@ -1,4 +1,4 @@
-"""What a rollout is judged on, and how much worse than stable its canary may be. Pure."""
+"""Guardrails: what a rollout is judged on, and how much worse than stable its canary may be. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RELATIVE: Final = frozenset({Guardrail.TTFT_P95, Guardrail.TPOT_P95})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardrailPlan:
-    """How much worse than stable the canary may be, a margin for each guardrail; None does not judge it.
+    """How much worse than stable the canary may be, one margin for each guardrail; None turns the guardrail off.
 
     A margin is what one would shrug off, not what one fears: the canary is aborted once it is proven worse by more.
     """
@@ -68,7 +68,7 @@ class GuardrailPlan:
 
     @property
     def margins(self) -> dict[Guardrail, float]:
-        """The guardrails that are judged, each with its margin."""
+        """Guardrails that are judged -> margin."""
         return {each: getattr(self, each) for each in Guardrail if getattr(self, each) is not None}
 
     @property
@@ -78,7 +78,7 @@ class GuardrailPlan:
 
 
 def guardrails_from(values: Mapping[str, Any]) -> GuardrailPlan:
-    """The plan of a JSON or TOML object; `null` or `false` turns a guardrail off, what is not named keeps its default.
+    """Return the plan in a JSON or TOML object; `null` or `false` turns a guardrail off, absent fields keep defaults.
 
     Raises `InvalidPlan` for an unknown name, listing the right ones, and for a bad value, naming the field.
     """
@@ -90,7 +90,7 @@ def guardrails_from(values: Mapping[str, Any]) -> GuardrailPlan:
 
 
 def guardrails_as_json(plan: GuardrailPlan) -> dict[str, Any]:
-    """Every field of the plan; `guardrails_from` reads it back."""
+    """Return every field of *plan*, as `guardrails_from` reads them."""
     return asdict(plan)
 
 

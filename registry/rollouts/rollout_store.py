@@ -62,12 +62,12 @@ class RolloutStore:
             return find_rollout(tx, rollout_id)
 
     def open_for(self, adapter: str) -> Rollout | None:
-        """The rollout of *adapter* that has not ended, if there is one."""
+        """Return the open rollout of *adapter*, or None."""
         with self._tx.read() as tx:
             return find_open_rollout(tx, adapter)
 
     def events(self, rollout_id: str) -> builtins.list[RolloutEvent]:
-        """Every recorded move, oldest first; `NotFound` if there is no such rollout."""
+        """Return every recorded move of the rollout, oldest first. Raises `NotFound`."""
         query = sa.select(tables.rollout_events).where(tables.rollout_events.c.rollout_id == rollout_id)
         with self._tx.read() as tx:
             find_rollout(tx, rollout_id)
@@ -75,7 +75,7 @@ class RolloutStore:
             return [event_of(dict(row)) for row in rows]
 
     def list(self, adapter: str | None = None, limit: int = 100) -> builtins.list[Rollout]:
-        """Newest first."""
+        """Return rollouts of all adapters, or of *adapter*, newest first."""
         query = sa.select(tables.rollouts).order_by(tables.rollouts.c.seq.desc()).limit(limit)
         if adapter is not None:
             query = query.where(tables.rollouts.c.adapter == adapter)
@@ -83,7 +83,7 @@ class RolloutStore:
             return [rollout_of(row) for row in tx.execute(query).mappings()]
 
     def figures(self) -> RolloutFigures:
-        """Counts of all moves, and where the latest rollout of each adapter stands."""
+        """Return the counts of all moves and the latest rollout of each adapter."""
         rollouts, events = tables.rollouts, tables.rollout_events
         labels = rollouts.c.adapter, events.c.state, events.c.reason
         moves = sa.select(*labels, sa.func.count()).join_from(events, rollouts, events.c.rollout_id == rollouts.c.id)

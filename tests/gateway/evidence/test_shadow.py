@@ -10,7 +10,7 @@ import orjson
 import pytest
 import sqlalchemy as sa
 
-from gateway.evidence.comparison import decided, question, verdict
+from gateway.evidence.comparison import decided, preference_in, question
 from gateway.evidence.shadow import TokenBudget
 from registry import tables
 from registry.rollouts.rollout import Rollout
@@ -196,8 +196,8 @@ def test_an_answer_that_is_none_of_the_three_words_decides_nothing(
 
 @pytest.mark.parametrize("reply", ["", "a", "A B", "Answer A", "A.", "tie"])
 def test_only_three_words_are_a_verdict(reply: str) -> None:
-    assert verdict(reply) is None
-    assert [verdict(word) for word in ("A", " TIE\n", "B")] == [1.0, 0.5, 0.0]
+    assert preference_in(reply) is None
+    assert [preference_in(word) for word in ("A", " TIE\n", "B")] == [1.0, 0.5, 0.0]
 
 
 def test_a_judge_that_prefers_a_place_comes_to_a_tie() -> None:
