@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pwd
 import shutil
@@ -13,14 +12,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import psycopg
 import sqlalchemy as sa
 
+from engines.bound_child import die_with_parent
+
 START_TIMEOUT_S: Final = 30.0
-PR_SET_PDEATHSIG: Final = 1
 
 
 class NoPostgres(Exception):
@@ -67,14 +68,13 @@ class PostgresServer:
             "max_connections": 200,
         }
         words = [f"--{name}={value}" for name, value in settings.items()]
-        libc = ctypes.CDLL(None)
         with (self._home / "log").open("wb") as output:
             self._server = subprocess.Popen(
                 [f"{self._binaries}/postgres", "-D", f"{self._home / 'cluster'}", *words],
                 cwd=self._home,
                 stdout=output,
                 stderr=output,
-                preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGQUIT),  # noqa: PLW1509
+                preexec_fn=partial(die_with_parent, os.getpid(), signal.SIGQUIT),  # noqa: PLW1509
                 **self._account,
             )
         self._wait(self._server)

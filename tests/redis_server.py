@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
 import socket
 import subprocess
+from functools import partial
 
 import pytest
 import redis
 
+from engines.bound_child import die_with_parent
 from tests.waiting import wait_for
-
-PR_SET_PDEATHSIG = 1
 
 
 class RedisServer:
@@ -34,12 +33,11 @@ class RedisServer:
 
     def start(self) -> None:
         """Start the server and return when it answers."""
-        libc = ctypes.CDLL(None)
         settings = {"port": self._port, "bind": "127.0.0.1", "save": "", "appendonly": "no", "loglevel": "warning"}
         self.process = subprocess.Popen(
             [self._binary, *(part for name, value in settings.items() for part in (f"--{name}", str(value)))],
             stdout=subprocess.DEVNULL,
-            preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509
+            preexec_fn=partial(die_with_parent, os.getpid(), signal.SIGKILL),  # noqa: PLW1509
         )
         wait_for(self._answers)
 
