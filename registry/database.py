@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -157,20 +158,26 @@ def open_registry(settings: RegistrySettings, now: Callable[[], float] = time.ti
     return registry
 
 
+@cache
+def _schemas() -> tuple[str, ...]:
+    """Return the schema revisions that this Lorry knows, the newest first. A process reads the migrations once."""
+    return tuple(script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
+
+
 def _check_known(tx: sa.Connection, url: str) -> str | None:
     """Return the schema revision at *url*, None for an empty database. `SchemaTooNew` if this Lorry lacks it."""
     found = MigrationContext.configure(tx).get_current_revision()
-    scripts = ScriptDirectory(str(MIGRATIONS))
-    if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
+    schemas = _schemas()
+    if found is not None and found not in schemas:
         raise SchemaTooNew(
             f"the registry {url} has schema {found}, which a newer Lorry made; this one knows schemas up to "
-            f"{scripts.get_current_head()}. Upgrade Lorry, or give [registry] url another database"
+            f"{schemas[0]}. Upgrade Lorry, or give [registry] url another database"
         )
     return found
 
 
 def _check_current(tx: sa.Connection, url: str) -> None:
-    found, head = _check_known(tx, url), ScriptDirectory(str(MIGRATIONS)).get_current_head()
+    found, head = _check_known(tx, url), _schemas()[0]
     if found != head:
         raise SchemaTooOld(
             f"the registry {url} has {'no schema' if found is None else f'schema {found}'}, "
