@@ -1,4 +1,4 @@
-"""One attempt at one job by the worker that holds its lease, from the claim to an end, a release or a lost lease."""
+"""An attempt at a job by the worker that holds its lease, from the claim to an end, a release or a lost lease."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class _Watch:
 
 
 class Attempt:
-    """One attempt at one job; call `run` once."""
+    """An attempt at a job; call `run` once."""
 
     def __init__(self, registry: Registry, settings: TrainerSettings, lease: Lease, stop: Event) -> None:
         """Prepare the attempt; setting *stop* ends it at the next step and gives the job back."""
@@ -95,7 +95,7 @@ class Attempt:
             outcome = RecipeStopped(step=0)
         finally:
             child.close()
-        # The events must be in the registry before the job ends: readers of an ended job stop polling.
+        # All events are written before the job ends: a client that follows a job stops reading at its end.
         while not self._progress.flush() and not self._stop.wait(self._settings.poll_s):
             pass
         match outcome:
@@ -134,6 +134,8 @@ class Attempt:
                 case RecipeFinished() | RecipeStopped():
                     return progress
             now = time.monotonic()
+            # The clock decides, not the silence of the child: a child that reports steps without a pause would
+            # otherwise keep the worker from renewing its lease.
             if now >= watch.renew_at:
                 watch.renew_at = now + self._settings.poll_s
                 self._look_after(child, watch, now)
@@ -170,6 +172,7 @@ class Attempt:
         log.info("published", extra={"job": done.job.id, "revision": revision.served_name})
 
     def _give_back(self, watch: _Watch) -> None:
+        # The mark comes first: if this worker dies before the next line, the attempt still does not count as a crash.
         (self._folder / ORDERLY).touch()
         jobs = self._registry.jobs
         self._persist(lambda: (jobs.yield_paused if watch.pauses else jobs.release)(self._lease))

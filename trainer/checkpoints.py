@@ -49,6 +49,7 @@ def seal_checkpoint(folder: Path, identity: str, step: int, metrics: Mapping[str
     seal = _Seal(identity=identity, step=step, metrics=dict(metrics), files=_digests(folder))
     for name in seal.files:
         flush_to_disk(folder / name)
+    # Data before the seal, the seal before its name: after a power cut a seal never stands for missing bytes.
     draft = folder / f".{SEAL}"
     draft.write_text(seal.model_dump_json())
     flush_to_disk(draft)

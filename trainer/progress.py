@@ -86,6 +86,7 @@ class ProgressPipe:
     def send(self, progress: Progress) -> None:
         """Send *progress* to the worker. Raises `BrokenPipeError` when the worker is gone."""
         line = progress.model_dump_json().encode() + b"\n"
+        # A write to a pipe may be partial, also in the middle of a line.
         while line:
             line = line[os.write(self._descriptor, line) :]
 

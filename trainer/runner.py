@@ -49,7 +49,7 @@ class TrainingChild:
             os.close(reading)
             raise
         finally:
-            os.close(writing)
+            os.close(writing)  # with our copy open, the reader would never see the end of the pipe
         self._reader = Thread(target=self._read, args=(reading,), name="training-child", daemon=True)
         self._reader.start()
 

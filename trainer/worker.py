@@ -62,7 +62,7 @@ class Worker:
         return True
 
     def sweep(self) -> None:
-        """Remove checkpoints and uploads of ended jobs: cancelled while waiting, or left by the dead."""
+        """Remove checkpoints and uploads of jobs that were cancelled while they waited, or whose worker died."""
         discard_uploads(self._registry)
         for folder in self._settings.work.glob("*job-*"):
             try:

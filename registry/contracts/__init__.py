@@ -1,1 +1,1 @@
-"""What gateway and trainer agree on: specs of jobs, training files, fingerprints."""
+"""The formats that gateway and trainer share: specs of jobs, training files, fingerprints."""

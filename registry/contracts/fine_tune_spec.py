@@ -1,4 +1,4 @@
-"""What all fine-tuning methods ask for: files, hyperparameters, the shape of the adapter, a rollout."""
+"""The fields that all fine-tuning methods share: files, hyperparameters, the shape of the adapter, a rollout."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOT_HYPERPARAMETERS: Final = frozenset(
 
 
 class FineTuneSpec(JobSpec):
-    """Everything that decides a job's result; two runs of one spec give the same bytes on the same machine.
+    """All that decides the result of a fine-tuning job; two runs of a spec give the same bytes on the same machine.
 
     Every value is resolved: the trainer never sees `auto`.
     """
@@ -104,7 +104,7 @@ class FineTuneSpec(JobSpec):
         return f"New fine-tuned model created: {name}"
 
     def alias(self, job_id: str, organisation: str) -> str:
-        """Return the name by which OpenAI's clients know the revision."""
+        """Return the name of the revision for OpenAI's clients."""
         return f"ft:{self.base}:{organisation}:{self.adapter}:{job_id[-8:]}"
 
     def lora_shape(self) -> LoraSpec:

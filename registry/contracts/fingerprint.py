@@ -25,7 +25,7 @@ Precision = Literal["fp32", "fp16", "bf16", "fp8", "int4"]
 
 
 class FingerprintToken(BaseModel):
-    """One greedy token with the adapter. Logprobs are in nats."""
+    """A greedy token with the adapter. Logprobs are in nats."""
 
     model_config = STRICT
 

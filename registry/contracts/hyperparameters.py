@@ -25,7 +25,7 @@ _AUTO = BeforeValidator(_auto_is_none)
 
 
 class Hyperparameters(KnownFields):
-    """OpenAI's three, each a value or `auto` (None here), and Lorry's own below them.
+    """Hyperparameters of a request: OpenAI's three, each a value or `auto` (None here), then Lorry's own.
 
     A kind of job with further hyperparameters has a subclass of its own.
     """

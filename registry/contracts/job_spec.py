@@ -1,4 +1,4 @@
-"""What every kind of job answers about itself, so that no other file needs to know the kinds."""
+"""The questions that every kind of job answers about itself, so that no other file needs a case for each kind."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class FineTuneFacts:
 
 
 class JobSpec(BaseModel, ABC):
-    """What one job is asked to do; a kind of job is a subclass that `registry.contracts.job_kinds` lists.
+    """The request that a job carries out; a kind of job is a subclass that `registry.contracts.job_kinds` lists.
 
     The gateway writes a spec, the trainer reads it. Everything that differs between kinds is an attribute or a method
     here. A recipe in `trainer.recipes` does the work. Every job so far ends in a revision of `adapter`.
@@ -51,7 +51,7 @@ class JobSpec(BaseModel, ABC):
     id_prefix: ClassVar[str]
     """First part of the ids of such jobs."""
     noun: ClassVar[str]
-    """What people call such a job in messages: "Created {noun} job"."""
+    """Name of such a job in messages: "Created {noun} job"."""
     recipe: ClassVar[str]
     """Module of `trainer.recipes` that does the work."""
     file_fields: ClassVar[frozenset[str]] = frozenset()

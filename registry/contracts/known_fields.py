@@ -12,7 +12,7 @@ UNKNOWN_FIELD: Final = "unknown_field"
 
 
 class KnownFields(BaseModel):
-    """A part of what a caller asked for. An unknown field is an error that lists the known ones."""
+    """Base of models for what callers send; the error for an unknown field lists the known ones."""
 
     @model_validator(mode="before")
     @classmethod

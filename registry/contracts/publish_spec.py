@@ -9,7 +9,7 @@ from registry.contracts.job_spec import JobSpec
 
 
 class PublishSpec(JobSpec):
-    """Give an uploaded adapter, checked and normalised already, a fingerprint and publish it as a revision."""
+    """A job that fingerprints an uploaded adapter, checked and normalised already, and publishes it."""
 
     id_prefix: ClassVar[str] = "pubjob"
     noun: ClassVar[str] = "publish"

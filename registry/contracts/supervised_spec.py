@@ -10,7 +10,7 @@ from registry.contracts.training_file import check_training_lines
 
 
 class SupervisedSpec(FineTuneSpec):
-    """Train a LoRA adapter on the assistant's answers."""
+    """A job that trains a LoRA adapter on the assistant's answers."""
 
     recipe: ClassVar[str] = "sft"
 

@@ -23,7 +23,7 @@ UNSUPPORTED: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatMessage:
-    """One turn of a chat."""
+    """A turn of a chat."""
 
     role: str
     content: str
@@ -39,7 +39,7 @@ class ChatMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRow:
-    """One chat to learn from."""
+    """A chat to learn from."""
 
     line: int
     """Number of its line in the file, from 1."""

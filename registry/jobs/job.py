@@ -70,7 +70,7 @@ class JobError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One unit of trainer work; `spec` holds its kind and what was asked."""
+    """A unit of trainer work; `spec` holds its kind and what was asked."""
 
     id: str
     spec: JobSpec

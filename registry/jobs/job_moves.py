@@ -18,7 +18,7 @@ UNLEASED: Final[Mapping[str, Any]] = {"worker": None, "lease_expires_at": None, 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
+class JobNote:
     """An event before it has an id and a time."""
 
     message: str
@@ -28,11 +28,11 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
+class JobMove:
     """A change of state with its event; *values* are other columns that change in the same statement."""
 
     to: JobState
-    note: Note
+    note: JobNote
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -81,7 +81,7 @@ def state_after_lease(job: Job) -> JobState:
     return JobState.PAUSED if job.pause_requested else JobState.QUEUED
 
 
-def move_job(tx: sa.Connection, job: Job, move: Move, at: float) -> Job:
+def move_job(tx: sa.Connection, job: Job, move: JobMove, at: float) -> Job:
     """Move *job* from the state that the caller saw and record the event. Raises `IllegalMove` or `StaleState`."""
     to = move.to
     check_move(job.state, to)
@@ -101,7 +101,7 @@ def move_job(tx: sa.Connection, job: Job, move: Move, at: float) -> Job:
     return find_job(tx, job.id)
 
 
-def add_note(tx: sa.Connection, job_id: str, note: Note, at: float) -> None:
+def add_note(tx: sa.Connection, job_id: str, note: JobNote, at: float) -> None:
     """Add an event to a job."""
     event = asdict(note) | {"id": f"ftevent-{token_hex(12)}", "job_id": job_id, "at": at}
     tx.execute(sa.insert(tables.job_events).values(event))

@@ -17,8 +17,8 @@ from registry.contracts.job_spec import JobSpec
 from registry.errors import IllegalMove, NotFound
 from registry.jobs.job import ENDED, Job, JobCheckpoint, JobError, JobEvent, JobState, Lease
 from registry.jobs.job_moves import (
-    Move,
-    Note,
+    JobMove,
+    JobNote,
     add_note,
     checkpoint_of,
     find_job,
@@ -69,8 +69,8 @@ class JobStore:
                 "started_at": job.started_at if job.started_at is not None else now,
             }
             verb = "Started" if job.attempt == 0 else "Continued"
-            note = Note(message=f"{verb} by worker {worker}", data={"attempt": job.attempt + 1})
-            move_job(tx, job, Move(to=JobState.RUNNING, note=note, values=values), now)
+            note = JobNote(message=f"{verb} by worker {worker}", data={"attempt": job.attempt + 1})
+            move_job(tx, job, JobMove(to=JobState.RUNNING, note=note, values=values), now)
             return Lease(job_id=job.id, worker=worker, attempt=job.attempt + 1)
 
     def renew(self, lease: Lease, lease_s: float) -> Job:
@@ -82,13 +82,16 @@ class JobStore:
     def request_cancel(self, job_id: str, actor: str) -> Job:
         """Cancel a waiting or paused job at once, flag a running one; `IllegalMove` when it has ended."""
         with self._tx.write() as tx:
+            # The worker owns the state of a running job; this flag reaches it with the next renewal of its lease.
             job, now = find_job(tx, job_id, lock=True), self._tx.now()
             if job.cancel_requested and not job.state.is_terminal:
                 return job
             write_audit(tx, Act(actor=actor, action="job.cancel", subject=job_id), now)
             if job.state is not JobState.RUNNING:
-                return move_job(tx, job, Move(to=JobState.CANCELLED, note=Note(message=f"Cancelled by {actor}")), now)
-            add_note(tx, job_id, Note(message=f"Cancellation requested by {actor}"), now)
+                return move_job(
+                    tx, job, JobMove(to=JobState.CANCELLED, note=JobNote(message=f"Cancelled by {actor}")), now
+                )
+            add_note(tx, job_id, JobNote(message=f"Cancellation requested by {actor}"), now)
             return _set(tx, job_id, {"cancel_requested": True})
 
     def request_pause(self, job_id: str) -> Job:
@@ -96,10 +99,10 @@ class JobStore:
         with self._tx.write() as tx:
             job, now = find_job(tx, job_id, lock=True), self._tx.now()
             if job.state is not JobState.RUNNING:
-                return move_job(tx, job, Move(to=JobState.PAUSED, note=Note(message="Paused")), now)
+                return move_job(tx, job, JobMove(to=JobState.PAUSED, note=JobNote(message="Paused")), now)
             if job.pause_requested:
                 return job
-            add_note(tx, job_id, Note(message="Pause requested"), now)
+            add_note(tx, job_id, JobNote(message="Pause requested"), now)
             return _set(tx, job_id, {"pause_requested": True})
 
     def resume(self, job_id: str) -> Job:
@@ -107,12 +110,12 @@ class JobStore:
         with self._tx.write() as tx:
             job, now = find_job(tx, job_id, lock=True), self._tx.now()
             if job.state is JobState.RUNNING and job.pause_requested:
-                add_note(tx, job_id, Note(message="Pause request withdrawn"), now)
+                add_note(tx, job_id, JobNote(message="Pause request withdrawn"), now)
                 return _set(tx, job_id, {"pause_requested": False})
             if job.state is not JobState.PAUSED:
                 raise IllegalMove(f"a job that is {job.state} cannot be resumed; only a paused one can")
-            note = Note(message="Resumed, waiting for a worker")
-            return move_job(tx, job, Move(to=JobState.QUEUED, note=note), now)
+            note = JobNote(message="Resumed, waiting for a worker")
+            return move_job(tx, job, JobMove(to=JobState.QUEUED, note=note), now)
 
     def yield_paused(self, lease: Lease) -> Job:
         """Give the job back after the worker stopped at a checkpoint because of a pause request."""
@@ -126,10 +129,10 @@ class JobStore:
         """End the job without a revision; `registry.publishing.publish` ends it with one."""
         if not to.is_terminal:
             raise IllegalMove(f"a job cannot finish as {to}")
-        note = Note(message=f"The job {to}" if error is None else error.message, level="error" if error else "info")
+        note = JobNote(message=f"The job {to}" if error is None else error.message, level="error" if error else "info")
         values = {"error": None if error is None else asdict(error)}
         with self._tx.write() as tx:
-            return move_job(tx, held_job(tx, lease), Move(to=to, note=note, values=values), self._tx.now())
+            return move_job(tx, held_job(tx, lease), JobMove(to=to, note=note, values=values), self._tx.now())
 
     def expire_leases(self) -> builtins.list[str]:
         """Queue, cancel or pause every running job whose lease ran out, and return their ids."""
@@ -141,8 +144,8 @@ class JobStore:
             rows = tx.execute(expired.order_by(tables.jobs.c.seq).with_for_update(skip_locked=True)).mappings().all()
             for job in map(job_of, rows):
                 to = state_after_lease(job)
-                note = Note(message=f"Worker {job.worker} stopped renewing its lease; the job is {to}", level="warn")
-                move_job(tx, job, Move(to=to, note=note), now)
+                note = JobNote(message=f"Worker {job.worker} stopped renewing its lease; the job is {to}", level="warn")
+                move_job(tx, job, JobMove(to=to, note=note), now)
             return [row["id"] for row in rows]
 
     def note_progress(self, lease: Lease, *, trained_tokens: int, estimated_finish: float | None) -> None:
@@ -163,7 +166,7 @@ class JobStore:
         """Add an event to the job; `NotFound` if there is no such job."""
         with self._tx.write() as tx:
             find_job(tx, job_id)
-            note = Note(message=message, level=level, type=type, data=dict(data or {}))
+            note = JobNote(message=message, level=level, type=type, data=dict(data or {}))
             add_note(tx, job_id, note, self._tx.now())
 
     def add_checkpoint(self, lease: Lease, global_step: int, metrics: Mapping[str, Any]) -> None:
@@ -207,7 +210,7 @@ class JobStore:
     def _give_back(self, lease: Lease, message: str) -> Job:
         with self._tx.write() as tx:
             job = held_job(tx, lease)
-            return move_job(tx, job, Move(to=state_after_lease(job), note=Note(message=message)), self._tx.now())
+            return move_job(tx, job, JobMove(to=state_after_lease(job), note=JobNote(message=message)), self._tx.now())
 
     def _page_of(self, table: sa.Table, job_id: str, after: str | None, limit: int) -> builtins.list[sa.RowMapping]:
         with self._tx.read() as tx:
@@ -229,7 +232,7 @@ def queue_job(tx: sa.Connection, spec: JobSpec, owner: str, at: float) -> Job:
         "created_at": at,
     }
     tx.execute(sa.insert(tables.jobs).values(row))
-    add_note(tx, job_id, Note(message=f"Created {spec.noun} job: {job_id}"), at)
+    add_note(tx, job_id, JobNote(message=f"Created {spec.noun} job: {job_id}"), at)
     return find_job(tx, job_id)
 
 

@@ -1,1 +1,1 @@
-"""From a folder of weights to an immutable revision."""
+"""Check, normalise and publish a folder of weights as an immutable revision."""

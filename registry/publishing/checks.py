@@ -95,7 +95,7 @@ def check_adapter(folder: Path, base_folder: Path) -> AdapterShape:
 
 
 def check_claim(folder: Path, base: Base, others: Iterable[Base]) -> None:
-    """Raise `AdapterRejected` if the adapter's own config says that it was trained for one of *others*."""
+    """Raise `AdapterRejected` if the adapter's own config names one of *others* as its base model."""
     config = read_config(folder)
     claimed = config.get("base_model_name_or_path"), config.get("revision")
     for other in others:

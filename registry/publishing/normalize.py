@@ -191,7 +191,7 @@ def _pair(module: str, sides: Mapping[str, Matrix], config: Mapping[str, Any]) -
     alpha = _by_pattern(config.get("alpha_pattern"), module, config["lora_alpha"])
     found = sides["A"].bits.shape[0], sides["B"].bits.shape[1]
     if found != (rank, rank):
-        raise AdapterRejected(f"{WEIGHTS}: {module} has ranks {found[0]} and {found[1]}; {CONFIG} says {rank}")
+        raise AdapterRejected(f"{WEIGHTS}: {module} has ranks {found[0]} and {found[1]}; {CONFIG} has {rank}")
     scaling = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
     return _Pair(down=sides["A"], up=sides["B"], scaling=scaling)
 

@@ -15,7 +15,7 @@ from registry.contracts.fingerprint import check_fingerprint
 from registry.database import Registry
 from registry.errors import Conflict, StaleState
 from registry.jobs.job import JobState, Lease
-from registry.jobs.job_moves import Move, Note, add_note, held_job, move_job
+from registry.jobs.job_moves import JobMove, JobNote, add_note, held_job, move_job
 from registry.publishing.checks import AdapterShape, check_adapter, check_adapter_name, check_claim
 from registry.rollouts.rollout import Rollout, RolloutPlan
 from registry.rollouts.rollout_moves import check_startable, draft_rollout, find_open_rollout, insert_rollout
@@ -61,6 +61,8 @@ def publish(  # noqa: PLR0913  a publication is exactly these facts
         shape = check_adapter(staging.folder(artifact), Path(base.path))
         check_claim(staging.folder(artifact), base, others)
         check_fingerprint(staging.folder(artifact), base)
+        # The bytes are installed last in the transaction: a crash in between leaves bytes without a row, which
+        # `recover` removes, and never a row without its bytes.
         with staging.committing() as install, registry.transactions.write() as tx:
             entry = _Entry(
                 draft=replace(draft, job_id=lease.job_id) if lease is not None else draft,
@@ -152,16 +154,16 @@ def _succeed(tx: sa.Connection, entry: _Entry, lease: Lease, revision: Revision,
         raise StaleState(f"job {job.id} was asked to cancel; nothing is published")
     name = revision.alias or revision.served_name
     facts = {"revision": revision.served_name, "artifact": entry.artifact}
-    add_note(tx, job.id, Note(message=job.spec.published_message(name), data=facts), entry.at)
+    add_note(tx, job.id, JobNote(message=job.spec.published_message(name), data=facts), entry.at)
     if begun is not None:
-        add_note(tx, job.id, Note(message=f"Rollout {begun.id} of {revision.served_name} started"), entry.at)
+        add_note(tx, job.id, JobNote(message=f"Rollout {begun.id} of {revision.served_name} started"), entry.at)
     elif entry.rollout is not None:
         message = f"No rollout of {revision.served_name}: another one is open, or the adapter has no stable revision"
-        add_note(tx, job.id, Note(message=message, level="warn"), entry.at)
+        add_note(tx, job.id, JobNote(message=message, level="warn"), entry.at)
     values = {
         "revision": revision.number,
         "fine_tuned_model": name,
         "trained_tokens": entry.trained_tokens if entry.trained_tokens is not None else job.trained_tokens,
     }
-    note = Note(message="The job has successfully completed")
-    move_job(tx, job, Move(to=JobState.SUCCEEDED, note=note, values=values), entry.at)
+    note = JobNote(message="The job has successfully completed")
+    move_job(tx, job, JobMove(to=JobState.SUCCEEDED, note=note, values=values), entry.at)

@@ -1,4 +1,4 @@
-"""A kind of job that nobody has heard of needs a spec, a recipe and one line, and nothing else."""
+"""A new kind of job needs a spec, a recipe and one line of the catalog, and nothing else."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ NAMES_ITS_KIND = {
 
 
 def names_a_kind(path: Path) -> bool:
-    """Whether a file mentions the class of a spec, or compares or matches with the name of a kind."""
+    """True if a file mentions the class of a spec, or compares or matches with the name of a kind."""
     classes = {kind.__name__ for kind in JOB_KINDS.values()}
     for node in ast.walk(ast.parse(path.read_text())):
         name = node.id if isinstance(node, ast.Name) else node.name if isinstance(node, ast.ClassDef) else ""

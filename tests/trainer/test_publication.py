@@ -21,7 +21,7 @@ from trainer.settings import TrainerSettings
 
 @pytest.fixture
 def folder(tiny_base: Path, tmp_path: Path) -> Path:
-    """What a person brings: another rank for some modules, rank-stabilised, with a file that nobody needs."""
+    """An adapter as users upload it: another rank for some modules, rank-stabilised, with a file that nobody needs."""
     brought = write_adapter(tmp_path / "brought", tiny_base, seed=1, rank=4, strength=0.3, use_rslora=True)
     (brought / "README.md").write_text("# mine")
     return brought
@@ -50,8 +50,8 @@ def test_an_upload_becomes_a_revision_that_can_be_proven(
     assert max(map(abs, effects)) > 0.1
     assert not registry.artifacts.has_folder(job.spec.model_dump()["artifact"]), "the upload is not kept"
     assert not list(settings.work.glob("*/*/final"))
-    said = [event.message for event in registry.jobs.events(job.id)]
-    assert {"Publish job started", "Base model loaded", "Published as support@1"} <= set(said)
+    messages = [event.message for event in registry.jobs.events(job.id)]
+    assert {"Publish job started", "Base model loaded", "Published as support@1"} <= set(messages)
 
 
 def test_kill_9_of_worker_and_child_leaves_the_upload_for_the_next_attempt(

@@ -15,7 +15,7 @@ CHATML = (
     "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
-"""The shape of SmolLM2's template: a default system prompt, no marks around what the assistant says."""
+"""The shape of SmolLM2's template: a default system prompt, no marks around the assistant's text."""
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 ROWS = 12
 

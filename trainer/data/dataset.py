@@ -26,7 +26,7 @@ IGNORED: Final = -100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedRow:
-    """One chat as tokens. `labels` repeats the learnt ids and is `IGNORED` elsewhere; both have the same length."""
+    """A chat as tokens. `labels` repeats the learnt ids and is `IGNORED` elsewhere; both have the same length."""
 
     line: int
     input_ids: tuple[int, ...]

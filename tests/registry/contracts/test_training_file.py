@@ -99,9 +99,9 @@ def test_fewer_than_ten_examples_are_refused() -> None:
 def test_several_faults_are_told_at_once_and_many_are_counted() -> None:
     with pytest.raises(TrainingFileInvalid) as caught:
         check_training_lines([GOOD, *[b"broken\n"] * 8])
-    told = str(caught.value).splitlines()
-    assert [line.split(":")[0] for line in told[:5]] == ["line 2", "line 3", "line 4", "line 5", "line 6"]
-    assert told[5] == "and 3 more lines with a fault"
+    listed = str(caught.value).splitlines()
+    assert [line.split(":")[0] for line in listed[:5]] == ["line 2", "line 3", "line 4", "line 5", "line 6"]
+    assert listed[5] == "and 3 more lines with a fault"
 
 
 def test_only_assistant_turns_without_weight_0_are_learnt() -> None:

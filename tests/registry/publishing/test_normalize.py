@@ -268,7 +268,7 @@ def test_an_initialisation_that_keeps_the_base_is_taken(
             lambda tensors: {name: np.full_like(tensor, np.nan) for name, tensor in tensors.items()},
             "has values that are not finite",
         ),
-        (lambda tensors: {name: tensor[:, :1] for name, tensor in tensors.items()}, "ranks 2 and 1; .* says 2"),
+        (lambda tensors: {name: tensor[:, :1] for name, tensor in tensors.items()}, "ranks 2 and 1; .* has 2"),
         (
             lambda tensors: {n: np.pad(t, ((0, 0), (0, 1))) if "A" in n else t for n, t in tensors.items()},
             r"lora_A is \[2, 9\] and lora_B \[8, 2\]; this base model needs \[2, 8\]",

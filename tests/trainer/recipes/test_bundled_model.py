@@ -37,7 +37,7 @@ def train(order: ChildOrder[SupervisedSpec], kill_at: int | None = None) -> list
                 case RecipeFinished():
                     return steps
                 case None:
-                    pytest.fail("the child says nothing")
+                    pytest.fail("the child reports nothing")
     except ChildCrashed:
         assert kill_at is not None
         return steps

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Could not find a config file")
 
 
 class Run:
-    """One job folder in which attempts are made."""
+    """A job folder in which attempts are made."""
 
     def __init__(self, folder: Path, base: Path, spec: SupervisedSpec) -> None:
         self.folder = folder
@@ -145,7 +145,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(make_run: Callable[
     straight.attempt()
     assert stopped.attempt(stop_after=4) == RecipeStopped(step=5)
     assert isinstance(stopped.attempt(), RecipeFinished)
-    assert any(isinstance(said, Noted) and "checkpoint of step 5" in said.message for said in stopped.reported)
+    assert any(isinstance(report, Noted) and "checkpoint of step 5" in report.message for report in stopped.reported)
     assert stopped.curve == straight.curve
     assert stopped.digest == straight.digest
 
@@ -193,9 +193,9 @@ def test_validation_is_measured_each_epoch_and_changes_nothing(make_run: Callabl
     outcome = validated.attempt(validate=True)
     assert isinstance(outcome, RecipeFinished)
     losses = [
-        said.data["full_valid_loss"]
-        for said in validated.reported
-        if isinstance(said, Noted) and "full_valid_loss" in said.data
+        report.data["full_valid_loss"]
+        for report in validated.reported
+        if isinstance(report, Noted) and "full_valid_loss" in report.data
     ]
     assert len(losses) == 2
     assert outcome.metrics["full_valid_loss"] == losses[-1] < losses[0]
