@@ -26,7 +26,7 @@ def settings_in(folder: Path) -> RegistrySettings:
 
 
 def snapshot_of(adapters: int, replicas: int) -> Snapshot:
-    """What a registry of that size says."""
+    """Return the snapshot of a registry of that size."""
     with tempfile.TemporaryDirectory() as scratch:
         registry = open_registry(settings_in(Path(scratch)))
         fill(registry, adapters, replicas)

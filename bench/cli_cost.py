@@ -1,4 +1,4 @@
-"""What the `lorry` command costs: processor time of its help and of the commands that ask a gateway, and what takes it.
+"""Measure the processor time of `lorry --help` and of the commands that ask a gateway, and list what takes it.
 
     python bench/cli_cost.py [--runs 7] [--modules 12]
 

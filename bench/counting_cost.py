@@ -1,4 +1,4 @@
-"""What counting costs a gateway: its processor time per relayed piece of a stream, for answers counted and not counted.
+"""Measure a gateway's processor time per relayed piece of a stream, for answers that are counted and not counted.
 
     python bench/counting_cost.py --model DIR [--rounds 6] [--clients 4] [--requests 25] [--pieces 100]
 

@@ -1,4 +1,4 @@
-"""What 64 clients see when parts of Lorry and its engines fail: kills, hangs, errors, a registry that is away, updates.
+"""Count what 64 clients see when parts of Lorry fail: kills, hangs, errors, a registry that is away, updates.
 
     make drills [ARGS="--only mock: --json FILE"]
 

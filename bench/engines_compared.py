@@ -162,7 +162,7 @@ async def until_idle(timeout_s: float) -> None:
 
 
 def server_of(contestant: Contestant) -> Server:
-    """What the clients need to know of it."""
+    """Return the server of *contestant* as its clients see it."""
     return Server(kind=contestant.kind, base="base", url=contestant.engine.base_url, pid=contestant.pid)
 
 

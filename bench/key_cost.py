@@ -1,4 +1,4 @@
-"""What asking for a key costs a request: the time of each step, in memory and in Redis.
+"""Measure what keys and limits cost a request: the time of each step, in memory and in Redis.
 
     python bench/key_cost.py [--keys 1000] [--rounds 7]
 

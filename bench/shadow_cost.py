@@ -1,4 +1,4 @@
-"""What copies of a shadow step cost the clients, on the real engine: the same load without and with copies, in turn.
+"""Measure what shadow copies cost clients, on the real engine: the same load without and with copies, in turn.
 
     python bench/shadow_cost.py --model DIR --kind 10:0 --kind 50:0 [--clients 2] [--gateways 1] [--rounds 4]
 
@@ -64,7 +64,7 @@ NO_COPIES: Final = Kind(percent=0, client_requests=0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One request as its client saw it."""
+    """A request as its client saw it."""
 
     first_token_s: float
     total_s: float
@@ -207,7 +207,7 @@ def shadow_requests(registry: Registry, rollout_id: str) -> int:
 
 
 async def one_round(doors: list[httpx2.AsyncClient], args: argparse.Namespace, source: random.Random) -> list[Seen]:
-    """What every client saw of its requests; they are spread over the gateways."""
+    """Return the results of every client's requests, which are spread over the gateways."""
 
     async def client(http: httpx2.AsyncClient) -> list[Seen]:
         found = []
@@ -252,7 +252,7 @@ def show(kind: Kind, seen: list[Seen], without: list[Seen], copies: int, missing
 
 
 def p95(times: list[float]) -> float:
-    """What 95 % of them do not exceed."""
+    """Return the 95th percentile of *times*."""
     return statistics.quantiles(times, n=20)[-1]
 
 

@@ -56,7 +56,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One scenario on one server."""
+    """The measurement of one scenario on one server."""
 
     tokens_per_s: float
     first_token_s: float

@@ -1,4 +1,4 @@
-"""What routing a request costs by the size of the table, and how long a change takes to reach every gateway.
+"""Measure what routing costs by the size of the table, and how long a change takes to reach every gateway.
 
     python bench/table_cost.py [--rounds 9] [--requests 2000] [--changes 20]
 
@@ -162,7 +162,7 @@ async def _seen(follower: asyncio.subprocess.Process, stable: int) -> float:
 
 
 async def follow(folder: Path) -> None:
-    """Print the stable number of an adapter and the time, each time that the table says another."""
+    """Print the stable revision of an adapter and the time, each time that it has changed in the table."""
     registry = open_registry(
         RegistrySettings(url=f"sqlite:///{folder / 'registry.db'}", artifacts=folder / "artifacts")
     )

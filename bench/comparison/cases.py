@@ -1,4 +1,4 @@
-"""What every gateway is asked to do."""
+"""The cases of the comparison: the requests that every gateway gets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Case:
 
     @property
     def is_paced(self) -> bool:
-        """Whether the engine, not the gateway, says how fast chunks come."""
+        """Whether the engine, not the gateway, sets the pace of the chunks."""
         return self.pace_us > 0
 
     @property

@@ -31,22 +31,22 @@ def chunks_per_s(run: Run) -> float:
 
 
 def cpu_per_request_ms(run: Run) -> float:
-    """Of the processes that serve, which is also seconds per 1,000 requests."""
+    """Return the milliseconds of the serving processes for a request, which are also seconds per 1,000 requests."""
     return 1e3 * run.serving_cpu_s / max(run.load.ok, 1)
 
 
 def cpu_per_chunk_us(run: Run) -> float:
-    """Of the processes that serve; a tenth of it is seconds per 100,000 chunks."""
+    """Return the microseconds of the serving processes for a chunk; a tenth of it is seconds per 100,000 chunks."""
     return 1e6 * run.serving_cpu_s / max(run.load.chunks, 1)
 
 
 def whole_cpu_per_request_ms(run: Run) -> float:
-    """Of all processes of the target."""
+    """Return the milliseconds of all processes of the target for a request."""
     return 1e3 * run.whole_cpu_s / max(run.load.ok, 1)
 
 
 def whole_cpu_per_chunk_us(run: Run) -> float:
-    """Of all processes of the target."""
+    """Return the microseconds of all processes of the target for a chunk."""
     return 1e6 * run.whole_cpu_s / max(run.load.chunks, 1)
 
 
@@ -57,11 +57,11 @@ class Runs:
     all: Sequence[Run]
 
     def of(self, case: str, target: str) -> list[Run]:
-        """Those of one case and target, by round."""
+        """Return the runs of one case and target, by round."""
         return [run for run in self.all if run.case == case and run.target == target]
 
     def median(self, case: str, target: str, figure: Figure) -> float:
-        """Of a figure over the rounds; not a number where there was no run."""
+        """Return the median of a figure over the rounds; not a number where there was no run."""
         found = [figure(run) for run in self.of(case, target)]
         return statistics.median(found) if found else math.nan
 
@@ -76,15 +76,15 @@ class Runs:
         return waits[round(share * (len(waits) - 1))] / 1e3 if waits else math.nan
 
     def added_first_token_ms(self, case: str, target: str, share: float) -> float:
-        """How much later than straight from the mock."""
+        """Return how much later the token comes than directly from the mock."""
         return self.first_token_ms(case, target, share) - self.first_token_ms(case, DIRECT, share)
 
     def streams(self, case: str, target: str) -> int:
-        """How many first tokens were seen in all rounds."""
+        """Return how many first tokens were seen in all rounds."""
         return sum(len(run.load.first_token_us) for run in self.of(case, target))
 
     def answers(self, case: str, target: str) -> bool:
-        """Whether it answered in every round; one that has crashed is no measure of anything."""
+        """Return whether the target answered in every round; a crashed target is not compared with."""
         found = self.of(case, target)
         return bool(found) and all(run.load.ok or run.load.chunks for run in found)
 
@@ -95,7 +95,7 @@ class Runs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One of the project's targets in one case."""
+    """The result of one of the project's targets in one case."""
 
     wanted: str
     case: str
@@ -156,7 +156,7 @@ _FIRST_TOKEN: Final = "added TTFT p99 ms not above the best peer's"
 
 
 def verdicts(runs: Runs, cases: Sequence[Case], peers: Sequence[str]) -> list[Verdict]:
-    """What the project wants, case by case; nothing without us or without peers."""
+    """Return the project's targets with their results, case by case; none without Lorry or without peers."""
     there = {run.target for run in runs.all}
     if not peers or OURS not in there:
         return []
@@ -191,7 +191,7 @@ def _verdict(wanted: _Wanted, runs: Runs, case: str, peers: Sequence[str]) -> Ve
 
 
 def _first_token(runs: Runs, case: Case, peers: Sequence[str]) -> list[Verdict]:
-    """One verdict, or none where so few streams were seen that a p99 says nothing."""
+    """Return one verdict, or none where too few streams were seen for a p99."""
     if runs.streams(case.name, OURS) < ENOUGH_STREAMS:
         return []
     seen = [peer for peer in peers if runs.streams(case.name, peer) >= ENOUGH_STREAMS]

@@ -57,18 +57,18 @@ class Lorry:
 
     @property
     def pid(self) -> int:
-        """Of `lorry up`, under which all the others are."""
+        """Process id of `lorry up`, the ancestor of all other processes."""
         return self._up.process.pid
 
     def enter(self, engine_port: int) -> str:
-        """The mock at this port is an engine of ours that is ready; its replica's id."""
+        """Enter the mock at this port as an engine, wait until it is ready, and return its replica's id."""
         url = f"http://127.0.0.1:{engine_port}"
         replica: str = self.admin("POST", "/admin/replicas", {"url": url, "engine": "vllm", "base": MODEL})["id"]
         wait_for(lambda: self.state_of(replica) == "ready", 30.0)
         return replica
 
     def state_of(self, replica: str) -> str | None:
-        """What the gateway says of a replica, None of one that it does not know."""
+        """Return the state of a replica, None for one that the gateway does not know."""
         found = self.admin("GET", "/admin/replicas")["data"]
         return next((str(one["state"]) for one in found if one["id"] == replica), None)
 

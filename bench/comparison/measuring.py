@@ -19,7 +19,7 @@ IDLE_TIMEOUT_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One case against one target, once."""
+    """The run of one case against one target."""
 
     target: str
     case: str
@@ -33,7 +33,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is measured, how often, and for how long in comparison with what the cases say."""
+    """The cases and targets to measure, the number of rounds, and a factor on the cases' durations."""
 
     cases: Sequence[Case]
     rounds: int

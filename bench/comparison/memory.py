@@ -10,7 +10,7 @@ from bench.comparison.targets import Target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Of one target, shared pages counted once between those that share them (PSS)."""
+    """Memory of one target as proportional set size (PSS), which counts a shared page once."""
 
     target: str
     processes: int
@@ -19,7 +19,7 @@ class Memory:
 
 
 def memory_of(target: Target) -> Memory:
-    """As it is now."""
+    """Return the present memory of *target*."""
     serving, whole = target.serving(), target.whole()
     return Memory(
         target=target.name,

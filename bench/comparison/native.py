@@ -30,7 +30,7 @@ class Percentiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What the clients of one run saw, after its warm-up."""
+    """The counts and times of the clients of one run, after its warm-up."""
 
     seconds: float
     ok: int
@@ -111,7 +111,7 @@ def generate_load(programs: Path, words: Sequence[str], on_measuring: Callable[[
 
 
 def load_from(told: dict[str, Any]) -> Load:
-    """A load as the load generator told it."""
+    """Return the load that the load generator reported."""
     outcomes = ("refused", "unanswered", "status", "error_event", "cut", "timed_out")
     return Load(
         seconds=told["seconds"],

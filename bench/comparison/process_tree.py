@@ -1,4 +1,4 @@
-"""What processes use: the processor time and memory of a set of them."""
+"""Processor time and memory of a set of processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def tree_of(pid: int) -> list[psutil.Process]:
 
 
 def command_of(process: psutil.Process) -> str:
-    """Its command line, or nothing when it is gone."""
+    """Return the command line of *process*, empty when the process is gone."""
     try:
         return " ".join(process.cmdline())
     except psutil.Error:

@@ -12,7 +12,7 @@ from bench.comparison.memory import Memory
 
 
 def show_case(runs: Runs, case: Case, targets: Sequence[str]) -> str:
-    """One case, a row for each target."""
+    """Return the table of one case, a row for each target."""
     rows = [(_stream_row if case.is_stream else _plain_row)(runs, case.name, target) for target in targets]
     head = _STREAM_COLUMNS if case.is_stream else _PLAIN_COLUMNS
     return f"**{case.name}**\n\n{table(head, rows)}"
@@ -60,7 +60,7 @@ def _stream_row(runs: Runs, case: str, target: str) -> list[str]:
 def _cpu(
     runs: Runs, case: str, target: str, serving: figures.Figure, whole: figures.Figure, scale: float
 ) -> tuple[str, str]:
-    """Of what serves, and of the whole tree where there is more."""
+    """Return the processor time of the serving processes, and of the whole tree where it is larger."""
     if target == figures.DIRECT:
         return "", ""
     shown = number(scale * runs.median(case, target, serving))
@@ -68,7 +68,7 @@ def _cpu(
 
 
 def show_verdicts(found: Iterable[Verdict]) -> str:
-    """What the project wants, and whether it is so."""
+    """Return the table of the project's targets and their results."""
     rows = [
         [one.wanted, one.case, number(one.ours), f"{number(one.theirs)} ({one.peer})", f"{one.ratio:.2f}", one.told]
         for one in found

@@ -1,4 +1,4 @@
-"""What is measured: the mock itself, our gateway, and the peers, each with processes of its own."""
+"""The targets of the comparison: the mock itself, our gateway, and the peers, each with processes of its own."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class Peer:
         return self.whole()
 
     def whole(self) -> list[psutil.Process]:
-        """It and what it started."""
+        """Return the process and everything that it started."""
         return tree_of(self._process.pid)
 
     def stop(self) -> None:
@@ -154,7 +154,7 @@ class Peer:
 
 
 def answers(port: int, key: str | None) -> bool:
-    """Whether the server at *port* answers a completion of the mock's model."""
+    """Return whether the server at *port* answers a completion of the mock's model."""
     body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
     try:
@@ -165,7 +165,7 @@ def answers(port: int, key: str | None) -> bool:
 
 
 def _litellm_config(cache: Path, urls: Sequence[str]) -> Path:
-    """Its configuration: one deployment for each engine, spread at random as it does by default."""
+    """Write LiteLLM's configuration: one deployment for each engine, chosen at random, its default."""
     engines = "".join(
         f"  - model_name: {MODEL}\n    litellm_params:\n      model: hosted_vllm/{MODEL}\n"
         f"      api_base: {url}/v1\n      api_key: none\n"

@@ -19,7 +19,7 @@ TIMEOUT_S: Final = 70.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
-    """What the clients ask for."""
+    """The requests that the clients send, and where to."""
 
     port: int
     key: str | None
@@ -33,7 +33,7 @@ class Clients:
     """64 of them, which have begun."""
 
     def __init__(self, programs: Path, asking: Asking, folder: Path) -> None:
-        """They send requests until told to end."""
+        """Clients that send requests until `end` is called."""
         words = ["--port", str(asking.port), "--model", asking.model, "--clients", str(CLIENTS // 2)]
         words += ["--tokens", str(asking.tokens), "--pace-us", str(asking.pace_us), "--warm-s", "0"]
         words += ["--prompt-bytes", str(asking.prompt_bytes)]
@@ -51,7 +51,7 @@ class Clients:
         ]
 
     def end(self) -> list[list[Request]]:
-        """What the streams met and what the others met; requests that are under way are waited for."""
+        """Wait for requests in progress and return the outcomes of the streams and of the other requests."""
         for process in self._processes:
             process.terminate()
         for process in self._processes:

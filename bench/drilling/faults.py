@@ -1,4 +1,4 @@
-"""What is done to Lorry and its engines while clients ask; every function returns when the fault is over."""
+"""The faults of Lorry and its engines while clients send requests; every function returns when its fault is over."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AFTER_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drill:
-    """One fault."""
+    """A fault: how it is called and what it does."""
 
     name: str
     stage: str
@@ -64,7 +64,7 @@ def _exchange_mocks(stage: Stage) -> None:
 
 
 def _kill(words: str, count: int) -> Callable[[Stage], None]:
-    """One such process dies; there are *count* when it is over."""
+    """Kill one process with *words* in its command line, and wait until there are *count* again."""
 
     def act(stage: Stage) -> None:
         gone = stage.kill_one(words)
@@ -74,7 +74,7 @@ def _kill(words: str, count: int) -> Callable[[Stage], None]:
 
 
 def _kill_engine(words: str) -> Callable[[Stage], None]:
-    """One of the two engines dies with its process or its actor; both are ready when it is over."""
+    """Kill one of the two engines, its process or its actor, and wait until both are ready."""
 
     def act(stage: Stage) -> None:
         gone = stage.kill_one(words)
@@ -85,7 +85,7 @@ def _kill_engine(words: str) -> Callable[[Stage], None]:
 
 
 def _stop_engine(stage: Stage) -> None:
-    """One of the two engines hangs: it is stopped as by a debugger. Its replica replaces it."""
+    """Stop one of the two engines as a debugger would. Its replica replaces it."""
     stuck = stage.find(ENGINE_PROCESS)[0]
     stuck.send_signal(signal.SIGSTOP)
     stage.wait_for_others(ENGINE_PROCESS, stuck, 2)

@@ -19,7 +19,7 @@ RUNNING = ("engine_requests_running", "vllm:num_requests_running")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
-    """What became of the streams."""
+    """The outcome of a drill whose clients leave."""
 
     running_before: int
     """In the engines, just before the clients left."""

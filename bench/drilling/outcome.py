@@ -1,4 +1,4 @@
-"""What a fault came to, from what every request met. Pure but for reading the log."""
+"""The outcome of a fault from the results of every request. Pure but for reading the log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SLOW_AT_LEAST_S: Final = 0.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request as its client saw it; times as `time.monotonic` has them."""
+    """A request as its client saw it, with times of `time.monotonic`."""
 
     began: float
     first_byte: float | None
@@ -30,12 +30,12 @@ class Request:
 
     @property
     def is_ok(self) -> bool:
-        """Whether it was answered whole."""
+        """Whether the request was answered completely."""
         return self.outcome == "ok"
 
     @property
     def is_unanswered(self) -> bool:
-        """Whether it failed without a byte of an answer: refused, cut off, waited in vain, or a status but 200."""
+        """Whether the request failed without a byte of an answer: refused, cut off, timed out, or not a 200."""
         return not self.is_ok and (self.first_byte is None or self.status != 200)
 
 

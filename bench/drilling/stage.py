@@ -1,4 +1,4 @@
-"""What drills happen on: a running Lorry, the engines behind it, and how to reach their processes."""
+"""The stage of a drill: a running Lorry, the engines behind it, and the means to reach their processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Stage:
     """Lorry with its engines."""
 
     def __init__(self, lorry: Lorry, asking: Asking, programs: Path, *, before_s: float) -> None:
-        """Of undisturbed load it needs *before_s* to show what is usual: as long as several answers take."""
+        """Set the stage; *before_s* of undisturbed load show what is usual, which takes several answers."""
         self.lorry = lorry
         self.before_s = before_s
         self.asking = asking
@@ -57,7 +57,7 @@ class Stage:
         self.mocks[index] = MockEngine(self.programs, 1, old.ports)
 
     def ready_engines(self) -> int:
-        """How many replicas the gateway says are ready."""
+        """Return how many replicas the gateway reports as ready."""
         return sum(one["state"] == "ready" for one in self.lorry.admin("GET", "/admin/replicas")["data"])
 
 

@@ -1,4 +1,4 @@
-"""What the benchmark says follows from its runs."""
+"""The figures of the benchmark follow from its runs."""
 
 from __future__ import annotations
 

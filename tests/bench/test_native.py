@@ -1,4 +1,4 @@
-"""The native programs: the mock does what it is told, and the clients say what they saw."""
+"""The native mock answers by its options, and the native clients report what they saw."""
 
 from __future__ import annotations
 

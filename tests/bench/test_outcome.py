@@ -1,4 +1,4 @@
-"""What a drill says follows from what its requests met."""
+"""The outcome of a drill follows from the results of its requests."""
 
 from __future__ import annotations
 

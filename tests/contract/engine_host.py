@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 
 class EngineHost:
-    """One started engine and a client for its server."""
+    """A started engine and a client for its server."""
 
     def __init__(self, settings: EngineSettings, adapters: Mapping[str, Path]) -> None:
         self.kind = settings.kind
@@ -54,7 +54,7 @@ class EngineHost:
         self.call(self.engine.load_adapter(name, path))
 
     def busy(self) -> EngineLoad:
-        """What the engine says of its load."""
+        """Return the load that the engine reports."""
         return self.call(self.engine.load())
 
     def body(self, question: str = "What is the capital of France?", **fields: Any) -> dict[str, Any]:

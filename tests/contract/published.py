@@ -48,7 +48,7 @@ def published(base: Path) -> Path:
 
 
 def sources_digest() -> str:
-    """Of everything that decides what is made."""
+    """Digest of everything that decides the published folders."""
     digest = sha256((ROOT / "constraints.txt").read_bytes())
     for package in ("registry", "trainer", "tests"):
         for file in sorted((ROOT / package).rglob("*.py")):

@@ -61,7 +61,7 @@ def test_a_killed_owner_leaves_no_process(settings_of: Callable[..., EngineSetti
 
 
 def alive(process: psutil.Process) -> bool:
-    """Whether it runs; a zombie does not."""
+    """Return whether the process runs; a zombie does not."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

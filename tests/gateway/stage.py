@@ -22,7 +22,7 @@ def report(
     state: ReplicaState = ReplicaState.READY,
     capacity: int = 8,
 ) -> None:
-    """The replica says that it has *loaded* these and *failed* to load that."""
+    """Report that the replica has *loaded* these adapters and *failed* to load that one."""
     slots = [Slot(served_name=name, state=SlotState.READY) for name in loaded]
     if failed:
         slots.append(Slot(served_name=failed, state=SlotState.FAILED, message="no such file"))
@@ -42,7 +42,7 @@ def report(
 
 
 def tick(registry: Registry) -> None:
-    """One step of the controller."""
+    """Run one step of the controller."""
     reconcile(registry, KNOBS, registry.transactions.now())
 
 
@@ -57,14 +57,14 @@ def bad(requests: int) -> Tally:
 
 
 def count(registry: Registry, rollout: Rollout, step: int, canary: Tally, stable: Tally | None = None) -> None:
-    """A gateway tells what it counted at *step*."""
+    """Store what a gateway counted at *step*."""
     sides = {Side.CANARY: canary} | ({} if stable is None else {Side.STABLE: stable})
     cells = {Cell(rollout_id=rollout.id, step=step, side=side, replica="r1"): tally for side, tally in sides.items()}
     registry.tallies.put("gateway-1", cells)
 
 
 def count_copies(registry: Registry, rollout: Rollout, step: int, canary: Tally, stable: Tally) -> None:
-    """A gateway tells what copies at a shadow *step* came to, and their originals."""
+    """Store what a gateway counted of copies at a shadow *step*, and of their originals."""
     sides = {Side.SHADOW_CANARY: canary, Side.SHADOW_STABLE: stable}
     cells = {Cell(rollout_id=rollout.id, step=step, side=side, replica="r1"): tally for side, tally in sides.items()}
     registry.tallies.put("gateway-1", cells)

@@ -1,4 +1,4 @@
-"""What `/docs` describes: every JSON answer of every endpoint has a schema with fields."""
+"""Every JSON answer of every endpoint has a schema with fields in `/docs`."""
 
 from __future__ import annotations
 

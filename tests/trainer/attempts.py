@@ -63,7 +63,7 @@ def training_children(worker: psutil.Process) -> list[psutil.Process]:
 
 
 def is_training(process: psutil.Process) -> bool:
-    """Whether *process* is a training child that runs."""
+    """Return whether *process* is a training child that runs."""
     with suppress(psutil.Error):
         return "trainer.child" in process.cmdline()
     return False

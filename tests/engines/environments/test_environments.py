@@ -39,7 +39,7 @@ LIST = """# A tiny engine.
 
 
 class Heard:
-    """What a build said."""
+    """A progress that records the output of a build."""
 
     def __init__(self) -> None:
         self.steps: list[str] = []

@@ -92,7 +92,7 @@ class ScriptedVerdict:
 
 
 class ScriptedEngine:
-    """An engine that dies, refuses and stops answering when told to."""
+    """An engine that dies, refuses and stops answering on demand."""
 
     def __init__(self, script: Script, number: int, adapters: set[str]) -> None:
         self.number = number
@@ -200,7 +200,7 @@ class Notebook:
         return {name for name, slot in self.last.slots.items() if slot.phase is SlotPhase.READY}
 
     def failed(self, served_name: str) -> SlotReport | None:
-        """What the latest report says of a failed adapter."""
+        """Return the message of a failed adapter in the latest report."""
         slot = self.last.slots.get(served_name) if self.reports else None
         return slot if slot is not None and slot.phase is SlotPhase.FAILED else None
 

@@ -14,7 +14,7 @@ from engines.replica.report import Phase, ReplicaReport
 
 
 class Reports:
-    """A journal that keeps what it is told."""
+    """A journal that keeps every report."""
 
     def __init__(self) -> None:
         self.told: list[ReplicaReport] = []

@@ -18,7 +18,7 @@ FAR = 1e9
 
 
 class Scene:
-    """One pool, and who had a turn in which order."""
+    """A pool, and the order in which its requests had their turns."""
 
     def __init__(self, room: int, queue_limit: int = 1000) -> None:
         self.admission = Admission(queue_limit)

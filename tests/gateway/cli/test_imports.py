@@ -1,4 +1,4 @@
-"""What the `lorry` command imports: a help page imports no command, and a command of a gateway no database."""
+"""A help page of `lorry` imports no command, and a command that asks a gateway imports no database."""
 
 from __future__ import annotations
 

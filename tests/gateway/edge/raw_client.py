@@ -11,7 +11,7 @@ import httptools
 
 @dataclass
 class Told:
-    """One answer."""
+    """An answer as it was read."""
 
     status: int = 0
     headers: dict[bytes, bytes] = field(default_factory=dict)

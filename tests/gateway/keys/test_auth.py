@@ -33,7 +33,7 @@ def issue(sqlite_registry: Registry) -> Issue:
 
 
 def ring(registry: Registry, *, is_loopback: bool = True) -> Keyring:
-    """One that has read the keys."""
+    """Return a keyring that has read the keys."""
     made = Keyring(registry, refresh_s=0.01, report_s=0.01, is_loopback=is_loopback)
     asyncio.run(made.refresh())
     return made

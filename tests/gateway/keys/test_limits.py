@@ -31,7 +31,7 @@ def caller(
 
 @pytest.fixture
 def limits(clock: Clock) -> RateLimiter:
-    """Those of one gateway."""
+    """Return the limits of one gateway."""
     return RateLimiter(GatewayMetrics(), clock=clock)
 
 

@@ -38,7 +38,7 @@ def server() -> Iterator[RedisServer]:
 
 
 def caller(*, requests: int | None = None, tokens: int | None = None, places: int | None = None) -> Caller:
-    """A caller of whom nobody has heard, with these limits."""
+    """Return a new caller with these limits."""
     return Caller(
         key_id=f"key_{uuid4().hex}",
         name="chat",

@@ -30,7 +30,7 @@ WANTS_JSON = {**CHAT, "response_format": {"type": "json_object"}}
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One request of the traffic."""
+    """A request of the traffic."""
 
     at: float
     revision: str

@@ -1,4 +1,4 @@
-"""Of two gateways in one home, the one that is scraped answers for both."""
+"""A gateway that is scraped answers for all gateways of its home."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One open rollout per adapter; every move is compare-and-set, with its event."""
+"""An adapter has at most one open rollout, and every move is compare-and-set, with its event."""
 
 from __future__ import annotations
 
