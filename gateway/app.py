@@ -1,4 +1,4 @@
-"""Builds the gateway's ASGI application from its parts."""
+"""Building a gateway from its parts, and its ASGI application."""
 
 from __future__ import annotations
 
@@ -77,13 +77,13 @@ ERROR_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     "4XX": {"model": ErrorEnvelope},
     "5XX": {"model": ErrorEnvelope},
 }
-"""What every endpoint answers in `/docs` besides its own object."""
+"""Errors of every endpoint, for `/docs`."""
 
 
 def build_gateway(
     settings: GatewaySettings, registry: Registry, home: Path | None = None, traces: TraceSettings | None = None
 ) -> Gateway:
-    """A gateway's parts; nothing runs yet. Without a *home* it writes no access log and has no siblings."""
+    """Build a gateway's parts; nothing runs yet. Without a *home* there is no access log and no sibling process."""
     name = f"{host_prefix()}gateway-{token_hex(3)}"
     metrics = GatewayMetrics(settings.metric_names)
     feed = RouteFeed(registry, settings)
@@ -153,11 +153,11 @@ def _siblings(parts: EdgeParts, metrics: GatewayMetrics, name: str, home: Path |
 
 
 def build_app(gateway: Gateway) -> FastAPI:
-    """The application; its lifespan keeps the route table fresh, tells what was counted, and closes the connections."""
+    """Build the application; its lifespan runs the gateway's loops, and reports and closes everything at the end."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with contextlib.suppress(RegistryError):  # then the first reading is one of the loop's
+        with contextlib.suppress(RegistryError):  # the loops read again
             await gateway.keyring.refresh()
             await gateway.feed.refresh()
         await gateway.siblings.start()
@@ -181,7 +181,7 @@ def build_app(gateway: Gateway) -> FastAPI:
         if gateway.access_log is not None:
             await gateway.access_log.flush()
         await asyncio.to_thread(gateway.traces.close)
-        with contextlib.suppress(RegistryError):  # then what was counted last is lost
+        with contextlib.suppress(RegistryError):  # the last counts are lost
             await gateway.tally_reporter.flush()
 
     app = FastAPI(title="Lorry", lifespan=lifespan, responses=ERROR_ANSWERS)

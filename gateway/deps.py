@@ -1,4 +1,4 @@
-"""What request handlers are given: the gateway's parts, the body within its limit, who calls."""
+"""Dependencies of the request handlers: the gateway's parts, and who calls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Annotated, ParamSpec, TypeVar
 from fastapi import Depends, Request
 
 from gateway.edge.edge import Edge
-from gateway.errors import BodyTooLarge
 from gateway.evidence.shadow import Shadow
 from gateway.evidence.tally_reporter import TallyReporter
 from gateway.keys.auth import Caller, Keyring
@@ -47,7 +46,7 @@ class Gateway:
     access_log: AccessLog | None
 
     async def ask(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of a blocking registry call, made in a thread."""
+        """Make a blocking registry call in a thread, and return its result."""
         return await asyncio.to_thread(question, *args, **kwargs)
 
 
@@ -59,34 +58,17 @@ def _gateway(request: Request) -> Gateway:
 GatewayDep = Annotated[Gateway, Depends(_gateway)]
 
 
-def credential_of(request: Request) -> str:
-    """The caller's API key as sent, empty without one; it only feeds hashes."""
-    return request.headers.get("authorization", "")
-
-
 def caller_of(request: Request) -> Caller:
-    """Who calls, as `Authentication` found out."""
+    """Return the caller whom `Authentication` stored with the request."""
     caller: Caller = request.state.caller
     return caller
 
 
 def actor_of(request: Request) -> str:
-    """Who acts, for the audit log: the key's name; without any key the header `x-lorry-actor`, else `local`."""
+    """Return who acts, for the audit log: the key's name; without keys the header `x-lorry-actor`, else `local`."""
     caller = caller_of(request)
     return caller.name if caller.key_id else request.headers.get("x-lorry-actor", caller.name)[:64]
 
 
 CallerDep = Annotated[Caller, Depends(caller_of)]
 ActorDep = Annotated[str, Depends(actor_of)]
-
-
-async def body_of(request: Request, limit_bytes: int) -> bytes:
-    """The whole body; `BodyTooLarge` above *limit_bytes*."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit_bytes:
-            raise BodyTooLarge(f"the body is larger than {limit_bytes} bytes")
-        parts.append(part)
-    return b"".join(parts)

@@ -1,4 +1,4 @@
-"""What can go wrong at the gateway, and the one table in which errors meet HTTP."""
+"""The errors of the gateway, and the one table that maps errors to HTTP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from registry import errors as registry_errors
 class GatewayError(Exception):
     """Base of every error of this package.
 
-    `param` names the field at fault, `retry_after_s` says when to try again, `headers` are for the answer.
+    `param` names the field at fault, `retry_after_s` is the time to wait before a retry, `headers` go into the answer.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class GatewayError(Exception):
 
 
 class InvalidRequest(GatewayError):
-    """The request is wrong; the message says which field and what would be right."""
+    """The request is wrong; the message names the field and what would be right."""
 
 
 class Unauthenticated(GatewayError):
@@ -40,7 +40,7 @@ class Unauthenticated(GatewayError):
 
 
 class Forbidden(GatewayError):
-    """Base of what a valid key does not open."""
+    """Base of the errors for a valid key that may not do this."""
 
 
 class ScopeMissing(Forbidden):
@@ -48,11 +48,11 @@ class ScopeMissing(Forbidden):
 
 
 class ModelNotAllowed(Forbidden):
-    """The key is not for this model; the message lists those that it is for."""
+    """The key may not use this model; the message lists the models that it may use."""
 
 
 class RateLimited(GatewayError):
-    """The key has used up what it may; the message says which limit, the headers how much is left of each."""
+    """The key has used up a limit; the message names the limit, the headers have the rest of each limit."""
 
 
 class BodyTooLarge(GatewayError):
@@ -60,7 +60,7 @@ class BodyTooLarge(GatewayError):
 
 
 class MalformedRequest(GatewayError):
-    """What came is not HTTP/1.1, or not in a way that everybody reads alike."""
+    """The bytes are not HTTP/1.1, or servers could read them in different ways."""
 
 
 class RequestTooSlow(GatewayError):
@@ -80,7 +80,7 @@ class ModelNotFound(GatewayError):
 
 
 class EndpointNotOffered(GatewayError):
-    """No replica of the model answers requests of this path; the message says which pools have some that do."""
+    """No replica of the model answers requests of this path; the message lists pools with replicas that do."""
 
 
 class NothingStable(GatewayError):
@@ -92,11 +92,7 @@ class EngineUnavailable(GatewayError):
 
 
 class Overloaded(GatewayError):
-    """More requests wait than may, or than can be answered in time; the client is to come again later."""
-
-
-class ClientLeft(EngineUnavailable):
-    """The client closed its connection before the answer began; nobody reads this."""
+    """More requests wait than are allowed or can be answered in time; the client should retry later."""
 
 
 class StillLoading(GatewayError):
@@ -104,7 +100,7 @@ class StillLoading(GatewayError):
 
 
 class StartFailed(GatewayError):
-    """`lorry up` cannot start; the message says what to do."""
+    """`lorry up` cannot start; the message tells the user what to do."""
 
 
 HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
@@ -144,6 +140,6 @@ _TYPES: Final[Mapping[int, str]] = {404: "invalid_request_error", 429: "rate_lim
 
 
 def envelope(status: int, code: str | None, message: str, param: str | None = None) -> dict[str, Any]:
-    """OpenAI's error body, all four keys."""
+    """Return OpenAI's error body, with all four keys."""
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}

@@ -1,1 +1,1 @@
-"""The operator's face: adapters, rollouts, jobs, replicas, audit."""
+"""The admin API: adapters, rollouts, jobs, replicas, audit."""

@@ -1,4 +1,4 @@
-"""`/admin/audit`: who did what."""
+"""`/admin/audit`: the log of who did what."""
 
 from __future__ import annotations
 

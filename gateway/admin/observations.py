@@ -1,4 +1,4 @@
-"""`/admin/rollouts/{rollout_id}/observations`: what all gateways together counted of a rollout."""
+"""`/admin/rollouts/{rollout_id}/observations`: the sums that all gateways counted for a rollout."""
 
 from __future__ import annotations
 

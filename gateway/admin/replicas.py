@@ -1,4 +1,4 @@
-"""`/admin/replicas`: the inference servers as they last described themselves; enter one by hand, take it out again."""
+"""`/admin/replicas`: the inference servers as they last described themselves; enter an engine by hand, remove it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ router = APIRouter(prefix="/admin/replicas")
 
 
 class EnterEngine(BaseModel):
-    """An engine that was started elsewhere."""
+    """Body of `POST /admin/replicas`: an engine that was started elsewhere."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -37,7 +37,7 @@ class EnterEngine(BaseModel):
     base: str
     """Served name of its base model, which the registry knows."""
     capacity: NonNegativeInt = 16
-    """How many adapters it can hold."""
+    """How many adapters the engine can hold."""
 
 
 @router.get("")
@@ -49,10 +49,10 @@ async def list_replicas(gateway: GatewayDep) -> ObjectList[ReplicaObject]:
 
 @router.post("", status_code=201)
 async def enter_engine(body: EnterEngine, gateway: GatewayDep, actor: ActorDep) -> EnteredEngineObject:
-    """Look after an engine that was started elsewhere: its adapters are loaded and proven, then it takes traffic.
+    """Enter an engine that was started elsewhere: its adapters are loaded and proven, then it gets requests.
 
-    400 names the field: a kind that there is not, a base model that the registry or the server does not have, an
-    address that does not answer. 409 for an address that was entered before.
+    400 names the field: an unknown kind, a base model that the registry or the server does not have, an address
+    that does not answer. 409 for an address that was entered before.
     """
     if body.engine not in ENGINES:
         raise InvalidRequest(f"engine {body.engine!r} is not one of {', '.join(sorted(ENGINES))}", param="engine")
@@ -80,7 +80,7 @@ async def remove_engine(replica_id: str, gateway: GatewayDep, actor: ActorDep) -
 
 
 async def _check(entered: EnteredEngine, gateway: Gateway) -> None:
-    """`InvalidRequest` unless the server answers and has the base model that the registry knows by this name."""
+    """Raise `InvalidRequest` unless the server answers and has the base model of this name in the registry."""
     try:
         base = await gateway.ask(gateway.registry.bases.get, entered.base)
     except NotFound as exc:

@@ -39,7 +39,7 @@ class Promote(Body):
 
 @router.post("/adapters/{name}/rollouts", status_code=201)
 async def start_rollout(name: str, body: StartRollout, gateway: GatewayDep, actor: ActorDep) -> RolloutStory:
-    """Open a rollout; it takes traffic once the canary is on every replica (at once if it already is)."""
+    """Open a rollout; it takes traffic once the canary is on every replica (immediately where it is loaded already)."""
     plan = body.plan()
     await gateway.feed.refresh()
     check_judge(gateway.feed.table, plan.shadow_judge)
@@ -92,19 +92,19 @@ async def show_rollout(rollout_id: str, gateway: GatewayDep) -> RolloutStory:
 
 @router.post("/rollouts/{rollout_id}/pause")
 async def pause(rollout_id: str, gateway: GatewayDep, actor: ActorDep) -> RolloutStory:
-    """Hold the weight until a person decides."""
+    """Pause the rollout: the weight holds until a person decides."""
     return await _move(gateway, rollout_id, RolloutState.PAUSED, actor)
 
 
 @router.post("/rollouts/{rollout_id}/resume")
 async def resume(rollout_id: str, gateway: GatewayDep, actor: ActorDep) -> RolloutStory:
-    """Go on from the weight that was held."""
+    """Resume a paused rollout at the weight that was held."""
     return await _move(gateway, rollout_id, RolloutState.PROGRESSING, actor)
 
 
 @router.post("/rollouts/{rollout_id}/abort")
 async def abort(rollout_id: str, gateway: GatewayDep, actor: ActorDep) -> RolloutStory:
-    """Give stable all traffic back."""
+    """Abort the rollout: the stable revision gets all traffic again."""
     return await _move(gateway, rollout_id, RolloutState.ABORTED, actor)
 
 

@@ -99,7 +99,7 @@ def retire(
     name: Annotated[str, typer.Argument(help="NAME@N")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Serve a revision no longer; its record stays."""
+    """Stop serving a revision; its record stays."""
     adapter_name, number = revision_name(name)
     with Client() as client:
         revision = client.delete(f"/admin/adapters/{adapter_name}/revisions/{number}", RevisionObject)

@@ -1,4 +1,4 @@
-"""The gateway as a command sees it: JSON objects in and out, errors that tell the user what to do."""
+"""The gateway as commands use it: JSON objects in and out, errors that tell the user what to do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.objects.problems import ErrorEnvelope
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 
 Answer = TypeVar("Answer", bound=BaseModel)
-"""The object that a request is answered with."""
+"""The object in the answer to a request."""
 
 
 class Client:
@@ -94,5 +94,5 @@ class Client:
 
 
 def _given(params: dict[str, Any]) -> dict[str, Any]:
-    """*params* without those that are None."""
+    """Return *params* without the members that are None."""
     return {name: value for name, value in params.items() if value is not None}

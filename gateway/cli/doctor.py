@@ -1,4 +1,4 @@
-"""`lorry doctor`: what this machine is, which engines are installed, and what would serve a model here."""
+"""`lorry doctor`: the machine, its engine environments, and the engine that would serve a model here."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ app = typer.Typer()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What a look at the machine found."""
+    """The machine, its environments, and the choice of an engine for one model."""
 
     hardware: Machine
     environments: list[dict[str, Any]]
     model: ModelShape
     choice: Choice | None
-    """With the environments that are there; None when nothing can serve."""
+    """Choice among the installed environments; None when no engine can serve the model."""
     refusal: str | None
     better: Choice | None
-    """What another environment would bring, when that is another engine."""
+    """Choice if all environments were installed; None unless it is another engine than `choice`."""
 
 
 @app.command("doctor")
 def doctor(
     model: Annotated[Path | None, typer.Option(help="Hugging Face folder (default: the bundled model).")] = None,
-    engine: Annotated[str | None, typer.Option(help="Take this kind of engine.")] = None,
-    precision: Annotated[Precision | None, typer.Option(help="Take this precision.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Use this kind of engine.")] = None,
+    precision: Annotated[Precision | None, typer.Option(help="Use this precision.")] = None,
     context: Annotated[int | None, typer.Option(min=1, help="Longest prompt and answer together, in tokens.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Sequences at a time.")] = None,
-    adapters: Annotated[int | None, typer.Option(min=0, help="Places for adapters; 0 is none.")] = None,
+    adapters: Annotated[int | None, typer.Option(min=0, help="Places for adapters; 0 for none.")] = None,
     rank: Annotated[int, typer.Option(min=1, help="Highest rank of an adapter.")] = 64,
     tensor_parallel: Annotated[int | None, typer.Option(min=1, help="Devices that share each layer.")] = None,
     workload: Annotated[Workload, typer.Option(help="What most requests are like.")] = Workload.MIXED,
@@ -80,7 +80,7 @@ def doctor(
 
 
 def find(hardware: Machine, model: ModelShape, wishes: Wishes) -> Findings:
-    """What would serve *model* on *hardware* now, and what would with other environments."""
+    """Choose an engine for *model* on *hardware*, with the installed environments and with all of them."""
     choice, refusal = None, None
     try:
         choice = choose(hardware, model, wishes)
@@ -97,7 +97,7 @@ def find(hardware: Machine, model: ModelShape, wishes: Wishes) -> Findings:
 
 
 def as_document(found: Findings) -> dict[str, Any]:
-    """The findings for scripts; sizes are bytes."""
+    """Return the findings as JSON; sizes are bytes."""
     return {
         "hardware": _hardware_document(found.hardware),
         "environments": found.environments,
@@ -109,7 +109,7 @@ def as_document(found: Findings) -> dict[str, Any]:
 
 
 def _better(hardware: Machine, model: ModelShape, wishes: Wishes, now: Choice | None) -> Choice | None:
-    """The choice if all environments were there, when it is another engine than *now*."""
+    """Return the choice if all environments were installed, None if it is the same engine as *now*."""
     try:
         best = choose(hardware, model, replace(wishes, ready=None))
     except DoesNotFit:

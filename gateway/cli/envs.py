@@ -38,7 +38,7 @@ def install(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Build one, or go on with one that was interrupted, and import its engine; a finished one is left as it is."""
+    """Build an environment, or resume an interrupted build, and import its engine; a finished one stays as it is."""
     home = lorry_home()
     began = time.monotonic()
     plan = BuildPlan(home=home, kind=kind, variant=variant or variant_of(read_machine()))
@@ -59,7 +59,7 @@ def install(
 
 @app.command("list")
 def list_environments(as_json: JsonFlag = False) -> None:
-    """List them: absent, partial (install again to go on), ready, or outdated (its list has changed since)."""
+    """List environments: absent, partial (install again to resume), ready, or outdated (its list has changed)."""
     entries = [environment_entry(kind) for kind in ENVIRONMENTS]
     if as_json:
         show_json(entries)
@@ -69,13 +69,13 @@ def list_environments(as_json: JsonFlag = False) -> None:
 
 
 def variant_of(hardware: Machine) -> str:
-    """The variant for the accelerators of the machine, `cpu` where there are none that a list is for."""
+    """Return the variant for the machine's accelerators, `cpu` where no list exists for them."""
     vendors = [str(device.vendor) for device in hardware.largest_group()]
     return next((vendor for vendor in vendors if vendor in VARIANTS), "cpu")
 
 
 class _Shown:
-    """A build as it is shown: a line for each step, below it what the installer says, the last line moving."""
+    """Shows a build: a line for each step, then the installer's output, with its last line beside the spinner."""
 
     def __init__(self, console: Console, status: Status, kind: str) -> None:
         self._console = console
@@ -83,17 +83,17 @@ class _Shown:
         self._kind = kind
 
     def step(self, number: int, total: int, name: str) -> None:
-        """Step *number* begins."""
+        """Print the headline of step *number*."""
         self._console.print(f"[bold]{self._kind}, step {number} of {total}: {escape(name)}[/bold]")
 
     def output(self, text: str) -> None:
-        """Shown as it comes; on a terminal the last one stays beside the spinner."""
+        """Print a line of the installer; a terminal also shows it beside the spinner."""
         self._console.print(f"  {escape(text)}", soft_wrap=True, style="dim")
         self._status.update(escape(text[: max(20, self._console.width - 4)]))
 
 
 def environment_entry(kind: str) -> dict[str, Any]:
-    """One environment, as JSON shows it."""
+    """Return one environment as JSON."""
     home = lorry_home()
     record = read_record(home, kind)
     whole = record is not None and record.version is not None
@@ -109,7 +109,7 @@ def environment_entry(kind: str) -> dict[str, Any]:
 
 
 def _digest_of_today(record: EnvironmentRecord | None) -> str | None:
-    """Of the list that the environment would be made from now; None when there is none any more."""
+    """Return the digest of the list from which the environment would be built today; None if the list is gone."""
     if record is None or not record.variant:
         return None
     try:

@@ -18,7 +18,7 @@ from registry.errors import RegistryError
 
 
 class KeysAtHome:
-    """Keys as the registry has them; gateways follow with their next reading of it."""
+    """Keys in the registry; gateways see a change at their next reading."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry

@@ -1,4 +1,4 @@
-"""`lorry keys`: make, list and revoke API keys, at a gateway or straight in the registry of this machine."""
+"""`lorry keys`: make, list and revoke API keys, at a gateway or directly in the registry of this machine."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ HomeFlag = Annotated[
     bool,
     typer.Option(
         "--home",
-        help="Not through a gateway but straight in the registry of LORRY_HOME: "
-        "for the first key before a gateway listens, and for whoever is locked out.",
+        help="Not through a gateway but directly in the registry of LORRY_HOME: "
+        "for the first key before a gateway listens, and when no admin key is left.",
     ),
 ]
 
@@ -37,19 +37,19 @@ class _Keys(Protocol):
 
 @app.command("create")
 def create(
-    name: Annotated[str, typer.Option(help="Stands in the audit log for whoever uses the key.")],
+    name: Annotated[str, typer.Option(help="Name in the audit log of whoever uses the key.")],
     scopes: Annotated[
         str | None,
-        typer.Option(help="What it opens: inference, training, admin; default inference, for the first key all."),
+        typer.Option(help="Scopes: inference, training, admin; default inference, for the first key all."),
     ] = None,
     models: Annotated[
-        str | None, typer.Option(help="Base models, adapters and NAME@N that it may use; default all.")
+        str | None, typer.Option(help="Base models, adapters and NAME@N that the key may use; default all.")
     ] = None,
     requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Default: no limit.")] = None,
     tokens_per_minute: Annotated[int | None, typer.Option(min=1, help="Default: no limit.")] = None,
     concurrent: Annotated[int | None, typer.Option(min=1, help="Requests at a time; default: no limit.")] = None,
     priority: Annotated[str, typer.Option(help="Whose requests go first: high, normal or low.")] = "normal",
-    owner: Annotated[str, typer.Option(help="Whom to ask about it.")] = "",
+    owner: Annotated[str, typer.Option(help="Person or team to ask about the key.")] = "",
     home: HomeFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -76,11 +76,11 @@ def create(
 
 @app.command("list")
 def list_keys(
-    every: Annotated[bool, typer.Option("--all", help="Those that were revoked too.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="List revoked keys too.")] = False,
     home: HomeFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """List keys with what they open; never their secrets."""
+    """List keys with their scopes and limits, never their secrets."""
     with _keys(home) as keys:
         found = [key for key in keys.list() if every or key.revoked_at is None]
     if as_json:
@@ -108,9 +108,11 @@ def list_keys(
 
 @app.command("revoke")
 def revoke(
-    key: Annotated[str, typer.Argument(help="Its id or its name.")], home: HomeFlag = False, as_json: JsonFlag = False
+    key: Annotated[str, typer.Argument(help="Id or name of the key.")],
+    home: HomeFlag = False,
+    as_json: JsonFlag = False,
 ) -> None:
-    """Let a key open nothing any more; requests that are under way are answered."""
+    """Revoke a key; requests that are in flight are still answered."""
     with _keys(home) as keys:
         revoked = keys.revoke(key)
     if as_json:
@@ -135,7 +137,7 @@ def _limits(key: KeyObject) -> str | None:
 
 
 class _KeysAtGateway:
-    """Keys as a gateway has them."""
+    """The keys of a gateway."""
 
     def __init__(self, client: Client) -> None:
         self._client = client

@@ -26,7 +26,7 @@ def list_models(as_json: JsonFlag = False) -> None:
 
 @app.command("show")
 def show_model(name: str, as_json: JsonFlag = False) -> None:
-    """Show one of them."""
+    """Show one model."""
     with Client() as client:
         model = client.get(f"/v1/models/{name}", ModelObject)
     if as_json:

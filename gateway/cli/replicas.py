@@ -54,12 +54,14 @@ def _slot(slot: NamedSlot) -> str:
 @app.command("add")
 def add(
     url: Annotated[str, typer.Argument(help="http://host:port of a running server.")],
-    engine: Annotated[str, typer.Option(help="Its kind: transformers, vllm, sglang or lmdeploy.")],
+    engine: Annotated[str, typer.Option(help="Kind of the engine: transformers, vllm, sglang or lmdeploy.")],
     base: Annotated[str, typer.Option(help="Served name of its base model, as `lorry models list` shows it.")],
-    capacity: Annotated[int | None, typer.Option(min=0, help="How many adapters it can hold (default 16).")] = None,
+    capacity: Annotated[
+        int | None, typer.Option(min=0, help="How many adapters the engine can hold (default 16).")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Look after an engine that was started elsewhere; it takes traffic once its adapters are proven."""
+    """Enter an engine that was started elsewhere; it gets requests once its adapters are proven."""
     body = {"url": url, "engine": engine, "base": base} | ({} if capacity is None else {"capacity": capacity})
     with Client() as client:
         entered = client.post("/admin/replicas", EnteredEngineObject, body)
@@ -70,8 +72,8 @@ def add(
 
 
 @app.command("remove")
-def remove(replica: Annotated[str, typer.Argument(help="Its id.")], as_json: JsonFlag = False) -> None:
-    """Take an engine out that was entered by hand; it drains, the server itself runs on."""
+def remove(replica: Annotated[str, typer.Argument(help="Id of the replica.")], as_json: JsonFlag = False) -> None:
+    """Remove an engine that was entered by hand; it drains, the server itself keeps running."""
     with Client() as client:
         removed = client.delete(f"/admin/replicas/{replica}", RemovedEngine)
     if as_json:

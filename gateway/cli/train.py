@@ -1,4 +1,4 @@
-"""`lorry train`: upload a file and start a job."""
+"""`lorry train`: upload a training file and start a job."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def sft(
     judge: JudgeFlag = True,
     as_json: JsonFlag = False,
 ) -> None:
-    """Supervised fine-tuning with LoRA: learn the assistant's answers of the chats in a file."""
+    """Fine-tune with LoRA (supervised) on the assistant's answers of the chats in a file."""
     hyperparameters = parse_settings(settings or [])
     body: dict[str, Any] = {
         "suffix": name,
@@ -108,7 +108,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
 def _only_base(client: Client) -> str:
     bases = [model.id for model in client.get("/v1/models", ObjectList[ModelObject]).data if model.lorry.kind == "base"]
     if len(bases) != 1:
-        raise CommandFailed(f"say which base model with --model: {', '.join(bases) or 'there is none yet'}")
+        raise CommandFailed(f"name the base model with --model: {', '.join(bases) or 'there is none yet'}")
     return bases[0]
 
 

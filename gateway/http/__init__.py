@@ -1,1 +1,1 @@
-"""What every answer of the FastAPI application passes: request ids, authentication, errors, health."""
+"""The layers around the endpoints of the FastAPI application: request ids, authentication, errors, health."""

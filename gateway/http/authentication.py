@@ -1,4 +1,4 @@
-"""Lets a request in only with a key that has a scope for its path, before a byte of its body is read; plain ASGI."""
+"""Authentication of requests by API key and scope, before any byte of the body is read; plain ASGI."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ SCOPES: Final[Sequence[tuple[str, frozenset[Scope]]]] = (
     ("/v1/", frozenset({Scope.INFERENCE})),
     ("/tokenize", frozenset({Scope.INFERENCE})),
 )
-"""Beginning of a path -> the scopes of which one is enough, the first that fits; everything else is for admin."""
+"""Prefix of a path -> the scopes that open it (any of them); the first match counts, other paths need admin."""
 
 
 def scopes_of(path: str) -> frozenset[Scope]:
-    """The scopes of which one opens *path*."""
+    """Return the scopes that open *path*; a caller needs one of them."""
     for beginning, scopes in SCOPES:
         if path.startswith(beginning):
             return scopes
@@ -39,7 +39,7 @@ def scopes_of(path: str) -> frozenset[Scope]:
 
 
 class Authentication:
-    """Every handler behind it finds the `Caller` in `state.caller`."""
+    """Middleware that stores the `Caller` in `state.caller` for the handlers, or answers 401 or 403."""
 
     def __init__(self, app: ASGIApp, keyring: Keyring, *, metrics_need_key: bool) -> None:
         self._app = app

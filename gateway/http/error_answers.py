@@ -17,13 +17,13 @@ log = logging.getLogger(__name__)
 
 
 async def answer_error(_: Request, exc: Exception) -> Response:
-    """An error of ours."""
+    """Answer an error of the gateway or the registry, by the table `HTTP_ERRORS`."""
     refusal = refusal_of(exc)
     return Response(refusal.body, refusal.status, dict(refusal.headers), "application/json")
 
 
 async def answer_invalid(_: Request, exc: Exception) -> JSONResponse:
-    """A body, query or path that is not as described."""
+    """Answer 400 for a body, query or path that does not fit its description."""
     assert isinstance(exc, RequestValidationError)  # noqa: S101 - registered for nothing else
     first = exc.errors()[0]
     where = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
@@ -35,13 +35,13 @@ async def answer_invalid(_: Request, exc: Exception) -> JSONResponse:
 
 
 async def answer_http(_: Request, exc: Exception) -> JSONResponse:
-    """No such endpoint."""
+    """Answer an unknown endpoint or method."""
     assert isinstance(exc, HTTPException)  # noqa: S101 - registered for nothing else
     code = {404: "unknown_url", 405: "method_not_allowed"}.get(exc.status_code)
     return JSONResponse(envelope(exc.status_code, code, str(exc.detail)), exc.status_code, exc.headers)
 
 
 async def answer_unforeseen(request: Request, exc: Exception) -> JSONResponse:
-    """A fault; the log has it."""
+    """Answer 500 for an unexpected exception, and log it."""
     log.error("unforeseen error", exc_info=exc, extra={"path": request.url.path})
     return JSONResponse(envelope(500, "internal_error", "internal error; the gateway's log has it"), 500)

@@ -1,4 +1,4 @@
-"""Gives every request of the application its id; plain ASGI, so that streams pass untouched."""
+"""The id of every request; plain ASGI, so that streams pass untouched."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LEGAL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestIds:
-    """Every answer carries `x-request-id`: the caller's own if it is a plain token, else a new one."""
+    """Middleware that sends `x-request-id` in every answer: the caller's id if it is a plain token, else a new id."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

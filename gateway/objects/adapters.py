@@ -33,14 +33,14 @@ class SlotObject(ApiObject):
 
     state: SlotState
     reason: str
-    """One word why loading failed; empty otherwise."""
+    """Why loading failed, in one word; empty otherwise."""
     message: str
     proof: ProofObject | None
     """None before the first replay."""
 
 
 class RevisionObject(ApiObject):
-    """One immutable revision of an adapter."""
+    """An immutable revision of an adapter."""
 
     name: str
     """The served name, `support@7`."""
@@ -56,7 +56,7 @@ class RevisionObject(ApiObject):
     owner: str
     created_at: float
     provenance: dict[str, JsonValue]
-    """What made the revision: dataset digest, hyperparameters, seed, versions, final metrics, times."""
+    """The origin of the revision: dataset digest, hyperparameters, seed, versions, final metrics, times."""
     replicas: int
     """Number of ready replicas that have the revision loaded."""
     slots: dict[str, SlotObject]

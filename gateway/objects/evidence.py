@@ -1,4 +1,4 @@
-"""What rollouts are judged on: counted requests, ratings of answers, and conversations held on a side."""
+"""The evidence on which rollouts are judged: counted requests, ratings of answers, and conversations held on a side."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class JobErrorObject(ApiObject):
 
 
 class JobFacts(ApiObject):
-    """What Lorry adds to OpenAI's job object; some kinds of jobs add further fields."""
+    """Lorry's additions to OpenAI's job object; some kinds of jobs add further fields."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -42,7 +42,7 @@ class JobMethod(ApiObject):
 
 
 class JobObject(ListedObject):
-    """What the jobs of all kinds have in common."""
+    """The fields that the jobs of all kinds have."""
 
     created_at: int
     finished_at: int | None
@@ -118,7 +118,7 @@ class JobEventObject(ListedObject):
 
 
 class StepFigures(ApiObject):
-    """What the data of every `metrics` event has; kinds of jobs add figures of their own."""
+    """The figures in the data of every `metrics` event; kinds of jobs add figures of their own."""
 
     step: int
     total_steps: int

@@ -1,4 +1,4 @@
-"""What all JSON objects of the API have in common, and the lists in which they come."""
+"""The base of all JSON objects of the API, and the lists of objects."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ObjectList(ApiObject, Generic[Item]):
 
 
 class ObjectPage(ApiObject, Generic[Listed]):
-    """One page of a list, with the cursors that OpenAI's clients expect."""
+    """A page of a list, with the cursors that OpenAI's clients expect."""
 
     object: Literal["list"] = "list"
     data: list[Listed]

@@ -1,4 +1,4 @@
-"""What operators look at: replicas, engines entered by hand, the audit log, health."""
+"""Objects for operators: replicas, engines entered by hand, the audit log, health."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class NamedSlot(SlotObject):
 
 
 class ReplicaObject(ApiObject):
-    """One inference server as it last described itself."""
+    """An inference server as it last described itself."""
 
     id: str
     base: str

@@ -6,14 +6,14 @@ from gateway.objects.lists import ApiObject
 
 
 class Problem(ApiObject):
-    """What went wrong, in OpenAI's form."""
+    """An error in OpenAI's form."""
 
     message: str
     type: str
     param: str | None
     """The field at fault."""
     code: str | None
-    """One word for programs."""
+    """The error in one word, for programs."""
 
 
 class ErrorEnvelope(ApiObject):

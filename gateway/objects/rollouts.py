@@ -46,7 +46,7 @@ class MeanAnswerTokens(ApiObject):
 
 
 class VerdictObject(ApiObject):
-    """What the judge decides and why, with the numbers of every guardrail."""
+    """The judge's decision and reason, with the numbers of every guardrail."""
 
     decision: Literal["advance", "hold", "abort"]
     reason: str
@@ -74,7 +74,7 @@ class GuardrailMargins(ApiObject):
 
 
 class RolloutObject(ApiObject):
-    """One attempt to make a revision stable. `canary` and `stable` are served names."""
+    """An attempt to make a revision stable. `canary` and `stable` are served names."""
 
     id: str
     adapter: str

@@ -1,1 +1,1 @@
-"""The OpenAI face: chat, models, files and fine-tuning."""
+"""The OpenAI API beside the hot paths: models, files, fine-tuning and feedback."""

@@ -1,4 +1,4 @@
-"""Request bodies."""
+"""Request bodies of the OpenAI API and of rollouts."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ class RolloutRequest(Body):
     """Percents of the conversations, or `shadow:` and a percent of copies."""
     every_s: Annotated[float, Field(gt=0)] | None = None
     judge: bool = True
-    """False moves by time or by hand alone."""
+    """False: the rollout moves only by time or by hand."""
     guardrails: dict[str, Any] | None = None
     """Margins that differ from the defaults; see `registry.rollouts.guardrails.GuardrailPlan`."""
     shadow_judge: str | None = None
 
     def plan(self) -> RolloutPlan:
-        """What was asked for; `InvalidPlan` names the field that makes no sense."""
+        """Return the plan that the body asks for; `InvalidPlan` names the field that makes no sense."""
         if self.guardrails is not None and not self.judge:
             raise InvalidPlan("guardrails need a judge: leave them out, or leave out judge=false")
         guardrails = (self.guardrails or {}) if self.judge else None
@@ -86,6 +86,6 @@ class CreateJob(Body):
     seed: Annotated[int, Field(ge=0, le=2147483647)] | None = None
     metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
     integrations: Annotated[list[Any], Field(max_length=0)] | None = None
-    """Accepted only empty: no integration exists here."""
+    """Must be empty: no integration exists here."""
     rollout: RolloutRequest | None = None
-    """Lorry's own: roll the revision out as soon as it is published."""
+    """A field of Lorry's: the rollout that starts as soon as the revision is published."""

@@ -1,4 +1,4 @@
-"""`lorry rollout` and `lorry rollback`: moving traffic, by evidence or by hand."""
+"""`lorry rollout`: move traffic to a revision, by evidence or by hand."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _LOAD_WAIT_S = 60.0
 @app.command("start")
 def start(
     revision: Annotated[str, typer.Argument(help="NAME@N")],
-    plan: Annotated[Path | None, typer.Option("--plan", help="TOML file with the plan; flags go over it.")] = None,
+    plan: Annotated[Path | None, typer.Option("--plan", help="TOML file with the plan; flags override it.")] = None,
     steps: Annotated[
         str | None, typer.Option(help=f"Percents of traffic, rising to 100, after shadow:PERCENT ({DEFAULT_STEPS}).")
     ] = None,
@@ -53,7 +53,7 @@ def start(
 ) -> None:
     """Open a rollout and return when its first step begins.
 
-    It goes on by itself when the judge has seen enough, and gives everything back when the canary is worse.
+    The rollout advances by itself when the evidence suffices, and is aborted when the canary is worse.
     """
     adapter, number = revision_name(revision)
     body = plan_body(
@@ -82,7 +82,7 @@ def status(
     watching: Annotated[bool, typer.Option("--watch", help="Stay until it has ended; exit code 1 if aborted.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show the adapter's latest rollout, what it is judged on, and its moves."""
+    """Show the adapter's latest rollout, the evidence that it is judged on, and its moves."""
     with Client() as client:
         latest = _latest(client, name)
         if watching:
@@ -127,19 +127,19 @@ def promote(
 
 @app.command("pause")
 def pause(name: Name, as_json: JsonFlag = False) -> None:
-    """Hold the weight where it is."""
+    """Pause the rollout at its present weight."""
     _move(name, "pause", None, as_json)
 
 
 @app.command("resume")
 def resume(name: Name, as_json: JsonFlag = False) -> None:
-    """Go on after a pause."""
+    """Resume a paused rollout."""
     _move(name, "resume", None, as_json)
 
 
 @app.command("abort")
 def abort(name: Name, as_json: JsonFlag = False) -> None:
-    """Give the stable revision all traffic back."""
+    """Abort the rollout: the stable revision gets all traffic again."""
     _move(name, "abort", None, as_json)
 
 
@@ -153,7 +153,7 @@ def _latest(client: Client, name: str) -> RolloutObject:
     client.get(f"/admin/adapters/{name}", AdapterHistory)
     rollouts = client.get("/admin/rollouts", ObjectList[RolloutObject], adapter=name, limit=1).data
     if not rollouts:
-        raise CommandFailed(f"{name} has had no rollout; begin one with `lorry rollout start {name}@N`")
+        raise CommandFailed(f"{name} has had no rollout; start one with `lorry rollout start {name}@N`")
     return rollouts[0]
 
 

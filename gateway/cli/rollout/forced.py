@@ -1,4 +1,4 @@
-"""`lorry rollout force`: hold a conversation on one side, to try a canary before or beside its traffic."""
+"""`lorry rollout force`: hold a conversation on one side of the rollouts, for example to try a canary."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from gateway.objects.lists import ApiObject, ObjectList
 def force(
     name: Annotated[str, typer.Argument(help="Adapter.")],
     key: Annotated[
-        str | None, typer.Option("--key", help="What the caller sends as x-session-id or `user`; or api-key:NAME.")
+        str | None,
+        typer.Option("--key", help="Value that the caller sends as x-session-id or `user`; or api-key:NAME."),
     ] = None,
     side: Annotated[str | None, typer.Option("--side", help="canary or stable")] = None,
-    clear: Annotated[bool, typer.Option("--clear", help="Let the key go where its hash says.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Release the key: its hash chooses the side again.")] = False,
     list_all: Annotated[bool, typer.Option("--list", help="List the keys that are held.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Hold the conversations of a key on a side of every rollout; what they come to is no evidence."""
+    """Hold the conversations of a key on one side of every rollout; they do not count as evidence."""
     asked = sum((clear, list_all, side is not None))
     if asked != 1 or (key is None) != list_all:
         raise typer.BadParameter("give --key K --side canary|stable, or --key K --clear, or --list")

@@ -1,4 +1,4 @@
-"""The plan of a rollout as flags and as a TOML file."""
+"""The plan of a rollout, from flags and from a TOML file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ShadowJudgeFlag = Annotated[
 
 
 def plan_from_file(path: Path | None) -> dict[str, Any]:
-    """The plan in a TOML file, empty for None; exit code 2 if it cannot be read."""
+    """Return the plan in a TOML file, an empty plan for None; exit code 2 if the file cannot be read."""
     if path is None:
         return {}
     try:
@@ -52,34 +52,34 @@ def plan_body(
     judge: bool,
     shadow_judge: str | None,
 ) -> dict[str, Any]:
-    """*plan* with what the flags say over it, as the gateway takes it; exit code 2 names a flag that makes no sense."""
+    """Return *plan*, overridden by the flags, as a request body; exit code 2 names a flag that makes no sense."""
     margins = dict(plan.get("guardrails") or {}) | parse_guardrails(guardrails or [])
     if min_samples is not None:
         margins["min_samples"] = min_samples
-    said: dict[str, Any] = {
+    flags: dict[str, Any] = {
         "steps": None if steps is None and "steps" in plan else parse_steps(DEFAULT_STEPS if steps is None else steps),
         "every_s": parse_duration(every),
         "guardrails": margins or None,
         "shadow_judge": shadow_judge,
     }
-    body = plan | {name: value for name, value in said.items() if value is not None}
+    body = plan | {name: value for name, value in flags.items() if value is not None}
     return body if judge else body | {"judge": False}
 
 
 def parse_steps(text: str) -> list[int | str]:
-    """`shadow:10,5,25,100` -> ["shadow:10", 5, 25, 100]; exit code 2 for anything else."""
+    """Return ["shadow:10", 5, 25, 100] for `shadow:10,5,25,100`; exit code 2 for anything else."""
     parts = [part.strip() for part in text.split(",")]
     wrong = [part for part in parts if not part.removeprefix("shadow:").isdecimal()]
     if wrong:
         raise typer.BadParameter(
-            f"--steps {text!r}: {wrong[0]!r} is no step; write percents with commas, for example 5,25,100, "
+            f"--steps {text!r}: {wrong[0]!r} is not a step; write percents with commas, for example 5,25,100, "
             "or shadow:10,25,100"
         )
     return [int(part) if part.isdecimal() else part for part in parts]
 
 
 def parse_duration(text: str | None) -> float | None:
-    """`90`, `90s`, `5m` or `1h` in seconds; exit code 2 for anything else."""
+    """Return `90`, `90s`, `5m` or `1h` in seconds; exit code 2 for anything else."""
     if text is None:
         return None
     number, unit = (text[:-1], text[-1]) if text and text[-1] in _UNITS else (text, "s")
@@ -90,7 +90,7 @@ def parse_duration(text: str | None) -> float | None:
 
 
 def parse_guardrails(pairs: list[str]) -> dict[str, float | bool]:
-    """`["error_rate=0.02", "feedback=off"]` -> {"error_rate": 0.02, "feedback": False}; exit code 2 otherwise."""
+    """Return {"error_rate": 0.02, "feedback": False} for ["error_rate=0.02", "feedback=off"]; exit code 2 otherwise."""
     parsed: dict[str, float | bool] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
