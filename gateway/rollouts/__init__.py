@@ -1,1 +1,1 @@
-"""The controller that moves rollouts, the judge that it asks, and the webhooks that follow."""
+"""The controller that moves rollouts, the judge that it asks, and the webhooks that report the moves."""

@@ -1,7 +1,7 @@
-"""The reconcile loop: one idempotent step brings rollouts, replicas and leases nearer to what they should be.
+"""The reconcile loop: one idempotent step brings rollouts, replicas and leases nearer to their desired state.
 
-Two controllers at once do no harm: every move is compare-and-set, and the loser finds it done at its next look. One
-that is killed between two moves leaves nothing half done: what is next follows from the registry alone.
+Two controllers at once do no harm, since every move is compare-and-set and the loser finds it done at its next step. A
+controller that is killed between two moves leaves nothing half done, since each move follows from the registry alone.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from registry.rollouts.tally import comparable
 log = logging.getLogger(__name__)
 
 JUDGE_EVERY_S: Final = 1.0
-"""How often a rollout is judged: gateways tell the registry what they counted every second."""
+"""How often a rollout is judged; gateways report their counts to the registry once a second."""
 
 
 def reconcile(registry: Registry, knobs: GatewaySettings, now: float) -> None:
-    """One step: drop silent replicas, requeue jobs of dead workers, give new adapters their stable, move rollouts."""
+    """Do one step: expire silent replicas and leases, give new adapters their stable, and move rollouts."""
     registry.replicas.expire(knobs.heartbeat_timeout_s)
     registry.jobs.expire_leases()
     registry.uses.forget_old()
@@ -39,7 +39,7 @@ def reconcile(registry: Registry, knobs: GatewaySettings, now: float) -> None:
         try:
             _step(registry, snapshot, rollout, now)
         except StaleState:
-            log.info("rollout was moved by someone else", extra={"rollout_id": rollout.id})
+            log.info("rollout was moved by another process", extra={"rollout_id": rollout.id})
     busy = {rollout.adapter for rollout in snapshot.rollouts}
     for promoted in registry.rollouts.revocable(now - knobs.rollback_window_s):
         guardrails = promoted.plan.guardrails
@@ -48,7 +48,7 @@ def reconcile(registry: Registry, knobs: GatewaySettings, now: float) -> None:
 
 
 def begin_if_loaded(registry: Registry, rollout: Rollout) -> Rollout:
-    """The rollout after what can happen at once has happened: a canary that is loaded everywhere begins now."""
+    """Begin a pending rollout now if its canary is loaded everywhere, and return the rollout as it is then."""
     if rollout.state is not RolloutState.PENDING:
         return rollout
     try:
@@ -58,9 +58,9 @@ def begin_if_loaded(registry: Registry, rollout: Rollout) -> Rollout:
 
 
 def promote(registry: Registry, rollout_id: str, actor: str, *, full: bool) -> Rollout:
-    """Go to the next step by hand, or with *full* make the canary stable.
+    """Advance a rollout by hand to the next step, or with *full* make the canary stable.
 
-    `StillLoading` while a replica lacks the canary; `IllegalMove` when the rollout has ended.
+    Raises `StillLoading` while a replica lacks the canary, `IllegalMove` if the rollout has ended.
     """
     rollout = begin_if_loaded(registry, registry.rollouts.get(rollout_id))
     move = registry.rollouts.move
@@ -102,13 +102,13 @@ def _step(registry: Registry, snapshot: Snapshot, rollout: Rollout, now: float) 
         _abort_unloadable(registry, rollout, readiness)
     elif rollout.plan.guardrails is None:
         if rollout.state is RolloutState.PROGRESSING and not _obstacle(rollout, readiness, now):
-            _go_on(registry, rollout, "step_time_over")
+            _advance(registry, rollout, "step_time_over")
     elif _is_due(rollout, now):
         _follow_verdict(registry, rollout, rollout.plan.guardrails, _obstacle(rollout, readiness, now))
 
 
 def _begin(registry: Registry, snapshot: Snapshot, rollout: Rollout) -> Rollout:
-    """Give a pending canary its first step if every ready replica has it; abort if one cannot load it."""
+    """Begin the first step if every ready replica has the canary; abort if one cannot load it."""
     readiness = _readiness(snapshot, rollout)
     if readiness.failures:
         return _abort_unloadable(registry, rollout, readiness)
@@ -128,7 +128,7 @@ def _abort_unloadable(registry: Registry, rollout: Rollout, readiness: Readiness
 
 
 def _obstacle(rollout: Rollout, readiness: Readiness, now: float) -> tuple[str, str] | None:
-    """Why the step must not end yet whatever the verdict is, as one word and a sentence; None when it may."""
+    """Return why the step must not end yet whatever the verdict, as one word and a sentence; None if it may."""
     every_s = rollout.plan.every_s
     if rollout.state is RolloutState.PAUSED:
         return "paused", "a person paused it, and a person decides"
@@ -150,25 +150,25 @@ def _is_due(rollout: Rollout, now: float) -> bool:
 def _follow_verdict(
     registry: Registry, rollout: Rollout, guardrails: GuardrailPlan, obstacle: tuple[str, str] | None
 ) -> None:
-    """Abort, go on, or hold and keep the evidence. A paused rollout is judged, but not moved."""
+    """Judge the rollout, then abort it, advance it, or store the evidence; a paused one is judged but not moved."""
     cells = comparable(registry.tallies.of_rollout(rollout.id))
     verdict = judge(guardrails, cells, rollout.step)
-    told = {**verdict.as_json(), "step": rollout.step, **unjudged_of(cells)}
+    evidence = {**verdict.as_json(), "step": rollout.step, **unjudged_of(cells)}
     if verdict.decision is Decision.ABORT and rollout.state is RolloutState.PROGRESSING:
         reason, message, to = verdict.reason, verdict.message, RolloutState.ABORTED
-        registry.rollouts.move(rollout.id, rollout.state, to, reason=reason, message=message, evidence=told)
+        registry.rollouts.move(rollout.id, rollout.state, to, reason=reason, message=message, evidence=evidence)
     elif verdict.decision is Decision.ADVANCE and obstacle is None:
-        _go_on(registry, rollout, verdict.reason, verdict.message, told)
+        _advance(registry, rollout, verdict.reason, verdict.message, evidence)
     else:
         if verdict.decision is Decision.ADVANCE and obstacle is not None:
-            told |= {"decision": str(Decision.HOLD), "reason": obstacle[0], "message": obstacle[1]}
-        registry.rollouts.record_verdict(rollout, told)
+            evidence |= {"decision": str(Decision.HOLD), "reason": obstacle[0], "message": obstacle[1]}
+        registry.rollouts.record_verdict(rollout, evidence)
 
 
-def _go_on(
+def _advance(
     registry: Registry, rollout: Rollout, reason: str, message: str = "", evidence: Mapping[str, Any] | None = None
 ) -> None:
-    """The next step; the canary becomes stable where that is 100."""
+    """Move to the next step; if its weight is 100, the canary becomes stable."""
     store = registry.rollouts
     if _is_last(rollout):
         to = RolloutState.PROMOTED
@@ -179,25 +179,25 @@ def _go_on(
 
 
 def _is_last(rollout: Rollout) -> bool:
-    """Whether the canary becomes stable where the current step ends."""
+    """Return whether the canary becomes stable at the end of the current step."""
     following = rollout.plan.steps[rollout.step + 1 :]
     return not following or following[0].weight == 100
 
 
 def _watch(registry: Registry, promoted: Rollout, guardrails: GuardrailPlan) -> None:
-    """Judge a promotion by what came after it, and take it back if it was a mistake; once, whatever becomes of that."""
+    """Judge a promotion by the requests after it, and roll back at most once if the new stable is worse."""
     cells = comparable(registry.tallies.of_rollout(promoted.id))
     steps = len(promoted.plan.steps)
     verdict = judge_watch(guardrails, cells, steps)
-    told = {**verdict.as_json(), "step": steps, **unjudged_of(cells)}
-    if not registry.rollouts.record_verdict(promoted, told) or verdict.decision is not Decision.ABORT:
+    evidence = {**verdict.as_json(), "step": steps, **unjudged_of(cells)}
+    if not registry.rollouts.record_verdict(promoted, evidence) or verdict.decision is not Decision.ABORT:
         return
     facts = {"rollout_id": promoted.id, "reason": verdict.reason}
     try:
         reason = f"watch_{verdict.reason}"
-        back = registry.rollouts.take_back(promoted, reason=reason, message=verdict.message, evidence=told)
+        back = registry.rollouts.take_back(promoted, reason=reason, message=verdict.message, evidence=evidence)
     except (StaleState, RolloutOpen):
-        log.info("promotion was taken back by someone else", extra=facts)
+        log.info("promotion was taken back by another process", extra=facts)
     except NotServable as exc:
         log.warning("promotion cannot be taken back", extra=facts | {"error": str(exc)})
     else:

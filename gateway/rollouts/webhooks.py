@@ -1,4 +1,4 @@
-"""Tells a receiver of every move of a rollout, at least once, in the form of Standard Webhooks.
+"""Webhooks: every move of a rollout is sent to a receiver at least once, in the form of Standard Webhooks.
 
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -30,7 +30,7 @@ _SHORTEST_SECRET: Final = 24
 
 
 def open_sender(settings: WebhookSettings, environment: Mapping[str, str]) -> Sender | None:
-    """A sender for the receiver of *settings*, None where there is none; `SettingsInvalid` without a good secret."""
+    """Return a sender for the receiver of *settings*, or None without one. `SettingsInvalid` for a bad secret."""
     if settings.url is None:
         return None
     secret = environment.get(settings.secret_env, "")
@@ -60,10 +60,10 @@ class Sender:
     signer: Webhook
 
     def deliver_due(self, registry: Registry, http: httpx2.Client) -> int:
-        """Send what is due once, and keep what came of it; how many notices the receiver acknowledged.
+        """Try each due notice once, store the outcomes, and return how many the receiver acknowledged.
 
-        Killed at any point, this loses no notice: an attempt is counted before it is made, and one without an
-        acknowledgement is made again.
+        A kill at any point loses no notice: an attempt is counted before it is made, and repeated later unless its
+        acknowledgement was stored.
         """
         now = registry.transactions.now
         acknowledged = 0
@@ -78,11 +78,11 @@ class Sender:
             acknowledged += not error
             if error:
                 facts = {"rollout_id": delivery.rollout.id, "attempt": delivery.attempts + 1, "error": error}
-                log.warning("webhook was not acknowledged", extra=facts)
+                log.warning("webhook was not acknowledged, retrying later", extra=facts)
         return acknowledged
 
     def _post(self, delivery: Delivery, http: httpx2.Client, now: float) -> str:
-        """Send one notice; why it failed, empty when it was acknowledged."""
+        """Send one notice, and return why it failed; empty if it was acknowledged."""
         notice = orjson.dumps(notice_of(delivery)).decode()
         notice_id = f"{delivery.rollout.id}-{delivery.event.seq}"
         at = datetime.fromtimestamp(int(now), UTC)
@@ -100,7 +100,7 @@ class Sender:
 
 
 def notice_of(delivery: Delivery) -> dict[str, Any]:
-    """What is told of a move, the same at every attempt."""
+    """Return the notice of a move, which is the same at every attempt."""
     event, rollout = delivery.event, delivery.rollout
     return {
         "type": f"rollout.{event.state}",

@@ -1,1 +1,1 @@
-"""A hundred simulated replicas, to compare policies of balancing."""
+"""Simulation of a hundred replicas, which compares policies of balancing."""

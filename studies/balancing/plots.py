@@ -1,4 +1,4 @@
-"""Pictures of what the simulation of balancing found, for `docs/balancing.md`."""
+"""Plots of the simulation of balancing for `docs/balancing.md`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STYLES: Final = {
 
 
 def write_plots(folder: Path, outcomes: Sequence[PolicyOutcome]) -> None:
-    """Write `policies.svg`: prefixes met and waits by load."""
+    """Write `policies.svg`: cache hits and waits by load."""
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context({"svg.hashsalt": "lorry", "svg.fonttype": "none", "font.size": 9}):
         _policies(outcomes).savefig(folder / "policies.svg", metadata={"Date": None})

@@ -1,4 +1,4 @@
-"""The requests of a simulated crowd: when each comes, how it begins, how long its answer takes."""
+"""The requests of a simulated crowd: when each arrives, its prefix, and how long its answer takes."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from gateway.balancing.balancing import affinity_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crowd:
-    """A pool and those who ask it."""
+    """A simulated pool and its traffic."""
 
     replicas: int = 100
     places: int = 16
     """Requests that a replica works on at a time."""
     kept_prefixes: int = 64
-    """Prefixes that its cache has room for."""
+    """Prefixes that the cache of a replica holds."""
     adapters: int = 1_000
     prefixes: int = 4
     """Shared beginnings of prompts, such as system prompts, for each adapter."""
     zipf: float = 1.0
-    """Exponent: the n-th most popular adapter is asked n**-zipf times as often as the first; so are its prefixes."""
+    """Exponent: the n-th most popular adapter gets n**-zipf times the requests of the first; prefixes likewise."""
     prefix_s: float = 1.0
-    """Computing a prefix that is not in the cache."""
+    """Seconds to compute a prefix that is not in the cache."""
     rest_s: float = 0.05
-    """Computing the rest of a prompt."""
+    """Seconds to compute the rest of a prompt."""
     answer_s: float = 1.0
-    """Generating an answer, on average; exponentially distributed."""
+    """Mean seconds to generate an answer; exponentially distributed."""
     load: float = 0.8
     requests: int = 40_000
-    """Of which the first quarter fills the caches and is not counted."""
+    """All requests; the first quarter fills the caches and is not counted."""
     seed: int = 1
 
     @property
@@ -42,7 +42,7 @@ class Crowd:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request on its way."""
+    """One simulated request."""
 
     at: float
     prefix: int
@@ -51,7 +51,7 @@ class Request:
 
 
 def requests_of(crowd: Crowd) -> list[Request]:
-    """In the order of their coming."""
+    """Return the requests of *crowd* in order of arrival."""
     rng = np.random.default_rng([crowd.seed, 1])
     at = np.cumsum(rng.exponential(1.0 / crowd.per_s, crowd.requests))
     adapters = rng.choice(crowd.adapters, crowd.requests, p=_zipf(crowd.adapters, crowd.zipf))

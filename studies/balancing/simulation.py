@@ -1,8 +1,8 @@
 """`python -m studies.balancing.simulation`: how often prompts meet their prefix cache, and how long requests wait.
 
-A pool of replicas, each with places in a batch, a queue before them, and room for so many prefixes, of which the least
-recently used goes first. Requests come at random (Poisson) for adapters and prefixes by Zipf's law; each begins with a
-prefix that it shares with others. What a replica does not find in its cache it computes first.
+A pool of replicas, each with places in a batch, a queue for them, and a cache of prefixes that drops the least
+recently used one. Requests arrive at random (Poisson) for adapters and prefixes by Zipf's law, and each begins with a
+prefix that others share. A replica first computes a prefix that its cache lacks.
 """
 
 from __future__ import annotations
@@ -28,43 +28,43 @@ from gateway.routing.routing import Endpoint
 from studies.balancing.requests import Crowd, Request, requests_of
 
 LOADS: Final = (0.3, 0.6, 0.9, 1.1, 1.3, 1.5, 1.7)
-"""Offered load: 1 is what the pool could do if no prompt ever met its prefix."""
+"""Offered load: 1 is the capacity of the pool if no prompt ever found its prefix in a cache."""
 BOUNDS: Final = (1.05, 1.1, 1.25, 1.5, 2.0, 4.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyOutcome:
-    """What became of the requests."""
+    """The results of one policy at one load."""
 
     policy: str
     load: float
     load_bound: float | None
     hits: float
-    """Share of the requests that found their prefix."""
+    """Share of the requests that found their prefix in the cache."""
     wait_p50_s: float
     wait_p99_s: float
-    """In a replica's queue."""
+    """Seconds in a replica's queue."""
     first_token_p50_s: float
     first_token_p99_s: float
-    """Queue and prompt."""
+    """Seconds in the queue and to compute the prompt."""
     highest: float
-    """Most requests that one replica had, as a multiple of the average at that moment; the 99th percentile."""
+    """The most requests of one replica as a multiple of the average at that moment; 99th percentile."""
 
 
 Choice = Callable[[Request], int]
-"""A policy: the replica for a request, by its number."""
+"""A policy: chooses the number of the replica for a request."""
 
 
 @dataclass(slots=True)
 class SimulatedReplica:
-    """One replica."""
+    """The cache, the batch and the queue of one replica."""
 
     kept: OrderedDict[int, None] = field(default_factory=OrderedDict)
     running: int = 0
     queue: deque[Request] = field(default_factory=deque)
 
     def meets(self, prefix: int, room: int) -> bool:
-        """Whether the prefix is in the cache; now it is."""
+        """Put the prefix into the cache, and return whether it was there."""
         met = prefix in self.kept
         self.kept[prefix] = None
         self.kept.move_to_end(prefix)
@@ -74,7 +74,7 @@ class SimulatedReplica:
 
 
 class SimulatedPool:
-    """Replicas in simulated time, and what was seen of the requests."""
+    """Replicas in simulated time, with the measurements of all requests."""
 
     def __init__(self, crowd: Crowd) -> None:
         self.crowd = crowd
@@ -87,7 +87,7 @@ class SimulatedPool:
         self._ends: list[tuple[float, int]] = []
 
     def run_until(self, now: float) -> None:
-        """Whatever ends before *now* has ended, and its place is taken by who waited."""
+        """End the requests that end before *now*, and start waiting ones in their places."""
         while self._ends and self._ends[0][0] <= now:
             at, number = heapq.heappop(self._ends)
             self.in_flight[number] -= 1
@@ -98,7 +98,7 @@ class SimulatedPool:
                 self._start(place, number, place.queue.popleft(), at)
 
     def send(self, number: int, request: Request) -> None:
-        """*request* comes to the replica."""
+        """Send *request* to the replica *number*."""
         self.in_flight[number] += 1
         place = self._places[number]
         if place.running < self.crowd.places:
@@ -117,7 +117,7 @@ class SimulatedPool:
 
 
 def affinity_choice(bound: float) -> Callable[[SimulatedPool], Choice]:
-    """The gateway's balancer itself."""
+    """Return the policy of the gateway's own balancer."""
 
     def begin(pool: SimulatedPool) -> Choice:
         endpoints = tuple(_endpoint(number) for number in range(pool.crowd.replicas))
@@ -137,20 +137,20 @@ def affinity_choice(bound: float) -> Callable[[SimulatedPool], Choice]:
 
 
 def round_robin(pool: SimulatedPool) -> Choice:
-    """Each in its turn."""
+    """Choose each replica in turn."""
     turn = iter(range(pool.crowd.requests))
     return lambda _: next(turn) % pool.crowd.replicas
 
 
 def at_random(pool: SimulatedPool) -> Choice:
-    """Any."""
+    """Choose a replica at random."""
     numbers = np.random.default_rng([pool.crowd.seed, 2]).integers(pool.crowd.replicas, size=pool.crowd.requests)
     drawn = iter(numbers.tolist())
     return lambda _: next(drawn)
 
 
 def least_loaded(pool: SimulatedPool) -> Choice:
-    """One of those with the fewest requests, in turn."""
+    """Choose a replica with the fewest requests, in turn among equals."""
     turn = iter(range(pool.crowd.requests))
 
     def choose(_: Request) -> int:
@@ -170,7 +170,7 @@ POLICIES: Final[dict[str, Callable[[SimulatedPool], Choice]]] = {
 
 
 def simulate(crowd: Crowd, policy: str, bound: float | None = None) -> PolicyOutcome:
-    """The requests of *crowd* by one policy; the same crowd sends the same requests to each."""
+    """Send the requests of *crowd* by one policy; equal crowds send equal requests."""
     pool = SimulatedPool(crowd)
     choose = POLICIES[policy](pool) if bound is None else affinity_choice(bound)(pool)
     peaks = []
@@ -201,7 +201,7 @@ def run(
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of tables."),
     plots: Path | None = typer.Option(None, help="Write the plots into this folder (needs matplotlib)."),
 ) -> None:
-    """Simulate 100 replicas and 1,000 adapters by five policies, and ours with several bounds of load."""
+    """Simulate 100 replicas and 1,000 adapters with five policies, and ours with several bounds of load."""
     crowd = Crowd(requests=requests, seed=seed)
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task("simulating", total=len(LOADS) * len(POLICIES) + len(BOUNDS))

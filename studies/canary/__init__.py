@@ -1,1 +1,1 @@
-"""Thousands of simulated rollouts, to see how the judge does; nothing of it runs in production."""
+"""Thousands of simulated rollouts that measure how often the judge is wrong and how fast it is right."""

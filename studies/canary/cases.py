@@ -1,4 +1,4 @@
-"""The cases that are simulated, and what came out of them."""
+"""The simulated cases and their results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LEVELS: Final = {
     Guardrail.INVALID_JSON: 0.005,
     Guardrail.INVALID_TOOL_CALLS: 0.01,
 }
-"""What stable shows of each share."""
+"""Stable's value of each share."""
 TUNING: Final = 3_000
 """Rollouts on which a threshold is tuned."""
 CHOOSING: Final = 1_000
@@ -48,23 +48,23 @@ class Compared:
 
     steady: Quantity
     bad_hour: Quantity
-    """Both sides get worse after ten minutes."""
+    """Whether both sides get worse after ten minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """Rollouts whose canary differs from stable in the same way, or does not."""
+    """Rollouts with the same difference between canary and stable, or with none."""
 
     name: str
     title: str
     quantities: tuple[Quantity, ...]
-    """Those that are simulated; each is judged with its part of alpha."""
+    """The simulated quantities; each is judged with its part of alpha."""
     compared: Compared | None = None
-    """What a fixed threshold is tuned on, for a regression."""
+    """Quantities on which a fixed threshold is tuned for a regression."""
 
 
 def as_good_as_stable(*, later: bool = False) -> tuple[Quantity, ...]:
-    """Every guardrail's quantity with the canary as good as stable; *later* both get worse."""
+    """Return every guardrail's quantity with a canary as good as stable; with *later* both get worse."""
     shares = (
         Share(guardrail=each, stable=level, canary=level, later=3.0 if later else 1.0) for each, level in LEVELS.items()
     )
@@ -73,7 +73,7 @@ def as_good_as_stable(*, later: bool = False) -> tuple[Quantity, ...]:
 
 
 def at_the_margin(plan: GuardrailPlan) -> tuple[Quantity, ...]:
-    """Every guardrail's quantity with a canary that is worse by its margin exactly: the worst that must not abort."""
+    """Return every guardrail's quantity with a canary worse by exactly the margin, the worst that must not abort."""
     margins = plan.margins
     shares = (Share(guardrail=each, stable=level, canary=level + margins[each]) for each, level in LEVELS.items())
     slow = (Latency(guardrail=each, spread=spread, longer=margins[each]) for each, spread in SPREADS.items())
@@ -83,7 +83,7 @@ def at_the_margin(plan: GuardrailPlan) -> tuple[Quantity, ...]:
 
 
 def cases(plan: GuardrailPlan) -> tuple[Case, ...]:
-    """All of them. *plan* has every guardrail on."""
+    """Return all cases for a *plan* with every guardrail on."""
     good = {each.guardrail: each for each in as_good_as_stable()}
     bad = {each.guardrail: each for each in as_good_as_stable(later=True)}
     regressions: dict[tuple[str, str], Quantity] = {
@@ -112,7 +112,7 @@ def cases(plan: GuardrailPlan) -> tuple[Case, ...]:
 
 
 def _sizes() -> dict[tuple[str, str], Quantity]:
-    """Smaller and larger faults, to see how the time until the abort goes with the size."""
+    """Return smaller and larger faults, which show how the time until the abort depends on the size."""
     errors = {share: Share(guardrail=Guardrail.ERROR_RATE, stable=0.01, canary=share) for share in (0.02, 0.10)}
     empty, length = LEVELS[Guardrail.EMPTY_ANSWERS], LEVELS[Guardrail.LENGTH_FINISHES]
     spread = SPREADS[Guardrail.TTFT_P95]
@@ -127,7 +127,7 @@ def _sizes() -> dict[tuple[str, str], Quantity]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleOutcome:
-    """What the fixed threshold does with a regression."""
+    """The result of a fixed threshold on a regression."""
 
     tuned_on: str
     """`steady`: stable never changes, the usual interval; `hindsight`: the interval that finds this fault the fastest;
@@ -142,22 +142,22 @@ class RuleOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseOutcome:
-    """What the judge does with a case."""
+    """The result of the judge on a case."""
 
     name: str
     title: str
     rollouts: int
     aborted: float
-    """Part of the rollouts that were aborted by any guardrail."""
+    """Share of the rollouts that any guardrail aborted."""
     aborted_by: dict[str, float]
     median_requests: float
-    """Of the canary until the abort; infinite if fewer than half were aborted."""
+    """Median requests of the canary until the abort; infinite if fewer than half were aborted."""
     slowest_tenth_requests: float
     rules: tuple[RuleOutcome, ...]
     times: Floats
-    """Requests of the canary until the abort, of each rollout."""
+    """Requests of the canary until the abort, for each rollout."""
     rule_times: tuple[Floats, ...]
-    """The same of each of `rules`."""
+    """Requests of the canary until the abort by each of `rules`."""
 
 
 def simulate(case: Case, plan: GuardrailPlan, setting: Setting, done: Callable[[], None]) -> CaseOutcome:
@@ -192,12 +192,12 @@ def simulate(case: Case, plan: GuardrailPlan, setting: Setting, done: Callable[[
 
 
 def parts_of(case: Case) -> int:
-    """How many parts `simulate` reports."""
+    """Return how many parts `simulate` reports."""
     return len(case.quantities) + (len(TUNED_ON) if case.compared else 0)
 
 
 def quantile(times: Floats, part: float) -> float:
-    """The time by which that part of the rollouts was aborted; infinite if it never was."""
+    """Return the time by which this share of the rollouts was aborted; infinite if it never was."""
     return float(np.sort(times)[int(np.ceil(part * len(times))) - 1])
 
 
@@ -210,7 +210,7 @@ def _run(quantity: Quantity, margin: float, alpha: float, setting: Setting) -> M
 def _best_rule(
     regressed: Quantity, compared: Compared, tuned_on: str, alpha: float, setting: Setting
 ) -> tuple[RuleOutcome, Floats]:
-    """The rule of the kind that finds the fault in the fewest requests, and its times."""
+    """Return the rule of a kind that finds the fault in the fewest requests, and its times."""
     shapes = USUAL + HINDSIGHT if tuned_on == "hindsight" else USUAL
     tuned_for = compared.bad_hour if tuned_on == "bad_hour" else compared.steady
     tuning, choosing = (replace(setting, rollouts=min(setting.rollouts, most)) for most in (TUNING, CHOOSING))

@@ -1,4 +1,4 @@
-"""When the judge aborts simulated rollouts: every second of each of them is judged, by the judge's own bounds.
+"""When the judge aborts simulated rollouts: every second of each rollout is judged by the judge's own bounds.
 
 To save time the bounds are not computed where a cruder one, that is never below them, is too small for an abort.
 """
@@ -19,24 +19,24 @@ from studies.canary.traffic import Counts, Load, Scores, Setting, Share
 Chosen = NDArray[np.bool_]
 
 BLOCK_S: Final = 30
-"""Seconds that are simulated at once."""
+"""Seconds simulated at once."""
 CHUNK: Final = 50_000
 
 
 class Run(Protocol):
-    """Rollouts that go on side by side, judged on one guardrail."""
+    """Rollouts simulated side by side, judged on one guardrail."""
 
     def advance(self, rng: Generator, counts: Counts, start: int) -> Chosen:
-        """Which of the next seconds would abort, (rollout, second), from so many canary requests in each."""
+        """Return which of the next seconds abort, (rollout, second), given the canary requests in each."""
         ...
 
     def keep(self, chosen: Chosen) -> None:
-        """Go on with these rollouts only."""
+        """Continue with these rollouts only."""
         ...
 
 
 def abort_times(run: Run, setting: Setting) -> Floats:
-    """Canary requests after which each rollout of *run* is aborted; infinite for those that never are."""
+    """Return the canary requests after which each rollout of *run* is aborted; infinite for never."""
     load, rng, rollouts = setting.load, setting.rng, setting.rollouts
     times = np.full(rollouts, np.inf)
     rows = np.arange(rollouts)
@@ -63,7 +63,7 @@ class MeanRun:
     alpha: float
     load: Load
     canary: Sums = field(init=False)
-    """Up to now, (rollout, 1)."""
+    """Sums up to now, (rollout, 1)."""
     stable: Sums = field(init=False)
     rollouts: int
 
@@ -101,7 +101,7 @@ def _running(before: Sums, seconds: Sums) -> Sums:
 
 
 def _at(sums: Sums, where: tuple[NDArray[np.intp], NDArray[np.intp]] | Chosen) -> Sums:
-    """Chosen experiments, each with one stratum."""
+    """Return the chosen experiments, each with one stratum."""
     shape = (-1, 1)
     return Sums(
         count=sums.count[where].reshape(shape),
@@ -111,20 +111,20 @@ def _at(sums: Sums, where: tuple[NDArray[np.intp], NDArray[np.intp]] | Chosen) -
 
 
 def poisson_distance(seen: Floats, expected: Floats) -> Floats:
-    """The most that any bet on a count could have won, as a logarithm."""
+    """Return the log of the most that any bet on a count could have won."""
     ratio = np.maximum(seen, 1e-9) / np.maximum(expected, 1e-9)
     return np.asarray(seen * np.log(ratio) - seen + expected)
 
 
 def _crude_share(canary: Sums, stable: Sums, margin: float) -> Floats:
-    """Never below the log evidence of `shares`: its exponent at the best of all bets, stable's part made linear."""
+    """Bound the log evidence of `shares` from above: its exponent at the best bet, stable's part made linear."""
     expected = canary.count * stable.total / np.maximum(stable.count, 1.0) + margin * canary.count
     more = np.maximum(canary.total, expected)
     return poisson_distance(more, expected)
 
 
 def _crude_mean(canary: Sums, stable: Sums, margin: float) -> Floats:
-    """Never below the log evidence of `means`: the costs of the bets taken as squares, the spread at its least."""
+    """Bound the log evidence of `means` from above: costs of bets taken as squares, the spread at its least."""
     count = np.maximum(canary.count, 1.0)
     worse = canary.total - canary.count * stable.total / np.maximum(stable.count, 1.0) - margin * canary.count
     spread = np.maximum(canary.squares - canary.total**2 / count, 1e-9)

@@ -1,4 +1,4 @@
-"""Pictures of what the simulation found, for `docs/rollouts.md`."""
+"""Plots of the simulation for `docs/rollouts.md`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from studies.canary.cases import LEVELS, CaseOutcome
 from studies.canary.traffic import Load, Share
 
 PEEKED: Final = 1_000
-"""Rollouts without a difference that an ordinary test looks at."""
+"""Rollouts without a difference, for the ordinary test."""
 POINTS: Final = 200
-"""So many points make a curve."""
+"""Points of a curve."""
 GREEN, RED, GREY = "#2a7f4f", "#b3372f", "#777777"
 
 
 def write_plots(folder: Path, plan: GuardrailPlan, load: Load, outcomes: Sequence[CaseOutcome], seed: int) -> None:
-    """Write `bounds.svg`, `peeking.svg` and, where regressions were simulated, `aborts.svg`."""
+    """Write `bounds.svg`, `peeking.svg` and, if regressions were simulated, `aborts.svg`."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     with mpl.rc_context({"svg.hashsalt": "lorry", "svg.fonttype": "none", "font.size": 9}):
@@ -44,7 +44,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def _bounds(plan: GuardrailPlan, load: Load, rng: Generator) -> Figure:
-    """Two rollouts: what the judge knows of the error rate as requests come in."""
+    """Plot two rollouts: the judge's bounds on the error rate as requests arrive."""
     figure = Figure(figsize=(8, 3), layout="constrained")
     level, margin = LEVELS[Guardrail.ERROR_RATE], plan.margins[Guardrail.ERROR_RATE]
     for axes, canary in zip(figure.subplots(1, 2, sharey=True), (level, 3 * level), strict=True):
@@ -70,7 +70,7 @@ def _bounds(plan: GuardrailPlan, load: Load, rng: Generator) -> Figure:
 
 
 def _peeking(load: Load, rng: Generator) -> Figure:
-    """How many rollouts without a difference have been called bad by now; both tests are made for 5 %."""
+    """Plot how many rollouts without a difference were called bad so far; both tests are made for 5 %."""
     level = LEVELS[Guardrail.ERROR_RATE]
     sides = _rollouts(Share(guardrail=Guardrail.ERROR_RATE, stable=level, canary=level), load, PEEKED, rng)
     ours, theirs = (_at(side, np.arange(100, load.seconds, 5)) for side in sides)
@@ -93,7 +93,7 @@ def _peeking(load: Load, rng: Generator) -> Figure:
 
 
 def _aborts(regressions: Sequence[CaseOutcome], load: Load) -> Figure:
-    """How many rollouts are aborted after how many requests."""
+    """Plot how many rollouts are aborted after how many requests."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     requests = np.linspace(0, load.weight * load.per_second * load.seconds, POINTS)
     for axes, outcome in zip(figure.subplots(2, 2, sharey=True).flat, regressions, strict=False):
@@ -115,7 +115,7 @@ def _aborted_by(times: Floats, requests: Floats) -> Floats:
 
 
 def _rollouts(share: Share, load: Load, rollouts: int, rng: Generator) -> tuple[Sums, Sums]:
-    """Sums up to each second, (rollout, second, 1)."""
+    """Return the sums up to each second, (rollout, second, 1)."""
     counts = load.canary_counts(rng, rollouts, load.seconds)
     sides = share.canary_side(rng, counts, 0), share.stable_side(rng, load.per_second - counts, 0)
     ours, theirs = (

@@ -48,7 +48,7 @@ def run(
 
 
 def as_object(outcome: CaseOutcome) -> dict[str, Any]:
-    """For JSON, without the single rollouts; None stands for never."""
+    """Return *outcome* for JSON, without the single rollouts; None stands for never."""
     fields = {name: value for name, value in asdict(outcome).items() if name not in ("times", "rule_times")}
     return {name: _finite(value) for name, value in fields.items()}
 

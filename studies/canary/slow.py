@@ -16,22 +16,22 @@ from studies.canary.judged import Chosen, poisson_distance
 from studies.canary.traffic import TURN, Counts, Latency, Load
 
 LIKELY: Final = 1 << 13
-"""So many equally likely durations stand for the tail."""
+"""Number of equally likely durations that stand for the tail."""
 NEAR: Final = 12
 ROWS: Final = 200
-"""Rollouts that are judged at once."""
+"""Rollouts judged at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durations:
-    """Those of some seconds, one after another: rollout by rollout, second by second."""
+    """Durations of some seconds in order: rollout by rollout, second by second."""
 
     cell: Counts
-    """rollout * seconds + second."""
+    """The cell of each duration, rollout * seconds + second."""
     bucket: Counts
 
     def histogram(self, cells: int, buckets: int) -> Floats:
-        """(cell, bucket)."""
+        """Return a histogram of each cell, (cell, bucket)."""
         flat = np.bincount(self.cell * buckets + self.bucket, minlength=cells * buckets)
         return flat.reshape(cells, buckets).astype(np.float64)
 
@@ -46,12 +46,12 @@ class SlowRun:
     load: Load
     rollouts: int
     canary: Floats = field(init=False)
-    """Histograms up to now, (rollout, bucket); the first bucket has all that is not told apart."""
+    """Histograms up to now, (rollout, bucket); the first bucket has all durations below the tail."""
     stable: Floats = field(init=False)
     part: float = field(init=False)
-    """The part of the durations, the longest, that is told apart."""
+    """The share of the durations, the longest ones, that is simulated one by one."""
     tail: Floats = field(init=False)
-    """Positions in buckets of the durations of that part, each equally likely."""
+    """Positions in buckets of the durations of that share, each equally likely."""
 
     def __post_init__(self) -> None:
         normal, spread = NormalDist(), self.quantity.spread_buckets
@@ -86,14 +86,14 @@ class SlowRun:
         return Durations(cell=cell, bucket=np.floor(position).astype(np.int64))
 
     def _after(self, before: Floats, fresh: Durations, counts: Counts) -> Floats:
-        """The histograms at the end of the seconds."""
+        """Return the histograms at the end of the seconds."""
         rollouts, seconds = counts.shape
         by_rollout = Durations(cell=fresh.cell // seconds, bucket=fresh.bucket).histogram(rollouts, before.shape[1])
         by_rollout[:, 0] += counts.sum(axis=1) - by_rollout.sum(axis=1)
         return before + by_rollout
 
     def _crude(self, canary: Durations, stable: Durations, counts: Counts) -> Floats:
-        """Never below the log evidence of any second: of the best bets, at stable's percentile.
+        """Bound the log evidence of all seconds from above, by the best bets at stable's percentile.
 
         Instead of the percentile of each second a lower one is taken for all of them, where it is one.
         """
@@ -111,7 +111,7 @@ class SlowRun:
         return np.where(slow_stable >= SLOW_SHARE * count_stable, crude, np.inf)
 
     def _judged(self, rows: Counts, asked: Chosen, canary: Durations, stable: Durations, counts: Counts) -> Chosen:
-        """Of the seconds that are *asked* for in some of the rollouts, those that abort."""
+        """Return which of the *asked* seconds of some rollouts abort."""
         ours = longer(_history(canary, self.canary, rows, counts)[asked][..., None])
         theirs = longer(_history(stable, self.stable, rows, self.load.per_second - counts)[asked][..., None])
         buckets, needed = buckets_of(self.margin), -log(self.alpha)
@@ -126,7 +126,7 @@ class SlowRun:
 
 
 def _near(ours: Floats, theirs: Floats, percentiles: Floats, needed: float) -> SlowAnswers:
-    """Only at x near stable's percentiles, where that is enough: farther away each x is denied even more surely."""
+    """Judge only at x near stable's percentiles; farther away each x is excluded even more surely."""
     lowest = max(int(percentiles.min()) - NEAR, 0)
     highest = min(int(percentiles.max()) + NEAR, ours.shape[1] - 1)
     bounds = np.broadcast_to(np.arange(lowest, highest + 1.0), (len(ours), highest + 1 - lowest))
@@ -141,18 +141,18 @@ def _near(ours: Floats, theirs: Floats, percentiles: Floats, needed: float) -> S
 
 
 def _above(histograms: Floats, x: Counts) -> Floats:
-    """How many of each rollout lie in bucket x or above."""
+    """Return how many of each rollout lie in bucket x or above."""
     return np.asarray(np.sum(histograms * (np.arange(histograms.shape[1]) >= x[:, None]), axis=1))
 
 
 def _each_second(fresh: Durations, x: Counts, shape: tuple[int, ...]) -> Floats:
-    """How many durations came up to each second that lie in bucket x of their rollout or above."""
+    """Return how many durations up to each second lie in bucket x of their rollout or above."""
     slow = fresh.bucket >= x[fresh.cell // shape[1]]
     return np.cumsum(np.bincount(fresh.cell[slow], minlength=shape[0] * shape[1]).reshape(shape), axis=1)
 
 
 def _history(fresh: Durations, before: Floats, rows: Counts, counts: Counts) -> Floats:
-    """The histograms of some rollouts, in rising order, at each second, (rollout, second, bucket)."""
+    """Return the histograms of some rollouts, in rising order, at each second, (rollout, second, bucket)."""
     seconds = counts.shape[1]
     first, last = np.searchsorted(fresh.cell, [rows[0] * seconds, (rows[-1] + 1) * seconds])
     cell, bucket = fresh.cell[first:last], fresh.bucket[first:last]

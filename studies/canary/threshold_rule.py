@@ -1,4 +1,4 @@
-"""The rule to compare with: a metric of the last interval against a fixed threshold, so many failures in a row.
+"""The rule for comparison: a metric of the last interval against a fixed threshold, some failures in a row.
 
 That is how analyses of Argo Rollouts (`successCondition`, `interval`, `failureLimit`) and of Flagger (`thresholdRange`,
 `interval`, `threshold`) are written. The rule is treated well here: it knows what stable is like, its threshold is the
@@ -20,14 +20,14 @@ from gateway.rollouts.judge.quantiles import SLOW_SHARE
 from studies.canary.traffic import Counts, Latency, Scores, Setting, Share
 
 CHUNK: Final = 250
-"""Rollouts that are simulated at once."""
+"""Rollouts simulated at once."""
 LADDER: Final[Floats] = np.geomspace(1.02, 3.0, 56)
 """Thresholds tried for a percentile, as parts of stable's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """When to abort: the metric of the last *interval_s* failed, and so did those of the intervals before it."""
+    """Abort when the metric of the last *interval_s* failed, and so did those of the intervals before."""
 
     interval_s: int
     failures: int
@@ -35,15 +35,15 @@ class Rule:
 
 
 PERCENTILE_ROLLOUTS: Final = 1_600
-"""So many rollouts say whether one of them gives too many alarms: ten are allowed with the default plan."""
+"""Rollouts that measure the false alarms of a threshold; the default plan allows ten of them."""
 USUAL: Final = tuple((60, failures) for failures in (1, 3, 5))
 """A minute, as in the examples of both projects' manuals, and failures in a row."""
 HINDSIGHT: Final = tuple(product((120, 300, 600, 1200), (1, 3)))
-"""Other intervals: nobody knows beforehand which of them suits the fault that will come."""
+"""Other intervals; which one suits a fault is not known beforehand."""
 
 
 def rule_values(counts: Floats, totals: Floats, interval_s: int, failures: int) -> Floats:
-    """The least mean of the last intervals, (rollout, look), from sums up to each second that begin with nothing.
+    """Return the least mean of the last intervals, (rollout, look), from sums up to each second that begin at 0.
 
     The first look ends the last interval that is needed.
     """
@@ -59,7 +59,7 @@ def rule_values(counts: Floats, totals: Floats, interval_s: int, failures: int) 
 def tune(
     quantity: Share | Scores | Latency, shapes: tuple[tuple[int, int], ...], alpha: float, setting: Setting
 ) -> list[Rule]:
-    """For each interval and number of failures the lowest threshold that aborts at most *alpha* of such rollouts.
+    """Return for each interval and number of failures the lowest threshold that aborts at most *alpha* of rollouts.
 
     *quantity* is one in which the canary is as good as stable.
     """
@@ -78,7 +78,7 @@ def tune(
 
 
 def rule_times(rule: Rule, quantity: Share | Scores | Latency, setting: Setting) -> Floats:
-    """Canary requests after which the rule aborts each rollout; infinite for those that it never aborts."""
+    """Return the canary requests after which the rule aborts each rollout; infinite for never."""
     times = []
     seen, limit = _as_share(quantity, rule.threshold) if isinstance(quantity, Latency) else (quantity, rule.threshold)
     for requests, count, total in _seconds(seen, setting):
@@ -92,7 +92,7 @@ def rule_times(rule: Rule, quantity: Share | Scores | Latency, setting: Setting)
 def _tune_percentile(
     quantity: Latency, shapes: tuple[tuple[int, int], ...], alpha: float, setting: Setting
 ) -> list[Rule]:
-    """By halving: the higher the threshold, the fewer alarms."""
+    """Search by bisection: the higher the threshold, the fewer alarms."""
     setting = replace(setting, rollouts=min(setting.rollouts, PERCENTILE_ROLLOUTS))
     alarms: dict[int, dict[tuple[int, int], float]] = {}
     rules = []
@@ -110,7 +110,7 @@ def _tune_percentile(
 def _alarms(
     quantity: Latency, threshold: float, shapes: tuple[tuple[int, int], ...], setting: Setting
 ) -> dict[tuple[int, int], float]:
-    """The part of the rollouts that each shape aborts."""
+    """Return the share of the rollouts that each shape aborts."""
     share, limit = _as_share(quantity, threshold)
     found = dict.fromkeys(shapes, 0)
     for _, count, total in _seconds(share, setting):
@@ -120,7 +120,7 @@ def _alarms(
 
 
 def _as_share(quantity: Latency, threshold: float) -> tuple[Share, float]:
-    """A percentile is above a threshold when more than its share of the durations are: that share, and its limit."""
+    """Turn a percentile into a share: it is above a threshold if more than its share of the durations are."""
     normal = NormalDist()
     above = normal.inv_cdf(1 - SLOW_SHARE) + (np.log(threshold) - np.log1p(quantity.longer)) / quantity.spread
     later = normal.cdf(-(above - np.log(quantity.later) / quantity.spread)) / normal.cdf(-above)
@@ -129,7 +129,7 @@ def _as_share(quantity: Latency, threshold: float) -> tuple[Share, float]:
 
 
 def _seconds(quantity: Share | Scores, setting: Setting) -> Iterator[tuple[Counts, Floats, Floats]]:
-    """Chunks of rollouts: each second's canary requests; how many values there were up to it, and their sum."""
+    """Yield chunks of rollouts: canary requests of each second, the number of values up to it, and their sum."""
     for begin in range(0, setting.rollouts, CHUNK):
         some = min(CHUNK, setting.rollouts - begin)
         requests = setting.load.canary_counts(setting.rng, some, setting.load.seconds)

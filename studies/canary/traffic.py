@@ -1,4 +1,4 @@
-"""What simulated callers send and what the two revisions answer. Pure but for the generator that is handed in."""
+"""The requests of simulated callers and the answers of both revisions. Pure except for the given generator."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ from registry.rollouts.tally import BUCKET_GROWTH
 Counts = NDArray[np.int64]
 
 SCORES: Final[Floats] = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
-"""One to five points."""
+"""Scores of one to five points."""
 FOUR_POINTS: Final = (0.03, 0.07, 0.20, 0.27, 0.43)
-"""Parts of the scores, their mean being four points."""
+"""Probabilities of the scores, with a mean of four points."""
 HALF_A_POINT_LESS: Final = (0.08, 0.15, 0.25, 0.23, 0.29)
 THREE_POINTS: Final = (0.15, 0.20, 0.30, 0.20, 0.15)
 TURN: Final = 600
-"""The second from which on `later` counts."""
+"""The second from which `later` applies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """How much traffic there is, and for how long it is watched."""
+    """The amount of traffic, and for how long it is watched."""
 
     per_second: int = 20
     weight: float = 0.05
-    """The canary's part of it."""
+    """The canary's share of the traffic."""
     seconds: int = 3600
 
     def canary_counts(self, rng: Generator, rollouts: int, seconds: int) -> Counts:
-        """Requests of the canary, (rollout, second); the other ones of `per_second` are stable's."""
+        """Return the requests of the canary, (rollout, second); stable has the others of `per_second`."""
         return rng.binomial(self.per_second, self.weight, (rollouts, seconds))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """Something bad that a part of the requests end in."""
+    """A fault in which a share of the requests end."""
 
     guardrail: Guardrail
     stable: float
     canary: float
     later: float = 1.0
-    """By what both are multiplied from `TURN` on."""
+    """Factor on both sides from `TURN` on."""
 
     def canary_side(self, rng: Generator, requests: Counts, start: int) -> Sums:
-        """What each second adds, of so many requests (rollout, second), the first second being *start*."""
+        """Return the sums that each second adds, given its requests (rollout, second); the first is *start*."""
         return self._drawn(rng, requests, start, self.canary)
 
     def stable_side(self, rng: Generator, requests: Counts, start: int) -> Sums:
-        """As `canary_side`."""
+        """See `canary_side`."""
         return self._drawn(rng, requests, start, self.stable)
 
     def _drawn(self, rng: Generator, requests: Counts, start: int, share: float) -> Sums:
@@ -66,21 +66,21 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """Scores from one to five points, given for a part of the answers. What is summed is what the score lacks to 1."""
+    """Scores from one to five points for a share of the answers; the sums are of 1 minus the score."""
 
     stable: tuple[float, ...] = FOUR_POINTS
     canary: tuple[float, ...] = FOUR_POINTS
     later: tuple[float, ...] | None = None
-    """What both turn to at `TURN`."""
+    """The scores of both sides from `TURN` on."""
     rated: float = 0.1
     guardrail: Guardrail = Guardrail.FEEDBACK
 
     def canary_side(self, rng: Generator, requests: Counts, start: int) -> Sums:
-        """What each second adds, as `Share.canary_side`."""
+        """See `Share.canary_side`."""
         return self._drawn(rng, requests, start, self.canary)
 
     def stable_side(self, rng: Generator, requests: Counts, start: int) -> Sums:
-        """As `canary_side`."""
+        """See `canary_side`."""
         return self._drawn(rng, requests, start, self.stable)
 
     def _drawn(self, rng: Generator, requests: Counts, start: int, parts: tuple[float, ...]) -> Sums:
@@ -95,25 +95,25 @@ class Scores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """Durations, lognormal."""
+    """Lognormal durations."""
 
     guardrail: Guardrail
     spread: float
     """Standard deviation of the logarithm: with 0.4 the 95th percentile is about twice the median."""
     longer: float = 0.0
-    """By what part the canary's are longer."""
+    """The part by which the canary's durations are longer."""
     later: float = 1.0
-    """By what those of both are multiplied from `TURN` on."""
+    """Factor on the durations of both sides from `TURN` on."""
 
     @property
     def spread_buckets(self) -> float:
-        """The spread in buckets."""
+        """The standard deviation in buckets."""
         return self.spread / log(BUCKET_GROWTH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What a simulation is run with."""
+    """The settings of a simulation."""
 
     load: Load
     rollouts: int

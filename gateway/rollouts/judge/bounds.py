@@ -1,7 +1,7 @@
-"""Always-valid bounds on how much more of a bad thing the canary has than stable. Pure; only numpy.
+"""Always-valid bounds on how much worse the canary's mean is than stable's. Pure; only numpy.
 
-Every function works on the sums of *strata*, groups of requests that are alike but for their side (here: one step on
-one replica). The last axis of an array counts strata; axes before it are experiments of their own, so that the
+Every function works on the sums of *strata*, groups of requests that differ only in their side (here: one step on one
+replica). The last axis of an array counts strata; axes before it are experiments of their own, so that the
 simulator and the judge run the same code.
 
 The construction. In a stratum the canary takes a fixed share of the traffic, while the means of both sides may wander
@@ -25,19 +25,19 @@ Floats = NDArray[np.float64]
 
 RATIOS: Final[Floats] = np.geomspace(1.05, 8.0, 20)
 """Ratios of canary to stable that `shares` bets on. The largest keeps one event from weighing more than log 8, so that
-fewer than four never abort a rollout with the default plan: a client that tries twice more after a failure does not."""
+fewer than four events never abort a rollout with the default plan; a client that retries twice makes only three."""
 TILTS: Final[Floats] = np.geomspace(0.03, 0.9, 10)
-"""Sizes of bets of `means`, as parts of where its bound ends."""
+"""Sizes of the bets of `means`, as parts of the largest tilt that its inequality allows."""
 CENTRES: Final[Floats] = np.linspace(0.0, 1.0, 11)
-"""Values around which `means` measures the spread; the best of them is the mean, and nobody knows it beforehand."""
+"""Values around which `means` measures the spread; the best is the mean, which is not known beforehand."""
 NEWTON_STEPS: Final = 20
 FINEST: Final = 1e-6
-"""To which a bound is found."""
+"""Precision to which a bound is found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sums:
-    """What one side has in each stratum, arrays of one shape: how many values, and their sums."""
+    """Counts and sums of one side in each stratum, arrays of one shape."""
 
     count: Floats
     total: Floats
@@ -47,19 +47,20 @@ class Sums:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """Processes exp(gain - excess * drift), the first axis counting them. All strata are in them already."""
+    """Processes exp(gain - excess * drift), one for each place of the first axis, summed over all strata."""
 
     gains: Floats
     drifts: Floats
 
     def log_evidence(self, excess: float) -> Floats:
-        """Log of the average process: evidence that the canary's mean is more than stable's plus *excess*."""
+        """Return the log of the average process: evidence that the canary's mean exceeds stable's plus *excess*."""
         return log_mean_exp(self.gains - excess * self.drifts)
 
     def lower_bound(self, alpha: float) -> Floats:
-        """What the excess is above, wrong with probability at most *alpha* over all looks together; -inf without data.
+        """Return a lower bound of the excess, wrong with probability at most *alpha* over all looks; -inf without data.
 
-        The root of a convex falling function, approached from its left, where Newton's steps cannot go too far.
+        The bound is the root of a convex decreasing function. Newton's method starts on its left, where a step cannot
+        overshoot.
         """
         needed = -log(alpha)
         has_drift = self.drifts > 0
@@ -83,16 +84,16 @@ class Family:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bets:
-    """What one bad value weighs on either side, arrays (bet, ..., stratum): `shares` before the values are known."""
+    """The weights of one bad value on either side, arrays (bet, ..., stratum): `shares` before values are known."""
 
     canary: Floats
     stable: Floats
     drift: Floats
-    """What one value of the canary, good or bad, takes off for each unit of excess."""
+    """The drift of one value of the canary, good or bad, for each unit of excess."""
 
     @classmethod
     def of(cls, canary_count: Floats, stable_count: Floats) -> Bets:
-        """For strata with so many values; a stratum that lacks a side weighs nothing."""
+        """Return the bets for strata with these counts; a stratum that lacks a side weighs nothing."""
         ratio = RATIOS.reshape(-1, *(1,) * canary_count.ndim)
         odds = _odds(canary_count, stable_count)
         with_odds = 1.0 + odds * ratio
@@ -100,12 +101,12 @@ class Bets:
         return cls(canary=np.log1p(drift), stable=np.log((1.0 + odds) / with_odds), drift=drift)
 
     def gains(self, canary_total: Floats, stable_total: Floats) -> Floats:
-        """Of so many bad values on each side, all strata together."""
+        """Return the gains of these numbers of bad values on each side, summed over strata."""
         return np.asarray(np.sum(self.canary * canary_total + self.stable * stable_total, axis=-1))
 
 
 def shares(canary: Sums, stable: Sums) -> Family:
-    """Processes for values in [0, 1] that are rarely above 0: errors, empty answers, slow answers.
+    """Return processes for values in [0, 1] that are rarely above 0: errors, empty answers, slow answers.
 
     A value v with mean m has E exp(av) <= exp(m (e^a - 1)) for every a, by convexity (the sub-Poisson bound: Howard,
     Ramdas, McAuliffe, Sekhon 2021, "Time-uniform, nonparametric, nonasymptotic confidence sequences", section 3). Let k
@@ -113,8 +114,7 @@ def shares(canary: Sums, stable: Sums) -> Family:
     on stable, the mean of stable cancels from the product, whatever it is and however it moves. At excess 0 the rest is
     the likelihood ratio of a test that asks of each event only on which side it fell (compare the two-sample
     e-variables of Turner, Ly, Grünwald 2024, "Generic E-variables for exact sequential k-sample tests that allow for
-    optional stopping"); an excess adds the events it
-    brings to the canary's. r is the ratio bet on, `RATIOS` the family.
+    optional stopping"); an excess adds its events to the canary's. r is the ratio bet on, `RATIOS` the family.
     """
     bets = Bets.of(canary.count, stable.count)
     return Family(
@@ -124,13 +124,13 @@ def shares(canary: Sums, stable: Sums) -> Family:
 
 
 def means(canary: Sums, stable: Sums) -> Family:
-    """Processes for values in [0, 1] of any size whose spread is to be made use of: scores of feedback.
+    """Return processes for values anywhere in [0, 1] that make use of their spread: scores of feedback.
 
     E exp(t (v - m) - p(t) (v - c)^2) <= 1 for a value with mean m and any fixed c in [0, 1], where p(t) is
     (-log(1 - ct) - ct)/c^2 (Fan, Grama, Liu 2015, "Exponential inequalities for martingales with applications", whose
     inequality for values above -1 is used at (v - c)/c; the empirical Bernstein bounds of Howard et al. 2021, theorem
     4, and of Waudby-Smith, Ramdas 2024, "Estimating means of bounded random variables by betting", rest on it too).
-    With a fixed c sums suffice. Taken with t/(1 + k) on the canary and, mirrored, with kt/(1 + k) on stable, stable's
+    With a fixed c sums suffice. With t/(1 + k) on the canary and, mirrored, kt/(1 + k) on stable, stable's
     mean cancels as in `shares`. The family varies t and c.
     """
     ones = (1,) * canary.count.ndim
@@ -150,7 +150,7 @@ def means(canary: Sums, stable: Sums) -> Family:
 
 
 def against(known: float, seen: Sums, *, more: bool) -> Floats:
-    """Log evidence that the mean is more (or less) than the *known* one, element by element: no second side."""
+    """Return log evidence that the mean is more (or less) than a *known* one, element by element."""
     ratio = RATIOS.reshape(-1, *(1,) * seen.count.ndim)
     tilt = np.log(ratio) if more else -np.log(ratio)
     return log_mean_exp(tilt * seen.total - np.expm1(tilt) * known * seen.count)
@@ -161,7 +161,7 @@ def _odds(canary_count: Floats, stable_count: Floats) -> Floats:
 
 
 def _cost(tilt: Floats, reach: Floats) -> Floats:
-    """What the square of a deviation costs that is above minus *reach*: half the square of the tilt, or a bit more."""
+    """Return the cost of a squared deviation above minus *reach*: half the square of the tilt, or slightly more."""
     part = np.maximum(tilt * reach, 1e-4)
     return np.asarray(tilt**2 * (-np.log1p(-part) - part) / part**2)
 
@@ -171,6 +171,6 @@ def _spread(side: Sums, centre: Floats) -> Floats:
 
 
 def log_mean_exp(exponents: Floats) -> Floats:
-    """Log of the mean over the first axis of exp(exponents)."""
+    """Return the log of the mean over the first axis of exp(exponents)."""
     highest = np.max(exponents, axis=0)
     return np.asarray(highest + np.log(np.mean(np.exp(exponents - highest), axis=0)))

@@ -1,4 +1,4 @@
-"""What the numbers say about each guardrail: how much worse the canary is, and between which bounds. Pure."""
+"""Evidence on each guardrail: how much worse the canary is, and between which bounds. Pure."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from registry.rollouts.guardrails import RELATIVE, Guardrail
 from registry.rollouts.tally import BUCKET_GROWTH
 
 LONE_PART: Final = 0.1
-"""The part of a guardrail's alpha that goes to the canary's requests on replicas where stable has none."""
+"""The part of a guardrail's alpha for the canary's requests on replicas where stable has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardrailEvidence:
-    """One guardrail's numbers. `difference`, `low`, `high` and `margin` say how much *worse* the canary is.
+    """The numbers of one guardrail; `difference`, `low`, `high` and `margin` are how much *worse* the canary is.
 
     With unit `share` and `score` they are differences of the values; with unit `s` they are parts of stable's value
-    (0.1: a tenth longer). `low` and `high` each hold at every look with the guardrail's part of alpha. What is not
-    known yet is None.
+    (0.1: a tenth longer). `low` and `high` each hold at every look with the guardrail's part of alpha. A number
+    that is not known yet is None.
     """
 
     guardrail: Guardrail
@@ -34,7 +34,7 @@ class GuardrailEvidence:
     stable_samples: int
     canary_value: float | None
     stable_value: float | None
-    """What stable would show had it the canary's mix of steps and replicas."""
+    """The value that stable would have with the canary's mix of steps and replicas."""
     difference: float | None
     low: float | None
     high: float | None
@@ -46,23 +46,23 @@ class GuardrailEvidence:
     """The canary is shown not to be worse by more than the margin."""
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, for the registry and for people's programs."""
+        """Return all fields for the registry and the API."""
         return {**asdict(self), "guardrail": str(self.guardrail)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """GuardrailEvidence, and what a verdict needs beside it."""
+    """Evidence with the further facts that a verdict needs."""
 
     evidence: GuardrailEvidence
     log_evidence: float
-    """Of the margin being exceeded; comparable between guardrails."""
+    """Log evidence that the margin is exceeded, comparable between guardrails."""
     is_lone: bool
-    """It is about replicas on which stable answered nothing."""
+    """Whether the evidence is about replicas on which stable answered nothing."""
 
 
 def gather(margins: Mapping[Guardrail, float], alpha_each: float, pairs: Pairs) -> list[Finding]:
-    """One finding for each guardrail, the worse of the two comparisons where both can be made."""
+    """Return one finding for each guardrail, the worse of the two comparisons where both can be made."""
     findings = []
     for guardrail, margin in margins.items():
         finding = _compare(guardrail, margin, alpha_each * (1 - LONE_PART), pairs.shared)

@@ -1,4 +1,4 @@
-"""The verdict on a rollout from what gateways counted. Pure: the same numbers, the same verdict."""
+"""The verdict on a rollout from the counts of gateways. Pure: the same numbers give the same verdict."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from registry.rollouts.guardrails import Guardrail, GuardrailPlan
 from registry.rollouts.tally import Cell, Side, Tally, total
 
 WATCH_FACTOR: Final = 2.0
-"""Margins count this many times in the watch, where the sides are separated by time, and time changes things too."""
+"""Factor on margins during the watch, where the sides are also separated by time, which may change the load."""
 DOUBT_SAMPLES: Final = 30
-"""From so many samples on, a canary that looks worse than the margin is not advanced, though it is not proven."""
+"""From this many samples, a canary that looks worse than the margin is not advanced, even without proof."""
 DOUBT_EVIDENCE: Final = log(3.0)
-"""With fewer samples it is not advanced while the evidence against it is so strong: six answers, all of them bad."""
+"""With fewer samples a canary is not advanced while the evidence against it is as strong as six bad answers of six."""
 SURELY_EXPECTED: Final = 10.0
-"""Of a count that every answer adds to, none where so many were expected is no chance (e to the minus ten)."""
+"""A count that every answer adds to is missing if it is 0 where so many are expected: by chance with e^-10."""
 FROM_EVERY_ANSWER: Final = (Guardrail.TTFT_P95, Guardrail.LENGTH_FINISHES, Guardrail.EMPTY_ANSWERS)
 
 
 class Decision(StrEnum):
-    """What is to be done with a rollout."""
+    """The action that a verdict asks for."""
 
     ADVANCE = "advance"
     HOLD = "hold"
@@ -35,7 +35,7 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutVerdict:
-    """A decision with one word and one sentence why, and the numbers of every guardrail that is judged."""
+    """A decision with its reason in one word and one sentence, and the numbers of every judged guardrail."""
 
     decision: Decision
     reason: str
@@ -44,7 +44,7 @@ class RolloutVerdict:
     evidence: tuple[GuardrailEvidence, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """The verdict as it is stored and sent."""
+        """Return the verdict as it is stored and sent."""
         return {
             "decision": str(self.decision),
             "reason": self.reason,
@@ -54,7 +54,7 @@ class RolloutVerdict:
 
 
 def judge(plan: GuardrailPlan, cells: Mapping[Cell, Tally], step: int) -> RolloutVerdict:
-    """What to do with a rollout that stands at *step* (an index into its steps); cells of later steps are left out.
+    """Judge a rollout that is at *step*, an index into its steps; cells of later steps are ignored.
 
     Abort when a guardrail is worse by more than its margin at the always-valid level, over all steps so far. Advance
     when both sides have `min_samples` requests in this step and nothing is in doubt. Else hold.
@@ -75,10 +75,11 @@ def judge(plan: GuardrailPlan, cells: Mapping[Cell, Tally], step: int) -> Rollou
 
 
 def judge_watch(plan: GuardrailPlan, cells: Mapping[Cell, Tally], steps: int) -> RolloutVerdict:
-    """What to do after the promotion of a rollout with so many *steps*: hold, or abort, which means to roll back.
+    """Judge a promoted rollout of this many *steps*: hold, or abort, which means to roll back.
 
-    There is no stable beside it any more, so requests of the watch are held against what stable did during the rollout
-    on the same replica, with margins of twice the size. A load that changed meanwhile looks like the revision's doing.
+    No stable runs beside the new one any more, so requests of the watch are compared with stable's requests during the
+    rollout on the same replica, with margins of twice the size. A change of load meanwhile looks like a fault of the
+    revision.
     """
     margins = {each: margin * WATCH_FACTOR for each, margin in plan.margins.items()}
     findings = gather(margins, plan.alpha_each, pairs_of_watch(cells, steps))
@@ -101,7 +102,7 @@ def _worst(findings: Sequence[Finding]) -> Finding | None:
 def _obstacle(
     plan: GuardrailPlan, cells: Mapping[Cell, Tally], step: int, findings: Sequence[Finding]
 ) -> tuple[str, str]:
-    """Why the step must not be left yet, one word and a sentence; no word when nothing is in the way."""
+    """Return why the step must not end yet, as one word and a sentence; the word is empty if it may."""
     canary, stable = _tallies(cells, Side.CANARY, step), _tallies(cells, Side.STABLE, step)
     ours, theirs = _requests(canary), _requests(stable)
     counts = f"{ours:,} canary and {theirs:,} stable requests in this step"
@@ -118,7 +119,7 @@ def _obstacle(
         if finding.evidence.canary_samples >= DOUBT_SAMPLES or finding.log_evidence >= DOUBT_EVIDENCE:
             return "in_doubt", f"not proven, but {sentence(finding.evidence)}"
     if worse:
-        return "", f"{counts}, too few to hold it against the canary that {sentence(worse[0].evidence)}"
+        return "", f"{counts}, too few to count against the canary, although {sentence(worse[0].evidence)}"
     return "", f"{counts}, nothing looks worse than its margin"
 
 

@@ -1,14 +1,14 @@
 """Always-valid bounds on how much slower the canary's slow answers are than stable's. Pure; only numpy.
 
-Durations come as histograms over the buckets of `registry.rollouts.tally`. Their bounds grow by a fixed factor, so what
-is a tenth longer lies a fixed number of buckets higher; inside a bucket the requests are taken as spread evenly. "Is
-the canary's 95th percentile more than 1 + m times stable's?" becomes a question of shares: of the duration x that 5 %
-of stable's answers exceed, do more of the canary's exceed (1 + m) x?
+Durations come as histograms over the buckets of `registry.rollouts.tally`. The bounds of buckets grow by a fixed
+factor, so a duration that is a tenth longer lies a fixed number of buckets higher; inside a bucket the requests are
+assumed to be spread evenly. "Is the canary's 95th percentile more than 1 + m times stable's?" becomes a question of
+shares: if 5 % of stable's answers take longer than x, do more of the canary's take longer than (1 + m) x?
 
 x is not known. For every x two processes are averaged: the comparison of the shares at x, and the evidence that x is
 not stable's percentile (`bounds.against`; a quantile is confined in this way in Howard, Ramdas 2022, "Sequential
 estimation of quantiles with applications to A/B testing and best-arm identification"). At the true x the average is an
-always-valid process whatever the distributions look like, so what it is at least, over all x, is one too.
+always-valid process whatever the distributions are, so its minimum over all x is one too.
 """
 
 from __future__ import annotations
@@ -25,53 +25,53 @@ from registry.rollouts.tally import BUCKET_GROWTH
 SLOW_SHARE: Final = 0.05
 """The share of stable's answers that are slower than its 95th percentile."""
 PLACE_PART: Final = 0.2
-"""The part of the average that says where stable's percentile lies; the rest compares the sides there."""
+"""The part of the average that locates stable's percentile; the rest compares the sides there."""
 ENOUGH: Final = 20.0
-"""Log evidence is told up to here only, so that few x have to be looked at; each part of alpha is above exp(-20)."""
+"""Log evidence is capped here, so that few x have to be examined; each part of alpha is above exp(-20)."""
 NARROWEST: Final = 4.0
 WIDEST: Final = 128.0
-"""Steps, in buckets, by which a bound is looked for outwards."""
+"""Steps, in buckets, of the outward search for a bound."""
 FINEST: Final = 0.25
-"""To so many buckets (half a percent) it is found."""
+"""Precision of a bound in buckets: a quarter of one is half a percent."""
 
 
 def buckets_of(margin: float) -> float:
-    """How many buckets higher a duration lies that is longer by the part *margin*."""
+    """Return how many buckets higher a duration lies that is longer by the part *margin*."""
     return log(1.0 + margin) / log(BUCKET_GROWTH)
 
 
 def margin_of(buckets: float) -> float:
-    """By what part a duration is longer that lies that many buckets higher."""
+    """Return by what part a duration is longer that lies *buckets* higher."""
     return float(BUCKET_GROWTH**buckets - 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlowAnswers:
-    """Both sides at every x, arrays (..., x, stratum): how many answers took longer than the lower bound of bucket x.
+    """Both sides at every x: how many answers took longer than the lower bound of bucket x, (..., x, stratum).
 
     The first x is below every duration, the last one above.
     """
 
     canary: Floats
     stable: Floats
-    """At the places of `x` only."""
+    """Stable's counts at the places of `x` only."""
     x: Floats
     """(..., place): the x that may be stable's percentile; at all others the evidence is above `ENOUGH` anyway."""
     place: Floats
     """(..., place): log of `PLACE_PART` of the evidence that x is not stable's percentile."""
     bets: Bets
-    """That the canary has more slow answers."""
+    """Bets that the canary has more slow answers."""
     opposite: Bets
-    """That it has fewer."""
+    """Bets that the canary has fewer."""
 
     @classmethod
     def of(cls, canary: Floats, stable: Floats) -> SlowAnswers:
-        """From histograms, arrays (..., bucket, stratum)."""
+        """Build from histograms, arrays (..., bucket, stratum)."""
         return cls.at(longer(canary), longer(stable), places(longer(stable).sum(axis=-1)))
 
     @classmethod
     def at(cls, ours: Floats, theirs: Floats, x: Floats) -> SlowAnswers:
-        """From what `longer` says of both sides, as if stable's percentile were one of *x* for certain."""
+        """Build from the results of `longer` for both sides, with stable's percentile assumed to be one of *x*."""
         there = _longer_than(theirs, x)
         slow = there.sum(axis=-1)
         seen = Sums(
@@ -90,7 +90,7 @@ class SlowAnswers:
         )
 
     def log_evidence(self, buckets: float, *, slower: bool = True) -> Floats:
-        """Log evidence that the canary's percentile is more (not *slower*: less) than *buckets* above stable's."""
+        """Return log evidence that the canary's percentile is more (not *slower*: less) than *buckets* higher."""
         last = self.canary.shape[-2] - 1
         above = _longer_than(self.canary, np.where(self.x == last, last, self.x + buckets))
         gains = self.bets.gains(above, self.stable) if slower else self.opposite.gains(self.stable, above)
@@ -98,10 +98,11 @@ class SlowAnswers:
         return np.asarray(np.min(both, axis=-1, initial=ENOUGH))
 
     def bound(self, alpha: float, *, lower: bool = True) -> float:
-        """The least (else the largest) number of buckets that the canary's percentile can be above stable's.
+        """Return the least (else the largest) number of buckets that the canary's percentile can be above stable's.
 
-        One experiment only; wrong with probability at most *alpha* over all looks; infinite where nothing is known. The
-        evidence moves one way with the buckets: from what was seen outwards until it suffices, then by halves.
+        For one experiment only; wrong with probability at most *alpha* over all looks; infinite if nothing is known.
+        The evidence is monotonic in the buckets, so the search goes outwards from the observed value until the evidence
+        suffices, and then bisects.
         """
         sign = 1.0 if lower else -1.0
         fails = float(empirical(self.canary.sum(axis=-1)) - self.x[-1])
@@ -121,18 +122,18 @@ class SlowAnswers:
 
 
 def percentile(histogram: Floats) -> float:
-    """The bucket position that `SLOW_SHARE` of a histogram (bucket,) lies above."""
+    """Return the bucket position above which `SLOW_SHARE` of a histogram (bucket,) lies."""
     return float(empirical(longer(histogram[:, None])[:, 0]))
 
 
 def longer(histogram: Floats) -> Floats:
-    """(..., bucket, stratum) -> (..., bucket + 1, stratum): how many lie in each bucket or above, and at last none."""
+    """Return how many lie in each bucket or above: (..., bucket, stratum) -> (..., bucket + 1, stratum), last 0."""
     above = np.cumsum(histogram[..., ::-1, :], axis=-2)[..., ::-1, :]
     return np.concatenate([above, np.zeros_like(above[..., :1, :])], axis=-2)
 
 
 def _longer_than(above: Floats, x: Floats) -> Floats:
-    """How many of (..., bucket, stratum) lie above each position of (..., place): (..., place, stratum)."""
+    """Return how many of (..., bucket, stratum) lie above each of (..., place), as (..., place, stratum)."""
     last = above.shape[-2] - 1
     floor = np.floor(x)
     part = (x - floor)[..., None]
@@ -147,16 +148,16 @@ def _longer_than(above: Floats, x: Floats) -> Floats:
 
 
 def places(above: Floats) -> Floats:
-    """Where x is looked for, (..., place): at the bounds of all buckets, and where the percentile of the counts lies.
+    """Return the candidates for x, (..., place): the bounds of all buckets, and the percentile of the counts.
 
-    The latter is the nearest to any x once there are so many counts that no bound of a bucket comes into question.
+    With very many counts no bound of a bucket remains possible, and only the percentile of the counts is near x.
     """
     bounds = np.broadcast_to(np.arange(above.shape[-1], dtype=np.float64), above.shape)
     return np.concatenate([bounds, empirical(above)[..., None]], axis=-1)
 
 
 def empirical(above: Floats) -> Floats:
-    """The position above which `SLOW_SHARE` of the counts lie."""
+    """Return the position above which `SLOW_SHARE` of the counts lie."""
     wanted = SLOW_SHARE * above[..., :1]
     last = above.shape[-1] - 1
     below = np.clip(np.sum(above > wanted, axis=-1, keepdims=True) - 1, 0, max(last - 1, 0))

@@ -1,4 +1,4 @@
-"""Which canary requests are held against which stable ones. Pure."""
+"""Strata: which canary requests are compared with which stable ones. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from registry.rollouts.tally import Cell, Side, Tally, total
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Both sides of a stratum."""
+    """The tallies of both sides in one stratum."""
 
     canary: Tally
     stable: Tally
@@ -23,17 +23,17 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairs:
-    """Every canary request is in exactly one of the two."""
+    """Pairs to compare; every canary request is in exactly one of the two groups."""
 
     shared: tuple[Pair, ...]
     """One pair for each step and replica on which both sides answered: only the adapter differs."""
     lone: tuple[Pair, ...]
-    """For each step, the canary's requests on replicas where stable had none, against all of stable's: the replica may
-    be what differs, but the canary's callers wait for it all the same."""
+    """For each step, the canary's requests on replicas where stable had none, paired with all of stable's. A difference
+    may be the replica's fault, but it affects the canary's callers all the same."""
 
 
 def pairs_of_steps(cells: Mapping[Cell, Tally], step: int) -> Pairs:
-    """Pairs of the rollout up to and with *step*, each step's canary against the stable of the same time."""
+    """Return the pairs up to and including *step*, each step's canary with the stable of the same time."""
     by_step: dict[int, dict[Cell, Tally]] = defaultdict(dict)
     for cell, tally in cells.items():
         if cell.step <= step:
@@ -45,20 +45,20 @@ def pairs_of_steps(cells: Mapping[Cell, Tally], step: int) -> Pairs:
 
 
 def pairs_of_watch(cells: Mapping[Cell, Tally], steps: int) -> Pairs:
-    """Pairs after the promotion: what was the canary, against stable on the same replica before it."""
+    """Return the pairs of the watch: the former canary after its promotion, with stable on the same replica before."""
     after = {cell: tally for cell, tally in cells.items() if cell.step == steps}
     before = {cell: tally for cell, tally in cells.items() if cell.step < steps}
     return _matched(_by_replica(after, Side.CANARY), _by_replica(before, Side.STABLE))
 
 
 def sums_of(tallies: Iterable[Tally], guardrail: Guardrail) -> Sums:
-    """Counts and sums of what is bad, one stratum for each tally."""
+    """Return the counts and sums of bad values, one stratum for each tally."""
     rows = np.array([_row(guardrail, tally) for tally in tallies], dtype=np.float64).reshape(-1, 3)
     return Sums(count=rows[:, 0], total=rows[:, 1], squares=rows[:, 2])
 
 
 def histograms_of(pairs: Iterable[Pair], guardrail: Guardrail) -> tuple[Floats, Floats, int]:
-    """Histograms (bucket, stratum) of canary and stable over the same buckets, and the first bucket."""
+    """Return histograms (bucket, stratum) of canary and stable over the same buckets, and the first bucket."""
     columns = [(_durations(guardrail, pair.canary), _durations(guardrail, pair.stable)) for pair in pairs]
     seen = [bucket for column in columns for side in column for bucket in side]
     first, last = min(seen, default=0), max(seen, default=0)
@@ -70,7 +70,7 @@ def histograms_of(pairs: Iterable[Pair], guardrail: Guardrail) -> tuple[Floats, 
 
 
 def samples(guardrail: Guardrail, tally: Tally) -> int:
-    """How many requests (answers, tool calls, scores) of the tally say something about the guardrail."""
+    """Return how many requests (answers, tool calls, scores) of the tally count for the guardrail."""
     if guardrail in RELATIVE:
         return sum(_durations(guardrail, tally).values())
     return int(_row(guardrail, tally)[0])

@@ -1,4 +1,4 @@
-"""GuardrailEvidence as a sentence for people. Pure."""
+"""Sentences about evidence for people. Pure."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ COUNTED: Final = {
 }
 
 LEFT_OUT: Final = {
-    "replica_busy": "never found their replica without clients",
+    "replica_busy": "found clients at their replica all the time",
     "cut_off": "were cut off as a client came",
-    "budget_spent": "found the tokens spent",
+    "budget_spent": "found the token budget spent",
     "copies_under_way": "found others under way",
-    "load_unknown": "were for an engine that does not say how busy it is",
+    "load_unknown": "were for an engine that does not report its load",
     "canary_not_loaded": "were for a replica without the canary",
     "engine_full": "were refused by a full engine",
     "step_over": "came too late for their step",
@@ -32,7 +32,7 @@ LEFT_OUT: Final = {
 
 
 def left_out(reasons: Mapping[str, int]) -> str:
-    """Why copies of a shadow step are missing, as the end of a sentence; the most frequent reason first."""
+    """Return the end of a sentence: why copies of a shadow step are missing, the most frequent reason first."""
     if not reasons:
         return ""
     parts = [
@@ -42,7 +42,7 @@ def left_out(reasons: Mapping[str, int]) -> str:
 
 
 def sentence(evidence: GuardrailEvidence, *, is_lone: bool = False) -> str:
-    """Both sides' values, by how much the canary is worse, its bounds and the margin."""
+    """Return a sentence with both sides' values, how much worse the canary is, the bounds and the margin."""
     counted = COUNTED[evidence.guardrail]
     where = " (on replicas where stable answered nothing)" if is_lone else ""
     return (

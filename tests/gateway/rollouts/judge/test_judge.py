@@ -141,8 +141,8 @@ def test_a_shadow_step_without_enough_copies_holds_and_says_what_became_of_the_o
     verdict = verdict_on(few, healthy(40))
     assert reason_of(verdict) == (Decision.HOLD, "too_few_samples")
     assert verdict.message == (
-        "40 canary and 40 stable requests in this step, 100 of each are needed; of the copies, 1,200 never found their "
-        "replica without clients, 5 were cut off as a client came, 1 else"
+        "40 canary and 40 stable requests in this step, 100 of each are needed; of the copies, 1,200 found clients "
+        "at their replica all the time, 5 were cut off as a client came, 1 else"
     )
     assert reason_of(verdict_on(replace(GOOD, copies_left_out={"cut_off": 9_000}))) == (
         Decision.ADVANCE,
@@ -198,7 +198,7 @@ def test_one_bad_score_is_no_doubt_but_is_told() -> None:
     canary = replace(GOOD, feedbacks=1, feedback_sum=0.0, feedback_square_sum=0.0)
     verdict = verdict_on(canary)
     assert verdict.decision is Decision.ADVANCE
-    assert "too few to hold it against the canary that feedback is 0.000 in 1 canary scores" in verdict.message
+    assert "too few to count against the canary, although feedback is 0.000 in 1 canary scores" in verdict.message
 
 
 def test_a_caller_that_tries_twice_more_aborts_nothing() -> None:
