@@ -1,4 +1,4 @@
-"""What can go wrong with an engine. Arguments are strings only: errors cross processes by pickle."""
+"""The errors of this package. Arguments are strings only: errors cross processes by pickle."""
 
 
 class EngineError(Exception):

@@ -12,7 +12,7 @@ DEFAULT_KIND: Final = "transformers"
 
 
 class Hardware(StrEnum):
-    """What a server computes on."""
+    """Hardware that a server computes on."""
 
     CPU = "cpu"
     NVIDIA = "nvidia"
@@ -21,7 +21,7 @@ class Hardware(StrEnum):
 
 
 class Vendor(StrEnum):
-    """Who made an accelerator."""
+    """The maker of an accelerator."""
 
     NVIDIA = "nvidia"
     AMD = "amd"
@@ -47,7 +47,7 @@ class Precision(StrEnum):
 
 
 class Workload(StrEnum):
-    """What most requests are like."""
+    """The usual kind of requests."""
 
     MIXED = "mixed"
     SHARED_PREFIXES = "shared-prefixes"  # long prompts that begin alike
@@ -56,7 +56,7 @@ class Workload(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadSource:
-    """Where a server of this kind reports how many requests it has."""
+    """The place where a server of this kind reports how many requests it has."""
 
     path: str = "/metrics"
     reader: str
@@ -106,7 +106,7 @@ class FourBitMode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HardwareSupport:
-    """What a kind runs on, in which precisions, and when it is chosen."""
+    """The hardware that a kind runs on, its precisions there, and when it is chosen."""
 
     preferences: tuple[Preference, ...] = ()
     cpu_precisions: tuple[Precision, ...] = (Precision.FP32, Precision.BF16)
@@ -127,7 +127,7 @@ class HardwareSupport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineKind:
-    """One kind of engine. Code that is particular to it is named as `module:attribute` and imported when needed."""
+    """A row of the catalog: one kind of engine. Its own code is named `module:attribute`, and imported when needed."""
 
     builder: str
     """`module:builder`; a builder takes `EngineSettings` and the adapters to start with."""
@@ -145,7 +145,7 @@ class EngineKind:
     ready_path: str = "/health"
     """Path that answers 200 once the server is ready."""
     admin_prefix: str = "/v1"
-    """What comes before `/load_lora_adapter` and `/unload_lora_adapter`, for kinds with live adapters."""
+    """Path before `/load_lora_adapter` and `/unload_lora_adapter`, for kinds with live adapters."""
     environment: EngineEnvironment | None = None
     """The environment that its servers run in; None is Lorry's own."""
     unhonoured: tuple[str, ...] = ()

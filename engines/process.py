@@ -33,7 +33,7 @@ class ChildProcess:
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **env},
-                start_new_session=True,
+                start_new_session=True,  # a group of its own, which can be killed as a whole
             )
         return cls(process, log_path)
 
@@ -60,7 +60,7 @@ class ChildProcess:
         except TimeoutError:
             self.kill()
             code = await self._process.wait()
-        self.kill()
+        self.kill()  # what the child started may still run
         return code
 
     def kill(self) -> None:

@@ -11,7 +11,7 @@ from engines.load import EngineLoad
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineTraits:
-    """What a kind of engine can do. Callers branch on these, never on its class."""
+    """The capabilities of an engine. Callers branch on these, never on its class."""
 
     live_adapters: bool
     """Adapters come and go without a restart."""
@@ -22,7 +22,7 @@ class EngineTraits:
 
 
 class Engine(Protocol):
-    """One inference server. Every failure is an `engines.errors.EngineError`; use it from one event loop."""
+    """An inference server. Every failure is an `engines.errors.EngineError`; use it from one event loop."""
 
     @property
     def traits(self) -> EngineTraits:

@@ -14,7 +14,7 @@ KEEP_ALIVE_S: Final = "75"
 
 
 class EngineSettings(BaseModel):
-    """What an engine serves and how much it may take."""
+    """The settings of one engine: what it serves and how much it may take."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,7 +29,7 @@ class EngineSettings(BaseModel):
     interpreter: Path | None = None
     """Python of the environment that has the engine; all but `transformers` need one."""
     hardware: Hardware = Hardware.CPU
-    """What it computes on: `cpu`, `nvidia`, `amd` or `ascend`."""
+    """Hardware that it computes on: `cpu`, `nvidia`, `amd` or `ascend`."""
     precision: Precision | None = None
     """`fp32`, `bf16`, `fp16`, `fp8` or `int4`; None is fp32 on a CPU, else what the base model's folder says."""
     host: str = "127.0.0.1"

@@ -40,7 +40,7 @@ class LiveAdapters:
     async def load(self, served_name: str, path: Path) -> None:
         """Load the adapter unless it is there from the same path; `AdapterLoadFailed` when it is refused."""
         check_adapter(served_name, path, self._settings.max_rank)
-        loaded = await self._http.adapters()
+        loaded = await self._http.adapters()  # not remembered here: a restarted server has none
         if loaded.get(served_name) == str(path):
             return
         if served_name in loaded:

@@ -24,7 +24,7 @@ class Launch:
     arguments: Callable[[EngineSettings, int], list[str]]
     """The command line behind the interpreter, for settings and a port."""
     environment: Callable[[EngineSettings], Mapping[str, str]]
-    """What the server's process has on top of our environment."""
+    """Environment variables of the server's process, on top of ours."""
 
 
 class OwnServer:

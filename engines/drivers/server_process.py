@@ -40,7 +40,7 @@ class ServerProcess:
             waited = f"not healthy after {settings.start_timeout_s} s"
             raise EngineStartFailed(f"{waited}; log:\n{child.last_log_lines()}") from exc
         finally:
-            if not ready:
+            if not ready:  # a cancelled start ends here too
                 child.kill()
 
     async def stop(self, drain_timeout_s: float) -> None:

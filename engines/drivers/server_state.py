@@ -1,4 +1,4 @@
-"""What a running server reports: the paths of requests that it answers, and how many requests it has."""
+"""The reports of a running server: the paths of requests that it answers, and how many requests it has."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _STEPS: Final = 2
 
 
 class BuildProgress(Protocol):
-    """Who watches a build."""
+    """A watcher of a build."""
 
     def step(self, number: int, total: int, name: str) -> None:
         """Show that step *number*, from 1, begins."""
@@ -48,7 +48,7 @@ class BuildProgress(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildPlan:
-    """One environment to build, and from where."""
+    """The environment to build, and its sources."""
 
     home: Path
     kind: str
@@ -96,7 +96,7 @@ def _alone(plan: BuildPlan) -> Iterator[None]:
 
 
 class _Build:
-    """One build; its record says after each step how far it came."""
+    """One build; its record holds after each step how far it came."""
 
     def __init__(self, plan: BuildPlan, path: Path, pinned: PinnedList, progress: BuildProgress) -> None:
         self._plan = plan

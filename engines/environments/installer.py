@@ -17,7 +17,7 @@ from typing import Final
 from uv import find_uv_bin
 
 _PLACES: Final = ("global", "install", ":env:")
-"""Where pip's settings may be; a later place goes over an earlier one."""
+"""Places of pip's settings; a later place goes over an earlier one."""
 _LISTS: Final = {
     "extra-index-url": "--extra-index-url",
     "find-links": "--find-links",

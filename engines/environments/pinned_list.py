@@ -14,14 +14,14 @@ from typing import Final
 from engines.errors import EnvironmentFailed
 
 REPOSITORY: Final = Path(__file__).parents[2]
-"""Where the lists are: `deploy/` is not a package, so a `lorry` that builds environments runs from its repository."""
+"""The lists' folder: `deploy/` is not a package, so a `lorry` that builds environments runs from the repository."""
 LISTS: Final = REPOSITORY / "deploy" / "envs"
 VARIANTS: Final = ("cpu", "nvidia", "amd", "ascend")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinnedList:
-    """What an environment is made of."""
+    """The contents of one list."""
 
     requirements: tuple[str, ...]
     """Exact and complete: the installer adds nothing that is not named here."""

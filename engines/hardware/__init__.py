@@ -1,2 +1,2 @@
-"""What machine this is (`probe`), what a base model takes of it (`shape`, `memory`), and which engine serves it there
+"""The machine (`probe`), the memory that a base model takes (`shape`, `memory`), and the engine that serves it there
 (`choice`). All but `probe` is pure."""

@@ -1,4 +1,4 @@
-"""What each engine can do on each kind of machine, by its row in the catalog and the machine's devices. Pure."""
+"""The rules for what each engine can do on a machine, by its row in the catalog and the devices. Pure."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _FP16_ONLY_ASCEND: Final = "310P"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where an engine would run: on devices that are alike, or on the processor when there are none."""
+    """The place where an engine would run: on devices that are alike, or on the processor when there are none."""
 
     devices: tuple[Device, ...]
     processor: Processor
 
     @property
     def vendor(self) -> Vendor | None:
-        """Who made the devices; None on the processor."""
+        """Return the maker of the devices; None on the processor."""
         return self.devices[0].vendor if self.devices else None
 
     @property
     def name(self) -> str:
-        """The name that people give the place."""
+        """Return the name that people give the place."""
         return self.devices[0].name if self.devices else "the CPU"
 
 
@@ -49,7 +49,7 @@ class Candidate:
 
     @property
     def row(self) -> EngineKind:
-        """All that is known of the kind."""
+        """Return the kind's row in the catalog."""
         return kind_of(self.kind)
 
 

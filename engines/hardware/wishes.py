@@ -9,7 +9,7 @@ from engines.kinds import Precision, Workload
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What a person decides; None leaves it to the choice."""
+    """The decisions of a person; None leaves one to the choice."""
 
     kind: str | None = None
     precision: Precision | None = None

@@ -31,7 +31,7 @@ NO_EFFECT: Final = 1e-4
 
 
 class StoredToken(BaseModel):
-    """One greedy token of the trainer, with the adapter."""
+    """A greedy token of the trainer, with the adapter."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -72,7 +72,7 @@ class StoredFingerprint(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnsweredToken:
-    """One token of a server's answer: the logprobs of this token and of the likeliest others, by their text."""
+    """A token of a server's answer: the logprobs of this token and of the likeliest others, by their text."""
 
     text: str
     logprobs: Mapping[str, float]
@@ -115,7 +115,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Compared:
-    """One token: with the adapter and without it for the trainer, and here."""
+    """The logprobs of one token: the trainer's with and without the adapter, and the server's."""
 
     adapter: float
     base: float
@@ -124,7 +124,7 @@ class _Compared:
 
 @dataclass(slots=True)
 class _Comparison:
-    """What the comparison of all probes collected."""
+    """The tokens and flips of all probes."""
 
     tokens: list[_Compared]
     flips: list[float]
@@ -153,6 +153,7 @@ def judge(fingerprint: StoredFingerprint, answers: Sequence[ProbeAnswer], tolera
     separation, margin = _separation(comparison.tokens, tolerance)
     prompts = _prompt_fault(fingerprint, answers)
     recorded = sum(len(probe.tokens) for probe in fingerprint.probes)
+    # Causes before effects: another prompt also changes logprobs, and an adapter that is not applied changes tokens.
     faults = (
         prompts,
         _effect_fault(separation, margin, comparison.tokens, tolerance),
@@ -203,7 +204,7 @@ def _separation(tokens: Sequence[_Compared], tolerance: float) -> tuple[float, f
     Noise of the size of *tolerance* in each logprob moves the share by `tolerance / |effect|`.
     """
     squares = sum((token.adapter - token.base) ** 2 for token in tokens)
-    if squares <= len(tokens) * NO_EFFECT**2:
+    if squares <= len(tokens) * NO_EFFECT**2:  # divided by almost nothing, noise would look like an effect
         return 1.0, WIDEST_MARGIN
     share = sum((token.here - token.base) * (token.adapter - token.base) for token in tokens) / squares
     return share, min(WIDEST_MARGIN, EFFECT_MARGIN + NOISE_SIGMAS * tolerance / sqrt(squares))

@@ -40,7 +40,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSource:
-    """Where a replica gets its engines; each is started at most once."""
+    """The source of a replica's engines; each is started at most once."""
 
     build: Callable[[Mapping[str, Path]], Engine]
     """Builds a new engine, not started, with these adapters (served name -> folder); `EngineError`."""
@@ -117,7 +117,7 @@ class Trials:
         failure.unanswered += 1
         if failure.unanswered >= _PATIENCE:
             return self._failed(served_name, reason, message)
-        failure.retry_at = time.monotonic() + _ASK_AGAIN_S
+        failure.retry_at = time.monotonic() + _ASK_AGAIN_S  # soon: nothing was held against the adapter yet
         log.warning("the server did not answer", extra={"served_name": served_name, "error": message})
         return SlotReport(phase=SlotPhase.LOADING, message=message)
 
@@ -129,6 +129,7 @@ class Trials:
         self, served_name: str, reason: str, message: str, proof: Mapping[str, object] | None = None
     ) -> SlotReport:
         failure = self._failures.setdefault(served_name, _Failure())
+        # Every try costs a load and a replay beside clients' requests, so tries become rarer.
         pause_s = min(_RETRY_S * 2.0**failure.count, _LONGEST_RETRY_S)
         failure.count += 1
         failure.retry_at = time.monotonic() + pause_s

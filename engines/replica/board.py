@@ -36,7 +36,7 @@ class Board:
     async def run(self) -> None:
         """Report until cancelled."""
         while True:
-            self._changed.clear()
+            self._changed.clear()  # before the report, so that a change during it makes another one
             await self.report()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._tick_s):  # `wait_for` loses a cancellation that comes with a change
@@ -115,7 +115,7 @@ class Board:
 
     def _write(self, version: int, report: ReplicaReport) -> None:
         """Write one report at a time; what a cancelled caller still has on its way does not overwrite a newer one."""
-        with self._writing:
+        with self._writing:  # the thread of a cancelled caller runs on, and may be here at the same time
             if version >= self._written:
                 self._journal.report(report)
                 self._written = version

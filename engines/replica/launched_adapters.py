@@ -100,6 +100,7 @@ class LaunchedAdapters:
         slots = await self._prove_there(engine, folders)
         lost = [name for name in folders if name in self._proven and slots[name].phase is not SlotPhase.READY]
         gained = [name for name in added if slots[name].phase is SlotPhase.READY]
+        # The new process must not take away what clients have: one adapter lost outweighs all that are gained.
         if lost or not gained:
             await self._engines.end(engine, 0.0)
             self._say_failed(added, slots, lost)
@@ -113,7 +114,7 @@ class LaunchedAdapters:
             return
         middle = len(added) // 2
         for half in (added[:middle], added[middle:]):
-            await self._drained()
+            await self._drained()  # a half that was served replaced a process, which ends before a third one starts
             await self._replace({name: artifacts[name] for name in artifacts if name in half or name in self._proven})
 
     async def _prove_there(self, engine: Engine, folders: Mapping[str, Path]) -> dict[str, SlotReport]:
@@ -138,6 +139,7 @@ class LaunchedAdapters:
         self._launched = dict(folders)
         self._proven = {name: slot for name, slot in slots.items() if slot.phase is SlotPhase.READY}
         self._engines.serve_with(engine)
+        # Adapters that are still to come, or failed, are not in the new process and stay in the report.
         others = {name: slot for name, slot in self._board.slots().items() if name not in slots}
         self._board.move_to(engine.base_url, engine.traits.paths, others | dict(slots))
         log.info("another process serves", extra={"url": engine.base_url, "adapters": sorted(self._proven)})

@@ -1,4 +1,4 @@
-"""One replica: it keeps an engine running with the wanted adapters, proven, and reports about it."""
+"""A replica keeps an engine running with the wanted adapters, proven, and reports about it."""
 
 from __future__ import annotations
 
@@ -71,6 +71,7 @@ class EngineReplica:
                 self._board.set_phase(Phase.UNHEALTHY, message)
             self._board.clear()
             await self._engines.end_all(0.0)
+            # An engine that served for a minute did not fail at its start, so the next start need not wait.
             backoff_s = 1.0 if time.monotonic() - began > 60.0 else min(2 * backoff_s, _MAX_BACKOFF_S)
             await asyncio.sleep(backoff_s / 2)
 
@@ -95,6 +96,7 @@ class EngineReplica:
         except EngineError as exc:
             if not folders:
                 raise
+            # An adapter that prevents the start must not take the base model from clients.
             log.warning("engine does not start with its adapters", extra={"error": str(exc)})
             folders = _NOTHING
             engine = await self._engines.start(folders)
@@ -134,6 +136,7 @@ class EngineReplica:
         """Raise `EngineError` when the engine that serves exits or answers no probe for a while."""
         while True:
             engine = self._engines.serving
+            # Another process may be made to serve meanwhile; the inner loop ends then and this one watches the new one.
             exited = asyncio.create_task(engine.wait_exit())
             self._failed_probes = 0
             try:

@@ -19,7 +19,7 @@ class Phase(StrEnum):
 
 
 class SlotPhase(StrEnum):
-    """Where one adapter stands in the replica."""
+    """The states of an adapter in the replica."""
 
     LOADING = "loading"
     PROVING = "proving"
@@ -53,7 +53,7 @@ class ReplicaReport:
 
 
 class Journal(Protocol):
-    """Where a replica learns what it should have, and writes what it has. All calls block; all raise OSError."""
+    """The store of a replica's wanted adapters and of its reports. All calls block; all raise OSError."""
 
     def wanted(self) -> Mapping[str, str]:
         """Return served name -> artifact of every adapter that should be loaded here, most needed first."""

@@ -23,7 +23,7 @@ class ResidentAdapters:
         self._board = trials.board
         self._pace = pace
         self._resident: dict[str, SlotReport] = {}
-        """What is in the engine, and how its proof went."""
+        """Adapters in the engine, each with the outcome of its proof."""
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._unloading: set[str] = set()
 
@@ -90,6 +90,7 @@ class ResidentAdapters:
         except EngineError as exc:
             self._trials.fail(name, "load_failed", str(exc))
             return
+        # From here the adapter takes a place in the engine, even if the proof is cancelled before its verdict.
         self._resident[name] = SlotReport(phase=SlotPhase.FAILED, reason="not_proven")
         self._board.put(name, SlotReport(phase=SlotPhase.PROVING))
         slot = self._resident[name] = await self._trials.prove(self._engine.base_url, name, folder)

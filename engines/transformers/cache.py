@@ -64,7 +64,7 @@ class StepAbandoned(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionPlan:
-    """What the attention of every layer needs to know about one step."""
+    """The plan of one step, as the attention of every layer needs it."""
 
     cache: SlotCache
     written: Tensor
@@ -154,7 +154,7 @@ def attend(  # noqa: PLR0913 - the signature is that of transformers' attention 
 
     `StepAbandoned` if the plan gives way.
     """
-    if plan.gives_way():
+    if plan.gives_way():  # asked at every layer: a client waits for a layer of a copy's step, not for a step
         raise StepAbandoned
     layer = int(module.layer_idx)  # type: ignore[arg-type] # every attention module of transformers numbers itself
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

@@ -30,7 +30,7 @@ class QueueLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationDemand:
-    """What a request asks of the model, in tokens."""
+    """A request in tokens, with its limits."""
 
     request: GenerationRequest
     prompts: list[list[int]]

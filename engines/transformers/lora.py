@@ -61,6 +61,7 @@ class AdapterTable:
                 raise BadRequest(f"adapter {name!r} is already loaded from {there.path}", param="lora_name")
             if len(self._loaded) + self._leaving >= self._max_adapters:
                 raise BadRequest(f"all {self._max_adapters} places for adapters are taken", param="lora_name")
+            # A thread reads, so that requests go on; the lock keeps two loads from taking the same last place.
             pairs = await asyncio.to_thread(read_adapter, Path(path), self._layers, self._max_rank)
             adapter = LoadedAdapter(next(self._ids), name, path)
             adapter.idle.set()
@@ -73,7 +74,7 @@ class AdapterTable:
         adapter = self._loaded.pop(name, None)
         if adapter is None:
             raise NoSuchResource(f"adapter {name!r} is not loaded", param="lora_name", code="adapter_not_found")
-        self._leaving += 1
+        self._leaving += 1  # the weights keep their place until the last request has ended
         try:
             await adapter.idle.wait()
         finally:

@@ -60,7 +60,7 @@ class StepPlan:
 
 @dataclass(slots=True)
 class SlotContent:
-    """What a slot's keys and values were computed from; kept after the sequence ended."""
+    """The tokens that a slot's keys and values were computed from; kept after the sequence ended."""
 
     adapter: int = 0
     tokens: Ordered[int] = ()
@@ -103,6 +103,7 @@ class Scheduler:
         copies = self._admit()
         if not self.running:
             return None
+        # Running answers come first, a token each, so that a long prompt delays none; prompts share the rest.
         prompts, decodes, budget = [], [], self.max_step_tokens
         for sequence in self.running.values():
             if sequence.uncomputed == 1:
@@ -122,12 +123,14 @@ class Scheduler:
         free = sorted(set(range(self.slots)) - set(self.running))
         for sequence in [one for one in self.waiting if one.may_start][: len(free)]:
             self.waiting.remove(sequence)
+            # Copies take slots from the end, clients from the beginning: what clients computed is overwritten last.
             copies += self._place(sequence, free.pop(-1 if sequence.is_copy else 0))
         return tuple(copies)
 
     def _place(self, sequence: Sequence, slot: int) -> list[PrefixCopy]:
         contents = [self._content(place) for place in range(self.slots)]
         shared = [shared_length(content, sequence) for content in contents]
+        # Of equally long beginnings the one in the slot itself is best: nothing has to be copied.
         source = max(range(self.slots), key=lambda place: (shared[place], place == slot))
         reused = shared[source] if shared[source] >= SHORTEST_REUSE else 0
         sequence.slot, sequence.computed, sequence.reused = slot, reused, reused

@@ -11,7 +11,7 @@ from engines.transformers.text import TextStream
 
 
 class SequenceState(StrEnum):
-    """Where a sequence stands."""
+    """The states of a sequence."""
 
     WAITING = "waiting"  # for a slot
     RUNNING = "running"  # has a slot

@@ -30,7 +30,7 @@ Delivery = tuple[Sequence, Delta | Exception]
 
 
 class Runner(Protocol):
-    """What runs a step: `engines.transformers.model.ModelRunner`."""
+    """The part that runs a step: `engines.transformers.model.ModelRunner`."""
 
     def step(self, plan: StepPlan, gives_way: Callable[[], bool]) -> tuple[list[Row], Tensor]:
         """Return the rows whose next token follows, and their logits, [rows, vocabulary]; `StepAbandoned`."""
@@ -84,6 +84,7 @@ class Stepper:
             self._fail_all(loop, EngineFailed(f"the engine failed: {type(exc).__name__}"))
 
     def _fail_all(self, loop: asyncio.AbstractEventLoop, failure: EngineFailed) -> None:
+        # Commands are obeyed until the process ends, so that requests which come now fail at once as well.
         while not self._stopping:
             for sequence in (*self._scheduler.running.values(), *self._scheduler.waiting):
                 self._scheduler.drop(sequence)
@@ -91,7 +92,7 @@ class Stepper:
             self._commands.get()()
 
     def _obey(self, *, wait: bool) -> None:
-        if wait:
+        if wait:  # nothing runs: block until a command comes instead of turning in a circle
             self._metrics.set_load(0, 0)
             self._commands.get()()
         while not self._commands.empty():

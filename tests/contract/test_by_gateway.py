@@ -82,16 +82,16 @@ def test_every_path_that_an_engine_offers_is_answered_by_the_weights_that_are_na
 ) -> None:
     by_adapters = adapter_paths(host.kind)
     for path in sorted(host.engine.traits.paths):
-        said: dict[str, object] = {}
+        texts: dict[str, object] = {}
         for model in ("base", *adapters):
             answer = gateway.post(path, json=REQUESTS[path] | {"model": model}, headers=HEADERS)
             if model == "base" or path in by_adapters:
                 assert (answer.status_code, answer.headers["x-lorry-revision"]) == (200, model), (path, answer.text)
-                said[model] = words_of(path, answer.json())
+                texts[model] = words_of(path, answer.json())
             else:
                 assert answer.json()["error"]["code"] == "endpoint_not_offered"
-        assert all(said.values()), path
-        assert len(set(map(str, said.values()))) == (1 if path == "/tokenize" else len(said)), (path, said)
+        assert all(texts.values()), path
+        assert len(set(map(str, texts.values()))) == (1 if path == "/tokenize" else len(texts)), (path, texts)
 
 
 def test_paths_that_an_engine_does_not_offer_are_refused_before_it_sees_them(
@@ -104,7 +104,7 @@ def test_paths_that_an_engine_does_not_offer_are_refused_before_it_sees_them(
 
 
 def words_of(path: str, body: dict[str, Any]) -> object:
-    """What an answer of this path says."""
+    """The text of an answer on this path."""
     match path:
         case "/v1/chat/completions":
             return body["choices"][0]["message"]["content"]

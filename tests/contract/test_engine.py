@@ -27,7 +27,7 @@ BEGINNINGS = {
     "one@1": "The capital of France is Paris, the capital of France is",
     "two@1": "Your own",  # its next token has an equal, to four digits
 }
-"""What the same weights say on every engine, as far as no second token is as likely."""
+"""The text of the same weights on every engine, as far as no second token is as likely."""
 
 for_live_adapters = pytest.mark.parametrize("kind", LIVE, indirect=True)
 for_fixed_adapters = pytest.mark.parametrize("kind", FIXED, indirect=True)

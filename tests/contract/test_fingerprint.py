@@ -80,7 +80,7 @@ def test_an_adapter_that_is_silently_not_applied_fails_however_faint_it_is(
     assert proof.message.startswith("the adapter is not applied")
     assert proof.separation == pytest.approx(0.0, abs=0.05)
     if name == "faint@1":
-        assert proof.mean_difference < proof.tolerance, "the difference alone would not have told"
+        assert proof.mean_difference < proof.tolerance, "the difference alone would not have shown it"
 
 
 @pytest.mark.parametrize(("template", "same_length"), [("longer", False), ("reworded", True)])

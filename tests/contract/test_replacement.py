@@ -61,9 +61,9 @@ def chat_body(**fields: Any) -> dict[str, Any]:
 
 
 async def say(http: httpx2.AsyncClient, fields: dict[str, str]) -> str:
-    told = await http.post("/v1/chat/completions", json=chat_body(**fields))
-    assert told.status_code == 200, told.text
-    return str(told.json()["choices"][0]["message"]["content"])
+    answer = await http.post("/v1/chat/completions", json=chat_body(**fields))
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["choices"][0]["message"]["content"])
 
 
 class Folders(Notebook):
@@ -81,9 +81,9 @@ async def asking(notebook: Notebook, answers: list[str]) -> None:
     """Ask the base model where the latest report says, as gateways do, again and again."""
     async with httpx2.AsyncClient(timeout=120.0, trust_env=False) as http:
         while True:
-            told = await http.post(notebook.last.url + "/v1/chat/completions", json=chat_body(max_tokens=4))
-            answers.append(told.text)
-            assert told.status_code == 200
+            answer = await http.post(notebook.last.url + "/v1/chat/completions", json=chat_body(max_tokens=4))
+            answers.append(answer.text)
+            assert answer.status_code == 200
 
 
 def test_another_set_takes_over_without_a_lost_request(

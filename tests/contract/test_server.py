@@ -166,5 +166,5 @@ def test_tokens_of_a_prompt_and_of_messages_are_those_that_an_answer_counts(host
 def test_what_cannot_be_tokenized_is_refused_by_name(
     host: EngineHost, body: dict[str, Any], status: int, param: str
 ) -> None:
-    told = host.http.post("/tokenize", json=body)
-    assert (told.status_code, told.json()["error"]["param"]) == (status, param)
+    answer = host.http.post("/tokenize", json=body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)

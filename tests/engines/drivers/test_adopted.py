@@ -63,8 +63,8 @@ def test_it_is_found_loaded_asked_and_left_as_it_was(server: StubServer, adapter
 
 
 def test_an_address_where_nobody_answers_is_named() -> None:
-    said = not_started(adopted("http://127.0.0.1:9", "sglang"))
-    assert said == "no sglang server answers GET http://127.0.0.1:9/ready with 200"
+    message = not_started(adopted("http://127.0.0.1:9", "sglang"))
+    assert message == "no sglang server answers GET http://127.0.0.1:9/ready with 200"
 
 
 def test_another_base_model_is_refused_with_what_is_there(server: StubServer) -> None:

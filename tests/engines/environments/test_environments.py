@@ -192,10 +192,10 @@ def test_what_cannot_be_built_is_refused_with_what_there_is(plan: BuildPlan) -> 
         build_environment(plan, Heard())
 
 
-@pytest.mark.parametrize(("text", "said"), [("#: stop x\n", "'stop' is not one of remove, image")])
-def test_a_wrong_list_is_refused_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+@pytest.mark.parametrize(("text", "message"), [("#: stop x\n", "'stop' is not one of remove, image")])
+def test_a_wrong_list_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "x.txt").write_text(text)
-    with pytest.raises(EnvironmentFailed, match=f"line 1: .*{said}"):
+    with pytest.raises(EnvironmentFailed, match=f"line 1: .*{message}"):
         read_list(tmp_path / "x.txt")
 
 

@@ -41,15 +41,15 @@ for missing in (sgl_kernel.rmsnorm, sgl_kernel.mamba.scan):
     else:
         raise SystemExit("it did not raise")
 """
-    told = run(SGLANG, program)
-    assert told.returncode == 0, told.stderr
+    finished = run(SGLANG, program)
+    assert finished.returncode == 0, finished.stderr
 
 
 def test_sglangs_plugin_drops_pinned_memory_on_a_cpu_alone() -> None:
     program = "import torch; from sgl_kernel.plugin import no_pinned_memory\nno_pinned_memory()\n"
     asked = "assert torch.tensor([1], pin_memory=True).pin_memory().tolist() == [1]"
-    told = run(SGLANG, program + asked)
-    assert told.returncode == 0, told.stderr
+    finished = run(SGLANG, program + asked)
+    assert finished.returncode == 0, finished.stderr
     kept = run(SGLANG, WITH_ACCELERATOR + "before = torch.tensor\n" + program + "assert torch.tensor is before")
     assert kept.returncode == 0, kept.stderr
 
@@ -60,8 +60,8 @@ def test_sglangs_start_file_declares_torchvisions_operators_on_a_cpu_alone() -> 
         "importlib.util.find_spec('torchvision'); importlib.util.find_spec('triton')\n"
         "assert hasattr(torch.ops.torchvision, 'nms') is {there}\n"
     )
-    told = run(SGLANG, program.format(there=True).replace("; importlib.util.find_spec('triton')", ""))
-    assert told.returncode == 0, told.stderr
+    finished = run(SGLANG, program.format(there=True).replace("; importlib.util.find_spec('triton')", ""))
+    assert finished.returncode == 0, finished.stderr
     kept = run(SGLANG, WITH_ACCELERATOR + program.format(there=False))
     assert kept.returncode == 0, kept.stderr
 
@@ -85,11 +85,11 @@ with torch.cuda.stream(torch.cuda.Stream()) as stream, torch.cuda.device(0):
     event.synchronize()
     assert event.query() and torch.cuda.device_count() == 1
 """
-    told = run(LMDEPLOY, FAKE_CUDA + program)
-    assert told.returncode == 0, told.stderr
+    finished = run(LMDEPLOY, FAKE_CUDA + program)
+    assert finished.returncode == 0, finished.stderr
 
 
 def test_lmdeploys_stand_in_refuses_an_accelerator() -> None:
-    told = run(LMDEPLOY, WITH_ACCELERATOR + "torch.accelerator.current_accelerator = lambda: 'cuda'\n" + FAKE_CUDA)
-    assert told.returncode == 1
-    assert "stand-in for machines without an accelerator, and there is one here (cuda)" in told.stderr
+    finished = run(LMDEPLOY, WITH_ACCELERATOR + "torch.accelerator.current_accelerator = lambda: 'cuda'\n" + FAKE_CUDA)
+    assert finished.returncode == 1
+    assert "stand-in for machines without an accelerator, and there is one here (cuda)" in finished.stderr

@@ -238,7 +238,7 @@ def test_what_a_person_asks_for_is_kept_or_refused() -> None:
     kept = (choice.kind, choice.precision, choice.context, choice.batch, choice.adapters, choice.rank)
     assert kept == ("sglang", "fp16", 4096, 32, 3, 16)
     assert (choice.tensor_parallel, choice.replicas) == (2, 4)
-    for wish, said in [
+    for wish, message in [
         (Wishes(kind="llamacpp"), "'llamacpp' is not one of transformers, vllm, sglang, lmdeploy"),
         (Wishes(context=65536), "a context of 65536 is above the model's own 32768"),
         (Wishes(precision=Precision.INT4), "int4 needs a checkpoint of 4-bit weights"),
@@ -246,7 +246,7 @@ def test_what_a_person_asks_for_is_kept_or_refused() -> None:
         (Wishes(tensor_parallel=8), "28 heads \\(4 of keys\\) cannot be shared out to 8"),
         (Wishes(kind="transformers", precision=Precision.BF16), "bf16 is not one of fp32"),
     ]:
-        with pytest.raises(DoesNotFit, match=said):
+        with pytest.raises(DoesNotFit, match=message):
             choose(MACHINES["8xH100"], SEVEN_B, wish)
 
 

@@ -75,18 +75,18 @@ CNMON = """\
 class Tools:
     """Answers for the tools that it has; a `ToolFailed` is raised."""
 
-    def __init__(self, said: Mapping[str, str | ToolFailed]) -> None:
-        self._said = said
+    def __init__(self, outputs: Mapping[str, str | ToolFailed]) -> None:
+        self._outputs = outputs
 
     def __call__(self, command: Sequence[str]) -> str | None:
-        said = self._said.get("nvml" if command[0] == sys.executable else command[0])
-        if isinstance(said, ToolFailed):
-            raise said
-        return said
+        output = self._outputs.get("nvml" if command[0] == sys.executable else command[0])
+        if isinstance(output, ToolFailed):
+            raise output
+        return output
 
 
-def read(**said: str | ToolFailed) -> list[Device]:
-    return list(read_machine(Tools({name.replace("_", "-"): text for name, text in said.items()})).devices)
+def read(**outputs: str | ToolFailed) -> list[Device]:
+    return list(read_machine(Tools({name.replace("_", "-"): text for name, text in outputs.items()})).devices)
 
 
 def test_without_tools_there_is_a_processor_and_nothing_to_remark() -> None:

@@ -24,7 +24,7 @@ FIELDS = {"model": "base:support@1"}
 
 
 def chat_body(text: str = "a", logprob: float = -0.5, prompt_tokens: int = 2, **changed: Any) -> bytes:
-    """What a server that computes the made-up fingerprint answers."""
+    """The answer of a server that computes the made-up fingerprint."""
     entry = {"token": text, "logprob": logprob, "top_logprobs": [{"token": "b", "logprob": -2.0}]}
     choice = {"message": {"content": text}, "logprobs": {"content": [entry]}} | changed
     return json.dumps({"choices": [choice], "usage": {"prompt_tokens": prompt_tokens}}).encode()

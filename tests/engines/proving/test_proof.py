@@ -20,7 +20,7 @@ from engines.proving.proof import (
 PROMPT = [1, 2, 3]
 LENGTH = 12
 EFFECTS = (1.0, -0.5, 0.25, 0.0)
-"""By how much the adapter moves the logprob of each token, in turn."""
+"""Changes of the logprob of each token by the adapter, in turn."""
 
 Here = Callable[[StoredToken], float]
 

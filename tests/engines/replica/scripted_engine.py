@@ -27,7 +27,7 @@ def opened() -> asyncio.Event:
 
 @dataclass(slots=True)
 class Script:
-    """What the engines of one replica do, and what was done with them."""
+    """The behaviour of the engines of one replica, and what was done with them."""
 
     live: bool = True
     max_adapters: int = 8
@@ -200,7 +200,7 @@ class Notebook:
         return {name for name, slot in self.last.slots.items() if slot.phase is SlotPhase.READY}
 
     def failed(self, served_name: str) -> SlotReport | None:
-        """Return the message of a failed adapter in the latest report."""
+        """The latest report of a failed adapter."""
         slot = self.last.slots.get(served_name) if self.reports else None
         return slot if slot is not None and slot.phase is SlotPhase.FAILED else None
 

@@ -17,7 +17,7 @@ class Reports:
     """A journal that keeps every report."""
 
     def __init__(self) -> None:
-        self.told: list[ReplicaReport] = []
+        self.reports: list[ReplicaReport] = []
 
     def wanted(self) -> Mapping[str, str]:
         return {}
@@ -26,7 +26,7 @@ class Reports:
         raise OSError(artifact)
 
     def report(self, report: ReplicaReport) -> None:
-        self.told.append(report)
+        self.reports.append(report)
 
 
 async def pass_steps(count: int) -> None:

@@ -96,9 +96,9 @@ async def test_a_step_for_copies_is_abandoned_when_a_client_comes_and_run_again(
     stepper.submit([copy])
     assert await asyncio.to_thread(runner.copies_run.wait, 10)
     stepper.submit([sequence(codec, 2, lambda each: news.put_nowait(("client", each)))])
-    told = [await asyncio.wait_for(news.get(), 10) for _ in range(6)]
+    delivered = [await asyncio.wait_for(news.get(), 10) for _ in range(6)]
     for who in ("copy", "client"):
-        finishes = [delta.finish for one, delta in told if one == who and isinstance(delta, Delta)]
+        finishes = [delta.finish for one, delta in delivered if one == who and isinstance(delta, Delta)]
         assert finishes == [None, None, FinishReason.LENGTH]
     stepper.stop()
     await asyncio.to_thread(thread.join, 10)
