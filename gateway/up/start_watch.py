@@ -97,6 +97,8 @@ def _missing_of(pool: str, replicas: Collection[Replica]) -> str:
         return f"the process of pool {pool!r}"
     if not starting.url:
         return f"the {starting.engine} engine to load {starting.base}"
+    if not starting.slots:
+        return f"the {starting.engine} engine to answer its first health probe"
     tried = sum(slot.state in _TRIED for slot in starting.slots)
     return f"the {starting.engine} engine to prove its adapters ({tried} of {len(starting.slots)} done)"
 
