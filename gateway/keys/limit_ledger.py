@@ -1,4 +1,4 @@
-"""What API keys used of their limits, counted in the memory of one gateway; and the record of an admitted request.
+"""The use of limits counted in the memory of one gateway, and the record of an admitted request.
 
 A minute is a fixed window: it begins with the first request after the end of the previous one. Sliding windows cannot
 give tokens back when an answer is shorter than it might have been, and do not know exactly when tokens are free again.
@@ -87,7 +87,7 @@ class Admitted(NamedTuple):
     ends: float
     """When the window ends in which its tokens are counted, on the clock of its ledger."""
     lease: str
-    """Its place among the concurrent requests; empty where one process counts the places."""
+    """Id of the request's place among the concurrent ones; empty where one process counts the places."""
 
 
 class Ledger(Protocol):
@@ -118,7 +118,7 @@ FREE: Final = Admitted(NoLedger(), "", 0, Standing(None, None), 0.0, "")
 
 @dataclass(slots=True)
 class _Use:
-    """What one key used in the window that ends at *ends*, and how many of its requests are under way."""
+    """The use of one key in the window that ends at *ends*, and how many of its requests are under way."""
 
     ends: float = -math.inf
     requests: int = 0

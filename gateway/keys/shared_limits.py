@@ -1,4 +1,4 @@
-"""What API keys used of their limits, counted by all gateways together in Redis."""
+"""The use of limits counted by all gateways together in Redis."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class LedgerAway(Exception):
 
 @dataclass(slots=True)
 class _Unwritten:
-    """What Redis has not been sent yet of one API key."""
+    """Changes of one API key that Redis has not received yet."""
 
     corrections: list[tuple[float, int]] = field(default_factory=list)
     """End of the window in which a request was counted, and the tokens that its estimate was short of its usage."""

@@ -1,1 +1,1 @@
-"""Rollouts, what is counted of their answers, and what people say of them."""
+"""Rollouts, the counts of their answers, and the ratings of people."""

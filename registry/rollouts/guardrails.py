@@ -45,7 +45,7 @@ class GuardrailPlan:
     empty_answers: float | None = 0.005
     """Share of answers without text and without a tool call."""
     invalid_json: float | None = 0.005
-    """Share of answers that are no JSON where JSON was asked for."""
+    """Share of answers that are not JSON where JSON was asked for."""
     invalid_tool_calls: float | None = 0.005
     """Share of tool calls whose arguments are not JSON."""
     feedback: float | None = 0.05

@@ -177,7 +177,7 @@ class RolloutStore:
             adapter = find_adapter(tx, promoted.adapter, lock=True)
             latest = {rollout.id for rollout in promoted_since(tx, 0.0)}
             if promoted.stable is None or promoted.id not in latest or not revocable(tx, promoted):
-                raise StaleState(f"rollout {promoted.id} is no longer what made {promoted.adapter} what it is")
+                raise StaleState(f"rollout {promoted.id} can no longer be taken back for {promoted.adapter}")
             check_startable(tx, adapter, find_revision(tx, promoted.adapter, promoted.stable))
             plan = RolloutPlan(steps=weighted(100))
             drafted = draft_rollout(adapter, promoted.stable, plan, actor="controller", at=self._tx.now())

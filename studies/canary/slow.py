@@ -95,7 +95,7 @@ class SlowRun:
     def _crude(self, canary: Durations, stable: Durations, counts: Counts) -> Floats:
         """Bound the log evidence of all seconds from above, by the best bets at stable's percentile.
 
-        Instead of the percentile of each second a lower one is taken for all of them, where it is one.
+        A lower percentile common to all seconds stands for the percentile of each second, so the bound holds for all.
         """
         shape = counts.shape
         after = self._after(self.stable, stable, self.load.per_second - counts)

@@ -21,7 +21,7 @@ LONE_PART: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GuardrailEvidence:
+class GuardrailComparison:
     """The numbers of one guardrail; `difference`, `low`, `high` and `margin` are how much *worse* the canary is.
 
     With unit `share` and `score` they are differences of the values; with unit `s` they are parts of stable's value
@@ -54,7 +54,7 @@ class GuardrailEvidence:
 class Finding:
     """Evidence with the further facts that a verdict needs."""
 
-    evidence: GuardrailEvidence
+    evidence: GuardrailComparison
     log_evidence: float
     """Log evidence that the margin is exceeded, comparable between guardrails."""
     is_lone: bool
@@ -79,7 +79,7 @@ def _compare(
 ) -> Finding:
     compare = _compare_latency if guardrail in RELATIVE else _compare_mean
     numbers = compare(guardrail, margin, alpha, pairs)
-    evidence = GuardrailEvidence(
+    evidence = GuardrailComparison(
         guardrail=guardrail,
         canary_samples=numbers.canary_samples,
         stable_samples=numbers.stable_samples,

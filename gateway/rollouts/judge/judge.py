@@ -8,7 +8,7 @@ from enum import StrEnum
 from math import log
 from typing import Any, Final
 
-from gateway.rollouts.judge.evidence import Finding, GuardrailEvidence, gather
+from gateway.rollouts.judge.evidence import Finding, GuardrailComparison, gather
 from gateway.rollouts.judge.strata import pairs_of_steps, pairs_of_watch, samples
 from gateway.rollouts.judge.wording import left_out, sentence
 from registry.rollouts.guardrails import Guardrail, GuardrailPlan
@@ -41,7 +41,7 @@ class RolloutVerdict:
     reason: str
     """On abort the guardrail's name; else `no_violation`, `too_few_samples`, `missing_data`, `in_doubt`, `watching`."""
     message: str
-    evidence: tuple[GuardrailEvidence, ...]
+    evidence: tuple[GuardrailComparison, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Return the verdict as it is stored and sent."""
@@ -123,7 +123,7 @@ def _obstacle(
     return "", f"{counts}, nothing looks worse than its margin"
 
 
-def _looks_worse(evidence: GuardrailEvidence) -> bool:
+def _looks_worse(evidence: GuardrailComparison) -> bool:
     return evidence.difference is not None and evidence.difference > evidence.margin
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.rollouts.judge.evidence import GuardrailEvidence
+from gateway.rollouts.judge.evidence import GuardrailComparison
 from registry.rollouts.guardrails import Guardrail
 
 COUNTED: Final = {
@@ -41,7 +41,7 @@ def left_out(reasons: Mapping[str, int]) -> str:
     return f"; of the copies, {', '.join(parts)}"
 
 
-def sentence(evidence: GuardrailEvidence, *, is_lone: bool = False) -> str:
+def sentence(evidence: GuardrailComparison, *, is_lone: bool = False) -> str:
     """Return a sentence with both sides' values, how much worse the canary is, the bounds and the margin."""
     counted = COUNTED[evidence.guardrail]
     where = " (on replicas where stable answered nothing)" if is_lone else ""
@@ -53,18 +53,18 @@ def sentence(evidence: GuardrailEvidence, *, is_lone: bool = False) -> str:
     )
 
 
-def _bounds(evidence: GuardrailEvidence) -> str:
+def _bounds(evidence: GuardrailComparison) -> str:
     low = _amount(evidence, evidence.low)
     return f"at least {low}" if evidence.high is None else f"between {low} and {_amount(evidence, evidence.high)}"
 
 
-def _value(evidence: GuardrailEvidence, value: float | None) -> str:
+def _value(evidence: GuardrailComparison, value: float | None) -> str:
     if value is None:
         return "unknown"
     return {"share": f"{value:.2%}", "score": f"{value:.3f}", "s": f"{value:.3g} s"}[evidence.unit]
 
 
-def _amount(evidence: GuardrailEvidence, amount: float | None) -> str:
+def _amount(evidence: GuardrailComparison, amount: float | None) -> str:
     if amount is None:
         return "unknown"
     return {"share": f"{amount * 100:.2f} points", "score": f"{amount:.3f}", "s": f"{amount:.1%}"}[evidence.unit]
