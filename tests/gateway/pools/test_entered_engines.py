@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from engines.catalog import ENGINES
 from gateway.app import build_app, build_gateway
 from gateway.pools.entered_engines import EnteredEngines
 from gateway.settings import GatewaySettings, Settings, TraceSettings, WebhookSettings, engines_settings
@@ -38,7 +39,7 @@ def http(sqlite_registry: Registry, base: Base) -> Iterator[TestClient]:
 @pytest.mark.parametrize(
     ("changed", "param", "said"),
     [
-        ({"engine": "ollama"}, "engine", "not one of lmdeploy, sglang, transformers, vllm"),
+        ({"engine": "ollama"}, "engine", f"not one of {', '.join(sorted(ENGINES))}"),
         ({"base": "large"}, "base", "there are: tiny"),
         ({"url": "http://127.0.0.1:9"}, "url", "no vllm server answers GET http://127.0.0.1:9/health"),
         ({"url": "127.0.0.1:9"}, "url", "pattern"),
