@@ -22,16 +22,16 @@ _GUARD_FD: Final = "LORRY_GUARD_FD"
 
 
 def become_subreaper() -> None:
-    """Orphaned descendants are given to this process instead of init."""
+    """Make this process, instead of init, the parent of orphaned descendants."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
 
 
 def guard(command: Sequence[str]) -> int:
-    """Run *command* (a host) until it ends; its exit code. Afterwards none of its descendants lives.
+    """Run *command* (a host) until it ends and return its exit code. Afterwards none of its descendants lives.
 
-    SIGINT and SIGTERM are passed on once each time they come.
+    SIGINT, SIGTERM and SIGHUP are passed on each time they arrive.
     """
     become_subreaper()
     held, ours = os.pipe()
@@ -64,7 +64,7 @@ def watch_guardian(when_gone: Callable[[], None]) -> None:
 
 
 def end_descendants(grace_s: float) -> None:
-    """SIGTERM, *grace_s* seconds, SIGKILL, until no descendant of this process is left."""
+    """Send SIGTERM, wait *grace_s* seconds, then send SIGKILL until no descendant of this process is alive."""
     me = psutil.Process()
     if grace_s:
         for process in me.children(recursive=True):

@@ -87,7 +87,7 @@ class _StopSignal:
         watch_guardian(self._end_at_once)
 
     def listen(self) -> None:
-        """Signals come to us; to be said again after a library took them."""
+        """Handle signals here; to be called again after a library has set handlers of its own."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: self._ask())
 

@@ -59,7 +59,7 @@ class ClusterStart:
 def start_cluster(folder: str) -> str:
     """The address of a new cluster whose files are below *folder* (a short path: sockets live there).
 
-    Its processes are ours to end. Raises `StartFailed` with Ray's words.
+    The caller ends its processes. Raises `StartFailed` with the output of `ray start`.
     """
     port, client_port = _free_ports(2)
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head"]

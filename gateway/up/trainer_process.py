@@ -24,7 +24,7 @@ class TrainerProcess:
         self._not_before = 0.0
 
     def keep_running(self, home: Path) -> None:
-        """Start it if it is not running, at most once in a while."""
+        """Start the trainer if it is not running, at most every two seconds."""
         if self._is_running():
             return
         if self._process is not None:
@@ -37,12 +37,12 @@ class TrainerProcess:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
     def ask_to_stop(self) -> None:
-        """SIGTERM: its job goes back into the queue with its checkpoints."""
+        """Send SIGTERM; the job goes back into the queue with its checkpoints."""
         if self._process is not None and self._is_running():
             self._process.terminate()
 
     def wait(self) -> None:
-        """Return when it has ended, or after a while."""
+        """Return when the trainer has ended, or after 20 s."""
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=_STOP_TIMEOUT_S)

@@ -1,0 +1,53 @@
+"""The actor of a gateway process. Its module imports what that process needs, no engine and no controller."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import uvicorn
+
+from gateway.app import build_gateway
+from gateway.settings import Settings
+from gateway.up.http_server import server_config
+from gateway.up.listening import check_keys, listen
+from gateway.up.logs import log_to
+from registry.database import open_registry
+
+
+class GatewayReplica:
+    """Serves the gateway's HTTP on the shared port."""
+
+    async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
+        """Return once the port answers."""
+        log_to(settings.home, "gateway")
+        knobs = settings.gateway
+        registry = open_registry(settings.registry)
+        check_keys(knobs.host, registry)
+        self._gateway = build_gateway(knobs, registry, settings.home, settings.traces)
+        self._server = _QuietServer(server_config(self._gateway))
+        self._listener = listen(knobs.host, knobs.port)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        while not self._server.started:
+            if self._serving.done():
+                self._serving.result()
+            await asyncio.sleep(0.01)
+
+    def check_health(self) -> None:
+        """Ray replaces this replica when the server has ended."""
+        if self._serving.done():
+            raise RuntimeError("the HTTP server has ended")
+
+    async def __del__(self) -> None:
+        """Drain: no new connection, what is in flight finishes, then the port is closed."""
+        self._server.should_exit = True
+        await self._serving
+        self._gateway.registry.close()
+
+
+class _QuietServer(uvicorn.Server):
+    """Uvicorn inside an actor: signals belong to Ray."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]
+        yield
