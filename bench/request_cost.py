@@ -14,7 +14,8 @@ import pstats
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -56,30 +57,36 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--profile", action="store_true")
     args = parser.parse_args()
+    uvloop.run(_measure(args.rounds, profile=args.profile))
+
+
+async def _measure(rounds: int, *, profile: bool) -> None:
+    async with opened_wire() as wire:
+        request_us = _least_us(wire.request, TIMES, rounds)
+        stream_us = _least_us(wire.stream, TIMES // 10, rounds)
+        _say(f"a request            {request_us:8.1f} us")
+        _say(f"a chunk of {CHUNKS}        {(stream_us - request_us) / CHUNKS:8.2f} us")
+        if profile:
+            with cProfile.Profile(time.process_time) as seen:
+                for _ in range(TIMES):
+                    wire.request()
+            pstats.Stats(seen).sort_stats("tottime").print_stats(30)
+
+
+@asynccontextmanager
+async def opened_wire() -> AsyncIterator[Wire]:
+    """A wire through a gateway over a registry of its own, which has a base model, its replicas and a key."""
     with tempfile.TemporaryDirectory() as scratch:
         settings = RegistrySettings(url=f"sqlite:///{scratch}/registry.db", artifacts=Path(scratch) / "artifacts")
         migrate(settings.url)
         registry = open_registry(settings)
-        uvloop.run(_measure(registry, args.rounds, profile=args.profile))
+        key = _fill(registry)
+        gateway = build_gateway(GatewaySettings(), registry)
+        await gateway.keyring.refresh()
+        await gateway.feed.refresh()
+        gateway.edge.tick(time.monotonic())
+        yield Wire(gateway, key)
         registry.close()
-
-
-async def _measure(registry: Registry, rounds: int, *, profile: bool) -> None:
-    key = _fill(registry)
-    gateway = build_gateway(GatewaySettings(), registry)
-    await gateway.keyring.refresh()
-    await gateway.feed.refresh()
-    gateway.edge.tick(time.monotonic())
-    wire = _Wire(gateway, key)
-    request_us = _least_us(wire.request, TIMES, rounds)
-    stream_us = _least_us(wire.stream, TIMES // 10, rounds)
-    _say(f"a request            {request_us:8.1f} us")
-    _say(f"a chunk of {CHUNKS}        {(stream_us - request_us) / CHUNKS:8.2f} us")
-    if profile:
-        with cProfile.Profile(time.process_time) as seen:
-            for _ in range(TIMES):
-                wire.request()
-        pstats.Stats(seen).sort_stats("tottime").print_stats(30)
 
 
 class _Drain(RecordingTransport):
@@ -88,7 +95,7 @@ class _Drain(RecordingTransport):
     def write(self, data: bytes | bytearray | memoryview) -> None: ...
 
 
-class _Wire:
+class Wire:
     """A client's connection to the gateway and the gateway's to its engines."""
 
     def __init__(self, gateway: Gateway, key: str) -> None:
@@ -116,16 +123,16 @@ class _Wire:
         self._last = _framed(b'data: {"choices":[],%b}\n\ndata: [DONE]\n\n' % _USAGE) + b"0\r\n\r\n"
 
     def request(self) -> None:
-        """A plain one."""
+        """Send a plain request and answer it."""
         self._client.data_received(self._asks[0])
         self._asked().data_received(self._answer)
 
-    def stream(self) -> None:
-        """A streamed one; every chunk comes by itself."""
+    def stream(self, chunks: int = CHUNKS) -> None:
+        """Send a streamed request and answer it; every chunk arrives by itself."""
         self._client.data_received(self._asks[1])
         engine = self._asked()
         engine.data_received(_STREAM_HEAD)
-        for _ in range(CHUNKS):
+        for _ in range(chunks):
             engine.data_received(self._chunk)
         engine.data_received(self._last)
 
