@@ -1,4 +1,4 @@
-"""What the gateway's own code costs a request and a chunk: bytes in at one end and out at the other, no sockets.
+"""Measure what the gateway's own code costs a request and a chunk: bytes in at one end, out at the other, no sockets.
 
     python bench/request_cost.py [--rounds 7] [--profile]
 
@@ -25,7 +25,7 @@ from uvicorn.server import ServerState
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gateway.app import build_gateway
-from gateway.deps import Gateway
+from gateway.edge.parts import Gateway
 from gateway.edge.protocol import EdgeProtocol
 from gateway.settings import GatewaySettings
 from gateway.up.http_server import server_config
@@ -40,7 +40,7 @@ MODEL: Final = "mock"
 ENGINES: Final = 2
 CHUNKS: Final = 64
 TIMES: Final = 2_000
-"""Requests in a round; of streams a tenth."""
+"""Requests in a round; a tenth as many streams."""
 _ASKED: Final = b'{"model":"mock","messages":[{"role":"user","content":"%b"}],"max_tokens":16,"stream":%b}'
 _USAGE: Final = b'"usage":{"prompt_tokens":5,"completion_tokens":16,"total_tokens":21}'
 _ANSWER: Final = b'{"id":"c-1","choices":[{"index":0,"message":{"content":"%b"},"finish_reason":"stop"}],%b}' % (
@@ -64,8 +64,8 @@ async def _measure(rounds: int, *, profile: bool) -> None:
     async with opened_wire() as wire:
         request_us = _least_us(wire.request, TIMES, rounds)
         stream_us = _least_us(wire.stream, TIMES // 10, rounds)
-        _say(f"a request            {request_us:8.1f} us")
-        _say(f"a chunk of {CHUNKS}        {(stream_us - request_us) / CHUNKS:8.2f} us")
+        _print(f"a request            {request_us:8.1f} us")
+        _print(f"a chunk of {CHUNKS}        {(stream_us - request_us) / CHUNKS:8.2f} us")
         if profile:
             with cProfile.Profile(time.process_time) as seen:
                 for _ in range(TIMES):
@@ -90,7 +90,7 @@ async def opened_wire() -> AsyncIterator[Wire]:
 
 
 class _Drain(RecordingTransport):
-    """Keeps nothing."""
+    """Throws away what is written."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None: ...
 
@@ -102,11 +102,11 @@ class Wire:
         config = server_config(gateway)
         config.load()
         self._under_way = gateway.edge.under_way
-        self._client = EdgeProtocol(gateway.edge, config, ServerState(), {})
+        self._client = EdgeProtocol(gateway, config, ServerState(), {})
         self._client.connection_made(_Drain())
         self._engines: list[EngineConnection] = []
         for number in range(ENGINES):
-            pool = gateway.edge.parts.connections.of(_url(number))
+            pool = gateway.connections.of(_url(number))
             connection = EngineConnection(pool)
             connection.connection_made(_Drain())
             pool.give_back(connection)
@@ -137,13 +137,13 @@ class Wire:
         engine.data_received(self._last)
 
     def _asked(self) -> EngineConnection:
-        """The engine that has the request."""
-        (busy,) = (each for each in self._engines if each.sink is not None)
+        """Return the engine that has the request."""
+        (busy,) = (each for each in self._engines if each.is_busy)
         return busy
 
 
 def _fill(registry: Registry) -> str:
-    """A base model, two replicas of it, a key; returns its secret."""
+    """Enter a base model, two replicas of it and a key; return the secret of the key."""
     registry.bases.enter(Base(name=MODEL, path="/x", digest="d", licence="x", created_at=1.0))
     for number in range(ENGINES):
         registry.replicas.report(
@@ -183,7 +183,7 @@ def _least_us(call: Callable[[], None], times: int, rounds: int) -> float:
     return 1e6 * min(spent)
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 

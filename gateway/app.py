@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Final
@@ -26,9 +27,8 @@ from gateway.balancing.admission import Admission
 from gateway.balancing.balancing import Balancer
 from gateway.balancing.replica_health import ReplicaHealth, policy_of
 from gateway.balancing.retry_budget import RetryBudget
-from gateway.deps import Gateway
 from gateway.edge.edge import Edge
-from gateway.edge.parts import EdgeParts
+from gateway.edge.parts import Gateway
 from gateway.errors import HTTP_ERRORS
 from gateway.evidence.quiet_calls import QuietCalls
 from gateway.evidence.shadow import Shadow
@@ -42,11 +42,12 @@ from gateway.keys.limits import RateLimiter
 from gateway.objects.problems import ErrorEnvelope
 from gateway.openai import feedback, files, fine_tuning, hot_paths, models
 from gateway.pools.journal import host_prefix
-from gateway.routing.demand import Demand
-from gateway.routing.offers import Offers
+from gateway.routing.demand import RevisionDemand
 from gateway.routing.route_feed import RouteFeed
+from gateway.routing.routing import Offers
 from gateway.settings import GatewaySettings, TraceSettings
 from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.finished import FinishedListener
 from gateway.telemetry.live_metrics import LiveMetrics
 from gateway.telemetry.metrics import GatewayMetrics
 from gateway.telemetry.siblings import Siblings
@@ -87,7 +88,6 @@ def build_gateway(
     name = f"{host_prefix()}gateway-{token_hex(3)}"
     metrics = GatewayMetrics(settings.metric_names)
     feed = RouteFeed(registry, settings)
-    demand = Demand(registry, settings.use_report_s)
     tally_reporter = TallyReporter(registry, metrics.rollouts, settings)
     keyring = Keyring(
         registry,
@@ -97,40 +97,43 @@ def build_gateway(
     )
     health = ReplicaHealth(policy_of(settings))
     balancer = Balancer(health, settings.load_bound)
-    engines = EngineConnections(settings.connect_timeout_s)
+    admission = Admission(settings.queue_limit)
+    connections = EngineConnections(settings.connect_timeout_s)
+    live = LiveMetrics(feed, balancer, health, admission)
+    metrics.show(live)
     tracing = open_traces(traces or TraceSettings(), name, lambda: feed.table)
     access_log = _access_log(settings, home)
-    parts = EdgeParts(
-        settings=settings,
-        feed=feed,
-        demand=demand,
-        balancer=balancer,
-        health=health,
-        budget=RetryBudget(settings.retry_share, settings.retry_floor_per_s),
-        admission=Admission(settings.queue_limit),
-        keyring=keyring,
-        rate_limiter=RateLimiter(metrics, settings.limits_url),
-        connections=engines,
-        tally_reporter=tally_reporter,
-        shadow=Shadow(QuietCalls(engines, balancer, settings), feed, tally_reporter, settings),
-        offers=Offers(),
-        traces=tracing,
-        listeners=(metrics.finished, tracing, *([] if access_log is None else [access_log])),
-    )
+    listeners: list[FinishedListener] = [metrics.finished]
+    if traces is not None and traces.endpoint is not None:
+        listeners.append(tracing)
+    if access_log is not None:
+        listeners.append(access_log)
     return Gateway(
         settings=settings,
         registry=registry,
         feed=feed,
+        offers=Offers(),
+        demand=RevisionDemand(registry, settings.use_report_s),
         keyring=keyring,
-        rate_limiter=parts.rate_limiter,
-        edge=Edge(parts),
+        rate_limiter=RateLimiter(metrics, settings.limits_url),
+        admission=admission,
+        balancer=balancer,
+        health=health,
+        budget=RetryBudget(settings.retry_share, settings.retry_floor_per_s),
+        connections=connections,
+        edge=Edge(feed, admission, health, connections),
         tally_reporter=tally_reporter,
-        shadow=parts.shadow,
-        demand=demand,
+        shadow=Shadow(QuietCalls(connections, balancer, settings), feed, tally_reporter, settings),
         metrics=metrics,
-        siblings=_siblings(parts, metrics, name, home),
+        siblings=Siblings(
+            None if home is None else home / "run" / "gateways",
+            name,
+            partial(_figures, live, metrics, feed),
+            settings.metrics_wait_s,
+        ),
         traces=tracing,
         access_log=access_log,
+        listeners=tuple(listeners),
     )
 
 
@@ -140,16 +143,10 @@ def _access_log(settings: GatewaySettings, home: Path | None) -> AccessLog | Non
     return AccessLog(home / "logs" / "access.log", settings.access_log_share)
 
 
-def _siblings(parts: EdgeParts, metrics: GatewayMetrics, name: str, home: Path | None) -> Siblings:
-    live = LiveMetrics(parts.feed, parts.balancer, parts.health, parts.admission)
-    metrics.show(live)
-
-    async def figures() -> str:
-        live.look()
-        return await asyncio.to_thread(metrics.own, parts.feed.table.knows)
-
-    folder = None if home is None else home / "run" / "gateways"
-    return Siblings(folder, name, figures, parts.settings.metrics_wait_s)
+async def _figures(live: LiveMetrics, metrics: GatewayMetrics, feed: RouteFeed) -> str:
+    """Return this process's metrics as text."""
+    live.look()
+    return await asyncio.to_thread(metrics.own, feed.table.knows)
 
 
 def build_app(gateway: Gateway) -> FastAPI:

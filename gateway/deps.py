@@ -2,52 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, ParamSpec, TypeVar
+from typing import Annotated
 
 from fastapi import Depends, Request
 
-from gateway.edge.edge import Edge
-from gateway.evidence.shadow import Shadow
-from gateway.evidence.tally_reporter import TallyReporter
-from gateway.keys.auth import Caller, Keyring
-from gateway.keys.limits import RateLimiter
-from gateway.routing.demand import Demand
-from gateway.routing.route_feed import RouteFeed
-from gateway.settings import GatewaySettings
-from gateway.telemetry.access_log import AccessLog
-from gateway.telemetry.metrics import GatewayMetrics
-from gateway.telemetry.siblings import Siblings
-from gateway.telemetry.traces import Traces
-from registry.database import Registry
+from gateway.edge.parts import Gateway
+from gateway.keys.auth import Caller
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gateway:
-    """The parts of one gateway process, built once."""
-
-    settings: GatewaySettings
-    registry: Registry
-    feed: RouteFeed
-    keyring: Keyring
-    rate_limiter: RateLimiter
-    edge: Edge
-    tally_reporter: TallyReporter
-    shadow: Shadow
-    demand: Demand
-    metrics: GatewayMetrics
-    siblings: Siblings
-    traces: Traces
-    access_log: AccessLog | None
-
-    async def ask(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Make a blocking registry call in a thread, and return its result."""
-        return await asyncio.to_thread(question, *args, **kwargs)
+__all__ = ["ActorDep", "CallerDep", "Gateway", "GatewayDep", "actor_of", "caller_of"]
 
 
 def _gateway(request: Request) -> Gateway:

@@ -1,23 +1,20 @@
-"""Who may begin now, who waits for a turn, and who is told to come again. Pure; it calls back instead of waiting.
+"""Who may begin now, who waits for a turn, and who is refused. Pure: later turns are reported by calls.
 
-Every pool has so much room, and a queue for what is above it. The queue is fair in two steps, each start-time fair
-queueing (Goyal, Vin and Cheng, 1996): between the priorities, of which a higher one is owed far more turns than a lower
-one but never all, and within a priority between the API keys, which are owed the same. Of the queue's places a key may
-take as many as are still free (the dynamic threshold of Choudhury and Hahne, 1998), so a flood of one key always leaves
-some for the others.
+Every pool has room for so many requests of a gateway, and a queue for more. The queue is fair in two steps, each
+start-time fair queueing: between the priorities, of which a higher one is owed far more turns than a lower one but
+never all, and within a priority between the API keys, which are owed the same (`fair_queue`). A key may hold as many
+places of the queue as are still free (the dynamic threshold of Choudhury and Hahne, 1998), so a flood of one key always
+leaves some for the others.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from math import ceil
 from typing import Final
 
 from gateway.balancing.drain_rate import DrainRate
-from gateway.balancing.ticket import Claim, Stage, Ticket
+from gateway.balancing.fair_queue import Claim, FairQueue, Stage, Ticket
 from gateway.errors import Overloaded
 from registry.types import Priority
 
@@ -27,89 +24,7 @@ _CERTAINLY: Final = 2.0
 """A deadline will certainly pass when even at so many times the drain rate the turn would come too late."""
 _LONGEST_RETRY_S: Final = 60
 _UNKNOWN_RETRY_S: Final = 1
-"""When to come again where nothing has left yet."""
-
-
-@dataclass(slots=True, eq=False)
-class _Flow:
-    """The waiting requests of one key in one priority; `tag` is the start tag of the first."""
-
-    tag: float
-    tickets: deque[Ticket] = field(default_factory=deque)
-
-
-class _Class:
-    """The waiting requests of one priority: start-time fair queueing over its keys."""
-
-    def __init__(self) -> None:
-        self.tag = 0.0
-        """Its own start tag among the priorities."""
-        self.count = 0
-        self._flows: dict[str, _Flow] = {}
-        self._heads: list[tuple[float, int, str]] = []
-        """A heap of tags, in order of entry, and keys; one entry for each flow."""
-        self._clock = 0.0
-        self._entries = 0
-
-    def waiting_of(self, key: str) -> int:
-        """How many of the key's requests wait here."""
-        flow = self._flows.get(key)
-        return 0 if flow is None else len(flow.tickets)
-
-    def ahead_of_next(self, key: str) -> int:
-        """How many of those that wait here go before one that the key would add now."""
-        flow = self._flows.get(key)
-        tag = self._clock if flow is None else flow.tag + len(flow.tickets)
-        return sum(
-            len(other.tickets) if other is flow else min(len(other.tickets), max(0, int(tag - other.tag) + 1))
-            for other in self._flows.values()
-        )
-
-    def add(self, ticket: Ticket) -> None:
-        """It waits behind those of its key."""
-        flow = self._flows.get(ticket.claim.key)
-        if flow is None:
-            flow = self._flows[ticket.claim.key] = _Flow(tag=self._clock)
-            self._push(ticket.claim.key, flow)
-        flow.tickets.append(ticket)
-        self.count += 1
-
-    def take(self) -> Ticket:
-        """The one whose turn it is."""
-        while True:
-            _, _, key = heapq.heappop(self._heads)
-            flow = self._flows[key]
-            if flow.tickets:
-                break
-            del self._flows[key]
-        ticket = flow.tickets.popleft()
-        self._clock = flow.tag
-        flow.tag += 1.0
-        self._push(key, flow)
-        self.count -= 1
-        self._rest()
-        return ticket
-
-    def remove(self, ticket: Ticket) -> None:
-        """It waits no longer; those behind it move up."""
-        self._flows[ticket.claim.key].tickets.remove(ticket)
-        self.count -= 1
-        self._rest()
-
-    def overdue(self, now: float) -> list[Ticket]:
-        """Those whose deadline is past."""
-        return [ticket for flow in self._flows.values() for ticket in flow.tickets if ticket.claim.deadline <= now]
-
-    def _push(self, key: str, flow: _Flow) -> None:
-        self._entries += 1
-        heapq.heappush(self._heads, (flow.tag, self._entries, key))
-
-    def _rest(self) -> None:
-        """When nobody waits, nobody is owed anything."""
-        if self.count == 0:
-            self._flows.clear()
-            self._heads.clear()
-            self._clock = 0.0
+"""When to retry while the drain rate is unknown, as no request has departed yet."""
 
 
 class _Pool:
@@ -120,37 +35,42 @@ class _Pool:
         self.rate = DrainRate()
         self.running = 0
         self.waiting = 0
-        self.classes: Mapping[Priority, _Class] = {priority: _Class() for priority in TURNS}
+        self.queues: Mapping[Priority, FairQueue] = {priority: FairQueue() for priority in TURNS}
         self._clock = 0.0
         self._starting = False
 
     def resize(self, room: int) -> None:
-        """It takes so many at a time."""
+        """Run at most *room* requests at a time from now on."""
         if room != self.room:
             self.room = room
             self.rate.forget()
 
     def add(self, ticket: Ticket, now: float) -> None:
-        """It waits."""
+        """Let the request wait."""
         self.rate.set_busy(True, now)
-        line = self.classes[ticket.claim.priority]
-        if line.count == 0:
-            line.tag = max(line.tag, self._clock)
-        line.add(ticket)
+        queue = self.queues[ticket.claim.priority]
+        if queue.count == 0:
+            queue.tag = max(queue.tag, self._clock)
+        queue.add(ticket)
         self.waiting += 1
 
     def remove(self, ticket: Ticket) -> None:
-        """It waits no longer."""
-        self.classes[ticket.claim.priority].remove(ticket)
+        """Remove a request that gives up waiting."""
+        self.queues[ticket.claim.priority].remove(ticket)
         self._one_less()
 
     def departed(self, now: float) -> None:
-        """One that ran has left."""
+        """A request that ran is over: the next ones begin."""
         self.running -= 1
-        self.rate.departed(now)
+        if self.waiting or self._starting:  # the drain rate counts only times with a queue
+            self.rate.departed(now)
+            self.start(now)
 
     def start(self, now: float) -> None:
-        """As many as there is room for have their turn. What a turn brings about is taken up here, not within it."""
+        """Give turns to as many waiting requests as there is room for.
+
+        A turn that fails at once frees its place: a loop begins the next one, as nested calls would have no bound.
+        """
         if self._starting:
             return
         self._starting = True
@@ -165,12 +85,12 @@ class _Pool:
             self.rate.set_busy(self.waiting > 0, now)
 
     def _next(self) -> Ticket:
-        """Of the priority that is owed the next turn; the higher one where two are."""
-        priority = min((each for each in TURNS if self.classes[each].count), key=lambda each: self.classes[each].tag)
-        line = self.classes[priority]
-        self._clock = line.tag
-        line.tag += 1.0 / TURNS[priority]
-        ticket = line.take()
+        """Pop a request of the priority that is owed the next turn; of the higher one where two are."""
+        priority = min((each for each in TURNS if self.queues[each].count), key=lambda each: self.queues[each].tag)
+        queue = self.queues[priority]
+        self._clock = queue.tag
+        queue.tag += 1.0 / TURNS[priority]
+        ticket = queue.pop_next()
         self._one_less()
         return ticket
 
@@ -178,8 +98,8 @@ class _Pool:
         self.waiting -= 1
         if self.waiting == 0:
             self._clock = 0.0
-            for line in self.classes.values():
-                line.tag = 0.0
+            for queue in self.queues.values():
+                queue.tag = 0.0
 
 
 class Admission:
@@ -189,92 +109,111 @@ class Admission:
         self._queue_limit = queue_limit
         self._pools: dict[str, _Pool] = {}
 
+    def begin(self, name: str, room: int) -> bool:
+        """Begin a request if the pool has room and no request waits for it; the request then runs until `end`.
+
+        *room* is how many requests of this gateway the pool runs at a time. A request that cannot begin may `enter`.
+        """
+        pool = self._pools.get(name)
+        if pool is None:
+            pool = self._pools[name] = _Pool()
+        if room != pool.room:
+            pool.resize(room)
+        if pool.running >= room or pool.waiting:
+            return False
+        pool.running += 1
+        return True
+
     def enter(  # noqa: PLR0913 - a dataclass would be made and taken apart once a request
         self,
-        pool: str,
+        name: str,
         room: int,
         claim: Claim,
         on_turn: Callable[[], None],
         on_expired: Callable[[], None],
         now: float,
     ) -> Ticket:
-        """A place among those that run or wait; *on_turn* is called when it may begin, perhaps before this returns.
+        """Return a place among the requests that run or wait; *on_turn* is called when a waiting one may begin.
 
-        *room* is how many requests of this gateway the pool takes at a time. `Overloaded`, with the time after which
-        to come again, if the queue has no place for the key or the deadline would certainly pass in it.
+        `Overloaded`, with the time after which to retry, if the queue has no place for the key or the deadline would
+        certainly pass in it.
         """
-        line = self._pools.get(pool)
-        if line is None:
-            line = self._pools[pool] = _Pool()
-        line.resize(room)
-        ticket = Ticket(pool, claim, on_turn, on_expired)
-        if line.running < room and not line.waiting:
-            line.running += 1
+        ticket = Ticket(name, claim, _ignore, on_expired)
+        if self.begin(name, room):
             ticket.stage = Stage.RUNNING
-            on_turn()
             return ticket
-        self._check_place(pool, line, claim, now)
-        line.add(ticket, now)
-        line.start(now)
+        pool = self._pools[name]
+        self._check_place(name, pool, claim, now)
+        pool.add(ticket, now)
+        pool.start(now)  # where the room has grown, the turn may come here; the caller sees that by the ticket
+        ticket.on_turn = on_turn
         return ticket
 
-    def resize(self, pool: str, room: int, now: float) -> None:
-        """The pool takes another number of requests now, as replicas came or went; those that wait may have a turn."""
-        line = self._pools.get(pool)
-        if line is not None:
-            line.resize(room)
-            line.start(now)
+    def resize(self, name: str, room: int, now: float) -> None:
+        """Change how many requests the pool runs, as replicas came or went; waiting ones may have a turn."""
+        pool = self._pools.get(name)
+        if pool is not None:
+            pool.resize(room)
+            pool.start(now)
+
+    def end(self, name: str, now: float) -> None:
+        """End a request that runs; the next ones begin."""
+        self._pools[name].departed(now)
 
     def leave(self, ticket: Ticket, now: float) -> None:
-        """It is done, failed, or gives up waiting; the next ones begin. Leaving again is nothing."""
-        line = self._pools[ticket.pool]
-        if ticket.stage is Stage.RUNNING:
-            line.departed(now)
-        elif ticket.stage is Stage.WAITING:
-            line.remove(ticket)
-        ticket.stage = Stage.LEFT
-        line.start(now)
+        """Give the place back, whether the request runs or waits; the next ones begin. Leaving again does nothing."""
+        pool = self._pools[ticket.pool]
+        stage, ticket.stage = ticket.stage, Stage.DEPARTED
+        if stage is Stage.RUNNING:
+            pool.departed(now)
+        elif stage is Stage.WAITING:
+            pool.remove(ticket)
+            pool.start(now)
 
     def expire(self, now: float) -> None:
-        """Those that wait past their deadline have left; `on_expired` of each is called."""
-        for line in self._pools.values():
-            if not line.waiting:
+        """Remove the requests that wait past their deadline, and call `on_expired` of each."""
+        for pool in self._pools.values():
+            if not pool.waiting:
                 continue
-            for ticket in [each for part in line.classes.values() for each in part.overdue(now)]:
-                if ticket.stage is Stage.WAITING:
-                    line.remove(ticket)
-                    ticket.stage = Stage.LEFT
+            for ticket in [each for queue in pool.queues.values() for each in queue.overdue(now)]:
+                if ticket.stage is Stage.WAITING:  # else an earlier one's `on_expired` ended this one too
+                    pool.remove(ticket)
+                    ticket.stage = Stage.DEPARTED
                     ticket.on_expired()
-            line.start(now)
+            pool.start(now)
 
-    def waiting(self, pool: str) -> int:
-        """How many requests wait for the pool."""
-        line = self._pools.get(pool)
-        return 0 if line is None else line.waiting
+    def waiting(self, name: str) -> int:
+        """Return how many requests wait for the pool."""
+        pool = self._pools.get(name)
+        return 0 if pool is None else pool.waiting
 
-    def running(self, pool: str) -> int:
-        """How many of this gateway's requests the pool has."""
-        line = self._pools.get(pool)
-        return 0 if line is None else line.running
+    def running(self, name: str) -> int:
+        """Return how many of this gateway's requests the pool runs."""
+        pool = self._pools.get(name)
+        return 0 if pool is None else pool.running
 
-    def _check_place(self, pool: str, line: _Pool, claim: Claim, now: float) -> None:
-        per_s = line.rate.per_s(now)
-        part = line.classes[claim.priority]
-        if part.waiting_of(claim.key) >= self._queue_limit - line.waiting:
+    def _check_place(self, name: str, pool: _Pool, claim: Claim, now: float) -> None:
+        per_s = pool.rate.per_s(now)
+        queue = pool.queues[claim.priority]
+        if queue.waiting_of(claim.key) >= self._queue_limit - pool.waiting:
             raise Overloaded(
-                f"pool {pool!r} has {line.running} requests under way and {line.waiting} waiting; come again later",
-                retry_after_s=_retry_after_s(line.waiting, per_s),
+                f"pool {name!r} has {pool.running} requests under way and {pool.waiting} waiting; retry later",
+                retry_after_s=_retry_after_s(pool.waiting, per_s),
             )
-        ahead = part.ahead_of_next(claim.key) + 1
+        ahead = queue.ahead_of_next(claim.key) + 1
         if per_s is not None and now + ahead / (per_s * _CERTAINLY) > claim.deadline:
             raise Overloaded(
-                f"pool {pool!r} would come to this request in about {ahead / per_s:.1f} s, after its deadline",
-                retry_after_s=_retry_after_s(line.waiting, per_s),
+                f"pool {name!r} would begin this request in about {ahead / per_s:.1f} s, after its deadline",
+                retry_after_s=_retry_after_s(pool.waiting, per_s),
             )
+
+
+def _ignore() -> None:
+    """Stand for `on_turn` until `enter` returns."""
 
 
 def _retry_after_s(waiting: int, per_s: float | None) -> int:
-    """The time that the pool takes for those that wait now, in whole seconds."""
+    """Return the time that the pool takes for those that wait now, in whole seconds."""
     if per_s is None:
         return _UNKNOWN_RETRY_S
     return max(1, min(_LONGEST_RETRY_S, ceil(waiting / per_s)))

@@ -22,39 +22,39 @@ from gateway.balancing.replica_health import ReplicaHealth
 from gateway.routing.routing import Endpoint
 
 POINTS: Final = 64
-"""Of each replica on the circle."""
+"""How many points each replica has on the circle."""
 _POINTS_A_HASH: Final = 8
 _WALK: Final = 96
-"""So many points are looked at before the least loaded of all is taken."""
+"""How many points are looked at before the least loaded replica of all is chosen."""
 _FEW: Final = 8
-"""The requests of so many replicas are summed when they are needed; those of more are kept summed."""
+"""Up to so many replicas the requests in flight are summed at each choice; for more the sum is kept."""
 _MOST_POINTS: Final = 2_000_000
-"""Of all circles that are kept, those that were used least recently go first."""
+"""How many points all kept circles may have; the least recently used circles are dropped first."""
 _WEIGHED_FOR_S: Final = 0.1
-"""So long shares that slow start changes are taken as they were."""
+"""How long the sum of shares is kept while only slow start changes it."""
 _MASK: Final = 2**64 - 1
 _ODD: Final = 0x9E3779B97F4A7C15
 """2**64 over the golden ratio: multiplying by it spreads bits (Knuth, The Art of Computer Programming, 6.4)."""
 
 
 def affinity_of(served_name: str, prefix: bytes) -> int:
-    """Where requests for *served_name* that begin with *prefix* belong; 64 bits, alike in every process."""
+    """Return where requests for *served_name* that begin with *prefix* belong; 64 bits, alike in every process."""
     return int.from_bytes(blake2b(served_name.encode() + b"\0" + prefix, digest_size=8).digest(), "little")
 
 
 @dataclass(slots=True, eq=False)
 class _Load:
-    """How many requests one replica has of us."""
+    """How many requests of this gateway one replica has."""
 
     replica: str
     seed: int
     in_flight: int = 0
     rings: list[_Ring] = field(default_factory=list)
-    """The circles that keep a sum."""
+    """The circles that the replica is on and that keep a sum."""
     uses: int = 0
-    """Circles that it is on."""
-    told: Callable[[], None] | None = None
-    """Called when it has one request more."""
+    """How many circles the replica is on."""
+    on_begin: Callable[[], None] | None = None
+    """Called when the replica has one request more."""
 
 
 @dataclass(slots=True, eq=False)
@@ -90,10 +90,10 @@ class Balancer:
     def choose(
         self, endpoints: Sequence[Endpoint], affinity: int, passed_over: Collection[str], now: float
     ) -> Endpoint | None:
-        """The endpoint for a request, None if there is none at all. Call `begin` before the next choice.
+        """Return the endpoint for a request, None if there are none. Call `begin` before the next choice.
 
-        *endpoints* is not to change: give the same object again and its circle is found at once. Replicas in
-        *passed_over* are taken only when there is no other, ejected ones only before those.
+        *endpoints* is not to change: the same object finds its circle at once. Replicas in *passed_over* are chosen
+        only when there is no other, ejected ones only before those.
         """
         ring = self._views.get(id(endpoints))
         if ring is None or ring.endpoints is not endpoints:
@@ -112,47 +112,50 @@ class Balancer:
             load = ring.loads[owner]
             if load.in_flight >= limit or load.replica in passed_over:
                 continue
-            if load.replica not in impaired or self._takes(load, affinity, limit, now):
+            if load.replica not in impaired or self._accepts(load, affinity, limit, now):
                 return endpoints[owner]
         return self._least_loaded(ring, passed_over, now)
 
     def begin(self, replica: str) -> None:
-        """One request more at *replica*."""
+        """Count one request more at *replica*."""
         load = self._loads.get(replica) or self._new_load(replica)
         load.in_flight += 1
         for ring in load.rings:
             ring.total += 1
-        if load.told is not None:
-            load.told()
+        if load.on_begin is not None:
+            load.on_begin()
 
     def end(self, replica: str) -> None:
-        """One request less."""
+        """Count one request less at *replica*."""
         load = self._loads[replica]
         load.in_flight -= 1
         for ring in load.rings:
             ring.total -= 1
         self._forget_unused(load)
 
-    def tell(self, replica: str, told: Callable[[], None] | None) -> None:
-        """Have *told* called at once whenever *replica* has a request more; None: nobody any longer."""
+    def watch(self, replica: str, on_begin: Callable[[], None] | None) -> None:
+        """Call *on_begin* at once whenever *replica* has a request more; None ends that."""
         load = self._loads.get(replica) or self._new_load(replica)
-        load.told = told
+        load.on_begin = on_begin
         self._forget_unused(load)
 
     def in_flight(self, replica: str) -> int:
-        """How many requests *replica* has of us."""
+        """Return how many requests of this gateway *replica* has."""
         load = self._loads.get(replica)
         return 0 if load is None else load.in_flight
 
-    def _takes(self, load: _Load, affinity: int, limit: float, now: float) -> bool:
-        """Whether a replica that is not whole gets the request: a fixed part of those that belong to it, or a probe."""
+    def _accepts(self, load: _Load, affinity: int, limit: float, now: float) -> bool:
+        """Whether an impaired replica gets the request: a fixed part of those that belong to it, or a probe.
+
+        The part is chosen by hash and not by chance, so that a prompt does not change replicas from turn to turn.
+        """
         share = self._health.share(load.replica, now)
         if share <= 0.0:
             return self._health.take_probe(load.replica, now)
         return load.in_flight < limit * share and ((affinity ^ load.seed) * _ODD & _MASK) < share * 2**64
 
     def _weight(self, ring: _Ring, now: float) -> float:
-        """The sum of the shares of those on the circle; a little even when all are ejected."""
+        """Return the sum of the shares of the replicas on the circle; a little even when all are ejected."""
         if ring.changes != self._health.changes or now - ring.weighed_at >= _WEIGHED_FOR_S:
             shares = self._health.shares(now)
             lost = sum(1.0 - shares[load.replica] for load in ring.loads if load.replica in shares) if shares else 0.0
@@ -161,7 +164,7 @@ class Balancer:
         return ring.weight
 
     def _least_loaded(self, ring: _Ring, passed_over: Collection[str], now: float) -> Endpoint:
-        """For when the walk found nobody."""
+        """Return the endpoint with the least burden, for when the walk found none."""
 
         def burden(owner: int) -> tuple[bool, bool, float, int]:
             load = ring.loads[owner]
@@ -171,7 +174,7 @@ class Balancer:
         return ring.endpoints[min(range(len(ring.loads)), key=burden)]
 
     def _view(self, endpoints: Sequence[Endpoint]) -> _Ring:
-        """The circle of *endpoints*; that of the same replicas is taken over, as only its endpoints are out of date."""
+        """Return the circle of *endpoints*; an existing one of the same replicas only gets the new endpoints."""
         replicas = tuple(endpoint.replica for endpoint in endpoints)
         ring = self._rings.get(replicas)
         if ring is not None:
@@ -205,12 +208,12 @@ class Balancer:
         return load
 
     def _forget_unused(self, load: _Load) -> None:
-        if load.uses == 0 and load.in_flight <= 0 and load.told is None:
+        if load.uses == 0 and load.in_flight <= 0 and load.on_begin is None:
             self._loads.pop(load.replica, None)
 
 
 def _circle(endpoints: Sequence[Endpoint], loads: list[_Load]) -> _Ring:
-    """The circle of replicas that differ, in the order of *endpoints*."""
+    """Return the circle of *endpoints*, whose replicas all differ."""
     points = np.frombuffer(b"".join(_digests(load.replica) for load in loads), dtype="<u8")
     order = np.argsort(points, kind="stable")
     return _Ring(
@@ -224,6 +227,6 @@ def _circle(endpoints: Sequence[Endpoint], loads: list[_Load]) -> _Ring:
 
 
 def _digests(replica: str) -> bytes:
-    """The replica's points, 8 bytes each, which depend on nothing else."""
+    """Return the replica's points, 8 bytes each, which depend on nothing else."""
     hashes = (blake2b(f"{replica}/{number}".encode()).digest() for number in range(POINTS // _POINTS_A_HASH))
     return b"".join(hashes)

@@ -1,8 +1,9 @@
-"""Which replicas to pass over or to spare, by what this gateway's own requests met there. Pure.
+"""Which replicas to pass over or to spare, by how this gateway's own requests fared there. Pure.
 
 Ejection with a longer pause each time, a bound on how many are ejected, and slow start are those of Envoy, as it
-documents them (Architecture overview: Outlier detection; Slow start mode). Ours are the half-open probe after a pause,
-and the share of a replica whose first bytes come late: less traffic, not none, so that it can show itself well again.
+documents them (Architecture overview: Outlier detection; Slow start mode). Two rules are our own: the half-open probe
+after a pause, and the reduced share of a replica whose first bytes come late, which still gets requests so that it can
+prove to be well again.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from gateway.settings import GatewaySettings
 _FORGIVEN_AFTER_S: Final = 10.0
 """Each such time without an ejection takes one doubling off the next pause."""
 _NEW_WEIGHT: Final = 0.1
-"""Of the newest first byte in the moving average."""
+"""Weight of the newest first byte in the moving average."""
 _LEAST_SAMPLES: Final = 10
-"""First bytes of a replica before it is compared."""
+"""How many first bytes a replica needs before it is compared."""
 _LEAST_PEERS: Final = 3
-"""Replicas of a pool that can be compared before one of them can be late: of two, nobody knows which."""
+"""How many replicas of a pool must be comparable before one can be late: of two it is unclear which one is."""
 _COMPARE_EVERY_S: Final = 1.0
 _STALE_AFTER_S: Final = 30.0
 """A replica that answered nothing for so long is not compared."""
@@ -31,7 +32,7 @@ _STALE_AFTER_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthPolicy:
-    """How hard failures weigh."""
+    """How failures and late first bytes lower a replica's share."""
 
     pause_s: float = 1.0
     """How long a replica is passed over after its first failure; doubled with each further ejection."""
@@ -49,7 +50,7 @@ class HealthPolicy:
 
 
 def policy_of(settings: GatewaySettings) -> HealthPolicy:
-    """The policy that the settings ask for."""
+    """Return the policy that the settings ask for."""
     return HealthPolicy(
         pause_s=settings.eject_s,
         longest_pause_s=settings.eject_longest_s,
@@ -62,12 +63,12 @@ def policy_of(settings: GatewaySettings) -> HealthPolicy:
 
 @dataclass(slots=True)
 class _Record:
-    """What is known of one replica."""
+    """The record of one replica."""
 
     pool: str = ""
     doublings: int = 0
     errors: int = 0
-    """Error answers in a row."""
+    """Number of error answers in a row."""
     ejected_at: float = 0.0
     until: float | None = None
     """End of its pause; None while it takes requests."""
@@ -78,12 +79,12 @@ class _Record:
     back_at: float = 0.0
     first_byte_s: float = 0.0
     samples: int = 0
-    heard_at: float = 0.0
+    answered_at: float = 0.0
     promptness: float = 1.0
 
 
 class ReplicaHealth:
-    """Tells for each replica which share of its traffic it should get."""
+    """Decides for each replica which share of its traffic it should get."""
 
     def __init__(self, policy: HealthPolicy | None = None) -> None:
         self._policy = policy or HealthPolicy()
@@ -91,17 +92,17 @@ class ReplicaHealth:
         self._has_seen_a_table = False
         self._compared_at = 0.0
         self.impaired: dict[str, _Record] = {}
-        """Those whose share may be below 1; read only its keys."""
+        """The replicas whose share may be below 1; callers read only the keys."""
         self.ejections: Counter[str] = Counter()
         """How often one of a pool's replicas was ejected, pool by pool."""
         self.changes = 0
         """Counts ejections, returns, arrivals, comparisons: while it is the same, shares move by slow start only."""
 
     def failed(self, replica: str, now: float, *, alive: bool = False) -> None:
-        """It did not connect, was cut off or was silent too long: it is ejected at once.
+        """Eject a replica that did not connect, was cut off or was silent for too long.
 
-        *alive*: it answered, but with an error status, which ejects only after several in a row, as the request may be
-        to blame. During a pause nothing is counted: those are requests from before it.
+        *alive*: the replica answered, but with an error status, which ejects only after several in a row, as the
+        request may be to blame. During a pause nothing is counted: such failures are of requests from before it.
         """
         record = self._record(replica)
         record.errors += 1
@@ -116,13 +117,13 @@ class ReplicaHealth:
         self._eject(replica, record, now)
 
     def answered(self, replica: str, first_byte_s: float, now: float) -> None:
-        """Its first byte came after *first_byte_s*; if it was asked since its ejection, it is back, with slow start."""
+        """Note a first byte; a replica that was asked since its ejection is back, with slow start."""
         record = self._record(replica)
         record.errors = 0
         weight = _NEW_WEIGHT if record.samples else 1.0
         record.first_byte_s += weight * (first_byte_s - record.first_byte_s)
         record.samples += 1
-        record.heard_at = now
+        record.answered_at = now
         if record.until is not None and now - first_byte_s >= record.ejected_at:
             pause_s = record.until - record.ejected_at
             record.until = None
@@ -133,9 +134,9 @@ class ReplicaHealth:
             self._compare(now)
 
     def appeared(self, endpoints: Collection[Endpoint], now: float) -> None:
-        """These are the ready replicas now: who was not there before starts slowly, who is not there is forgotten.
+        """Take over the ready replicas of a new table: a new one starts slowly, one that is gone is forgotten.
 
-        Of the first table none is new: it is this gateway that is.
+        The replicas of the first table are not new: this gateway is.
         """
         pools = {endpoint.replica: endpoint.pool for endpoint in endpoints}
         for replica in self._records.keys() - pools.keys():
@@ -151,7 +152,7 @@ class ReplicaHealth:
         self.changes += 1
 
     def share(self, replica: str, now: float) -> float:
-        """0: ejected; between 0 and 1: in slow start or late; 1: whole."""
+        """Return the share of a replica: 0 if ejected, below 1 in slow start or when late, else 1."""
         record = self.impaired.get(replica)
         if record is None:
             return 1.0
@@ -163,14 +164,14 @@ class ReplicaHealth:
         return share
 
     def shares(self, now: float) -> Mapping[str, float]:
-        """The shares that are below 1."""
+        """Return the shares that are below 1."""
         found = {replica: self.share(replica, now) for replica in list(self.impaired)}
         return {replica: share for replica, share in found.items() if share < 1.0}
 
     def take_probe(self, replica: str, now: float) -> bool:
-        """True once after each pause of an ejected replica: this request tries whether it is back.
+        """Return True once after each pause of an ejected replica: this request tries whether the replica is back.
 
-        A probe of which nothing is heard for as long as the pause was is given up, and the next request is one.
+        A probe without an answer for as long as the pause was is given up, and the next request is a probe.
         """
         record = self.impaired.get(replica)
         if record is None or record.until is None or now < max(record.until, record.probed_until):
@@ -202,17 +203,17 @@ class ReplicaHealth:
         self.changes += 1
 
     def _warmth(self, record: _Record, now: float) -> float:
-        """Envoy's slow start with aggression 1: the part of the window that is over, at least `least_share`."""
+        """Return Envoy's slow start with aggression 1: the part of the window that is over, at least `least_share`."""
         if now >= record.warm_from + record.warm_s:
             return 1.0
         return max(self._policy.least_share, (now - record.warm_from) / record.warm_s)
 
     def _compare(self, now: float) -> None:
-        """Every replica's promptness: 1 up to `late_factor` times the median of its pool, then the less the later."""
+        """Set every replica's promptness: 1 up to `late_factor` times the median of its pool, less above that."""
         pools: dict[str, list[tuple[str, _Record]]] = defaultdict(list)
         for replica, record in self._records.items():
             record.promptness = 1.0
-            if record.samples >= _LEAST_SAMPLES and now - record.heard_at < _STALE_AFTER_S:
+            if record.samples >= _LEAST_SAMPLES and now - record.answered_at < _STALE_AFTER_S:
                 pools[record.pool].append((replica, record))
         for peers in pools.values():
             if len(peers) < _LEAST_PEERS:

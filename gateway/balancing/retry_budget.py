@@ -1,7 +1,7 @@
-"""How many requests may be sent again, so that a pool that is going down is not hammered as well. Pure.
+"""How many requests may be sent again, so that retries do not overload a pool that is going down. Pure.
 
-The rule is that of Finagle's `RetryBudget`, as it documents it: what requests of the last seconds paid in, a fifth of a
-retry each, and a floor for times of few requests, less what retries took out.
+The rule is that of Finagle's `RetryBudget`, as its documentation has it: the requests of the last seconds pay in, a
+fifth of a retry each; a floor is added for times of few requests; every retry takes one out.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _SLICES: Final = 10
-"""The time that is looked back over goes by in so many pieces."""
+"""Number of pieces of the time that is looked back over, each of which is forgotten as a whole."""
 
 
 @dataclass(slots=True)
@@ -22,7 +22,7 @@ class _Slice:
 
 
 class RetryBudget:
-    """Retries at most `share` of the requests of the last *window_s* seconds, and *floor_per_s* a second besides."""
+    """Allows *share* of the requests of the last *window_s* seconds, and *floor_per_s* a second, to be retried."""
 
     def __init__(self, share: float = 0.2, floor_per_s: float = 10.0, window_s: float = 10.0) -> None:
         self._share = share
@@ -34,12 +34,12 @@ class RetryBudget:
         self._retries = 0
 
     def note_request(self, now: float) -> None:
-        """A request came that may need a retry later; retries themselves are not noted."""
+        """Count a new request, which may need a retry later; retries themselves are not counted here."""
         self._slice(now).requests += 1
         self._requests += 1
 
-    def take(self, now: float) -> bool:
-        """True if one more retry is within the budget; then it is taken."""
+    def spend(self, now: float) -> bool:
+        """Return True, and count a retry, if one more is within the budget."""
         current = self._slice(now)
         if self._retries + 1 > self._reserve + self._share * self._requests:
             return False
@@ -48,7 +48,7 @@ class RetryBudget:
         return True
 
     def _slice(self, now: float) -> _Slice:
-        """The piece of time that *now* falls into; what is older than the window is forgotten."""
+        """Return the piece of time that *now* falls into; pieces older than the window are forgotten."""
         if self._slices and now < self._slices[-1].began + self._slice_s:
             return self._slices[-1]
         while self._slices and self._slices[0].began <= now - self._window_s:

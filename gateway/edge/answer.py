@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import orjson
 
-from gateway.edge.client import Client
-from gateway.edge.events import EventFilter, finish_reason_in, usage_of
-from gateway.edge.head import status_line
+from gateway.balancing.replica_health import ReplicaHealth
+from gateway.edge.events import EventFilter, finish_reason_in
+from gateway.edge.http_message import status_line
+from gateway.edge.turn import Turn
 from gateway.errors import envelope
+from gateway.evidence.witness import Witness
 from gateway.routing.paths import PathKind
-from gateway.wire.connections import AnswerHead
+from gateway.wire.engine_answer import AnswerHead, Fault, Requester
 
 _MOST_HELD: Final = 1 << 20
 """A whole answer up to so many bytes is held until it is complete, so that a cut can still be made good."""
 _LONGEST_READ_FOR_USAGE: Final = 4 << 20
 _END_BYTES: Final = 2048
-"""Of a whole answer: behind its text come the reason to finish and the usage."""
+"""How much of a whole answer's end is kept: behind its text come the reason to finish and the usage."""
 _EVENT_STREAM: Final = b"text/event-stream"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 
@@ -32,66 +35,87 @@ _USAGE: Final = msgspec.json.Decoder(_WithUsage)
 
 
 class AnswerPlan(NamedTuple):
-    """What is known of an answer before it begins. A tuple, as there is one for each request."""
+    """What is known of an answer before its first byte. A tuple, as there is one for each request."""
 
     kind: PathKind
     lines: bytes
     """Header lines of ours: whose answer it is and what its caller may still ask."""
     hide_usage: bool
     """The client did not ask for the usage of a stream."""
+    replica: str = ""
+    asked_at: float = 0.0
+    """When the replica was asked; monotonic."""
+    health: ReplicaHealth | None = None
+    """Receives the time to the first byte; None where the status says that the replica is not well."""
+    witness: Witness | None = None
+    """Reads what was passed on, where the answer is evidence for a rollout."""
 
 
-class Answer:
-    """Writes one answer to the client."""
+class RelayedAnswer:
+    """The sink of one answer: writes it to the client, and ends the turn with its last byte."""
 
     has_begun = False
     """Bytes went out: no other replica can be asked any more."""
+    is_quiet = False
+    """Set by the sweep; False again with the next bytes."""
+    first_byte_at: float | None = None
+    first_byte_took_s = 0.0
+    """The gateway's own time for the first bytes."""
     _held_bytes = 0
     _end = b""
 
-    def __init__(self, client: Client, head: AnswerHead, plan: AnswerPlan) -> None:
-        self._client = client
-        self._write = client.write
+    def __init__(self, turn: Turn, head: AnswerHead, plan: AnswerPlan, requester: Requester) -> None:
+        """*requester* is told of a loss."""
+        self._turn = turn
+        self._write = turn.write
         self._head = head
         self._plan = plan
+        self._requester = requester
+        self._witness = plan.witness
         self.is_streamed = head.content_type.startswith(_EVENT_STREAM)
-        self._is_chunked = client.takes_chunks
+        self._is_chunked = turn.takes_chunks
         self._events = EventFilter(hide_usage=plan.hide_usage) if self.is_streamed else None
         self._held: list[bytes] = []
         self._usage: Mapping[str, Any] = {}
 
     @property
     def status(self) -> int:
-        """Its HTTP status."""
+        """HTTP status of the answer."""
         return self._head.status
 
     @property
     def usage(self) -> Mapping[str, Any]:
-        """What the engine said it used, as far as it has come."""
+        """The usage that the engine reported, as far as it has come."""
         return self._usage if self._events is None else self._events.usage
 
     @property
     def finish_reason(self) -> str:
-        """Why it ended, in the engine's word; empty where that was not said or not seen."""
+        """Why the answer ended, in the engine's word; empty where the engine did not send it."""
         return finish_reason_in(self._end) if self._events is None else self._events.finish_reason
 
-    def take(self, data: bytes, is_whole: bool) -> None:
-        """Pass the next bytes of the body on, or hold them back; all is written when it is whole."""
+    # called by the engine's connection
+
+    def on_data(self, data: bytes, is_whole: bool) -> None:
+        """Pass the next bytes of the body on, or hold them back; all is written when the answer is whole."""
+        self.is_quiet = False
         events = self._events
-        if events is None:
-            self._take_part(data, is_whole)
-            return
-        out = events.take(data)
-        if is_whole:
-            out += events.end()
-            self._write(self._opening(None) + self._framed(out) + (_LAST_CHUNK if self._is_chunked else b""))
-        elif out and self.has_begun:
+        if self.first_byte_at is None:
+            self._pass_first(data, is_whole)
+        elif events is None or is_whole or not self.has_begun:
+            self._pass_on(data, is_whole)
+        elif out := events.feed(data):  # the chunks of a stream go this short way
             self._write(b"%x\r\n%b\r\n" % (len(out), out) if self._is_chunked else out)
-        elif out:
-            self._write(self._opening(None) + self._framed(out))
+        if self._witness is not None:
+            self._witness.see_chunk(data)  # after the write, so that the client does not wait for it
+        if is_whole:
+            self._turn.answered()
+
+    def on_lost(self, fault: Fault) -> None:
+        """Leave it to the requester whether another replica can be asked."""
+        self._requester.on_lost(fault)
 
     def break_off(self, code: str, message: str) -> bool:
-        """The engine failed after bytes went out: end a stream with an error event. False if only a cut can say it."""
+        """End a stream that failed after bytes went out with an error event; False if the answer can only be cut."""
         if not self.is_streamed:
             return False
         named = self._plan.kind.error_event
@@ -101,31 +125,52 @@ class Answer:
         self._write(self._framed(event) + (_LAST_CHUNK if self._is_chunked else b""))
         return True
 
-    def _take_part(self, data: bytes, is_whole: bool) -> None:
-        if not self.has_begun:
-            self._held.append(data)
-            self._held_bytes += len(data)
-            if not is_whole and self._held_bytes <= _MOST_HELD:
-                return
-            data = b"".join(self._held)
-            self._held.clear()
-            if is_whole:
-                self._end = data[-_END_BYTES:]
-                self._note_usage(data)
-                self._write(self._opening(len(data)) + data)
-                return
-            length = self._head.length
-            self._is_chunked = self._is_chunked and length is None
-            self._write(self._opening(length) + self._framed(data))
+    def _pass_first(self, data: bytes, is_whole: bool) -> None:
+        now = self.first_byte_at = time.monotonic()
+        plan = self._plan
+        if plan.health is not None:
+            plan.health.answered(plan.replica, now - plan.asked_at, now)
+        self._pass_on(data, is_whole)
+        self.first_byte_took_s = time.monotonic() - now
+
+    def _pass_on(self, data: bytes, is_whole: bool) -> None:
+        events = self._events
+        if events is None:
+            self._pass_part(data, is_whole)
             return
-        last = _LAST_CHUNK if is_whole and self._is_chunked else b""
-        self._write(self._framed(data) + last)
+        out = events.feed(data)
+        if is_whole:
+            out += events.end()
+            self._write(self._opening(None) + self._framed(out) + (_LAST_CHUNK if self._is_chunked else b""))
+        elif out:
+            self._write(self._opening(None) + self._framed(out))
+
+    def _pass_part(self, data: bytes, is_whole: bool) -> None:
+        """Hold the parts of an answer that is not a stream, and pass them on once they are whole or too large."""
+        if self.has_begun:
+            last = _LAST_CHUNK if is_whole and self._is_chunked else b""
+            self._write(self._framed(data) + last)
+            return
+        self._held.append(data)
+        self._held_bytes += len(data)
+        if not is_whole and self._held_bytes <= _MOST_HELD:
+            return
+        data = b"".join(self._held)
+        self._held.clear()
+        if is_whole:
+            self._end = data[-_END_BYTES:]
+            self._note_usage(data)
+            self._write(self._opening(len(data)) + data)
+            return
+        length = self._head.length
+        self._is_chunked = self._is_chunked and length is None
+        self._write(self._opening(length) + self._framed(data))
 
     def _framed(self, data: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked and data else data
 
     def _opening(self, length: int | None) -> bytes:
-        """The head, the first time; *length* of the body if it is known."""
+        """Return the head, the first time; *length* of the body if it is known."""
         if self.has_begun:
             return b""
         self.has_begun = True
@@ -134,11 +179,12 @@ class Answer:
             framing = b"content-length: %d\r\n" % length
         else:
             framing = b"transfer-encoding: chunked\r\n" if self._is_chunked else b""
-        may_stay = self._client.keeps_alive() and bool(framing)
+        # without any framing only the end of the connection can end the body
+        may_stay = self._turn.keeps_alive() and bool(framing)
         return b"".join(
             (
                 status_line(head.status),
-                self._client.head_lines(),
+                self._turn.head_lines(),
                 b"content-type: %b\r\n" % head.content_type if head.content_type else b"",
                 b"retry-after: %b\r\n" % head.retry_after if head.retry_after else b"",
                 self._plan.lines,
@@ -151,7 +197,8 @@ class Answer:
         if len(body) > _LONGEST_READ_FOR_USAGE or b'"usage"' not in body:
             return
         try:
-            said = _USAGE.decode(body).usage
+            usage = _USAGE.decode(body).usage
         except (ValueError, RecursionError):
             return
-        self._usage = usage_of({"usage": said})
+        if isinstance(usage, dict):
+            self._usage = usage

@@ -1,4 +1,4 @@
-"""Gets one request answered: by one replica after another while the client has not had a byte."""
+"""The attempts at one request: one replica after another, while the client has not had a byte."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import logging
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
-from gateway.edge.body import RequestBody
-from gateway.edge.parts import EdgeParts
-from gateway.edge.waits import replica_of
+from gateway.edge.answer import AnswerPlan, RelayedAnswer
+from gateway.edge.http_message import RequestBody, header_value
+from gateway.edge.parts import Gateway
+from gateway.edge.turn import Turn
 from gateway.errors import DeadlineExceeded, EngineUnavailable, GatewayError
+from gateway.evidence.witness import Witness
 from gateway.routing.routing import Endpoint
-from gateway.wire.connections import AnswerHead, EngineConnection, EnginePool, Fault
-from gateway.wire.engine_request import address_of, written
+from gateway.wire.connections import EngineConnection, EnginePool
+from gateway.wire.engine_answer import AnswerHead, AnswerSink, Fault
 
 log = logging.getLogger(__name__)
 
@@ -30,54 +32,26 @@ class Order(NamedTuple):
     """A request as any engine may get it. A tuple, as there is one for each request."""
 
     served_name: str
-    path: str
     body: RequestBody
-    headers: bytes
-    """Header lines that go to the engine, `content-type` and `x-request-id` among them."""
+    lines: bytes
+    """Header lines for the engine, `content-type` and `x-request-id` among them."""
+    answer_lines: bytes
+    """Header lines for the client, without the replica."""
     affinity: int
     asks_for_usage: bool
+    """The engine is to send the usage of a stream although the client did not ask for it."""
     deadline: float
     """Until then the client waits for the first byte; monotonic."""
-
-    def bytes_for(self, endpoint: Endpoint, host: bytes) -> bytes:
-        """The whole request to *endpoint*."""
-        body = self.body.for_engine(address_of(endpoint, self.served_name), ask_for_usage=self.asks_for_usage)
-        return written(self.path, host, self.headers, body)
-
-
-class Orderer(Protocol):
-    """Whoever wants the request answered."""
-
-    @property
-    def is_committed(self) -> bool:
-        """The client has had bytes, so that nobody else can be asked."""
-        ...
-
-    def accepted(self, head: AnswerHead, endpoint: Endpoint) -> None:
-        """This answer is the one to be passed on."""
-        ...
-
-    def take(self, data: bytes, is_whole: bool) -> None:
-        """The next bytes of its body."""
-        ...
-
-    def attempt_failed(self, replica: str) -> None:
-        """The replica failed, and what came of it is void."""
-        ...
-
-    def gave_up(self, error: GatewayError) -> None:
-        """No replica answered in time."""
-        ...
-
-    def broke(self) -> None:
-        """The replica failed when it was too late for another one."""
-        ...
+    witness: Witness | None
+    """Counts how the request is answered, where that is evidence for a rollout."""
 
 
 class Attempts:
-    """The attempts at one request; at most one is under way."""
+    """The attempts at one request, of which at most one is under way."""
 
     connection: EngineConnection | None = None
+    answer: RelayedAnswer | None = None
+    """The answer of the replica that was asked last, from its head on."""
     retries = 0
     sent_at: float | None = None
     """When the request was first sent."""
@@ -88,40 +62,43 @@ class Attempts:
     _trouble_at: float | None = None
     _pause_s = _FIRST_PAUSE_S
     _attempt_at = 0.0
-    _is_well = False
-    _has_answered = False
+    _quiet_since = 0.0
 
-    def __init__(self, parts: EdgeParts, order: Order, orderer: Orderer) -> None:
-        self._parts = parts
+    def __init__(self, gateway: Gateway, turn: Turn, order: Order) -> None:
+        self._gateway = gateway
+        self._turn = turn
         self._order = order
-        self._orderer = orderer
         self._tried: set[str] = set()
 
-    def start(self) -> None:
-        """Ask the replica that the balancer chooses."""
+    @property
+    def is_committed(self) -> bool:
+        """The client has had bytes, so that no other replica can be asked."""
+        return self.answer is not None and self.answer.has_begun
+
+    def start(self, endpoints: Sequence[Endpoint]) -> None:
+        """Ask that of the *endpoints* which the balancer chooses."""
         now = time.monotonic()
-        endpoint = self._parts.balancer.choose(self._endpoints(), self._order.affinity, self._tried, now)
+        endpoint = self._gateway.balancer.choose(endpoints, self._order.affinity, self._tried, now)
         if endpoint is None:
             self._waiting = asyncio.create_task(self._wait_for_replica(now))
         else:
-            pool = self._parts.connections.of(endpoint.url)
-            self._ask(endpoint, pool, pool.take())
+            pool = self._gateway.connections.of(endpoint.url)
+            self._ask(endpoint, pool, pool.pop_free())
 
     def check(self, now: float) -> None:
-        """Time passes: give up at the deadline, pass a silent replica over."""
-        if now >= self._order.deadline:
+        """End what takes too long: the request at its deadline, the attempt at a silent replica."""
+        settings, answer = self._gateway.settings, self.answer
+        if answer is not None and answer.has_begun:
+            if not answer.is_quiet:
+                answer.is_quiet = True
+                self._quiet_since = now
+            elif now - self._quiet_since > settings.idle_timeout_s:
+                self._went_silent()
+        elif now >= self._order.deadline:
             self.stop()
-            self._orderer.gave_up(
-                DeadlineExceeded("no replica began to answer within the time that the request allows")
-            )
-        elif now - self._attempt_at > self._parts.settings.first_byte_timeout_s:
-            self.went_silent()
-
-    def went_silent(self) -> None:
-        """The replica said nothing for too long."""
-        if self.connection is not None:
-            self.connection.close()
-            self.on_lost(Fault.SILENT)
+            self._give_up(DeadlineExceeded("no replica began to answer within the time that the request allows"))
+        elif now - self._attempt_at > settings.first_byte_timeout_s:
+            self._went_silent()
 
     def stop(self) -> None:
         """Leave off, whatever is under way; an engine that generates is cut off."""
@@ -133,63 +110,70 @@ class Attempts:
         self.end()
 
     def end(self) -> None:
-        """The attempt under way is over."""
+        """Count the attempt under way as over; ending again does nothing."""
         self.connection = None
         if self._endpoint is not None:
-            self._parts.balancer.end(self._endpoint.replica)
-            self._parts.demand.end(self._order.served_name)
+            self._gateway.balancer.end(self._endpoint.replica)
+            self._gateway.demand.end(self._order.served_name)
             self._endpoint = None
 
-    # what the connection tells
+    # called by the engine's connection
 
-    def on_head(self, head: AnswerHead) -> None:
-        """Pass the answer on, unless another replica may do better."""
-        endpoint, connection = self._endpoint, self.connection
+    def on_head(self, head: AnswerHead) -> AnswerSink | None:
+        """Return the answer that is passed on; None where another replica was asked, as it may do better."""
+        endpoint, connection, order = self._endpoint, self.connection, self._order
         assert endpoint is not None and connection is not None  # noqa: S101 - a connection is being read
         if head.status in _PASSED_TO_ANOTHER:
             now = time.monotonic()
             if head.status != _FULL or self._has_untried(endpoint.replica):  # a full one is passed over for others
-                self._parts.health.failed(endpoint.replica, now, alive=True)
+                self._gateway.health.failed(endpoint.replica, now, alive=True)
             if self._may_ask_another(endpoint, now):
                 connection.close()
-                self._leave(endpoint, Fault.REFUSED)
-                self.start()
-                return
-        else:
-            self._is_well = head.status < 500
-        self._orderer.accepted(head, endpoint)
-
-    def on_data(self, data: bytes, is_whole: bool) -> None:
-        """Pass it on."""
-        if not self._has_answered:
-            self._has_answered = True
-            if self._is_well:
-                now = time.monotonic()
-                self._parts.health.answered(self.replica, now - self._attempt_at, now)
-        self._orderer.take(data, is_whole)
+                self._give_replica_up(endpoint, Fault.REFUSED)
+                self.start(self._endpoints())
+                return None
+        plan = AnswerPlan(
+            kind=self._turn.kind,
+            lines=b"%bx-lorry-replica: %b\r\n" % (order.answer_lines, header_value(endpoint.replica)),
+            hide_usage=order.asks_for_usage,
+            replica=endpoint.replica,
+            asked_at=self._attempt_at,
+            health=self._gateway.health if head.status < 500 and head.status != _FULL else None,
+            witness=order.witness,
+        )
+        self.answer = RelayedAnswer(self._turn, head, plan, self)
+        if order.witness is not None:
+            order.witness.opened(endpoint.replica, head.status, head.content_type)
+        return self.answer
 
     def on_lost(self, fault: Fault) -> None:
-        """The replica failed: ask again, another one if there is one; or say that it broke, if it is too late."""
+        """Ask again, another replica if there is one; break the answer off if it is too late for that."""
         endpoint = self._endpoint
         assert endpoint is not None  # noqa: S101 - a connection was being read or opened
         self.connection = None
-        if fault is Fault.STALE:
+        if fault is Fault.STALE:  # no fault of the replica's, so the same one is asked, on a new connection
             self.end()
-            self._ask(endpoint, self._parts.connections.of(endpoint.url), None)
+            self._ask(endpoint, self._gateway.connections.of(endpoint.url), None)
             return
-        self._parts.health.failed(endpoint.replica, time.monotonic())
-        if self._orderer.is_committed:
+        self._gateway.health.failed(endpoint.replica, time.monotonic())
+        if self.is_committed:
             log.warning("replica failed while it answered", extra={"replica": endpoint.replica, "fault": str(fault)})
-            self._orderer.broke()
+            self._turn.broke()
             return
-        self._leave(endpoint, fault)
+        self._give_replica_up(endpoint, fault)
         self._try_again()
+
+    def _went_silent(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+            self.on_lost(Fault.SILENT)
 
     def _ask(self, endpoint: Endpoint, pool: EnginePool, connection: EngineConnection | None) -> None:
         self._endpoint = endpoint
         self.replica = endpoint.replica
-        self._parts.balancer.begin(endpoint.replica)
-        self._parts.demand.begin(self._order.served_name)
+        # counted before a connection is opened: requests that come meanwhile see this one's load
+        self._gateway.balancer.begin(endpoint.replica)
+        self._gateway.demand.begin(self._order.served_name)
         if connection is None:
             self._waiting = pool.open(partial(self._opened, pool))
         else:
@@ -204,24 +188,32 @@ class Attempts:
             self._send(self._endpoint, pool, connection)
 
     def _send(self, endpoint: Endpoint, pool: EnginePool, connection: EngineConnection) -> None:
+        order = self._order
         self.connection = connection
         self._attempt_at = time.monotonic()
-        connection.send(self, self._order.bytes_for(endpoint, pool.host))
-        self._is_well = self._has_answered = False
         if self.sent_at is None:
             self.sent_at = self._attempt_at
+        body = order.body.for_engine(endpoint.address_of(order.served_name), ask_for_usage=order.asks_for_usage)
+        connection.send(self, pool.post(self._turn.kind.path, order.lines, body))
 
-    def _leave(self, endpoint: Endpoint, fault: Fault) -> None:
+    def _give_replica_up(self, endpoint: Endpoint, fault: Fault) -> None:
         log.warning("replica failed", extra={"replica": endpoint.replica, "fault": str(fault)})
         self.end()
+        self.answer = None
         self._tried.add(endpoint.replica)
-        self._orderer.attempt_failed(endpoint.replica)
+        if self._order.witness is not None:
+            self._order.witness.failed_attempt(endpoint.replica)
+
+    def _give_up(self, error: GatewayError) -> None:
+        if self._order.witness is not None:
+            self._order.witness.gave_up()
+        self._turn.fail(error)
 
     def _may_ask_another(self, endpoint: Endpoint, now: float) -> bool:
-        """Whether a replica is left that was not tried, and the budget for retries has room; takes from it."""
+        """Whether there is a replica that was not tried, and the budget has room for a retry, which is spent."""
         if now >= self._order.deadline or not self._has_untried(endpoint.replica):
             return False
-        if not self._parts.budget.take(now):
+        if not self._gateway.budget.spend(now):
             return False
         self.retries += 1
         return True
@@ -230,41 +222,50 @@ class Attempts:
         return any(e.replica != beside and e.replica not in self._tried for e in self._endpoints())
 
     def _endpoints(self) -> Sequence[Endpoint]:
-        """The ready replicas that may answer."""
-        served_name = self._order.served_name
-        found = self._parts.feed.table.endpoints_of(served_name)
-        return self._parts.offers.of(found, served_name, self._order.path)
+        """Return the ready replicas that may answer now, which may be others than at the last attempt."""
+        gateway = self._gateway
+        return gateway.offers.of(gateway.feed.table, self._order.served_name, self._turn.kind.path)
 
     def _try_again(self) -> None:
-        """At once at another replica, after a pause at the same one, later where the budget is spent; or give up."""
+        """Retry at once at another replica, after a pause at the same one, later where the budget is spent; or give up.
+
+        The pause doubles each time, so that requests which wait for a lost replica ask for it more and more rarely.
+        """
         self._waiting = None
         now = time.monotonic()
         if self._trouble_at is None:
             self._trouble_at = now
-        if now >= self._trouble_at + self._parts.settings.replica_wait_s:
+        if now >= self._trouble_at + self._gateway.settings.replica_wait_s:
             served_name = self._order.served_name
-            self._orderer.gave_up(EngineUnavailable(f"no replica answered for {served_name!r}", retry_after_s=2))
-        elif self._has_untried() and self._parts.budget.take(now):
+            self._give_up(EngineUnavailable(f"no replica answered for {served_name!r}", retry_after_s=2))
+        elif self._has_untried() and self._gateway.budget.spend(now):
             self.retries += 1
-            self.start()
+            self.start(self._endpoints())
         else:
             self._waiting = asyncio.get_running_loop().call_later(self._pause_s, self._after_pause)
             self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
 
     def _after_pause(self) -> None:
         self._waiting = None
-        if self._parts.budget.take(time.monotonic()):
+        if self._gateway.budget.spend(time.monotonic()):
             self.retries += 1
-            self.start()
+            self.start(self._endpoints())
         else:
             self._try_again()
 
     async def _wait_for_replica(self, now: float) -> None:
         try:
-            await replica_of(self._parts, self._order.served_name, self._order.deadline - now)
+            await replica_of(self._gateway, self._order.served_name, self._order.deadline - now)
         except GatewayError as exc:
             self._waiting = None
-            self._orderer.gave_up(exc)
+            self._give_up(exc)
         else:
             self._waiting = None
-            self.start()
+            self.start(self._endpoints())
+
+
+async def replica_of(gateway: Gateway, served_name: str, most_s: float) -> None:
+    """Return once a replica serves the name, which is asked for where no replica has it; else `EngineUnavailable`."""
+    if served_name in gateway.feed.table.pinned and not gateway.feed.table.endpoints_of(served_name):
+        await gateway.demand.ask_for(served_name)
+    await gateway.feed.wait_for_endpoints(served_name, max(0.01, min(gateway.settings.replica_wait_s, most_s)))

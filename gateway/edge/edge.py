@@ -1,16 +1,17 @@
-"""The hot path of one gateway process as a whole: what is under way, and time that passes for it."""
+"""The hot path of one gateway process as a whole: what is under way, and what is due as time passes."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from itertools import count
-from secrets import token_hex
 from typing import Final, Protocol
 
-from gateway.edge.head import DefaultLines
-from gateway.edge.parts import EdgeParts
+from gateway.balancing.admission import Admission
+from gateway.balancing.replica_health import ReplicaHealth
+from gateway.edge.http_message import DefaultLines, RequestIdSource
+from gateway.routing.route_feed import RouteFeed
 from gateway.routing.routing import RouteTable
+from gateway.wire.connections import EngineConnections
 
 _TICK_S: Final = 0.05
 """How often queued requests are looked at."""
@@ -21,10 +22,10 @@ _CONNECTIONS_EVERY: Final = 10
 
 
 class Timed(Protocol):
-    """Something that ends by itself when it takes too long."""
+    """A client's connection or a request, which ends by itself when it takes too long."""
 
     def check(self, now: float) -> None:
-        """Time has passed; *now* is monotonic."""
+        """Look at what is due; *now* is monotonic."""
         ...
 
 
@@ -32,58 +33,60 @@ class UnderWay(Timed, Protocol):
     """A request that is being answered."""
 
     def cut_off(self) -> None:
-        """End it now, as the gateway ends."""
+        """End the request now, as the gateway ends."""
         ...
 
 
 class Edge:
-    """One sweep over everything that may take too long, instead of a timer for each."""
+    """One sweep over everything that may take too long, instead of a timer for each request."""
 
-    def __init__(self, parts: EdgeParts) -> None:
-        self.parts = parts
+    def __init__(
+        self, feed: RouteFeed, admission: Admission, health: ReplicaHealth, connections: EngineConnections
+    ) -> None:
+        self._feed = feed
+        self._admission = admission
+        self._health = health
+        self._connections = connections
         self.under_way: set[UnderWay] = set()
         self.clients: set[Timed] = set()
         self.is_draining = False
         """Every answer asks its client to connect anew, elsewhere."""
         self.default_lines = DefaultLines()
+        self.request_ids = RequestIdSource()
         self._table = RouteTable()
-        self._process = token_hex(8).encode()
-        self._requests = count()
         self._ticks = 0
 
     async def run(self) -> None:
-        """Let time pass for everything until cancelled."""
+        """Call `tick` every 50 ms until cancelled."""
         while True:
             await asyncio.sleep(_TICK_S)
             self.tick(time.monotonic())
 
     def tick(self, now: float) -> None:
-        """Look at what is due."""
+        """Look at what is due; each set is copied, as what ends in the sweep leaves its set."""
         self._ticks += 1
-        self.parts.admission.expire(now)
-        if self.parts.feed.table is not self._table:
-            self._follow(self.parts.feed.table, now)
+        self._admission.expire(now)
+        if self._feed.table is not self._table:
+            self._follow(self._feed.table, now)
         if self._ticks % _EXCHANGES_EVERY == 0:
             for exchange in list(self.under_way):
                 exchange.check(now)
         if self._ticks % _CONNECTIONS_EVERY == 0:
             for client in list(self.clients):
                 client.check(now)
-            self.parts.connections.tidy({endpoint.url for endpoint in self._table.endpoints}, now)
-
-    def new_request_id(self) -> bytes:
-        """An id that no other request has, of this gateway or another."""
-        return b"req-%b%012x" % (self._process, next(self._requests))
+            self._connections.tidy({endpoint.url for endpoint in self._table.endpoints}, now)
 
     def close(self) -> None:
-        """Cut off what is still under way, and close the connections to engines."""
+        """Cut off the requests under way, and close the connections to engines."""
         for exchange in list(self.under_way):
             exchange.cut_off()
-        self.parts.connections.close()
+        self._connections.close()
 
     def _follow(self, table: RouteTable, now: float) -> None:
+        """Report replicas that came or went, and pools that run another number of requests now."""
         before, self._table = self._table, table
-        self.parts.health.appeared(table.endpoints, now)
-        for pool in table.rooms.keys() | before.rooms.keys():
-            if table.rooms.get(pool, 0) != before.rooms.get(pool, 0):
-                self.parts.admission.resize(pool, table.rooms.get(pool, 0), now)
+        self._health.appeared(table.endpoints, now)
+        for pool in table.request_places.keys() | before.request_places.keys():
+            places = table.request_places.get(pool, 0)
+            if places != before.request_places.get(pool, 0):
+                self._admission.resize(pool, places, now)

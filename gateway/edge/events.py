@@ -1,4 +1,4 @@
-"""Server-sent events on their way: passed on whole, their usage seen, and left out if nobody asked for it."""
+"""Server-sent events on their way: passed on whole, without their usage if the client did not ask for it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _USAGE: Final = b'"usage"'
 _NO_USAGE: Final = b'"usage":null'
 _FINISH: Final = re.compile(rb'"(?:finish|stop)_reason"\s*:\s*"([a-z_]{1,32})"')
 _KEPT: Final = 4
-"""So many of the latest pieces have the reason: after its event come usage and the end, each maybe by itself."""
+"""How many of the latest pieces are kept for the reason: usage and end follow its event, each maybe by itself."""
 _BLANK_LINES: Final = (b"\n\n", b"\r\n\r\n")
 
 
 def usage_of(answer: Any) -> Mapping[str, Any]:
-    """The `usage` that an answer or an event says, of itself or of the answer inside it; empty where there is none."""
+    """Return the `usage` of an event, or of the answer inside it; empty where there is none."""
     if not isinstance(answer, dict):
         return {}
     for holder in (answer, answer.get("response"), answer.get("message")):
@@ -31,7 +31,7 @@ def usage_of(answer: Any) -> Mapping[str, Any]:
 
 
 def finish_reason_in(end: bytes) -> str:
-    """The last reason to finish that the *end* of an answer names; inside of its text quotes would be escaped."""
+    """Return the last reason to finish in the *end* of an answer; inside its text quotes would be escaped."""
     reasons = _FINISH.findall(end)
     return reasons[-1].decode() if reasons else ""
 
@@ -43,7 +43,7 @@ class EventFilter:
     """
 
     def __init__(self, *, hide_usage: bool) -> None:
-        """*hide_usage*: the client did not ask for the event that says nothing but usage."""
+        """*hide_usage*: the client did not ask for the event that holds nothing but usage."""
         self._hide_usage = hide_usage
         self._rest = b""
         self._latest: deque[bytes] = deque(maxlen=_KEPT)
@@ -54,8 +54,8 @@ class EventFilter:
         """Why the answer ended, in the engine's word; empty where it does not say."""
         return finish_reason_in(b"".join(self._latest))
 
-    def take(self, data: bytes) -> bytes:
-        """What can be passed on now that *data* has come: whole events, maybe none."""
+    def feed(self, data: bytes) -> bytes:
+        """Return what can be passed on now that *data* has come: whole events, maybe none."""
         if self._rest:
             data = self._rest + data
             self._rest = b""
@@ -68,7 +68,7 @@ class EventFilter:
         return data
 
     def end(self) -> bytes:
-        """What is left when the stream has ended by itself; an event that was not closed is passed on as it is."""
+        """Return what remains when the stream has ended by itself; an unfinished event is passed on as it is."""
         rest, self._rest = self._rest, b""
         return rest
 
@@ -87,12 +87,12 @@ class EventFilter:
         return data if len(kept) == len(events) else separator.join(kept)
 
     def _only_usage(self, event: bytes) -> bool:
-        """Whether the event is there for its usage alone and to be left out; its usage is noted."""
+        """Note the event's usage, and return whether the event is there for its usage alone and to be left out."""
         text = b"\n".join([line[5:] for line in event.splitlines() if line.startswith(b"data:")])
         try:
-            said = _ANY.decode(text)
+            event_body = _ANY.decode(text)
         except (ValueError, RecursionError):
             return False
-        usage = usage_of(said)
+        usage = usage_of(event_body)
         self.usage.update(usage)
-        return self._hide_usage and bool(usage) and not said.get("choices", True)
+        return self._hide_usage and bool(usage) and not event_body.get("choices", True)

@@ -2,282 +2,260 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
 from gateway.balancing.balancing import affinity_of
-from gateway.edge.answer import Answer, AnswerPlan
 from gateway.edge.attempts import Attempts, Order
-from gateway.edge.client import Client
-from gateway.edge.edge import Edge
-from gateway.edge.head import RequestHead, header_value
-from gateway.edge.intake import Intake
+from gateway.edge.http_message import RequestHead, header_value
+from gateway.edge.intake import RequestIntake
+from gateway.edge.parts import Gateway
 from gateway.edge.refusal import refusal_of
+from gateway.edge.turn import Step, Turn
 from gateway.errors import EngineUnavailable, GatewayError
 from gateway.evidence.answer_facts import Asked
 from gateway.evidence.witness import Witness
 from gateway.routing.paths import PathKind
-from gateway.routing.routing import Endpoint
+from gateway.routing.routing import Evidence
 from gateway.telemetry.finished import BROKEN, CLIENT_LEFT, Finished
-from gateway.wire.connections import AnswerHead
+from registry.errors import RegistryError
+
+log = logging.getLogger(__name__)
 
 
-class Exchange:
-    """Gets one request answered, and tells how it went once it is over."""
+class Exchange(Turn):
+    """Gets one request answered, and reports how that went once it is over."""
 
     _attempts: Attempts | None = None
-    _answer: Answer | None = None
     _witness: Witness | None = None
     _is_over = False
-    _is_quiet = False
-    _quiet_since = 0.0
     _paused_at: float | None = None
-    _first_byte_at: float | None = None
-    _first_byte_took = 0.0
     _traceparent = b""
 
-    def __init__(self, edge: Edge, client: Client, head: RequestHead, kind: PathKind) -> None:
-        self._edge = edge
-        self._parts = edge.parts
-        self._client = client
-        self._head = head
-        self._kind = kind
-        self._intake = Intake(edge.parts, head, kind, self)
+    def __init__(
+        self,
+        gateway: Gateway,
+        connection: HttpToolsProtocol,
+        on_over: Callable[[], None],
+        head: RequestHead,
+        kind: PathKind,
+    ) -> None:
+        super().__init__(gateway, connection, on_over, head, kind)
+        self._intake = RequestIntake(gateway, self)
         self._began = time.monotonic()
 
-    # what the client's connection tells
+    # called by the turn and the client's connection
 
     def check_caller(self) -> None:
-        """Return if the body may be read; else an error of those that `Intake.check_caller` raises."""
+        """Return if the body may be read; else an error of those that `RequestIntake.check_caller` raises."""
         self._intake.check_caller()
 
     def begin(self, raw: bytes) -> None:
-        """The body is whole, and so are the answers to earlier requests of the connection."""
-        self._edge.under_way.add(self)
-        self._traceparent = self._parts.traces.begin(self._head.headers)
+        """Answer the request, whose body is whole."""
+        self._gateway.edge.under_way.add(self)
+        self._traceparent = self._gateway.traces.begin(self.head.headers)
         self._began = time.monotonic()  # within the span, whose attributes are no longer than it is
-        self._intake.begin(raw, self._began)
+        self.advance(partial(self._intake.begin, raw, self._began))
 
     def client_left(self) -> None:
-        """The client closed its connection: what the engine generates for it is cut off."""
+        """Cut off what the engine generates, as the client closed its connection."""
         if self._is_over:
             return
+        answer = None
         if self._attempts is not None:
             self._attempts.stop()
+            answer = self._attempts.answer
         if self._witness is not None:
             self._witness.client_departed()
-        self._finish(0 if self._answer is None else self._answer.status, CLIENT_LEFT)
+        self._finish(0 if answer is None else answer.status, CLIENT_LEFT)
 
     def pause(self) -> None:
-        """The client reads more slowly than the engine writes."""
+        """Stop reading from the engine, as the client reads more slowly than the engine writes."""
         self._paused_at = time.monotonic()
         if self._attempts is not None and self._attempts.connection is not None:
             self._attempts.connection.pause()
 
     def resume(self) -> None:
-        """The client has read most of what was written."""
+        """Read from the engine again, as the client has read most of what was written."""
         self._paused_at = None
         if self._attempts is not None and self._attempts.connection is not None:
             self._attempts.connection.resume()
 
-    # what the sweep tells
+    # called by the sweep
 
     def check(self, now: float) -> None:
-        """Time has passed: end what takes too long."""
+        """End what takes too long."""
         if self._is_over:
-            return  # what was done for another request of this sweep ended it
-        if self._attempts is None:
-            self._intake.check(now)
-        elif not self.is_committed:
-            self._attempts.check(now)
-        elif self._paused_at is not None:
-            if now - self._paused_at > self._parts.settings.slow_reader_timeout_s:
-                self.client_left()
-                self._client.abort()
-        elif not self._is_quiet:
-            self._is_quiet = True
-            self._quiet_since = now
-        elif now - self._quiet_since > self._parts.settings.idle_timeout_s:
-            self._attempts.went_silent()
+            return  # ended by what the same sweep did for another request
+        attempts = self._attempts
+        if attempts is None:
+            if now >= self._intake.deadline:
+                self.advance(self._intake.expire)
+        elif self._paused_at is None or not attempts.is_committed:
+            attempts.check(now)
+        elif now - self._paused_at > self._gateway.settings.slow_reader_timeout_s:
+            self.client_left()
+            self.abort()
 
     def cut_off(self) -> None:
-        """End it now, as the gateway ends."""
-        if self._attempts is not None and self.is_committed:
+        """End the request now, as the gateway ends."""
+        if self._attempts is not None and self._attempts.is_committed:
             self._attempts.stop()
             self.broke()
         else:
-            self.refuse(EngineUnavailable("this gateway is stopping; send the request again", retry_after_s=1))
+            self.fail(EngineUnavailable("this gateway is stopping; send the request again", retry_after_s=1))
 
-    # what the intake tells
+    # called by the intake, the attempts and the answer
 
-    def ready(self) -> None:
-        """It is the request's turn: ask a replica."""
-        intake = self._intake
-        if intake.target.evidence is not None and self._kind.is_judged:
-            self._witness = self._watch()
-        served_name, route = intake.target.served_name, intake.target.route
-        # both sides of a rollout belong to the same replicas, as they are compared replica by replica
-        shared_name = served_name if route is None else route.adapter
-        order = Order(
-            served_name=served_name,
-            path=self._head.path,
-            body=intake.body,
-            headers=self._engine_lines(intake.body.content_type),
-            affinity=affinity_of(shared_name, intake.body.prefix()),
-            asks_for_usage=intake.asks_for_usage,
-            deadline=intake.deadline,
-        )
-        self._attempts = Attempts(self._parts, order, self)
-        self._attempts.start()
+    def advance(self, step: Step) -> None:
+        """Take the intake's next step, and ask a replica if the request's turn has come."""
+        if self._is_over:
+            return
+        try:
+            if step():
+                self._ask()
+        except (GatewayError, RegistryError) as exc:
+            self.fail(exc)
+        except Exception as exc:
+            log.exception("unforeseen error", extra={"path": self.head.path})
+            self.fail(exc)
 
-    def refuse(self, error: Exception) -> None:
-        """Answer with the error; the client has had nothing."""
+    def fail(self, error: Exception) -> None:
+        """Answer with the error, as the client has had nothing."""
         if self._is_over:
             return
         if self._attempts is not None:
             self._attempts.stop()
         refusal = refusal_of(error)
-        self._client.write(refusal.written(self._client, self._lines("")))
+        self.write(refusal.written(self, self._request_lines()))
         self._finish(refusal.status, refusal.code)
-        self._client.done()
+        self.done()
 
-    # what the attempts tell
-
-    @property
-    def is_committed(self) -> bool:
-        """The client has had bytes of an answer."""
-        return self._answer is not None and self._answer.has_begun
-
-    def accepted(self, head: AnswerHead, endpoint: Endpoint) -> None:
-        """This answer is the one to be passed on."""
-        plan = AnswerPlan(kind=self._kind, lines=self._lines(endpoint.replica), hide_usage=self._intake.asks_for_usage)
-        self._answer = Answer(self._client, head, plan)
-        if self._witness is not None:
-            self._witness.opened(endpoint.replica, head.status, head.content_type)
-
-    def take(self, data: bytes, is_whole: bool) -> None:
-        """The next bytes of the answer."""
-        answer = self._answer
-        assert answer is not None  # noqa: S101 - a head comes before its body
-        self._is_quiet = False
-        if self._first_byte_at is None:
-            self._first_byte_at = time.monotonic()
-            answer.take(data, is_whole)
-            self._first_byte_took = time.monotonic() - self._first_byte_at
-        else:
-            answer.take(data, is_whole)
-        if self._witness is not None:
-            self._witness.see_chunk(data)
-        if is_whole:
-            if self._witness is not None and self._attempts is not None:
-                self._attempts.end()  # a copy of this request finds its replica without it
-                self._witness.ended()
-            self._finish(answer.status, "")
-            self._client.done()
-
-    def attempt_failed(self, replica: str) -> None:
-        """The replica failed, and the client need not know."""
-        self._answer = None
-        self._first_byte_at = None
-        if self._witness is not None:
-            self._witness.failed_attempt(replica)
-
-    def gave_up(self, error: GatewayError) -> None:
-        """No replica answered in time."""
-        if self._witness is not None:
-            self._witness.gave_up()
-        self.refuse(error)
+    def answered(self) -> None:
+        """End the turn after the last byte of an engine's answer."""
+        attempts, witness = self._attempts, self._witness
+        assert attempts is not None and attempts.answer is not None  # noqa: S101 - it has written its last byte
+        if witness is not None:
+            attempts.end()  # first, so that a copy of this request finds its replica without it
+            witness.ended()
+        self._finish(attempts.answer.status, "")
+        self.done()
 
     def broke(self) -> None:
-        """The engine failed after the client had bytes."""
-        answer = self._answer
-        assert answer is not None  # noqa: S101 - bytes of it went out
+        """End the turn after an engine failed when the client had bytes of its answer."""
+        assert self._attempts is not None and self._attempts.answer is not None  # noqa: S101 - bytes of it went out
+        answer = self._attempts.answer
         if self._witness is not None:
             self._witness.broke()
         is_clean = answer.break_off("engine_unavailable", "the replica failed while it answered")
         self._finish(answer.status, BROKEN)
         if is_clean:
-            self._client.done()
+            self.done()
         else:
-            self._client.cut()
+            self.cut()
 
-    def _watch(self) -> Witness | None:
-        """A witness, and the copy that a shadow step may want of this request."""
+    def _ask(self) -> None:
+        """Ask a replica, as it is the request's turn."""
         intake = self._intake
-        evidence = intake.target.evidence
-        if evidence is None:
-            return None
+        body, target = intake.body, intake.target
+        if target.evidence is not None and self.kind.is_judged:
+            self._witness = self._watch(target.evidence)
+        # both sides of a rollout belong to the same replicas, as they are compared replica by replica
+        shared_name = target.served_name if target.route is None else target.route.adapter
+        order = Order(
+            served_name=target.served_name,
+            body=body,
+            lines=self._engine_lines(body.content_type),
+            answer_lines=b"%bx-lorry-revision: %b\r\n" % (self._request_lines(), header_value(target.served_name)),
+            affinity=affinity_of(shared_name, body.prefix()),
+            asks_for_usage=intake.asks_for_usage,
+            deadline=intake.deadline,
+            witness=self._witness,
+        )
+        self._attempts = Attempts(self._gateway, self, order)
+        self._attempts.start(intake.endpoints)
+
+    def _watch(self, evidence: Evidence) -> Witness:
+        """Return a witness, with the copy that a shadow step may want of this request."""
+        intake, shadow = self._intake, self._gateway.shadow
         body = intake.body.whole(ask_for_usage=intake.asks_for_usage)
-        copy = self._parts.shadow.choose(intake.target, self._head.path, body)
+        copy = shadow.choose(intake.target, self.head.path, body)
         asked = Asked.of(body, keep_text=copy is not None)
-        witness = Witness(self._parts.tally_reporter, evidence, intake.target, asked, self._began)
+        witness = Witness(self._gateway.tally_reporter, evidence, intake.target, asked, self._began)
         if copy is not None:
-            witness.notify_when_answered(partial(self._parts.shadow.make, copy))
+            witness.notify_when_answered(partial(shadow.make, copy))
         return witness
 
-    def _finish_reason(self) -> str:
-        """Of an answer that is traced: nobody else asks for it."""
-        is_sampled = self._traceparent[-1:] in (b"1", b"3")
-        return self._answer.finish_reason if is_sampled and self._answer is not None else ""
-
     def _engine_lines(self, content_type: bytes) -> bytes:
-        """Header lines that go to the engine."""
-        lines = b"content-type: %b\r\nx-request-id: %b\r\n" % (content_type, self._head.request_id)
-        for name in self._kind.passed_headers:
-            if value := self._head.headers.get(name):
+        """Return the header lines for the engine."""
+        lines = b"content-type: %b\r\nx-request-id: %b\r\n" % (content_type, self.head.request_id)
+        for name in self.kind.passed_headers:
+            if value := self.head.headers.get(name):
                 lines += b"%b: %b\r\n" % (name, value)
         return lines + b"traceparent: %b\r\n" % self._traceparent if self._traceparent else lines
 
-    def _lines(self, replica: str) -> bytes:
-        """Our header lines; with whose answer it is, if it is a replica's."""
-        lines = b"x-request-id: %b\r\n" % self._head.request_id
-        if replica:
-            revision = header_value(self._intake.target.served_name)
-            lines += b"x-lorry-revision: %b\r\nx-lorry-replica: %b\r\n" % (revision, header_value(replica))
+    def _request_lines(self) -> bytes:
+        """Return the header lines of every answer to this request: its id, and what its caller may still ask."""
+        lines = b"x-request-id: %b\r\n" % self.head.request_id
         admitted = self._intake.admitted
-        return lines if admitted is None else lines + self._parts.rate_limiter.headers(admitted)
+        return lines if admitted is None else lines + self._gateway.rate_limiter.headers(admitted)
 
     def _finish(self, status: int, reason: str) -> None:
-        """Give everything back and tell the listeners, once."""
+        """Give everything back and report to the listeners, once."""
         if self._is_over:
             return
         self._is_over = True
-        self._edge.under_way.discard(self)
+        self._gateway.edge.under_way.discard(self)
         now = time.monotonic()
         attempts, intake = self._attempts, self._intake
-        usage: Any = {} if self._answer is None else self._answer.usage
-        prompt, answered = usage.get(self._kind.input_tokens), usage.get(self._kind.output_tokens)
-        sent_at = None if attempts is None else attempts.sent_at
-        queued_s = intake.queued_s
+        usage: Any = {} if attempts is None or attempts.answer is None else attempts.answer.usage
+        prompt, answered = usage.get(self.kind.input_tokens), usage.get(self.kind.output_tokens)
+        facts = self._facts(status, reason, now, (prompt, answered))
         if attempts is not None:
             attempts.end()
         intake.leave(now, usage.get("total_tokens") or (prompt or 0) + (answered or 0) or None)
-        facts = Finished(
-            request_id=self._head.request_id.decode(),
-            path=self._head.path,
+        for listener in self._gateway.listeners:
+            listener.finished(facts)
+        # all of these know each other: in circles they would stay until the garbage collector comes
+        if attempts is not None:
+            attempts.answer = None
+        self._attempts = self._witness = None
+        del self._intake
+
+    def _facts(self, status: int, reason: str, now: float, tokens: tuple[int | None, int | None]) -> Finished:
+        """Return what the listeners get; *tokens* are those of the prompt and of the answer."""
+        attempts, intake = self._attempts, self._intake
+        answer = None if attempts is None else attempts.answer
+        sent_at = None if attempts is None else attempts.sent_at
+        queued_s = intake.queued_s
+        handling_s = 0.0 if answer is None else answer.first_byte_took_s
+        # only of an answer that is traced: no other listener asks for the reason
+        is_sampled = self._traceparent[-1:] in (b"1", b"3")
+        return Finished(
+            request_id=self.head.request_id.decode(),
+            path=self.head.path,
             key_id=intake.caller.key_id,
             pool=intake.pool,
             served_name=intake.target.served_name,
             replica="" if attempts is None else attempts.replica,
             status=status,
             reason=reason,
-            streamed=self._answer is not None and self._answer.is_streamed,
+            streamed=answer is not None and answer.is_streamed,
             retries=0 if attempts is None else attempts.retries,
             began=self._began,
             queued_s=queued_s,
             sent_at=sent_at,
-            first_byte_at=self._first_byte_at,
+            first_byte_at=None if answer is None else answer.first_byte_at,
             ended=now,
-            prompt_tokens=prompt,
-            completion_tokens=answered,
-            overhead_s=((sent_at or now) - self._began - queued_s) + self._first_byte_took,
+            prompt_tokens=tokens[0],
+            completion_tokens=tokens[1],
+            overhead_s=(sent_at or now) - self._began - queued_s + handling_s,
             traceparent=self._traceparent.decode(),
             asked_name=intake.asked_name,
-            finish_reason=self._finish_reason(),
+            finish_reason=answer.finish_reason if answer is not None and is_sampled else "",
         )
-        for listener in self._parts.listeners:
-            listener.finished(facts)
-        # both know this exchange: in circles all three would stay until the garbage collector comes
-        self._attempts = None
-        del self._intake

@@ -1,4 +1,4 @@
-"""Requests whose body is a form (`multipart/form-data`): the model that they name, and naming another one. Pure."""
+"""Requests whose body is a form (`multipart/form-data`): reading the model's name, and writing another one. Pure."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ class Form:
         self.is_streamed = is_streamed
 
     def prefix(self) -> bytes:
-        """Something of its middle, so that files spread over the replicas: no two of them begin alike."""
+        """Return a piece of the middle, so that files spread over the replicas."""
         middle = self.size // 2
         return self._body[middle : middle + _PREFIX_BYTES]
 
     def whole(self, *, ask_for_usage: bool = False) -> Mapping[str, Any]:
-        """What a conversation's key is formed from; the file by its digest."""
+        """Return what a conversation's key is formed from; the file is represented by its digest."""
         return {"model": self.model, "prompt": sha256(self._body).hexdigest()}
 
     def for_engine(self, address: Mapping[str, str], *, ask_for_usage: bool) -> bytes:
-        """The form with another model; every other byte is as it came."""
+        """Return the form with another model; every other byte is as it came."""
         return self._body[: self._model_at.start] + address["model"].encode() + self._body[self._model_at.stop :]
 
 
 class _Reader:
-    """Notes where the value of each field stands; files and long values are passed over."""
+    """Notes where in the body the value of each field stands; files and long values are passed over."""
 
     def __init__(self, body: bytes, boundary: bytes) -> None:
         self.values: dict[str, list[slice]] = {}
@@ -60,10 +60,10 @@ class _Reader:
             boundary,
             {
                 "on_part_begin": self._begin,
-                "on_header_field": self._take_header,
-                "on_header_value": self._take_value,
+                "on_header_field": self._add_header,
+                "on_header_value": self._add_value,
                 "on_header_end": self._end_header,
-                "on_part_data": self._take_data,
+                "on_part_data": self._note_data,
                 "on_part_end": self._end_part,
                 "on_end": self._end,
             },
@@ -71,17 +71,17 @@ class _Reader:
 
     def read(self) -> None:
         """Note the fields of the body; `MultipartParseError`."""
-        # all at once, so that the places that the parser tells are places in the body
+        # all at once, so that the places that the parser reports are places in the body
         self._parser.write(self._body)
         self._parser.finalize()
 
     def _begin(self) -> None:
         self._disposition, self._at = b"", []
 
-    def _take_header(self, data: bytes, start: int, end: int) -> None:
+    def _add_header(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
 
-    def _take_value(self, data: bytes, start: int, end: int) -> None:
+    def _add_value(self, data: bytes, start: int, end: int) -> None:
         self._value += data[start:end]
 
     def _end_header(self) -> None:
@@ -89,7 +89,7 @@ class _Reader:
             self._disposition = self._value
         self._header = self._value = b""
 
-    def _take_data(self, _: bytes, start: int, end: int) -> None:
+    def _note_data(self, _: bytes, start: int, end: int) -> None:
         self._at = [self._at[0] if self._at else start, end]
 
     def _end_part(self) -> None:
@@ -103,7 +103,7 @@ class _Reader:
 
 
 def parse_form(body: bytes, content_type: str) -> Form:
-    """The form; `InvalidRequest` if it is none, is not whole, or does not name one model."""
+    """Return the form; `InvalidRequest` if *body* is not a form, is not whole, or does not name one model."""
     kind, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:

@@ -1,43 +1,63 @@
-"""The parts of a gateway that its hot path uses."""
+"""The parts of one gateway process."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 from gateway.balancing.admission import Admission
 from gateway.balancing.balancing import Balancer
 from gateway.balancing.replica_health import ReplicaHealth
 from gateway.balancing.retry_budget import RetryBudget
+from gateway.edge.edge import Edge
 from gateway.evidence.shadow import Shadow
 from gateway.evidence.tally_reporter import TallyReporter
 from gateway.keys.auth import Keyring
 from gateway.keys.limits import RateLimiter
-from gateway.routing.demand import Demand
-from gateway.routing.offers import Offers
+from gateway.routing.demand import RevisionDemand
 from gateway.routing.route_feed import RouteFeed
+from gateway.routing.routing import Offers
 from gateway.settings import GatewaySettings
+from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.finished import FinishedListener
+from gateway.telemetry.metrics import GatewayMetrics
+from gateway.telemetry.siblings import Siblings
 from gateway.telemetry.traces import Traces
 from gateway.wire.connections import EngineConnections
+from registry.database import Registry
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EdgeParts:
-    """Built once for a gateway process, and shared with what is not hot."""
+class Gateway:
+    """The parts of one gateway process, built once and shared by the hot path and the HTTP handlers."""
 
     settings: GatewaySettings
+    registry: Registry
     feed: RouteFeed
-    demand: Demand
+    offers: Offers
+    demand: RevisionDemand
+    keyring: Keyring
+    rate_limiter: RateLimiter
+    admission: Admission
     balancer: Balancer
     health: ReplicaHealth
     budget: RetryBudget
-    admission: Admission
-    keyring: Keyring
-    rate_limiter: RateLimiter
     connections: EngineConnections
+    edge: Edge
     tally_reporter: TallyReporter
     shadow: Shadow
-    offers: Offers
+    metrics: GatewayMetrics
+    siblings: Siblings
     traces: Traces
+    access_log: AccessLog | None
     listeners: tuple[FinishedListener, ...]
-    """Told of every request that is over, in this order."""
+    """Called for every request that is over, in this order."""
+
+    async def ask(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return the result of a blocking registry call, made in a thread."""
+        return await asyncio.to_thread(question, *args, **kwargs)

@@ -1,6 +1,6 @@
-"""The gateway's HTTP server: uvicorn's protocol, with requests to the hot paths taken off the ASGI way.
+"""The gateway's HTTP server: uvicorn's protocol, whose requests to the hot paths never become ASGI tasks.
 
-Requests of one connection are answered in their order, whichever way each of them goes.
+Requests of one connection are answered in their order, whether the hot path or the application answers each of them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from gateway.edge.edge import Edge
-from gateway.edge.framing import LARGEST_HEAD, head_too_large, is_too_large, judge
-from gateway.edge.head import RequestHead
-from gateway.edge.turn import Turn, has_enough
+from gateway.edge.exchange import Exchange
+from gateway.edge.http_message import RequestHead
+from gateway.edge.parts import Gateway
+from gateway.edge.turn import LARGEST_HEAD, has_enough, head_too_large, is_too_large
 from gateway.errors import GatewayError, MalformedRequest, RequestTooSlow
 from gateway.routing.paths import HOT_PATHS, PathKind
 
@@ -36,19 +36,20 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def __init__(
         self,
-        edge: Edge,
+        gateway: Gateway,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.edge = edge
-        self._answering: Turn | None = None
-        self._reading: Turn | None = None
-        """The one whose body is not whole yet."""
+        self._gateway = gateway
+        self._edge = gateway.edge
+        self._answering: Exchange | None = None
+        self._reading: Exchange | None = None
+        """The request whose body is not whole yet."""
         self._asgi: Any = None
-        """The last request that was started on the ASGI way."""
+        """The last request that went to the application."""
         self._is_reading_asgi = False
         self._is_advancing = False
         self._is_feeding = False
@@ -56,19 +57,19 @@ class EdgeProtocol(HttpToolsProtocol):
         self._is_in_head = self._was_in_head = self._has_begun_head = False
         self._is_deaf = False
         self._since = time.monotonic()
-        """When it last began to wait for its client."""
+        """When the connection last began to wait for its client."""
 
-    # what the event loop tells
+    # called by the event loop
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.edge.clients.add(self)
+        self._edge.clients.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.edge.clients.discard(self)
+        self._edge.clients.discard(self)
         answering, self._answering = self._answering, None
         if answering is not None:
-            answering.exchange.client_left()
+            answering.client_left()
         if self._is_busy_with_asgi:
             self._asgi.disconnected = True
             self._asgi.message_event.set()
@@ -99,26 +100,25 @@ class EdgeProtocol(HttpToolsProtocol):
             self._head_bytes = 0 if self._has_begun_head else self._head_bytes + len(data)
             if self._head_bytes > LARGEST_HEAD:
                 self._end_with(head_too_large())
-        if self._reading is not None:
-            self._reading.settle()
+        self._answer_refused()
 
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._answering is not None:
-            self._answering.exchange.pause()
+            self._answering.pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if self._answering is not None:
-            self._answering.exchange.resume()
+            self._answering.resume()
         elif self.pipeline and not self._is_busy_with_asgi:
             self._advance()
 
-    # what the server and the sweep tell
+    # called by the server and the sweep
 
     def shutdown(self) -> None:
-        """Drain: what is under way is answered, and what still comes on this connection until its client lets it go."""
-        self.edge.is_draining = True
+        """Drain: answer what is under way, and what still comes until the client closes this connection."""
+        self._edge.is_draining = True
         if self._is_busy_with_asgi:
             self._asgi.keep_alive = False
         self._since = time.monotonic()
@@ -133,15 +133,15 @@ class EdgeProtocol(HttpToolsProtocol):
             reading = self._reading
             if self._is_busy and (reading is None or not reading.is_being_read):
                 return
-            if waited_s > self.edge.parts.settings.receive_timeout_s:
+            if waited_s > self._gateway.settings.receive_timeout_s:
                 self._end_with(RequestTooSlow("the request did not arrive in time"))
-        elif waited_s > (_DRAIN_GRACE_S if self.edge.is_draining else self.timeout_keep_alive):
+        elif waited_s > (_DRAIN_GRACE_S if self._edge.is_draining else self.timeout_keep_alive):
             if not self.transport.get_write_buffer_size():
                 self.transport.close()
-            elif waited_s > self.edge.parts.settings.slow_reader_timeout_s:
+            elif waited_s > self._gateway.settings.slow_reader_timeout_s:
                 self.transport.abort()  # a close would wait for the client to read
 
-    # what the parser tells
+    # called by the parser
 
     def on_message_begin(self) -> None:
         self.url = b""
@@ -161,86 +161,79 @@ class EdgeProtocol(HttpToolsProtocol):
         if (kind is None or self.parser.get_method() != b"POST") and not is_large:
             self._hand_to_asgi()
             return
-        head = RequestHead("" if kind is None else kind.path, self.headers, self.edge.new_request_id())
-        version = self.parser.get_http_version()
-        turn = Turn(self, head, kind or _NO_KIND, version)
-        turn.keep_alive = version == "1.1" and self.parser.should_keep_alive()
-        turn.expects_continue = self.expect_100_continue and version == "1.1"
+        head = RequestHead("" if kind is None else kind.path, self.headers, self._edge.request_ids.new())
+        is_current = self.parser.get_http_version() == "1.1"
+        exchange = Exchange(self._gateway, self, self._on_over, head, kind or _NO_KIND)
+        exchange.takes_chunks = is_current
+        exchange.keep_alive = is_current and self.parser.should_keep_alive()
+        exchange.expects_continue = is_current and self.expect_100_continue
         if is_large:
-            turn.refuse(head_too_large())
-        judge(turn, head)
-        self._reading = turn
-        self._line_up(turn)
+            exchange.refuse(head_too_large())
+        exchange.judge_head()
+        self._reading = exchange
+        self._enqueue(exchange)
 
     def on_body(self, body: bytes) -> None:
         if self._reading is not None:
-            self._reading.take(body)
+            self._reading.add_body(body)
         elif not self._is_deaf:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        turn, self._reading = self._reading, None
-        if turn is None:
+        exchange, self._reading = self._reading, None
+        if exchange is None:
             self._is_reading_asgi = False
             if not self._is_deaf:
                 super().on_message_complete()
             return
-        self._is_deaf = self._is_deaf or not turn.keep_alive
-        turn.complete()
-        if self.pipeline and has_enough(cast(Turn, cycle) for cycle, app in self.pipeline if app is None):
+        self._is_deaf = self._is_deaf or not exchange.keep_alive
+        exchange.complete()
+        if self.pipeline and has_enough(cast(Exchange, cycle) for cycle, app in self.pipeline if app is None):
             self.flow.pause_reading()
 
-    # what its turns tell
-
-    def head_lines(self) -> bytes:
-        """Date and server."""
-        return self.edge.default_lines.of(self.server_state.default_headers)
-
-    def turn_is_over(self, turn: Turn) -> None:
-        """Take the next request up, or wait for one."""
-        self._answering = None
+    def _on_over(self) -> None:
+        """Begin the next request, or wait for one, as the answer to the last is whole."""
+        exchange, self._answering = self._answering, None
         self.server_state.total_requests += 1
         self._since = time.monotonic()
-        if self.transport.is_closing():
+        if exchange is None or self.transport.is_closing():
             return
-        if turn.keep_alive:
+        if exchange.keep_alive:
             self.flow.resume_reading()
             if self.pipeline or self._reading is not None:
                 self._advance()
         else:
-            self.listen_no_more()
+            self._listen_no_more()
             self.transport.write_eof()
 
-    def listen_no_more(self) -> None:
+    def _listen_no_more(self) -> None:
         """Read and throw away: a connection that is closed with bytes unread loses the answer that went out last."""
         self._is_deaf = True
         self._reading = None
         self.flow.resume_reading()
 
-    # the order of requests
-
     @property
     def _is_busy(self) -> bool:
-        """A request is not answered yet."""
+        """The last request is not answered yet."""
         return self.cycle is not None and not self.cycle.response_complete
 
     @property
     def _is_busy_with_asgi(self) -> bool:
-        """The request that is being answered is on the ASGI way."""
+        """The application answers a request."""
         return self._asgi is not None and not self._asgi.response_complete
 
-    def _line_up(self, turn: Turn) -> None:
+    def _enqueue(self, exchange: Exchange) -> None:
         # the answer to a client that has not read the last one would pile up here
         is_busy = self._is_busy or self.flow.write_paused
-        self.cycle = cast(Any, turn)
+        self.cycle = cast(Any, exchange)
         if is_busy:
-            self.pipeline.appendleft((cast(Any, turn), cast(Any, None)))
+            self.pipeline.appendleft((cast(Any, exchange), cast(Any, None)))
         else:
-            self._answering = turn
-            turn.start()
+            self._answering = exchange
+            exchange.start()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        if app is None:  # a turn of ours, as `_line_up` put it there
+        if app is None:  # an exchange, as `_enqueue` put it there
             self._answering = cycle
             self._since = time.monotonic()
             cycle.start()
@@ -249,7 +242,7 @@ class EdgeProtocol(HttpToolsProtocol):
             super()._start_asgi_task(cycle, app)
 
     def _advance(self) -> None:
-        """Take up waiting requests until one is not answered at once; a loop, as a client may send any number."""
+        """Begin waiting requests until one is not answered at once; a loop, as a client may send any number."""
         if self._is_advancing:
             return
         self._is_advancing = True
@@ -259,8 +252,16 @@ class EdgeProtocol(HttpToolsProtocol):
             if app is not None:
                 break
         self._is_advancing = False
-        if self._reading is not None and not self._is_feeding:
-            self._reading.settle()
+        if not self._is_feeding:
+            self._answer_refused()
+
+    def _answer_refused(self) -> None:
+        """Answer a refused request now that all that came is read, and not after the rest of its body."""
+        exchange = self._reading
+        if exchange is not None and exchange.is_refused_early:
+            exchange.keep_alive = False
+            self._listen_no_more()
+            exchange.complete()
 
     def _hand_to_asgi(self) -> None:
         url, headers, expects_continue = self.url, self.headers, self.expect_100_continue
@@ -270,30 +271,29 @@ class EdgeProtocol(HttpToolsProtocol):
         self.expect_100_continue = expects_continue
         self._is_reading_asgi = True
         super().on_headers_complete()
-        if self.edge.is_draining:
+        if self._edge.is_draining:
             self.cycle.keep_alive = False
-
-    # what cannot be read on
 
     def _end_with(self, error: GatewayError) -> None:
         """Answer what is being read with *error*, in its turn, and nothing after it."""
         if self._is_reading_asgi:
             self._cut_asgi_short(str(error))
             return
-        turn = self._reading
-        is_new = turn is None
-        if turn is None:
-            turn = Turn(self, RequestHead("", (), self.edge.new_request_id()), _NO_KIND, "1.1")
-        turn.refuse(error)
-        turn.keep_alive = False
-        self.listen_no_more()
-        turn.complete()
+        exchange = self._reading
+        is_new = exchange is None
+        if exchange is None:
+            head = RequestHead("", (), self._edge.request_ids.new())
+            exchange = Exchange(self._gateway, self, self._on_over, head, _NO_KIND)
+        exchange.refuse(error)
+        exchange.keep_alive = False
+        self._listen_no_more()
+        exchange.complete()
         if is_new:
-            self._line_up(turn)
+            self._enqueue(exchange)
 
     def _cut_asgi_short(self, message: str) -> None:
-        """The request whose body cannot be read on is on the ASGI way, and may have been answered in part."""
-        self.listen_no_more()
+        """End a request of the application whose body cannot be read on, and which may have been answered in part."""
+        self._listen_no_more()
         if self._asgi is self.cycle and not self.cycle.response_started:
             self.send_400_response(message)
         else:

@@ -7,27 +7,27 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from gateway.edge.client import Client
-from gateway.edge.head import header_value, status_line
+from gateway.edge.http_message import header_value, status_line
+from gateway.edge.turn import Turn
 from gateway.errors import HTTP_ERRORS, GatewayError, envelope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """The whole answer that an error is."""
+    """An error as a whole answer."""
 
     status: int
     code: str
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def written(self, client: Client, lines: bytes) -> bytes:
-        """The bytes of it for *client*, with header *lines* of ours."""
+    def written(self, turn: Turn, lines: bytes) -> bytes:
+        """Return the bytes of the answer for the client of *turn*, with header *lines* of ours."""
         own = b"".join(b"%b: %b\r\n" % (header_value(name), header_value(text)) for name, text in self.headers.items())
-        stays = b"" if client.keeps_alive() else b"connection: close\r\n"
+        stays = b"" if turn.keeps_alive() else b"connection: close\r\n"
         return b"%b%bcontent-type: application/json\r\n%b%b%bcontent-length: %d\r\n\r\n%b" % (
             status_line(self.status),
-            client.head_lines(),
+            turn.head_lines(),
             lines,
             own,
             stays,
@@ -37,7 +37,7 @@ class Refusal:
 
 
 def refusal_of(error: Exception) -> Refusal:
-    """What *error* is to a client; one that the table does not know is a 500 which says nothing of itself."""
+    """Return *error* as a client gets it; an error that the table does not list is a 500 without details."""
     kind = next((kind for kind in type(error).__mro__ if kind in HTTP_ERRORS), None)
     if kind is None:
         return _refusal(500, "internal_error", "internal error; the gateway's log has it", None, {})

@@ -1,153 +1,194 @@
-"""One request's turn on its client's connection; answers go out in the order in which requests came."""
+"""One request's turn on its client's connection: its body as it comes, its answer once all earlier ones are whole."""
 
 from __future__ import annotations
 
-import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from typing import Final
 
-from gateway.edge.edge import Edge
-from gateway.edge.exchange import Exchange
-from gateway.edge.head import RequestHead
-from gateway.errors import BodyTooLarge
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.edge.http_message import Headers, RequestHead
+from gateway.edge.parts import Gateway
+from gateway.errors import BodyTooLarge, GatewayError, HeadTooLarge, MalformedRequest
 from gateway.routing.paths import PathKind
+from registry.errors import RegistryError
 
+LARGEST_HEAD: Final = 64 * 1024
+Step = Callable[[], bool]
+"""Returns True if a replica may be asked now, False if something is waited for; raises to refuse the request."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _MOST_WAITING: Final = 16
 _MOST_WAITING_BYTES: Final = 64 * 1024
 
 
-class ClientConnection(Protocol):
-    """The connection that a turn belongs to."""
-
-    edge: Edge
-    transport: asyncio.Transport
-
-    def head_lines(self) -> bytes:
-        """Header lines that every answer carries."""
-        ...
-
-    def turn_is_over(self, turn: Turn) -> None:
-        """Its answer is whole."""
-        ...
-
-    def listen_no_more(self) -> None:
-        """Throw away what the client sends from now on."""
-        ...
-
-
-class _NobodyWaits:
+class _NoTask:
     """Stands where uvicorn's own requests have an event that wakes their task."""
 
     def set(self) -> None:
-        """Nobody is woken."""
+        """Wake nothing."""
 
 
-class Turn:
-    """A `Client` for its exchange; to uvicorn, what one of its own requests is."""
+class Turn(ABC):
+    """A request's turn, of which `Exchange` is the answering part; to uvicorn it is what its own requests are.
 
-    message_event: Final = _NobodyWaits()
+    The connection calls `start` when all earlier answers are whole and `complete` when the body is. The later of the
+    two begins the answer, so pipelined requests are answered in their order however their bodies come.
+    """
+
+    message_event: Final = _NoTask()
     keep_alive = True
+    takes_chunks = True
+    """The client knows chunked bodies (HTTP/1.1)."""
     response_complete = False
     disconnected = False
     expects_continue = False
     size = 0
-    """Bytes of its body, as far as they have come."""
+    """Bytes of the body, as far as they have come."""
     _is_its_turn = False
     _is_whole = False
     _refusal: Exception | None = None
 
-    def __init__(self, connection: ClientConnection, head: RequestHead, kind: PathKind, version: str) -> None:
-        """*version* of HTTP that the client speaks."""
+    def __init__(
+        self,
+        gateway: Gateway,
+        connection: HttpToolsProtocol,
+        on_over: Callable[[], None],
+        head: RequestHead,
+        kind: PathKind,
+    ) -> None:
+        """*on_over* is called when the answer is whole and another request may follow on the connection."""
+        self.head = head
+        self.kind = kind
         self.write: Callable[[bytes], None] = connection.transport.write
-        self.takes_chunks = version == "1.1"
+        self._gateway = gateway
         self._connection = connection
-        self._parts: list[bytes] = []
-        settings = connection.edge.parts.settings
+        self._on_over = on_over
+        self._pieces: list[bytes] = []
+        settings = gateway.settings
         self._most_bytes = settings.max_form_bytes if kind.is_multipart else settings.max_body_bytes
-        self.exchange = Exchange(connection.edge, self, head, kind)
 
-    @property
-    def is_being_read(self) -> bool:
-        """It is its turn, and its client has not sent all of it."""
-        return self._is_its_turn and not self._is_whole
+    # what the answering part does
 
-    # what the parser tells
+    @abstractmethod
+    def check_caller(self) -> None:
+        """Return if the body may be read; else raise `GatewayError` or `RegistryError`."""
 
-    def expect(self, length: int) -> None:
-        """A body of so many bytes follows."""
-        if length > self._most_bytes:
+    @abstractmethod
+    def begin(self, raw: bytes) -> None:
+        """Answer the request, whose body is *raw*."""
+
+    @abstractmethod
+    def advance(self, step: Step) -> None:
+        """Take the next step towards an engine's answer, once something that was waited for has come."""
+
+    @abstractmethod
+    def fail(self, error: Exception) -> None:
+        """Answer with the error; nothing of another answer was written."""
+
+    @abstractmethod
+    def answered(self) -> None:
+        """End the turn after the last byte of an engine's answer."""
+
+    @abstractmethod
+    def broke(self) -> None:
+        """End the turn after an engine failed when the client had bytes of its answer."""
+
+    # called by the connection
+
+    def judge_head(self) -> None:
+        """Refuse what is not to be read; a request that others may read otherwise is its connection's last."""
+        headers = self.head.headers
+        encoding, length = headers.get(b"transfer-encoding"), headers.get(b"content-length")
+        # two lengths that contradict each other are how a request is smuggled past a proxy
+        if encoding is not None and (length is not None or encoding.strip().lower() != b"chunked"):
+            self.refuse(MalformedRequest("a body is sent with its content-length or chunked, and not in another way"))
+            self.keep_alive = False
+        if b"upgrade" in headers:  # the body would be taken for the other protocol
+            self.refuse(MalformedRequest("only HTTP/1.1 is spoken here: leave the header upgrade out"))
+            self.keep_alive = False
+        try:
+            self.check_caller()
+        except (GatewayError, RegistryError) as exc:
+            self.refuse(exc)
+        if length is not None and int(length) > self._most_bytes:
             self.refuse(self._too_large())
 
-    def take(self, data: bytes) -> None:
-        """A part of the body."""
+    def add_body(self, data: bytes) -> None:
+        """Keep the next part of the body."""
         self.size += len(data)
         if self._refusal is not None:
             return
-        self._parts.append(data)
+        self._pieces.append(data)
         if self.size > self._most_bytes:
             self.refuse(self._too_large())
 
     def complete(self) -> None:
-        """The body is whole."""
+        """Note that the body is whole."""
         self._is_whole = True
-        self._proceed()
-
-    def refuse(self, error: Exception) -> None:
-        """It is answered with the error when its turn comes; the first error counts."""
-        if self._refusal is None:
-            self._refusal = error
-            self._parts.clear()
-
-    # what the connection tells
+        if self._is_its_turn:
+            self._answer()
 
     def start(self) -> None:
-        """All earlier answers are whole."""
+        """Note that all earlier answers are whole."""
         self._is_its_turn = True
-        if self.expects_continue and self._refusal is None and not self._is_whole:
+        if self._is_whole:
+            self._answer()
+        elif self.expects_continue and self._refusal is None:
             self.write(_CONTINUE)
-        self._proceed()
 
-    def settle(self) -> None:
-        """All that came is read: if it is refused, its client is told now and not after the rest of its body."""
-        if self._refusal is not None and self.is_being_read:
-            self._is_whole = True
-            self.keep_alive = False
-            self._connection.listen_no_more()
-            self._proceed()
+    def refuse(self, error: Exception) -> None:
+        """Have the request answered with the error when its turn comes; the first error counts."""
+        if self._refusal is None:
+            self._refusal = error
+            self._pieces.clear()
 
-    def _proceed(self) -> None:
-        if not (self._is_its_turn and self._is_whole) or self.response_complete:
-            return
-        if self._refusal is not None:
-            self.exchange.refuse(self._refusal)
-            return
-        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts = []
-        self.exchange.begin(body)
+    @property
+    def is_being_read(self) -> bool:
+        """The turn has come, and the client has not sent all of the request."""
+        return self._is_its_turn and not self._is_whole
 
-    # what the exchange tells, as a `Client`
+    @property
+    def is_refused_early(self) -> bool:
+        """The request is refused, so that its client can be answered now and not after the rest of its body."""
+        return self._refusal is not None and self.is_being_read
+
+    # called by the answering part
 
     def head_lines(self) -> bytes:
-        return self._connection.head_lines()
+        """Return the header lines that every answer carries, `date` among them."""
+        return self._gateway.edge.default_lines.of(self._connection.server_state.default_headers)
 
     def keeps_alive(self) -> bool:
-        if self._connection.edge.is_draining:
+        """Whether another request may follow on this connection, decided when the answer's head is written."""
+        if self._gateway.edge.is_draining:
             self.keep_alive = False
         return self.keep_alive
 
     def done(self) -> None:
+        """Pass the turn on, as the answer is whole."""
         self.response_complete = True
-        self._connection.turn_is_over(self)
-        del self.exchange  # which knows this turn: in a circle they would stay until the garbage collector comes
+        self._on_over()
 
     def cut(self) -> None:
+        """End the connection after what was written, as the answer cannot be made whole."""
         self.response_complete = True
         self._connection.transport.close()
 
     def abort(self) -> None:
+        """End the connection and throw away what the client did not read."""
         self.response_complete = True
         self._connection.transport.abort()
+
+    def _answer(self) -> None:
+        if self.response_complete:
+            return
+        if self._refusal is not None:
+            self.fail(self._refusal)
+            return
+        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces = []
+        self.begin(body)
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"the body is larger than {self._most_bytes} bytes")
@@ -157,3 +198,13 @@ def has_enough(waiting: Iterable[Turn]) -> bool:
     """Whether so much waits behind others on one connection that nothing is read until one is answered."""
     sizes = [turn.size for turn in waiting]
     return len(sizes) >= _MOST_WAITING or sum(sizes) >= _MOST_WAITING_BYTES
+
+
+def is_too_large(url: bytes, headers: Headers) -> bool:
+    """Whether the head is larger than any that is accepted."""
+    return len(url) + sum([len(name) + len(value) for name, value in headers]) > LARGEST_HEAD
+
+
+def head_too_large() -> HeadTooLarge:
+    """Return the refusal of such a head."""
+    return HeadTooLarge(f"the head of the request is larger than {LARGEST_HEAD} bytes")

@@ -19,8 +19,8 @@ from gateway.evidence.witness import reading_of
 from gateway.routing.routing import Endpoint
 from gateway.settings import GatewaySettings
 from gateway.wire.call import EngineCall
-from gateway.wire.connections import AnswerHead, EngineConnections, Fault
-from gateway.wire.engine_request import address_of, read, written
+from gateway.wire.connections import EngineConnections
+from gateway.wire.engine_answer import AnswerHead, Fault
 from registry.rollouts.tally import ErrorKind
 
 LOOK_EVERY_S: Final = 0.1
@@ -41,7 +41,7 @@ class Question(NamedTuple):
 
     def body_for(self, endpoint: Endpoint) -> bytes:
         """Return the body with the name by which *endpoint* knows the revision."""
-        return orjson.dumps({**self.body, **address_of(endpoint, self.served_name)})
+        return orjson.dumps({**self.body, **endpoint.address_of(self.served_name)})
 
 
 class QuietCalls:
@@ -78,9 +78,9 @@ class QuietCalls:
         reader = _AnswerReader(question.asked)
         call = EngineCall(reader.add)
         lines = b"%bx-request-id: shadow-%b\r\n" % (_LINES, uuid4().hex.encode())
-        request = written(question.path, pool.host, lines, question.body_for(endpoint))
+        request = pool.post(question.path, lines, question.body_for(endpoint))
         self._asking.add(replica)
-        self._balancer.tell(replica, lambda: call.stop() if self._is_crowded(replica) else None)
+        self._balancer.watch(replica, lambda: call.stop() if self._is_crowded(replica) else None)
         try:
             async with asyncio.TaskGroup() as group:
                 looking = group.create_task(self._look(endpoint, question.asked.choices, call))
@@ -88,7 +88,7 @@ class QuietCalls:
                 looking.cancel()
         finally:
             self._asking.discard(replica)
-            self._balancer.tell(replica, None)
+            self._balancer.watch(replica, None)
         return None if fault is Fault.STOPPED else reader.facts(fault, began)
 
     def _is_crowded(self, replica: str) -> bool:
@@ -108,7 +108,7 @@ class QuietCalls:
         pool, path = self._engines.of(endpoint.url), kind_of(endpoint.engine).load.path
         parts: list[bytes] = []
         call = EngineCall(lambda _, data: parts.append(data))
-        fault = await call.run(pool, read(path, pool.host), self._settings.connect_timeout_s)
+        fault = await call.run(pool, pool.get(path), self._settings.connect_timeout_s)
         if fault is not None:
             return None
         try:

@@ -1,4 +1,4 @@
-"""What this gateway is asked for: told to the registry, so that replicas load what is missing and keep what is used."""
+"""Which revisions this gateway is asked for: reported, so that replicas load what is missing and keep what is used."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _ASK_EVERY_S: Final = 1.0
 """How often a revision that no replica has is asked for while requests wait for it."""
 
 
-class Demand:
-    """Counts requests by served name; `run` tells the registry until cancelled."""
+class RevisionDemand:
+    """Counts requests by served name; `run` reports the counts to the registry until cancelled."""
 
     def __init__(self, registry: Registry, report_s: float) -> None:
         self._registry = registry
@@ -30,33 +30,33 @@ class Demand:
         self._asked_at: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Say every `report_s` seconds what was asked for since, and by how many requests at a time."""
+        """Report every `report_s` seconds what was asked for since, and by how many requests at a time."""
         while True:
             await asyncio.sleep(self._report_s)
-            said, self._most = self._most, {name: count for name, count in self._now.items() if count > 0}
-            if said:
-                await self._tell(said)
+            most, self._most = self._most, {name: count for name, count in self._now.items() if count > 0}
+            if most:
+                await self._report(most)
 
     def begin(self, served_name: str) -> None:
-        """One request more."""
+        """Count one request more."""
         self._now[served_name] += 1
         self._most[served_name] = max(self._now[served_name], self._most.get(served_name, 0))
 
     def end(self, served_name: str) -> None:
-        """One request less."""
+        """Count one request less."""
         self._now[served_name] -= 1
 
     async def ask_for(self, served_name: str) -> None:
-        """A request waits for a revision that no replica has: replicas see it at their next look.
+        """Ask for a revision that no replica has and a request waits for: replicas see it at their next look.
 
-        However many requests wait, the registry hears of it once a second, and one replica loads it once.
+        However many requests wait, the registry gets one report a second, and one replica loads the revision once.
         """
         now = time.monotonic()
         if now - self._asked_at.get(served_name, -_ASK_EVERY_S) >= _ASK_EVERY_S:
             self._asked_at[served_name] = now
-            await self._tell({served_name: max(1, self._now[served_name])})
+            await self._report({served_name: max(1, self._now[served_name])})
 
-    async def _tell(self, in_flight: dict[str, int]) -> None:
+    async def _report(self, in_flight: dict[str, int]) -> None:
         try:
             await asyncio.to_thread(self._registry.uses.record, self._gateway, in_flight)
         except RegistryError as exc:

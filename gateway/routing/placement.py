@@ -1,10 +1,11 @@
-"""Which revisions belong in which replica. Pure: everyone who reads the same registry comes to the same answer.
+"""Which revisions belong in which replica. Pure: every process that reads the same registry gets the same placement.
 
 Where all revisions of a base model fit into each of its replicas, each has all of them. Where they do not, a revision
 has copies on some replicas, chosen by rendezvous hashing weighted by capacity: each pair of revision and replica has a
-score that depends on nothing else, and the highest scores win. So a replica that comes takes its share from all others
-and moves nothing between them. What callers are routed to has at least two copies, more with its traffic; the rest has
-one copy each, the most recently used first. Busy ones go by a replica that has its share of the traffic already.
+score that depends on nothing else, and the highest scores win. So a new replica gets its share from all others and
+moves nothing between them. A revision that callers are routed to has at least two copies, more with its traffic; each
+other one has one copy, the most recently used first. A busy revision passes over replicas that have their share of the
+traffic already.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from registry.types import Replica, ReplicaState, Revision
 REQUESTS_PER_COPY: Final = 8
 """Requests at a time that one copy of a revision is counted on for, where adapters outnumber places."""
 LEAST_COPIES: Final = 2
-"""Copies of what callers are routed to: one replica that dies does not take it along."""
+"""Copies of a revision that callers are routed to, so that it survives the death of one replica."""
 SHARE_MARGIN: Final = 1.25
 """How far above its share of the expected traffic a replica may be before the next in the order is taken."""
 
@@ -35,18 +36,18 @@ class Need:
     rank: int
     """0: callers are routed to it; 1: a rollback may soon route them to it; 2: by pinned name only."""
     recency: float
-    """When it was last used or made; only the order of those that nobody is routed to depends on it."""
+    """When it was last used or made; orders only the revisions that no caller is routed to."""
     traffic: int
     """Requests at a time, rounded up to a power of two so that noise moves nothing."""
 
     @property
     def name(self) -> str:
-        """Its served name."""
+        """Served name of the revision."""
         return self.revision.served_name
 
     @property
     def copies(self) -> int:
-        """On how many replicas it should be at least."""
+        """The least number of replicas that the revision should be on."""
         return max(LEAST_COPIES if self.rank == 0 else 1, ceil(self.traffic / REQUESTS_PER_COPY))
 
 
@@ -63,27 +64,27 @@ class Placement:
 
 
 def wanted_in(snapshot: Snapshot, replica: Replica, *, warm_since: float) -> list[Revision]:
-    """The revisions that belong in *replica*, most needed first.
+    """Return the revisions that belong in *replica*, most needed first.
 
-    Former stables are kept warm if their adapter changed after *warm_since*. A ready replica has what belongs in it
-    while only the ready ones count; another one what will, once all are ready. So what moves to a new replica is
-    let go elsewhere only after it is ready there.
+    Former stables are kept warm if their adapter changed after *warm_since*. For a ready replica only the ready ones
+    count; for another one all that will be ready. So a revision that moves to a new replica is unloaded elsewhere only
+    after it is ready there.
     """
     peers = _ready(snapshot, replica.base) if replica.state is ReplicaState.READY else _present(snapshot, replica.base)
-    rooms = {peer.id: peer.capacity for peer in peers} | {replica.id: replica.capacity}
+    adapter_places = {peer.id: peer.capacity for peer in peers} | {replica.id: replica.capacity}
     wanted = needs_of(snapshot, replica.base, warm_since=warm_since)
-    placement = place(wanted, rooms)
+    placement = place(wanted, adapter_places)
     return [need.revision for need in wanted if placement.holds(replica.id, need.name)][: replica.capacity]
 
 
 def homes_of(snapshot: Snapshot, served_name: str, base: str) -> frozenset[str]:
-    """Ids of the ready replicas that a revision that callers are routed to must be on before it takes traffic."""
-    rooms = {peer.id: peer.capacity for peer in _ready(snapshot, base)}
-    return place(needs_of(snapshot, base, warm_since=0.0), rooms).homes.get(served_name, frozenset())
+    """Return the ids of the ready replicas that a routed revision must be on before it takes traffic."""
+    adapter_places = {peer.id: peer.capacity for peer in _ready(snapshot, base)}
+    return place(needs_of(snapshot, base, warm_since=0.0), adapter_places).homes.get(served_name, frozenset())
 
 
 def first_numbers(revisions: Iterable[Revision]) -> dict[str, int]:
-    """Adapter -> the number of its first revision."""
+    """Return for each adapter the number of its first revision."""
     firsts: dict[str, int] = {}
     for revision in revisions:
         firsts[revision.adapter] = min(revision.number, firsts.get(revision.adapter, revision.number))
@@ -91,7 +92,7 @@ def first_numbers(revisions: Iterable[Revision]) -> dict[str, int]:
 
 
 def needs_of(snapshot: Snapshot, base: str, *, warm_since: float) -> list[Need]:
-    """Every ready revision of *base*, most needed first."""
+    """Return every ready revision of *base*, most needed first."""
     adapters = {adapter.name: adapter for adapter in snapshot.adapters if adapter.base == base}
     revisions = [revision for revision in snapshot.revisions if revision.adapter in adapters]
     routed = {f"{rollout.adapter}@{rollout.canary}" for rollout in snapshot.rollouts}
@@ -119,77 +120,82 @@ def needs_of(snapshot: Snapshot, base: str, *, warm_since: float) -> list[Need]:
     return sorted(map(need, revisions), key=lambda need: (need.rank, -need.recency, need.name))
 
 
-def place(needs: Sequence[Need], rooms: Mapping[str, int]) -> Placement:
-    """Where each of *needs*, most needed first, belongs; *rooms* are the places of each replica, none in some."""
-    rooms = {replica: room for replica, room in rooms.items() if room}
-    everywhere = frozenset(rooms)
-    if not rooms or len(needs) <= min(rooms.values()):
+def place(needs: Sequence[Need], adapter_places: Mapping[str, int]) -> Placement:
+    """Place *needs*, most needed first; *adapter_places* is how many adapters each replica holds, 0 for some."""
+    adapter_places = {replica: count for replica, count in adapter_places.items() if count}
+    everywhere = frozenset(adapter_places)
+    if not adapter_places or len(needs) <= min(adapter_places.values()):
         return Placement(homes={need.name: everywhere for need in needs}, spares={})
-    granted = _granted(needs, rooms)
+    granted = _granted(needs, adapter_places)
     chosen = sorted(
         (need for need in needs if granted[need.name]),
         key=lambda need: (need.rank > 0, need.name),  # does not change when one of them is used
     )
-    field = _Field(rooms, sum(need.traffic for need in chosen))
-    homes = {need.name: field.settle(need, granted[need.name]) for need in chosen}
+    field = _Field(adapter_places, sum(need.traffic for need in chosen))
+    homes = {need.name: field.place(need, granted[need.name]) for need in chosen}
     spares = {need.name: field.spread(homes[need.name]) for need in chosen if need.rank == 0}
     return Placement(homes=homes, spares=spares)
 
 
-def _granted(needs: Sequence[Need], rooms: Mapping[str, int]) -> dict[str, int]:
-    """How many copies each gets: of what is routed all get one before any gets more, and all that before the rest."""
-    left = sum(rooms.values())
+def _granted(needs: Sequence[Need], adapter_places: Mapping[str, int]) -> dict[str, int]:
+    """Return each one's number of copies: routed ones get one each before any gets more, and both before the rest."""
+    remaining = sum(adapter_places.values())
     granted = dict.fromkeys((need.name for need in needs), 0)
     routed = [need for need in needs if need.rank == 0]
     for group in (routed, needs):
-        for most in (1, len(rooms)):
+        for most in (1, len(adapter_places)):
             for need in group:
-                more = min(max(0, min(need.copies, most) - granted[need.name]), left)
+                more = min(max(0, min(need.copies, most) - granted[need.name]), remaining)
                 granted[need.name] += more
-                left -= more
+                remaining -= more
     return granted
 
 
 class _Field:
-    """The places that are left while one revision after another takes some."""
+    """The places that remain while one revision after another gets some."""
 
-    def __init__(self, rooms: Mapping[str, int], traffic: int) -> None:
-        self._rooms = rooms
-        self._left = dict(rooms)
-        self._traffic = dict.fromkeys(rooms, 0.0)
-        places = max(1, sum(rooms.values()))
-        self._bounds = {replica: SHARE_MARGIN * traffic * room / places for replica, room in rooms.items()}
+    def __init__(self, adapter_places: Mapping[str, int], traffic: int) -> None:
+        self._adapter_places = adapter_places
+        self._remaining = dict(adapter_places)
+        self._traffic = dict.fromkeys(adapter_places, 0.0)
+        places = max(1, sum(adapter_places.values()))
+        self._bounds = {replica: SHARE_MARGIN * traffic * count / places for replica, count in adapter_places.items()}
 
-    def settle(self, need: Need, copies: int) -> frozenset[str]:
-        """The replicas that it gets its copies on."""
-        free = [replica for replica in self._order(need) if self._left[replica] > 0]
+    def place(self, need: Need, copies: int) -> frozenset[str]:
+        """Return the replicas that get a copy."""
+        free = [replica for replica in self._order(need) if self._remaining[replica] > 0]
         idle = [replica for replica in free if self._traffic[replica] + need.traffic / copies <= self._bounds[replica]]
         busy = [replica for replica in free if replica not in set(idle)]
-        return self._take([*idle, *busy][:copies], need.traffic / copies)
+        return self._occupy([*idle, *busy][:copies], need.traffic / copies)
 
     def spread(self, homes: frozenset[str]) -> frozenset[str]:
-        """The replicas that have room to spare for what is on *homes* already."""
-        return self._take([replica for replica in self._rooms if self._left[replica] > 0 and replica not in homes], 0.0)
+        """Return the replicas with places to spare for a revision that is on *homes* already."""
+        return self._occupy(
+            [replica for replica in self._adapter_places if self._remaining[replica] > 0 and replica not in homes], 0.0
+        )
 
-    def _take(self, replicas: Iterable[str], traffic: float) -> frozenset[str]:
+    def _occupy(self, replicas: Iterable[str], traffic: float) -> frozenset[str]:
         taken = frozenset(replicas)
         for replica in taken:
-            self._left[replica] -= 1
+            self._remaining[replica] -= 1
             self._traffic[replica] += traffic
         return taken
 
     def _order(self, need: Need) -> list[str]:
-        return sorted(self._rooms, key=lambda replica: (-_score(need.name, replica, self._rooms[replica]), replica))
+        return sorted(
+            self._adapter_places,
+            key=lambda replica: (-_score(need.name, replica, self._adapter_places[replica]), replica),
+        )
 
 
 def _score(served_name: str, replica: str, weight: int) -> float:
-    """Weighted rendezvous hashing (Schindelhauer and Schomaker): `-weight / ln(u)` for a hash u in (0, 1)."""
+    """Weighted rendezvous hashing (Schindelhauer and Schomaker): return `-weight / ln(u)`, u a hash in (0, 1)."""
     digest = blake2b(f"{served_name}/{replica}".encode(), digest_size=8).digest()
     return -weight / log((int.from_bytes(digest) + 1) / (2**64 + 1))
 
 
 def _traffic(snapshot: Snapshot) -> Counter[str]:
-    """Requests at a time for all revisions of each adapter: a canary may have all of them a step later."""
+    """Return each adapter's requests at a time over all revisions: a canary may have all of them a step later."""
     counts: Counter[str] = Counter()
     for use in snapshot.uses:
         counts[use.served_name.rpartition("@")[0]] += use.in_flight

@@ -19,22 +19,22 @@ class Readiness:
     """Where a revision stands on the ready replicas of its base model."""
 
     holders: tuple[str, ...]
-    """Ids of those that answer to it."""
+    """Ids of the replicas that answer to the revision."""
     missing: tuple[str, ...]
-    """Ids of those that it belongs on and that do not."""
+    """Ids of the replicas that the revision belongs on and that do not answer to it."""
     failures: tuple[str, ...]
-    """Of those that could not load or prove it, each with the engine's words."""
+    """Replicas that could not load or prove the revision, each with the engine's message."""
     failure: str
     """One word for the failures: `fingerprint_mismatch` if one is that, else `load_failed`."""
 
     @property
     def is_everywhere(self) -> bool:
-        """True when there are replicas that it belongs on and all of them have it."""
+        """True when there are replicas that the revision belongs on and all of them have it."""
         return bool(self.holders) and not self.missing
 
 
 def readiness_of(snapshot: Snapshot, base: str, served_name: str) -> Readiness:
-    """Where *served_name* stands on the ready replicas of *base*."""
+    """Return where *served_name* stands on the ready replicas of *base*."""
     ready = [each for each in snapshot.replicas if each.base == base and each.state is ReplicaState.READY]
     slots = {replica.id: slot for replica in ready for slot in replica.slots if slot.served_name == served_name}
     holders = {name for name, slot in slots.items() if slot.state is SlotState.READY}

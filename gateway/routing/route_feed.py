@@ -1,4 +1,4 @@
-"""The route table, kept fresh: read from the registry again and again, the last one kept while the registry is down."""
+"""The route table, read from the registry again and again; the last one holds while the registry is down."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 _WHOLE_EVERY_S: Final = 10.0
-"""How often everything is looked at where nothing changed: what is watched after a promotion ends with time alone."""
+"""How often everything is read where nothing changed: the watch after a promotion ends with time alone."""
 
 
 class RouteFeed:
@@ -33,7 +33,7 @@ class RouteFeed:
         self._reading = asyncio.Lock()
         self._next: asyncio.Task[None] | None = None
         self._built = RouteTable()
-        """The last table that was built; it may say the same as `table`."""
+        """The last table that was built; it may be equal to `table`."""
         self._numbers: Mapping[str, int] | None = None
         self._whole_at = 0.0
         self.table = RouteTable()
@@ -50,9 +50,9 @@ class RouteFeed:
             await asyncio.sleep(self._refresh_s)
 
     async def refresh(self) -> None:
-        """The table holds what the registry says now; `RegistryError` if it cannot be read.
+        """Bring the table up to date; `RegistryError` if the registry cannot be read.
 
-        Everyone who asks while one reading runs shares the next one.
+        Callers that come while one reading runs share the next one: the running one may have begun before their change.
         """
         if self._next is None:
             self._next = asyncio.create_task(self._refresh())
@@ -69,7 +69,7 @@ class RouteFeed:
                 self._changed.notify_all()
 
     def _read(self) -> RouteTable | None:
-        """The table of now, None if it says what the present one says."""
+        """Return the table of now, None if it equals the present one."""
         numbers, now = self._registry.changes(), time.monotonic()
         if numbers == self._numbers and now - self._whole_at < _WHOLE_EVERY_S:
             return None
@@ -78,11 +78,11 @@ class RouteFeed:
         return None if self._built == self.table else self._built
 
     def watched(self) -> set[str]:
-        """Ids of the rollouts that answers are evidence for now."""
+        """Return the ids of the rollouts that answers are evidence for now."""
         return {route.rollout_id for route in self.table.routes.values() if route.rollout_id is not None}
 
     async def wait_for_endpoints(self, served_name: str, timeout_s: float) -> tuple[Endpoint, ...]:
-        """The replicas that serve *served_name*, waiting for one to appear; `EngineUnavailable` after *timeout_s*."""
+        """Return the replicas of *served_name*, waiting for one to appear; `EngineUnavailable` after *timeout_s*."""
         try:
             async with asyncio.timeout(timeout_s), self._changed:
                 await self._changed.wait_for(lambda: self.table.endpoints_of(served_name))

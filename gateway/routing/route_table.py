@@ -1,4 +1,4 @@
-"""The route table that follows from a snapshot of the registry. Pure; what did not change is the last table's."""
+"""The route table that follows from a snapshot of the registry. Pure; unchanged parts are those of the last table."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from registry.types import Adapter, Replica, ReplicaState, SlotState
 
 
 def build_table(snapshot: Snapshot, before: RouteTable | None = None) -> RouteTable:
-    """The routes that follow from adapters, rollouts, forced sides and living replicas.
+    """Return the routes that follow from adapters, rollouts, forced sides and living replicas.
 
-    What did not change since the table *before* is taken from it: unchanged parts of snapshots are the same objects.
+    Parts that did not change are taken from the table *before*: unchanged parts of two snapshots are the same objects.
     """
     before = before or RouteTable()
     endpoints = _endpoints(snapshot, before)
@@ -32,40 +32,40 @@ def build_table(snapshot: Snapshot, before: RouteTable | None = None) -> RouteTa
         aliases=aliases,
         endpoints=endpoints,
         serving=before.serving if endpoints is before.endpoints else _serving(endpoints, before.serving),
-        rooms=_rooms(endpoints),
+        request_places=_request_places(endpoints),
         source=snapshot,
     )
 
 
 def _endpoints(snapshot: Snapshot, before: RouteTable) -> tuple[Endpoint, ...]:
     known = {endpoint.replica: endpoint for endpoint in before.endpoints}
-    said = {} if before.source is None else {each.id: each for each in before.source.replicas}
+    reported = {} if before.source is None else {each.id: each for each in before.source.replicas}
     found = tuple(
-        known[each.id] if _says_the_same(said.get(each.id), each) else _same(known.get(each.id), endpoint_of(each))
+        known[each.id] if _is_unchanged(reported.get(each.id), each) else _same(known.get(each.id), endpoint_of(each))
         for each in snapshot.replicas
         if is_ready(each)
     )
     return before.endpoints if found == before.endpoints else found
 
 
-def _says_the_same(old: Replica | None, new: Replica) -> bool:
-    """True if its endpoint cannot be another one; quickly so, as the slots of snapshots are parsed once."""
+def _is_unchanged(old: Replica | None, new: Replica) -> bool:
+    """Whether two reports of a replica give the same endpoint; their slots are compared by identity, which is quick."""
     if old is None or old.slots is not new.slots:
         return False
     return replace(old, heartbeat_at=new.heartbeat_at, load=new.load) == new
 
 
-def _rooms(endpoints: Sequence[Endpoint]) -> dict[str, int]:
-    rooms: Counter[str] = Counter()
+def _request_places(endpoints: Sequence[Endpoint]) -> dict[str, int]:
+    places: Counter[str] = Counter()
     for endpoint in endpoints:
-        rooms[endpoint.pool] += endpoint.room
-    return dict(rooms)
+        places[endpoint.pool] += endpoint.room
+    return dict(places)
 
 
 def _serving(
     endpoints: Sequence[Endpoint], before: Mapping[str, tuple[Endpoint, ...]]
 ) -> dict[str, tuple[Endpoint, ...]]:
-    """`RouteTable.serving`, in time that grows with the names of replicas that differ in their names.
+    """Return `RouteTable.serving`, in time that grows with the names of replicas that differ in their names.
 
     Endpoints that did not change are the same objects as *before*, so members are compared by identity.
     """
@@ -90,12 +90,12 @@ def _serving(
 
 
 def _same(old: Endpoint | None, new: Endpoint) -> Endpoint:
-    """*old* if it is equal, so that who holds on to it by identity need not look again."""
+    """Return *old* if it is equal, so that a cache by identity stays valid."""
     return old if old is not None and old == new else new
 
 
 def _routes(snapshot: Snapshot, before: RouteTable) -> Mapping[str, Route]:
-    """The route of every adapter; where only rollouts moved, those without one are as *before*."""
+    """Return the route of every adapter; where only rollouts moved, routes without one are taken from *before*."""
     rolling = _rolling(snapshot)
     if before.source is not None and before.source.adapters is snapshot.adapters:
         names = rolling | _rolling(before.source)
@@ -122,7 +122,7 @@ def _routes(snapshot: Snapshot, before: RouteTable) -> Mapping[str, Route]:
 
 
 def _rolling(snapshot: Snapshot) -> set[str]:
-    """Adapters whose route follows from more than their own row."""
+    """Return the adapters whose route follows from more than their own row."""
     return {rollout.adapter for rollout in (*snapshot.rollouts, *snapshot.watched)}
 
 
@@ -132,7 +132,7 @@ def _plain_route(adapter: Adapter) -> Route:
 
 
 def _with_rollout(route: Route, rollout: Rollout, forced: Mapping[str, Side]) -> Route:
-    """The route while *rollout* is open; one that is pending leaves the watch over the last promotion as it is."""
+    """Return the route while *rollout* is open; a pending one leaves the watch over the last promotion as it is."""
     route = replace(route, canary=f"{rollout.adapter}@{rollout.canary}", forced=forced)
     if not rollout.takes_traffic:
         return route
@@ -148,12 +148,12 @@ def _with_rollout(route: Route, rollout: Rollout, forced: Mapping[str, Side]) ->
 
 
 def is_ready(replica: Replica) -> bool:
-    """Whether it takes requests."""
+    """Whether the replica takes requests."""
     return replica.state is ReplicaState.READY
 
 
 def endpoint_of(replica: Replica) -> Endpoint:
-    """Where requests for what *replica* has proven go."""
+    """Return the endpoint for the served names that *replica* has proven."""
     ready = {slot.served_name for slot in replica.slots if slot.state is SlotState.READY}
     return Endpoint(
         replica=replica.id,

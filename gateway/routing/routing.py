@@ -1,8 +1,8 @@
-"""Which revision answers a request, and what its answer is evidence of. Pure: a table in, a target out."""
+"""Which revision and which replicas may answer a request, and what the answer is evidence of. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from hashlib import sha256
@@ -10,16 +10,17 @@ from typing import Any, Final
 
 import orjson
 
-from engines.catalog import adapter_paths
-from gateway.errors import ModelNotFound, NothingStable
+from engines.catalog import adapter_fields, adapter_paths
+from gateway.errors import EndpointNotOffered, ModelNotFound, NothingStable
 from registry.database import Snapshot
 from registry.rollouts.tally import Side
 from registry.types import COMPLETION_PATHS
 
 API_KEY: Final = "api-key:"
-"""How a held key begins that is the name of an API key, all of whose requests are held, and no sticky key."""
+"""Prefix of a held key that is the name of an API key, all of whose requests are held; others are sticky keys."""
 UNKNOWN_ROOM: Final = 256
-"""The room of a replica that has not said how many requests it takes at a time."""
+"""The room of a replica that has not reported how many requests it takes at a time."""
+_MOST_KEPT: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Who answers a request."""
+    """The revision or base model that answers a request."""
 
     served_name: str
     evidence: Evidence | None = None
@@ -85,8 +86,12 @@ class Endpoint:
     """Paths of the inference requests that it answers by its base model."""
 
     def offers(self, served_name: str, path: str) -> bool:
-        """Whether it answers requests of *path* by *served_name*, and not by its base model in its place."""
+        """Whether the replica answers requests of *path* by *served_name*, and not by its base model in its place."""
         return path in self.paths and (served_name == self.base or path in adapter_paths(self.engine))
+
+    def address_of(self, served_name: str) -> Mapping[str, str]:
+        """Return the fields of a request's body by which the engine recognises whose answer is wanted."""
+        return {"model": served_name} if served_name == self.base else adapter_fields(self.engine, served_name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,29 +108,69 @@ class RouteTable:
     """By replica id."""
     serving: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict)
     """Served name -> the ready replicas that answer to it; names that the same ones answer to share one tuple."""
-    rooms: Mapping[str, int] = field(default_factory=dict)
+    request_places: Mapping[str, int] = field(default_factory=dict)
     """Pool -> how many requests a gateway has there at a time."""
     source: Snapshot | None = field(default=None, compare=False, repr=False)
-    """What it was built from, so that the next one need not build what is the same."""
+    """The snapshot that the table was built from, so that the next table takes over what is the same."""
 
     def knows(self, served_name: str) -> bool:
-        """Whether it is a base model or a ready revision."""
+        """Whether *served_name* is a base model or a ready revision."""
         return served_name in self.bases or served_name in self.pinned
 
     def endpoint_of(self, replica: str) -> Endpoint | None:
-        """The ready replica of this id."""
+        """Return the ready replica of this id."""
         return next((endpoint for endpoint in self.endpoints if endpoint.replica == replica), None)
 
     def endpoints_of(self, served_name: str) -> tuple[Endpoint, ...]:
-        """The ready replicas that answer to *served_name*: the same object in later tables while they are equal."""
+        """Return the ready replicas of *served_name*: the same object in later tables while they are equal."""
         return self.serving.get(served_name, ())
 
 
-def resolve(table: RouteTable, name: str, sticky_key: str, side: Side | None = None, caller: str = "") -> Target:
-    """Who answers a request of the API key *caller* for *name*; `ModelNotFound` lists what there is.
+class Offers:
+    """The replicas that offer a path, from memory while a name's endpoints are the same object."""
 
-    While a rollout of the adapter is open, *side* goes over the side that is held for the sticky key, that over the one
-    held for the API key, and that over the sticky key's hash.
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str], tuple[Sequence[Endpoint], Sequence[Endpoint]]] = {}
+
+    def of(self, table: RouteTable, served_name: str, path: str) -> Sequence[Endpoint]:
+        """Return the endpoints of *served_name* that answer *path* by it; the very same object where all do.
+
+        The balancer finds its ring by the identity of this object, so equal answers are one object in later tables too.
+        """
+        endpoints = table.serving.get(served_name, ())
+        kept = self._kept.get((served_name, path))
+        if kept is not None and kept[0] is endpoints:
+            return kept[1]
+        offering = tuple(endpoint for endpoint in endpoints if endpoint.offers(served_name, path))
+        found = endpoints if len(offering) == len(endpoints) else offering
+        if len(self._kept) >= _MOST_KEPT:
+            self._kept.clear()
+        self._kept[served_name, path] = (endpoints, found)
+        return found
+
+
+def not_offered(table: RouteTable, served_name: str, path: str) -> EndpointNotOffered:
+    """Return the error for a path that no replica of *served_name* offers; its message lists the pools that do."""
+    offering = sorted(
+        {
+            f"{endpoint.pool or endpoint.replica} ({endpoint.base})"
+            for endpoint in table.endpoints
+            if endpoint.offers(endpoint.base, path)
+        }
+    )
+    where = f"Pools that do: {', '.join(offering)}." if offering else "No pool here does."
+    is_base_only = any(
+        served_name in endpoint.served_names and endpoint.offers(endpoint.base, path) for endpoint in table.endpoints
+    )
+    why = "its engines answer it by the base model alone" if is_base_only else "its engines do not offer it"
+    return EndpointNotOffered(f"{path} is not there for {served_name!r}: {why}. {where}", param="model")
+
+
+def resolve(table: RouteTable, name: str, sticky_key: str, side: Side | None = None, caller: str = "") -> Target:
+    """Return the target of a request of the API key *caller* for *name*; `ModelNotFound` lists what there is.
+
+    While a rollout of the adapter is open, *side* goes before the side that is held for the sticky key, which goes
+    before the side that is held for the API key, which goes before the sticky key's hash.
     """
     name = table.aliases.get(name, name)
     if name in table.bases or name in table.pinned:
@@ -151,7 +196,8 @@ def resolve(table: RouteTable, name: str, sticky_key: str, side: Side | None = N
 
 
 def choose_side(route: Route, sticky_key: str) -> Side:
-    """Same key, same answer; raising the weight only ever adds keys to the canary."""
+    """Return the side of a key: always the same one; raising the weight only ever adds keys to the canary."""
+    # the hash holds the canary's name, so that another rollout of the adapter moves other conversations
     digest = sha256(f"{route.adapter}/{route.canary}/{sticky_key}".encode()).digest()
     bucket = int.from_bytes(digest[:8], "big") % 100
     return Side.CANARY if bucket < route.canary_weight else Side.STABLE
@@ -176,10 +222,10 @@ _PROMPT_FIELDS: Final = ("messages", "prompt", "input", "query")
 
 
 def sticky_key(body: Mapping[str, Any], session_id: str | None, credential: str) -> str:
-    """What keeps a conversation on its side of a rollout.
+    """Return the key that keeps a conversation on its side of a rollout.
 
-    *session_id* (header `x-session-id`), else the body's `user`, `safety_identifier` or `prompt_cache_key`, else a
-    hash of the caller's *credential* and the first user message (or the prompt), which later turns repeat.
+    The key is *session_id* (header `x-session-id`), else the body's `user`, `safety_identifier` or `prompt_cache_key`,
+    else a hash of the caller's *credential* and the first user message (or the prompt), which later turns repeat.
     """
     named = session_id or body.get("user") or body.get("safety_identifier") or body.get("prompt_cache_key")
     if isinstance(named, str) and named:

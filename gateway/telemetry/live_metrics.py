@@ -45,7 +45,7 @@ class LiveMetrics(Collector):
         for endpoint in table.endpoints:
             in_flight.add_metric([endpoint.replica, endpoint.pool], self._balancer.in_flight(endpoint.replica))
             share.add_metric([endpoint.replica, endpoint.pool], lowered.get(endpoint.replica, 1.0))
-        for pool in table.rooms:
+        for pool in table.request_places:
             ejections.add_metric([pool], self._health.ejections[pool])
             queued.add_metric([pool], self._admission.waiting(pool))
         self._seen = (read_at, in_flight, share, ejections, queued)

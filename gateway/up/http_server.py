@@ -9,7 +9,7 @@ from typing import cast
 import uvicorn
 
 from gateway.app import build_app
-from gateway.deps import Gateway
+from gateway.edge.parts import Gateway
 from gateway.edge.protocol import EdgeProtocol
 
 
@@ -18,7 +18,7 @@ def server_config(gateway: Gateway) -> uvicorn.Config:
     knobs = gateway.settings
     return uvicorn.Config(
         build_app(gateway),
-        http=cast(type[asyncio.Protocol], partial(EdgeProtocol, gateway.edge)),
+        http=cast(type[asyncio.Protocol], partial(EdgeProtocol, gateway)),
         loop="uvloop",
         port=knobs.port,
         access_log=False,

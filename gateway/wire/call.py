@@ -1,19 +1,20 @@
-"""A request of the gateway's own to an engine, which somebody awaits; the same connections, nothing relayed."""
+"""A request of the gateway's own to an engine, over the same connections; its caller awaits it, nothing is relayed."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
-from gateway.wire.connections import AnswerHead, EngineConnection, EnginePool, Fault
+from gateway.wire.connections import EngineConnection, EnginePool
+from gateway.wire.engine_answer import AnswerHead, AnswerSink, Fault
 
 
 class EngineCall:
-    """One request and its answer, which is heard as it comes."""
+    """One request, whose answer is passed on as it comes."""
 
-    def __init__(self, heard: Callable[[AnswerHead, bytes], None]) -> None:
-        """*heard* is told the bytes of the body with the head that they belong to."""
-        self._heard = heard
+    def __init__(self, on_data: Callable[[AnswerHead, bytes], None]) -> None:
+        """*on_data* is called with the head and the next bytes of the body."""
+        self._on_data = on_data
         self._head: AnswerHead | None = None
         self._connection: EngineConnection | None = None
         self._is_stopped = False
@@ -31,14 +32,14 @@ class EngineCall:
             return Fault.SILENT
 
     def stop(self) -> None:
-        """Cut it off: the engine's connection is closed before this returns, and `run` returns `STOPPED`."""
+        """Cut the request off: the engine's connection is closed before this returns, and `run` returns `STOPPED`."""
         self._is_stopped = True
         if self._connection is not None and not self._ended.done():  # a whole answer has given its connection back
             self._connection.close()
             self._ended.set_result(Fault.STOPPED)
 
     async def _attempt(self, pool: EnginePool, request: bytes, *, is_fresh: bool) -> Fault | None:
-        connection = None if is_fresh else pool.take()
+        connection = None if is_fresh else pool.pop_free()
         connection = connection or await pool.connect()
         if connection is None:
             return Fault.UNREACHABLE
@@ -54,18 +55,19 @@ class EngineCall:
             if not self._ended.done() or self._ended.cancelled():
                 connection.close()
 
-    def on_head(self, head: AnswerHead) -> None:
-        """Keep it for the body."""
+    def on_head(self, head: AnswerHead) -> AnswerSink:
+        """Keep the head for the body, which comes here too."""
         self._head = head
+        return self
 
     def on_data(self, data: bytes, is_whole: bool) -> None:
-        """Tell it on."""
+        """Pass the bytes on, and end the call with the last of them."""
         if self._head is not None:
-            self._heard(self._head, data)
+            self._on_data(self._head, data)
         if is_whole and not self._ended.done():
             self._ended.set_result(None)
 
     def on_lost(self, fault: Fault) -> None:
-        """End with it."""
+        """End the call with the fault."""
         if not self._ended.done():
             self._ended.set_result(fault)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.balancing.admission import Admission
-from gateway.balancing.ticket import Claim, Ticket
+from gateway.balancing.fair_queue import Claim, Ticket
 from gateway.errors import Overloaded
 from registry.types import Priority
 
@@ -41,6 +41,8 @@ class Scene:
             now,
         )
         self.tickets[name] = ticket
+        if ticket.is_running:
+            self.turns.append(name)
         return ticket
 
     def finish_next(self, now: float = 0.0) -> None:
@@ -129,10 +131,10 @@ def test_a_low_request_has_its_turn_while_urgent_ones_keep_coming() -> None:
 def test_room_and_queue_are_never_exceeded_and_nobody_is_lost(
     room: int, queue_limit: int, moves: list[tuple[str, Priority, int]]
 ) -> None:
-    scene, refused, left = Scene(room, queue_limit), 0, 0
+    scene, refused, departed = Scene(room, queue_limit), 0, 0
     for number, (key, priority, action) in enumerate(moves):
         now = float(number)
-        inside = [ticket for ticket in scene.tickets.values() if ticket.stage.name != "LEFT"]
+        inside = [ticket for ticket in scene.tickets.values() if ticket.stage.name != "DEPARTED"]
         if action < 5:
             try:
                 scene.enter(key, priority, now + action + 0.5, now)
@@ -142,7 +144,7 @@ def test_room_and_queue_are_never_exceeded_and_nobody_is_lost(
                 refused += 1
         elif action < 8 and inside:
             scene.admission.leave(inside[number % len(inside)], now)
-            left += 1
+            departed += 1
         else:
             scene.admission.expire(now)
             assert all(t.claim.deadline > now for t in scene.tickets.values() if t.stage.name == "WAITING")
@@ -151,7 +153,7 @@ def test_room_and_queue_are_never_exceeded_and_nobody_is_lost(
         assert stages["WAITING"] == scene.admission.waiting("pool") <= queue_limit
         assert stages["RUNNING"] == scene.admission.running("pool")
         assert not (stages["WAITING"] and stages["RUNNING"] < room)
-    assert stages["LEFT"] == left + len(scene.expired) if moves else True
+    assert stages["DEPARTED"] == departed + len(scene.expired) if moves else True
 
 
 def test_a_full_queue_says_when_it_will_have_been_worked_off() -> None:

@@ -191,13 +191,13 @@ def test_the_circle_of_the_same_replicas_is_kept_when_their_endpoints_change() -
 def test_who_asked_to_be_told_is_told_of_every_request_more_until_it_is_enough() -> None:
     balancer = Balancer(ReplicaHealth())
     seen: list[int] = []
-    balancer.tell("r0", lambda: seen.append(balancer.in_flight("r0")))
+    balancer.watch("r0", lambda: seen.append(balancer.in_flight("r0")))
     balancer.begin("r0")
     balancer.begin("r1")
     balancer.end("r0")
     balancer.begin("r0")
     balancer.begin("r0")
     assert seen == [1, 1, 2]
-    balancer.tell("r0", None)
+    balancer.watch("r0", None)
     balancer.begin("r0")
     assert seen == [1, 1, 2]

@@ -20,7 +20,7 @@ def test_retries_of_a_window_are_never_more_than_their_part_of_its_requests_and_
         if is_request:
             budget.note_request(now)
             requests.append(now)
-        elif budget.take(now):
+        elif budget.spend(now):
             retries.append(now)
             # a slice is a second: what is up to that much older than the window may still count
             recent = sum(at > now - 11.0 for at in requests)
@@ -32,16 +32,16 @@ def test_when_every_request_fails_one_in_five_is_sent_again() -> None:
     taken = 0
     for number in range(1000):
         budget.note_request(number / 100)
-        taken += budget.take(number / 100)
+        taken += budget.spend(number / 100)
     assert taken == 200
 
 
 def test_a_few_requests_may_all_be_sent_again() -> None:
     budget = RetryBudget(share=0.2, floor_per_s=10.0)
     budget.note_request(0.0)
-    assert [budget.take(0.0) for _ in range(101)] == [True] * 100 + [False]
+    assert [budget.spend(0.0) for _ in range(101)] == [True] * 100 + [False]
 
 
 def test_what_was_taken_is_there_again_after_the_window() -> None:
     budget = RetryBudget(share=0.2, floor_per_s=0.1)
-    assert [budget.take(0.0), budget.take(5.0), budget.take(11.0)] == [True, False, True]
+    assert [budget.spend(0.0), budget.spend(5.0), budget.spend(11.0)] == [True, False, True]

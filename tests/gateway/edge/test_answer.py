@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.edge.answer import Answer, AnswerPlan
+from gateway.edge.answer import AnswerPlan, RelayedAnswer
 from gateway.routing.paths import HOT_PATHS
-from gateway.wire.connections import AnswerHead
-from tests.gateway.edge.wire import RecordingClient, pieces
+from gateway.wire.engine_answer import AnswerHead
+from tests.gateway.edge.wire import RecordingTurn, pieces
 
 CHAT = HOT_PATHS[b"/v1/chat/completions"]
 MESSAGES = HOT_PATHS[b"/v1/messages"]
@@ -48,20 +48,21 @@ def head(content_type: bytes, length: int | None = None, status: int = 200) -> A
     return AnswerHead(status=status, content_type=content_type, retry_after=b"", length=length)
 
 
-def answer(client: RecordingClient, of: AnswerHead, kind: object = CHAT, lines: bytes = b"x-a: b\r\n") -> Answer:
+def answer(client: RecordingTurn, of: AnswerHead, kind: object = CHAT, lines: bytes = b"x-a: b\r\n") -> RelayedAnswer:
     assert kind in (CHAT, MESSAGES)
-    return Answer(client, of, AnswerPlan(kind=CHAT if kind is CHAT else MESSAGES, lines=lines, hide_usage=True))
+    plan = AnswerPlan(kind=CHAT if kind is CHAT else MESSAGES, lines=lines, hide_usage=True)
+    return RelayedAnswer(client, of, plan, client)
 
 
-def feed(to: Answer, whole: bytes, cut_at: list[int]) -> None:
+def feed(to: RelayedAnswer, whole: bytes, cut_at: list[int]) -> None:
     parts = pieces(whole, cut_at) or [b""]
     for number, part in enumerate(parts, 1):
-        to.take(part, number == len(parts))
+        to.on_data(part, number == len(parts))
 
 
 @given(cuts)
 def test_a_stream_is_the_same_however_its_bytes_came(cut_at: list[int]) -> None:
-    client = RecordingClient()
+    client = RecordingTurn()
     feed(answer(client, head(b"text/event-stream; charset=utf-8")), STREAM, cut_at)
     read = Read(client.written)
     assert (read.status, read.body, read.is_whole) == (200, STREAM, True)
@@ -70,11 +71,11 @@ def test_a_stream_is_the_same_however_its_bytes_came(cut_at: list[int]) -> None:
 
 
 def test_one_read_is_one_write() -> None:
-    client = RecordingClient()
+    client = RecordingTurn()
     streamed = answer(client, head(b"text/event-stream"))
-    streamed.take(STREAM[:15], False)
-    streamed.take(STREAM[15:30], False)
-    streamed.take(STREAM[30:], True)
+    streamed.on_data(STREAM[:15], False)
+    streamed.on_data(STREAM[15:30], False)
+    streamed.on_data(STREAM[30:], True)
     assert client.writes == 3
 
 
@@ -82,13 +83,13 @@ def test_one_read_is_one_write() -> None:
 def test_an_answer_that_is_no_stream_is_held_until_it_is_whole(
     cut_at: list[int], says_length: bool, takes_chunks: bool
 ) -> None:
-    client = RecordingClient(takes_chunks=takes_chunks)
+    client = RecordingTurn(takes_chunks=takes_chunks)
     whole = answer(client, head(b"application/json", len(WHOLE) if says_length else None))
     parts = pieces(WHOLE, cut_at)
     for part in parts[:-1]:
-        whole.take(part, False)
+        whole.on_data(part, False)
     assert not whole.has_begun
-    whole.take(parts[-1], True)
+    whole.on_data(parts[-1], True)
     read = Read(client.written)
     assert (read.body, read.headers[b"content-length"]) == (WHOLE, b"%d" % len(WHOLE))
     assert (client.writes, whole.usage) == (1, {"prompt_tokens": 2, "completion_tokens": 3})
@@ -99,10 +100,10 @@ def test_an_answer_that_is_no_stream_is_held_until_it_is_whole(
 def test_an_answer_that_is_too_large_to_be_held_is_passed_on_as_it_comes(
     length: int | None, takes_chunks: bool
 ) -> None:
-    client = RecordingClient(takes_chunks=takes_chunks)
+    client = RecordingTurn(takes_chunks=takes_chunks)
     large = answer(client, head(b"application/json", length))
     for number in range(1, 4):
-        large.take(b"x" * (1 << 20), number == 3)
+        large.on_data(b"x" * (1 << 20), number == 3)
     raw = client.written
     if takes_chunks or length is not None:
         assert Read(raw).is_whole
@@ -113,18 +114,18 @@ def test_an_answer_that_is_too_large_to_be_held_is_passed_on_as_it_comes(
 
 
 def test_what_broke_before_anything_went_out_can_be_asked_for_again() -> None:
-    client = RecordingClient()
+    client = RecordingTurn()
     streamed = answer(client, head(b"text/event-stream"))
-    streamed.take(STREAM[:10], False)
+    streamed.on_data(STREAM[:10], False)
     assert not streamed.has_begun
     assert client.written == b""
 
 
 @given(st.integers(15, len(STREAM) - 1))
 def test_a_stream_that_breaks_anywhere_ends_with_an_error_event_and_cleanly(at: int) -> None:
-    client = RecordingClient()
+    client = RecordingTurn()
     streamed = answer(client, head(b"text/event-stream"))
-    streamed.take(STREAM[:at], False)
+    streamed.on_data(STREAM[:at], False)
     assert streamed.break_off("engine_unavailable", "it broke")
     read = Read(client.written)
     events = read.body.decode().split("\n\n")
@@ -135,9 +136,9 @@ def test_a_stream_that_breaks_anywhere_ends_with_an_error_event_and_cleanly(at: 
 
 
 def test_events_that_have_names_end_with_an_error_of_that_name() -> None:
-    client = RecordingClient()
+    client = RecordingTurn()
     streamed = answer(client, head(b"text/event-stream"), MESSAGES)
-    streamed.take(b"event: a\ndata: {}\n\n", False)
+    streamed.on_data(b"event: a\ndata: {}\n\n", False)
     streamed.break_off("engine_unavailable", "it broke")
     last = Read(client.written).body.decode().split("\n\n")[-2]
     assert last.startswith("event: error\ndata: ")
@@ -145,13 +146,13 @@ def test_events_that_have_names_end_with_an_error_of_that_name() -> None:
 
 
 def test_only_a_stream_can_end_with_an_event() -> None:
-    large = answer(RecordingClient(), head(b"application/json"))
-    large.take(b"x" * (2 << 20), False)
+    large = answer(RecordingTurn(), head(b"application/json"))
+    large.on_data(b"x" * (2 << 20), False)
     assert not large.break_off("engine_unavailable", "it broke")
 
 
 def test_a_client_that_knows_no_chunks_gets_the_bytes_and_the_end() -> None:
-    client = RecordingClient(takes_chunks=False, keeps_alive=False)
+    client = RecordingTurn(takes_chunks=False, keeps_alive=False)
     feed(answer(client, head(b"text/event-stream")), STREAM, [20])
     assert client.written.endswith(b"\r\n\r\n" + STREAM)
     assert b"connection: close\r\n" in client.written
@@ -160,14 +161,14 @@ def test_a_client_that_knows_no_chunks_gets_the_bytes_and_the_end() -> None:
 
 @pytest.mark.parametrize("content_type", [b"text/event-stream", b"application/json"])
 def test_in_a_drain_the_head_asks_the_client_to_connect_anew(content_type: bytes) -> None:
-    client = RecordingClient(keeps_alive=False)
+    client = RecordingTurn(keeps_alive=False)
     feed(answer(client, head(content_type)), STREAM, [20])
     assert Read(client.written).headers[b"connection"] == b"close"
 
 
 @pytest.mark.parametrize("content_type", [b"text/event-stream", b"application/json", b""])
 def test_an_empty_answer_is_an_answer(content_type: bytes) -> None:
-    client = RecordingClient()
-    answer(client, head(content_type, status=418)).take(b"", True)
+    client = RecordingTurn()
+    answer(client, head(content_type, status=418)).on_data(b"", True)
     read = Read(client.written)
     assert (read.status, read.body, read.is_whole) == (418, b"", True)

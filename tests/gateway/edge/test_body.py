@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.edge.body import JsonBody
+from gateway.edge.http_message import JsonBody
 from gateway.errors import InvalidRequest
 from gateway.routing.paths import HOT_PATHS
 

@@ -43,7 +43,7 @@ def cut(whole: bytes, cuts: list[int]) -> list[bytes]:
 def test_wherever_a_stream_is_cut_the_same_comes_out(cuts: list[int], hide: bool, end: bytes) -> None:
     whole = b"".join(STREAM).replace(b"\n\n", end)
     events = EventFilter(hide_usage=hide)
-    out = b"".join(events.take(part) for part in cut(whole, cuts)) + events.end()
+    out = b"".join(events.feed(part) for part in cut(whole, cuts)) + events.end()
     assert out == (SHOWN.replace(b"\n\n", end) if hide else whole)
     assert events.usage["prompt_tokens"] == 3
     assert events.usage["completion_tokens"] == 2
@@ -51,27 +51,27 @@ def test_wherever_a_stream_is_cut_the_same_comes_out(cuts: list[int], hide: bool
 
 @given(st.integers(0, len(SHOWN)))
 def test_what_was_passed_on_ends_with_an_event_wherever_the_engine_stops(at: int) -> None:
-    passed = EventFilter(hide_usage=True).take(SHOWN[:at])
+    passed = EventFilter(hide_usage=True).feed(SHOWN[:at])
     assert passed == b"" or passed.endswith(b"\n\n")
     assert SHOWN.startswith(passed)
 
 
 def test_an_event_that_the_engine_did_not_close_is_passed_on_at_its_end() -> None:
     events = EventFilter(hide_usage=True)
-    assert events.take(b"data: 1\n\ndata: 2\n") == b"data: 1\n\n"
+    assert events.feed(b"data: 1\n\ndata: 2\n") == b"data: 1\n\n"
     assert events.end() == b"data: 2\n"
 
 
 def test_an_event_larger_than_any_is_not_held_back() -> None:
     large = b"data: " + b"x" * (1 << 20)
-    assert EventFilter(hide_usage=True).take(large) == large
+    assert EventFilter(hide_usage=True).feed(large) == large
 
 
 def test_usage_inside_the_answer_of_an_event_is_noted_and_shown() -> None:
     events = EventFilter(hide_usage=True)
     sent = event({"type": "message_start", "message": {"usage": {"input_tokens": 4, "output_tokens": 1}}})
     sent += event({"type": "message_delta", "usage": {"output_tokens": 9}})
-    assert events.take(sent) == sent
+    assert events.feed(sent) == sent
     assert events.usage == {"input_tokens": 4, "output_tokens": 9}
 
 
@@ -87,6 +87,6 @@ def test_the_reason_to_finish_is_found_however_the_stream_is_cut() -> None:
         filtered = EventFilter(hide_usage=False)
         for each in events:
             for at in range(0, len(each), size):
-                filtered.take(each[at : at + size])
-        filtered.take(b"")  # the end of the body comes by itself
+                filtered.feed(each[at : at + size])
+        filtered.feed(b"")  # the end of the body comes by itself
         assert filtered.finish_reason == "length"

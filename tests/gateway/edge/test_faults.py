@@ -225,7 +225,7 @@ def test_a_kept_connection_that_was_closed_meanwhile_is_no_fault(serve: Serve) -
     for _ in range(20):
         told = gateway.client.post("/v1/chat/completions", json=CHAT)
         assert told.status_code == 200
-    assert gateway.gateway.edge.parts.health.share("r0", time.monotonic()) == 1.0
+    assert gateway.gateway.health.share("r0", time.monotonic()) == 1.0
 
 
 def test_what_the_pool_has_no_room_for_waits_its_turn_or_comes_again_later(serve: Serve) -> None:
@@ -236,11 +236,11 @@ def test_what_the_pool_has_no_room_for_waits_its_turn_or_comes_again_later(serve
         OK(handler)
 
     gateway = serve([slow], room=1, queue_limit=1, first_byte_timeout_s=60.0)
-    admission = gateway.gateway.edge.parts.admission
+    admission = gateway.gateway.admission
     with gateway.connect() as first, gateway.connect() as second:
         answers = [Answers(first), Answers(second)]
         send(first, [request()])
-        wait_for(lambda: gateway.gateway.edge.parts.balancer.in_flight("r0") == 1)
+        wait_for(lambda: gateway.gateway.balancer.in_flight("r0") == 1)
         send(second, [request()])
         pool = gateway.gateway.feed.table.endpoints[0].pool
         wait_for(lambda: admission.waiting(pool) == 1)

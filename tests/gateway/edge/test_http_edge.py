@@ -333,11 +333,12 @@ def test_ids_are_the_callers_own_or_new(gateway: ServedGateway) -> None:
 
 
 def test_every_connection_is_forgotten_when_it_has_ended(gateway: ServedGateway) -> None:
-    edge = gateway.gateway.edge
+    parts = gateway.gateway
+    edge = parts.edge
     with gateway.connect() as connection:
         send(connection, [chat(1)])
         Answers(connection).wait(1)
         assert len(edge.clients) >= 1
     gateway.forget_connections()
     wait_for(lambda: not edge.clients and not edge.under_way)
-    assert all(edge.parts.balancer.in_flight(endpoint.replica) == 0 for endpoint in edge.parts.feed.table.endpoints)
+    assert all(parts.balancer.in_flight(endpoint.replica) == 0 for endpoint in parts.feed.table.endpoints)

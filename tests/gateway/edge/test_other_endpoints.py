@@ -10,9 +10,8 @@ import httpx2
 import orjson
 import pytest
 
-from gateway.routing.offers import Offers
 from gateway.routing.paths import HOT_PATHS
-from gateway.routing.routing import Endpoint
+from gateway.routing.routing import Endpoint, Offers, RouteTable
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.publishing.publish import publish
@@ -183,8 +182,9 @@ def test_who_offers_a_path_is_found_once_for_the_same_endpoints() -> None:
 
     offers = Offers()
     both = (endpoint("a", "/tokenize"), endpoint("b", "/tokenize", "/v1/embeddings"))
-    assert offers.of(both, "tiny", "/tokenize") is both
-    embedding = offers.of(both, "tiny", "/v1/embeddings")
+    table = RouteTable(serving={"tiny": both})
+    assert offers.of(table, "tiny", "/tokenize") is both
+    embedding = offers.of(table, "tiny", "/v1/embeddings")
     assert [one.replica for one in embedding] == ["b"]
-    assert offers.of(both, "tiny", "/v1/embeddings") is embedding
-    assert offers.of(both[:1], "tiny", "/v1/embeddings") == ()
+    assert offers.of(table, "tiny", "/v1/embeddings") is embedding
+    assert offers.of(RouteTable(serving={"tiny": both[:1]}), "tiny", "/v1/embeddings") == ()

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Iterable
 from itertools import pairwise
 
-from gateway.wire.connections import AnswerHead, Fault
+from gateway.edge.turn import Step, Turn
+from gateway.wire.engine_answer import AnswerHead, AnswerSink, Fault
 
 
 class RecordingTransport(asyncio.Transport):
@@ -46,9 +47,10 @@ class RecordingSink:
         self.is_whole = False
         self.fault: Fault | None = None
 
-    def on_head(self, head: AnswerHead) -> None:
+    def on_head(self, head: AnswerHead) -> RecordingSink:
         assert self.head is None
         self.head = head
+        return self
 
     def on_data(self, data: bytes, is_whole: bool) -> None:
         assert self.head is not None
@@ -63,17 +65,19 @@ class RecordingSink:
         self.fault = fault
 
 
-class RecordingClient:
+class RecordingTurn(Turn):
     """Keeps what a client is sent."""
 
     def __init__(self, *, takes_chunks: bool = True, keeps_alive: bool = True) -> None:
         self.written = b""
         self.writes = 0
+        self.write = self._keep
         self.takes_chunks = takes_chunks
-        self._keeps_alive = keeps_alive
-        self.end = ""
+        self.keep_alive = keeps_alive
+        self.faults: list[Fault] = []
+        self.is_answered = False
 
-    def write(self, data: bytes) -> None:
+    def _keep(self, data: bytes) -> None:
         self.written += data
         self.writes += 1
 
@@ -81,16 +85,32 @@ class RecordingClient:
         return b"date: today\r\n"
 
     def keeps_alive(self) -> bool:
-        return self._keeps_alive
+        return self.keep_alive
 
-    def done(self) -> None:
-        self.end = "done"
+    def answered(self) -> None:
+        assert not self.is_answered
+        self.is_answered = True
 
-    def cut(self) -> None:
-        self.end = "cut"
+    def on_head(self, head: AnswerHead) -> AnswerSink | None:
+        raise AssertionError
 
-    def abort(self) -> None:
-        self.end = "abort"
+    def on_lost(self, fault: Fault) -> None:
+        self.faults.append(fault)
+
+    def check_caller(self) -> None:
+        raise AssertionError
+
+    def begin(self, raw: bytes) -> None:
+        raise AssertionError
+
+    def advance(self, step: Step) -> None:
+        raise AssertionError
+
+    def fail(self, error: Exception) -> None:
+        raise AssertionError
+
+    def broke(self) -> None:
+        raise AssertionError
 
 
 def pieces(whole: bytes, cuts: Iterable[int]) -> list[bytes]:

@@ -84,4 +84,4 @@ def test_only_ready_replicas_serve_and_make_room() -> None:
         ]
     )
     assert [each.replica for each in table.endpoints] == ["r", "t"]
-    assert table.rooms == {"default": 32, "hand:tiny": UNKNOWN_ROOM}
+    assert table.request_places == {"default": 32, "hand:tiny": UNKNOWN_ROOM}

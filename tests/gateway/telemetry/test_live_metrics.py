@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, generate_latest
 
 from gateway.app import build_gateway
-from gateway.balancing.ticket import Claim
+from gateway.balancing.fair_queue import Claim
 from gateway.routing.routing import Endpoint, RouteTable
 from gateway.settings import GatewaySettings
 from gateway.telemetry.live_metrics import LiveMetrics
@@ -27,11 +27,11 @@ def lines(live: LiveMetrics) -> set[str]:
 
 
 def test_replicas_show_their_requests_and_share_and_pools_their_ejections_and_queue(sqlite_registry: Registry) -> None:
-    parts = build_gateway(GatewaySettings(eject_s=1000.0), sqlite_registry).edge.parts
+    parts = build_gateway(GatewaySettings(eject_s=1000.0), sqlite_registry)
     live = LiveMetrics(parts.feed, parts.balancer, parts.health, parts.admission)
     assert lines(live) == {NEVER_READ}
     both = (endpoint("a", "large"), endpoint("b", "small"))
-    parts.feed.table = RouteTable(endpoints=both, rooms={"large": 1, "small": 1})
+    parts.feed.table = RouteTable(endpoints=both, request_places={"large": 1, "small": 1})
     parts.health.appeared(both, 0.0)
     for _ in range(3):
         parts.balancer.begin("a")
@@ -51,6 +51,6 @@ def test_replicas_show_their_requests_and_share_and_pools_their_ejections_and_qu
         'gateway_queue_length{pool="large"} 2.0',
         'gateway_queue_length{pool="small"} 0.0',
     }
-    parts.feed.table = RouteTable(endpoints=both[1:], rooms={"small": 1})
+    parts.feed.table = RouteTable(endpoints=both[1:], request_places={"small": 1})
     live.look()
     assert not any('"a"' in line or '"large"' in line for line in lines(live))

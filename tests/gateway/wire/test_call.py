@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from gateway.wire.call import EngineCall
-from gateway.wire.connections import AnswerHead, EngineConnection, EnginePool, Fault
+from gateway.wire.connections import EngineConnection, EnginePool
+from gateway.wire.engine_answer import AnswerHead, Fault
 from tests.gateway.edge.wire import RecordingSink, RecordingTransport
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"
@@ -63,7 +64,7 @@ def test_stopping_too_late_leaves_the_connection_to_whom_it_belongs_now() -> Non
         await asyncio.sleep(0)
         connection.data_received(ANSWER + b"well")
         next_one = RecordingSink()
-        taken = pool.take()
+        taken = pool.pop_free()
         assert taken is connection
         taken.send(next_one, b"next")
         call.stop()

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.wire.connections import EngineConnection, EnginePool, Fault
+from gateway.wire.connections import EngineConnection, EnginePool
+from gateway.wire.engine_answer import Fault
 from tests.gateway.edge.wire import RecordingSink, RecordingTransport, chunked, pieces
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
@@ -38,7 +39,7 @@ def test_an_answer_is_the_same_however_it_is_cut_and_its_connection_is_used_agai
         assert sink.head is not None
         assert (sink.head.status, sink.head.content_type) == (200, b"text/event-stream")
         assert (sink.body, sink.is_whole, sink.fault) == (b"0123456789", True, None)
-        assert pool.take() is connection
+        assert pool.pop_free() is connection
     assert transport.written == b"askask"
 
 
@@ -52,7 +53,7 @@ def test_a_body_without_a_length_ends_with_its_connection(cut_at: list[int]) -> 
     assert not sink.is_whole
     connection.connection_lost(None)
     assert (sink.body, sink.is_whole, sink.fault) == (b"0123456789", True, None)
-    assert pool.take() is None
+    assert pool.pop_free() is None
 
 
 @given(st.data(), st.sampled_from([PLAIN, CHUNKED]))
@@ -71,7 +72,7 @@ def test_only_a_connection_that_was_kept_and_says_nothing_is_stale(answer: bytes
     first, second = RecordingSink(), RecordingSink()
     connection.send(first, b"ask")
     connection.data_received(answer)
-    kept = pool.take()
+    kept = pool.pop_free()
     assert kept is connection
     kept.send(second, b"ask")
     kept.connection_lost(ConnectionResetError())
@@ -100,7 +101,7 @@ def test_what_is_no_answer_is_a_fault(answer: bytes) -> None:
     connection.data_received(answer)
     assert (sink.fault, sink.is_whole) == (Fault.MALFORMED, False)
     assert transport.is_closed
-    assert pool.take() is None
+    assert pool.pop_free() is None
 
 
 def test_a_second_answer_to_one_request_is_nobodys() -> None:
@@ -110,7 +111,7 @@ def test_a_second_answer_to_one_request_is_nobodys() -> None:
     connection.data_received(PLAIN + b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nxx")
     assert (sink.body, sink.is_whole) == (b"0123456789", True)
     assert transport.is_closed
-    assert pool.take() is None
+    assert pool.pop_free() is None
 
 
 def test_what_comes_unasked_ends_a_connection() -> None:
@@ -119,7 +120,7 @@ def test_what_comes_unasked_ends_a_connection() -> None:
     connection.data_received(PLAIN)
     connection.data_received(b"HTTP/1.1 408 Too slow\r\n\r\n")
     assert transport.is_closed
-    assert pool.take() is None
+    assert pool.pop_free() is None
 
 
 def test_a_connection_goes_back_reading() -> None:
@@ -130,7 +131,7 @@ def test_a_connection_goes_back_reading() -> None:
     assert transport.is_paused
     connection.data_received(PLAIN[-1:])
     assert not transport.is_paused
-    assert pool.take() is connection
+    assert pool.pop_free() is connection
 
 
 def test_connections_that_nobody_used_for_long_are_closed() -> None:
