@@ -58,7 +58,9 @@ class EngineConnection(asyncio.Protocol):
         self._transport.abort()
 
     def pause(self) -> None:
-        """Read no more until `resume`."""
+        """Read no more until `resume`; without effect once the answer is whole."""
+        if self._requester is None:
+            return  # the connection is free for the next request, whose answer would never be read
         self._is_paused = True
         self._transport.pause_reading()
 

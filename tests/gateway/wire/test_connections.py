@@ -142,3 +142,17 @@ def test_connections_that_nobody_used_for_long_are_closed() -> None:
     assert not transport.is_closed
     pool.close_idle(connection.idle_since + 1)
     assert transport.is_closed
+
+
+def test_a_client_that_is_slow_at_the_end_of_its_answer_does_not_stop_the_next_request() -> None:
+    pool, connection, transport = opened()
+
+    class Slow(RecordingSink):
+        def on_data(self, data: bytes, is_whole: bool) -> None:
+            super().on_data(data, is_whole)
+            connection.pause()
+
+    connection.send(Slow(), b"ask")
+    connection.data_received(PLAIN)
+    assert pool.pop_free() is connection
+    assert not transport.is_paused
