@@ -40,6 +40,7 @@ def reconcile(registry: Registry, knobs: GatewaySettings, now: float) -> None:
             _step(registry, snapshot, rollout, now)
         except StaleState:
             log.info("rollout was moved by another process", extra={"rollout_id": rollout.id})
+    # an adapter with an open rollout is judged by that one; a second rollout could not be begun anyway
     busy = {rollout.adapter for rollout in snapshot.rollouts}
     for promoted in registry.rollouts.revocable(now - knobs.rollback_window_s):
         guardrails = promoted.plan.guardrails
@@ -190,6 +191,7 @@ def _watch(registry: Registry, promoted: Rollout, guardrails: GuardrailPlan) -> 
     steps = len(promoted.plan.steps)
     verdict = judge_watch(guardrails, cells, steps)
     evidence = {**verdict.as_json(), "step": steps, **unjudged_of(cells)}
+    # the verdict is stored by compare-and-set first, so that of two controllers only one goes on to roll back
     if not registry.rollouts.record_verdict(promoted, evidence) or verdict.decision is not Decision.ABORT:
         return
     facts = {"rollout_id": promoted.id, "reason": verdict.reason}

@@ -71,6 +71,7 @@ class Sender:
             since=now() - self.settings.max_age_s, max_attempts=self.settings.max_attempts
         ):
             pause_s = self.settings.first_retry_s * _RETRY_GROWTH**delivery.attempts
+            # claimed before it is sent: a process that dies in between is one attempt short, never one notice
             if not registry.deliveries.claim(delivery, now() + self.settings.timeout_s + pause_s):
                 continue
             error = self._post(delivery, http, now())

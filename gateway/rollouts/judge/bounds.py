@@ -65,6 +65,7 @@ class Family:
         needed = -log(alpha)
         has_drift = self.drifts > 0
         drifts = np.where(has_drift, self.drifts, 1.0)
+        # where one process alone reaches the needed average lies at or left of the root
         single = np.where(has_drift, (self.gains - log(len(self.gains)) - needed) / drifts, -np.inf)
         start = np.max(single, axis=0)
         known = np.isfinite(start)
@@ -172,5 +173,5 @@ def _spread(side: Sums, centre: Floats) -> Floats:
 
 def log_mean_exp(exponents: Floats) -> Floats:
     """Return the log of the mean over the first axis of exp(exponents)."""
-    highest = np.max(exponents, axis=0)
+    highest = np.max(exponents, axis=0)  # taken out, since exp of a large gain would overflow
     return np.asarray(highest + np.log(np.mean(np.exp(exponents - highest), axis=0)))

@@ -120,6 +120,7 @@ def _compare_mean(guardrail: Guardrail, margin: float, alpha: float, pairs: Sequ
     if not canary_samples:
         return _Numbers(canary_samples=0, stable_samples=stable_samples, unit=unit)
     ours = float(canary.total.sum()) / canary_samples
+    # stable's means weighted by the canary's counts, so that a different mix of replicas is no difference
     theirs = float(np.sum(canary.count * stable.total / stable.count)) / canary_samples
     build = means if is_score else shares
     more, less = build(canary, stable), build(stable, canary)
