@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import typer
-from pydantic_core import to_jsonable_python
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -38,6 +37,8 @@ def note(text: str) -> None:
 
 def show_json(value: Any) -> None:
     """Print *value* (an API object, or a list of API objects, or plain JSON) as indented JSON, never wrapped."""
+    from pydantic_core import to_jsonable_python  # 20 ms that `lorry --help` does not need
+
     typer.echo(json.dumps(to_jsonable_python(value), indent=2))
 
 
