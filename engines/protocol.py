@@ -65,7 +65,7 @@ class Engine(Protocol):
     async def load_adapter(self, served_name: str, path: Path) -> None:
         """Return once *served_name* answers requests; *path* is absolute; loading it again from there is a no-op.
 
-        `AdapterLoadFailed` when it is refused (`AdaptersFixed` where the traits say that there are no live adapters),
+        `AdapterLoadFailed` when it is refused (`AdaptersFixed` where the traits exclude live adapters),
         `EngineUnreachable` when the server does not answer.
         """
         ...

@@ -100,7 +100,7 @@ class StillLoading(GatewayError):
 
 
 class StartFailed(GatewayError):
-    """`lorry up` cannot start; the message tells the user what to do."""
+    """`lorry up` cannot start; the message has what to do."""
 
 
 HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {

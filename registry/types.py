@@ -72,7 +72,7 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """One immutable member of an adapter's series."""
+    """An immutable member of an adapter's series."""
 
     adapter: str
     number: int
@@ -124,7 +124,7 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """One revision in one replica."""
+    """A revision in one replica."""
 
     served_name: str
     state: SlotState
@@ -137,7 +137,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replica:
-    """One replica as it last reported itself."""
+    """A replica as it last reported itself."""
 
     id: str
     base: str
@@ -190,7 +190,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
-    """One entry of the audit log: who did what to which thing."""
+    """An entry of the audit log: who did what to which thing."""
 
     id: int
     at: float

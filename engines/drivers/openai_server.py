@@ -11,7 +11,7 @@ from engines.errors import EngineUnreachable
 
 
 class OpenAiServer:
-    """One inference server at *url*. A server that does not answer is `EngineUnreachable`."""
+    """An inference server at *url*. A server that does not answer is `EngineUnreachable`."""
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
         self._http = httpx2.AsyncClient(base_url=url, timeout=timeout_s, trust_env=False)

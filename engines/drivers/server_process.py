@@ -16,7 +16,7 @@ POLL_S: Final = 0.1
 
 
 class ServerProcess:
-    """One child that serves HTTP; `http` is our client for it. Started at most once."""
+    """A child process that serves HTTP; `http` is our client for it. Started at most once."""
 
     def __init__(self, settings: EngineSettings, *, ready_path: str = "/health") -> None:
         self._settings = settings

@@ -96,7 +96,7 @@ def _alone(plan: BuildPlan) -> Iterator[None]:
 
 
 class _Build:
-    """One build; its record holds after each step how far it came."""
+    """A build; its record holds after each step how far it came."""
 
     def __init__(self, plan: BuildPlan, path: Path, pinned: PinnedList, progress: BuildProgress) -> None:
         self._plan = plan

@@ -45,7 +45,7 @@ def degrees(candidate: Candidate, model: ModelShape) -> list[int]:
 
 
 class Fit:
-    """One engine in one precision: the fewest devices, then the largest sizes that fit."""
+    """An engine in one precision: the fewest devices, then the largest sizes that fit."""
 
     def __init__(self, candidate: Candidate, model: ModelShape, wishes: Wishes, precision: Precision, why: str) -> None:
         self._candidate = candidate

@@ -14,7 +14,7 @@ GB: Final = 10**9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """One accelerator."""
+    """An accelerator."""
 
     vendor: Vendor
     name: str

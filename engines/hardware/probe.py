@@ -1,6 +1,6 @@
 """Read the processor, the accelerators and the memory of this machine.
 
-Tools that are absent say nothing, those that fail or hang leave a remark; nothing raises.
+Absent tools report nothing, tools that fail or hang leave a remark; nothing raises.
 """
 
 from __future__ import annotations

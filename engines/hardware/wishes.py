@@ -1,4 +1,4 @@
-"""What a person may ask of the choice of an engine, and the choice itself."""
+"""Wishes of a person for the choice of an engine, and the choice itself."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class SlotPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotReport:
-    """One adapter in the replica; `reason` and `message` say why it failed, `proof` has the numbers of its replay."""
+    """An adapter in the replica; `reason` and `message` explain a failure, `proof` has the numbers of its replay."""
 
     phase: SlotPhase
     reason: str = ""

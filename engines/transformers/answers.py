@@ -15,7 +15,7 @@ TokenText = Callable[[int], str]
 
 @dataclass(slots=True)
 class Whole:
-    """One answer, put together from its deltas."""
+    """An answer, put together from its deltas."""
 
     parts: list[str] = field(default_factory=list)
     choices: list[ChosenToken] = field(default_factory=list)

@@ -65,7 +65,7 @@ class AdaptedLinear(nn.Module):
 
 
 class SharedProduct:
-    """One product for layers that get the same rows one after the other: the first computes for all.
+    """A single product for layers that get the same rows one after the other: the first computes for all.
 
     Measured 5 % of a step of one row, 4 % of one of 16.
     """

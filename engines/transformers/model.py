@@ -131,7 +131,7 @@ class ModelRunner:
     def step(self, plan: StepPlan, gives_way: Callable[[], bool]) -> tuple[list[Row], Tensor]:
         """Run *plan*: the rows whose next token follows, and their logits, [rows, vocabulary].
 
-        `StepAbandoned` once *gives_way* says so; what was written to slots until then is written again by the next try.
+        Raises `StepAbandoned` once *gives_way* asks for it; the next try writes again what stood in slots by then.
         """
         for copy in plan.copies:
             self._cache.copy_prefix(copy.source, copy.target, copy.length)

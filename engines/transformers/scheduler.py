@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepPlan:
-    """One forward pass; each part is sorted by adapter."""
+    """A forward pass; each part is sorted by adapter."""
 
     copies: tuple[PrefixCopy, ...]
     decodes: tuple[Row, ...]

@@ -1,4 +1,4 @@
-"""One answer in the making: a prompt, what was generated so far, and when it ends."""
+"""An answer in the making: a prompt, what was generated so far, and when it ends."""
 
 from __future__ import annotations
 

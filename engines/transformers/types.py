@@ -35,7 +35,7 @@ class ResponseFormat(BaseModel):
 
 
 class TextPart(BaseModel):
-    """One part of a message's content."""
+    """A part of a message's content."""
 
     model_config = STRICT
 
@@ -44,7 +44,7 @@ class TextPart(BaseModel):
 
 
 class Message(BaseModel):
-    """One message of a conversation, text only."""
+    """A message of a conversation, text only."""
 
     model_config = STRICT
 

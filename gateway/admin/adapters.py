@@ -50,7 +50,7 @@ async def show_adapter(name: str, gateway: GatewayDep) -> AdapterHistory:
 async def publish_revision(
     name: str, request: Request, gateway: GatewayDep, actor: ActorDep, base: str | None = None
 ) -> AnyJob:
-    """Queue the publication of the adapter folder whose tar is the body; 422 says which part is refused and why.
+    """Queue the publication of the adapter folder whose tar is the body; 422 names the part that is refused and why.
 
     The folder is checked and normalised at once; the job that answers makes its fingerprint and the next revision.
     *base* names the base model; it may be left out where the adapter exists or one base model does.

@@ -37,7 +37,7 @@ class Stage(Enum):
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """One request's place in its pool, from `Admission.enter` to `Admission.leave`."""
+    """The place of a request in its pool, from `Admission.enter` to `Admission.leave`."""
 
     pool: str
     claim: Claim

@@ -1,4 +1,4 @@
-"""The gateway as commands use it: JSON objects in and out, errors that tell the user what to do."""
+"""The gateway as commands use it: JSON objects in and out, errors with what to do."""
 
 from __future__ import annotations
 

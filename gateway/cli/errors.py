@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class CommandFailed(Exception):
-    """The command could not be done; the message tells the user what to do."""
+    """The command could not be done; the message has what to do."""

@@ -35,7 +35,7 @@ _USAGE: Final = msgspec.json.Decoder(_WithUsage)
 
 
 class AnswerPlan(NamedTuple):
-    """What is known of an answer before its first byte. A tuple, as there is one for each request."""
+    """The facts of an answer that are known before its first byte. A tuple, as there is one for each request."""
 
     kind: PathKind
     lines: bytes
@@ -46,7 +46,7 @@ class AnswerPlan(NamedTuple):
     asked_at: float = 0.0
     """When the replica was asked; monotonic."""
     health: ReplicaHealth | None = None
-    """Receives the time to the first byte; None where the status says that the replica is not well."""
+    """Receives the time to the first byte; None where the status shows that the replica is not well."""
     witness: Witness | None = None
     """Reads what was passed on, where the answer is evidence for a rollout."""
 
@@ -65,7 +65,7 @@ class RelayedAnswer:
     _end = b""
 
     def __init__(self, turn: Turn, head: AnswerHead, plan: AnswerPlan, requester: Requester) -> None:
-        """*requester* is told of a loss."""
+        """*requester* learns of a loss."""
         self._turn = turn
         self._write = turn.write
         self._head = head

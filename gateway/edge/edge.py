@@ -38,7 +38,7 @@ class UnderWay(Timed, Protocol):
 
 
 class Edge:
-    """One sweep over everything that may take too long, instead of a timer for each request."""
+    """A single sweep over everything that may take too long, instead of a timer for each request."""
 
     def __init__(
         self, feed: RouteFeed, admission: Admission, health: ReplicaHealth, connections: EngineConnections

@@ -51,7 +51,7 @@ class EventFilter:
 
     @property
     def finish_reason(self) -> str:
-        """Why the answer ended, in the engine's word; empty where it does not say."""
+        """Why the answer ended, in the engine's word; empty where the engine gives none."""
         return finish_reason_in(b"".join(self._latest))
 
     def feed(self, data: bytes) -> bytes:

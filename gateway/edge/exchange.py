@@ -1,4 +1,4 @@
-"""One request of the hot path: from its whole body to the last byte of its answer, or until its client leaves."""
+"""A request of the hot path: from its whole body to the last byte of its answer, or until its client leaves."""
 
 from __future__ import annotations
 

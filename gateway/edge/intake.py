@@ -51,7 +51,7 @@ class RequestIntake:
     _has_refreshed = False
     _waiting: asyncio.Task[Any] | None = None
     _ticket: Ticket | None = None
-    """Its place in the queue, where it had to wait."""
+    """The place of the request in the queue, where it had to wait."""
 
     def __init__(self, gateway: Gateway, turn: Turn) -> None:
         self._gateway = gateway

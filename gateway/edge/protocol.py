@@ -32,7 +32,7 @@ _NO_KIND: Final = PathKind(path="", operation="", prompt_fields=())
 
 
 class EdgeProtocol(HttpToolsProtocol):
-    """One client's connection."""
+    """The connection of one client."""
 
     def __init__(
         self,

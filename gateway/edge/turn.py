@@ -1,4 +1,4 @@
-"""One request's turn on its client's connection: its body as it comes, its answer once all earlier ones are whole."""
+"""The turn of a request on its client's connection: its body as it comes, its answer after all earlier ones."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Asked:
 
 @dataclass(slots=True, kw_only=True)
 class _Choice:
-    """One choice as far as it has arrived."""
+    """A choice as far as it has arrived."""
 
     text: list[str] = field(default_factory=list)
     """Kept only if the check of JSON or a comparison needs it."""

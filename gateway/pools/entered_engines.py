@@ -29,7 +29,7 @@ _HIGHEST_RANK: Final = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Minded:
-    """One entered engine and the loop that reports it."""
+    """An entered engine and the loop that reports it."""
 
     replica: EngineReplica
     journal: RegistryJournal
@@ -37,7 +37,7 @@ class _Minded:
 
 
 class EnteredEngines:
-    """One `EngineReplica` for each entered engine; one that is removed from the list drains and leaves."""
+    """An `EngineReplica` for each entered engine; one that is removed from the list drains and leaves."""
 
     def __init__(self, registry: Registry, settings: Settings) -> None:
         self._registry = registry

@@ -10,7 +10,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathKind:
-    """One relayed path. The model is named by the field `model` everywhere."""
+    """A relayed path. The model is named by the field `model` everywhere."""
 
     path: str
     operation: str
@@ -22,7 +22,7 @@ class PathKind:
     may_stream: bool = False
     """`stream: true` is answered by server-sent events."""
     asks_for_usage: bool = False
-    """A stream says its usage only where the body's `stream_options.include_usage` is true."""
+    """A stream reports its usage only where the body's `stream_options.include_usage` is true."""
     is_judged: bool = False
     """The answers are choices, which `answer_facts` reads: evidence for a rollout, and worth a shadow copy."""
     input_tokens: str = "prompt_tokens"

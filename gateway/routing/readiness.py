@@ -25,7 +25,7 @@ class Readiness:
     failures: tuple[str, ...]
     """Replicas that could not load or prove the revision, each with the engine's message."""
     failure: str
-    """One word for the failures: `fingerprint_mismatch` if one is that, else `load_failed`."""
+    """Return one word for the failures: `fingerprint_mismatch` if one of them is that, else `load_failed`."""
 
     @property
     def is_everywhere(self) -> bool:

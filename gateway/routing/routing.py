@@ -31,7 +31,7 @@ class Route:
     base: str
     stable: str | None
     canary: str | None = None
-    """Of the open rollout, from its beginning on, when only forced requests go there."""
+    """The canary of the open rollout, from its beginning on, when only forced requests go there."""
     canary_weight: int = 0
     rollout_id: str | None = None
     """The rollout that answers are evidence for: open and taking traffic, or promoted within the rollback window."""
@@ -44,12 +44,12 @@ class Route:
     shadow_percent: int = 0
     """Percent of the stable's requests that are copied to the canary."""
     shadow_judge: str | None = None
-    """The model that says which of two answers is better."""
+    """The model that decides which of two answers is better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What the answer to a request is evidence of."""
+    """The rollout, step and side that the answer to a request is evidence of."""
 
     adapter: str
     rollout_id: str

@@ -9,7 +9,7 @@ BROKEN: Final = "broken"
 
 
 class Finished(NamedTuple):
-    """One finished request of the hot path; times are monotonic seconds, None for a stage that was not reached.
+    """A finished request of the hot path; times are monotonic seconds, None for a stage that was not reached.
 
     Constructed by keywords only. A tuple, because a frozen dataclass takes five times as long for every request.
     """

@@ -50,7 +50,7 @@ class EngineActor:
         self._running = asyncio.create_task(self._replica.run())
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """What the number of replicas follows; Serve itself sees no request."""
+        """The load that the number of replicas follows; Serve itself sees no request."""
         return {REQUESTS: float(self._replica.load)}
 
     def check_health(self) -> None:

@@ -49,7 +49,7 @@ console = Console(stderr=True)
 
 
 def main() -> None:
-    """Run until a signal; exit code 0 after an orderly end, 1 with one line that says what to do otherwise."""
+    """Run until a signal; exit code 0 after an orderly end, 1 with one line of what to do otherwise."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--host")
     parser.add_argument("--port", type=int)

@@ -26,7 +26,7 @@ from gateway.up.gateway_actor import GatewayReplica
 
 _OPTIONS = {"max_ongoing_requests": 10000, "logging_config": {"enable_access_log": False}}
 _LOOK_BACK_S: Final = 11.0
-"""Over how long Serve averages what replicas say of their load; it wants more than 10 s."""
+"""Seconds over which Serve averages the load that replicas report; Serve wants more than 10 s."""
 _HEALTH = {"health_check_period_s": 1.0, "health_check_timeout_s": 10.0}
 
 
@@ -38,7 +38,7 @@ def connect(address: str) -> None:
 
 
 def failures() -> list[str]:
-    """What Serve says of applications that it could not deploy."""
+    """Serve's messages about applications that it could not deploy."""
     applications = serve.status().applications.items()
     failed = (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY)
     return [f"{name}: {about.message}" for name, about in applications if about.status in failed]

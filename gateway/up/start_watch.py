@@ -1,4 +1,4 @@
-"""What a start of `lorry up` still waits for, and the wait until nothing is left of it."""
+"""The steps that a start of `lorry up` still waits for, and the wait until none remains."""
 
 from __future__ import annotations
 

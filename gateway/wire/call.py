@@ -10,7 +10,7 @@ from gateway.wire.engine_answer import AnswerHead, AnswerSink, Fault
 
 
 class EngineCall:
-    """One request, whose answer is passed on as it comes."""
+    """A request, whose answer is passed on as it comes."""
 
     def __init__(self, on_data: Callable[[AnswerHead, bytes], None]) -> None:
         """*on_data* is called with the head and the next bytes of the body."""

@@ -1,4 +1,4 @@
-"""What a connection to an engine reports of an answer, and to whom."""
+"""The events of an answer that a connection to an engine reports, and their receivers."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def check_move(current: RolloutState, to: RolloutState) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One stretch of a rollout, in which the canary answers `weight` percent of the conversations.
+    """A stretch of a rollout, in which the canary answers `weight` percent of the conversations.
 
     In a shadow step the canary answers none of them and gets copies of `shadow_percent` of the stable's requests.
     """
@@ -77,7 +77,7 @@ class RolloutPlan:
     steps: tuple[Step, ...]
     every_s: float | None = None
     guardrails: GuardrailPlan | None = None
-    """What the canary is judged on; None moves the rollout by time or by hand alone."""
+    """Guardrails that the canary is judged on; None moves the rollout by time or by hand alone."""
     shadow_judge: str | None = None
     """Name of a model that compares the answers of shadow steps; None compares only counts."""
 
@@ -108,7 +108,7 @@ def _check_steps(steps: tuple[Step, ...]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """One attempt to make `canary` the stable revision of `adapter`."""
+    """An attempt to make `canary` the stable revision of `adapter`."""
 
     id: str
     adapter: str

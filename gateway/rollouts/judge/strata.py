@@ -26,7 +26,7 @@ class Pairs:
     """Pairs to compare; every canary request is in exactly one of the two groups."""
 
     shared: tuple[Pair, ...]
-    """One pair for each step and replica on which both sides answered: only the adapter differs."""
+    """A pair for each step and replica on which both sides answered: only the adapter differs."""
     lone: tuple[Pair, ...]
     """For each step, the canary's requests on replicas where stable had none, paired with all of stable's. A difference
     may be the replica's fault, but it affects the canary's callers all the same."""

@@ -1,4 +1,4 @@
-"""What gateways count of rollouts, which answers may be rated, the ratings, and conversations held on a side."""
+"""Tables for the counts of rollouts, which answers may be rated, the ratings, and conversations held on a side."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,1 +1,1 @@
-"""One file a change of the tables."""
+"""The changes of the tables, a file each."""
