@@ -108,6 +108,7 @@ class RelayedAnswer:
         if self._witness is not None:
             self._witness.see_chunk(data)  # after the write, so that the client does not wait for it
         if is_whole:
+            # The turn ends last: it reports usage and facts, which the last bytes may still change.
             self._turn.answered()
 
     def on_lost(self, fault: Fault) -> None:
@@ -116,11 +117,13 @@ class RelayedAnswer:
 
     def break_off(self, code: str, message: str) -> bool:
         """End a stream that failed after bytes went out with an error event; False if the answer can only be cut."""
+        # Nothing in a body of JSON can mark it as incomplete: only an early end of the connection can (RFC 9112, 8).
         if not self.is_streamed:
             return False
         named = self._plan.kind.error_event
         name = b"" if named is None else b"event: %b\n" % named.encode()
         body = {"type": "error", **envelope(503, code, message)} if named else envelope(503, code, message)
+        # The filter passed on whole events only, so this one begins on a line of its own.
         event = name + b"data: " + orjson.dumps(body) + b"\n\n"
         self._write(self._framed(event) + (_LAST_CHUNK if self._is_chunked else b""))
         return True
@@ -163,6 +166,7 @@ class RelayedAnswer:
             self._write(self._opening(len(data)) + data)
             return
         length = self._head.length
+        # The engine's own length, if there is one, replaces chunks: a message has one of the two (RFC 9112, 6.2).
         self._is_chunked = self._is_chunked and length is None
         self._write(self._opening(length) + self._framed(data))
 
@@ -198,6 +202,7 @@ class RelayedAnswer:
             return
         try:
             usage = _USAGE.decode(body).usage
+        # The answer goes to the client as it is, whether or not its usage can be read.
         except (ValueError, RecursionError):
             return
         if isinstance(usage, dict):

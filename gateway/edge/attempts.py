@@ -79,6 +79,7 @@ class Attempts:
         """Ask that of the *endpoints* which the balancer chooses."""
         now = time.monotonic()
         endpoint = self._gateway.balancer.choose(endpoints, self._order.affinity, self._tried, now)
+        # The replicas that were there when the turn came may have left the table meanwhile.
         if endpoint is None:
             self._waiting = asyncio.create_task(self._wait_for_replica(now))
         else:
@@ -89,6 +90,7 @@ class Attempts:
         """End what takes too long: the request at its deadline, the attempt at a silent replica."""
         settings, answer = self._gateway.settings, self.answer
         if answer is not None and answer.has_begun:
+            # The sweep sets the mark and the next bytes clear it, so that a chunk need not read the clock.
             if not answer.is_quiet:
                 answer.is_quiet = True
                 self._quiet_since = now
@@ -153,6 +155,8 @@ class Attempts:
         self.connection = None
         if fault is Fault.STALE:  # no fault of the replica's, so the same one is asked, on a new connection
             self.end()
+            # Any other kept connection may be stale too. Sending a POST again is safe here, as inference changes
+            # nothing at the engine (RFC 9110, 9.2.2).
             self._ask(endpoint, self._gateway.connections.of(endpoint.url), None)
             return
         self._gateway.health.failed(endpoint.replica, time.monotonic())
@@ -164,6 +168,7 @@ class Attempts:
         self._try_again()
 
     def _went_silent(self) -> None:
+        # Where there is no connection, one is being opened or a pause runs; both have bounds of their own.
         if self.connection is not None:
             self.connection.close()
             self.on_lost(Fault.SILENT)
@@ -180,6 +185,7 @@ class Attempts:
             self._send(endpoint, pool, connection)
 
     def _opened(self, pool: EnginePool, connection: EngineConnection | None) -> None:
+        # The task that opened the connection calls this; a `stop` from here must not cancel it.
         self._waiting = None
         assert self._endpoint is not None  # noqa: S101 - it is being connected to
         if connection is None:
@@ -199,6 +205,7 @@ class Attempts:
     def _give_replica_up(self, endpoint: Endpoint, fault: Fault) -> None:
         log.warning("replica failed", extra={"replica": endpoint.replica, "fault": str(fault)})
         self.end()
+        # Only a head that the client gets may give the request its status.
         self.answer = None
         self._tried.add(endpoint.replica)
         if self._order.witness is not None:
@@ -213,6 +220,7 @@ class Attempts:
         """Whether there is a replica that was not tried, and the budget has room for a retry, which is spent."""
         if now >= self._order.deadline or not self._has_untried(endpoint.replica):
             return False
+        # The budget comes last, since a yes spends a retry.
         if not self._gateway.budget.spend(now):
             return False
         self.retries += 1
@@ -233,6 +241,7 @@ class Attempts:
         """
         self._waiting = None
         now = time.monotonic()
+        # The wait counts from the first failure, so that time in the queue does not use it up.
         if self._trouble_at is None:
             self._trouble_at = now
         if now >= self._trouble_at + self._gateway.settings.replica_wait_s:
@@ -257,6 +266,7 @@ class Attempts:
         try:
             await replica_of(self._gateway, self._order.served_name, self._order.deadline - now)
         except GatewayError as exc:
+            # This task forgets itself first: `_give_up` ends in `stop`, which would cancel it.
             self._waiting = None
             self._give_up(exc)
         else:

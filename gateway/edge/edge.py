@@ -65,6 +65,7 @@ class Edge:
     def tick(self, now: float) -> None:
         """Look at what is due; each set is copied, as what ends in the sweep leaves its set."""
         self._ticks += 1
+        # Overdue requests leave first, so that places which come free go to requests that still have time.
         self._admission.expire(now)
         if self._feed.table is not self._table:
             self._follow(self._feed.table, now)
@@ -86,6 +87,7 @@ class Edge:
         """Report replicas that came or went, and pools that run another number of requests now."""
         before, self._table = self._table, table
         self._health.appeared(table.endpoints, now)
+        # A pool that left the table has no room: its requests wait until a replica comes or their deadline passes.
         for pool in table.request_places.keys() | before.request_places.keys():
             places = table.request_places.get(pool, 0)
             if places != before.request_places.get(pool, 0):

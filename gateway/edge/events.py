@@ -24,6 +24,7 @@ def usage_of(answer: Any) -> Mapping[str, Any]:
     """Return the `usage` of an event, or of the answer inside it; empty where there is none."""
     if not isinstance(answer, dict):
         return {}
+    # Responses put their usage into `response`; Messages begin with that of the prompt, in `message`.
     for holder in (answer, answer.get("response"), answer.get("message")):
         if isinstance(holder, dict) and isinstance(usage := holder.get("usage"), dict):
             return usage
@@ -63,6 +64,7 @@ class EventFilter:
             data = self._cut(data)
         if data:  # a read without a whole event, such as the end of the body, must not displace the reason
             self._latest.append(data)
+        # Where usage was asked for, every event but the last has `"usage":null`; those need no parsing.
         if _USAGE in data and data.count(_USAGE) > data.count(_NO_USAGE):
             return self._look(data)
         return data
@@ -94,5 +96,7 @@ class EventFilter:
         except (ValueError, RecursionError):
             return False
         usage = usage_of(event_body)
+        # The parts are merged: Messages report the prompt's tokens in one event and the answer's in another.
         self.usage.update(usage)
+        # Only completions end with an event whose `choices` are empty; other paths have no such field and lose nothing.
         return self._hide_usage and bool(usage) and not event_body.get("choices", True)

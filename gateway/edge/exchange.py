@@ -57,6 +57,7 @@ class Exchange(Turn):
 
     def begin(self, raw: bytes) -> None:
         """Answer the request, whose body is whole."""
+        # The request is added first: from here on the sweep holds it to its deadline, whatever it waits for.
         self._gateway.edge.under_way.add(self)
         self._traceparent = self._gateway.traces.begin(self.head.headers)
         self._began = time.monotonic()  # within the span, whose attributes are no longer than it is
@@ -96,6 +97,7 @@ class Exchange(Turn):
         if attempts is None:
             if now >= self._intake.deadline:
                 self.advance(self._intake.expire)
+        # While the client does not read, we do not read from the engine: that silence is not the replica's.
         elif self._paused_at is None or not attempts.is_committed:
             attempts.check(now)
         elif now - self._paused_at > self._gateway.settings.slow_reader_timeout_s:
@@ -121,6 +123,7 @@ class Exchange(Turn):
                 self._ask()
         except (GatewayError, RegistryError) as exc:
             self.fail(exc)
+        # The queue gives turns in a loop: what one request raises must not end the turns of others.
         except Exception as exc:
             log.exception("unforeseen error", extra={"path": self.head.path})
             self.fail(exc)
@@ -130,6 +133,7 @@ class Exchange(Turn):
         if self._is_over:
             return
         if self._attempts is not None:
+            # The attempts stop first, so that no byte of an engine's answer can follow the refusal.
             self._attempts.stop()
         refusal = refusal_of(error)
         self.write(refusal.written(self, self._request_lines()))
@@ -143,6 +147,7 @@ class Exchange(Turn):
         if witness is not None:
             attempts.end()  # first, so that a copy of this request finds its replica without it
             witness.ended()
+        # Places are given back before `done` begins the connection's next request, which may need one.
         self._finish(attempts.answer.status, "")
         self.done()
 
@@ -218,6 +223,7 @@ class Exchange(Turn):
         facts = self._facts(status, reason, now, (prompt, answered))
         if attempts is not None:
             attempts.end()
+        # Messages report no total. Without any usage the estimate stays counted.
         intake.leave(now, usage.get("total_tokens") or (prompt or 0) + (answered or 0) or None)
         for listener in self._gateway.listeners:
             listener.finished(facts)
@@ -235,6 +241,7 @@ class Exchange(Turn):
         queued_s = intake.queued_s
         handling_s = 0.0 if answer is None else answer.first_byte_took_s
         # only of an answer that is traced: no other listener asks for the reason
+        # Bit 0 of the last byte is `sampled`, bit 1 `random` (W3C Trace Context, level 2).
         is_sampled = self._traceparent[-1:] in (b"1", b"3")
         return Finished(
             request_id=self.head.request_id.decode(),

@@ -115,6 +115,7 @@ def parse_form(body: bytes, content_type: str) -> Form:
         raise InvalidRequest(f"the body is not multipart/form-data: {exc}") from exc
     if not reader.is_whole:
         raise InvalidRequest("the form is not whole: its last boundary is missing")
+    # A client that named an adapter by an engine's own field would pass by routes and the models of its key.
     for name in ADDRESS_FIELDS - {"model"} & reader.values.keys():
         raise InvalidRequest(f"{name} is not taken here: an adapter is named by model", param=name)
     model_at = _only_one(reader.values.get("model", []))
@@ -123,6 +124,7 @@ def parse_form(body: bytes, content_type: str) -> Form:
 
 
 def _only_one(places: list[slice]) -> slice:
+    # The gateway and the engine could each read another of two fields.
     if len(places) != 1 or not 0 < places[0].stop - places[0].start <= _LONGEST_NAME:
         raise InvalidRequest(
             "model must be one field of the form with the name of a model; GET /v1/models lists them", param="model"

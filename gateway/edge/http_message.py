@@ -24,6 +24,7 @@ PREFIX_BYTES: Final = 512
 """How many bytes of a prompt's beginning decide which requests share a prefix."""
 
 Headers = Sequence[tuple[bytes, bytes]]
+# An id stands in header lines as it came, so no character of it may end a line.
 _LEGAL_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _STATUS_LINES: Final = {int(status): b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
@@ -83,6 +84,7 @@ class RequestHead:
             seconds = float(value)
         except ValueError:
             seconds = math.nan
+        # The test `seconds <= 0` would let NaN pass.
         if not seconds > 0:
             raise InvalidRequest(
                 f"x-request-timeout must be seconds above 0; got {value[:64]!r}", param="x-request-timeout"
@@ -236,4 +238,5 @@ def status_line(status: int) -> bytes:
 @lru_cache(maxsize=4096)
 def header_value(text: str) -> bytes:
     """Return *text* as it may stand in a header; other characters are spelt out."""
+    # A line end would begin another header line (RFC 9110, 5.5).
     return text.encode("ascii", "backslashreplace").replace(b"\r", b"").replace(b"\n", b"")

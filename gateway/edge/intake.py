@@ -78,6 +78,7 @@ class RequestIntake:
         self._gateway.budget.note_request(now)
         settings = self._gateway.settings
         body = self.body = body_of(raw, self._kind, self._head)
+        # The usage is one more event, which is parsed and left out again: asked for only where somebody counts it.
         if body.is_streamed and self._kind.asks_for_usage and not body.wants_usage:
             self.asks_for_usage = settings.count_tokens or self.caller.limits.tokens_per_minute is not None
         self.deadline = now + self._head.timeout_s(settings.request_timeout_s)
@@ -96,6 +97,7 @@ class RequestIntake:
         if self._ticket is not None:
             self._gateway.admission.leave(self._ticket, now)
             self._ticket = None  # it holds this intake
+        # A request that began at once has no ticket; only the pool's count holds its place.
         elif self.turn_at:
             self._gateway.admission.end(self.pool, now)
         if self.admitted is not None:
@@ -116,6 +118,7 @@ class RequestIntake:
             return self._wait(self._gateway.feed.refresh(), self._resolve)
         if self.caller.models is not None:
             self._gateway.keyring.check(self.caller, Scope.INFERENCE, names_of(name, table.aliases))
+        # Limits come after the checks: a request with a wrong name or a forbidden model counts against none.
         if self.caller.limits.are_none:
             return self._enter()
         limiter, tokens = self._gateway.rate_limiter, estimate_tokens(self.body.size, self.body.answer_tokens)
@@ -144,6 +147,7 @@ class RequestIntake:
         places = table.request_places.get(self.pool, 0)
         asked = self._head.text(b"x-lorry-priority")
         priority = self.caller.priority if asked is None else priority_of(self.caller, asked)
+        # The usual way: where there is room and nobody waits, neither claim nor ticket is made.
         if gateway.admission.begin(self.pool, places):
             self.turn_at = now
             return True

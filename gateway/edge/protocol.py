@@ -72,7 +72,7 @@ class EdgeProtocol(HttpToolsProtocol):
             answering.client_left()
         if self._is_busy_with_asgi:
             self._asgi.disconnected = True
-            self._asgi.message_event.set()
+            self._asgi.message_event.set()  # uvicorn wakes only the last request, maybe an exchange
         self.pipeline.clear()
         super().connection_lost(exc)
 
@@ -89,7 +89,7 @@ class EdgeProtocol(HttpToolsProtocol):
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._is_deaf = True  # its request is the last that is HTTP/1.1
-        except httptools.HttpParserCallbackError as exc:
+        except httptools.HttpParserCallbackError as exc:  # a callback of ours raised
             log.error("unforeseen error", exc_info=exc)
             self.transport.abort()
         except httptools.HttpParserError as exc:
@@ -166,7 +166,7 @@ class EdgeProtocol(HttpToolsProtocol):
         exchange = Exchange(self._gateway, self, self._on_over, head, kind or _NO_KIND)
         exchange.takes_chunks = is_current
         exchange.keep_alive = is_current and self.parser.should_keep_alive()
-        exchange.expects_continue = is_current and self.expect_100_continue
+        exchange.expects_continue = is_current and self.expect_100_continue  # RFC 9110, 10.1.1
         if is_large:
             exchange.refuse(head_too_large())
         exchange.judge_head()
@@ -204,7 +204,7 @@ class EdgeProtocol(HttpToolsProtocol):
                 self._advance()
         else:
             self._listen_no_more()
-            self.transport.write_eof()
+            self.transport.write_eof()  # half a close, then reading on: as RFC 9112, 9.6 asks
 
     def _listen_no_more(self) -> None:
         """Read and throw away: a connection that is closed with bytes unread loses the answer that went out last."""
@@ -225,7 +225,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def _enqueue(self, exchange: Exchange) -> None:
         # the answer to a client that has not read the last one would pile up here
         is_busy = self._is_busy or self.flow.write_paused
-        self.cycle = cast(Any, exchange)
+        self.cycle = cast(Any, exchange)  # where uvicorn looks whether its next request has to wait
         if is_busy:
             self.pipeline.appendleft((cast(Any, exchange), cast(Any, None)))
         else:
@@ -250,7 +250,7 @@ class EdgeProtocol(HttpToolsProtocol):
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
             if app is not None:
-                break
+                break  # uvicorn pops the next one when the application's answer is whole
         self._is_advancing = False
         if not self._is_feeding:
             self._answer_refused()

@@ -134,6 +134,7 @@ class Turn(ABC):
         self._is_its_turn = True
         if self._is_whole:
             self._answer()
+        # A refused request gets its final status instead, so that its body need not be sent (RFC 9110, 10.1.1).
         elif self.expects_continue and self._refusal is None:
             self.write(_CONTINUE)
 
