@@ -25,6 +25,7 @@ class EngineCall:
         try:
             async with asyncio.timeout(timeout_s):
                 fault = await self._attempt(pool, request, is_fresh=False)
+                # A kept connection may have been closed by the engine meanwhile; a new one cannot be stale.
                 if fault is Fault.STALE:
                     fault = await self._attempt(pool, request, is_fresh=True)
                 return fault
@@ -43,6 +44,7 @@ class EngineCall:
         connection = connection or await pool.connect()
         if connection is None:
             return Fault.UNREACHABLE
+        # A `stop` that came while the connection was being opened had none to close.
         if self._is_stopped:
             connection.close()
             return Fault.STOPPED
@@ -52,6 +54,7 @@ class EngineCall:
         try:
             return await self._ended
         finally:
+            # A call that timed out cuts the engine off: the pool must not get a connection with half an answer.
             if not self._ended.done() or self._ended.cancelled():
                 connection.close()
 

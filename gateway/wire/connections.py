@@ -53,6 +53,7 @@ class EngineConnection(asyncio.Protocol):
 
     def close(self) -> None:
         """End the connection now, and with it what the engine generates for it."""
+        # The receivers go first, so that the loss of the connection, which `abort` brings, is reported to nobody.
         self._requester = self._sink = None
         self._is_open = False
         self._transport.abort()
@@ -111,6 +112,7 @@ class EngineConnection(asyncio.Protocol):
         head = self._head
         if self._requester is None:
             return
+        # A body without length and chunks lasts until the connection's orderly end (RFC 9112, 6.3); a reset cuts it.
         if head is not None and exc is None and head.length is None and not self._keeps_alive and not self._is_chunked:
             self._is_whole = True  # the end of the connection is the end of such a body
             self._pass_on(head)
@@ -126,6 +128,7 @@ class EngineConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         headers, self._headers = self._headers, {}
+        # An interim answer (1xx) comes before the final one and has no body (RFC 9110, 15.2).
         if status < 200 or self._is_whole:
             return
         length = headers.get(b"content-length")
@@ -244,6 +247,7 @@ class EnginePool:
 
     def close_idle(self, before: float) -> None:
         """Close the connections that were not used since *before*."""
+        # `pop_free` uses the right end, so the left end has been idle for longest.
         while self._free and self._free[0].idle_since < before:
             self._free.popleft().close()
 
