@@ -49,6 +49,7 @@ class _Pool:
         """Let the request wait."""
         self.rate.set_busy(True, now)
         queue = self.queues[ticket.claim.priority]
+        # A priority that begins to wait is owed nothing for the time when it did not wait (start-time fair queueing).
         if queue.count == 0:
             queue.tag = max(queue.tag, self._clock)
         queue.add(ticket)
@@ -79,6 +80,7 @@ class _Pool:
                 ticket = self._next()
                 self.running += 1
                 ticket.stage = Stage.RUNNING
+                # The place is counted before the call, since a turn that fails at once gives it back within the call.
                 ticket.on_turn()
         finally:
             self._starting = False
@@ -89,6 +91,7 @@ class _Pool:
         priority = min((each for each in TURNS if self.queues[each].count), key=lambda each: self.queues[each].tag)
         queue = self.queues[priority]
         self._clock = queue.tag
+        # The tag grows more slowly the more turns a priority is owed, so its tag is the lowest more often.
         queue.tag += 1.0 / TURNS[priority]
         ticket = queue.pop_next()
         self._one_less()
@@ -200,6 +203,7 @@ class Admission:
                 f"pool {name!r} has {pool.running} requests under way and {pool.waiting} waiting; retry later",
                 retry_after_s=_retry_after_s(pool.waiting, per_s),
             )
+        # Other priorities are left out and the whole drain rate is assumed: the estimate is rather short than long.
         ahead = queue.ahead_of_next(claim.key) + 1
         if per_s is not None and now + ahead / (per_s * _CERTAINLY) > claim.deadline:
             raise Overloaded(

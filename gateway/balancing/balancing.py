@@ -104,6 +104,7 @@ class Balancer:
         total = ring.total if len(ring.loads) > _FEW else sum([load.in_flight for load in ring.loads])
         impaired = self._health.impaired
         weight = self._weight(ring, now) if impaired else len(ring.loads)
+        # The paper's bound counts the new request too; where replicas have lowered shares, it is for one whole share.
         limit = self._load_bound * (total + 1) / weight
         owners = ring.owners
         start = bisect_left(ring.points, affinity)
@@ -123,6 +124,7 @@ class Balancer:
         for ring in load.rings:
             ring.total += 1
         if load.on_begin is not None:
+            # The watcher looks at the count: a shadow copy is cut off before the client's request is sent.
             load.on_begin()
 
     def end(self, replica: str) -> None:
@@ -152,6 +154,7 @@ class Balancer:
         share = self._health.share(load.replica, now)
         if share <= 0.0:
             return self._health.take_probe(load.replica, now)
+        # The replica's seed keeps two impaired replicas from refusing the same prompts.
         return load.in_flight < limit * share and ((affinity ^ load.seed) * _ODD & _MASK) < share * 2**64
 
     def _weight(self, ring: _Ring, now: float) -> float:
@@ -169,6 +172,7 @@ class Balancer:
         def burden(owner: int) -> tuple[bool, bool, float, int]:
             load = ring.loads[owner]
             share = self._health.share(load.replica, now)
+            # An ejected replica's share of 0 sorts it behind already; as a divisor it is replaced by 1.
             return (load.replica in passed_over, share <= 0.0, (load.in_flight + 1) / (share or 1.0), owner)
 
         return ring.endpoints[min(range(len(ring.loads)), key=burden)]
@@ -228,5 +232,6 @@ def _circle(endpoints: Sequence[Endpoint], loads: list[_Load]) -> _Ring:
 
 def _digests(replica: str) -> bytes:
     """Return the replica's points, 8 bytes each, which depend on nothing else."""
+    # A digest has 64 bytes, which are 8 points.
     hashes = (blake2b(f"{replica}/{number}".encode()).digest() for number in range(POINTS // _POINTS_A_HASH))
     return b"".join(hashes)

@@ -38,6 +38,7 @@ class DrainRate:
 
     def per_s(self, now: float) -> float | None:
         """Return the rate of the last departures, None before there was one; the rate falls while nothing departs."""
+        # Until there are as many departures as are kept, the rate counts from the zero of the clock.
         began = self._departed_at[0] if len(self._departed_at) == _DEPARTURES else 0.0
         seconds = self._clock(now) - began
         return len(self._departed_at) / seconds if self._departed_at and seconds > 0 else None

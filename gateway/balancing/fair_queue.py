@@ -82,6 +82,8 @@ class FairQueue:
     def ahead_of_next(self, key: str) -> int:
         """Return how many of the waiting requests go before one that the key would add now."""
         flow = self._flows.get(key)
+        # The key's next request would have this tag. Another key's requests have its tag, one more, and so on; those up
+        # to the same tag are counted as ahead.
         tag = self._clock if flow is None else flow.tag + len(flow.tickets)
         return sum(
             len(other.tickets) if other is flow else min(len(other.tickets), max(0, int(tag - other.tag) + 1))
@@ -107,6 +109,7 @@ class FairQueue:
             del self._flows[key]  # a flow whose requests all had their turn or gave up stays in the heap until here
         ticket = flow.tickets.popleft()
         self._clock = flow.tag
+        # A flow without requests stays until its tag comes up: a key that asks again at once gains no turn by that.
         flow.tag += 1.0
         self._push(key, flow)
         self.count -= 1

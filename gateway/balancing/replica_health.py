@@ -111,6 +111,7 @@ class ReplicaHealth:
         if alive and record.until is None and record.errors < self._policy.errors_in_a_row:
             return
         if record.until is None:
+            # Only time since the replica came back forgives; a failed probe, whose `until` is set, gets nothing off.
             record.doublings = max(0, record.doublings - int((now - record.back_at) / _FORGIVEN_AFTER_S))
             if not self._may_eject():
                 return
@@ -159,6 +160,7 @@ class ReplicaHealth:
         if record.until is not None:
             return 0.0
         share = min(self._warmth(record, now), record.promptness)
+        # The replica leaves `impaired`: while that is empty, `choose` asks for no shares.
         if share >= 1.0:
             del self.impaired[replica]
         return share
@@ -188,6 +190,7 @@ class ReplicaHealth:
 
     def _eject(self, replica: str, record: _Record, now: float) -> None:
         pause_s = min(self._policy.pause_s * 2.0**record.doublings, self._policy.longest_pause_s)
+        # Doublings beyond the longest pause would change nothing but how long they take to be forgiven.
         if pause_s < self._policy.longest_pause_s:
             record.doublings += 1
         record.ejected_at = now
@@ -218,6 +221,7 @@ class ReplicaHealth:
         for peers in pools.values():
             if len(peers) < _LEAST_PEERS:
                 continue
+            # By the lower median, the bound follows the quick replicas also where half of the peers are late.
             bound_s = self._policy.late_factor * median_low(record.first_byte_s for _, record in peers)
             for replica, record in peers:
                 if record.first_byte_s > bound_s:
