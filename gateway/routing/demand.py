@@ -33,6 +33,7 @@ class RevisionDemand:
         """Report every `report_s` seconds what was asked for since, and by how many requests at a time."""
         while True:
             await asyncio.sleep(self._report_s)
+            # The next report begins with what is under way, so that a long request counts in each.
             most, self._most = self._most, {name: count for name, count in self._now.items() if count > 0}
             if most:
                 await self._report(most)
@@ -53,6 +54,7 @@ class RevisionDemand:
         """
         now = time.monotonic()
         if now - self._asked_at.get(served_name, -_ASK_EVERY_S) >= _ASK_EVERY_S:
+            # The time is set before the report is sent, as other requests come here meanwhile.
             self._asked_at[served_name] = now
             await self._report({served_name: max(1, self._now[served_name])})
 

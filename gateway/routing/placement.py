@@ -191,6 +191,7 @@ class _Field:
 def _score(served_name: str, replica: str, weight: int) -> float:
     """Weighted rendezvous hashing (Schindelhauer and Schomaker): return `-weight / ln(u)`, u a hash in (0, 1)."""
     digest = blake2b(f"{served_name}/{replica}".encode(), digest_size=8).digest()
+    # The hash is moved off 0 and 1, where the logarithm does not exist or is 0.
     return -weight / log((int.from_bytes(digest) + 1) / (2**64 + 1))
 
 

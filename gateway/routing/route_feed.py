@@ -56,10 +56,12 @@ class RouteFeed:
         """
         if self._next is None:
             self._next = asyncio.create_task(self._refresh())
+        # A caller that is cancelled must not end the reading that others wait for.
         await asyncio.shield(self._next)
 
     async def _refresh(self) -> None:
         async with self._reading:
+            # The reading begins here and may miss later changes, so whoever comes from now on gets the next one.
             self._next = None
             built = await asyncio.to_thread(self._read)
         self.read_at = time.time()
@@ -70,10 +72,12 @@ class RouteFeed:
 
     def _read(self) -> RouteTable | None:
         """Return the table of now, None if it equals the present one."""
+        # The numbers are read before the snapshot: a change in between is read twice, but never missed.
         numbers, now = self._registry.changes(), time.monotonic()
         if numbers == self._numbers and now - self._whole_at < _WHOLE_EVERY_S:
             return None
         self._built = build_table(self._registry.snapshot(self._watch_s), self._built)
+        # The numbers are kept last, so that a reading that fails is made again.
         self._numbers, self._whole_at = numbers, now
         return None if self._built == self.table else self._built
 

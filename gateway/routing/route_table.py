@@ -77,6 +77,7 @@ def _serving(
     for number, names in enumerate(alike):
         for name in names:
             groups_of.setdefault(name, []).append(number)
+    # Ids identify members here: the endpoints of *before* are alive, so none has been used again.
     kept = {tuple(map(id, members)): members for members in {id(each): each for each in before.values()}.values()}
     shared: dict[tuple[int, ...], tuple[Endpoint, ...]] = {}
     serving = {}
