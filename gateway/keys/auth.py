@@ -89,6 +89,7 @@ class Keyring:
         try:
             await asyncio.to_thread(self._registry.keys.note_use, used)
         except RegistryError as exc:
+            # Keys used during the failed attempt keep their later times.
             self._used = used | self._used
             log.warning("use of API keys not stored, retrying", extra={"error": str(exc)})
 

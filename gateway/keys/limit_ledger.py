@@ -182,6 +182,7 @@ def minute_used_up(caller: Caller, before: Standing, tokens: int) -> RateLimited
         return _refusal(caller, before, f"{limit} requests a minute; try again in {duration(reset_s)}", reset_s)
     limit, remaining, reset_s = before.tokens or Remaining(0, 0, 0.0)
     words = f"{limit} tokens a minute, {max(0, remaining)} remain, this request may use {tokens}"
+    # No `Retry-After`: a request that needs more than a whole minute's tokens can never pass.
     if tokens > limit:
         return _refusal(caller, before, f"{words}; make it shorter or lower max_tokens", None)
     return _refusal(caller, before, f"{words}; try again in {duration(reset_s)}", reset_s)

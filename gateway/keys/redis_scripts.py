@@ -80,6 +80,7 @@ end
 """
 """Correct the tokens of requests whose usage is known, and free the places of requests that are over."""
 
+# `XX` renews only: a place that expired, or was freed meanwhile, must not come back.
 RENEW: Final = f"""{_NOW}
 -- KEYS: places of each API key; ARGV: for each API key a JSON list of leases
 for number = 1, #ARGV do

@@ -24,6 +24,7 @@ from gateway.keys.redis_scripts import ADMIT, RENEW, WRITE_BACK
 
 log = logging.getLogger(__name__)
 
+# A third of `LEASE_MS`, so that a place survives a renewal that fails.
 _RENEW_S: Final = 10.0
 _ANSWER_S: Final = 0.25
 """How long Redis may take to answer."""
@@ -80,6 +81,7 @@ class SharedLedger:
 
     async def admit(self, caller: Caller, tokens: int) -> Admitted:
         """Count the request; `RateLimited` counts nothing, `LedgerAway` if Redis does not answer or just did not."""
+        # Without this pause every request would wait `_ANSWER_S` for a Redis that is away.
         if self._clock() < self._away_until:
             raise LedgerAway("Redis did not answer a moment ago")
         limits = caller.limits
@@ -139,6 +141,7 @@ class SharedLedger:
         renew_at = self._clock() + _RENEW_S
         while True:
             with contextlib.suppress(TimeoutError):
+                # What comes during a round trip is sent by the next one: batches under load, no delay without.
                 async with asyncio.timeout(max(0.0, renew_at - self._clock())):
                     await self._has_unwritten.wait()
             try:
@@ -147,6 +150,7 @@ class SharedLedger:
                     await self._renew()
             except RedisError as exc:
                 self._note_away(exc)
+            # The time moves on also after a failure; a time in the past would turn this loop without a pause.
             if self._clock() >= renew_at:
                 renew_at = self._clock() + _RENEW_S
 
@@ -157,11 +161,13 @@ class SharedLedger:
         await self._connections.aclose()
 
     async def _write_back(self) -> None:
+        # The event is cleared first: what is added during the round trip sets it again.
         self._has_unwritten.clear()
         unwritten, self._unwritten = self._unwritten, {}
         if unwritten:
             keys = [name for key_id in unwritten for name in (_minute(key_id), _places(key_id))]
             work = [each.as_json() for each in unwritten.values()]
+            # A failed batch is not sent again: the script may have run, and places that were not freed expire.
             await self._write_back_script(keys=keys, args=work)
 
     async def _renew(self) -> None:
