@@ -34,6 +34,7 @@ class Asked:
         kind = wanted.get("type") if isinstance(wanted, dict) else None
         n, prompts = body.get("n"), body.get("prompt")
         each = n if type(n) is int and n > 0 else 1
+        # A list of integers is one prompt in tokens, any other list is several prompts.
         many = isinstance(prompts, list) and not all(type(token) is int for token in prompts)
         return cls(
             json_format=kind if kind in _JSON_FORMATS else None,
@@ -126,6 +127,7 @@ class StreamReading:
         error = self._error or (ErrorKind.MALFORMED if unfinished else None)
         if error is not None:
             return AnswerFacts(error=error, completion_id=self._id, tally=failed(error))
+        # Without usage each piece with output counts as one token.
         tokens = self._pieces if self._tokens is None else self._tokens
         times = self._times(began, tokens / len(choices))
         return _facts(self._id, choices, self._asked, times.plus(Tally(output_tokens=tokens)))
@@ -136,6 +138,7 @@ class StreamReading:
         ttft = {bucket_of(self._first_at - began): 1}
         if self._pieces < 2 or tokens_each <= 1:
             return Tally(ttft=ttft)
+        # A choice of n tokens has n - 1 gaps between them, and choices are generated side by side.
         return Tally(ttft=ttft, tpot={bucket_of((self._last_at - self._first_at) / (tokens_each - 1)): 1})
 
     def _read_event(self, event: bytes, at: float) -> None:
@@ -198,6 +201,7 @@ class WholeReading:
             choices = []
         if not choices:
             return AnswerFacts(error=ErrorKind.MALFORMED, completion_id="", tally=failed(ErrorKind.MALFORMED))
+        # Choices are generated side by side, but the tokens are those of all choices.
         seconds = (self._last_at - began) * len(choices)
         times = Tally(tpot={bucket_of(seconds / tokens): 1}) if tokens else Tally()
         return _facts(completion_id, choices, self._asked, times.plus(Tally(output_tokens=tokens)))
@@ -238,6 +242,7 @@ def _facts(completion_id: str, choices: list[_Choice], asked: Asked, measured: T
     calls = ["".join(pieces) for choice in choices for pieces in choice.tool_calls.values()]
     with_text = [text for choice, text in zip(choices, texts, strict=True) if choice.has_text]
     empty = sum(not choice.has_text and not choice.calls_tools for choice in choices)
+    # An empty answer is no JSON either; a choice that only calls tools is left out.
     json_asked = len(with_text) + empty if asked.json_format else 0
     tally = Tally(
         requests=1,

@@ -72,6 +72,7 @@ class QuietCalls:
     async def ask(self, endpoint: Endpoint, question: Question) -> AnswerFacts | None:
         """Return the facts of *endpoint*'s answer, or None if a client came meanwhile."""
         replica, pool = endpoint.replica, self._engines.of(endpoint.url)
+        # No await lies between this look and the marks below, so two calls cannot both find the room.
         if not self.has_room(replica):
             return None
         began = time.monotonic()
@@ -80,11 +81,13 @@ class QuietCalls:
         lines = b"%bx-request-id: shadow-%b\r\n" % (_LINES, uuid4().hex.encode())
         request = pool.post(question.path, lines, question.body_for(endpoint))
         self._asking.add(replica)
+        # The watch begins before a connection is opened, so that a client who comes meanwhile stops the call too.
         self._balancer.watch(replica, lambda: call.stop() if self._is_crowded(replica) else None)
         try:
             async with asyncio.TaskGroup() as group:
                 looking = group.create_task(self._look(endpoint, question.asked.choices, call))
                 fault = await call.run(pool, request, self._settings.first_byte_timeout_s)
+                # `_look` has no end of its own, and the group would wait for it.
                 looking.cancel()
         finally:
             self._asking.discard(replica)
@@ -96,6 +99,7 @@ class QuietCalls:
 
     async def _look(self, endpoint: Endpoint, ours: int, call: EngineCall) -> None:
         """Stop *call* once the engine has more requests than ours and those that clients may have."""
+        # Engines may count each choice as a request.
         most = ours + self._settings.shadow_client_requests
         while True:
             await asyncio.sleep(LOOK_EVERY_S)

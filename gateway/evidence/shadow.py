@@ -99,6 +99,7 @@ class Shadow:
             self._looking = asyncio.create_task(self._keep_looking())
 
     async def _keep_looking(self) -> None:
+        # The last look may be long ago, and quiet takes two looks in a row.
         self._quiet = frozenset()
         while self._waiting:
             self._look(time.monotonic())
@@ -141,6 +142,7 @@ class Shadow:
     async def _make(self, waiting: WaitingCopy) -> None:
         """Make the copy, and count both answers or neither."""
         copy, endpoint = waiting.copy, self._endpoint_for(waiting)
+        # The copy has waited: replica and step may have changed since it was chosen.
         if endpoint is None or self._is_over(copy.evidence):
             self._leave_out(waiting, "canary_not_loaded" if endpoint is None else "step_over")
             return

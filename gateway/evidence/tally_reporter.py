@@ -81,6 +81,7 @@ class TallyReporter:
             try:
                 await asyncio.to_thread(self._report, new, answered)
             except RegistryError:
+                # The new tallies are in the sums already, so only the answers go back.
                 self._answered = deque([*answered, *self._answered], maxlen=MOST_UNREPORTED)
                 raise
 
@@ -91,6 +92,7 @@ class TallyReporter:
             self._begin_anew()
 
     def _begin_anew(self) -> None:
+        # Rows of the old id stay in the registry as they are; sums from zero must not replace them.
         self._id = f"gw-{token_hex(8)}"
         self._sums: dict[Cell, Tally] = {}
         self._unreported: set[Cell] = set()
@@ -105,6 +107,7 @@ class TallyReporter:
                 self._unreported.add(cell)
             if self._unreported or answered:
                 self._registry.tallies.put(self._id, {cell: self._sums[cell] for cell in self._unreported}, answered)
+                # Cells stay unreported until their commit, so the next report repeats what a failure kept back.
                 self._unreported.clear()
 
     async def _expire(self) -> None:

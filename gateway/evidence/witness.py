@@ -43,6 +43,7 @@ class Witness:
 
     def failed_attempt(self, replica: str) -> None:
         """Count a replica that failed before the client had a byte, once however often it is tried."""
+        # What the lost replica sent was held back from the client, so it is no part of the answer.
         self._reading = None
         if replica not in self._failed_at:
             self._failed_at.append(replica)
