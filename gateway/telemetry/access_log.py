@@ -57,6 +57,7 @@ class AccessLog:
     async def flush(self) -> None:
         """Write the waiting lines; if the file cannot be written, they are lost and the log reports it."""
         if self._waiting:
+            # The list is exchanged before the thread starts, since requests end while it writes.
             lines, self._waiting = self._waiting, []
             await asyncio.to_thread(self._write, b"".join(lines))
         if self._lost:
@@ -72,6 +73,7 @@ class AccessLog:
     def _write(self, lines: bytes) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            # The lock keeps a gateway from appending to a file that another one is just renaming.
             with FileLock(f"{self._path}.lock", timeout=_LOCK_S):
                 self._rotate(len(lines))
                 with self._path.open("ab") as file:

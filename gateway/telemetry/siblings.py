@@ -56,6 +56,7 @@ class Siblings:
     async def aclose(self) -> None:
         """Stop listening."""
         if self._server is not None and self._folder is not None:
+            # The name goes first, so that no other gateway asks a socket that is about to close.
             (self._folder / self._name).unlink(missing_ok=True)
             self._server.close()
             self._server = None
@@ -78,6 +79,7 @@ class Siblings:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._read(name)
+        # A refusal means that nobody listens any more: `_names` gives only files of this machine.
         except (FileNotFoundError, ConnectionRefusedError):
             self._forget(name)
             return ""
