@@ -30,6 +30,7 @@ JUDGE_EVERY_S: Final = 1.0
 
 def reconcile(registry: Registry, knobs: GatewaySettings, now: float) -> None:
     """Do one step: expire silent replicas and leases, give new adapters their stable, and move rollouts."""
+    # Silent replicas go first, since the moves below follow from the replicas in the snapshot.
     registry.replicas.expire(knobs.heartbeat_timeout_s)
     registry.jobs.expire_leases()
     registry.uses.forget_old()
@@ -145,6 +146,7 @@ def _obstacle(rollout: Rollout, readiness: Readiness, now: float) -> tuple[str, 
 
 
 def _is_due(rollout: Rollout, now: float) -> bool:
+    # A time in the future, after a clock was set back, must not keep the rollout from being judged.
     return rollout.judged_at is None or not 0 <= now - rollout.judged_at < JUDGE_EVERY_S
 
 

@@ -70,6 +70,7 @@ class Sender:
         for delivery in registry.deliveries.due(
             since=now() - self.settings.max_age_s, max_attempts=self.settings.max_attempts
         ):
+            # The claim holds for this attempt and the pause after it, in which no other sender takes the notice up.
             pause_s = self.settings.first_retry_s * _RETRY_GROWTH**delivery.attempts
             # claimed before it is sent: a process that dies in between is one attempt short, never one notice
             if not registry.deliveries.claim(delivery, now() + self.settings.timeout_s + pause_s):
@@ -85,7 +86,9 @@ class Sender:
     def _post(self, delivery: Delivery, http: httpx2.Client, now: float) -> str:
         """Send one notice, and return why it failed; empty if it was acknowledged."""
         notice = orjson.dumps(notice_of(delivery)).decode()
+        # The id is the same at every attempt, by which receivers drop repetitions (Standard Webhooks, webhook-id).
         notice_id = f"{delivery.rollout.id}-{delivery.event.seq}"
+        # The signature covers the header's timestamp, which has whole seconds.
         at = datetime.fromtimestamp(int(now), UTC)
         headers = {
             "content-type": "application/json",

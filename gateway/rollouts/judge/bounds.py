@@ -99,6 +99,7 @@ class Bets:
         odds = _odds(canary_count, stable_count)
         with_odds = 1.0 + odds * ratio
         drift = np.where(stable_count > 0, (ratio - 1.0) / with_odds, 0.0)
+        # Stable's weight is log(1 - k (r - 1)/(1 + kr)), with k the odds and r the ratio.
         return cls(canary=np.log1p(drift), stable=np.log((1.0 + odds) / with_odds), drift=drift)
 
     def gains(self, canary_total: Floats, stable_total: Floats) -> Floats:
@@ -153,16 +154,19 @@ def means(canary: Sums, stable: Sums) -> Family:
 def against(known: float, seen: Sums, *, more: bool) -> Floats:
     """Return log evidence that the mean is more (or less) than a *known* one, element by element."""
     ratio = RATIOS.reshape(-1, *(1,) * seen.count.ndim)
+    # The sub-Poisson bound of `shares`, with the known mean in place of a second side.
     tilt = np.log(ratio) if more else -np.log(ratio)
     return log_mean_exp(tilt * seen.total - np.expm1(tilt) * known * seen.count)
 
 
 def _odds(canary_count: Floats, stable_count: Floats) -> Floats:
+    # The observed ratio stands for the stratum's fixed odds (see the module).
     return np.where(stable_count > 0, canary_count / np.maximum(stable_count, 1.0), 0.0)
 
 
 def _cost(tilt: Floats, reach: Floats) -> Floats:
     """Return the cost of a squared deviation above minus *reach*: half the square of the tilt, or slightly more."""
+    # The quotient is 0/0 at 0. It grows with the part, so a larger part only costs more, and the bound stays valid.
     part = np.maximum(tilt * reach, 1e-4)
     return np.asarray(tilt**2 * (-np.log1p(-part) - part) / part**2)
 

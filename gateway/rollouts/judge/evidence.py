@@ -65,6 +65,7 @@ def gather(margins: Mapping[Guardrail, float], alpha_each: float, pairs: Pairs) 
     """Return one finding for each guardrail, the worse of the two comparisons where both can be made."""
     findings = []
     for guardrail, margin in margins.items():
+        # The split of alpha is fixed beforehand: whether lone requests come must not change the level.
         finding = _compare(guardrail, margin, alpha_each * (1 - LONE_PART), pairs.shared)
         if pairs.lone:
             lone = _compare(guardrail, margin, alpha_each * LONE_PART, pairs.lone, is_lone=True)
@@ -145,6 +146,7 @@ def _compare_latency(guardrail: Guardrail, margin: float, alpha: float, pairs: S
     if not canary_samples:
         return _Numbers(canary_samples=0, stable_samples=stable_samples, unit="s")
     ours = percentile(canary.sum(axis=1))
+    # Stable's histograms weighted by the canary's counts, as in `_compare_mean`.
     theirs = percentile((stable * (canary.sum(axis=0) / stable.sum(axis=0))).sum(axis=1))
     slow = SlowAnswers.of(canary, stable)
     high = slow.bound(alpha, lower=False)

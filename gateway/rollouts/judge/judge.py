@@ -110,6 +110,7 @@ def _obstacle(
         missing = left_out(total(canary).copies_left_out)
         return "too_few_samples", f"{counts}, {plan.min_samples:,} of each are needed{missing}"
     for guardrail in FROM_EVERY_ANSWER:
+        # The canary's requests would have so many samples if they were like stable's.
         expected = sum(samples(guardrail, tally) for tally in stable) * ours / theirs
         is_missing = expected >= SURELY_EXPECTED and not any(samples(guardrail, tally) for tally in canary)
         if is_missing and guardrail in plan.margins:

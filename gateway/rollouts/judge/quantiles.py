@@ -78,7 +78,9 @@ class SlowAnswers:
             count=np.broadcast_to(theirs[..., 0, :].sum(axis=-1)[..., None], slow.shape), total=slow, squares=slow
         )
         either = np.logaddexp(against(SLOW_SHARE, seen, more=True), against(SLOW_SHARE, seen, more=False))
+        # Both directions share the part: the percentile may lie above x or below.
         place = either + log(PLACE_PART / 2)
+        # An x goes only where every experiment excludes it, as the arrays are rectangular.
         is_open = np.any(place < ENOUGH, axis=tuple(range(place.ndim - 1)))
         return cls(
             canary=ours,
@@ -118,6 +120,7 @@ class SlowAnswers:
                 holds = middle
             else:
                 fails = middle
+        # At this end the evidence suffices; the true bound is at most `FINEST` away towards the other.
         return holds
 
 

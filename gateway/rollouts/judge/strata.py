@@ -96,6 +96,7 @@ def _by_replica(cells: Mapping[Cell, Tally], side: Side) -> dict[str, Tally]:
 def _row(guardrail: Guardrail, tally: Tally) -> tuple[float, float, float]:
     if guardrail is Guardrail.FEEDBACK:
         count, scores = tally.feedbacks, tally.feedback_sum
+        # A rating's badness is 1 - score, and its square 1 - 2 score + score^2.
         return count, count - scores, count - 2 * scores + tally.feedback_square_sum
     count, bad = {
         Guardrail.ERROR_RATE: (tally.requests, tally.failures),
