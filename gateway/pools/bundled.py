@@ -44,6 +44,7 @@ def unpack_bundled(cache: Path, progress: Progress) -> Path:
     target = cache / BUNDLED_BASE
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / f".{BUNDLED_BASE}.lock"):
+        # Whoever holds the lock is alone, so every staging folder is that of a killed process.
         for stale in cache.glob(f".{BUNDLED_BASE}-*"):
             shutil.rmtree(stale, ignore_errors=True)
         if not target.is_dir():

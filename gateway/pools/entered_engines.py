@@ -64,6 +64,7 @@ class EnteredEngines:
             await self._let_go(self._minded.pop(replica_id))
         for replica_id, engine in entered.items():
             minded = self._minded.get(replica_id)
+            # A loop that ended by an error is begun anew below; the other engines go on meanwhile.
             if minded is not None and minded.running.done():
                 log.error("looking after it ended", exc_info=minded.running.exception(), extra={"replica": replica_id})
             if minded is None or minded.running.done():
@@ -91,9 +92,12 @@ class EnteredEngines:
         return _Minded(replica=replica, journal=journal, running=asyncio.create_task(replica.run()))
 
     async def _let_go(self, minded: _Minded) -> None:
+        # The loop ends first, so that no report of it follows `leave`.
         minded.running.cancel()
         gateway = self._settings.gateway
+        # Four readings of the registry give every gateway the time to see that the engine drains.
         await minded.replica.drain(4 * gateway.route_refresh_s, gateway.drain_timeout_s)
+        # Where the registry is away, the missing heartbeat marks the replica as gone later.
         with contextlib.suppress(OSError):
             await asyncio.to_thread(minded.journal.leave)
 

@@ -77,6 +77,7 @@ class RegistryJournal:
             )
             for name, slot in sorted(report.slots.items())
         )
+        # The row is kept even if the registry does not answer, as `wanted` asks placement by the present state.
         self._row = replace(
             self._row,
             url=report.url,
