@@ -45,6 +45,7 @@ class ControllerActor:
         while True:
             try:
                 await asyncio.to_thread(reconcile, self._registry, self._knobs, time.time())
+            # Any other error ends the loop, and `check_health` has Ray replace this controller.
             except RegistryError as exc:
                 log.warning("reconcile failed, trying again", extra={"error": str(exc)})
             await asyncio.sleep(self._knobs.reconcile_s)

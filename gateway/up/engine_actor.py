@@ -60,8 +60,11 @@ class EngineActor:
 
     async def __del__(self) -> None:
         """Drain: unroute, let requests finish, stop the engine, leave the registry."""
+        # The loop ends first: it would start the engine again that the drain stops.
         self._running.cancel()
+        # Four readings of the registry give every gateway the time to see that the replica drains.
         await self._replica.drain(4 * self._knobs.route_refresh_s, self._knobs.drain_timeout_s)
+        # Where the registry is away, the missing heartbeat marks the replica as gone later.
         with contextlib.suppress(OSError):
             await asyncio.to_thread(self._journal.leave)
         self._registry.close()

@@ -30,6 +30,7 @@ class GatewayReplica:
         self._serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
         while not self._server.started:
             if self._serving.done():
+                # A server that ended before it started raises why.
                 self._serving.result()
             await asyncio.sleep(0.01)
 

@@ -34,8 +34,10 @@ def guard(command: Sequence[str]) -> int:
     SIGINT, SIGTERM and SIGHUP are passed on each time they arrive.
     """
     become_subreaper()
+    # Nothing is ever written: a guardian that dies, also by SIGKILL, closes its end, and the host's read returns.
     held, ours = os.pipe()
     environment = os.environ | {_GUARD_FD: str(held)}
+    # In one session Ctrl-C would reach the host twice, from the terminal and from here, and twice means at once.
     host = subprocess.Popen(command, pass_fds=(held,), env=environment, start_new_session=True)
     os.close(held)
 
@@ -47,11 +49,13 @@ def guard(command: Sequence[str]) -> int:
     code = host.wait()
     end_descendants(grace_s=0.0)
     os.close(ours)
+    # A shell reports an end by a signal in the same way.
     return code if code >= 0 else 128 - code
 
 
 def watch_guardian(when_gone: Callable[[], None]) -> None:
     """Call *when_gone* from a thread when the guardian dies; nothing to watch when there is none."""
+    # Children of the host must not take the number for a descriptor of their own.
     held = os.environ.pop(_GUARD_FD, None)
     if held is None:
         return
@@ -70,6 +74,7 @@ def end_descendants(grace_s: float) -> None:
         for process in me.children(recursive=True):
             _signal(process, signal.SIGTERM)
         psutil.wait_procs(me.children(recursive=True), timeout=grace_s)
+    # A process may start another one before it is killed, which the next look finds.
     while remaining := me.children(recursive=True):
         for process in remaining:
             _signal(process, signal.SIGKILL)

@@ -99,6 +99,7 @@ class _StopSignal:
     def _end_at_once(self) -> None:
         end_descendants(grace_s=0.0)
         if self.ray_folder:
+            # `os._exit` runs no `finally`, so `_ray_folder` cannot remove it.
             shutil.rmtree(self.ray_folder, ignore_errors=True)
         os._exit(1)
 
@@ -109,6 +110,7 @@ class _StopSignal:
 
 def run(settings: Settings, stop: _StopSignal) -> None:
     """Serve until *stop*; `StartFailed` or `RegistryError` if it cannot begin."""
+    # Checks that start nothing come first.
     check_port(settings.gateway.host, settings.gateway.port)
     open_sender(settings.webhooks, os.environ)  # raises for a secret that is missing; nothing is started
     trace_headers(settings.traces, os.environ)
@@ -125,6 +127,7 @@ def run(settings: Settings, stop: _StopSignal) -> None:
                 pools = prepare_pools(settings, registry, _Ground(settings.home, progress, cluster.begin))
                 _serve(Plan(settings=settings, pools=pools, registry=registry), cluster, progress, stop)
             finally:
+                # Ray's processes end before their folder is removed.
                 end_descendants(grace_s=3.0)
         registry.close()
 
@@ -209,6 +212,7 @@ def _serve(plan: Plan, cluster: ClusterStart, progress: StartProgress, stop: _St
     from gateway.up import serve_app  # here: Ray reads its environment when it is imported
 
     serve_app.connect(cluster.address())
+    # The Ray driver has set a handler for SIGTERM of its own.
     stop.listen()
     progress.begin("Deploying engine, gateways and controller")
     serve_app.start_applications(settings, plan.pools)
@@ -223,6 +227,7 @@ def _serve(plan: Plan, cluster: ClusterStart, progress: StartProgress, stop: _St
                 raise StartFailed("Ray has ended unexpectedly; start again (jobs go on from their checkpoints)")
     finally:
         progress.close()
+        # The trainer hands its job back while gateways drain; it is waited for last.
         trainer.ask_to_stop()
         if cluster_is_alive():
             console.print("Draining; press Ctrl-C again to end at once")

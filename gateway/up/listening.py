@@ -14,6 +14,7 @@ Address = IPv4Address | IPv6Address
 def check_port(host: Address, port: int) -> None:
     """Raise `StartFailed` if the port cannot be listened on."""
     with socket.socket(_family(host)) as probe:
+        # Without REUSEPORT, the bind also fails where another Lorry shares the port among its own gateways.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((str(host), port))

@@ -17,6 +17,7 @@ from gateway.errors import StartFailed
 
 _HOST: Final = "127.0.1.1"
 """A loopback address: Ray turns 127.0.0.1 into the address of the network, which changes when a laptop moves."""
+# Ray demands 75 MiB; no request passes through the store.
 _OBJECT_STORE_BYTES: Final = 80 * 1024 * 1024
 
 _SPARE: Final = ("/ray/dashboard/dashboard.py", "ray.util.client.server")
@@ -26,10 +27,12 @@ _SPARE: Final = ("/ray/dashboard/dashboard.py", "ray.util.client.server")
 def set_ray_environment() -> None:
     """Ray's switches for this process and all that it starts; must come before Ray is imported."""
     os.environ.update(
+        # Ray's parts differ in the mode that they choose by themselves, and would refuse each other.
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN=secrets.token_hex(32),
         RAY_USAGE_STATS_ENABLED="0",
         RAY_enable_metrics_collection="0",
+        # Serve's 0.1 s costs an idle machine processor time; with 1 s deploying took more than twice as long.
         RAY_SERVE_CONTROL_LOOP_INTERVAL_S="0.5",
         RAY_SERVE_LOG_TO_STDERR="0",
         RAY_worker_niceness="0",  # Ray's 15 leaves gateways and engines next to nothing beside whatever else runs
@@ -67,6 +70,7 @@ def start_cluster(folder: str) -> str:
     command += ["--num-cpus", str(os.cpu_count() or 1), "--object-store-memory", str(_OBJECT_STORE_BYTES)]
     command += ["--include-dashboard", "false", "--no-monitor", "--include-log-monitor", "false"]
     command += ["--dashboard-agent-listen-port", "0", "--disable-usage-stats", "--temp-dir", folder]
+    # A pipe would stay open in the processes that Ray leaves running, and reading it would not end.
     with tempfile.TemporaryFile("w+") as output:
         started = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
         if started.returncode != 0:
@@ -78,6 +82,7 @@ def start_cluster(folder: str) -> str:
 
 def cluster_is_alive() -> bool:
     """Whether the two processes that nothing of Ray can do without are there, below this one."""
+    # This process is a subreaper, so the processes that `ray start` left are its direct children.
     names = {process.name() for process in psutil.Process().children() if process.status() != psutil.STATUS_ZOMBIE}
     return {"gcs_server", "raylet"} <= names
 
@@ -91,6 +96,7 @@ def _end_spare_processes() -> None:
 
 
 def _free_ports(count: int) -> list[int]:
+    # All probes are open at a time, so that no port is given out twice.
     probes = [socket.create_server((_HOST, 0)) for _ in range(count)]
     ports = [int(probe.getsockname()[1]) for probe in probes]
     for probe in probes:

@@ -67,7 +67,9 @@ def start_applications(
 
     One that runs already is replaced, one replica at a time.
     """
+    # Serve kills an actor after this time, so it is longer than the actor's own drain.
     drain_s = settings.gateway.drain_timeout_s + 10.0
+    # Serve reserves a CPU for each replica by default, and a small machine has fewer than Lorry has processes.
     common = {**_OPTIONS, **_HEALTH, "ray_actor_options": {"num_cpus": 0}, "graceful_shutdown_timeout_s": drain_s}
     gateways = serve.deployment(GatewayReplica, name="gateway", num_replicas=settings.gateway.replicas, **common)
     controller = serve.deployment(ControllerActor, name="controller", num_replicas=1, **common)

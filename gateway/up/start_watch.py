@@ -63,6 +63,7 @@ def wait_until_ready(plan: Plan, progress: StartProgress, stop: StopRequest, fai
     deadline = time.monotonic() + _READY_TIMEOUT_S
     shown: list[str] = []
     logs = plan.settings.home / "logs"
+    # A proxy from the environment is not for a request to this machine.
     with httpx2.Client(trust_env=False, timeout=2.0) as client:
         while True:
             status = _readyz(client, plan.url)
