@@ -100,6 +100,7 @@ class _Pool:
     def _one_less(self) -> None:
         self.waiting -= 1
         if self.waiting == 0:
+            # No priority is owed anything when nothing waits.
             self._clock = 0.0
             for queue in self.queues.values():
                 queue.tag = 0.0

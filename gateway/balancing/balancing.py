@@ -182,6 +182,7 @@ class Balancer:
         replicas = tuple(endpoint.replica for endpoint in endpoints)
         ring = self._rings.get(replicas)
         if ring is not None:
+            # The old object may be freed now, after which its id may be another's.
             self._views.pop(id(ring.endpoints))
             ring.endpoints = endpoints
         else:

@@ -99,6 +99,7 @@ def needs_of(snapshot: Snapshot, base: str, *, warm_since: float) -> list[Need]:
     warm = set()
     firsts = first_numbers(revisions)
     for adapter in adapters.values():
+        # An adapter's first revision counts as routed before it is stable, since it becomes stable by being loaded.
         stable = firsts.get(adapter.name) if adapter.stable is None else adapter.stable
         routed.add(f"{adapter.name}@{stable}")
         if (adapter.stable_since or 0.0) >= warm_since:

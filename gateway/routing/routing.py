@@ -192,6 +192,7 @@ def resolve(table: RouteTable, name: str, sticky_key: str, side: Side | None = N
         return Target(served_name=route.stable, route=route)
     chosen = choose_side(route, sticky_key)
     served_name = route.canary if chosen is Side.CANARY and route.canary else route.stable
+    # Only a side that the hash chose is evidence: whoever forces a side chooses the requests with it.
     return Target(served_name=served_name, evidence=_evidence(route, chosen), route=route)
 
 

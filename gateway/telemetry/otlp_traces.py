@@ -42,6 +42,7 @@ class OtlpTraces:
         self._context = TraceContextTextMapPropagator()
         self._open: dict[str, Span] = {}
         self._provider = TracerProvider(
+            # A caller that sends a `traceparent` decides for its request; the share is for all others.
             sampler=ParentBased(TraceIdRatioBased(settings.sample_share)),
             resource=Resource({"service.name": settings.service_name, "service.instance.id": gateway}),
             shutdown_on_exit=False,

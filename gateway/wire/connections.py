@@ -172,6 +172,7 @@ class EngineConnection(asyncio.Protocol):
         self._requester = self._sink = None
         self._was_used = True
         if self._keeps_alive and self.is_usable:
+            # A connection that went back paused would never read its next answer.
             self.resume()
             self._pool.give_back(self)
         else:
