@@ -28,6 +28,7 @@ class ChildProcess:
         log_path.parent.mkdir(parents=True, exist_ok=True)
         with log_path.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
+                # The launcher needs the standard library alone: `-I -S` leave out `site` and Python's variables.
                 *(sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *command),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -54,10 +55,12 @@ class ChildProcess:
     async def terminate(self, timeout_s: float) -> int:
         """Send SIGTERM, at the deadline SIGKILL to the whole group; return the exit code."""
         with suppress(ProcessLookupError):
+            # The launcher gets SIGTERM and hands it on to the command, which drains and ends its own processes.
             self._process.terminate()
         try:
             code = await asyncio.wait_for(self._process.wait(), timeout_s)
         except TimeoutError:
+            # No bound is needed after SIGKILL, which no process can ignore.
             self.kill()
             code = await self._process.wait()
         self.kill()  # what the child started may still run

@@ -54,6 +54,7 @@ class AdoptedEngine:
     async def stop(self, drain_timeout_s: float) -> None:
         """Unload the adapters that we loaded; the server runs on."""
         try:
+            # A replica that failed gives 0 s to drain; unloading still needs the time of a few requests.
             async with asyncio.timeout(max(drain_timeout_s, self._settings.health_timeout_s)):
                 for served_name in sorted(self._loaded_by_us):
                     await self._forget(served_name)

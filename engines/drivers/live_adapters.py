@@ -39,12 +39,14 @@ class LiveAdapters:
 
     async def load(self, served_name: str, path: Path) -> None:
         """Load the adapter unless it is there from the same path; `AdapterLoadFailed` when it is refused."""
+        # Checked before the request: for a folder that is absent SGLang complains about the name of a hub repository.
         check_adapter(served_name, path, self._settings.max_rank)
         loaded = await self._http.adapters()  # not remembered here: a restarted server has none
         if loaded.get(served_name) == str(path):
             return
         if served_name in loaded:
             raise AdapterLoadFailed(f"{served_name} is already loaded, from {loaded[served_name]}, not from {path}")
+        # Asked for one more, vLLM and SGLang would move out the least used adapter and report success.
         if len(loaded) >= self._settings.max_adapters:
             raise AdapterLoadFailed(f"{served_name}: all {len(loaded)} places for adapters are taken")
         answer = await self._http.post(self._load_path, {"lora_name": served_name, "lora_path": str(path)})
@@ -53,6 +55,7 @@ class LiveAdapters:
 
     async def unload(self, served_name: str) -> None:
         """Unload the adapter; `AdapterNotLoaded` when the server does not know the name."""
+        # Looked up first, because servers differ for an unknown name: vLLM answers 404, SGLang 400.
         if served_name not in await self._http.adapters():
             raise AdapterNotLoaded(f"{served_name} is not loaded")
         answer = await self._http.post(self._unload_path, {"lora_name": served_name})

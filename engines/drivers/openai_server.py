@@ -14,6 +14,7 @@ class OpenAiServer:
     """An inference server at *url*. A server that does not answer is `EngineUnreachable`."""
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
+        # `trust_env` off: a proxy that the environment names is not meant for the servers of a replica.
         self._http = httpx2.AsyncClient(base_url=url, timeout=timeout_s, trust_env=False)
 
     async def answers_ok(self, path: str, timeout_s: float) -> bool:

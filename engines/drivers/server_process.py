@@ -30,6 +30,7 @@ class ServerProcess:
         """Return once it is ready; `EngineStartFailed` with the end of its log when it ends first or is late."""
         settings = self._settings
         child = await ChildProcess.spawn(command, environment, settings.log_path)
+        # Kept before the server is ready: `stop` and `last_log_lines` must reach a start that fails.
         self._child = child
         ready = False
         try:
@@ -75,6 +76,7 @@ class ServerProcess:
 
 def free_port(host: str) -> int:
     """Return a port that nobody listens on now."""
+    # Another process may bind the port before the server does; that start fails, and the next engine picks another.
     with socket.create_server((host, 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

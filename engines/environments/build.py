@@ -84,6 +84,7 @@ def build_environment(plan: BuildPlan, progress: BuildProgress) -> EnvironmentRe
 def _alone(plan: BuildPlan) -> Iterator[None]:
     folder = environment_folder(plan.home, plan.kind)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    # The lock lies beside the folder, because a build removes the folder.
     lock = FileLock(folder.with_name(f".{plan.kind}.lock"))
     try:
         lock.acquire(timeout=0)
@@ -157,6 +158,7 @@ class _Build:
             f"print({_VERSION_MARK!r} + next(found[name] for name in names if name in found))\n"
         )
         variables = self._environment.cpu_variables if self._plan.variant == "cpu" else {}
+        # `-I`: the engine must come from the environment, not from `PYTHONPATH` or the packages of the user.
         printed = self._run([str(self._python), "-I", "-c", program], variables)
         marked = [line.removeprefix(_VERSION_MARK) for line in printed if line.startswith(_VERSION_MARK)]
         return marked[-1]

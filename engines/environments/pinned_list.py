@@ -74,6 +74,7 @@ def _digest_package(digest: hashlib._Hash, folder: Path) -> None:
     if folder.is_file():
         digest.update(folder.read_bytes())
     for file in sorted(folder.rglob("*")):
+        # Sources only: an installation may leave `build/` and metadata in the folder of a local package.
         if file.suffix in {".py", ".toml", ".pth"} and "build" not in file.relative_to(folder).parts:
             digest.update(f"{file.relative_to(folder)}\n".encode())
             digest.update(file.read_bytes())

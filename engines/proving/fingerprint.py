@@ -31,6 +31,7 @@ _REQUEST_S: Final = 60.0
 _BUSY_S: Final = 30.0
 """Seconds for which a server may refuse because it has too much to do."""
 _BUSY_PAUSE_S: Final = 0.25
+# 403 is vLLM's answer without `--enable-scale-out`; the others come from servers that have no such route.
 _NOT_OFFERED: Final = (403, 404, 405, 501)
 
 Read = TypeVar("Read")
@@ -55,6 +56,7 @@ async def prove(url: str, fields: Mapping[str, str], folder: Path, tolerance: fl
         try:
             async with asyncio.TaskGroup() as group:
                 asked = [group.create_task(ask(probe)) for probe in fingerprint.probes]
+        # Callers treat `EngineUnreachable` differently from other errors, and a group would hide which of them it was.
         except ExceptionGroup as failed:
             raise _first(failed) from failed
     return judge(fingerprint, [task.result() for task in asked], tolerance)
@@ -95,11 +97,13 @@ async def _ask(
 
 
 def _body(fields: Mapping[str, str], probe: StoredProbe) -> dict[str, Any]:
+    # No more tokens than were recorded: further ones have nothing to be compared with.
     wanted = {"temperature": 0, "max_tokens": len(probe.tokens), "logprobs": True, "top_logprobs": _TOP}
     return {**fields, "messages": probe.messages, **wanted}
 
 
 def _token(entry: Mapping[str, Any]) -> AnsweredToken:
+    # Several tokens may share one text (bytes of a character): reversed, the likeliest is entered last and stays.
     others = {str(other["token"]): float(other["logprob"]) for other in reversed(entry["top_logprobs"] or [])}
     text = str(entry["token"])
     return AnsweredToken(text=text, logprobs=others | {text: float(entry["logprob"])})

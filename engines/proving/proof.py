@@ -144,6 +144,7 @@ def tolerance_of(kind: str, precision: str) -> float:
 
 def judge(fingerprint: StoredFingerprint, answers: Sequence[ProbeAnswer], tolerance: float) -> Proof:
     """Judge *answers*, one for each probe; the tolerance is at least that of the trainer's own precision."""
+    # The recorded numbers are only as exact as the precision in which the trainer computed them.
     tolerance = max(tolerance, TOLERANCES[fingerprint.precision])
     comparison = _Comparison([], [])
     for probe, answer in zip(fingerprint.probes, answers, strict=True):
@@ -206,6 +207,7 @@ def _separation(tokens: Sequence[_Compared], tolerance: float) -> tuple[float, f
     squares = sum((token.adapter - token.base) ** 2 for token in tokens)
     if squares <= len(tokens) * NO_EFFECT**2:  # divided by almost nothing, noise would look like an effect
         return 1.0, WIDEST_MARGIN
+    # Least squares through the origin, sum(xy) / sum(x^2): x is the adapter's effect at the trainer, y at the server.
     share = sum((token.here - token.base) * (token.adapter - token.base) for token in tokens) / squares
     return share, min(WIDEST_MARGIN, EFFECT_MARGIN + NOISE_SIGMAS * tolerance / sqrt(squares))
 
@@ -227,6 +229,7 @@ def _effect_fault(separation: float, margin: float, tokens: Sequence[_Compared],
         return ""
     nearer_base = sum(abs(token.here - token.base) < abs(token.here - token.adapter) for token in tokens)
     from_base = sum(abs(token.here - token.base) for token in tokens) / max(1, len(tokens))
+    # A share near 0 may also be an effect in another direction; only logprobs that equal the base's show the base.
     if abs(separation) <= margin and from_base <= tolerance:
         return f"the adapter is not applied ({nearer_base} of {len(tokens)} tokens are nearer to the base)"
     return "the adapter has another effect than in training: another scaling, base or template"

@@ -105,6 +105,7 @@ class Trials:
             return self._failed(served_name, "not_proven", f"its fingerprint could not be replayed: {exc}")
         if not verdict.passed:
             return self._failed(served_name, "fingerprint_mismatch", verdict.message, proof=verdict.as_json())
+        # Only a passed proof ends a series of failures: an adapter that loads may still compute something else.
         self._failures.pop(served_name, None)
         return SlotReport(phase=SlotPhase.READY, proof=verdict.as_json())
 

@@ -95,6 +95,7 @@ class Board:
 
     async def report(self) -> None:
         """Report once; a journal that does not answer gets the next report a tick later."""
+        # No await comes between version and report, so the version stands for exactly what the report has.
         version = self._version
         report = ReplicaReport(
             url=self._url,
@@ -107,9 +108,11 @@ class Board:
         try:
             await asyncio.to_thread(self._write, version, report)
         except OSError as exc:
+            # `reported` goes on waiting: gateways still route by the report before.
             log.warning("the journal does not answer", extra={"error": str(exc)})
             return
         async with self._made:
+            # `run` and `drain` both report, and the earlier version may be stored last.
             self._reported = max(version, self._reported)
             self._made.notify_all()
 

@@ -39,6 +39,7 @@ class LaunchedAdapters:
         self._trials.forget_all_but(wanted)
         self._show(wanted)
         unproven = [name for name in wanted if name in self._launched and self._is_open(name)]
+        # A single proof in each step, so that the caller reads between two proofs what is wanted by now.
         if unproven:
             await self._prove_here(unproven[0])
             return True
@@ -46,6 +47,7 @@ class LaunchedAdapters:
         for name in lacking:
             if self._board.slot(name) is None:
                 self._board.put(name, SlotReport(phase=SlotPhase.LOADING))
+        # While an old process drains, the replacement would be a third process.
         if lacking and self._has_settled(lacking) and not self._is_draining():
             await self._replace({name: wanted[name] for name in wanted if name in lacking or name in self._proven})
         return False
@@ -138,6 +140,7 @@ class LaunchedAdapters:
         before = self._engines.serving
         self._launched = dict(folders)
         self._proven = {name: slot for name, slot in slots.items() if slot.phase is SlotPhase.READY}
+        # From here `_watch` looks at the new process, so the end of the old one is no failure.
         self._engines.serve_with(engine)
         # Adapters that are still to come, or failed, are not in the new process and stay in the report.
         others = {name: slot for name, slot in self._board.slots().items() if name not in slots}

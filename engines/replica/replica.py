@@ -55,6 +55,7 @@ class EngineReplica:
     async def drain(self, unroute_s: float, drain_timeout_s: float) -> None:
         """Report that no request should come, let gateways see it, then stop the engine when its requests are done."""
         self._board.set_phase(Phase.DRAINING)
+        # `run` was cancelled before, so no other task sends this report.
         await self._board.report()
         await asyncio.sleep(unroute_s)
         await self._engines.end_all(drain_timeout_s)
@@ -88,6 +89,7 @@ class EngineReplica:
 
     async def _launch(self) -> AdapterSet:
         """Start the engine, with the wanted adapters where they are part of the launch; bare if that fails."""
+        # A new process is a new chance: adapters that failed in the old one are tried at once.
         self._trials.forget_all_but({})
         source = self._engines.source
         folders = _NOTHING if source.live_adapters else await self._wanted_folders()
@@ -126,6 +128,7 @@ class EngineReplica:
             if (asked := await self._wanted()) is not None:
                 wanted = dict(islice(asked.items(), self._engines.serving.traits.max_adapters))
                 more = await adapters.step(wanted)
+                # `_watch` reports a silent engine as unhealthy; only this task makes the replica ready again.
                 is_silent = self._failed_probes >= _SILENT_PROBES
                 if self._board.phase is not Phase.READY and not is_silent and self._board.has_outcome_of(wanted):
                     self._board.set_phase(Phase.READY)
@@ -141,6 +144,7 @@ class EngineReplica:
             self._failed_probes = 0
             try:
                 while engine is self._engines.serving:
+                    # `wait` leaves the task running at its timeout; `wait_for` would cancel it.
                     await asyncio.wait({exited}, timeout=self._pace.tick_s)
                     if exited.done() and engine is self._engines.serving:
                         raise EngineError(_exit_reason(exited.result(), engine.last_log_lines()))

@@ -36,6 +36,7 @@ class ResidentAdapters:
             if self._board.slot(name) is None:
                 self._board.put(name, SlotReport(phase=SlotPhase.LOADING))
         has_room = len(self._resident) < self._engine.traits.max_adapters
+        # An adapter that failed its proof and was not unloaded has a place already: another try needs no free one.
         if not missing or not (has_room or missing[0] in self._resident):
             return False
         await self._load(missing[0], wanted[missing[0]])
@@ -51,6 +52,7 @@ class ResidentAdapters:
                 self._board.drop(name)
         for name in set(self._resident) - set(wanted) - set(self._leaving):
             self._leaving[name] = asyncio.create_task(self._leave(name))
+        # An unload that has begun is not cancelled, as the server may have done it already; the adapter is loaded anew.
         for name in (set(wanted) & set(self._leaving)) - self._unloading:  # wanted again in time
             self._leaving.pop(name).cancel()
             self._board.put(name, self._resident[name])
@@ -68,6 +70,7 @@ class ResidentAdapters:
         self._unloading.add(name)
         try:
             await self._engine.unload_adapter(name)
+        # The server does not have the adapter, whoever removed it: the place is free.
         except AdapterNotLoaded:
             pass
         except EngineError as exc:

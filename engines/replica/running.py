@@ -33,6 +33,7 @@ class RunningEngines:
     async def start(self, adapters: Mapping[str, Path]) -> Engine:
         """Start an engine and return it once it answers; `EngineError`, and no process remains, if it does not."""
         engine = self.source.build(adapters)
+        # Listed before the start: a cancelled start raises no `EngineError`, and `end_all` must find its process.
         self._alive.append(engine)
         try:
             await engine.start()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 ATTENTION_NAME: Final = "lorry_slots"
+# Finite, because slots between those of a step have every position masked, and softmax of -inf alone is NaN.
 NEVER: Final = -1e30
 
 
@@ -133,6 +134,7 @@ def plan_prompt(start: int, slot: int, first_position: int, count: int) -> Promp
     """Return how *count* rows from *start* on attend: they are positions *first_position* and up of *slot*."""
     length = first_position + count
     mask = None
+    # torch's `is_causal` aligns the first query with the first key, which fits the first piece of a prompt only.
     if first_position > 0:
         own = torch.arange(first_position, length)[:, None]
         mask = torch.zeros(count, length).masked_fill_(torch.arange(length)[None, :] > own, NEVER)
@@ -158,6 +160,7 @@ def attend(  # noqa: PLR0913 - the signature is that of transformers' attention 
         raise StepAbandoned
     layer = int(module.layer_idx)  # type: ignore[arg-type] # every attention module of transformers numbers itself
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    # Written before the attention, because each row also attends to its own position.
     plan.cache.write(layer, plan.written, key, value)
     keys, values = plan.cache.keys[layer], plan.cache.values[layer]
     parts = []
@@ -185,9 +188,11 @@ def attend_decode(rows: Tensor, keys: Tensor, values: Tensor, decode: DecodeRows
     """
     slots, length = decode.end_slot - decode.first_slot, decode.mask.shape[-1]
     heads, size = keys.shape[1], keys.shape[3]
+    # Query heads that share a key head are neighbours, as in `repeat_kv` of transformers' models.
     group = rows.shape[1] // heads
     scaled = (rows * scale).reshape(decode.count, -1)
     if decode.order is not None:
+        # Slots between those of the step get a query of zeros, so that keys and values stay views and are not gathered.
         scaled = scaled.new_zeros(slots, scaled.shape[1]).index_copy_(0, decode.order, scaled)
     near = slice(decode.first_slot * heads, decode.end_slot * heads)
     own_keys = keys.view(-1, *keys.shape[2:])[near, :length]

@@ -56,6 +56,7 @@ class Usage:
     def note(self, index: int, delta: Delta, choices_per_prompt: int) -> None:
         """Count the tokens of *delta*, which belongs to answer *index*."""
         self.generated[index] = delta.generated
+        # Further choices of a prompt reuse the first one's, which is not a hit of the cache for this request.
         if index % choices_per_prompt == 0:
             self.reused[index] = delta.reused
 
@@ -131,6 +132,8 @@ class GenerationIntake:
         request = demand.request
         wanted = len(demand.prompts) * request.n
         self._check(demand, wanted)
+        # Acquired after every check that may refuse, as a refused request gives nothing back. Up to the count in
+        # `_inside` there is no await, so two requests cannot get the same last place.
         adapter = self._adapter_of(request.model)
         usage = Usage(prompt=sum(map(len, demand.prompts)))
         generation = Generation(self, adapter, usage)
@@ -147,6 +150,7 @@ class GenerationIntake:
 
     def give_back(self, unfinished: list[Sequence], places: int, adapter: LoadedAdapter | None) -> None:
         """Release what a generation held."""
+        # The stepper drops the sequences between two steps; until then it may compute tokens that nobody reads.
         self._stepper.drop(unfinished)
         self._inside -= places
         if adapter is not None:

@@ -58,8 +58,11 @@ class AdaptedLinear(nn.Module):
         out = self._product(rows)
         for segment in self._segments.current:
             pair = self.pairs.get(segment.adapter)
+            # Without a pair the adapter leaves this layer alone, or was unloaded while a dropped sequence was in the
+            # step, whose tokens nobody reads.
             if pair is not None:
                 own = slice(segment.start, segment.end)
+                # `out` may be a view of a shared product; the views of different layers do not overlap.
                 out[0, own].addmm_(rows[0, own] @ pair.down, pair.up)
         return out
 
@@ -81,9 +84,11 @@ class SharedProduct:
         return partial(self._take, index)
 
     def _take(self, index: int, rows: Tensor) -> Tensor:
+        # Identity is enough while this reference keeps the rows alive: no other tensor can be the same object.
         if rows is not self._rows:
             self._rows, self._parts = rows, torch.split(self._product(rows), self._sizes, -1)
         part = self._parts[index]
+        # The last layer drops the references, or the tensors would live until the same layers run in the next step.
         if index == len(self._sizes) - 1:
             self._rows, self._parts = None, ()
         return part

@@ -67,6 +67,7 @@ class AdapterTable:
             adapter.idle.set()
             for layer, pair in pairs.items():
                 self._layers[layer].pairs[adapter.id] = pair
+            # The name is known only now that every layer has its factors: no request finds half an adapter.
             self._loaded[name] = adapter
 
     async def unload(self, name: str) -> None:

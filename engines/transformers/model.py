@@ -68,6 +68,7 @@ def load_model(folder: Path, *, slots: int, max_context: int) -> LoadedModel:
         raise UnsupportedModel(f"{folder}: it has no tokenizer.json")
     segments = StepSegments()
     fields = config.to_dict()
+    # Up to the length of its window sliding attention is plain causal attention, the only kind computed here.
     context = min(max_context, config.max_position_embeddings, fields.get("sliding_window") or max_context)
     return LoadedModel(
         model=model,
@@ -139,6 +140,7 @@ class ModelRunner:
         ends = list(running_ends(rows))
         self._segments.current = tuple(segments_of(rows, ends))
         wanted = [index for index, row in enumerate(rows) if row.is_last]
+        # If no row ends its prompt, one position stands in; the result leaves its logits out.
         last_tokens = torch.tensor([ends[index] - 1 for index in wanted] or [0])
         tokens = [token for row in rows for token in row.sequence.tokens[row.start : row.start + row.length]]
         positions = torch.tensor([place for row in rows for place in range(row.start, row.start + row.length)])

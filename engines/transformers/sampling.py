@@ -68,6 +68,7 @@ def choose(logits: Tensor, choosers: Sequence[Chooser]) -> list[ChosenToken]:
 
     *logits* are changed in place.
     """
+    # Before `adjust` changes the logits: clients get the logprobs of the model itself.
     reported = report_wanted(logits, choosers)
     adjust(logits, choosers)
     tokens = logits.argmax(-1).tolist()
@@ -97,6 +98,7 @@ def draw(logits: Tensor, choosers: Sequence[Chooser]) -> list[int]:
     """Sample each row at its temperature within its `top_p` and `top_k`, by one uniform number a row."""
     temperatures = torch.tensor([one.params.temperature for one in choosers])
     probabilities = torch.softmax(logits / temperatures[:, None], -1)
+    # Each sequence has its own source of randomness: with a seed, the other rows of the batch change nothing.
     uniform = torch.tensor([one.random.random() for one in choosers])
     tokens = pick(probabilities, uniform).tolist()
     for row, one in enumerate(choosers):
@@ -113,6 +115,7 @@ def draw_nucleus(probabilities: Tensor, uniform: Tensor, params: SamplingParams)
     if kept.sum() < params.top_p and len(kept) < limit:
         kept, tokens = torch.sort(probabilities, descending=True)
         kept = kept[:limit]
+    # A token stays while those before it do not reach `top_p`, so the one that crosses the limit is the last.
     before = kept.cumsum(0) - kept
     kept = torch.where(before < params.top_p, kept, 0.0)
     return int(tokens[pick(kept[None], uniform[None])[0]])
@@ -120,8 +123,10 @@ def draw_nucleus(probabilities: Tensor, uniform: Tensor, params: SamplingParams)
 
 def pick(weights: Tensor, uniform: Tensor) -> Tensor:
     """Return the index in each row where the running sum of *weights* passes *uniform* of its total."""
+    # In float32 the running sum over a whole vocabulary would swallow small weights.
     sums = weights.cumsum(-1, dtype=torch.float64)
     found = torch.searchsorted(sums, (uniform * sums[:, -1])[:, None], right=True)[:, 0]
+    # Rounded to float32, `uniform` may be 1.0, which no sum passes: then the last token with a weight is chosen.
     last = (weights > 0).to(torch.uint8).flip(-1).argmax(-1)
     return torch.minimum(found, weights.shape[-1] - 1 - last)
 

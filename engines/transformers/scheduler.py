@@ -100,6 +100,7 @@ class Scheduler:
 
     def plan(self) -> StepPlan | None:
         """Plan the next step, None when nothing is to be done; the caller is expected to run it."""
+        # Admission comes first, so that prefixes are copied only from what earlier steps have computed.
         copies = self._admit()
         if not self.running:
             return None
@@ -119,8 +120,10 @@ class Scheduler:
         return StepPlan(copies=copies, decodes=by_adapter(decodes), prompts=by_adapter(prompts))
 
     def _admit(self) -> tuple[PrefixCopy, ...]:
+        # Copies run in the order of admission: a slot may be read for one sequence and then be given to the next.
         copies = []
         free = sorted(set(range(self.slots)) - set(self.running))
+        # Sequences whose leader still computes their prompt are passed over, so that those behind them need not wait.
         for sequence in [one for one in self.waiting if one.may_start][: len(free)]:
             self.waiting.remove(sequence)
             # Copies take slots from the end, clients from the beginning: what clients computed is overwritten last.

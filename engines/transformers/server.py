@@ -118,6 +118,7 @@ def build_app(options: ServerOptions, loaded: LoadedModel, on_failure: Callable[
             yield
         finally:
             stepper.stop()
+            # The thread ends after its step, which may take seconds; the event loop must not block for it.
             await asyncio.to_thread(thread.join)
 
     return Starlette(

@@ -68,6 +68,7 @@ class Stepper:
 
     def stop(self) -> None:
         """End the thread after the step that runs."""
+        # A command as well, so that only the stepping thread touches the scheduler and this flag.
         self._commands.put(partial(setattr, self, "_stopping", True))
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -77,6 +78,7 @@ class Stepper:
                 plan = self._scheduler.plan()
                 self._metrics.set_load(len(self._scheduler.running), len(self._scheduler.waiting))
                 if plan is not None:
+                    # A single call for all sequences of the step: each call wakes the event loop.
                     loop.call_soon_threadsafe(deliver_all, self._step(plan))
         except Exception as exc:
             logger.exception("the model cannot be run")
@@ -93,6 +95,7 @@ class Stepper:
 
     def _obey(self, *, wait: bool) -> None:
         if wait:  # nothing runs: block until a command comes instead of turning in a circle
+            # The gauges would otherwise keep the load of the last step while the thread blocks.
             self._metrics.set_load(0, 0)
             self._commands.get()()
         while not self._commands.empty():
@@ -105,6 +108,7 @@ class Stepper:
         try:
             rows, logits = self._runner.step(plan, gives_way)
         except StepAbandoned:
+            # Prefixes were copied before the forward pass and stay valid; only the rows are computed again.
             plan.undo()
             return []
         if not rows:
