@@ -86,6 +86,7 @@ class AdapterStore:
     def retire(self, name: str, number: int, actor: str) -> Revision:
         """Take the revision out of service. `NotServable` if it is stable, retired, or part of an open rollout."""
         with self._tx.write() as tx:
+            # A rollout starts under the same lock, so none of this revision can begin between the check and the update.
             adapter = find_adapter(tx, name, lock=True)
             revision = find_revision(tx, name, number)
             _check_retirable(tx, adapter, revision)

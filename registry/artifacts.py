@@ -81,6 +81,7 @@ class ArtifactStore:
         path = self._root / "staging" / uuid4().hex
         with _full_disk_named(self._root):
             with _locked(self._root / "lock", fcntl.LOCK_SH):
+                # `recover` takes this lock exclusively; a folder whose own lock is not held yet would look dead to it.
                 path.mkdir()
                 held = os.open(path / "lock", os.O_CREAT | os.O_RDWR)
                 fcntl.flock(held, fcntl.LOCK_EX)
@@ -100,15 +101,18 @@ class ArtifactStore:
 
     def recover(self) -> list[str]:
         """Remove what dead publishers left; return the digests that they had installed and no row refers to."""
+        # Without the lock, so that a process which starts with nothing to recover waits for no publisher.
         if not any((self._root / "staging").iterdir()):
             return []
         with _locked(self._root / "lock", fcntl.LOCK_EX):
             dead = [path for path in (self._root / "staging").iterdir() if _is_dead(path)]
             installed = {digest for path in dead for digest in _read_lines(path / "installed")}
+            # No publisher is between its install and its commit now, when no row refers to its bytes yet.
             orphans = sorted(installed - self._referenced()) if installed else []
             for path in dead:
                 for digest in orphans:
                     self._take_out(digest, path)
+                # The note of digests goes last: after a death before this line the next `recover` starts over.
                 shutil.rmtree(path)
         return orphans
 
@@ -152,6 +156,7 @@ class Staging:
             with (folder / name).open("rb") as source:
                 _write(incoming / name, iter(lambda: source.read(CHUNK_BYTES), b""))
         incoming.mkdir(exist_ok=True)
+        # `_write` flushed the bytes of each file; the names of the files are on disk only with their folders.
         for parent, _, _ in os.walk(incoming):
             flush_to_disk(Path(parent))
         digest = folder_digest(incoming)
@@ -177,6 +182,7 @@ class Staging:
         """
         with _locked(self._root / "lock", fcntl.LOCK_SH):
             staged = [path for kind in KINDS for path in (self.path / kind).iterdir()]
+            # Hashed before the transaction begins, for which all other writers of SQLite wait.
             missing = [path for path in staged if not is_intact(self._root / path.parent.name / path.name)]
             yield lambda: self._install(missing)
 
@@ -190,19 +196,23 @@ class Staging:
         for name in ("incoming", *KINDS):
             shutil.rmtree(self.path / name, ignore_errors=True)
             (self.path / name).unlink(missing_ok=True)
+        # With a note the folder stays for `recover`, which asks the rows whether the commit went through.
         if not (self.path / "installed").exists():
             shutil.rmtree(self.path, ignore_errors=True)
 
     def _install(self, staged: Sequence[Path]) -> None:
+        # Noted before the first rename: bytes that are installed and never committed must be found by `recover`.
         self.note_installed(path.name for path in staged)
         with _locked(self._root / "install-lock", fcntl.LOCK_EX):  # two publishers may bring the same bytes
             for path in staged:
                 final = self._root / path.parent.name / path.name
                 if is_intact(final):
                     continue
+                # Damaged bytes move away first, as a folder cannot be renamed onto one with files.
                 if final.exists():
                     final.rename(self.path / f"corrupt-{path.name}")
                 path.rename(final)
+                # The commit follows: a row must not reach the disk before the name that it refers to.
                 flush_to_disk(final.parent)
 
 
@@ -240,6 +250,7 @@ def _is_dead(staging: Path) -> bool:
     except FileNotFoundError:
         return True
     try:
+        # The kernel drops a publisher's lock at its death, so a lock that can be had belongs to nobody alive.
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
@@ -261,6 +272,7 @@ def _write(path: Path, chunks: Iterable[bytes]) -> tuple[str, int]:
             digest.update(chunk)
             size += len(chunk)
         file.flush()
+        # Read-only: the digest in the name stands for these bytes for ever.
         os.fchmod(file.fileno(), 0o444)
         os.fsync(file.fileno())
     return digest.hexdigest(), size

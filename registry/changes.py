@@ -33,14 +33,17 @@ def raise_numbers(tx: sa.Connection) -> None:
     """Raise the numbers of the tables that this transaction wrote to; call it last, as other writers wait for it."""
     written: set[str] = tx.info.pop(_WRITTEN, set())
     table = tables.table_changes
+    # Sorted, so that two transactions lock the numbers in one order and cannot deadlock.
     for name in sorted(written & COUNTED):
         insert = _INSERT[tx.dialect.name](table).values(name=name, number=1)
         tx.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"number": table.c.number + 1}))
+    # The statements above were noted as well.
     tx.info.pop(_WRITTEN, None)
 
 
 def forget_writes(tx: sa.Connection) -> None:
     """Drop what an earlier transaction of this connection noted and then rolled back."""
+    # `info` belongs to the pooled connection and outlives its transactions.
     tx.info.pop(_WRITTEN, None)
 
 
@@ -79,6 +82,7 @@ class PartsOfOneMoment:
         kept = self._parts.get(table)
         if kept is not None and kept[0] == number:
             return kept[1]
+        # Part and number come from one snapshot of the database, so the number is exactly that of the part.
         found = tuple(read(self._tx))
         self._parts[table] = (number, found)
         return found

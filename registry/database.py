@@ -101,6 +101,7 @@ class Registry:
                 adapters=parts.get("adapters", all_adapters),
                 revisions=parts.get("revisions", ready_revisions),
                 rollouts=parts.get("rollouts", open_rollouts),
+                # No change number covers these: a promotion leaves the watched time without a write.
                 watched=tuple(promoted_since(tx, self.transactions.now() - watch_s)),
                 forced=parts.get("forced_sides", all_forced_sides),
                 replicas=with_passing_fields(tx, parts.get("replicas", self._replica_reader.read)),
@@ -121,6 +122,7 @@ class Registry:
         self.transactions.close()
 
     def _referenced(self) -> set[str]:
+        # A folder that waits for its publication has no revision yet; its job refers to it.
         revisions, files = sa.select(tables.revisions.c.artifact), sa.select(tables.files.c.digest)
         with self.transactions.read() as tx:
             return set(tx.execute(revisions.union(files, *held_artifacts(by_ended_jobs=False))).scalars())
@@ -131,9 +133,11 @@ def migrate(url: str) -> None:
     engine = open_engine(url)
     transactions = Transactions(engine, time.time)
     config = Config()
+    # Alembic interpolates the values of its options, so a % of the path is doubled.
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     try:
         with transactions.write() as tx:
+            # Hosts that start together migrate one after the other; on SQLite the write transaction sees to that.
             if tx.dialect.name == "postgresql":
                 tx.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             _check_known(tx, shown_url(engine))

@@ -15,6 +15,7 @@ def sha256_of(path: Path) -> str:
 
 def flush_to_disk(path: Path) -> None:
     """Return once the bytes of a file, or the names in a folder, are on the disk itself."""
+    # A folder cannot be opened for writing, and fsync does not need that.
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -41,6 +41,7 @@ class FileStore:
                 }
                 tx.execute(sa.insert(tables.files).values(row))
                 file = _file_of(_find(tx, file_id))
+                # Last, so that everything that can fail in the database fails before bytes are installed.
                 install()
         return file
 
@@ -55,6 +56,7 @@ class FileStore:
 
     def delete(self, file_id: str) -> None:
         """Remove the row, and the bytes unless another file has the same ones. Raises `NotFound`."""
+        # The transaction is the inner context: the row is gone when `discarding` looks for rows with these bytes.
         with self._artifacts.discarding(self.get(file_id).digest), self._tx.write() as tx:
             if tx.execute(sa.delete(tables.files).where(tables.files.c.id == file_id)).rowcount != 1:
                 raise NotFound(f"there is no file {file_id!r}")

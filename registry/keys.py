@@ -125,6 +125,7 @@ class KeyStore:
         with self._tx.write() as tx:
             if Scope.ADMIN not in draft.scopes and _version(tx)[0] == 0:
                 raise Conflict("the first key must have the scope admin, or nobody could make another one")
+            # The unique index refuses the name as well, but cannot tell who has it.
             named = sa.select(table.c.id).where(table.c.name == draft.name, sa.text(tables.VALID_KEY))
             if (holder := tx.execute(named).scalar()) is not None:
                 raise Conflict(f"key {holder} is named {draft.name!r} already; revoke it first or take another name")
@@ -142,6 +143,7 @@ class KeyStore:
         """
         now = self._tx.now()
         with self._tx.write() as tx:
+            # All valid keys are locked: two callers who revoke the last two admin keys would count on each other's.
             valid = _valid_keys(tx, lock=True)
             named = {key.name: key for key in valid} | {key.id: key for key in valid}
             if id_or_name not in named:
@@ -172,6 +174,7 @@ class KeyStore:
         """Store when keys were last used, by key id; a time earlier than the stored one changes nothing."""
         table = tables.keys
         with self._tx.write() as tx:
+            # Sorted, so that two gateways which report the same keys lock the rows in one order and cannot deadlock.
             for key_id, at in sorted(used_at.items()):
                 is_later = sa.or_(table.c.last_used_at.is_(None), table.c.last_used_at < at)
                 tx.execute(sa.update(table).where(table.c.id == key_id, is_later).values(last_used_at=at))

@@ -36,6 +36,7 @@ class ReplicaReader:
 
     def __init__(self) -> None:
         self._known: dict[tuple[Any, ...], Replica] = {}
+        # Read as text, the lists can be part of a key, and JSON is parsed only where a row is new.
         parsed = [sa.cast(tables.replicas.c[name], sa.Text) for name in LISTS]
         lasting = [column for column in tables.replicas.columns if column.name not in (*LISTS, *PASSING)]
         present = sa.select(*parsed, *lasting).where(tables.replicas.c.state != ReplicaState.GONE)
@@ -48,6 +49,7 @@ class ReplicaReader:
         for row in tx.execute(self._query):
             values = tuple(row)
             found[values] = known.get(values) or self._parsed(values)
+        # Replaced as a whole: a thread that reads at the same time keeps the dictionary with which it began.
         self._known = found
         return list(found.values())
 
@@ -122,6 +124,7 @@ class ReplicaStore:
         silent = sa.and_(sa.not_(gone), tables.replicas.c.heartbeat_at < now - older_than_s)
         old = sa.and_(gone, tables.replicas.c.heartbeat_at < now - GONE_KEPT_S)
         with self._tx.read() as tx:
+            # The controller asks several times a second; writing each time would hold up SQLite's other writers.
             found = tx.execute(sa.select(sa.literal(1)).where(sa.or_(silent, old)).limit(1)).first()
         if found is None:
             return []

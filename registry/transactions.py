@@ -50,10 +50,14 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
 
     def on_connect(connection: DBAPIConnection, _record: object) -> None:
         connection.isolation_level = None  # `on_begin` sends BEGIN itself, to choose its kind
+        # WAL lets readers go on beside the writer, FULL keeps commits through a power cut; SQLite checks foreign keys
+        # only where a connection asks for that.
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     def on_begin(connection: sa.Connection) -> None:
+        # IMMEDIATE waits for the write lock at the start: a transaction that reads first and writes later fails without
+        # a wait if another one wrote in between.
         is_write = connection.get_execution_options().get(_WRITE, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
 
@@ -63,13 +67,17 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
 
 
 def _open_postgres(url: sa.URL) -> sa.Engine:
+    # For a host that vanished TCP repeats its packets for minutes; the second limit, in ms, ends that earlier.
     connect_args = {"connect_timeout": LOCK_WAIT_S, "tcp_user_timeout": LOCK_WAIT_S * 1000}
+    # The ping replaces connections from before a restart of the server, which would fail a transaction each.
     engine = sa.create_engine(url, pool_size=8, max_overflow=56, pool_pre_ping=True, connect_args=connect_args)
 
     def on_connect(connection: DBAPIConnection, _record: object) -> None:
         cursor = connection.cursor()
+        # The bound of SQLite's `timeout`, so that a writer gives up after the same wait on both databases.
         cursor.execute(f"SET lock_timeout = '{LOCK_WAIT_S}s'")
         cursor.close()
+        # PostgreSQL takes a SET back when its transaction is rolled back.
         connection.commit()
 
     sa.event.listen(engine, "connect", on_connect)
@@ -89,6 +97,7 @@ class Transactions:
         self.now = now
         self._engine = engine
         self._writer = engine.execution_options(**{_WRITE: True})
+        # By default each statement on PostgreSQL sees a moment of its own; a transaction on SQLite sees one moment.
         is_postgres = engine.dialect.name == "postgresql"
         self._reader = engine.execution_options(isolation_level="REPEATABLE READ") if is_postgres else engine
 
@@ -139,6 +148,7 @@ def _translation(exc: sa.exc.SQLAlchemyError, url: str) -> RegistryError:
 def insert_or_ignore(tx: sa.Connection, table: sa.Table, values: Mapping[str, Any]) -> bool:
     """Insert a row unless one with its keys exists, and return whether it was inserted."""
     insert = _INSERT[tx.dialect.name](table).values(**values).on_conflict_do_nothing()
+    # SQLAlchemy keeps the count of inserted rows only on request.
     return tx.execute(insert, execution_options={"preserve_rowcount": True}).rowcount == 1
 
 

@@ -20,6 +20,7 @@ USES_KEPT_S: Final = 7 * 86400.0
 def uses_of(tx: sa.Connection, now: float) -> list[Use]:
     """Return the demand over all gateways, ordered by served name."""
     table = tables.revision_uses
+    # A gateway that died leaves its last count, which must not pass for traffic for ever.
     fresh = sa.case((table.c.used_at >= now - TRAFFIC_WINDOW_S, table.c.in_flight), else_=0)
     summed = sa.select(
         table.c.served_name, sa.func.max(table.c.used_at).label("used_at"), sa.func.sum(fresh).label("in_flight")

@@ -66,6 +66,7 @@ def find_job(tx: sa.Connection, job_id: str, *, lock: bool = False) -> Job:
 def held_job(tx: sa.Connection, lease: Lease) -> Job:
     """Return the job that *lease* holds, locked; `LeaseLost` if another attempt began or the job is not running."""
     job = find_job(tx, lease.job_id, lock=True)
+    # The attempt tells two claims of the same worker apart.
     if job.state is not JobState.RUNNING or (job.worker, job.attempt) != (lease.worker, lease.attempt):
         raise LeaseLost(
             f"worker {lease.worker} (attempt {lease.attempt}) does not hold job {job.id}: "
@@ -97,6 +98,7 @@ def move_job(tx: sa.Connection, job: Job, move: JobMove, at: float) -> Job:
     moved = tx.execute(sa.update(tables.jobs).where(tables.jobs.c.id == job.id, unmoved).values(**changed))
     if moved.rowcount != 1:
         raise StaleState(f"job {job.id} is no longer {job.state}")
+    # Only the caller whose update met the row gets here: each move has one event, in its own transaction.
     add_note(tx, job.id, move.note, at)
     return find_job(tx, job.id)
 

@@ -141,6 +141,7 @@ class JobStore:
             expired = sa.select(tables.jobs).where(
                 tables.jobs.c.state == JobState.RUNNING, tables.jobs.c.lease_expires_at < now
             )
+            # A job whose worker renews the lease at this moment is locked by that worker and skipped.
             rows = tx.execute(expired.order_by(tables.jobs.c.seq).with_for_update(skip_locked=True)).mappings().all()
             for job in map(job_of, rows):
                 to = state_after_lease(job)
@@ -210,6 +211,7 @@ class JobStore:
     def _give_back(self, lease: Lease, message: str) -> Job:
         with self._tx.write() as tx:
             job = held_job(tx, lease)
+            # The flags of this moment decide: a pause may have been withdrawn since the worker saw its request.
             return move_job(tx, job, JobMove(to=state_after_lease(job), note=JobNote(message=message)), self._tx.now())
 
     def _page_of(self, table: sa.Table, job_id: str, after: str | None, limit: int) -> builtins.list[sa.RowMapping]:
@@ -252,6 +254,7 @@ def page(
 ) -> list[sa.RowMapping]:
     """Return at most *limit* rows of *query*, newest first, older than the row with the id *after*, else `NotFound`."""
     if after is not None:
+        # Ids are random; only `seq` has the order in which rows were entered.
         seq = tx.execute(sa.select(table.c.seq).where(table.c.id == after)).scalar_one_or_none()
         if seq is None:
             raise NotFound(f"no entry has the id {after!r} to continue after")

@@ -99,6 +99,7 @@ def check_claim(folder: Path, base: Base, others: Iterable[Base]) -> None:
     config = read_config(folder)
     claimed = config.get("base_model_name_or_path"), config.get("revision")
     for other in others:
+        # Bases with one digest are the same weights under two names.
         if other.name == base.name or other.digest == base.digest:
             continue
         for field, value in zip(("base_model_name_or_path", "revision"), claimed, strict=True):

@@ -113,6 +113,7 @@ def normalize_adapter(source: Path, target: Path, base_name: str, base_folder: P
             placed[name] = part
     _fill_layers(placed, linear)
     rank = legal_rank(max(pair.rank for pair in placed.values()))
+    # Engines scale by alpha / rank, so alpha is computed for the padded rank, not for the trained one.
     alpha, pairs = _one_scaling(placed, rank)
     shape = AdapterShape(rank=rank, target_modules=tuple(sorted({name.rpartition(".")[2] for name in pairs})))
     target.mkdir(parents=True)
@@ -219,7 +220,9 @@ def _place(module: str, pair: _Pair, linear: Shapes) -> Iterator[tuple[str, _Pai
     if not names or len(names) < len(parts):
         raise AdapterRejected(f"{WEIGHTS}: {module} is not a linear module of the base model; is it for another base?")
     ends = np.cumsum([linear[part][0] for part in names])
+    # Checked as a whole, because the split below does not notice missing rows.
     _fitted(module, pair, (int(ends[-1]), linear[names[0]][1]))
+    # The fused output is the parts' outputs side by side: `up` is split by rows, and every part keeps all of `down`.
     for part, rows in zip(names, np.split(pair.up.bits, ends[:-1]), strict=True):
         yield part, replace(pair, up=replace(pair.up, bits=rows))
 
@@ -254,6 +257,7 @@ def _fill_layers(placed: dict[str, _Pair], linear: Shapes) -> None:
     kinds = {kind(name) for name in placed}
     for name, (wide, deep) in linear.items():
         if name not in placed and kind(name) in kinds:
+            # Rank 1 is enough, as `_write_weights` pads every pair to the common rank.
             placed[name] = _Pair(down=zeros(1, deep), up=zeros(wide, 1), scaling=0.0)
 
 
@@ -263,12 +267,14 @@ def _one_scaling(placed: Mapping[str, _Pair], rank: int) -> tuple[int, Mapping[s
     alpha = rank * max(scalings)
     if len(scalings) == 1 and alpha.is_integer():
         return int(alpha), placed
+    # With alpha equal to the rank the engine scales by 1, and each pair brings its own scaling.
     return rank, {name: replace(pair, up=pair.up.scaled(pair.scaling)) for name, pair in placed.items()}
 
 
 def _write_weights(folder: Path, pairs: Mapping[str, _Pair], rank: int) -> None:
     matrices = {}
     for name, pair in pairs.items():
+        # Zero rows of A meet zero columns of B, so the product stays the same.
         missing = rank - pair.rank
         matrices[f"base_model.model.{name}.lora_A.weight"] = pair.down.padded(missing, 0)
         matrices[f"base_model.model.{name}.lora_B.weight"] = pair.up.padded(0, missing)

@@ -31,6 +31,7 @@ def queue_publication(registry: Registry, folder: Path, *, adapter: str, base: s
     with registry.artifacts.publishing() as staging:
         normal = staging.path / "normal"
         shape = normalize_adapter(folder, normal, stored.name, Path(stored.path))
+        # The upload is checked: the config of its normalised form names *base*, whatever the adapter was trained for.
         check_claim(folder, stored, others)
         replicas = registry.replicas.list()
         check_takes_adapters(stored, replicas)
@@ -54,6 +55,7 @@ def discard_uploads(registry: Registry) -> list[str]:
     unused = [digest for digest in digests if registry.artifacts.has_folder(digest)]
     removed = []
     for digest in unused:
+        # No row has to go: a job that has ended does not count as a reference, so `discarding` looks for others.
         with registry.artifacts.discarding(digest):
             pass
         if not registry.artifacts.has_folder(digest):

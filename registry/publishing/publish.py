@@ -58,6 +58,7 @@ def publish(  # noqa: PLR0913  a publication is exactly these facts
         base, others = find_base(tx, draft.base), all_bases(tx)
     with registry.artifacts.publishing() as staging:
         artifact = staging.put_folder(folder)
+        # The copy is checked, not *folder*, whose bytes may still change.
         shape = check_adapter(staging.folder(artifact), Path(base.path))
         check_claim(staging.folder(artifact), base, others)
         check_fingerprint(staging.folder(artifact), base)
@@ -97,6 +98,7 @@ def _entered_adapter(tx: sa.Connection, entry: _Entry) -> Adapter:
     check_names(tx, name, entry.base)
     insert_or_ignore(tx, tables.adapters, {"name": name, "base": entry.base.name, "created_at": entry.at})
     adapter = find_adapter(tx, name, lock=True)
+    # Checked again under the lock: since the first check the adapter may have been made for another base.
     check_names(tx, name, entry.base)
     return adapter
 
@@ -149,6 +151,7 @@ def _begin_rollout(tx: sa.Connection, entry: _Entry, adapter: Adapter, revision:
 
 
 def _succeed(tx: sa.Connection, entry: _Entry, lease: Lease, revision: Revision, begun: Rollout | None) -> None:
+    # The job's row stays locked until the commit: a cancellation comes before this check or finds the job succeeded.
     job = held_job(tx, lease)
     if job.cancel_requested:
         raise StaleState(f"job {job.id} was asked to cancel; nothing is published")

@@ -57,6 +57,7 @@ class DeliveryStore:
         table, seq = tables.rollout_deliveries, delivery.event.seq
         fresh = {"event_seq": seq, "attempts": 1, "next_at": next_at, "error": ""}
         with self._tx.write() as tx:
+            # Two processes may have read the event as due; the new row, or the count of attempts, lets one send.
             if delivery.attempts == 0:
                 return insert_or_ignore(tx, table, fresh)
             unmoved = sa.and_(table.c.event_seq == seq, table.c.attempts == delivery.attempts)

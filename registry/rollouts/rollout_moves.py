@@ -57,6 +57,7 @@ def promoted_since(tx: sa.Connection, at: float) -> list[Rollout]:
     query = sa.select(tables.rollouts).join(tables.adapters, stable).order_by(tables.rollouts.c.seq)
     promoted = sa.and_(tables.rollouts.c.state == RolloutState.PROMOTED, tables.rollouts.c.finished_at > at)
     found = [rollout_of(row) for row in tx.execute(query.where(promoted)).mappings()]
+    # The rows come in the order of entry, so the last rollout of an adapter replaces the earlier ones.
     return list({rollout.adapter: rollout for rollout in found}.values())
 
 

@@ -114,6 +114,7 @@ class RolloutStore:
         with self._tx.write() as tx:
             now = self._tx.now()
             before = find_rollout(tx, rollout_id)
+            # The adapter's row is the lock of its rollouts: starts, moves and publications come one after the other.
             find_adapter(tx, before.adapter, lock=True)
             values: dict[str, Any] = {"state": to, "reason": reason, "message": message, "actor": actor}
             if to.is_terminal:
@@ -157,6 +158,7 @@ class RolloutStore:
             columns.id == seen.id,
             columns.state == seen.state,
             columns.step == seen.step,
+            # Before the first verdict the column is NULL, which `=` matches with nothing.
             columns.judged_at.is_not_distinct_from(seen.judged_at),
         )
         with self._tx.write() as tx:
@@ -175,6 +177,7 @@ class RolloutStore:
         """
         with self._tx.write() as tx:
             adapter = find_adapter(tx, promoted.adapter, lock=True)
+            # Looked up again under the lock: another rollout may have been promoted since the verdict.
             latest = {rollout.id for rollout in promoted_since(tx, 0.0)}
             if promoted.stable is None or promoted.id not in latest or not revocable(tx, promoted):
                 raise StaleState(f"rollout {promoted.id} can no longer be taken back for {promoted.adapter}")
@@ -188,6 +191,7 @@ class RolloutStore:
     def _compare_and_set(
         self, tx: sa.Connection, rollout_id: str, unmoved: sa.ColumnElement[bool], values: Mapping[str, Any]
     ) -> None:
+        # Of two callers who saw the same state only one finds it here; the other one gets `StaleState`.
         update = sa.update(tables.rollouts).where(tables.rollouts.c.id == rollout_id, unmoved)
         if tx.execute(update.values(**values)).rowcount != 1:
             now_is = find_rollout(tx, rollout_id)
@@ -207,5 +211,6 @@ def _judged(evidence: Mapping[str, Any] | None, now: float) -> dict[str, Any]:
 
 
 def _make_stable(tx: sa.Connection, rollout: Rollout, now: float) -> None:
+    # An UPDATE computes all values from the row before it: `previous_stable` gets the old `stable`.
     values = {"stable": rollout.canary, "previous_stable": tables.adapters.c.stable, "stable_since": now}
     tx.execute(sa.update(tables.adapters).where(tables.adapters.c.name == rollout.adapter).values(values))

@@ -122,6 +122,7 @@ def comparable(cells: Mapping[Cell, Tally]) -> dict[Cell, Tally]:
 
 def bucket_of(seconds: float) -> int:
     """Return the bucket that counts a duration; `seconds_of` is its upper bound."""
+    # Bucket n has the durations from BUCKET_GROWTH^n up to BUCKET_GROWTH^(n + 1) seconds; n is negative below a second.
     return floor(log(max(seconds, SHORTEST_S)) / log(BUCKET_GROWTH))
 
 
