@@ -77,6 +77,7 @@ class Attempt:
             log.warning("lost the lease; the child is stopped", extra={"job": self._lease.job_id, "error": str(exc)})
 
     def _train_and_publish(self) -> None:
+        # The claim gave only a lease; renewing returns the job and shows that the lease still holds.
         job = self._persist(lambda: self._registry.jobs.renew(self._lease, self._settings.lease_s))
         prepared = self._prepare(job)
         order = prepared.order
@@ -92,6 +93,7 @@ class Attempt:
             if watch.stop_asked_at is None:
                 self._give_back_crashed(exc)
                 return
+            # A child that is asked to stop before its handler is set dies of the signal; that is not a crash.
             outcome = RecipeStopped(step=0)
         finally:
             child.close()
@@ -114,6 +116,7 @@ class Attempt:
             )
         folders = AttemptFolders(job=self._job_folder, attempt=self._folder)
         prepared = prepare(self._registry, self._settings, job, folders)
+        # The folder comes last: until it has its `ORDERLY` it counts as a crash, which a failure above is not.
         self._folder.mkdir(parents=True, exist_ok=True)
         return prepared
 
@@ -139,6 +142,7 @@ class Attempt:
             if now >= watch.renew_at:
                 watch.renew_at = now + self._settings.poll_s
                 self._look_after(child, watch, now)
+            # Late: `close` kills the child, and the next attempt repeats the steps since the last checkpoint.
             if watch.stop_asked_at is not None and now > watch.stop_asked_at + self._settings.stop_timeout_s:
                 return RecipeStopped(step=0)
 
@@ -156,6 +160,7 @@ class Attempt:
             job = None
         if job is not None and job.cancel_requested:
             raise _Cancelled
+        # A renewal that failed shows no flags, so a pause that was seen once stays seen.
         watch.pauses = watch.pauses or (job is not None and job.pause_requested)
         if watch.stop_asked_at is None and (watch.pauses or self._stop.is_set()):
             watch.stop_asked_at = now
@@ -165,9 +170,11 @@ class Attempt:
         try:
             revision = self._persist(lambda: hand_over(self._registry, self._lease, done))
         except StaleState as exc:
+            # The registry publishes nothing for a job that was asked to cancel meanwhile.
             raise _Cancelled from exc
         except (AdapterRejected, Conflict, NotFound, StorageFull) as exc:
             raise JobFailed("publish_failed", f"the adapter cannot be published: {exc}") from exc
+        # Only now: until the publication is committed, another attempt may have to continue from a checkpoint.
         remove_checkpoints(self._job_folder)
         log.info("published", extra={"job": done.job.id, "revision": revision.served_name})
 
@@ -180,6 +187,7 @@ class Attempt:
     def _give_back_crashed(self, exc: ChildCrashed) -> None:
         """Leave the job to another attempt, unless the limit of crashes is reached."""
         self._progress.flush()
+        # This attempt is counted too, as its folder has no `ORDERLY`.
         if self._count_crashes() >= self._settings.max_crashes:
             raise JobFailed("trainer_crashed", str(exc)) from exc
         self._progress.note(Noted(message=f"Attempt {self._lease.attempt}: {exc}", level="warn"))
@@ -190,6 +198,7 @@ class Attempt:
         try:
             self._persist(lambda: self._registry.jobs.finish(self._lease, to, error))
         except LeaseLost as exc:
+            # The job belongs to another attempt now, which may need the checkpoints.
             log.warning("lost the lease at the end", extra={"job": self._lease.job_id, "error": str(exc)})
             return
         remove_checkpoints(self._job_folder)

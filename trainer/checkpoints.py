@@ -63,6 +63,7 @@ def find_last_whole(job_folder: Path, identity: str) -> Checkpoint | None:
     sealed = [
         (seal, path.parent) for path in job_folder.glob(f"{ATTEMPTS}/{CHECKPOINTS}/{SEAL}") if (seal := _read(path))
     ]
+    # Most steps first: hashing takes long, and the first checkpoint that fits ends the search.
     for seal, folder in sorted(sealed, key=lambda entry: (entry[0].step, entry[1].parent.name), reverse=True):
         if seal.identity != identity:
             log.warning("checkpoint of another spec or base skipped", extra={"folder": str(folder)})
@@ -75,6 +76,7 @@ def find_last_whole(job_folder: Path, identity: str) -> Checkpoint | None:
 
 def prune_checkpoints(attempt_folder: Path, keep: int) -> None:
     """Remove all checkpoints of an attempt but the *keep* with the most steps."""
+    # Sorted as numbers: as text, 100 comes before 25.
     folders = sorted(attempt_folder.glob(CHECKPOINTS), key=lambda folder: int(folder.name.rpartition("-")[2]))
     for folder in folders[:-keep]:
         remove_checkpoint(folder)
@@ -103,4 +105,5 @@ def _read(path: Path) -> _Seal | None:
 
 def _digests(folder: Path) -> dict[str, str]:
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    # Neither a seal nor its draft can be among the files that the seal lists.
     return {name: sha256_of(folder / name) for name in names if not name.endswith(SEAL)}

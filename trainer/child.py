@@ -45,6 +45,7 @@ def main() -> int:
         pipe.send(RecipeFailed(code=exc.code, message=exc.message, param=exc.param))
     except TrainingFileInvalid as exc:
         pipe.send(RecipeFailed(code="invalid_training_file", message=str(exc), param="training_file"))
+    # Before its base class OSError: the worker is gone, and nobody is there to report to.
     except BrokenPipeError:
         return 1
     except OSError as exc:

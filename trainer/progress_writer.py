@@ -32,6 +32,7 @@ class ProgressWriter:
         """Queue the figures of a step."""
         figures = stepped.model_dump(exclude={"kind"})
         message = f"Step {stepped.step}/{stepped.total_steps}: training loss={stepped.train_loss:.4f}"
+        # The estimate counts from now, not from the moment when the registry accepts it.
         job_id, finish_at = self._lease.job_id, time.time() + stepped.eta_s
 
         def write() -> None:

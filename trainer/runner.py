@@ -43,6 +43,7 @@ class TrainingChild:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
+                    # Ctrl-C in a terminal reaches the worker alone, and the child's group can be killed as a whole.
                     start_new_session=True,
                 )
         except BaseException:
@@ -50,6 +51,7 @@ class TrainingChild:
             raise
         finally:
             os.close(writing)  # with our copy open, the reader would never see the end of the pipe
+        # A thread empties the pipe all the time: a child must not block on it while the worker waits for the registry.
         self._reader = Thread(target=self._read, args=(reading,), name="training-child", daemon=True)
         self._reader.start()
 

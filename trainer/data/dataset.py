@@ -20,6 +20,7 @@ from transformers import AutoTokenizer, GenerationConfig
 from registry.contracts.training_file import TrainingRow, read_training_rows
 from trainer.errors import JobFailed
 
+# The value is given: transformers' Trainer counts the labels other than -100 to average the loss.
 IGNORED: Final = -100
 """Label of a token without loss."""
 
@@ -111,6 +112,7 @@ class ChatEncoder:
         return text
 
     def _ids(self, text: str) -> list[int]:
+        # The template writes the special tokens itself; the tokenizer would add the first one a second time.
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
@@ -143,6 +145,7 @@ def collate(rows: Sequence[EncodedRow]) -> Mapping[str, torch.Tensor]:
     longest = max(len(row.input_ids) for row in rows)
     ids = torch.tensor([_padded(row.input_ids, longest, 0) for row in rows])
     mask = torch.tensor([_padded([1] * len(row.input_ids), longest, 0) for row in rows])
+    # Shifted here instead of in the model, which computes logits for `logits_to_keep` only.
     successors = torch.tensor([_padded(row.labels[1:], longest, IGNORED) for row in rows])
     kept = (successors != IGNORED).any(dim=0).nonzero().squeeze(1)
     return {"input_ids": ids, "attention_mask": mask, "logits_to_keep": kept, "labels": successors[:, kept]}

@@ -80,6 +80,7 @@ def record_fingerprint(
     `JobFailed` when the adapter answers too few of them with anything.
     """
     was_training = model.training
+    # Replicas compute without dropout.
     model.eval()
     from_data = _candidates(encoder, prompts.trained)
     others = _candidates(encoder, prompts.neutral)[: max(NEUTRAL_PROBES, CANDIDATES - len(from_data))]
@@ -130,12 +131,14 @@ def _record(model: PeftModel, encoder: ChatEncoder, candidates: Sequence[_Candid
 def _batch(candidates: Sequence[_Candidate], device: torch.device) -> _Batch:
     longest = max(len(candidate.prompt_ids) for candidate in candidates)
     padding = [longest - len(candidate.prompt_ids) for candidate in candidates]
+    # Padded on the left, so that the next token of every prompt follows from the last column.
     ids = [[0] * pad + candidate.prompt_ids for pad, candidate in zip(padding, candidates, strict=True)]
     mask = [[0] * pad + [1] * (longest - pad) for pad in padding]
     return _Batch(ids=torch.tensor(ids, device=device), mask=torch.tensor(mask, device=device))
 
 
 def _positions(mask: Tensor) -> Tensor:
+    # Padding does not count: a prompt has the same positions as at a server, which does not pad.
     return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
@@ -151,6 +154,7 @@ def _continue(model: PeftModel, batch: _Batch) -> _Continuation:
             use_cache=True,
             logits_to_keep=1,
         )
+        # In float32, because a sum over the vocabulary loses too much in bfloat16.
         best = out.logits[:, -1].float().log_softmax(-1).topk(2)
         ids, cache = best.indices[:, :1], out.past_key_values
         mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
@@ -162,6 +166,7 @@ def _continue(model: PeftModel, batch: _Batch) -> _Continuation:
 def _logprobs_of(model: PeftModel, batch: _Batch, tokens: Tensor) -> Tensor:
     """Return the logprobs of *tokens*, each after its prompt and all tokens before it: [prompts, TOKENS]."""
     mask = torch.cat([batch.mask, torch.ones_like(tokens)], dim=1)
+    # Logits belong to the next token: those from the prompt's last token to the last but one token are needed.
     logits: Tensor = model(
         input_ids=torch.cat([batch.ids, tokens], dim=1),
         attention_mask=mask,

@@ -38,6 +38,7 @@ def finish_adapter(
     """
     began = time.monotonic()
     folder = order.attempt_folder / "trained"
+    # Left to itself, PEFT may save embeddings too, which `normalize_adapter` refuses.
     model.save_pretrained(folder, save_embedding_layers=False)
     shutil.rmtree(order.final_folder, ignore_errors=True)
     try:

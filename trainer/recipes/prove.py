@@ -25,6 +25,7 @@ def prove(order: ChildOrder[PublishSpec], report: Report, stop_asked: StopAsked)
     report(Noted(message="Base model loaded"))
     if stop_asked():
         return RecipeStopped(step=0)
+    # `copyfile` leaves out the mode: files in the store are read-only.
     shutil.copytree(order.inputs["artifact"], order.final_folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
     probes = fingerprint_adapter(order, PeftModel.from_pretrained(base, order.final_folder), encoder, trained=[])
     report(Noted(message=f"Fingerprint of {probes} probes made"))

@@ -43,6 +43,7 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **facts: Any) -> None:
         """Validate at the end of an epoch; when asked to stop, save a checkpoint of this step and stop."""
         epoch_steps = math.ceil(state.max_steps / args.num_train_epochs)
+        # The Trainer calls on_step_end, on_log, on_save: a checkpoint has the validation of its own step, or none.
         self._validation = {}
         if self._valid and state.global_step % epoch_steps == 0:
             measured = measure_loss(facts["model"], self._valid, args.per_device_train_batch_size)

@@ -61,8 +61,10 @@ def train(order: ChildOrder[SupervisedSpec], report: Report, stop_asked: StopAsk
         compute_loss_func=meter.loss,
         callbacks=[reporter],
     )
+    # The reporter has every step already, and the end of the child's log is kept for what explains a crash.
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=None if start is None else str(start.folder))
+    # A run that was asked to stop during its last step is finished as well.
     if trainer.state.global_step >= trainer.state.max_steps:
         trained = training_prompts(order.inputs["training_file"], TRAINING_PROMPTS)
         finish_adapter(order, model, encoder, trained, report)
@@ -89,6 +91,7 @@ def _validation_rows(order: ChildOrder[SupervisedSpec], encoder: ChatEncoder) ->
 
 def _arguments(order: ChildOrder[SupervisedSpec], rows: int) -> TrainingArguments:
     spec = order.spec
+    # A divisor, so that every pass has the same number of rows and the batch is as large as asked for.
     micro = max(size for size in range(1, MICRO_ROWS + 1) if spec.batch_size % size == 0)
     on_gpu = torch.cuda.is_available()
     return TrainingArguments(
@@ -106,6 +109,7 @@ def _arguments(order: ChildOrder[SupervisedSpec], rows: int) -> TrainingArgument
         seed=spec.seed,
         data_seed=spec.seed,
         logging_steps=1,
+        # The filter shows the mean of earlier steps in place of NaN, and `on_log` would miss the divergence.
         logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=spec.checkpoint_steps,
