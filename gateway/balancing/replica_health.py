@@ -125,6 +125,7 @@ class ReplicaHealth:
         record.first_byte_s += weight * (first_byte_s - record.first_byte_s)
         record.samples += 1
         record.answered_at = now
+        # The difference is when the request was sent; answers to earlier ones prove nothing about the time since.
         if record.until is not None and now - first_byte_s >= record.ejected_at:
             pause_s = record.until - record.ejected_at
             record.until = None

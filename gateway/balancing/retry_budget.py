@@ -40,6 +40,7 @@ class RetryBudget:
 
     def spend(self, now: float) -> bool:
         """Return True, and count a retry, if one more is within the budget."""
+        # Old slices are forgotten first, so that the sums are those of the window.
         current = self._slice(now)
         if self._retries + 1 > self._reserve + self._share * self._requests:
             return False

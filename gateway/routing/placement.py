@@ -165,6 +165,7 @@ class _Field:
     def place(self, need: Need, copies: int) -> frozenset[str]:
         """Return the replicas that get a copy."""
         free = [replica for replica in self._order(need) if self._remaining[replica] > 0]
+        # A revision's requests are assumed to spread evenly over its copies.
         idle = [replica for replica in free if self._traffic[replica] + need.traffic / copies <= self._bounds[replica]]
         busy = [replica for replica in free if replica not in set(idle)]
         return self._occupy([*idle, *busy][:copies], need.traffic / copies)
