@@ -153,6 +153,7 @@ class StreamReading:
             self._id = self._id or str(chunk.get("id") or "")
             self._tokens = _tokens_of(chunk, self._tokens)
             pieces = sum([self._read_choice(choice) for choice in chunk.get("choices") or ()])
+        # The client has these bytes already; the answer only counts as malformed.
         except _UNLIKE_AN_ANSWER:
             self._error = self._error or ErrorKind.MALFORMED
             return

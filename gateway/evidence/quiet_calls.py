@@ -65,6 +65,7 @@ class QuietCalls:
         """Return why *endpoint* cannot be asked now, in one word; empty if it can as far as is known."""
         load = await self._load(endpoint)
         if load is None:
+            # Without the engine's own figures clients of other gateways would go unseen.
             return LOAD_UNKNOWN
         too_many = load.running + load.waiting > self._settings.shadow_client_requests
         return "" if self.has_room(endpoint.replica) and not too_many else BUSY

@@ -74,6 +74,7 @@ class Witness:
 
     def broke(self) -> None:
         """Count an answer during which the engine failed."""
+        # An engine may fail after the last event, when the client has the whole answer.
         if self._reading is not None and not self._count_if_whole():
             self._count(self._replica, ErrorKind.BROKEN)
 

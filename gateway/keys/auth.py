@@ -18,6 +18,7 @@ from registry.types import Priority
 
 log = logging.getLogger(__name__)
 
+# A reading may have begun just before the change, so only the second one has it for certain.
 SHARED_AFTER: Final = 2.0
 """Readings after a change until every gateway that can read the registry follows it."""
 

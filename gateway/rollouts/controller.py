@@ -100,6 +100,7 @@ def _step(registry: Registry, snapshot: Snapshot, rollout: Rollout, now: float) 
         _begin(registry, snapshot, rollout)
         return
     readiness = _readiness(snapshot, rollout)
+    # While another replica has the canary, a failed load only holds the step (`_obstacle`); here none has it.
     if rollout.state is RolloutState.PROGRESSING and readiness.failures and not readiness.holders:
         _abort_unloadable(registry, rollout, readiness)
     elif rollout.plan.guardrails is None:

@@ -93,6 +93,7 @@ class _Figures:
             return
         self.first_byte_streamed.add(facts.first_byte_at - facts.began)
         if tokens > 1 and not facts.reason:
+            # The first token came with the first byte, so the time after it belongs to the others.
             self.token.add((facts.ended - facts.first_byte_at) / (tokens - 1))
 
     def _add_failure(self, reason: str) -> None:
@@ -136,6 +137,7 @@ class FinishedMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield all families, including those without figures."""
+        # The event loop counts meanwhile: `list` copies a dict in one step, which no other thread interrupts.
         shown = [((*labels_of(name), pool), figures) for (name, pool), figures in list(self._figures.items())]
         yield from _counters(shown)
         yield from _histograms(shown)
