@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse, Response
 
 from gateway.deps import GatewayDep
-from gateway.objects.operations import Liveness, Readiness
+from gateway.objects.operations import GatewayReadiness, Liveness
 from gateway.telemetry.exposition import counted, merge
 from registry.errors import RegistryError
 
@@ -21,13 +21,13 @@ async def healthz() -> Liveness:
     return Liveness()
 
 
-@router.get("/readyz", responses={503: {"model": Readiness}})
-async def readyz(gateway: GatewayDep, response: Response) -> Readiness:
+@router.get("/readyz", responses={503: {"model": GatewayReadiness}})
+async def readyz(gateway: GatewayDep, response: Response) -> GatewayReadiness:
     """Answer 200 once some replica is ready to serve, 503 before."""
     count = len(gateway.feed.table.endpoints)
     if not count:
         response.status_code = 503
-    return Readiness(status="ready" if count else "waiting", replicas=count)
+    return GatewayReadiness(status="ready" if count else "waiting", replicas=count)
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

@@ -80,7 +80,7 @@ class Liveness(ApiObject):
     status: Literal["ok"] = "ok"
 
 
-class Readiness(ApiObject):
+class GatewayReadiness(ApiObject):
     """Whether some replica can serve requests."""
 
     status: Literal["ready", "waiting"]
