@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
@@ -90,9 +91,11 @@ def cluster_is_alive() -> bool:
 def _end_spare_processes() -> None:
     """End two processes that nothing here uses and that `ray start` has no flag to leave out (0.23 GB resident)."""
     for process in psutil.Process().children():
-        if any(spare in " ".join(process.cmdline()) for spare in _SPARE):
-            process.kill()
-            process.wait()
+        # a process of Ray's start may end by itself between the look and the kill
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any(spare in " ".join(process.cmdline()) for spare in _SPARE):
+                process.kill()
+                process.wait()
 
 
 def _free_ports(count: int) -> list[int]:
