@@ -28,14 +28,16 @@ class TrainerSide:
         self._base = load_base(model_folder)
 
     def record(self, adapter: Path, target: Path, encoder: ChatEncoder | None = None) -> None:
-        """Write the fingerprint of *adapter*, as PEFT computes it, to the folder *target*."""
+        """Write the fingerprint of *adapter*, as PEFT computes it, to *target*; `JobFailed` if none can be made."""
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         model = PeftModel.from_pretrained(self._base, adapter)
         prompts = ProbePrompts(trained=(), neutral=neutral_prompts(PROMPTS))
-        write_fingerprint(record_fingerprint(model, encoder or self._encoder, prompts, DIGEST), target)
-        self._base = model.unload()
-        torch.set_num_threads(threads)
+        try:
+            write_fingerprint(record_fingerprint(model, encoder or self._encoder, prompts, DIGEST), target)
+        finally:
+            self._base = model.unload()
+            torch.set_num_threads(threads)
 
     @contextmanager
     def other_base(self, *parts: str) -> Iterator[None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from engines.proving.fingerprint import prove, tolerance_of
@@ -18,6 +18,7 @@ from tests.contract.engine_host import EngineHost
 from tests.engines.random_adapter import write_adapter
 from tests.trainer.tiny_base import save_base
 from tests.trainer_side import TrainerSide
+from trainer.errors import JobFailed
 
 pytestmark = pytest.mark.engine
 
@@ -64,7 +65,10 @@ def test_any_legal_adapter_computes_the_same_after_normalising_as_peft_does_befo
     config = {"lora_alpha": alpha, "use_rslora": rslora, "alpha_pattern": alphas}
     raw = write_adapter(root / "raw", trainer.folder, seed, rank=rank, rank_pattern=ranks, strength=0.05, **config)
     normalize_adapter(raw, root / "normal", "base", trainer.folder)
-    trainer.record(raw, root / "normal")
+    try:
+        trainer.record(raw, root / "normal")
+    except JobFailed:
+        reject()  # random weights may end every answer at once, and the trainer publishes no such adapter
     server.load(name, root / "normal")
     try:
         url, tolerance = server.engine.base_url, tolerance_of("transformers", "fp32")
