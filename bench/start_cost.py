@@ -64,7 +64,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """One start: its steps and, after the rest, its processes."""
+    """A start: its steps and, after the rest, its processes."""
 
     load: float
     steps: list[Step]
@@ -179,7 +179,7 @@ def usage_of(pid: int) -> list[Usage]:
 
 
 def name_of(process: psutil.Process) -> str:
-    """What a person calls it: the module, program or actor."""
+    """Return what a person calls the process: its module, program or actor."""
     command = command_of(process)
     if "gateway.cli" in command:
         return "lorry up (guardian)"

@@ -28,11 +28,11 @@ class _Ground:
         self._home = home
 
     def bundled_folder(self) -> Path:
-        """Where `lorry up` has it."""
+        """Return the folder where `lorry up` has the bundled model."""
         return unpack_bundled(self._home / "cache", lambda done, total: None)
 
     def read_machine(self) -> Machine:
-        """What it has."""
+        """Return what this machine has."""
         return read_machine()
 
     def explain(self, reason: str) -> None:
