@@ -35,12 +35,14 @@ from gateway.evidence.shadow import Shadow
 from gateway.evidence.tally_reporter import TallyReporter
 from gateway.http import health
 from gateway.http.authentication import Authentication
+from gateway.http.cors import Cors
 from gateway.http.error_answers import answer_error, answer_http, answer_invalid, answer_unforeseen
 from gateway.http.request_ids import RequestIds
 from gateway.keys.auth import Keyring
 from gateway.keys.limits import RateLimiter
 from gateway.objects.problems import ErrorEnvelope
 from gateway.openai import feedback, files, fine_tuning, hot_paths, models
+from gateway.origins import AllowedOrigins
 from gateway.pools.journal import host_prefix
 from gateway.routing.demand import RevisionDemand
 from gateway.routing.route_feed import RouteFeed
@@ -121,7 +123,7 @@ def build_gateway(
         health=health,
         budget=RetryBudget(settings.retry_share, settings.retry_floor_per_s),
         connections=connections,
-        edge=Edge(feed, admission, health, connections),
+        edge=Edge(feed, admission, health, connections, AllowedOrigins(settings.cors_origins)),
         tally_reporter=tally_reporter,
         shadow=Shadow(QuietCalls(connections, balancer, settings), feed, tally_reporter, settings),
         metrics=metrics,
@@ -186,6 +188,8 @@ def build_app(gateway: Gateway) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     app.add_middleware(Authentication, keyring=gateway.keyring, metrics_need_key=gateway.settings.metrics_need_key)
+    if gateway.settings.cors_origins:
+        app.add_middleware(Cors, origins=gateway.settings.cors_origins)
     app.add_middleware(RequestIds)
     for kind in HTTP_ERRORS:
         app.add_exception_handler(kind, answer_error)

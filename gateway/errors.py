@@ -51,6 +51,10 @@ class ModelNotAllowed(Forbidden):
     """The key may not use this model; the message lists the models that it may use."""
 
 
+class OriginNotAllowed(GatewayError):
+    """The request comes from a web page whose origin `cors_origins` does not list."""
+
+
 class RateLimited(GatewayError):
     """The key has used up a limit; the message names the limit, the headers have the rest of each limit."""
 
@@ -108,6 +112,7 @@ HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     Unauthenticated: (401, "invalid_api_key"),
     ScopeMissing: (403, "missing_scope"),
     ModelNotAllowed: (403, "model_not_allowed"),
+    OriginNotAllowed: (403, "origin_not_allowed"),
     RateLimited: (429, "rate_limit_exceeded"),
     MalformedRequest: (400, "malformed_request"),
     RequestTooSlow: (408, "request_too_slow"),

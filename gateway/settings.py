@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from engines.kinds import DEFAULT_KIND
+from gateway.origins import Origin
 from registry.errors import SettingsInvalid
 from registry.settings import RegistrySettings, lorry_home, parse_table, read_tables, registry_settings
 
@@ -38,6 +39,8 @@ class GatewaySettings(BaseModel):
     """IP address to listen on, `0.0.0.0` for all of IPv4. Without API keys only a loopback address is allowed."""
     port: int = Field(default=8080, ge=1, le=65535)
     """Port of the OpenAI and the admin API."""
+    cors_origins: tuple[Origin, ...] = ()
+    """Origins of web pages that may use the gateway, such as `http://localhost:5173`; `*` allows every page."""
     replicas: PositiveInt = 2
     """Gateway processes on that port; with a single one, its replacement leaves seconds without a listener."""
     route_refresh_s: PositiveFloat = 0.25

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from gateway.balancing.admission import Admission
 from gateway.balancing.replica_health import ReplicaHealth
 from gateway.edge.http_message import DefaultLines, RequestIdSource
+from gateway.origins import AllowedOrigins
 from gateway.routing.route_feed import RouteFeed
 from gateway.routing.routing import RouteTable
 from gateway.wire.connections import EngineConnections
@@ -41,12 +42,18 @@ class Edge:
     """A single sweep over everything that may take too long, instead of a timer for each request."""
 
     def __init__(
-        self, feed: RouteFeed, admission: Admission, health: ReplicaHealth, connections: EngineConnections
+        self,
+        feed: RouteFeed,
+        admission: Admission,
+        health: ReplicaHealth,
+        connections: EngineConnections,
+        origins: AllowedOrigins,
     ) -> None:
         self._feed = feed
         self._admission = admission
         self._health = health
         self._connections = connections
+        self.origins = origins
         self.under_way: set[UnderWay] = set()
         self.clients: set[Timed] = set()
         self.is_draining = False

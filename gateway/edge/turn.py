@@ -157,8 +157,10 @@ class Turn(ABC):
     # called by the answering part
 
     def head_lines(self) -> bytes:
-        """Return the header lines that every answer carries, `date` among them."""
-        return self._gateway.edge.default_lines.of(self._connection.server_state.default_headers)
+        """Return the header lines that every answer carries: `date`, and those for pages of other origins."""
+        edge = self._gateway.edge
+        lines = edge.default_lines.of(self._connection.server_state.default_headers)
+        return lines if edge.origins.are_none else lines + edge.origins.lines_for(self.head.headers.get(b"origin"))
 
     def keeps_alive(self) -> bool:
         """Whether another request may follow on this connection, decided when the answer's head is written."""
