@@ -22,7 +22,7 @@ from registry.audit import AuditStore
 from registry.bases import BaseStore, all_bases
 from registry.changes import KeptParts, changes_in
 from registry.entered import EnteredEngineStore
-from registry.errors import SchemaTooNew, SchemaTooOld
+from registry.errors import SchemaForeign, SchemaTooNew, SchemaTooOld
 from registry.files import FileStore
 from registry.jobs.job_store import JobStore, held_artifacts
 from registry.keys import KeyStore
@@ -129,7 +129,10 @@ class Registry:
 
 
 def migrate(url: str) -> None:
-    """Bring the database at *url* to the schema of this Lorry. `SchemaTooNew` if a newer Lorry made it."""
+    """Bring the database at *url* to the schema of this Lorry.
+
+    `SchemaTooNew` if a newer Lorry made it, `SchemaForeign` if it belongs to another program.
+    """
     engine = open_engine(url)
     transactions = Transactions(engine, time.time)
     config = Config()
@@ -148,7 +151,10 @@ def migrate(url: str) -> None:
 
 
 def open_registry(settings: RegistrySettings, now: Callable[[], float] = time.time) -> Registry:
-    """Open the registry and remove what killed publishers left. Raises `SchemaTooNew`, or `SchemaTooOld`."""
+    """Open the registry and remove what killed publishers left.
+
+    Raises `SchemaTooNew`, `SchemaTooOld`, `SchemaForeign`, or `RegistryUnavailable`.
+    """
     engine = open_engine(settings.url)
     transactions = Transactions(engine, now)
     try:
@@ -169,15 +175,24 @@ def _schemas() -> tuple[str, ...]:
 
 
 def _check_known(tx: sa.Connection, url: str) -> str | None:
-    """Return the schema revision at *url*, None for an empty database. `SchemaTooNew` if this Lorry lacks it."""
+    """Return the schema revision at *url*, None for an empty database. `SchemaTooNew` or `SchemaForeign`."""
     found = MigrationContext.configure(tx).get_current_revision()
     schemas = _schemas()
-    if found is not None and found not in schemas:
+    if found in schemas:
+        return found
+    # Alembic keeps the schemas of other programs in a table of the same name.
+    present = set(sa.inspect(tx).get_table_names())
+    if found is not None and tables.adapters.name in present and tables.revisions.name in present:
         raise SchemaTooNew(
             f"the registry {url} has schema {found}, which a newer Lorry made; this one knows schemas up to "
             f"{schemas[0]}. Upgrade Lorry, or give [registry] url another database"
         )
-    return found
+    if present:
+        raise SchemaForeign(
+            f"the database {url} belongs to another program: it has the table {min(present)!r} and no schema of Lorry. "
+            "Give [registry] url a database of its own"
+        )
+    return None
 
 
 def _check_current(tx: sa.Connection, url: str) -> None:

@@ -65,5 +65,21 @@ class RegistryUnavailable(RegistryError):
     """The database does not answer."""
 
 
+class TransactionLost(RegistryUnavailable):
+    """The database or its connection gave the transaction up before COMMIT: the same call may be made again."""
+
+
+class OutcomeUnknown(RegistryUnavailable):
+    """The connection broke at COMMIT, so the change was stored or not."""
+
+
+class NotStorable(RegistryError):
+    """The database cannot store a value: a number out of its range, or text that is no Unicode."""
+
+
+class SchemaForeign(RegistryError):
+    """The database belongs to another program."""
+
+
 class SettingsInvalid(RegistryError):
     """The settings file has an unknown table, field or a wrong value."""

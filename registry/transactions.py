@@ -6,6 +6,7 @@ import errno
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,16 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from registry.changes import forget_writes, note_writes, raise_numbers
-from registry.errors import Conflict, RegistryError, RegistryUnavailable, SettingsInvalid, StorageFull
+from registry.errors import (
+    Conflict,
+    NotStorable,
+    OutcomeUnknown,
+    RegistryError,
+    RegistryUnavailable,
+    SettingsInvalid,
+    StorageFull,
+    TransactionLost,
+)
 
 LOCK_WAIT_S: Final = 10
 """How long a transaction waits for another one before `RegistryUnavailable`."""
@@ -22,7 +32,17 @@ LOCK_WAIT_S: Final = 10
 FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of the operating system for a full disk, quota or file size."""
 
-POSTGRES_DISK_FULL: Final = "53100"
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_DISK_FULL: Final = "53100"
+_READ_ONLY: Final = "25006"
+_ROLLED_BACK: Final = frozenset({"40001", "40P01"})
+"""Serialization failure and deadlock: PostgreSQL gave the transaction up for another one."""
+
+_SQLITE_FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE})
+_SQLITE_DAMAGED: Final = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT})
+_SQLITE_PRIMARY: Final = 0xFF
+"""Bits of the primary code in an extended result code of SQLite."""
+
 
 _WRITE: Final = "lorry_write"
 _INSERT: Final[Mapping[str, Callable[[sa.Table], Any]]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
@@ -45,7 +65,11 @@ def open_engine(url: str) -> sa.Engine:
 
 
 def _open_sqlite(url: sa.URL) -> sa.Engine:
-    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(str(url.database)).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise SettingsInvalid(f"settings [registry] url: the folder {folder} cannot be made: {exc.strerror}") from exc
     engine = sa.create_engine(url, pool_size=8, max_overflow=56, connect_args={"timeout": LOCK_WAIT_S})
 
     def on_connect(connection: DBAPIConnection, _record: object) -> None:
@@ -67,8 +91,15 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
 
 
 def _open_postgres(url: sa.URL) -> sa.Engine:
-    # For a host that vanished TCP repeats its packets for minutes; the second limit, in ms, ends that earlier.
-    connect_args = {"connect_timeout": LOCK_WAIT_S, "tcp_user_timeout": LOCK_WAIT_S * 1000}
+    # For a host that vanished TCP repeats its packets for minutes; the second limit, in ms, ends that earlier. Where a
+    # reply is waited for, nothing is sent that could be repeated: there the keep-alives end the wait.
+    connect_args = {
+        "connect_timeout": LOCK_WAIT_S,
+        "tcp_user_timeout": LOCK_WAIT_S * 1000,
+        "keepalives_idle": LOCK_WAIT_S // 2,
+        "keepalives_interval": 1,
+        "keepalives_count": LOCK_WAIT_S // 2,
+    }
     # The ping replaces connections from before a restart of the server, which would fail a transaction each.
     engine = sa.create_engine(url, pool_size=8, max_overflow=56, pool_pre_ping=True, connect_args=connect_args)
 
@@ -81,12 +112,8 @@ def _open_postgres(url: sa.URL) -> sa.Engine:
         connection.commit()
 
     sa.event.listen(engine, "connect", on_connect)
+    leave_read_only_servers(engine)
     return engine
-
-
-def shown_url(engine: sa.Engine) -> str:
-    """Return the address of the database without its password."""
-    return engine.url.render_as_string(hide_password=True)
 
 
 class Transactions:
@@ -110,39 +137,96 @@ class Transactions:
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """Open a transaction that commits as a whole. SQLite has one writer at a time; on PostgreSQL lock the rows."""
-        with translated(self._engine), self._writer.begin() as tx:
+        with translated(self._engine) as progress, self._writer.begin() as tx:
             forget_writes(tx)
             yield tx
             raise_numbers(tx)
+            progress.commits = True
 
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
 
 
+@dataclass(slots=True)
+class Progress:
+    """How far a transaction has come."""
+
+    commits: bool = False
+    """The next thing that it sends is COMMIT, whose outcome is unknown if no reply comes."""
+
+
 @contextmanager
-def translated(engine: sa.Engine) -> Iterator[None]:
-    """Translate errors of the driver: the database is away or full, or a row with this key exists."""
+def translated(engine: sa.Engine) -> Iterator[Progress]:
+    """Translate what the driver raises in the block; the caller notes the progress of its transaction."""
+    progress = Progress()
     try:
-        yield
+        yield progress
     except sa.exc.IntegrityError as exc:
         raise Conflict(f"someone else was faster: {exc.orig}") from exc
-    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as exc:
-        raise _translation(exc, shown_url(engine)) from exc
+    # psycopg and sqlite3 raise the last two themselves, for a lone surrogate and for an integer above 2^63.
+    except (sa.exc.DataError, UnicodeEncodeError, OverflowError) as exc:
+        raise NotStorable(f"the database cannot store a value: {_one_line(exc)}; nothing was changed") from exc
+    except (sa.exc.DBAPIError, sa.exc.TimeoutError, sa.exc.PendingRollbackError, sa.exc.ResourceClosedError) as exc:
+        raise translation(exc, shown_url(engine), commits=progress.commits) from exc
     except OSError as exc:
         if exc.errno in FULL_ERRNOS:
             raise StorageFull(f"no space left for the registry: {exc}; nothing was changed") from exc
         raise
 
 
-def _translation(exc: sa.exc.SQLAlchemyError, url: str) -> RegistryError:
-    cause: BaseException = getattr(exc, "orig", None) or exc
-    full = getattr(cause, "sqlstate", None) == POSTGRES_DISK_FULL
-    if isinstance(cause, sqlite3.Error):
-        full = cause.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
-    if full:
-        return StorageFull(f"the disk of the registry {url} is full: {cause}; nothing was changed")
-    return RegistryUnavailable(f"the registry {url} does not answer: {cause}")
+def translation(exc: sa.exc.SQLAlchemyError, url: str, *, commits: bool) -> RegistryError:
+    """Return the registry's error for *exc*; *commits* tells whether COMMIT was being sent."""
+    cause = _cause_of(exc)
+    state = getattr(cause, "sqlstate", None)
+    sqlite = getattr(cause, "sqlite_errorcode", 0) & _SQLITE_PRIMARY
+    if state == _DISK_FULL or getattr(cause, "sqlite_errorcode", 0) in _SQLITE_FULL:
+        return StorageFull(f"the disk of the registry {url} is full: {_one_line(exc)}; nothing was changed")
+    if state == _READ_ONLY or sqlite == sqlite3.SQLITE_READONLY:
+        return RegistryUnavailable(
+            f"the registry {url} is read-only at the moment, so nothing was changed: {_one_line(exc)}"
+        )
+    if sqlite in _SQLITE_DAMAGED:
+        return RegistryUnavailable(
+            f"the registry {url} is damaged or not an SQLite database ({_one_line(exc)}): "
+            "put back a copy of it, or give [registry] url another file"
+        )
+    if state in _ROLLED_BACK:
+        return TransactionLost(f"the registry {url} rolled the transaction back: {_one_line(exc)}")
+    if isinstance(exc, sa.exc.DBAPIError) and exc.connection_invalidated:
+        return _broken(f"the connection to the registry {url} broke: {_one_line(exc)}", commits=commits)
+    return RegistryUnavailable(f"the registry {url} does not answer: {_one_line(exc)}")
+
+
+def _broken(lost: str, *, commits: bool) -> RegistryError:
+    # A server may have committed before the connection broke, and its reply would have told.
+    if commits:
+        return OutcomeUnknown(f"{lost}; the change may have been stored: look before you repeat it")
+    return TransactionLost(f"{lost}; nothing was changed")
+
+
+def leave_read_only_servers(engine: sa.Engine) -> None:
+    """Have *engine* connect anew after a server has become read-only: after a fail-over another one takes writes."""
+
+    def on_error(context: sa.engine.ExceptionContext) -> None:
+        if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+            context.is_disconnect = True
+
+    sa.event.listen(engine, "handle_error", on_error)
+
+
+def shown_url(engine: sa.Engine) -> str:
+    """Return the address of the database without its password."""
+    return engine.url.render_as_string(hide_password=True)
+
+
+def _cause_of(exc: BaseException) -> BaseException:
+    return getattr(exc, "orig", None) or exc
+
+
+def _one_line(exc: BaseException) -> str:
+    """Return the text of the driver's own error; psycopg's have several lines."""
+    return " ".join(str(_cause_of(exc)).split())
 
 
 def insert_or_ignore(tx: sa.Connection, table: sa.Table, values: Mapping[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tarfile
 import tempfile
 from pathlib import Path
@@ -58,7 +59,7 @@ async def publish_revision(
     with tempfile.TemporaryDirectory(prefix="lorry-publish-") as folder:
         archive = Path(folder) / "adapter.tar"
         await _save(request, archive, gateway.settings.max_upload_bytes)
-        job = await gateway.ask(_publish_tar, gateway.registry, archive, name, base, actor)
+        job = await asyncio.to_thread(_publish_tar, gateway.registry, archive, name, base, actor)
     return any_job(job, gateway.registry.organisation)
 
 

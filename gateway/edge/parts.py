@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from gateway.balancing.admission import Admission
 from gateway.balancing.balancing import Balancer
@@ -27,9 +28,13 @@ from gateway.telemetry.siblings import Siblings
 from gateway.telemetry.traces import Traces
 from gateway.wire.connections import EngineConnections
 from registry.database import Registry
+from registry.errors import TransactionLost
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_ASK_AGAIN_AFTER_S: Final = (0.05, 0.25)
+"""Pauses before a registry call is made again whose transaction was lost; a restarted PostgreSQL takes longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,5 +64,12 @@ class Gateway:
     """Called for every request that is over, in this order."""
 
     async def ask(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return the result of a blocking registry call, made in a thread."""
+        """Return the result of blocking registry calls, made in a thread.
+
+        *question* is asked again where the database gave its transaction up, so it must not use up what it is given.
+        """
+        for pause_s in _ASK_AGAIN_AFTER_S:
+            with contextlib.suppress(TransactionLost):
+                return await asyncio.to_thread(question, *args, **kwargs)
+            await asyncio.sleep(pause_s)
         return await asyncio.to_thread(question, *args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import IO, Annotated, Literal
 
@@ -31,7 +32,8 @@ async def upload_file(
     limit = gateway.settings.max_upload_bytes
     if (file.size or 0) > limit:
         raise BodyTooLarge(f"the file is larger than {limit} bytes", param="file")
-    return file_object(await gateway.ask(_store, gateway, file, purpose, actor))
+    # `ask` may ask twice, and the upload is read only once.
+    return file_object(await asyncio.to_thread(_store, gateway, file, purpose, actor))
 
 
 def _store(gateway: Gateway, upload: UploadFile, purpose: str, owner: str) -> File:

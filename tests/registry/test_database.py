@@ -19,7 +19,9 @@ from registry.database import Registry, migrate, open_registry
 from registry.errors import (
     Conflict,
     NotFound,
+    NotStorable,
     RegistryUnavailable,
+    SchemaForeign,
     SchemaTooNew,
     SchemaTooOld,
     SettingsInvalid,
@@ -177,3 +179,56 @@ def test_a_server_that_dropped_its_connections_is_used_again(
         tx.exec_driver_sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}")
     assert registry.bases.list() == [base]
     registry.close()
+
+
+@pytest.mark.parametrize(
+    "attempt", [migrate, lambda url: open_registry(RegistrySettings(url=url, artifacts=Path("a")))]
+)
+@pytest.mark.parametrize(
+    ("written", "advice"),
+    [
+        (b"this is a letter and no database " * 200, r"damaged or not an SQLite database.*put back a copy"),
+        (b"SQLite format 3\x00" + b"\xff" * 4096, r"damaged or not an SQLite database.*put back a copy"),
+    ],
+)
+def test_a_file_that_is_no_database_is_refused_in_a_line(
+    tmp_path: Path, attempt: Callable[[str], object], written: bytes, advice: str
+) -> None:
+    (tmp_path / "registry.db").write_bytes(written)
+    with pytest.raises(RegistryUnavailable, match=advice) as caught:
+        attempt(f"sqlite:///{tmp_path / 'registry.db'}")
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "registry.db").read_bytes() == written
+
+
+@pytest.mark.parametrize("statement", ["CREATE TABLE songs (id INTEGER)", "CREATE TABLE alembic_version (version_num)"])
+def test_a_database_of_another_program_is_refused_and_left_as_it_is(tmp_path: Path, statement: str) -> None:
+    url = f"sqlite:///{tmp_path / 'songs.db'}"
+    engine = sa.create_engine(url)
+    with engine.begin() as tx:
+        tx.exec_driver_sql(statement)
+        if "alembic" in statement:
+            tx.exec_driver_sql("INSERT INTO alembic_version VALUES ('ae1027a6acf')")
+    for attempt in (migrate, lambda url: open_registry(RegistrySettings(url=url, artifacts=tmp_path / "artifacts"))):
+        with pytest.raises(SchemaForeign, match=r"another program.*a database of its own"):
+            attempt(url)
+    assert len(sa.inspect(engine).get_table_names()) == 1
+    engine.dispose()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsInvalid, match=r"\[registry\] url: the folder .*file/below cannot be made"):
+        migrate(f"sqlite:///{tmp_path}/file/below/registry.db")
+
+
+def test_a_table_that_is_missing_makes_the_registry_unavailable(registry: Registry) -> None:
+    with pytest.raises(RegistryUnavailable, match="nowhere"), registry.transactions.read() as tx:
+        tx.exec_driver_sql("SELECT 1 FROM nowhere")
+
+
+@pytest.mark.parametrize("name", ["\ud800", 2**70])
+def test_a_value_that_no_database_stores_is_an_error_of_the_value(registry: Registry, name: object) -> None:
+    column = tables.jobs.c.id if isinstance(name, str) else tables.jobs.c.seq
+    with pytest.raises(NotStorable), registry.transactions.read() as tx:
+        tx.execute(sa.select(tables.jobs).where(column == name)).all()
