@@ -67,6 +67,10 @@ class MalformedRequest(GatewayError):
     """The bytes are not HTTP/1.1, or servers could read them in different ways."""
 
 
+class MethodNotAllowed(GatewayError):
+    """The endpoint is not for this method."""
+
+
 class RequestTooSlow(GatewayError):
     """The request did not arrive whole in time."""
 
@@ -115,6 +119,7 @@ HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     OriginNotAllowed: (403, "origin_not_allowed"),
     RateLimited: (429, "rate_limit_exceeded"),
     MalformedRequest: (400, "malformed_request"),
+    MethodNotAllowed: (405, "method_not_allowed"),
     RequestTooSlow: (408, "request_too_slow"),
     BodyTooLarge: (413, "body_too_large"),
     HeadTooLarge: (431, "head_too_large"),

@@ -187,7 +187,7 @@ class RelayedAnswer:
         may_stay = self._turn.keeps_alive() and bool(framing)
         return b"".join(
             (
-                status_line(head.status),
+                status_line(head.status)[self._turn.sent_ahead :],
                 self._turn.head_lines(),
                 b"content-type: %b\r\n" % head.content_type if head.content_type else b"",
                 b"retry-after: %b\r\n" % head.retry_after if head.retry_after else b"",

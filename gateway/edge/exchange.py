@@ -51,6 +51,11 @@ class Exchange(Turn):
 
     # called by the turn and the client's connection
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether bytes of an engine's answer were written."""
+        return self._attempts is not None and self._attempts.is_committed
+
     def check_caller(self) -> None:
         """Return if the body may be read; else an error of those that `RequestIntake.check_caller` raises."""
         self._intake.check_caller()

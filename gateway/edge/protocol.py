@@ -12,15 +12,15 @@ from typing import Any, Final, cast
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from gateway.edge.client_reading import NO_KIND, PIECE, ClientReading
 from gateway.edge.exchange import Exchange
 from gateway.edge.http_message import RequestHead
 from gateway.edge.parts import Gateway
-from gateway.edge.turn import LARGEST_HEAD, has_enough, head_too_large, is_too_large
+from gateway.edge.turn import LARGEST_HEAD, head_too_large, is_too_large
 from gateway.errors import GatewayError, MalformedRequest, RequestTooSlow
-from gateway.routing.paths import HOT_PATHS, PathKind
+from gateway.routing.paths import HOT_PATHS
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +28,9 @@ _LINGER_S: Final = 1.0
 """How long a refused client is read from, so that it can read its answer before the connection is reset."""
 _DRAIN_GRACE_S: Final = 1.0
 """How long an idle connection stays open in a drain, so that a request that is on its way is answered."""
-_NO_KIND: Final = PathKind(path="", operation="", prompt_fields=())
 
 
-class EdgeProtocol(HttpToolsProtocol):
+class EdgeProtocol(ClientReading):
     """The connection of one client."""
 
     def __init__(
@@ -42,20 +41,12 @@ class EdgeProtocol(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self._gateway = gateway
-        self._edge = gateway.edge
-        self._answering: Exchange | None = None
-        self._reading: Exchange | None = None
-        """The request whose body is not whole yet."""
-        self._asgi: Any = None
-        """The last request that went to the application."""
-        self._is_reading_asgi = False
+        super().__init__(gateway, config, server_state, app_state, _loop)
         self._is_advancing = False
         self._is_feeding = False
         self._segment_bytes = self._head_bytes = 0
-        self._is_in_head = self._was_in_head = self._has_begun_head = False
-        self._is_deaf = False
+        self._was_in_head = self._has_begun_head = False
+        self._offers_upgrade = False
         self._since = time.monotonic()
         """When the connection last began to wait for its client."""
 
@@ -63,6 +54,7 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._control_flow()
         self._edge.clients.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -81,14 +73,22 @@ class EdgeProtocol(HttpToolsProtocol):
             return
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
+        if self._rest or len(data) > PIECE:
+            self._parse_in_pieces(data)
+        else:
+            self._parse(data)
+        self._answer_refused()
+
+    def _parse(self, data: bytes | memoryview) -> None:
         self._was_in_head = self._is_in_head
         self._has_begun_head = False
         self._segment_bytes = len(data)
         self._is_feeding = True
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._is_deaf = True  # its request is the last that is HTTP/1.1
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as exc:
+                self._parse_without_upgrade(memoryview(data)[exc.args[0] :])
         except httptools.HttpParserCallbackError as exc:  # a callback of ours raised
             log.error("unforeseen error", exc_info=exc)
             self.transport.abort()
@@ -100,7 +100,6 @@ class EdgeProtocol(HttpToolsProtocol):
             self._head_bytes = 0 if self._has_begun_head else self._head_bytes + len(data)
             if self._head_bytes > LARGEST_HEAD:
                 self._end_with(head_too_large())
-        self._answer_refused()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -126,7 +125,9 @@ class EdgeProtocol(HttpToolsProtocol):
     def check(self, now: float) -> None:
         """Close a connection whose client keeps it waiting for too long."""
         waited_s = now - self._since
-        if self._is_deaf:
+        if self._is_half_closed and self._is_gone():
+            self.transport.abort()
+        elif self._is_deaf:
             if waited_s > _LINGER_S and self._answering is None and not self._is_busy:
                 self.transport.abort()
         elif self._is_busy or self._is_in_head:
@@ -152,18 +153,25 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
-        if self._is_deaf:
-            return
+        self._offers_upgrade = self.parser.should_upgrade()
+        if self._is_deaf or (self._offers_upgrade and self.parser.get_method() != b"CONNECT"):
+            return  # the latter is parsed once more, without its offer
         path, _, _ = self.url.partition(b"?")
         kind = HOT_PATHS.get(path)
         may_be_large = self._was_in_head or self._segment_bytes > LARGEST_HEAD
         is_large = may_be_large and is_too_large(self.url, self.headers)
+        if kind is None and not is_large:
+            try:
+                kind = self._read_target()
+            except GatewayError as exc:
+                self._end_with(exc)
+                return
         if (kind is None or self.parser.get_method() != b"POST") and not is_large:
             self._hand_to_asgi()
             return
         head = RequestHead("" if kind is None else kind.path, self.headers, self._edge.request_ids.new())
         is_current = self.parser.get_http_version() == "1.1"
-        exchange = Exchange(self._gateway, self, self._on_over, head, kind or _NO_KIND)
+        exchange = Exchange(self._gateway, self, self._on_over, head, kind or NO_KIND)
         exchange.takes_chunks = is_current
         exchange.keep_alive = is_current and self.parser.should_keep_alive()
         exchange.expects_continue = is_current and self.expect_100_continue  # RFC 9110, 10.1.1
@@ -176,19 +184,21 @@ class EdgeProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         if self._reading is not None:
             self._reading.add_body(body)
-        elif not self._is_deaf:
+        elif not self._is_deaf and not self._offers_upgrade:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         exchange, self._reading = self._reading, None
         if exchange is None:
+            if self._offers_upgrade:
+                return
             self._is_reading_asgi = False
             if not self._is_deaf:
                 super().on_message_complete()
             return
         self._is_deaf = self._is_deaf or not exchange.keep_alive
         exchange.complete()
-        if self.pipeline and has_enough(cast(Exchange, cycle) for cycle, app in self.pipeline if app is None):
+        if self.pipeline and self._has_enough():
             self.flow.pause_reading()
 
     def _on_over(self) -> None:
@@ -199,18 +209,24 @@ class EdgeProtocol(HttpToolsProtocol):
         if exchange is None or self.transport.is_closing():
             return
         if exchange.keep_alive:
-            self.flow.resume_reading()
             if self.pipeline or self._reading is not None:
                 self._advance()
+            if self.flow.read_paused:
+                self.flow.resume_reading()
+            if self._is_half_closed:
+                self._end_half_closed()
+        elif self._is_half_closed:
+            self.transport.close()
         else:
             self._listen_no_more()
             self.transport.write_eof()  # half a close, then reading on: as RFC 9112, 9.6 asks
 
-    def _listen_no_more(self) -> None:
-        """Read and throw away: a connection that is closed with bytes unread loses the answer that went out last."""
-        self._is_deaf = True
-        self._reading = None
-        self.flow.resume_reading()
+    def on_response_complete(self) -> None:
+        """Begin the next request after an answer of the application."""
+        super().on_response_complete()
+        self.flow.resume_reading()  # once more: uvicorn does before it takes the next request from those that wait
+        if self._is_half_closed and not self.transport.is_closing():
+            self._end_half_closed()
 
     @property
     def _is_busy(self) -> bool:
@@ -273,28 +289,3 @@ class EdgeProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self._edge.is_draining:
             self.cycle.keep_alive = False
-
-    def _end_with(self, error: GatewayError) -> None:
-        """Answer what is being read with *error*, in its turn, and nothing after it."""
-        if self._is_reading_asgi:
-            self._cut_asgi_short(str(error))
-            return
-        exchange = self._reading
-        is_new = exchange is None
-        if exchange is None:
-            head = RequestHead("", (), self._edge.request_ids.new())
-            exchange = Exchange(self._gateway, self, self._on_over, head, _NO_KIND)
-        exchange.refuse(error)
-        exchange.keep_alive = False
-        self._listen_no_more()
-        exchange.complete()
-        if is_new:
-            self._enqueue(exchange)
-
-    def _cut_asgi_short(self, message: str) -> None:
-        """End a request of the application whose body cannot be read on, and which may have been answered in part."""
-        self._listen_no_more()
-        if self._asgi is self.cycle and not self.cycle.response_started:
-            self.send_400_response(message)
-        else:
-            self.transport.close()

@@ -26,7 +26,7 @@ class Refusal:
         own = b"".join(b"%b: %b\r\n" % (header_value(name), header_value(text)) for name, text in self.headers.items())
         stays = b"" if turn.keeps_alive() else b"connection: close\r\n"
         return b"%b%bcontent-type: application/json\r\n%b%b%bcontent-length: %d\r\n\r\n%b" % (
-            status_line(self.status),
+            status_line(self.status)[turn.sent_ahead :],
             turn.head_lines(),
             lines,
             own,

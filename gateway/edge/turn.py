@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -18,8 +18,7 @@ LARGEST_HEAD: Final = 64 * 1024
 Step = Callable[[], bool]
 """Returns True if a replica may be asked now, False if something is waited for; raises to refuse the request."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_MOST_WAITING: Final = 16
-_MOST_WAITING_BYTES: Final = 64 * 1024
+_PROBE: Final = b"HTTP/1.1 "
 
 
 class _NoTask:
@@ -45,6 +44,8 @@ class Turn(ABC):
     expects_continue = False
     size = 0
     """Bytes of the body, as far as they have come."""
+    sent_ahead = 0
+    """Bytes of the answer's first line that were sent before it, by `probe`."""
     _is_its_turn = False
     _is_whole = False
     _refusal: Exception | None = None
@@ -69,6 +70,11 @@ class Turn(ABC):
         self._most_bytes = settings.max_form_bytes if kind.is_multipart else settings.max_body_bytes
 
     # what the answering part does
+
+    @property
+    @abstractmethod
+    def has_begun(self) -> bool:
+        """Whether bytes of the answer were written."""
 
     @abstractmethod
     def check_caller(self) -> None:
@@ -104,9 +110,6 @@ class Turn(ABC):
         if encoding is not None and (length is not None or encoding.strip().lower() != b"chunked"):
             self.refuse(MalformedRequest("a body is sent with its content-length or chunked, and not in another way"))
             self.keep_alive = False
-        if b"upgrade" in headers:  # the body would be taken for the other protocol
-            self.refuse(MalformedRequest("only HTTP/1.1 is spoken here: leave the header upgrade out"))
-            self.keep_alive = False
         try:
             self.check_caller()
         except (GatewayError, RegistryError) as exc:
@@ -137,6 +140,16 @@ class Turn(ABC):
         # A refused request gets its final status instead, so that its body need not be sent (RFC 9110, 10.1.1).
         elif self.expects_continue and self._refusal is None:
             self.write(_CONTINUE)
+
+    def probe(self) -> None:
+        """Send the bytes that begin every answer, once, if none of it was sent.
+
+        A client that closed its connection replies with a reset. A client that only sends no more reads them as what
+        they are: the end of sending looks the same in both cases.
+        """
+        if not (self.sent_ahead or self.has_begun or self.response_complete):
+            self.write(_PROBE)
+            self.sent_ahead = len(_PROBE)
 
     def refuse(self, error: Exception) -> None:
         """Have the request answered with the error when its turn comes; the first error counts."""
@@ -195,12 +208,6 @@ class Turn(ABC):
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"the body is larger than {self._most_bytes} bytes")
-
-
-def has_enough(waiting: Iterable[Turn]) -> bool:
-    """Whether so much waits behind others on one connection that nothing is read until one is answered."""
-    sizes = [turn.size for turn in waiting]
-    return len(sizes) >= _MOST_WAITING or sum(sizes) >= _MOST_WAITING_BYTES
 
 
 def is_too_large(url: bytes, headers: Headers) -> bool:

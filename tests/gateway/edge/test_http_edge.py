@@ -282,15 +282,6 @@ def test_after_a_client_asked_to_close_nothing_else_is_answered(gateway: ServedG
     assert len(engine.bodies) == seen + 1
 
 
-def test_another_protocol_is_not_spoken(gateway: ServedGateway, engine: StubEngine) -> None:
-    seen = len(engine.bodies)
-    with gateway.connect() as connection:
-        send(connection, [chat(5, head="connection: upgrade\r\nupgrade: h2c\r\n") + chat(6)])
-        (told,) = Answers(connection).wait_for_the_end()
-    assert (told.status, json.loads(told.body)["error"]["code"]) == (400, "malformed_request")
-    assert len(engine.bodies) == seen
-
-
 def test_methods_that_are_not_taken_say_which_is(gateway: ServedGateway) -> None:
     for method in ("GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"):
         told = gateway.client.request(method, "/v1/chat/completions")

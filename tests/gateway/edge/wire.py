@@ -84,6 +84,10 @@ class RecordingTurn(Turn):
     def head_lines(self) -> bytes:
         return b"date: today\r\n"
 
+    @property
+    def has_begun(self) -> bool:
+        return bool(self.written)
+
     def keeps_alive(self) -> bool:
         return self.keep_alive
 

@@ -1,0 +1,225 @@
+"""Reading from a client's connection where that is more than feeding the parser: the cases that a plain request misses.
+
+Large segments are read in pieces, so that a client which sends thousands of requests at once has few of them parsed at
+a time. Requests that offer another protocol are read as HTTP/1.1. A client that sends no more may still read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, Final, cast
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from gateway.edge.exchange import Exchange
+from gateway.edge.http_message import RequestHead
+from gateway.edge.parts import Gateway
+from gateway.edge.target import kind_of, plain_target
+from gateway.errors import GatewayError, MethodNotAllowed
+from gateway.routing.paths import PathKind
+
+PIECE: Final = 16 * 1024
+"""Bytes that are parsed at a time: some hundred of the smallest requests."""
+NO_KIND: Final = PathKind(path="", operation="", prompt_fields=())
+_MOST_WAITING: Final = 16
+_MOST_WAITING_BYTES: Final = 64 * 1024
+
+
+class ClientFlow(FlowControl):
+    """uvicorn's flow control, except that reading goes on only where the connection wants more."""
+
+    def __init__(self, transport: asyncio.Transport, read_on: Callable[[], bool]) -> None:
+        """*read_on* returns False where enough waits, else sees to what was received and is not parsed yet."""
+        super().__init__(transport)
+        self._read_on = read_on
+
+    def resume_reading(self) -> None:
+        """Read on, unless enough waits; the next answer then asks again."""
+        if self.read_paused and self._read_on():
+            super().resume_reading()
+
+
+class ClientReading(HttpToolsProtocol):
+    """The reading part of `EdgeProtocol`."""
+
+    _asgi: Any = None
+    """The last request that went to the application."""
+    _rest = b""
+    """Bytes that were received and are not parsed yet, as enough requests wait."""
+    _answering: Exchange | None = None
+    _reading: Exchange | None = None
+    """The request whose body is not whole yet."""
+    _is_deaf = False
+    _is_in_head = False
+    _is_reading_asgi = False
+    _is_half_closed = False
+    """The client sends no more, but may still read."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, loop)
+        self._gateway = gateway
+        self._edge = gateway.edge
+
+    @abstractmethod
+    def data_received(self, data: bytes) -> None:
+        """Take the next bytes in."""
+
+    @abstractmethod
+    def _parse(self, data: bytes | memoryview) -> None:
+        """Parse the next bytes; requests that they complete are answered or wait."""
+
+    @abstractmethod
+    def _enqueue(self, exchange: Exchange) -> None:
+        """Begin the request, or have it wait for the answers to earlier ones."""
+
+    @abstractmethod
+    def _on_over(self) -> None:
+        """Go on after the last byte of an answer."""
+
+    def _control_flow(self) -> None:
+        """Control reading by what waits on this connection."""
+        self.flow = ClientFlow(self.transport, self._read_on)
+
+    # large segments
+
+    def _parse_in_pieces(self, data: bytes) -> None:
+        """Parse as much as may wait, and keep the rest."""
+        rest = memoryview(self._rest + data)
+        self._rest = b""
+        while rest and not self.flow.read_paused:
+            self._parse(rest[:PIECE])
+            rest = rest[PIECE:]
+        self._rest = b"" if self._is_deaf else bytes(rest)
+
+    def _read_on(self) -> bool:
+        """Whether more may be read; what was received already is parsed first, once the caller is through."""
+        if self._has_enough() and not self._is_deaf:
+            return False
+        if self._rest:
+            self.loop.call_soon(self._parse_rest)
+        return True
+
+    def _parse_rest(self) -> None:
+        if self._rest and not self.transport.is_closing():
+            self.data_received(b"")
+
+    def _has_enough(self) -> bool:
+        """Whether so much waits on this connection that nothing is read until something is answered."""
+        if len(self.pipeline) >= _MOST_WAITING:
+            return True
+        waiting: Iterable[Any] = (cycle for cycle, _ in self.pipeline)
+        return sum(cycle.size if isinstance(cycle, Exchange) else len(cycle.body) for cycle in waiting) >= (
+            _MOST_WAITING_BYTES
+        )
+
+    # other protocols
+
+    def _parse_without_upgrade(self, rest: memoryview) -> None:
+        """Parse a request again whose head asked for another protocol, as one that does not, then *rest*.
+
+        RFC 9110, 7.8: a server may ignore `Upgrade`. The parser cannot: behind such a head it reads nothing.
+        """
+        while not self._is_deaf:
+            head = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+            head += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+            self.parser.feed_data(b"\r\n".join([*head, b"", b""]))
+            try:
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as exc:
+                rest = rest[exc.args[0] :]
+            else:
+                return
+
+    # clients that send no more
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection until every whole request is answered; close it if none is under way."""
+        is_cut_short = self._reading is not None and self._reading is self._answering
+        if is_cut_short or not self._has_requests():
+            return False
+        self._is_half_closed = True
+        self._probe()
+        return True
+
+    def _has_requests(self) -> bool:
+        """Whether a request waits for its answer, or for being parsed."""
+        return bool(self._rest) or (self.cycle is not None and not self.cycle.response_complete)
+
+    def _end_half_closed(self) -> None:
+        """Close the connection of a client that sends no more, if nothing that can be answered is under way."""
+        is_cut_short = self._is_in_head or self._reading is not None or self._is_reading_asgi
+        if not self._rest and (not self._has_requests() or (is_cut_short and not self.pipeline)):
+            self.transport.close()
+
+    def _is_gone(self) -> bool:
+        """Whether a client that sends no more has closed its connection, as its reset in answer to our bytes shows.
+
+        Where reading has ended the event loop does not report the reset.
+        """
+        self._probe()
+        connection = cast(socket.socket, self.transport.get_extra_info("socket"))
+        return bool(connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+    def _probe(self) -> None:
+        if self._answering is not None:
+            self._answering.probe()
+
+    # requests that cannot be read
+
+    def _read_target(self) -> PathKind | None:
+        """Write the target as a plain path; return the kind of a hot path that was written in another way."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            raise MethodNotAllowed("CONNECT is for proxies, and this gateway is none")
+        self.url, host = plain_target(self.url, method)
+        if host is not None:
+            self.headers = [header for header in self.headers if header[0] != b"host"] + [(b"host", host)]
+        return kind_of(self.url)
+
+    def _end_with(self, error: GatewayError) -> None:
+        """Answer what is being read with *error*, in its turn, and nothing after it."""
+        if self._is_reading_asgi:
+            self._cut_asgi_short(str(error))
+            return
+        exchange = self._reading
+        is_new = exchange is None
+        if exchange is None:
+            head = RequestHead("", (), self._edge.request_ids.new())
+            exchange = Exchange(self._gateway, self, self._on_over, head, NO_KIND)
+        exchange.refuse(error)
+        exchange.keep_alive = False
+        self._listen_no_more()
+        exchange.complete()
+        if is_new:
+            self._enqueue(exchange)
+
+    def _cut_asgi_short(self, message: str) -> None:
+        """End a request of the application whose body cannot be read on, and which may have been answered in part."""
+        self._listen_no_more()
+        if self._asgi is self.cycle and not self.cycle.response_started:
+            self.send_400_response(message)
+        else:
+            self.transport.close()
+
+    def _listen_no_more(self) -> None:
+        """Read and throw away: a connection that is closed with bytes unread loses the answer that went out last."""
+        self._is_deaf = True
+        self._reading = None
+        self._rest = b""
+        self.flow.resume_reading()

@@ -1,0 +1,204 @@
+"""What clients send beside the plainest HTTP/1.1 is answered: offers of other protocols, odd targets, half a close."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.edge.client_reading import PIECE
+from gateway.edge.target import kind_of, plain_target
+from gateway.errors import MalformedRequest
+from gateway.settings import GatewaySettings
+from registry.database import Registry, open_registry
+from registry.settings import RegistrySettings
+from registry.types import Base
+from tests.gateway.edge.raw_client import Answers, Told, send
+from tests.gateway.edge.test_http_edge import chat, echo, get, in_chunks
+from tests.gateway.edge.test_relay import replica
+from tests.gateway.served import ServedGateway
+from tests.stub_engine import StubEngine, StubHandler
+from tests.waiting import wait_for
+
+H2C = "connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
+OFFERS = [
+    H2C,
+    "connection: upgrade\r\nupgrade: websocket\r\n",
+    "upgrade: h2c\r\n",
+    "connection: upgrade\r\nupgrade:\r\n",
+]
+
+
+class Engine:
+    """Says what it was asked; a request with `wait` is answered once `go_on` is set."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.left = threading.Event()
+        self.stub = StubEngine(self.answer)
+
+    def answer(self, handler: StubHandler) -> None:
+        if json.loads(handler.body).get("wait"):
+            handler.connection.settimeout(0.02)
+            while not self.go_on.is_set():
+                try:
+                    if not handler.connection.recv(1):
+                        self.left.set()
+                        return
+                except TimeoutError:
+                    pass
+            handler.connection.settimeout(None)
+        echo(handler)
+
+
+@pytest.fixture(scope="module")
+def registry(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    folder = tmp_path_factory.mktemp("habits")
+    (folder / "registry.db").write_bytes(sqlite_template.read_bytes())
+    opened = open_registry(RegistrySettings(url=f"sqlite:///{folder / 'registry.db'}", artifacts=folder / "artifacts"))
+    opened.bases.enter(Base(name="tiny", path="/tiny", digest="d", licence="x", created_at=1.0))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    made = Engine()
+    yield made
+    made.stub.close()
+
+
+@pytest.fixture(scope="module")
+def gateway(engine: Engine, registry: Registry) -> Iterator[ServedGateway]:
+    registry.replicas.report(replica("r0", engine.stub.url))
+    with ServedGateway(GatewaySettings(route_refresh_s=0.05, replica_wait_s=2.0), registry) as served:
+        yield served
+
+
+def told(gateway: ServedGateway, raw: bytes, count: int = 1) -> list[Told]:
+    with gateway.connect() as connection:
+        send(connection, [raw])
+        return Answers(connection).wait(count)
+
+
+def test_an_offer_of_another_protocol_is_ignored_and_the_body_read(gateway: ServedGateway) -> None:
+    offered = [chat(number, head=offer) for number, offer in enumerate(OFFERS)]
+    offered.append(in_chunks(4, 7).replace(b"Host: x\r\n", b"Host: x\r\n" + H2C.encode()))
+    answers = told(gateway, b"".join(offered) + chat(5), 6)
+    assert [json.loads(answer.body)["asked"] for answer in answers] == [0, 1, 2, 3, 4, 5]
+
+
+def test_an_offer_in_segments_is_ignored_too(gateway: ServedGateway) -> None:
+    raw = chat(1, head=H2C) + chat(2)
+    with gateway.connect() as connection:
+        send(connection, [raw[at : at + 9] for at in range(0, len(raw), 9)])
+        assert [json.loads(answer.body)["asked"] for answer in Answers(connection).wait(2)] == [1, 2]
+
+
+def test_the_application_gets_the_body_behind_an_offer(gateway: ServedGateway) -> None:
+    body = b'{"completion_id": "none", "score": 2}'
+    head = (
+        f"POST /v1/feedback HTTP/1.1\r\nhost: x\r\n{H2C}content-type: application/json\r\ncontent-length: {len(body)}"
+    )
+    (answer,) = told(gateway, head.encode() + b"\r\n\r\n" + body)
+    assert (answer.status, json.loads(answer.body)["error"]["param"]) == (400, "score")
+
+
+def test_an_offer_hides_no_malformed_framing(gateway: ServedGateway) -> None:
+    raw = chat(1, head=H2C + "transfer-encoding: chunked\r\n") + chat(2)
+    assert [answer.status for answer in told(gateway, raw, 2)] == [400]
+
+
+@pytest.mark.parametrize("authority", [b"example.com:443", b"example.com:99999999", b"/x"])
+def test_a_tunnel_is_refused_and_nothing_behind_it_read(gateway: ServedGateway, authority: bytes) -> None:
+    (answer,) = told(gateway, b"CONNECT " + authority + b" HTTP/1.1\r\nhost: x\r\n\r\n" + chat(1), 2)
+    assert (answer.status, json.loads(answer.body)["error"]["code"]) == (405, "method_not_allowed")
+    assert answer.headers[b"connection"] == b"close"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "http://gateway.example:8080/v1/chat/completions",
+        "HTTPS://[::1]/v1/chat/completions?api-version=1",
+        "/v1/chat%2Fcompletions",
+        "/v1/ch%61t/completions",
+        "//v1/chat//completions",
+        "/v1/chat/completions/",
+        "/v1/chat/completions#top",
+    ],
+)
+def test_the_hot_path_is_known_however_it_is_written(gateway: ServedGateway, path: str) -> None:
+    (answer,) = told(gateway, chat(3, path=path))
+    assert json.loads(answer.body) == {"asked": 3}
+
+
+@pytest.mark.parametrize(
+    "path", ["http://x/healthz", "http://x:80/healthz?a=b", "//healthz", "/health%7A", "/healthz#a"]
+)
+def test_the_application_gets_a_plain_path(gateway: ServedGateway, path: str) -> None:
+    (answer,) = told(gateway, get(path))
+    assert json.loads(answer.body) == {"status": "ok"}
+
+
+@pytest.mark.parametrize("target", [b"http://x:99999/v1/models", b"http://x:y/", b"http:///x", b"ftp://x/y", b"*"])
+def test_a_target_that_names_nothing_is_refused(target: bytes) -> None:
+    with pytest.raises(MalformedRequest):
+        plain_target(target, b"GET")
+
+
+def test_an_absolute_target_stands_for_the_header_host() -> None:
+    assert plain_target(b"http://a.example:81?x=//", b"GET") == (b"/?x=//", b"a.example:81")
+    assert plain_target(b"*", b"OPTIONS") == (b"*", None)
+    assert kind_of(b"/v1/models") is None
+
+
+@pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.1\r\nconnection: close"])
+def test_a_client_that_sends_no_more_is_answered(gateway: ServedGateway, engine: Engine, version: bytes) -> None:
+    engine.go_on.clear()
+    raw = chat(1, wait=True).replace(b"HTTP/1.1", version)
+    with gateway.connect() as connection:
+        send(connection, [raw])
+        connection.shutdown(socket.SHUT_WR)
+        wait_for(lambda: any(one.cycle is not None and one.cycle.sent_ahead for one in connections(gateway)))
+        engine.go_on.set()
+        (answer,) = Answers(connection).wait_for_the_end()
+    assert (answer.status, json.loads(answer.body)) == (200, {"asked": 1})
+
+
+def test_all_that_was_asked_before_half_a_close_is_answered(gateway: ServedGateway) -> None:
+    with gateway.connect() as connection:
+        send(connection, [chat(1) + get("/healthz") + chat(2, stream=True) + get("/nowhere") + chat(3)[:-5]])
+        connection.shutdown(socket.SHUT_WR)
+        answers = Answers(connection).wait_for_the_end()
+    assert [answer.status for answer in answers] == [200, 200, 200, 404]
+
+
+def test_a_client_that_left_without_reading_ends_its_generation(gateway: ServedGateway, engine: Engine) -> None:
+    engine.go_on.clear()
+    engine.left.clear()
+    seen = len(engine.stub.bodies)
+    with gateway.connect() as connection:
+        send(connection, [chat(1, wait=True)])
+        wait_for(lambda: len(engine.stub.bodies) > seen)
+    assert engine.left.wait(5)
+
+
+def test_a_client_that_does_not_read_has_few_requests_parsed(gateway: ServedGateway) -> None:
+    request = b"GET / HTTP/1.1\r\n\r\n"
+    with gateway.connect() as connection:
+        connection.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            while True:
+                connection.sendall(request * 10_000)
+        waiting = max(len(one.pipeline) for one in connections(gateway))
+    assert 16 <= waiting < 2 * PIECE / len(request)
+
+
+def connections(gateway: ServedGateway) -> list[Any]:
+    return list(gateway.gateway.edge.clients)
