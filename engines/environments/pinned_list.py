@@ -1,7 +1,8 @@
 """The lists that environments are made from: exact pins in `deploy/envs/<kind>-<variant>.txt`.
 
-A list is a requirements file as uv reads it. Lines that begin with `#:` are for Lorry: `#: remove PATTERN` deletes
-files after the installation, `#: image NAME` stands for an engine that is published as a container image only.
+A list is a requirements file as uv reads it, with the hashes of every version, which `make pins` writes. Lines that
+begin with `#:` are for Lorry: `#: remove PATTERN` deletes files after the installation, `#: image NAME` stands for an
+engine that is published as a container image only.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ def read_list(path: Path) -> PinnedList:
     requirements: list[str] = []
     marked: dict[str, list[str]] = {"remove": [], "image": []}
     for number, raw in enumerate(path.read_text().splitlines(), start=1):
-        line = raw.strip()
+        line = raw.strip().removesuffix("\\").rstrip()
         if line.startswith("#:"):
             word, _, rest = line[2:].strip().partition(" ")
             if word not in marked:
                 raise EnvironmentFailed(f"{path}, line {number}: {word!r} is not one of {', '.join(marked)}")
             marked[word].append(rest)
-        elif line and not line.startswith("#"):
+        elif line and not line.startswith(("#", "--hash=")):
             requirements.append(line)
     return PinnedList(
         requirements=tuple(requirements),

@@ -84,6 +84,14 @@ def test_an_address_of_another_kind_of_database_is_refused(url: str) -> None:
         migrate(url)
 
 
+def test_postgresql_without_its_driver_says_what_to_install() -> None:
+    program = "import sys; sys.modules['psycopg'] = None\nfrom registry.transactions import open_engine\n"
+    program += "open_engine('postgresql://h/d')"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "SettingsInvalid" in ended.stderr
+    assert "pip install 'lorry[postgres]'" in ended.stderr
+
+
 def test_a_server_that_is_away_is_named_without_its_password(tmp_path: Path) -> None:
     with socket.socket() as nobody_listens:
         nobody_listens.bind(("127.0.0.1", 0))
