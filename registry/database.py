@@ -10,10 +10,6 @@ from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from registry import tables
 from registry.adapters import AdapterStore, all_adapters, ready_revisions
@@ -40,6 +36,8 @@ from registry.types import Adapter, Base, Replica, Revision, Use
 from registry.uses import UseStore, uses_of
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_APPLIED: Final = sa.table("alembic_version", sa.column("version_num"))
+"""Alembic's record of the schema revision of a database."""
 MIGRATION_LOCK: Final = 7613501
 """Key of the PostgreSQL advisory lock under which the schema changes."""
 
@@ -133,6 +131,10 @@ def migrate(url: str) -> None:
 
     `SchemaTooNew` if a newer Lorry made it, `SchemaForeign` if it belongs to another program.
     """
+    # Of all processes only the one that starts the others migrates: the rest save Alembic's memory.
+    from alembic import command
+    from alembic.config import Config
+
     engine = open_engine(url)
     transactions = Transactions(engine, time.time)
     config = Config()
@@ -170,18 +172,18 @@ def open_registry(settings: RegistrySettings, now: Callable[[], float] = time.ti
 
 @cache
 def _schemas() -> tuple[str, ...]:
-    """Return the schema revisions that this Lorry knows, the newest first. A process reads the migrations once."""
-    return tuple(script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
+    """Return the schema revisions that this Lorry knows, the newest first: the names of their files begin with them."""
+    return tuple(sorted((file.name.partition("_")[0] for file in MIGRATIONS.glob("versions/[0-9]*.py")), reverse=True))
 
 
 def _check_known(tx: sa.Connection, url: str) -> str | None:
     """Return the schema revision at *url*, None for an empty database. `SchemaTooNew` or `SchemaForeign`."""
-    found = MigrationContext.configure(tx).get_current_revision()
+    present = set(sa.inspect(tx).get_table_names())
+    found: str | None = tx.execute(sa.select(_APPLIED.c.version_num)).scalar() if _APPLIED.name in present else None
     schemas = _schemas()
     if found in schemas:
         return found
     # Alembic keeps the schemas of other programs in a table of the same name.
-    present = set(sa.inspect(tx).get_table_names())
     if found is not None and tables.adapters.name in present and tables.revisions.name in present:
         raise SchemaTooNew(
             f"the registry {url} has schema {found}, which a newer Lorry made; this one knows schemas up to "

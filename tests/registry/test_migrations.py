@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 from registry.database import MIGRATIONS, Registry, migrate, open_registry
 from registry.jobs.job import JobState
@@ -120,3 +123,18 @@ def test_a_database_without_jobs_is_migrated(url: str, tmp_path: Path) -> None:
     registry = opened(url, tmp_path)
     assert registry.jobs.list() == []
     registry.close()
+
+
+def test_migrations_are_one_chain_in_the_order_of_their_file_names() -> None:
+    chain = [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]
+    assert chain == sorted((file.name[:4] for file in MIGRATIONS.glob("versions/[0-9]*.py")), reverse=True)
+
+
+def test_only_a_process_that_migrates_loads_alembic(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'registry.db'}"
+    migrate(url)
+    program = "import sys; from pathlib import Path; from registry.database import open_registry\n"
+    program += "from registry.settings import RegistrySettings\n"
+    program += "open_registry(RegistrySettings(url=sys.argv[1], artifacts=Path(sys.argv[2]))).close()\n"
+    program += "assert 'alembic' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program, url, str(tmp_path / "artifacts")], check=True)

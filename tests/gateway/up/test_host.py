@@ -68,6 +68,8 @@ def test_a_registry_of_a_newer_lorry_is_left_as_it_is(tmp_path: Path) -> None:
     with engine.begin() as tx:
         tx.execute(sa.text("CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)"))
         tx.execute(sa.text("INSERT INTO alembic_version VALUES ('9999_future')"))
+        tx.execute(sa.text("CREATE TABLE adapters (name TEXT)"))
+        tx.execute(sa.text("CREATE TABLE revisions (id TEXT)"))
     engine.dispose()
     before = (home / "registry.db").read_bytes()
     assert "9999_future" in refused(home, "--port", free_port(), "--model", str(folder))
