@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from engines.loops import Loops
 from gateway.admin import adapters as admin_adapters
 from gateway.admin import audit as admin_audit
 from gateway.admin import feedback as admin_feedback
@@ -51,12 +53,15 @@ from gateway.settings import GatewaySettings, TraceSettings
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.finished import FinishedListener
 from gateway.telemetry.live_metrics import LiveMetrics
+from gateway.telemetry.loop_metrics import LoopMetrics
 from gateway.telemetry.metrics import GatewayMetrics
 from gateway.telemetry.siblings import Siblings
 from gateway.telemetry.traces import open_traces
 from gateway.wire.connections import EngineConnections
 from registry.database import Registry
 from registry.errors import RegistryError
+
+log = logging.getLogger(__name__)
 
 ROUTERS = (
     hot_paths.router,
@@ -103,6 +108,8 @@ def build_gateway(
     connections = EngineConnections(settings.connect_timeout_s)
     live = LiveMetrics(feed, balancer, health, admission)
     metrics.show(live)
+    loops = Loops()
+    metrics.show(LoopMetrics(loops, lambda: keyring.read_at))
     tracing = open_traces(traces or TraceSettings(), name, lambda: feed.table)
     access_log = _access_log(settings, home)
     listeners: list[FinishedListener] = [metrics.finished]
@@ -125,6 +132,7 @@ def build_gateway(
         connections=connections,
         edge=Edge(feed, admission, health, connections, AllowedOrigins(settings.cors_origins)),
         tally_reporter=tally_reporter,
+        loops=loops,
         shadow=Shadow(QuietCalls(connections, balancer, settings), feed, tally_reporter, settings),
         metrics=metrics,
         siblings=Siblings(
@@ -151,6 +159,20 @@ async def _figures(live: LiveMetrics, metrics: GatewayMetrics, feed: RouteFeed) 
     return await asyncio.to_thread(metrics.own, feed.table.knows)
 
 
+def _start_loops(gateway: Gateway) -> None:
+    loops = gateway.loops
+    loops.start("routes", gateway.feed.run)
+    loops.start("keys", gateway.keyring.run)
+    loops.start("use_of_keys", gateway.keyring.report_use)
+    loops.start("use_of_revisions", gateway.demand.run)
+    loops.start("tallies", partial(gateway.tally_reporter.run, gateway.feed.watched))
+    loops.start("deadlines", gateway.edge.run)
+    if gateway.rate_limiter.is_shared:
+        loops.start("shared_limits", gateway.rate_limiter.run)
+    if gateway.access_log is not None:
+        loops.start("access_log", gateway.access_log.run)
+
+
 def build_app(gateway: Gateway) -> FastAPI:
     """Build the application; its lifespan runs the gateway's loops, and reports and closes everything at the end."""
 
@@ -159,20 +181,14 @@ def build_app(gateway: Gateway) -> FastAPI:
         with contextlib.suppress(RegistryError):  # the loops read again
             await gateway.keyring.refresh()
             await gateway.feed.refresh()
-        await gateway.siblings.start()
-        running = [
-            asyncio.create_task(gateway.keyring.run()),
-            asyncio.create_task(gateway.rate_limiter.run()),
-            asyncio.create_task(gateway.feed.run()),
-            asyncio.create_task(gateway.demand.run()),
-            asyncio.create_task(gateway.tally_reporter.run(gateway.feed.watched)),
-            asyncio.create_task(gateway.edge.run()),
-        ]
-        if gateway.access_log is not None:
-            running.append(asyncio.create_task(gateway.access_log.run()))
+        try:
+            await gateway.siblings.start()
+        # Without its socket a gateway serves as well; only its figures are missing where others are scraped.
+        except OSError:
+            log.exception("the other gateways cannot read the figures of this one")
+        _start_loops(gateway)
         yield
-        for loop in running:
-            loop.cancel()
+        gateway.loops.cancel()
         gateway.edge.close()
         await gateway.rate_limiter.aclose()
         await gateway.shadow.aclose()

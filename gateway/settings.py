@@ -45,6 +45,8 @@ class GatewaySettings(BaseModel):
     """Gateway processes on that port; with a single one, its replacement leaves seconds without a listener."""
     route_refresh_s: PositiveFloat = 0.25
     """How often each gateway reads the registry. A promotion or rollback is in force everywhere one reading later."""
+    stale_after_s: PositiveFloat = 60.0
+    """For how long `/readyz` answers 200 while the registry cannot be read; requests are answered all the time."""
     replica_wait_s: PositiveFloat = 60.0
     """How long a request waits for a replica that serves its revision before the gateway replies 503."""
     connect_timeout_s: PositiveFloat = 2.0

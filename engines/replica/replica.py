@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from engines.errors import EngineError
+from engines.loops import Loops
 from engines.replica.adapter_sets import AdapterSet, EngineSource, Pace, Trials
 from engines.replica.board import Board
 from engines.replica.launched_adapters import LaunchedAdapters
@@ -39,6 +40,7 @@ class EngineReplica:
         self._board = Board(journal, pace.tick_s)
         self._trials = Trials(journal, prover, self._board)
         self._engines = RunningEngines(source, pace)
+        self._loops = Loops()
         self._failed_probes = 0
 
     @property
@@ -47,10 +49,17 @@ class EngineReplica:
         return self._board.load
 
     async def run(self) -> None:
-        """Keep the engine running until cancelled; `drain` then ends it."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._board.run())
-            group.create_task(self._keep())
+        """Keep the engine running until cancelled; `drain` then ends it. No error ends it, and none is silent."""
+        self._loops.start("reports", self._board.run)
+        self._loops.start("engine", self._keep)
+        try:
+            await self._loops.ended()
+        finally:
+            self._loops.cancel()
+
+    def down(self, for_s: float) -> tuple[str, ...]:
+        """Return the loops of this replica that fail since *for_s* seconds."""
+        return self._loops.down(for_s)
 
     async def drain(self, unroute_s: float, drain_timeout_s: float) -> None:
         """Report that no request should come, let gateways see it, then stop the engine when its requests are done."""
@@ -62,6 +71,11 @@ class EngineReplica:
 
     async def _keep(self) -> None:
         backoff_s = 1.0
+        # An error that no one foresaw may have left an engine behind when it ended this loop.
+        if self._board.phase is Phase.READY:
+            self._board.set_phase(Phase.UNHEALTHY, "an error of Lorry ended the engine; the log engines has it")
+        self._board.clear()
+        await self._engines.end_all(0.0)
         while True:
             began = time.monotonic()
             try:

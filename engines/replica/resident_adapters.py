@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 
 from engines.errors import AdapterNotLoaded, EngineError, EngineUnreachable
+from engines.loops import log_failure
 from engines.protocol import Engine
 from engines.replica.adapter_sets import Pace, Trials
 from engines.replica.report import SlotPhase, SlotReport
@@ -51,7 +52,8 @@ class ResidentAdapters:
             if name not in wanted:
                 self._board.drop(name)
         for name in set(self._resident) - set(wanted) - set(self._leaving):
-            self._leaving[name] = asyncio.create_task(self._leave(name))
+            self._leaving[name] = asyncio.create_task(self._leave(name), name=f"unloading of {name}")
+            self._leaving[name].add_done_callback(log_failure)
         # An unload that has begun is not cancelled, as the server may have done it already; the adapter is loaded anew.
         for name in (set(wanted) & set(self._leaving)) - self._unloading:  # wanted again in time
             self._leaving.pop(name).cancel()

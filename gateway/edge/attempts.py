@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 from gateway.edge.answer import AnswerPlan, RelayedAnswer
 from gateway.edge.http_message import RequestBody, header_value
 from gateway.edge.parts import Gateway
-from gateway.edge.turn import Turn
-from gateway.errors import DeadlineExceeded, EngineUnavailable, GatewayError
+from gateway.edge.turn import Turn, refuse
+from gateway.errors import DeadlineExceeded, EngineUnavailable
 from gateway.evidence.witness import Witness
 from gateway.routing.routing import Endpoint
 from gateway.wire.connections import EngineConnection, EnginePool
@@ -81,7 +81,7 @@ class Attempts:
         endpoint = self._gateway.balancer.choose(endpoints, self._order.affinity, self._tried, now)
         # The replicas that were there when the turn came may have left the table meanwhile.
         if endpoint is None:
-            self._waiting = asyncio.create_task(self._wait_for_replica(now))
+            self._wait_for_replica(now)
         else:
             pool = self._gateway.connections.of(endpoint.url)
             self._ask(endpoint, pool, pool.pop_free())
@@ -187,11 +187,15 @@ class Attempts:
     def _opened(self, pool: EnginePool, connection: EngineConnection | None) -> None:
         # The task that opened the connection calls this; a `stop` from here must not cancel it.
         self._waiting = None
-        assert self._endpoint is not None  # noqa: S101 - it is being connected to
+        self._turn.advance(partial(self._send_or_lose, pool, connection))
+
+    def _send_or_lose(self, pool: EnginePool, connection: EngineConnection | None) -> bool:
+        assert self._endpoint is not None  # noqa: S101 - it was connected to
         if connection is None:
             self.on_lost(Fault.UNREACHABLE)
         else:
             self._send(self._endpoint, pool, connection)
+        return False
 
     def _send(self, endpoint: Endpoint, pool: EnginePool, connection: EngineConnection) -> None:
         order = self._order
@@ -211,10 +215,10 @@ class Attempts:
         if self._order.witness is not None:
             self._order.witness.failed_attempt(endpoint.replica)
 
-    def _give_up(self, error: GatewayError) -> None:
+    def _give_up(self, error: BaseException) -> None:
         if self._order.witness is not None:
             self._order.witness.gave_up()
-        self._turn.fail(error)
+        self._turn.advance(partial(refuse, error))
 
     def _may_ask_another(self, endpoint: Endpoint, now: float) -> bool:
         """Whether there is a replica that was not tried, and the budget has room for a retry, which is spent."""
@@ -256,22 +260,37 @@ class Attempts:
 
     def _after_pause(self) -> None:
         self._waiting = None
+        self._turn.advance(self._ask_after_pause)
+
+    def _ask_after_pause(self) -> bool:
         if self._gateway.budget.spend(time.monotonic()):
             self.retries += 1
             self.start(self._endpoints())
         else:
             self._try_again()
+        return False
 
-    async def _wait_for_replica(self, now: float) -> None:
-        try:
-            await replica_of(self._gateway, self._order.served_name, self._order.deadline - now)
-        except GatewayError as exc:
-            # This task forgets itself first: `_give_up` ends in `stop`, which would cancel it.
-            self._waiting = None
-            self._give_up(exc)
+    def _wait_for_replica(self, now: float) -> None:
+        most_s = self._order.deadline - now
+        self._waiting = waiting = asyncio.create_task(replica_of(self._gateway, self._order.served_name, most_s))
+        waiting.add_done_callback(self._replica_came)
+
+    def _replica_came(self, waited: asyncio.Task[None]) -> None:
+        """Ask the replica that came; any error ends the request here, as its deadline may be far."""
+        if waited is not self._waiting:
+            return  # the request is over
+        # Forgotten first: `_give_up` ends in `stop`, which cancels what is waited for.
+        self._waiting = None
+        if waited.cancelled():  # by the end of something that others wait for as well
+            self._give_up(EngineUnavailable("the gateway was interrupted", retry_after_s=1))
+        elif (error := waited.exception()) is not None:
+            self._give_up(error)
         else:
-            self._waiting = None
-            self.start(self._endpoints())
+            self._turn.advance(self._start_anew)
+
+    def _start_anew(self) -> bool:
+        self.start(self._endpoints())
+        return False
 
 
 async def replica_of(gateway: Gateway, served_name: str, most_s: float) -> None:

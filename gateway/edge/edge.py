@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from gateway.balancing.admission import Admission
 from gateway.balancing.replica_health import ReplicaHealth
@@ -13,6 +14,8 @@ from gateway.origins import AllowedOrigins
 from gateway.routing.route_feed import RouteFeed
 from gateway.routing.routing import RouteTable
 from gateway.wire.connections import EngineConnections
+
+log = logging.getLogger(__name__)
 
 _TICK_S: Final = 0.05
 """How often queued requests are looked at."""
@@ -28,6 +31,9 @@ class Timed(Protocol):
     def check(self, now: float) -> None:
         """Look at what is due; *now* is monotonic."""
         ...
+
+
+T = TypeVar("T", bound=Timed)
 
 
 class UnderWay(Timed, Protocol):
@@ -78,11 +84,19 @@ class Edge:
             self._follow(self._feed.table, now)
         if self._ticks % _EXCHANGES_EVERY == 0:
             for exchange in list(self.under_way):
-                exchange.check(now)
+                self._check(exchange, self.under_way, now)
         if self._ticks % _CONNECTIONS_EVERY == 0:
             for client in list(self.clients):
-                client.check(now)
+                self._check(client, self.clients, now)
             self._connections.tidy({endpoint.url for endpoint in self._table.endpoints}, now)
+
+    def _check(self, each: T, all_of_them: set[T], now: float) -> None:
+        try:
+            each.check(now)
+        # An error of one must not keep the others from their deadlines, in this sweep and in all that follow.
+        except Exception:
+            log.exception("a request or connection cannot be checked and is given up")
+            all_of_them.discard(each)
 
     def close(self) -> None:
         """Cut off the requests under way, and close the connections to engines."""

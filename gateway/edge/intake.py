@@ -18,13 +18,12 @@ from gateway.balancing.fair_queue import Claim, Ticket
 from gateway.edge.attempts import replica_of
 from gateway.edge.http_message import RequestBody, body_of
 from gateway.edge.parts import Gateway
-from gateway.edge.turn import Turn
-from gateway.errors import DeadlineExceeded, GatewayError, ModelNotFound, NothingStable
+from gateway.edge.turn import Turn, refuse
+from gateway.errors import DeadlineExceeded, EngineUnavailable, ModelNotFound, NothingStable
 from gateway.keys.auth import ANYBODY, credential_of, names_of, priority_of
 from gateway.keys.limit_ledger import Admitted
 from gateway.keys.limits import estimate_tokens
 from gateway.routing.routing import Endpoint, RouteTable, Target, not_offered, resolve, sticky_key
-from registry.errors import RegistryError
 from registry.keys import Scope
 
 T = TypeVar("T")
@@ -173,15 +172,18 @@ class RequestIntake:
     # where something is waited for
 
     def _wait(self, what: Coroutine[Any, Any, T], then: Callable[[T], bool]) -> bool:
-        self._waiting = asyncio.create_task(self._wait_and_advance(what, then))
+        self._waiting = waiting = asyncio.create_task(what)
+        waiting.add_done_callback(partial(self._came, then))
         return False
 
-    async def _wait_and_advance(self, what: Coroutine[Any, Any, T], then: Callable[[T], bool]) -> None:
-        try:
-            result = await what
-        except (GatewayError, RegistryError) as exc:
-            self._waiting = None
-            self._turn.fail(exc)
+    def _came(self, then: Callable[[T], bool], waited: asyncio.Task[T]) -> None:
+        """Go on with what was waited for; any error ends the request here, as its deadline may be far."""
+        if waited is not self._waiting:
+            return  # the request is over
+        self._waiting = None
+        if waited.cancelled():  # by the end of something that others wait for as well
+            self._turn.advance(partial(refuse, EngineUnavailable("the gateway was interrupted", retry_after_s=1)))
+        elif (error := waited.exception()) is not None:
+            self._turn.advance(partial(refuse, error))
         else:
-            self._waiting = None  # first: this task is not to cancel itself
-            self._turn.advance(partial(then, result))
+            self._turn.advance(partial(then, waited.result()))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, ParamSpec, TypeVar
 
+from engines.loops import Loops
 from gateway.balancing.admission import Admission
 from gateway.balancing.balancing import Balancer
 from gateway.balancing.replica_health import ReplicaHealth
@@ -43,6 +44,8 @@ class Gateway:
 
     settings: GatewaySettings
     registry: Registry
+    loops: Loops
+    """Everything that runs in the background of this process."""
     feed: RouteFeed
     offers: Offers
     demand: RevisionDemand

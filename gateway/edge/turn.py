@@ -21,6 +21,11 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PROBE: Final = b"HTTP/1.1 "
 
 
+def refuse(error: BaseException) -> bool:
+    """Raise the error: the `Step` of a request that cannot go on."""
+    raise error
+
+
 class _NoTask:
     """Stands where uvicorn's own requests have an event that wakes their task."""
 

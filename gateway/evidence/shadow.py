@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from engines.loops import log_failure
 from gateway.errors import GatewayError
 from gateway.evidence.answer_facts import AnswerFacts, Asked
 from gateway.evidence.comparison import decided, preference_in, question
@@ -96,7 +97,8 @@ class Shadow:
     def _wait(self, waiting: WaitingCopy) -> None:
         self._waiting.add(waiting)
         if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._keep_looking())
+            self._looking = asyncio.create_task(self._keep_looking(), name="shadow copies")
+            self._looking.add_done_callback(log_failure)
 
     async def _keep_looking(self) -> None:
         # The last look may be long ago, and quiet takes two looks in a row.
@@ -135,7 +137,8 @@ class Shadow:
         return found
 
     def _begin(self, waiting: WaitingCopy) -> None:
-        making = asyncio.create_task(self._make(waiting))
+        making = asyncio.create_task(self._make(waiting), name="shadow copy")
+        making.add_done_callback(log_failure)
         self._copies.add(making)
         making.add_done_callback(self._copies.discard)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import time
+from typing import Literal
 
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse, Response
 
-from gateway.deps import GatewayDep
+from gateway.deps import Gateway, GatewayDep
 from gateway.objects.operations import GatewayReadiness, Liveness
 from gateway.telemetry.exposition import counted, merge
 from registry.errors import RegistryError
@@ -23,11 +26,23 @@ async def healthz() -> Liveness:
 
 @router.get("/readyz", responses={503: {"model": GatewayReadiness}})
 async def readyz(gateway: GatewayDep, response: Response) -> GatewayReadiness:
-    """Answer 200 once some replica is ready to serve, 503 before."""
-    count = len(gateway.feed.table.endpoints)
-    if not count:
+    """Answer 200 while some replica is ready to serve and this gateway follows the registry, else 503 with why."""
+    count, problems = len(gateway.feed.table.endpoints), _problems(gateway, time.monotonic())
+    if problems or not count:
         response.status_code = 503
-    return GatewayReadiness(status="ready" if count else "waiting", replicas=count)
+    status: Literal["ready", "waiting", "failing"] = "failing" if problems else "ready" if count else "waiting"
+    return GatewayReadiness(status=status, replicas=count, problems=problems)
+
+
+def _problems(gateway: Gateway, now: float) -> list[str]:
+    """Return what keeps this gateway from following the registry, a sentence each; *now* is monotonic."""
+    problems = [f"the loop {name} fails; the gateway's log has the error" for name in gateway.loops.down()]
+    longest_s = gateway.settings.stale_after_s
+    for what, age_s in (("routes", gateway.feed.age_s(now)), ("API keys", gateway.keyring.age_s(now))):
+        # Before the first reading there is no replica either, and no caller is let in.
+        if longest_s < age_s < math.inf:
+            problems.append(f"the {what} were read {age_s:.0f} s ago, longer than stale_after_s: is the registry away?")
+    return problems
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

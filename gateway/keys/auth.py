@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import math
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -61,19 +63,38 @@ class Keyring:
         self._callers: Mapping[bytes, tuple[bytes, Caller]] = {}
         """Leading bytes of a hash -> the whole hash and its caller."""
         self._used: dict[str, float] = {}
+        self.read_at = 0.0
+        """When the registry was last read; unix seconds, 0 before the first reading."""
+        self._read_at = -math.inf
 
     async def run(self) -> None:
-        """Read the keys every `refresh_s` seconds and store which were used every `report_s`, until cancelled."""
-        readings_a_report = max(1, round(self._report_s / self._refresh_s))
+        """Read the keys every `refresh_s` seconds until cancelled."""
         while True:
-            for _ in range(readings_a_report):
-                await asyncio.sleep(self._refresh_s)
-                await self._attempt_refresh()
+            await asyncio.sleep(self._refresh_s)
+            await self._attempt_refresh()
+
+    async def report_use(self) -> None:
+        """Store which keys were used every `report_s` seconds, until cancelled.
+
+        A loop of its own: a database that takes no changes must not keep revoked keys in use.
+        """
+        while True:
+            await asyncio.sleep(self._report_s)
             await self._report_use()
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Ids of the keys that are let in."""
+        return frozenset(caller.key_id for _, caller in self._callers.values())
+
+    def age_s(self, now: float) -> float:
+        """Return how old the last reading is; *now* is monotonic."""
+        return now - self._read_at
 
     async def refresh(self) -> None:
         """Read the keys of the registry, if they changed. Raises `RegistryError`."""
         latest = await asyncio.to_thread(self._registry.keys.valid, self._read)
+        self.read_at, self._read_at = time.time(), time.monotonic()
         if latest is not self._read:
             self._read, self._callers = latest, dict(_entry(key) for key in latest.keys)
 

@@ -81,7 +81,9 @@ class Liveness(ApiObject):
 
 
 class GatewayReadiness(ApiObject):
-    """Whether some replica can serve requests."""
+    """Whether some replica can serve requests, and this gateway follows the registry."""
 
-    status: Literal["ready", "waiting"]
+    status: Literal["ready", "waiting", "failing"]
     replicas: int
+    problems: list[str]
+    """Background loops that are down, and readings of the registry that are too old."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Mapping
 from typing import Final
@@ -13,13 +14,17 @@ from gateway.routing.route_table import build_table
 from gateway.routing.routing import Endpoint, RouteTable
 from gateway.settings import GatewaySettings
 from registry.database import Registry
-from registry.errors import RegistryError
+from registry.errors import RegistryError, RegistryUnavailable
 
 log = logging.getLogger(__name__)
 
 
 _WHOLE_EVERY_S: Final = 10.0
 """How often everything is read where nothing changed: the watch after a promotion ends with time alone."""
+
+
+_LONGEST_READING_S: Final = 15.0
+"""How long a caller waits for a reading: longer than for a lock of the database, and for a server that vanished."""
 
 
 class RouteFeed:
@@ -39,6 +44,11 @@ class RouteFeed:
         self.table = RouteTable()
         self.read_at = 0.0
         """When the registry was last read; unix seconds, 0 before the first reading."""
+        self._read_at = -math.inf
+
+    def age_s(self, now: float) -> float:
+        """Return how old the table is; *now* is monotonic."""
+        return now - self._read_at
 
     async def run(self) -> None:
         """Refresh every `refresh_s` seconds; a failed reading keeps the last table."""
@@ -56,15 +66,19 @@ class RouteFeed:
         """
         if self._next is None:
             self._next = asyncio.create_task(self._refresh())
-        # A caller that is cancelled must not end the reading that others wait for.
-        await asyncio.shield(self._next)
+        try:
+            async with asyncio.timeout(_LONGEST_READING_S):
+                # A caller that is cancelled must not end the reading that others wait for.
+                await asyncio.shield(self._next)
+        except TimeoutError as exc:
+            raise RegistryUnavailable(f"the registry did not answer within {_LONGEST_READING_S:g} s") from exc
 
     async def _refresh(self) -> None:
         async with self._reading:
             # The reading begins here and may miss later changes, so whoever comes from now on gets the next one.
             self._next = None
             built = await asyncio.to_thread(self._read)
-        self.read_at = time.time()
+        self.read_at, self._read_at = time.time(), time.monotonic()
         if built is not None:
             async with self._changed:
                 self.table = built

@@ -6,10 +6,12 @@ import asyncio
 import logging
 import os
 import time
+from functools import partial
 from typing import Final
 
 import httpx2
 
+from engines.loops import Loops
 from gateway.pools.entered_engines import EnteredEngines
 from gateway.rollouts.controller import reconcile
 from gateway.rollouts.webhooks import Sender, open_sender
@@ -21,6 +23,8 @@ from registry.errors import RegistryError
 log = logging.getLogger(__name__)
 
 _SEND_EVERY_S: Final = 1.0
+_REPLACED_AFTER_S: Final = 60.0
+"""How long a loop may fail, or a step take, until a new process is tried. Both outlast the waits for a database."""
 
 
 class ControllerActor:
@@ -34,20 +38,20 @@ class ControllerActor:
         log_to(settings.home, "controller")
         self._knobs = settings.gateway
         self._registry = open_registry(settings.registry)
-        self._loops = [
-            asyncio.create_task(self._reconcile()),
-            asyncio.create_task(EnteredEngines(self._registry, settings).run()),
-        ]
+        self._stepped_at = time.monotonic()
+        self._loops = Loops()
+        self._loops.start("rollouts", self._reconcile)
+        self._loops.start("entered_engines", EnteredEngines(self._registry, settings).run)
         if (sender := open_sender(settings.webhooks, os.environ)) is not None:
-            self._loops.append(asyncio.create_task(self._send(sender)))
+            self._loops.start("webhooks", partial(self._send, sender))
 
     async def _reconcile(self) -> None:
         while True:
             try:
                 await asyncio.to_thread(reconcile, self._registry, self._knobs, time.time())
-            # Any other error ends the loop, and `check_health` has Ray replace this controller.
             except RegistryError as exc:
                 log.warning("reconcile failed, trying again", extra={"error": str(exc)})
+            self._stepped_at = time.monotonic()
             await asyncio.sleep(self._knobs.reconcile_s)
 
     async def _send(self, sender: Sender) -> None:
@@ -60,13 +64,13 @@ class ControllerActor:
                 await asyncio.sleep(_SEND_EVERY_S)
 
     def check_health(self) -> None:
-        """Ray replaces this replica when one of its loops has ended."""
-        for loop in self._loops:
-            if loop.done():
-                raise RuntimeError("a loop of the controller has ended") from loop.exception()
+        """Ray replaces this replica when one of its loops keeps failing, or stands still."""
+        if down := self._loops.down(_REPLACED_AFTER_S):
+            raise RuntimeError(f"loops of the controller keep failing: {', '.join(down)}")
+        if time.monotonic() - self._stepped_at > _REPLACED_AFTER_S + self._knobs.reconcile_s:
+            raise RuntimeError("the controller stands still: its last step does not end")
 
     async def __del__(self) -> None:
         """Stop the loops."""
-        for loop in self._loops:
-            loop.cancel()
+        self._loops.cancel()
         self._registry.close()

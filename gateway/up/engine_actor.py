@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from typing import Final
 from uuid import uuid4
 
 from engines.replica.replica import EngineReplica
@@ -14,6 +15,9 @@ from gateway.pools.pools import Pool, engine_source, pace_of, precision_of, prov
 from gateway.settings import Settings
 from gateway.up.logs import log_to
 from registry.database import open_registry
+
+_REPLACED_AFTER_S: Final = 60.0
+"""How long a loop of the replica may fail until a new process is tried."""
 
 
 class EngineActor:
@@ -54,9 +58,11 @@ class EngineActor:
         return {REQUESTS: float(self._replica.load)}
 
     def check_health(self) -> None:
-        """Ray replaces this replica when its loop has ended."""
+        """Ray replaces this replica when one of its loops keeps failing by errors that are not the engine's."""
         if self._running.done():
             raise RuntimeError("the replica's loop has ended") from self._running.exception()
+        if down := self._replica.down(_REPLACED_AFTER_S):
+            raise RuntimeError(f"loops of the replica keep failing: {', '.join(down)}")
 
     async def __del__(self) -> None:
         """Drain: unroute, let requests finish, stop the engine, leave the registry."""

@@ -196,6 +196,7 @@ class EnginePool:
         self._connect_timeout_s = connect_timeout_s
         self._free: deque[EngineConnection] = deque()
         self._host = parts.netloc.encode()
+        self._is_retired = False
 
     def post(self, path: str, lines: bytes, body: bytes) -> bytes:
         """Return a whole POST to this engine, with header *lines* of ours."""
@@ -232,14 +233,23 @@ class EnginePool:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 _, opened = await loop.create_connection(lambda: EngineConnection(self), *self._address, ssl=self._ssl)
-        except (OSError, TimeoutError):
+        # A ValueError is of a host that is no name: an engine that was entered by hand may have any.
+        except (OSError, TimeoutError, ValueError):
             return None
         return opened
 
     def give_back(self, connection: EngineConnection) -> None:
         """Keep a connection that is free again."""
+        if self._is_retired:
+            connection.close()
+            return
         connection.idle_since = time.monotonic()
         self._free.append(connection)
+
+    def retire(self) -> None:
+        """Close the free connections, and each of the others when its answer is whole: the engine has gone."""
+        self._is_retired = True
+        self.close_idle(math.inf)
 
     def forget(self, connection: EngineConnection) -> None:
         """Drop a connection that has ended."""
@@ -273,7 +283,7 @@ class EngineConnections:
             if url in urls:
                 pool.close_idle(now - _IDLE_S)
             else:
-                self._pools.pop(url).close_idle(math.inf)
+                self._pools.pop(url).retire()
 
     def close(self) -> None:
         """Close all idle connections."""

@@ -92,10 +92,11 @@ def test_before_the_keys_were_read_nobody_is_let_in(sqlite_registry: Registry) -
 
 
 async def _while_running(keyring: Keyring, steps: Callable[[], object]) -> None:
-    running = asyncio.create_task(keyring.run())
+    running = [asyncio.create_task(keyring.run()), asyncio.create_task(keyring.report_use())]
     await asyncio.to_thread(steps)
-    assert not running.done()
-    running.cancel()
+    for loop in running:
+        assert not loop.done()
+        loop.cancel()
 
 
 def is_let_in(keyring: Keyring, secret: str) -> bool:

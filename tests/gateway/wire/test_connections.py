@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.wire.connections import EngineConnection, EnginePool
+from gateway.wire.connections import EngineConnection, EngineConnections, EnginePool
 from gateway.wire.engine_answer import Fault
 from tests.gateway.edge.wire import RecordingSink, RecordingTransport, chunked, pieces
 
@@ -156,3 +156,18 @@ def test_a_client_that_is_slow_at_the_end_of_its_answer_does_not_stop_the_next_r
     connection.data_received(PLAIN)
     assert pool.pop_free() is connection
     assert not transport.is_paused
+
+
+def test_a_connection_to_an_engine_that_has_gone_ends_with_its_answer() -> None:
+    connections = EngineConnections(1.0)
+    pool = connections.of("http://127.0.0.1:1")
+    busy, transport = EngineConnection(pool), RecordingTransport()
+    busy.connection_made(transport)
+    sink = RecordingSink()
+    busy.send(sink, b"ask")
+    connections.tidy((), 0.0)
+    assert not transport.is_closing()
+    busy.data_received(PLAIN)
+    assert (sink.body, sink.is_whole, sink.fault) == (b"0123456789", True, None)
+    assert transport.is_closing()
+    assert connections.of("http://127.0.0.1:1") is not pool

@@ -1,0 +1,124 @@
+"""What runs in the background of a gateway goes on after any error, and its health tells what does not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from gateway.edge.edge import Edge
+from gateway.keys.auth import Keyring
+from gateway.settings import GatewaySettings
+from registry import tables
+from registry.database import Registry
+from registry.keys import KeyDraft, Scope
+from registry.types import Base
+from tests.gateway.served import ServedGateway
+from tests.gateway.stage import report
+from tests.waiting import wait_for
+
+QUICK = GatewaySettings(route_refresh_s=0.05, stale_after_s=0.5)
+CHAT = {"model": "nobody", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def set_column(registry: Registry, column: sa.Column[Any], value: object) -> None:
+    """Write what this Lorry cannot read: a newer one, or a person, may have done so."""
+    with registry.transactions.write() as tx:
+        tx.execute(sa.update(column.table).values({column: value}))
+
+
+def test_rows_that_cannot_be_read_end_no_loop_and_hang_no_request(sqlite_registry: Registry, base: Base) -> None:
+    sqlite_registry.bases.enter(base)
+    report(sqlite_registry, "r1")
+    with ServedGateway(QUICK, sqlite_registry) as served:
+        client = served.client
+        wait_for(lambda: client.get("/readyz").status_code == 200)
+        set_column(sqlite_registry, tables.replicas.c.state, "frozen")
+        wait_for(lambda: client.get("/readyz").status_code == 503)
+        told = client.get("/readyz").json()
+        assert told["status"] == "failing"
+        assert told["problems"] == ["the loop routes fails; the gateway's log has the error"]
+        assert 'loop="routes"} 0.0' in client.get("/metrics").text
+        # The name is unknown, so the request waits for a reading, which fails.
+        began = time.monotonic()
+        answer = client.post("/v1/chat/completions", json=CHAT)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
+        assert time.monotonic() - began < 5.0
+        assert client.get("/healthz").status_code == 200
+        set_column(sqlite_registry, tables.replicas.c.state, "ready")
+        wait_for(lambda: client.post("/v1/chat/completions", json=CHAT).status_code == 404)
+
+
+def test_a_registry_that_is_away_for_long_fails_the_readiness_until_it_is_back(
+    sqlite_registry: Registry, base: Base
+) -> None:
+    sqlite_registry.bases.enter(base)
+    report(sqlite_registry, "r1")
+    with ServedGateway(QUICK, sqlite_registry) as served:
+        wait_for(lambda: served.client.get("/readyz").status_code == 200)
+        set_table_aside(sqlite_registry, "table_changes", "aside")
+        set_table_aside(sqlite_registry, "keys", "keys_aside")
+        wait_for(lambda: len(served.client.get("/readyz").json()["problems"]) == 2)
+        routes, keys = served.client.get("/readyz").json()["problems"]
+        assert routes.startswith("the routes were read ")
+        assert keys.startswith("the API keys were read ")
+        set_table_aside(sqlite_registry, "aside", "table_changes")
+        set_table_aside(sqlite_registry, "keys_aside", "keys")
+        wait_for(lambda: served.client.get("/readyz").status_code == 200)
+
+
+def set_table_aside(registry: Registry, name: str, to: str) -> None:
+    with registry.transactions.read() as tx:
+        tx.exec_driver_sql(f"ALTER TABLE {name} RENAME TO {to}")
+
+
+def test_a_revoked_key_stops_while_the_use_of_keys_cannot_be_stored(sqlite_registry: Registry) -> None:
+    admin = sqlite_registry.keys.create(KeyDraft(name="admin", scopes=frozenset(Scope)), "me")
+    second = sqlite_registry.keys.create(KeyDraft(name="app", scopes=frozenset(Scope)), "me")
+
+    async def story() -> None:
+        keyring = Keyring(sqlite_registry, refresh_s=0.02, report_s=0.02, is_loopback=True)
+        await keyring.refresh()
+        keyring.caller_of(b"Bearer " + second.secret.encode(), 0.0)
+        sqlite_registry.keys.revoke(second.key.id, "me")
+        running = [asyncio.create_task(keyring.run()), asyncio.create_task(keyring.report_use())]
+        with sqlite_registry.transactions.write():  # the report of the use waits for this transaction
+            await asyncio.to_thread(wait_for, lambda: len(keyring.known) == 1)
+        for loop in running:
+            loop.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        assert keyring.known == {admin.key.id}
+
+    asyncio.run(story())
+
+
+class Checked:
+    """A request whose check raises, or counts."""
+
+    def __init__(self, *, fails: bool) -> None:
+        self.fails = fails
+        self.checks = 0
+
+    def check(self, _: float) -> None:
+        self.checks += 1
+        if self.fails:
+            raise KeyError("no such answer")
+
+    def cut_off(self) -> None:
+        """Do nothing."""
+
+
+def test_an_error_in_one_request_keeps_no_other_from_its_deadline(
+    sqlite_registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ServedGateway(QUICK, sqlite_registry) as served:
+        edge: Edge = served.gateway.edge
+        requests = [Checked(fails=number % 2 == 0) for number in range(6)]
+        edge.under_way.update(requests)
+        wait_for(lambda: all(request.checks >= 2 for request in requests if not request.fails))
+        assert [request.checks for request in requests if request.fails] == [1, 1, 1]
+        edge.under_way.clear()
+    assert sum(record.exc_info is not None for record in caplog.records) == 3
