@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import codecs
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from engines.transformers.sampling import ChosenToken
 from engines.transformers.sequence import Delta
+from engines.transformers.text import TokenTexts
 
 Json = dict[str, Any]
-TokenText = Callable[[int], str]
+_UTF8: Final = codecs.getincrementaldecoder("utf-8")
 
 
 @dataclass(slots=True)
@@ -59,7 +61,7 @@ class AnswerFormat(Protocol):
 class ChatFormat:
     """`/v1/chat/completions`."""
 
-    token_text: TokenText
+    tokens: TokenTexts
     with_logprobs: bool
     object: str = "chat.completion"
     chunk_object: str = "chat.completion.chunk"
@@ -92,21 +94,22 @@ class ChatFormat:
         return {"content": content, "refusal": None}
 
     def _entry(self, token: int, logprob: float | None) -> Json:
-        text = self.token_text(token)
-        return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+        return {"token": self.tokens.text(token), "logprob": logprob, "bytes": list(self.tokens.spell(token))}
 
 
 @dataclass(slots=True)
 class TextFormat:
     """`/v1/completions`."""
 
-    token_text: TokenText
+    tokens: TokenTexts
     with_logprobs: bool
     object: str = "text_completion"
     chunk_object: str = "text_completion"
     id_prefix: str = "cmpl-"
     offsets: dict[int, int] = field(default_factory=dict)
     """Answer -> characters of the tokens reported so far."""
+    decoders: dict[int, codecs.IncrementalDecoder] = field(default_factory=dict)
+    """Answer -> the bytes of a character that is not whole yet."""
 
     def whole(self, index: int, answer: Whole) -> Json:
         """Return an entry with the text."""
@@ -121,19 +124,27 @@ class TextFormat:
         return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
 
     def _logprobs(self, index: int, choices: Sequence[ChosenToken]) -> Json:
-        tokens = [self.token_text(choice.token) for choice in choices]
+        decoder = self.decoders.setdefault(index, _UTF8(errors="replace"))
         offset, offsets = self.offsets.get(index, 0), []
-        for token in tokens:
+        for choice in choices:
             offsets.append(offset)
-            offset += len(token)
+            offset += len(decoder.decode(self.tokens.spell(choice.token)))
         self.offsets[index] = offset
-        tops = [{self.token_text(token): logprob for token, logprob in choice.alternatives} for choice in choices]
+        tops = [{self._name(token): logprob for token, logprob in choice.alternatives} for choice in choices]
         return {
-            "tokens": tokens,
+            "tokens": [self._name(choice.token) for choice in choices],
             "token_logprobs": [choice.logprob for choice in choices],
             "top_logprobs": tops,
             "text_offset": offsets,
         }
+
+    def _name(self, token: int) -> str:
+        """Return the token's text, or `bytes:` and its bytes as OpenAI has it: `top_logprobs` must not merge two."""
+        spelled = self.tokens.spell(token)
+        try:
+            return spelled.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in spelled)
 
 
 def chat_piece(index: int, delta: Json, *, logprobs: Json | None = None, finish: str | None = None) -> Json:

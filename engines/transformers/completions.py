@@ -11,7 +11,6 @@ from typing import Final
 from uuid import uuid4
 
 import orjson
-from jinja2 import TemplateError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -20,7 +19,10 @@ from engines.transformers.answers import AnswerFormat, ChatFormat, Json, TextFor
 from engines.transformers.errors import ApiError, BadRequest
 from engines.transformers.generation import Generation, GenerationDemand, GenerationIntake
 from engines.transformers.model import LoadedModel
-from engines.transformers.types import ChatRequest, CompletionRequest, GenerationRequest, parse_body
+from engines.transformers.requests.bodies import ChatRequest, CompletionRequest, GenerationRequest
+from engines.transformers.requests.messages import render
+from engines.transformers.requests.parsing import parse_body
+from engines.transformers.text import TokenTexts
 
 CLIENT_LEFT: Final = 499
 COPY_HEADER: Final = "x-lorry-shadow"
@@ -49,23 +51,25 @@ class Completions:
     def __init__(self, loaded: LoadedModel, intake: GenerationIntake) -> None:
         self._loaded = loaded
         self._intake = intake
+        self._tokens = TokenTexts(loaded.codec)
 
     async def chat(self, http: Request) -> Response:
         """`POST /v1/chat/completions`."""
         request = parse_body(ChatRequest, await http.body())
-        if request.top_logprobs is not None and not request.logprobs:
+        if request.top_logprobs and not request.logprobs:
             raise BadRequest("top_logprobs needs logprobs to be true", param="top_logprobs")
         request.check_json_is_asked_for()
         demand = GenerationDemand(
             request=request,
-            prompts=[await asyncio.to_thread(self._render, request)],
+            prompts=[await asyncio.to_thread(render, self._loaded.tokenizer, request.messages)],
             limit=request.max_completion_tokens or request.max_tokens,
             default_limit=None,
             limit_param="max_completion_tokens" if request.max_completion_tokens else "max_tokens",
+            prompt_param="messages",
             top_logprobs=request.top_logprobs or 0 if request.logprobs else None,
             is_copy=COPY_HEADER in http.headers,
         )
-        return await self._answer(http, demand, ChatFormat(self._token_text, request.logprobs))
+        return await self._answer(http, demand, ChatFormat(self._tokens, request.logprobs))
 
     async def text(self, http: Request) -> Response:
         """`POST /v1/completions`."""
@@ -76,10 +80,11 @@ class Completions:
             limit=request.max_tokens,
             default_limit=OPENAI_DEFAULT_TOKENS,
             limit_param="max_tokens",
+            prompt_param="prompt",
             top_logprobs=request.logprobs,
             is_copy=COPY_HEADER in http.headers,
         )
-        return await self._answer(http, demand, TextFormat(self._token_text, request.logprobs is not None))
+        return await self._answer(http, demand, TextFormat(self._tokens, request.logprobs is not None))
 
     async def _answer(self, http: Request, demand: GenerationDemand, wording: AnswerFormat) -> Response:
         generation = self._intake.submit(demand)
@@ -94,20 +99,9 @@ class Completions:
             return EventStream(answer)
         return await whole_or_gone(http, answer)
 
-    def _render(self, request: ChatRequest) -> list[int]:
-        messages = [message.as_template_input() for message in request.messages]
-        try:
-            tokens = self._loaded.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-        except TemplateError as exc:
-            raise BadRequest(f"the model's chat template refuses them: {exc}", param="messages") from exc
-        return list(tokens)
-
     def _tokenize(self, prompts: list[str | list[int]]) -> list[list[int]]:
         codec = self._loaded.codec
         return [codec.encode(prompt).ids if isinstance(prompt, str) else prompt for prompt in prompts]
-
-    def _token_text(self, token: int) -> str:
-        return self._loaded.codec.decode([token], skip_special_tokens=False)
 
 
 class EventStream(StreamingResponse):

@@ -12,11 +12,11 @@ from engines.transformers.errors import BadRequest, NoSuchResource, QueueFull
 from engines.transformers.lora import AdapterTable, LoadedAdapter
 from engines.transformers.metrics import EngineMetrics
 from engines.transformers.model import LoadedModel
+from engines.transformers.requests.bodies import GenerationRequest
 from engines.transformers.sampling import SamplingParams, chooser
 from engines.transformers.sequence import Delta, Sequence
 from engines.transformers.stepper import Stepper
 from engines.transformers.text import TextStream
-from engines.transformers.types import GenerationRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,7 @@ class GenerationDemand:
     default_limit: int | None
     """Most tokens when nothing was asked for; None: what the context leaves."""
     limit_param: str
+    prompt_param: str
     top_logprobs: int | None
     is_copy: bool
     """The header `x-lorry-shadow` marks a request that no client waits for."""
@@ -132,21 +133,28 @@ class GenerationIntake:
         request = demand.request
         wanted = len(demand.prompts) * request.n
         self._check(demand, wanted)
-        # Acquired after every check that may refuse, as a refused request gives nothing back. Up to the count in
-        # `_inside` there is no await, so two requests cannot get the same last place.
+        # Acquired after every check that may refuse, as a refused request gives nothing back. There is no await up to
+        # the end, so two requests cannot get the same last place.
         adapter = self._adapter_of(request.model)
-        usage = Usage(prompt=sum(map(len, demand.prompts)))
-        generation = Generation(self, adapter, usage)
+        generation = Generation(self, adapter, Usage(prompt=sum(map(len, demand.prompts))))
+        try:
+            self._add_sequences(demand, generation, adapter.id if adapter else 0)
+        except BaseException:
+            if adapter is not None:
+                self._adapters.release(adapter)
+            raise
         self._inside += wanted
+        self._stepper.submit(generation.sequences)
+        return generation
+
+    def _add_sequences(self, demand: GenerationDemand, generation: Generation, adapter: int) -> None:
         for prompt in demand.prompts:
             leader = None
-            for _ in range(request.n):
-                sequence = self._sequence(demand, prompt, generation, adapter.id if adapter else 0)
+            for _ in range(demand.request.n):
+                sequence = self._sequence(demand, prompt, generation, adapter)
                 sequence.leader = leader
                 leader = leader or sequence
                 generation.add(sequence)
-        self._stepper.submit(generation.sequences)
-        return generation
 
     def give_back(self, unfinished: list[Sequence], places: int, adapter: LoadedAdapter | None) -> None:
         """Release what a generation held."""
@@ -162,17 +170,20 @@ class GenerationIntake:
             raise BadRequest(f"{wanted} answers are more than the {most} that run and wait at a time", param="n")
         outside = [token for token in demand.request.token_bias if not 0 <= token < self._loaded.vocabulary]
         if outside:
-            raise BadRequest(f"token {outside[0]} is not in the vocabulary", param="logit_bias")
-        for prompt in demand.prompts:
-            self._check_prompt(prompt, demand)
+            raise BadRequest(f"logit_bias: {self._no_token(outside[0])}", param="logit_bias")
+        for place, prompt in enumerate(demand.prompts):
+            name = demand.prompt_param if len(demand.prompts) == 1 else f"{demand.prompt_param}[{place}]"
+            self._check_prompt(prompt, demand, name)
         if self._inside + wanted > most:
             self._metrics.note_rejection()
             raise QueueFull(f"{self._limits.batch} answers run and {self._limits.queue} may wait; come again")
 
-    def _check_prompt(self, prompt: list[int], demand: GenerationDemand) -> None:
+    def _check_prompt(self, prompt: list[int], demand: GenerationDemand, name: str) -> None:
         context = self._loaded.context
-        if not prompt or max(prompt) >= self._loaded.vocabulary:
-            raise BadRequest("a prompt is empty or has a token outside the vocabulary", param="prompt")
+        if not prompt:
+            raise BadRequest(f"{name} has no token to begin with", param=name)
+        if max(prompt) >= self._loaded.vocabulary:
+            raise BadRequest(f"{name}: {self._no_token(max(prompt))}", param=name)
         if len(prompt) >= context or len(prompt) + (demand.limit or 0) > context:
             asked = f" and {demand.limit_param} {demand.limit}" if demand.limit else ""
             raise BadRequest(
@@ -180,6 +191,9 @@ class GenerationIntake:
                 param=demand.limit_param if len(prompt) < context else None,
                 code="context_length_exceeded",
             )
+
+    def _no_token(self, token: int) -> str:
+        return f"{token} is not a token of the vocabulary, whose ids are 0 to {self._loaded.vocabulary - 1}"
 
     def _adapter_of(self, name: str) -> LoadedAdapter | None:
         if name == self._limits.base_name:
@@ -207,7 +221,7 @@ class GenerationIntake:
             adapter=adapter,
             limit=demand.limit or min(demand.default_limit or room, room),
             chooser=chooser(params, index % request.n),
-            text=TextStream(self._loaded.codec, request.stops),
+            text=TextStream(self._loaded.codec, request.stop),
             end_tokens=frozenset() if request.ignore_eos else self._loaded.end_tokens,
             deliver=partial(generation.deliver, index),
             arrived_at=monotonic(),

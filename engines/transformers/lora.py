@@ -31,8 +31,10 @@ class LoadedAdapter:
     name: str
     path: str
     users: int = 0
-    idle: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set while no request uses the adapter."""
+    is_leaving: bool = False
+    """No name leads to the adapter any more; its weights go with its last request."""
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once its weights are out of the layers."""
 
 
 class AdapterTable:
@@ -64,7 +66,6 @@ class AdapterTable:
             # A thread reads, so that requests go on; the lock keeps two loads from taking the same last place.
             pairs = await asyncio.to_thread(read_adapter, Path(path), self._layers, self._max_rank)
             adapter = LoadedAdapter(next(self._ids), name, path)
-            adapter.idle.set()
             for layer, pair in pairs.items():
                 self._layers[layer].pairs[adapter.id] = pair
             # The name is known only now that every layer has its factors: no request finds half an adapter.
@@ -76,26 +77,30 @@ class AdapterTable:
         if adapter is None:
             raise NoSuchResource(f"adapter {name!r} is not loaded", param="lora_name", code="adapter_not_found")
         self._leaving += 1  # the weights keep their place until the last request has ended
-        try:
-            await adapter.idle.wait()
-        finally:
-            for layer in self._layers.values():
-                layer.pairs.pop(adapter.id, None)
-            self._leaving -= 1
+        adapter.is_leaving = True
+        if adapter.users == 0:
+            self._remove(adapter)
+        # Whoever waits may be cancelled here: the last request removes the weights, not the one that unloads.
+        await adapter.gone.wait()
 
     def acquire(self, name: str) -> LoadedAdapter | None:
         """Return the adapter called *name*, counted as used until `release`; None if it is not loaded."""
         adapter = self._loaded.get(name)
         if adapter is not None:
             adapter.users += 1
-            adapter.idle.clear()
         return adapter
 
     def release(self, adapter: LoadedAdapter) -> None:
-        """Count one user less."""
+        """Count one user less; the last one of an adapter that leaves takes its weights along."""
         adapter.users -= 1
-        if adapter.users == 0:
-            adapter.idle.set()
+        if adapter.users == 0 and adapter.is_leaving:
+            self._remove(adapter)
+
+    def _remove(self, adapter: LoadedAdapter) -> None:
+        for layer in self._layers.values():
+            layer.pairs.pop(adapter.id, None)
+        self._leaving -= 1
+        adapter.gone.set()
 
 
 def read_adapter(folder: Path, layers: Mapping[str, AdaptedLinear], max_rank: int) -> dict[str, LoraPair]:

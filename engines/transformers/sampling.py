@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
+LEAST_TEMPERATURE: Final = 1e-5
+"""Colder than this the likeliest token is taken: logits divided by less would leave the range of float32."""
 NUCLEUS_TRIED: Final = 256
 """Number of likeliest tokens that are sorted first; the whole vocabulary only if `top_p` reaches further."""
 
@@ -72,7 +74,7 @@ def choose(logits: Tensor, choosers: Sequence[Chooser]) -> list[ChosenToken]:
     reported = report_wanted(logits, choosers)
     adjust(logits, choosers)
     tokens = logits.argmax(-1).tolist()
-    sampled = [row for row, one in enumerate(choosers) if one.params.temperature > 0]
+    sampled = [row for row, one in enumerate(choosers) if one.params.temperature >= LEAST_TEMPERATURE]
     if sampled:
         drawn = draw(logits[sampled], [choosers[row] for row in sampled])
         tokens = [dict(zip(sampled, drawn, strict=True)).get(row, token) for row, token in enumerate(tokens)]
@@ -108,7 +110,7 @@ def draw(logits: Tensor, choosers: Sequence[Chooser]) -> list[int]:
 
 
 def draw_nucleus(probabilities: Tensor, uniform: Tensor, params: SamplingParams) -> int:
-    """Sample among the fewest likeliest tokens that together reach `top_p`, at most `top_k`."""
+    """Sample among the fewest likeliest tokens that together reach `top_p`, at most `top_k`; never among none."""
     size = probabilities.shape[0]
     limit = min(params.top_k or size, size)
     kept, tokens = torch.topk(probabilities, min(limit, NUCLEUS_TRIED))
@@ -117,7 +119,9 @@ def draw_nucleus(probabilities: Tensor, uniform: Tensor, params: SamplingParams)
         kept = kept[:limit]
     # A token stays while those before it do not reach `top_p`, so the one that crosses the limit is the last.
     before = kept.cumsum(0) - kept
-    kept = torch.where(before < params.top_p, kept, 0.0)
+    stays = before < params.top_p
+    stays[0] = True  # a `top_p` of 0, or one that float32 rounds to 0, is reached before any token
+    kept = torch.where(stays, kept, 0.0)
     return int(tokens[pick(kept[None], uniform[None])[0]])
 
 

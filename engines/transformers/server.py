@@ -25,10 +25,11 @@ from engines.transformers.lora import AdapterTable
 from engines.transformers.metrics import EngineMetrics
 from engines.transformers.model import LoadedModel, ModelRunner
 from engines.transformers.options import ServerOptions
+from engines.transformers.requests.bodies import LoadAdapterRequest, UnloadAdapterRequest
+from engines.transformers.requests.parsing import parse_body
 from engines.transformers.scheduler import Scheduler
 from engines.transformers.stepper import Stepper
 from engines.transformers.tokenize import Tokenize
-from engines.transformers.types import LoadAdapterRequest, UnloadAdapterRequest, parse_body
 
 logger = logging.getLogger(__name__)
 

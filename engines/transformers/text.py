@@ -1,12 +1,18 @@
-"""From tokens to text as it may be sent: whole characters, and nothing of a stop string."""
+"""From tokens to text as it may be sent: whole characters, and nothing of a stop string; and to the bytes of each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from re import fullmatch
+from typing import Final
 
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+_SPACE: Final = "\u2581"
+"""How SentencePiece writes a space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,34 @@ class StopFilter:
         """Return what was held back, when no more text comes."""
         held, self._held = self._held, ""
         return held
+
+
+class TokenTexts:
+    """What each token is to a client, by itself."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._added = {token: added.content for token, added in tokenizer.get_added_tokens_decoder().items()}
+        # The decoder's own description is the only place that has its kind, alone or in a sequence.
+        self._is_byte_level = b'"ByteLevel"' in tokenizer.decoder.__getstate__()
+        self._byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
+
+    def text(self, token: int) -> str:
+        """Return the token as text, with a replacement character where it is a piece of a character."""
+        return self._tokenizer.decode([token], skip_special_tokens=False)
+
+    def spell(self, token: int) -> bytes:
+        """Return the token's own bytes; none for a number that is not in the vocabulary."""
+        if token in self._added:
+            return self._added[token].encode()
+        piece = self._tokenizer.id_to_token(token) or ""
+        # GPT-2's form: a printable character for each byte.
+        if self._is_byte_level and self._byte_of.keys() >= set(piece):
+            return bytes(self._byte_of[character] for character in piece)
+        # SentencePiece's form: `<0xF0>` for a byte of a character that has no token.
+        if byte := fullmatch("<0x([0-9A-F]{2})>", piece):
+            return bytes.fromhex(byte[1])
+        return piece.replace(_SPACE, " ").encode()
 
 
 class TextStream:

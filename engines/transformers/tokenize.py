@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 
 import orjson
-from jinja2 import TemplateError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from engines.transformers.errors import BadRequest, NoSuchResource
+from engines.transformers.errors import NoSuchResource
 from engines.transformers.lora import AdapterTable
 from engines.transformers.model import LoadedModel
-from engines.transformers.types import TokenizeRequest, parse_body
+from engines.transformers.requests.bodies import TokenizeRequest
+from engines.transformers.requests.messages import render
+from engines.transformers.requests.parsing import parse_body
 
 
 class Tokenize:
@@ -36,11 +37,5 @@ class Tokenize:
         if request.messages is None:
             encoded = self._loaded.codec.encode(request.prompt or "", add_special_tokens=request.add_special_tokens)
             return list(encoded.ids)
-        messages = [message.as_template_input() for message in request.messages]
-        try:
-            tokens = self._loaded.tokenizer.apply_chat_template(
-                messages, add_generation_prompt=request.add_generation_prompt, return_dict=False
-            )
-        except TemplateError as exc:
-            raise BadRequest(f"the model's chat template refuses them: {exc}", param="messages") from exc
-        return list(tokens)
+        template = self._loaded.tokenizer
+        return render(template, request.messages, add_generation_prompt=request.add_generation_prompt)

@@ -9,11 +9,19 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models
 from torch import nn
 
+from engines.transformers.cache import CacheShape
 from engines.transformers.errors import ApiError, BadRequest, NoSuchResource
+from engines.transformers.generation import GenerationDemand, GenerationIntake, QueueLimits
 from engines.transformers.linear import AdaptedLinear, LoraPair, Segment, StepSegments, product_of
 from engines.transformers.lora import AdapterTable, read_adapter, scaling_of
+from engines.transformers.metrics import EngineMetrics
+from engines.transformers.model import LoadedModel, ModelRunner
+from engines.transformers.requests.bodies import GenerationRequest
+from engines.transformers.scheduler import Scheduler
+from engines.transformers.stepper import Stepper
 from tests.engines.random_adapter import layer_shapes, write_adapter
 
 CONFIG = {
@@ -124,6 +132,71 @@ async def test_unloading_waits_for_the_last_user(model: Path, layers: dict[str, 
     await unloading
     assert not any(layer.pairs for layer in layers.values())
     await table.load("b", path)
+
+
+@pytest.mark.anyio
+async def test_weights_stay_for_their_requests_though_nobody_waits_for_the_unloading(
+    model: Path, layers: dict[str, AdaptedLinear]
+) -> None:
+    table = AdapterTable(layers, max_adapters=1, max_rank=64)
+    path = str(write_adapter(model / "a", model, 0))
+    await table.load("a", path)
+    adapter = table.acquire("a")
+    assert adapter is not None
+    unloading = asyncio.create_task(table.unload("a"))
+    await asyncio.sleep(0)
+    unloading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await unloading
+    assert all(layer.pairs for layer in layers.values())
+    with pytest.raises(BadRequest, match="all 1 places"):
+        await table.load("b", path)
+    table.release(adapter)
+    assert not any(layer.pairs for layer in layers.values())
+    await table.load("b", path)
+
+
+@pytest.mark.anyio
+async def test_a_request_that_fails_on_its_way_in_holds_nothing(model: Path, layers: dict[str, AdaptedLinear]) -> None:
+    table = AdapterTable(layers, max_adapters=1, max_rank=64)
+    await table.load("a", str(write_adapter(model / "a", model, 0)))
+    metrics = EngineMetrics()
+    stepper = Stepper(ModelRunner(loaded_of(layers)), Scheduler(1, 8), metrics, 1)
+    limits = QueueLimits(base_name="base", batch=1, queue=0)
+    intake = GenerationIntake(loaded_of(layers), table, stepper, metrics, limits)
+    for _ in range(3):
+        with pytest.raises(TypeError):
+            intake.submit(demand_that_breaks())
+    await asyncio.wait_for(table.unload("a"), 5)
+
+
+def loaded_of(layers: dict[str, AdaptedLinear]) -> LoadedModel:
+    return LoadedModel(
+        model=nn.Identity(),
+        tokenizer=None,
+        codec=Tokenizer(models.WordLevel({"a": 0})),
+        layers=layers,
+        segments=StepSegments(),
+        end_tokens=frozenset(),
+        vocabulary=10,
+        context=16,
+        cache_shape=CacheShape(layers=1, slots=1, heads=1, positions=16, head_size=8),
+    )
+
+
+def demand_that_breaks() -> GenerationDemand:
+    # Unchecked, as no checked request breaks.
+    request = GenerationRequest.model_construct(model="a", stop=None)
+    return GenerationDemand(
+        request=request,
+        prompts=[[1]],
+        limit=None,
+        default_limit=None,
+        limit_param="max_tokens",
+        prompt_param="prompt",
+        top_logprobs=None,
+        is_copy=False,
+    )
 
 
 @pytest.mark.anyio

@@ -32,6 +32,19 @@ def test_top_p_keeps_the_fewest_tokens_that_reach_it() -> None:
     assert set(tokens_drawn(SamplingParams(top_p=0.81, seed=1))) == {0, 1, 2}
 
 
+@pytest.mark.parametrize("top_p", [0.0, 1e-50, 1e-9])
+def test_the_narrowest_nucleus_is_the_likeliest_token(top_p: float) -> None:
+    assert set(tokens_drawn(SamplingParams(top_p=top_p, seed=1), 50)) == {0}
+    assert set(tokens_drawn(SamplingParams(top_p=top_p, top_k=3, seed=1), 50)) == {0}
+
+
+@pytest.mark.parametrize("temperature", [1e-320, 1e-50, 1e-40, 1e-20, 1e-6, 1e-5])
+def test_however_cold_the_likeliest_is_taken(temperature: float) -> None:
+    assert set(tokens_drawn(SamplingParams(temperature=temperature, seed=1), 20)) == {0}
+    one = chooser(SamplingParams(temperature=temperature, top_p=0.9), 0)
+    assert choose(torch.tensor([[-900.0, 1e4, 3.0, 0.0]]), [one])[0].token == 1
+
+
 def test_top_p_beyond_the_tokens_tried_first_sorts_the_whole_vocabulary() -> None:
     flat = torch.zeros(1, 5000)
     one = chooser(SamplingParams(top_p=0.9, seed=1), 0)
