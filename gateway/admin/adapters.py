@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import tarfile
 import tempfile
 from pathlib import Path
 
 from fastapi import APIRouter, Request
 
+from gateway.admin.adapter_archive import unpack_adapter
 from gateway.admin.jobs import any_job
 from gateway.admin.rollouts import rollout_object
 from gateway.deps import ActorDep, GatewayDep
@@ -20,7 +20,8 @@ from gateway.openai.models import loaded_on
 from registry.database import Registry, Snapshot
 from registry.errors import StorageFull
 from registry.jobs.job import Job
-from registry.publishing.publications import queue_publication
+from registry.publishing.adapter_name import check_adapter_name
+from registry.publishing.publications import Upload, queue_publication
 from registry.types import Adapter, Revision, Slot
 
 router = APIRouter(prefix="/admin/adapters")
@@ -47,7 +48,7 @@ async def show_adapter(name: str, gateway: GatewayDep) -> AdapterHistory:
     return await gateway.ask(read)
 
 
-@router.post("/{name}/revisions", status_code=202)
+@router.post("/{name:path}/revisions", status_code=202)
 async def publish_revision(
     name: str, request: Request, gateway: GatewayDep, actor: ActorDep, base: str | None = None
 ) -> AnyJob:
@@ -56,10 +57,19 @@ async def publish_revision(
     The folder is checked and normalised at once; the job that answers makes its fingerprint and the next revision.
     *base* names the base model; it may be left out where the adapter exists or one base model does.
     """
+    check_adapter_name(name)  # before the upload; a name with "/" gets here too, so that the answer says what is wrong
+    limit_bytes = gateway.settings.max_upload_bytes
     with tempfile.TemporaryDirectory(prefix="lorry-publish-") as folder:
         archive = Path(folder) / "adapter.tar"
-        await _save(request, archive, gateway.settings.max_upload_bytes)
-        job = await asyncio.to_thread(_publish_tar, gateway.registry, archive, name, base, actor)
+        await _save(request, archive, limit_bytes)
+
+        def queue() -> Job:
+            left_out = _unpack(archive, Path(folder) / "adapter", limit_bytes)
+            upload = Upload(folder=Path(folder) / "adapter", left_out=left_out, limit_bytes=limit_bytes)
+            chosen = base or _only_base(gateway.registry, name)
+            return queue_publication(gateway.registry, upload, adapter=name, base=chosen, owner=actor)
+
+        job = await asyncio.to_thread(queue)
     return any_job(job, gateway.registry.organisation)
 
 
@@ -84,14 +94,11 @@ async def _save(request: Request, path: Path, limit_bytes: int) -> None:
         raise StorageFull(f"the folder could not be received: {exc.strerror}; nothing was published") from exc
 
 
-def _publish_tar(registry: Registry, archive: Path, name: str, base: str | None, actor: str) -> Job:
-    folder = archive.parent / "adapter"
+def _unpack(archive: Path, folder: Path, limit_bytes: int) -> list[str]:
     try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
-    except (tarfile.TarError, OSError) as exc:
-        raise InvalidRequest(f"the body must be a tar of the adapter folder's files: {exc}") from exc
-    return queue_publication(registry, folder, adapter=name, base=base or _only_base(registry, name), owner=actor)
+        return unpack_adapter(archive, folder, limit_bytes)
+    except OSError as exc:
+        raise StorageFull(f"the folder could not be unpacked: {exc.strerror}; nothing was published") from exc
 
 
 def _only_base(registry: Registry, name: str) -> str:

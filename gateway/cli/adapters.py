@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from gateway.cli.adapter_tar import AdapterTar
 from gateway.cli.client import Client
 from gateway.cli.errors import CommandFailed
 from gateway.cli.job_progress import follow_job
@@ -19,7 +18,10 @@ from gateway.objects.adapters import AdapterHistory, AdapterObject, RevisionObje
 from gateway.objects.jobs import AnyJob, JobObject
 from gateway.objects.lists import ObjectList
 from gateway.objects.rollouts import RolloutObject
+from registry.errors import AdapterRejected
 from registry.jobs.job import JobState
+from registry.publishing.adapter_files import left_out, list_names, top_names
+from registry.publishing.adapter_name import check_adapter_name
 
 app = typer.Typer(name="adapters", no_args_is_help=True)
 
@@ -64,14 +66,17 @@ def publish(
     as_json: JsonFlag = False,
 ) -> None:
     """Publish an adapter folder as the next revision: it is checked at once, the trainer makes its fingerprint."""
-    if not (folder / "adapter_config.json").is_file():
-        raise CommandFailed(f"{folder} is not a folder with adapter_config.json and adapter_model.safetensors")
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        for path in sorted(folder.iterdir()):
-            tar.add(path, arcname=path.name)
-    with Client() as client:
-        job = client.post_bytes(f"/admin/adapters/{name}/revisions", AnyJob, archive.getvalue(), base=base).root
+    try:
+        check_adapter_name(name)
+        others = left_out(top_names(folder))
+    except AdapterRejected as exc:
+        raise CommandFailed(f"{folder}: {exc}") from exc
+    if others:
+        note(f"Left out, as serving does not need it: {list_names(others)}")
+    with Client() as client, AdapterTar(folder) as tar:
+        job = client.post_stream(
+            f"/admin/adapters/{name}/revisions", AnyJob, tar.chunks(), tar.size_bytes, base=base
+        ).root
         if not follow:
             show_job(job, as_json)
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -46,9 +47,12 @@ class Client:
         """Send *body* as JSON and return the answer."""
         return self._request(answer, "POST", path, json=body)
 
-    def post_bytes(self, path: str, answer: type[Answer], content: bytes, **params: str | None) -> Answer:
-        """Send *content* as it is and return the answer."""
-        return self._request(answer, "POST", path, content=content, params=_given(params))
+    def post_stream(
+        self, path: str, answer: type[Answer], content: Iterator[bytes], size_bytes: int, **params: str | None
+    ) -> Answer:
+        """Send the *size_bytes* of *content* piece by piece and return the answer."""
+        headers = {"content-length": str(size_bytes)}
+        return self._request(answer, "POST", path, content=content, headers=headers, params=_given(params))
 
     def upload(self, path: str, answer: type[Answer], filename: str, content: bytes, **fields: str) -> Answer:
         """Send a file as a form and return the answer."""

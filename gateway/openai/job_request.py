@@ -13,7 +13,8 @@ from registry.contracts.job_spec import LoraSpec
 from registry.contracts.rollout_spec import RolloutSpec
 from registry.database import Registry
 from registry.errors import AdapterRejected, InvalidPlan, NotFound
-from registry.publishing.checks import check_adapter_name, check_targets
+from registry.publishing.adapter_name import check_adapter_name
+from registry.publishing.checks import check_targets
 from registry.publishing.pool_limits import check_pools, check_takes_adapters
 from registry.types import Base, File
 

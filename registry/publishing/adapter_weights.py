@@ -5,28 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, TensorSpec, deserialize, serialize_file
+from safetensors import TensorSpec, serialize_file
 
 from registry.errors import AdapterRejected
-from registry.publishing.checks import WEIGHTS, check_weights_file
-
-DTYPES: Final[Mapping[str, tuple[str, str]]] = {
-    "F32": ("<f4", "float32"),
-    "F16": ("<f2", "float16"),
-    "BF16": ("<u2", "bfloat16"),  # numpy lacks bfloat16: its bits
-}
-"""Type in the file -> numpy type of its bits, and its name for writing."""
+from registry.publishing.adapter_files import WEIGHTS
+from registry.publishing.tensor_files import FLOATS, Bits, check_weights_file, read_tensors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
-    """A tensor of two dimensions; `bits` are its values, except for BF16."""
+    """A tensor, of two dimensions where it is a LoRA weight; `bits` are its values, except for BF16."""
 
-    bits: npt.NDArray[Any]
+    bits: Bits
     dtype: str
 
     def widened(self) -> npt.NDArray[np.float32]:
@@ -35,9 +28,17 @@ class Matrix:
             return (self.bits.astype(np.uint32) << 16).view(np.float32)
         return self.bits.astype(np.float32)
 
+    def is_nonzero(self) -> npt.NDArray[np.bool_]:
+        """Return where the values differ from zero, of either sign."""
+        return np.not_equal(self.bits & 0x7FFF if self.dtype == "BF16" else self.bits, 0)
+
     def scaled(self, factor: float) -> Matrix:
-        """Return the matrix times *factor*, in float32."""
-        return Matrix(bits=(self.widened() * np.float32(factor)).astype("<f4"), dtype="F32")
+        """Return the matrix times *factor*, in float32; `AdapterRejected` where that is not finite."""
+        with np.errstate(over="ignore"):
+            scaled = Matrix(bits=(self.widened() * np.float32(factor)).astype("<f4"), dtype="F32")
+        if not np.isfinite(scaled.bits).all():
+            raise AdapterRejected(f"{WEIGHTS}: a weight times its scaling of {factor:g} (alpha and rank) is not finite")
+        return scaled
 
     def padded(self, rows: int, columns: int) -> Matrix:
         """Return the matrix with *rows* and *columns* of zeros added."""
@@ -49,21 +50,46 @@ def zeros(rows: int, columns: int) -> Matrix:
     return Matrix(bits=np.zeros((rows, columns), "<f4"), dtype="F32")
 
 
-def read_matrices(folder: Path) -> Iterator[tuple[str, Matrix]]:
-    """Yield every tensor of the adapter in *folder* by name; `AdapterRejected` names one that is not finite."""
-    check_weights_file(folder / WEIGHTS)
-    try:
-        tensors = deserialize((folder / WEIGHTS).read_bytes())  # type: ignore[no-untyped-call]
-    except (OSError, SafetensorError) as exc:
-        raise AdapterRejected(f"{WEIGHTS}: not readable: {exc}") from exc
-    for name, tensor in tensors:
-        bits = np.frombuffer(tensor["data"], DTYPES[tensor["dtype"]][0]).reshape(tensor["shape"])
-        if bits.ndim != 2:
-            raise AdapterRejected(f"{WEIGHTS}: {name} is {list(bits.shape)}; a LoRA weight has two dimensions")
-        matrix = Matrix(bits=bits, dtype=tensor["dtype"])
-        if not np.isfinite(matrix.widened()).all():
-            raise AdapterRejected(f"{WEIGHTS}: {name} has values that are not finite")
-        yield name, matrix
+def read_matrices(path: Path) -> Iterator[tuple[str, Matrix]]:
+    """Yield every tensor of the safetensors file at *path* by name; `AdapterRejected` if the file is none."""
+    check_weights_file(path)
+    for name, dtype, bits in read_tensors(path):
+        yield name, Matrix(bits=bits, dtype=dtype)
+
+
+def check_lora_weight(name: str, matrix: Matrix) -> None:
+    """Raise `AdapterRejected` unless *matrix* has two dimensions and finite values."""
+    shape = list(matrix.bits.shape)
+    if len(shape) != 2:
+        gathered = "; was it saved without gathering the parts of ZeRO-3?" if 0 in shape else ""
+        raise AdapterRejected(f"{WEIGHTS}: {name} is {shape}; a LoRA weight has two dimensions{gathered}")
+    if not np.isfinite(matrix.widened()).all():
+        raise AdapterRejected(
+            f"{WEIGHTS}: {name} has values that are not finite (NaN or infinity): no numbers to serve"
+        )
+
+
+def has_effect(down: Matrix, up: Matrix) -> bool:
+    """Whether the product `up @ down` is not zero by its factors: a column of *up* and its row of *down* are not."""
+    return bool((up.is_nonzero().any(axis=0) & down.is_nonzero().any(axis=1)).any())
+
+
+def check_effect(folder: Path) -> None:
+    """Raise `AdapterRejected` if the adapter in *folder*, which is normalised, changes nothing."""
+    up_suffix = ".lora_B.weight"
+    matrices = dict(read_matrices(folder / WEIGHTS))  # views of the file, which is read as far as an effect is found
+    downs = {name: matrices[name.replace(up_suffix, ".lora_A.weight")] for name in matrices if name.endswith(up_suffix)}
+    if not any(has_effect(down, matrices[name]) for name, down in downs.items()):
+        raise refuse_without_effect()
+
+
+def refuse_without_effect() -> AdapterRejected:
+    """Return the error for an adapter that computes what its base computes."""
+    return AdapterRejected(
+        f"{WEIGHTS}: the adapter has no effect: in each module lora_A, lora_B or the scaling is zero, so it "
+        "changes nothing about the base model. Before training every lora_B is zero; was this saved before the first "
+        "step, or after a run that went wrong?"
+    )
 
 
 def write_matrices(folder: Path, matrices: Mapping[str, Matrix]) -> None:
@@ -73,7 +99,7 @@ def write_matrices(folder: Path, matrices: Mapping[str, Matrix]) -> None:
     }  # `data_ptr` is valid only while these arrays live
     tensors = {
         name: TensorSpec(
-            dtype=DTYPES[matrices[name].dtype][1],
+            dtype=FLOATS[matrices[name].dtype][1],
             shape=bits.shape,
             data_ptr=bits.ctypes.data,
             data_len=bits.nbytes,

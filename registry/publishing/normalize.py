@@ -7,30 +7,22 @@ target, and a config of the fields that LMDeploy's PEFT knows. The result comput
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 
 from registry.errors import AdapterRejected
-from registry.publishing.adapter_weights import Matrix, read_matrices, write_matrices, zeros
-from registry.publishing.checks import (
-    CONFIG,
-    UNSERVABLE,
-    WEIGHTS,
-    AdapterShape,
-    Shapes,
-    base_modules,
-    check_files,
-    check_plain,
-    linear_modules,
-    read_config,
-    refuse_field,
-)
+from registry.publishing.adapter_config import UNSERVABLE, check_plain, read_config, refuse_field
+from registry.publishing.adapter_files import CONFIG, WEIGHTS, left_out, top_names
+from registry.publishing.adapter_weights import has_effect, refuse_without_effect, zeros
+from registry.publishing.checks import AdapterShape, base_modules, linear_modules
+from registry.publishing.lora_pairs import LoraPair, check_size, one_scaling, read_pairs, write_pairs
+from registry.publishing.saved_weights import BaseWeights
+from registry.publishing.tensor_files import Shapes
 
 LEGAL_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM has a `--max-lora-rank` for; other ranks are padded with zeros."""
@@ -73,40 +65,34 @@ FUSED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Module that some trainers fuse -> the base's modules, whose outputs are concatenated in the fused output."""
 
-TENSOR_NAME: Final = re.compile(
-    r"(?:base_model\.model\.)*(?P<module>.+)\.lora_(?P<side>[AB])(?:\.(?!weight$)[^.]+)?\.weight"
-)
 IN_BLOCK: Final = re.compile(r"(?:^|\.)(layers\.\d+\..+)$")
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Pair:
-    """Both factors of one module: the adapter adds `scaling * up @ down` to the module's weight."""
+class NormalForm:
+    """The outcome of `normalize_adapter`."""
 
-    down: Matrix
-    """[rank, in]"""
-    up: Matrix
-    """[out, rank]"""
-    scaling: float
-
-    @property
-    def rank(self) -> int:
-        return int(self.down.bits.shape[0])
+    shape: AdapterShape
+    dropped: tuple[str, ...]
+    """Names of saved weights that are the base's own, and so are not needed."""
 
 
-def normalize_adapter(source: Path, target: Path, base_name: str, base_folder: Path) -> AdapterShape:
+def normalize_adapter(
+    source: Path, target: Path, base_name: str, base_folder: Path, limit_bytes: int | None = None
+) -> NormalForm:
     """Write the adapter in *source* to the new folder *target* in the form that every engine serves alike.
 
-    `AdapterRejected` names the file, field or tensor that this form cannot express, and an engine that needs the form.
+    Other files in *source* are not read. `AdapterRejected` names the file, field or tensor that this form cannot
+    express, with an engine that needs the form; or says that the adapter has no effect, or that the form has more than
+    *limit_bytes* of weights.
     """
-    check_files(source)
+    left_out(top_names(source))
     config = read_config(source)
     _check_config(config)
     linear = linear_modules(base_modules(base_folder))
-    placed: dict[str, _Pair] = {}
-    for module, pair in _read_pairs(source, config).items():
+    found, dropped = read_pairs(source, config, BaseWeights(base_folder))
+    placed: dict[str, LoraPair] = {}
+    for module, pair in found.items():
         for name, part in _place(module, pair, linear):
             if name in placed:
                 raise AdapterRejected(f"{WEIGHTS}: {module}: the base's {name} has weights twice")
@@ -114,12 +100,15 @@ def normalize_adapter(source: Path, target: Path, base_name: str, base_folder: P
     _fill_layers(placed, linear)
     rank = legal_rank(max(pair.rank for pair in placed.values()))
     # Engines scale by alpha / rank, so alpha is computed for the padded rank, not for the trained one.
-    alpha, pairs = _one_scaling(placed, rank)
+    alpha, pairs = one_scaling(placed, rank)
+    if not any(has_effect(pair.down, pair.up) for pair in pairs.values()):
+        raise refuse_without_effect()
+    check_size(pairs, rank, limit_bytes)
     shape = AdapterShape(rank=rank, target_modules=tuple(sorted({name.rpartition(".")[2] for name in pairs})))
     target.mkdir(parents=True)
-    _write_weights(target, pairs, rank)
+    write_pairs(target, pairs, rank)
     (target / CONFIG).write_text(json.dumps(_plain_config(base_name, shape, alpha), indent=2) + "\n")
-    return shape
+    return NormalForm(shape=shape, dropped=tuple(dropped))
 
 
 def legal_rank(rank: int) -> int:
@@ -159,56 +148,9 @@ def _check_config(config: Mapping[str, Any]) -> None:
     for field in sorted(set(config) - known):
         if config[field]:
             raise refuse_field(config, field, "this field is not known, and engines would ignore it silently")
-    for field in ("rank_pattern", "alpha_pattern"):
-        patterns = config.get(field) or {}
-        if not isinstance(patterns, dict) or not all(_is_positive(value) for value in patterns.values()):
-            raise refuse_field(config, field, "it must give module names a number above 0")
 
 
-def _is_positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-
-
-def _read_pairs(folder: Path, config: Mapping[str, Any]) -> dict[str, _Pair]:
-    """Return module, as the adapter names it, -> its factors; every tensor is used or refused."""
-    sides: dict[str, dict[str, Matrix]] = {}
-    for name, matrix in read_matrices(folder):
-        match = TENSOR_NAME.fullmatch(name)
-        if match is None:
-            raise AdapterRejected(f"{WEIGHTS}: {name} is not a LoRA weight of a linear module")
-        found = sides.setdefault(match["module"], {})
-        if match["side"] in found:
-            raise AdapterRejected(f"{WEIGHTS}: {match['module']} has lora_{match['side']} twice")
-        found[match["side"]] = matrix
-    if not sides:
-        raise AdapterRejected(f"{WEIGHTS}: the file has no weights")
-    return {module: _pair(module, found, config) for module, found in sorted(sides.items())}
-
-
-def _pair(module: str, sides: Mapping[str, Matrix], config: Mapping[str, Any]) -> _Pair:
-    if set(sides) != {"A", "B"}:
-        raise AdapterRejected(f"{WEIGHTS}: {module} has lora_{''.join(sides)} only; both A and B are needed")
-    rank = _by_pattern(config.get("rank_pattern"), module, config["r"])
-    alpha = _by_pattern(config.get("alpha_pattern"), module, config["lora_alpha"])
-    found = sides["A"].bits.shape[0], sides["B"].bits.shape[1]
-    if found != (rank, rank):
-        raise AdapterRejected(f"{WEIGHTS}: {module} has ranks {found[0]} and {found[1]}; {CONFIG} has {rank}")
-    scaling = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    return _Pair(down=sides["A"], up=sides["B"], scaling=scaling)
-
-
-def _by_pattern(patterns: Mapping[str, Value] | None, module: str, default: Value) -> Value:
-    """Return the value of the first pattern that matches the module's name, or its end after a dot, as PEFT does."""
-    for pattern, value in (patterns or {}).items():
-        try:
-            if re.match(rf"(.*\.)?({pattern})$", module):
-                return value
-        except re.error as exc:
-            raise AdapterRejected(f"{CONFIG}: {pattern!r} is not a valid pattern: {exc}") from exc
-    return default
-
-
-def _place(module: str, pair: _Pair, linear: Shapes) -> Iterator[tuple[str, _Pair]]:
+def _place(module: str, pair: LoraPair, linear: Shapes) -> Iterator[tuple[str, LoraPair]]:
     """Yield the base's modules that *module* stands for, each with its part."""
     name = _resolve(module, linear)
     if name is not None:
@@ -238,7 +180,7 @@ def _resolve(module: str, linear: Shapes) -> str | None:
     return alike[0] if len(alike) == 1 else None
 
 
-def _fitted(module: str, pair: _Pair, shape: tuple[int, ...]) -> _Pair:
+def _fitted(module: str, pair: LoraPair, shape: tuple[int, ...]) -> LoraPair:
     wide, deep = shape
     if (pair.up.bits.shape[0], pair.down.bits.shape[1]) != (wide, deep):
         raise AdapterRejected(
@@ -248,7 +190,7 @@ def _fitted(module: str, pair: _Pair, shape: tuple[int, ...]) -> _Pair:
     return pair
 
 
-def _fill_layers(placed: dict[str, _Pair], linear: Shapes) -> None:
+def _fill_layers(placed: dict[str, LoraPair], linear: Shapes) -> None:
     """Add zeros for the layers that the adapter leaves out: LMDeploy expects every layer of a target."""
 
     def kind(name: str) -> str:
@@ -258,24 +200,4 @@ def _fill_layers(placed: dict[str, _Pair], linear: Shapes) -> None:
     for name, (wide, deep) in linear.items():
         if name not in placed and kind(name) in kinds:
             # Rank 1 is enough, as `_write_weights` pads every pair to the common rank.
-            placed[name] = _Pair(down=zeros(1, deep), up=zeros(wide, 1), scaling=0.0)
-
-
-def _one_scaling(placed: Mapping[str, _Pair], rank: int) -> tuple[int, Mapping[str, _Pair]]:
-    """Return one alpha for all pairs; where no whole number fits, each scaling goes into the pair's second factor."""
-    scalings = {pair.scaling for pair in placed.values() if pair.scaling}
-    alpha = rank * max(scalings)
-    if len(scalings) == 1 and alpha.is_integer():
-        return int(alpha), placed
-    # With alpha equal to the rank the engine scales by 1, and each pair brings its own scaling.
-    return rank, {name: replace(pair, up=pair.up.scaled(pair.scaling)) for name, pair in placed.items()}
-
-
-def _write_weights(folder: Path, pairs: Mapping[str, _Pair], rank: int) -> None:
-    matrices = {}
-    for name, pair in pairs.items():
-        # Zero rows of A meet zero columns of B, so the product stays the same.
-        missing = rank - pair.rank
-        matrices[f"base_model.model.{name}.lora_A.weight"] = pair.down.padded(missing, 0)
-        matrices[f"base_model.model.{name}.lora_B.weight"] = pair.up.padded(0, missing)
-    write_matrices(folder, matrices)
+            placed[name] = LoraPair(down=zeros(1, deep), up=zeros(wide, 1), scaling=0.0)

@@ -16,7 +16,9 @@ from registry.database import Registry
 from registry.errors import Conflict, StaleState
 from registry.jobs.job import JobState, Lease
 from registry.jobs.job_moves import JobMove, JobNote, add_note, held_job, move_job
-from registry.publishing.checks import AdapterShape, check_adapter, check_adapter_name, check_claim
+from registry.publishing.adapter_name import check_adapter_name
+from registry.publishing.adapter_weights import check_effect
+from registry.publishing.checks import AdapterShape, check_adapter, check_claim
 from registry.rollouts.rollout import Rollout, RolloutPlan
 from registry.rollouts.rollout_moves import check_startable, draft_rollout, find_open_rollout, insert_rollout
 from registry.transactions import insert_or_ignore
@@ -60,6 +62,7 @@ def publish(  # noqa: PLR0913  a publication is exactly these facts
         artifact = staging.put_folder(folder)
         # The copy is checked, not *folder*, whose bytes may still change.
         shape = check_adapter(staging.folder(artifact), Path(base.path))
+        check_effect(staging.folder(artifact))
         check_claim(staging.folder(artifact), base, others)
         check_fingerprint(staging.folder(artifact), base)
         # The bytes are installed last in the transaction: a crash in between leaves bytes without a row, which

@@ -26,7 +26,7 @@ from gateway.settings import GatewaySettings
 from registry.database import Registry, open_registry
 from registry.errors import StorageFull
 from registry.jobs.job import Lease
-from registry.publishing.publications import queue_publication
+from registry.publishing.publications import Upload, queue_publication
 from registry.publishing.publish import publish
 from registry.rollouts.rollout import RolloutPlan, weighted
 from registry.settings import RegistrySettings
@@ -73,7 +73,7 @@ def carry_out(request: dict[str, Any]) -> None:
             rollout=RolloutPlan(steps=weighted(50, 100)),
         ),
         "queue": lambda: queue_publication(
-            registry, Path(request["folder"]), adapter="support", base="tiny", owner="ann"
+            registry, Upload(folder=Path(request["folder"])), adapter="support", base="tiny", owner="ann"
         ),
         "upload": lambda: registry.files.add([b"row\n" * 1000] * 3, filename="rows", purpose="fine-tune", owner="ann"),
         "delete": lambda: registry.files.delete(request["file"]),

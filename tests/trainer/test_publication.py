@@ -12,7 +12,7 @@ from registry.contracts.fingerprint import check_fingerprint
 from registry.database import Registry
 from registry.errors import AdapterRejected, Conflict, NotFound
 from registry.jobs.job import Job, JobState
-from registry.publishing.publications import queue_publication
+from registry.publishing.publications import Upload, queue_publication
 from tests.engines.random_adapter import write_adapter
 from tests.trainer.attempts import TIMEOUT_S, training_children, work, worker_process
 from tests.waiting import wait_for
@@ -29,7 +29,7 @@ def folder(tiny_base: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def job(registry: Registry, folder: Path) -> Job:
-    return queue_publication(registry, folder, adapter="support", base="tiny", owner="ann")
+    return queue_publication(registry, Upload(folder=folder), adapter="support", base="tiny", owner="ann")
 
 
 def test_an_upload_becomes_a_revision_that_can_be_proven(
@@ -79,13 +79,13 @@ def test_an_upload_whose_bytes_are_gone_fails_with_a_reason(
 
 def test_what_can_be_refused_is_refused_before_there_is_a_job(registry: Registry, folder: Path, home: Path) -> None:
     with pytest.raises(NotFound, match="no base model 'big'"):
-        queue_publication(registry, folder, adapter="support", base="big", owner="ann")
+        queue_publication(registry, Upload(folder=folder), adapter="support", base="big", owner="ann")
     with pytest.raises(Conflict, match="is the name of a base model"):
-        queue_publication(registry, folder, adapter="tiny", base="tiny", owner="ann")
+        queue_publication(registry, Upload(folder=folder), adapter="tiny", base="tiny", owner="ann")
     with pytest.raises(AdapterRejected, match="adapter name"):
-        queue_publication(registry, folder, adapter="a@b", base="tiny", owner="ann")
+        queue_publication(registry, Upload(folder=folder), adapter="a@b", base="tiny", owner="ann")
     (folder / "adapter_model.safetensors").write_bytes(b"\x80\x04")
     with pytest.raises(AdapterRejected, match="a pickle under another name"):
-        queue_publication(registry, folder, adapter="support", base="tiny", owner="ann")
+        queue_publication(registry, Upload(folder=folder), adapter="support", base="tiny", owner="ann")
     assert registry.jobs.list() == []
     assert not any((home / "artifacts" / "folders").iterdir())

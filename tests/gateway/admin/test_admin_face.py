@@ -190,7 +190,7 @@ def test_the_numbers_of_a_proof_are_shown_with_the_slot(promoted: TestClient) ->
 
 def test_what_is_no_adapter_is_refused_saying_which_part(http: TestClient, make_adapter: Callable[..., Path]) -> None:
     foreign = make_adapter(targets=("q_proj",), rank=2)
-    (foreign / "adapter_model.bin").write_bytes(b"\x80\x04")
+    (foreign / "adapter_model.safetensors").rename(foreign / "adapter_model.bin")
     told = http.post("/admin/adapters/support/revisions", content=tar_of(foreign))
     assert (told.status_code, told.json()["error"]["code"]) == (422, "adapter_rejected")
     assert "adapter_model.bin" in told.json()["error"]["message"]

@@ -12,12 +12,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from registry.errors import AdapterRejected
-from registry.publishing.checks import (
-    AdapterShape,
-    check_adapter,
-    check_adapter_name,
-    check_targets,
-)
+from registry.publishing.adapter_name import check_adapter_name
+from registry.publishing.checks import AdapterShape, check_adapter, check_targets
 from registry.types import Base
 
 WEIGHTS = "adapter_model.safetensors"

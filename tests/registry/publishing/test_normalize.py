@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,21 +18,14 @@ from safetensors.numpy import load_file, save_file
 
 from registry.errors import AdapterRejected
 from registry.publishing.adapter_weights import read_matrices
-from registry.publishing.checks import AdapterShape, check_adapter
+from registry.publishing.checks import check_adapter
 from registry.publishing.normalize import LEGAL_RANKS, legal_rank
-from registry.publishing.normalize import normalize_adapter as normalize_for
 from registry.types import Base
+from tests.registry.publishing.adapter_folders import Array, Make, normalize_adapter, rewritten
 
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 FIRST_Q = "model.layers.0.self_attn.q_proj"
-
-Make = Callable[..., Path]
-Array = npt.NDArray[np.floating[Any]]
-
-
-def normalize_adapter(source: Path, target: Path, base: Base) -> AdapterShape:
-    return normalize_for(source, target, base.name, Path(base.path))
 
 
 def config_of(folder: Path) -> dict[str, Any]:
@@ -43,7 +35,7 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 def effects(folder: Path) -> dict[str, Array]:
     """Module -> what a plain adapter adds to its weight."""
-    config, tensors = config_of(folder), {name: matrix.widened() for name, matrix in read_matrices(folder)}
+    config, tensors = config_of(folder), {name: matrix.widened() for name, matrix in read_matrices(folder / WEIGHTS)}
     scaling = config["lora_alpha"] / config["r"]
     names = [name.removesuffix(".lora_A.weight") for name in tensors if name.endswith("A.weight")]
     return {
@@ -56,11 +48,6 @@ def assert_same(found: Mapping[str, Array], expected: Mapping[str, Array]) -> No
     assert found.keys() == expected.keys()
     for name, effect in expected.items():
         np.testing.assert_allclose(found[name], effect, rtol=1e-5, atol=1e-4)
-
-
-def rewritten(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
-    save_file(change(load_file(folder / WEIGHTS)), folder / WEIGHTS)
-    return folder
 
 
 def test_a_plain_adapter_keeps_its_effect_and_gets_a_legal_rank(make_adapter: Make, base: Base, tmp_path: Path) -> None:
@@ -169,6 +156,12 @@ def test_bfloat16_is_padded_bit_for_bit_and_scaled_without_loss(make_adapter: Ma
         ("base_model.model.", "base_model.model.base_model.model."),
         ("base_model.model.model.layers", "base_model.model.model.language_model.layers"),
         ("base_model.model.model.layers", "base_model.model.layers"),
+        ("base_model.model.", "_orig_mod.base_model.model."),
+        ("base_model.model.", "module.base_model.model._orig_mod."),
+        ("base_model.model.", "_forward_module.base_model.model._fsdp_wrapped_module."),
+        (".self_attn.", "._fsdp_wrapped_module._checkpoint_wrapped_module.self_attn._orig_mod."),
+        ("_proj.lora", "_proj._orig_mod.lora"),
+        (".weight", ".module.default.weight"),
     ],
 )
 def test_names_of_other_trainers_become_the_base_s_own(
@@ -274,6 +267,10 @@ def test_an_initialisation_that_keeps_the_base_is_taken(
             r"lora_A is \[2, 9\] and lora_B \[8, 2\]; this base model needs \[2, 8\]",
         ),
         (lambda tensors: {}, "the file has no weights"),
+        (
+            lambda tensors: {name: tensor[:0, 0] for name, tensor in tensors.items()},
+            r"is \[0\]; a LoRA weight has two dimensions; .*ZeRO-3",
+        ),
     ],
 )
 def test_weights_that_cannot_be_mapped_are_named(

@@ -13,7 +13,7 @@ from registry.contracts.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.errors import AdapterRejected, Conflict
 from registry.jobs.job import Job, JobState, Lease
-from registry.publishing.publications import discard_uploads, queue_publication
+from registry.publishing.publications import Upload, discard_uploads, queue_publication
 from registry.publishing.publish import publish
 from registry.types import Base, RevisionDraft
 
@@ -21,7 +21,9 @@ Make = Callable[..., Path]
 
 
 def queue(registry: Registry, folder: Path, **fields: str) -> Job:
-    return queue_publication(registry, folder, **{"adapter": "support", "base": "tiny", "owner": "ann"} | fields)
+    return queue_publication(
+        registry, Upload(folder=folder), **{"adapter": "support", "base": "tiny", "owner": "ann"} | fields
+    )
 
 
 def artifact_of(job: Job) -> str:
