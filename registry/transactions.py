@@ -39,7 +39,14 @@ _ROLLED_BACK: Final = frozenset({"40001", "40P01"})
 """Serialization failure and deadlock: PostgreSQL gave the transaction up for another one."""
 
 _SQLITE_FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE})
-_SQLITE_DAMAGED: Final = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT})
+_DAMAGED: Final = (
+    "is damaged or not an SQLite database: put back a copy of the file, or give [registry] url another one"
+)
+_SQLITE_ADVICE: Final[Mapping[int, str]] = {
+    sqlite3.SQLITE_NOTADB: _DAMAGED,
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened: [registry] url must name a file in a folder that Lorry may write to",
+}
 _SQLITE_PRIMARY: Final = 0xFF
 """Bits of the primary code in an extended result code of SQLite."""
 
@@ -191,11 +198,8 @@ def translation(exc: sa.exc.SQLAlchemyError, url: str, *, commits: bool) -> Regi
         return RegistryUnavailable(
             f"the registry {url} is read-only at the moment, so nothing was changed: {_one_line(exc)}"
         )
-    if sqlite in _SQLITE_DAMAGED:
-        return RegistryUnavailable(
-            f"the registry {url} is damaged or not an SQLite database ({_one_line(exc)}): "
-            "put back a copy of it, or give [registry] url another file"
-        )
+    if advice := _SQLITE_ADVICE.get(sqlite):
+        return RegistryUnavailable(f"the registry {url} {advice} ({_one_line(exc)})")
     if state in _ROLLED_BACK:
         return TransactionLost(f"the registry {url} rolled the transaction back: {_one_line(exc)}")
     if isinstance(exc, sa.exc.DBAPIError) and exc.connection_invalidated:

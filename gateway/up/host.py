@@ -42,6 +42,7 @@ from gateway.up.start_watch import Plan, wait_until_ready
 from gateway.up.trainer_process import TrainerProcess
 from registry.database import Registry, migrate, open_registry
 from registry.errors import RegistryError
+from registry.transactions import FULL_ERRNOS
 from registry.types import ReplicaState
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,12 @@ def main() -> None:
         run(settings_of(asked.port, asked.model, asked.engine, asked.host), stop)
     except (StartFailed, RegistryError, EngineError) as exc:
         console.print(f"[red]lorry up:[/red] {escape(str(exc))}", highlight=False, soft_wrap=True)
+        end_descendants(grace_s=2.0)
+        sys.exit(1)
+    except OSError as exc:
+        log.exception("lorry up cannot go on")
+        where = "" if exc.filename is None else f"{exc.filename}: "
+        console.print(f"[red]lorry up:[/red] {escape(where)}{escape(exc.strerror or str(exc))}", soft_wrap=True)
         end_descendants(grace_s=2.0)
         sys.exit(1)
 
@@ -145,8 +152,9 @@ def _home(home: Path) -> Iterator[None]:
     except Timeout as exc:
         raise StartFailed(f"another `lorry up` runs with LORRY_HOME={home}; stop it or set another LORRY_HOME") from exc
     except OSError as exc:
+        mend = "free some space" if exc.errno in FULL_ERRNOS else "make it so"
         raise StartFailed(
-            f"LORRY_HOME {home} is not writable ({exc.strerror}); make it so or set LORRY_HOME to a folder that is"
+            f"LORRY_HOME {home} is not writable ({exc.strerror}); {mend} or set LORRY_HOME to a folder that is"
         ) from exc
     try:
         yield

@@ -8,12 +8,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 log = logging.getLogger(__name__)
 
 _BACKOFF_S: Final = 2.0
+_LARGEST_LOG: Final = 10 << 20
 _STOP_TIMEOUT_S: Final = 20.0
+
+
+def _opened_log(path: Path) -> BinaryIO:
+    """Open the log to append to it, a new one where it has become large. Raises `OSError`."""
+    if path.exists() and path.stat().st_size > _LARGEST_LOG:
+        path.replace(path.with_name(f"{path.name}.1"))
+    return path.open("ab")
 
 
 class TrainerProcess:
@@ -32,9 +40,13 @@ class TrainerProcess:
         if time.monotonic() < self._not_before:
             return
         self._not_before = time.monotonic() + _BACKOFF_S
-        with (home / "logs" / "trainer.log").open("ab") as output:
-            command = [sys.executable, "-m", "trainer"]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        try:
+            with _opened_log(home / "logs" / "trainer.log") as output:
+                command = [sys.executable, "-m", "trainer"]
+                self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        # A full disk or a lack of processes must not end what serves; the next attempt comes in two seconds.
+        except OSError as exc:
+            log.warning("the trainer cannot be started", extra={"error": str(exc)})
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM; the job goes back into the queue with its checkpoints."""
