@@ -10,7 +10,7 @@ import msgspec
 import orjson
 
 from gateway.balancing.replica_health import ReplicaHealth
-from gateway.edge.events import EventFilter, finish_reason_in
+from gateway.edge.events import EventFilter, engine_error_in, finish_reason_in
 from gateway.edge.http_message import status_line
 from gateway.edge.turn import Turn
 from gateway.errors import envelope
@@ -59,6 +59,8 @@ class RelayedAnswer:
     is_quiet = False
     """Set by the sweep; False again with the next bytes."""
     first_byte_at: float | None = None
+    engine_error = ""
+    """Why the engine refused the request, as its error's code and field; empty for an answer without an error."""
     first_byte_took_s = 0.0
     """The gateway's own time for the first bytes."""
     _held_bytes = 0
@@ -162,6 +164,8 @@ class RelayedAnswer:
         self._held.clear()
         if is_whole:
             self._end = data[-_END_BYTES:]
+            if self.status >= 400:
+                self.engine_error = engine_error_in(data)
             self._note_usage(data)
             self._write(self._opening(len(data)) + data)
             return

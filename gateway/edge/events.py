@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +15,8 @@ _ANY: Final = msgspec.json.Decoder()
 _USAGE: Final = b'"usage"'
 _NO_USAGE: Final = b'"usage":null'
 _FINISH: Final = re.compile(rb'"(?:finish|stop)_reason"\s*:\s*"([a-z_]{1,32})"')
+_WORD: Final = re.compile(r"[A-Za-z_][\w.\[\]-]{0,63}")
+_NO_REASON: Final = "engine_error"
 _KEPT: Final = 4
 """How many of the latest pieces are kept for the reason: usage and end follow its event, each maybe by itself."""
 _BLANK_LINES: Final = (b"\n\n", b"\r\n\r\n")
@@ -35,6 +37,28 @@ def finish_reason_in(end: bytes) -> str:
     """Return the last reason to finish in the *end* of an answer; inside its text quotes would be escaped."""
     reasons = _FINISH.findall(end)
     return reasons[-1].decode() if reasons else ""
+
+
+def engine_error_in(body: bytes) -> str:
+    """Return code and field of the error in an engine's answer: `code (field)`. Its message may quote a prompt.
+
+    vLLM and SGLang send OpenAI's error, or an older form of it with a number for the code and no envelope.
+    """
+    try:
+        sent = _ANY.decode(body)
+    except (ValueError, RecursionError):
+        sent = None
+    error = sent.get("error", sent) if isinstance(sent, dict) else None
+    if not isinstance(error, dict):
+        return _NO_REASON
+    word, field = (next(_words_of(error, *names), "") for names in (("code", "type"), ("param",)))
+    return f"{word or _NO_REASON} ({field})" if field else word or _NO_REASON
+
+
+def _words_of(error: Mapping[str, Any], *names: str) -> Iterator[str]:
+    """Yield the members that look like a name: no text of a prompt does."""
+    values = (error.get(name) for name in names)
+    return (value for value in values if isinstance(value, str) and _WORD.fullmatch(value))
 
 
 class EventFilter:

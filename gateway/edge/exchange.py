@@ -269,5 +269,6 @@ class Exchange(Turn):
             overhead_s=(sent_at or now) - self._began - queued_s + handling_s,
             traceparent=self._traceparent.decode(),
             asked_name=intake.asked_name,
+            engine_error="" if answer is None else answer.engine_error,
             finish_reason=answer.finish_reason if answer is not None and is_sampled else "",
         )

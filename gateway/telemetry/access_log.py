@@ -102,7 +102,7 @@ def line_of(facts: Finished, ended_unix: float) -> bytes:
         "request_id": facts.request_id,
         "path": facts.path,
         "status": facts.status,
-        "reason": facts.reason,
+        "reason": facts.reason or facts.engine_error,
         "key_id": facts.key_id,
         "model": facts.asked_name[:_LONGEST_NAME],
         "served_name": facts.served_name,

@@ -41,6 +41,8 @@ class Finished(NamedTuple):
     """The header sent to the engine; empty if tracing is off."""
     asked_name: str = ""
     """The name of the model in the request."""
+    engine_error: str = ""
+    """Why the engine refused the request, as its error's code and field; empty unless the status is its error's."""
     finish_reason: str = ""
     """The engine's finish reason; read only for traced requests."""
 

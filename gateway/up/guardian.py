@@ -6,12 +6,13 @@ detached, becomes their child when its parent dies, so it can be found and ended
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import FrameType
 from typing import Final
 
@@ -79,6 +80,19 @@ def end_descendants(grace_s: float) -> None:
         for process in remaining:
             _signal(process, signal.SIGKILL)
         psutil.wait_procs(remaining, timeout=5.0)
+
+
+def reap_orphans(own: Collection[int]) -> None:
+    """Remove the entries of adopted processes that have ended; those of the *own* children have an owner who waits.
+
+    A subreaper gets what a killed process had started, and nobody else waits for it: the kernel keeps a zombie of each.
+    """
+    with contextlib.suppress(ChildProcessError):  # there is no child at all
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+            # The kernel shows the same child until it is waited for, so the others come after its owner's next look.
+            if ended.si_pid in own:
+                return
+            os.waitpid(ended.si_pid, os.WNOHANG)
 
 
 def _signal(process: psutil.Process, number: signal.Signals) -> None:

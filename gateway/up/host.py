@@ -33,7 +33,7 @@ from gateway.pools.pools import prepare_pools
 from gateway.rollouts.webhooks import open_sender
 from gateway.settings import Settings, load_settings
 from gateway.telemetry.traces import trace_headers
-from gateway.up.guardian import become_subreaper, end_descendants, watch_guardian
+from gateway.up.guardian import become_subreaper, end_descendants, reap_orphans, watch_guardian
 from gateway.up.listening import check_keys, check_port
 from gateway.up.logs import log_to
 from gateway.up.progress import StartProgress
@@ -231,6 +231,7 @@ def _serve(plan: Plan, cluster: ClusterStart, progress: StartProgress, stop: _St
         progress.note(f"Starting the trainer; the logs of all parts are in {settings.home / 'logs'}")
         while not stop.wait(1.0):
             trainer.keep_running(settings.home)
+            reap_orphans(trainer.pids)
             if not cluster_is_alive():
                 raise StartFailed("Ray has ended unexpectedly; start again (jobs go on from their checkpoints)")
     finally:

@@ -48,6 +48,11 @@ class TrainerProcess:
         except OSError as exc:
             log.warning("the trainer cannot be started", extra={"error": str(exc)})
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Process ids that this object waits for."""
+        return () if self._process is None else (self._process.pid,)
+
     def ask_to_stop(self) -> None:
         """Send SIGTERM; the job goes back into the queue with its checkpoints."""
         if self._process is not None and self._is_running():

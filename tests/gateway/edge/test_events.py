@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.edge.events import EventFilter, usage_of
+from gateway.edge.events import EventFilter, engine_error_in, usage_of
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
@@ -90,3 +90,23 @@ def test_the_reason_to_finish_is_found_however_the_stream_is_cut() -> None:
                 filtered.feed(each[at : at + size])
         filtered.feed(b"")  # the end of the body comes by itself
         assert filtered.finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (
+            b'{"error": {"message": "m", "type": "t", "param": "stop[0]", "code": "invalid_value"}}',
+            "invalid_value (stop[0])",
+        ),
+        (b'{"error": {"message": "m", "type": "BadRequestError", "param": null, "code": 400}}', "BadRequestError"),
+        (b'{"object": "error", "message": "m", "type": "BadRequestError", "code": 400}', "BadRequestError"),
+        (b'{"error": {"code": "my secret prompt", "param": "a text, with spaces"}}', "engine_error"),
+        (b'{"error": "no"}', "engine_error"),
+        (b"<html>", "engine_error"),
+        (b"[" * 100_000, "engine_error"),
+        (b"", "engine_error"),
+    ],
+)
+def test_the_reason_of_an_engines_error_is_its_code_and_field_and_no_text(body: bytes, reason: str) -> None:
+    assert engine_error_in(body) == reason

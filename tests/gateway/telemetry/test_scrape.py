@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -95,3 +96,15 @@ def test_the_access_log_has_every_request_and_no_word_of_it(registry: Registry, 
     assert (lines[0]["request_id"], lines[0]["prompt_tokens"], lines[0]["completion_tokens"]) == ("mine", 5, 2)
     assert "nobody else" not in text
     assert "secret" not in text
+
+
+def test_the_access_log_has_why_an_engine_refused_a_request(registry: Registry, tmp_path: Path) -> None:
+    refusal = b'{"error": {"message": "words: too many", "type": "t", "param": "messages", "code": "too_long"}}'
+    stub = StubEngine(answer(400, refusal))
+    registry.replicas.report(replace(registry.replicas.list()[0], url=stub.url))
+    with gateway(registry, tmp_path) as served:
+        assert served.client.post("/v1/chat/completions", json=CHAT).content == refusal
+    stub.close()
+    (line,) = (tmp_path / "logs" / "access.log").read_text().splitlines()
+    assert (orjson.loads(line)["status"], orjson.loads(line)["reason"]) == (400, "too_long (messages)")
+    assert "words" not in line

@@ -63,3 +63,30 @@ def test_sigterm_reaches_the_host_and_nothing_stays(tree: Tree) -> None:
     tree[0].send_signal(signal.SIGTERM)
     _, alive = psutil.wait_procs([tree[1], *tree[2]], timeout=15)
     assert alive == []
+
+
+ADOPTING = """
+import subprocess, sys, psutil
+from gateway.up.guardian import become_subreaper, reap_orphans
+from tests.waiting import wait_for
+
+def zombies():
+    return [child for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE]
+
+become_subreaper()
+reap_orphans(())  # there is no child yet
+for _ in range(3):  # the launcher of an engine dies first, and what it started is ours then
+    subprocess.run(["sh", "-c", "setsid true & setsid false &"], check=True)
+own = subprocess.Popen(["sh", "-c", "exit 7"])
+wait_for(lambda: len(zombies()) == 7)
+reap_orphans((own.pid,))
+assert own.pid in {zombie.pid for zombie in zombies()}
+assert own.wait() == 7
+reap_orphans((own.pid,))
+assert zombies() == []
+"""
+
+
+def test_adopted_processes_that_ended_leave_no_zombie_and_own_ones_their_exit_code() -> None:
+    told = subprocess.run([sys.executable, "-c", ADOPTING], check=False, capture_output=True, timeout=60)
+    assert (told.returncode, told.stderr.decode()) == (0, "")
