@@ -19,8 +19,10 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from gateway.keys.access import check_model
 from gateway.keys.auth import Caller, Keyring
 from gateway.keys.limits import RateLimiter
+from gateway.routing.routing import RouteTable
 from gateway.telemetry.metrics import GatewayMetrics
 from registry.database import Registry, migrate, open_registry
 from registry.keys import KeyDraft, KeyLimits, Scope
@@ -30,6 +32,7 @@ from tests.redis_server import RedisServer
 TIMES: Final = 20_000
 """Calls in a round."""
 ENDLESS: Final = 10**9
+TABLE = RouteTable(private={"sales": "sales"})
 LIMITS: Final = KeyLimits(requests_per_minute=ENDLESS, tokens_per_minute=ENDLESS, concurrent_requests=ENDLESS)
 
 
@@ -79,7 +82,8 @@ def in_memory(registry: Registry, keys: int, rounds: int) -> None:
 
         def whole(header: bytes = header) -> None:
             caller = keyring.caller_of(header, 0.0)
-            keyring.check(caller, Scope.INFERENCE, ("support", "support@1"))
+            keyring.check(caller, Scope.INFERENCE)
+            check_model(caller, TABLE, "support")
             limits.release(limits.admit(caller, 100))
 
         def tell(caller: Caller = caller) -> None:
@@ -104,6 +108,7 @@ async def in_redis(url: str, rounds: int) -> None:
             caller = Caller(
                 key_id=f"{told}-{name}",
                 name=name,
+                tenant=name,
                 scopes=frozenset(Scope),
                 models=None,
                 priority=KeyDraft(name="x", scopes=frozenset()).priority,

@@ -23,6 +23,7 @@ from gateway.admin import forced as admin_forced
 from gateway.admin import jobs as admin_jobs
 from gateway.admin import keys as admin_keys
 from gateway.admin import observations as admin_observations
+from gateway.admin import owners as admin_owners
 from gateway.admin import replicas as admin_replicas
 from gateway.admin import rollouts as admin_rollouts
 from gateway.balancing.admission import Admission
@@ -70,6 +71,7 @@ ROUTERS = (
     fine_tuning.router,
     feedback.router,
     admin_adapters.router,
+    admin_owners.router,
     admin_feedback.router,
     admin_forced.router,
     admin_rollouts.router,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -9,7 +10,7 @@ from fastapi import Depends, Request
 from gateway.edge.parts import Gateway
 from gateway.keys.auth import Caller
 
-__all__ = ["ActorDep", "CallerDep", "Gateway", "GatewayDep", "actor_of", "caller_of"]
+__all__ = ["ActorDep", "Author", "AuthorDep", "CallerDep", "Gateway", "GatewayDep", "actor_of", "caller_of"]
 
 
 def _gateway(request: Request) -> Gateway:
@@ -34,3 +35,20 @@ def actor_of(request: Request) -> str:
 
 CallerDep = Annotated[Caller, Depends(caller_of)]
 ActorDep = Annotated[str, Depends(actor_of)]
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who makes a file, a job or an adapter."""
+
+    name: str
+    """The name that `actor_of` gives."""
+    caller: Caller
+
+
+def author_of(caller: CallerDep, actor: ActorDep) -> Author:
+    """Return the maker of what the request makes."""
+    return Author(actor, caller)
+
+
+AuthorDep = Annotated[Author, Depends(author_of)]

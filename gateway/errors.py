@@ -55,6 +55,10 @@ class OriginNotAllowed(GatewayError):
     """The request comes from a web page whose origin `cors_origins` does not list."""
 
 
+class JudgeRequired(Forbidden):
+    """The key may start a rollout only if it is judged."""
+
+
 class RateLimited(GatewayError):
     """The key has used up a limit; the message names the limit, the headers have the rest of each limit."""
 
@@ -117,6 +121,7 @@ HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     ScopeMissing: (403, "missing_scope"),
     ModelNotAllowed: (403, "model_not_allowed"),
     OriginNotAllowed: (403, "origin_not_allowed"),
+    JudgeRequired: (403, "judge_required"),
     RateLimited: (429, "rate_limit_exceeded"),
     MalformedRequest: (400, "malformed_request"),
     MethodNotAllowed: (405, "method_not_allowed"),
@@ -138,6 +143,7 @@ HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     registry_errors.RolloutOpen: (409, "rollout_open"),
     registry_errors.NotServable: (409, "not_servable"),
     registry_errors.Conflict: (409, "conflict"),
+    registry_errors.NameTaken: (409, "name_taken"),
     registry_errors.AdapterRejected: (422, "adapter_rejected"),
     registry_errors.TrainingFileInvalid: (400, "invalid_training_file"),
     registry_errors.ArtifactCorrupt: (500, "artifact_corrupt"),

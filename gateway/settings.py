@@ -107,8 +107,8 @@ class GatewaySettings(BaseModel):
     """How often a gateway reports to the registry what it counted for the rollouts that are watched."""
     feedback_window_s: PositiveFloat = 86400.0
     """How long an answer may be rated; each answer of a watched rollout takes a row in the registry for this long."""
-    metrics_need_key: bool = False
-    """Whether `/metrics` needs an admin key once there are keys; otherwise whoever reaches the port may read it."""
+    metrics_need_key: bool = True
+    """Whether `/metrics` needs a key (scope `metrics` or `admin`) once there are keys; it names every adapter."""
     limits_url: str | None = Field(default=None, pattern=r"^rediss?://")
     """Redis in which all gateways count what keys use of their limits; with None each gateway counts alone."""
     shadow_concurrency: PositiveInt = 1

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from registry.types import LOCAL_TENANT
+
 metadata: Final = sa.MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -19,6 +21,11 @@ metadata: Final = sa.MetaData(
 def sequence(name: str = "seq") -> sa.Column[int]:
     """Return a primary key that grows with every row."""
     return sa.Column(name, sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True)
+
+
+def tenant() -> sa.Column[Any]:
+    """Return the column for the tenant whose keys see the row."""
+    return sa.Column("tenant", sa.Text, nullable=False, server_default=LOCAL_TENANT, index=True)
 
 
 def at(name: str, *, nullable: bool = False) -> sa.Column[Any]:

@@ -20,6 +20,7 @@ from registry.changes import KeptParts, changes_in
 from registry.entered import EnteredEngineStore
 from registry.errors import SchemaForeign, SchemaTooNew, SchemaTooOld
 from registry.files import FileStore
+from registry.jobs.adapter_owners import AdapterOwner, AdapterOwnerStore, all_owners
 from registry.jobs.job_store import JobStore, held_artifacts
 from registry.keys import KeyStore
 from registry.replicas import ReplicaReader, ReplicaStore, with_passing_fields
@@ -58,6 +59,8 @@ class Snapshot:
     """Conversations that an operator keeps on one side of a rollout."""
     replicas: tuple[Replica, ...]
     """Replicas in any state but `gone`."""
+    owners: tuple[AdapterOwner, ...] = ()
+    """Owners of adapters, and of names that are claimed."""
     uses: tuple[Use, ...] = ()
     """The use of revisions as gateways reported it."""
 
@@ -73,6 +76,7 @@ class Registry:
         self.artifacts = ArtifactStore(settings.artifacts, self._referenced)
         self.bases = BaseStore(transactions)
         self.adapters = AdapterStore(transactions)
+        self.owners = AdapterOwnerStore(transactions)
         self.rollouts = RolloutStore(transactions)
         self.deliveries = DeliveryStore(transactions)
         self.jobs = JobStore(transactions)
@@ -97,6 +101,7 @@ class Registry:
             return Snapshot(
                 bases=parts.get("bases", all_bases),
                 adapters=parts.get("adapters", all_adapters),
+                owners=parts.get("adapter_owners", all_owners),
                 revisions=parts.get("revisions", ready_revisions),
                 rollouts=parts.get("rollouts", open_rollouts),
                 # No change number covers these: a promotion leaves the watched time without a write.

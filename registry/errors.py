@@ -37,6 +37,10 @@ class Conflict(RegistryError):
     """The name is already in use for something else."""
 
 
+class NameTaken(RegistryError):
+    """The name belongs to an adapter of another tenant; choose another one."""
+
+
 class AdapterRejected(RegistryError):
     """The folder cannot be served as an adapter of this base; the message names the part and the reason."""
 

@@ -14,7 +14,7 @@ from registry import tables
 from registry.artifacts import ArtifactStore
 from registry.errors import NotFound
 from registry.transactions import Transactions
-from registry.types import File
+from registry.types import LOCAL_TENANT, File
 
 
 class FileStore:
@@ -24,7 +24,9 @@ class FileStore:
         self._tx = transactions
         self._artifacts = artifacts
 
-    def add(self, chunks: Iterable[bytes], *, filename: str, purpose: str, owner: str) -> File:
+    def add(
+        self, chunks: Iterable[bytes], *, filename: str, purpose: str, owner: str, tenant: str = LOCAL_TENANT
+    ) -> File:
         """Store the bytes and their row, or neither. `StorageFull` if the disk has no room."""
         file_id = f"file-{token_hex(12)}"
         with self._artifacts.publishing() as staging:
@@ -37,6 +39,7 @@ class FileStore:
                     "size_bytes": size,
                     "digest": digest,
                     "owner": owner,
+                    "tenant": tenant,
                     "created_at": self._tx.now(),
                 }
                 tx.execute(sa.insert(tables.files).values(row))
@@ -45,10 +48,10 @@ class FileStore:
                 install()
         return file
 
-    def get(self, file_id: str) -> File:
-        """Return the file with this id. Raises `NotFound`."""
+    def get(self, file_id: str, tenant: str | None = None) -> File:
+        """Return the file with this id, of *tenant* if one is given. Raises `NotFound`."""
         with self._tx.read() as tx:
-            return _file_of(_find(tx, file_id))
+            return _file_of(_find(tx, file_id, tenant))
 
     def path(self, file: File) -> Path:
         """Return the path of the bytes, verified. Raises `ArtifactCorrupt`, or `NotFound` after a deletion."""
@@ -67,22 +70,29 @@ class FileStore:
         limit: int = 10000,
         order: Literal["asc", "desc"] = "desc",
         after: str | None = None,
+        tenant: str | None = None,
     ) -> builtins.list[File]:
-        """Return files, newest first, or oldest first with `asc`; *after* is the last id of the previous page."""
+        """Return files, newest first, or oldest first with `asc`; *after* is the last id of the previous page.
+
+        With *tenant* only files of that tenant.
+        """
         seq = tables.files.c.seq
         query = sa.select(tables.files).order_by(seq.desc() if order == "desc" else seq.asc()).limit(limit)
         if purpose is not None:
             query = query.where(tables.files.c.purpose == purpose)
+        if tenant is not None:
+            query = query.where(tables.files.c.tenant == tenant)
         with self._tx.read() as tx:
             if after is not None:
-                last = _find(tx, after)["seq"]
+                last = _find(tx, after, tenant)["seq"]
                 query = query.where(seq < last if order == "desc" else seq > last)
             return [_file_of(row) for row in tx.execute(query).mappings()]
 
 
-def _find(tx: sa.Connection, file_id: str) -> sa.RowMapping:
+def _find(tx: sa.Connection, file_id: str, tenant: str | None = None) -> sa.RowMapping:
     row = tx.execute(sa.select(tables.files).where(tables.files.c.id == file_id)).mappings().one_or_none()
-    if row is None:
+    # A file of another tenant is answered like one that does not exist.
+    if row is None or tenant not in (None, row["tenant"]):
         raise NotFound(f"there is no file {file_id!r}")
     return row
 

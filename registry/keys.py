@@ -28,7 +28,8 @@ class Scope(StrEnum):
 
     INFERENCE = "inference"  # everything that models answer
     TRAINING = "training"  # files and fine-tuning jobs
-    ADMIN = "admin"  # /admin, keys included
+    METRICS = "metrics"  # /metrics
+    ADMIN = "admin"  # /admin, keys included, and the files, jobs and adapters of all tenants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,8 @@ class KeyDraft:
     """Names the user of the key in the audit log; unique among valid keys."""
     scopes: frozenset[Scope]
     owner: str = ""
+    tenant: str = ""
+    """The tenant whose files, jobs and adapters the key works on; empty for a tenant of the key's own name."""
     models: frozenset[str] | None = None
     """Names of base models, adapters and pinned revisions that the key may use; None means all of them."""
     limits: KeyLimits = field(default_factory=KeyLimits)
@@ -70,6 +73,7 @@ class Key:
     """The last four characters of the secret, by which people tell their keys apart."""
     name: str
     owner: str
+    tenant: str
     scopes: frozenset[Scope]
     models: frozenset[str] | None
     limits: KeyLimits
@@ -198,6 +202,7 @@ def _new_key(draft: KeyDraft, secret: str, actor: str, now: float) -> Key:
         hint=secret[-4:],
         name=draft.name,
         owner=draft.owner,
+        tenant=draft.tenant,
         scopes=draft.scopes,
         models=draft.models,
         limits=draft.limits,
@@ -230,4 +235,4 @@ def _key(row: Mapping[str, Any]) -> Key:
 def _audit_detail(key: Key) -> dict[str, Any]:
     """Return the facts of a new key that the audit log records."""
     row = _row(key)
-    return {name: row[name] for name in ("name", "owner", "scopes", "models", "priority", *_LIMITS)}
+    return {name: row[name] for name in ("name", "owner", "tenant", "scopes", "models", "priority", *_LIMITS)}

@@ -6,7 +6,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from registry.columns import at, metadata, sequence
+from registry.columns import at, metadata, sequence, tenant
 
 OPEN_ROLLOUT: Final = "state IN ('pending', 'progressing', 'paused')"
 """The condition of an open rollout, as written in the unique index."""
@@ -34,6 +34,16 @@ adapters: Final = sa.Table(
     at("stable_since", nullable=True),
     at("created_at"),
 )
+
+adapter_owners: Final = sa.Table(
+    "adapter_owners",
+    metadata,
+    sa.Column("adapter", sa.Text, primary_key=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("is_shared", sa.Boolean, nullable=False),
+    at("claimed_at"),
+)
+"""Names of adapters that are claimed; a name is claimed before its adapter exists."""
 
 revisions: Final = sa.Table(
     "revisions",
@@ -139,6 +149,7 @@ jobs: Final = sa.Table(
     sa.Column("fine_tuned_model", sa.Text),
     sa.Column("trained_tokens", sa.BigInteger),
     at("estimated_finish", nullable=True),
+    tenant(),
     at("created_at"),
     at("started_at", nullable=True),
     at("finished_at", nullable=True),
@@ -182,6 +193,7 @@ files: Final = sa.Table(
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("digest", sa.Text, nullable=False, index=True),
     sa.Column("owner", sa.Text, nullable=False),
+    tenant(),
     at("created_at"),
     sqlite_autoincrement=True,
 )
@@ -265,6 +277,7 @@ keys: Final = sa.Table(
     sa.Column("hint", sa.Text, nullable=False),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("tenant", sa.Text, nullable=False, server_default=""),
     sa.Column("scopes", sa.JSON, nullable=False),
     sa.Column("models", sa.JSON(none_as_null=True)),
     sa.Column("requests_per_minute", sa.BigInteger),

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+LOCAL_TENANT: Final = "local"
+"""The tenant of everything that is made while there are no keys."""
+
 COMPLETION_PATHS: Final = ("/v1/chat/completions", "/v1/completions")
 
 
@@ -120,6 +123,8 @@ class File:
     digest: str
     created_at: float
     owner: str
+    tenant: str
+    """Whose keys see the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from gateway.admin.adapter_archive import unpack_adapter
 from gateway.admin.jobs import any_job
 from gateway.admin.rollouts import rollout_object
-from gateway.deps import ActorDep, GatewayDep
+from gateway.deps import ActorDep, AuthorDep, GatewayDep
 from gateway.errors import BodyTooLarge, InvalidRequest
 from gateway.objects.adapters import AdapterHistory, AdapterObject, ProofObject, RevisionObject, SlotObject
 from gateway.objects.jobs import AnyJob
@@ -22,7 +22,7 @@ from registry.errors import StorageFull
 from registry.jobs.job import Job
 from registry.publishing.adapter_name import check_adapter_name
 from registry.publishing.publications import Upload, queue_publication
-from registry.types import Adapter, Revision, Slot
+from registry.types import LOCAL_TENANT, Adapter, Revision, Slot
 
 router = APIRouter(prefix="/admin/adapters")
 
@@ -50,7 +50,7 @@ async def show_adapter(name: str, gateway: GatewayDep) -> AdapterHistory:
 
 @router.post("/{name:path}/revisions", status_code=202)
 async def publish_revision(
-    name: str, request: Request, gateway: GatewayDep, actor: ActorDep, base: str | None = None
+    name: str, request: Request, gateway: GatewayDep, author: AuthorDep, base: str | None = None
 ) -> AnyJob:
     """Queue the publication of the adapter folder whose tar is the body; 422 names the part that is refused and why.
 
@@ -67,7 +67,10 @@ async def publish_revision(
             left_out = _unpack(archive, Path(folder) / "adapter", limit_bytes)
             upload = Upload(folder=Path(folder) / "adapter", left_out=left_out, limit_bytes=limit_bytes)
             chosen = base or _only_base(gateway.registry, name)
-            return queue_publication(gateway.registry, upload, adapter=name, base=chosen, owner=actor)
+            claim = author.caller.claim_on(name)
+            return queue_publication(
+                gateway.registry, upload, adapter=name, base=chosen, owner=author.name, claim=claim
+            )
 
         job = await asyncio.to_thread(queue)
     return any_job(job, gateway.registry.organisation)
@@ -114,6 +117,7 @@ def _only_base(registry: Registry, name: str) -> str:
 def _adapter(adapter: Adapter, snapshot: Snapshot) -> dict[str, object]:
     """Return the fields of an `AdapterObject`."""
     rollout = next((open_one for open_one in snapshot.rollouts if open_one.adapter == adapter.name), None)
+    owner = next((each for each in snapshot.owners if each.adapter == adapter.name), None)
     numbers = [revision.number for revision in snapshot.revisions if revision.adapter == adapter.name]
     return {
         "name": adapter.name,
@@ -123,6 +127,8 @@ def _adapter(adapter: Adapter, snapshot: Snapshot) -> dict[str, object]:
         "latest": max(numbers, default=None),
         "stable_since": adapter.stable_since,
         "created_at": adapter.created_at,
+        "tenant": LOCAL_TENANT if owner is None else owner.tenant,
+        "shared": owner is None or owner.is_shared,
         "rollout": rollout and rollout_object(rollout),
     }
 

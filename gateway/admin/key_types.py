@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, PositiveInt
 
@@ -11,14 +11,19 @@ from gateway.openai.types import Body
 from registry.keys import IssuedKey, Key, KeyDraft, KeyLimits, Scope
 from registry.types import Priority
 
+NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
+"""Names of keys and of tenants."""
+
 
 class CreateKey(Body):
     """Body of `POST /admin/keys`."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
+    name: Annotated[str, Field(pattern=NAME)]
     scopes: Annotated[frozenset[Scope], Field(min_length=1)] | None = None
     """None opens everything for the first key, and inference for every later key."""
     owner: Annotated[str, Field(max_length=256)] = ""
+    tenant: Annotated[str, Field(pattern=NAME)] | None = None
+    """Whose files, jobs and adapters the key works on; None for a tenant of the key's own name."""
     models: Annotated[frozenset[Annotated[str, Field(min_length=1, max_length=256)]], Field(min_length=1)] | None = None
     requests_per_minute: PositiveInt | None = None
     tokens_per_minute: PositiveInt | None = None
@@ -31,6 +36,7 @@ class CreateKey(Body):
             name=self.name,
             scopes=self.scopes or (frozenset(Scope) if is_first else frozenset({Scope.INFERENCE})),
             owner=self.owner,
+            tenant=self.tenant or "",
             models=self.models,
             limits=KeyLimits(
                 requests_per_minute=self.requests_per_minute,
@@ -56,6 +62,7 @@ def _fields_of(key: Key) -> dict[str, object]:
         "id": key.id,
         "name": key.name,
         "owner": key.owner,
+        "tenant": key.tenant or key.name,
         "hint": f"sk-lorry-...{key.hint}",
         "scopes": sorted(key.scopes),
         "models": None if key.models is None else sorted(key.models),

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from gateway.deps import ActorDep, Gateway, GatewayDep
-from gateway.evidence.comparison import check_judge
+from gateway.deps import ActorDep, CallerDep, Gateway, GatewayDep
+from gateway.keys.access import check_judge
 from gateway.objects.lists import ObjectList
 from gateway.objects.rollouts import RolloutMove, RolloutObject, RolloutStory
 from gateway.openai.types import Body, RolloutRequest
@@ -38,11 +38,13 @@ class Promote(Body):
 
 
 @router.post("/adapters/{name}/rollouts", status_code=201)
-async def start_rollout(name: str, body: StartRollout, gateway: GatewayDep, actor: ActorDep) -> RolloutStory:
+async def start_rollout(
+    name: str, body: StartRollout, gateway: GatewayDep, caller: CallerDep, actor: ActorDep
+) -> RolloutStory:
     """Open a rollout; it takes traffic once the canary is on every replica (immediately where it is loaded already)."""
     plan = body.plan()
     await gateway.feed.refresh()
-    check_judge(gateway.feed.table, plan.shadow_judge)
+    check_judge(caller, gateway.feed.table, plan.shadow_judge)
 
     def start() -> Rollout:
         rollout = gateway.registry.rollouts.start(name, body.revision, plan, actor)

@@ -14,6 +14,7 @@ from gateway.cli.errors import CommandFailed
 from gateway.cli.job_progress import follow_job
 from gateway.cli.jobs import show_job
 from gateway.cli.output import JsonFlag, ago, note, show, show_fields, show_json, show_table
+from gateway.cli.owner import change_owner
 from gateway.objects.adapters import AdapterHistory, AdapterObject, RevisionObject, SlotObject
 from gateway.objects.jobs import AnyJob, JobObject
 from gateway.objects.lists import ObjectList
@@ -24,6 +25,7 @@ from registry.publishing.adapter_files import left_out, list_names, top_names
 from registry.publishing.adapter_name import check_adapter_name
 
 app = typer.Typer(name="adapters", no_args_is_help=True)
+app.command("owner")(change_owner)
 
 
 @app.command("list")
@@ -34,9 +36,9 @@ def list_adapters(as_json: JsonFlag = False) -> None:
     if as_json:
         show_json(adapters)
         return
-    rows = ((a.name, a.base, a.stable, a.latest, _rollout(a.rollout), ago(a.created_at)) for a in adapters)
+    rows = ((a.name, a.base, a.stable, a.latest, _rollout(a.rollout), _owner(a), ago(a.created_at)) for a in adapters)
     empty = "No adapters yet; train one with `lorry train sft`, or publish a folder with `lorry adapters publish`."
-    show_table(("ADAPTER", "BASE", "STABLE", "LATEST", "ROLLOUT", "CREATED"), rows, empty)
+    show_table(("ADAPTER", "BASE", "STABLE", "LATEST", "ROLLOUT", "TENANT", "CREATED"), rows, empty)
 
 
 @app.command("show")
@@ -150,6 +152,10 @@ def _rollout(rollout: RolloutObject | None) -> str | None:
     return f"{rollout.canary} {rollout.state} at {rollout.canary_weight} %" if rollout else None
 
 
+def _owner(adapter: AdapterObject) -> str:
+    return f"{adapter.tenant}, shared" if adapter.shared else adapter.tenant
+
+
 def _show_adapter(adapter: AdapterHistory, as_json: bool) -> None:
     if as_json:
         show_json(adapter)
@@ -161,6 +167,7 @@ def _show_adapter(adapter: AdapterHistory, as_json: bool) -> None:
             ("stable", adapter.stable),
             ("previous stable", adapter.previous_stable),
             ("rollout", _rollout(adapter.rollout)),
+            ("tenant", _owner(adapter)),
         ]
     )
     rows = (

@@ -40,7 +40,7 @@ def create(
     name: Annotated[str, typer.Option(help="Name in the audit log of whoever uses the key.")],
     scopes: Annotated[
         str | None,
-        typer.Option(help="Scopes: inference, training, admin; default inference, for the first key all."),
+        typer.Option(help="Scopes: inference, training, metrics, admin; default inference, for the first key all."),
     ] = None,
     models: Annotated[
         str | None, typer.Option(help="Base models, adapters and NAME@N that the key may use; default all.")
@@ -50,6 +50,10 @@ def create(
     concurrent: Annotated[int | None, typer.Option(min=1, help="Requests at a time; default: no limit.")] = None,
     priority: Annotated[str, typer.Option(help="Whose requests go first: high, normal or low.")] = "normal",
     owner: Annotated[str, typer.Option(help="Person or team to ask about the key.")] = "",
+    tenant: Annotated[
+        str | None,
+        typer.Option(help="Keys of one tenant share their files, jobs and adapters; default a tenant of its own name."),
+    ] = None,
     home: HomeFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -58,6 +62,7 @@ def create(
         "name": name,
         "scopes": _listed(scopes),
         "owner": owner,
+        "tenant": tenant,
         "models": _listed(models),
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,
@@ -95,6 +100,7 @@ def list_keys(
             "all" if key.models is None else ", ".join(key.models),
             _limits(key),
             key.priority,
+            key.tenant,
             key.owner or None,
             ago(key.created_at),
             ago(key.last_used_at),
@@ -102,7 +108,8 @@ def list_keys(
         )
         for key in found
     )
-    columns = ("KEY", "NAME", "SECRET", "SCOPES", "MODELS", "LIMITS", "PRIORITY", "OWNER", "CREATED", "USED", "REVOKED")
+    shown = "KEY NAME SECRET SCOPES MODELS LIMITS PRIORITY TENANT OWNER CREATED USED REVOKED"
+    columns = tuple(shown.split())
     show_table(columns, rows, "No keys: everybody on this machine may do everything. `lorry keys create` makes one.")
 
 

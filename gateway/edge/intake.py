@@ -19,8 +19,9 @@ from gateway.edge.attempts import replica_of
 from gateway.edge.http_message import RequestBody, body_of
 from gateway.edge.parts import Gateway
 from gateway.edge.turn import Turn, refuse
-from gateway.errors import DeadlineExceeded, EngineUnavailable, ModelNotFound, NothingStable
-from gateway.keys.auth import ANYBODY, credential_of, names_of, priority_of
+from gateway.errors import DeadlineExceeded, EngineUnavailable, ModelNotAllowed, ModelNotFound, NothingStable
+from gateway.keys.access import check_model, unknown_model
+from gateway.keys.auth import ANYBODY, credential_of, priority_of
 from gateway.keys.limit_ledger import Admitted
 from gateway.keys.limits import estimate_tokens
 from gateway.routing.routing import Endpoint, RouteTable, Target, not_offered, resolve, sticky_key
@@ -107,16 +108,16 @@ class RequestIntake:
     # the steps, in their order
 
     def _resolve(self, _: object = None) -> bool:
-        table, name = self._gateway.feed.table, self.body.model
+        table, name, caller = self._gateway.feed.table, self.body.model, self.caller
         try:
-            self.target = resolve(table, name, self._sticky_key(table, name), self._head.side, self.caller.name)
-        except (ModelNotFound, NothingStable):
+            if caller.models is not None or table.private:
+                check_model(caller, table, name)
+            self.target = resolve(table, name, self._sticky_key(table, name), self._head.side, caller.name)
+        except (ModelNotAllowed, ModelNotFound, NothingStable) as exc:
             if self._has_refreshed:
-                raise
+                raise unknown_model(caller, table, name) if isinstance(exc, ModelNotFound) else exc from None
             self._has_refreshed = True  # the name may be younger than the table
             return self._wait(self._gateway.feed.refresh(), self._resolve)
-        if self.caller.models is not None:
-            self._gateway.keyring.check(self.caller, Scope.INFERENCE, names_of(name, table.aliases))
         # Limits come after the checks: a request with a wrong name or a forbidden model counts against none.
         if self.caller.limits.are_none:
             return self._enter()
@@ -138,7 +139,7 @@ class RequestIntake:
             if not table.endpoints_of(served_name):
                 return self._wait(replica_of(gateway, served_name, self.deadline - now), self._enter)
             if self._has_refreshed:
-                raise not_offered(table, served_name, self._kind.path)
+                raise not_offered(table, served_name, self._kind.path, self.caller.models)
             self._has_refreshed = True  # a replica that offers the path may be younger than the table
             return self._wait(gateway.feed.refresh(), self._enter)
         self.pool = self.endpoints[0].pool

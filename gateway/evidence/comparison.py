@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.errors import InvalidRequest, ModelNotFound, NothingStable
-from gateway.routing.routing import RouteTable, resolve
 from registry.rollouts.tally import Tally
 
 _QUESTION: Final = (
@@ -17,16 +15,6 @@ _QUESTION: Final = (
 _LONGEST_CONVERSATION: Final = 12_000
 _LONGEST_ANSWER: Final = 6_000
 _REPLY: Final = re.compile(r"\s*(A|B|TIE)\s*")
-
-
-def check_judge(table: RouteTable, judge: str | None) -> None:
-    """Raise `InvalidRequest` if a plan names a *judge* that *table* has no route to."""
-    if judge is None:
-        return
-    try:
-        resolve(table, judge, sticky_key="")
-    except (ModelNotFound, NothingStable) as exc:
-        raise InvalidRequest(f"shadow_judge: {exc}", param="shadow_judge") from exc
 
 
 def question(body: Mapping[str, Any], answer_a: str, answer_b: str) -> dict[str, Any]:

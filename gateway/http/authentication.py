@@ -19,13 +19,14 @@ from registry.keys import Scope
 
 OPEN: Final = frozenset({"/healthz", "/readyz"})
 METRICS: Final = "/metrics"
-ANY: Final = frozenset(Scope)
+ANY: Final = frozenset({Scope.INFERENCE, Scope.TRAINING, Scope.ADMIN})
 SCOPES: Final[Sequence[tuple[str, frozenset[Scope]]]] = (
     ("/v1/models", ANY),
     ("/v1/files", frozenset({Scope.TRAINING})),
     ("/v1/fine_tuning", frozenset({Scope.TRAINING})),
     ("/v1/", frozenset({Scope.INFERENCE})),
     ("/tokenize", frozenset({Scope.INFERENCE})),
+    (METRICS, frozenset({Scope.METRICS, Scope.ADMIN})),
 )
 """Prefix of a path -> the scopes that open it (any of them); the first match counts, other paths need admin."""
 
@@ -61,9 +62,7 @@ class Authentication:
         headers = Headers(scope=connection)
         credential = credential_of(_bytes(headers.get("authorization")), _bytes(headers.get("x-api-key")))
         caller = self._keyring.caller_of(credential, time.time())
-        scopes = scopes_of(connection["path"])
-        if caller.scopes.isdisjoint(scopes):
-            self._keyring.check(caller, min(scopes))
+        self._keyring.check(caller, *scopes_of(connection["path"]))
         connection.setdefault("state", {})["caller"] = caller
 
 

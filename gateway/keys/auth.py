@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-from gateway.errors import InvalidRequest, ModelNotAllowed, ScopeMissing, Unauthenticated
+from gateway.errors import InvalidRequest, ScopeMissing, Unauthenticated
 from registry.database import Registry
 from registry.errors import RegistryError, RegistryUnavailable
+from registry.jobs.adapter_owners import Claim
 from registry.keys import Key, KeyLimits, Scope, ValidKeys
-from registry.types import Priority
+from registry.types import LOCAL_TENANT, Priority
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +39,47 @@ class Caller:
     key_id: str
     """Id of the key, empty where no key exists."""
     name: str
+    tenant: str
+    """Whose files, jobs, adapters and answers the caller works on."""
     scopes: frozenset[Scope]
     models: frozenset[str] | None
-    """Names of models that the caller may use; None means all."""
+    """Names of models that the caller may use; None means all that its tenant may use."""
     priority: Priority
     limits: KeyLimits
+    shares_adapters: bool = False
+    """Whether the adapters that the caller makes are open to every key."""
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the caller works on the files, jobs and adapters of every tenant."""
+        return Scope.ADMIN in self.scopes
+
+    @property
+    def sees(self) -> str | None:
+        """The tenant whose files and jobs the caller sees; None for those of every tenant."""
+        return None if self.is_admin else self.tenant
+
+    def claim_on(self, adapter: str) -> Claim:
+        """Return what the caller may do with *adapter* if it trains or publishes it."""
+        is_named = self.models is not None and adapter in self.models
+        return Claim(tenant=self.tenant, shares=self.shares_adapters, may_take_any=self.is_admin or is_named)
+
+    def may_use(self, names: Collection[str], tenant: str | None) -> bool:
+        """Whether the caller may use a model by one of *names*; *tenant* owns it, None if every key may use it."""
+        if self.models is not None:
+            return not self.models.isdisjoint(names)
+        return tenant is None or tenant == self.tenant or self.is_admin
 
 
 ANYBODY: Final = Caller(
-    key_id="", name="local", scopes=frozenset(Scope), models=None, priority=Priority.NORMAL, limits=KeyLimits()
+    key_id="",
+    name="local",
+    tenant=LOCAL_TENANT,
+    scopes=frozenset(Scope),
+    models=None,
+    priority=Priority.NORMAL,
+    limits=KeyLimits(),
+    shares_adapters=True,
 )
 """Every caller while no key was ever created, when only loopback is served."""
 
@@ -146,17 +179,12 @@ class Keyring:
             headers=_CHALLENGE,
         )
 
-    def check(self, caller: Caller, scope: Scope, names: Collection[str] = ()) -> None:
-        """Raise `ScopeMissing` or `ModelNotAllowed` unless *caller* has *scope* and may use the model by *names*."""
-        if scope not in caller.scopes:
+    def check(self, caller: Caller, *scopes: Scope) -> None:
+        """Raise `ScopeMissing` unless *caller* has one of *scopes*."""
+        if caller.scopes.isdisjoint(scopes):
             raise ScopeMissing(
-                f"the key {caller.name!r} lacks the scope {scope}; it has {', '.join(sorted(caller.scopes)) or 'none'}"
-            )
-        if names and caller.models is not None and caller.models.isdisjoint(names):
-            asked = next(iter(names))
-            raise ModelNotAllowed(
-                f"the key {caller.name!r} is not for the model {asked!r}; it is for {', '.join(sorted(caller.models))}",
-                param="model",
+                f"the key {caller.name!r} lacks the scope {' or '.join(sorted(scopes))}; "
+                f"it has {', '.join(sorted(caller.scopes)) or 'none'}"
             )
 
 
@@ -169,10 +197,13 @@ def _caller(key: Key) -> Caller:
     return Caller(
         key_id=key.id,
         name=key.name,
+        tenant=key.tenant or key.name,
         scopes=key.scopes,
         models=key.models,
         priority=key.priority,
         limits=key.limits,
+        # What an admin makes is for everybody, unless the admin works for one tenant.
+        shares_adapters=Scope.ADMIN in key.scopes and not key.tenant,
     )
 
 

@@ -74,8 +74,20 @@ class AdapterObject(ApiObject):
     latest: int | None
     stable_since: float | None
     created_at: float
+    tenant: str
+    """Whose keys may train the adapter."""
+    shared: bool
+    """Whether every key may use it; otherwise its tenant's, and keys that name it."""
     rollout: RolloutObject | None
     """The open rollout."""
+
+
+class AdapterOwnerObject(ApiObject):
+    """The owner of an adapter after a change."""
+
+    adapter: str
+    tenant: str
+    shared: bool
 
 
 class AdapterHistory(AdapterObject):

@@ -15,9 +15,11 @@ class KeyObject(ApiObject):
     id: str
     name: str
     owner: str
+    tenant: str
+    """Whose files, jobs and adapters the key works on."""
     hint: str
     """The end of the secret, to tell keys apart."""
-    scopes: list[Literal["admin", "inference", "training"]]
+    scopes: list[Literal["admin", "inference", "metrics", "training"]]
     models: list[str] | None
     """Names that the key may use; None for all."""
     requests_per_minute: int | None

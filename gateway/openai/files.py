@@ -9,7 +9,7 @@ from typing import IO, Annotated, Literal
 from fastapi import APIRouter, Form, Query, UploadFile
 from fastapi.responses import FileResponse
 
-from gateway.deps import ActorDep, Gateway, GatewayDep
+from gateway.deps import Author, AuthorDep, CallerDep, Gateway, GatewayDep
 from gateway.errors import BodyTooLarge, InvalidRequest
 from gateway.objects.files import DeletedFile, FileObject
 from gateway.objects.lists import ObjectPage, page_of
@@ -24,7 +24,7 @@ _CHUNK_BYTES = 1 << 20
 
 @router.post("/v1/files")
 async def upload_file(
-    file: UploadFile, purpose: Annotated[str, Form()], gateway: GatewayDep, actor: ActorDep
+    file: UploadFile, purpose: Annotated[str, Form()], gateway: GatewayDep, author: AuthorDep
 ) -> FileObject:
     """Store the file; 400 names line and field of the first fault, and nothing is stored."""
     if purpose not in PURPOSES:
@@ -33,14 +33,17 @@ async def upload_file(
     if (file.size or 0) > limit:
         raise BodyTooLarge(f"the file is larger than {limit} bytes", param="file")
     # `ask` may ask twice, and the upload is read only once.
-    return file_object(await asyncio.to_thread(_store, gateway, file, purpose, actor))
+    return file_object(await asyncio.to_thread(_store, gateway, file, purpose, author))
 
 
-def _store(gateway: Gateway, upload: UploadFile, purpose: str, owner: str) -> File:
+def _store(gateway: Gateway, upload: UploadFile, purpose: str, author: Author) -> File:
     check_training_lines(upload.file)
     upload.file.seek(0)
     name = upload.filename or "upload.jsonl"
-    return gateway.registry.files.add(_chunks(upload.file), filename=name, purpose=purpose, owner=owner)
+    chunks = _chunks(upload.file)
+    return gateway.registry.files.add(
+        chunks, filename=name, purpose=purpose, owner=author.name, tenant=author.caller.tenant
+    )
 
 
 def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
@@ -49,8 +52,9 @@ def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 @router.get("/v1/files")
-async def list_files(
+async def list_files(  # noqa: PLR0913  its parameters are those of the query
     gateway: GatewayDep,
+    caller: CallerDep,
     purpose: str | None = None,
     limit: Annotated[int, Query(ge=1, le=10000)] = 10000,
     order: Literal["asc", "desc"] = "desc",
@@ -58,27 +62,30 @@ async def list_files(
 ) -> ObjectPage[FileObject]:
     """List the files, newest first unless asked otherwise."""
     files = gateway.registry.files
-    found = await gateway.ask(files.list, purpose=purpose, limit=limit + 1, order=order, after=after)
+    found = await gateway.ask(
+        files.list, purpose=purpose, limit=limit + 1, order=order, after=after, tenant=caller.sees
+    )
     return page_of([file_object(file) for file in found], limit)
 
 
 @router.get("/v1/files/{file_id}")
-async def get_file(file_id: str, gateway: GatewayDep) -> FileObject:
+async def get_file(file_id: str, gateway: GatewayDep, caller: CallerDep) -> FileObject:
     """Describe one file."""
-    return file_object(await gateway.ask(gateway.registry.files.get, file_id))
+    return file_object(await gateway.ask(gateway.registry.files.get, file_id, caller.sees))
 
 
 @router.get("/v1/files/{file_id}/content", response_class=FileResponse)
-async def get_content(file_id: str, gateway: GatewayDep) -> FileResponse:
+async def get_content(file_id: str, gateway: GatewayDep, caller: CallerDep) -> FileResponse:
     """Send the file's bytes, verified."""
-    file = await gateway.ask(gateway.registry.files.get, file_id)
+    file = await gateway.ask(gateway.registry.files.get, file_id, caller.sees)
     path = await gateway.ask(gateway.registry.files.path, file)
     return FileResponse(path, filename=file.filename, media_type="application/octet-stream")
 
 
 @router.delete("/v1/files/{file_id}")
-async def delete_file(file_id: str, gateway: GatewayDep) -> DeletedFile:
+async def delete_file(file_id: str, gateway: GatewayDep, caller: CallerDep) -> DeletedFile:
     """Delete the file; a job that has started keeps what it read."""
+    await gateway.ask(gateway.registry.files.get, file_id, caller.sees)
     await gateway.ask(gateway.registry.files.delete, file_id)
     return DeletedFile(id=file_id)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
 from gateway.deps import ActorDep, CallerDep, Gateway, GatewayDep
-from gateway.evidence.comparison import check_judge
+from gateway.keys.access import check_judge, check_plan
 from gateway.objects.jobs import FineTuningJob, JobCheckpointObject, JobEventObject
 from gateway.objects.lists import ObjectPage, page_of
 from gateway.openai.job_request import build_spec
@@ -15,7 +15,6 @@ from gateway.openai.types import CreateJob
 from registry.contracts.job_spec import FineTuneFacts
 from registry.errors import NotFound
 from registry.jobs.job import Job, JobCheckpoint, JobEvent
-from registry.keys import Scope
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs")
 
@@ -29,12 +28,12 @@ async def create_job(body: CreateJob, gateway: GatewayDep, caller: CallerDep, ac
     A key that is for some models only may train the adapters among them.
     """
     await gateway.feed.refresh()
-    check_judge(gateway.feed.table, body.rollout.shadow_judge if body.rollout else None)
+    check_judge(caller, gateway.feed.table, body.rollout.shadow_judge if body.rollout else None)
 
     def create() -> Job:
-        spec = build_spec(body, gateway.registry)
-        gateway.keyring.check(caller, Scope.TRAINING, (spec.adapter,))
-        job = gateway.registry.jobs.create(spec, owner=actor)
+        spec = build_spec(body, gateway.registry, caller)
+        check_plan(caller, spec.rollout_plan())
+        job = gateway.registry.jobs.create(spec, actor, caller.claim_on(spec.adapter))
         gateway.registry.audit.record(actor, "job.create", job.id, {"adapter": spec.adapter, "base": spec.base})
         return job
 
@@ -42,58 +41,69 @@ async def create_job(body: CreateJob, gateway: GatewayDep, caller: CallerDep, ac
 
 
 @router.get("")
-async def list_jobs(gateway: GatewayDep, after: str | None = None, limit: Limit = 20) -> ObjectPage[FineTuningJob]:
+async def list_jobs(
+    gateway: GatewayDep, caller: CallerDep, after: str | None = None, limit: Limit = 20
+) -> ObjectPage[FineTuningJob]:
     """List fine-tuning jobs, newest first."""
-    found = await gateway.ask(gateway.registry.jobs.list, after=after, limit=limit + 1, only_fine_tuning=True)
+    found = await gateway.ask(
+        gateway.registry.jobs.list, after=after, limit=limit + 1, only_fine_tuning=True, tenant=caller.sees
+    )
     return page_of([job_object(job, gateway.registry.organisation) for job in found], limit)
 
 
+async def find_job(job_id: str, gateway: GatewayDep, caller: CallerDep) -> Job:
+    """Return the fine-tuning job if the caller sees it, else raise `NotFound`; `/admin/jobs` shows other kinds."""
+    job = await gateway.ask(gateway.registry.jobs.get, job_id, caller.sees)
+    if job.spec.fine_tune_facts() is None:
+        raise NotFound(f"there is no fine-tuning job {job_id!r}")
+    return job
+
+
+JobDep = Annotated[Job, Depends(find_job)]
+"""The job that the path names, of those that the caller sees: no handler below gets at any other."""
+
+
 @router.get("/{job_id}")
-async def get_job(job_id: str, gateway: GatewayDep) -> FineTuningJob:
+async def get_job(job: JobDep, gateway: GatewayDep) -> FineTuningJob:
     """Show one job."""
-    return await _job(gateway, job_id)
+    return job_object(job, gateway.registry.organisation)
 
 
 @router.post("/{job_id}/cancel")
-async def cancel_job(job_id: str, gateway: GatewayDep, actor: ActorDep) -> FineTuningJob:
+async def cancel_job(job: JobDep, gateway: GatewayDep, actor: ActorDep) -> FineTuningJob:
     """Cancel a job: at once while it waits, within a heartbeat of its worker while it runs."""
-    await _job(gateway, job_id)
-    await gateway.ask(gateway.registry.jobs.request_cancel, job_id, actor)
-    return await _job(gateway, job_id)
+    moved = await gateway.ask(gateway.registry.jobs.request_cancel, job.id, actor)
+    return job_object(moved, gateway.registry.organisation)
 
 
 @router.post("/{job_id}/pause")
-async def pause_job(job_id: str, gateway: GatewayDep) -> FineTuningJob:
+async def pause_job(job: JobDep, gateway: GatewayDep) -> FineTuningJob:
     """Pause a job at the next checkpoint; `resume` goes on from there."""
-    await _job(gateway, job_id)
-    await gateway.ask(gateway.registry.jobs.request_pause, job_id)
-    return await _job(gateway, job_id)
+    moved = await gateway.ask(gateway.registry.jobs.request_pause, job.id)
+    return job_object(moved, gateway.registry.organisation)
 
 
 @router.post("/{job_id}/resume")
-async def resume_job(job_id: str, gateway: GatewayDep) -> FineTuningJob:
+async def resume_job(job: JobDep, gateway: GatewayDep) -> FineTuningJob:
     """Queue a paused job again."""
-    await _job(gateway, job_id)
-    await gateway.ask(gateway.registry.jobs.resume, job_id)
-    return await _job(gateway, job_id)
+    moved = await gateway.ask(gateway.registry.jobs.resume, job.id)
+    return job_object(moved, gateway.registry.organisation)
 
 
 @router.get("/{job_id}/events")
 async def list_events(
-    job_id: str, gateway: GatewayDep, after: str | None = None, limit: Limit = 20
+    job: JobDep, gateway: GatewayDep, after: str | None = None, limit: Limit = 20
 ) -> ObjectPage[JobEventObject]:
     """List the job's events, newest first."""
-    await _job(gateway, job_id)
-    return await events_page(gateway, job_id, after, limit)
+    return await events_page(gateway, job.id, after, limit)
 
 
 @router.get("/{job_id}/checkpoints")
 async def list_checkpoints(
-    job_id: str, gateway: GatewayDep, after: str | None = None, limit: Limit = 10
+    job: JobDep, gateway: GatewayDep, after: str | None = None, limit: Limit = 10
 ) -> ObjectPage[JobCheckpointObject]:
     """List the job's checkpoints, newest first."""
-    job = await gateway.ask(gateway.registry.jobs.get, job_id)
-    found = await gateway.ask(gateway.registry.jobs.checkpoints, job_id, after=after, limit=limit + 1)
+    found = await gateway.ask(gateway.registry.jobs.checkpoints, job.id, after=after, limit=limit + 1)
     return page_of([_checkpoint(job, checkpoint) for checkpoint in found], limit)
 
 
@@ -101,11 +111,6 @@ async def events_page(gateway: Gateway, job_id: str, after: str | None, limit: i
     """Return a page of the events of a job of any kind."""
     found = await gateway.ask(gateway.registry.jobs.events, job_id, after=after, limit=limit + 1)
     return page_of([_event(event) for event in found], limit)
-
-
-async def _job(gateway: Gateway, job_id: str) -> FineTuningJob:
-    """Return the job; `NotFound` for a job of another kind, which only `/admin/jobs` shows."""
-    return job_object(await gateway.ask(gateway.registry.jobs.get, job_id), gateway.registry.organisation)
 
 
 def job_object(job: Job, organisation: str) -> FineTuningJob:

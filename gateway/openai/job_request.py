@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 
 from gateway.errors import InvalidRequest
+from gateway.keys.access import check_trainable, shown
+from gateway.keys.auth import ANYBODY, Caller
 from gateway.openai.types import CreateJob, RolloutRequest
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.hyperparameters import Hyperparameters
@@ -19,15 +22,16 @@ from registry.publishing.pool_limits import check_pools, check_takes_adapters
 from registry.types import Base, File
 
 
-def build_spec(body: CreateJob, registry: Registry) -> FineTuneSpec:
+def build_spec(body: CreateJob, registry: Registry, caller: Caller = ANYBODY) -> FineTuneSpec:
     """Return the spec of the job that *body* asks for; `InvalidRequest` names the field that cannot be served."""
     kind = FINE_TUNING_KINDS[0] if body.method is None else FINE_TUNING_METHODS[body.method.type]
     base = _base(body.model, registry)
-    rows = _count_rows(kind, registry, body.training_file, "training_file")
+    files = Uploads(registry, caller.sees)
+    rows = files.count_rows(kind, body.training_file, "training_file")
     if body.validation_file is not None:
-        _count_rows(kind, registry, body.validation_file, "validation_file")
+        files.count_rows(kind, body.validation_file, "validation_file")
     asked = _hyperparameters(body)
-    adapter = _adapter_name(body, base, registry)
+    adapter = _adapter_name(body, base, registry, caller)
     resolved = kind.resolve(asked, rows)
     _check_lora(resolved["lora"], base, registry)
     return kind(
@@ -65,13 +69,23 @@ def _base(name: str, registry: Registry) -> Base:
     return base
 
 
-def _count_rows(kind: type[FineTuneSpec], registry: Registry, file_id: str, param: str) -> int:
-    try:
-        file: File = registry.files.get(file_id)
-    except NotFound as exc:
-        raise InvalidRequest(f"{param} {file_id!r} does not exist; upload it to /v1/files first", param=param) from exc
-    with registry.files.path(file).open("rb") as lines:
-        return kind.count_rows(lines)
+@dataclass(frozen=True, slots=True)
+class Uploads:
+    """The files that a job may read: those that its author sees."""
+
+    registry: Registry
+    tenant: str | None
+
+    def count_rows(self, kind: type[FineTuneSpec], file_id: str, param: str) -> int:
+        """Return the number of rows that *kind* finds in the file; `InvalidRequest` names *param*."""
+        try:
+            file: File = self.registry.files.get(file_id, self.tenant)
+        except NotFound as exc:
+            raise InvalidRequest(
+                f"{param} {shown(file_id)!r} does not exist; upload it to /v1/files first", param=param
+            ) from exc
+        with self.registry.files.path(file).open("rb") as lines:
+            return kind.count_rows(lines)
 
 
 def _hyperparameters(body: CreateJob) -> Hyperparameters:
@@ -92,10 +106,11 @@ def _check_lora(lora: LoraSpec, base: Base, registry: Registry) -> None:
         raise InvalidRequest(f"{exc}", param="hyperparameters") from exc
 
 
-def _adapter_name(body: CreateJob, base: Base, registry: Registry) -> str:
+def _adapter_name(body: CreateJob, base: Base, registry: Registry, caller: Caller) -> str:
     name = body.suffix or f"adapter-{secrets.token_hex(4)}"
     if name in {other.name for other in registry.bases.list()}:
         raise InvalidRequest(f"suffix {name!r} is the name of a base model; take another", param="suffix")
+    check_trainable(registry, caller, name)
     try:
         check_adapter_name(name)
         adapter = registry.adapters.get(name)

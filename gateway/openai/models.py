@@ -6,10 +6,11 @@ from fastapi import APIRouter
 
 from gateway.deps import CallerDep, Gateway, GatewayDep
 from gateway.errors import ModelNotFound
+from gateway.keys.access import shown
 from gateway.keys.auth import Caller, names_of
 from gateway.objects.lists import ObjectList
 from gateway.objects.models import AdapterFacts, AliasFacts, BaseModelFacts, ModelFacts, ModelObject, RevisionFacts
-from gateway.routing.route_table import endpoint_of, is_ready
+from gateway.routing.route_table import endpoint_of, is_ready, private_adapters
 from registry.database import Snapshot
 
 router = APIRouter()
@@ -27,7 +28,7 @@ async def get_model(name: str, gateway: GatewayDep, caller: CallerDep) -> ModelO
     found = {model.id: model for model in await _models_for(gateway, caller)}
     if name not in found:
         raise ModelNotFound(
-            f"The model {name!r} does not exist. Models here: {', '.join(sorted(found)) or 'none yet'}."
+            f"The model {shown(name)!r} does not exist. Models here: {', '.join(sorted(found)) or 'none yet'}."
         )
     return found[name]
 
@@ -35,10 +36,10 @@ async def get_model(name: str, gateway: GatewayDep, caller: CallerDep) -> ModelO
 async def _models_for(gateway: Gateway, caller: Caller) -> list[ModelObject]:
     snapshot = await gateway.ask(gateway.registry.snapshot)
     models = models_of(snapshot, gateway.registry.organisation)
-    if caller.models is None:
-        return models
     aliases = {revision.alias: revision.served_name for revision in snapshot.revisions if revision.alias}
-    return [model for model in models if not caller.models.isdisjoint(names_of(model.id, aliases))]
+    private = private_adapters(snapshot.owners)
+    named = [(model, names_of(model.id, aliases)) for model in models]
+    return [model for model, names in named if caller.may_use(names, private.get(names[-1]))]
 
 
 def models_of(snapshot: Snapshot, organisation: str) -> list[ModelObject]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
 from gateway.routing.routing import UNKNOWN_ROOM, Endpoint, Route, RouteTable
 from registry.database import Snapshot
+from registry.jobs.adapter_owners import AdapterOwner
 from registry.rollouts.rollout import Rollout
 from registry.rollouts.tally import Side
 from registry.types import Adapter, Replica, ReplicaState, SlotState
@@ -32,9 +33,15 @@ def build_table(snapshot: Snapshot, before: RouteTable | None = None) -> RouteTa
         aliases=aliases,
         endpoints=endpoints,
         serving=before.serving if endpoints is before.endpoints else _serving(endpoints, before.serving),
+        private=private_adapters(snapshot.owners),
         request_places=_request_places(endpoints),
         source=snapshot,
     )
+
+
+def private_adapters(owners: Iterable[AdapterOwner]) -> dict[str, str]:
+    """Return the adapters that only one tenant may use, each with that tenant."""
+    return {owner.adapter: owner.tenant for owner in owners if not owner.is_shared}
 
 
 def _endpoints(snapshot: Snapshot, before: RouteTable) -> tuple[Endpoint, ...]:

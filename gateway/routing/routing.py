@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from hashlib import sha256
 from typing import Any, Final
 
@@ -108,6 +107,8 @@ class RouteTable:
     """By replica id."""
     serving: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict)
     """Served name -> the ready replicas that answer to it; names that the same ones answer to share one tuple."""
+    private: Mapping[str, str] = field(default_factory=dict)
+    """Adapters that only one tenant may use -> that tenant."""
     request_places: Mapping[str, int] = field(default_factory=dict)
     """Pool -> how many requests a gateway has there at a time."""
     source: Snapshot | None = field(default=None, compare=False, repr=False)
@@ -149,13 +150,18 @@ class Offers:
         return found
 
 
-def not_offered(table: RouteTable, served_name: str, path: str) -> EndpointNotOffered:
-    """Return the error for a path that no replica of *served_name* offers; its message lists the pools that do."""
+def not_offered(
+    table: RouteTable, served_name: str, path: str, models: Collection[str] | None = None
+) -> EndpointNotOffered:
+    """Return the error for a path that no replica of *served_name* offers; its message lists the pools that do.
+
+    With *models* it lists only pools whose base model is one of them.
+    """
     offering = sorted(
         {
             f"{endpoint.pool or endpoint.replica} ({endpoint.base})"
             for endpoint in table.endpoints
-            if endpoint.offers(endpoint.base, path)
+            if endpoint.offers(endpoint.base, path) and (models is None or endpoint.base in models)
         }
     )
     where = f"Pools that do: {', '.join(offering)}." if offering else "No pool here does."
@@ -167,7 +173,7 @@ def not_offered(table: RouteTable, served_name: str, path: str) -> EndpointNotOf
 
 
 def resolve(table: RouteTable, name: str, sticky_key: str, side: Side | None = None, caller: str = "") -> Target:
-    """Return the target of a request of the API key *caller* for *name*; `ModelNotFound` lists what there is.
+    """Return the target of a request of the API key *caller* for *name*; `ModelNotFound` lists no others.
 
     While a rollout of the adapter is open, *side* goes before the side that is held for the sticky key, which goes
     before the side that is held for the API key, which goes before the sticky key's hash.
@@ -177,7 +183,7 @@ def resolve(table: RouteTable, name: str, sticky_key: str, side: Side | None = N
         return Target(served_name=name)
     route = table.routes.get(name)
     if route is None:
-        raise ModelNotFound(_unknown_name(table, name))
+        raise ModelNotFound(f"there is no model of the name {name[:64]!r}")
     forced = side
     if forced is None and route.forced:
         forced = route.forced.get(sticky_key) or route.forced.get(f"{API_KEY}{caller}")
@@ -209,14 +215,6 @@ def _evidence(route: Route, chosen: Side) -> Evidence | None:
         return None
     side = Side.CANARY if route.is_promoted else chosen
     return Evidence(adapter=route.adapter, rollout_id=route.rollout_id, step=route.step, side=side)
-
-
-def _unknown_name(table: RouteTable, name: str) -> str:
-    names = sorted({*table.bases, *table.routes, *table.pinned})
-    close = get_close_matches(name, names, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    shown = ", ".join(names[:50]) or "none yet"
-    return f"The model {name!r} does not exist.{hint} Models here: {shown}."
 
 
 _PROMPT_FIELDS: Final = ("messages", "prompt", "input", "query")

@@ -76,6 +76,8 @@ class Job:
     spec: JobSpec
     state: JobState
     owner: str
+    tenant: str
+    """Whose keys see the job."""
     attempt: int
     """How many times a worker has claimed the job."""
     worker: str | None

@@ -54,11 +54,14 @@ def checkpoint_of(row: sa.RowMapping) -> JobCheckpoint:
     return JobCheckpoint(**{name: value for name, value in row.items() if name != "seq"})
 
 
-def find_job(tx: sa.Connection, job_id: str, *, lock: bool = False) -> Job:
-    """Return the job with this id, else raise `NotFound`; with *lock* the row is locked until the transaction ends."""
+def find_job(tx: sa.Connection, job_id: str, *, lock: bool = False, tenant: str | None = None) -> Job:
+    """Return the job with this id, else raise `NotFound`; with *lock* the row is locked until the transaction ends.
+
+    With *tenant* a job of another tenant is answered like one that does not exist.
+    """
     query = sa.select(tables.jobs).where(tables.jobs.c.id == job_id)
     row = tx.execute(query.with_for_update() if lock else query).mappings().one_or_none()
-    if row is None:
+    if row is None or tenant not in (None, row["tenant"]):
         raise NotFound(f"there is no fine-tuning job {job_id!r}")
     return job_of(row)
 

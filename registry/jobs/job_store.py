@@ -15,6 +15,7 @@ from registry.audit import Act, write_audit
 from registry.contracts.job_kinds import FINE_TUNING_METHODS, JOB_KINDS
 from registry.contracts.job_spec import JobSpec
 from registry.errors import IllegalMove, NotFound
+from registry.jobs.adapter_owners import LOCAL_CLAIM, Claim, claim_adapter
 from registry.jobs.job import ENDED, Job, JobCheckpoint, JobError, JobEvent, JobState, Lease
 from registry.jobs.job_moves import (
     JobMove,
@@ -37,15 +38,15 @@ class JobStore:
     def __init__(self, transactions: Transactions) -> None:
         self._tx = transactions
 
-    def create(self, spec: JobSpec, owner: str) -> Job:
-        """Queue a job and return it."""
+    def create(self, spec: JobSpec, owner: str, claim: Claim = LOCAL_CLAIM) -> Job:
+        """Queue a job of the claim's tenant and return it; `NameTaken` if its adapter is not for that tenant."""
         with self._tx.write() as tx:
-            return queue_job(tx, spec, owner, self._tx.now())
+            return queue_job(tx, spec, owner, self._tx.now(), claim)
 
-    def get(self, job_id: str) -> Job:
-        """Return the job with this id, else raise `NotFound`."""
+    def get(self, job_id: str, tenant: str | None = None) -> Job:
+        """Return the job with this id, of *tenant* if one is given, else raise `NotFound`."""
         with self._tx.read() as tx:
-            return find_job(tx, job_id)
+            return find_job(tx, job_id, tenant=tenant)
 
     def claim(self, worker: str, lease_s: float) -> Lease | None:
         """Claim the oldest queued job for *lease_s* seconds; None when no job is queued."""
@@ -198,9 +199,12 @@ class JobStore:
         metadata: Mapping[str, str] | None = None,
         *,
         only_fine_tuning: bool = False,
+        tenant: str | None = None,
     ) -> builtins.list[Job]:
         """Return jobs, newest first; with *metadata* only jobs whose own metadata has all these pairs."""
         query = sa.select(tables.jobs)
+        if tenant is not None:
+            query = query.where(tables.jobs.c.tenant == tenant)
         if only_fine_tuning:
             query = query.where(tables.jobs.c.spec["method"].as_string().in_(FINE_TUNING_METHODS))
         for name, value in (metadata or {}).items():
@@ -220,14 +224,16 @@ class JobStore:
             return page(tx, sa.select(table).where(table.c.job_id == job_id), table, after, limit)
 
 
-def queue_job(tx: sa.Connection, spec: JobSpec, owner: str, at: float) -> Job:
-    """Insert a queued job of any kind and return it."""
+def queue_job(tx: sa.Connection, spec: JobSpec, owner: str, at: float, claim: Claim) -> Job:
+    """Insert a queued job of any kind and return it; `NameTaken` if its adapter is not for the claim's tenant."""
+    claim_adapter(tx, spec.adapter, claim, at)
     job_id = f"{spec.id_prefix}-{token_hex(12)}"
     row = {
         "id": job_id,
         "spec": spec.model_dump(mode="json"),
         "state": JobState.QUEUED,
         "owner": owner,
+        "tenant": claim.tenant,
         "attempt": 0,
         "cancel_requested": False,
         "pause_requested": False,
@@ -254,8 +260,9 @@ def page(
 ) -> list[sa.RowMapping]:
     """Return at most *limit* rows of *query*, newest first, older than the row with the id *after*, else `NotFound`."""
     if after is not None:
-        # Ids are random; only `seq` has the order in which rows were entered.
-        seq = tx.execute(sa.select(table.c.seq).where(table.c.id == after)).scalar_one_or_none()
+        # Ids are random; only `seq` has the order in which rows were entered. The entry is looked for in the list
+        # itself, so that nobody learns whether an id exists elsewhere.
+        seq = tx.execute(query.with_only_columns(table.c.seq).where(table.c.id == after)).scalar_one_or_none()
         if seq is None:
             raise NotFound(f"no entry has the id {after!r} to continue after")
         query = query.where(table.c.seq < seq)

@@ -12,6 +12,7 @@ from registry.audit import Act, write_audit
 from registry.bases import all_bases, find_base
 from registry.contracts.publish_spec import PublishSpec
 from registry.database import Registry
+from registry.jobs.adapter_owners import LOCAL_CLAIM, Claim
 from registry.jobs.job import Job
 from registry.jobs.job_moves import JobNote, add_note
 from registry.jobs.job_store import held_artifacts, queue_job
@@ -34,7 +35,9 @@ class Upload:
     """Most bytes of weights that the normalised adapter may have."""
 
 
-def queue_publication(registry: Registry, upload: Upload, *, adapter: str, base: str, owner: str) -> Job:
+def queue_publication(  # noqa: PLR0913  a publication is exactly these facts
+    registry: Registry, upload: Upload, *, adapter: str, base: str, owner: str, claim: Claim = LOCAL_CLAIM
+) -> Job:
     """Store the uploaded folder, normalised, and queue the job that publishes it as the next revision of *adapter*.
 
     Everything that can be refused is refused here: `AdapterRejected`, `NotFound` (base), `Conflict` (name),
@@ -57,7 +60,7 @@ def queue_publication(registry: Registry, upload: Upload, *, adapter: str, base:
         )
         with staging.committing() as install, registry.transactions.write() as tx:
             at = registry.transactions.now()
-            job = queue_job(tx, spec, owner, at)
+            job = queue_job(tx, spec, owner, at, claim)
             detail = {"adapter": adapter, "base": stored.name, "artifact": spec.artifact}
             write_audit(tx, Act(actor=owner, action="job.create", subject=job.id, detail=detail), at)
             for note in _notes(upload.left_out, form.dropped):

@@ -34,6 +34,7 @@ def filled(registry: Registry, base: Base, make_adapter: Callable[..., Path]) ->
     registry.adapters.set_first_stable("support", 1, "first_revision")
     registry.replicas.report(REPLICA)
     registry.forced_sides.put("support", "me", Side.CANARY, "me")
+    registry.owners.change("support", tenant="me", is_shared=False, actor="me")
     return registry
 
 

@@ -114,6 +114,7 @@ def test_making_and_revoking_are_on_record(registry: Registry) -> None:
     assert entries[1].detail == {
         "name": "chat",
         "owner": "ann",
+        "tenant": "",
         "scopes": ["inference"],
         "models": ["support", "tiny"],
         "priority": "low",

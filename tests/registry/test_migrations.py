@@ -138,3 +138,35 @@ def test_only_a_process_that_migrates_loads_alembic(tmp_path: Path) -> None:
     program += "open_registry(RegistrySettings(url=sys.argv[1], artifacts=Path(sys.argv[2]))).close()\n"
     program += "assert 'alembic' not in sys.modules"
     subprocess.run([sys.executable, "-c", program, url, str(tmp_path / "artifacts")], check=True)
+
+
+def test_what_an_older_lorry_stored_belongs_to_the_key_that_made_it(url: str, tmp_path: Path) -> None:
+    fill(url, "0009", {"ftjob-1": (JobState.QUEUED, SUPERVISED), "ftjob-2": (JobState.QUEUED, SUPERVISED)})
+    key = {"id": "key_1", "hash": "0", "hint": "0", "name": "ann", "owner": "", "scopes": ["training"]}
+    file = {"filename": "f", "purpose": "fine-tune", "size_bytes": 1, "digest": "0" * 64, "created_at": 1.0}
+    revision = {"state": "ready", "artifact": "0" * 64, "base": "tiny", "base_digest": "0", "rank": 1}
+    revision |= {"target_modules": [], "provenance": {}, "created_at": 1.0}
+    rows: dict[str, list[dict[str, Any]]] = {
+        "keys": [key | {"priority": "normal", "actor": "x", "created_at": 1.0}],
+        "files": [file | {"id": "file-1", "owner": "ann"}, file | {"id": "file-2", "owner": "claimed"}],
+        "bases": [{"name": "tiny", "path": "/", "digest": "0", "licence": "", "created_at": 1.0}],
+        "adapters": [{"name": name, "base": "tiny", "created_at": 1.0} for name in ("support", "sales")],
+        "revisions": [
+            revision | {"adapter": "support", "number": 1, "owner": "ann"},
+            revision | {"adapter": "support", "number": 2, "owner": "bob"},
+            revision | {"adapter": "sales", "number": 1, "owner": "claimed"},
+        ],
+    }
+    engine = open_engine(url)
+    with engine.begin() as tx:
+        for table, values in rows.items():
+            tx.execute(sa.insert(sa.Table(table, sa.MetaData(), autoload_with=tx)), values)
+        tx.execute(sa.text("UPDATE jobs SET owner = 'claimed' WHERE id = 'ftjob-2'"))
+    engine.dispose()
+    registry = opened(url, tmp_path)
+    assert {file.id: file.tenant for file in registry.files.list()} == {"file-1": "ann", "file-2": "local"}
+    assert {job.id: job.tenant for job in registry.jobs.list()} == {"ftjob-1": "ann", "ftjob-2": "local"}
+    owners = {owner.adapter: (owner.tenant, owner.is_shared) for owner in registry.snapshot().owners}
+    assert owners == {"support": ("ann", True), "sales": ("local", True)}
+    assert [key.tenant for key in registry.keys.list()] == [""]
+    registry.close()

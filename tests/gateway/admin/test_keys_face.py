@@ -15,7 +15,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from gateway.app import ROUTERS
-from gateway.http.authentication import METRICS, OPEN
+from gateway.http.authentication import OPEN
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.keys import KeyDraft, KeyLimits, Scope
@@ -87,7 +87,7 @@ def test_once_there_is_a_key_every_endpoint_but_health_wants_one(gateway: Open, 
     for route in (route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)):
         for method in (route.methods or set()) - {"HEAD"}:
             told = client.request(method, route.path.replace("{", "").replace("}", "").replace(":path", ""))
-            if route.path in OPEN | {METRICS}:
+            if route.path in OPEN:
                 assert told.status_code in (200, 503)
                 continue
             tried += 1
@@ -121,11 +121,16 @@ def test_a_scope_opens_its_endpoints_and_no_other(
         assert code_of(client.post(CHATS, json=CHAT, headers=headers)) == (403, "missing_scope")
 
 
-def test_metrics_need_a_key_where_the_settings_say_so(gateway: Open, issue: Issue) -> None:
-    headers = issue()
-    client = gateway(metrics_need_key=True)
+def test_metrics_need_a_key_for_them_unless_a_setting_opens_them(gateway: Open, issue: Issue) -> None:
+    client = gateway()
+    assert client.get("/metrics").status_code == 200
+    root, scraper, chat = issue(), issue(Scope.METRICS), issue(Scope.INFERENCE)
+    wait_for(lambda: client.get("/metrics", headers=chat).status_code == 403)
+    assert [client.get("/metrics", headers=key).status_code for key in (root, scraper, chat)] == [200, 200, 403]
     assert client.get("/metrics").status_code == 401
-    assert client.get("/metrics", headers=headers).status_code == 200
+    assert "lacks the scope admin or metrics" in client.get("/metrics", headers=chat).text
+    assert client.get("/v1/models", headers=scraper).status_code == 403
+    assert gateway(metrics_need_key=False).get("/metrics").status_code == 200
 
 
 def test_an_upload_without_a_key_is_refused_before_it_is_sent(url: str, sqlite_registry: Registry) -> None:
@@ -175,7 +180,7 @@ def test_a_key_is_made_shown_once_and_revoked_at_every_gateway(gateway: Open, is
 def test_the_first_key_is_made_without_one_and_opens_everything(gateway: Open) -> None:
     here, there = gateway(), gateway()
     made = here.post("/admin/keys", json={"name": "root"}).json()
-    assert made["scopes"] == ["admin", "inference", "training"]
+    assert made["scopes"] == ["admin", "inference", "metrics", "training"]
     for client in (here, there):
         assert client.get("/v1/models").status_code == 401
         assert client.get("/v1/models", headers={"authorization": f"Bearer {made['key']}"}).status_code == 200
@@ -232,7 +237,7 @@ def test_a_key_for_some_models_reaches_and_sees_only_those(
 def test_what_is_left_is_told_with_every_answer_and_then_429(
     gateway: Open, issue: Issue, engine: Callable[..., StubEngine]
 ) -> None:
-    issue()
+    root = issue()
     headers = issue(Scope.INFERENCE, requests_per_minute=2, tokens_per_minute=1000)
     engine(USED)
     client = gateway()
@@ -247,7 +252,9 @@ def test_what_is_left_is_told_with_every_answer_and_then_429(
     assert told.json()["error"]["type"] == "rate_limit_error"
     assert 0 < int(told.headers["retry-after"]) <= 60
     assert told.headers["x-ratelimit-remaining-requests"] == "0"
-    assert 'gateway_rate_limited_total{key="inference"} 1.0' in without_process(client.get("/metrics").text)
+    assert 'gateway_rate_limited_total{key="inference"} 1.0' in without_process(
+        client.get("/metrics", headers=root).text
+    )
 
 
 def test_a_place_is_free_again_after_each_answer(

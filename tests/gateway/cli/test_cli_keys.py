@@ -40,7 +40,7 @@ def test_keys_are_made_listed_and_revoked(url: str) -> None:
 def test_at_home_keys_are_made_without_a_gateway(tmp_path: Path) -> None:
     home = str(tmp_path / "home")
     made = json.loads(lorry(NOWHERE, "keys", "create", "--home", "--name", "root", "--json", LORRY_HOME=home))
-    assert made["scopes"] == ["admin", "inference", "training"]
+    assert made["scopes"] == ["admin", "inference", "metrics", "training"]
     again = json.loads(lorry(NOWHERE, "keys", "create", "--home", "--name", "chat", "--json", LORRY_HOME=home))
     assert again["scopes"] == ["inference"]
     assert "root" in lorry(NOWHERE, "keys", "list", "--home", LORRY_HOME=home)

@@ -10,7 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.errors import InvalidRequest, ModelNotAllowed, ScopeMissing, Unauthenticated
-from gateway.keys.auth import ANYBODY, Keyring, credential_of, names_of, priority_of
+from gateway.keys.access import check_model
+from gateway.keys.auth import ANYBODY, Keyring, credential_of, priority_of
+from gateway.routing.routing import RouteTable
 from registry import tables
 from registry.database import Registry
 from registry.errors import RegistryUnavailable
@@ -166,12 +168,12 @@ def test_a_key_for_models_is_for_what_it_lists_by_any_name(
     secret = issue(models=frozenset(listed)).secret
     keyring = ring(sqlite_registry)
     caller = keyring.caller_of(bearer(secret), 0.0)
-    aliases = {"ft:tiny:acme:support:1": "support@7"}
+    table = RouteTable(aliases={"ft:tiny:acme:support:1": "support@7"})
     for name in open_to:
-        keyring.check(caller, Scope.INFERENCE, names_of(name, aliases))
+        check_model(caller, table, name)
     for name in closed_to:
         with pytest.raises(ModelNotAllowed, match=f"not for the model '{name}'; it is for") as refused:
-            keyring.check(caller, Scope.INFERENCE, names_of(name, aliases))
+            check_model(caller, table, name)
         assert refused.value.param == "model"
 
 

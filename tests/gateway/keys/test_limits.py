@@ -22,6 +22,7 @@ def caller(
     return Caller(
         key_id=key_id,
         name="chat",
+        tenant="chat",
         scopes=frozenset(Scope),
         models=None,
         priority=Priority.NORMAL,

@@ -42,6 +42,7 @@ def caller(*, requests: int | None = None, tokens: int | None = None, places: in
     return Caller(
         key_id=f"key_{uuid4().hex}",
         name="chat",
+        tenant="chat",
         scopes=frozenset(Scope),
         models=None,
         priority=Priority.NORMAL,

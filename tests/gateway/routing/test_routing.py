@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ModelNotFound, NothingStable
+from gateway.keys.access import unknown_model
+from gateway.keys.auth import ANYBODY
 from gateway.routing.routing import Evidence, Route, RouteTable, Target, choose_side, resolve, sticky_key
 from registry.rollouts.tally import Side
 
@@ -126,8 +128,10 @@ def test_another_process_puts_every_conversation_on_the_same_side() -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_names_there_are() -> None:
-    with pytest.raises(ModelNotFound, match=r"Did you mean 'support'\? Models here: support, support@1, support@2"):
+    with pytest.raises(ModelNotFound, match="no model of the name 'suport'"):
         resolve(TABLE, "suport", "key")
+    message = str(unknown_model(ANYBODY, TABLE, "suport"))
+    assert "Did you mean 'support'? Models here: support, support@1, support@2" in message
 
 
 def test_an_adapter_without_a_stable_revision_says_so() -> None:

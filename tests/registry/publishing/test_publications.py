@@ -21,9 +21,9 @@ Make = Callable[..., Path]
 
 
 def queue(registry: Registry, folder: Path, **fields: str) -> Job:
-    return queue_publication(
-        registry, Upload(folder=folder), **{"adapter": "support", "base": "tiny", "owner": "ann"} | fields
-    )
+    asked = {"adapter": "support", "base": "tiny", "owner": "ann"} | fields
+    upload = Upload(folder=folder)
+    return queue_publication(registry, upload, adapter=asked["adapter"], base=asked["base"], owner=asked["owner"])
 
 
 def artifact_of(job: Job) -> str:

@@ -1,0 +1,91 @@
+"""Which models a caller may use, and which names its errors may list: those of its tenant, and what is shared."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Final
+
+from gateway.errors import InvalidRequest, JudgeRequired, ModelNotAllowed, ModelNotFound, NothingStable
+from gateway.keys.auth import Caller, names_of
+from gateway.routing.routing import RouteTable, resolve
+from registry.database import Registry
+from registry.rollouts.rollout import RolloutPlan
+
+_MOST_LISTED: Final = 50
+_LONGEST_SHOWN: Final = 128
+"""Characters of an unknown name that its error repeats; a longer name is not compared with those that there are."""
+
+
+def check_model(caller: Caller, table: RouteTable, model: str) -> None:
+    """Raise `ModelNotAllowed` or `ModelNotFound` unless *caller* may use the *model*, should it exist.
+
+    A model of another tenant is answered like one that does not exist. A key that is for some models gets the same
+    answer for every other name.
+    """
+    names = names_of(model, table.aliases)
+    if caller.may_use(names, table.private.get(names[-1])):
+        return
+    if caller.models is None:
+        raise unknown_model(caller, table, model)
+    listed = ", ".join(sorted(caller.models))
+    raise ModelNotAllowed(
+        f"the key {caller.name!r} is not for the model {shown(model)!r}; it is for {listed}", param="model"
+    )
+
+
+def visible_names(caller: Caller, table: RouteTable) -> list[str]:
+    """Return the base models, adapters and revisions that *caller* may use, sorted."""
+    private = table.private
+    every = {*table.bases, *table.routes, *table.pinned}
+    if caller.models is None and (caller.is_admin or not private):
+        return sorted(every)
+    return sorted(name for name in every if caller.may_use(names_of(name, {}), private.get(name.partition("@")[0])))
+
+
+def unknown_model(caller: Caller, table: RouteTable, model: str) -> ModelNotFound:
+    """Return the error for a model that does not exist for *caller*; it lists what the caller may use."""
+    names = visible_names(caller, table)
+    close = get_close_matches(model, names, n=1) if len(model) <= _LONGEST_SHOWN else []
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    listed = ", ".join(names[:_MOST_LISTED]) or "none yet"
+    return ModelNotFound(f"The model {shown(model)!r} does not exist.{hint} Models here: {listed}.")
+
+
+def check_judge(caller: Caller, table: RouteTable, judge: str | None) -> None:
+    """Raise `InvalidRequest` if a plan names a *judge* that does not exist or that *caller* may not use."""
+    if judge is None:
+        return
+    try:
+        check_model(caller, table, judge)
+        resolve(table, judge, sticky_key="")
+    except ModelNotFound:
+        message = str(unknown_model(caller, table, judge))
+    except (ModelNotAllowed, NothingStable) as exc:
+        message = str(exc)
+    else:
+        return
+    raise InvalidRequest(f"shadow_judge: {message}", param="shadow_judge")
+
+
+def check_trainable(registry: Registry, caller: Caller, adapter: str) -> None:
+    """Raise `ModelNotAllowed` or `NameTaken` unless *caller* may add a revision to *adapter*, or make it."""
+    if caller.models is not None and adapter not in caller.models:
+        listed = ", ".join(sorted(caller.models))
+        raise ModelNotAllowed(
+            f"the key {caller.name!r} is not for the model {shown(adapter)!r}; it is for {listed}", param="model"
+        )
+    registry.owners.check(adapter, caller.claim_on(adapter))
+
+
+def check_plan(caller: Caller, plan: RolloutPlan | None) -> None:
+    """Raise `JudgeRequired` for a rollout without a judge, unless *caller* is an admin."""
+    if plan is not None and plan.guardrails is None and not caller.is_admin:
+        raise JudgeRequired(
+            f"the key {caller.name!r} may start rollouts with a judge only: leave judge=false out, or use an admin key",
+            param="rollout.judge",
+        )
+
+
+def shown(name: str) -> str:
+    """Return *name* as an error repeats it: cut, as its length is the client's choice."""
+    return name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}..."
