@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 LAUNCHER: Final = Path(__file__).with_name("bound_child.py")
 
 
@@ -48,6 +50,14 @@ class ChildProcess:
         """Whether the child was not seen to exit yet."""
         return self._process.returncode is None
 
+    def listens_on(self, port: int) -> bool:
+        """Whether the command, or a process that it started, listens on this TCP port."""
+        try:
+            tree = psutil.Process(self._process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return False
+        return any(_listens(process, port) for process in tree)
+
     async def wait(self) -> int:
         """Return the exit code when it ends, negative for a signal."""
         return await self._process.wait()
@@ -75,3 +85,11 @@ class ChildProcess:
         """Return the end of the child's log, for an error message."""
         with self._log_path.open(errors="replace") as log:
             return "".join(deque(log, maxlen=count))
+
+
+def _listens(process: psutil.Process, port: int) -> bool:
+    try:
+        sockets = process.net_connections(kind="tcp")
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+    return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in sockets)

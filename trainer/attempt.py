@@ -23,6 +23,7 @@ from registry.jobs.job import Job, JobError, JobState, Lease
 from trainer.checkpoints import remove_checkpoints
 from trainer.errors import ChildCrashed, JobFailed
 from trainer.hand_over import FinishedJob, hand_over
+from trainer.lease_keeper import renewed
 from trainer.prepare import AttemptFolders, PreparedJob, prepare
 from trainer.progress import CheckpointSaved, Noted, RecipeFailed, RecipeFinished, RecipeStopped, Stepped
 from trainer.progress_writer import ProgressWriter
@@ -115,7 +116,8 @@ class Attempt:
                 "trainer_crashed", f"{crashes} attempts crashed; the log of the last one is in {self._job_folder}"
             )
         folders = AttemptFolders(job=self._job_folder, attempt=self._folder)
-        prepared = prepare(self._registry, self._settings, job, folders)
+        with renewed(self._registry.jobs, self._lease, self._settings):
+            prepared = prepare(self._registry, self._settings, job, folders)
         # The folder comes last: until it has its `ORDERLY` it counts as a crash, which a failure above is not.
         self._folder.mkdir(parents=True, exist_ok=True)
         return prepared
@@ -168,7 +170,9 @@ class Attempt:
 
     def _publish(self, done: FinishedJob) -> None:
         try:
-            revision = self._persist(lambda: hand_over(self._registry, self._lease, done))
+            # Copying and hashing the weights takes longer than a lease where they are large or the disk is slow.
+            with renewed(self._registry.jobs, self._lease, self._settings):
+                revision = self._persist(lambda: hand_over(self._registry, self._lease, done))
         except StaleState as exc:
             # The registry publishes nothing for a job that was asked to cancel meanwhile.
             raise _Cancelled from exc

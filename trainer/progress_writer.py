@@ -10,6 +10,7 @@ from collections.abc import Callable
 from registry.database import Registry
 from registry.errors import RegistryUnavailable, StorageFull
 from registry.jobs.job import Lease
+from registry.jobs.job_moves import JobNote, new_event_id
 from trainer.progress import CheckpointSaved, Noted, Stepped
 
 log = logging.getLogger(__name__)
@@ -25,19 +26,20 @@ class ProgressWriter:
 
     def note(self, noted: Noted) -> None:
         """Queue an event with a message."""
-        job_id = self._lease.job_id
-        self._waiting.append(lambda: self._jobs.add_event(job_id, noted.message, level=noted.level, data=noted.data))
+        note, event_id = JobNote(message=noted.message, level=noted.level, data=noted.data), new_event_id()
+        self._waiting.append(lambda: self._jobs.add_event(self._lease, event_id, note))
 
     def step(self, stepped: Stepped) -> None:
         """Queue the figures of a step."""
         figures = stepped.model_dump(exclude={"kind"})
         message = f"Step {stepped.step}/{stepped.total_steps}: training loss={stepped.train_loss:.4f}"
         # The estimate counts from now, not from the moment when the registry accepts it.
-        job_id, finish_at = self._lease.job_id, time.time() + stepped.eta_s
+        finish_at, event_id = time.time() + stepped.eta_s, new_event_id()
+        note = JobNote(message=message, type="metrics", data=figures)
 
         def write() -> None:
             self._jobs.note_progress(self._lease, trained_tokens=stepped.tokens, estimated_finish=finish_at)
-            self._jobs.add_event(job_id, message, type="metrics", data=figures)
+            self._jobs.add_event(self._lease, event_id, note)
 
         self._waiting.append(write)
 

@@ -68,7 +68,8 @@ class ServerProcess:
         return await self.http.answers_ok(self._ready_path, self._settings.health_timeout_s)
 
     async def _wait_ready(self, child: ChildProcess) -> None:
-        while not await self._answers_ready():
+        # Another process may have got the port, whose answer must not pass for that of the child.
+        while not (await self._answers_ready() and await asyncio.to_thread(child.listens_on, self.port)):
             if not child.is_alive:
                 raise EngineStartFailed(f"exited with {await child.wait()}; log:\n{child.last_log_lines()}")
             await asyncio.sleep(POLL_S)

@@ -70,13 +70,10 @@ def promote(registry: Registry, rollout_id: str, actor: str, *, full: bool) -> R
         raise IllegalMove(f"rollout {rollout_id} has ended: it is {rollout.state}")
     if rollout.state is RolloutState.PENDING:
         raise StillLoading(f"{rollout.adapter}@{rollout.canary} is not on every replica yet; try again in a moment")
-    if full:
+    if full or _is_last(rollout):
         return move(rollout.id, rollout.state, RolloutState.PROMOTED, reason="requested", actor=actor)
-    if rollout.state is RolloutState.PAUSED:
-        rollout = move(rollout.id, rollout.state, RolloutState.PROGRESSING, reason="requested", actor=actor)
-    if _is_last(rollout):
-        return move(rollout.id, rollout.state, RolloutState.PROMOTED, reason="requested", actor=actor)
-    return registry.rollouts.advance(rollout.id, rollout.step, reason="requested", actor=actor)
+    # A paused rollout goes on by the same move, so that nothing comes between.
+    return registry.rollouts.advance(rollout.id, rollout.step, rollout.state, reason="requested", actor=actor)
 
 
 def _give_first_stables(registry: Registry, snapshot: Snapshot) -> None:

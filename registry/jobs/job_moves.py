@@ -13,6 +13,7 @@ from registry import tables
 from registry.contracts.job_kinds import spec_from
 from registry.errors import LeaseLost, NotFound, StaleState
 from registry.jobs.job import Job, JobCheckpoint, JobError, JobEvent, JobState, Lease, check_move
+from registry.transactions import insert_or_ignore
 
 UNLEASED: Final[Mapping[str, Any]] = {"worker": None, "lease_expires_at": None, "estimated_finish": None}
 
@@ -106,7 +107,12 @@ def move_job(tx: sa.Connection, job: Job, move: JobMove, at: float) -> Job:
     return find_job(tx, job.id)
 
 
-def add_note(tx: sa.Connection, job_id: str, note: JobNote, at: float) -> None:
-    """Add an event to a job."""
-    event = asdict(note) | {"id": f"ftevent-{token_hex(12)}", "job_id": job_id, "at": at}
-    tx.execute(sa.insert(tables.job_events).values(event))
+def new_event_id() -> str:
+    """Return an id for an event."""
+    return f"ftevent-{token_hex(12)}"
+
+
+def add_note(tx: sa.Connection, job_id: str, note: JobNote, at: float, event_id: str = "") -> None:
+    """Add an event to a job; one whose *event_id* was stored before is left as it is."""
+    event = asdict(note) | {"id": event_id or new_event_id(), "job_id": job_id, "at": at}
+    insert_or_ignore(tx, tables.job_events, event)

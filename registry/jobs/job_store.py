@@ -137,11 +137,15 @@ class JobStore:
 
     def expire_leases(self) -> builtins.list[str]:
         """Queue, cancel or pause every running job whose lease ran out, and return their ids."""
+        now = self._tx.now()
+        expired = sa.select(tables.jobs).where(
+            tables.jobs.c.state == JobState.RUNNING, tables.jobs.c.lease_expires_at < now
+        )
+        with self._tx.read() as tx:
+            # The controller asks several times a second; writing each time would hold up SQLite's other writers.
+            if tx.execute(expired.limit(1)).first() is None:
+                return []
         with self._tx.write() as tx:
-            now = self._tx.now()
-            expired = sa.select(tables.jobs).where(
-                tables.jobs.c.state == JobState.RUNNING, tables.jobs.c.lease_expires_at < now
-            )
             # A job whose worker renews the lease at this moment is locked by that worker and skipped.
             rows = tx.execute(expired.order_by(tables.jobs.c.seq).with_for_update(skip_locked=True)).mappings().all()
             for job in map(job_of, rows):
@@ -156,20 +160,11 @@ class JobStore:
             held_job(tx, lease)
             _set(tx, lease.job_id, {"trained_tokens": trained_tokens, "estimated_finish": estimated_finish})
 
-    def add_event(
-        self,
-        job_id: str,
-        message: str,
-        *,
-        level: str = "info",
-        type: str = "message",
-        data: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Add an event to the job; `NotFound` if there is no such job."""
+    def add_event(self, lease: Lease, event_id: str, note: JobNote) -> None:
+        """Add an event to the job, once: a call is repeated with its id where nobody knows whether it was stored."""
         with self._tx.write() as tx:
-            find_job(tx, job_id)
-            note = JobNote(message=message, level=level, type=type, data=dict(data or {}))
-            add_note(tx, job_id, note, self._tx.now())
+            held_job(tx, lease)
+            add_note(tx, lease.job_id, note, self._tx.now(), event_id)
 
     def add_checkpoint(self, lease: Lease, global_step: int, metrics: Mapping[str, Any]) -> None:
         """Record a complete checkpoint; one of the same step is replaced."""

@@ -130,24 +130,28 @@ class RolloutStore:
         self,
         rollout_id: str,
         step: int,
+        current: RolloutState = RolloutState.PROGRESSING,
         *,
         reason: str,
         actor: str,
         message: str = "",
         evidence: Mapping[str, Any] | None = None,
     ) -> Rollout:
-        """Move the rollout from *step* of its plan to the next.
+        """Move the rollout from *step* of its plan to the next; one that is paused progresses again.
 
-        Raises `NotFound`, `IllegalMove` if *step* is the last, `StaleState` unless the rollout progresses at *step*.
+        Raises `NotFound`, `IllegalMove` if *step* is the last, `StaleState` unless the rollout is *current* at *step*.
         """
+        if current is not RolloutState.PROGRESSING:
+            check_move(current, RolloutState.PROGRESSING)
         with self._tx.write() as tx:
             now = self._tx.now()
             before = find_rollout(tx, rollout_id)
             find_adapter(tx, before.adapter, lock=True)
             if step + 1 >= len(before.plan.steps):
                 raise IllegalMove(f"rollout {rollout_id} has no step after {step}; promote it")
-            values = {"step": step + 1, "step_since": now, "reason": reason, "message": message, "actor": actor}
-            unmoved = sa.and_(tables.rollouts.c.step == step, tables.rollouts.c.state == RolloutState.PROGRESSING)
+            values: dict[str, Any] = {"state": RolloutState.PROGRESSING, "step": step + 1, "step_since": now}
+            values |= {"reason": reason, "message": message, "actor": actor}
+            unmoved = sa.and_(tables.rollouts.c.step == step, tables.rollouts.c.state == current)
             self._compare_and_set(tx, rollout_id, unmoved, values | _judged(evidence, now))
             return self._record(tx, rollout_id, "rollout.advance")
 

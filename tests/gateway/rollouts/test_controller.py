@@ -86,6 +86,18 @@ def test_a_paused_rollout_holds_its_weight_however_long(two_revisions: Registry,
     assert two_revisions.rollouts.get(rollout.id).canary_weight == 25
 
 
+def test_a_paused_rollout_that_is_promoted_moves_on_in_one_move(two_revisions: Registry) -> None:
+    report(two_revisions, "r1", "support@1", "support@2")
+    rollout = begin_if_loaded(two_revisions, start(two_revisions))
+    store = two_revisions.rollouts
+    store.move(rollout.id, rollout.state, RolloutState.PAUSED, reason="requested")
+    moved = promote(two_revisions, rollout.id, "me", full=False)
+    assert (moved.state, moved.step, moved.canary_weight) == (RolloutState.PROGRESSING, 1, 50)
+    assert [(event.state, event.step) for event in store.events(rollout.id)[-2:]] == [("paused", 0), ("progressing", 1)]
+    store.move(rollout.id, moved.state, RolloutState.PAUSED, reason="requested")
+    assert promote(two_revisions, rollout.id, "me", full=False).state is RolloutState.PROMOTED
+
+
 def test_a_canary_that_cannot_be_loaded_aborts_its_rollout_saying_why(two_revisions: Registry) -> None:
     rollout = start(two_revisions)
     report(two_revisions, "r1", "support@1", failed="support@2")

@@ -15,6 +15,7 @@ from registry.contracts.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.errors import IllegalMove, LeaseLost, NotFound
 from registry.jobs.job import JobError, JobState, Lease
+from registry.jobs.job_moves import JobNote, new_event_id
 from registry.settings import RegistrySettings
 
 ROOT = Path(__file__).parents[3]
@@ -212,12 +213,19 @@ def test_lists_are_paged_newest_first(registry: Registry, spec: SupervisedSpec) 
     ids = [registry.jobs.create(spec, "ann").id for _ in range(5)][::-1]
     assert [job.id for job in registry.jobs.list(limit=2)] == ids[:2]
     assert [job.id for job in registry.jobs.list(after=ids[1], limit=2)] == ids[2:4]
+    lease = registry.jobs.claim("w1", 60.0)
+    assert lease is not None
     for number in range(3):
-        registry.jobs.add_event(ids[0], f"step {number}", type="metrics", data={"step": number})
-    newest = registry.jobs.events(ids[0], limit=2)
+        note = JobNote(message=f"step {number}", type="metrics", data={"step": number})
+        registry.jobs.add_event(lease, new_event_id(), note)
+    newest = registry.jobs.events(ids[-1], limit=2)
     assert [event.data for event in newest] == [{"step": 2}, {"step": 1}]
-    rest = registry.jobs.events(ids[0], after=newest[-1].id)
-    assert [event.message for event in rest] == ["step 0", f"Created fine-tuning job: {ids[0]}"]
+    rest = registry.jobs.events(ids[-1], after=newest[-1].id)
+    assert [event.message for event in rest] == [
+        "step 0",
+        "Started by worker w1",
+        f"Created fine-tuning job: {ids[-1]}",
+    ]
     with pytest.raises(NotFound, match="ftjob-none"):
         registry.jobs.list(after="ftjob-none")
 
@@ -228,3 +236,23 @@ def test_jobs_are_found_by_their_metadata(registry: Registry, spec: SupervisedSp
     assert [job.id for job in registry.jobs.list(metadata={"team": "a"})] == [ids[1], ids[0]]
     assert [job.id for job in registry.jobs.list(metadata={"team": "b'\"", "run": "2"})] == [ids[2]]
     assert registry.jobs.list(metadata={"other": "a"}) == []
+
+
+def test_an_event_is_stored_once_however_often_it_is_sent_and_only_by_the_holder_of_the_lease(
+    registry: Registry, lease: Lease, advance: Callable[[float], None]
+) -> None:
+    event_id = new_event_id()
+    for _ in range(2):  # nobody knows whether a call was stored whose connection broke
+        registry.jobs.add_event(lease, event_id, JobNote(message="step 1"))
+    assert [event.message for event in registry.jobs.events(lease.job_id)].count("step 1") == 1
+    advance(1000.0)
+    assert registry.jobs.expire_leases() == [lease.job_id]
+    with pytest.raises(LeaseLost):
+        registry.jobs.add_event(lease, new_event_id(), JobNote(message="from a worker that was away"))
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+def test_looking_for_lost_leases_waits_for_no_writer(registry: Registry, lease: Lease) -> None:
+    with registry.transactions.write():
+        assert registry.jobs.expire_leases() == []
+    assert registry.jobs.get(lease.job_id).state is JobState.RUNNING
