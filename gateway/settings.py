@@ -94,7 +94,7 @@ class GatewaySettings(BaseModel):
     max_form_bytes: PositiveInt = 32 * 1024 * 1024
     """Largest form of an inference request, including an audio file in it."""
     max_upload_bytes: PositiveInt = 512 * 1024 * 1024
-    """Largest uploaded file."""
+    """Largest uploaded file; also the largest adapter, unpacked and once normalised."""
     reconcile_s: PositiveFloat = 0.25
     """How often the controller looks at rollouts, replicas and leases."""
     heartbeat_timeout_s: PositiveFloat = 10.0

@@ -96,7 +96,7 @@ class ArtifactStore:
             finally:
                 os.close(held)
                 if path.exists():  # whether the commit went through is unknown here: the rows decide what stays
-                    with suppress(RegistryError):
+                    with suppress(RegistryError, OSError):
                         self.recover()
 
     def recover(self) -> list[str]:
@@ -195,7 +195,8 @@ class Staging:
         """Remove the bytes, but keep the note of what may have been installed for `recover`."""
         for name in ("incoming", *KINDS):
             shutil.rmtree(self.path / name, ignore_errors=True)
-            (self.path / name).unlink(missing_ok=True)
+            with suppress(OSError):  # an error is on its way already, and tells more; `recover` removes what is left
+                (self.path / name).unlink(missing_ok=True)
         # With a note the folder stays for `recover`, which asks the rows whether the commit went through.
         if not (self.path / "installed").exists():
             shutil.rmtree(self.path, ignore_errors=True)

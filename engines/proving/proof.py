@@ -28,6 +28,9 @@ LEAST_COMPARED: Final = 0.25
 """Share of the recorded tokens that must have been compared."""
 NO_EFFECT: Final = 1e-4
 """Root mean square of an adapter's effect (nats) below which there is nothing to see."""
+NO_EFFECT_REMARK: Final = (
+    "no effect: the adapter changes nothing in the base's answers to the probes of its fingerprint"
+)
 
 
 class StoredToken(BaseModel):
@@ -98,15 +101,20 @@ class Proof:
     mean_difference: float
     """Mean absolute difference of the tokens' logprobs."""
     largest_difference: float
-    separation: float
+    separation: float | None
     """How far the adapter moves logprobs away from the base's here, as a share of what the trainer saw: 1 as there,
-    0 where the base answers."""
+    0 where the base answers. None where the trainer saw no effect, so that there is nothing to compare."""
     tolerance: float
     """Most that `mean_difference` may be."""
     compared: int
     """Number of tokens that were compared."""
     recorded: int
     """Number of tokens that the fingerprint has."""
+
+    @property
+    def remark(self) -> str:
+        """The text that people should see of a proof that passed."""
+        return NO_EFFECT_REMARK if self.passed and self.separation is None else ""
 
     def as_json(self) -> dict[str, Any]:
         """Return all fields, for storing."""
@@ -157,15 +165,20 @@ def judge(fingerprint: StoredFingerprint, answers: Sequence[ProbeAnswer], tolera
     # Causes before effects: another prompt also changes logprobs, and an adapter that is not applied changes tokens.
     faults = (
         prompts,
-        _effect_fault(separation, margin, comparison.tokens, tolerance),
+        "" if separation is None else _effect_fault(separation, margin, comparison.tokens, tolerance),
         "other logprobs than the trainer's" if mean > tolerance else "",
         _flip_fault(comparison.flips, FLIP_GAPS * tolerance),
         "too few tokens in common" if len(differences) < LEAST_COMPARED * recorded else "",
     )
     fault = next(filter(None, faults), "")
+    share = (
+        "no effect of the adapter to compare"
+        if separation is None
+        else f"effect of the adapter {separation:.2f} of the trainer's"
+    )
     numbers = (
         f"mean difference {mean:.2g} (tolerance {tolerance:g}), largest {max(differences, default=0.0):.2g} "
-        f"over {len(differences)} of {recorded} tokens, effect of the adapter {separation:.2f} of the trainer's"
+        f"over {len(differences)} of {recorded} tokens, {share}"
     )
     return Proof(
         passed=not fault,
@@ -199,14 +212,16 @@ def _is_same(token: StoredToken, text: str) -> bool:
     return text in (token.text, token.piece)
 
 
-def _separation(tokens: Sequence[_Compared], tolerance: float) -> tuple[float, float]:
+def _separation(tokens: Sequence[_Compared], tolerance: float) -> tuple[float | None, float]:
     """Return the effect as a share of the trainer's, by least squares, and how far from 1 it may be.
+
+    The share is None where the trainer saw no effect.
 
     Noise of the size of *tolerance* in each logprob moves the share by `tolerance / |effect|`.
     """
     squares = sum((token.adapter - token.base) ** 2 for token in tokens)
     if squares <= len(tokens) * NO_EFFECT**2:  # divided by almost nothing, noise would look like an effect
-        return 1.0, WIDEST_MARGIN
+        return None, WIDEST_MARGIN
     # Least squares through the origin, sum(xy) / sum(x^2): x is the adapter's effect at the trainer, y at the server.
     share = sum((token.here - token.base) * (token.adapter - token.base) for token in tokens) / squares
     return share, min(WIDEST_MARGIN, EFFECT_MARGIN + NOISE_SIGMAS * tolerance / sqrt(squares))

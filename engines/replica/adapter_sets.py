@@ -107,7 +107,9 @@ class Trials:
             return self._failed(served_name, "fingerprint_mismatch", verdict.message, proof=verdict.as_json())
         # Only a passed proof ends a series of failures: an adapter that loads may still compute something else.
         self._failures.pop(served_name, None)
-        return SlotReport(phase=SlotPhase.READY, proof=verdict.as_json())
+        if verdict.remark:
+            log.warning("adapter proven with a remark", extra={"served_name": served_name, "remark": verdict.remark})
+        return SlotReport(phase=SlotPhase.READY, message=verdict.remark, proof=verdict.as_json())
 
     def unanswered(self, served_name: str, reason: str, message: str) -> SlotReport:
         """Return what to report when the server did not answer: the adapter waits, and fails after `_PATIENCE` times.

@@ -89,9 +89,12 @@ class LaunchedAdapters:
 
     async def _replace(self, artifacts: Mapping[str, str]) -> None:
         """Serve *artifacts* (served name -> digest) from a new process if that is better than what is served now."""
-        fetched = {name: await self._trials.fetch(name, artifact) for name, artifact in artifacts.items()}
-        folders = {name: folder for name, folder in fetched.items() if folder is not None}
-        added = [name for name in folders if name not in self._launched]
+        # What is served has its folder already; if it were fetched again and that failed, it would be lost.
+        folders = {name: self._launched[name] for name in artifacts if name in self._proven}
+        for name in set(artifacts) - set(folders):
+            folder = await self._trials.fetch(name, artifacts[name])
+            folders |= {name: folder} if folder is not None else {}
+        added = [name for name in artifacts if name in folders and name not in self._launched]
         if not added:
             return
         try:

@@ -81,6 +81,11 @@ class ProofVerdict(Protocol):
         """The numbers in words."""
         ...
 
+    @property
+    def remark(self) -> str:
+        """The text that people should see of a proof that passed; usually empty."""
+        ...
+
     def as_json(self) -> dict[str, Any]:
         """Return the numbers, for storing."""
         ...

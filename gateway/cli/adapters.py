@@ -141,9 +141,10 @@ def slot_line(replica: str, slot: SlotObject) -> str:
     if proof is None:
         return line
     verdict = "proven" if proof.passed else "not proven"
+    effect = "no effect" if proof.separation is None else f"effect {proof.separation:.2f}"
     return (
         f"{line}, {verdict}: mean difference {proof.mean_difference:.2g} (tolerance {proof.tolerance:g}), "
-        f"largest {proof.largest_difference:.2g}, effect {proof.separation:.2f}, "
+        f"largest {proof.largest_difference:.2g}, {effect}, "
         f"{proof.compared} of {proof.recorded} tokens"
     )
 

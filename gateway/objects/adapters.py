@@ -18,8 +18,9 @@ class ProofObject(ApiObject):
     mean_difference: float
     """Mean absolute difference of the tokens' logprobs."""
     largest_difference: float
-    separation: float
-    """How far the adapter moves logprobs away from the base's, as a share of what the trainer saw."""
+    separation: float | None
+    """How far the adapter moves logprobs away from the base's, as a share of what the trainer saw; None where the
+    trainer saw no effect: the adapter changes nothing."""
     tolerance: float
     """The highest `mean_difference` that passes."""
     compared: int

@@ -19,6 +19,9 @@ MOST_PROBES: Final = 8
 TOKENS: Final = 16
 """Greedy tokens of a probe; an answer that ends earlier has fewer."""
 
+NO_EFFECT: Final = 1e-4
+"""Nats; `engines.proving.proof` judges by the same number."""
+
 STRICT: Final = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 Precision = Literal["fp32", "fp16", "bf16", "fp8", "int4"]
@@ -63,6 +66,11 @@ class FingerprintFile(BaseModel):
     precision: Precision
     versions: dict[str, str]
     probes: list[FingerprintProbe] = Field(min_length=LEAST_PROBES, max_length=MOST_PROBES)
+
+    def shows_effect(self) -> bool:
+        """Whether the adapter moves the logprobs by `NO_EFFECT` or more, as root mean square over all tokens."""
+        effects = [token.logprob - token.base_logprob for probe in self.probes for token in probe.tokens]
+        return sum(effect**2 for effect in effects) > len(effects) * NO_EFFECT**2
 
 
 def write_fingerprint(fingerprint: FingerprintFile, folder: Path) -> None:

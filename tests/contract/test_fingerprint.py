@@ -104,7 +104,7 @@ def test_a_missing_rslora_factor_fails(server: EngineHost, folders: dict[str, Pa
     proof = proof_of(server, "unscaled@1", folders["good@1"])
     assert not proof.passed
     assert "another effect than in training" in proof.message
-    assert 0.0 < proof.separation < 0.6
+    assert proof.separation is not None and 0.0 < proof.separation < 0.6
 
 
 @pytest.mark.engine

@@ -50,6 +50,10 @@ class Answered:
     def message(self) -> str:
         return str(self.texts)
 
+    @property
+    def remark(self) -> str:
+        return ""
+
     def as_json(self) -> dict[str, Any]:
         return {"texts": dict(self.texts)}
 

@@ -134,3 +134,10 @@ def test_what_failed_while_the_database_was_away_is_cleared_later(folder: Path, 
             raise RegistryUnavailable("the database does not answer")
     assert ArtifactStore(tmp_path / "artifacts", set).recover() == [digest]
     assert os.listdir(tmp_path / "artifacts" / "folders") == os.listdir(tmp_path / "artifacts" / "staging") == []
+
+
+def test_the_first_error_of_a_publication_is_the_one_that_is_raised(store: ArtifactStore) -> None:
+    with pytest.raises(AdapterRejected, match="the reason"), store.publishing() as staging:
+        staging.path.rename(staging.path.with_name("moved"))
+        staging.path.write_bytes(b"")  # nothing of the publication can be removed by its path
+        raise AdapterRejected("the reason")

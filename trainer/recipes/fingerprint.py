@@ -77,7 +77,7 @@ def record_fingerprint(
 ) -> FingerprintFile:
     """Return the fingerprint of the model's active adapter, from the best of *prompts*.
 
-    `JobFailed` when the adapter answers too few of them with anything.
+    `JobFailed` when the adapter answers too few of them with anything, or with no finite numbers.
     """
     was_training = model.training
     # Replicas compute without dropout.
@@ -119,6 +119,9 @@ def _record(model: PeftModel, encoder: ChatEncoder, candidates: Sequence[_Candid
     """Return a probe for each candidate, None where the answer ends at once."""
     batch = _batch(candidates, model.device)
     continuation = _continue(model, batch)
+    if not continuation.logprobs.isfinite().all():
+        why = "with the adapter the model's logprobs are not finite: its weights or its scaling are too large"
+        raise JobFailed("no_fingerprint", why)
     with model.disable_adapter():
         base = _logprobs_of(model, batch, continuation.tokens)
     columns = (continuation.tokens, continuation.logprobs, base, continuation.gaps)

@@ -38,7 +38,7 @@ def finish_adapter(
     """
     began = time.monotonic()
     folder = order.attempt_folder / "trained"
-    # Left to itself, PEFT may save embeddings too, which `normalize_adapter` refuses.
+    # Left to itself, PEFT may save embeddings too, which `normalize_adapter` would compare with the base's for nothing.
     model.save_pretrained(folder, save_embedding_layers=False)
     shutil.rmtree(order.final_folder, ignore_errors=True)
     try:
@@ -48,19 +48,22 @@ def finish_adapter(
     # The fingerprint is made of the normalised adapter, read back from disk: replicas load those bytes.
     model.load_adapter(str(order.final_folder), PUBLISHED)
     model.set_adapter(PUBLISHED)
-    probes = fingerprint_adapter(order, model, encoder, trained)
+    probes = fingerprint_adapter(order, model, encoder, trained, report)
     shutil.rmtree(folder, ignore_errors=True)
     took = time.monotonic() - began
     report(Noted(message=f"Fingerprint of {probes} probes made", data={"seconds": round(took, 2)}))
 
 
 def fingerprint_adapter(
-    order: ChildOrder[JobSpec], model: PeftModel, encoder: ChatEncoder, trained: list[Messages]
+    order: ChildOrder[JobSpec], model: PeftModel, encoder: ChatEncoder, trained: list[Messages], report: Report
 ) -> int:
     """Write the fingerprint of the model's active adapter into the final folder; return the number of its probes."""
     prompts = ProbePrompts(trained=trained, neutral=neutral_prompts(NEUTRAL_PROMPTS))
     fingerprint = record_fingerprint(model, encoder, prompts, order.spec.base_digest)
     write_fingerprint(fingerprint, order.final_folder)
+    if not fingerprint.shows_effect():
+        text = "No effect: in none of the probes of its fingerprint does the adapter change what the base model answers"
+        report(Noted(message=text, level="warn"))
     return len(fingerprint.probes)
 
 

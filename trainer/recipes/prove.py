@@ -27,7 +27,7 @@ def prove(order: ChildOrder[PublishSpec], report: Report, stop_asked: StopAsked)
         return RecipeStopped(step=0)
     # `copyfile` leaves out the mode: files in the store are read-only.
     shutil.copytree(order.inputs["artifact"], order.final_folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
-    probes = fingerprint_adapter(order, PeftModel.from_pretrained(base, order.final_folder), encoder, trained=[])
+    probes = fingerprint_adapter(order, PeftModel.from_pretrained(base, order.final_folder), encoder, [], report)
     report(Noted(message=f"Fingerprint of {probes} probes made"))
     return RecipeFinished(metrics={}, trained_tokens=None, versions=library_versions())
 

@@ -87,6 +87,10 @@ class ScriptedVerdict:
     def message(self) -> str:
         return f"mean difference {self.as_json()['mean_difference']}"
 
+    @property
+    def remark(self) -> str:
+        return ""
+
     def as_json(self) -> dict[str, Any]:
         return {"mean_difference": 0.001 if self.passed else 0.9}
 

@@ -141,6 +141,19 @@ def test_an_adapter_that_was_served_and_would_be_lost_keeps_the_old_process() ->
     run(story, "support@1", script=launched())
 
 
+def test_an_adapter_that_is_served_stays_when_its_folder_cannot_be_fetched_again() -> None:
+    async def story(script: Script, notebook: Notebook) -> None:
+        await until(lambda: notebook.ready == {"support@1"})
+        notebook.corrupt = {"support@1"}
+        notebook.wanted_names.append("support@2")
+        await until(lambda: notebook.ready == {"support@1", "support@2"})
+        assert script.engine.loaded == {"support@1", "support@2"}
+        for report in notebook.reports:
+            assert report.slots.get("support@1") is None or report.slots["support@1"].phase is not SlotPhase.FAILED
+
+    run(story, "support@1", script=launched())
+
+
 def test_a_process_that_dies_while_another_is_prepared_is_replaced_with_all_that_is_wanted() -> None:
     async def story(script: Script, notebook: Notebook) -> None:
         await until(lambda: notebook.ready == {"support@1"})

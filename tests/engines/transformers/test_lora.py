@@ -113,6 +113,9 @@ def test_scaling_follows_peft() -> None:
     assert scaling_of("x.q_proj", 4, {"lora_alpha": 8}) == 2
     assert scaling_of("x.q_proj", 4, {"lora_alpha": 8, "use_rslora": True}) == 4
     assert scaling_of("x.q_proj", 4, {"lora_alpha": 8, "alpha_pattern": {"q_proj": 12}}) == 3
+    assert scaling_of("x" * 5000, 4, {"lora_alpha": 8, "alpha_pattern": {"(x*)*" * 9 + "!": 12}}) == 2
+    with pytest.raises(BadRequest, match="alpha_pattern has"):
+        scaling_of("x.q_proj", 4, {"lora_alpha": 8, "alpha_pattern": {"(?=x)": 12}})
 
 
 @pytest.mark.anyio

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +15,10 @@ from registry.jobs.job import JobState, Lease
 from registry.publishing.publish import publish
 from registry.rollouts.rollout import RolloutPlan, RolloutState, weighted
 from registry.types import Base, RevisionDraft, RevisionState
+from tests.registry.publishing.adapter_folders import Make, rewritten
 
 DRAFT = RevisionDraft(adapter="support", base="tiny", owner="ann")
 PLAN = RolloutPlan(steps=weighted(50, 100))
-
-Make = Callable[..., Path]
 
 
 @pytest.fixture
@@ -170,3 +168,11 @@ def test_while_a_rollout_is_open_a_job_publishes_without_one_and_a_person_is_ref
     assert publish(published, make_adapter(), DRAFT, lease=lease, rollout=PLAN).number == 4
     assert published.rollouts.list() == [open_one]
     assert [event.level for event in published.jobs.events(lease.job_id, limit=2)] == ["info", "warn"]
+
+
+def test_an_adapter_without_effect_is_not_published(published: Registry, make_adapter: Make, tmp_path: Path) -> None:
+    before = left_behind(tmp_path)
+    dead = rewritten(make_adapter(), lambda tensors: {n: t * ("lora_A" in n) for n, t in tensors.items()})
+    with pytest.raises(AdapterRejected, match="the adapter has no effect"):
+        publish(published, dead, DRAFT)
+    assert left_behind(tmp_path) == before

@@ -62,6 +62,24 @@ def test_without_prompts_there_is_no_fingerprint(model: PeftModel, encoder: Chat
     assert failed.value.code == "no_fingerprint"
 
 
+@pytest.mark.parametrize(("strength", "shows"), [(0.3, True), (1e-9, False)])
+def test_a_fingerprint_shows_whether_the_adapter_has_an_effect(
+    tiny_base: Path, encoder: ChatEncoder, tmp_path: Path, strength: float, shows: bool
+) -> None:
+    adapter = write_adapter(tmp_path / "other", tiny_base, seed=1, rank=4, strength=strength)
+    model = PeftModel.from_pretrained(load_base(tiny_base), adapter)
+    assert record(model, encoder, SHORT).shows_effect() is shows
+
+
+def test_an_adapter_that_breaks_the_numbers_fails_with_the_reason(
+    tiny_base: Path, encoder: ChatEncoder, tmp_path: Path
+) -> None:
+    adapter = write_adapter(tmp_path / "other", tiny_base, seed=1, rank=4, strength=1e30)
+    model = PeftModel.from_pretrained(load_base(tiny_base), adapter)
+    with pytest.raises(JobFailed, match="not finite"):
+        record(model, encoder, SHORT)
+
+
 def test_prompts_of_the_data_are_spread_and_end_where_the_first_learnt_answer_begins(tmp_path: Path) -> None:
     path = tmp_path / "chats.jsonl"
     rows = [
