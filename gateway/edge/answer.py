@@ -24,6 +24,8 @@ _LONGEST_READ_FOR_USAGE: Final = 4 << 20
 _END_BYTES: Final = 2048
 """How much of a whole answer's end is kept: behind its text come the reason to finish and the usage."""
 _EVENT_STREAM: Final = b"text/event-stream"
+# Each event is for now: no cache keeps it, and nginx passes it on at once.
+_STREAM_LINES: Final = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
@@ -194,6 +196,7 @@ class RelayedAnswer:
                 status_line(head.status)[self._turn.sent_ahead :],
                 self._turn.head_lines(),
                 b"content-type: %b\r\n" % head.content_type if head.content_type else b"",
+                _STREAM_LINES if self.is_streamed else b"",
                 b"retry-after: %b\r\n" % head.retry_after if head.retry_after else b"",
                 self._plan.lines,
                 framing,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from http import HTTPStatus
@@ -193,12 +194,16 @@ def body_of(raw: bytes, kind: PathKind, head: RequestHead) -> RequestBody:
 
 
 def _members_of(raw: bytes) -> dict[str, Raw]:
+    if raw.startswith(BOM_UTF8):  # RFC 8259, 8.1: a parser may ignore it
+        raw = raw[len(BOM_UTF8) :]
     try:
         if not raw.isascii():
             raw.decode()  # the decoder leaves text alone that it does not look at
         return _MEMBERS.decode(raw)
     except msgspec.ValidationError as exc:
         raise InvalidRequest("the body must be a JSON object") from exc
+    except UnicodeDecodeError as exc:
+        raise InvalidRequest(f"the body is not JSON in UTF-8: byte {exc.start} cannot be decoded") from exc
     except (ValueError, RecursionError) as exc:
         raise InvalidRequest(f"the body is not JSON: {exc}") from exc
 

@@ -68,9 +68,8 @@ class RequestIntake:
 
     def check_caller(self) -> None:
         """Return if the request may be read on; `Unauthenticated`, `Forbidden`, `RegistryUnavailable`."""
-        headers, keyring = self._head.headers, self._gateway.keyring
-        credential = credential_of(headers.get(b"authorization"), headers.get(b"x-api-key"))
-        self.caller = keyring.caller_of(credential, time.time())
+        keyring = self._gateway.keyring
+        self.caller = keyring.caller_of(self._credential(), time.time())
         keyring.check(self.caller, Scope.INFERENCE)
 
     def begin(self, raw: bytes, now: float) -> bool:
@@ -167,8 +166,11 @@ class RequestIntake:
         route = table.routes.get(name)
         if route is None or route.canary is None:
             return ""
-        credential = self._head.text(b"authorization") or ""
-        return sticky_key(self.body.whole(), self._head.text(b"x-session-id"), credential)
+        return sticky_key(self.body.whole(), self._head.text(b"x-session-id"), self._credential().decode("latin-1"))
+
+    def _credential(self) -> bytes:
+        headers = self._head.headers
+        return credential_of(headers.get(b"authorization"), headers.get(b"x-api-key"), headers.get(b"api-key"))
 
     # where something is waited for
 

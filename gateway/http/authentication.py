@@ -60,7 +60,9 @@ class Authentication:
 
     def _let_in(self, connection: Connection) -> None:
         headers = Headers(scope=connection)
-        credential = credential_of(_bytes(headers.get("authorization")), _bytes(headers.get("x-api-key")))
+        credential = credential_of(
+            _bytes(headers.get("authorization")), _bytes(headers.get("x-api-key")), _bytes(headers.get("api-key"))
+        )
         caller = self._keyring.caller_of(credential, time.time())
         self._keyring.check(caller, *scopes_of(connection["path"]))
         connection.setdefault("state", {})["caller"] = caller

@@ -207,11 +207,15 @@ def _caller(key: Key) -> Caller:
     )
 
 
-def credential_of(authorization: bytes | None, x_api_key: bytes | None) -> bytes:
-    """Return the argument of `caller_of`: the header `authorization`, else `x-api-key` as Anthropic clients send it."""
-    if authorization is None and x_api_key is not None:
-        return b"Bearer " + x_api_key
-    return authorization or b""
+def credential_of(authorization: bytes | None, x_api_key: bytes | None, api_key: bytes | None) -> bytes:
+    """Return the argument of `caller_of`: the header `authorization`, else `x-api-key`, else `api-key`.
+
+    Anthropic's clients send the second, Azure's the third.
+    """
+    if authorization is not None:
+        return authorization
+    key = api_key if x_api_key is None else x_api_key
+    return b"" if key is None else b"Bearer " + key
 
 
 def names_of(model: str, aliases: Mapping[str, str]) -> tuple[str, ...]:

@@ -67,6 +67,7 @@ def test_a_stream_is_the_same_however_its_bytes_came(cut_at: list[int]) -> None:
     read = Read(client.written)
     assert (read.status, read.body, read.is_whole) == (200, STREAM, True)
     assert read.headers[b"x-a"] == b"b"
+    assert (read.headers[b"cache-control"], read.headers[b"x-accel-buffering"]) == (b"no-cache", b"no")
     assert b"connection" not in read.headers
 
 

@@ -133,3 +133,13 @@ def test_requests_that_begin_alike_have_the_same_prefix() -> None:
 
     assert prefix("a" * 600 + "b") == prefix("a" * 600 + "c")
     assert prefix("a" * 100 + "b") != prefix("a" * 100 + "c")
+
+
+def test_a_byte_order_mark_before_json_is_passed_over() -> None:
+    raw = json.dumps({"model": "support", "messages": []}).encode("utf-8-sig")
+    assert json.loads(sent(raw, model="support@7")) == {"model": "support@7", "messages": []}
+
+
+def test_text_that_is_not_utf_8_is_named_as_that() -> None:
+    with pytest.raises(InvalidRequest, match="not JSON in UTF-8: byte 0 "):
+        JsonBody(json.dumps({"model": "support"}).encode("utf-16"), CHAT)

@@ -186,6 +186,8 @@ def test_a_request_may_only_lower_its_priority(sqlite_registry: Registry, issue:
 
 
 def test_a_key_comes_in_either_header() -> None:
-    assert credential_of(None, b"sk-lorry-1") == b"Bearer sk-lorry-1"
-    assert credential_of(b"Bearer sk-lorry-1", b"sk-lorry-2") == b"Bearer sk-lorry-1"
-    assert credential_of(None, None) == b""
+    assert credential_of(None, b"sk-lorry-1", None) == b"Bearer sk-lorry-1"
+    assert credential_of(None, None, b"sk-lorry-1") == b"Bearer sk-lorry-1"
+    assert credential_of(None, b"sk-lorry-1", b"sk-lorry-2") == b"Bearer sk-lorry-1"
+    assert credential_of(b"Bearer sk-lorry-1", b"sk-lorry-2", b"sk-lorry-3") == b"Bearer sk-lorry-1"
+    assert credential_of(None, None, None) == b""
