@@ -126,12 +126,15 @@ def _run_job(scratch: Path, checkout: Path, recorder: CallRecorder, child_notes:
     save_base(base)
     registry.bases.enter(Base(name="tiny", path=str(base), digest=folder_digest(base), licence="", created_at=0.0))
     application = build_app(build_gateway(GatewaySettings(), registry))
-    with TestClient(application) as client, write_chats(scratch / "chats.jsonl").open("rb") as chats:
+    with (
+        TestClient(application, base_url="http://localhost") as client,
+        write_chats(scratch / "chats.jsonl").open("rb") as chats,
+    ):
         file = client.post("/v1/files", files={"file": chats}, data={"purpose": "fine-tune"}).json()
     fits = {"n_epochs": 1, "batch_size": 4, "lora_rank": 4}
     recorder.is_on = True
     job = (
-        TestClient(application)
+        TestClient(application, base_url="http://localhost")
         .post(  # its background loops have ended, so they are not recorded
             "/v1/fine_tuning/jobs",
             json={"model": "tiny", "training_file": file["id"], "suffix": "support", "hyperparameters": fits},

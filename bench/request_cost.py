@@ -111,7 +111,7 @@ class Wire:
             connection.connection_made(_Drain())
             pool.give_back(connection)
             self._engines.append(connection)
-        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\n"
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         head += b"authorization: Bearer %b\r\n" % key.encode()
         bodies = [_ASKED % (b"hello world " * 25, streamed) for streamed in (b"false", b"true")]
         self._asks = [b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body) for body in bodies]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
@@ -36,8 +37,10 @@ from gateway.errors import HTTP_ERRORS
 from gateway.evidence.quiet_calls import QuietCalls
 from gateway.evidence.shadow import Shadow
 from gateway.evidence.tally_reporter import TallyReporter
+from gateway.foreign_pages import PageGuard
 from gateway.http import health
 from gateway.http.authentication import Authentication
+from gateway.http.content_types import check_content_type
 from gateway.http.cors import Cors
 from gateway.http.error_answers import answer_error, answer_http, answer_invalid, answer_unforeseen
 from gateway.http.request_ids import RequestIds
@@ -108,6 +111,7 @@ def build_gateway(
     balancer = Balancer(health, settings.load_bound)
     admission = Admission(settings.queue_limit)
     connections = EngineConnections(settings.connect_timeout_s)
+    origins = AllowedOrigins(settings.cors_origins)
     live = LiveMetrics(feed, balancer, health, admission)
     metrics.show(live)
     loops = Loops()
@@ -126,13 +130,14 @@ def build_gateway(
         offers=Offers(),
         demand=RevisionDemand(registry, settings.use_report_s),
         keyring=keyring,
+        page_guard=PageGuard(settings.allowed_hosts, origins, socket.gethostname()),
         rate_limiter=RateLimiter(metrics, settings.limits_url),
         admission=admission,
         balancer=balancer,
         health=health,
         budget=RetryBudget(settings.retry_share, settings.retry_floor_per_s),
         connections=connections,
-        edge=Edge(feed, admission, health, connections, AllowedOrigins(settings.cors_origins)),
+        edge=Edge(feed, admission, health, connections, origins),
         tally_reporter=tally_reporter,
         loops=loops,
         shadow=Shadow(QuietCalls(connections, balancer, settings), feed, tally_reporter, settings),
@@ -201,11 +206,17 @@ def build_app(gateway: Gateway) -> FastAPI:
         with contextlib.suppress(RegistryError):  # the last counts are lost
             await gateway.tally_reporter.flush()
 
-    app = FastAPI(title="Lorry", lifespan=lifespan, responses=ERROR_ANSWERS)
+    app = FastAPI(
+        title="Lorry",
+        lifespan=lifespan,
+        responses=ERROR_ANSWERS,
+        dependencies=[Depends(check_content_type)],
+        strict_content_type=False,  # `check_content_type` is, with an error that says so
+    )
     app.state.gateway = gateway
     for router in ROUTERS:
         app.include_router(router)
-    app.add_middleware(Authentication, keyring=gateway.keyring, metrics_need_key=gateway.settings.metrics_need_key)
+    app.add_middleware(Authentication, gateway=gateway)
     if gateway.settings.cors_origins:
         app.add_middleware(Cors, origins=gateway.settings.cors_origins)
     app.add_middleware(RequestIds)

@@ -59,6 +59,14 @@ class JudgeRequired(Forbidden):
     """The key may start a rollout only if it is judged."""
 
 
+class HostNotAllowed(GatewayError):
+    """The request names a host that may be any web page's, and that `allowed_hosts` does not list."""
+
+
+class UnsupportedMediaType(GatewayError):
+    """The body's content type is not what the endpoint reads; the message names the right one."""
+
+
 class RateLimited(GatewayError):
     """The key has used up a limit; the message names the limit, the headers have the rest of each limit."""
 
@@ -122,6 +130,8 @@ HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     ModelNotAllowed: (403, "model_not_allowed"),
     OriginNotAllowed: (403, "origin_not_allowed"),
     JudgeRequired: (403, "judge_required"),
+    HostNotAllowed: (403, "host_not_allowed"),
+    UnsupportedMediaType: (415, "unsupported_media_type"),
     RateLimited: (429, "rate_limit_exceeded"),
     MalformedRequest: (400, "malformed_request"),
     MethodNotAllowed: (405, "method_not_allowed"),

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from engines.kinds import DEFAULT_KIND
+from gateway.foreign_pages import HostName
 from gateway.origins import Origin
 from registry.errors import SettingsInvalid
 from registry.settings import RegistrySettings, lorry_home, parse_table, read_tables, registry_settings
@@ -41,6 +42,8 @@ class GatewaySettings(BaseModel):
     """Port of the OpenAI and the admin API."""
     cors_origins: tuple[Origin, ...] = ()
     """Origins of web pages that may use the gateway, such as `http://localhost:5173`; `*` allows every page."""
+    allowed_hosts: tuple[HostName, ...] = ()
+    """Names by which requests may reach this machine, besides its own; for the time without keys and for `/admin`."""
     replicas: PositiveInt = 2
     """Gateway processes on that port; with a single one, its replacement leaves seconds without a listener."""
     route_refresh_s: PositiveFloat = 0.25

@@ -18,6 +18,7 @@ from msgspec import Raw
 from engines.catalog import ADDRESS_FIELDS
 from gateway.edge.form import parse_form
 from gateway.errors import InvalidRequest
+from gateway.foreign_pages import BROWSERS_HEADERS, check_is_json
 from gateway.routing.paths import PathKind
 from registry.rollouts.tally import Side
 
@@ -134,12 +135,13 @@ class JsonBody:
     one sees what the gateway saw.
     """
 
+    content_type = b"application/json"
+
     def __init__(self, raw: bytes, kind: PathKind) -> None:
         """`InvalidRequest` if *raw* is not a JSON object, names no model, or names weights in another way."""
         self._members = _members_of(raw)
         self._kind = kind
         self.size = len(raw)
-        self.content_type = b"application/json"
         self.model = _model_of(self._members)
         self.is_streamed = kind.may_stream and self._members.get("stream") == _TRUE
 
@@ -190,7 +192,11 @@ class JsonBody:
 
 def body_of(raw: bytes, kind: PathKind, head: RequestHead) -> RequestBody:
     """Return the body of a request of this kind; `InvalidRequest`."""
-    return parse_form(raw, head.text(b"content-type") or "") if kind.is_multipart else JsonBody(raw, kind)
+    if kind.is_multipart:
+        return parse_form(raw, head.text(b"content-type") or "")
+    if head.headers.get(b"content-type") != JsonBody.content_type:
+        check_is_json(head.text(b"content-type"), is_from_browser=not BROWSERS_HEADERS.isdisjoint(head.headers))
+    return JsonBody(raw, kind)
 
 
 def _members_of(raw: bytes) -> dict[str, Raw]:

@@ -16,6 +16,7 @@ from gateway.balancing.retry_budget import RetryBudget
 from gateway.edge.edge import Edge
 from gateway.evidence.shadow import Shadow
 from gateway.evidence.tally_reporter import TallyReporter
+from gateway.foreign_pages import PageGuard
 from gateway.keys.auth import Keyring
 from gateway.keys.limits import RateLimiter
 from gateway.routing.demand import RevisionDemand
@@ -50,6 +51,7 @@ class Gateway:
     offers: Offers
     demand: RevisionDemand
     keyring: Keyring
+    page_guard: PageGuard
     rate_limiter: RateLimiter
     admission: Admission
     balancer: Balancer

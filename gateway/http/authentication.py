@@ -11,15 +11,17 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
 
+from gateway.edge.parts import Gateway
 from gateway.errors import GatewayError
 from gateway.http.error_answers import answer_error
-from gateway.keys.auth import Keyring, credential_of
+from gateway.keys.auth import credential_of
 from registry.errors import RegistryError
 from registry.keys import Scope
 
 OPEN: Final = frozenset({"/healthz", "/readyz"})
 METRICS: Final = "/metrics"
 ANY: Final = frozenset({Scope.INFERENCE, Scope.TRAINING, Scope.ADMIN})
+_ADMIN: Final = frozenset({Scope.ADMIN})
 SCOPES: Final[Sequence[tuple[str, frozenset[Scope]]]] = (
     ("/v1/models", ANY),
     ("/v1/files", frozenset({Scope.TRAINING})),
@@ -36,20 +38,24 @@ def scopes_of(path: str) -> frozenset[Scope]:
     for beginning, scopes in SCOPES:
         if path.startswith(beginning):
             return scopes
-    return frozenset({Scope.ADMIN})
+    return _ADMIN
 
 
 class Authentication:
-    """Middleware that stores the `Caller` in `state.caller` for the handlers, or answers 401 or 403."""
+    """Middleware that stores the `Caller` in `state.caller` for the handlers, or answers 401 or 403.
 
-    def __init__(self, app: ASGIApp, keyring: Keyring, *, metrics_need_key: bool) -> None:
+    Requests of pages of other sites are refused, see `gateway.foreign_pages`.
+    """
+
+    def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
         self._app = app
-        self._keyring = keyring
-        self._open = OPEN if metrics_need_key else OPEN | {METRICS}
+        self._keyring = gateway.keyring
+        self._page_guard = gateway.page_guard
+        self._metrics_need_key = gateway.settings.metrics_need_key
 
     async def __call__(self, connection: Connection, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 401 or 403."""
-        if connection["type"] == "http" and connection["path"] not in self._open:
+        if connection["type"] == "http" and connection["path"] not in OPEN:
             try:
                 self._let_in(connection)
             except (GatewayError, RegistryError) as exc:
@@ -59,12 +65,19 @@ class Authentication:
         await self._app(connection, receive, send)
 
     def _let_in(self, connection: Connection) -> None:
-        headers = Headers(scope=connection)
+        headers, path = Headers(scope=connection), connection["path"]
+        scopes, is_keyless = scopes_of(path), self._keyring.is_keyless
+        # With keys a page of another site can do nothing: it has none. The admin endpoints do not rely on that alone.
+        if is_keyless or (path != METRICS and scopes == _ADMIN):
+            seen = (_bytes(headers.get(name)) for name in ("host", "origin", "sec-fetch-site"))
+            self._page_guard.check(*seen, is_keyless=is_keyless)
+        if path == METRICS and not self._metrics_need_key:
+            return
         credential = credential_of(
             _bytes(headers.get("authorization")), _bytes(headers.get("x-api-key")), _bytes(headers.get("api-key"))
         )
         caller = self._keyring.caller_of(credential, time.time())
-        self._keyring.check(caller, *scopes_of(connection["path"]))
+        self._keyring.check(caller, *scopes)
         connection.setdefault("state", {})["caller"] = caller
 
 

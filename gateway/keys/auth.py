@@ -148,6 +148,11 @@ class Keyring:
             self._used = used | self._used
             log.warning("use of API keys not stored, retrying", extra={"error": str(exc)})
 
+    @property
+    def is_keyless(self) -> bool:
+        """True while no key was ever made, and before the keys were read."""
+        return self._read is None or self._read.is_keyless
+
     def caller_of(self, authorization: bytes, now_unix: float) -> Caller:
         """Return the caller of the key in the header's value, and note *now_unix* as the time of its last use.
 

@@ -21,7 +21,9 @@ from registry.types import Base, Replica, ReplicaState, Revision, Slot, SlotStat
 @pytest.fixture
 def http(sqlite_registry: Registry, base: Base) -> Iterator[TestClient]:
     sqlite_registry.bases.enter(base)
-    with TestClient(build_app(build_gateway(GatewaySettings(), sqlite_registry))) as client:
+    with TestClient(
+        build_app(build_gateway(GatewaySettings(), sqlite_registry)), base_url="http://localhost"
+    ) as client:
         yield client
 
 

@@ -102,9 +102,8 @@ def test_an_offer_in_segments_is_ignored_too(gateway: ServedGateway) -> None:
 
 def test_the_application_gets_the_body_behind_an_offer(gateway: ServedGateway) -> None:
     body = b'{"completion_id": "none", "score": 2}'
-    head = (
-        f"POST /v1/feedback HTTP/1.1\r\nhost: x\r\n{H2C}content-type: application/json\r\ncontent-length: {len(body)}"
-    )
+    lines = f"host: localhost\r\n{H2C}content-type: application/json\r\ncontent-length: {len(body)}"
+    head = f"POST /v1/feedback HTTP/1.1\r\n{lines}"
     (answer,) = told(gateway, head.encode() + b"\r\n\r\n" + body)
     assert (answer.status, json.loads(answer.body)["error"]["param"]) == (400, "score")
 
@@ -124,7 +123,7 @@ def test_a_tunnel_is_refused_and_nothing_behind_it_read(gateway: ServedGateway, 
 @pytest.mark.parametrize(
     "path",
     [
-        "http://gateway.example:8080/v1/chat/completions",
+        "http://localhost:8080/v1/chat/completions",
         "HTTPS://[::1]/v1/chat/completions?api-version=1",
         "/v1/chat%2Fcompletions",
         "/v1/ch%61t/completions",

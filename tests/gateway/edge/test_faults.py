@@ -168,7 +168,7 @@ def test_a_deadline_holds_while_there_is_no_replica(serve: Serve) -> None:
 
 def request(**fields: object) -> bytes:
     body = json.dumps({**CHAT, **fields}).encode()
-    return b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    return b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
 
 
 @pytest.mark.parametrize("said", [(), (STREAM_HEAD,), (STREAM_HEAD, b"f\r\n" + b"data: {}\n\n" + b"data:\r\n")])
@@ -262,14 +262,14 @@ def test_a_drain_finishes_what_is_under_way_and_lets_go_of_the_rest(serve: Serve
     gateway = serve([by_model(rtiny=held)], first_byte_timeout_s=60.0, idle_timeout_s=60.0)
     with gateway.connect() as streaming, gateway.connect() as kept:
         stream_answers, kept_answers = Answers(streaming), Answers(kept)
-        send(kept, [b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"])
+        send(kept, [b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"])
         assert b"connection" not in kept_answers.wait(1)[0].headers
         send(streaming, [request(stream=True)])
         while not stream_answers.begun.body:
             stream_answers.step()
         gateway.begin_drain()
         wait_for(lambda: gateway.gateway.edge.is_draining)
-        send(kept, [b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"])
+        send(kept, [b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"])
         assert kept_answers.wait(2)[1].headers[b"connection"] == b"close"
         go_on.set()
         told = stream_answers.wait(1)[0]

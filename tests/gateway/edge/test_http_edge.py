@@ -72,19 +72,19 @@ def gateway(engine: StubEngine, registry: Registry) -> Iterator[ServedGateway]:
 
 def chat(number: int, *, head: str = "", path: str = "/v1/chat/completions", **fields: object) -> bytes:
     body = json.dumps({"model": "tiny", "n": number, **fields}).encode()
-    return f"POST {path} HTTP/1.1\r\nhost: x\r\n{head}content-length: {len(body)}\r\n\r\n".encode() + body
+    return f"POST {path} HTTP/1.1\r\nhost: localhost\r\n{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
 def in_chunks(number: int, size: int) -> bytes:
     body = json.dumps({"model": "tiny", "n": number}).encode()
     parts = [body[at : at + size] for at in range(0, len(body), size)]
     framed = b"".join(b"%x;ext=1\r\n%b\r\n" % (len(part), part) for part in parts)
-    head = b"POST /v1/completions?x=1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST /v1/completions?x=1 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     return head + framed + b"0\r\ntrailer: x\r\n\r\n"
 
 
 def get(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode()
 
 
 # each kind: the request, and what tells its answer from every other
@@ -127,7 +127,7 @@ def test_a_thousand_requests_in_one_go_are_answered_in_order(gateway: ServedGate
 
 
 BODY = b'{"model":"tiny","n":1}'
-LINE = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
+LINE = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
 MALFORMED = [
     LINE + b"content-length: 22\r\ntransfer-encoding: chunked\r\n\r\n" + BODY,
     LINE + b"transfer-encoding: chunked\r\ncontent-length: 22\r\n\r\n16\r\n" + BODY + b"\r\n0\r\n\r\n",

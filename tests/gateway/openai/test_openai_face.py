@@ -32,13 +32,15 @@ ROWS = [
 def http(sqlite_registry: Registry, base: Base) -> Iterator[TestClient]:
     """A gateway over a registry with one base model and no replica."""
     sqlite_registry.bases.enter(base)
-    with TestClient(build_app(build_gateway(GatewaySettings(), sqlite_registry))) as client:
+    with TestClient(
+        build_app(build_gateway(GatewaySettings(), sqlite_registry)), base_url="http://localhost"
+    ) as client:
         yield client
 
 
 @pytest.fixture
 def client(http: TestClient) -> openai.OpenAI:
-    return openai.OpenAI(base_url="http://testserver/v1", api_key="none", http_client=http, max_retries=0)
+    return openai.OpenAI(base_url="http://localhost/v1", api_key="none", http_client=http, max_retries=0)
 
 
 def jsonl(rows: list[Any]) -> tuple[str, bytes]:

@@ -32,7 +32,7 @@ def server() -> Iterator[StubServer]:
 @pytest.fixture
 def http(sqlite_registry: Registry, base: Base) -> Iterator[TestClient]:
     sqlite_registry.bases.enter(base)
-    with TestClient(build_app(build_gateway(GATEWAY, sqlite_registry))) as client:
+    with TestClient(build_app(build_gateway(GATEWAY, sqlite_registry)), base_url="http://localhost") as client:
         yield client
 
 

@@ -158,7 +158,7 @@ def test_metrics_show_every_move_the_same_at_every_gateway(loaded: Registry, clo
     count(loaded, rollout, 0, bad(60), good(1000))
     later(loaded, clock)
     for _ in range(2):
-        with TestClient(build_app(build_gateway(GatewaySettings(), loaded))) as http:
+        with TestClient(build_app(build_gateway(GatewaySettings(), loaded)), base_url="http://localhost") as http:
             lines = http.get("/metrics").text.splitlines()
         told = {line for line in lines if line.startswith(("gateway_rollout_moves_total", "gateway_rollout_state"))}
         assert 'gateway_rollout_moves_total{adapter="support",reason="error_rate",state="aborted"} 1.0' in told
