@@ -86,11 +86,31 @@ class PostgresServer:
             self._server.wait(timeout=START_TIMEOUT_S)
             self._server = None
 
+    def take_changes(self, *, allowed: bool) -> None:
+        """Make the server read-only, or let it take changes again, for all connections; returns when it does so."""
+        value = "off" if allowed else "on"
+        with psycopg.connect(
+            host="127.0.0.1", port=self._port, user="lorry", dbname="postgres", autocommit=True
+        ) as own:
+            own.execute("SET default_transaction_read_only = off")
+            own.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+            own.execute("SELECT pg_reload_conf()")
+        while self._setting("default_transaction_read_only") != value:
+            time.sleep(0.05)
+
+    def _setting(self, name: str) -> str:
+        with self._connect() as own:
+            found = own.execute(f"SHOW {name}").fetchone()
+        return "" if found is None else str(found[0])
+
+    def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+        return psycopg.connect(host="127.0.0.1", port=self._port, user="lorry", dbname="postgres", autocommit=True)
+
     def _wait(self, server: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             try:
-                psycopg.connect(host="127.0.0.1", port=self._port, user="lorry", dbname="postgres").close()
+                self._connect().close()
             except psycopg.OperationalError as exc:
                 if server.poll() is not None or time.monotonic() > deadline:
                     raise NoPostgres(f"PostgreSQL does not start: {exc}\n{(self._home / 'log').read_text()}") from exc

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
+import time
 from threading import Event
 
 from registry.database import Registry
@@ -32,6 +34,8 @@ class Worker:
         self._registry = registry
         self._settings = settings
         self._name = name
+        self._away_at = -math.inf
+        """When the registry did not answer last; monotonic."""
 
     def run(self, stop: Event) -> None:
         """Work until *stop* is set; the current job then stops at a checkpoint and goes back into the queue."""
@@ -40,6 +44,7 @@ class Worker:
             try:
                 busy = self.work_once(stop)
             except RegistryUnavailable as exc:
+                self._away_at = time.monotonic()
                 log.warning("the registry does not answer", extra={"error": str(exc)})
                 busy = False
             except Exception:  # outermost loop of this process; the lease of the current job runs out
@@ -51,8 +56,10 @@ class Worker:
 
     def work_once(self, stop: Event) -> bool:
         """Make an attempt at the oldest queued job and return True; False when no job is queued."""
-        for job_id in self._registry.jobs.expire_leases():
-            log.warning("a worker stopped renewing its lease", extra={"job": job_id})
+        # While the database was away, no worker could renew a lease; all get the time to do so again.
+        if time.monotonic() - self._away_at > self._settings.lease_s:
+            for job_id in self._registry.jobs.expire_leases():
+                log.warning("a worker stopped renewing its lease", extra={"job": job_id})
         lease = self._registry.jobs.claim(self._name, self._settings.lease_s)
         if lease is None:
             return False

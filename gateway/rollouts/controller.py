@@ -28,11 +28,15 @@ JUDGE_EVERY_S: Final = 1.0
 """How often a rollout is judged; gateways report their counts to the registry once a second."""
 
 
-def reconcile(registry: Registry, knobs: GatewaySettings, now: float) -> None:
-    """Do one step: expire silent replicas and leases, give new adapters their stable, and move rollouts."""
+def reconcile(registry: Registry, knobs: GatewaySettings, now: float, *, trusts_silence: bool = True) -> None:
+    """Do one step: expire silent replicas and leases, give new adapters their stable, and move rollouts.
+
+    After a time in which nobody could report, *trusts_silence* is False: then silence shows nothing, and expires none.
+    """
     # Silent replicas go first, since the moves below follow from the replicas in the snapshot.
-    registry.replicas.expire(knobs.heartbeat_timeout_s)
-    registry.jobs.expire_leases()
+    if trusts_silence:
+        registry.replicas.expire(knobs.heartbeat_timeout_s)
+        registry.jobs.expire_leases()
     registry.uses.forget_old()
     snapshot = registry.snapshot()
     _give_first_stables(registry, snapshot)

@@ -38,7 +38,8 @@ class ControllerActor:
         log_to(settings.home, "controller")
         self._knobs = settings.gateway
         self._registry = open_registry(settings.registry)
-        self._stepped_at = time.monotonic()
+        # A controller may begin just when the database is back, so its start counts as the end of an outage.
+        self._stepped_at = self._away_at = time.monotonic()
         self._loops = Loops()
         self._loops.start("rollouts", self._reconcile)
         self._loops.start("entered_engines", EnteredEngines(self._registry, settings).run)
@@ -48,11 +49,17 @@ class ControllerActor:
     async def _reconcile(self) -> None:
         while True:
             try:
-                await asyncio.to_thread(reconcile, self._registry, self._knobs, time.time())
+                await asyncio.to_thread(self._step)
             except RegistryError as exc:
+                self._away_at = time.monotonic()
                 log.warning("reconcile failed, trying again", extra={"error": str(exc)})
             self._stepped_at = time.monotonic()
             await asyncio.sleep(self._knobs.reconcile_s)
+
+    def _step(self) -> None:
+        # While the database was away, no replica and no worker could report; all get the time to do so again.
+        knows_silence = time.monotonic() - self._away_at > self._knobs.heartbeat_timeout_s
+        reconcile(self._registry, self._knobs, time.time(), trusts_silence=knows_silence)
 
     async def _send(self, sender: Sender) -> None:
         with httpx2.Client(trust_env=False) as http:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import StillLoading
-from gateway.rollouts.controller import begin_if_loaded, promote
+from gateway.rollouts.controller import begin_if_loaded, promote, reconcile
 from gateway.routing.placement import homes_of, wanted_in
 from registry.database import Registry
 from registry.errors import IllegalMove
@@ -17,7 +17,7 @@ from registry.publishing.publish import publish
 from registry.rollouts.rollout import Rollout, RolloutPlan, RolloutState, weighted
 from registry.types import Base, ReplicaState, RevisionDraft, Slot, SlotState
 from tests.clock import Clock
-from tests.gateway.stage import HEARTBEAT_S, report, tick
+from tests.gateway.stage import HEARTBEAT_S, KNOBS, report, tick
 
 PLAN = RolloutPlan(steps=weighted(25, 50, 100), every_s=60.0)
 
@@ -118,6 +118,12 @@ def test_a_silent_replica_is_gone(two_revisions: Registry, clock: Clock) -> None
     clock.advance(HEARTBEAT_S + 1)
     tick(two_revisions)
     assert two_revisions.snapshot().replicas == ()
+
+
+def test_a_replica_that_could_not_report_is_not_gone(two_revisions: Registry, clock: Clock) -> None:
+    clock.advance(HEARTBEAT_S + 1.0)
+    reconcile(two_revisions, KNOBS, two_revisions.transactions.now(), trusts_silence=False)
+    assert two_revisions.replicas.get("r1").state is ReplicaState.READY
 
 
 def test_a_canary_that_answers_unlike_the_trainer_aborts_its_rollout_with_the_numbers(two_revisions: Registry) -> None:
