@@ -93,6 +93,11 @@ class RelayedAnswer:
         return self._usage if self._events is None else self._events.usage
 
     @property
+    def events(self) -> int | None:
+        """How many events of a stream were passed on; None where the answer is not a stream."""
+        return None if self._events is None else self._events.count
+
+    @property
     def finish_reason(self) -> str:
         """Why the answer ended, in the engine's word; empty where the engine did not send it."""
         return finish_reason_in(self._end) if self._events is None else self._events.finish_reason

@@ -73,6 +73,8 @@ class EventFilter:
         self._rest = b""
         self._latest: deque[bytes] = deque(maxlen=_KEPT)
         self.usage: dict[str, Any] = {}
+        self.count = 0
+        """Events that were passed on."""
 
     @property
     def finish_reason(self) -> str:
@@ -88,6 +90,7 @@ class EventFilter:
             data = self._cut(data)
         if data:  # a read without a whole event, such as the end of the body, must not displace the reason
             self._latest.append(data)
+            self.count += data.count(b"\n\n") or data.count(b"\r\n\r\n")
         # Where usage was asked for, every event but the last has `"usage":null`; those need no parsing.
         if _USAGE in data and data.count(_USAGE) > data.count(_NO_USAGE):
             return self._look(data)

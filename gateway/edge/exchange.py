@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from gateway.edge.http_message import RequestHead, header_value
 from gateway.edge.intake import RequestIntake
 from gateway.edge.parts import Gateway
 from gateway.edge.refusal import refusal_of
+from gateway.edge.token_estimate import Seen
 from gateway.edge.turn import Step, Turn
 from gateway.errors import EngineUnavailable, GatewayError
 from gateway.evidence.answer_facts import Asked
@@ -140,6 +141,8 @@ class Exchange(Turn):
         if self._attempts is not None:
             # The attempts stop first, so that no byte of an engine's answer can follow the refusal.
             self._attempts.stop()
+        if self._attempts is None or self._attempts.sent_at is None:
+            self._intake.withdraw()  # first, so that the answer shows the limits without this request
         refusal = refusal_of(error)
         self.write(refusal.written(self, self._request_lines()))
         self._finish(refusal.status, refusal.code)
@@ -228,8 +231,8 @@ class Exchange(Turn):
         facts = self._facts(status, reason, now, (prompt, answered))
         if attempts is not None:
             attempts.end()
-        # Messages report no total. Without any usage the estimate stays counted.
-        intake.leave(now, usage.get("total_tokens") or (prompt or 0) + (answered or 0) or None)
+        self._settle(status, usage, is_cut=reason in (CLIENT_LEFT, BROKEN))
+        intake.leave(now)
         for listener in self._gateway.listeners:
             listener.finished(facts)
         # all of these know each other: in circles they would stay until the garbage collector comes
@@ -237,6 +240,16 @@ class Exchange(Turn):
             attempts.answer = None
         self._attempts = self._witness = None
         del self._intake
+
+    def _settle(self, status: int, usage: Mapping[str, Any], *, is_cut: bool) -> None:
+        """Correct what the limits of the caller's key count of this request."""
+        attempts, intake = self._attempts, self._intake
+        if attempts is None or attempts.sent_at is None:
+            intake.withdraw()
+        elif intake.admitted is not None:
+            prompt, answered = usage.get(self.kind.input_tokens), usage.get(self.kind.output_tokens)
+            events = None if attempts.answer is None else attempts.answer.events
+            intake.settle(Seen(status, prompt, answered, usage.get("total_tokens"), events, is_cut))
 
     def _facts(self, status: int, reason: str, now: float, tokens: tuple[int | None, int | None]) -> Finished:
         """Return what the listeners get; *tokens* are those of the prompt and of the answer."""

@@ -10,6 +10,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from engines.catalog import ADDRESS_FIELDS
+from gateway.edge.token_estimate import TokenEstimate, estimate_of_form
 from gateway.errors import InvalidRequest
 
 _TRUE: Final = frozenset({b"true", b"True", b"1", b"on"})
@@ -21,7 +22,6 @@ class Form:
     """A `RequestBody` that is a form; *model_at* is where in it the model stands."""
 
     wants_usage = False
-    answer_tokens = None
 
     def __init__(self, body: bytes, content_type: str, model_at: slice, *, is_streamed: bool) -> None:
         self._body = body
@@ -30,6 +30,10 @@ class Form:
         self.content_type = content_type.encode("latin-1")
         self.model = body[model_at].decode(errors="replace")
         self.is_streamed = is_streamed
+
+    def estimate(self) -> TokenEstimate:
+        """Return the tokens that the request may use."""
+        return estimate_of_form()
 
     def prefix(self) -> bytes:
         """Return a piece of the middle, so that files spread over the replicas."""

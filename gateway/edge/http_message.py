@@ -17,6 +17,8 @@ from msgspec import Raw
 
 from engines.catalog import ADDRESS_FIELDS
 from gateway.edge.form import parse_form
+from gateway.edge.neutral import NEUTRAL_FIELDS, NULL, without_neutral, without_nulls_in
+from gateway.edge.token_estimate import TokenEstimate, estimate_of
 from gateway.errors import InvalidRequest
 from gateway.foreign_pages import BROWSERS_HEADERS, check_is_json
 from gateway.routing.paths import PathKind
@@ -31,13 +33,11 @@ _LEGAL_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _STATUS_LINES: Final = {int(status): b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
 _TEXT: Final = msgspec.json.Decoder(str)
-_NUMBER: Final = msgspec.json.Decoder(int)
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 _ENCODER: Final = msgspec.json.Encoder()
 _TRUE: Final = Raw(b"true")
 _ASK_FOR_USAGE: Final = Raw(b'{"include_usage":true}')
 _REFUSED_FIELDS: Final = ADDRESS_FIELDS - {"model"}
-_ANSWER_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
 class RequestIdSource:
@@ -110,9 +110,8 @@ class RequestBody(Protocol):
         """Whether the client wants the usage at the end of a stream."""
         ...
 
-    @property
-    def answer_tokens(self) -> int | None:
-        """Tokens of the longest answer that the request allows, None where the request sets no limit."""
+    def estimate(self) -> TokenEstimate:
+        """Return the tokens that the request may use; costly, so only for keys with limits."""
         ...
 
     def prefix(self) -> bytes:
@@ -129,7 +128,7 @@ class RequestBody(Protocol):
 
 
 class JsonBody:
-    """A JSON object, whose values go on byte for byte.
+    """A JSON object, whose values go on byte for byte, except those that ask for nothing: these stay behind.
 
     A member that is sent twice is judged by its last value, and only that goes on: an engine that would read the first
     one sees what the gateway saw.
@@ -139,7 +138,7 @@ class JsonBody:
 
     def __init__(self, raw: bytes, kind: PathKind) -> None:
         """`InvalidRequest` if *raw* is not a JSON object, names no model, or names weights in another way."""
-        self._members = _members_of(raw)
+        self._members = _asked_of(_members_of(raw), kind, may_have_nulls=b"null" in raw)
         self._kind = kind
         self.size = len(raw)
         self.model = _model_of(self._members)
@@ -149,15 +148,8 @@ class JsonBody:
     def wants_usage(self) -> bool:
         return self._stream_options().get("include_usage") is True
 
-    @property
-    def answer_tokens(self) -> int | None:
-        for name in _ANSWER_LIMITS:
-            if name in self._members:
-                try:
-                    return max(0, _NUMBER.decode(self._members[name]))
-                except msgspec.DecodeError:
-                    return None  # the engine refuses it, or it is null
-        return None
+    def estimate(self) -> TokenEstimate:
+        return estimate_of(self._members, self.size, self._kind.prompt_fields, is_answered=self._kind.may_stream)
 
     def prefix(self) -> bytes:
         prefix = b""
@@ -210,8 +202,21 @@ def _members_of(raw: bytes) -> dict[str, Raw]:
         raise InvalidRequest("the body must be a JSON object") from exc
     except UnicodeDecodeError as exc:
         raise InvalidRequest(f"the body is not JSON in UTF-8: byte {exc.start} cannot be decoded") from exc
-    except (ValueError, RecursionError) as exc:
+    except RecursionError as exc:
+        raise InvalidRequest("the body is not JSON that anybody reads: it is nested too deeply") from exc
+    except ValueError as exc:
         raise InvalidRequest(f"the body is not JSON: {exc}") from exc
+
+
+def _asked_of(members: dict[str, Raw], kind: PathKind, *, may_have_nulls: bool) -> dict[str, Raw]:
+    """Return the members that ask for something."""
+    if may_have_nulls:
+        members = {name: raw for name, raw in members.items() if raw != NULL}
+        if kind.has_chat_messages and "messages" in members:
+            members["messages"] = without_nulls_in(members["messages"])
+    if kind.is_judged and not NEUTRAL_FIELDS.isdisjoint(members):
+        return without_neutral(members)
+    return members
 
 
 def _model_of(members: Mapping[str, Raw]) -> str:

@@ -18,13 +18,13 @@ from gateway.balancing.fair_queue import Claim, Ticket
 from gateway.edge.attempts import replica_of
 from gateway.edge.http_message import RequestBody, body_of
 from gateway.edge.parts import Gateway
+from gateway.edge.token_estimate import Seen, tokens_used
 from gateway.edge.turn import Turn, refuse
 from gateway.errors import DeadlineExceeded, EngineUnavailable, ModelNotAllowed, ModelNotFound, NothingStable
 from gateway.foreign_pages import BROWSERS_HEADERS
 from gateway.keys.access import check_model, unknown_model
 from gateway.keys.auth import ANYBODY, credential_of, priority_of
 from gateway.keys.limit_ledger import Admitted
-from gateway.keys.limits import estimate_tokens
 from gateway.routing.routing import Endpoint, RouteTable, Target, not_offered, resolve, sticky_key
 from registry.keys import Scope
 
@@ -49,6 +49,7 @@ class RequestIntake:
     entered = turn_at = 0.0
     asks_for_usage = False
     """The engine is to send the usage of a stream although the client did not ask for it."""
+    _is_withdrawn = False
     _has_refreshed = False
     _waiting: asyncio.Task[Any] | None = None
     _ticket: Ticket | None = None
@@ -96,8 +97,19 @@ class RequestIntake:
         """Refuse the request, whose deadline is past: a `Step`."""
         raise DeadlineExceeded("the request waited for its turn for as long as it may")
 
-    def leave(self, now: float, tokens: int | None) -> None:
-        """Give everything back, as the request is over; *tokens* is how many it used, None if unknown."""
+    def withdraw(self) -> None:
+        """Let the request count against no limit a minute, as no engine was asked."""
+        if self.admitted is not None and not self._is_withdrawn:
+            self._is_withdrawn = True
+            self.admitted = self._gateway.rate_limiter.withdraw(self.admitted)
+
+    def settle(self, seen: Seen) -> None:
+        """Count what the request used in place of its estimate, where that is known."""
+        if self.admitted is not None and (tokens := tokens_used(self.body.estimate(), seen)) is not None:
+            self._gateway.rate_limiter.correct(self.admitted, tokens)
+
+    def leave(self, now: float) -> None:
+        """Give every place back, as the request is over."""
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
@@ -108,8 +120,6 @@ class RequestIntake:
         elif self.turn_at:
             self._gateway.admission.end(self.pool, now)
         if self.admitted is not None:
-            if tokens is not None:
-                self._gateway.rate_limiter.correct(self.admitted, tokens)
             self._gateway.rate_limiter.release(self.admitted)
 
     # the steps, in their order
@@ -128,7 +138,7 @@ class RequestIntake:
         # Limits come after the checks: a request with a wrong name or a forbidden model counts against none.
         if self.caller.limits.are_none:
             return self._enter()
-        limiter, tokens = self._gateway.rate_limiter, estimate_tokens(self.body.size, self.body.answer_tokens)
+        limiter, tokens = self._gateway.rate_limiter, self.body.estimate().total
         if limiter.is_shared:
             return self._wait(limiter.admit_shared(self.caller, tokens), self._admit)
         return self._admit(limiter.admit(self.caller, tokens))

@@ -91,10 +91,14 @@ class Admitted(NamedTuple):
 
 
 class Ledger(Protocol):
-    """Where admitted requests are counted. Neither method raises anything."""
+    """Where admitted requests are counted. No method raises anything."""
 
     def correct(self, admitted: Admitted, tokens: int) -> None:
         """Count *tokens*, which prompt and answer used together, in place of the request's estimate."""
+        ...
+
+    def withdraw(self, admitted: Admitted) -> None:
+        """Take the request and its tokens back out of the minute in which they were counted."""
         ...
 
     def release(self, admitted: Admitted) -> None:
@@ -106,6 +110,9 @@ class NoLedger:
     """The ledger of requests whose key has no limits; counts nothing."""
 
     def correct(self, admitted: Admitted, tokens: int) -> None:
+        """See `Ledger`."""
+
+    def withdraw(self, admitted: Admitted) -> None:
         """See `Ledger`."""
 
     def release(self, admitted: Admitted) -> None:
@@ -156,6 +163,13 @@ class LocalLedger:
         use = self._uses[admitted.key_id]
         if tokens > admitted.tokens or admitted.ends == use.ends:
             use.tokens = max(0, use.tokens + tokens - admitted.tokens)
+
+    def withdraw(self, admitted: Admitted) -> None:
+        """See `Ledger`."""
+        use = self._uses[admitted.key_id]
+        if admitted.ends == use.ends:
+            use.requests -= 1
+            use.tokens = max(0, use.tokens - admitted.tokens)
 
     def release(self, admitted: Admitted) -> None:
         """See `Ledger`."""

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
 
 from gateway.errors import RateLimited
 from gateway.keys.auth import Caller
 from gateway.keys.limit_ledger import FREE, Admitted, LocalLedger
 from gateway.keys.shared_limits import LedgerAway, SharedLedger
 from gateway.telemetry.metrics import GatewayMetrics
-
-_BYTES_PER_TOKEN: Final = 4
-"""Bytes of a prompt for each of its tokens, roughly."""
-_ANSWER_TOKENS: Final = 256
-"""Tokens that an answer is estimated at where the request sets no bound; corrected when the usage is known."""
-
-
-def estimate_tokens(body_bytes: int, max_tokens: int | None) -> int:
-    """Return the tokens that a request is admitted with: those of its body and of the longest answer it allows."""
-    return body_bytes // _BYTES_PER_TOKEN + (_ANSWER_TOKENS if max_tokens is None else max_tokens)
 
 
 class RateLimiter:
@@ -40,7 +29,7 @@ class RateLimiter:
         """Whether callers must use `admit_shared` instead of `admit`."""
 
     def admit(self, caller: Caller, tokens: int) -> Admitted:
-        """Count a request of *tokens* (see `estimate_tokens`) at this gateway; `RateLimited` counts nothing."""
+        """Count a request of *tokens* (an estimate) at this gateway; `RateLimited` counts nothing."""
         if caller.limits.are_none:
             return FREE
         try:
@@ -65,6 +54,13 @@ class RateLimiter:
     def correct(self, admitted: Admitted, tokens: int) -> None:
         """Count *tokens*, which prompt and answer used together, in place of the request's estimate."""
         admitted.ledger.correct(admitted, tokens)
+
+    def withdraw(self, admitted: Admitted) -> Admitted:
+        """Count a request against no minute, as no engine was asked; return it as it stands then, to be released."""
+        if admitted is FREE:
+            return FREE
+        admitted.ledger.withdraw(admitted)
+        return admitted._replace(tokens=0, standing=admitted.standing.without(admitted.tokens))
 
     def release(self, admitted: Admitted) -> None:
         """Free the place of a request that is over."""

@@ -60,17 +60,18 @@ request included; milliseconds until the window ends; the time at which it ends.
 
 WRITE_BACK: Final = f"""{_NOW}
 -- KEYS: minute and places of each API key; ARGV: for each API key JSON of
--- {{"corrections": [[end of the window that has the tokens, tokens to add], ...], "leases": [...]}}
+-- {{"corrections": [[end of the window that has them, tokens to add, requests to add], ...], "leases": [...]}}
 for number = 1, #ARGV do
   local minute_key, places_key = KEYS[2 * number - 1], KEYS[2 * number]
   local work = cjson.decode(ARGV[number])
   for _, lease in ipairs(work.leases) do redis.call('ZREM', places_key, lease) end
   for _, correction in ipairs(work.corrections) do
-    local minute = redis.call('HMGET', minute_key, 'tokens', 'ends')
+    local minute = redis.call('HMGET', minute_key, 'tokens', 'ends', 'requests')
     local is_open = minute[2] and tonumber(minute[2]) > now
     -- tokens go back only into the window that they came from; what was used beyond the estimate counts now
     if is_open and (correction[2] > 0 or correction[1] == tonumber(minute[2])) then
-      redis.call('HSET', minute_key, 'tokens', math.max(0, minute[1] + correction[2]))
+      local tokens, requests = math.max(0, minute[1] + correction[2]), math.max(0, minute[3] + correction[3])
+      redis.call('HSET', minute_key, 'tokens', tokens, 'requests', requests)
     elseif not is_open and correction[2] > 0 then
       redis.call('HSET', minute_key, 'requests', 0, 'tokens', correction[2], 'ends', now + {WINDOW_MS})
       redis.call('PEXPIREAT', minute_key, now + {WINDOW_MS})

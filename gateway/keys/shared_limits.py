@@ -41,8 +41,8 @@ class LedgerAway(Exception):
 class _Unwritten:
     """Changes of one API key that Redis has not received yet."""
 
-    corrections: list[tuple[float, int]] = field(default_factory=list)
-    """End of the window in which a request was counted, and the tokens that its estimate was short of its usage."""
+    corrections: list[tuple[float, int, int]] = field(default_factory=list)
+    """End of the window in which a request was counted; tokens and requests to add to what was counted there."""
     leases: list[str] = field(default_factory=list)
     """Leases of requests that are over."""
 
@@ -124,8 +124,15 @@ class SharedLedger:
     def correct(self, admitted: Admitted, tokens: int) -> None:
         """See `Ledger`; in Redis a moment later."""
         if admitted.standing.tokens is not None and tokens != admitted.tokens:
-            correction = (admitted.ends, tokens - admitted.tokens)
+            correction = (admitted.ends, tokens - admitted.tokens, 0)
             self._unwritten_of(admitted.key_id).corrections.append(correction)
+
+    def withdraw(self, admitted: Admitted) -> None:
+        """See `Ledger`; in Redis a moment later."""
+        standing = admitted.standing
+        if standing.requests is not None or standing.tokens is not None:
+            tokens = 0 if standing.tokens is None else admitted.tokens
+            self._unwritten_of(admitted.key_id).corrections.append((admitted.ends, -tokens, -1))
 
     def release(self, admitted: Admitted) -> None:
         """See `Ledger`; in Redis a moment later."""

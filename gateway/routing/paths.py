@@ -19,6 +19,8 @@ class PathKind:
     """Fields of the body that hold the prompt, in the order in which the model sees them; affinity follows these."""
     is_multipart: bool = False
     """The body is `multipart/form-data`, and `model` one of its parts; else it is a JSON object."""
+    has_chat_messages: bool = False
+    """`messages` are in OpenAI's form, in which a member that is null is absent."""
     may_stream: bool = False
     """`stream: true` is answered by server-sent events."""
     asks_for_usage: bool = False
@@ -40,6 +42,7 @@ _KINDS: Final = (
         path="/v1/chat/completions",
         operation="chat",
         prompt_fields=("messages",),
+        has_chat_messages=True,
         may_stream=True,
         asks_for_usage=True,
         is_judged=True,
@@ -73,7 +76,7 @@ _KINDS: Final = (
     ),
     PathKind(path="/v1/embeddings", operation="embeddings", prompt_fields=("input",)),
     PathKind(path="/v1/rerank", operation="rerank", prompt_fields=("query",)),
-    PathKind(path="/tokenize", operation="tokenize", prompt_fields=("prompt", "messages")),
+    PathKind(path="/tokenize", operation="tokenize", prompt_fields=("prompt", "messages"), has_chat_messages=True),
     PathKind(
         path="/v1/audio/transcriptions",
         operation="transcription",

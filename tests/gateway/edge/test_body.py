@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.edge.http_message import JsonBody
 from gateway.errors import InvalidRequest
-from gateway.routing.paths import HOT_PATHS
+from gateway.routing.paths import HOT_PATHS, PathKind
 
 CHAT = HOT_PATHS[b"/v1/chat/completions"]
 EMBEDDINGS = HOT_PATHS[b"/v1/embeddings"]
@@ -32,7 +32,10 @@ def sent(raw: bytes, *, ask: bool = False, **address: str) -> bytes:
 def test_only_the_name_of_the_model_changes(body: dict[str, Any], is_ascii: bool) -> None:
     body = {name: value for name, value in body.items() if name not in ("lora_path", "model")}
     raw = json.dumps({**body, "model": "support"}, ensure_ascii=is_ascii).encode("utf-8", "surrogatepass")
-    assert json.loads(sent(raw, model="support@7")) == {**body, "model": "support@7"}
+    sent_on = {name: value for name, value in body.items() if value is not None and name != "messages"}
+    received = json.loads(sent(raw, model="support@7"))
+    received.pop("messages", None)  # another test's
+    assert received == {**sent_on, "model": "support@7"}
 
 
 @given(
@@ -72,7 +75,6 @@ def test_of_a_member_that_is_given_twice_one_goes_on_and_it_is_judged_on() -> No
     [
         b'{"model": "tiny", "lora_path": "another@1"}',
         b'{"model": "tiny", "lora_p\\u0061th": "another@1"}',
-        b'{"lora_path": null, "model": "tiny"}',
     ],
 )
 def test_weights_are_named_by_model_alone(raw: bytes) -> None:
@@ -83,6 +85,15 @@ def test_weights_are_named_by_model_alone(raw: bytes) -> None:
 @pytest.mark.parametrize("raw", [b"{}", b'{"model": 3}', b'{"model": ""}', b'{"model": null}'])
 def test_a_body_that_names_no_model_says_so(raw: bytes) -> None:
     with pytest.raises(InvalidRequest, match="model must be"):
+        JsonBody(raw, CHAT)
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [(b'{"model":"\xff"}', "byte 10 cannot be decoded"), (b'{"a":' + b"[" * 9999, "nested too deeply")],
+)
+def test_what_is_no_json_is_said_without_words_of_python(raw: bytes, words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words):
         JsonBody(raw, CHAT)
 
 
@@ -112,17 +123,65 @@ def test_only_where_a_path_can_stream_is_a_stream_asked_for() -> None:
     assert not JsonBody(raw, EMBEDDINGS).is_streamed
 
 
+def asked(fields: str, kind: PathKind = CHAT) -> Any:
+    raw = f'{{"model": "x"{fields}}}'.encode()
+    body = json.loads(JsonBody(raw, kind).for_engine({}, ask_for_usage=False))
+    del body["model"]
+    return body
+
+
+@pytest.mark.parametrize("kind", HOT_PATHS.values(), ids=lambda kind: kind.path)
+def test_a_null_reaches_no_engine(kind: PathKind) -> None:
+    if not kind.is_multipart:
+        assert asked(', "stream": null, "user": null, "lora_path" : null , "input": "null"', kind) == {"input": "null"}
+
+
+def test_a_null_in_a_message_is_absent_but_for_its_content_and_what_belongs_to_tools() -> None:
+    call = {"id": "c", "index": None, "function": {"name": "f", "arguments": {"x": None}}}
+    message = {"role": "assistant", "content": None, "name": None, "audio": None, "tool_calls": [call]}
+    parts = {"role": "user", "content": [{"type": "text", "text": "null", "cache_control": None}, None]}
+    fields = f', "messages": {json.dumps([message, parts])}'
+    assert asked(fields)["messages"] == [
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": {"x": None}}}],
+        },
+        {"role": "user", "content": [{"type": "text", "text": "null"}, None]},
+    ]
+    schema = ', "tools": [{"function": {"parameters": {"enum": ["a", null], "default": null}}}]'
+    assert asked(schema)["tools"][0]["function"]["parameters"] == {"enum": ["a", None], "default": None}
+
+
+@pytest.mark.parametrize("messages", ['[{"name": null, "x": 1e999}]', '"null"'])
+def test_messages_that_cannot_be_read_are_the_engines_to_refuse(messages: str) -> None:
+    raw = f'{{"model":"x","messages":{messages}}}'.encode()
+    assert JsonBody(raw, CHAT).for_engine({}, ask_for_usage=False) == raw
+
+
 @pytest.mark.parametrize(
-    ("fields", "tokens"),
+    ("fields", "after"),
     [
-        ("", None),
-        (', "max_tokens": 5', 5),
-        (', "max_tokens": 5, "max_completion_tokens": 7', 7),
-        (', "max_tokens": "a"', None),
+        (', "best_of": 1, "suffix": "", "stop": "", "tools": [ ], "logit_bias": {}', {}),
+        (', "best_of": 1, "n": 1', {"n": 1}),
+        (', "best_of": 1, "n": 2', {"n": 2, "best_of": 1}),
+        (', "best_of": 2, "suffix": "x", "stop": ["a"]', {"best_of": 2, "suffix": "x", "stop": ["a"]}),
+        (', "tools": [], "tool_choice": "auto", "parallel_tool_calls": true', {}),
+        (', "tool_choice": "none"', {}),
+        (', "tool_choice": "required"', {"tool_choice": "required"}),
+        (', "tools": [1], "tool_choice": "auto"', {"tools": [1], "tool_choice": "auto"}),
+        (', "top_p": 0.0', {"top_p": 1e-6}),
+        (', "top_p": 0.5', {"top_p": 0.5}),
+        (', "top_p": false', {"top_p": False}),
     ],
 )
-def test_the_longest_answer_is_what_the_client_allows(fields: str, tokens: int | None) -> None:
-    assert JsonBody(f'{{"model": "x"{fields}}}'.encode(), CHAT).answer_tokens == tokens
+def test_what_asks_for_nothing_reaches_no_engine(fields: str, after: dict[str, Any]) -> None:
+    assert asked(fields) == after
+    assert asked(fields, HOT_PATHS[b"/v1/completions"]) == after
+
+
+def test_other_paths_keep_what_chats_would_not_need() -> None:
+    assert asked(', "tools": [], "top_p": 0', HOT_PATHS[b"/v1/responses"]) == {"tools": [], "top_p": 0}
 
 
 def test_requests_that_begin_alike_have_the_same_prefix() -> None:

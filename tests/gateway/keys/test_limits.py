@@ -7,7 +7,7 @@ import pytest
 from gateway.errors import RateLimited
 from gateway.keys.auth import ANYBODY, Caller
 from gateway.keys.limit_ledger import duration
-from gateway.keys.limits import RateLimiter, estimate_tokens
+from gateway.keys.limits import RateLimiter
 from gateway.telemetry.metrics import GatewayMetrics
 from registry.keys import KeyLimits, Scope
 from registry.types import Priority
@@ -117,6 +117,22 @@ def test_a_refused_request_takes_nothing(limits: RateLimiter) -> None:
     assert "x-ratelimit-remaining-tokens: 0\r\n" in lines
 
 
+def test_a_request_that_is_withdrawn_took_nothing(limits: RateLimiter, clock: Clock) -> None:
+    who = caller(requests=3, tokens=100, places=1)
+    withdrawn = limits.withdraw(limits.admit(who, 60))
+    lines = limits.headers(withdrawn).decode()
+    assert "x-ratelimit-remaining-requests: 3\r\n" in lines
+    assert "x-ratelimit-remaining-tokens: 100\r\n" in lines
+    assert "at a time" in str(refusal(limits, who, 1)), "its place is held until it is released"
+    limits.release(withdrawn)
+    older = limits.admit(who, 100)
+    limits.release(older)
+    clock.advance(60)
+    limits.release(limits.admit(who, 70))
+    limits.withdraw(older)
+    assert ", 30 remain" in str(refusal(limits, who, 31))
+
+
 def test_keys_do_not_share_what_they_may(limits: RateLimiter) -> None:
     limits.admit(caller("key_1", requests=1), 0)
     refusal(limits, caller("key_1", requests=1))
@@ -153,8 +169,3 @@ def test_refusals_are_counted_by_key(clock: Clock) -> None:
 )
 def test_times_are_written_as_openai_writes_them(seconds: float, written: str) -> None:
     assert duration(seconds) == written
-
-
-def test_an_answer_without_a_bound_is_estimated_at_a_usual_length() -> None:
-    assert estimate_tokens(4000, 50) == 1050
-    assert estimate_tokens(4000, None) == 1256

@@ -110,6 +110,19 @@ def test_what_is_settled_at_one_gateway_is_left_for_all(server: RedisServer) -> 
     asyncio.run(story())
 
 
+def test_what_one_gateway_withdraws_is_left_for_all(server: RedisServer) -> None:
+    async def story() -> None:
+        async with gateways(server.url) as (one, other):
+            who = caller(requests=2, tokens=1000)
+            withdrawn = await one.admit_shared(who, 600)
+            await one.admit_shared(who, 300)
+            one.withdraw(withdrawn)
+            await until(lambda: is_let_in(other, who, 700))
+            assert not await is_let_in(other, who, 0)
+
+    asyncio.run(story())
+
+
 def test_tokens_go_back_only_to_the_minute_that_they_came_from(server: RedisServer) -> None:
     async def story() -> None:
         async with gateways(server.url) as (one, other):
