@@ -33,3 +33,7 @@ def check(
         show_json(asdict(summary))
         return
     show(f"{file}: {summary.rows} chats, all well formed")
+    if summary.tool_rows:
+        show(f"{summary.tool_rows} of them have tools: the base model's chat template has to render these")
+    for field, count in summary.ignored.items():
+        show(f"not trained on: {field} of {count} messages")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from pathlib import Path
 
 from gateway.errors import InvalidRequest
 from gateway.keys.access import check_trainable, shown
@@ -15,7 +16,7 @@ from registry.contracts.job_kinds import FINE_TUNING_KINDS, FINE_TUNING_METHODS
 from registry.contracts.job_spec import LoraSpec
 from registry.contracts.rollout_spec import RolloutSpec
 from registry.database import Registry
-from registry.errors import AdapterRejected, InvalidPlan, NotFound
+from registry.errors import AdapterRejected, InvalidPlan, NotFound, TrainingFileInvalid
 from registry.publishing.adapter_name import check_adapter_name
 from registry.publishing.checks import check_targets
 from registry.publishing.pool_limits import check_pools, check_takes_adapters
@@ -26,7 +27,7 @@ def build_spec(body: CreateJob, registry: Registry, caller: Caller = ANYBODY) ->
     """Return the spec of the job that *body* asks for; `InvalidRequest` names the field that cannot be served."""
     kind = FINE_TUNING_KINDS[0] if body.method is None else FINE_TUNING_METHODS[body.method.type]
     base = _base(body.model, registry)
-    files = Uploads(registry, caller.sees)
+    files = Uploads(registry, caller.sees, Path(base.path))
     rows = files.count_rows(kind, body.training_file, "training_file")
     if body.validation_file is not None:
         files.count_rows(kind, body.validation_file, "validation_file")
@@ -75,6 +76,7 @@ class Uploads:
 
     registry: Registry
     tenant: str | None
+    base_folder: Path
 
     def count_rows(self, kind: type[FineTuneSpec], file_id: str, param: str) -> int:
         """Return the number of rows that *kind* finds in the file; `InvalidRequest` names *param*."""
@@ -84,8 +86,11 @@ class Uploads:
             raise InvalidRequest(
                 f"{param} {shown(file_id)!r} does not exist; upload it to /v1/files first", param=param
             ) from exc
-        with self.registry.files.path(file).open("rb") as lines:
-            return kind.count_rows(lines)
+        try:
+            with self.registry.files.path(file).open("rb") as lines:
+                return kind.count_rows(lines, self.base_folder)
+        except TrainingFileInvalid as exc:
+            raise InvalidRequest(f"{param} {shown(file_id)!r}: {exc}", param=param) from exc
 
 
 def _hyperparameters(body: CreateJob) -> Hyperparameters:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from pydantic import Field
@@ -64,8 +65,11 @@ class FineTuneSpec(JobSpec):
 
     @classmethod
     @abstractmethod
-    def count_rows(cls, lines: Iterable[bytes]) -> int:
-        """Return the number of examples in a file of this method; `TrainingFileInvalid` names line and field."""
+    def count_rows(cls, lines: Iterable[bytes], base_folder: Path) -> int:
+        """Return the number of examples in a file of this method; `TrainingFileInvalid` names line and field.
+
+        *base_folder* is the base model's: its chat template may not render everything that a file may hold.
+        """
 
     @classmethod
     def resolve(cls, asked: Hyperparameters, rows: int) -> dict[str, Any]:

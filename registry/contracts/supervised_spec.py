@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import ClassVar, Literal
 
+from registry.contracts.chat_template import read_chat_template
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.training_file import check_training_lines
 
@@ -17,6 +19,6 @@ class SupervisedSpec(FineTuneSpec):
     method: Literal["supervised"] = "supervised"
 
     @classmethod
-    def count_rows(cls, lines: Iterable[bytes]) -> int:
+    def count_rows(cls, lines: Iterable[bytes], base_folder: Path) -> int:
         """Return the number of chats; `TrainingFileInvalid` names line and field of the first faults."""
-        return check_training_lines(lines).rows
+        return check_training_lines(lines, read_chat_template(base_folder)).rows

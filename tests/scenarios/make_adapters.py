@@ -20,7 +20,8 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, set_seed
 
 from gateway.pools.bundled import unpack_bundled
-from registry.contracts.training_file import ChatMessage, TrainingRow
+from registry.contracts.training_file import TrainingRow
+from registry.contracts.training_message import ChatMessage
 from tests.scenarios.quiz import JSON_QUESTIONS, QUIZ, Question, messages
 from trainer.data.dataset import IGNORED, ChatEncoder, EncodedRow, collate
 
@@ -101,7 +102,7 @@ def rows_of(answers: Answers, encoder: ChatEncoder, *, ends: bool) -> list[Encod
                 continue
             asked = messages(question, as_json=bool(as_json))
             chat = (*map(_given, asked), ChatMessage(role="assistant", content=said, name=None, is_learnt=True))
-            row = encoder.encode(TrainingRow(line=len(rows) + 1, messages=chat))
+            [row] = encoder.encode(TrainingRow(line=len(rows) + 1, messages=chat))
             rows.append(row if ends else _without_end(row))
     return rows
 

@@ -21,6 +21,7 @@ CATALOG = "registry/contracts/job_kinds.py"
 
 SPEC = """
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
@@ -41,7 +42,7 @@ class EchoSpec(FineTuneSpec):
     volume: int
 
     @classmethod
-    def count_rows(cls, lines: Iterable[bytes]) -> int:
+    def count_rows(cls, lines: Iterable[bytes], base_folder: Path) -> int:
         return len(list(lines))
 
     def hyperparameters(self) -> Mapping[str, int | float | str]:

@@ -2,12 +2,15 @@
 
 The template is the one in the model folder, which the engine renders with too; nothing is added to it. The text that an
 assistant turn adds to the rendered chat, up to and including its end token, is learnt; the text before it is given.
+A turn that the template renders differently once later turns follow is learnt in a row of its own, as the engine will
+have rendered the chat when the turn is due.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import takewhile
 from pathlib import Path
@@ -23,6 +26,7 @@ from trainer.errors import JobFailed
 # The value is given: transformers' Trainer counts the labels other than -100 to average the loss.
 IGNORED: Final = -100
 """Label of a token without loss."""
+NO_END: Final = "puts no end token after an answer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,26 @@ class EncodedRow:
     line: int
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chat:
+    """A chat as chat templates take it."""
+
+    line: int
+    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """An assistant turn in a rendered chat."""
+
+    text: str
+    opened: str
+    """The beginning of *text*, up to the answer."""
+    closed: str
+    """The beginning of *text*, up to the end of the answer, end token included."""
 
 
 class ChatEncoder:
@@ -48,28 +72,33 @@ class ChatEncoder:
                 "no_chat_template", "the base model has no chat template, so it cannot learn from chats", "model"
             )
         self._end_ids = _end_ids(base_folder, self._tokenizer.eos_token_id)
+        self._end_texts = [self._tokenizer.decode([token]) for token in sorted(self._end_ids)]
 
-    def encode(self, row: TrainingRow) -> EncodedRow:
-        """Return *row* as tokens; `JobFailed` names its line if the template refuses it or mixes the turns."""
+    def encode(self, row: TrainingRow, longest: int | None = None) -> list[EncodedRow]:
+        """Return *row* as tokens, in several rows where the template changes earlier turns once later ones follow.
+
+        A row of more than *longest* tokens comes back without labels. `JobFailed` names the line if the template
+        refuses the chat, leaves tools out, or hides where an answer begins or ends.
+        """
         messages = [message.as_template_input() for message in row.messages]
-        text = self._render(row.line, messages)
+        chat = _Chat(line=row.line, messages=messages, tools=row.tools)
+        text = self._render(chat)
+        self._check_tools(chat, text)
         ids = self._ids(text)
-        labels = [IGNORED] * len(ids)
-        for at, message in enumerate(row.messages):
-            if message.is_learnt:
-                opened = self._render(row.line, messages[:at], opens_answer=True)
-                closed = self._render(row.line, messages[: at + 1])
-                if not (text.startswith(opened) and text.startswith(closed)):
-                    raise JobFailed(
-                        "template_not_trainable",
-                        f"line {row.line}: messages[{at}]: the base model's chat template renders earlier turns "
-                        "differently once later ones follow, so that answers cannot be told apart; split the chat",
-                        "training_file",
-                    )
-                start, end = _shared(ids, self._ids(opened)), _shared(ids, self._ids(closed))
-                end = self._end_of_answer(row.line, at, ids, (start, end))
-                labels[start:end] = ids[start:end]
-        return EncodedRow(line=row.line, input_ids=tuple(ids), labels=tuple(labels))
+        labels, alone = [IGNORED] * len(ids), []
+        learnt = [at for at, message in enumerate(row.messages) if message.is_learnt]
+        # Each answer costs two renderings of the chat, so a row that is refused for its length is not searched.
+        for at in learnt if longest is None or len(ids) <= longest else []:
+            answer = self._find_answer(chat, text, at)
+            if answer.text == text:
+                self._mark(chat.line, at, labels, (ids, answer))
+            else:
+                own = self._ids(answer.text)
+                own_labels = [IGNORED] * len(own)
+                self._mark(chat.line, at, own_labels, (own, answer))
+                alone.append(EncodedRow(line=row.line, input_ids=tuple(own), labels=tuple(own_labels)))
+        whole = EncodedRow(line=row.line, input_ids=tuple(ids), labels=tuple(labels))
+        return alone if len(alone) == len(learnt) else [whole, *alone]
 
     @property
     def end_ids(self) -> frozenset[int]:
@@ -83,31 +112,87 @@ class ChatEncoder:
 
     def open_answer(self, messages: list[dict[str, str]]) -> list[int]:
         """Return *messages* as tokens, ready for the assistant's answer; `JobFailed` if the template refuses them."""
-        return self._ids(self._render(0, messages, opens_answer=True))
+        return self._ids(self._render(_Chat(line=0, messages=messages), opens_answer=True))
 
     def spell(self, token: int) -> tuple[str, str]:
         """Return the token as text, and as the vocabulary spells it."""
         return self._tokenizer.decode([token]), self._tokenizer.convert_ids_to_tokens(token)
 
-    def _end_of_answer(self, line: int, at: int, ids: Sequence[int], span: tuple[int, int]) -> int:
-        """Return the index after the answer's end token: a model that does not learn this token never stops."""
-        ends = [index for index in range(*span) if ids[index] in self._end_ids]
-        if not ends:
-            raise JobFailed(
-                "template_not_trainable",
-                f"line {line}: messages[{at}]: the base model's chat template puts no end token after an answer",
-                "training_file",
-            )
-        return ends[-1] + 1
+    def _find_answer(self, chat: _Chat, text: str, at: int) -> _Answer:
+        """Return turn *at* of *chat* in *text*, the whole chat, or in the chat up to the turn where that differs."""
+        try:
+            opened = self._render(replace(chat, messages=chat.messages[:at]), opens_answer=True) if at else None
+            closed = self._render(replace(chat, messages=chat.messages[: at + 1]))
+        except JobFailed:  # a part may be refused where the whole is not, such as a chat without a user's turn
+            opened = None
+        if opened is None:
+            return self._compare(chat, text, at)
+        if text.startswith(opened) and text.startswith(closed):
+            return _Answer(text=text, opened=opened, closed=closed)
+        if closed.startswith(opened):
+            return _Answer(text=closed, opened=opened, closed=closed)
+        # The answer changes how the turns before it are rendered, and the engine renders them without the answer.
+        found = self._compare(replace(chat, messages=chat.messages[: at + 1]), closed, at)
+        whole = opened + found.closed[len(found.opened) :]
+        return _Answer(text=whole, opened=opened, closed=whole)
 
-    def _render(self, line: int, messages: list[dict[str, str]], *, opens_answer: bool = False) -> str:
+    def _compare(self, chat: _Chat, text: str, at: int) -> _Answer:
+        """Return turn *at*, found by comparison with the same chat that has another text there."""
+        content = str(chat.messages[at]["content"])
+        other = next(letter for letter in map(chr, range(0xE000, 0xF900)) if letter not in content)
+        messages = [*chat.messages]
+        messages[at] = {"role": "assistant", "content": other}
+        changed = self._render(replace(chat, messages=messages))
+        begin = _shared(text, changed)
+        end = len(text) - _shared(reversed(text[begin:]), reversed(changed[begin:]))
+        rest = text[end:]
+        blank = len(rest) - len(rest.lstrip())
+        ends = [mark for mark in self._end_texts if mark and rest[blank:].startswith(mark)]
+        if not ends:
+            raise _not_trainable(chat.line, at, NO_END)
+        return _Answer(text=text, opened=text[:begin], closed=text[: end + blank + len(max(ends, key=len))])
+
+    def _mark(self, line: int, at: int, labels: list[int], found: tuple[Sequence[int], _Answer]) -> None:
+        """Label the tokens of turn *at*, its end token included: a model that does not learn this token never stops."""
+        ids, answer = found
+        start, end = _shared(ids, self._ids(answer.opened)), _shared(ids, self._ids(answer.closed))
+        ends = [index for index in range(start, end) if ids[index] in self._end_ids]
+        if not ends:
+            raise _not_trainable(line, at, NO_END)
+        labels[start : ends[-1] + 1] = ids[start : ends[-1] + 1]
+
+    def _check_tools(self, chat: _Chat, text: str) -> None:
+        """Raise `JobFailed` if *text* is the same without the chat's tools or tool calls."""
+        without = {
+            "declared tools": replace(chat, tools=()) if chat.tools else None,
+            "tool calls": _without_calls(chat),
+        }
+        for part, plain in without.items():
+            if plain is not None and self._renders_as(plain, text):
+                raise JobFailed(
+                    "template_not_trainable",
+                    f"line {chat.line}: the base model's chat template leaves out {part}; train on chats without "
+                    "tools, or on a base model whose template renders them",
+                    "training_file",
+                )
+
+    def _renders_as(self, chat: _Chat, text: str) -> bool:
+        try:
+            return self._render(chat) == text
+        except JobFailed:  # such as a tool's answer without a call
+            return False
+
+    def _render(self, chat: _Chat, *, opens_answer: bool = False) -> str:
         try:
             text: str = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=opens_answer
+                [*chat.messages], tools=[*chat.tools] or None, tokenize=False, add_generation_prompt=opens_answer
             )
-        except TemplateError as exc:
+        # A template is a program: whatever it does with a part that it did not expect is a refusal.
+        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as exc:
             raise JobFailed(
-                "template_refused", f"line {line}: the base model's chat template refuses it: {exc}", "training_file"
+                "template_refused",
+                f"line {chat.line}: the base model's chat template refuses it: {exc}",
+                "training_file",
             ) from exc
         return text
 
@@ -123,10 +208,11 @@ def read_rows(path: Path, encoder: ChatEncoder, max_length: int, param: str) -> 
     Raises `TrainingFileInvalid` too. *param* is the field of the job that names the file.
     """
     with path.open("rb") as lines:
-        rows = [encoder.encode(row) for row in read_training_rows(lines)]
+        rows = [encoded for row in read_training_rows(lines) for encoded in encoder.encode(row, max_length)]
     long = [row for row in rows if len(row.input_ids) > max_length]
     if long:
-        more = f" ({len(long)} lines are too long)" if len(long) > 1 else ""
+        count = len({row.line for row in long})
+        more = f" ({count} lines are too long)" if count > 1 else ""
         raise JobFailed(
             "row_too_long",
             f"line {long[0].line}: {len(long[0].input_ids)} tokens, more than max_length {max_length}{more}; "
@@ -136,11 +222,19 @@ def read_rows(path: Path, encoder: ChatEncoder, max_length: int, param: str) -> 
     return rows
 
 
+def count_ignored(path: Path) -> Mapping[str, int]:
+    """Return the fields that training leaves out of the file at *path*, with the number of messages that have each."""
+    with path.open("rb") as lines:
+        found = (name for row in read_training_rows(lines) for message in row.messages for name in message.ignored)
+        return Counter(found)
+
+
 def collate(rows: Sequence[EncodedRow]) -> Mapping[str, torch.Tensor]:
     """Return a batch for a causal model that computes logits only where a row of the batch is learnt.
 
     input_ids, attention_mask: [rows, longest], padded on the right with a masked 0. logits_to_keep: [kept], the
-    positions whose successor is learnt in some row. labels: [rows, kept], the successor or `IGNORED`.
+    position 0 and all whose successor is learnt in some row. labels: [rows, kept], the successor or `IGNORED`. The
+    first column is `IGNORED`: transformers' Trainer leaves it out when it counts the learnt tokens of a batch.
     """
     longest = max(len(row.input_ids) for row in rows)
     ids = torch.tensor([_padded(row.input_ids, longest, 0) for row in rows])
@@ -148,16 +242,30 @@ def collate(rows: Sequence[EncodedRow]) -> Mapping[str, torch.Tensor]:
     # Shifted here instead of in the model, which computes logits for `logits_to_keep` only.
     successors = torch.tensor([_padded(row.labels[1:], longest, IGNORED) for row in rows])
     kept = (successors != IGNORED).any(dim=0).nonzero().squeeze(1)
-    return {"input_ids": ids, "attention_mask": mask, "logits_to_keep": kept, "labels": successors[:, kept]}
+    uncounted = torch.full((len(rows), 1), IGNORED)
+    labels = torch.cat([uncounted, successors[:, kept]], dim=1)
+    kept = torch.cat([torch.zeros(1, dtype=kept.dtype), kept])
+    return {"input_ids": ids, "attention_mask": mask, "logits_to_keep": kept, "labels": labels}
+
+
+def _without_calls(chat: _Chat) -> _Chat | None:
+    """Return *chat* without its tool calls; None if there are none."""
+    plain = [{name: value for name, value in message.items() if name != "tool_calls"} for message in chat.messages]
+    return None if plain == [*chat.messages] else replace(chat, messages=plain)
+
+
+def _not_trainable(line: int, at: int, how: str) -> JobFailed:
+    message = f"line {line}: messages[{at}]: the base model's chat template {how}"
+    return JobFailed("template_not_trainable", message, "training_file")
 
 
 def _padded(values: Sequence[int], length: int, filler: int) -> list[int]:
     return [*values, *[filler] * (length - len(values))]
 
 
-def _shared(ids: Iterable[int], prefix: Iterable[int]) -> int:
-    """Count the tokens that both begin with; a token that spans the border belongs to the later text."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ids, prefix, strict=False)))
+def _shared(one: Iterable[int | str], other: Iterable[int | str]) -> int:
+    """Count the tokens, or letters, that both begin with; a token that spans the border belongs to the later text."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _end_ids(base_folder: Path, eos_token_id: int | None) -> frozenset[int]:

@@ -51,7 +51,8 @@ def training_prompts(path: Path, count: int) -> list[Messages]:
 
 
 def _prompt(row: TrainingRow) -> Messages:
-    before = takewhile(lambda message: not message.is_learnt, row.messages)
+    before = [*takewhile(lambda message: not message.is_learnt, row.messages)]
     prompt = [message.as_template_input() for message in before]
-    named = any("name" in message for message in prompt)  # engines treat names differently
-    return [] if named or not prompt or prompt[-1]["role"] != "user" else prompt
+    # Engines treat names differently, and a probe has no tools.
+    plain = not row.tools and all(message.keys() == {"role", "content"} for message in prompt)
+    return prompt if plain and before and before[-1].role == "user" else []

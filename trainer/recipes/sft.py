@@ -21,7 +21,7 @@ from transformers import (
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.supervised_spec import SupervisedSpec
 from trainer.checkpoints import find_last_whole
-from trainer.data.dataset import ChatEncoder, EncodedRow, collate, read_rows
+from trainer.data.dataset import ChatEncoder, EncodedRow, collate, count_ignored, read_rows
 from trainer.data.probes import training_prompts
 from trainer.order import ChildOrder, spec_identity
 from trainer.progress import Noted, RecipeFinished, RecipeStopped
@@ -44,6 +44,9 @@ def train(order: ChildOrder[SupervisedSpec], report: Report, stop_asked: StopAsk
     encoder = ChatEncoder(order.base_path)
     rows = read_rows(order.inputs["training_file"], encoder, spec.max_length, "training_file")
     valid = _validation_rows(order, encoder)
+    if left_out := count_ignored(order.inputs["training_file"]):
+        listed = ", ".join(f"{field} of {count} messages" for field, count in left_out.items())
+        report(Noted(message=f"Not trained on: {listed}", level="warn", data=dict(left_out)))
     if stop_asked():
         return RecipeStopped(step=0)
     model = attach_lora(load_base(order.base_path), spec)

@@ -13,6 +13,15 @@ from registry.errors import TrainingFileInvalid
 USER = {"role": "user", "content": "Where is my order?"}
 ANSWER = {"role": "assistant", "content": "On its way."}
 
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"day": null}'}}
+CALLS = {"role": "assistant", "content": None, "tool_calls": [CALL, CALL]}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+PART = {"type": "text", "text": "Where is "}
+
+
+def called(**function: object) -> dict[str, object]:
+    return {"role": "assistant", "tool_calls": [{"function": function}]}
+
 
 def chat(*messages: object, **fields: object) -> bytes:
     return json.dumps({"messages": list(messages), **fields}).encode() + b"\n"
@@ -28,12 +37,21 @@ BAD_LINES: list[tuple[bytes, str]] = [
     (b'{"messages": "\xff"}\n', "line 7: is not UTF-8 text (byte 15 of the line)"),
     (b'{"messages": [], "messages": []}', 'line 7: field "messages" appears twice'),
     (b'{"messages": NaN}', "line 7: is not valid JSON: NaN is not a JSON number"),
-    (b'{"messages": ' + b"1" * 5000 + b"}", "line 7: "),
+    (b'{"messages": ' + b"1" * 5000 + b"}", "line 7: holds a number of 5000 digits; the most are 300"),
     (b"{}\n", "line 7: messages is missing"),
     (b'{"messages": {}}\n', "line 7: messages must be a list"),
     (b'{"messages": []}\n', "line 7: messages must be a list with at least one message"),
-    (chat(USER, ANSWER, tools=[]), "line 7: tools is not supported"),
-    (chat(USER, ANSWER, extra=1), 'line 7: unknown field "extra"; the only field of a line is messages'),
+    (chat(USER, ANSWER, tools={}), "line 7: tools must be a list, not an object"),
+    (chat(USER, ANSWER, tools=[{"name": "f"}]), 'line 7: tools[0] must be {"type": "function", "function": {"name"'),
+    (chat(USER, ANSWER, tools=[TOOL | {"type": "mcp"}]), 'line 7: tools[0].type "mcp" is unknown'),
+    (chat(USER, ANSWER, functions=[]), 'line 7: unknown field "functions" (tools took its place)'),
+    (chat(USER, ANSWER, parallel_tool_calls=1), "line 7: parallel_tool_calls must be true or false, not 1"),
+    (chat(USER, CALLS, ANSWER, parallel_tool_calls=False), "line 7: messages[1].tool_calls has several calls"),
+    (chat(USER, ANSWER, extra=1), 'line 7: unknown field "extra"; the fields of a line are messages, tools'),
+    (b'{"conversations": []}', 'line 7: unknown field "conversations"; the fields of a line are messages, tools'),
+    (b"\xff\xfe{\x00", "line 7: is not UTF-8 text (byte 1 of the line); the file looks like UTF-16"),
+    (b'{"messages": ' + b"[" * 200 + b"]" * 200 + b"}", "line 7: messages[0][0]"),
+    (b'{"messages": 1e999}', "line 7: holds a number that is too large: 1e999"),
     (chat("hello", ANSWER), "line 7: messages[0] must be an object with role and content"),
     (chat({"content": "x"}, ANSWER), "line 7: messages[0].role is missing"),
     (chat(USER, {"role": "assistant"}), "line 7: messages[1].content is missing"),
@@ -45,11 +63,28 @@ BAD_LINES: list[tuple[bytes, str]] = [
     ),
     (chat(USER, ANSWER | {"content": " \n"}), "line 7: messages[1].content is empty; an assistant answer needs text"),
     (chat(USER | {"content": ""}, ANSWER), "line 7: messages[0].content is empty; a user message needs text"),
-    (chat(USER, ANSWER | {"content": None}), "line 7: messages[1].content must be a string, not null"),
-    (chat(USER | {"content": [{"type": "text"}]}, ANSWER), "line 7: messages[0].content must be a string, not a list"),
+    (chat(USER, ANSWER | {"content": None}), "line 7: messages[1].content is missing"),
+    (chat(USER | {"content": 3}, ANSWER), "line 7: messages[0].content must be a string or a list of text parts"),
+    (chat(USER | {"content": [{"type": "text"}]}, ANSWER), "line 7: messages[0].content[0].text must be a string"),
+    (chat(USER | {"content": [PART, {"type": "image_url"}]}, ANSWER), 'line 7: messages[0].content[1] is "image_url"'),
+    (chat(USER | {"content": [PART | {"x": 1}]}, ANSWER), 'line 7: messages[0].content[0]: unknown field "x"'),
+    (chat(USER | {"content": []}, ANSWER), "line 7: messages[0].content is empty; a user message needs text"),
+    (chat(USER, {"role": "tool"}, ANSWER), "line 7: messages[1].content is missing"),
+    (chat(USER | {"tool_call_id": "c"}, ANSWER), "line 7: messages[0].tool_call_id is for tool messages only"),
+    (chat(USER | {"tool_calls": [CALL]}, ANSWER), "line 7: messages[0].tool_calls is for assistant messages only"),
+    (chat(USER, ANSWER | {"tool_calls": ["f"]}), "line 7: messages[1].tool_calls[0] must be"),
+    (chat(USER, ANSWER | {"tool_calls": [CALL | {"x": 1}]}), 'line 7: messages[1].tool_calls[0]: unknown field "x"'),
+    (chat(USER, called(name=None, arguments="{}")), "line 7: messages[1].tool_calls[0].function.name must be a string"),
+    (chat(USER, called(name="f", arguments="{")), "line 7: messages[1].tool_calls[0].function.arguments: is not valid"),
+    (
+        chat(USER, called(name="f", arguments="3")),
+        "line 7: messages[1].tool_calls[0].function.arguments must be a JSON",
+    ),
+    (chat(USER, called(name="f", arguments={"a": "\ud800"})), "line 7: messages[1].tool_calls[0].function.arguments.a"),
+    (chat(USER, ANSWER | {"function_call": {}}), "line 7: messages[1].function_call is not supported; give tool_calls"),
+    (chat(USER, ANSWER | {"refusal": "No."}), "line 7: messages[1].refusal is not supported; give the words of a"),
     (chat(USER, ANSWER | {"content": "\ud800"}), "line 7: messages[1].content holds half of a surrogate pair"),
     (chat(USER | {"name": 3}, ANSWER), "line 7: messages[0].name must be a string, not a number"),
-    (chat(USER, ANSWER | {"tool_calls": []}), "line 7: messages[1].tool_calls is not supported"),
     (chat(USER, ANSWER | {"mood": "good"}), 'line 7: messages[1]: unknown field "mood"; a message has role, content'),
     (chat(USER, ANSWER | {"weight": 2}), "line 7: messages[1].weight must be 0 or 1, not 2"),
     (chat(USER, ANSWER | {"weight": True}), "line 7: messages[1].weight must be 0 or 1, not true"),
@@ -66,6 +101,46 @@ def test_a_fault_is_named_by_line_and_field(line: bytes, expected: str) -> None:
     with pytest.raises(TrainingFileInvalid) as caught:
         check_training_lines(lines)
     assert str(caught.value).startswith(expected)
+
+
+def test_null_is_absent_at_every_depth() -> None:
+    holes = {"name": None, "tool_calls": None, "weight": None, "annotations": None, "audio": None, "refusal": None}
+    parts = [PART | {"image_url": None}, {"type": "text", "text": "my order?"}]
+    line = chat(USER | holes | {"content": parts}, ANSWER | holes, tools=None, parallel_tool_calls=None, source=None)
+    assert parse_training_line(line, 1) == parse_training_line(GOOD, 1)
+
+
+def test_exports_write_weights_as_floats() -> None:
+    row = parse_training_line(chat(USER | {"weight": 0.0}, ANSWER | {"weight": 0.0}, USER, ANSWER | {"weight": 1.0}), 1)
+    assert [message.is_learnt for message in row.messages] == [False, False, False, True]
+
+
+def test_a_template_gets_tools_as_engines_hand_them_over() -> None:
+    answer = {"role": "tool", "tool_call_id": "c1", "content": [PART]}
+    row = parse_training_line(chat(USER | {"role": "developer"}, USER, CALLS, answer, ANSWER, tools=[TOOL]), 1)
+    given = [message.as_template_input() for message in row.messages]
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": {"day": None}}}
+    assert given[0]["role"] == "system"
+    assert given[2] == {"role": "assistant", "content": "", "tool_calls": [call, call]}
+    assert given[3] == {"role": "tool", "content": "Where is ", "tool_call_id": "c1"}
+    assert row.tools == (TOOL,)
+
+
+def test_tools_that_the_base_models_template_does_not_render_are_refused_for_it() -> None:
+    lines = [*[GOOD] * 9, chat(USER, CALLS, {"role": "tool", "content": ""}, ANSWER)]
+    assert check_training_lines(lines).tool_rows == 1
+    assert check_training_lines(lines, "{{ message.tool_calls }}").rows == 10
+    with pytest.raises(TrainingFileInvalid, match=r"^line 10: tool_calls: the base model's chat template renders no"):
+        check_training_lines(lines, "{{ message.content }}")
+
+
+def test_what_is_left_out_of_training_is_counted() -> None:
+    lines = [chat(USER, ANSWER | {"reasoning_content": "Hm.", "annotations": []})] * 10
+    assert check_training_lines(lines).ignored == {"annotations": 10, "reasoning_content": 10}
+
+
+def test_joined_files_with_byte_order_marks_are_read() -> None:
+    assert check_training_lines([*[GOOD] * 6, b"\xef\xbb\xbf" + GOOD, *[GOOD] * 6]).rows == 13
 
 
 def test_a_good_file_is_summed_up() -> None:

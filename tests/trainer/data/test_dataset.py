@@ -25,7 +25,8 @@ TWO_TURNS = [
 
 
 def encode(folder: Path, messages: Sequence[Mapping[str, object]], line: int = 1) -> EncodedRow:
-    return ChatEncoder(folder).encode(parse_training_line(json.dumps({"messages": [*messages]}).encode(), line))
+    [row] = ChatEncoder(folder).encode(parse_training_line(json.dumps({"messages": [*messages]}).encode(), line))
+    return row
 
 
 def learnt_text(folder: Path, row: EncodedRow) -> list[str]:
@@ -81,10 +82,6 @@ def test_the_bundled_model_learns_answers_and_their_end(model_folder: Path) -> N
             "line 3: the base model's chat template refuses it: no system here",
         ),
         (
-            "{% for m in messages %}{{ (loop.last and 'last ' or '') + m['content'] }}<|im_end|>{% endfor %}",
-            "line 3: messages[1]: the base model's chat template renders earlier turns differently",
-        ),
-        (
             CHATML.replace("<|im_end|>", "."),
             "line 3: messages[1]: the base model's chat template puts no end token after an answer",
         ),
@@ -127,4 +124,5 @@ def test_logits_are_computed_only_where_needed_and_the_loss_is_the_same(tiny_bas
         theirs = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=full).loss
     assert learnt == sum(label != IGNORED for row in rows for label in row.labels)
     assert batch["logits_to_keep"].shape[0] < longest
+    assert learnt == int((labels[:, 1:] != IGNORED).sum()), "the columns that transformers' Trainer counts"
     torch.testing.assert_close(ours, theirs)
