@@ -151,7 +151,10 @@ class ClientReading(HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection until every whole request is answered; close it if none is under way."""
         is_cut_short = self._reading is not None and self._reading is self._answering
-        if is_cut_short or not self._has_requests():
+        # A client that sends no more ends its sending with its request. An end in the midst of the answer is a close:
+        # nothing that could be sent there as a probe would leave the answer as it is.
+        has_left = self._answering is not None and self._answering.has_begun
+        if is_cut_short or has_left or not self._has_requests():
             return False
         self._is_half_closed = True
         self._probe()
