@@ -43,6 +43,7 @@ from gateway.http.authentication import Authentication
 from gateway.http.content_types import check_content_type
 from gateway.http.cors import Cors
 from gateway.http.error_answers import answer_error, answer_http, answer_invalid, answer_unforeseen
+from gateway.http.methods import Methods, MethodTable
 from gateway.http.request_ids import RequestIds
 from gateway.keys.auth import Keyring
 from gateway.keys.limits import RateLimiter
@@ -217,6 +218,7 @@ def build_app(gateway: Gateway) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     app.add_middleware(Authentication, gateway=gateway)
+    app.add_middleware(Methods, table=MethodTable(ROUTERS))
     if gateway.settings.cors_origins:
         app.add_middleware(Cors, origins=gateway.settings.cors_origins)
     app.add_middleware(RequestIds)

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from gateway.edge.refusal import refusal_of
 from gateway.errors import envelope
+from gateway.http.meant_path import meant_path
 from registry.contracts.known_fields import UNKNOWN_FIELD
 
 log = logging.getLogger(__name__)
@@ -34,11 +35,16 @@ async def answer_invalid(_: Request, exc: Exception) -> JSONResponse:
     return JSONResponse(envelope(400, "invalid_request", message, field or None), 400)
 
 
-async def answer_http(_: Request, exc: Exception) -> JSONResponse:
-    """Answer an unknown endpoint or method."""
+async def answer_http(request: Request, exc: Exception) -> JSONResponse:
+    """Answer an unknown endpoint, with the one that was meant, or an unknown method."""
     assert isinstance(exc, HTTPException)  # noqa: S101 - registered for nothing else
     code = {404: "unknown_url", 405: "method_not_allowed"}.get(exc.status_code)
-    return JSONResponse(envelope(exc.status_code, code, str(exc.detail)), exc.status_code, exc.headers)
+    message = str(exc.detail)
+    if code == "unknown_url":
+        meant = meant_path(request.scope["path"])
+        hint = f"; was {meant[:128]} meant? A client's base URL ends in /v1 once" if meant else ""
+        message = f"no endpoint has the path {request.scope['path'][:128]!r}{hint}"
+    return JSONResponse(envelope(exc.status_code, code, message), exc.status_code, exc.headers)
 
 
 async def answer_unforeseen(request: Request, exc: Exception) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz` and `/metrics`."""
+"""`/healthz`, `/readyz`, `/health` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,13 @@ async def readyz(gateway: GatewayDep, response: Response) -> GatewayReadiness:
         response.status_code = 503
     status: Literal["ready", "waiting", "failing"] = "failing" if problems else "ready" if count else "waiting"
     return GatewayReadiness(status=status, replicas=count, problems=problems)
+
+
+@router.get("/health", response_class=Response, responses={503: {"description": "No replica can serve."}})
+async def health(gateway: GatewayDep) -> Response:
+    """Answer as `/readyz` does, with an empty body, as vLLM and SGLang do."""
+    is_ready = gateway.feed.table.endpoints and not _problems(gateway, time.monotonic())
+    return Response(status_code=200 if is_ready else 503)
 
 
 def _problems(gateway: Gateway, now: float) -> list[str]:

@@ -19,6 +19,6 @@ for _path in HOT_PATHS:
     router.add_api_route(
         _path.decode(),
         refuse_method,
-        methods=["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"],
+        methods=["GET", "PUT", "PATCH", "DELETE"],
         include_in_schema=False,
     )

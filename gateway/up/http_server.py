@@ -20,6 +20,7 @@ def server_config(gateway: Gateway) -> uvicorn.Config:
         build_app(gateway),
         http=cast(type[asyncio.Protocol], partial(EdgeProtocol, gateway)),
         loop="uvloop",
+        ws="none",  # offers of other protocols are ignored
         port=knobs.port,
         access_log=False,
         log_config=None,  # uvicorn's would close the handlers of Ray, which then cannot adopt this replica again

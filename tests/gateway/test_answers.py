@@ -51,7 +51,7 @@ def test_answers_that_are_no_json_are_described_as_they_are(sqlite_registry: Reg
         endpoint: content for endpoint, status, content in answers(described(sqlite_registry)) if status == "200"
     }
     others = {endpoint: list(content) for endpoint, content in succeeded.items() if JSON not in content}
-    assert others == {"GET /metrics": ["text/plain"], "GET /v1/files/{file_id}/content": []}
+    assert others == {"GET /health": [], "GET /metrics": ["text/plain"], "GET /v1/files/{file_id}/content": []}
 
 
 def test_errors_are_described_in_the_form_of_openai(sqlite_registry: Registry) -> None:
