@@ -6,11 +6,24 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from fastapi.dependencies.models import Dependant
 
 from gateway.edge.parts import Gateway
+from gateway.errors import InvalidRequest
 from gateway.keys.auth import Caller
 
-__all__ = ["ActorDep", "Author", "AuthorDep", "CallerDep", "Gateway", "GatewayDep", "actor_of", "caller_of"]
+__all__ = [
+    "ActorDep",
+    "Author",
+    "AuthorDep",
+    "CallerDep",
+    "Gateway",
+    "GatewayDep",
+    "KnownQuery",
+    "actor_of",
+    "caller_of",
+    "known_query",
+]
 
 
 def _gateway(request: Request) -> Gateway:
@@ -52,3 +65,27 @@ def author_of(caller: CallerDep, actor: ActorDep) -> Author:
 
 
 AuthorDep = Annotated[Author, Depends(author_of)]
+
+
+def _query_names(dependant: Dependant) -> list[str]:
+    own = [parameter.alias for parameter in dependant.query_params]
+    return own + [name for part in dependant.dependencies for name in _query_names(part)]
+
+
+def known_query(request: Request) -> None:
+    """Raise `InvalidRequest` for a query parameter that the endpoint does not have.
+
+    A filter that is passed over in silence would show a caller what it did not ask for. Azure's clients send their
+    `api-version` with every request.
+    """
+    known = _query_names(request.scope["route"].dependant)
+    for name in request.query_params:
+        base, bracket, _ = name.partition("[")
+        is_pair = base == "metadata" and bracket and name.endswith("]")
+        if not (name in known or (is_pair and base in known) or name == "api-version"):
+            listed = ", ".join(known) or "none"
+            raise InvalidRequest(f"unknown query parameter {name[:64]!r}; there are: {listed}", param=name[:64])
+
+
+KnownQuery = Depends(known_query)
+"""For routers whose endpoints refuse unknown query parameters."""

@@ -21,7 +21,7 @@ from registry.entered import EnteredEngineStore
 from registry.errors import SchemaForeign, SchemaTooNew, SchemaTooOld
 from registry.files import FileStore
 from registry.jobs.adapter_owners import AdapterOwner, AdapterOwnerStore, all_owners
-from registry.jobs.job_store import JobStore, held_artifacts
+from registry.jobs.job_store import JobStore, held_artifacts, jobs_reading
 from registry.keys import KeyStore
 from registry.replicas import ReplicaReader, ReplicaStore, with_passing_fields
 from registry.rollouts.deliveries import DeliveryStore
@@ -80,7 +80,7 @@ class Registry:
         self.rollouts = RolloutStore(transactions)
         self.deliveries = DeliveryStore(transactions)
         self.jobs = JobStore(transactions)
-        self.files = FileStore(transactions, self.artifacts)
+        self.files = FileStore(transactions, self.artifacts, jobs_reading)
         self.replicas = ReplicaStore(transactions)
         self.entered = EnteredEngineStore(transactions)
         self.uses = UseStore(transactions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from secrets import token_hex
 from typing import Literal
@@ -12,17 +12,21 @@ import sqlalchemy as sa
 
 from registry import tables
 from registry.artifacts import ArtifactStore
-from registry.errors import NotFound
+from registry.errors import Conflict, NotFound
 from registry.transactions import Transactions
 from registry.types import LOCAL_TENANT, File
+
+ReadersOf = Callable[[sa.Connection, str], builtins.list[str]]
 
 
 class FileStore:
     """Stores files by id."""
 
-    def __init__(self, transactions: Transactions, artifacts: ArtifactStore) -> None:
+    def __init__(self, transactions: Transactions, artifacts: ArtifactStore, readers_of: ReadersOf) -> None:
+        """*readers_of* returns the jobs that still read a file."""
         self._tx = transactions
         self._artifacts = artifacts
+        self._readers_of = readers_of
 
     def add(
         self, chunks: Iterable[bytes], *, filename: str, purpose: str, owner: str, tenant: str = LOCAL_TENANT
@@ -58,9 +62,14 @@ class FileStore:
         return self._artifacts.file(file.digest)
 
     def delete(self, file_id: str) -> None:
-        """Remove the row, and the bytes unless another file has the same ones. Raises `NotFound`."""
+        """Remove the row, and the bytes unless another file has the same ones.
+
+        Raises `NotFound`, and `Conflict` while a job that has not ended reads the file.
+        """
         # The transaction is the inner context: the row is gone when `discarding` looks for rows with these bytes.
         with self._artifacts.discarding(self.get(file_id).digest), self._tx.write() as tx:
+            if readers := self._readers_of(tx, file_id):
+                raise Conflict(f"file {file_id} is in use by {', '.join(readers[:5])}; cancel or await it first")
             if tx.execute(sa.delete(tables.files).where(tables.files.c.id == file_id)).rowcount != 1:
                 raise NotFound(f"there is no file {file_id!r}")
 

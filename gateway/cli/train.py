@@ -79,6 +79,8 @@ def sft(
         if validation is not None:
             body["validation_file"] = _upload(client, validation)
         job: JobObject = client.post("/v1/fine_tuning/jobs", FineTuningJob, body)
+        if job.lorry.adapter != name:
+            note(f"The adapter is named {job.lorry.adapter}, because {name!r} cannot be part of a name.")
         if follow:
             note(f"Job {job.id} is queued; Ctrl-C leaves it running.")
             job = follow_job(client, job.id)

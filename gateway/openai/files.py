@@ -6,27 +6,33 @@ import asyncio
 from collections.abc import Iterator
 from typing import IO, Annotated, Literal
 
-from fastapi import APIRouter, Form, Query, UploadFile
+from fastapi import APIRouter, Form, Query, Request, UploadFile
 from fastapi.responses import FileResponse
 
-from gateway.deps import Author, AuthorDep, CallerDep, Gateway, GatewayDep
+from gateway.deps import Author, AuthorDep, CallerDep, Gateway, GatewayDep, KnownQuery
 from gateway.errors import BodyTooLarge, InvalidRequest
 from gateway.objects.files import DeletedFile, FileObject
 from gateway.objects.lists import ObjectPage, page_of
 from registry.contracts.training_file import check_training_lines
 from registry.types import File
 
-router = APIRouter()
+router = APIRouter(dependencies=[KnownQuery])
 
 PURPOSES = ("fine-tune",)
+FORM_FIELDS = ("file", "purpose")
 _CHUNK_BYTES = 1 << 20
 
 
 @router.post("/v1/files")
 async def upload_file(
-    file: UploadFile, purpose: Annotated[str, Form()], gateway: GatewayDep, author: AuthorDep
+    request: Request, file: UploadFile, purpose: Annotated[str, Form()], gateway: GatewayDep, author: AuthorDep
 ) -> FileObject:
     """Store the file; 400 names line and field of the first fault, and nothing is stored."""
+    for field in await request.form():
+        if field.startswith("expires_after"):
+            raise InvalidRequest("expires_after is not supported: a file is kept until it is deleted", param=field[:64])
+        if field not in FORM_FIELDS:
+            raise InvalidRequest(f"unknown field {field[:64]!r}; there are file and purpose", param=field[:64])
     if purpose not in PURPOSES:
         raise InvalidRequest(f"purpose must be one of {', '.join(PURPOSES)}; got {purpose!r}", param="purpose")
     limit = gateway.settings.max_upload_bytes
@@ -84,7 +90,7 @@ async def get_content(file_id: str, gateway: GatewayDep, caller: CallerDep) -> F
 
 @router.delete("/v1/files/{file_id}")
 async def delete_file(file_id: str, gateway: GatewayDep, caller: CallerDep) -> DeletedFile:
-    """Delete the file; a job that has started keeps what it read."""
+    """Delete the file; 409 while a job that has not ended reads it."""
     await gateway.ask(gateway.registry.files.get, file_id, caller.sees)
     await gateway.ask(gateway.registry.files.delete, file_id)
     return DeletedFile(id=file_id)

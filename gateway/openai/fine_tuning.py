@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 
-from gateway.deps import ActorDep, CallerDep, Gateway, GatewayDep
+from gateway.deps import ActorDep, CallerDep, Gateway, GatewayDep, KnownQuery
+from gateway.errors import InvalidRequest
 from gateway.keys.access import check_judge, check_plan
 from gateway.objects.jobs import FineTuningJob, JobCheckpointObject, JobEventObject
 from gateway.objects.lists import ObjectPage, page_of
@@ -16,9 +17,25 @@ from registry.contracts.job_spec import FineTuneFacts
 from registry.errors import NotFound
 from registry.jobs.job import Job, JobCheckpoint, JobEvent
 
-router = APIRouter(prefix="/v1/fine_tuning/jobs")
+router = APIRouter(prefix="/v1/fine_tuning/jobs", dependencies=[KnownQuery])
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+def metadata_filter(request: Request, metadata: Literal["null"] | None = None) -> dict[str, str] | None:
+    """Return the pairs `metadata[key]=value` of the query; empty for `metadata=null`, None without a filter."""
+    pairs = [(name, value) for name, value in request.query_params.multi_items() if name.startswith("metadata[")]
+    if metadata is not None:
+        if pairs:
+            raise InvalidRequest("metadata=null does not go with metadata[key]=value", param="metadata")
+        return {}
+    wanted = {name[len("metadata[") : -1]: value for name, value in pairs}
+    if len(wanted) < len(pairs):
+        raise InvalidRequest("metadata filters by one value for a key", param="metadata")
+    return wanted or None
+
+
+MetadataDep = Annotated[dict[str, str] | None, Depends(metadata_filter)]
 
 
 @router.post("")
@@ -42,11 +59,13 @@ async def create_job(body: CreateJob, gateway: GatewayDep, caller: CallerDep, ac
 
 @router.get("")
 async def list_jobs(
-    gateway: GatewayDep, caller: CallerDep, after: str | None = None, limit: Limit = 20
+    gateway: GatewayDep, caller: CallerDep, wanted: MetadataDep, after: str | None = None, limit: Limit = 20
 ) -> ObjectPage[FineTuningJob]:
-    """List fine-tuning jobs, newest first."""
+    """List fine-tuning jobs, newest first; `metadata[key]=value` filters, `metadata=null` finds jobs without any."""
+    jobs = gateway.registry.jobs
+    sees = caller.sees
     found = await gateway.ask(
-        gateway.registry.jobs.list, after=after, limit=limit + 1, only_fine_tuning=True, tenant=caller.sees
+        jobs.list, after=after, limit=limit + 1, metadata=wanted, only_fine_tuning=True, tenant=sees
     )
     return page_of([job_object(job, gateway.registry.organisation) for job in found], limit)
 

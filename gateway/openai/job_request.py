@@ -17,7 +17,7 @@ from registry.contracts.job_spec import LoraSpec
 from registry.contracts.rollout_spec import RolloutSpec
 from registry.database import Registry
 from registry.errors import AdapterRejected, InvalidPlan, NotFound, TrainingFileInvalid
-from registry.publishing.adapter_name import check_adapter_name
+from registry.publishing.adapter_name import adapter_name_of
 from registry.publishing.checks import check_targets
 from registry.publishing.pool_limits import check_pools, check_takes_adapters
 from registry.types import Base, File
@@ -42,7 +42,7 @@ def build_spec(body: CreateJob, registry: Registry, caller: Caller = ANYBODY) ->
         training_file=body.training_file,
         validation_file=body.validation_file,
         seed=secrets.randbelow(2**31) if body.seed is None else body.seed,
-        suffix=body.suffix,
+        suffix=body.suffix or None,
         rollout=_rollout(body.rollout),
         metadata=body.metadata or {},
         **resolved,
@@ -112,15 +112,12 @@ def _check_lora(lora: LoraSpec, base: Base, registry: Registry) -> None:
 
 
 def _adapter_name(body: CreateJob, base: Base, registry: Registry, caller: Caller) -> str:
-    name = body.suffix or f"adapter-{secrets.token_hex(4)}"
+    name = adapter_name_of(body.suffix) if body.suffix else f"adapter-{secrets.token_hex(4)}"
     if name in {other.name for other in registry.bases.list()}:
         raise InvalidRequest(f"suffix {name!r} is the name of a base model; take another", param="suffix")
     check_trainable(registry, caller, name)
     try:
-        check_adapter_name(name)
         adapter = registry.adapters.get(name)
-    except AdapterRejected as exc:
-        raise InvalidRequest(f"suffix becomes an adapter's name. {exc}", param="suffix") from exc
     except NotFound:
         return name
     if adapter.base != base.name:

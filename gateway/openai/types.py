@@ -8,7 +8,7 @@ from pydantic import Field, GetPydanticSchema, create_model, model_validator
 
 from registry.contracts.hyperparameters import Hyperparameters
 from registry.contracts.job_kinds import FINE_TUNING_METHODS
-from registry.contracts.known_fields import KnownFields
+from registry.contracts.known_fields import KnownFields, without_nulls
 from registry.errors import InvalidPlan
 from registry.rollouts.rollout import RolloutPlan, plan_from
 
@@ -74,6 +74,10 @@ class RolloutRequest(Body):
         return plan_from(self.model_dump(include={"steps", "every_s", "shadow_judge"}) | {"guardrails": guardrails})
 
 
+MetadataKey = Annotated[str, Field(max_length=64)]
+MetadataValue = Annotated[str, Field(max_length=512)]
+
+
 class CreateJob(Body):
     """Body of `POST /v1/fine_tuning/jobs`."""
 
@@ -82,10 +86,16 @@ class CreateJob(Body):
     validation_file: str | None = None
     method: Annotated[MethodBody, GetPydanticSchema(lambda _, handler: handler(METHOD))] | None = None
     hyperparameters: Hyperparameters | None = None
-    suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    suffix: Annotated[str, Field(max_length=64)] | None = None
+    """Empty like None: the name is drawn."""
     seed: Annotated[int, Field(ge=0, le=2147483647)] | None = None
-    metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] | None = None
     integrations: Annotated[list[Any], Field(max_length=0)] | None = None
     """Must be empty: no integration exists here."""
     rollout: RolloutRequest | None = None
     """A field of Lorry's: the rollout that starts as soon as the revision is published."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, value: Any) -> Any:
+        return without_nulls(value)

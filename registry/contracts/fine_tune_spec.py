@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -114,6 +114,11 @@ class FineTuneSpec(JobSpec):
     def lora_shape(self) -> LoraSpec:
         """Return the shape of the adapter that the job trains."""
         return self.lora
+
+    def remarks(self) -> Sequence[str]:
+        """Return a message if the suffix was made into a legal name."""
+        renamed = self.suffix is not None and self.suffix != self.adapter
+        return [f"The suffix {self.suffix!r} became the adapter name {self.adapter}"] if renamed else []
 
     def rollout_plan(self) -> RolloutPlan | None:
         """Return the plan of the rollout that was asked for."""

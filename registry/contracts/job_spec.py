@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -98,6 +98,10 @@ class JobSpec(BaseModel, ABC):
     def lora_shape(self) -> LoraSpec | None:
         """Return the shape of the adapter that the job trains; None for a job that trains none."""
         return None
+
+    def remarks(self) -> Sequence[str]:
+        """Return messages for the events of a new job: what was understood otherwise than it was asked."""
+        return ()
 
     def rollout_plan(self) -> RolloutPlan | None:
         """Return the plan of the rollout that starts when the result is published; None publishes only."""

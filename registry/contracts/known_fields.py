@@ -11,6 +11,15 @@ UNKNOWN_FIELD: Final = "unknown_field"
 """Type of the validation error for a field that the model does not have."""
 
 
+def without_nulls(value: Any, levels: int = 32) -> Any:
+    """Return *value* without the fields of its objects that are null; null means absent at every depth."""
+    if levels and isinstance(value, list):
+        return [without_nulls(entry, levels - 1) for entry in value]
+    if levels and isinstance(value, dict):
+        return {key: without_nulls(entry, levels - 1) for key, entry in value.items() if entry is not None}
+    return value
+
+
 class KnownFields(BaseModel):
     """Base of models for what callers send; the error for an unknown field lists the known ones."""
 

@@ -119,3 +119,10 @@ class JobCheckpoint:
     global_step: int
     metrics: Mapping[str, Any]
     at: float
+
+
+def has_metadata(job: Job, wanted: Mapping[str, str]) -> bool:
+    """Return whether the job has all pairs of *wanted*; with an empty *wanted*, whether it has no metadata."""
+    facts = job.spec.fine_tune_facts()
+    own = {} if facts is None else facts.metadata
+    return wanted.items() <= own.items() if wanted else not own

@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Mapping
 from dataclasses import asdict
 from secrets import token_hex
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -16,7 +16,7 @@ from registry.contracts.job_kinds import FINE_TUNING_METHODS, JOB_KINDS
 from registry.contracts.job_spec import JobSpec
 from registry.errors import IllegalMove, NotFound
 from registry.jobs.adapter_owners import LOCAL_CLAIM, Claim, claim_adapter
-from registry.jobs.job import ENDED, Job, JobCheckpoint, JobError, JobEvent, JobState, Lease
+from registry.jobs.job import ENDED, Job, JobCheckpoint, JobError, JobEvent, JobState, Lease, has_metadata
 from registry.jobs.job_moves import (
     JobMove,
     JobNote,
@@ -30,6 +30,9 @@ from registry.jobs.job_moves import (
     state_after_lease,
 )
 from registry.transactions import Transactions, upsert
+
+FILTERED_AT_ONCE: Final = 200
+"""Jobs that are read at once where metadata filters them."""
 
 
 class JobStore:
@@ -196,16 +199,27 @@ class JobStore:
         only_fine_tuning: bool = False,
         tenant: str | None = None,
     ) -> builtins.list[Job]:
-        """Return jobs, newest first; with *metadata* only jobs whose own metadata has all these pairs."""
+        """Return jobs, newest first; with *metadata* only jobs whose own metadata has all these pairs.
+
+        Empty *metadata* finds the jobs without any.
+        """
         query = sa.select(tables.jobs)
         if tenant is not None:
             query = query.where(tables.jobs.c.tenant == tenant)
         if only_fine_tuning:
             query = query.where(tables.jobs.c.spec["method"].as_string().in_(FINE_TUNING_METHODS))
-        for name, value in (metadata or {}).items():
-            query = query.where(tables.jobs.c.spec[("metadata", name)].as_string() == value)
         with self._tx.read() as tx:
-            return [job_of(row) for row in page(tx, query, tables.jobs, after, limit)]
+            if metadata is None:
+                return [job_of(row) for row in page(tx, query, tables.jobs, after, limit)]
+            # Compared here: a key is any text, which neither database takes in a path into JSON.
+            found: builtins.list[Job] = []
+            while len(found) < limit:
+                jobs = [job_of(row) for row in page(tx, query, tables.jobs, after, FILTERED_AT_ONCE)]
+                found += [job for job in jobs if has_metadata(job, metadata)]
+                if len(jobs) < FILTERED_AT_ONCE:
+                    break
+                after = jobs[-1].id
+            return found[:limit]
 
     def _give_back(self, lease: Lease, message: str) -> Job:
         with self._tx.write() as tx:
@@ -217,6 +231,17 @@ class JobStore:
         with self._tx.read() as tx:
             find_job(tx, job_id)
             return page(tx, sa.select(table).where(table.c.job_id == job_id), table, after, limit)
+
+
+def jobs_reading(tx: sa.Connection, file_id: str) -> builtins.list[str]:
+    """Return the ids of the jobs that have not ended and read the file with this id."""
+    jobs = tables.jobs
+    reads = [
+        sa.and_(jobs.c.spec["method"].as_string() == method, jobs.c.spec[field].as_string() == file_id)
+        for method, kind in JOB_KINDS.items()
+        for field in sorted(kind.file_fields)
+    ]
+    return [*tx.execute(sa.select(jobs.c.id).where(jobs.c.state.not_in(ENDED), sa.or_(*reads))).scalars()]
 
 
 def queue_job(tx: sa.Connection, spec: JobSpec, owner: str, at: float, claim: Claim) -> Job:
@@ -235,7 +260,8 @@ def queue_job(tx: sa.Connection, spec: JobSpec, owner: str, at: float, claim: Cl
         "created_at": at,
     }
     tx.execute(sa.insert(tables.jobs).values(row))
-    add_note(tx, job_id, JobNote(message=f"Created {spec.noun} job: {job_id}"), at)
+    for message in (f"Created {spec.noun} job: {job_id}", *spec.remarks()):
+        add_note(tx, job_id, JobNote(message=message), at)
     return find_job(tx, job_id)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from hashlib import sha256
 from typing import Final
 
 from registry.errors import AdapterRejected
@@ -20,6 +22,22 @@ def check_adapter_name(name: str) -> None:
             f"adapter name {cut_name(name)!r}: up to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
             f"{hint}"
         )
+
+
+def adapter_name_of(text: str) -> str:
+    """Return the legal name that *text* becomes, the same at every call; a legal *text* is its own name.
+
+    A name that lost letters or digits on the way ends with a hash of *text*, so that different texts stay apart.
+    """
+    if ADAPTER_NAME.fullmatch(text):
+        return text
+    plain = unicodedata.normalize("NFKD", text)
+    name = re.sub(r"[^a-z0-9._-]+", "-", plain.encode("ascii", "ignore").decode().lower()).strip("._-")[:64]
+    is_whole = all(letter.isascii() or not letter.isalnum() for letter in plain) and name != ""
+    if is_whole:
+        return name.rstrip("._-")
+    mark = sha256(text.encode("utf-8", "replace")).hexdigest()[:8]
+    return f"{name[:55].rstrip('._-') or 'adapter'}-{mark}"
 
 
 def _legal(name: str) -> str:

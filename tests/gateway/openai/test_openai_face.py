@@ -136,6 +136,79 @@ def test_the_rollout_of_a_job_is_judged_unless_it_is_asked_not_to_be(
     assert plan_of(create(client)) is None
 
 
+def test_null_in_a_body_means_absent_at_every_depth(client: openai.OpenAI) -> None:
+    method = {"type": "supervised", "supervised": {"hyperparameters": {**SMALL, "n_epochs": None}}, "dpo": None}
+    absent = {"validation_file": None, "integrations": None, "metadata": {"a": None, "b": "c"}, "reinforcement": None}
+    rollout = {"steps": [100], "judge": None, "guardrails": {"error_rate": None}, "every_s": None}
+    job = create(client, suffix="", seed=None, extra_body={"method": method, "rollout": rollout, **absent})
+    assert (job.metadata, job.hyperparameters.n_epochs) == ({"b": "c"}, 10)
+    assert job.lorry["adapter"].startswith("adapter-")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "name"), [("Support Bot v2", "support-bot-v2"), ("Café", "cafe"), ("support", "support"), ("a/b", "a-b")]
+)
+def test_a_suffix_becomes_a_legal_name_and_the_job_says_so(client: openai.OpenAI, suffix: str, name: str) -> None:
+    job = create(client, suffix=suffix)
+    assert (job.lorry["adapter"], job.user_provided_suffix) == (name, suffix)
+    events = [event.message for event in client.fine_tuning.jobs.list_events(job.id)]
+    assert (f"The suffix {suffix!r} became the adapter name {name}" in events) == (suffix != name)
+
+
+def test_suffixes_in_other_scripts_have_names_that_stay_apart(client: openai.OpenAI) -> None:
+    names = [create(client, suffix=suffix).lorry["adapter"] for suffix in ("客服", "客服 v2", "物流 v2", "客服")]
+    assert names[0] == names[3]
+    assert len(set(names)) == 3
+
+
+def test_jobs_are_found_by_their_metadata(client: openai.OpenAI) -> None:
+    odd = 'say "a.b", [x]'
+    ours = create(client, metadata={"team": "a", odd: "1"}).id
+    theirs = create(client, metadata={"team": "b"}).id
+    nobodys = create(client).id
+
+    def found(**query: Any) -> list[str]:
+        return [job.id for job in client.fine_tuning.jobs.list(**query)]
+
+    assert found(metadata={"team": "a"}) == found(metadata={odd: "1", "team": "a"}) == [ours]
+    assert found(metadata={"team": "c"}) == []
+    assert found(extra_query={"metadata": "null"}) == [nobodys]
+    assert found(extra_query={"api-version": "2025-01-01"}) == [nobodys, theirs, ours]
+    for query in ({"metadata": "x"}, {"owner": "ann"}, {"metadata[team": "a"}):
+        with pytest.raises(openai.BadRequestError):
+            found(extra_query=query)
+
+
+def test_a_file_is_not_deleted_while_a_job_reads_it(client: openai.OpenAI) -> None:
+    job = create(client)
+    with pytest.raises(openai.ConflictError, match=f"in use by {job.id}"):
+        client.files.delete(job.training_file)
+    assert client.files.content(job.training_file).read()
+    client.fine_tuning.jobs.cancel(job.id)
+    assert client.files.delete(job.training_file).deleted
+
+
+def test_what_an_upload_cannot_keep_is_refused_by_name(client: openai.OpenAI) -> None:
+    for more in (
+        {"expires_after": {"anchor": "created_at", "seconds": 3600}},
+        {"extra_body": {"tags": "x"}},
+    ):
+        with pytest.raises(openai.BadRequestError, match=r"expires_after|tags") as refused:
+            client.files.create(file=jsonl(ROWS), purpose="fine-tune", **more)
+        assert str(refused.value.param).startswith(("expires_after", "tags"))
+    assert list(client.files.list()) == []
+
+
+def test_a_file_with_tools_needs_a_base_model_that_renders_them(client: openai.OpenAI) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    called = {"role": "assistant", "content": None, "tool_calls": [call]}
+    rows = [{"messages": [ROWS[0]["messages"][0], called]}, *ROWS]
+    file_id = upload(client, rows)
+    with pytest.raises(openai.BadRequestError, match="line 1: tool_calls: the base model's chat template") as refused:
+        client.fine_tuning.jobs.create(model="tiny", training_file=file_id)
+    assert refused.value.param == "training_file"
+
+
 def test_more_jobs_than_a_page_holds_are_all_found(client: openai.OpenAI) -> None:
     made = {create(client).id for _ in range(5)}
     assert {job.id for job in client.fine_tuning.jobs.list(limit=2)} == made
@@ -145,7 +218,10 @@ def test_more_jobs_than_a_page_holds_are_all_found(client: openai.OpenAI) -> Non
     ("fields", "param"),
     [
         ({"model": "gpt-4o-mini"}, "model"),
-        ({"suffix": "No Good"}, "suffix"),
+        ({"suffix": "a" * 65}, "suffix"),
+        ({"metadata": {"k" * 65: "v"}}, "metadata." + "k" * 65 + ".[key]"),
+        ({"metadata": {"k": "v" * 513}}, "metadata.k"),
+        ({"extra_body": {"hyperparameters": SMALL, "integrations": [{"type": "wandb"}]}}, "integrations"),
         ({"suffix": "tiny"}, "suffix"),
         ({"validation_file": "file-none"}, "validation_file"),
         ({"extra_body": {"hyperparameters": {"lora_rank": 500, "target_modules": ["q_proj"]}}}, "hyperparameters"),
