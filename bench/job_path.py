@@ -107,6 +107,7 @@ def _run_job(scratch: Path, checkout: Path, recorder: CallRecorder, child_notes:
     from gateway.settings import GatewaySettings
     from registry.artifacts import folder_digest
     from registry.database import migrate, open_registry
+    from registry.disk import Liveness
     from registry.settings import RegistrySettings
     from registry.types import Base
     from tests.trainer.tiny_base import save_base, write_chats
@@ -141,7 +142,8 @@ def _run_job(scratch: Path, checkout: Path, recorder: CallRecorder, child_notes:
         )
         .json()
     )
-    Worker(registry, TrainerSettings(work=scratch / "jobs"), "worker").work_once(threading.Event())
+    worker = Worker(registry, TrainerSettings(work=scratch / "jobs"), "worker", Liveness(scratch, "worker"))
+    worker.work_once(threading.Event())
     recorder.is_on = False
     ended = registry.jobs.get(job["id"])
     if ended.revision is None:

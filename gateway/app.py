@@ -116,7 +116,7 @@ def build_gateway(
     live = LiveMetrics(feed, balancer, health, admission)
     metrics.show(live)
     loops = Loops()
-    metrics.show(LoopMetrics(loops, lambda: keyring.read_at))
+    metrics.show_background(LoopMetrics(loops, lambda: keyring.read_at), home)
     tracing = open_traces(traces or TraceSettings(), name, lambda: feed.table)
     access_log = _access_log(settings, home)
     listeners: list[FinishedListener] = [metrics.finished]

@@ -1,10 +1,15 @@
-"""Files on disk: their digest, and that they survive a power cut."""
+"""Files on disk: their digest, that they survive a power cut, and those that show a process at work."""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from hashlib import file_digest
 from pathlib import Path
+from typing import Final
+
+TRAINER: Final = "trainer"
+SUFFIX: Final = ".alive"
 
 
 def sha256_of(path: Path) -> str:
@@ -21,3 +26,29 @@ def flush_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class Liveness:
+    """The file `run/PART.alive` below `LORRY_HOME`, which a process without a port touches while its work goes on."""
+
+    def __init__(self, home: Path, part: str) -> None:
+        self._file = home / "run" / f"{part}{SUFFIX}"
+
+    def beat(self) -> None:
+        """Note that the work goes on. A disk that takes no file is no reason to end it."""
+        with suppress(OSError):
+            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._file.touch()
+
+    def last_beat(self) -> float:
+        """Return the time of the last beat in unix seconds, 0 before the first."""
+        try:
+            return self._file.stat().st_mtime
+        except OSError:
+            return 0.0
+
+
+def all_beats(home: Path) -> dict[str, float]:
+    """Return the last beat of each part that ever ran in *home*, by its name."""
+    parts = sorted(file.name.removesuffix(SUFFIX) for file in (home / "run").glob(f"*{SUFFIX}"))
+    return {part: Liveness(home, part).last_beat() for part in parts}

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event
 
 from registry.database import open_registry
+from registry.disk import TRAINER, Liveness
 from registry.errors import RegistryError
 from registry.settings import lorry_home, read_tables, registry_settings
 from trainer.logs import log_to_stderr
@@ -39,7 +40,7 @@ def main() -> int:
         return 1
     try:
         settings.work.mkdir(parents=True, exist_ok=True)
-        Worker(registry, settings, worker_name()).run(stop)
+        Worker(registry, settings, worker_name(), Liveness(home, TRAINER)).run(stop)
     finally:
         registry.close()
     return 0

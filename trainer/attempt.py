@@ -10,6 +10,7 @@ from threading import Event
 from typing import Final, TypeVar
 
 from registry.database import Registry
+from registry.disk import Liveness
 from registry.errors import (
     AdapterRejected,
     Conflict,
@@ -55,11 +56,14 @@ class _Watch:
 class Attempt:
     """An attempt at a job; call `run` once."""
 
-    def __init__(self, registry: Registry, settings: TrainerSettings, lease: Lease, stop: Event) -> None:
+    def __init__(
+        self, registry: Registry, settings: TrainerSettings, lease: Lease, stop: Event, liveness: Liveness
+    ) -> None:
         """Prepare the attempt; setting *stop* ends it at the next step and gives the job back."""
         self._registry = registry
         self._settings = settings
         self._lease = lease
+        self._liveness = liveness
         self._stop = stop
         self._job_folder = settings.work / lease.job_id
         self._folder = self._job_folder / f"attempt-{lease.attempt:04d}"
@@ -154,6 +158,7 @@ class Attempt:
             raise JobFailed(
                 "time_limit", f"the job took longer than the {self._settings.max_job_s:.0f} s of one attempt"
             )
+        self._liveness.beat()
         self._progress.flush()
         try:
             job = self._registry.jobs.renew(self._lease, self._settings.lease_s)
@@ -217,5 +222,6 @@ class Attempt:
             try:
                 return act()
             except RegistryUnavailable:
+                self._liveness.beat()
                 if self._stop.wait(self._settings.poll_s):
                     raise

@@ -8,8 +8,10 @@ import os
 import socket
 import time
 from threading import Event
+from typing import Final
 
 from registry.database import Registry
+from registry.disk import Liveness
 from registry.errors import NotFound, RegistryUnavailable
 from registry.publishing.publications import discard_uploads
 from trainer.attempt import Attempt
@@ -17,6 +19,8 @@ from trainer.checkpoints import remove_checkpoints
 from trainer.settings import TrainerSettings
 
 log = logging.getLogger(__name__)
+
+_LONGEST_PAUSE_S: Final = 30.0
 
 
 def worker_name() -> str:
@@ -30,16 +34,18 @@ class Worker:
     Call it from the main thread: the kernel kills children when the thread that started them ends.
     """
 
-    def __init__(self, registry: Registry, settings: TrainerSettings, name: str) -> None:
+    def __init__(self, registry: Registry, settings: TrainerSettings, name: str, liveness: Liveness) -> None:
         self._registry = registry
         self._settings = settings
         self._name = name
+        self._liveness = liveness
         self._away_at = -math.inf
         """When the registry did not answer last; monotonic."""
 
     def run(self, stop: Event) -> None:
         """Work until *stop* is set; the current job then stops at a checkpoint and goes back into the queue."""
         log.info("worker ready", extra={"worker": self._name})
+        pause_s = self._settings.poll_s
         while not stop.is_set():
             try:
                 busy = self.work_once(stop)
@@ -49,7 +55,11 @@ class Worker:
                 busy = False
             except Exception:  # outermost loop of this process; the lease of the current job runs out
                 log.exception("an attempt failed unexpectedly")
-                busy = False
+                stop.wait(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                continue
+            pause_s = self._settings.poll_s
+            self._liveness.beat()
             if not busy:
                 stop.wait(self._settings.poll_s)
         log.info("worker stopped", extra={"worker": self._name})
@@ -64,7 +74,7 @@ class Worker:
         if lease is None:
             return False
         self.sweep()
-        Attempt(self._registry, self._settings, lease, stop).run()
+        Attempt(self._registry, self._settings, lease, stop, self._liveness).run()
         discard_uploads(self._registry)
         return True
 

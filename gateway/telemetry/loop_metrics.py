@@ -1,13 +1,15 @@
-"""Prometheus metrics of the background loops of one gateway process."""
+"""Prometheus metrics of what runs in the background: loops of a gateway process, and parts without a port."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from engines.loops import Loops
+from registry.disk import all_beats
 
 
 class LoopMetrics(Collector):
@@ -34,3 +36,19 @@ class LoopMetrics(Collector):
         read_at = GaugeMetricFamily("gateway_keys_timestamp_seconds", "When the registry was last read for API keys")
         read_at.add_metric([], self._keys_read_at())
         yield read_at
+
+
+class PartMetrics(Collector):
+    """Shows when the controller and the trainer of this machine were last seen at work."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the time of each part's last beat."""
+        beats = GaugeMetricFamily(
+            "gateway_part_timestamp_seconds", "When a part without a port was last seen at work", labels=["part"]
+        )
+        for part, at in all_beats(self._home).items():
+            beats.add_metric([part], at)
+        yield beats

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.registry import Collector
 
 from gateway.telemetry.finished_metrics import FinishedMetrics
+from gateway.telemetry.loop_metrics import LoopMetrics, PartMetrics
 from gateway.telemetry.move_metrics import MoveMetrics
 from gateway.telemetry.rollout_metrics import RolloutMetrics
 
@@ -38,6 +40,12 @@ class GatewayMetrics:
     def show(self, collector: Collector) -> None:
         """Add *collector*'s families to those of this process."""
         self._collector.register(collector)
+
+    def show_background(self, loops: LoopMetrics, home: Path | None) -> None:
+        """Add the families of this process's *loops*, and of the parts without a port that share its *home*."""
+        self._collector.register(loops)
+        if home is not None:
+            self._shared.register(PartMetrics(home))
 
     def own(self, exists: Callable[[str], bool]) -> str:
         """Return this process's metrics as Prometheus' text, without served names for which *exists* is false."""

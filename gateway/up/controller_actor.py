@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import time
 from functools import partial
@@ -18,11 +19,13 @@ from gateway.rollouts.webhooks import Sender, open_sender
 from gateway.settings import Settings
 from gateway.up.logs import log_to
 from registry.database import open_registry
+from registry.disk import Liveness
 from registry.errors import RegistryError
 
 log = logging.getLogger(__name__)
 
 _SEND_EVERY_S: Final = 1.0
+_BEAT_EVERY_S: Final = 1.0
 _REPLACED_AFTER_S: Final = 60.0
 """How long a loop may fail, or a step take, until a new process is tried. Both outlast the waits for a database."""
 
@@ -40,6 +43,8 @@ class ControllerActor:
         self._registry = open_registry(settings.registry)
         # A controller may begin just when the database is back, so its start counts as the end of an outage.
         self._stepped_at = self._away_at = time.monotonic()
+        self._beat_at = -math.inf
+        self._liveness = Liveness(settings.home, "controller")
         self._loops = Loops()
         self._loops.start("rollouts", self._reconcile)
         self._loops.start("entered_engines", EnteredEngines(self._registry, settings).run)
@@ -60,6 +65,9 @@ class ControllerActor:
         # While the database was away, no replica and no worker could report; all get the time to do so again.
         knows_silence = time.monotonic() - self._away_at > self._knobs.heartbeat_timeout_s
         reconcile(self._registry, self._knobs, time.time(), trusts_silence=knows_silence)
+        if self._stepped_at - self._beat_at >= _BEAT_EVERY_S:
+            self._beat_at = self._stepped_at
+            self._liveness.beat()
 
     async def _send(self, sender: Sender) -> None:
         with httpx2.Client(trust_env=False) as http:

@@ -10,10 +10,14 @@ import time
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from registry.disk import TRAINER, Liveness
+
 log = logging.getLogger(__name__)
 
 _BACKOFF_S: Final = 2.0
 _LARGEST_LOG: Final = 10 << 20
+_SILENT_S: Final = 600.0
+"""Longer than any wait of a worker for its database, and than the hashing of its largest files."""
 _STOP_TIMEOUT_S: Final = 20.0
 
 
@@ -27,19 +31,22 @@ def _opened_log(path: Path) -> BinaryIO:
 class TrainerProcess:
     """`python -m trainer`, its output in `logs/trainer.log`."""
 
-    def __init__(self) -> None:
+    def __init__(self, silent_s: float = _SILENT_S) -> None:
+        """A trainer that shows no work for *silent_s* seconds hangs."""
+        self._silent_s = silent_s
         self._process: subprocess.Popen[bytes] | None = None
-        self._not_before = 0.0
+        self._not_before = self._started_at = 0.0
 
     def keep_running(self, home: Path) -> None:
         """Start the trainer if it is not running, at most every two seconds."""
         if self._is_running():
+            self._end_if_silent(home)
             return
         if self._process is not None:
             log.warning("the trainer ended", extra={"code": self._process.returncode})
         if time.monotonic() < self._not_before:
             return
-        self._not_before = time.monotonic() + _BACKOFF_S
+        self._not_before, self._started_at = time.monotonic() + _BACKOFF_S, time.time()
         try:
             with _opened_log(home / "logs" / "trainer.log") as output:
                 command = [sys.executable, "-m", "trainer"]
@@ -47,6 +54,14 @@ class TrainerProcess:
         # A full disk or a lack of processes must not end what serves; the next attempt comes in two seconds.
         except OSError as exc:
             log.warning("the trainer cannot be started", extra={"error": str(exc)})
+
+    def _end_if_silent(self, home: Path) -> None:
+        """Kill a trainer that hangs, so that the next look starts another; its job goes on from its checkpoint."""
+        now = time.time()
+        quiet_s = now - max(Liveness(home, TRAINER).last_beat(), self._started_at)
+        if self._process is not None and quiet_s > self._silent_s:
+            log.error("the trainer hangs and is started again", extra={"quiet_s": round(quiet_s)})
+            self._process.kill()
 
     @property
     def pids(self) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from threading import Event
 import psutil
 
 from registry.database import Registry
+from registry.disk import Liveness
 from registry.jobs.job import Job
 from tests.waiting import wait_for
 from trainer.checkpoints import ATTEMPTS, CHECKPOINTS, SEAL
@@ -31,7 +32,7 @@ def working(registry: Registry, settings: TrainerSettings) -> Iterator[tuple[Fut
     """Have a worker make one attempt beside the block; setting the event asks it to stop."""
     stop = Event()
     with ThreadPoolExecutor(1) as pool:
-        attempt = pool.submit(Worker(registry, settings, "w1").work_once, stop)
+        attempt = pool.submit(Worker(registry, settings, "w1", Liveness(settings.work.parent, "w1")).work_once, stop)
         try:
             yield attempt, stop
         finally:
@@ -54,7 +55,7 @@ def worker_process(home: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 def work(registry: Registry, settings: TrainerSettings) -> None:
     """Make one attempt, to its end."""
-    assert Worker(registry, settings, "w1").work_once(Event())
+    assert Worker(registry, settings, "w1", Liveness(settings.work.parent, "w1")).work_once(Event())
 
 
 def training_children(worker: psutil.Process) -> list[psutil.Process]:

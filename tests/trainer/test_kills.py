@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from registry.database import Registry
+from registry.disk import Liveness
 from registry.jobs.job import JobState, Lease
 from tests.trainer.attempts import (
     LONG,
@@ -76,7 +77,9 @@ def test_a_job_pauses_resumes_follows_its_worker_into_a_stop_and_can_be_cancelle
         attempt.result(TIMEOUT_S)
     assert registry.jobs.get(job.id).state is JobState.PAUSED
     paused_at = stored_step(folder)
-    assert not Worker(registry, settings, "w1").work_once(Event()), "a paused job waits"
+    assert not Worker(registry, settings, "w1", Liveness(settings.work.parent, "w1")).work_once(Event()), (
+        "a paused job waits"
+    )
     registry.jobs.resume(job.id)
     with working(registry, settings) as (attempt, stop):
         with suspended(THIS, folder, paused_at):

@@ -75,6 +75,7 @@ from gateway.admin.jobs import any_job
 from gateway.openai.job_request import build_spec
 from gateway.openai.types import CreateJob
 from registry.database import open_registry
+from registry.disk import Liveness
 from registry.settings import RegistrySettings
 from registry.types import Base
 from trainer.settings import TrainerSettings
@@ -95,7 +96,7 @@ body = CreateJob.model_validate({
     },
 })
 job = registry.jobs.create(build_spec(body, registry), "ann")
-assert Worker(registry, TrainerSettings(work=home / "jobs", poll_s=0.1), "w1").work_once(Event())
+assert Worker(registry, TrainerSettings(work=home / "jobs", poll_s=0.1), "w1", Liveness(home, "w1")).work_once(Event())
 events = [event.message for event in registry.jobs.events(job.id)]
 revision = registry.adapters.revision("support", 1)
 listed = [one.id for one in registry.jobs.list(only_fine_tuning=True)] == [job.id]

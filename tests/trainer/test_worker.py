@@ -14,6 +14,7 @@ import pytest
 from registry.contracts.job_spec import LoraSpec
 from registry.contracts.supervised_spec import SupervisedSpec
 from registry.database import Registry
+from registry.disk import Liveness
 from registry.jobs.job import JobState
 from tests.trainer.attempts import TIMEOUT_S, MakeJob, loss_curve, messages, work
 from trainer.settings import TrainerSettings
@@ -86,7 +87,7 @@ def test_checkpoints_of_a_job_that_was_cancelled_while_it_waited_are_swept(
     for job in (cancelled, waiting):
         (settings.work / job.id / "attempt-0001" / "checkpoint-2").mkdir(parents=True)
     registry.jobs.request_cancel(cancelled.id, "ann")
-    Worker(registry, settings, "w1").sweep()
+    Worker(registry, settings, "w1", Liveness(settings.work.parent, "w1")).sweep()
     assert [path.parent.parent.name for path in settings.work.glob("*/*/checkpoint-*")] == [waiting.id]
 
 

@@ -1,0 +1,40 @@
+"""A trainer that hangs is found by its file, and started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gateway.up.trainer_process import TrainerProcess
+from registry.disk import TRAINER, Liveness
+from tests.waiting import wait_for
+
+
+def test_a_trainer_that_shows_no_work_is_killed_and_one_that_does_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LORRY_HOME", str(tmp_path))
+    (tmp_path / "logs").mkdir()
+    trainer, alive = TrainerProcess(silent_s=1.0), tmp_path / "run" / "trainer.alive"
+    trainer.keep_running(tmp_path)
+    (pid,) = trainer.pids
+    os.kill(pid, signal.SIGSTOP)  # at once, as it would end without a registry
+    Liveness(tmp_path, TRAINER).beat()
+    os.utime(alive, (time.time() + 60.0,) * 2)
+    trainer.keep_running(tmp_path)
+    assert psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    os.utime(alive, (1.0, 1.0))
+
+    def has_ended() -> bool:
+        trainer.keep_running(tmp_path)
+        return not psutil.pid_exists(pid)
+
+    # The time since its start counts as work, so that a slow start is no hang.
+    wait_for(has_ended)
+    trainer.ask_to_stop()
+    trainer.wait()
