@@ -14,6 +14,8 @@ from typing import Final
 
 import psutil
 
+from engines.server_environment import server_base_environment
+
 LAUNCHER: Final = Path(__file__).with_name("bound_child.py")
 
 
@@ -26,7 +28,7 @@ class ChildProcess:
 
     @classmethod
     async def spawn(cls, command: Sequence[str], env: Mapping[str, str], log_path: Path) -> ChildProcess:
-        """Start *command* with *env* on top of our environment; its output is appended to *log_path*."""
+        """Start *command* with *env* on top of `server_base_environment`; its output is appended to *log_path*."""
         log_path.parent.mkdir(parents=True, exist_ok=True)
         with log_path.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
@@ -35,7 +37,7 @@ class ChildProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **env},
+                env={**server_base_environment(os.environ), **env},
                 start_new_session=True,  # a group of its own, which can be killed as a whole
             )
         return cls(process, log_path)

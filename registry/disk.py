@@ -1,4 +1,4 @@
-"""Files on disk: their digest, that they survive a power cut, and those that show a process at work."""
+"""Files on disk: their digest, that they survive a power cut, who may read them, and signs of life."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Final
 
 TRAINER: Final = "trainer"
 SUFFIX: Final = ".alive"
+_OTHERS: Final = 0o077
+"""What other users may do with a file."""
 
 
 def sha256_of(path: Path) -> str:
@@ -52,3 +54,23 @@ def all_beats(home: Path) -> dict[str, float]:
     """Return the last beat of each part that ever ran in *home*, by its name."""
     parts = sorted(file.name.removesuffix(SUFFIX) for file in (home / "run").glob(f"*{SUFFIX}"))
     return {part: Liveness(home, part).last_beat() for part in parts}
+
+
+def keep_files_private() -> None:
+    """Give nobody else access to the files that this process and its children make from now on."""
+    os.umask(_OTHERS)
+
+
+def make_private(folder: Path) -> bool:
+    """Make *folder* if it is not there and take other users' access away. Raises `OSError`.
+
+    False where that cannot be, because the folder belongs to another user, as that of a mounted volume may.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_mode & _OTHERS == 0:
+        return True
+    try:
+        folder.chmod(0o700)
+    except PermissionError:
+        return False
+    return True

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event
 
 from registry.database import open_registry
-from registry.disk import TRAINER, Liveness
+from registry.disk import TRAINER, Liveness, keep_files_private
 from registry.errors import RegistryError
 from registry.settings import lorry_home, read_tables, registry_settings
 from trainer.logs import log_to_stderr
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 def main() -> int:
     """Work until asked to stop and return the exit code; 1 when settings or registry cannot be used."""
     log_to_stderr()
+    keep_files_private()
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,10 @@ from trainer.progress import Progress, parse_progress
 
 SOURCES: Final = Path(__file__).parent.parent
 LOG_LINES: Final = 5
+SECRET: Final = re.compile(
+    r"^PG|^RAY_|TOKEN$|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH|_KEY$|_URL$"
+)
+"""Names of environment variables that may hold a secret, those of PostgreSQL and Ray among them."""
 GRACE_S: Final = 10.0
 """How long a child that was killed, or closed its pipe, may take to end."""
 
@@ -98,10 +103,13 @@ class TrainingChild:
 
 
 def child_environment(environment: Mapping[str, str], threads: int) -> dict[str, str]:
-    """Return *environment* with limited threads, without access to hubs, and with fixed hash seeds."""
+    """Return *environment* without secrets and access to hubs, with limited threads and fixed hash seeds.
+
+    A child reads an order and writes files: the database, Ray and whatever else a worker reaches are not its business.
+    """
     count = str(threads)
     paths = [str(SOURCES), environment.get("PYTHONPATH", "")]
-    return dict(environment) | {
+    return {name: value for name, value in environment.items() if SECRET.search(name) is None} | {
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         "PYTHONHASHSEED": "0",  # PEFT writes sets into its config
         "OMP_NUM_THREADS": count,

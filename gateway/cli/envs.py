@@ -25,6 +25,7 @@ from engines.hardware.machine import Machine
 from engines.hardware.probe import read_machine
 from gateway.cli.errors import CommandFailed
 from gateway.cli.output import JsonFlag, show_json, show_table, stderr_console
+from registry.disk import make_private
 from registry.settings import lorry_home
 
 app = typer.Typer(name="envs", no_args_is_help=True)
@@ -45,9 +46,12 @@ def install(
     console = stderr_console()
     with console.status(f"Looking at {environment_folder(home, kind)}") as status:
         try:
+            make_private(home)
             record = build_environment(plan, _Shown(console, status, kind))
         except EnvironmentFailed as exc:
             raise CommandFailed(str(exc)) from exc
+        except OSError as exc:
+            raise CommandFailed(f"LORRY_HOME {home} is not writable: {exc}") from exc
     if as_json:
         show_json(environment_entry(kind))
         return

@@ -14,6 +14,7 @@ from gateway.cli.errors import CommandFailed
 from gateway.objects.keys import IssuedKeyObject, KeyObject
 from gateway.settings import load_settings
 from registry.database import Registry, migrate, open_registry
+from registry.disk import keep_files_private, make_private
 from registry.errors import RegistryError
 
 
@@ -47,7 +48,10 @@ class KeysAtHome:
 def keys_at_home() -> Iterator[KeysAtHome]:
     """Open the registry that LORRY_HOME and LORRY_CONFIG name, migrated; its errors become `CommandFailed`."""
     try:
-        settings = load_settings().registry
+        loaded = load_settings()
+        keep_files_private()
+        make_private(loaded.home)
+        settings = loaded.registry
         migrate(settings.url)
         registry = open_registry(settings)
         try:
@@ -56,3 +60,5 @@ def keys_at_home() -> Iterator[KeysAtHome]:
             registry.close()
     except RegistryError as exc:
         raise CommandFailed(str(exc)) from exc
+    except OSError as exc:
+        raise CommandFailed(f"LORRY_HOME is not writable: {exc}") from exc

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
@@ -36,8 +37,12 @@ class ControllerActor:
     A loop of its own sends webhooks, so that no receiver holds up the rollouts.
     """
 
-    async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
-        """Start reconciling, and sending webhooks if there is a receiver."""
+    async def __init__(self, settings: Settings, secrets: Mapping[str, str]) -> None:  # type: ignore[misc]  # Serve awaits it
+        """Start reconciling, and sending webhooks if there is a receiver.
+
+        *secrets* are variables that only this process' environment has.
+        """
+        os.environ.update(secrets)
         log_to(settings.home, "controller")
         self._knobs = settings.gateway
         self._registry = open_registry(settings.registry)

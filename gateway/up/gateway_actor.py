@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+from collections.abc import Mapping
 
 import uvicorn
 
@@ -18,8 +20,9 @@ from registry.database import open_registry
 class GatewayReplica:
     """Serves the gateway's HTTP on the shared port."""
 
-    async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
-        """Return once the port answers."""
+    async def __init__(self, settings: Settings, secrets: Mapping[str, str]) -> None:  # type: ignore[misc]  # Serve awaits it
+        """Return once the port answers; *secrets* are variables that only this process' environment has."""
+        os.environ.update(secrets)
         log_to(settings.home, "gateway")
         knobs = settings.gateway
         registry = open_registry(settings.registry)

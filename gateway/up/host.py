@@ -36,11 +36,13 @@ from gateway.telemetry.traces import trace_headers
 from gateway.up.guardian import become_subreaper, end_descendants, reap_orphans, watch_guardian
 from gateway.up.listening import check_keys, check_port
 from gateway.up.logs import log_to
+from gateway.up.part_secrets import withhold_secrets
 from gateway.up.progress import StartProgress
 from gateway.up.ray_cluster import ClusterStart, cluster_is_alive, set_ray_environment
 from gateway.up.start_watch import Plan, wait_until_ready
 from gateway.up.trainer_process import TrainerProcess
 from registry.database import Registry, migrate, open_registry
+from registry.disk import keep_files_private, make_private
 from registry.errors import RegistryError
 from registry.transactions import FULL_ERRNOS
 from registry.types import ReplicaState
@@ -58,6 +60,7 @@ def main() -> None:
     parser.add_argument("--engine", default="auto")
     asked = parser.parse_args()
     become_subreaper()
+    keep_files_private()
     stop = _StopSignal()
     try:
         run(settings_of(asked.port, asked.model, asked.engine, asked.host), stop)
@@ -121,6 +124,7 @@ def run(settings: Settings, stop: _StopSignal) -> None:
     check_port(settings.gateway.host, settings.gateway.port)
     open_sender(settings.webhooks, os.environ)  # raises for a secret that is missing; nothing is started
     trace_headers(settings.traces, os.environ)
+    secrets = withhold_secrets(settings)
     with _home(settings.home), StartProgress(console) as progress:
         log_to(settings.home, "host")
         progress.begin("Bringing the registry up to date")
@@ -132,7 +136,9 @@ def run(settings: Settings, stop: _StopSignal) -> None:
             try:
                 progress.begin("Preparing the base model")
                 pools = prepare_pools(settings, registry, _Ground(settings.home, progress, cluster.begin))
-                _serve(Plan(settings=settings, pools=pools, registry=registry), cluster, progress, stop)
+                _serve(
+                    Plan(settings=settings, pools=pools, registry=registry, secrets=secrets), cluster, progress, stop
+                )
             finally:
                 # Ray's processes end before their folder is removed.
                 end_descendants(grace_s=3.0)
@@ -144,7 +150,8 @@ def _home(home: Path) -> Iterator[None]:
     """The state folder exists, is writable and is ours alone."""
     lock = FileLock(home / "up.lock")
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        if not make_private(home):
+            console.print(f"[yellow]{home} belongs to another user, who may let others see what is in it[/yellow]")
         (home / "logs").mkdir(exist_ok=True)
         with tempfile.TemporaryFile(dir=home):
             pass
@@ -223,7 +230,7 @@ def _serve(plan: Plan, cluster: ClusterStart, progress: StartProgress, stop: _St
     # The Ray driver has set a handler for SIGTERM of its own.
     stop.listen()
     progress.begin("Deploying engine, gateways and controller")
-    serve_app.start_applications(settings, plan.pools)
+    serve_app.start_applications(settings, plan.pools, secrets=plan.secrets)
     try:
         wait_until_ready(plan, progress, stop, serve_app.failures)
         print(f"Lorry is ready: {plan.url}/v1 serves {plan.bases} ({progress.seconds:.0f} s)", flush=True)  # noqa: T201

@@ -16,8 +16,8 @@ import psutil
 
 from gateway.errors import StartFailed
 
-_HOST: Final = "127.0.1.1"
-"""A loopback address: Ray turns 127.0.0.1 into the address of the network, which changes when a laptop moves."""
+_HOST: Final = "127.0.0.1"
+"""The only address at which Ray's processes listen on loopback; for any other they listen on every interface."""
 # Ray demands 75 MiB; no request passes through the store.
 _OBJECT_STORE_BYTES: Final = 80 * 1024 * 1024
 
@@ -32,6 +32,9 @@ def set_ray_environment() -> None:
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN=secrets.token_hex(32),
         RAY_USAGE_STATS_ENABLED="0",
+        # A switch for laptops, with a name of its own time: without it Ray turns 127.0.0.1 into the network's address,
+        # which changes when a laptop moves, and listens on all interfaces.
+        RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
         RAY_enable_metrics_collection="0",
         # Serve's 0.1 s costs an idle machine processor time; with 1 s deploying took more than twice as long.
         RAY_SERVE_CONTROL_LOOP_INTERVAL_S="0.5",

@@ -23,6 +23,7 @@ from gateway.settings import PoolSettings, Settings
 from gateway.up.controller_actor import ControllerActor
 from gateway.up.engine_actor import EngineActor
 from gateway.up.gateway_actor import GatewayReplica
+from gateway.up.part_secrets import NO_SECRETS, PartSecrets
 
 _OPTIONS = {"max_ongoing_requests": 10000, "logging_config": {"enable_access_log": False}}
 _LOOK_BACK_S: Final = 11.0
@@ -61,7 +62,10 @@ def drain() -> None:
 
 
 def start_applications(
-    settings: Settings, pools: Sequence[Pool], names: Collection[str] = ("engines", "gateway", "controller")
+    settings: Settings,
+    pools: Sequence[Pool],
+    names: Collection[str] = ("engines", "gateway", "controller"),
+    secrets: PartSecrets = NO_SECRETS,
 ) -> None:
     """Deploy those of the three on the Ray cluster that this process is connected to; returns before they are ready.
 
@@ -81,8 +85,8 @@ def start_applications(
     serve.start(proxy_location="Disabled")
     targets = (
         serve.RunTarget(first[0].bind(settings, first[1], *bound), name="engines", route_prefix=None),
-        serve.RunTarget(gateways.bind(settings), name="gateway", route_prefix=None),
-        serve.RunTarget(controller.bind(settings), name="controller", route_prefix=None),
+        serve.RunTarget(gateways.bind(settings, secrets.gateway), name="gateway", route_prefix=None),
+        serve.RunTarget(controller.bind(settings, secrets.controller), name="controller", route_prefix=None),
     )
     serve.run_many(
         [target for target in targets if target.name in names],

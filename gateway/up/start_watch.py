@@ -15,6 +15,7 @@ from gateway.errors import StartFailed
 from gateway.pools.pools import Pool
 from gateway.settings import Settings
 from gateway.up.listening import url_of
+from gateway.up.part_secrets import NO_SECRETS, PartSecrets
 from gateway.up.progress import StartProgress
 from registry.database import Registry
 from registry.types import Replica, ReplicaState, SlotState
@@ -39,6 +40,7 @@ class Plan:
     settings: Settings
     pools: list[Pool]
     registry: Registry
+    secrets: PartSecrets = NO_SECRETS
 
     @property
     def bases(self) -> str:
