@@ -148,6 +148,7 @@ jobs: Final = sa.Table(
     sa.Column("revision", sa.Integer),
     sa.Column("fine_tuned_model", sa.Text),
     sa.Column("trained_tokens", sa.BigInteger),
+    sa.Column("result_file", sa.Text),
     at("estimated_finish", nullable=True),
     tenant(),
     at("created_at"),

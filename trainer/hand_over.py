@@ -13,6 +13,7 @@ from registry.jobs.job import Job, Lease
 from registry.publishing.publish import publish
 from registry.types import Revision, RevisionDraft
 from trainer.progress import RecipeFinished
+from trainer.result_file import result_csv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,7 @@ def hand_over(registry: Registry, lease: Lease, done: FinishedJob) -> Revision:
         lease=lease,
         rollout=job.spec.rollout_plan(),
         trained_tokens=done.finished.trained_tokens,
+        results=result_csv(registry, job.id) if done.finished.trained_tokens is not None else None,
     )
 
 

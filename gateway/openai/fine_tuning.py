@@ -169,7 +169,7 @@ def fine_tune_fields(job: Job, facts: FineTuneFacts, organisation: str) -> dict[
         "organization_id": organisation,
         "training_file": facts.training_file,
         "validation_file": facts.validation_file,
-        "result_files": [],
+        "result_files": [] if job.result_file is None else [job.result_file],
         "hyperparameters": facts.hyperparameters,
         "method": facts.method,
         "seed": facts.seed,

@@ -89,6 +89,8 @@ class Job:
     """Number of the revision of `spec.adapter` that the job published."""
     fine_tuned_model: str | None
     trained_tokens: int | None
+    result_file: str | None
+    """Id of the file with the figures of the job's steps."""
     estimated_finish: float | None
     created_at: float
     started_at: float | None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from secrets import token_hex
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -14,7 +16,7 @@ from registry.bases import all_bases, find_base
 from registry.contracts.fingerprint import check_fingerprint
 from registry.database import Registry
 from registry.errors import Conflict, StaleState
-from registry.jobs.job import JobState, Lease
+from registry.jobs.job import Job, JobState, Lease
 from registry.jobs.job_moves import JobMove, JobNote, add_note, held_job, move_job
 from registry.publishing.adapter_name import check_adapter_name
 from registry.publishing.adapter_weights import check_effect
@@ -23,6 +25,17 @@ from registry.rollouts.rollout import Rollout, RolloutPlan
 from registry.rollouts.rollout_moves import check_startable, draft_rollout, find_open_rollout, insert_rollout
 from registry.transactions import insert_or_ignore
 from registry.types import Adapter, Base, Revision, RevisionDraft, RevisionState
+
+RESULTS_PURPOSE: Final = "fine-tune-results"
+"""Purpose of the files that jobs make, as OpenAI names it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultFile:
+    """The bytes of a job's result file as they are stored."""
+
+    digest: str
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +49,7 @@ class _Entry:
     lease: Lease | None
     rollout: RolloutPlan | None
     trained_tokens: int | None
+    results: ResultFile | None
     at: float
 
 
@@ -47,10 +61,12 @@ def publish(  # noqa: PLR0913  a publication is exactly these facts
     lease: Lease | None = None,
     rollout: RolloutPlan | None = None,
     trained_tokens: int | None = None,
+    results: bytes | None = None,
 ) -> Revision:
     """Publish *folder* as the next revision of `draft.adapter`, end the job of *lease*, start *rollout*; or do nothing.
 
-    *folder* is as `registry.publishing.normalize` leaves it, with a fingerprint.
+    *folder* is as `registry.publishing.normalize` leaves it, with a fingerprint. *results* becomes the result file of
+    the job.
     The rollout starts only if the adapter has a stable revision. While another rollout is open, a job goes without one
     (an event records it), and a publication without a job is refused as `RolloutOpen`. Raises `AdapterRejected`,
     `NotFound` (base), `Conflict` (name or alias), `LeaseLost`, `StaleState` (cancelled), `StorageFull`.
@@ -60,6 +76,7 @@ def publish(  # noqa: PLR0913  a publication is exactly these facts
         base, others = find_base(tx, draft.base), all_bases(tx)
     with registry.artifacts.publishing() as staging:
         artifact = staging.put_folder(folder)
+        stored = None if results is None else staging.put_chunks([results])
         # The copy is checked, not *folder*, whose bytes may still change.
         shape = check_adapter(staging.folder(artifact), Path(base.path))
         check_effect(staging.folder(artifact))
@@ -76,6 +93,7 @@ def publish(  # noqa: PLR0913  a publication is exactly these facts
                 lease=lease,
                 rollout=rollout,
                 trained_tokens=trained_tokens,
+                results=None if stored is None else ResultFile(digest=stored[0], size_bytes=stored[1]),
                 at=registry.transactions.now(),
             )
             revision = _enter(tx, entry)
@@ -166,10 +184,27 @@ def _succeed(tx: sa.Connection, entry: _Entry, lease: Lease, revision: Revision,
     elif entry.rollout is not None:
         message = f"No rollout of {revision.served_name}: another one is open, or the adapter has no stable revision"
         add_note(tx, job.id, JobNote(message=message, level="warn"), entry.at)
-    values = {
+    values: dict[str, Any] = {
         "revision": revision.number,
         "fine_tuned_model": name,
         "trained_tokens": entry.trained_tokens if entry.trained_tokens is not None else job.trained_tokens,
     }
+    if entry.results is not None:
+        values["result_file"] = _insert_results(tx, job, entry.results, entry.at)
     note = JobNote(message="The job has successfully completed")
     move_job(tx, job, JobMove(to=JobState.SUCCEEDED, note=note, values=values), entry.at)
+
+
+def _insert_results(tx: sa.Connection, job: Job, results: ResultFile, at: float) -> str:
+    row = {
+        "id": f"file-{token_hex(12)}",
+        "filename": "step_metrics.csv",
+        "purpose": RESULTS_PURPOSE,
+        "size_bytes": results.size_bytes,
+        "digest": results.digest,
+        "owner": job.owner,
+        "tenant": job.tenant,
+        "created_at": at,
+    }
+    tx.execute(sa.insert(tables.files).values(row))
+    return str(row["id"])

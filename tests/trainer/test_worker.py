@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -45,6 +46,12 @@ def test_a_job_becomes_a_revision_that_says_what_made_it(
     assert made_by["trained_tokens"] == ended.trained_tokens
     assert sorted(loss_curve(registry, job.id)) == [1, 2, 3, 4, 5, 6]
     assert [checkpoint.global_step for checkpoint in registry.jobs.checkpoints(job.id)] == [6, 4, 2]
+    result_file = registry.files.get(str(ended.result_file))
+    assert (result_file.purpose, result_file.owner, result_file.tenant) == ("fine-tune-results", "ann", job.tenant)
+    rows = [*csv.DictReader(registry.files.path(result_file).read_text().splitlines())]
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
+    assert {int(row["step"]): float(row["train_loss"]) for row in rows} == loss_curve(registry, job.id)
+    assert [bool(row["valid_loss"]) for row in rows] == [False, False, True] * 2
     said = messages(registry, job.id)
     for expected in (
         "Fine-tuning job started",

@@ -209,6 +209,19 @@ def test_a_file_with_tools_needs_a_base_model_that_renders_them(client: openai.O
     assert refused.value.param == "training_file"
 
 
+def test_the_result_file_of_a_job_is_a_file_like_others(
+    client: openai.OpenAI, sqlite_registry: Registry, make_adapter: Callable[..., Path]
+) -> None:
+    job = create(client)
+    assert job.result_files == []
+    lease = sqlite_registry.jobs.claim("w1", 60)
+    draft = RevisionDraft(adapter="support", base="tiny", owner="me")
+    publish(sqlite_registry, make_adapter(), draft, lease=lease, trained_tokens=9, results=b"step,train_loss\n1,2.0\n")
+    [result_file] = client.fine_tuning.jobs.retrieve(job.id).result_files
+    assert client.files.content(result_file).read() == b"step,train_loss\n1,2.0\n"
+    assert [file.id for file in client.files.list(purpose="fine-tune-results")] == [result_file]
+
+
 def test_more_jobs_than_a_page_holds_are_all_found(client: openai.OpenAI) -> None:
     made = {create(client).id for _ in range(5)}
     assert {job.id for job in client.fine_tuning.jobs.list(limit=2)} == made
