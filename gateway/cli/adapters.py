@@ -73,9 +73,9 @@ def publish(
         others = left_out(top_names(folder))
     except AdapterRejected as exc:
         raise CommandFailed(f"{folder}: {exc}") from exc
-    if others:
+    if others and not as_json:  # the job's events have it too
         note(f"Left out, as serving does not need it: {list_names(others)}")
-    with Client() as client, AdapterTar(folder) as tar:
+    with Client() as client, AdapterTar(folder, others) as tar:
         job = client.post_stream(
             f"/admin/adapters/{name}/revisions", AnyJob, tar.chunks(), tar.size_bytes, base=base
         ).root

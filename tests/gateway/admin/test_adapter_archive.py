@@ -93,12 +93,13 @@ def test_the_tar_of_the_command_is_one_and_follows_links(unpack: Unpack, tmp_pat
     (folder / "blob").write_bytes(b"w" * 12345)
     (folder / CONFIG).write_bytes(b"{}")
     (folder / WEIGHTS).symlink_to("blob")
-    with AdapterTar(folder) as made:
+    with AdapterTar(folder, ["blob", "runs/", "long" * 50]) as made:
         content = b"".join(made.chunks())
         assert len(content) == made.size_bytes
-    assert unpack(content) == []
+    assert unpack(content) == ["blob", "long" * 50, "runs/"]
     assert (target / WEIGHTS).read_bytes() == b"w" * 12345
-    assert tarfile.open(fileobj=io.BytesIO(content)).getnames() == [CONFIG, WEIGHTS]  # noqa: SIM115
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar_of_names:
+        assert tar_of_names.getnames() == ["blob", "runs", "long" * 50, CONFIG, WEIGHTS]
 
 
 def sparse(size: int) -> bytes:
