@@ -28,7 +28,7 @@ ON_BOTH_CORES := $(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $(PROCESSE
 # Our own modules are compiled once: the tests start hundreds of Pythons.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: serve venv envs test tests stories judged-test engines-test engines-stories unit check pins format postgres redis compiler bench drills natives
+.PHONY: serve venv envs test tests stories judged-test engines-test engines-stories unit check pins format postgres redis chromium compiler bench drills natives
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -49,7 +49,7 @@ test: tests stories  ## Units, our engine, real PostgreSQL and Redis, the whole 
 tests: venv postgres redis compiler  ## All but the stories, on both cores
 	$(ON_BOTH_CORES) -m "not (scenario or $(ON_DEMAND))" $(ARGS)
 
-stories: venv redis  ## The whole of Lorry under Ray Serve, two stories at a time; a Lorry takes some 4 GB of memory
+stories: venv redis chromium  ## The whole of Lorry under Ray Serve, two stories at a time; a Lorry takes some 4 GB of memory
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/scenarios -m "scenario and not ($(ON_DEMAND))" $(ARGS)
 
 judged-test: venv  ## Rollouts that judge themselves on the real model: some minutes
@@ -114,6 +114,14 @@ redis:  ## Redis' server, which the tests of shared limits start
 install-redis:
 	@echo "Installing Redis (Debian package redis-server)"
 	@SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server >/dev/null
+
+chromium:  ## A web browser, for the story of a page of another site
+	@command -v chromium >/dev/null 2>&1 || [ -n "$$LORRY_TEST_CHROMIUM" ] || $(MAKE) --no-print-directory install-chromium
+
+.PHONY: install-chromium
+install-chromium:
+	@echo "Installing Chromium (Debian package chromium)"
+	@SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null
 
 compiler:  ## A C compiler, for the mock engine and the load generator
 	@command -v cc >/dev/null 2>&1 || $(MAKE) --no-print-directory install-compiler
