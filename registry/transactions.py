@@ -38,7 +38,7 @@ _READ_ONLY: Final = "25006"
 _ROLLED_BACK: Final = frozenset({"40001", "40P01"})
 """Serialization failure and deadlock: PostgreSQL gave the transaction up for another one."""
 
-_SQLITE_FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE})
+_SQLITE_FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
 _DAMAGED: Final = (
     "is damaged or not an SQLite database: put back a copy of the file, or give [registry] url another one"
 )

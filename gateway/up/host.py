@@ -47,7 +47,7 @@ from registry.errors import RegistryError
 from registry.transactions import FULL_ERRNOS
 from registry.types import ReplicaState
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("gateway.up.host")  # as a module that is run its own name would be `__main__`
 console = Console(stderr=True)
 
 
