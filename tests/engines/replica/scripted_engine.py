@@ -175,9 +175,13 @@ class Notebook:
         self.wanted_names = list(wanted)
         self.reports: list[ReplicaReport] = []
         self.is_away = False
+        self.broken = ""
+        """The call that raises what nobody foresees: `wanted` or `report`."""
         self.corrupt: set[str] = set()
 
     def wanted(self) -> dict[str, str]:
+        if self.broken == "wanted":
+            raise KeyError("a row that cannot be read")
         if self.is_away:
             raise OSError("away")
         return {name: f"digest of {name}" for name in self.wanted_names}
@@ -188,6 +192,8 @@ class Notebook:
         return Path("/artifacts") / artifact
 
     def report(self, report: ReplicaReport) -> None:
+        if self.broken == "report":
+            raise KeyError("a report that cannot be written")
         if self.is_away:
             raise OSError("away")
         self.reports.append(report)

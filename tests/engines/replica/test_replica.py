@@ -213,6 +213,33 @@ def test_while_the_journal_is_away_everything_stays() -> None:
     run(story, "support@1")
 
 
+def test_a_report_that_fails_unforeseen_is_made_again_and_costs_no_engine() -> None:
+    async def story(script: Script, notebook: Notebook) -> None:
+        await until(lambda: notebook.ready == {"support@1"})
+        notebook.broken = "report"
+        await asyncio.sleep(10 * TICK_S)
+        notebook.broken, known = "", len(notebook.reports)
+        await until(lambda: len(notebook.reports) > known)
+        assert len(script.built) == 1
+
+    run(story, "support@1")
+
+
+def test_an_unforeseen_error_leaves_one_engine_that_is_looked_after() -> None:
+    async def story(script: Script, notebook: Notebook) -> None:
+        await until(lambda: notebook.ready == {"support@1"})
+        notebook.broken = "wanted"
+        await until(lambda: notebook.last.phase is Phase.UNHEALTHY)
+        assert notebook.last.message.startswith("an error of Lorry")
+        notebook.broken = ""
+        await until(lambda: notebook.ready == {"support@1"})
+        assert len(script.running) == 1
+        script.engine.die()  # the new one is watched too
+        await until(lambda: notebook.last.message.startswith("engine exited"))
+
+    run(story, "support@1")
+
+
 def test_a_replica_that_drains_says_so_before_its_engine_ends() -> None:
     async def tell() -> None:
         script, notebook = Script(), Notebook("support@1")
