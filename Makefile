@@ -28,7 +28,7 @@ ON_BOTH_CORES := $(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $(PROCESSE
 # Our own modules are compiled once: the tests start hundreds of Pythons.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: serve venv envs test tests stories judged-test engines-test engines-stories unit check pins format postgres redis chromium compiler bench drills natives
+.PHONY: serve venv envs test tests stories fuzz judged-test engines-test engines-stories unit check pins format postgres redis chromium compiler bench drills natives
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -69,7 +69,10 @@ engines-stories: envs  ## Each of them behind the gateway, whole, told line by l
 	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -s -m "($(FOREIGN)) and scenario" $(ARGS)
 
 unit: venv postgres redis compiler  ## The quick tests only
-	$(ON_BOTH_CORES) -m "not (engine or scenario or $(ON_DEMAND))" $(ARGS)
+	$(ON_BOTH_CORES) -m "not (engine or scenario or fuzz or $(ON_DEMAND))" $(ARGS)
+
+fuzz: venv  ## 50,000 odd requests to a gateway, some 10 min; a tenth of them is in `make tests`. E.g. ARGS="--seed 7 --only 123"
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 check: venv  ## Format, lint, types
 	$(BIN)/ruff format --check .

@@ -15,6 +15,7 @@ from typing import Any, Final
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from engines.loops import Loops
 from gateway.admin import adapters as admin_adapters
@@ -42,8 +43,16 @@ from gateway.http import health
 from gateway.http.authentication import Authentication
 from gateway.http.content_types import check_content_type
 from gateway.http.cors import Cors
-from gateway.http.error_answers import answer_error, answer_http, answer_invalid, answer_unforeseen
+from gateway.http.error_answers import (
+    answer_departed,
+    answer_error,
+    answer_http,
+    answer_invalid,
+    answer_os_error,
+    answer_unforeseen,
+)
 from gateway.http.methods import Methods, MethodTable
+from gateway.http.request_bodies import RequestBodies
 from gateway.http.request_ids import RequestIds
 from gateway.keys.auth import Keyring
 from gateway.keys.limits import RateLimiter
@@ -217,6 +226,7 @@ def build_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     for router in ROUTERS:
         app.include_router(router)
+    app.add_middleware(RequestBodies, settings=gateway.settings)
     app.add_middleware(Authentication, gateway=gateway)
     app.add_middleware(Methods, table=MethodTable(ROUTERS))
     if gateway.settings.cors_origins:
@@ -226,5 +236,7 @@ def build_app(gateway: Gateway) -> FastAPI:
         app.add_exception_handler(kind, answer_error)
     app.add_exception_handler(RequestValidationError, answer_invalid)
     app.add_exception_handler(HTTPException, answer_http)
+    app.add_exception_handler(OSError, answer_os_error)
+    app.add_exception_handler(ClientDisconnect, answer_departed)
     app.add_exception_handler(Exception, answer_unforeseen)
     return app

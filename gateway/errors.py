@@ -163,10 +163,15 @@ HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
 }
 """Exception -> status and `code`. The `type` of the envelope follows from the status."""
 
+_LONGEST_MESSAGE: Final = 2000
+_LONGEST_PARAM: Final = 200
 _TYPES: Final[Mapping[int, str]] = {404: "invalid_request_error", 429: "rate_limit_error", 503: "service_unavailable"}
 
 
 def envelope(status: int, code: str | None, message: str, param: str | None = None) -> dict[str, Any]:
-    """Return OpenAI's error body, with all four keys."""
+    """Return OpenAI's error body, with all four keys; a message that repeats a long name is cut in its middle."""
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    if len(message) > _LONGEST_MESSAGE:
+        message = f"{message[: _LONGEST_MESSAGE // 2]} ... {message[-_LONGEST_MESSAGE // 2 :]}"
+    param = None if param is None else param[:_LONGEST_PARAM]
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}

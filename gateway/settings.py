@@ -63,7 +63,7 @@ class GatewaySettings(BaseModel):
     slow_reader_timeout_s: PositiveFloat = 60.0
     """How long a client may not read while bytes wait for it, before its connection is closed."""
     receive_timeout_s: PositiveFloat = 60.0
-    """How long a client may take to send an inference request, or the head of any request."""
+    """How long a client may take to send a request, or the next part of an upload."""
     keep_alive_s: PositiveInt = 75
     """How long a client's connection stays open between two requests."""
     eject_s: PositiveFloat = 1.0

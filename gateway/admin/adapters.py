@@ -17,6 +17,7 @@ from gateway.objects.adapters import AdapterHistory, AdapterObject, ProofObject,
 from gateway.objects.jobs import AnyJob
 from gateway.objects.lists import ObjectList
 from gateway.openai.models import loaded_on
+from gateway.openai.types import Whole
 from registry.database import Registry, Snapshot
 from registry.errors import StorageFull
 from registry.jobs.job import Job
@@ -77,7 +78,7 @@ async def publish_revision(
 
 
 @router.delete("/{name}/revisions/{number}")
-async def retire_revision(name: str, number: int, gateway: GatewayDep, actor: ActorDep) -> RevisionObject:
+async def retire_revision(name: str, number: Whole, gateway: GatewayDep, actor: ActorDep) -> RevisionObject:
     """Retire this revision; 409 while it is stable or in a rollout."""
     await gateway.ask(gateway.registry.adapters.retire, name, number, actor)
     snapshot = await gateway.ask(gateway.registry.snapshot)

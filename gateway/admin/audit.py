@@ -10,13 +10,14 @@ from fastapi import APIRouter, Query
 from gateway.deps import GatewayDep
 from gateway.objects.lists import ObjectList
 from gateway.objects.operations import AuditEntryObject
+from gateway.openai.types import Whole
 
 router = APIRouter(prefix="/admin/audit")
 
 
 @router.get("")
 async def list_audit(
-    gateway: GatewayDep, after: int | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    gateway: GatewayDep, after: Whole | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
 ) -> ObjectList[AuditEntryObject]:
     """List audit entries, newest first; *after* is the id of the last entry of the page before."""
     found = await gateway.ask(gateway.registry.audit.list, limit=limit, after=after)

@@ -24,7 +24,10 @@ class CreateKey(Body):
     owner: Annotated[str, Field(max_length=256)] = ""
     tenant: Annotated[str, Field(pattern=NAME)] | None = None
     """Whose files, jobs and adapters the key works on; None for a tenant of the key's own name."""
-    models: Annotated[frozenset[Annotated[str, Field(min_length=1, max_length=256)]], Field(min_length=1)] | None = None
+    models: (
+        Annotated[frozenset[Annotated[str, Field(min_length=1, max_length=256)]], Field(min_length=1, max_length=1000)]
+        | None
+    ) = None
     requests_per_minute: PositiveInt | None = None
     tokens_per_minute: PositiveInt | None = None
     concurrent_requests: PositiveInt | None = None

@@ -21,6 +21,7 @@ from uvicorn.server import ServerState
 from gateway.edge.exchange import Exchange
 from gateway.edge.http_message import RequestHead
 from gateway.edge.parts import Gateway
+from gateway.edge.refusal import CLOSE, refusal_of
 from gateway.edge.target import kind_of, plain_target
 from gateway.errors import GatewayError, MethodNotAllowed
 from gateway.routing.paths import PathKind
@@ -100,7 +101,7 @@ class ClientReading(HttpToolsProtocol):
         """Parse as much as may wait, and keep the rest."""
         rest = memoryview(self._rest + data)
         self._rest = b""
-        while rest and not self.flow.read_paused:
+        while rest and not (self.flow.read_paused or self._is_deaf):
             self._parse(rest[:PIECE])
             rest = rest[PIECE:]
         self._rest = b"" if self._is_deaf else bytes(rest)
@@ -197,8 +198,10 @@ class ClientReading(HttpToolsProtocol):
 
     def _end_with(self, error: GatewayError) -> None:
         """Answer what is being read with *error*, in its turn, and nothing after it."""
+        if self._is_deaf:  # what cannot be read comes after the last request that is answered here
+            return
         if self._is_reading_asgi:
-            self._cut_asgi_short(str(error))
+            self._cut_asgi_short(error)
             return
         exchange = self._reading
         is_new = exchange is None
@@ -212,13 +215,14 @@ class ClientReading(HttpToolsProtocol):
         if is_new:
             self._enqueue(exchange)
 
-    def _cut_asgi_short(self, message: str) -> None:
+    def _cut_asgi_short(self, error: GatewayError) -> None:
         """End a request of the application whose body cannot be read on, and which may have been answered in part."""
         self._listen_no_more()
         if self._asgi is self.cycle and not self.cycle.response_started:
-            self.send_400_response(message)
-        else:
-            self.transport.close()
+            lines = self._edge.default_lines.of(self.server_state.default_headers)
+            lines += b"x-request-id: %b\r\n" % self._edge.request_ids.new()
+            self.transport.write(refusal_of(error).framed(lines, CLOSE))
+        self.transport.close()
 
     def _listen_no_more(self) -> None:
         """Read and throw away: a connection that is closed with bytes unread loses the answer that went out last."""

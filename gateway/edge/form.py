@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, Final
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from engines.catalog import ADDRESS_FIELDS
@@ -14,7 +14,8 @@ from gateway.edge.token_estimate import TokenEstimate, estimate_of_form
 from gateway.errors import InvalidRequest
 
 _TRUE: Final = frozenset({b"true", b"True", b"1", b"on"})
-_LONGEST_NAME: Final = 1024
+LONGEST_NAME: Final = 1024
+"""Of a model, in bytes of a form and in characters of JSON; a registry has none that is longer."""
 _PREFIX_BYTES: Final = 512
 
 
@@ -74,7 +75,7 @@ class _Reader:
         )
 
     def read(self) -> None:
-        """Note the fields of the body; `MultipartParseError`."""
+        """Note the fields of the body; `FormParserError`."""
         # all at once, so that the places that the parser reports are places in the body
         self._parser.write(self._body)
         self._parser.finalize()
@@ -112,10 +113,10 @@ def parse_form(body: bytes, content_type: str) -> Form:
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
         raise InvalidRequest("the body must be multipart/form-data with its boundary in content-type")
-    reader = _Reader(body, boundary)
     try:
+        reader = _Reader(body, boundary)
         reader.read()
-    except MultipartParseError as exc:
+    except FormParserError as exc:
         raise InvalidRequest(f"the body is not multipart/form-data: {exc}") from exc
     if not reader.is_whole:
         raise InvalidRequest("the form is not whole: its last boundary is missing")
@@ -129,7 +130,7 @@ def parse_form(body: bytes, content_type: str) -> Form:
 
 def _only_one(places: list[slice]) -> slice:
     # The gateway and the engine could each read another of two fields.
-    if len(places) != 1 or not 0 < places[0].stop - places[0].start <= _LONGEST_NAME:
+    if len(places) != 1 or not 0 < places[0].stop - places[0].start <= LONGEST_NAME:
         raise InvalidRequest(
             "model must be one field of the form with the name of a model; GET /v1/models lists them", param="model"
         )

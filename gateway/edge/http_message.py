@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from http import HTTPStatus
@@ -16,7 +15,8 @@ import msgspec
 from msgspec import Raw
 
 from engines.catalog import ADDRESS_FIELDS
-from gateway.edge.form import parse_form
+from gateway.edge.form import LONGEST_NAME, parse_form
+from gateway.edge.json_members import members_of, values_of
 from gateway.edge.neutral import NEUTRAL_FIELDS, NULL, without_neutral, without_nulls_in
 from gateway.edge.token_estimate import TokenEstimate, estimate_of
 from gateway.errors import InvalidRequest
@@ -31,7 +31,6 @@ Headers = Sequence[tuple[bytes, bytes]]
 # An id stands in header lines as it came, so no character of it may end a line.
 _LEGAL_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _STATUS_LINES: Final = {int(status): b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
-_MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
 _TEXT: Final = msgspec.json.Decoder(str)
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 _ENCODER: Final = msgspec.json.Encoder()
@@ -138,7 +137,7 @@ class JsonBody:
 
     def __init__(self, raw: bytes, kind: PathKind) -> None:
         """`InvalidRequest` if *raw* is not a JSON object, names no model, or names weights in another way."""
-        self._members = _asked_of(_members_of(raw), kind, may_have_nulls=b"null" in raw)
+        self._members = _asked_of(members_of(raw), kind, may_have_nulls=b"null" in raw)
         self._kind = kind
         self.size = len(raw)
         self.model = _model_of(self._members)
@@ -159,7 +158,11 @@ class JsonBody:
         return prefix
 
     def whole(self, *, ask_for_usage: bool = False) -> Mapping[str, Any]:
-        return _OBJECT.decode(self.for_engine({}, ask_for_usage=ask_for_usage))
+        raw = self.for_engine({}, ask_for_usage=ask_for_usage)
+        try:
+            return _OBJECT.decode(raw)
+        except (msgspec.DecodeError, RecursionError):
+            return values_of(members_of(raw))  # which names the member
 
     def for_engine(self, address: Mapping[str, str], *, ask_for_usage: bool) -> bytes:
         sent = self._members.copy()
@@ -191,23 +194,6 @@ def body_of(raw: bytes, kind: PathKind, head: RequestHead) -> RequestBody:
     return JsonBody(raw, kind)
 
 
-def _members_of(raw: bytes) -> dict[str, Raw]:
-    if raw.startswith(BOM_UTF8):  # RFC 8259, 8.1: a parser may ignore it
-        raw = raw[len(BOM_UTF8) :]
-    try:
-        if not raw.isascii():
-            raw.decode()  # the decoder leaves text alone that it does not look at
-        return _MEMBERS.decode(raw)
-    except msgspec.ValidationError as exc:
-        raise InvalidRequest("the body must be a JSON object") from exc
-    except UnicodeDecodeError as exc:
-        raise InvalidRequest(f"the body is not JSON in UTF-8: byte {exc.start} cannot be decoded") from exc
-    except RecursionError as exc:
-        raise InvalidRequest("the body is not JSON that anybody reads: it is nested too deeply") from exc
-    except ValueError as exc:
-        raise InvalidRequest(f"the body is not JSON: {exc}") from exc
-
-
 def _asked_of(members: dict[str, Raw], kind: PathKind, *, may_have_nulls: bool) -> dict[str, Raw]:
     """Return the members that ask for something."""
     if may_have_nulls:
@@ -227,7 +213,8 @@ def _model_of(members: Mapping[str, Raw]) -> str:
         model = _TEXT.decode(members["model"]) if "model" in members else ""
     except msgspec.DecodeError:
         model = ""
-    if not model:
+    # The search for names like an unknown one takes seconds for a name of megabytes.
+    if not 0 < len(model) <= LONGEST_NAME:
         raise InvalidRequest("model must be the name of a model; GET /v1/models lists them", param="model")
     return model
 

@@ -96,7 +96,7 @@ class EdgeProtocol(ClientReading):
             self._end_with(MalformedRequest(f"this is not HTTP/1.1: {exc}"))
         finally:
             self._is_feeding = False
-        if self._is_in_head:
+        if self._is_in_head and not self._is_deaf:
             self._head_bytes = 0 if self._has_begun_head else self._head_bytes + len(data)
             if self._head_bytes > LARGEST_HEAD:
                 self._end_with(head_too_large())

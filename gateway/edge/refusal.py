@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import orjson
 
 from gateway.edge.http_message import header_value, status_line
 from gateway.edge.turn import Turn
 from gateway.errors import HTTP_ERRORS, GatewayError, envelope
+
+CLOSE: Final = b"connection: close\r\n"
+"""Header line of an answer after which the connection ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +27,14 @@ class Refusal:
 
     def written(self, turn: Turn, lines: bytes) -> bytes:
         """Return the bytes of the answer for the client of *turn*, with header *lines* of ours."""
+        stays = b"" if turn.keeps_alive() else CLOSE
+        return self.framed(turn.head_lines() + lines, stays)[turn.sent_ahead :]
+
+    def framed(self, lines: bytes, stays: bytes) -> bytes:
+        """Return the bytes of the answer with header *lines* of ours; *stays* is empty or `CLOSE`."""
         own = b"".join(b"%b: %b\r\n" % (header_value(name), header_value(text)) for name, text in self.headers.items())
-        stays = b"" if turn.keeps_alive() else b"connection: close\r\n"
-        return b"%b%bcontent-type: application/json\r\n%b%b%bcontent-length: %d\r\n\r\n%b" % (
-            status_line(self.status)[turn.sent_ahead :],
-            turn.head_lines(),
+        return b"%bcontent-type: application/json\r\n%b%b%bcontent-length: %d\r\n\r\n%b" % (
+            status_line(self.status),
             lines,
             own,
             stays,

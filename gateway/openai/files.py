@@ -14,6 +14,7 @@ from gateway.errors import BodyTooLarge, InvalidRequest
 from gateway.objects.files import DeletedFile, FileObject
 from gateway.objects.lists import ObjectPage, page_of
 from registry.contracts.training_file import check_training_lines
+from registry.errors import NotFound
 from registry.types import File
 
 router = APIRouter(dependencies=[KnownQuery])
@@ -21,6 +22,7 @@ router = APIRouter(dependencies=[KnownQuery])
 PURPOSES = ("fine-tune",)
 FORM_FIELDS = ("file", "purpose")
 _CHUNK_BYTES = 1 << 20
+_LONGEST_NAME = 255
 
 
 @router.post("/v1/files")
@@ -35,6 +37,9 @@ async def upload_file(
             raise InvalidRequest(f"unknown field {field[:64]!r}; there are file and purpose", param=field[:64])
     if purpose not in PURPOSES:
         raise InvalidRequest(f"purpose must be one of {', '.join(PURPOSES)}; got {purpose!r}", param="purpose")
+    name = file.filename or ""
+    if len(name) > _LONGEST_NAME or "\0" in name:
+        raise InvalidRequest(f"the filename must have at most {_LONGEST_NAME} characters, and no NUL", param="file")
     limit = gateway.settings.max_upload_bytes
     if (file.size or 0) > limit:
         raise BodyTooLarge(f"the file is larger than {limit} bytes", param="file")
@@ -85,7 +90,11 @@ async def get_content(file_id: str, gateway: GatewayDep, caller: CallerDep) -> F
     """Send the file's bytes, verified."""
     file = await gateway.ask(gateway.registry.files.get, file_id, caller.sees)
     path = await gateway.ask(gateway.registry.files.path, file)
-    return FileResponse(path, filename=file.filename, media_type="application/octet-stream")
+    try:
+        stat = await asyncio.to_thread(path.stat)
+    except FileNotFoundError as exc:
+        raise NotFound(f"there is no file {file_id!r}: it was deleted just now") from exc
+    return FileResponse(path, filename=file.filename, media_type="application/octet-stream", stat_result=stat)
 
 
 @router.delete("/v1/files/{file_id}")

@@ -12,6 +12,9 @@ from registry.contracts.known_fields import KnownFields, without_nulls
 from registry.errors import InvalidPlan
 from registry.rollouts.rollout import RolloutPlan, plan_from
 
+Whole = Annotated[int, Field(ge=0, le=2**63 - 1)]
+"""A number in a path or a query that a database can compare with its own."""
+
 
 class Body(KnownFields):
     """A request body or a part of one. An unknown field is an error that lists the known ones."""
@@ -57,7 +60,7 @@ METHOD: Final = _method_body()
 class RolloutRequest(Body):
     """Plan of a rollout; `POST /admin/adapters/{name}/rollouts` adds the revision."""
 
-    steps: list[int | str]
+    steps: Annotated[list[int | str], Field(max_length=100)]
     """Percents of the conversations, or `shadow:` and a percent of copies."""
     every_s: Annotated[float, Field(gt=0)] | None = None
     judge: bool = True

@@ -97,10 +97,13 @@ class Sender:
             "webhook-signature": self.signer.sign(notice_id, at, notice),
         }
         try:
-            answer = http.post(str(self.settings.url), content=notice, headers=headers, timeout=self.settings.timeout_s)
+            # The head of the answer is all that counts: a body may have any size and last for any time.
+            with http.stream(
+                "POST", str(self.settings.url), content=notice, headers=headers, timeout=self.settings.timeout_s
+            ) as answer:
+                return "" if answer.is_success else f"answered {answer.status_code}"
         except httpx2.HTTPError as exc:
             return f"{type(exc).__name__}: {exc}"
-        return "" if answer.is_success else f"answered {answer.status_code}"
 
 
 def notice_of(delivery: Delivery) -> dict[str, Any]:

@@ -232,7 +232,7 @@ def test_more_jobs_than_a_page_holds_are_all_found(client: openai.OpenAI) -> Non
     [
         ({"model": "gpt-4o-mini"}, "model"),
         ({"suffix": "a" * 65}, "suffix"),
-        ({"metadata": {"k" * 65: "v"}}, "metadata." + "k" * 65 + ".[key]"),
+        ({"metadata": {"k" * 65: "v"}}, "metadata." + "k" * 65),
         ({"metadata": {"k": "v" * 513}}, "metadata.k"),
         ({"extra_body": {"hyperparameters": SMALL, "integrations": [{"type": "wandb"}]}}, "integrations"),
         ({"suffix": "tiny"}, "suffix"),
