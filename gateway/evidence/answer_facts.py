@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeGuard
 
 import orjson
 
@@ -33,14 +33,18 @@ class Asked:
         wanted = body.get("response_format")
         kind = wanted.get("type") if isinstance(wanted, dict) else None
         n, prompts = body.get("n"), body.get("prompt")
-        each = n if type(n) is int and n > 0 else 1
-        # A list of integers is one prompt in tokens, any other list is several prompts.
-        many = isinstance(prompts, list) and not all(type(token) is int for token in prompts)
+        each = int(n) if _is_number(n) and n >= 1 else 1
+        # A list of numbers is one prompt in tokens, any other list is several prompts.
+        many = isinstance(prompts, list) and not all(_is_number(token) for token in prompts)
         return cls(
             json_format=kind if kind in _JSON_FORMATS else None,
             choices=each * len(prompts) if prompts and many else each,
             keep_text=keep_text,
         )
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(slots=True, kw_only=True)

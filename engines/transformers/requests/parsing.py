@@ -23,7 +23,6 @@ _WANTED: Final[Mapping[str, str]] = {
     "string_type": "must be a string",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
-    "int_parsing_size": "must be a whole number of at most 64 bits",
     "float_type": "must be a number",
     "finite_number": "must be a finite number",
     "bool_type": "must be true or false",
@@ -59,8 +58,11 @@ class Fields(BaseModel):
 
 def whole_number(value: Any) -> Any:
     """Return *value* as an int where it is a whole number: JSON has one kind of number, and `1e5` is whole."""
-    is_whole = isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_FLOATS
-    return int(value) if is_whole else value
+    if not isinstance(value, float) or not value.is_integer():
+        return value
+    if abs(value) >= _EXACT_FLOATS:
+        raise must(f"must be a whole number of at most 64 bits, not {shown(value)}")
+    return int(value)
 
 
 Whole = Annotated[int, BeforeValidator(whole_number)]

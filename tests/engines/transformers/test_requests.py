@@ -250,6 +250,10 @@ def test_a_whole_number_may_be_written_in_any_way(tokens: str) -> None:
     assert parse_body(ChatRequest, body).max_tokens == 5
 
 
+def test_a_number_that_is_too_large_is_not_called_broken() -> None:
+    assert "must be a whole number of at most 64 bits" in refused(ChatRequest, CHAT | {"seed": 2**100}).message
+
+
 @pytest.mark.parametrize("content", ["Answer in JSON.", [{"type": "text", "text": "as json"}]])
 def test_json_may_be_wished_for_where_the_messages_say_so(content: Any) -> None:
     wish = {"messages": [{"role": "user", "content": content}], "response_format": {"type": "json_object"}}

@@ -212,7 +212,14 @@ def test_a_stream_is_not_whole_while_a_choice_that_began_goes_on() -> None:
 
 @pytest.mark.parametrize(
     ("body", "choices"),
-    [({"n": 3}, 3), ({"prompt": "hi", "n": 2}, 2), ({"prompt": ["a", "b"], "n": 2}, 4), ({"prompt": [1, 2, 3]}, 1)],
+    [
+        ({"n": 3}, 3),
+        ({"n": 3.0}, 3),
+        ({"prompt": "hi", "n": 2}, 2),
+        ({"prompt": ["a", "b"], "n": 2}, 4),
+        ({"prompt": [1, 2, 3]}, 1),
+        ({"prompt": [1.0, 2]}, 1),
+    ],
 )
 def test_the_choices_are_those_of_every_prompt(body: dict[str, Any], choices: int) -> None:
     assert Asked.of(body).choices == choices
