@@ -109,7 +109,9 @@ class GatewaySettings(BaseModel):
     observe_flush_s: PositiveFloat = 1.0
     """How often a gateway reports to the registry what it counted for the rollouts that are watched."""
     feedback_window_s: PositiveFloat = 86400.0
-    """How long an answer may be rated; each answer of a watched rollout takes a row in the registry for this long."""
+    """How long an answer may be rated; each answer takes a row in the registry for this long."""
+    feedback_answers: PositiveInt = 100_000
+    """How many answers of each tenant may be rated at a time, and how many ratings of it are kept; the newest are."""
     metrics_need_key: bool = True
     """Whether `/metrics` needs a key (scope `metrics` or `admin`) once there are keys; it names every adapter."""
     limits_url: str | None = Field(default=None, pattern=r"^rediss?://")

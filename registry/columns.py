@@ -23,9 +23,9 @@ def sequence(name: str = "seq") -> sa.Column[int]:
     return sa.Column(name, sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True)
 
 
-def tenant() -> sa.Column[Any]:
+def tenant(*, key: bool = False) -> sa.Column[Any]:
     """Return the column for the tenant whose keys see the row."""
-    return sa.Column("tenant", sa.Text, nullable=False, server_default=LOCAL_TENANT, index=True)
+    return sa.Column("tenant", sa.Text, primary_key=key, nullable=False, server_default=LOCAL_TENANT)
 
 
 def at(name: str, *, nullable: bool = False) -> sa.Column[Any]:
@@ -34,10 +34,10 @@ def at(name: str, *, nullable: bool = False) -> sa.Column[Any]:
 
 
 def cell(*, key: bool) -> list[sa.Column[Any]]:
-    """Return the columns of `registry.rollouts.tally.Cell`."""
+    """Return the columns of `registry.rollouts.tally.Cell`; all but the replica may be NULL outside of a *key*."""
     return [
-        sa.Column("rollout_id", sa.Text, primary_key=key, nullable=False),
-        sa.Column("step", sa.Integer, primary_key=key, autoincrement=False, nullable=False),
-        sa.Column("side", sa.Text, primary_key=key, nullable=False),
+        sa.Column("rollout_id", sa.Text, primary_key=key, nullable=not key),
+        sa.Column("step", sa.Integer, primary_key=key, autoincrement=False, nullable=not key),
+        sa.Column("side", sa.Text, primary_key=key, nullable=not key),
         sa.Column("replica", sa.Text, primary_key=key, nullable=False),
     ]

@@ -154,6 +154,7 @@ jobs: Final = sa.Table(
     at("created_at"),
     at("started_at", nullable=True),
     at("finished_at", nullable=True),
+    sa.Index("ix_jobs_tenant", "tenant"),
     sqlite_autoincrement=True,
 )
 
@@ -196,6 +197,7 @@ files: Final = sa.Table(
     sa.Column("owner", sa.Text, nullable=False),
     tenant(),
     at("created_at"),
+    sa.Index("ix_files_tenant", "tenant"),
     sqlite_autoincrement=True,
 )
 

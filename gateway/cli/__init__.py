@@ -32,6 +32,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "jobs": ("gateway.cli.jobs", "Jobs of the trainer: fine-tunes and publications."),
     "adapters": ("gateway.cli.adapters", "Adapters and their revisions."),
     "rollout": ("gateway.cli.rollout.commands", "Give a revision a rising share of its adapter's traffic."),
+    "feedback": ("gateway.cli.feedback", "Ratings of answers."),
     "data": ("gateway.cli.data", "Training files."),
     "replicas": ("gateway.cli.replicas", "The inference servers and what they have loaded."),
     "keys": ("gateway.cli.keys", "API keys."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,8 +14,7 @@ from gateway.cli.errors import CommandFailed
 from gateway.cli.job_progress import follow_job
 from gateway.cli.jobs import show_job
 from gateway.cli.output import JsonFlag, ago, note, show, show_fields, show_json, show_table
-from gateway.cli.owner import change_owner
-from gateway.objects.adapters import AdapterHistory, AdapterObject, RevisionObject, SlotObject
+from gateway.objects.adapters import AdapterHistory, AdapterObject, AdapterOwnerObject, RevisionObject, SlotObject
 from gateway.objects.jobs import AnyJob, JobObject
 from gateway.objects.lists import ObjectList
 from gateway.objects.rollouts import RolloutObject
@@ -25,7 +24,6 @@ from registry.publishing.adapter_files import left_out, list_names, top_names
 from registry.publishing.adapter_name import check_adapter_name
 
 app = typer.Typer(name="adapters", no_args_is_help=True)
-app.command("owner")(change_owner)
 
 
 @app.command("list")
@@ -114,6 +112,29 @@ def retire(
         show_json(revision)
         return
     show(f"{revision.name} is {revision.state}")
+
+
+@app.command("owner")
+def change_owner(
+    name: Annotated[str, typer.Argument(help="Adapter.")],
+    tenant: Annotated[str | None, typer.Option(help="Tenant whose keys may train it.")] = None,
+    shared: Annotated[
+        bool | None, typer.Option("--shared/--private", help="Whether every key may use it, or its tenant alone.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Give an adapter to another tenant, open it to every key, or close it."""
+    changes: dict[str, Any] = {"tenant": tenant, "shared": shared}
+    body = {field: value for field, value in changes.items() if value is not None}
+    if not body:
+        raise typer.BadParameter("give --tenant NAME, --shared or --private")
+    with Client() as client:
+        owner = client.put(f"/admin/adapters/{name}/owner", AdapterOwnerObject, body)
+    if as_json:
+        show_json(owner)
+        return
+    users = "every key may use it" if owner.shared else "only its tenant, and keys that name it, may use it"
+    show(f"{owner.adapter} belongs to {owner.tenant}; {users}")
 
 
 def split_name(name: str) -> tuple[str, int | None]:

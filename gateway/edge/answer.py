@@ -21,6 +21,7 @@ from gateway.wire.engine_answer import AnswerHead, Fault, Requester
 _MOST_HELD: Final = 1 << 20
 """A whole answer up to so many bytes is held until it is complete, so that a cut can still be made good."""
 _LONGEST_READ_FOR_USAGE: Final = 4 << 20
+_LONGEST_ID: Final = 256
 _END_BYTES: Final = 2048
 """How much of a whole answer's end is kept: behind its text come the reason to finish and the usage."""
 _EVENT_STREAM: Final = b"text/event-stream"
@@ -31,6 +32,7 @@ _LAST_CHUNK: Final = b"0\r\n\r\n"
 
 class _WithUsage(msgspec.Struct):
     usage: Any = None
+    id: Any = None
 
 
 _USAGE: Final = msgspec.json.Decoder(_WithUsage)
@@ -65,6 +67,10 @@ class RelayedAnswer:
     """Why the engine refused the request, as its error's code and field; empty for an answer without an error."""
     first_byte_took_s = 0.0
     """The gateway's own time for the first bytes."""
+    beginning = b""
+    """The first bytes of the body."""
+    completion_id = ""
+    """The id in an answer that is not a stream; a stream has its id in its beginning."""
     _held_bytes = 0
     _end = b""
 
@@ -139,6 +145,7 @@ class RelayedAnswer:
 
     def _pass_first(self, data: bytes, is_whole: bool) -> None:
         now = self.first_byte_at = time.monotonic()
+        self.beginning = data
         plan = self._plan
         if plan.health is not None:
             plan.health.answered(plan.replica, now - plan.asked_at, now)
@@ -213,9 +220,11 @@ class RelayedAnswer:
         if len(body) > _LONGEST_READ_FOR_USAGE or b'"usage"' not in body:
             return
         try:
-            usage = _USAGE.decode(body).usage
+            found = _USAGE.decode(body)
         # The answer goes to the client as it is, whether or not its usage can be read.
         except (ValueError, RecursionError):
             return
-        if isinstance(usage, dict):
-            self._usage = usage
+        if isinstance(found.usage, dict):
+            self._usage = found.usage
+        if isinstance(found.id, str) and len(found.id) <= _LONGEST_ID:
+            self.completion_id = found.id

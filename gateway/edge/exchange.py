@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -20,13 +21,20 @@ from gateway.edge.token_estimate import Seen
 from gateway.edge.turn import Step, Turn
 from gateway.errors import EngineUnavailable, GatewayError
 from gateway.evidence.answer_facts import Asked
+from gateway.evidence.tally_reporter import cell_of
 from gateway.evidence.witness import Witness
 from gateway.routing.paths import PathKind
 from gateway.routing.routing import Evidence
 from gateway.telemetry.finished import BROKEN, CLIENT_LEFT, Finished
 from registry.errors import RegistryError
+from registry.rollouts.feedback import AnsweredCompletion
 
 log = logging.getLogger(__name__)
+
+
+_ID: Final = re.compile(rb'"id"\s*:\s*"([!#-\[\]-~]{1,256})"')
+_ID_WITHIN: Final = 4096
+"""Bytes of a stream within which its first event has the id."""
 
 
 class Exchange(Turn):
@@ -199,7 +207,7 @@ class Exchange(Turn):
         body = intake.body.whole(ask_for_usage=intake.asks_for_usage)
         copy = shadow.choose(intake.target, self.head.path, body)
         asked = Asked.of(body, keep_text=copy is not None)
-        witness = Witness(self._gateway.tally_reporter, evidence, intake.target, asked, self._began)
+        witness = Witness(self._gateway.tally_reporter, evidence, asked, self._began)
         if copy is not None:
             witness.notify_when_answered(partial(shadow.make, copy))
         return witness
@@ -230,6 +238,7 @@ class Exchange(Turn):
         prompt, answered = usage.get(self.kind.input_tokens), usage.get(self.kind.output_tokens)
         facts = self._facts(status, reason, now, (prompt, answered))
         if attempts is not None:
+            self._allow_rating(attempts, status)
             attempts.end()
         self._settle(status, usage, is_cut=reason in (CLIENT_LEFT, BROKEN))
         intake.leave(now)
@@ -250,6 +259,21 @@ class Exchange(Turn):
             prompt, answered = usage.get(self.kind.input_tokens), usage.get(self.kind.output_tokens)
             events = None if attempts.answer is None else attempts.answer.events
             intake.settle(Seen(status, prompt, answered, usage.get("total_tokens"), events, is_cut))
+
+    def _allow_rating(self, attempts: Attempts, status: int) -> None:
+        """Remember the answer, if it has an id; only one that was counted as evidence is judged by its rating."""
+        answer, witness, intake = attempts.answer, self._witness, self._intake
+        if answer is None or status >= 400 or not self.kind.may_stream:
+            return
+        completion_id = answer_id_in(answer.beginning) if answer.is_streamed else answer.completion_id
+        if not completion_id:
+            return
+        evidence, cell = intake.target.evidence, None
+        if evidence is not None and witness is not None and witness.has_counted_answer:
+            cell = cell_of(evidence, attempts.replica)
+        target, tenant = intake.target.served_name, intake.caller.tenant
+        answered = AnsweredCompletion(completion_id, tenant, target, attempts.replica, cell, time.time())
+        self._gateway.tally_reporter.answered.append(answered)
 
     def _facts(self, status: int, reason: str, now: float, tokens: tuple[int | None, int | None]) -> Finished:
         """Return what the listeners get; *tokens* are those of the prompt and of the answer."""
@@ -285,3 +309,9 @@ class Exchange(Turn):
             engine_error="" if answer is None else answer.engine_error,
             finish_reason=answer.finish_reason if answer is not None and is_sampled else "",
         )
+
+
+def answer_id_in(beginning: bytes) -> str:
+    """Return the first id in the *beginning* of a stream: in every protocol that of the answer."""
+    found = _ID.search(beginning, 0, _ID_WITHIN)
+    return "" if found is None else found[1].decode()

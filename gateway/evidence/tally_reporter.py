@@ -1,4 +1,4 @@
-"""The tallies that this process counts of watched rollouts, and their reports to the registry."""
+"""The tallies that this process counts of watched rollouts, the answers to rate, and their reports to the registry."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterable
 from secrets import token_hex
 from typing import Final
 
-from gateway.evidence.answer_facts import AnswerFacts
 from gateway.routing.routing import Evidence
 from gateway.settings import GatewaySettings
 from gateway.telemetry.rollout_metrics import RolloutMetrics
@@ -42,24 +41,15 @@ class TallyReporter:
         self._one_flush = asyncio.Lock()
         self._one_reporter = threading.Lock()  # a cancelled flush leaves its thread running
         self._new: list[tuple[Cell, Tally]] = []
-        self._answered: deque[AnsweredCompletion] = deque(maxlen=MOST_UNREPORTED)
+        self.answered: deque[AnsweredCompletion] = deque(maxlen=MOST_UNREPORTED)
+        """Answers that may be rated, until the next report. The hot path appends to it without a call."""
         self._begin_anew()
         self._expired_at = time.monotonic()
 
     def add(self, evidence: Evidence, replica: str, tally: Tally) -> None:
         """Count *tally* for the side that *evidence* names at *replica*, empty where no replica answered."""
-        self._new.append((_cell(evidence, replica), tally))
+        self._new.append((cell_of(evidence, replica), tally))
         self.metrics.count(evidence.adapter, evidence.side, tally)
-
-    def add_answer(self, evidence: Evidence, replica: str, served_name: str, facts: AnswerFacts) -> None:
-        """Count an answer, and allow its rating if it has an id and no error."""
-        self.add(evidence, replica, facts.tally)
-        if facts.completion_id and facts.error is None:
-            cell = _cell(evidence, replica)
-            now = self._registry.transactions.now()
-            self._answered.append(
-                AnsweredCompletion(id=facts.completion_id, served_name=served_name, cell=cell, at=now)
-            )
 
     async def run(self, watched: Callable[[], Collection[str]]) -> None:
         """Flush until cancelled; *watched* returns the ids of the rollouts that are still counted."""
@@ -77,12 +67,12 @@ class TallyReporter:
         """Report what was counted before this call. On `RegistryError` the next flush reports it as well."""
         async with self._one_flush:
             new, self._new = self._new, []
-            answered, self._answered = self._answered, deque(maxlen=MOST_UNREPORTED)
+            answered, self.answered = self.answered, deque(maxlen=MOST_UNREPORTED)
             try:
                 await asyncio.to_thread(self._report, new, answered)
             except RegistryError:
                 # The new tallies are in the sums already, so only the answers go back.
-                self._answered = deque([*answered, *self._answered], maxlen=MOST_UNREPORTED)
+                self.answered = deque([*answered, *self.answered], maxlen=MOST_UNREPORTED)
                 raise
 
     def forget_all_but(self, watched: Collection[str]) -> None:
@@ -114,8 +104,9 @@ class TallyReporter:
         if time.monotonic() - self._expired_at < EXPIRE_EVERY_S:
             return
         self._expired_at = time.monotonic()
-        await asyncio.to_thread(self._registry.feedback.expire, self._settings.feedback_window_s)
+        settings = self._settings
+        await asyncio.to_thread(self._registry.feedback.expire, settings.feedback_window_s, settings.feedback_answers)
 
 
-def _cell(evidence: Evidence, replica: str) -> Cell:
+def cell_of(evidence: Evidence, replica: str) -> Cell:
     return Cell(rollout_id=evidence.rollout_id, step=evidence.step, side=evidence.side, replica=replica)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from gateway.evidence.answer_facts import AnswerFacts, Asked, Reading, StreamReading, WholeReading, failed
 from gateway.evidence.tally_reporter import TallyReporter
-from gateway.routing.routing import Evidence, Target
+from gateway.routing.routing import Evidence
 from registry.rollouts.tally import ErrorKind
 
 Answered = Callable[[str, AnswerFacts], None]
@@ -23,12 +23,12 @@ class Witness:
     A request whose client departed before the answer was complete is not counted.
     """
 
-    def __init__(
-        self, tally_reporter: TallyReporter, evidence: Evidence, target: Target, asked: Asked, began: float
-    ) -> None:
+    has_counted_answer = False
+    """Whether the answer was counted, and without an error: what a rating of it is judged by."""
+
+    def __init__(self, tally_reporter: TallyReporter, evidence: Evidence, asked: Asked, began: float) -> None:
         self._tally_reporter = tally_reporter
         self._evidence = evidence
-        self._served_name = target.served_name
         self._asked = asked
         self._began = began
         self._failed_at: list[str] = []
@@ -93,7 +93,8 @@ class Witness:
     def _conclude(self, reading: Reading) -> None:
         self._reading = None
         facts = reading.result(self._began)
-        self._tally_reporter.add_answer(self._evidence, self._replica, self._served_name, facts)
+        self._tally_reporter.add(self._evidence, self._replica, facts.tally)
+        self.has_counted_answer = facts.error is None
         if self._then is not None and facts.error is None:
             self._then(self._replica, facts)
 

@@ -48,15 +48,32 @@ class FeedbackObject(ApiObject):
 
     object: Literal["feedback"] = "feedback"
     completion_id: str
+    tenant: str
+    """Who got the answer and rated it."""
     revision: str
-    rollout: str
-    step: int
-    side: Side
+    """The revision, or the base model."""
+    rollout: str | None
+    """The rollout that the answer is evidence for; None outside of one, then also step and side."""
+    step: int | None
+    side: Side | None
     replica: str
     score: float
     """From 0, bad, to 1, good."""
     comment: str
     at: float
+
+
+class RatingSumObject(ApiObject):
+    """The ratings of one revision or base model."""
+
+    object: Literal["rating_sum"] = "rating_sum"
+    revision: str
+    ratings: int
+    good: int
+    """Ratings from 0.5 on."""
+    bad: int
+    mean: float
+    last_at: float
 
 
 class ForcedSideObject(ApiObject):

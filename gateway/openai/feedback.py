@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter
 from pydantic import Field
 
-from gateway.deps import Gateway, GatewayDep
+from gateway.deps import CallerDep, Gateway, GatewayDep
 from gateway.errors import InvalidRequest
 from gateway.objects.evidence import FeedbackObject
 from gateway.openai.types import Body
 from registry.errors import NotFound
-from registry.rollouts.feedback import Feedback
+from registry.rollouts.feedback import Feedback, adapter_of
 
 router = APIRouter()
 
@@ -30,10 +32,12 @@ class Rating(Body):
 
 
 @router.post("/v1/feedback")
-async def give_feedback(body: Rating, gateway: GatewayDep) -> FeedbackObject:
+async def give_feedback(body: Rating, gateway: GatewayDep, caller: CallerDep) -> FeedbackObject:
     """Store the rating in place of an earlier rating of the same answer; 404 if this answer cannot be rated."""
-    feedback = await _rate(gateway, body.completion_id, _score_of(body), body.comment)
-    gateway.metrics.rollouts.rate(feedback.served_name.rpartition("@")[0], feedback.cell.side, feedback.score)
+    rate = partial(gateway.registry.feedback.rate, body.completion_id, _score_of(body), body.comment, caller.tenant)
+    feedback = await _rate(gateway, rate)
+    if feedback.cell is not None:
+        gateway.metrics.rollouts.rate(adapter_of(feedback.served_name), feedback.cell.side, feedback.score)
     return feedback_object(feedback)
 
 
@@ -45,32 +49,33 @@ def _score_of(body: Rating) -> float:
     raise InvalidRequest("give either score, from 0 to 1, or label, good or bad", param="score")
 
 
-async def _rate(gateway: Gateway, completion_id: str, score: float, comment: str) -> Feedback:
+async def _rate(gateway: Gateway, rate: Callable[[], Feedback]) -> Feedback:
     """Store the rating; try again after each way in which a very recent answer reaches the registry.
 
     Such an answer is known only to its gateway until the gateway reports it to the registry.
     """
-    rate = gateway.registry.feedback.rate
     try:
-        return await gateway.ask(rate, completion_id, score, comment)
+        return await gateway.ask(rate)
     except NotFound:
         await gateway.tally_reporter.flush()
     try:
-        return await gateway.ask(rate, completion_id, score, comment)
+        return await gateway.ask(rate)
     except NotFound:
         await asyncio.sleep(1.5 * gateway.settings.observe_flush_s)
-    return await gateway.ask(rate, completion_id, score, comment)
+    return await gateway.ask(rate)
 
 
 def feedback_object(feedback: Feedback) -> FeedbackObject:
     """Return the JSON object of a rating."""
+    cell = feedback.cell
     return FeedbackObject(
         completion_id=feedback.completion_id,
+        tenant=feedback.tenant,
         revision=feedback.served_name,
-        rollout=feedback.cell.rollout_id,
-        step=feedback.cell.step,
-        side=feedback.cell.side,
-        replica=feedback.cell.replica,
+        rollout=None if cell is None else cell.rollout_id,
+        step=None if cell is None else cell.step,
+        side=None if cell is None else cell.side,
+        replica=feedback.replica,
         score=feedback.score,
         comment=feedback.comment,
         at=feedback.at,

@@ -1,4 +1,4 @@
-"""The tables of answers in rollouts: counts of gateways, completions that may be rated, and ratings."""
+"""The tables of answers: counts of gateways in rollouts, completions that may be rated, and ratings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from registry.columns import at, cell, metadata, sequence
+from registry.columns import at, cell, metadata, sequence, tenant
 
 observations: Final = sa.Table(
     "observations",
@@ -21,24 +21,29 @@ observations: Final = sa.Table(
 completions: Final = sa.Table(
     "completions",
     metadata,
+    # An engine takes a part of the id from the request, so tenants must not get at each other's rows by equal ids.
+    tenant(key=True),
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("served_name", sa.Text, nullable=False),
     *cell(key=False),
     at("at"),
     sa.Index("ix_completions_at", "at"),
+    sa.Index("ix_completions_tenant_at", "tenant", "at"),
 )
 
 feedback: Final = sa.Table(
     "feedback",
     metadata,
     sequence(),
-    sa.Column("completion_id", sa.Text, nullable=False, unique=True),
+    tenant(key=False),
+    sa.Column("completion_id", sa.Text, nullable=False),
     sa.Column("adapter", sa.Text, nullable=False, index=True),
-    sa.Column("served_name", sa.Text, nullable=False),
+    sa.Column("served_name", sa.Text, nullable=False, index=True),
     *cell(key=False),
     sa.Column("score", sa.Double, nullable=False),
     sa.Column("comment", sa.Text, nullable=False),
     at("at"),
+    sa.UniqueConstraint("tenant", "completion_id"),
     sa.Index("ix_feedback_rollout_id", "rollout_id"),
     sqlite_autoincrement=True,
 )

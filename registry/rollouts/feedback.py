@@ -5,26 +5,33 @@ from __future__ import annotations
 import builtins
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
+from registry import tables
 from registry.adapters import find_adapter
 from registry.errors import NotFound
 from registry.rollouts import answer_tables
 from registry.rollouts.tally import Cell, Side, Tally
 from registry.transactions import Transactions, upsert
+from registry.types import LOCAL_TENANT
 
 _CELL: Final = ("rollout_id", "step", "side", "replica")
+_GOOD: Final = 0.5
+"""Ratings from this score on count as good."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnsweredCompletion:
-    """An answer during a watched rollout, identified by the `id` in its body."""
+class AnsweredCompletion(NamedTuple):
+    """An answer that may be rated, identified by the `id` in its body. A tuple, as there is one for each answer."""
 
     id: str
+    tenant: str
+    """Whose keys may rate the answer."""
     served_name: str
-    cell: Cell
+    replica: str
+    cell: Cell | None
+    """The cell that the answer is evidence for; None for an answer that is not evidence for a rollout."""
     at: float
 
 
@@ -33,77 +40,172 @@ class Feedback:
     """A rating of one answer."""
 
     completion_id: str
+    tenant: str
     served_name: str
-    """The revision that answered."""
-    cell: Cell
+    """The revision or base model that answered."""
+    replica: str
+    cell: Cell | None
     score: float
     """0 is bad, 1 is good."""
     comment: str
     at: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatingSum:
+    """The ratings of one revision or base model."""
+
+    served_name: str
+    ratings: int
+    good: int
+    mean: float
+    last_at: float
+
+
 class FeedbackStore:
-    """Stores one rating for each completion; a later one replaces it."""
+    """Stores one rating for each completion of a tenant; a later one replaces it."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._tx = transactions
 
-    def rate(self, completion_id: str, score: float, comment: str) -> Feedback:
-        """Store a rating in place of an earlier one. `NotFound` if the completion may not, or no longer, be rated."""
-        query = sa.select(answer_tables.completions).where(answer_tables.completions.c.id == completion_id)
+    def rate(self, completion_id: str, score: float, comment: str, tenant: str = LOCAL_TENANT) -> Feedback:
+        """Store a rating in place of an earlier one. `NotFound` unless *tenant* got this answer not too long ago."""
+        table = answer_tables.completions
+        query = sa.select(table).where(table.c.tenant == tenant, table.c.id == completion_id)
         with self._tx.write() as tx:
             row = tx.execute(query).mappings().one_or_none()
             if row is None:
                 raise NotFound(
-                    f"there is no completion {completion_id!r} to rate: only answers to an adapter's name during a "
-                    f"rollout or its rollback window are kept, and for a limited time"
+                    f"there is no completion {completion_id!r} to rate: only its receiver may rate an answer, and for "
+                    f"a limited time"
                 )
             rated = Feedback(
                 completion_id=completion_id,
+                tenant=tenant,
                 served_name=row["served_name"],
+                replica=row["replica"],
                 cell=_cell_of(row),
                 score=score,
                 comment=comment,
                 at=self._tx.now(),
             )
             values = {name: value for name, value in asdict(rated).items() if name != "cell"}
-            values |= asdict(rated.cell) | {"adapter": rated.served_name.rpartition("@")[0]}
-            upsert(tx, answer_tables.feedback, ("completion_id",), values)
+            values |= _columns_of(rated.cell) | {"adapter": adapter_of(rated.served_name)}
+            upsert(tx, answer_tables.feedback, ("tenant", "completion_id"), values)
             return rated
 
     def list(self, adapter: str, limit: int = 100) -> builtins.list[Feedback]:
-        """Return the ratings in all rollouts of *adapter*, newest first. Raises `NotFound`."""
-        table = answer_tables.feedback
-        query = sa.select(table).where(table.c.adapter == adapter).order_by(table.c.at.desc(), table.c.seq.desc())
+        """Return the ratings of all revisions of *adapter*, newest first. Raises `NotFound`."""
         with self._tx.read() as tx:
             find_adapter(tx, adapter)
+            return _newest(tx, answer_tables.feedback.c.adapter == adapter, limit)
+
+    def of_served_name(self, served_name: str, limit: int = 100) -> builtins.list[Feedback]:
+        """Return the ratings of one revision or base model, newest first."""
+        with self._tx.read() as tx:
+            return _newest(tx, answer_tables.feedback.c.served_name == served_name, limit)
+
+    def sums(self, model: str | None = None) -> builtins.list[RatingSum]:
+        """Return the sums by revision and base model, those of one adapter or base model with *model*."""
+        table = answer_tables.feedback
+        good = sa.func.sum(sa.case((table.c.score >= _GOOD, 1), else_=0))
+        columns = sa.func.count(), good, sa.func.avg(table.c.score), sa.func.max(table.c.at)
+        query = sa.select(table.c.served_name, *columns).group_by(table.c.served_name).order_by(table.c.served_name)
+        if model is not None:
+            query = query.where(table.c.adapter == model)
+        with self._tx.read() as tx:
             return [
-                Feedback(
-                    completion_id=row["completion_id"],
-                    served_name=row["served_name"],
-                    cell=_cell_of(row),
-                    score=row["score"],
-                    comment=row["comment"],
-                    at=row["at"],
-                )
-                for row in tx.execute(query.limit(limit)).mappings()
+                RatingSum(served_name=name, ratings=count, good=int(good), mean=mean, last_at=last)
+                for name, count, good, mean, last in tx.execute(query)
             ]
 
-    def expire(self, older_than_s: float) -> int:
-        """Delete completions older than *older_than_s*, so that they can no longer be rated; return how many."""
-        with self._tx.write() as tx:
-            old = answer_tables.completions.c.at < self._tx.now() - older_than_s
-            return tx.execute(sa.delete(answer_tables.completions).where(old)).rowcount
+    def expire(self, older_than_s: float, most: int) -> int:
+        """Delete answers that may no longer be rated, and ratings beyond the bound; return how many answers.
+
+        Answers may be rated for *older_than_s*. Of each tenant the newest *most* answers to rate are kept, evidence and
+        others apart, and the newest *most* ratings, besides those of rollouts that may still be judged.
+        """
+        since = self._tx.now() - older_than_s
+        deleted = 0
+        with self._tx.read() as tx:
+            too_many = [*_beyond_bound(tx, most), *_ratings_beyond_bound(tx, most, since)]
+        # Short transactions: on SQLite everybody who writes waits for each of them.
+        for condition in (
+            sa.delete(answer_tables.completions).where(answer_tables.completions.c.at < since),
+            *too_many,
+        ):
+            with self._tx.write() as tx:
+                count = tx.execute(condition).rowcount
+                deleted += count if condition.table is answer_tables.completions else 0
+        return deleted
+
+
+def adapter_of(served_name: str) -> str:
+    """Return the adapter of a revision's served name, and a base model's name as it is."""
+    return served_name.rpartition("@")[0] or served_name
 
 
 def remember(tx: sa.Connection, answered: Iterable[AnsweredCompletion]) -> None:
-    """Store that these completions may be rated; of two with one id, the later one."""
-    last = {completion.id: completion for completion in answered}
+    """Store that these completions may be rated; of two with one id and tenant, the later one."""
+    last = {(completion.tenant, completion.id): completion for completion in answered}
     rows = [
-        {"id": completion.id, "served_name": completion.served_name, "at": completion.at} | asdict(completion.cell)
+        {
+            "tenant": completion.tenant,
+            "id": completion.id,
+            "served_name": completion.served_name,
+            "replica": completion.replica,
+            "at": completion.at,
+        }
+        | _columns_of(completion.cell)
         for completion in last.values()
     ]
-    upsert(tx, answer_tables.completions, ("id",), *rows)
+    upsert(tx, answer_tables.completions, ("tenant", "id"), *rows)
+
+
+def _newest(tx: sa.Connection, condition: sa.ColumnElement[bool], limit: int) -> builtins.list[Feedback]:
+    table = answer_tables.feedback
+    query = sa.select(table).where(condition).order_by(table.c.at.desc(), table.c.seq.desc()).limit(limit)
+    return [
+        Feedback(
+            completion_id=row["completion_id"],
+            tenant=row["tenant"],
+            served_name=row["served_name"],
+            replica=row["replica"],
+            cell=_cell_of(row),
+            score=row["score"],
+            comment=row["comment"],
+            at=row["at"],
+        )
+        for row in tx.execute(query).mappings()
+    ]
+
+
+def _beyond_bound(tx: sa.Connection, most: int) -> builtins.list[sa.Delete]:
+    table = answer_tables.completions
+    is_evidence = table.c.rollout_id.is_not(None)
+    counts = sa.select(table.c.tenant, is_evidence, sa.func.count()).group_by(table.c.tenant, is_evidence)
+    deletes = []
+    for tenant, evidence, count in tx.execute(counts):
+        if count > most:
+            kind = sa.and_(table.c.tenant == tenant, is_evidence if evidence else table.c.rollout_id.is_(None))
+            newest = sa.select(table.c.at).where(kind).order_by(table.c.at.desc()).offset(most).limit(1)
+            deletes.append(sa.delete(table).where(kind, table.c.at <= tx.execute(newest).scalar_one()))
+    return deletes
+
+
+def _ratings_beyond_bound(tx: sa.Connection, most: int, since: float) -> builtins.list[sa.Delete]:
+    table, rollouts = answer_tables.feedback, tables.rollouts
+    judged = sa.select(rollouts.c.id).where(sa.or_(rollouts.c.finished_at.is_(None), rollouts.c.finished_at > since))
+    deletes = []
+    for tenant, count in tx.execute(sa.select(table.c.tenant, sa.func.count()).group_by(table.c.tenant)):
+        if count > most:
+            kind = sa.and_(
+                table.c.tenant == tenant, sa.or_(table.c.rollout_id.is_(None), table.c.rollout_id.not_in(judged))
+            )
+            newest = sa.select(table.c.seq).where(table.c.tenant == tenant).order_by(table.c.seq.desc())
+            last = tx.execute(newest.offset(most).limit(1)).scalar_one()
+            deletes.append(sa.delete(table).where(kind, table.c.seq <= last))
+    return deletes
 
 
 def feedback_tallies(tx: sa.Connection, rollout_id: str) -> dict[Cell, Tally]:
@@ -119,5 +221,14 @@ def feedback_tallies(tx: sa.Connection, rollout_id: str) -> dict[Cell, Tally]:
     return tallies
 
 
-def _cell_of(row: sa.RowMapping) -> Cell:
+def _cell_of(row: sa.RowMapping) -> Cell | None:
+    if row["rollout_id"] is None:
+        return None
     return Cell(**({name: row[name] for name in _CELL} | {"side": Side(row["side"])}))
+
+
+def _columns_of(cell: Cell | None) -> dict[str, Any]:
+    """Return the columns of the rollout, all NULL outside of one."""
+    if cell is None:
+        return {"rollout_id": None, "step": None, "side": None}
+    return {"rollout_id": cell.rollout_id, "step": cell.step, "side": cell.side}

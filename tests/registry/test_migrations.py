@@ -170,3 +170,22 @@ def test_what_an_older_lorry_stored_belongs_to_the_key_that_made_it(url: str, tm
     assert owners == {"support": ("ann", True), "sales": ("local", True)}
     assert [key.tenant for key in registry.keys.list()] == [""]
     registry.close()
+
+
+def test_answers_and_ratings_of_an_older_lorry_stay(url: str, tmp_path: Path) -> None:
+    fill(url, "0011", {})
+    cell = {"rollout_id": "ro-1", "step": 0, "side": "canary", "replica": "r0", "served_name": "support@2", "at": 1.0}
+    engine = open_engine(url)
+    with engine.begin() as tx:
+        for table, row in (
+            ("completions", cell | {"id": "c-1"}),
+            ("feedback", cell | {"completion_id": "c-1", "adapter": "support", "score": 0.5, "comment": "so so"}),
+        ):
+            tx.execute(sa.insert(sa.Table(table, sa.MetaData(), autoload_with=tx)), [row])
+    engine.dispose()
+    registry = opened(url, tmp_path)
+    (old,) = registry.feedback.of_served_name("support@2")
+    assert (old.tenant, old.score, old.comment) == ("local", 0.5, "so so")
+    assert registry.feedback.rate("c-1", 1.0, "").cell == old.cell
+    assert [each.score for each in registry.feedback.of_served_name("support@2")] == [1.0]
+    registry.close()

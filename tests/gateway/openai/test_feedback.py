@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from gateway.edge.exchange import answer_id_in
 from registry.rollouts.rollout import Rollout
 from registry.rollouts.tally import Side
 from tests.gateway.rollouts.rollout_scene import CHAT, SETTINGS, RolloutScene, said, streamed
@@ -54,13 +55,43 @@ def test_a_rating_is_joined_at_another_gateway_and_after_a_restart(scene: Rollou
     assert scene.counted(halved, Side.STABLE, 1).feedbacks == 1
 
 
-def test_an_answer_that_is_no_evidence_cannot_be_rated(scene: RolloutScene, halved: Rollout) -> None:
-    client = scene.client()
+def test_an_answer_that_is_no_evidence_is_rated_and_not_judged(scene: RolloutScene, halved: Rollout) -> None:
+    client = scene.client(SLOW)
     client.post("/v1/chat/completions", json={**CHAT, "model": "support@2"})
-    told = client.post("/v1/feedback", json={"completion_id": "chatcmpl-2", "score": 1})
-    assert (told.status_code, told.json()["error"]["code"]) == (404, "not_found")
-    assert "chatcmpl-2" in told.json()["error"]["message"]
+    told = rate(client, completion_id="chatcmpl-2", score=0.25, comment="pinned")
+    outside = {"rollout": None, "step": None, "side": None, "replica": "r0", "tenant": "local"}
+    assert told == told | outside | {"revision": "support@2"}
+    assert scene.registry.tallies.of_rollout(halved.id) == {}
+    assert client.get("/admin/feedback/support@2").json()["data"] == [told]
+    (total,) = client.get("/admin/feedback", params={"model": "support"}).json()["data"]
+    assert total == total | {"revision": "support@2", "ratings": 1, "good": 0, "bad": 1, "mean": 0.25}
+    unknown = scene.client().post("/v1/feedback", json={"completion_id": "chatcmpl-9", "score": 1})
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "not_found")
+    assert "chatcmpl-9" in unknown.json()["error"]["message"]
     assert client.get("/admin/adapters/sales/feedback").status_code == 404
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_base_models_answer_is_rated_without_any_rollout(scene: RolloutScene, streams: bool) -> None:
+    scene.add_replica(streamed("yes", number=7) if streams else said("yes", number=7), loaded=(1,))
+    client = scene.client(SETTINGS)
+    client.post("/v1/chat/completions", json={**CHAT, "model": "tiny", "stream": streams})
+    assert rate(client, completion_id="chatcmpl-7", label="good")["revision"] == "tiny"
+    assert [each["revision"] for each in client.get("/admin/feedback").json()["data"]] == ["tiny"]
+
+
+@pytest.mark.parametrize(
+    ("beginning", "found"),
+    [
+        (b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk"}\n\n', "chatcmpl-1"),
+        (b'data: {"choices": [{"delta": {"content": "\\"id\\": \\"x\\""}}], "id": "c-2"}\n\n', "c-2"),
+        (b'event: message_start\ndata: {"type":"message_start","message":{"id":"msg_3"}}\n\n', "msg_3"),
+        (b": ping\n\n", ""),
+        (b'data: {"id": "' + b"x" * 300 + b'"}\n\n', ""),
+    ],
+)
+def test_the_id_of_a_stream_is_in_its_beginning(beginning: bytes, found: str) -> None:
+    assert answer_id_in(beginning) == found
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from registry.database import Registry
 from registry.errors import NotFound
 from registry.rollouts.feedback import AnsweredCompletion
 from registry.rollouts.tally import Cell, ErrorKind, Side, Tally, total
+from registry.types import LOCAL_TENANT
 
 CANARY = Cell(rollout_id="ro-1", step=0, side=Side.CANARY, replica="r0")
 STABLE = Cell(rollout_id="ro-1", step=0, side=Side.STABLE, replica="r0")
@@ -62,7 +63,7 @@ def test_only_what_a_client_saw_and_the_revision_did_is_a_failure() -> None:
 
 
 def completion(number: int, cell: Cell, at: float) -> AnsweredCompletion:
-    return AnsweredCompletion(id=f"chatcmpl-{number}", served_name="support@2", cell=cell, at=at)
+    return AnsweredCompletion(f"chatcmpl-{number}", LOCAL_TENANT, "support@2", cell.replica, cell, at)
 
 
 def test_feedback_is_counted_where_the_answer_came_from(published: Registry) -> None:
@@ -93,7 +94,7 @@ def test_answers_can_be_rated_for_a_limited_time_and_ratings_stay(
     published.tallies.put("gw-1", {}, [completion(1, CANARY, 1000.0), completion(2, CANARY, 1050.0)])
     published.feedback.rate("chatcmpl-1", 1.0, "")
     advance(100)
-    assert published.feedback.expire(60.0) == 1
+    assert published.feedback.expire(60.0, 10) == 1
     with pytest.raises(NotFound, match=r"no completion 'chatcmpl-1' to rate"):
         published.feedback.rate("chatcmpl-1", 0.0, "")
     assert published.feedback.rate("chatcmpl-2", 0.0, "").score == 0.0
@@ -122,3 +123,36 @@ def test_a_key_is_held_on_the_side_that_was_said_last_until_it_is_let_go(publish
         with pytest.raises(NotFound, match="sales"):
             attempt()
     assert [entry.action for entry in published.audit.list(limit=3)] == ["side.release", "side.force", "side.force"]
+
+
+def test_of_each_tenant_the_newest_answers_and_ratings_are_kept(published: Registry) -> None:
+    for tenant, count in (("ann", 5), ("bob", 2)):
+        plain = [AnsweredCompletion(f"c-{n}", tenant, "tiny", "r0", None, 1000.0 + n) for n in range(count)]
+        evidence = [AnsweredCompletion(f"e-{n}", tenant, "support@2", "r0", CANARY, 1000.0 + n) for n in range(count)]
+        published.tallies.put("gw-1", {}, [*plain, *evidence])
+        for answered in plain:
+            published.feedback.rate(answered.id, 1.0, "", tenant)
+    assert published.feedback.expire(3600.0, 2) == 6
+    rated = published.feedback.of_served_name("tiny")
+    assert sorted((each.tenant, each.completion_id) for each in rated) == [
+        ("ann", "c-3"),
+        ("ann", "c-4"),
+        ("bob", "c-0"),
+        ("bob", "c-1"),
+    ]
+    for gone in ("c-2", "e-2"):
+        with pytest.raises(NotFound):
+            published.feedback.rate(gone, 1.0, "", "ann")
+    assert published.feedback.rate("e-3", 1.0, "", "ann").cell == CANARY
+
+
+def test_equal_ids_of_two_tenants_are_two_answers(published: Registry) -> None:
+    answered = [AnsweredCompletion("c-1", tenant, "tiny", "r0", None, 1000.0) for tenant in ("ann", "bob")]
+    published.tallies.put("gw-1", {}, answered)
+    published.feedback.rate("c-1", 1.0, "good", "ann")
+    published.feedback.rate("c-1", 0.0, "bad", "bob")
+    with pytest.raises(NotFound, match="only its receiver may rate"):
+        published.feedback.rate("c-1", 0.0, "", "eve")
+    (total,) = published.feedback.sums("tiny")
+    assert (total.served_name, total.ratings, total.good, total.mean) == ("tiny", 2, 1, 0.5)
+    assert published.feedback.sums("support") == []
