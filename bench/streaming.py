@@ -16,6 +16,7 @@ from typing import Any, Final
 import httpx2
 import psutil
 
+from engines.address import authorization_of, shown_address
 from engines.catalog import adapter_fields
 
 WORDS: Final = (
@@ -72,7 +73,9 @@ async def measure(server: Server, scenario: Scenario, tokens: int, source: rando
     prompts = [
         [" ".join(source.choices(WORDS, k=80)) for _ in range(scenario.requests_each)] for _ in range(scenario.clients)
     ]
-    async with httpx2.AsyncClient(base_url=server.url, timeout=300, trust_env=False) as http:
+    async with httpx2.AsyncClient(
+        base_url=shown_address(server.url), headers=authorization_of(server.url), timeout=300, trust_env=False
+    ) as http:
 
         async def client(index: int) -> list[float]:
             model = scenario.models[index % len(scenario.models)]

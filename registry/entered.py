@@ -26,8 +26,8 @@ class EnteredEngineStore:
         with self._tx.write() as tx:
             find_base(tx, entered.base)
             if not insert_or_ignore(tx, tables.entered_engines, asdict(entered)):
-                raise Conflict(f"an engine at {entered.url} is entered already; `lorry replicas` shows it")
-            detail = {"url": entered.url, "engine": entered.engine, "base": entered.base}
+                raise Conflict(f"an engine at {_shown(entered.url)} is entered already; `lorry replicas` shows it")
+            detail = {"url": _shown(entered.url), "engine": entered.engine, "base": entered.base}
             act = Act(actor=entered.actor, action="replica.enter", subject=entered.id, detail=detail)
             write_audit(tx, act, self._tx.now())
 
@@ -48,3 +48,9 @@ class EnteredEngineStore:
         with self._tx.read() as tx:
             rows = tx.execute(sa.select(tables.entered_engines).order_by(tables.entered_engines.c.id)).mappings()
             return [EnteredEngine(**row) for row in rows]
+
+
+def _shown(url: str) -> str:
+    # A server's key is part of its address, and is for nobody who reads errors or the audit log.
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

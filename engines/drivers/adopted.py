@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from engines.address import shown_address
 from engines.catalog import kind_of
 from engines.drivers.live_adapters import LiveAdapters
 from engines.drivers.openai_server import OpenAiServer
@@ -25,6 +26,7 @@ class AdoptedEngine:
     def __init__(self, url: str, settings: EngineSettings) -> None:
         """Take kind, base model and number of adapters from *settings*; `UnknownEngine`."""
         self.base_url = url.rstrip("/")
+        self._shown = shown_address(self.base_url)
         self._settings = settings
         self._row = kind_of(settings.kind)
         self._paths = self._row.paths
@@ -42,11 +44,11 @@ class AdoptedEngine:
         settings = self._settings
         if not await self.is_healthy():
             path = self._row.ready_path
-            raise EngineStartFailed(f"no {settings.kind} server answers GET {self.base_url}{path} with 200")
+            raise EngineStartFailed(f"no {settings.kind} server answers GET {self._shown}{path} with 200")
         names = await self._names()
         if settings.base_name not in names:
             raise EngineStartFailed(
-                f"the server at {self.base_url} serves {', '.join(sorted(names)) or 'nothing'}, not "
+                f"the server at {self._shown} serves {', '.join(sorted(names)) or 'nothing'}, not "
                 f"{settings.base_name}: start it with that as the model's served name"
             )
         self._paths = await offered_paths(settings.kind, self._http)
@@ -85,7 +87,7 @@ class AdoptedEngine:
             self._loaded_by_us.add(served_name)
         elif served_name not in await self._names():
             raise AdaptersFixed(
-                f"{served_name}: the {self._settings.kind} server at {self.base_url} has only the adapters that it was "
+                f"{served_name}: the {self._settings.kind} server at {self._shown} has only the adapters that it was "
                 f"launched with; launch it with {served_name}={path}"
             )
 

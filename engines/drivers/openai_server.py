@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx2
 
+from engines.address import authorization_of, shown_address
 from engines.errors import EngineUnreachable
 
 
@@ -15,7 +16,9 @@ class OpenAiServer:
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
         # `trust_env` off: a proxy that the environment names is not meant for the servers of a replica.
-        self._http = httpx2.AsyncClient(base_url=url, timeout=timeout_s, trust_env=False)
+        self._http = httpx2.AsyncClient(
+            base_url=shown_address(url), headers=authorization_of(url), timeout=timeout_s, trust_env=False
+        )
 
     async def answers_ok(self, path: str, timeout_s: float) -> bool:
         """Whether `GET path` is 200 within *timeout_s*."""

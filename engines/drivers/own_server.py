@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ class Launch:
     """The command line behind the interpreter, for settings and a port."""
     environment: Callable[[EngineSettings], Mapping[str, str]]
     """Environment variables of the server's process, on top of ours."""
+    key_variable: str = ""
+    """Environment variable from which the server takes the key that it wants; empty where it takes none from there."""
 
 
 class OwnServer:
@@ -36,14 +39,17 @@ class OwnServer:
         refuse_unhonoured(settings)
         self._settings = settings
         self._paths = row.paths
-        self._server = ServerProcess(settings, ready_path=row.ready_path)
+        key = secrets.token_urlsafe(32) if launch.key_variable else ""
+        self._server = ServerProcess(settings, ready_path=row.ready_path, key=key)
         arguments = launch.arguments(settings, self._server.port)
         self._command = [sys.executable if row.environment is None else interpreter_of(settings), *arguments]
-        self._environment = launch.environment(settings)
+        self._environment = dict(launch.environment(settings))
+        if key:
+            self._environment[launch.key_variable] = key
 
     @property
     def base_url(self) -> str:
-        """`http://host:port` of the server."""
+        """The server's address with its key, see `engines.address`."""
         return self._server.url
 
     async def stop(self, drain_timeout_s: float) -> None:

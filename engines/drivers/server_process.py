@@ -7,6 +7,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from engines.address import keyed_address
 from engines.drivers.openai_server import OpenAiServer
 from engines.errors import EngineStartFailed, EngineUnreachable
 from engines.process import ChildProcess
@@ -18,11 +19,11 @@ POLL_S: Final = 0.1
 class ServerProcess:
     """A child process that serves HTTP; `http` is our client for it. Started at most once."""
 
-    def __init__(self, settings: EngineSettings, *, ready_path: str = "/health") -> None:
+    def __init__(self, settings: EngineSettings, *, ready_path: str = "/health", key: str = "") -> None:
         self._settings = settings
         self._ready_path = ready_path
         self.port = settings.port or free_port(settings.host)
-        self.url = f"http://{settings.host}:{self.port}"
+        self.url = keyed_address(settings.host, self.port, key)
         self.http = OpenAiServer(self.url, timeout_s=settings.admin_timeout_s)
         self._child: ChildProcess | None = None
 

@@ -17,6 +17,7 @@ SPIN_COUNT: Final = "10000"
 clients: 290 tokens/s, 220 when they sleep at once; with libgomp's own 300000, 53 when somebody else wants a core."""
 PACKAGE_ROOT: Final = Path(__file__).parents[2]
 LOAD: Final = LoadMetrics(running="engine_requests_running", waiting="engine_requests_waiting")
+KEY_VARIABLE: Final = "LORRY_SERVER_KEY"
 MAX_QUEUE: Final = 64
 MAX_STEP_TOKENS: Final = 128
 
@@ -25,7 +26,7 @@ class TransformersEngine(LiveServer):
     """An `Engine` that owns one server process; see `engines.protocol` for what each method promises."""
 
     def __init__(self, settings: EngineSettings, adapters: Mapping[str, Path]) -> None:
-        super().__init__(settings, adapters, Launch(server_arguments, server_environment))
+        super().__init__(settings, adapters, Launch(server_arguments, server_environment, KEY_VARIABLE))
 
 
 def read_load(exposition: str) -> EngineLoad:

@@ -43,7 +43,7 @@ class VllmEngine(LiveServer):
     """An `Engine` that owns one vLLM server; see `engines.protocol` for what each method promises."""
 
     def __init__(self, settings: EngineSettings, adapters: Mapping[str, Path]) -> None:
-        super().__init__(settings, adapters, Launch(server_arguments, server_environment))
+        super().__init__(settings, adapters, Launch(server_arguments, server_environment, "VLLM_API_KEY"))
 
     async def unload_adapter(self, served_name: str) -> None:
         """Make the name unknown, then wait for its requests, which vLLM itself does not."""

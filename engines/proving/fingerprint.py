@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 import httpx2
 from pydantic import ValidationError
 
+from engines.address import authorization_of, shown_address
 from engines.drivers.openai_server import reason_of
 from engines.errors import EngineError, EngineUnreachable, FingerprintMissing
 from engines.proving.proof import AnsweredToken, ProbeAnswer, Proof, StoredFingerprint, StoredProbe, judge, tolerance_of
@@ -46,7 +47,8 @@ async def prove(url: str, fields: Mapping[str, str], folder: Path, tolerance: fl
     """
     fingerprint = await asyncio.to_thread(read_fingerprint, folder)
     places = asyncio.Semaphore(_AT_ONCE)
-    async with httpx2.AsyncClient(base_url=url, timeout=_REQUEST_S, trust_env=False) as http:
+    plain, headers = shown_address(url), authorization_of(url)
+    async with httpx2.AsyncClient(base_url=plain, headers=headers, timeout=_REQUEST_S, trust_env=False) as http:
         renders = await _renders(http, fields, fingerprint.probes[0])
 
         async def ask(probe: StoredProbe) -> ProbeAnswer:

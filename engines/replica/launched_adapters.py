@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from engines.address import shown_address
 from engines.errors import EngineError
 from engines.protocol import Engine
 from engines.replica.adapter_sets import Trials
@@ -148,7 +149,9 @@ class LaunchedAdapters:
         # Adapters that are still to come, or failed, are not in the new process and stay in the report.
         others = {name: slot for name, slot in self._board.slots().items() if name not in slots}
         self._board.move_to(engine.base_url, engine.traits.paths, others | dict(slots))
-        log.info("another process serves", extra={"url": engine.base_url, "adapters": sorted(self._proven)})
+        log.info(
+            "another process serves", extra={"url": shown_address(engine.base_url), "adapters": sorted(self._proven)}
+        )
         self._draining = asyncio.create_task(self._drain(before))
 
     async def _drain(self, engine: Engine) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import signal
 import sys
 from types import FrameType
@@ -17,6 +18,8 @@ from engines.transformers.options import ServerOptions, parse_options
 from engines.transformers.server import build_app
 
 KEEP_ALIVE_S = 75
+KEY_VARIABLE = "LORRY_SERVER_KEY"
+"""Environment variable with the key that the server wants: a command line would show it to every user."""
 
 
 def main() -> None:
@@ -40,7 +43,7 @@ def serve(options: ServerOptions) -> int:
         server.should_exit = True
 
     config = uvicorn.Config(
-        build_app(options, loaded, fail),
+        build_app(options, loaded, fail, os.environ.pop(KEY_VARIABLE, "")),
         host=options.host,
         port=options.port,
         log_config=None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,9 +15,11 @@ import orjson
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engines.transformers.completions import Completions
 from engines.transformers.errors import ApiError, BadRequest, EngineFailed, MethodNotAllowed, NoSuchResource
@@ -102,8 +105,28 @@ class Routes:
         }
 
 
-def build_app(options: ServerOptions, loaded: LoadedModel, on_failure: Callable[[], None]) -> Starlette:
-    """Build the application; *on_failure* is called when the model can no longer be run."""
+class RequireKey:
+    """Answers 401 unless the header `authorization` has the key."""
+
+    def __init__(self, app: ASGIApp, key: str) -> None:
+        self._app = app
+        self._wanted = f"Bearer {key}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+        if scope["type"] == "http" and scope["path"] != "/health" and not self._knows(scope):
+            refusal = orjson.dumps({"error": {"message": "this server wants its key", "code": "invalid_api_key"}})
+            await Response(refusal, 401, media_type="application/json")(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _knows(self, scope: Scope) -> bool:
+        sent: bytes = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        return hmac.compare_digest(sent, self._wanted)
+
+
+def build_app(options: ServerOptions, loaded: LoadedModel, on_failure: Callable[[], None], key: str = "") -> Starlette:
+    """Build the application, which wants *key* unless it is empty; *on_failure* is called when the model has failed."""
     metrics = EngineMetrics()
     scheduler = Scheduler(options.max_batch, options.max_step_tokens)
     stepper = Stepper(ModelRunner(loaded), scheduler, metrics, options.threads)
@@ -136,6 +159,7 @@ def build_app(options: ServerOptions, loaded: LoadedModel, on_failure: Callable[
         ],
         exception_handlers={ApiError: refuse, HTTPException: refuse_route, Exception: refuse},
         lifespan=lifespan,
+        middleware=[Middleware(RequireKey, key=key)] if key else [],
     )
 
 

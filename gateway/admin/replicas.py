@@ -30,8 +30,8 @@ class EnterEngine(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[^/?#@\s]+$")]
-    """`http://host:port` of the server."""
+    url: Annotated[str, StringConstraints(pattern=r"^https?://(:[^/?#@\s]+@)?[^/?#@\s]+$")]
+    """`http://host:port` of the server, `http://:KEY@host:port` if it wants a key; the key is not shown again."""
     engine: str
     """Kind of the engine."""
     base: str

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import JsonValue
+from pydantic import AfterValidator, JsonValue
 
+from engines.address import shown_address
 from gateway.objects.adapters import SlotObject
 from gateway.objects.lists import ApiObject
 from registry.types import ReplicaState
+
+ShownAddress = Annotated[str, AfterValidator(shown_address)]
+"""Address of a server, without the key that is part of it in the registry."""
 
 
 class NamedSlot(SlotObject):
@@ -23,7 +27,7 @@ class ReplicaObject(ApiObject):
     id: str
     base: str
     engine: str
-    url: str
+    url: ShownAddress
     state: ReplicaState
     capacity: int
     """How many adapters the server can hold."""
@@ -46,7 +50,7 @@ class EnteredEngineObject(ApiObject):
     """An inference server that was started elsewhere and entered by hand."""
 
     id: str
-    url: str
+    url: ShownAddress
     engine: str
     base: str
     capacity: int

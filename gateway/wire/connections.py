@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from engines.address import authorization_of
 from gateway.wire.engine_answer import AnswerHead, AnswerSink, Fault, Requester
 
 _LARGEST_HEAD: Final = 64 * 1024
@@ -195,7 +196,9 @@ class EnginePool:
         self._ssl = ssl.create_default_context() if is_secret else None
         self._connect_timeout_s = connect_timeout_s
         self._free: deque[EngineConnection] = deque()
-        self._host = parts.netloc.encode()
+        self._host = parts.netloc.rpartition("@")[2].encode()
+        self._lines = b"".join(b"%b: %b\r\n" % (k.encode(), v.encode()) for k, v in authorization_of(url).items())
+        """Header lines of every request: how the engine knows us."""
         self._is_retired = False
 
     def post(self, path: str, lines: bytes, body: bytes) -> bytes:
@@ -203,14 +206,14 @@ class EnginePool:
         return b"POST %b HTTP/1.1\r\nhost: %b\r\n%bcontent-length: %d\r\n\r\n%b" % (
             path.encode(),
             self._host,
-            lines,
+            self._lines + lines,
             len(body),
             body,
         )
 
     def get(self, path: str) -> bytes:
         """Return a whole GET to this engine."""
-        return b"GET %b HTTP/1.1\r\nhost: %b\r\n\r\n" % (path.encode(), self._host)
+        return b"GET %b HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (path.encode(), self._host, self._lines)
 
     def pop_free(self) -> EngineConnection | None:
         """Return a connection that is open and free, the one used last first; None if a new one has to be opened."""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import httpx2
 
+from engines.address import authorization_of, shown_address
 from engines.catalog import adapter_fields, build_engine
 from engines.load import EngineLoad
 from engines.protocol import Engine
@@ -35,7 +36,12 @@ class EngineHost:
         self._thread.start()
         self.engine: Engine = build_engine(settings, adapters)
         self.call(self.engine.start(), START_TIMEOUT_S)
-        self.http = httpx2.Client(base_url=self.engine.base_url, timeout=CALL_TIMEOUT_S, trust_env=False)
+        self.http = httpx2.Client(
+            base_url=shown_address(self.engine.base_url),
+            headers=authorization_of(self.engine.base_url),
+            timeout=CALL_TIMEOUT_S,
+            trust_env=False,
+        )
 
     def call(self, coroutine: Coroutine[Any, Any, Result], timeout_s: float = CALL_TIMEOUT_S) -> Result:
         """Run *coroutine* in the engine's loop."""

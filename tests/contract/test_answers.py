@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
+from engines.address import key_of, shown_address
 from tests.contract.engine_host import EngineHost
 
 
@@ -28,7 +29,11 @@ def test_the_answer_names_the_model_that_was_asked(host: EngineHost, adapters: d
 
 
 def test_the_openai_sdk_reads_answers_and_streams(host: EngineHost) -> None:
-    client: Any = OpenAI(base_url=f"{host.engine.base_url}/v1", api_key="none", max_retries=0)
+    client: Any = OpenAI(
+        base_url=f"{shown_address(host.engine.base_url)}/v1",
+        api_key=key_of(host.engine.base_url) or "none",
+        max_retries=0,
+    )
     body = host.body()
     with client:
         answer = client.chat.completions.create(**body)

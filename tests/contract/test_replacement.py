@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from engines.address import authorization_of, shown_address
 from engines.catalog import adapter_fields, build_engine
 from engines.replica.adapter_sets import EngineSource, Pace
 from engines.replica.replica import EngineReplica
@@ -37,7 +38,9 @@ class Answered:
     texts: dict[str, str] = field(default_factory=dict)
 
     async def prove(self, url: str, served_name: str, folder: Path) -> Answered:
-        async with httpx2.AsyncClient(base_url=url, timeout=60.0, trust_env=False) as http:
+        async with httpx2.AsyncClient(
+            base_url=shown_address(url), headers=authorization_of(url), timeout=60.0, trust_env=False
+        ) as http:
             self.texts[served_name] = await say(http, dict(adapter_fields(self.kind, served_name)))
             self.texts["base"] = await say(http, {"model": "base"})
         return self

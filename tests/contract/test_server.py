@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
+from engines.address import key_of, shown_address
 from tests.contract.engine_host import EngineHost, wait_until
 from tests.contract.kinds import OWN
 
@@ -77,7 +78,9 @@ def test_penalties_and_bias_change_the_answer(host: EngineHost) -> None:
     assert host.say(frequency_penalty=2.0, presence_penalty=2.0, max_tokens=40, ignore_eos=True) != host.say(
         max_tokens=40, ignore_eos=True
     )
-    with OpenAI(base_url=f"{host.engine.base_url}/v1", api_key="none") as client:
+    with OpenAI(
+        base_url=f"{shown_address(host.engine.base_url)}/v1", api_key=key_of(host.engine.base_url) or "none"
+    ) as client:
         biased = client.completions.create(
             model="base", prompt="One, two,", temperature=0, max_tokens=3, logit_bias={str(TOKEN_OF_THE): 100}
         )
