@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from engines.catalog import adapter_fields, adapter_paths
-from gateway.errors import EndpointNotOffered, ModelNotFound, NothingStable
+from gateway.errors import EndpointNotOffered, InvalidRequest, ModelNotFound, NothingStable
 from registry.database import Snapshot
 from registry.rollouts.tally import Side
 from registry.types import COMPLETION_PATHS
@@ -230,7 +230,10 @@ def sticky_key(body: Mapping[str, Any], session_id: str | None, credential: str)
     if isinstance(named, str) and named:
         return named
     opening = _opening(body)
-    return sha256(credential.encode() + b"\0" + orjson.dumps(opening)).hexdigest()
+    try:
+        return sha256(credential.encode() + b"\0" + orjson.dumps(opening)).hexdigest()
+    except orjson.JSONEncodeError as exc:
+        raise InvalidRequest("the prompt has a number beyond 64 bits, or is nested too deeply") from exc
 
 
 def _opening(body: Mapping[str, Any]) -> object:

@@ -46,7 +46,9 @@ def read_config(folder: Path) -> Mapping[str, Any]:
             raise AdapterRejected(f"{CONFIG}: longer than {LONGEST_CONFIG} bytes")
         # From bytes: `loads` recognises UTF-8 with and without a byte order mark, UTF-16 and UTF-32.
         config = json.loads(path.read_bytes())
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as exc:
+    except UnicodeDecodeError as exc:
+        raise AdapterRejected(f"{CONFIG}: not readable as JSON: byte {exc.start} is not {exc.encoding}") from exc
+    except (OSError, json.JSONDecodeError) as exc:
         raise AdapterRejected(f"{CONFIG}: not readable as JSON: {exc}") from exc
     except (ValueError, RecursionError) as exc:
         raise AdapterRejected(f"{CONFIG}: not readable: a number is too long, or the nesting too deep") from exc

@@ -14,7 +14,7 @@ OURS: Final = frozenset(
     (status, code) for status, code in HTTP_ERRORS.values() if status >= 500 and code != "artifact_corrupt"
 )
 """Answers above 500 that are declared; a corrupt artifact would be ours, as no request can damage one."""
-LONGEST_ERROR: Final = 2100
+LONGEST_ERROR: Final = 2205
 _WORDS: Final = re.compile(
     rb"Traceback|File \\\"|NoneType|<class |object at 0x|[A-Z][a-z]+(Error|Exception)\b|int_max_str|codec|"
     rb"surrogates not|"

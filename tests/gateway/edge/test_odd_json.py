@@ -10,6 +10,7 @@ from gateway.edge.form import LONGEST_NAME
 from gateway.edge.http_message import JsonBody
 from gateway.errors import InvalidRequest
 from gateway.routing.paths import HOT_PATHS
+from gateway.routing.routing import sticky_key
 
 CHAT = HOT_PATHS[b"/v1/chat/completions"]
 
@@ -36,3 +37,10 @@ def test_a_huge_name_of_a_model_is_refused_at_once() -> None:
         JsonBody(b'{"model":"' + b"x" * 8_000_000 + b'"}', CHAT)
     assert time.process_time() - began < 0.2
     assert len(str(refused.value)) < LONGEST_NAME
+
+
+@pytest.mark.parametrize("prompt", [b"[-9223372036854775809]", b"[" * 400 + b"]" * 400])
+def test_a_prompt_that_gives_no_key_of_a_conversation_is_refused(prompt: bytes) -> None:
+    body = JsonBody(b'{"model":"support","input":' + prompt + b"}", HOT_PATHS[b"/v1/embeddings"]).whole()
+    with pytest.raises(InvalidRequest, match="beyond 64 bits, or is nested too deeply"):
+        sticky_key(body, None, "")
