@@ -70,7 +70,7 @@ def publish(
         check_adapter_name(name)
         others = left_out(top_names(folder))
     except AdapterRejected as exc:
-        raise CommandFailed(f"{folder}: {exc}") from exc
+        raise CommandFailed(str(exc)) from exc
     if others and not as_json:  # the job's events have it too
         note(f"Left out, as serving does not need it: {list_names(others)}")
     with Client() as client, AdapterTar(folder, others) as tar:
