@@ -52,6 +52,7 @@ from gateway.http.error_answers import (
     answer_unforeseen,
 )
 from gateway.http.methods import Methods, MethodTable
+from gateway.http.packed_bodies import PackedBodies
 from gateway.http.request_bodies import RequestBodies
 from gateway.http.request_ids import RequestIds
 from gateway.keys.auth import Keyring
@@ -226,6 +227,7 @@ def build_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     for router in ROUTERS:
         app.include_router(router)
+    app.add_middleware(PackedBodies, limit=gateway.settings.max_body_bytes)  # inside of the bounds of what is received
     app.add_middleware(RequestBodies, settings=gateway.settings)
     app.add_middleware(Authentication, gateway=gateway)
     app.add_middleware(Methods, table=MethodTable(ROUTERS))

@@ -67,6 +67,10 @@ class UnsupportedMediaType(GatewayError):
     """The body's content type is not what the endpoint reads; the message names the right one."""
 
 
+class UnsupportedEncoding(GatewayError):
+    """The body is packed in a way that is not known here; the message lists the known ones."""
+
+
 class RateLimited(GatewayError):
     """The key has used up a limit; the message names the limit, the headers have the rest of each limit."""
 
@@ -132,6 +136,7 @@ HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     JudgeRequired: (403, "judge_required"),
     HostNotAllowed: (403, "host_not_allowed"),
     UnsupportedMediaType: (415, "unsupported_media_type"),
+    UnsupportedEncoding: (415, "unsupported_encoding"),
     RateLimited: (429, "rate_limit_exceeded"),
     MalformedRequest: (400, "malformed_request"),
     MethodNotAllowed: (405, "method_not_allowed"),

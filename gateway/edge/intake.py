@@ -20,6 +20,7 @@ from gateway.edge.http_message import RequestBody, body_of
 from gateway.edge.parts import Gateway
 from gateway.edge.token_estimate import Seen, tokens_used
 from gateway.edge.turn import Turn, refuse
+from gateway.edge.unpacking import unpack
 from gateway.errors import DeadlineExceeded, EngineUnavailable, ModelNotAllowed, ModelNotFound, NothingStable
 from gateway.foreign_pages import BROWSERS_HEADERS
 from gateway.keys.access import check_model, unknown_model
@@ -85,11 +86,19 @@ class RequestIntake:
         """Take the whole body in: the first `Step`."""
         self._gateway.budget.note_request(now)
         settings = self._gateway.settings
+        self.deadline = now + self._head.timeout_s(settings.request_timeout_s)
+        encodings = self._head.headers.get(b"content-encoding")
+        if encodings is None:
+            return self._read(raw)
+        limit = settings.max_form_bytes if self._kind.is_multipart else settings.max_body_bytes
+        return self._wait(asyncio.to_thread(unpack, raw, encodings.decode("latin-1"), limit), self._read)
+
+    def _read(self, raw: bytes) -> bool:
+        settings = self._gateway.settings
         body = self.body = body_of(raw, self._kind, self._head)
         # The usage is one more event, which is parsed and left out again: asked for only where somebody counts it.
         if body.is_streamed and self._kind.asks_for_usage and not body.wants_usage:
             self.asks_for_usage = settings.count_tokens or self.caller.limits.tokens_per_minute is not None
-        self.deadline = now + self._head.timeout_s(settings.request_timeout_s)
         self.asked_name = body.model
         return self._resolve()
 

@@ -12,7 +12,7 @@ import uvicorn
 from gateway.app import build_gateway
 from gateway.settings import Settings
 from gateway.up.http_server import server_config
-from gateway.up.listening import check_keys, listen
+from gateway.up.listening import addresses_of, check_keys, listen
 from gateway.up.logs import log_to
 from registry.database import open_registry
 
@@ -29,8 +29,8 @@ class GatewayReplica:
         check_keys(knobs.host, registry)
         self._gateway = build_gateway(knobs, registry, settings.home, settings.traces)
         self._server = _QuietServer(server_config(self._gateway))
-        self._listener = listen(knobs.host, knobs.port)
-        self._serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        self._listeners = [listen(address, knobs.port) for address in addresses_of(knobs.host)]
+        self._serving = asyncio.create_task(self._server.serve(sockets=self._listeners))
         while not self._server.started:
             if self._serving.done():
                 # A server that ended before it started raises why.

@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
+from types import MappingProxyType
+from typing import Final
 
 from gateway.errors import StartFailed
 from registry.database import Registry
 
 Address = IPv4Address | IPv6Address
+_BESIDE: Final[Mapping[str, Address]] = MappingProxyType(
+    {"127.0.0.1": IPv6Address("::1"), "::1": IPv4Address("127.0.0.1"), "0.0.0.0": IPv6Address("::1")}
+)
+"""Address to listen on -> the other address of `localhost`. `::` takes IPv4 too."""
+
+
+def addresses_of(host: Address) -> tuple[Address, ...]:
+    """Return *host* and the other address of `localhost` that goes with it, where this machine has that one.
+
+    Some clients look `localhost` up as ::1 alone, others as 127.0.0.1.
+    """
+    other = _BESIDE.get(str(host))
+    if other is None:
+        return (host,)
+    try:
+        with socket.socket(_family(other)) as probe:
+            probe.bind((str(other), 0))
+    except OSError:  # a machine or container without IPv6
+        return (host,)
+    return (host, other)
 
 
 def check_port(host: Address, port: int) -> None:
-    """Raise `StartFailed` if the port cannot be listened on."""
+    """Raise `StartFailed` if the port cannot be listened on at *host* and its other address."""
+    for address in addresses_of(host):
+        _check_port(address, port)
+
+
+def _check_port(host: Address, port: int) -> None:
     with socket.socket(_family(host)) as probe:
         # Without REUSEPORT, the bind also fails where another Lorry shares the port among its own gateways.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

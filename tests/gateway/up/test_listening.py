@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, ip_address
 import pytest
 
 from gateway.errors import StartFailed
-from gateway.up.listening import check_keys, check_port, listen, url_of
+from gateway.up.listening import addresses_of, check_keys, check_port, listen, url_of
 from registry.database import Registry
 from registry.keys import KeyDraft, Scope
 
@@ -24,6 +24,17 @@ def free_port() -> int:
 def test_replicas_share_the_port_and_a_second_lorry_is_refused() -> None:
     port = free_port()
     with listen(HOST, port), listen(HOST, port), pytest.raises(StartFailed, match=f"port {port}"):
+        check_port(HOST, port)
+
+
+def test_localhost_is_served_at_both_of_its_addresses() -> None:
+    port = free_port()
+    both = (HOST, ip_address("::1"))
+    assert addresses_of(HOST) == both
+    assert set(addresses_of(ip_address("::1"))) == set(both)
+    assert addresses_of(ip_address("0.0.0.0"))[1:] == both[1:]
+    assert addresses_of(ip_address("10.0.0.7")) == (ip_address("10.0.0.7"),)
+    with listen(both[1], port), pytest.raises(StartFailed, match=f"port {port} on ::1"):
         check_port(HOST, port)
 
 
