@@ -227,8 +227,8 @@ def build_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     for router in ROUTERS:
         app.include_router(router)
-    app.add_middleware(PackedBodies, limit=gateway.settings.max_body_bytes)  # inside of the bounds of what is received
     app.add_middleware(RequestBodies, settings=gateway.settings)
+    app.add_middleware(PackedBodies, settings=gateway.settings)  # outside of what looks at bodies
     app.add_middleware(Authentication, gateway=gateway)
     app.add_middleware(Methods, table=MethodTable(ROUTERS))
     if gateway.settings.cors_origins:

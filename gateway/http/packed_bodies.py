@@ -9,8 +9,9 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.edge.unpacking import unpack
-from gateway.errors import BodyTooLarge, GatewayError
+from gateway.errors import BodyTooLarge, GatewayError, RequestTooSlow
 from gateway.http.error_answers import answer_error
+from gateway.settings import GatewaySettings
 
 _REPLACED = (b"content-encoding", b"content-length", b"transfer-encoding")
 
@@ -18,9 +19,10 @@ _REPLACED = (b"content-encoding", b"content-length", b"transfer-encoding")
 class PackedBodies:
     """Middleware that hands packed bodies on unpacked; they are held in memory, so both forms have a limit."""
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
         self._app = app
-        self._limit = limit
+        self._limit = settings.max_body_bytes
+        self._wait_s = settings.receive_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 400, 413 or 415."""
@@ -29,11 +31,14 @@ class PackedBodies:
             await self._app(scope, receive, send)
             return
         try:
-            packed = await self._whole(receive)
+            async with asyncio.timeout(self._wait_s):
+                packed = await self._whole(receive)
             if packed is None:
                 return
             body = await asyncio.to_thread(unpack, packed, encodings, self._limit)
-        except GatewayError as exc:
+        except (GatewayError, TimeoutError) as exc:
+            if isinstance(exc, TimeoutError):
+                exc = RequestTooSlow("the request did not arrive in time")
             await (await answer_error(Request(scope), exc))(scope, receive, send)
             return
         kept = [header for header in scope["headers"] if header[0] not in _REPLACED]
