@@ -6,11 +6,12 @@ import secrets
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, StringConstraints
 
+from engines.address import shown_address
 from engines.catalog import ENGINES
 from engines.drivers.adopted import AdoptedEngine
 from engines.errors import EngineError
@@ -44,7 +45,7 @@ class EnterEngine(BaseModel):
 async def list_replicas(gateway: GatewayDep) -> ObjectList[ReplicaObject]:
     """List every replica that is not gone, with its slots."""
     snapshot = await gateway.ask(gateway.registry.snapshot)
-    return ObjectList(data=[ReplicaObject.model_validate(asdict(replica)) for replica in snapshot.replicas])
+    return ObjectList(data=[ReplicaObject.model_validate(_shown(replica)) for replica in snapshot.replicas])
 
 
 @router.post("", status_code=201)
@@ -67,7 +68,7 @@ async def enter_engine(body: EnterEngine, gateway: GatewayDep, actor: ActorDep) 
     )
     await _check(entered, gateway)
     await gateway.ask(gateway.registry.entered.enter, entered)
-    return EnteredEngineObject.model_validate(asdict(entered))
+    return EnteredEngineObject.model_validate(_shown(entered))
 
 
 @router.delete("/{replica_id}")
@@ -92,3 +93,8 @@ async def _check(entered: EnteredEngine, gateway: Gateway) -> None:
         raise InvalidRequest(f"url: {exc}", param="url") from exc
     finally:
         await engine.stop(0.0)
+
+
+def _shown(server: Replica | EnteredEngine) -> dict[str, Any]:
+    """Return the fields of *server* as people see them."""
+    return asdict(server) | {"url": shown_address(server.url)}

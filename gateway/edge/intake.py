@@ -145,7 +145,7 @@ class RequestIntake:
             self._has_refreshed = True  # the name may be younger than the table
             return self._wait(self._gateway.feed.refresh(), self._resolve)
         # Limits come after the checks: a request with a wrong name or a forbidden model counts against none.
-        if self.caller.limits.are_none:
+        if not self.caller.is_limited:
             return self._enter()
         limiter, tokens = self._gateway.rate_limiter, self.body.estimate().total
         if limiter.is_shared:

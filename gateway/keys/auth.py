@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
@@ -48,6 +48,11 @@ class Caller:
     limits: KeyLimits
     shares_adapters: bool = False
     """Whether the adapters that the caller makes are open to every key."""
+    is_limited: bool = field(init=False)
+    """Whether the key has a limit; computed once, as every request asks for it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_limited", not self.limits.are_none)
 
     @property
     def is_admin(self) -> bool:
@@ -93,6 +98,8 @@ class Keyring:
         self._report_s = report_s
         self._is_loopback = is_loopback
         self._read: ValidKeys | None = None
+        self.is_keyless = True
+        """Whether no key was ever made, or the keys were not read yet."""
         self._callers: Mapping[bytes, tuple[bytes, Caller]] = {}
         """Leading bytes of a hash -> the whole hash and its caller."""
         self._used: dict[str, float] = {}
@@ -130,6 +137,7 @@ class Keyring:
         self.read_at, self._read_at = time.time(), time.monotonic()
         if latest is not self._read:
             self._read, self._callers = latest, dict(_entry(key) for key in latest.keys)
+            self.is_keyless = latest.is_keyless
 
     async def _attempt_refresh(self) -> None:
         try:
@@ -148,11 +156,6 @@ class Keyring:
             self._used = used | self._used
             log.warning("use of API keys not stored, retrying", extra={"error": str(exc)})
 
-    @property
-    def is_keyless(self) -> bool:
-        """True while no key was ever made, and before the keys were read."""
-        return self._read is None or self._read.is_keyless
-
     def caller_of(self, authorization: bytes, now_unix: float) -> Caller:
         """Return the caller of the key in the header's value, and note *now_unix* as the time of its last use.
 
@@ -160,7 +163,7 @@ class Keyring:
         """
         if self._read is None:
             raise RegistryUnavailable("the API keys were not read from the registry yet; try again in a moment")
-        if self._read.is_keyless:
+        if self.is_keyless:
             return self._anybody()
         if authorization[:7].lower() != _BEARER:
             raise Unauthenticated(

@@ -30,7 +30,7 @@ class RateLimiter:
 
     def admit(self, caller: Caller, tokens: int) -> Admitted:
         """Count a request of *tokens* (an estimate) at this gateway; `RateLimited` counts nothing."""
-        if caller.limits.are_none:
+        if not caller.is_limited:
             return FREE
         try:
             return self._local.admit(caller, tokens)
@@ -40,7 +40,7 @@ class RateLimiter:
 
     async def admit_shared(self, caller: Caller, tokens: int) -> Admitted:
         """Count the request at all gateways together, or at this one while Redis does not answer; see `admit`."""
-        if self._shared is None or caller.limits.are_none:
+        if self._shared is None or not caller.is_limited:
             return self.admit(caller, tokens)
         try:
             return await self._shared.admit(caller, tokens)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, JsonValue
+from pydantic import JsonValue
 
-from engines.address import shown_address
 from gateway.objects.adapters import SlotObject
 from gateway.objects.lists import ApiObject
 from registry.types import ReplicaState
-
-ShownAddress = Annotated[str, AfterValidator(shown_address)]
-"""Address of a server, without the key that is part of it in the registry."""
 
 
 class NamedSlot(SlotObject):
@@ -27,7 +23,8 @@ class ReplicaObject(ApiObject):
     id: str
     base: str
     engine: str
-    url: ShownAddress
+    url: str
+    """Address of the server, without the key that is part of it in the registry."""
     state: ReplicaState
     capacity: int
     """How many adapters the server can hold."""
@@ -50,7 +47,8 @@ class EnteredEngineObject(ApiObject):
     """An inference server that was started elsewhere and entered by hand."""
 
     id: str
-    url: ShownAddress
+    url: str
+    """Address of the server, without the key that is part of it in the registry."""
     engine: str
     base: str
     capacity: int
