@@ -30,6 +30,8 @@ from tests.waiting import wait_for
 from trainer.settings import TrainerSettings
 from trainer.worker import Worker
 
+pytestmark = pytest.mark.trains
+
 THIS = psutil.Process()
 
 

@@ -18,6 +18,8 @@ from tests.trainer.attempts import TIMEOUT_S, training_children, work, worker_pr
 from tests.waiting import wait_for
 from trainer.settings import TrainerSettings
 
+pytestmark = pytest.mark.trains
+
 
 @pytest.fixture
 def folder(tiny_base: Path, tmp_path: Path) -> Path:
