@@ -41,8 +41,8 @@ def remaining(gateway: ServedGateway, bearer: dict[str, str]) -> tuple[int, int]
 
 
 def with_key(bearer: dict[str, str], **fields: Any) -> bytes:
-    line = b"host: x\r\nauthorization: %b" % bearer["authorization"].encode()
-    return request(**fields).replace(b"host: x", line)
+    line = b"\r\nauthorization: %b\r\n" % bearer["authorization"].encode()
+    return request(**fields).replace(b"\r\n", line, 1)
 
 
 def test_a_stream_that_its_client_left_counts_what_was_sent(serve: Serve, bearer: dict[str, str]) -> None:
