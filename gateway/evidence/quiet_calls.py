@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
-import orjson
+import msgspec
 
 from engines.catalog import kind_of, load_reader
 from engines.errors import EngineUnreachable
@@ -41,7 +41,7 @@ class Question(NamedTuple):
 
     def body_for(self, endpoint: Endpoint) -> bytes:
         """Return the body with the name by which *endpoint* knows the revision."""
-        return orjson.dumps({**self.body, **endpoint.address_of(self.served_name)})
+        return msgspec.json.encode({**self.body, **endpoint.address_of(self.served_name)})
 
 
 class QuietCalls:

@@ -9,7 +9,7 @@ from collections.abc import Container, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-import orjson
+import msgspec
 
 from engines.loops import log_failure
 from gateway.errors import GatewayError
@@ -200,7 +200,7 @@ class Shadow:
         """Return the facts of *endpoint*'s answer, or None if a client came; the prompt is paid for anyway."""
         facts = await self._calls.ask(endpoint, asked)
         answered = 0 if facts is None else facts.tally.output_tokens
-        self._budget.spend(len(orjson.dumps(asked.body)) / _BYTES_PER_TOKEN + answered)
+        self._budget.spend(len(msgspec.json.encode(asked.body)) / _BYTES_PER_TOKEN + answered)
         return facts
 
     def _endpoint_for(self, waiting: WaitingCopy) -> Endpoint | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 
@@ -72,6 +73,15 @@ def test_a_copy_goes_to_the_canary_at_the_same_replica_and_both_answers_are_coun
     sent, copied = (orjson.loads(body) for body in scene.engines[1].bodies)
     assert (sent["model"], copied) == ("support@1", {**sent, "model": "support@2"})
     assert [head.get("x-lorry-shadow") for head in scene.engines[1].heads] == [None, "1"]
+
+
+def test_a_copy_has_the_values_that_only_some_readers_of_json_take(scene: RolloutScene, rollout: Rollout) -> None:
+    engine = scene.add_replica(said("well"))
+    deep = json.loads("[" * 300 + "]" * 300)
+    ask(scene.client(), seed=2**64, logit_bias={"1": -(2**70)}, metadata=deep)
+    assert scene.counted(rollout, Side.SHADOW_CANARY, 1).requests == 1
+    sent, copied = (json.loads(body) for body in engine.bodies)
+    assert (sent["seed"], copied) == (2**64, {**sent, "model": "support@2"})
 
 
 def test_without_a_shadow_step_nothing_is_copied(scene: RolloutScene) -> None:
