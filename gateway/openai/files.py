@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from typing import IO, Annotated, Literal
 
 from fastapi import APIRouter, Form, Query, Request, UploadFile
 from fastapi.responses import FileResponse
+from starlette.types import Receive, Scope, Send
 
 from gateway.deps import Author, AuthorDep, CallerDep, Gateway, GatewayDep, KnownQuery
 from gateway.errors import BodyTooLarge, InvalidRequest
@@ -23,6 +25,24 @@ PURPOSES = ("fine-tune",)
 FORM_FIELDS = ("file", "purpose")
 _CHUNK_BYTES = 1 << 20
 _LONGEST_NAME = 255
+
+
+class OpenedFile(FileResponse):
+    """Sends the bytes of a file that is open already, so that a deletion meanwhile does not cut the answer short."""
+
+    def __init__(self, opened: IO[bytes], filename: str) -> None:
+        """The file is closed after the answer."""
+        number = opened.fileno()
+        stat = os.fstat(number)
+        # Opening this path reaches the open file, whether or not it still has a name.
+        path = f"/dev/fd/{number}"
+        super().__init__(path, filename=filename, media_type="application/octet-stream", stat_result=stat)
+        self._opened = opened
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send head and bytes."""
+        with self._opened:
+            await super().__call__(scope, receive, send)
 
 
 @router.post("/v1/files")
@@ -91,10 +111,9 @@ async def get_content(file_id: str, gateway: GatewayDep, caller: CallerDep) -> F
     file = await gateway.ask(gateway.registry.files.get, file_id, caller.sees)
     path = await gateway.ask(gateway.registry.files.path, file)
     try:
-        stat = await asyncio.to_thread(path.stat)
+        return await asyncio.to_thread(lambda: OpenedFile(path.open("rb"), file.filename))
     except FileNotFoundError as exc:
         raise NotFound(f"there is no file {file_id!r}: it was deleted just now") from exc
-    return FileResponse(path, filename=file.filename, media_type="application/octet-stream", stat_result=stat)
 
 
 @router.delete("/v1/files/{file_id}")
