@@ -60,6 +60,8 @@ class ClientReading(HttpToolsProtocol):
     _is_deaf = False
     _is_in_head = False
     _is_reading_asgi = False
+    _is_feeding = False
+    """The parser is being fed, and calls back."""
     _is_half_closed = False
     """The client sends no more, but may still read."""
 
@@ -95,6 +97,11 @@ class ClientReading(HttpToolsProtocol):
         """Control reading by what waits on this connection."""
         self.flow = ClientFlow(self.transport, self._read_on)
 
+    @property
+    def _is_busy_with_asgi(self) -> bool:
+        """The application answers a request."""
+        return self._asgi is not None and not self._asgi.response_complete
+
     # large segments
 
     def _parse_in_pieces(self, data: bytes) -> None:
@@ -117,6 +124,8 @@ class ClientReading(HttpToolsProtocol):
     def _parse_rest(self) -> None:
         if self._rest and not self.transport.is_closing():
             self.data_received(b"")
+            if self._is_half_closed:
+                self._end_half_closed()
 
     def _has_enough(self) -> bool:
         """Whether so much waits on this connection that nothing is read until something is answered."""
@@ -167,8 +176,12 @@ class ClientReading(HttpToolsProtocol):
 
     def _end_half_closed(self) -> None:
         """Close the connection of a client that sends no more, if nothing that can be answered is under way."""
-        is_cut_short = self._is_in_head or self._reading is not None or self._is_reading_asgi
-        if not self._rest and (not self._has_requests() or (is_cut_short and not self.pipeline)):
+        # What is read on its behalf now may complete further requests.
+        if self._is_feeding or self._rest or self.pipeline:
+            return
+        is_answering = self._answering is not None and self._answering is not self._reading
+        is_asgi_answering = self._is_busy_with_asgi and not self._is_reading_asgi
+        if not (is_answering or is_asgi_answering):
             self.transport.close()
 
     def _is_gone(self) -> bool:

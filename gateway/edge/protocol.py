@@ -43,7 +43,6 @@ class EdgeProtocol(ClientReading):
     ) -> None:
         super().__init__(gateway, config, server_state, app_state, _loop)
         self._is_advancing = False
-        self._is_feeding = False
         self._segment_bytes = self._head_bytes = 0
         self._was_in_head = self._has_begun_head = False
         self._offers_upgrade = False
@@ -232,11 +231,6 @@ class EdgeProtocol(ClientReading):
     def _is_busy(self) -> bool:
         """The last request is not answered yet."""
         return self.cycle is not None and not self.cycle.response_complete
-
-    @property
-    def _is_busy_with_asgi(self) -> bool:
-        """The application answers a request."""
-        return self._asgi is not None and not self._asgi.response_complete
 
     def _enqueue(self, exchange: Exchange) -> None:
         # the answer to a client that has not read the last one would pile up here

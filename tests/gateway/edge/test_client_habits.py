@@ -178,6 +178,31 @@ def test_all_that_was_asked_before_half_a_close_is_answered(gateway: ServedGatew
     assert [answer.status for answer in answers] == [200, 200, 200, 404]
 
 
+@pytest.mark.parametrize("number", [0, 8, 400])
+def test_what_waits_before_half_a_request_and_half_a_close_is_answered(
+    gateway: ServedGateway, engine: Engine, number: int
+) -> None:
+    engine.go_on.clear()
+    refused = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{}"
+    with gateway.connect() as connection:
+        send(connection, [chat(1, wait=True) + chat(2, wait=True) + refused * number + chat(3) + chat(4)[:20]])
+        connection.shutdown(socket.SHUT_WR)
+        if number < 16:  # with more the gateway does not read as far as the end yet
+            wait_for(lambda: any(one._is_half_closed for one in connections(gateway)))
+        engine.go_on.set()
+        answers = Answers(connection).wait_for_the_end()
+    assert [answer.status for answer in answers] == [200, 200, *[400] * number, 200]
+
+
+def test_an_upload_that_is_answered_before_it_is_read_ends_with_half_a_close(gateway: ServedGateway) -> None:
+    head = b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+    with gateway.connect() as connection:
+        connection.sendall(head + b"ffffffffffffffff\r\n" + b"x" * 87_000)
+        connection.shutdown(socket.SHUT_WR)
+        (answer,) = Answers(connection).wait_for_the_end()  # within the 8 s of the connection
+    assert answer.status == 400
+
+
 def test_a_client_that_left_without_reading_ends_its_generation(gateway: ServedGateway, engine: Engine) -> None:
     engine.go_on.clear()
     engine.left.clear()
