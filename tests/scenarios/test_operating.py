@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +200,48 @@ def test_gateways_count_a_minute_together(up: Up) -> None:
     statuses = [ask(up, secret) for _ in range(CONNECTIONS)]
     assert time.monotonic() - began < 60
     assert (statuses.count(200), statuses.count(429)) == (10, CONNECTIONS - 10)
+
+
+def test_two_tenants_have_nothing_of_each_other(up: Up, tmp_path: Path) -> None:
+    rows = [{"messages": [{"role": r, "content": f"{r} {n}"} for r in ("user", "assistant")]} for n in range(10)]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("\n".join(json.dumps(row) for row in rows))
+    small = {"hyperparameters": {"lora_rank": 2, "target_modules": ["q_proj", "v_proj"], "n_epochs": 1}}
+    keys = [make_key(up, "--name", name, "--scopes", "inference,training") for name in ("ann", "bob")]
+    ann, bob = (up.client().with_options(api_key=key) for key in keys)
+    file_id = ann.files.create(file=data, purpose="fine-tune").id
+    job_id = ann.fine_tuning.jobs.create(model=BASE, training_file=file_id, suffix="tone", extra_body=small).id
+    answer = ann.chat.completions.create(model=BASE, messages=[{"role": "user", "content": "hi"}], max_tokens=1)
+    rating = {"completion_id": answer.id, "label": "good"}
+    hidden: list[Callable[[], object]] = [
+        lambda: bob.files.retrieve(file_id),
+        lambda: bob.files.content(file_id),
+        lambda: bob.files.delete(file_id),
+        lambda: bob.fine_tuning.jobs.retrieve(job_id),
+        lambda: bob.fine_tuning.jobs.cancel(job_id),
+        lambda: bob.fine_tuning.jobs.list_events(job_id),
+        lambda: bob.fine_tuning.jobs.checkpoints.list(job_id),
+        lambda: bob.post("/feedback", cast_to=object, body=rating),
+    ]
+    for call in hidden:
+        with pytest.raises(openai.NotFoundError):
+            call()
+    with pytest.raises(openai.BadRequestError, match="does not exist"):
+        bob.fine_tuning.jobs.create(model=BASE, training_file=file_id, suffix="mine", extra_body=small)
+    own = bob.files.create(file=data, purpose="fine-tune").id
+    with pytest.raises(openai.ConflictError, match="'tone' is taken"):
+        bob.fine_tuning.jobs.create(model=BASE, training_file=own, suffix="tone", extra_body=small)
+    with pytest.raises(openai.PermissionDeniedError):
+        bob.post("/../admin/adapters/tone/rollouts", cast_to=object, body={"revision": 1, "steps": [100]})
+    assert {model.id for model in bob.models.list()} == {BASE}
+    assert [file.id for file in bob.files.list()] == [own]
+    assert list(bob.fine_tuning.jobs.list()) == []
+    ann.post("/feedback", cast_to=object, body=rating)
+    assert json.loads(up.lorry("feedback", "list", "--json"))[0]["revision"] == BASE
+    wait_for(lambda: ann.fine_tuning.jobs.retrieve(job_id).status in ("succeeded", "failed"), CHANGE_S)
+    assert "tone@1" in {model.id for model in ann.models.list()}
+    with pytest.raises(openai.NotFoundError, match=f"Models here: {BASE}"):
+        bob.chat.completions.create(model="tone@1", messages=[{"role": "user", "content": "hi"}], max_tokens=1)
 
 
 def test_it_ends_in_order(up: Up) -> None:
