@@ -231,14 +231,16 @@ def test_two_tenants_have_nothing_of_each_other(up: Up, tmp_path: Path) -> None:
     own = bob.files.create(file=data, purpose="fine-tune").id
     with pytest.raises(openai.ConflictError, match="'tone' is taken"):
         bob.fine_tuning.jobs.create(model=BASE, training_file=own, suffix="tone", extra_body=small)
-    with pytest.raises(openai.PermissionDeniedError):
-        bob.post("/../admin/adapters/tone/rollouts", cast_to=object, body={"revision": 1, "steps": [100]})
+    with pytest.raises(openai.PermissionDeniedError, match="scope admin"):
+        rollout = {"revision": 1, "steps": [100]}
+        bob.with_options(base_url=up.url).post("/admin/adapters/tone/rollouts", cast_to=object, body=rollout)
     assert {model.id for model in bob.models.list()} == {BASE}
     assert [file.id for file in bob.files.list()] == [own]
     assert list(bob.fine_tuning.jobs.list()) == []
     ann.post("/feedback", cast_to=object, body=rating)
     assert json.loads(up.lorry("feedback", "list", "--json"))[0]["revision"] == BASE
     wait_for(lambda: ann.fine_tuning.jobs.retrieve(job_id).status in ("succeeded", "failed"), CHANGE_S)
+    assert ann.fine_tuning.jobs.retrieve(job_id).status == "succeeded"
     assert "tone@1" in {model.id for model in ann.models.list()}
     with pytest.raises(openai.NotFoundError, match=f"Models here: {BASE}"):
         bob.chat.completions.create(model="tone@1", messages=[{"role": "user", "content": "hi"}], max_tokens=1)
