@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
@@ -22,6 +23,9 @@ _MOST_HELD: Final = 1 << 20
 """A whole answer up to so many bytes is held until it is complete, so that a cut can still be made good."""
 _LONGEST_READ_FOR_USAGE: Final = 4 << 20
 _LONGEST_ID: Final = 256
+_ID: Final = re.compile(rb'"id"\s*:\s*"([!#-\[\]-~]{1,256})"')
+_ID_WITHIN: Final = 4096
+"""Bytes of a stream within which its first event has the id."""
 _END_BYTES: Final = 2048
 """How much of a whole answer's end is kept: behind its text come the reason to finish and the usage."""
 _EVENT_STREAM: Final = b"text/event-stream"
@@ -67,10 +71,8 @@ class RelayedAnswer:
     """Why the engine refused the request, as its error's code and field; empty for an answer without an error."""
     first_byte_took_s = 0.0
     """The gateway's own time for the first bytes."""
-    beginning = b""
-    """The first bytes of the body."""
-    completion_id = ""
-    """The id in an answer that is not a stream; a stream has its id in its beginning."""
+    _beginning = b""
+    _id = ""
     _held_bytes = 0
     _end = b""
 
@@ -107,6 +109,11 @@ class RelayedAnswer:
     def finish_reason(self) -> str:
         """Why the answer ended, in the engine's word; empty where the engine did not send it."""
         return finish_reason_in(self._end) if self._events is None else self._events.finish_reason
+
+    @property
+    def completion_id(self) -> str:
+        """The id by which the client may rate the answer; empty where the engine gave none."""
+        return answer_id_in(self._beginning) if self.is_streamed else self._id
 
     # called by the engine's connection
 
@@ -145,7 +152,7 @@ class RelayedAnswer:
 
     def _pass_first(self, data: bytes, is_whole: bool) -> None:
         now = self.first_byte_at = time.monotonic()
-        self.beginning = data
+        self._beginning = data
         plan = self._plan
         if plan.health is not None:
             plan.health.answered(plan.replica, now - plan.asked_at, now)
@@ -227,4 +234,10 @@ class RelayedAnswer:
         if isinstance(found.usage, dict):
             self._usage = found.usage
         if isinstance(found.id, str) and len(found.id) <= _LONGEST_ID:
-            self.completion_id = found.id
+            self._id = found.id
+
+
+def answer_id_in(beginning: bytes) -> str:
+    """Return the first id in the *beginning* of a stream: in every protocol that of the answer."""
+    found = _ID.search(beginning, 0, _ID_WITHIN)
+    return "" if found is None else found[1].decode()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -30,11 +29,6 @@ from registry.errors import RegistryError
 from registry.rollouts.feedback import AnsweredCompletion
 
 log = logging.getLogger(__name__)
-
-
-_ID: Final = re.compile(rb'"id"\s*:\s*"([!#-\[\]-~]{1,256})"')
-_ID_WITHIN: Final = 4096
-"""Bytes of a stream within which its first event has the id."""
 
 
 class Exchange(Turn):
@@ -235,12 +229,11 @@ class Exchange(Turn):
         now = time.monotonic()
         attempts, intake = self._attempts, self._intake
         usage: Any = {} if attempts is None or attempts.answer is None else attempts.answer.usage
-        prompt, answered = usage.get(self.kind.input_tokens), usage.get(self.kind.output_tokens)
-        facts = self._facts(status, reason, now, (prompt, answered))
+        facts = self._facts(status, reason, now, usage)
         if attempts is not None:
             self._allow_rating(attempts, status)
             attempts.end()
-        self._settle(status, usage, is_cut=reason in (CLIENT_LEFT, BROKEN))
+        self._settle(facts, usage)
         intake.leave(now)
         for listener in self._gateway.listeners:
             listener.finished(facts)
@@ -250,23 +243,20 @@ class Exchange(Turn):
         self._attempts = self._witness = None
         del self._intake
 
-    def _settle(self, status: int, usage: Mapping[str, Any], *, is_cut: bool) -> None:
+    def _settle(self, facts: Finished, usage: Mapping[str, Any]) -> None:
         """Correct what the limits of the caller's key count of this request."""
         attempts, intake = self._attempts, self._intake
         if attempts is None or attempts.sent_at is None:
             intake.withdraw()
         elif intake.admitted is not None:
-            prompt, answered = usage.get(self.kind.input_tokens), usage.get(self.kind.output_tokens)
             events = None if attempts.answer is None else attempts.answer.events
-            intake.settle(Seen(status, prompt, answered, usage.get("total_tokens"), events, is_cut))
+            used = facts.prompt_tokens, facts.completion_tokens, usage.get("total_tokens")
+            intake.settle(Seen(facts.status, *used, events, facts.reason in (CLIENT_LEFT, BROKEN)))
 
     def _allow_rating(self, attempts: Attempts, status: int) -> None:
         """Remember the answer, if it has an id; only one that was counted as evidence is judged by its rating."""
         answer, witness, intake = attempts.answer, self._witness, self._intake
-        if answer is None or status >= 400 or not self.kind.may_stream:
-            return
-        completion_id = answer_id_in(answer.beginning) if answer.is_streamed else answer.completion_id
-        if not completion_id:
+        if answer is None or status >= 400 or not self.kind.may_stream or not (completion_id := answer.completion_id):
             return
         evidence, cell = intake.target.evidence, None
         if evidence is not None and witness is not None and witness.has_counted_answer:
@@ -275,13 +265,12 @@ class Exchange(Turn):
         answered = AnsweredCompletion(completion_id, tenant, target, attempts.replica, cell, time.time())
         self._gateway.tally_reporter.answered.append(answered)
 
-    def _facts(self, status: int, reason: str, now: float, tokens: tuple[int | None, int | None]) -> Finished:
-        """Return what the listeners get; *tokens* are those of the prompt and of the answer."""
+    def _facts(self, status: int, reason: str, now: float, usage: Mapping[str, Any]) -> Finished:
+        """Return what the listeners get."""
         attempts, intake = self._attempts, self._intake
         answer = None if attempts is None else attempts.answer
         sent_at = None if attempts is None else attempts.sent_at
         queued_s = intake.queued_s
-        handling_s = 0.0 if answer is None else answer.first_byte_took_s
         # only of an answer that is traced: no other listener asks for the reason
         # Bit 0 of the last byte is `sampled`, bit 1 `random` (W3C Trace Context, level 2).
         is_sampled = self._traceparent[-1:] in (b"1", b"3")
@@ -301,17 +290,14 @@ class Exchange(Turn):
             sent_at=sent_at,
             first_byte_at=None if answer is None else answer.first_byte_at,
             ended=now,
-            prompt_tokens=tokens[0],
-            completion_tokens=tokens[1],
-            overhead_s=(sent_at or now) - self._began - queued_s + handling_s,
+            prompt_tokens=usage.get(self.kind.input_tokens),
+            completion_tokens=usage.get(self.kind.output_tokens),
+            overhead_s=(sent_at or now)
+            - self._began
+            - queued_s
+            + (0.0 if answer is None else answer.first_byte_took_s),
             traceparent=self._traceparent.decode(),
             asked_name=intake.asked_name,
             engine_error="" if answer is None else answer.engine_error,
             finish_reason=answer.finish_reason if answer is not None and is_sampled else "",
         )
-
-
-def answer_id_in(beginning: bytes) -> str:
-    """Return the first id in the *beginning* of a stream: in every protocol that of the answer."""
-    found = _ID.search(beginning, 0, _ID_WITHIN)
-    return "" if found is None else found[1].decode()

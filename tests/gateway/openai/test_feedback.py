@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from gateway.edge.exchange import answer_id_in
+from gateway.edge.answer import answer_id_in
 from registry.rollouts.rollout import Rollout
 from registry.rollouts.tally import Side
 from tests.gateway.rollouts.rollout_scene import CHAT, SETTINGS, RolloutScene, said, streamed
