@@ -271,7 +271,7 @@ class Exchange(Turn):
         answer = None if attempts is None else attempts.answer
         sent_at = None if attempts is None else attempts.sent_at
         queued_s = intake.queued_s
-        # only of an answer that is traced: no other listener asks for the reason
+        handling_s = 0.0 if answer is None else answer.first_byte_took_s
         # Bit 0 of the last byte is `sampled`, bit 1 `random` (W3C Trace Context, level 2).
         is_sampled = self._traceparent[-1:] in (b"1", b"3")
         return Finished(
@@ -292,10 +292,7 @@ class Exchange(Turn):
             ended=now,
             prompt_tokens=usage.get(self.kind.input_tokens),
             completion_tokens=usage.get(self.kind.output_tokens),
-            overhead_s=(sent_at or now)
-            - self._began
-            - queued_s
-            + (0.0 if answer is None else answer.first_byte_took_s),
+            overhead_s=(sent_at or now) - self._began - queued_s + handling_s,
             traceparent=self._traceparent.decode(),
             asked_name=intake.asked_name,
             engine_error="" if answer is None else answer.engine_error,
