@@ -102,6 +102,8 @@ async def answer_http(request: Request, exc: Exception) -> Response:
         meant = meant_path(request.scope["path"])
         hint = f"; was {meant[:128]} meant? A client's base URL ends in /v1 once" if meant else ""
         message = f"no endpoint has the path {request.scope['path'][:128]!r}{hint}"
+    elif code == "method_not_allowed":
+        message = f"the path {request.scope['path'][:128]!r} takes no {request.method[:16]}; `allow` names its methods"
     return JSONResponse(envelope(exc.status_code, code, message), exc.status_code, exc.headers)
 
 

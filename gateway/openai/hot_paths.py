@@ -12,7 +12,7 @@ router = APIRouter()
 
 async def refuse_method() -> None:
     """Answer 405, naming the right method."""
-    raise HTTPException(405, "Method Not Allowed", {"allow": "POST"})
+    raise HTTPException(405, headers={"allow": "POST"})
 
 
 for _path in HOT_PATHS:

@@ -60,6 +60,7 @@ def test_options_of_the_server_as_a_whole(gateway: ServedGateway) -> None:
 def test_a_method_that_is_not_taken_names_those_of_every_route_of_the_path(gateway: ServedGateway) -> None:
     told = gateway.client.delete("/v1/files")
     assert (told.status_code, told.headers["allow"]) == (405, "GET, HEAD, OPTIONS, POST")
+    assert told.json()["error"]["message"] == "the path '/v1/files' takes no DELETE; `allow` names its methods"
 
 
 def test_every_endpoint_takes_options_and_head_where_it_takes_get() -> None:
