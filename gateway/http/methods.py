@@ -41,7 +41,10 @@ class MethodTable:
 
 
 class Methods:
-    """Middleware that answers OPTIONS, without a key, and has HEAD answered as GET; uvicorn sends no body then."""
+    """Middleware that answers OPTIONS, without a key, and has HEAD answered as GET; uvicorn sends no body then.
+
+    An answer whose body is costly to make looks at `state.is_head`.
+    """
 
     def __init__(self, app: ASGIApp, table: MethodTable) -> None:
         self._app = app
@@ -56,7 +59,7 @@ class Methods:
             await Response(status_code=204, headers={"allow": ", ".join(allowed)})(scope, receive, send)
             return
         if scope["method"] == "HEAD":
-            scope = {**scope, "method": "GET"}
+            scope = {**scope, "method": "GET", "state": {**scope.get("state", {}), "is_head": True}}
 
         async def send_with_methods(message: Message) -> None:
             # The application names the methods of the first route alone that has the path.

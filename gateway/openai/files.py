@@ -40,7 +40,9 @@ class OpenedFile(FileResponse):
         self._opened = opened
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send head and bytes."""
+        """Send head and bytes, the head alone in answer to HEAD."""
+        if scope.get("state", {}).get("is_head"):
+            scope = {**scope, "method": "HEAD"}
         with self._opened:
             await super().__call__(scope, receive, send)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import Message
 
+from gateway.http.methods import Methods, MethodTable
 from gateway.openai.files import OpenedFile
 
 
@@ -26,3 +29,19 @@ def test_a_deletion_before_the_bytes_are_sent_leaves_the_answer_whole(
     assert (told.status_code, told.content, int(told.headers["content-length"])) == (status, sent, len(sent))
     assert 'filename="a.jsonl"' in told.headers["content-disposition"]
     assert opened.closed
+
+
+def test_head_has_the_length_and_reads_no_bytes(tmp_path: Path) -> None:
+    path, sent = tmp_path / "content", list[Message]()
+    path.write_bytes(b"x" * 300_000)
+    scope = {"type": "http", "method": "HEAD", "path": "/", "headers": [], "state": {}}
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(Methods(OpenedFile(path.open("rb"), "a.jsonl"), MethodTable(()))(scope, receive, send))
+    assert (b"content-length", b"300000") in sent[0]["headers"]
+    assert sent[1:] == [{"type": "http.response.body", "body": b"", "more_body": False}]
