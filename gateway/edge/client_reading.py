@@ -23,7 +23,7 @@ from gateway.edge.http_message import RequestHead
 from gateway.edge.parts import Gateway
 from gateway.edge.refusal import CLOSE, refusal_of
 from gateway.edge.target import kind_of, plain_target
-from gateway.errors import GatewayError, MethodNotAllowed
+from gateway.errors import GatewayError
 from gateway.routing.paths import PathKind
 
 PIECE: Final = 16 * 1024
@@ -201,10 +201,7 @@ class ClientReading(HttpToolsProtocol):
 
     def _read_target(self) -> PathKind | None:
         """Write the target as a plain path; return the kind of a hot path that was written in another way."""
-        method = self.parser.get_method()
-        if method == b"CONNECT":
-            raise MethodNotAllowed("CONNECT is for proxies, and this gateway is none")
-        self.url, host = plain_target(self.url, method)
+        self.url, host = plain_target(self.url, self.parser.get_method())
         if host is not None:
             self.headers = [header for header in self.headers if header[0] != b"host"] + [(b"host", host)]
         return kind_of(self.url)

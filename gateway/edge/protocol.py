@@ -19,7 +19,7 @@ from gateway.edge.exchange import Exchange
 from gateway.edge.http_message import RequestHead
 from gateway.edge.parts import Gateway
 from gateway.edge.turn import LARGEST_HEAD, head_too_large, is_too_large
-from gateway.errors import GatewayError, MalformedRequest, RequestTooSlow
+from gateway.errors import GatewayError, MalformedRequest, MethodNotAllowed, RequestTooSlow
 from gateway.routing.paths import HOT_PATHS
 
 log = logging.getLogger(__name__)
@@ -153,8 +153,12 @@ class EdgeProtocol(ClientReading):
     def on_headers_complete(self) -> None:
         self._is_in_head = False
         self._offers_upgrade = self.parser.should_upgrade()
-        if self._is_deaf or (self._offers_upgrade and self.parser.get_method() != b"CONNECT"):
-            return  # the latter is parsed once more, without its offer
+        if self._is_deaf:
+            return
+        if self._offers_upgrade:  # parsed once more without its offer, except CONNECT, which is one itself
+            if self.parser.get_method() == b"CONNECT":
+                self._end_with(MethodNotAllowed("CONNECT is for proxies, and this gateway is none"))
+            return
         path, _, _ = self.url.partition(b"?")
         kind = HOT_PATHS.get(path)
         may_be_large = self._was_in_head or self._segment_bytes > LARGEST_HEAD

@@ -262,6 +262,7 @@ async def fuzz(folder: Path, seed: int, numbers: Sequence[int], *, with_keys: bo
             process.kill()
         await process.wait()
         server.close()
+    fuzzing.figures.faults += _logged(folder / "gateway.log")
     return _bounded(fuzzing.figures)
 
 
@@ -278,6 +279,12 @@ async def _watch(lines: asyncio.StreamReader, figures: Figures) -> None:
         told = json.loads(line)
         figures.rss.append(told["rss"])
         figures.blocked_s.append(told["blocked_s"])
+
+
+def _logged(path: Path) -> list[str]:
+    """Return the errors in the log; a client may have seen no more of them than the end of its connection."""
+    entries = re.split(r"^(?=[A-Z]+:)", path.read_text(errors="replace"), flags=re.MULTILINE)
+    return [f"logged: {entry[-_SHOWN:]}" for entry in entries if entry.startswith(("ERROR:", "CRITICAL:"))]
 
 
 def _bounded(figures: Figures) -> Figures:

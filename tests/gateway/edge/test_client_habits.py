@@ -113,11 +113,17 @@ def test_an_offer_hides_no_malformed_framing(gateway: ServedGateway) -> None:
     assert [answer.status for answer in told(gateway, raw, 2)] == [400]
 
 
-@pytest.mark.parametrize("authority", [b"example.com:443", b"example.com:99999999", b"/x"])
+@pytest.mark.parametrize("authority", [b"example.com:443", b"example.com:99999999", b"/x", b"/v1/chat/completions"])
 def test_a_tunnel_is_refused_and_nothing_behind_it_read(gateway: ServedGateway, authority: bytes) -> None:
     (answer,) = told(gateway, b"CONNECT " + authority + b" HTTP/1.1\r\nhost: x\r\n\r\n" + chat(1), 2)
     assert (answer.status, json.loads(answer.body)["error"]["code"]) == (405, "method_not_allowed")
     assert answer.headers[b"connection"] == b"close"
+
+
+@pytest.mark.parametrize("size", [70_000, 16_000])
+def test_a_tunnel_with_a_large_head_is_refused(gateway: ServedGateway, size: int) -> None:
+    (answer,) = told(gateway, b"CONNECT /" + b"a" * size + b" HTTP/1.1\r\nhost: x\r\n\r\n" + chat(1), 2)
+    assert answer.status in (405, 431)  # the method, or the head's size, whichever is read first
 
 
 @pytest.mark.parametrize(
