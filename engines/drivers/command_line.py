@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 from engines.catalog import kind_of
 from engines.errors import EnvironmentMissing, SettingRefused
@@ -60,6 +61,9 @@ def interpreter_of(settings: EngineSettings) -> str:
     return str(settings.interpreter)
 
 
+KEY_FLAGS: Final = frozenset({"--api-key", "--api-keys"})
+
+
 def command_line(program: Sequence[str], options: Mapping[str, object], extra_args: Sequence[str]) -> list[str]:
     """Return *program* with its options and the extra arguments; `SettingRefused` for an extra one that is set already.
 
@@ -74,6 +78,8 @@ def command_line(program: Sequence[str], options: Mapping[str, object], extra_ar
             command.extend(str(one) for one in (value if isinstance(value, list) else [value]))
     for argument in extra_args:
         flag = argument.partition("=")[0].replace("_", "-")
+        if flag in KEY_FLAGS:
+            raise SettingRefused(f"extra_args cannot have {flag}: Lorry makes the server's key at every start")
         if options.get(flag) is not None:
             raise SettingRefused(f"extra_args cannot repeat {flag}, which Lorry sets; another setting decides it")
     return [*command, *extra_args]

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from engines import keyed_server
 from engines.catalog import kind_of
 from engines.drivers.command_line import interpreter_of, refuse_unhonoured
 from engines.drivers.live_adapters import LiveAdapters
@@ -16,6 +18,8 @@ from engines.drivers.server_state import offered_paths, server_load
 from engines.load import EngineLoad
 from engines.protocol import EngineTraits
 from engines.settings import EngineSettings
+
+LAUNCHER: Final = Path(keyed_server.__file__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,9 @@ class Launch:
     environment: Callable[[EngineSettings], Mapping[str, str]]
     """Environment variables of the server's process, on top of ours."""
     key_variable: str = ""
-    """Environment variable from which the server takes the key that it wants; empty where it takes none from there."""
+    """Environment variable with the key that the server wants; empty where it gets none."""
+    key_flag: str = ""
+    """Flag of the key, for a server that takes it on its command line alone: it is run by `engines.keyed_server`."""
 
 
 class OwnServer:
@@ -39,9 +45,11 @@ class OwnServer:
         refuse_unhonoured(settings)
         self._settings = settings
         self._paths = row.paths
-        key = secrets.token_urlsafe(32) if launch.key_variable else ""
+        # Hexadecimal: no character that a parser of arguments or a log would write otherwise.
+        key = secrets.token_hex(32) if launch.key_variable else ""
         self._server = ServerProcess(settings, ready_path=row.ready_path, key=key)
-        arguments = launch.arguments(settings, self._server.port)
+        launcher = [str(LAUNCHER), launch.key_flag] if launch.key_flag else []
+        arguments = [*launcher, *launch.arguments(settings, self._server.port)]
         self._command = [sys.executable if row.environment is None else interpreter_of(settings), *arguments]
         self._environment = dict(launch.environment(settings))
         if key:

@@ -20,6 +20,7 @@ class ServerProcess:
     """A child process that serves HTTP; `http` is our client for it. Started at most once."""
 
     def __init__(self, settings: EngineSettings, *, ready_path: str = "/health", key: str = "") -> None:
+        self._key = key
         self._settings = settings
         self._ready_path = ready_path
         self.port = settings.port or free_port(settings.host)
@@ -40,7 +41,7 @@ class ServerProcess:
             ready = True
         except TimeoutError as exc:
             waited = f"not healthy after {settings.start_timeout_s} s"
-            raise EngineStartFailed(f"{waited}; log:\n{child.last_log_lines()}") from exc
+            raise EngineStartFailed(f"{waited}; log:\n{self.last_log_lines()}") from exc
         finally:
             if not ready:  # a cancelled start ends here too
                 child.kill()
@@ -62,8 +63,9 @@ class ServerProcess:
         return await self._child.wait()
 
     def last_log_lines(self) -> str:
-        """Return the end of the child's log; empty if it was never started."""
-        return "" if self._child is None else self._child.last_log_lines()
+        """Return the end of the child's log, without the key; empty if it was never started."""
+        lines = "" if self._child is None else self._child.last_log_lines()
+        return lines.replace(self._key, "***") if self._key else lines
 
     async def _answers_ready(self) -> bool:
         return await self.http.answers_ok(self._ready_path, self._settings.health_timeout_s)
@@ -72,7 +74,7 @@ class ServerProcess:
         # Another process may have got the port, whose answer must not pass for that of the child.
         while not (await self._answers_ready() and await asyncio.to_thread(child.listens_on, self.port)):
             if not child.is_alive:
-                raise EngineStartFailed(f"exited with {await child.wait()}; log:\n{child.last_log_lines()}")
+                raise EngineStartFailed(f"exited with {await child.wait()}; log:\n{self.last_log_lines()}")
             await asyncio.sleep(POLL_S)
 
 

@@ -5,6 +5,7 @@ Peculiarities:
 - unloading is not revoking: a later `lora_path` of that name loads it again in silence, so we check names before;
 - above `--max-loaded-loras` it unloads the least used by itself; we never let it come to that;
 - on SIGTERM it drains, and looks every 5 s whether it is done; unloading waits for the adapter's requests;
+- with a key, what begins with `/health`, `/ready` or `/metrics` is still answered without it;
 - one copy of the model for each server: with several it loads no adapters at run time;
 - gauges are late by up to 40 steps, `/v1/loads` is not; `/health` generates a token, `/ready` is the cheap question.
 """
@@ -22,6 +23,7 @@ from engines.drivers.command_line import command_line, server_variables
 from engines.drivers.openai_server import OpenAiServer
 from engines.drivers.own_server import Launch, LiveServer
 from engines.errors import EngineUnreachable
+from engines.keyed_server import KEY_VARIABLE
 from engines.kinds import Hardware, Precision
 from engines.load import EngineLoad
 from engines.settings import KEEP_ALIVE_S, EngineSettings
@@ -51,7 +53,7 @@ class SglangEngine(LiveServer):
     """An `Engine` that owns one SGLang server; see `engines.protocol` for what each method promises."""
 
     def __init__(self, settings: EngineSettings, adapters: Mapping[str, Path]) -> None:
-        super().__init__(settings, adapters, Launch(server_arguments, server_environment))
+        super().__init__(settings, adapters, Launch(server_arguments, server_environment, KEY_VARIABLE, "--api-key"))
 
 
 def read_load(body: str) -> EngineLoad:

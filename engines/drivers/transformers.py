@@ -9,6 +9,7 @@ from typing import Final
 
 from engines.drivers.command_line import command_line
 from engines.drivers.own_server import Launch, LiveServer
+from engines.keyed_server import KEY_VARIABLE
 from engines.load import EngineLoad, LoadMetrics, load_of
 from engines.settings import EngineSettings
 
@@ -17,7 +18,6 @@ SPIN_COUNT: Final = "10000"
 clients: 290 tokens/s, 220 when they sleep at once; with libgomp's own 300000, 53 when somebody else wants a core."""
 PACKAGE_ROOT: Final = Path(__file__).parents[2]
 LOAD: Final = LoadMetrics(running="engine_requests_running", waiting="engine_requests_waiting")
-KEY_VARIABLE: Final = "LORRY_SERVER_KEY"
 MAX_QUEUE: Final = 64
 MAX_STEP_TOKENS: Final = 128
 

@@ -13,13 +13,12 @@ import torch
 import uvicorn
 from transformers.utils import logging as transformers_logging
 
+from engines.keyed_server import KEY_VARIABLE
 from engines.transformers.model import load_model
 from engines.transformers.options import ServerOptions, parse_options
 from engines.transformers.server import build_app
 
 KEEP_ALIVE_S = 75
-KEY_VARIABLE = "LORRY_SERVER_KEY"
-"""Environment variable with the key that the server wants: a command line would show it to every user."""
 
 
 def main() -> None:

@@ -31,17 +31,18 @@ class EngineHost:
 
     def __init__(self, settings: EngineSettings, adapters: Mapping[str, Path]) -> None:
         self.kind = settings.kind
+        self.log_path = settings.log_path
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.engine: Engine = build_engine(settings, adapters)
         self.call(self.engine.start(), START_TIMEOUT_S)
-        self.http = httpx2.Client(
-            base_url=shown_address(self.engine.base_url),
-            headers=authorization_of(self.engine.base_url),
-            timeout=CALL_TIMEOUT_S,
-            trust_env=False,
-        )
+        self.http = self.client_with(authorization_of(self.engine.base_url))
+
+    def client_with(self, headers: Mapping[str, str]) -> httpx2.Client:
+        """Return a client for the server that sends *headers*."""
+        url = shown_address(self.engine.base_url)
+        return httpx2.Client(base_url=url, headers=headers, timeout=CALL_TIMEOUT_S, trust_env=False)
 
     def call(self, coroutine: Coroutine[Any, Any, Result], timeout_s: float = CALL_TIMEOUT_S) -> Result:
         """Run *coroutine* in the engine's loop."""

@@ -70,6 +70,8 @@ def value_of(arguments: list[str], flag: str) -> str:
         ("lmdeploy", {"precision": Precision.FP32, "hardware": Hardware.NVIDIA}),
         *((kind, {"extra_args": ("--port=9",)}) for kind in ("transformers", "vllm", "sglang")),
         ("lmdeploy", {"extra_args": ("--server-port", "9")}),
+        ("lmdeploy", {"extra_args": ("--api-keys", "mine")}),
+        *((kind, {"extra_args": ("--api_key=mine",)}) for kind in ("vllm", "sglang")),
     ],
 )
 def test_what_a_kind_cannot_honour_it_refuses_by_name(
