@@ -2,6 +2,7 @@
 
 The `vllm` command does not start from the CPU wheel. Peculiarities:
 - without `--shutdown-timeout` a SIGTERM kills its core at once and clients hang; our own deadline is the shorter one;
+- its key guards `/v1` alone, so a middleware of ours guards the other paths;
 - the routes for adapters are there only with `VLLM_ALLOW_RUNTIME_LORA_UPDATING`, and unloading waits for nobody;
 - the names of adapters in use are labels of `vllm:lora_requests_info`, whose value is the time it was set.
 """
@@ -31,6 +32,8 @@ from engines.settings import KEEP_ALIVE_S, EngineSettings
 log = logging.getLogger(__name__)
 
 MODULE: Final = ("-m", "vllm.entrypoints.openai.api_server")
+MIDDLEWARE: Final = Path(__file__).parents[1] / "in_environment"
+"""Folder of the module that `--middleware` names, and of nothing else."""
 LEGAL_RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 LONGEST_DRAIN_S: Final = 3600
 LOAD: Final = LoadMetrics(running="vllm:num_requests_running", waiting="vllm:num_requests_waiting")
@@ -99,6 +102,7 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
         "--enable-scale-out": True,  # a proof asks for the tokens of its prompts
         "--enable-prompt-tokens-details": True,
         "--disable-uvicorn-access-log": True,
+        "--middleware": "lorry_require_key.RequireKey",
         "--enforce-eager": True if on_cpu else None,
     }
     return command_line(MODULE, options, settings.extra_args)
@@ -121,6 +125,7 @@ def server_environment(settings: EngineSettings) -> dict[str, str]:
         **server_variables(settings),
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_NO_USAGE_STATS": "1",
+        "PYTHONPATH": str(MIDDLEWARE),
         "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": KEEP_ALIVE_S,
     }
     if settings.hardware is Hardware.CPU:

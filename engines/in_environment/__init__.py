@@ -1,0 +1,1 @@
+"""Modules that an engine imports from its own environment, which has nothing else of ours."""
