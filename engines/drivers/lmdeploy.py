@@ -24,6 +24,7 @@ from engines.drivers.command_line import command_line, refuse_others, server_var
 from engines.drivers.live_adapters import check_adapter
 from engines.drivers.own_server import Launch, OwnServer
 from engines.errors import AdapterLoadFailed, AdapterNotLoaded, AdaptersFixed, EngineStartFailed, SettingRefused
+from engines.keyed_server import KEY_VARIABLE
 from engines.kinds import Hardware, Precision
 from engines.load import EngineLoad, LoadMetrics, load_of
 from engines.protocol import EngineTraits
@@ -53,7 +54,8 @@ class LmdeployEngine(OwnServer):
     def __init__(self, settings: EngineSettings, adapters: Mapping[str, Path]) -> None:
         check_adapters(settings, adapters)
         self._fixed_adapters = dict(adapters)
-        super().__init__(settings, Launch(partial(server_arguments, adapters=adapters), server_environment))
+        arguments = partial(server_arguments, adapters=adapters)
+        super().__init__(settings, Launch(arguments, server_environment, KEY_VARIABLE, "--api-keys"))
 
     @property
     def traits(self) -> EngineTraits:

@@ -88,7 +88,11 @@ async def asking(notebook: Notebook, answers: list[str]) -> None:
     """Ask the base model where the latest report says, as gateways do, again and again."""
     async with httpx2.AsyncClient(timeout=120.0, trust_env=False) as http:
         while True:
-            answer = await http.post(notebook.last.url + "/v1/chat/completions", json=chat_body(max_tokens=4))
+            url = notebook.last.url
+            headers = authorization_of(url)
+            answer = await http.post(
+                f"{shown_address(url)}/v1/chat/completions", json=chat_body(max_tokens=4), headers=headers
+            )
             answers.append(answer.text)
             assert answer.status_code == 200
 

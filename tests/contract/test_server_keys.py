@@ -10,11 +10,6 @@ import pytest
 
 from engines.address import key_of
 from tests.contract.engine_host import EngineHost
-from tests.contract.kinds import CASES
-
-pytestmark = pytest.mark.parametrize(
-    "kind", [CASES[kind] for kind in ("transformers", "vllm", "sglang")], indirect=True
-)
 
 OPEN = {"sglang": frozenset({"/metrics"})}
 """Paths that a kind answers without its key, besides those that say whether it is ready."""
