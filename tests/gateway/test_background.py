@@ -46,7 +46,7 @@ def test_rows_that_cannot_be_read_end_no_loop_and_hang_no_request(sqlite_registr
         began = time.monotonic()
         answer = client.post("/v1/chat/completions", json=CHAT)
         assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
-        assert time.monotonic() - began < 5.0
+        assert time.monotonic() - began < 60.0  # the deadline of the request is ten times that
         assert client.get("/healthz").status_code == 200
         set_column(sqlite_registry, tables.replicas.c.state, "ready")
         wait_for(lambda: client.post("/v1/chat/completions", json=CHAT).status_code == 404)

