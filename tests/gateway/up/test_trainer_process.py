@@ -24,6 +24,7 @@ def test_a_trainer_that_shows_no_work_is_killed_and_one_that_does_is_left(
     trainer.keep_running(tmp_path)
     (pid,) = trainer.pids
     os.kill(pid, signal.SIGSTOP)  # at once, as it would end without a registry
+    wait_for(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
     Liveness(tmp_path, TRAINER).beat()
     os.utime(alive, (time.time() + 60.0,) * 2)
     trainer.keep_running(tmp_path)
