@@ -51,6 +51,7 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
         "attempt",
         "prepare runner progress_writer child",
         "recipes hand_over",
+        "training",
         "data order progress checkpoints",
     ),
 }
@@ -62,7 +63,7 @@ BESIDE: Final = frozenset({"studies", "bench", "tests"})
 """Folders that import the product, which imports none of them."""
 MOST_FILES: Final = 20
 
-TRAINING_AND_INFERENCE: Final = ("trainer/recipes/*", "trainer/data/dataset.py", "engines/transformers/*")
+TRAINING_AND_INFERENCE: Final = ("trainer/recipes/*", "trainer/training/*", "trainer/data/*", "engines/transformers/*")
 
 LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
     "alembic": ("registry/*",),

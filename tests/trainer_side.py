@@ -12,8 +12,8 @@ from peft import PeftModel
 from registry.contracts.fingerprint import write_fingerprint
 from trainer.data.dataset import ChatEncoder
 from trainer.data.probes import ProbePrompts, neutral_prompts
-from trainer.recipes.base_model import load_base
-from trainer.recipes.fingerprint import record_fingerprint
+from trainer.training.base_model import load_base
+from trainer.training.fingerprint import record_fingerprint
 
 DIGEST = "0" * 64
 PROMPTS = 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -30,13 +31,14 @@ class Stepped(_Message):
     step: int
     total_steps: int
     train_loss: float
-    """Mean over the step's learnt tokens."""
-    train_mean_token_accuracy: float
+    """Mean over the step's items: learnt tokens, pairs or whatever the method counts."""
     learning_rate: float
     tokens: int
     """Tokens read since the job began, prompts included, padding not."""
     eta_s: float
     """Seconds to the end at the mean speed of this attempt."""
+    figures: Mapping[str, float] = Field(default_factory=dict)
+    """What the method measures of its own, such as `train_mean_token_accuracy`."""
 
 
 class CheckpointSaved(_Message):
@@ -74,6 +76,9 @@ class RecipeFinished(_Message):
 
 
 Progress = Noted | Stepped | CheckpointSaved | RecipeStopped | RecipeFailed | RecipeFinished
+Report = Callable[[Progress], None]
+"""Sends a message to the worker."""
+StopAsked = Callable[[], bool]
 _PROGRESS: TypeAdapter[Progress] = TypeAdapter(Annotated[Progress, Field(discriminator="kind")])
 
 

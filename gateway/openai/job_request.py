@@ -11,7 +11,7 @@ from gateway.keys.access import check_trainable, shown
 from gateway.keys.auth import ANYBODY, Caller
 from gateway.openai.types import CreateJob, RolloutRequest
 from registry.contracts.fine_tune_spec import FineTuneSpec
-from registry.contracts.hyperparameters import Hyperparameters
+from registry.contracts.hyperparameters import MethodOptions
 from registry.contracts.job_kinds import FINE_TUNING_KINDS, FINE_TUNING_METHODS
 from registry.contracts.job_spec import LoraSpec
 from registry.contracts.rollout_spec import RolloutSpec
@@ -31,9 +31,9 @@ def build_spec(body: CreateJob, registry: Registry, caller: Caller = ANYBODY) ->
     rows = files.count_rows(kind, body.training_file, "training_file")
     if body.validation_file is not None:
         files.count_rows(kind, body.validation_file, "validation_file")
-    asked = _hyperparameters(body)
+    options = _options(body, kind)
     adapter = _adapter_name(body, base, registry, caller)
-    resolved = kind.resolve(asked, rows)
+    resolved = kind.resolve(options, rows)
     _check_lora(resolved["lora"], base, registry)
     return kind(
         base=base.name,
@@ -93,14 +93,15 @@ class Uploads:
             raise InvalidRequest(f"{param} {shown(file_id)!r}: {exc}", param=param) from exc
 
 
-def _hyperparameters(body: CreateJob) -> Hyperparameters:
+def _options(body: CreateJob, kind: type[FineTuneSpec]) -> MethodOptions:
     if body.method is None:
-        return body.hyperparameters or Hyperparameters()
+        given = body.hyperparameters
+        return kind.options_as() if given is None else kind.options_as(hyperparameters=given)
     if body.hyperparameters is not None:
         raise InvalidRequest(
             f"give hyperparameters or method.{body.method.type}.hyperparameters, not both", param="hyperparameters"
         )
-    return body.method.hyperparameters()
+    return body.method.options()
 
 
 def _check_lora(lora: LoraSpec, base: Base, registry: Registry) -> None:

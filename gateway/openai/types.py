@@ -6,8 +6,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, GetPydanticSchema, create_model, model_validator
 
-from registry.contracts.hyperparameters import Hyperparameters
-from registry.contracts.job_kinds import FINE_TUNING_METHODS
+from registry.contracts.hyperparameters import Hyperparameters, MethodOptions
+from registry.contracts.job_kinds import FINE_TUNING_KINDS, FINE_TUNING_METHODS
 from registry.contracts.known_fields import KnownFields, without_nulls
 from registry.errors import InvalidPlan
 from registry.rollouts.rollout import RolloutPlan, plan_from
@@ -30,31 +30,32 @@ class MethodBody(Body):
         for name, value in self:
             if name not in ("type", self.type) and value is not None:
                 raise ValueError(f"{name} does not go with type {self.type}")
+        needed = [name for name, field in options_of(self.type).model_fields.items() if field.is_required()]
+        if needed and dict(self)[self.type] is None:
+            raise ValueError(f"{self.type} is missing; method {self.type} needs its {', '.join(needed)}")
         return self
 
-    def hyperparameters(self) -> Hyperparameters:
-        """Return the hyperparameters of the method that `type` names."""
+    def options(self) -> MethodOptions:
+        """Return what was given below the method that `type` names."""
         given: MethodOptions | None = dict(self)[self.type]
-        return FINE_TUNING_METHODS[self.type].asked_as() if given is None else given.hyperparameters
+        return options_of(self.type)() if given is None else given
 
 
-class MethodOptions(Body):
-    """`method.<type>`."""
-
-    hyperparameters: Hyperparameters
+def options_of(method: str) -> type[MethodOptions]:
+    """Return the model of what a request gives below `method.<type>`."""
+    return FINE_TUNING_METHODS[method].options_as
 
 
 def _method_body() -> type[MethodBody]:
-    """Build the model of `method` from the catalog: a field for each fine-tuning method, with its hyperparameters."""
+    """Build the model of `method` from the catalog: a field for each fine-tuning method, with its options."""
     fields: dict[str, Any] = {"type": (Literal[tuple(FINE_TUNING_METHODS)], ...)}
     for method, kind in FINE_TUNING_METHODS.items():
-        asked: Any = (kind.asked_as, Field(default_factory=kind.asked_as))
-        options = create_model(f"{method.capitalize()}Options", __base__=MethodOptions, hyperparameters=asked)
-        fields[method] = (options | None, None)
+        fields[method] = (kind.options_as | None, None)
     return create_model("Method", __base__=MethodBody, **fields)
 
 
 METHOD: Final = _method_body()
+DEFAULT_HYPERPARAMETERS: Final[Any] = FINE_TUNING_KINDS[0].options_as.model_fields["hyperparameters"].annotation
 
 
 class RolloutRequest(Body):
@@ -77,6 +78,11 @@ class RolloutRequest(Body):
         return plan_from(self.model_dump(include={"steps", "every_s", "shadow_judge"}) | {"guardrails": guardrails})
 
 
+def _as_model(model: Any) -> GetPydanticSchema:
+    """Validate a field by a model of the catalog of methods, which type checkers do not know."""
+    return GetPydanticSchema(lambda _, handler: handler(model))
+
+
 MetadataKey = Annotated[str, Field(max_length=64)]
 MetadataValue = Annotated[str, Field(max_length=512)]
 
@@ -87,8 +93,8 @@ class CreateJob(Body):
     model: str
     training_file: str
     validation_file: str | None = None
-    method: Annotated[MethodBody, GetPydanticSchema(lambda _, handler: handler(METHOD))] | None = None
-    hyperparameters: Hyperparameters | None = None
+    method: Annotated[MethodBody, _as_model(METHOD)] | None = None
+    hyperparameters: Annotated[Hyperparameters, _as_model(DEFAULT_HYPERPARAMETERS)] | None = None
     suffix: Annotated[str, Field(max_length=64)] | None = None
     """Empty like None: the name is drawn."""
     seed: Annotated[int, Field(ge=0, le=2147483647)] | None = None

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 
 from pydantic import Field
 
-from registry.contracts.hyperparameters import Hyperparameters, resolve_auto
+from registry.contracts.hyperparameters import MethodOptions, resolve_auto
 from registry.contracts.job_spec import FineTuneFacts, JobSpec, LoraSpec
 from registry.contracts.rollout_spec import RolloutSpec
 from registry.rollouts.rollout import RolloutPlan
@@ -39,8 +39,10 @@ class FineTuneSpec(JobSpec):
     id_prefix: ClassVar[str] = "ftjob"
     noun: ClassVar[str] = "fine-tuning"
     file_fields: ClassVar[frozenset[str]] = frozenset({"training_file", "validation_file"})
-    asked_as: ClassVar[type[Hyperparameters]] = Hyperparameters
-    """The hyperparameters that a caller may give for this method."""
+    options_as: ClassVar[type[MethodOptions]] = MethodOptions
+    """What a caller may give below `method.<type>`: hyperparameters, and whatever else the method needs."""
+    multiplied_rate: ClassVar[float] = 1e-3
+    """Learning rate of a `learning_rate_multiplier` of 1: LoRA takes some ten times the rate of full fine-tuning."""
 
     training_file: str
     """File id."""
@@ -72,9 +74,10 @@ class FineTuneSpec(JobSpec):
         """
 
     @classmethod
-    def resolve(cls, asked: Hyperparameters, rows: int) -> dict[str, Any]:
-        """Return the spec's hyperparameters for a file of *rows* examples: those asked for, and values for `auto`."""
-        auto = resolve_auto(rows)
+    def resolve(cls, options: MethodOptions, rows: int) -> dict[str, Any]:
+        """Return the method's fields for a file of *rows* examples: those asked for, and values for `auto`."""
+        asked = options.hyperparameters
+        auto = resolve_auto(rows, cls.multiplied_rate)
         multiplier = asked.learning_rate_multiplier or 1.0
         given = asked.model_dump(include=set(cls.model_fields), exclude_none=True)
         return given | {
@@ -93,6 +96,10 @@ class FineTuneSpec(JobSpec):
             "batch_size": self.batch_size,
             "learning_rate_multiplier": self.learning_rate_multiplier,
         }
+
+    def options(self) -> Mapping[str, Any]:
+        """Return what OpenAI's object shows below `method.<type>` beside the hyperparameters."""
+        return {}
 
     def provenance(self, files: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
         """Return data sets, hyperparameters and seed."""
@@ -131,7 +138,7 @@ class FineTuneSpec(JobSpec):
             training_file=self.training_file,
             validation_file=self.validation_file,
             hyperparameters=hyperparameters,
-            method={"type": self.method, self.method: {"hyperparameters": hyperparameters}},
+            method={"type": self.method, self.method: {"hyperparameters": hyperparameters, **self.options()}},
             seed=self.seed,
             metadata=self.metadata,
             suffix=self.suffix,

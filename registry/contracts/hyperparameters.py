@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from registry.contracts.job_spec import LoraSpec
 from registry.contracts.known_fields import KnownFields
 
-BASE_LEARNING_RATE: Final = 1e-3
-"""The learning rate of a `learning_rate_multiplier` of 1: LoRA takes some ten times the rate of full fine-tuning."""
 AUTO_STEPS: Final = 75
 """Optimisation steps that `auto` aims at: enough for a LoRA of rank 16 to learn a style of answering."""
 AUTO: Final = "auto"
@@ -27,7 +25,7 @@ _AUTO = BeforeValidator(_auto_is_none)
 class Hyperparameters(KnownFields):
     """Hyperparameters of a request: OpenAI's three, each a value or `auto` (None here), then Lorry's own.
 
-    A kind of job with further hyperparameters has a subclass of its own.
+    A method with further hyperparameters has a subclass of its own, and one of `MethodOptions` that names it.
     """
 
     n_epochs: Annotated[Annotated[int, Field(ge=1, le=50)] | None, _AUTO] = None
@@ -59,6 +57,12 @@ class Hyperparameters(KnownFields):
         return autos | {name: value for name, value in given.items() if not isinstance(value, list)}
 
 
+class MethodOptions(KnownFields):
+    """What a request gives below `method.<type>`; a method with hyperparameters of its own, or more, has a subclass."""
+
+    hyperparameters: SerializeAsAny[Hyperparameters] = Hyperparameters()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoHyperparameters:
     """The values that `auto` stands for."""
@@ -68,8 +72,11 @@ class AutoHyperparameters:
     learning_rate: float
 
 
-def resolve_auto(rows: int) -> AutoHyperparameters:
-    """Return the values of `auto` for *rows* examples: about `AUTO_STEPS` steps, or one epoch if that is more."""
+def resolve_auto(rows: int, learning_rate: float) -> AutoHyperparameters:
+    """Return the values of `auto` for *rows* examples: about `AUTO_STEPS` steps, or one epoch if that is more.
+
+    *learning_rate* is the method's own for a multiplier of 1.
+    """
     batch_size = max(2, min(32, rows // AUTO_STEPS))
     n_epochs = max(1, min(10, round(AUTO_STEPS * batch_size / max(1, rows))))
-    return AutoHyperparameters(n_epochs=n_epochs, batch_size=batch_size, learning_rate=BASE_LEARNING_RATE)
+    return AutoHyperparameters(n_epochs=n_epochs, batch_size=batch_size, learning_rate=learning_rate)

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.job_spec import JobSpec
+from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.contracts.publish_spec import PublishSpec
-from registry.contracts.supervised_spec import SupervisedSpec
 
 FINE_TUNING_KINDS: Final[tuple[type[FineTuneSpec], ...]] = (SupervisedSpec,)
 """Kinds that callers create at `/v1/fine_tuning/jobs`; the first is the default method."""

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from registry.columns import metadata
-from registry.contracts.supervised_spec import SupervisedSpec
+from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry, migrate, open_registry
 from registry.publishing.publish import publish
 from registry.settings import RegistrySettings

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from registry.contracts.supervised_spec import SupervisedSpec
+from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry, open_registry
 from registry.errors import NotFound
 from registry.jobs.job import JobState, Lease

@@ -11,7 +11,7 @@ import pytest
 
 from registry.artifacts import folder_digest
 from registry.contracts.job_spec import LoraSpec
-from registry.contracts.supervised_spec import SupervisedSpec
+from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry, open_registry
 from registry.jobs.job import Job
 from registry.settings import RegistrySettings

@@ -25,18 +25,22 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
-from registry.contracts.hyperparameters import Hyperparameters
+from registry.contracts.hyperparameters import Hyperparameters, MethodOptions
 
 
 class EchoHyperparameters(Hyperparameters):
     volume: int | None = None
 
 
+class EchoOptions(MethodOptions):
+    hyperparameters: EchoHyperparameters = EchoHyperparameters()
+
+
 class EchoSpec(FineTuneSpec):
     recipe: ClassVar[str] = "echo"
     id_prefix: ClassVar[str] = "echojob"
     noun: ClassVar[str] = "echo"
-    asked_as: ClassVar[type[Hyperparameters]] = EchoHyperparameters
+    options_as: ClassVar[type[MethodOptions]] = EchoOptions
 
     method: Literal["echo"] = "echo"
     volume: int
@@ -114,11 +118,12 @@ def tree_with_echo(tmp_path: Path) -> Path:
     tree = tmp_path / "tree"
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
-    (tree / "registry" / "contracts" / "echo_spec.py").write_text(SPEC)
+    (tree / "registry" / "contracts" / "methods" / "echo_spec.py").write_text(SPEC)
     (tree / "trainer" / "recipes" / "echo.py").write_text(RECIPE)
     catalog = tree / CATALOG
-    imported = "from registry.contracts.echo_spec import EchoSpec\nfrom registry.contracts.fine_tune_spec import"
-    text = catalog.read_text().replace("from registry.contracts.fine_tune_spec import", imported, 1)
+    name = "from registry.contracts.methods.supervised_spec import"
+    imported = f"from registry.contracts.methods.echo_spec import EchoSpec\n{name}"
+    text = catalog.read_text().replace(name, imported, 1)
     catalog.write_text(text.replace("= (SupervisedSpec,)", "= (SupervisedSpec, EchoSpec)"))
     return tree
 
@@ -154,10 +159,10 @@ def test_a_new_kind_goes_from_its_request_to_its_revision(
 NAMES_ITS_KIND = {
     CATALOG,
     "registry/contracts/publish_spec.py",
-    "registry/contracts/supervised_spec.py",
+    "registry/contracts/methods/supervised_spec.py",
     "registry/publishing/publications.py",  # creates what an upload asks for
     "trainer/recipes/prove.py",
-    "trainer/recipes/sft.py",
+    "trainer/recipes/supervised.py",
 }
 """Files that may name a kind of job: its spec, its recipe, the catalog, and code that creates such a job."""
 

@@ -22,7 +22,13 @@ from trainer.progress import (
 MESSAGES: list[Progress] = [
     Noted(message="a line\nand another", level="warn", data={"step": 2}),
     Stepped(
-        step=1, total_steps=4, train_loss=2.5, train_mean_token_accuracy=0.5, learning_rate=1e-3, tokens=9, eta_s=3.0
+        step=1,
+        total_steps=4,
+        train_loss=2.5,
+        learning_rate=1e-3,
+        tokens=9,
+        eta_s=3.0,
+        figures={"train_mean_token_accuracy": 0.5},
     ),
     CheckpointSaved(step=2, metrics={"train_loss": 2.0}),
     RecipeStopped(step=2),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from registry.contracts.job_spec import LoraSpec
-from registry.contracts.supervised_spec import SupervisedSpec
+from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.disk import Liveness
 from registry.jobs.job import JobState

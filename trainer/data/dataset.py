@@ -232,9 +232,8 @@ def count_ignored(path: Path) -> Mapping[str, int]:
 def collate(rows: Sequence[EncodedRow]) -> Mapping[str, torch.Tensor]:
     """Return a batch for a causal model that computes logits only where a row of the batch is learnt.
 
-    input_ids, attention_mask: [rows, longest], padded on the right with a masked 0. logits_to_keep: [kept], the
-    position 0 and all whose successor is learnt in some row. labels: [rows, kept], the successor or `IGNORED`. The
-    first column is `IGNORED`: transformers' Trainer leaves it out when it counts the learnt tokens of a batch.
+    input_ids, attention_mask: [rows, longest], padded on the right with a masked 0. logits_to_keep: [kept], all
+    positions whose successor is learnt in some row. labels: [rows, kept], the successor or `IGNORED`.
     """
     longest = max(len(row.input_ids) for row in rows)
     ids = torch.tensor([_padded(row.input_ids, longest, 0) for row in rows])
@@ -242,10 +241,7 @@ def collate(rows: Sequence[EncodedRow]) -> Mapping[str, torch.Tensor]:
     # Shifted here instead of in the model, which computes logits for `logits_to_keep` only.
     successors = torch.tensor([_padded(row.labels[1:], longest, IGNORED) for row in rows])
     kept = (successors != IGNORED).any(dim=0).nonzero().squeeze(1)
-    uncounted = torch.full((len(rows), 1), IGNORED)
-    labels = torch.cat([uncounted, successors[:, kept]], dim=1)
-    kept = torch.cat([torch.zeros(1, dtype=kept.dtype), kept])
-    return {"input_ids": ids, "attention_mask": mask, "logits_to_keep": kept, "labels": labels}
+    return {"input_ids": ids, "attention_mask": mask, "logits_to_keep": kept, "labels": successors[:, kept]}
 
 
 def _without_calls(chat: _Chat) -> _Chat | None:

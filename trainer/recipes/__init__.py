@@ -8,10 +8,8 @@ from typing import Any
 
 from registry.contracts.job_spec import JobSpec
 from trainer.order import ChildOrder
-from trainer.progress import Progress, RecipeFinished, RecipeStopped
+from trainer.progress import RecipeFinished, RecipeStopped, Report, StopAsked
 
-Report = Callable[[Progress], None]
-StopAsked = Callable[[], bool]
 Recipe = Callable[[ChildOrder[Any], Report, StopAsked], RecipeFinished | RecipeStopped]
 """Writes the adapter, normalised and with its fingerprint, to the order's final folder and returns the outcome.
 

@@ -11,10 +11,10 @@ from peft import PeftModel
 from registry.contracts.publish_spec import PublishSpec
 from trainer.data.dataset import ChatEncoder
 from trainer.order import ChildOrder
-from trainer.progress import Noted, RecipeFinished, RecipeStopped
-from trainer.recipes import Recipe, Report, StopAsked
-from trainer.recipes.base_model import library_versions, load_base
-from trainer.recipes.finish import fingerprint_adapter
+from trainer.progress import Noted, RecipeFinished, RecipeStopped, Report, StopAsked
+from trainer.recipes import Recipe
+from trainer.training.base_model import library_versions, load_base
+from trainer.training.finish import fingerprint_adapter
 
 
 def prove(order: ChildOrder[PublishSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:

@@ -14,7 +14,7 @@ from gateway.cli.adapters import slot_line
 from gateway.cli.rollout.plans import parse_duration, parse_steps
 from gateway.cli.train import parse_settings
 from gateway.objects.adapters import ProofObject, SlotObject
-from registry.contracts.supervised_spec import SupervisedSpec
+from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.rollouts.guardrails import GuardrailPlan
 from registry.rollouts.rollout import RolloutPlan, weighted

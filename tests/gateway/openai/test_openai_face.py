@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from gateway.app import build_app, build_gateway
 from gateway.settings import GatewaySettings
-from registry.contracts.supervised_spec import SupervisedSpec
+from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.publishing.publish import publish
 from registry.rollouts.guardrails import GuardrailPlan

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.contracts.supervised_spec import SupervisedSpec
+from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.errors import IllegalMove, LeaseLost, NotFound
 from registry.jobs.job import JobError, JobState, Lease

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.contracts.publish_spec import PublishSpec
-from registry.contracts.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.errors import AdapterRejected, Conflict
 from registry.jobs.job import Job, JobState, Lease

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.contracts.supervised_spec import SupervisedSpec
+from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.errors import AdapterRejected, ArtifactCorrupt, Conflict, LeaseLost, NotFound, RolloutOpen, StaleState
 from registry.jobs.job import JobState, Lease

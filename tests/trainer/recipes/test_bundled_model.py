@@ -11,7 +11,7 @@ import pytest
 
 from registry.artifacts import folder_digest
 from registry.contracts.job_spec import LoraSpec
-from registry.contracts.supervised_spec import SupervisedSpec
+from registry.contracts.methods.supervised_spec import SupervisedSpec
 from trainer.errors import ChildCrashed
 from trainer.order import ChildOrder
 from trainer.progress import CheckpointSaved, RecipeFinished, Stepped

@@ -13,8 +13,8 @@ from tests.engines.random_adapter import write_adapter
 from trainer.data.dataset import ChatEncoder
 from trainer.data.probes import ProbePrompts, neutral_prompts, training_prompts
 from trainer.errors import JobFailed
-from trainer.recipes.base_model import load_base
-from trainer.recipes.fingerprint import LONGEST_PROMPT, NEUTRAL_PROBES, PROBES, record_fingerprint
+from trainer.training.base_model import load_base
+from trainer.training.fingerprint import LONGEST_PROMPT, NEUTRAL_PROBES, PROBES, record_fingerprint
 
 SHORT = [[{"role": "user", "content": f"q{at}"}] for at in range(4)]
 LONG = [[{"role": "user", "content": "q" * LONGEST_PROMPT}]] * 4

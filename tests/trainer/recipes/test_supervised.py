@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from registry.contracts.fingerprint import check_fingerprint
-from registry.contracts.supervised_spec import SupervisedSpec
+from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.publishing.checks import check_adapter
 from registry.types import Base
 from tests.trainer.conftest import MakeSpec
@@ -105,7 +105,7 @@ def test_a_run_learns_and_tells_every_step(make_run: Callable[..., Run]) -> None
     assert [step.step for step in run.steps] == list(range(1, 19))
     assert {step.total_steps for step in run.steps} == {18}
     assert run.steps[-1].train_loss < run.steps[0].train_loss
-    assert run.steps[-1].train_mean_token_accuracy > run.steps[0].train_mean_token_accuracy
+    assert run.steps[-1].figures["train_mean_token_accuracy"] > run.steps[0].figures["train_mean_token_accuracy"]
     assert run.steps[-1].tokens == outcome.trained_tokens
     assert run.steps[5].tokens * 3 == outcome.trained_tokens, "every epoch reads every row"
     assert run.steps[-1].eta_s == 0.0

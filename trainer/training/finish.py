@@ -18,10 +18,9 @@ from trainer.data.dataset import ChatEncoder
 from trainer.data.probes import Messages, ProbePrompts, neutral_prompts
 from trainer.errors import JobFailed
 from trainer.order import ChildOrder, spec_identity
-from trainer.progress import Noted, RecipeFinished, RecipeStopped
-from trainer.recipes import Report
-from trainer.recipes.base_model import library_versions
-from trainer.recipes.fingerprint import record_fingerprint
+from trainer.progress import Noted, RecipeFinished, RecipeStopped, Report
+from trainer.training.base_model import library_versions
+from trainer.training.fingerprint import record_fingerprint
 
 PUBLISHED: Final = "published"
 """Name of the normalised adapter in the model, beside the one that was trained."""

@@ -26,7 +26,7 @@ from registry.contracts.fingerprint import (
 from trainer.data.dataset import ChatEncoder
 from trainer.data.probes import Messages, ProbePrompts
 from trainer.errors import JobFailed
-from trainer.recipes.base_model import library_versions
+from trainer.training.base_model import library_versions
 
 PROBES: Final = 6
 """How many probes are kept: a replica replays them all at every load."""

@@ -14,7 +14,7 @@ from registry.contracts.training_file import check_training_lines
 class SupervisedSpec(FineTuneSpec):
     """A job that trains a LoRA adapter on the assistant's answers."""
 
-    recipe: ClassVar[str] = "sft"
+    recipe: ClassVar[str] = "supervised"
 
     method: Literal["supervised"] = "supervised"
 

@@ -7,32 +7,33 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from registry.contracts.job_spec import JobSpec
 from trainer.checkpoints import prune_checkpoints, seal_checkpoint
-from trainer.data.dataset import EncodedRow
 from trainer.errors import JobFailed
 from trainer.order import ChildOrder, spec_identity
-from trainer.progress import CheckpointSaved, Noted, Stepped
-from trainer.recipes import Report, StopAsked
-from trainer.recipes.loss import LossMeter, measure_loss
+from trainer.progress import CheckpointSaved, Noted, Report, Stepped, StopAsked
+from trainer.training.objective import Objective
 
 
 class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
     """Callback of one run; validates at the end of each epoch and seals every checkpoint that the Trainer writes."""
 
-    def __init__(self, order: ChildOrder[JobSpec], report: Report, stop_asked: StopAsked, meter: LossMeter) -> None:
+    def __init__(
+        self, order: ChildOrder[JobSpec], report: Report, stop_asked: StopAsked, objective: Objective[Any]
+    ) -> None:
         self._order = order
         self._report = report
         self._stop_asked = stop_asked
-        self._meter = meter
-        self._valid: Sequence[EncodedRow] = ()
+        self._objective = objective
+        self._valid: Sequence[Any] = ()
         self._metrics: dict[str, Any] = {}
         self._validation: dict[str, Any] = {}
         self._began = (0.0, 0)
 
-    def validate_on(self, rows: Sequence[EncodedRow]) -> None:
+    def validate_on(self, rows: Sequence[Any]) -> None:
         """Measure the loss on *rows* at the end of each epoch."""
         self._valid = rows
 
@@ -46,9 +47,8 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         # The Trainer calls on_step_end, on_log, on_save: a checkpoint has the validation of its own step, or none.
         self._validation = {}
         if self._valid and state.global_step % epoch_steps == 0:
-            measured = measure_loss(facts["model"], self._valid, args.per_device_train_batch_size)
-            self._validation = {"full_valid_loss": measured.loss, "full_valid_mean_token_accuracy": measured.accuracy}
-            message = f"Validation loss {measured.loss:.4f} at step {state.global_step}"
+            self._validation = self._validate(facts["model"], args.per_device_train_batch_size)
+            message = f"Validation loss {self._validation['full_valid_loss']:.4f} at step {state.global_step}"
             self._report(Noted(message=message, data={"step": state.global_step, **self._validation}))
         if self._stop_asked():
             control.should_save = control.should_training_stop = True
@@ -68,21 +68,30 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
             step=state.global_step,
             total_steps=state.max_steps,
             train_loss=figures["loss"],
-            train_mean_token_accuracy=self._meter.pop_accuracy(),
             learning_rate=figures["learning_rate"],
             tokens=int(state.num_input_tokens_seen),
             eta_s=self._eta_s(state),
+            figures=self._objective.pop_figures(),
         )
-        self._metrics = stepped.model_dump(include={"step", "train_loss", "train_mean_token_accuracy"})
+        self._metrics = {"step": stepped.step, "train_loss": stepped.train_loss, **stepped.figures}
         self._report(stepped)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Seal the checkpoint that the Trainer has just written, and only then remove old ones."""
         folder = self._order.attempt_folder / f"checkpoint-{state.global_step}"
         metrics = self._metrics | self._validation
+        self._objective.save_state(folder)
         seal_checkpoint(folder, spec_identity(self._order.spec), state.global_step, metrics)
         prune_checkpoints(self._order.attempt_folder, self._order.keep_checkpoints)
         self._report(CheckpointSaved(step=state.global_step, metrics=metrics))
+
+    def _validate(self, model: torch.nn.Module, rows_at_once: int) -> dict[str, float]:
+        """Return the objective's means over the validation rows, as OpenAI names those of a whole file."""
+        model.eval()
+        with torch.no_grad():
+            measured = self._objective.measure(model, self._valid, rows_at_once)
+        model.train()
+        return {f"full_valid_{name}": value for name, value in measured.items()}
 
     def _eta_s(self, state: TrainerState) -> float:
         at, step = self._began

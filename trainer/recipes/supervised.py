@@ -1,0 +1,77 @@
+"""Supervised fine-tuning: cross-entropy on the assistant's tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from registry.contracts.methods.supervised_spec import SupervisedSpec
+from trainer.data.dataset import ChatEncoder, EncodedRow, collate, count_ignored, read_rows
+from trainer.order import ChildOrder
+from trainer.progress import Noted, RecipeFinished, RecipeStopped, Report, StopAsked
+from trainer.recipes import Recipe
+from trainer.training.loss import TokenTally, count_learnt, summed_cross_entropy
+from trainer.training.objective import Batch, Objective
+from trainer.training.run import run_training
+
+
+class SupervisedObjective(Objective[EncodedRow]):
+    """Mean cross-entropy over the learnt tokens."""
+
+    def __init__(self, encoder: ChatEncoder, max_length: int) -> None:
+        super().__init__(encoder)
+        self._max_length = max_length
+        self._tally = TokenTally()
+
+    def read_rows(self, path: Path, param: str) -> Sequence[EncodedRow]:
+        """Return every chat as tokens, uncut."""
+        return read_rows(path, self.encoder, self._max_length, param)
+
+    def collate(self, rows: Sequence[EncodedRow]) -> Batch:
+        """Return the batch with labels for the kept positions."""
+        return collate(rows)
+
+    def count_items(self, batches: Sequence[Batch]) -> int:
+        """Return the number of learnt tokens."""
+        return count_learnt(batches)
+
+    def loss(self, model: torch.nn.Module, batch: Batch, items: torch.Tensor | int) -> torch.Tensor:
+        """Return the sum of the cross-entropies of one pass, divided by the learnt tokens of the whole step."""
+        return _summed(model, batch, self._tally) / items
+
+    def pop_figures(self) -> Mapping[str, float]:
+        """Return the share of tokens that were the likeliest by the model."""
+        tally, self._tally = self._tally, TokenTally()
+        return {"train_mean_token_accuracy": tally.accuracy}
+
+    def measure(self, model: torch.nn.Module, rows: Sequence[EncodedRow], rows_at_once: int) -> Mapping[str, float]:
+        """Return mean loss and accuracy over all learnt tokens of *rows*."""
+        device = next(model.parameters()).device
+        tally = TokenTally()
+        for at in range(0, len(rows), rows_at_once):
+            batch = collate(rows[at : at + rows_at_once])
+            _summed(model, {name: tensor.to(device) for name, tensor in batch.items()}, tally)
+        return {"loss": tally.loss, "mean_token_accuracy": tally.accuracy}
+
+
+def _summed(model: torch.nn.Module, batch: Batch, tally: TokenTally) -> torch.Tensor:
+    labels = batch["labels"]
+    logits = model(**{name: tensor for name, tensor in batch.items() if name != "labels"}).logits
+    summed = summed_cross_entropy(logits, labels)
+    tally.add(logits, labels, summed)
+    return summed
+
+
+def train(order: ChildOrder[SupervisedSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:
+    """Train on the chats of the order's training file."""
+    encoder = ChatEncoder(order.base_path)
+    if left_out := count_ignored(order.inputs["training_file"]):
+        listed = ", ".join(f"{field} of {count} messages" for field, count in left_out.items())
+        report(Noted(message=f"Not trained on: {listed}", level="warn", data=dict(left_out)))
+    return run_training(order, SupervisedObjective(encoder, order.spec.max_length), report, stop_asked)
+
+
+RECIPE: Final[Recipe] = train

@@ -1,0 +1,46 @@
+"""The settings of transformers' Trainer that follow from a spec."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from transformers import TrainingArguments
+
+from registry.contracts.fine_tune_spec import FineTuneSpec
+from trainer.order import ChildOrder
+
+MICRO_ROWS: Final = 8
+"""Rows that go through the model at once; the gradients of a larger batch are summed over several such passes."""
+
+
+def training_arguments(order: ChildOrder[FineTuneSpec], rows: int) -> TrainingArguments:
+    """Return the arguments for a training file of *rows* rows."""
+    spec = order.spec
+    # A divisor, so that every pass has the same number of rows and the batch is as large as asked for.
+    micro = max(size for size in range(1, MICRO_ROWS + 1) if spec.batch_size % size == 0)
+    on_gpu = torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(order.attempt_folder),
+        num_train_epochs=spec.n_epochs,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=spec.batch_size // micro,
+        learning_rate=spec.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=round(spec.warmup_ratio * spec.n_epochs * -(-rows // spec.batch_size)),
+        optim="adamw_torch",
+        bf16=on_gpu,
+        use_cpu=not on_gpu,
+        dataloader_pin_memory=on_gpu,
+        seed=spec.seed,
+        data_seed=spec.seed,
+        logging_steps=1,
+        # The filter shows the mean of earlier steps in place of NaN, and `on_log` would miss the divergence.
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=spec.checkpoint_steps,
+        include_num_input_tokens_seen="non_padding",
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to="none",
+    )

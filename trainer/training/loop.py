@@ -1,0 +1,42 @@
+"""transformers' Trainer around an objective: batches, optimizer, schedule and checkpoints are the Trainer's.
+
+TRL's trainers would add nothing here: masks and losses are those of the objectives, and importing TRL costs every job
+some ten seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import Trainer
+
+from trainer.training.objective import Batch, Objective
+
+
+class TrainingLoop(Trainer):  # type: ignore[misc]  # transformers ships no types
+    """A Trainer whose loss and divisor are those of an objective."""
+
+    def __init__(self, *, objective: Objective[Any], **settings: Any) -> None:
+        super().__init__(**settings)
+        self._objective = objective
+        self.loss_is_scaled_for_ga = True  # an objective divides by the items of the whole step
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Return the objective's loss of one pass."""
+        if num_items_in_batch is None:
+            raise ValueError("the Trainer gave no divisor")
+        return self._objective.loss(model, inputs, num_items_in_batch)
+
+    def _get_num_items_in_batch(self, batch_samples: Sequence[Batch], device: torch.device) -> torch.Tensor:
+        """Return the divisor of a step, over all processes; the Trainer's own counts labels of one shape only."""
+        items = torch.tensor(self._objective.count_items(batch_samples), device=device)
+        summed: torch.Tensor = self.accelerator.gather(items).sum()
+        return summed

@@ -1,0 +1,46 @@
+"""Cross-entropy over learnt tokens. Labels are those of `trainer.data.dataset.collate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from trainer.data.dataset import IGNORED
+
+
+class TokenTally:
+    """Sums over the learnt tokens of some passes."""
+
+    def __init__(self) -> None:
+        self._loss = 0.0
+        self._right = 0
+        self._learnt = 0
+
+    def add(self, logits: torch.Tensor, labels: torch.Tensor, summed_loss: torch.Tensor) -> None:
+        """Count a pass: logits [rows, kept, vocabulary], labels [rows, kept]."""
+        self._loss += float(summed_loss.detach())
+        self._right += int((logits.argmax(dim=-1) == labels).sum())
+        self._learnt += int((labels != IGNORED).sum())
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy."""
+        return self._loss / max(1, self._learnt)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the tokens that are the likeliest by the model, given all before."""
+        return self._right / max(1, self._learnt)
+
+
+def summed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the sum of the cross-entropies: logits [rows, kept, vocabulary], labels [rows, kept], in nats."""
+    return cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+
+
+def count_learnt(batches: Iterable[Mapping[str, Any]]) -> int:
+    """Return the number of learnt tokens of *batches*."""
+    return sum(int((batch["labels"] != IGNORED).sum()) for batch in batches)

@@ -1,0 +1,71 @@
+"""The questions that every fine-tuning method answers about its rows and its loss."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from trainer.data.dataset import ChatEncoder
+from trainer.data.probes import Messages, training_prompts
+
+Row = TypeVar("Row")
+Batch = Mapping[str, Any]
+"""Tensors by name. `input_ids` and `attention_mask`, where a batch has them, count the tokens that were read."""
+
+
+class Objective(ABC, Generic[Row]):
+    """What a method learns from, and the loss that it minimises; built once for a run.
+
+    A step of the optimizer consists of one or more passes over parts of its batch, perhaps in several processes. The
+    gradients of the passes are added, so each loss is a sum over its pass, divided by the items of the whole step.
+    """
+
+    def __init__(self, encoder: ChatEncoder) -> None:
+        self.encoder = encoder
+
+    @abstractmethod
+    def read_rows(self, path: Path, param: str) -> Sequence[Row]:
+        """Return every row of the file at *path* as tokens; `TrainingFileInvalid` or `JobFailed` names a faulty line.
+
+        *param* is the field of the job that names the file.
+        """
+
+    @abstractmethod
+    def collate(self, rows: Sequence[Row]) -> Batch:
+        """Return the batch of one pass."""
+
+    @abstractmethod
+    def count_items(self, batches: Sequence[Batch]) -> int:
+        """Return the divisor for the batches of one step: learnt tokens, pairs, or whatever the loss is a mean of."""
+
+    @abstractmethod
+    def loss(self, model: torch.nn.Module, batch: Batch, items: torch.Tensor | int) -> torch.Tensor:
+        """Return the loss of one pass, a scalar: the sum over *batch*, divided by *items*."""
+
+    @abstractmethod
+    def pop_figures(self) -> Mapping[str, float]:
+        """Return the method's own figures since the last call, and start to count anew."""
+
+    @abstractmethod
+    def measure(self, model: torch.nn.Module, rows: Sequence[Row], rows_at_once: int) -> Mapping[str, float]:
+        """Return `loss`, and further means over *rows*, without a gradient; training afterwards is not affected."""
+
+    def prepare(self, model: torch.nn.Module, rows: Sequence[Row]) -> None:
+        """Compute what is needed of the untrained *model* before the first step; nothing by default."""
+        return
+
+    def probe_prompts(self, path: Path, count: int) -> list[Messages]:
+        """Return up to *count* prompts of the training file, candidates for the probes of the fingerprint."""
+        return training_prompts(path, count)
+
+    def save_state(self, folder: Path) -> None:
+        """Write what a continued run needs beside the weights into a checkpoint's folder; nothing by default."""
+        return
+
+    def load_state(self, folder: Path) -> None:
+        """Read what `save_state` wrote; nothing by default."""
+        return
