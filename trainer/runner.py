@@ -42,7 +42,8 @@ class TrainingChild:
         try:
             with self._log.open("ab") as output:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "trainer.child", str(order_path), str(writing)],
+                    # `-P`: with `-m` alone Python would look in the current folder first, which may be a checkout too.
+                    [sys.executable, "-P", "-m", "trainer.child", str(order_path), str(writing)],
                     env=child_environment(os.environ, order.threads),
                     pass_fds=(writing,),
                     stdin=subprocess.DEVNULL,

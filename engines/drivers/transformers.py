@@ -49,7 +49,7 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
         "--max-queue": MAX_QUEUE if settings.max_queue is None else settings.max_queue,
         "--max-step-tokens": settings.max_step_tokens or MAX_STEP_TOKENS,
     }
-    return command_line(("-m", "engines.transformers"), options, settings.extra_args)
+    return command_line(("-P", "-m", "engines.transformers"), options, settings.extra_args)
 
 
 def server_environment(_: EngineSettings) -> dict[str, str]:

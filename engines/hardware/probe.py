@@ -72,7 +72,7 @@ def run_tool(command: Sequence[str], timeout_s: float = TOOL_TIMEOUT_S) -> str |
 
 def _nvidia(run: Run) -> list[Device]:
     """Read the devices by NVML, or by `nvidia-smi` where the library is not found, as in some containers."""
-    found = json.loads(run([sys.executable, "-m", "engines.hardware.nvml"]) or "null")
+    found = json.loads(run([sys.executable, "-P", "-m", "engines.hardware.nvml"]) or "null")
     if found is None:
         return _nvidia_smi(run)
     return [

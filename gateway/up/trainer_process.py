@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -14,11 +15,18 @@ from registry.disk import TRAINER, Liveness
 
 log = logging.getLogger(__name__)
 
+_SOURCES: Final = Path(__file__).parents[2]
 _BACKOFF_S: Final = 2.0
 _LARGEST_LOG: Final = 10 << 20
 _SILENT_S: Final = 600.0
 """Longer than any wait of a worker for its database, and than the hashing of its largest files."""
 _STOP_TIMEOUT_S: Final = 20.0
+
+
+def _environment() -> dict[str, str]:
+    """Return our environment, in which the trainer's packages are found beside this one, before any others."""
+    search_path = filter(None, (str(_SOURCES), os.environ.get("PYTHONPATH")))
+    return os.environ | {"PYTHONPATH": os.pathsep.join(search_path)}
 
 
 def _opened_log(path: Path) -> BinaryIO:
@@ -49,8 +57,11 @@ class TrainerProcess:
         self._not_before, self._started_at = time.monotonic() + _BACKOFF_S, time.time()
         try:
             with _opened_log(home / "logs" / "trainer.log") as output:
-                command = [sys.executable, "-m", "trainer"]
-                self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+                # `-P`: with `-m` alone Python would look in the current folder first, which may be a checkout too.
+                command = [sys.executable, "-P", "-m", "trainer"]
+                self._process = subprocess.Popen(
+                    command, env=_environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                )
         # A full disk or a lack of processes must not end what serves; the next attempt comes in two seconds.
         except OSError as exc:
             log.warning("the trainer cannot be started", extra={"error": str(exc)})

@@ -39,3 +39,17 @@ def test_a_trainer_that_shows_no_work_is_killed_and_one_that_does_is_left(
     wait_for(has_ended)
     trainer.ask_to_stop()
     trainer.wait()
+
+
+def test_a_trainer_of_a_gateway_in_another_checkout_runs_the_code_of_its_gateway(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "trainer").mkdir()
+    (tmp_path / "trainer" / "__init__.py").write_text("raise SystemExit('the code of another checkout')\n")
+    monkeypatch.setenv("LORRY_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    trainer = TrainerProcess()
+    trainer.keep_running(tmp_path)
+    trainer.wait()  # ends at once, as the home has no registry
+    assert "the trainer cannot start" in (tmp_path / "logs" / "trainer.log").read_text()
