@@ -157,13 +157,17 @@ def migrate(url: str) -> None:
         transactions.close()
 
 
-def open_registry(settings: RegistrySettings, now: Callable[[], float] = time.time) -> Registry:
+def open_registry(
+    settings: RegistrySettings,
+    now: Callable[[], float] = time.time,
+    steady: Callable[[], float] = time.monotonic,
+) -> Registry:
     """Open the registry and remove what killed publishers left.
 
     Raises `SchemaTooNew`, `SchemaTooOld`, `SchemaForeign`, or `RegistryUnavailable`.
     """
     engine = open_engine(settings.url)
-    transactions = Transactions(engine, now)
+    transactions = Transactions(engine, now, steady)
     try:
         with transactions.read() as tx:
             _check_current(tx, shown_url(engine))

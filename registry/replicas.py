@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from registry import tables
 from registry.changes import UNCOUNTED
 from registry.errors import NotFound
+from registry.liveness.silence import SilenceWatch
 from registry.transactions import Transactions, upsert
 from registry.types import Replica, ReplicaState, Slot, SlotState
 
@@ -79,6 +80,7 @@ class ReplicaStore:
 
     def __init__(self, transactions: Transactions) -> None:
         self._tx = transactions
+        self._heartbeats = SilenceWatch(transactions.steady)
 
     def report(self, replica: Replica) -> None:
         """Store the replica's report with the heartbeat of now.
@@ -118,16 +120,25 @@ class ReplicaStore:
                 raise NotFound(f"there is no replica {replica_id!r}")
 
     def expire(self, older_than_s: float) -> builtins.list[str]:
-        """Mark replicas as gone whose last heartbeat is older than *older_than_s*, and return their ids."""
-        now = self._tx.now()
-        gone = tables.replicas.c.state == ReplicaState.GONE
-        silent = sa.and_(sa.not_(gone), tables.replicas.c.heartbeat_at < now - older_than_s)
-        old = sa.and_(gone, tables.replicas.c.heartbeat_at < now - GONE_KEPT_S)
+        """Mark replicas as gone that sent no heartbeat for *older_than_s*, and return their ids.
+
+        The time is measured here, from one call to a later one, so that no clock that jumps removes a replica.
+        """
+        columns = tables.replicas.c
+        gone = columns.state == ReplicaState.GONE
+        old = sa.and_(gone, columns.heartbeat_at < self._tx.now() - GONE_KEPT_S)
         with self._tx.read() as tx:
             # The controller asks several times a second; writing each time would hold up SQLite's other writers.
-            found = tx.execute(sa.select(sa.literal(1)).where(sa.or_(silent, old)).limit(1)).first()
-        if found is None:
+            living = tx.execute(sa.select(columns.id, columns.heartbeat_at).where(~gone))
+            beats = {row.id: row.heartbeat_at for row in living}
+            has_old = tx.execute(sa.select(sa.literal(1)).where(old).limit(1)).first() is not None
+        silences = self._heartbeats.look(beats)
+        quiet = [replica_id for replica_id, silent_s in silences.items() if silent_s > older_than_s]
+        if not quiet and not has_old:
             return []
+        silent = sa.or_(
+            sa.false(), *(sa.and_(~gone, columns.id == each, columns.heartbeat_at == beats[each]) for each in quiet)
+        )
         with self._tx.write() as tx:
             message = f"no heartbeat for {older_than_s:g} s"
             update = sa.update(tables.replicas).where(silent)

@@ -142,6 +142,7 @@ jobs: Final = sa.Table(
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("worker", sa.Text),
     at("lease_expires_at", nullable=True),
+    sa.Column("lease_s", sa.Double),
     sa.Column("cancel_requested", sa.Boolean, nullable=False),
     sa.Column("pause_requested", sa.Boolean, nullable=False),
     sa.Column("error", sa.JSON(none_as_null=True)),

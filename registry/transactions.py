@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -131,9 +132,13 @@ def _open_postgres(url: sa.URL) -> sa.Engine:
 class Transactions:
     """Short blocking transactions for many threads; errors of the driver become errors of the registry."""
 
-    def __init__(self, engine: sa.Engine, now: Callable[[], float]) -> None:
+    def __init__(
+        self, engine: sa.Engine, now: Callable[[], float], steady: Callable[[], float] = time.monotonic
+    ) -> None:
+        """*now* is the time that rows get; *steady* measures how long other processes are silent, and never jumps."""
         note_writes(engine)
         self.now = now
+        self.steady = steady
         self._engine = engine
         self._writer = engine.execution_options(**{_WRITE: True})
         # By default each statement on PostgreSQL sees a moment of its own; a transaction on SQLite sees one moment.

@@ -84,7 +84,7 @@ def advance(clock: Clock) -> Callable[[float], None]:
 @pytest.fixture
 def sqlite_registry(sqlite_settings: RegistrySettings, clock: Clock) -> Iterator[Registry]:
     """An open registry on SQLite, for what does not depend on the database."""
-    opened = open_registry(sqlite_settings, clock)
+    opened = open_registry(sqlite_settings, clock, clock.steady)
     yield opened
     opened.close()
 

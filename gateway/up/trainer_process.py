@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from registry.disk import TRAINER, Liveness
+from registry.liveness.silence import SilenceWatch
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,8 @@ class TrainerProcess:
         """A trainer that shows no work for *silent_s* seconds hangs."""
         self._silent_s = silent_s
         self._process: subprocess.Popen[bytes] | None = None
-        self._not_before = self._started_at = 0.0
+        self._not_before = 0.0
+        self._beats = SilenceWatch(time.monotonic)
 
     def keep_running(self, home: Path) -> None:
         """Start the trainer if it is not running, at most every two seconds."""
@@ -54,7 +56,7 @@ class TrainerProcess:
             log.warning("the trainer ended", extra={"code": self._process.returncode})
         if time.monotonic() < self._not_before:
             return
-        self._not_before, self._started_at = time.monotonic() + _BACKOFF_S, time.time()
+        self._not_before = time.monotonic() + _BACKOFF_S
         try:
             with _opened_log(home / "logs" / "trainer.log") as output:
                 # `-P`: with `-m` alone Python would look in the current folder first, which may be a checkout too.
@@ -68,8 +70,8 @@ class TrainerProcess:
 
     def _end_if_silent(self, home: Path) -> None:
         """Kill a trainer that hangs, so that the next look starts another; its job goes on from its checkpoint."""
-        now = time.time()
-        quiet_s = now - max(Liveness(home, TRAINER).last_beat(), self._started_at)
+        # Measured here, because the clock by which the beat has its time may jump. A new process begins anew.
+        quiet_s = self._beats.look({TRAINER: (self.pids, Liveness(home, TRAINER).last_beat())})[TRAINER]
         if self._process is not None and quiet_s > self._silent_s:
             log.error("the trainer hangs and is started again", extra={"quiet_s": round(quiet_s)})
             self._process.kill()

@@ -82,6 +82,9 @@ class Job:
     """How many times a worker has claimed the job."""
     worker: str | None
     lease_expires_at: float | None
+    """By the clock of whoever renewed last; changes with every renewal, which shows that the worker lives."""
+    lease_s: float | None
+    """How long the job stays with a worker that does not renew."""
     cancel_requested: bool
     pause_requested: bool
     error: JobError | None

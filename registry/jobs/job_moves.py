@@ -15,7 +15,12 @@ from registry.errors import LeaseLost, NotFound, StaleState
 from registry.jobs.job import Job, JobCheckpoint, JobError, JobEvent, JobState, Lease, check_move
 from registry.transactions import insert_or_ignore
 
-UNLEASED: Final[Mapping[str, Any]] = {"worker": None, "lease_expires_at": None, "estimated_finish": None}
+UNLEASED: Final[Mapping[str, Any]] = {
+    "worker": None,
+    "lease_expires_at": None,
+    "lease_s": None,
+    "estimated_finish": None,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

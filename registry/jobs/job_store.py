@@ -29,6 +29,7 @@ from registry.jobs.job_moves import (
     move_job,
     state_after_lease,
 )
+from registry.jobs.lease_expiry import LeaseExpiry
 from registry.transactions import Transactions, upsert
 
 FILTERED_AT_ONCE: Final = 200
@@ -40,6 +41,7 @@ class JobStore:
 
     def __init__(self, transactions: Transactions) -> None:
         self._tx = transactions
+        self._expiry = LeaseExpiry(transactions)
 
     def create(self, spec: JobSpec, owner: str, claim: Claim = LOCAL_CLAIM) -> Job:
         """Queue a job of the claim's tenant and return it; `NameTaken` if its adapter is not for that tenant."""
@@ -70,6 +72,7 @@ class JobStore:
                 "attempt": job.attempt + 1,
                 "worker": worker,
                 "lease_expires_at": now + lease_s,
+                "lease_s": lease_s,
                 "started_at": job.started_at if job.started_at is not None else now,
             }
             verb = "Started" if job.attempt == 0 else "Continued"
@@ -81,7 +84,7 @@ class JobStore:
         """Hold the job for *lease_s* more seconds and return it; its flags show whether to cancel or pause."""
         with self._tx.write() as tx:
             held_job(tx, lease)
-            return _set(tx, lease.job_id, {"lease_expires_at": self._tx.now() + lease_s})
+            return _set(tx, lease.job_id, {"lease_expires_at": self._tx.now() + lease_s, "lease_s": lease_s})
 
     def request_cancel(self, job_id: str, actor: str) -> Job:
         """Cancel a waiting or paused job at once, flag a running one; `IllegalMove` when it has ended."""
@@ -139,23 +142,8 @@ class JobStore:
             return move_job(tx, held_job(tx, lease), JobMove(to=to, note=note, values=values), self._tx.now())
 
     def expire_leases(self) -> builtins.list[str]:
-        """Queue, cancel or pause every running job whose lease ran out, and return their ids."""
-        now = self._tx.now()
-        expired = sa.select(tables.jobs).where(
-            tables.jobs.c.state == JobState.RUNNING, tables.jobs.c.lease_expires_at < now
-        )
-        with self._tx.read() as tx:
-            # The controller asks several times a second; writing each time would hold up SQLite's other writers.
-            if tx.execute(expired.limit(1)).first() is None:
-                return []
-        with self._tx.write() as tx:
-            # A job whose worker renews the lease at this moment is locked by that worker and skipped.
-            rows = tx.execute(expired.order_by(tables.jobs.c.seq).with_for_update(skip_locked=True)).mappings().all()
-            for job in map(job_of, rows):
-                to = state_after_lease(job)
-                note = JobNote(message=f"Worker {job.worker} stopped renewing its lease; the job is {to}", level="warn")
-                move_job(tx, job, JobMove(to=to, note=note), now)
-            return [row["id"] for row in rows]
+        """Queue, cancel or pause every running job whose lease was not renewed in its time; return their ids."""
+        return self._expiry.expire()
 
     def note_progress(self, lease: Lease, *, trained_tokens: int, estimated_finish: float | None) -> None:
         """Store how many tokens were trained and when the job is expected to finish (unix seconds)."""

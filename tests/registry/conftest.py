@@ -78,7 +78,7 @@ def settings(request: pytest.FixtureRequest) -> RegistrySettings:
 @pytest.fixture
 def registry(settings: RegistrySettings, clock: Clock) -> Iterator[Registry]:
     """An open registry on each kind of database."""
-    opened = open_registry(settings, clock)
+    opened = open_registry(settings, clock, clock.steady)
     yield opened
     opened.close()
 

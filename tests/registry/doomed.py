@@ -61,7 +61,7 @@ def carry_out(request: dict[str, Any]) -> None:
         return
     clock = Clock()
     clock.at = request.get("at", time.time())
-    registry = open_registry(settings, clock)
+    registry = open_registry(settings, clock, clock.steady)
     if request.get("file_limit") is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_limit"], request["file_limit"]))
     actions: dict[str, Callable[[], object]] = {

@@ -77,6 +77,7 @@ def test_a_heartbeat_is_no_change_and_what_a_replica_says_otherwise_is(
 def test_a_replica_that_was_silent_for_too_long_is_back_with_its_next_heartbeat(
     filled: Registry, advance: Callable[[float], None]
 ) -> None:
+    filled.replicas.expire(10.0)
     advance(60)
     assert changed_by(filled, lambda: filled.replicas.expire(10.0)) == {"replicas"}
     assert filled.snapshot().replicas == ()

@@ -64,7 +64,7 @@ class Jobs(RuleBasedStateMachine):
         shutil.copy(self.template, self.home / "registry.db")
         self.now = 0.0
         place = RegistrySettings(url=f"sqlite:///{self.home / 'registry.db'}", artifacts=self.home / "artifacts")
-        self.registry = open_registry(place, lambda: self.now)
+        self.registry = open_registry(place, lambda: self.now, lambda: self.now)
         self.jobs = self.registry.jobs
         self.seen: dict[str, JobState] = {}
         self.latest: dict[str, Lease] = {}

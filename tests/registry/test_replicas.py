@@ -11,6 +11,7 @@ from registry.database import Registry
 from registry.errors import NotFound
 from registry.replicas import GONE_KEPT_S
 from registry.types import Replica, ReplicaState, Slot, SlotState
+from tests.clock import Clock
 
 REPLICA = Replica(
     id="host/1",
@@ -45,6 +46,7 @@ def test_a_replica_that_falls_silent_is_gone_until_it_reports_again(
 ) -> None:
     registry.replicas.report(replace(REPLICA, slots=SLOTS))
     registry.replicas.report(replace(REPLICA, id="host/2"))
+    assert registry.replicas.expire(older_than_s=10) == []
     advance(8)
     registry.replicas.report(replace(REPLICA, id="host/2"))
     advance(3)
@@ -55,6 +57,17 @@ def test_a_replica_that_falls_silent_is_gone_until_it_reports_again(
     assert [replica.id for replica in registry.snapshot().replicas] == ["host/2"]
     registry.replicas.report(REPLICA)
     assert len(registry.snapshot().replicas) == 2
+
+
+@pytest.mark.parametrize("seconds", [7200.0, -7200.0])
+def test_a_clock_that_jumps_removes_no_replica_and_keeps_none(registry: Registry, clock: Clock, seconds: float) -> None:
+    registry.replicas.report(REPLICA)
+    assert registry.replicas.expire(older_than_s=10) == []
+    clock.jump(seconds)
+    clock.advance(9)
+    assert registry.replicas.expire(older_than_s=10) == []
+    clock.advance(2)
+    assert registry.replicas.expire(older_than_s=10) == ["host/1"]
 
 
 def test_a_replica_that_leaves_says_so(registry: Registry) -> None:

@@ -7,26 +7,29 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from registry.contracts.methods.supervised_spec import SupervisedSpec
-from registry.database import Registry
+from registry.database import Registry, open_registry
 from registry.errors import IllegalMove, LeaseLost, NotFound
 from registry.jobs.job import JobError, JobState, Lease
 from registry.jobs.job_moves import JobNote, new_event_id
 from registry.settings import RegistrySettings
+from tests.clock import Clock
 
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
 def lease(registry: Registry, spec: SupervisedSpec) -> Lease:
-    """A running job's lease of 30 seconds."""
+    """A running job's lease of 30 seconds, whose beginning was looked at."""
     registry.jobs.create(spec, "ann")
     claimed = registry.jobs.claim("worker-1", 30)
     assert claimed is not None
+    assert registry.jobs.expire_leases() == []
     return claimed
 
 
@@ -95,12 +98,37 @@ def test_threads_and_processes_that_claim_at_once_never_get_the_same_job(
 def test_a_lease_is_kept_by_renewing_it(registry: Registry, lease: Lease, advance: Callable[[float], None]) -> None:
     advance(29)
     assert registry.jobs.renew(lease, 30).lease_expires_at == 1059.0
+    assert registry.jobs.expire_leases() == []
     advance(29)
     assert registry.jobs.expire_leases() == []
     advance(2)
     assert registry.jobs.expire_leases() == [lease.job_id]
     assert registry.jobs.get(lease.job_id).state is JobState.QUEUED
     assert registry.jobs.events(lease.job_id)[0].level == "warn"
+
+
+@pytest.mark.parametrize("seconds", [7200.0, -7200.0])
+def test_a_clock_that_jumps_ends_no_lease_and_keeps_none(
+    registry: Registry, lease: Lease, clock: Clock, seconds: float
+) -> None:
+    clock.jump(seconds)
+    assert registry.jobs.expire_leases() == []
+    clock.advance(29)
+    registry.jobs.renew(lease, 30)
+    clock.jump(-seconds)
+    assert registry.jobs.expire_leases() == []
+    clock.advance(31)
+    assert registry.jobs.expire_leases() == [lease.job_id], "the worker is silent, whatever time it is"
+
+
+def test_a_process_that_begins_to_look_waits_for_the_whole_lease(
+    registry: Registry, lease: Lease, clock: Clock, settings: RegistrySettings
+) -> None:
+    clock.advance(1000)
+    with closing(open_registry(settings, clock, clock.steady)) as late:
+        assert late.jobs.expire_leases() == []
+        clock.advance(31)
+        assert late.jobs.expire_leases() == [lease.job_id]
 
 
 def test_a_worker_whose_lease_ran_out_can_move_nothing(

@@ -1,0 +1,57 @@
+"""The end of leases that nobody renews."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from registry import tables
+from registry.jobs.job import JobState
+from registry.jobs.job_moves import JobMove, JobNote, job_of, move_job, state_after_lease
+from registry.liveness.silence import SilenceWatch
+from registry.transactions import Transactions
+
+
+class LeaseExpiry:
+    """Takes jobs from workers that stopped renewing their leases.
+
+    Silence is measured here, from one look to a later one: no clock that jumps ends a lease, or keeps one.
+    """
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._tx = transactions
+        self._renewals = SilenceWatch(transactions.steady)
+
+    def expire(self) -> list[str]:
+        """Queue, cancel or pause every running job whose lease was not renewed in its time; return their ids."""
+        expired = self._unrenewed()
+        # The controller asks several times a second; writing each time would hold up SQLite's other writers.
+        if expired is None:
+            return []
+        with self._tx.write() as tx:
+            now = self._tx.now()
+            # A job whose worker renews the lease at this moment is locked by that worker and skipped.
+            rows = tx.execute(expired.order_by(tables.jobs.c.seq).with_for_update(skip_locked=True)).mappings().all()
+            for job in map(job_of, rows):
+                to = state_after_lease(job)
+                note = JobNote(message=f"Worker {job.worker} stopped renewing its lease; the job is {to}", level="warn")
+                move_job(tx, job, JobMove(to=to, note=note), now)
+            return [row["id"] for row in rows]
+
+    def _unrenewed(self) -> sa.Select[Any] | None:
+        """Return a query for the running jobs whose lease stayed the same for its whole length; None without one."""
+        jobs = tables.jobs.c
+        running = jobs.state == JobState.RUNNING
+        with self._tx.read() as tx:
+            rows = tx.execute(sa.select(jobs.id, jobs.attempt, jobs.lease_expires_at, jobs.lease_s).where(running))
+            leases = {row.id: row for row in rows}
+        # The attempt tells a second claim of the job apart from a lease that stayed the same.
+        marks = {job_id: (row.attempt, row.lease_expires_at) for job_id, row in leases.items()}
+        silences = self._renewals.look(marks)
+        over = [
+            sa.and_(jobs.id == job_id, jobs.attempt == row.attempt, jobs.lease_expires_at == row.lease_expires_at)
+            for job_id, row in leases.items()
+            if silences[job_id] > row.lease_s
+        ]
+        return sa.select(tables.jobs).where(running, sa.or_(*over)) if over else None
