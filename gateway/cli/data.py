@@ -18,7 +18,7 @@ app = typer.Typer(name="data", no_args_is_help=True)
 
 @app.command("check")
 def check(
-    file: Annotated[Path, typer.Argument(help="JSONL file, one chat a line.")],
+    file: Annotated[Path, typer.Argument(help="JSONL file, one example a line.")],
     as_json: JsonFlag = False,
 ) -> None:
     """Check every line as an upload would; needs no gateway."""
@@ -32,7 +32,7 @@ def check(
     if as_json:
         show_json(asdict(summary))
         return
-    show(f"{file}: {summary.rows} chats, all well formed")
+    show(f"{file}: {summary.rows} examples, all well formed")
     if summary.tool_rows:
         show(f"{summary.tool_rows} of them have tools: the base model's chat template has to render these")
     for field, count in summary.ignored.items():

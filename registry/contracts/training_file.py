@@ -1,4 +1,7 @@
-"""The format of a training file: JSON lines of chats. Upload and training parse a line by the same function."""
+"""The format of a training file: JSON lines of chats, or of prompts with completions.
+
+Upload and training parse a line by the same function.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from registry.contracts.plain_text import TEXT_FIELDS, PlainText, parse_plain_text
 from registry.contracts.training_json import parse_object, shown
 from registry.contracts.training_message import ChatMessage, parse_message, parse_tools
 from registry.errors import TrainingFileInvalid
@@ -14,6 +18,7 @@ from registry.errors import TrainingFileInvalid
 MINIMUM_ROWS: Final = 10
 """OpenAI's rule: a file needs at least 10 examples."""
 LINE_FIELDS: Final = ("messages", "tools", "parallel_tool_calls")
+LINE_SHAPES: Final = '{"messages": [...]} or {"prompt": ..., "completion": ...}'
 LISTED_ERRORS: Final = 5
 
 UTF8_BOM: Final = b"\xef\xbb\xbf"
@@ -21,13 +26,32 @@ UTF8_BOM: Final = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRow:
-    """A chat to learn from."""
+    """A chat, or a text, to learn from."""
 
     line: int
     """Number of its line in the file, from 1."""
-    messages: tuple[ChatMessage, ...]
+    messages: tuple[ChatMessage, ...] = ()
+    """Empty for a text."""
     tools: tuple[Mapping[str, Any], ...] = ()
     """Tools that the chat declares."""
+    text: PlainText | None = None
+    """Prompt and completion of a line that is no chat."""
+
+    @property
+    def form(self) -> str:
+        """Name of what the line is, for people."""
+        return "a chat" if self.text is None else "a prompt with a completion"
+
+    @property
+    def learnt_turns(self) -> int:
+        """Answers that carry loss."""
+        return 1 if self.text is not None else sum(message.is_learnt for message in self.messages)
+
+    @property
+    def characters(self) -> int:
+        """Length of everything that is read."""
+        texts = [message.content for message in self.messages]
+        return sum(map(len, texts if self.text is None else [self.text.prompt, self.text.completion]))
 
     @property
     def calls_tools(self) -> bool:
@@ -41,7 +65,7 @@ class TrainingFileSummary:
 
     rows: int
     learnt_turns: int
-    """Assistant turns that carry loss."""
+    """Assistant turns, or completions, that carry loss."""
     characters: int
     """Sum over all contents."""
     tool_rows: int
@@ -58,17 +82,20 @@ def check_training_lines(lines: Iterable[bytes], template: str | None = None) ->
     rows = learnt_turns = characters = tool_rows = 0
     ignored: Counter[str] = Counter()
     faults: list[str] = []
+    first: TrainingRow | None = None
     for number, line in _filled_lines(lines):
         try:
             row = parse_training_line(line, number)
+            first = first or row
+            _check_form(row, first)
             if template is not None:
                 _check_rendered(row, template)
         except TrainingFileInvalid as exc:
             faults.append(str(exc))
             continue
         rows += 1
-        learnt_turns += sum(message.is_learnt for message in row.messages)
-        characters += sum(len(message.content) for message in row.messages)
+        learnt_turns += row.learnt_turns
+        characters += row.characters
         tool_rows += bool(row.tools) or row.calls_tools
         ignored.update(name for message in row.messages for name in message.ignored)
     if faults:
@@ -86,21 +113,29 @@ def check_training_lines(lines: Iterable[bytes], template: str | None = None) ->
 
 def read_training_rows(lines: Iterable[bytes]) -> Iterator[TrainingRow]:
     """Yield the rows of *lines* in their order; `TrainingFileInvalid` at the first fault."""
+    first: TrainingRow | None = None
     for number, line in _filled_lines(lines):
-        yield parse_training_line(line, number)
+        row = parse_training_line(line, number)
+        first = first or row
+        _check_form(row, first)
+        yield row
 
 
 def parse_training_line(line: bytes, number: int) -> TrainingRow:
-    """Return the chat on line *number* (from 1); `TrainingFileInvalid` names line and field."""
+    """Return the chat or text on line *number* (from 1); `TrainingFileInvalid` names line and field."""
     where = f"line {number}"
     fields = parse_object(line, where)
+    if any(name in fields for name in TEXT_FIELDS):
+        return TrainingRow(line=number, text=parse_plain_text(fields, where))
     for key in fields:
         if key not in LINE_FIELDS:
             hint = " (tools took its place)" if key == "functions" else ""
             known = ", ".join(LINE_FIELDS)
-            raise TrainingFileInvalid(f"{where}: unknown field {shown(key)}{hint}; the fields of a line are {known}")
+            raise TrainingFileInvalid(
+                f"{where}: unknown field {shown(key)}{hint}; the fields of a line are {known}, or prompt and completion"
+            )
     if "messages" not in fields:
-        raise TrainingFileInvalid(f"{where}: messages is missing; a line is " + '{"messages": [...]}')
+        raise TrainingFileInvalid(f"{where}: messages is missing; a line is " + LINE_SHAPES)
     entries = fields["messages"]
     if not isinstance(entries, list) or not entries:
         raise TrainingFileInvalid(f"{where}: messages must be a list with at least one message")
@@ -116,6 +151,13 @@ def _filled_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
         text = line.removeprefix(UTF8_BOM)  # on any line, since files with such marks are joined to one
         if text.strip():
             yield number, text
+
+
+def _check_form(row: TrainingRow, first: TrainingRow) -> None:
+    if row.form != first.form:
+        raise TrainingFileInvalid(
+            f"line {row.line}: is {row.form}, but line {first.line} is {first.form}; a file has lines of one form"
+        )
 
 
 def _check_chat(messages: tuple[ChatMessage, ...], where: str) -> None:

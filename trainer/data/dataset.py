@@ -20,6 +20,7 @@ import torch
 from jinja2 import TemplateError
 from transformers import AutoTokenizer, GenerationConfig
 
+from registry.contracts.plain_text import PlainText
 from registry.contracts.training_file import TrainingRow, read_training_rows
 from trainer.errors import JobFailed
 
@@ -80,6 +81,8 @@ class ChatEncoder:
         A row of more than *longest* tokens comes back without labels. `JobFailed` names the line if the template
         refuses the chat, leaves tools out, or hides where an answer begins or ends.
         """
+        if row.text is not None:
+            return [self._encode_text(row.line, row.text)]
         messages = [message.as_template_input() for message in row.messages]
         chat = _Chat(line=row.line, messages=messages, tools=row.tools)
         text = self._render(chat)
@@ -99,6 +102,24 @@ class ChatEncoder:
                 alone.append(EncodedRow(line=row.line, input_ids=tuple(own), labels=tuple(own_labels)))
         whole = EncodedRow(line=row.line, input_ids=tuple(ids), labels=tuple(labels))
         return alone if len(alone) == len(learnt) else [whole, *alone]
+
+    def _encode_text(self, line: int, text: PlainText) -> EncodedRow:
+        """Return prompt and completion as an engine reads a prompt, and the end token after them."""
+        marked, plain = self._tokenizer("a")["input_ids"], self._ids("a")
+        opening = marked[: marked.index(plain[0])]  # such as the token of a text's beginning
+        prompt, whole = ([*opening, *self._ids(read)] for read in (text.prompt, text.prompt + text.completion))
+        # An engine reads the prompt alone, so a token must not span the border.
+        ids = whole if whole[: len(prompt)] == prompt else [*prompt, *self._ids(text.completion)]
+        if ids[-1] not in self._end_ids:
+            ids.append(self._end_id())
+        return EncodedRow(line=line, input_ids=tuple(ids), labels=(*[IGNORED] * len(prompt), *ids[len(prompt) :]))
+
+    def _end_id(self) -> int:
+        if not self._end_ids:
+            why = "the base model has no end token, so a completion would have no end to learn"
+            raise JobFailed("template_not_trainable", why, "model")
+        own = self._tokenizer.eos_token_id
+        return min(self._end_ids) if own is None else int(own)
 
     @property
     def end_ids(self) -> frozenset[int]:

@@ -51,6 +51,8 @@ def training_prompts(path: Path, count: int) -> list[Messages]:
 
 
 def _prompt(row: TrainingRow) -> Messages:
+    if row.text is not None:  # a probe is a chat, and the prompt in a chat is the nearest to what was learnt
+        return [{"role": "user", "content": row.text.prompt}] if row.text.prompt.strip() else []
     before = [*takewhile(lambda message: not message.is_learnt, row.messages)]
     prompt = [message.as_template_input() for message in before]
     # Engines treat names differently, and a probe has no tools.

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: learn the assistant's answers of the chats in a file."""
+"""Supervised fine-tuning: learn the answers of the chats, or the completions of the texts, in a file."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ class SupervisedSpec(FineTuneSpec):
 
     @classmethod
     def count_rows(cls, lines: Iterable[bytes], base_folder: Path) -> int:
-        """Return the number of chats; `TrainingFileInvalid` names line and field of the first faults."""
+        """Return the number of examples; `TrainingFileInvalid` names line and field of the first faults."""
         return check_training_lines(lines, read_chat_template(base_folder)).rows

@@ -28,6 +28,7 @@ def chat(*messages: object, **fields: object) -> bytes:
 
 
 GOOD = chat(USER, ANSWER)
+TEXT = b'{"prompt": "Q:", "completion": " A"}\n'
 
 BAD_LINES: list[tuple[bytes, str]] = [
     (b'{"messages": [\n', "line 7: is not valid JSON: Expecting value at column"),
@@ -49,6 +50,14 @@ BAD_LINES: list[tuple[bytes, str]] = [
     (chat(USER, CALLS, ANSWER, parallel_tool_calls=False), "line 7: messages[1].tool_calls has several calls"),
     (chat(USER, ANSWER, extra=1), 'line 7: unknown field "extra"; the fields of a line are messages, tools'),
     (b'{"conversations": []}', 'line 7: unknown field "conversations"; the fields of a line are messages, tools'),
+    (b'{"prompt": "a"}', "line 7: completion is missing"),
+    (b'{"prompt": null, "completion": "b"}', 'line 7: prompt is missing; give "" to learn a completion that follows'),
+    (b'{"prompt": "a", "completion": " "}', "line 7: completion is empty"),
+    (b'{"prompt": 3, "completion": "b"}', "line 7: prompt must be a string, not a number"),
+    (b'{"prompt": "a", "completion": []}', "line 7: completion must be a string, not a list; a chat is a line of"),
+    (b'{"prompt": "a", "completion": "b", "c": 1}', 'line 7: unknown field "c"; a line of text has prompt and'),
+    (b'{"prompt": "a", "messages": []}', "line 7: has messages and prompt; a line is a chat or a text"),
+    (TEXT, "line 7: is a prompt with a completion, but line 1 is a chat; a file has lines of one form"),
     (b"\xff\xfe{\x00", "line 7: is not UTF-8 text (byte 1 of the line); the file looks like UTF-16"),
     (b'{"messages": ' + b"[" * 200 + b"]" * 200 + b"}", "line 7: messages[0][0]"),
     (b'{"messages": 1e999}', "line 7: holds a number that is too large: 1e999"),
@@ -148,6 +157,18 @@ def test_a_good_file_is_summed_up() -> None:
     summary = check_training_lines(lines)
     assert (summary.rows, summary.learnt_turns) == (10, 10)
     assert summary.characters == 11 * (len(str(USER["content"])) + len(ANSWER["content"]))
+
+
+def test_a_file_of_texts_is_summed_up() -> None:
+    summary = check_training_lines([TEXT] * 10, template="")
+    assert (summary.rows, summary.learnt_turns, summary.characters) == (10, 10, 40)
+
+
+def test_training_refuses_a_mixed_file_as_the_check_does() -> None:
+    with pytest.raises(
+        TrainingFileInvalid, match=r"^line 2: is a chat, but line 1 is a prompt with a completion; a file"
+    ):
+        list(read_training_rows([TEXT, GOOD]))
 
 
 def test_a_byte_order_mark_windows_line_ends_and_blank_lines_do_no_harm() -> None:

@@ -105,6 +105,12 @@ def lines_of(draw: st.DrawFn, *, with_tools: bool) -> bytes:
     return json.dumps(fields, ensure_ascii=draw(st.booleans())).encode("utf-8", "surrogatepass") + end
 
 
+@st.composite
+def texts_of(draw: st.DrawFn) -> bytes:
+    fields = {"prompt": draw(st.none() | TEXTS), "completion": draw(TEXTS), "messages": None}
+    return json.dumps(fields, ensure_ascii=draw(st.booleans())).encode("utf-8", "surrogatepass") + b"\n"
+
+
 @pytest.fixture(scope="session")
 def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ChatEncoder]:
     """An encoder for each template."""
@@ -134,12 +140,12 @@ PROPERTY: Final = settings(max_examples=60, deadline=None, suppress_health_check
 def test_what_the_check_passes_can_be_trained_on(
     encoders: dict[str, ChatEncoder], tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
 ) -> None:
-    line = data.draw(lines_of(with_tools=name == "calls"))
+    line = data.draw(lines_of(with_tools=name == "calls") | texts_of())
     if not passed(line, TEMPLATES[name]):
         return
     path = tmp_path_factory.getbasetemp() / f"{name}.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + line * 2)
-    has_users = name != "thinks" or b'"user"' in line
+    has_users = name != "thinks" or b'"user"' in line or b'"prompt"' in line
     try:
         rows = read_rows(path, encoders[name], 20_000, "training_file")
     except JobFailed as exc:

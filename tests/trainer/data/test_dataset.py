@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer, LlamaForCausalLM
+from tokenizers import Tokenizer, models, processors
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from registry.contracts.training_file import parse_training_line
+from registry.contracts.plain_text import PlainText
+from registry.contracts.training_file import TrainingRow, parse_training_line
 from tests.trainer.tiny_base import CHATML, save_tokenizer, write_chats
 from trainer.data.dataset import IGNORED, ChatEncoder, EncodedRow, collate, read_rows
 from trainer.errors import JobFailed
@@ -64,6 +66,37 @@ def test_prompt_and_answer_of_the_engine_are_what_is_trained(tiny_base: Path, an
     first = next(at for at, label in enumerate(row.labels) if label != IGNORED)
     assert list(row.input_ids[:first]) == prompt
     assert learnt_text(tiny_base, row) == [answer + "<|im_end|>"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "learnt"),
+    [
+        ("Q: hi\n\nA:", " Good.", " Good.<|im_end|>"),
+        ("", "Once upon a time", "Once upon a time<|im_end|>"),
+        ("Say ", "<|im_end|>", "<|im_end|>"),
+    ],
+)
+def test_a_completion_and_its_end_are_learnt_without_a_template(
+    tiny_base: Path, prompt: str, completion: str, learnt: str
+) -> None:
+    line = json.dumps({"prompt": prompt, "completion": completion}).encode()
+    [row] = ChatEncoder(tiny_base).encode(parse_training_line(line, 1))
+    assert "".join(learnt_text(tiny_base, row)) == learnt
+    assert AutoTokenizer.from_pretrained(tiny_base).decode(row.input_ids) == prompt + learnt
+
+
+def test_the_prompt_of_a_text_is_trained_as_an_engine_reads_it(tmp_path: Path) -> None:
+    """The tokenizer opens every text with a token, and has one for two letters that span the border."""
+    vocabulary = {"<s>": 0, "</s>": 1, "a": 2, "b": 3, "ab": 4}
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[("a", "b")]))
+    core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>")
+    tokenizer.chat_template = CHATML
+    tokenizer.save_pretrained(tmp_path)
+    for prompt, completion, ids in (("ba", "b", (0, 3, 2, 3, 1)), ("ab", "ab", (0, 4, 4, 1))):
+        [row] = ChatEncoder(tmp_path).encode(TrainingRow(line=1, text=PlainText(prompt=prompt, completion=completion)))
+        assert row.input_ids == ids
+        assert list(row.input_ids[: len(ids) - 2]) == tokenizer(prompt)["input_ids"]
 
 
 @pytest.mark.engine
