@@ -10,7 +10,9 @@ import typer
 
 from gateway.cli.errors import CommandFailed
 from gateway.cli.output import JsonFlag, show, show_json
+from registry.contracts.job_kinds import FINE_TUNING_KINDS
 from registry.contracts.training_file import check_training_lines
+from registry.contracts.training_upload import check_training_upload
 from registry.errors import TrainingFileInvalid
 
 app = typer.Typer(name="data", no_args_is_help=True)
@@ -24,15 +26,20 @@ def check(
     """Check every line as an upload would; needs no gateway."""
     try:
         with file.open("rb") as lines:
-            summary = check_training_lines(lines)
+            kind, rows = check_training_upload(lines)
+            lines.seek(0)
+            summary = check_training_lines(lines) if kind is FINE_TUNING_KINDS[0] else None
     except OSError as exc:
         raise CommandFailed(f"{file}: {exc.strerror}") from exc
     except TrainingFileInvalid as exc:
         raise CommandFailed(f"{file}: {exc}") from exc
     if as_json:
-        show_json(asdict(summary))
+        show_json({"method": kind.method_name(), "rows": rows} | ({} if summary is None else asdict(summary)))
         return
-    show(f"{file}: {summary.rows} examples, all well formed")
+    if summary is None:
+        show(f"{file}: {rows} rows for the method {kind.method_name()}, all well formed")
+        return
+    show(f"{file}: {rows} examples, all well formed")
     if summary.tool_rows:
         show(f"{summary.tool_rows} of them have tools: the base model's chat template has to render these")
     for field, count in summary.ignored.items():

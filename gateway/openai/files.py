@@ -15,7 +15,7 @@ from gateway.deps import Author, AuthorDep, CallerDep, Gateway, GatewayDep, Know
 from gateway.errors import BodyTooLarge, InvalidRequest
 from gateway.objects.files import DeletedFile, FileObject
 from gateway.objects.lists import ObjectPage, page_of
-from registry.contracts.training_file import check_training_lines
+from registry.contracts.training_upload import check_training_upload
 from registry.errors import NotFound
 from registry.types import File
 
@@ -70,7 +70,7 @@ async def upload_file(
 
 
 def _store(gateway: Gateway, upload: UploadFile, purpose: str, author: Author) -> File:
-    check_training_lines(upload.file)
+    check_training_upload(upload.file)
     upload.file.seek(0)
     name = upload.filename or "upload.jsonl"
     chunks = _chunks(upload.file)

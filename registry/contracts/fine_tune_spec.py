@@ -43,6 +43,8 @@ class FineTuneSpec(JobSpec):
     """What a caller may give below `method.<type>`: hyperparameters, and whatever else the method needs."""
     multiplied_rate: ClassVar[float] = 1e-3
     """Learning rate of a `learning_rate_multiplier` of 1: LoRA takes some ten times the rate of full fine-tuning."""
+    line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset({"messages"}),)
+    """Fields by which a line for this method is recognised in an upload: all of a set, for each form of its rows."""
 
     training_file: str
     """File id."""
@@ -67,10 +69,11 @@ class FineTuneSpec(JobSpec):
 
     @classmethod
     @abstractmethod
-    def count_rows(cls, lines: Iterable[bytes], base_folder: Path) -> int:
+    def count_rows(cls, lines: Iterable[bytes], base_folder: Path | None) -> int:
         """Return the number of examples in a file of this method; `TrainingFileInvalid` names line and field.
 
-        *base_folder* is the base model's: its chat template may not render everything that a file may hold.
+        *base_folder* is the base model's: its chat template may not render everything that a file may hold. None checks
+        an upload, before anybody said which base model it is for.
         """
 
     @classmethod

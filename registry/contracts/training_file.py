@@ -83,7 +83,7 @@ def check_training_lines(lines: Iterable[bytes], template: str | None = None) ->
     ignored: Counter[str] = Counter()
     faults: list[str] = []
     first: TrainingRow | None = None
-    for number, line in _filled_lines(lines):
+    for number, line in filled_lines(lines):
         try:
             row = parse_training_line(line, number)
             first = first or row
@@ -114,7 +114,7 @@ def check_training_lines(lines: Iterable[bytes], template: str | None = None) ->
 def read_training_rows(lines: Iterable[bytes]) -> Iterator[TrainingRow]:
     """Yield the rows of *lines* in their order; `TrainingFileInvalid` at the first fault."""
     first: TrainingRow | None = None
-    for number, line in _filled_lines(lines):
+    for number, line in filled_lines(lines):
         row = parse_training_line(line, number)
         first = first or row
         _check_form(row, first)
@@ -145,7 +145,7 @@ def parse_training_line(line: bytes, number: int) -> TrainingRow:
     return TrainingRow(line=number, messages=messages, tools=parse_tools(fields.get("tools", []), f"{where}: tools"))
 
 
-def _filled_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+def filled_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
     """Yield lines with their numbers from 1, without a byte order mark; blank lines are numbered but skipped."""
     for number, line in enumerate(lines, start=1):
         text = line.removeprefix(UTF8_BOM)  # on any line, since files with such marks are joined to one

@@ -46,7 +46,7 @@ class EchoSpec(FineTuneSpec):
     volume: int
 
     @classmethod
-    def count_rows(cls, lines: Iterable[bytes], base_folder: Path) -> int:
+    def count_rows(cls, lines: Iterable[bytes], base_folder: Path | None) -> int:
         return len(list(lines))
 
     def hyperparameters(self) -> Mapping[str, int | float | str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -15,10 +15,12 @@ class SupervisedSpec(FineTuneSpec):
     """A job that trains a LoRA adapter on the assistant's answers."""
 
     recipe: ClassVar[str] = "supervised"
+    line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset({"messages"}), frozenset({"prompt", "completion"}))
 
     method: Literal["supervised"] = "supervised"
 
     @classmethod
-    def count_rows(cls, lines: Iterable[bytes], base_folder: Path) -> int:
+    def count_rows(cls, lines: Iterable[bytes], base_folder: Path | None) -> int:
         """Return the number of examples; `TrainingFileInvalid` names line and field of the first faults."""
-        return check_training_lines(lines, read_chat_template(base_folder)).rows
+        template = None if base_folder is None else read_chat_template(base_folder)
+        return check_training_lines(lines, template).rows
