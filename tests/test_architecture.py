@@ -86,8 +86,8 @@ LIGHT: Final = (
     "engines.replica.replica",
     "registry.publishing.publish",
 )
-"""Modules whose import loads no engine, no training and no Ray."""
-HEAVY: Final = ("torch", "transformers", "ray", "vllm", "peft")
+"""Modules whose import loads no engine, no training, no Ray and no client of Redis."""
+HEAVY: Final = ("torch", "transformers", "ray", "vllm", "peft", "redis")
 
 
 def sources(*folders: str) -> list[Path]:

@@ -22,6 +22,7 @@ from engines.transformers.cache import (
     plan_decode,
     plan_prompt,
 )
+from engines.transformers.embedding import halve_embedding
 from engines.transformers.linear import AdaptedLinear, Segment, SharedProduct, StepSegments
 from engines.transformers.scheduler import Row, StepPlan
 
@@ -67,6 +68,8 @@ def load_model(folder: Path, *, slots: int, max_context: int) -> LoadedModel:
     if not tokenizer.is_fast:
         raise UnsupportedModel(f"{folder}: it has no tokenizer.json")
     segments = StepSegments()
+    layers = adapt_layers(model, segments)
+    halve_embedding(model)
     fields = config.to_dict()
     # Up to the length of its window sliding attention is plain causal attention, the only kind computed here.
     context = min(max_context, config.max_position_embeddings, fields.get("sliding_window") or max_context)
@@ -74,7 +77,7 @@ def load_model(folder: Path, *, slots: int, max_context: int) -> LoadedModel:
         model=model,
         tokenizer=tokenizer,
         codec=tokenizer.backend_tokenizer,
-        layers=adapt_layers(model, segments),
+        layers=layers,
         segments=segments,
         end_tokens=end_tokens_of(model, tokenizer),
         vocabulary=config.vocab_size,

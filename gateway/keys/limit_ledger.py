@@ -19,6 +19,10 @@ _BUSY_RETRY_S: Final = 1
 """`Retry-After` where too many requests are under way: nobody knows when one of them ends."""
 
 
+class LedgerAway(Exception):
+    """The ledger that all gateways share does not answer."""
+
+
 class Remaining(NamedTuple):
     """The rest of one limit after a request; negative if the request asks for more than the rest.
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from gateway.errors import RateLimited
 from gateway.keys.auth import Caller
-from gateway.keys.limit_ledger import FREE, Admitted, LocalLedger
-from gateway.keys.shared_limits import LedgerAway, SharedLedger
+from gateway.keys.limit_ledger import FREE, Admitted, LedgerAway, LocalLedger
 from gateway.telemetry.metrics import GatewayMetrics
+
+if TYPE_CHECKING:
+    from gateway.keys.shared_limits import SharedLedger
 
 
 class RateLimiter:
@@ -24,7 +27,7 @@ class RateLimiter:
         """Count in the Redis at *url* together with all other gateways, or alone without a *url*."""
         self._metrics = metrics
         self._local = LocalLedger(clock)
-        self._shared = SharedLedger(url, clock) if url else None
+        self._shared = _shared_ledger(url, clock) if url else None
         self.is_shared = self._shared is not None
         """Whether callers must use `admit_shared` instead of `admit`."""
 
@@ -79,3 +82,10 @@ class RateLimiter:
         """Send Redis the last corrections and close its connections."""
         if self._shared is not None:
             await self._shared.aclose()
+
+
+def _shared_ledger(url: str, clock: Callable[[], float]) -> SharedLedger:
+    # Redis' client takes 16 MB of memory, and most gateways count alone.
+    from gateway.keys.shared_limits import SharedLedger
+
+    return SharedLedger(url, clock)

@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from gateway.keys.auth import Caller
-from gateway.keys.limit_ledger import Admitted, Standing, minute_used_up, places_taken, remaining_of
+from gateway.keys.limit_ledger import Admitted, LedgerAway, Standing, minute_used_up, places_taken, remaining_of
 from gateway.keys.redis_scripts import ADMIT, RENEW, WRITE_BACK
 
 log = logging.getLogger(__name__)
@@ -31,10 +31,6 @@ _ANSWER_S: Final = 0.25
 _AWAY_S: Final = 1.0
 """How long the gateway does not ask Redis after a failure."""
 _CONNECTIONS: Final = 64
-
-
-class LedgerAway(Exception):
-    """Redis does not answer."""
 
 
 @dataclass(slots=True)
