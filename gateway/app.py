@@ -27,6 +27,7 @@ from gateway.admin import keys as admin_keys
 from gateway.admin import observations as admin_observations
 from gateway.admin import owners as admin_owners
 from gateway.admin import replicas as admin_replicas
+from gateway.admin import reproductions as admin_reproductions
 from gateway.admin import rollouts as admin_rollouts
 from gateway.balancing.admission import Admission
 from gateway.balancing.balancing import Balancer
@@ -88,6 +89,7 @@ ROUTERS = (
     admin_owners.router,
     admin_feedback.router,
     admin_forced.router,
+    admin_reproductions.router,
     admin_rollouts.router,
     admin_observations.router,
     admin_jobs.router,

@@ -158,6 +158,7 @@ HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     registry_errors.RolloutOpen: (409, "rollout_open"),
     registry_errors.NotServable: (409, "not_servable"),
     registry_errors.Conflict: (409, "conflict"),
+    registry_errors.NotReproducible: (409, "not_reproducible"),
     registry_errors.NameTaken: (409, "name_taken"),
     registry_errors.AdapterRejected: (422, "adapter_rejected"),
     registry_errors.TrainingFileInvalid: (400, "invalid_training_file"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -11,6 +12,9 @@ from registry.audit import Act, write_audit
 from registry.errors import NotFound, NotServable
 from registry.transactions import Transactions
 from registry.types import Adapter, Revision, RevisionState
+
+MOST_DIGITS: Final = 18
+"""Digits of the longest number that a database compares with its own."""
 
 
 def find_adapter(tx: sa.Connection, name: str, *, lock: bool = False) -> Adapter:
@@ -68,6 +72,18 @@ class AdapterStore:
         """Return the revision *name*@*number*. Raises `NotFound`."""
         with self._tx.read() as tx:
             return find_revision(tx, name, number)
+
+    def named(self, name: str) -> Revision:
+        """Return the revision with the served name or alias *name*. `NotFound` shows what a name looks like."""
+        adapter, _, number = name.rpartition("@")
+        alias = sa.select(tables.revisions).where(tables.revisions.c.alias == name)
+        with self._tx.read() as tx:
+            if adapter and number.isascii() and number.isdigit() and len(number) <= MOST_DIGITS:
+                return find_revision(tx, adapter, int(number))
+            row = tx.execute(alias).mappings().one_or_none()
+        if row is None:
+            raise NotFound(f"there is no revision {name!r}; a revision is named NAME@N, or ft:... by its alias")
+        return revision_of(row)
 
     def revisions(self, name: str) -> builtins.list[Revision]:
         """Return every revision of the adapter *name*, newest first. Raises `NotFound`."""

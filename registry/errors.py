@@ -45,6 +45,10 @@ class AdapterRejected(RegistryError):
     """The folder cannot be served as an adapter of this base; the message names the part and the reason."""
 
 
+class NotReproducible(RegistryError):
+    """The job of a result cannot be run again; the message has every reason."""
+
+
 class TrainingFileInvalid(RegistryError):
     """A line of a training file is wrong; the message names line and field."""
 

@@ -57,6 +57,13 @@ class FileStore:
         with self._tx.read() as tx:
             return _file_of(_find(tx, file_id, tenant))
 
+    def with_bytes(self, digest: str, preferred: str) -> File | None:
+        """Return a file of any tenant with these bytes, *preferred* if that one has them; None without one."""
+        query = sa.select(tables.files).where(tables.files.c.digest == digest)
+        with self._tx.read() as tx:
+            found = [_file_of(row) for row in tx.execute(query.order_by(tables.files.c.seq)).mappings()]
+        return next((file for file in found if file.id == preferred), found[0] if found else None)
+
     def path(self, file: File) -> Path:
         """Return the path of the bytes, verified. Raises `ArtifactCorrupt`, or `NotFound` after a deletion."""
         return self._artifacts.file(file.digest)

@@ -51,7 +51,7 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
         "attempt",
         "prepare runner progress_writer child",
         "recipes hand_over",
-        "training",
+        "training reproduction",
         "data order progress checkpoints",
     ),
 }

@@ -13,6 +13,7 @@ from registry.database import Registry
 from registry.disk import Liveness
 from registry.errors import (
     AdapterRejected,
+    ArtifactCorrupt,
     Conflict,
     LeaseLost,
     NotFound,
@@ -177,15 +178,15 @@ class Attempt:
         try:
             # Copying and hashing the weights takes longer than a lease where they are large or the disk is slow.
             with renewed(self._registry.jobs, self._lease, self._settings):
-                revision = self._persist(lambda: hand_over(self._registry, self._lease, done))
+                result = self._persist(lambda: hand_over(self._registry, self._lease, done))
         except StaleState as exc:
             # The registry publishes nothing for a job that was asked to cancel meanwhile.
             raise _Cancelled from exc
-        except (AdapterRejected, Conflict, NotFound, StorageFull) as exc:
-            raise JobFailed("publish_failed", f"the adapter cannot be published: {exc}") from exc
+        except (AdapterRejected, ArtifactCorrupt, Conflict, NotFound, StorageFull) as exc:
+            raise JobFailed("publish_failed", f"the result cannot be handed over: {exc}") from exc
         # Only now: until the publication is committed, another attempt may have to continue from a checkpoint.
         remove_checkpoints(self._job_folder)
-        log.info("published", extra={"job": done.job.id, "revision": revision.served_name})
+        log.info("published", extra={"job": done.job.id, "result": result})
 
     def _give_back(self, watch: _Watch) -> None:
         # The mark comes first: if this worker dies before the next line, the attempt still does not count as a crash.

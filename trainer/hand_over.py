@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from registry.contracts.job_spec import ResultKind
+from registry.contracts.reproduce_spec import ReproduceSpec
+from registry.contracts.reproduction_report import REPORT
 from registry.database import Registry
 from registry.jobs.job import Job, Lease
+from registry.jobs.job_moves import JobNote
 from registry.publishing.publish import publish
-from registry.types import Revision, RevisionDraft
+from registry.types import RevisionDraft
 from trainer.progress import RecipeFinished
+from trainer.reproduction.report import reproduction_report
 from trainer.result_file import result_csv
 
 
@@ -27,11 +32,15 @@ class FinishedJob:
     """`PreparedJob.files` of the attempt."""
 
 
-def hand_over(registry: Registry, lease: Lease, done: FinishedJob) -> Revision:
-    """Publish the revision, end the job as succeeded and start its rollout, all or nothing.
+def hand_over(registry: Registry, lease: Lease, done: FinishedJob) -> str:
+    """Make of the result what its kind of job says, and end the job as succeeded, all or nothing; return a name.
 
     Raises the errors of `registry.publishing.publish`.
     """
+    return PUBLISHERS[done.job.spec.result_kind()](registry, lease, done)
+
+
+def _publish_adapter(registry: Registry, lease: Lease, done: FinishedJob) -> str:
     job = done.job
     draft = RevisionDraft(
         adapter=job.spec.adapter,
@@ -41,7 +50,7 @@ def hand_over(registry: Registry, lease: Lease, done: FinishedJob) -> Revision:
         job_id=job.id,
         provenance=provenance_of(done),
     )
-    return publish(
+    revision = publish(
         registry,
         done.folder,
         draft,
@@ -50,6 +59,22 @@ def hand_over(registry: Registry, lease: Lease, done: FinishedJob) -> Revision:
         trained_tokens=done.finished.trained_tokens,
         results=result_csv(registry, job.id) if done.finished.trained_tokens is not None else None,
     )
+    return revision.served_name
+
+
+def _compare(registry: Registry, lease: Lease, done: FinishedJob) -> str:
+    recorded = ReproduceSpec.model_validate(done.job.spec.model_dump())
+    report = reproduction_report(registry, recorded, done.job.id, done.folder, done.finished)
+    note = JobNote(message=report.verdict, data={REPORT: report.model_dump(mode="json")})
+    registry.jobs.succeed(lease, note)
+    return recorded.result
+
+
+PUBLISHERS: Final[Mapping[ResultKind, Callable[[Registry, Lease, FinishedJob], str]]] = {
+    ResultKind.ADAPTER: _publish_adapter,
+    ResultKind.COMPARISON: _compare,
+}
+"""What a result becomes -> what makes that of it and returns its name."""
 
 
 def provenance_of(done: FinishedJob) -> Mapping[str, Any]:
@@ -59,6 +84,7 @@ def provenance_of(done: FinishedJob) -> Mapping[str, Any]:
         **job.spec.provenance(done.files),
         "base": {"name": job.spec.base, "digest": job.spec.base_digest},
         "versions": finished.versions | {"python": platform.python_version()},
+        "machine": finished.machine,
         "owner": job.owner,
         "times": {"created_at": job.created_at, "started_at": job.started_at},
         "attempts": job.attempt,

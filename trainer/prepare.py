@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from registry.contracts.job_kinds import spec_from
 from registry.contracts.job_spec import JobSpec
 from registry.database import Registry
 from registry.errors import AdapterRejected, ArtifactCorrupt, NotFound
@@ -43,20 +44,21 @@ class PreparedJob:
 def prepare(registry: Registry, settings: TrainerSettings, job: Job, folders: AttemptFolders) -> PreparedJob:
     """Return the order for *job*; `JobFailed` if the job cannot be done as it was asked."""
     spec = job.spec
+    work = spec_from(spec.work_fields())
     try:
         base = registry.bases.get(spec.base)
     except NotFound as exc:
         raise JobFailed("base_not_found", str(exc), "model") from exc
-    _check_lora(spec, base)
+    _check_lora(work, base)
     files = {field: _file_facts(registry, field, file_id) for field, file_id in spec.files().items()}
     order = ChildOrder[JobSpec](
-        spec=spec,
+        spec=work,
         base_path=Path(base.path),
         inputs=_input_paths(registry, spec),
         job_folder=folders.job,
         attempt_folder=folders.attempt,
         keep_checkpoints=settings.keep_checkpoints,
-        threads=settings.threads,
+        threads=spec.threads() or settings.threads,
         nice=settings.nice,
         worker_pid=os.getpid(),
     )

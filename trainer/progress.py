@@ -73,6 +73,8 @@ class RecipeFinished(_Message):
     trained_tokens: int | None
     """None from a recipe that trains nothing; then the revision records no metrics either."""
     versions: dict[str, str]
+    machine: dict[str, str]
+    """Facts of the machine on which the last digits depend, the number of threads among them."""
 
 
 Progress = Noted | Stepped | CheckpointSaved | RecipeStopped | RecipeFailed | RecipeFinished

@@ -38,6 +38,7 @@ class FineTuneSpec(JobSpec):
 
     id_prefix: ClassVar[str] = "ftjob"
     noun: ClassVar[str] = "fine-tuning"
+    is_reproducible: ClassVar[bool] = True
     file_fields: ClassVar[frozenset[str]] = frozenset({"training_file", "validation_file"})
     options_as: ClassVar[type[MethodOptions]] = MethodOptions
     """What a caller may give below `method.<type>`: hyperparameters, and whatever else the method needs."""

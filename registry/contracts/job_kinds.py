@@ -9,10 +9,11 @@ from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.job_spec import JobSpec
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.contracts.publish_spec import PublishSpec
+from registry.contracts.reproduce_spec import ReproduceSpec
 
 FINE_TUNING_KINDS: Final[tuple[type[FineTuneSpec], ...]] = (SupervisedSpec,)
 """Kinds that callers create at `/v1/fine_tuning/jobs`; the first is the default method."""
-OTHER_KINDS: Final[tuple[type[JobSpec], ...]] = (PublishSpec,)
+OTHER_KINDS: Final[tuple[type[JobSpec], ...]] = (PublishSpec, ReproduceSpec)
 
 JOB_KINDS: Final[Mapping[str, type[JobSpec]]] = {
     kind.method_name(): kind for kind in (*FINE_TUNING_KINDS, *OTHER_KINDS)

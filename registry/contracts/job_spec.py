@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +22,13 @@ class LoraSpec(BaseModel):
     alpha: int = Field(default=32, ge=1)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class ResultKind(StrEnum):
+    """The thing in the registry that a job's result becomes."""
+
+    ADAPTER = "adapter"  # a revision of an adapter that answers requests
+    COMPARISON = "comparison"  # a report on how it differs from a recorded result; it is not kept itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +67,9 @@ class JobSpec(BaseModel, ABC):
     artifact_fields: ClassVar[frozenset[str]] = frozenset()
     """Fields that hold the digest of a folder which the job reads. The folder is kept until the job has ended."""
 
+    is_reproducible: ClassVar[bool] = False
+    """Whether the work can be done again from this spec, so that its results can be compared."""
+
     method: str
     """Name of the kind; each kind narrows the type to a literal with a default."""
     base: str
@@ -93,6 +104,22 @@ class JobSpec(BaseModel, ABC):
 
     def alias(self, job_id: str, organisation: str) -> str | None:
         """Return a further name for the revision, the same at every attempt; None for no further name."""
+        return None
+
+    def result_kind(self) -> ResultKind:
+        """Return what the job's result becomes."""
+        return ResultKind.ADAPTER
+
+    def work_fields(self) -> Mapping[str, Any]:
+        """Return the fields of the spec that a child carries out, its own for most kinds."""
+        return self.model_dump(mode="json")
+
+    def threads(self) -> int | None:
+        """Return the number of threads that the work needs; None leaves it to the worker's settings."""
+        return None
+
+    def reproduces(self) -> str | None:
+        """Return the name of the result that the job makes again; None for a job that makes one of its own."""
         return None
 
     def lora_shape(self) -> LoraSpec | None:

@@ -14,7 +14,7 @@ from registry import tables
 from registry.audit import Act, write_audit
 from registry.contracts.job_kinds import FINE_TUNING_METHODS, JOB_KINDS
 from registry.contracts.job_spec import JobSpec
-from registry.errors import IllegalMove, NotFound
+from registry.errors import IllegalMove, NotFound, StaleState
 from registry.jobs.adapter_owners import LOCAL_CLAIM, Claim, claim_adapter
 from registry.jobs.job import ENDED, Job, JobCheckpoint, JobError, JobEvent, JobState, Lease, has_metadata
 from registry.jobs.job_moves import (
@@ -140,6 +140,16 @@ class JobStore:
         values = {"error": None if error is None else asdict(error)}
         with self._tx.write() as tx:
             return move_job(tx, held_job(tx, lease), JobMove(to=to, note=note, values=values), self._tx.now())
+
+    def succeed(self, lease: Lease, note: JobNote) -> Job:
+        """End a job that publishes nothing as succeeded, with *note*; `StaleState` if it was asked to cancel."""
+        with self._tx.write() as tx:
+            job, now = held_job(tx, lease), self._tx.now()
+            if job.cancel_requested:
+                raise StaleState(f"job {job.id} was asked to cancel")
+            add_note(tx, job.id, note, now)
+            done = JobNote(message="The job has successfully completed")
+            return move_job(tx, job, JobMove(to=JobState.SUCCEEDED, note=done), now)
 
     def expire_leases(self) -> builtins.list[str]:
         """Queue, cancel or pause every running job whose lease was not renewed in its time; return their ids."""

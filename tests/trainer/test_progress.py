@@ -33,7 +33,7 @@ MESSAGES: list[Progress] = [
     CheckpointSaved(step=2, metrics={"train_loss": 2.0}),
     RecipeStopped(step=2),
     RecipeFailed(code="diverged", message="the loss is nan", param="hyperparameters"),
-    RecipeFinished(metrics={}, trained_tokens=36, versions={"torch": "2"}),
+    RecipeFinished(metrics={}, trained_tokens=36, versions={"torch": "2"}, machine={}),
 ]
 
 

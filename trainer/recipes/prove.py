@@ -15,6 +15,7 @@ from trainer.progress import Noted, RecipeFinished, RecipeStopped, Report, StopA
 from trainer.recipes import Recipe
 from trainer.training.base_model import library_versions, load_base
 from trainer.training.finish import fingerprint_adapter
+from trainer.training.machine import machine_facts
 
 
 def prove(order: ChildOrder[PublishSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:
@@ -29,7 +30,9 @@ def prove(order: ChildOrder[PublishSpec], report: Report, stop_asked: StopAsked)
     shutil.copytree(order.inputs["artifact"], order.final_folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
     probes = fingerprint_adapter(order, PeftModel.from_pretrained(base, order.final_folder), encoder, [], report)
     report(Noted(message=f"Fingerprint of {probes} probes made"))
-    return RecipeFinished(metrics={}, trained_tokens=None, versions=library_versions())
+    return RecipeFinished(
+        metrics={}, trained_tokens=None, versions=library_versions(), machine=machine_facts(order.threads)
+    )
 
 
 RECIPE: Final[Recipe] = prove

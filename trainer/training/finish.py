@@ -21,6 +21,7 @@ from trainer.order import ChildOrder, spec_identity
 from trainer.progress import Noted, RecipeFinished, RecipeStopped, Report
 from trainer.training.base_model import library_versions
 from trainer.training.fingerprint import record_fingerprint
+from trainer.training.machine import machine_facts
 
 PUBLISHED: Final = "published"
 """Name of the normalised adapter in the model, beside the one that was trained."""
@@ -75,4 +76,5 @@ def outcome_of(order: ChildOrder[JobSpec], state: TrainerState) -> RecipeFinishe
         metrics=dict(last.metrics) if last is not None else {},
         trained_tokens=int(state.num_input_tokens_seen),
         versions=library_versions(),
+        machine=machine_facts(order.threads),
     )

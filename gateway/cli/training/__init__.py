@@ -1,0 +1,1 @@
+"""Commands around training: files and results; `lorry train` and `lorry jobs` stand beside."""
