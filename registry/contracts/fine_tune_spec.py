@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from pydantic import Field
 
+from registry.contracts.chat_template import read_chat_template
 from registry.contracts.hyperparameters import MethodOptions, resolve_auto
 from registry.contracts.job_spec import FineTuneFacts, JobSpec, LoraSpec
 from registry.contracts.rollout_spec import RolloutSpec
+from registry.contracts.training_formats import LineFormat, TrainingLine, check_training_lines
 from registry.rollouts.rollout import RolloutPlan
 
 NOT_HYPERPARAMETERS: Final = frozenset(
@@ -44,6 +45,8 @@ class FineTuneSpec(JobSpec):
     """What a caller may give below `method.<type>`: hyperparameters, and whatever else the method needs."""
     multiplied_rate: ClassVar[float] = 1e-3
     """Learning rate of a `learning_rate_multiplier` of 1: LoRA takes some ten times the rate of full fine-tuning."""
+    formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = ()
+    """The formats of lines that the method learns from; empty for a method that counts its rows itself."""
     line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset({"messages"}),)
     """Fields by which a line for this method is recognised in an upload: all of a set, for each form of its rows."""
 
@@ -69,13 +72,14 @@ class FineTuneSpec(JobSpec):
     """The hyperparameters as the caller sent them, `auto` included."""
 
     @classmethod
-    @abstractmethod
     def count_rows(cls, lines: Iterable[bytes], base_folder: Path | None) -> int:
         """Return the number of examples in a file of this method; `TrainingFileInvalid` names line and field.
 
         *base_folder* is the base model's: its chat template may not render everything that a file may hold. None checks
         an upload, before anybody said which base model it is for.
         """
+        template = None if base_folder is None else read_chat_template(base_folder)
+        return check_training_lines(lines, template, cls.formats).rows
 
     @classmethod
     def resolve(cls, options: MethodOptions, rows: int) -> dict[str, Any]:

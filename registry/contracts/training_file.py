@@ -1,25 +1,21 @@
-"""The format of a training file: JSON lines of chats, or of prompts with completions.
+"""Lines of a training file that are chats, or prompts with completions.
 
-Upload and training parse a line by the same function.
+Upload and training parse a line by the same function. `registry.contracts.training_formats` lists the formats.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from registry.contracts.plain_text import TEXT_FIELDS, PlainText, parse_plain_text
-from registry.contracts.training_json import parse_object, shown
+from registry.contracts.plain_text import PlainText, parse_plain_text
+from registry.contracts.training_json import shown
 from registry.contracts.training_message import ChatMessage, parse_message, parse_tools
 from registry.errors import TrainingFileInvalid
 
-MINIMUM_ROWS: Final = 10
-"""OpenAI's rule: a file needs at least 10 examples."""
 LINE_FIELDS: Final = ("messages", "tools", "parallel_tool_calls")
 LINE_SHAPES: Final = '{"messages": [...]} or {"prompt": ..., "completion": ...}'
-LISTED_ERRORS: Final = 5
 
 UTF8_BOM: Final = b"\xef\xbb\xbf"
 
@@ -38,11 +34,6 @@ class TrainingRow:
     """Prompt and completion of a line that is no chat."""
 
     @property
-    def form(self) -> str:
-        """Name of what the line is, for people."""
-        return "a chat" if self.text is None else "a prompt with a completion"
-
-    @property
     def learnt_turns(self) -> int:
         """Answers that carry loss."""
         return 1 if self.text is not None else sum(message.is_learnt for message in self.messages)
@@ -54,95 +45,52 @@ class TrainingRow:
         return sum(map(len, texts if self.text is None else [self.text.prompt, self.text.completion]))
 
     @property
+    def chats(self) -> tuple[TrainingRow, ...]:
+        """The row itself."""
+        return (self,)
+
+    @property
     def calls_tools(self) -> bool:
         """True if an assistant turn calls a tool."""
         return any(message.tool_calls for message in self.messages)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingFileSummary:
-    """Counts over a valid file."""
-
-    rows: int
-    learnt_turns: int
-    """Assistant turns, or completions, that carry loss."""
-    characters: int
-    """Sum over all contents."""
-    tool_rows: int
-    """Chats with tools, which not every base model's chat template can render."""
-    ignored: Mapping[str, int]
-    """Field of a message that training leaves out -> number of messages that have it."""
+def parse_text_line(fields: Mapping[str, Any], number: int) -> TrainingRow:
+    """Return the text of a line's fields; `TrainingFileInvalid` names line and field."""
+    return TrainingRow(line=number, text=parse_plain_text(fields, f"line {number}"))
 
 
-def check_training_lines(lines: Iterable[bytes], template: str | None = None) -> TrainingFileSummary:
-    """Check the file of *lines* and count its contents; `TrainingFileInvalid` names lines and fields of faults.
-
-    With *template*, the text of a base model's chat templates, tools that it does not mention are faults too.
-    """
-    rows = learnt_turns = characters = tool_rows = 0
-    ignored: Counter[str] = Counter()
-    faults: list[str] = []
-    first: TrainingRow | None = None
-    for number, line in filled_lines(lines):
-        try:
-            row = parse_training_line(line, number)
-            first = first or row
-            _check_form(row, first)
-            if template is not None:
-                _check_rendered(row, template)
-        except TrainingFileInvalid as exc:
-            faults.append(str(exc))
-            continue
-        rows += 1
-        learnt_turns += row.learnt_turns
-        characters += row.characters
-        tool_rows += bool(row.tools) or row.calls_tools
-        ignored.update(name for message in row.messages for name in message.ignored)
-    if faults:
-        more = len(faults) - LISTED_ERRORS
-        listed = faults[:LISTED_ERRORS] + ([f"and {more} more lines with a fault"] if more > 0 else [])
-        raise TrainingFileInvalid("\n".join(listed))
-    if not rows:
-        raise TrainingFileInvalid("the file is empty; it needs one JSON object a line")
-    if rows < MINIMUM_ROWS:
-        raise TrainingFileInvalid(f"the file has {rows} examples; at least {MINIMUM_ROWS} are needed")
-    return TrainingFileSummary(
-        rows=rows, learnt_turns=learnt_turns, characters=characters, tool_rows=tool_rows, ignored=dict(ignored)
-    )
-
-
-def read_training_rows(lines: Iterable[bytes]) -> Iterator[TrainingRow]:
-    """Yield the rows of *lines* in their order; `TrainingFileInvalid` at the first fault."""
-    first: TrainingRow | None = None
-    for number, line in filled_lines(lines):
-        row = parse_training_line(line, number)
-        first = first or row
-        _check_form(row, first)
-        yield row
-
-
-def parse_training_line(line: bytes, number: int) -> TrainingRow:
-    """Return the chat or text on line *number* (from 1); `TrainingFileInvalid` names line and field."""
+def parse_chat_line(fields: Mapping[str, Any], number: int) -> TrainingRow:
+    """Return the chat of a line's fields; `TrainingFileInvalid` names line and field."""
     where = f"line {number}"
-    fields = parse_object(line, where)
-    if any(name in fields for name in TEXT_FIELDS):
-        return TrainingRow(line=number, text=parse_plain_text(fields, where))
+    check_line_fields(fields, LINE_FIELDS, where, ", or prompt and completion")
+    return parse_chat(fields, where, number)
+
+
+def check_line_fields(fields: Mapping[str, Any], known: tuple[str, ...], where: str, others: str = "") -> None:
+    """Raise `TrainingFileInvalid` for a field that is not *known*; the message lists these, and *others*."""
     for key in fields:
-        if key not in LINE_FIELDS:
+        if key not in known:
             hint = " (tools took its place)" if key == "functions" else ""
-            known = ", ".join(LINE_FIELDS)
-            raise TrainingFileInvalid(
-                f"{where}: unknown field {shown(key)}{hint}; the fields of a line are {known}, or prompt and completion"
-            )
+            listed = ", ".join(known) + others
+            raise TrainingFileInvalid(f"{where}: unknown field {shown(key)}{hint}; the fields of a line are {listed}")
+
+
+def parse_chat(fields: Mapping[str, Any], where: str, number: int) -> TrainingRow:
+    """Return the chat of a line's fields, which ends with an answer; `TrainingFileInvalid` names the field."""
     if "messages" not in fields:
         raise TrainingFileInvalid(f"{where}: messages is missing; a line is " + LINE_SHAPES)
-    entries = fields["messages"]
-    if not isinstance(entries, list) or not entries:
-        raise TrainingFileInvalid(f"{where}: messages must be a list with at least one message")
-    messages = tuple(parse_message(entry, f"{where}: messages[{at}]") for at, entry in enumerate(entries))
-    _check_chat(messages, where)
-    _check_parallel(fields.get("parallel_tool_calls", True), messages, where)
+    messages = parse_messages(fields["messages"], f"{where}: messages")
+    check_answers(messages, where)
+    check_parallel(fields.get("parallel_tool_calls", True), {"messages": messages}, where)
     return TrainingRow(line=number, messages=messages, tools=parse_tools(fields.get("tools", []), f"{where}: tools"))
+
+
+def parse_messages(entries: object, where: str) -> tuple[ChatMessage, ...]:
+    """Return at least one message; `TrainingFileInvalid` names the field after *where*."""
+    if not isinstance(entries, list) or not entries:
+        raise TrainingFileInvalid(f"{where} must be a list with at least one message")
+    return tuple(parse_message(entry, f"{where}[{at}]") for at, entry in enumerate(entries))
 
 
 def filled_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
@@ -153,40 +101,26 @@ def filled_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
             yield number, text
 
 
-def _check_form(row: TrainingRow, first: TrainingRow) -> None:
-    if row.form != first.form:
-        raise TrainingFileInvalid(
-            f"line {row.line}: is {row.form}, but line {first.line} is {first.form}; a file has lines of one form"
-        )
-
-
-def _check_chat(messages: tuple[ChatMessage, ...], where: str) -> None:
+def check_answers(messages: tuple[ChatMessage, ...], where: str, field: str = "messages") -> None:
+    """Raise `TrainingFileInvalid` unless *messages* end with an answer and one of them is learnt."""
     if not any(message.role == "assistant" for message in messages):
-        raise TrainingFileInvalid(f"{where}: messages has no assistant turn, so there is nothing to learn")
+        raise TrainingFileInvalid(f"{where}: {field} has no assistant turn, so there is nothing to learn")
     if not any(message.is_learnt for message in messages):
-        raise TrainingFileInvalid(
-            f"{where}: messages has no assistant turn with weight 1, so there is nothing to learn"
-        )
+        raise TrainingFileInvalid(f"{where}: {field} has no assistant turn with weight 1, so there is nothing to learn")
     last = len(messages) - 1
     if messages[last].role != "assistant":
         raise TrainingFileInvalid(
-            f"{where}: messages[{last}].role is {messages[last].role}; the last message must be an assistant answer"
+            f"{where}: {field}[{last}].role is {messages[last].role}; the last message must be an assistant answer"
         )
 
 
-def _check_parallel(parallel: object, messages: tuple[ChatMessage, ...], where: str) -> None:
+def check_parallel(parallel: object, turns: Mapping[str, tuple[ChatMessage, ...]], where: str) -> None:
+    """Raise `TrainingFileInvalid` if *parallel* is false and a message has several calls; *turns* has them by field."""
     if not isinstance(parallel, bool):
         raise TrainingFileInvalid(f"{where}: parallel_tool_calls must be true or false, not {shown(parallel)}")
-    several = next((at for at, message in enumerate(messages) if len(message.tool_calls) > 1), None)
-    if not parallel and several is not None:
-        raise TrainingFileInvalid(
-            f"{where}: messages[{several}].tool_calls has several calls, and parallel_tool_calls is false"
-        )
-
-
-def _check_rendered(row: TrainingRow, template: str) -> None:
-    for has, word in ((bool(row.tools), "tools"), (row.calls_tools, "tool_calls")):
-        if has and word not in template:
+    for field, messages in turns.items():
+        several = next((at for at, message in enumerate(messages) if len(message.tool_calls) > 1), None)
+        if not parallel and several is not None:
             raise TrainingFileInvalid(
-                f"line {row.line}: {word}: the base model's chat template renders no {word}, so they cannot be learnt"
+                f"{where}: {field}[{several}].tool_calls has several calls, and parallel_tool_calls is false"
             )

@@ -21,7 +21,8 @@ from jinja2 import TemplateError
 from transformers import AutoTokenizer, GenerationConfig
 
 from registry.contracts.plain_text import PlainText
-from registry.contracts.training_file import TrainingRow, read_training_rows
+from registry.contracts.training_file import TrainingRow
+from registry.contracts.training_formats import CHATS_OR_TEXTS, LineFormat, TrainingLine, read_lines
 from trainer.errors import JobFailed
 
 # The value is given: transformers' Trainer counts the labels other than -100 to average the loss.
@@ -229,7 +230,13 @@ def read_rows(path: Path, encoder: ChatEncoder, max_length: int, param: str) -> 
     Raises `TrainingFileInvalid` too. *param* is the field of the job that names the file.
     """
     with path.open("rb") as lines:
-        rows = [encoded for row in read_training_rows(lines) for encoded in encoder.encode(row, max_length)]
+        rows = [encoded for row in read_lines(lines, CHATS_OR_TEXTS) for encoded in encoder.encode(row, max_length)]
+    check_lengths(rows, max_length, param)
+    return rows
+
+
+def check_lengths(rows: Iterable[EncodedRow], max_length: int, param: str) -> None:
+    """Raise `JobFailed`, which names the first line that is longer than *max_length* tokens."""
     long = [row for row in rows if len(row.input_ids) > max_length]
     if long:
         count = len({row.line for row in long})
@@ -240,13 +247,12 @@ def read_rows(path: Path, encoder: ChatEncoder, max_length: int, param: str) -> 
             "shorten it or raise max_length",
             param,
         )
-    return rows
 
 
-def count_ignored(path: Path) -> Mapping[str, int]:
+def count_ignored(path: Path, wanted: tuple[LineFormat[TrainingLine], ...]) -> Mapping[str, int]:
     """Return the fields that training leaves out of the file at *path*, with the number of messages that have each."""
     with path.open("rb") as lines:
-        found = (name for row in read_training_rows(lines) for message in row.messages for name in message.ignored)
+        found = (name for row in read_lines(lines, wanted) for message in row.messages for name in message.ignored)
         return Counter(found)
 
 

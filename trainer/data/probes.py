@@ -8,7 +8,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
-from registry.contracts.training_file import TrainingRow, read_training_rows
+from registry.contracts.training_file import TrainingRow
+from registry.contracts.training_formats import LineFormat, TrainingLine, read_lines
 
 Messages = list[dict[str, str]]
 
@@ -42,10 +43,10 @@ def neutral_prompts(count: int) -> list[Messages]:
     return [[{"role": "user", "content": text}] for text in NEUTRAL[:count]]
 
 
-def training_prompts(path: Path, count: int) -> list[Messages]:
-    """Return up to *count* prompts of the chats at *path*, spread over the file: all before the first learnt answer."""
+def training_prompts(path: Path, count: int, wanted: tuple[LineFormat[TrainingLine], ...]) -> list[Messages]:
+    """Return up to *count* prompts of the file at *path*, spread over it: all before the first learnt answer."""
     with path.open("rb") as lines:
-        prompts = [prompt for row in read_training_rows(lines) if (prompt := _prompt(row))]
+        prompts = [prompt for row in read_lines(lines, wanted) if (prompt := _prompt(row.chats[0]))]
     step = max(1, len(prompts) // count)
     return prompts[::step][:count]
 

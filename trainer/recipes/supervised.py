@@ -9,9 +9,9 @@ from typing import Final
 import torch
 
 from registry.contracts.methods.supervised_spec import SupervisedSpec
-from trainer.data.dataset import ChatEncoder, EncodedRow, collate, count_ignored, read_rows
+from trainer.data.dataset import ChatEncoder, EncodedRow, collate, read_rows
 from trainer.order import ChildOrder
-from trainer.progress import Noted, RecipeFinished, RecipeStopped, Report, StopAsked
+from trainer.progress import RecipeFinished, RecipeStopped, Report, StopAsked
 from trainer.recipes import Recipe
 from trainer.training.loss import TokenTally, count_learnt, summed_cross_entropy
 from trainer.training.objective import Batch, Objective
@@ -67,11 +67,8 @@ def _summed(model: torch.nn.Module, batch: Batch, tally: TokenTally) -> torch.Te
 
 def train(order: ChildOrder[SupervisedSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:
     """Train on the chats of the order's training file."""
-    encoder = ChatEncoder(order.base_path)
-    if left_out := count_ignored(order.inputs["training_file"]):
-        listed = ", ".join(f"{field} of {count} messages" for field, count in left_out.items())
-        report(Noted(message=f"Not trained on: {listed}", level="warn", data=dict(left_out)))
-    return run_training(order, SupervisedObjective(encoder, order.spec.max_length), report, stop_asked)
+    objective = SupervisedObjective(ChatEncoder(order.base_path), order.spec.max_length)
+    return run_training(order, objective, report, stop_asked)
 
 
 RECIPE: Final[Recipe] = train

@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 
+from registry.contracts.training_formats import CHATS_OR_TEXTS, LineFormat, TrainingLine
 from trainer.data.dataset import ChatEncoder
 from trainer.data.probes import Messages, training_prompts
 
@@ -23,6 +24,9 @@ class Objective(ABC, Generic[Row]):
     A step of the optimizer consists of one or more passes over parts of its batch, perhaps in several processes. The
     gradients of the passes are added, so each loss is a sum over its pass, divided by the items of the whole step.
     """
+
+    formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = CHATS_OR_TEXTS
+    """The formats of lines that the method learns from."""
 
     def __init__(self, encoder: ChatEncoder) -> None:
         self.encoder = encoder
@@ -60,7 +64,7 @@ class Objective(ABC, Generic[Row]):
 
     def probe_prompts(self, path: Path, count: int) -> list[Messages]:
         """Return up to *count* prompts of the training file, candidates for the probes of the fingerprint."""
-        return training_prompts(path, count)
+        return training_prompts(path, count, self.formats)
 
     def save_state(self, folder: Path) -> None:
         """Write what a continued run needs beside the weights into a checkpoint's folder; nothing by default."""

@@ -9,6 +9,7 @@ from transformers import PrinterCallback
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from trainer.checkpoints import find_last_whole
+from trainer.data.dataset import count_ignored
 from trainer.order import ChildOrder, spec_identity
 from trainer.progress import Noted, RecipeFinished, RecipeStopped, Report, StopAsked
 from trainer.training.arguments import training_arguments
@@ -29,6 +30,9 @@ def run_training(
     """Train the adapter of *order* into its final folder, from the last complete checkpoint if there is one."""
     torch.set_num_threads(order.threads)
     rows = objective.read_rows(order.inputs["training_file"], "training_file")
+    if left_out := count_ignored(order.inputs["training_file"], objective.formats):
+        listed = ", ".join(f"{field} of {count} messages" for field, count in left_out.items())
+        report(Noted(message=f"Not trained on: {listed}", level="warn", data=dict(left_out)))
     path = order.inputs.get("validation_file")
     valid = () if path is None else objective.read_rows(path, "validation_file")
     if stop_asked():

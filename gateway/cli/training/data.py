@@ -10,8 +10,7 @@ import typer
 
 from gateway.cli.errors import CommandFailed
 from gateway.cli.output import JsonFlag, show, show_json
-from registry.contracts.job_kinds import FINE_TUNING_KINDS
-from registry.contracts.training_file import check_training_lines
+from registry.contracts.training_formats import check_training_lines
 from registry.contracts.training_upload import check_training_upload
 from registry.errors import TrainingFileInvalid
 
@@ -28,7 +27,7 @@ def check(
         with file.open("rb") as lines:
             kind, rows = check_training_upload(lines)
             lines.seek(0)
-            summary = check_training_lines(lines) if kind is FINE_TUNING_KINDS[0] else None
+            summary = check_training_lines(lines, wanted=kind.formats) if kind.formats else None
     except OSError as exc:
         raise CommandFailed(f"{file}: {exc.strerror}") from exc
     except TrainingFileInvalid as exc:
@@ -39,7 +38,7 @@ def check(
     if summary is None:
         show(f"{file}: {rows} rows for the method {kind.method_name()}, all well formed")
         return
-    show(f"{file}: {rows} examples, all well formed")
+    show(f"{file}: {rows} {summary.format}, all well formed")
     if summary.tool_rows:
         show(f"{summary.tool_rows} of them have tools: the base model's chat template has to render these")
     for field, count in summary.ignored.items():

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from registry.contracts.training_file import check_training_lines, parse_training_line, read_training_rows
+from registry.contracts.training_file import TrainingRow
+from registry.contracts.training_formats import CHATS_OR_TEXTS, LineParser, check_training_lines, read_lines
 from registry.errors import TrainingFileInvalid
 
 USER = {"role": "user", "content": "Where is my order?"}
@@ -25,6 +26,10 @@ def called(**function: object) -> dict[str, object]:
 
 def chat(*messages: object, **fields: object) -> bytes:
     return json.dumps({"messages": list(messages), **fields}).encode() + b"\n"
+
+
+def parse_training_line(line: bytes, number: int) -> TrainingRow:
+    return LineParser(CHATS_OR_TEXTS).parse(line, number)
 
 
 GOOD = chat(USER, ANSWER)
@@ -168,7 +173,7 @@ def test_training_refuses_a_mixed_file_as_the_check_does() -> None:
     with pytest.raises(
         TrainingFileInvalid, match=r"^line 2: is a chat, but line 1 is a prompt with a completion; a file"
     ):
-        list(read_training_rows([TEXT, GOOD]))
+        list(read_lines([TEXT, GOOD], CHATS_OR_TEXTS))
 
 
 def test_a_byte_order_mark_windows_line_ends_and_blank_lines_do_no_harm() -> None:
@@ -208,6 +213,6 @@ def test_only_assistant_turns_without_weight_0_are_learnt() -> None:
 
 def test_training_reads_what_the_check_passed() -> None:
     named: dict[str, Any] = USER | {"name": "Ada"}
-    rows = list(read_training_rows([b"\xef\xbb\xbf" + chat(named, ANSWER), b"\n", GOOD]))
+    rows = list(read_lines([b"\xef\xbb\xbf" + chat(named, ANSWER), b"\n", GOOD], CHATS_OR_TEXTS))
     assert [row.line for row in rows] == [1, 3]
     assert [message.as_template_input() for message in rows[0].messages] == [named, ANSWER]

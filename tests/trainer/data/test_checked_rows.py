@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from registry.contracts.training_file import check_training_lines
+from registry.contracts.training_formats import CHATS_OR_TEXTS, check_training_lines
 from registry.errors import TrainingFileInvalid
 from tests.trainer.tiny_base import CHATML, save_tokenizer
 from trainer.data.dataset import IGNORED, ChatEncoder, EncodedRow, collate, read_rows
@@ -155,7 +155,7 @@ def test_what_the_check_passes_can_be_trained_on(
     assert all(is_sound(row) for row in rows)
     learnt = collate(rows[:1])["labels"] != IGNORED
     assert learnt.any(), "a batch of the row has something to learn"
-    training_prompts(path, 4)
+    training_prompts(path, 4, CHATS_OR_TEXTS)
 
 
 def is_sound(row: EncodedRow) -> bool:

@@ -12,7 +12,8 @@ from tokenizers import Tokenizer, models, processors
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from registry.contracts.plain_text import PlainText
-from registry.contracts.training_file import TrainingRow, parse_training_line
+from registry.contracts.training_file import TrainingRow
+from registry.contracts.training_formats import CHATS_OR_TEXTS, LineParser
 from tests.trainer.tiny_base import CHATML, save_tokenizer, write_chats
 from trainer.data.dataset import IGNORED, ChatEncoder, EncodedRow, collate, read_rows
 from trainer.errors import JobFailed
@@ -27,7 +28,9 @@ TWO_TURNS = [
 
 
 def encode(folder: Path, messages: Sequence[Mapping[str, object]], line: int = 1) -> EncodedRow:
-    [row] = ChatEncoder(folder).encode(parse_training_line(json.dumps({"messages": [*messages]}).encode(), line))
+    [row] = ChatEncoder(folder).encode(
+        LineParser(CHATS_OR_TEXTS).parse(json.dumps({"messages": [*messages]}).encode(), line)
+    )
     return row
 
 
@@ -80,7 +83,7 @@ def test_a_completion_and_its_end_are_learnt_without_a_template(
     tiny_base: Path, prompt: str, completion: str, learnt: str
 ) -> None:
     line = json.dumps({"prompt": prompt, "completion": completion}).encode()
-    [row] = ChatEncoder(tiny_base).encode(parse_training_line(line, 1))
+    [row] = ChatEncoder(tiny_base).encode(LineParser(CHATS_OR_TEXTS).parse(line, 1))
     assert "".join(learnt_text(tiny_base, row)) == learnt
     assert AutoTokenizer.from_pretrained(tiny_base).decode(row.input_ids) == prompt + learnt
 

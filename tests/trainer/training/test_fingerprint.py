@@ -9,6 +9,7 @@ import pytest
 from peft import PeftModel
 
 from registry.contracts.fingerprint import LEAST_PROBES, TOKENS, FingerprintFile
+from registry.contracts.training_formats import CHATS_OR_TEXTS
 from tests.engines.random_adapter import write_adapter
 from trainer.data.dataset import ChatEncoder
 from trainer.data.probes import ProbePrompts, neutral_prompts, training_prompts
@@ -95,6 +96,6 @@ def test_prompts_of_the_data_are_spread_and_end_where_the_first_learnt_answer_be
     rows.append([{"role": "assistant", "content": "nothing was asked"}])
     rows.append([{"role": "user", "content": "named", "name": "ann"}, {"role": "assistant", "content": "a"}])
     path.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
-    prompts = training_prompts(path, 3)
+    prompts = training_prompts(path, 3, CHATS_OR_TEXTS)
     assert [prompt[1]["content"] for prompt in prompts] == ["first 0", "first 3", "first 6"]
     assert [message["role"] for message in prompts[0]] == ["system", "user", "assistant", "user"]
