@@ -59,7 +59,7 @@ from gateway.http.request_ids import RequestIds
 from gateway.keys.auth import Keyring
 from gateway.keys.limits import RateLimiter
 from gateway.objects.problems import ErrorEnvelope
-from gateway.openai import feedback, files, fine_tuning, hot_paths, models
+from gateway.openai import feedback, files, fine_tuning, graders, hot_paths, models
 from gateway.origins import AllowedOrigins
 from gateway.pools.journal import host_prefix
 from gateway.routing.demand import RevisionDemand
@@ -74,6 +74,7 @@ from gateway.telemetry.metrics import GatewayMetrics
 from gateway.telemetry.siblings import Siblings
 from gateway.telemetry.traces import open_traces
 from gateway.wire.connections import EngineConnections
+from graders.runs import GraderRuns
 from registry.database import Registry
 from registry.errors import RegistryError
 
@@ -84,6 +85,7 @@ ROUTERS = (
     models.router,
     files.router,
     fine_tuning.router,
+    graders.router,
     feedback.router,
     admin_adapters.router,
     admin_owners.router,
@@ -163,6 +165,7 @@ def build_gateway(
         ),
         traces=tracing,
         access_log=access_log,
+        grader_runs=GraderRuns(),
         listeners=tuple(listeners),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from graders import errors as grader_errors
 from registry import errors as registry_errors
 
 
@@ -150,6 +151,7 @@ HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     Overloaded: (429, "overloaded"),
     DeadlineExceeded: (504, "deadline_exceeded"),
     StillLoading: (409, "still_loading"),
+    grader_errors.TooManyRuns: (429, "overloaded"),
     registry_errors.NotFound: (404, "not_found"),
     registry_errors.IllegalMove: (409, "illegal_move"),
     registry_errors.StaleState: (409, "stale_state"),

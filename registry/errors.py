@@ -91,3 +91,31 @@ class SchemaForeign(RegistryError):
 
 class SettingsInvalid(RegistryError):
     """The settings file has an unknown table, field or a wrong value."""
+
+
+class GraderInvalid(RegistryError):
+    """A grader is wrong; the message names the field and what would be right, `param` is the field's path."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message, param)
+        self.message = message
+        self.param = param
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class TemplateUnfilled(RegistryError):
+    """A variable of a grader's template has no value; `is_output` if the model's output is to blame, not the item."""
+
+    def __init__(self, message: str, is_output: bool) -> None:
+        super().__init__(message, is_output)
+        self.message = message
+        self.is_output = is_output
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class FormulaFailed(RegistryError):
+    """The formula of a multi grader has no finite value."""

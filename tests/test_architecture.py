@@ -23,8 +23,9 @@ LONGEST_FUNCTION: Final = 60
 PACKAGES: Final[Mapping[str, frozenset[str]]] = {
     "registry": frozenset(),
     "engines": frozenset(),
-    "gateway": frozenset({"registry", "engines"}),
-    "trainer": frozenset({"registry"}),
+    "graders": frozenset({"registry"}),
+    "gateway": frozenset({"registry", "engines", "graders"}),
+    "trainer": frozenset({"registry", "graders"}),
 }
 """Our packages, and which of the others each may import."""
 
@@ -44,6 +45,7 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
         "routing",
     ),
     "engines": ("replica proving transformers", "drivers environments hardware"),
+    "graders": ("grading runs", "sandbox model_questions similarity http_models"),
     "registry": ("publishing", "database migrations", "jobs", "contracts", "rollouts"),
     "trainer": (
         "__main__",

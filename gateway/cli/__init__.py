@@ -37,6 +37,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "adapters": ("gateway.cli.adapters", "Adapters and their revisions."),
     "rollout": ("gateway.cli.rollout.commands", "Give a revision a rising share of its adapter's traffic."),
     "feedback": ("gateway.cli.feedback", "Ratings of answers."),
+    "graders": ("gateway.cli.training.graders", "Graders of reinforcement fine-tuning."),
     "data": ("gateway.cli.training.data", "Training files."),
     "replicas": ("gateway.cli.replicas", "The inference servers and what they have loaded."),
     "keys": ("gateway.cli.keys", "API keys."),

@@ -29,6 +29,7 @@ from gateway.telemetry.metrics import GatewayMetrics
 from gateway.telemetry.siblings import Siblings
 from gateway.telemetry.traces import Traces
 from gateway.wire.connections import EngineConnections
+from graders.runs import GraderRuns
 from registry.database import Registry
 from registry.errors import TransactionLost
 
@@ -65,6 +66,7 @@ class Gateway:
     siblings: Siblings
     traces: Traces
     access_log: AccessLog | None
+    grader_runs: GraderRuns
     listeners: tuple[FinishedListener, ...]
     """Called for every request that is over, in this order."""
 
