@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect
 from engines.loops import Loops
 from gateway.admin import adapters as admin_adapters
 from gateway.admin import audit as admin_audit
+from gateway.admin import bases as admin_bases
 from gateway.admin import feedback as admin_feedback
 from gateway.admin import forced as admin_forced
 from gateway.admin import jobs as admin_jobs
@@ -89,6 +90,7 @@ ROUTERS = (
     feedback.router,
     admin_adapters.router,
     admin_owners.router,
+    admin_bases.router,
     admin_feedback.router,
     admin_forced.router,
     admin_reproductions.router,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from pydantic import (
     BaseModel,
@@ -148,8 +148,16 @@ class PoolFields(BaseModel):
     """Kind of engine, from the catalog. Where it is not set and there is an accelerator, `lorry up` chooses it."""
     base: Path | None = None
     """Hugging Face folder of the base model; None uses the bundled model."""
+    checkpoint: str | None = None
+    """Name of a checkpoint in the registry, which a job made, in place of a folder."""
     engine: dict[str, Any] = Field(default_factory=dict)
     """Fields of the engine's own settings (`EngineSettings`), for example `threads` or `max_adapters`."""
+
+    @model_validator(mode="after")
+    def _has_one_base(self) -> Self:
+        if self.base is not None and self.checkpoint is not None:
+            raise ValueError("give base or checkpoint, not both")
+        return self
 
 
 class WebhookSettings(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Mapping
 from typing import Final
 
 import sqlalchemy as sa
@@ -11,7 +12,7 @@ from registry import tables
 from registry.audit import Act, write_audit
 from registry.errors import NotFound, NotServable
 from registry.transactions import Transactions
-from registry.types import Adapter, Revision, RevisionState
+from registry.types import Adapter, AdapterKind, Revision, RevisionState
 
 MOST_DIGITS: Final = 18
 """Digits of the longest number that a database compares with its own."""
@@ -23,7 +24,7 @@ def find_adapter(tx: sa.Connection, name: str, *, lock: bool = False) -> Adapter
     row = tx.execute(query.with_for_update() if lock else query).mappings().one_or_none()
     if row is None:
         raise NotFound(f"there is no adapter {name!r}")
-    return Adapter(**row)
+    return adapter_of(row)
 
 
 def find_revision(tx: sa.Connection, adapter: str, number: int) -> Revision:
@@ -37,18 +38,27 @@ def find_revision(tx: sa.Connection, adapter: str, number: int) -> Revision:
     return revision_of(row)
 
 
-def all_adapters(tx: sa.Connection) -> list[Adapter]:
-    """Return every adapter, ordered by name."""
-    rows = tx.execute(sa.select(tables.adapters).order_by(tables.adapters.c.name)).mappings()
-    return [Adapter(**row) for row in rows]
+def served_adapters(tx: sa.Connection) -> list[Adapter]:
+    """Return every adapter that answers requests, ordered by name."""
+    served = sa.select(tables.adapters).where(tables.adapters.c.kind == AdapterKind.CHAT)
+    return [adapter_of(row) for row in tx.execute(served.order_by(tables.adapters.c.name)).mappings()]
 
 
 def ready_revisions(tx: sa.Connection) -> list[Revision]:
     """Return the revisions that may be served, by adapter and number, without their provenance."""
     columns = [column for column in tables.revisions.columns if column.name != "provenance"]
-    ready = sa.select(*columns).where(tables.revisions.c.state == RevisionState.READY)
+    # The kind of an adapter never changes, so that the change number of `revisions` covers this condition too.
+    others = sa.select(tables.adapters.c.name).where(tables.adapters.c.kind != AdapterKind.CHAT)
+    ready = sa.select(*columns).where(
+        tables.revisions.c.state == RevisionState.READY, tables.revisions.c.adapter.not_in(others)
+    )
     rows = tx.execute(ready.order_by(tables.revisions.c.adapter, tables.revisions.c.number)).mappings()
     return [revision_of(row) for row in rows]
+
+
+def adapter_of(row: sa.RowMapping) -> Adapter:
+    """Return a row of `adapters` as a value."""
+    return Adapter(**(dict(row) | {"kind": AdapterKind(row["kind"])}))
 
 
 def revision_of(row: sa.RowMapping) -> Revision:
@@ -97,7 +107,14 @@ class AdapterStore:
         """Return every adapter, ordered by name."""
         with self._tx.read() as tx:
             rows = tx.execute(sa.select(tables.adapters).order_by(tables.adapters.c.name)).mappings()
-            return [Adapter(**row) for row in rows]
+            return [adapter_of(row) for row in rows]
+
+    def latest(self) -> Mapping[str, int]:
+        """Return the highest number of a ready revision of each adapter that has one."""
+        table = tables.revisions
+        highest = sa.select(table.c.adapter, sa.func.max(table.c.number)).where(table.c.state == RevisionState.READY)
+        with self._tx.read() as tx:
+            return {adapter: number for adapter, number in tx.execute(highest.group_by(table.c.adapter))}
 
     def retire(self, name: str, number: int, actor: str) -> Revision:
         """Take the revision out of service. `NotServable` if it is stable, retired, or part of an open rollout."""

@@ -71,6 +71,11 @@ class ArtifactStore:
         """Return the file with this digest, verified. Raises `NotFound` or `ArtifactCorrupt`."""
         return self._verified(self._root / "files" / digest)
 
+    @property
+    def folders(self) -> Path:
+        """The folder in which each published folder has its digest as its name."""
+        return self._root / "folders"
+
     def has_folder(self, digest: str) -> bool:
         """Return whether a folder with this digest exists, without verifying its bytes."""
         return (self._root / "folders" / digest).is_dir()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 from dataclasses import asdict
+from pathlib import Path
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -11,6 +13,8 @@ from registry import tables
 from registry.errors import Conflict, NotFound
 from registry.transactions import Transactions, insert_or_ignore
 from registry.types import Base
+
+_COLUMNS: Final = [column for column in tables.bases.columns if column.name != "provenance"]
 
 
 def find_base(tx: sa.Connection, name: str) -> Base:
@@ -23,8 +27,8 @@ def find_base(tx: sa.Connection, name: str) -> Base:
 
 
 def all_bases(tx: sa.Connection) -> list[Base]:
-    """Return every base model, ordered by name."""
-    return [Base(**row) for row in tx.execute(sa.select(tables.bases).order_by(tables.bases.c.name)).mappings()]
+    """Return every base model, ordered by name, without its provenance."""
+    return [Base(**row) for row in tx.execute(sa.select(*_COLUMNS).order_by(tables.bases.c.name)).mappings()]
 
 
 class BaseStore:
@@ -56,6 +60,16 @@ class BaseStore:
             return find_base(tx, name)
 
     def list(self) -> builtins.list[Base]:
-        """Return every base model, ordered by name."""
+        """Return every base model, ordered by name, without its provenance."""
         with self._tx.read() as tx:
             return all_bases(tx)
+
+    def locate_checkpoints(self, folders: Path) -> None:
+        """Set the paths of all checkpoints below *folders*, where artifacts are: they move with their registry."""
+        with self._tx.read() as tx:
+            moved = [base for base in all_bases(tx) if base.is_checkpoint and base.path != str(folders / base.digest)]
+        if moved:
+            with self._tx.write() as tx:
+                for base in moved:
+                    row = sa.update(tables.bases).where(tables.bases.c.name == base.name)
+                    tx.execute(row.values(path=str(folders / base.digest)))

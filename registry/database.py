@@ -12,7 +12,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from registry import tables
-from registry.adapters import AdapterStore, all_adapters, ready_revisions
+from registry.adapters import AdapterStore, ready_revisions, served_adapters
 from registry.artifacts import ArtifactStore
 from registry.audit import AuditStore
 from registry.bases import BaseStore, all_bases
@@ -49,8 +49,9 @@ class Snapshot:
 
     bases: tuple[Base, ...]
     adapters: tuple[Adapter, ...]
+    """Adapters that answer requests: reward models are not part of what is routed, placed and rolled out."""
     revisions: tuple[Revision, ...]
-    """Ready revisions only, without their provenance: a snapshot is taken several times a second."""
+    """Ready revisions of these adapters only, without their provenance: a snapshot is taken several times a second."""
     rollouts: tuple[Rollout, ...]
     """Open rollouts only."""
     watched: tuple[Rollout, ...]
@@ -100,7 +101,7 @@ class Registry:
             parts = self._kept.in_transaction(tx)
             return Snapshot(
                 bases=parts.get("bases", all_bases),
-                adapters=parts.get("adapters", all_adapters),
+                adapters=parts.get("adapters", served_adapters),
                 owners=parts.get("adapter_owners", all_owners),
                 revisions=parts.get("revisions", ready_revisions),
                 rollouts=parts.get("rollouts", open_rollouts),
@@ -127,8 +128,9 @@ class Registry:
     def _referenced(self) -> set[str]:
         # A folder that waits for its publication has no revision yet; its job refers to it.
         revisions, files = sa.select(tables.revisions.c.artifact), sa.select(tables.files.c.digest)
+        checkpoints = sa.select(tables.bases.c.digest).where(tables.bases.c.parent.is_not(None))
         with self.transactions.read() as tx:
-            return set(tx.execute(revisions.union(files, *held_artifacts(by_ended_jobs=False))).scalars())
+            return set(tx.execute(revisions.union(files, checkpoints, *held_artifacts(by_ended_jobs=False))).scalars())
 
 
 def migrate(url: str) -> None:
@@ -173,6 +175,7 @@ def open_registry(
             _check_current(tx, shown_url(engine))
         registry = Registry(transactions, settings)
         registry.recover()
+        registry.bases.locate_checkpoints(registry.artifacts.folders)
     except BaseException:
         transactions.close()
         raise

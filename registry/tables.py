@@ -22,6 +22,10 @@ bases: Final = sa.Table(
     sa.Column("digest", sa.Text, nullable=False),
     sa.Column("licence", sa.Text, nullable=False),
     at("created_at"),
+    sa.Column("parent", sa.Text),
+    sa.Column("job_id", sa.Text),
+    sa.Column("owner", sa.Text, nullable=False, server_default=""),
+    sa.Column("provenance", sa.JSON, nullable=False, server_default="{}"),
 )
 
 adapters: Final = sa.Table(
@@ -33,6 +37,7 @@ adapters: Final = sa.Table(
     sa.Column("previous_stable", sa.Integer),
     at("stable_since", nullable=True),
     at("created_at"),
+    sa.Column("kind", sa.Text, nullable=False, server_default="chat"),
 )
 
 adapter_owners: Final = sa.Table(

@@ -20,6 +20,13 @@ class RevisionState(StrEnum):
     RETIRED = "retired"  # kept for the record, no longer served
 
 
+class AdapterKind(StrEnum):
+    """The use of a series of revisions, the same for all of its revisions."""
+
+    CHAT = "chat"  # answers requests
+    REWARD = "reward"  # scores answers for graders; listed, never routed and loaded in no replica
+
+
 class ReplicaState(StrEnum):
     """The state that a replica reports of itself."""
 
@@ -58,6 +65,18 @@ class Base:
     """sha256 over the folder's manifest (`artifacts.folder_digest`); two bases of one name differ in it."""
     licence: str
     created_at: float
+    parent: str | None = None
+    """Name of the base model that a job made this one from; None for a folder that was entered."""
+    job_id: str | None = None
+    owner: str = ""
+    """Who asked for that job; empty for a folder that was entered."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """As of a `Revision`. Empty in snapshots."""
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """Whether a job made these weights; their folder is then the artifact of this digest."""
+        return self.parent is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +90,7 @@ class Adapter:
     previous_stable: int | None
     stable_since: float | None
     created_at: float
+    kind: AdapterKind = AdapterKind.CHAT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +129,21 @@ class RevisionDraft:
     owner: str
     alias: str | None = None
     job_id: str | None = None
+    kind: AdapterKind = AdapterKind.CHAT
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointDraft:
+    """The fields of a checkpoint that its publisher sets; name, path and digest follow from registry and folder."""
+
+    series: str
+    """First part of the checkpoint's name; a number follows."""
+    parent: str
+    owner: str
+    tenant: str
+    is_shared: bool
+    """Whether every key may use the checkpoint; otherwise the keys of *tenant*, admin keys and keys that name it."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 

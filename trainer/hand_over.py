@@ -1,4 +1,4 @@
-"""A finished child's adapter becomes a revision that records what made it."""
+"""A finished child's folder enters the registry as what its job was for, with a record of what made it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from registry.contracts.job_spec import ResultKind
+from registry.contracts.job_spec import ADAPTER_KINDS, ResultKind
 from registry.contracts.reproduce_spec import ReproduceSpec
 from registry.contracts.reproduction_report import REPORT
 from registry.database import Registry
 from registry.jobs.job import Job, Lease
 from registry.jobs.job_moves import JobNote
+from registry.publishing.checkpoints import publish_checkpoint
 from registry.publishing.publish import publish
-from registry.types import RevisionDraft
+from registry.types import CheckpointDraft, RevisionDraft
 from trainer.progress import RecipeFinished
 from trainer.reproduction.report import reproduction_report
 from trainer.result_file import result_csv
@@ -40,7 +41,7 @@ def hand_over(registry: Registry, lease: Lease, done: FinishedJob) -> str:
     return PUBLISHERS[done.job.spec.result_kind()](registry, lease, done)
 
 
-def _publish_adapter(registry: Registry, lease: Lease, done: FinishedJob) -> str:
+def _publish_revision(registry: Registry, lease: Lease, done: FinishedJob) -> str:
     job = done.job
     draft = RevisionDraft(
         adapter=job.spec.adapter,
@@ -48,6 +49,7 @@ def _publish_adapter(registry: Registry, lease: Lease, done: FinishedJob) -> str
         owner=job.owner,
         alias=job.spec.alias(job.id, registry.organisation),
         job_id=job.id,
+        kind=ADAPTER_KINDS[job.spec.result_kind()],
         provenance=provenance_of(done),
     )
     revision = publish(
@@ -57,9 +59,32 @@ def _publish_adapter(registry: Registry, lease: Lease, done: FinishedJob) -> str
         lease=lease,
         rollout=job.spec.rollout_plan(),
         trained_tokens=done.finished.trained_tokens,
-        results=result_csv(registry, job.id) if done.finished.trained_tokens is not None else None,
+        results=_results(registry, done),
     )
     return revision.served_name
+
+
+def _publish_checkpoint(registry: Registry, lease: Lease, done: FinishedJob) -> str:
+    job = done.job
+    owner = registry.owners.get(job.spec.adapter)
+    draft = CheckpointDraft(
+        series=job.spec.adapter,
+        parent=job.spec.base,
+        owner=job.owner,
+        tenant=job.tenant,
+        # The name was claimed with the job, so there is an owner.
+        is_shared=owner is not None and owner.is_shared,
+        provenance=provenance_of(done),
+    )
+    base = publish_checkpoint(
+        registry,
+        done.folder,
+        draft,
+        lease=lease,
+        trained_tokens=done.finished.trained_tokens,
+        results=_results(registry, done),
+    )
+    return base.name
 
 
 def _compare(registry: Registry, lease: Lease, done: FinishedJob) -> str:
@@ -71,14 +96,20 @@ def _compare(registry: Registry, lease: Lease, done: FinishedJob) -> str:
 
 
 PUBLISHERS: Final[Mapping[ResultKind, Callable[[Registry, Lease, FinishedJob], str]]] = {
-    ResultKind.ADAPTER: _publish_adapter,
+    ResultKind.ADAPTER: _publish_revision,
+    ResultKind.CHECKPOINT: _publish_checkpoint,
+    ResultKind.REWARD: _publish_revision,
     ResultKind.COMPARISON: _compare,
 }
 """What a result becomes -> what makes that of it and returns its name."""
 
 
+def _results(registry: Registry, done: FinishedJob) -> bytes | None:
+    return result_csv(registry, done.job.id) if done.finished.trained_tokens is not None else None
+
+
 def provenance_of(done: FinishedJob) -> Mapping[str, Any]:
-    """Return everything that made the revision, as JSON."""
+    """Return everything that made the result, as JSON."""
     job, finished = done.job, done.finished
     made: dict[str, Any] = {
         **job.spec.provenance(done.files),

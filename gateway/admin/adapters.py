@@ -23,17 +23,21 @@ from registry.errors import StorageFull
 from registry.jobs.job import Job
 from registry.publishing.adapter_name import check_adapter_name
 from registry.publishing.publications import Upload, queue_publication
-from registry.types import LOCAL_TENANT, Adapter, Revision, Slot
+from registry.types import LOCAL_TENANT, Adapter, Revision, RevisionState, Slot
 
 router = APIRouter(prefix="/admin/adapters")
 
 
 @router.get("")
 async def list_adapters(gateway: GatewayDep) -> ObjectList[AdapterObject]:
-    """List every adapter with its stable revision and its open rollout."""
-    snapshot = await gateway.ask(gateway.registry.snapshot)
-    data = [AdapterObject.model_validate(_adapter(adapter, snapshot)) for adapter in snapshot.adapters]
-    return ObjectList(data=data)
+    """List every adapter with its stable revision and its open rollout, and every series of reward models."""
+
+    def read() -> list[AdapterObject]:
+        snapshot, latest = gateway.registry.snapshot(), gateway.registry.adapters.latest()
+        adapters = gateway.registry.adapters.list()
+        return [AdapterObject.model_validate(_adapter(each, snapshot, latest.get(each.name))) for each in adapters]
+
+    return ObjectList(data=await gateway.ask(read))
 
 
 @router.get("/{name}")
@@ -44,7 +48,9 @@ async def show_adapter(name: str, gateway: GatewayDep) -> AdapterHistory:
         adapter = gateway.registry.adapters.get(name)
         snapshot = gateway.registry.snapshot()
         revisions = [_revision(revision, snapshot) for revision in gateway.registry.adapters.revisions(name)]
-        return AdapterHistory.model_validate({**_adapter(adapter, snapshot), "revisions": revisions})
+        ready = [each.number for each in revisions if each.state is RevisionState.READY]
+        fields = _adapter(adapter, snapshot, max(ready, default=None))
+        return AdapterHistory.model_validate({**fields, "revisions": revisions})
 
     return await gateway.ask(read)
 
@@ -115,17 +121,17 @@ def _only_base(registry: Registry, name: str) -> str:
     return bases[0]
 
 
-def _adapter(adapter: Adapter, snapshot: Snapshot) -> dict[str, object]:
+def _adapter(adapter: Adapter, snapshot: Snapshot, latest: int | None) -> dict[str, object]:
     """Return the fields of an `AdapterObject`."""
     rollout = next((open_one for open_one in snapshot.rollouts if open_one.adapter == adapter.name), None)
     owner = next((each for each in snapshot.owners if each.adapter == adapter.name), None)
-    numbers = [revision.number for revision in snapshot.revisions if revision.adapter == adapter.name]
     return {
         "name": adapter.name,
+        "kind": adapter.kind,
         "base": adapter.base,
         "stable": adapter.stable,
         "previous_stable": adapter.previous_stable,
-        "latest": max(numbers, default=None),
+        "latest": latest,
         "stable_since": adapter.stable_since,
         "created_at": adapter.created_at,
         "tenant": LOCAL_TENANT if owner is None else owner.tenant,

@@ -34,9 +34,12 @@ def list_adapters(as_json: JsonFlag = False) -> None:
     if as_json:
         show_json(adapters)
         return
-    rows = ((a.name, a.base, a.stable, a.latest, _rollout(a.rollout), _owner(a), ago(a.created_at)) for a in adapters)
+    rows = (
+        (a.name, a.kind, a.base, a.stable, a.latest, _rollout(a.rollout), _owner(a), ago(a.created_at))
+        for a in adapters
+    )
     empty = "No adapters yet; train one with `lorry train sft`, or publish a folder with `lorry adapters publish`."
-    show_table(("ADAPTER", "BASE", "STABLE", "LATEST", "ROLLOUT", "TENANT", "CREATED"), rows, empty)
+    show_table(("ADAPTER", "KIND", "BASE", "STABLE", "LATEST", "ROLLOUT", "TENANT", "CREATED"), rows, empty)
 
 
 @app.command("show")
@@ -185,6 +188,7 @@ def _show_adapter(adapter: AdapterHistory, as_json: bool) -> None:
     show_fields(
         [
             ("adapter", adapter.name),
+            ("kind", adapter.kind),
             ("base", adapter.base),
             ("stable", adapter.stable),
             ("previous stable", adapter.previous_stable),

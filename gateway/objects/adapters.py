@@ -6,7 +6,7 @@ from pydantic import JsonValue
 
 from gateway.objects.lists import ApiObject
 from gateway.objects.rollouts import RolloutObject
-from registry.types import RevisionState, SlotState
+from registry.types import AdapterKind, RevisionState, SlotState
 
 
 class ProofObject(ApiObject):
@@ -68,6 +68,8 @@ class AdapterObject(ApiObject):
     """A named series of revisions for one base model."""
 
     name: str
+    kind: AdapterKind
+    """`chat` answers requests, `reward` scores answers for graders."""
     base: str
     stable: int | None
     """Number of the revision that callers get; None until the first revision is served."""

@@ -16,11 +16,14 @@ class BaseModelFacts(ApiObject):
     digest: str
     """sha256 over the manifest of the model's folder."""
     licence: str
+    parent: str | None
+    """Name of the base model that a job made this checkpoint from; None for a folder that was entered."""
+    job_id: str | None
 
     @property
     def base_name(self) -> str | None:
-        """None: a base model stands on no other model."""
-        return None
+        """Name of the base model that a checkpoint was made from."""
+        return self.parent
 
     @property
     def summary(self) -> str | None:

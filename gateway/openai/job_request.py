@@ -10,10 +10,11 @@ from gateway.errors import InvalidRequest
 from gateway.keys.access import check_trainable, shown
 from gateway.keys.auth import ANYBODY, Caller
 from gateway.openai.types import CreateJob, RolloutRequest
+from gateway.routing.route_table import private_adapters
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.hyperparameters import MethodOptions
 from registry.contracts.job_kinds import FINE_TUNING_KINDS, FINE_TUNING_METHODS
-from registry.contracts.job_spec import LoraSpec
+from registry.contracts.job_spec import ADAPTER_KINDS, ResultKind
 from registry.contracts.rollout_spec import RolloutSpec
 from registry.database import Registry
 from registry.errors import AdapterRejected, InvalidPlan, NotFound, TrainingFileInvalid
@@ -26,27 +27,28 @@ from registry.types import Base, File
 def build_spec(body: CreateJob, registry: Registry, caller: Caller = ANYBODY) -> FineTuneSpec:
     """Return the spec of the job that *body* asks for; `InvalidRequest` names the field that cannot be served."""
     kind = FINE_TUNING_KINDS[0] if body.method is None else FINE_TUNING_METHODS[body.method.type]
-    base = _base(body.model, registry)
+    base = _base(body.model, registry, caller)
     files = Uploads(registry, caller.sees, Path(base.path))
     rows = files.count_rows(kind, body.training_file, "training_file")
     if body.validation_file is not None:
         files.count_rows(kind, body.validation_file, "validation_file")
     options = _options(body, kind)
-    adapter = _adapter_name(body, base, registry, caller)
-    resolved = kind.resolve(options, rows)
-    _check_lora(resolved["lora"], base, registry)
-    return kind(
+    spec = kind(
         base=base.name,
         base_digest=base.digest,
-        adapter=adapter,
+        adapter=adapter_name_of(body.suffix) if body.suffix else f"adapter-{secrets.token_hex(4)}",
         training_file=body.training_file,
         validation_file=body.validation_file,
         seed=secrets.randbelow(2**31) if body.seed is None else body.seed,
         suffix=body.suffix or None,
         rollout=_rollout(body.rollout),
         metadata=body.metadata or {},
-        **resolved,
+        **kind.resolve(options, rows),
     )
+    check_trainable(registry, caller, spec.adapter)
+    _check_name(spec, registry)
+    _check_servable(spec, base, registry)
+    return spec
 
 
 def _rollout(asked: RolloutRequest | None) -> RolloutSpec | None:
@@ -56,18 +58,17 @@ def _rollout(asked: RolloutRequest | None) -> RolloutSpec | None:
         raise InvalidRequest(f"rollout: {exc}", param="rollout") from exc
 
 
-def _base(name: str, registry: Registry) -> Base:
-    try:
-        base = registry.bases.get(name)
-        check_takes_adapters(base, registry.replicas.list())
-    except NotFound as exc:
-        names = ", ".join(base.name for base in registry.bases.list())
-        raise InvalidRequest(
-            f"model {name!r} cannot be fine-tuned here; base models are {names}", param="model"
-        ) from exc
-    except AdapterRejected as exc:
-        raise InvalidRequest(f"{exc}", param="model") from exc
-    return base
+def _base(name: str, registry: Registry, caller: Caller) -> Base:
+    """Return the base model that a job may start from: an entered folder, or a checkpoint that the caller may use."""
+    snapshot = registry.snapshot()
+    private = private_adapters(snapshot.owners)
+    there = {base.name: base for base in snapshot.bases if caller.may_use((base.name,), private.get(base.name))}
+    # A key that is for some models only names adapters, which stand on entered folders that every key may use.
+    there |= {base.name: base for base in snapshot.bases if not base.is_checkpoint}
+    if name not in there:
+        names = ", ".join(sorted(there))
+        raise InvalidRequest(f"model {shown(name)!r} cannot be fine-tuned here; base models are {names}", param="model")
+    return there[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,25 +105,45 @@ def _options(body: CreateJob, kind: type[FineTuneSpec]) -> MethodOptions:
     return body.method.options()
 
 
-def _check_lora(lora: LoraSpec, base: Base, registry: Registry) -> None:
+def _check_servable(spec: FineTuneSpec, base: Base, registry: Registry) -> None:
+    """Raise `InvalidRequest` for a result that the base model cannot have or that no replica of it could serve."""
+    lora, replicas = spec.lora_shape(), registry.replicas.list()
     try:
-        check_targets(lora.rank, lora.target_modules, base)
-        check_pools(lora.rank, base, registry.replicas.list())
+        if spec.result_kind() is ResultKind.ADAPTER:
+            check_takes_adapters(base, replicas)
+    except AdapterRejected as exc:
+        raise InvalidRequest(f"{exc}", param="model") from exc
+    try:
+        if lora is not None:
+            check_targets(lora.rank, lora.target_modules, base)
+        if spec.result_kind() is ResultKind.ADAPTER and lora is not None:
+            check_pools(lora.rank, base, replicas)
     except AdapterRejected as exc:
         raise InvalidRequest(f"{exc}", param="hyperparameters") from exc
+    if spec.rollout is not None and spec.result_kind() is not ResultKind.ADAPTER:
+        raise InvalidRequest(
+            f"rollout: the result of this job is a {spec.result_kind()} model, which no rollout can move traffic to; "
+            "leave it out",
+            param="rollout",
+        )
 
 
-def _adapter_name(body: CreateJob, base: Base, registry: Registry, caller: Caller) -> str:
-    name = adapter_name_of(body.suffix) if body.suffix else f"adapter-{secrets.token_hex(4)}"
+def _check_name(spec: FineTuneSpec, registry: Registry) -> None:
+    """Raise `InvalidRequest` if the result cannot be published under the spec's name."""
+    name = spec.adapter
     if name in {other.name for other in registry.bases.list()}:
         raise InvalidRequest(f"suffix {name!r} is the name of a base model; take another", param="suffix")
-    check_trainable(registry, caller, name)
-    try:
-        adapter = registry.adapters.get(name)
-    except NotFound:
-        return name
-    if adapter.base != base.name:
+    kind = ADAPTER_KINDS.get(spec.result_kind())
+    adapter = next((one for one in registry.adapters.list() if one.name == name), None)
+    if adapter is None or kind is None:
+        return
+    if adapter.base != spec.base:
         raise InvalidRequest(
             f"suffix {name!r} names an adapter for base model {adapter.base!r}; take another suffix", param="suffix"
         )
-    return name
+    if adapter.kind != kind:
+        raise InvalidRequest(
+            f"suffix {name!r} names a series of {adapter.kind} models, and this job makes a {kind} model; take another "
+            "suffix",
+            param="suffix",
+        )

@@ -12,6 +12,7 @@ from gateway.objects.lists import ObjectList
 from gateway.objects.models import AdapterFacts, AliasFacts, BaseModelFacts, ModelFacts, ModelObject, RevisionFacts
 from gateway.routing.route_table import endpoint_of, is_ready, private_adapters
 from registry.database import Snapshot
+from registry.types import Base
 
 router = APIRouter()
 
@@ -45,10 +46,7 @@ async def _models_for(gateway: Gateway, caller: Caller) -> list[ModelObject]:
 def models_of(snapshot: Snapshot, organisation: str) -> list[ModelObject]:
     """Return all base models, adapters, revisions and aliases, in this order; aliases follow their revisions."""
     loaded = loaded_on(snapshot)
-    models = [
-        _model(base.name, base.created_at, organisation, BaseModelFacts(digest=base.digest, licence=base.licence))
-        for base in snapshot.bases
-    ]
+    models = [_model(base.name, base.created_at, base.owner or organisation, _base(base)) for base in snapshot.bases]
     for adapter in snapshot.adapters:
         stable = None if adapter.stable is None else f"{adapter.name}@{adapter.stable}"
         facts = AdapterFacts(base=adapter.base, stable=stable)
@@ -61,6 +59,10 @@ def models_of(snapshot: Snapshot, organisation: str) -> list[ModelObject]:
             alias = AliasFacts(base=revision.base, revision=name)
             models.append(_model(revision.alias, revision.created_at, owner, alias))
     return models
+
+
+def _base(base: Base) -> BaseModelFacts:
+    return BaseModelFacts(digest=base.digest, licence=base.licence, parent=base.parent, job_id=base.job_id)
 
 
 def loaded_on(snapshot: Snapshot) -> dict[str, int]:

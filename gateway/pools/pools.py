@@ -24,6 +24,7 @@ from gateway.pools.bundled import base_name_of, check_base_folder, enter_base
 from gateway.pools.engine_choice import chosen_pool
 from gateway.settings import BUNDLED_BASE, PaceFields, PoolSettings, Settings
 from registry.database import Registry
+from registry.errors import RegistryError
 from registry.types import Base
 
 _PRECISIONS: Final = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
@@ -64,17 +65,31 @@ def prepare_pools(settings: Settings, registry: Registry, ground: Ground) -> lis
 
 
 def _prepared(asked: PoolSettings, home: Path, registry: Registry, ground: Ground) -> Pool:
-    folder = ground.bundled_folder() if asked.base is None else asked.base
+    entered = None if asked.checkpoint is None else _checkpoint(asked.checkpoint, registry)
+    folder = Path(entered.path) if entered else asked.base or ground.bundled_folder()
     if asked.base is not None:
         check_base_folder(folder)
     pool, choice = chosen_pool(asked, home, folder, ground.read_machine)
     for reason in choice.reasons if choice else ():
         ground.explain(reason)
     name = BUNDLED_BASE if pool.base is None else base_name_of(folder)
-    base = enter_base(registry, folder, name, registry.transactions.now())
+    base = entered or enter_base(registry, folder, name, registry.transactions.now())
     engine = engine_settings(pool, home, base)
     build_engine(engine)  # raises for what cannot be; nothing is started
     return Pool(settings=pool, engine=engine, base=base)
+
+
+def _checkpoint(name: str, registry: Registry) -> Base:
+    """Return the checkpoint, its bytes verified; `StartFailed` if there is none of this name."""
+    there = {base.name: base for base in registry.bases.list() if base.is_checkpoint}
+    if name not in there:
+        listed = ", ".join(there) or "none yet"
+        raise StartFailed(f"settings [engines] checkpoint: there is no checkpoint {name!r}; there are: {listed}")
+    try:
+        registry.artifacts.folder(there[name].digest)
+    except RegistryError as exc:
+        raise StartFailed(f"settings [engines] checkpoint: {name!r}: {exc}") from exc
+    return there[name]
 
 
 def engine_settings(pool: PoolSettings, home: Path, base: Base) -> EngineSettings:

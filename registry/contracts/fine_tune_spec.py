@@ -10,7 +10,7 @@ from pydantic import Field
 
 from registry.contracts.chat_template import read_chat_template
 from registry.contracts.hyperparameters import MethodOptions, resolve_auto
-from registry.contracts.job_spec import FineTuneFacts, JobSpec, LoraSpec
+from registry.contracts.job_spec import FineTuneFacts, JobSpec, LoraSpec, ResultKind
 from registry.contracts.rollout_spec import RolloutSpec
 from registry.contracts.training_formats import LineFormat, TrainingLine, check_training_lines
 from registry.rollouts.rollout import RolloutPlan
@@ -122,8 +122,10 @@ class FineTuneSpec(JobSpec):
         """Return the message that OpenAI's clients look for."""
         return f"New fine-tuned model created: {name}"
 
-    def alias(self, job_id: str, organisation: str) -> str:
-        """Return the name of the revision for OpenAI's clients."""
+    def alias(self, job_id: str, organisation: str) -> str | None:
+        """Return the name of the revision for OpenAI's clients; what takes no requests has none."""
+        if self.result_kind() is not ResultKind.ADAPTER:
+            return None
         return f"ft:{self.base}:{organisation}:{self.adapter}:{job_id[-8:]}"
 
     def lora_shape(self) -> LoraSpec:

@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from registry.rollouts.rollout import RolloutPlan
+from registry.types import AdapterKind
 
 
 class LoraSpec(BaseModel):
@@ -28,7 +29,16 @@ class ResultKind(StrEnum):
     """The thing in the registry that a job's result becomes."""
 
     ADAPTER = "adapter"  # a revision of an adapter that answers requests
+    CHECKPOINT = "checkpoint"  # a base model with weights of its own
+    REWARD = "reward"  # a revision of a series of reward models, which no replica loads
     COMPARISON = "comparison"  # a report on how it differs from a recorded result; it is not kept itself
+
+
+ADAPTER_KINDS: Final[Mapping[ResultKind, AdapterKind]] = {
+    ResultKind.ADAPTER: AdapterKind.CHAT,
+    ResultKind.REWARD: AdapterKind.REWARD,
+}
+"""What a result becomes -> the kind of its series, for results that are revisions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +61,7 @@ class JobSpec(BaseModel, ABC):
     """The request that a job carries out; a kind of job is a subclass that `registry.contracts.job_kinds` lists.
 
     The gateway writes a spec, the trainer reads it. Everything that differs between kinds is an attribute or a method
-    here. A recipe in `trainer.recipes` does the work. Every job so far ends in a revision of `adapter`.
+    here. A recipe in `trainer.recipes` does the work.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -76,7 +86,7 @@ class JobSpec(BaseModel, ABC):
     """Name of the base model."""
     base_digest: str
     adapter: str
-    """Name of the adapter whose next revision the job publishes."""
+    """Name of the adapter whose next revision the job publishes, or first part of the name of a checkpoint."""
 
     @classmethod
     def method_name(cls) -> str:

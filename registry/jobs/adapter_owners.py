@@ -71,7 +71,7 @@ class AdapterOwnerStore:
                 is_shared=before.is_shared if is_shared is None else is_shared,
                 claimed_at=before.claimed_at,
             )
-            _put(tx, after)
+            put_owner(tx, after)
             detail = {"tenant": after.tenant, "shared": after.is_shared}
             write_audit(tx, Act(actor=actor, action="adapter.owner", subject=adapter, detail=detail), self._tx.now())
             return after
@@ -109,7 +109,7 @@ def claim_adapter(tx: sa.Connection, adapter: str, claim: Claim, now: float) -> 
         insert_or_ignore(tx, table, _row(wanted))
         holder = owner_of(tx, adapter) or wanted
     if holder.tenant != claim.tenant and _is_free(tx, adapter):
-        _put(tx, wanted)
+        put_owner(tx, wanted)
         return wanted
     if not _may_take(tx, holder, claim):
         raise NameTaken(_taken(adapter))
@@ -128,15 +128,18 @@ def _taken(adapter: str) -> str:
 
 
 def _is_free(tx: sa.Connection, adapter: str) -> bool:
-    if tx.execute(sa.select(tables.adapters.c.name).where(tables.adapters.c.name == adapter)).first() is not None:
-        return False
+    # A checkpoint has its owner in this table too, under its own name.
+    for table in (tables.adapters, tables.bases):
+        if tx.execute(sa.select(table.c.name).where(table.c.name == adapter)).first() is not None:
+            return False
     jobs = tables.jobs
     is_open = jobs.c.state.not_in(ENDED)
     for_it = jobs.c.spec["adapter"].as_string() == adapter
     return tx.execute(sa.select(jobs.c.id).where(is_open, for_it).limit(1)).first() is None
 
 
-def _put(tx: sa.Connection, owner: AdapterOwner) -> None:
+def put_owner(tx: sa.Connection, owner: AdapterOwner) -> None:
+    """Store *owner* in place of any former one of the name."""
     upsert(tx, tables.adapter_owners, ("adapter",), _row(owner))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -43,12 +43,13 @@ def check_targets(rank: int, target_modules: Iterable[str], base: Base) -> None:
         _check_target(target, rank, modules)
 
 
-def check_adapter(folder: Path, base_folder: Path) -> AdapterShape:
+def check_adapter(folder: Path, base_folder: Path, beside: Sequence[str] = ()) -> AdapterShape:
     """Return the shape of an adapter that every engine serves as it is; `AdapterRejected` names file, field or tensor.
 
+    *beside* are further files that the folder may have.
     `registry.publishing.normalize` makes such a folder of any adapter that can be served at all.
     """
-    check_files(folder)
+    check_files(folder, beside)
     config = read_config(folder)
     shape = _check_config(config)
     shapes = read_shapes([folder / WEIGHTS], FLOATS)
@@ -72,9 +73,12 @@ def check_claim(folder: Path, base: Base, others: Iterable[Base]) -> None:
                 )
 
 
-def check_files(folder: Path) -> None:
-    """Raise `AdapterRejected` unless the folder has an adapter's files and no file that could run code."""
-    names = folder_files(folder)
+def check_files(folder: Path, beside: Sequence[str] = ()) -> None:
+    """Raise `AdapterRejected` unless the folder has an adapter's files, and of others only harmless ones and *beside*.
+
+    A pickle could run code.
+    """
+    names = [name for name in folder_files(folder) if name not in beside]
     for name in names:
         suffix = Path(name).suffix
         if suffix in PICKLE_SUFFIXES:

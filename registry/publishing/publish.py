@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from secrets import token_hex
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -15,27 +15,18 @@ from registry.audit import Act, write_audit
 from registry.bases import all_bases, find_base
 from registry.contracts.fingerprint import check_fingerprint
 from registry.database import Registry
-from registry.errors import Conflict, StaleState
-from registry.jobs.job import Job, JobState, Lease
-from registry.jobs.job_moves import JobMove, JobNote, add_note, held_job, move_job
+from registry.errors import Conflict
+from registry.jobs.job import Lease
+from registry.jobs.job_moves import JobNote
 from registry.publishing.adapter_name import check_adapter_name
 from registry.publishing.adapter_weights import check_effect
 from registry.publishing.checks import AdapterShape, check_adapter, check_claim
+from registry.publishing.job_end import JobEnd, PublishedResult, put_results, succeed_job
+from registry.publishing.score_head import check_reward_model
 from registry.rollouts.rollout import Rollout, RolloutPlan
 from registry.rollouts.rollout_moves import check_startable, draft_rollout, find_open_rollout, insert_rollout
 from registry.transactions import insert_or_ignore
-from registry.types import Adapter, Base, Revision, RevisionDraft, RevisionState
-
-RESULTS_PURPOSE: Final = "fine-tune-results"
-"""Purpose of the files that jobs make, as OpenAI names it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultFile:
-    """The bytes of a job's result file as they are stored."""
-
-    digest: str
-    size_bytes: int
+from registry.types import Adapter, AdapterKind, Base, Revision, RevisionDraft, RevisionState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +37,23 @@ class _Entry:
     base: Base
     artifact: str
     shape: AdapterShape
-    lease: Lease | None
     rollout: RolloutPlan | None
-    trained_tokens: int | None
-    results: ResultFile | None
+    end: JobEnd | None
     at: float
+
+
+def _check_chat_adapter(folder: Path, base: Base) -> AdapterShape:
+    shape = check_adapter(folder, Path(base.path))
+    check_effect(folder)
+    check_fingerprint(folder, base)
+    return shape
+
+
+CHECKS: Final[Mapping[AdapterKind, Callable[[Path, Base], AdapterShape]]] = {
+    AdapterKind.CHAT: _check_chat_adapter,
+    AdapterKind.REWARD: check_reward_model,
+}
+"""Kind of a series -> what checks the folder of a revision and returns its shape; `AdapterRejected`."""
 
 
 def publish(  # noqa: PLR0913  a publication is exactly these facts
@@ -65,7 +68,8 @@ def publish(  # noqa: PLR0913  a publication is exactly these facts
 ) -> Revision:
     """Publish *folder* as the next revision of `draft.adapter`, end the job of *lease*, start *rollout*; or do nothing.
 
-    *folder* is as `registry.publishing.normalize` leaves it, with a fingerprint. *results* becomes the result file of
+    *folder* is as `registry.publishing.normalize` leaves it, with a fingerprint, or for a reward model with the file of
+    `registry.publishing.score_head`. *results* becomes the result file of
     the job.
     The rollout starts only if the adapter has a stable revision. While another rollout is open, a job goes without one
     (an event records it), and a publication without a job is refused as `RolloutOpen`. Raises `AdapterRejected`,
@@ -76,12 +80,10 @@ def publish(  # noqa: PLR0913  a publication is exactly these facts
         base, others = find_base(tx, draft.base), all_bases(tx)
     with registry.artifacts.publishing() as staging:
         artifact = staging.put_folder(folder)
-        stored = None if results is None else staging.put_chunks([results])
+        stored = None if results is None else put_results(staging, results)
         # The copy is checked, not *folder*, whose bytes may still change.
-        shape = check_adapter(staging.folder(artifact), Path(base.path))
-        check_effect(staging.folder(artifact))
+        shape = CHECKS[draft.kind](staging.folder(artifact), base)
         check_claim(staging.folder(artifact), base, others)
-        check_fingerprint(staging.folder(artifact), base)
         # The bytes are installed last in the transaction: a crash in between leaves bytes without a row, which
         # `recover` removes, and never a row without its bytes.
         with staging.committing() as install, registry.transactions.write() as tx:
@@ -90,10 +92,8 @@ def publish(  # noqa: PLR0913  a publication is exactly these facts
                 base=base,
                 artifact=artifact,
                 shape=shape,
-                lease=lease,
                 rollout=rollout,
-                trained_tokens=trained_tokens,
-                results=None if stored is None else ResultFile(digest=stored[0], size_bytes=stored[1]),
+                end=None if lease is None else JobEnd(lease=lease, trained_tokens=trained_tokens, results=stored),
                 at=registry.transactions.now(),
             )
             revision = _enter(tx, entry)
@@ -108,29 +108,50 @@ def _enter(tx: sa.Connection, entry: _Entry) -> Revision:
     act = Act(actor=revision.owner, action="revision.publish", subject=revision.served_name, detail=detail)
     write_audit(tx, act, entry.at)
     begun = _begin_rollout(tx, entry, adapter, revision)
-    if entry.lease is not None:
-        _succeed(tx, entry, entry.lease, revision, begun)
+    if entry.end is not None:
+        published = PublishedResult(
+            name=revision.alias or revision.served_name,
+            facts={"revision": revision.served_name, "artifact": entry.artifact},
+            revision=revision.number,
+            notes=_rollout_notes(entry, revision, begun),
+        )
+        succeed_job(tx, entry.end, published, entry.at)
     return revision
+
+
+def _rollout_notes(entry: _Entry, revision: Revision, begun: Rollout | None) -> list[JobNote]:
+    if begun is not None:
+        return [JobNote(message=f"Rollout {begun.id} of {revision.served_name} started")]
+    if entry.rollout is None:
+        return []
+    message = f"No rollout of {revision.served_name}: another one is open, or the adapter has no stable revision"
+    return [JobNote(message=message, level="warn")]
 
 
 def _entered_adapter(tx: sa.Connection, entry: _Entry) -> Adapter:
     """Return the adapter, new or not, with its row locked, so that concurrent publications get different numbers."""
-    name = entry.draft.adapter
-    check_names(tx, name, entry.base)
-    insert_or_ignore(tx, tables.adapters, {"name": name, "base": entry.base.name, "created_at": entry.at})
+    name, kind = entry.draft.adapter, entry.draft.kind
+    check_names(tx, name, entry.base, kind)
+    row = {"name": name, "base": entry.base.name, "created_at": entry.at, "kind": kind}
+    insert_or_ignore(tx, tables.adapters, row)
     adapter = find_adapter(tx, name, lock=True)
     # Checked again under the lock: since the first check the adapter may have been made for another base.
-    check_names(tx, name, entry.base)
+    check_names(tx, name, entry.base, kind)
     return adapter
 
 
-def check_names(tx: sa.Connection, adapter: str, base: Base) -> None:
-    """Raise `Conflict` if *adapter* is the name of a base model, or of an adapter for another base than *base*."""
+def check_names(tx: sa.Connection, adapter: str, base: Base, kind: AdapterKind = AdapterKind.CHAT) -> None:
+    """Raise `Conflict` if *adapter* is the name of a base model, or of an adapter of another base or *kind*."""
     if tx.execute(sa.select(tables.bases.c.name).where(tables.bases.c.name == adapter)).first() is not None:
         raise Conflict(f"{adapter!r} is the name of a base model; publish under another name")
-    other = tx.execute(sa.select(tables.adapters.c.base).where(tables.adapters.c.name == adapter)).scalar_one_or_none()
-    if other is not None and other != base.name:
-        raise Conflict(f"adapter {adapter!r} is for base model {other!r}, not {base.name!r}")
+    table = tables.adapters
+    other = tx.execute(sa.select(table.c.base, table.c.kind).where(table.c.name == adapter)).one_or_none()
+    if other is None:
+        return
+    if other.base != base.name:
+        raise Conflict(f"adapter {adapter!r} is for base model {other.base!r}, not {base.name!r}")
+    if other.kind != kind:
+        raise Conflict(f"{adapter!r} is a series of {other.kind} models, not of {kind} models; take another name")
 
 
 def _insert_revision(tx: sa.Connection, entry: _Entry) -> Revision:
@@ -163,48 +184,9 @@ def _insert_revision(tx: sa.Connection, entry: _Entry) -> Revision:
 def _begin_rollout(tx: sa.Connection, entry: _Entry, adapter: Adapter, revision: Revision) -> Rollout | None:
     if entry.rollout is None or adapter.stable is None:
         return None
-    if entry.lease is not None and find_open_rollout(tx, adapter.name) is not None:
+    if entry.end is not None and find_open_rollout(tx, adapter.name) is not None:
         return None
     check_startable(tx, adapter, revision)
     rollout = draft_rollout(adapter, revision.number, entry.rollout, actor=revision.owner, at=entry.at)
     insert_rollout(tx, rollout)
     return rollout
-
-
-def _succeed(tx: sa.Connection, entry: _Entry, lease: Lease, revision: Revision, begun: Rollout | None) -> None:
-    # The job's row stays locked until the commit: a cancellation comes before this check or finds the job succeeded.
-    job = held_job(tx, lease)
-    if job.cancel_requested:
-        raise StaleState(f"job {job.id} was asked to cancel; nothing is published")
-    name = revision.alias or revision.served_name
-    facts = {"revision": revision.served_name, "artifact": entry.artifact}
-    add_note(tx, job.id, JobNote(message=job.spec.published_message(name), data=facts), entry.at)
-    if begun is not None:
-        add_note(tx, job.id, JobNote(message=f"Rollout {begun.id} of {revision.served_name} started"), entry.at)
-    elif entry.rollout is not None:
-        message = f"No rollout of {revision.served_name}: another one is open, or the adapter has no stable revision"
-        add_note(tx, job.id, JobNote(message=message, level="warn"), entry.at)
-    values: dict[str, Any] = {
-        "revision": revision.number,
-        "fine_tuned_model": name,
-        "trained_tokens": entry.trained_tokens if entry.trained_tokens is not None else job.trained_tokens,
-    }
-    if entry.results is not None:
-        values["result_file"] = _insert_results(tx, job, entry.results, entry.at)
-    note = JobNote(message="The job has successfully completed")
-    move_job(tx, job, JobMove(to=JobState.SUCCEEDED, note=note, values=values), entry.at)
-
-
-def _insert_results(tx: sa.Connection, job: Job, results: ResultFile, at: float) -> str:
-    row = {
-        "id": f"file-{token_hex(12)}",
-        "filename": "step_metrics.csv",
-        "purpose": RESULTS_PURPOSE,
-        "size_bytes": results.size_bytes,
-        "digest": results.digest,
-        "owner": job.owner,
-        "tenant": job.tenant,
-        "created_at": at,
-    }
-    tx.execute(sa.insert(tables.files).values(row))
-    return str(row["id"])

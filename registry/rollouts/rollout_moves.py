@@ -12,7 +12,7 @@ from registry import tables
 from registry.audit import Act, write_audit
 from registry.errors import NotFound, NotServable, RolloutOpen
 from registry.rollouts.rollout import Rollout, RolloutEvent, RolloutPlan, RolloutState, plan_as_json, plan_from
-from registry.types import Adapter, Revision, RevisionState
+from registry.types import Adapter, AdapterKind, Revision, RevisionState
 
 PLAN_COLUMNS: Final = ("steps", "every_s", "guardrails", "shadow_judge")
 
@@ -81,6 +81,8 @@ def check_startable(tx: sa.Connection, adapter: Adapter, revision: Revision) -> 
     """Raise `NotServable` or `RolloutOpen` unless *revision* can be rolled out; the caller has locked *adapter*."""
     if revision.state is not RevisionState.READY:
         raise NotServable(f"{revision.served_name} is {revision.state}, it cannot be rolled out")
+    if adapter.kind is not AdapterKind.CHAT:
+        raise NotServable(f"{revision.served_name} is a {adapter.kind} model, which takes no traffic")
     if adapter.stable == revision.number:
         raise NotServable(f"{revision.served_name} is the stable revision already")
     other = find_open_rollout(tx, adapter.name)

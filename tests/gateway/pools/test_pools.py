@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from engines.errors import SettingRefused, UnknownEngine
 from engines.hardware.machine import Machine
@@ -15,8 +17,10 @@ from gateway.errors import StartFailed
 from gateway.pools.pools import engine_settings, engine_source, precision_of, prepare_pools
 from gateway.settings import GatewaySettings, PoolSettings, Settings, TraceSettings, WebhookSettings, engines_settings
 from registry.database import Registry
+from registry.errors import SettingsInvalid
+from registry.publishing.checkpoints import publish_checkpoint
 from registry.settings import RegistrySettings
-from registry.types import Base
+from registry.types import Base, CheckpointDraft
 from tests.engines.hardware.machines import MACHINES
 
 TRANSFORMERS: dict[str, object] = {"name": "a", "kind": "transformers"}
@@ -130,3 +134,30 @@ def test_proofs_are_held_to_the_precision_that_the_engine_computes_in(
     (tmp_path / "config.json").write_text(json.dumps(config))
     known = {"kind": "vllm", "base_path": tmp_path, "base_name": "tiny", "log_path": tmp_path / "log"}
     assert precision_of(EngineSettings.model_validate(known | fields)) == expected
+
+
+def test_a_pool_serves_a_checkpoint_by_its_name(
+    tmp_path: Path, sqlite_settings: RegistrySettings, sqlite_registry: Registry, base: Base, other_folder: Path
+) -> None:
+    folder = tmp_path / "trained"
+    shutil.copytree(base.path, folder)
+    (folder / "tokenizer_config.json").write_text("{}")
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: one + 1 for name, one in weights.items()}, folder / "model.safetensors")
+    sqlite_registry.bases.enter(base)
+    draft = CheckpointDraft(series="support", parent="tiny", owner="ann", tenant="red", is_shared=False)
+    made = publish_checkpoint(sqlite_registry, folder, draft)
+    asked = settings_with(tmp_path, sqlite_settings, TRANSFORMERS | {"checkpoint": "support-1"})
+    (pool,) = prepare_pools(asked, sqlite_registry, Desk(other_folder))
+    assert pool.base == made
+    assert (pool.engine.base_name, pool.engine.base_path) == ("support-1", Path(made.path))
+    missing = settings_with(tmp_path, sqlite_settings, TRANSFORMERS | {"checkpoint": "tiny"})
+    with pytest.raises(StartFailed, match="there is no checkpoint 'tiny'; there are: support-1"):
+        prepare_pools(missing, sqlite_registry, Desk(other_folder))
+    damaged = Path(made.path) / "config.json"
+    damaged.chmod(0o600)
+    damaged.write_text("{}")
+    with pytest.raises(StartFailed, match="no longer matches its digest"):
+        prepare_pools(asked, sqlite_registry, Desk(other_folder))
+    with pytest.raises(SettingsInvalid, match="give base or checkpoint, not both"):
+        settings_with(tmp_path, sqlite_settings, TRANSFORMERS | {"checkpoint": "support-1", "base": str(tmp_path)})

@@ -1,0 +1,1 @@
+"""Commands about base models, and about every name that a request may carry."""

@@ -1,0 +1,54 @@
+"""`lorry bases`: list and show base models, delete a checkpoint."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+from gateway.cli.client import Client
+from gateway.cli.output import JsonFlag, ago, show, show_fields, show_json, show_table
+from gateway.objects.bases import BaseModelObject, BaseModelOrigin, RemovedBaseModel
+from gateway.objects.lists import ObjectList
+
+app = typer.Typer(name="bases", no_args_is_help=True)
+
+
+@app.command("list")
+def list_bases(as_json: JsonFlag = False) -> None:
+    """List base models with what they were made from and how many replicas serve them."""
+    with Client() as client:
+        bases = client.get("/admin/bases", ObjectList[BaseModelObject]).data
+    if as_json:
+        show_json(bases)
+        return
+    rows = ((b.name, b.parent, b.replicas, _users(b), b.licence, b.digest[:12], ago(b.created_at)) for b in bases)
+    show_table(("BASE", "FROM", "REPLICAS", "USED BY", "LICENCE", "DIGEST", "CREATED"), rows, "No base models.")
+
+
+@app.command("show")
+def show_base(name: str, as_json: JsonFlag = False) -> None:
+    """Show one base model and, for a checkpoint, what made it."""
+    with Client() as client:
+        base = client.get(f"/admin/bases/{name}", BaseModelOrigin)
+    if as_json:
+        show_json(base)
+        return
+    plain = base.model_dump(exclude={"provenance", "adapters"})
+    made = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in base.provenance.items()]
+    show_fields([*plain.items(), ("adapters", ", ".join(base.adapters) or None), *made])
+
+
+@app.command("delete")
+def delete(name: str, as_json: JsonFlag = False) -> None:
+    """Delete a checkpoint and its weights, where no replica, adapter or job uses it."""
+    with Client() as client:
+        removed = client.delete(f"/admin/bases/{name}", RemovedBaseModel)
+    if as_json:
+        show_json(removed)
+        return
+    show(f"{removed.name} is deleted")
+
+
+def _users(base: BaseModelObject) -> str:
+    return "every key" if base.shared else f"tenant {base.tenant}"
