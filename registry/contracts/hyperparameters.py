@@ -19,7 +19,8 @@ def _auto_is_none(value: Any) -> Any:
     return None if value == AUTO else value
 
 
-_AUTO = BeforeValidator(_auto_is_none)
+AUTO_IS_NONE: Final = BeforeValidator(_auto_is_none)
+"""Metadata of a field that may be `auto`, which its value None stands for."""
 
 
 class Hyperparameters(KnownFields):
@@ -28,9 +29,9 @@ class Hyperparameters(KnownFields):
     A method with further hyperparameters has a subclass of its own, and one of `MethodOptions` that names it.
     """
 
-    n_epochs: Annotated[Annotated[int, Field(ge=1, le=50)] | None, _AUTO] = None
-    batch_size: Annotated[Annotated[int, Field(ge=1, le=256)] | None, _AUTO] = None
-    learning_rate_multiplier: Annotated[Annotated[float, Field(gt=0)] | None, _AUTO] = None
+    n_epochs: Annotated[Annotated[int, Field(ge=1, le=50)] | None, AUTO_IS_NONE] = None
+    batch_size: Annotated[Annotated[int, Field(ge=1, le=256)] | None, AUTO_IS_NONE] = None
+    learning_rate_multiplier: Annotated[Annotated[float, Field(gt=0)] | None, AUTO_IS_NONE] = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None
     max_length: Annotated[int, Field(ge=16)] | None = None

@@ -9,7 +9,8 @@ from typing import Final
 import torch
 
 from registry.contracts.methods.supervised_spec import SupervisedSpec
-from trainer.data.dataset import ChatEncoder, EncodedRow, collate, read_rows
+from trainer.data.dataset import ChatEncoder, EncodedRow, read_rows
+from trainer.data.packing import RowCollator, model_inputs
 from trainer.order import ChildOrder
 from trainer.progress import RecipeFinished, RecipeStopped, Report, StopAsked
 from trainer.recipes import Recipe
@@ -21,18 +22,23 @@ from trainer.training.run import run_training
 class SupervisedObjective(Objective[EncodedRow]):
     """Mean cross-entropy over the learnt tokens."""
 
-    def __init__(self, encoder: ChatEncoder, max_length: int) -> None:
+    def __init__(self, encoder: ChatEncoder, spec: SupervisedSpec) -> None:
         super().__init__(encoder)
-        self._max_length = max_length
+        self._spec = spec
+        self._collate = RowCollator(packing=spec.packing)
         self._tally = TokenTally()
 
     def read_rows(self, path: Path, param: str) -> Sequence[EncodedRow]:
         """Return every chat as tokens, uncut."""
-        return read_rows(path, self.encoder, self._max_length, param)
+        return read_rows(path, self.encoder, self._spec.max_length, param)
 
     def collate(self, rows: Sequence[EncodedRow]) -> Batch:
-        """Return the batch with labels for the kept positions."""
-        return collate(rows)
+        """Return the batch with labels for the kept positions, laid out as costs the least."""
+        return self._collate(rows)
+
+    def prepare(self, model: torch.nn.Module, rows: Sequence[EncodedRow]) -> None:
+        """Lay out rows as the model allows."""
+        self._collate.fit(model, dropout=self._spec.lora.dropout)
 
     def count_items(self, batches: Sequence[Batch]) -> int:
         """Return the number of learnt tokens."""
@@ -52,14 +58,14 @@ class SupervisedObjective(Objective[EncodedRow]):
         device = next(model.parameters()).device
         tally = TokenTally()
         for at in range(0, len(rows), rows_at_once):
-            batch = collate(rows[at : at + rows_at_once])
+            batch = self._collate(rows[at : at + rows_at_once])
             _summed(model, {name: tensor.to(device) for name, tensor in batch.items()}, tally)
         return {"loss": tally.loss, "mean_token_accuracy": tally.accuracy}
 
 
 def _summed(model: torch.nn.Module, batch: Batch, tally: TokenTally) -> torch.Tensor:
     labels = batch["labels"]
-    logits = model(**{name: tensor for name, tensor in batch.items() if name != "labels"}).logits
+    logits = model(**model_inputs(batch)).logits
     summed = summed_cross_entropy(logits, labels)
     tally.add(logits, labels, summed)
     return summed
@@ -67,8 +73,7 @@ def _summed(model: torch.nn.Module, batch: Batch, tally: TokenTally) -> torch.Te
 
 def train(order: ChildOrder[SupervisedSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:
     """Train on the chats of the order's training file."""
-    objective = SupervisedObjective(ChatEncoder(order.base_path), order.spec.max_length)
-    return run_training(order, objective, report, stop_asked)
+    return run_training(order, SupervisedObjective(ChatEncoder(order.base_path), order.spec), report, stop_asked)
 
 
 RECIPE: Final[Recipe] = train

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import SerializeAsAny
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
+from registry.contracts.hyperparameters import AUTO_IS_NONE, Hyperparameters, MethodOptions
 from registry.contracts.training_formats import CHATS_OR_TEXTS, LineFormat, TrainingLine
+
+
+class SupervisedHyperparameters(Hyperparameters):
+    """The hyperparameters of every method, and how rows are packed."""
+
+    packing: Annotated[bool | None, AUTO_IS_NONE] = None
+
+
+class SupervisedOptions(MethodOptions):
+    """What a request gives below `method.supervised`."""
+
+    hyperparameters: SerializeAsAny[SupervisedHyperparameters] = SupervisedHyperparameters()
 
 
 class SupervisedSpec(FineTuneSpec):
     """A job that trains a LoRA adapter on the assistant's answers."""
 
     recipe: ClassVar[str] = "supervised"
+    options_as: ClassVar[type[MethodOptions]] = SupervisedOptions
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = CHATS_OR_TEXTS
     line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset({"messages"}), frozenset({"prompt", "completion"}))
 
     method: Literal["supervised"] = "supervised"
+    packing: bool | None = None
+    """Whether several rows lie in one sequence; None packs, on CPUs, the passes that it makes cheaper."""
