@@ -53,7 +53,7 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
         "attempt",
         "prepare runner progress_writer child",
         "recipes hand_over",
-        "training reproduction",
+        "training reproduction faults",
         "data order progress checkpoints",
     ),
 }

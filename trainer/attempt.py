@@ -17,11 +17,13 @@ from registry.errors import (
     Conflict,
     LeaseLost,
     NotFound,
+    RegistryError,
     RegistryUnavailable,
     StaleState,
     StorageFull,
 )
 from registry.jobs.job import Job, JobError, JobState, Lease
+from registry.transactions import FULL_ERRNOS
 from trainer.checkpoints import remove_checkpoints
 from trainer.errors import ChildCrashed, JobFailed
 from trainer.hand_over import FinishedJob, hand_over
@@ -79,6 +81,10 @@ class Attempt:
             self._end(JobState.FAILED, error)
         except _Cancelled:
             self._end(JobState.CANCELLED)
+        except OSError as exc:
+            if exc.errno not in FULL_ERRNOS:
+                raise
+            self._end(JobState.FAILED, JobError(code="storage_full", message=f"no space was left for the job: {exc}"))
         except LeaseLost as exc:
             log.warning("lost the lease; the child is stopped", extra={"job": self._lease.job_id, "error": str(exc)})
 
@@ -182,7 +188,9 @@ class Attempt:
         except StaleState as exc:
             # The registry publishes nothing for a job that was asked to cancel meanwhile.
             raise _Cancelled from exc
-        except (AdapterRejected, ArtifactCorrupt, Conflict, NotFound, StorageFull) as exc:
+        except StorageFull as exc:
+            raise JobFailed("storage_full", f"the result cannot be stored: {exc}") from exc
+        except (AdapterRejected, ArtifactCorrupt, Conflict, NotFound) as exc:
             raise JobFailed("publish_failed", f"the result cannot be handed over: {exc}") from exc
         # Only now: until the publication is committed, another attempt may have to continue from a checkpoint.
         remove_checkpoints(self._job_folder)
@@ -206,7 +214,7 @@ class Attempt:
 
     def _end(self, to: JobState, error: JobError | None = None) -> None:
         try:
-            self._persist(lambda: self._registry.jobs.finish(self._lease, to, error))
+            self._persist(lambda: self._registry.jobs.finish(self._lease, to, error), StorageFull)
         except LeaseLost as exc:
             # The job belongs to another attempt now, which may need the checkpoints.
             log.warning("lost the lease at the end", extra={"job": self._lease.job_id, "error": str(exc)})
@@ -217,12 +225,16 @@ class Attempt:
         """Count the attempts that no worker ended, this one included once its folder exists."""
         return sum(not (folder / ORDERLY).exists() for folder in self._job_folder.glob("attempt-*"))
 
-    def _persist(self, act: Callable[[], Result]) -> Result:
-        """Return the result of *act*, retried until the registry answers; `RegistryUnavailable` on a stop."""
+    def _persist(self, act: Callable[[], Result], *also: type[RegistryError]) -> Result:
+        """Return the result of *act*, retried until the registry answers; `RegistryUnavailable` on a stop.
+
+        After an error of *also* it is retried too: while the registry's disk is full nobody else can move the job.
+        """
+        awaited: tuple[type[RegistryError], ...] = (RegistryUnavailable, *also)
         while True:
             try:
                 return act()
-            except RegistryUnavailable:
+            except awaited:
                 self._liveness.beat()
                 if self._stop.wait(self._settings.poll_s):
                     raise

@@ -6,7 +6,6 @@ The child ends with its worker, however the worker dies. SIGTERM asks it to stop
 from __future__ import annotations
 
 import ctypes
-import errno
 import logging
 import os
 import signal
@@ -15,12 +14,13 @@ from pathlib import Path
 from threading import Event
 from typing import Final
 
-from registry.artifacts import folder_digest
+from registry.artifacts import folder_digest, is_intact
 from registry.contracts.job_spec import JobSpec
 from registry.errors import TrainingFileInvalid
 from trainer.errors import JobFailed
+from trainer.faults import failure_of
 from trainer.order import ChildOrder
-from trainer.progress import ProgressPipe, RecipeFailed
+from trainer.progress import ProgressPipe, RecipeFinished, RecipeStopped
 from trainer.recipes import load_recipe
 
 log = logging.getLogger(__name__)
@@ -39,23 +39,35 @@ def main() -> int:
     os.nice(order.nice)
     pipe = ProgressPipe(int(sys.argv[2]))
     try:
-        _check_base(order)
-        pipe.send(load_recipe(order.spec)(order, pipe.send, stop.is_set))
-    except JobFailed as exc:
-        pipe.send(RecipeFailed(code=exc.code, message=exc.message, param=exc.param))
-    except TrainingFileInvalid as exc:
-        pipe.send(RecipeFailed(code="invalid_training_file", message=str(exc), param="training_file"))
-    # Before its base class OSError: the worker is gone, and nobody is there to report to.
+        pipe.send(_carry_out(order, pipe, stop))
+    # The worker is gone, and nobody is there to report to.
     except BrokenPipeError:
         return 1
-    except OSError as exc:
-        code = "storage_full" if exc.errno in (errno.ENOSPC, errno.EDQUOT) else "trainer_error"
-        log.exception("the recipe failed")
-        pipe.send(RecipeFailed(code=code, message=str(exc)))
     except Exception as exc:  # outermost loop of this process
-        log.exception("the recipe failed")
-        pipe.send(RecipeFailed(code="trainer_error", message=f"{type(exc).__name__}: {exc}"))
+        if not isinstance(exc, JobFailed | TrainingFileInvalid):
+            log.exception("the recipe failed")
+        pipe.send(failure_of(exc))
     return 0
+
+
+def _carry_out(order: ChildOrder[JobSpec], pipe: ProgressPipe, stop: Event) -> RecipeFinished | RecipeStopped:
+    """Return the outcome; `JobFailed` if the base model or an input is not, or does not stay, as the job names it."""
+    _check_base(order)
+    before = _signature(order.base_path)
+    outcome = load_recipe(order.spec)(order, pipe.send, stop.is_set)
+    # Weights are mapped and rows may be read twice, so a change on the way may be in the result.
+    if _signature(order.base_path) != before:
+        _check_base(order)
+    for field, path in order.inputs.items():
+        if not is_intact(path):
+            raise JobFailed("file_not_readable", f"the bytes of {field} changed while the job was running", field)
+    return outcome
+
+
+def _signature(folder: Path) -> list[tuple[str, int, int, int]]:
+    """Return what changes of the folder's files when somebody writes to one: a hint, as it is cheap to forge."""
+    files = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [(str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino) for path, stat in files]
 
 
 def _check_base(order: ChildOrder[JobSpec]) -> None:
