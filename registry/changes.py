@@ -16,7 +16,9 @@ from registry import tables
 
 T = TypeVar("T")
 
-COUNTED: Final = frozenset({"adapter_owners", "adapters", "bases", "forced_sides", "replicas", "revisions", "rollouts"})
+COUNTED: Final = frozenset(
+    {"adapter_owners", "adapters", "bases", "forced_sides", "replicas", "revisions", "rollouts", "served_checkpoints"}
+)
 """The tables whose changes are counted."""
 UNCOUNTED: Final = "lorry_uncounted"
 """Execution option of a statement whose change needs no new reading by others."""

@@ -22,6 +22,7 @@ from registry.errors import SchemaForeign, SchemaTooNew, SchemaTooOld
 from registry.files import FileStore
 from registry.jobs.adapter_owners import AdapterOwner, AdapterOwnerStore, all_owners
 from registry.jobs.job_store import JobStore, held_artifacts, jobs_reading
+from registry.jobs.served_checkpoints import ServedCheckpointStore, ready_checkpoints, stored_artifacts
 from registry.keys import KeyStore
 from registry.replicas import ReplicaReader, ReplicaStore, with_passing_fields
 from registry.rollouts.deliveries import DeliveryStore
@@ -33,7 +34,7 @@ from registry.rollouts.rollout_store import RolloutStore
 from registry.rollouts.tally_store import TallyStore
 from registry.settings import RegistrySettings
 from registry.transactions import Transactions, open_engine, shown_url
-from registry.types import Adapter, Base, Replica, Revision, Use
+from registry.types import Adapter, Base, Replica, Revision, ServedCheckpoint, Use
 from registry.uses import UseStore, uses_of
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -62,6 +63,8 @@ class Snapshot:
     """Replicas in any state but `gone`."""
     owners: tuple[AdapterOwner, ...] = ()
     """Owners of adapters, and of names that are claimed."""
+    checkpoints: tuple[ServedCheckpoint, ...] = ()
+    """Ready checkpoints of jobs, which answer by their own names only."""
     uses: tuple[Use, ...] = ()
     """The use of revisions as gateways reported it."""
 
@@ -81,6 +84,7 @@ class Registry:
         self.rollouts = RolloutStore(transactions)
         self.deliveries = DeliveryStore(transactions)
         self.jobs = JobStore(transactions)
+        self.checkpoints = ServedCheckpointStore(transactions)
         self.files = FileStore(transactions, self.artifacts, jobs_reading)
         self.replicas = ReplicaStore(transactions)
         self.entered = EnteredEngineStore(transactions)
@@ -104,6 +108,7 @@ class Registry:
                 adapters=parts.get("adapters", served_adapters),
                 owners=parts.get("adapter_owners", all_owners),
                 revisions=parts.get("revisions", ready_revisions),
+                checkpoints=parts.get("served_checkpoints", ready_checkpoints),
                 rollouts=parts.get("rollouts", open_rollouts),
                 # No change number covers these: a promotion leaves the watched time without a write.
                 watched=tuple(promoted_since(tx, self.transactions.now() - watch_s)),
@@ -130,7 +135,8 @@ class Registry:
         revisions, files = sa.select(tables.revisions.c.artifact), sa.select(tables.files.c.digest)
         checkpoints = sa.select(tables.bases.c.digest).where(tables.bases.c.parent.is_not(None))
         with self.transactions.read() as tx:
-            return set(tx.execute(revisions.union(files, checkpoints, *held_artifacts(by_ended_jobs=False))).scalars())
+            kept = (files, checkpoints, stored_artifacts(), *held_artifacts(by_ended_jobs=False))
+            return set(tx.execute(revisions.union(*kept)).scalars())
 
 
 def migrate(url: str) -> None:

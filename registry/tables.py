@@ -156,6 +156,7 @@ jobs: Final = sa.Table(
     sa.Column("trained_tokens", sa.BigInteger),
     sa.Column("result_file", sa.Text),
     at("estimated_finish", nullable=True),
+    sa.Column("priority", sa.Integer, nullable=False, server_default="1"),
     tenant(),
     at("created_at"),
     at("started_at", nullable=True),
@@ -246,6 +247,8 @@ revision_uses: Final = sa.Table(
     sa.Column("gateway", sa.Text, primary_key=True),
     at("used_at"),
     sa.Column("in_flight", sa.Integer, nullable=False),
+    at("awaited_since", nullable=True),
+    at("awaited_until", nullable=True),
 )
 
 audit: Final = sa.Table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final
 
 LOCAL_TENANT: Final = "local"
@@ -121,6 +122,37 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServedCheckpoint(Revision):
+    """The weights of an earlier step of the job that published `adapter`@`number`.
+
+    A checkpoint answers requests by its own names only: no route, rollout or rollback leads to it.
+    """
+
+    step: int
+    is_result: bool
+    """Whether the job published the weights of this very step, so that the name stands for the revision itself."""
+    expires_at: float | None
+    """When the checkpoint is retired; None for the result, which stays as long as its revision."""
+
+    @property
+    def served_name(self) -> str:
+        """The string by which engines know this checkpoint."""
+        revision = f"{self.adapter}@{self.number}"
+        return revision if self.is_result else f"{revision}-step-{self.step}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedCheckpointDraft:
+    """A checkpoint that is published together with the result of its job."""
+
+    step: int
+    alias: str
+    folder: Path | None
+    """The normalised adapter with its fingerprint; None for the step whose weights are the result."""
+    expires_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RevisionDraft:
     """The fields of a revision that its publisher sets; number, rank and targets follow from registry and folder."""
 
@@ -131,6 +163,8 @@ class RevisionDraft:
     job_id: str | None = None
     kind: AdapterKind = AdapterKind.CHAT
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    checkpoints: tuple[ServedCheckpointDraft, ...] = ()
+    """Earlier steps of the same job that are served for some time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +260,8 @@ class Use:
     """When a request last named the revision."""
     in_flight: int
     """The most requests at a time within the last minute."""
+    awaited_since: float | None = None
+    """Since when requests have waited for the revision, which no replica had; None once that is some time ago."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,11 @@ from registry.types import Use
 
 TRAFFIC_WINDOW_S: Final = 60.0
 """How long the requests that a gateway reported count as traffic."""
+AWAITED_S: Final = 30.0
+"""How long a revision counts as awaited after the last request that found it in no replica.
+
+So long it keeps its place before others, time enough for the requests that waited.
+"""
 USES_KEPT_S: Final = 7 * 86400.0
 """How long the last use of a revision is stored."""
 
@@ -22,13 +27,15 @@ def uses_of(tx: sa.Connection, now: float) -> list[Use]:
     table = tables.revision_uses
     # A gateway that died leaves its last count, which must not pass for traffic for ever.
     fresh = sa.case((table.c.used_at >= now - TRAFFIC_WINDOW_S, table.c.in_flight), else_=0)
+    awaited = sa.case((table.c.awaited_until >= now, table.c.awaited_since), else_=None)
     summed = sa.select(
-        table.c.served_name, sa.func.max(table.c.used_at).label("used_at"), sa.func.sum(fresh).label("in_flight")
+        table.c.served_name,
+        sa.func.max(table.c.used_at).label("used_at"),
+        sa.func.sum(fresh).label("in_flight"),
+        sa.func.min(awaited).label("awaited_since"),
     )
     rows = tx.execute(summed.group_by(table.c.served_name).order_by(table.c.served_name)).mappings()
-    return [
-        Use(served_name=row["served_name"], used_at=row["used_at"], in_flight=int(row["in_flight"])) for row in rows
-    ]
+    return [Use(**(dict(row) | {"in_flight": int(row["in_flight"])})) for row in rows]
 
 
 class UseStore:
@@ -44,6 +51,25 @@ class UseStore:
             for served_name, count in sorted(in_flight.items()):
                 row = {"served_name": served_name, "gateway": gateway, "used_at": now, "in_flight": count}
                 upsert(tx, tables.revision_uses, ("served_name", "gateway"), row)
+
+    def await_revision(self, gateway: str, served_name: str, in_flight: int) -> None:
+        """Store that requests at *gateway* wait for a revision that no replica has; the first such call counts."""
+        table = tables.revision_uses
+        own = sa.and_(table.c.served_name == served_name, table.c.gateway == gateway)
+        with self._tx.write() as tx:
+            now = self._tx.now()
+            before = tx.execute(
+                sa.select(table.c.awaited_since).where(own, table.c.awaited_until >= now)
+            ).scalar_one_or_none()
+            row = {
+                "served_name": served_name,
+                "gateway": gateway,
+                "used_at": now,
+                "in_flight": in_flight,
+                "awaited_since": now if before is None else before,
+                "awaited_until": now + AWAITED_S,
+            }
+            upsert(tx, table, ("served_name", "gateway"), row)
 
     def forget_old(self) -> None:
         """Delete uses of more than a week ago, including those of gateways that are long gone."""

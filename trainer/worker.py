@@ -12,8 +12,8 @@ from typing import Final
 
 from registry.database import Registry
 from registry.disk import Liveness
-from registry.errors import NotFound, RegistryUnavailable
-from registry.publishing.publications import discard_uploads
+from registry.errors import NotFound, RegistryUnavailable, StorageFull
+from registry.publishing.publications import discard_checkpoints, discard_uploads
 from trainer.attempt import Attempt
 from trainer.checkpoints import remove_checkpoints
 from trainer.settings import TrainerSettings
@@ -21,6 +21,7 @@ from trainer.settings import TrainerSettings
 log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_S: Final = 30.0
+_DISCARD_EVERY_S: Final = 10.0
 
 
 def worker_name() -> str:
@@ -41,6 +42,7 @@ class Worker:
         self._liveness = liveness
         self._away_at = -math.inf
         """When the registry did not answer last; monotonic."""
+        self._discarded_at = -math.inf
 
     def run(self, stop: Event) -> None:
         """Work until *stop* is set; the current job then stops at a checkpoint and goes back into the queue."""
@@ -60,9 +62,20 @@ class Worker:
                 continue
             pause_s = self._settings.poll_s
             self._liveness.beat()
+            self._discard_checkpoints()
             if not busy:
                 stop.wait(self._settings.poll_s)
         log.info("worker stopped", extra={"worker": self._name})
+
+    def _discard_checkpoints(self) -> None:
+        """Remove the bytes of retired checkpoints, at most every `_DISCARD_EVERY_S` seconds."""
+        if time.monotonic() - self._discarded_at < _DISCARD_EVERY_S:
+            return
+        self._discarded_at = time.monotonic()
+        try:
+            discard_checkpoints(self._registry)
+        except (RegistryUnavailable, StorageFull) as exc:
+            log.warning("retired checkpoints not removed", extra={"error": str(exc)})
 
     def work_once(self, stop: Event) -> bool:
         """Make an attempt at the oldest queued job and return True; False when no job is queued."""

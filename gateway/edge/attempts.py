@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from gateway.edge.answer import AnswerPlan, RelayedAnswer
 from gateway.edge.http_message import RequestBody, header_value
 from gateway.edge.parts import Gateway
+from gateway.edge.replica_wait import replica_of
 from gateway.edge.turn import Turn, refuse
 from gateway.errors import DeadlineExceeded, EngineUnavailable
 from gateway.evidence.witness import Witness
@@ -291,10 +292,3 @@ class Attempts:
     def _start_anew(self) -> bool:
         self.start(self._endpoints())
         return False
-
-
-async def replica_of(gateway: Gateway, served_name: str, most_s: float) -> None:
-    """Return once a replica serves the name, which is asked for where no replica has it; else `EngineUnavailable`."""
-    if served_name in gateway.feed.table.pinned and not gateway.feed.table.endpoints_of(served_name):
-        await gateway.demand.ask_for(served_name)
-    await gateway.feed.wait_for_endpoints(served_name, max(0.01, min(gateway.settings.replica_wait_s, most_s)))

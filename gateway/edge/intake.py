@@ -15,9 +15,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from gateway.balancing.fair_queue import Claim, Ticket
-from gateway.edge.attempts import replica_of
 from gateway.edge.http_message import RequestBody, body_of
 from gateway.edge.parts import Gateway
+from gateway.edge.replica_wait import replica_of
 from gateway.edge.token_estimate import Seen, tokens_used
 from gateway.edge.turn import Turn, refuse
 from gateway.edge.unpacking import unpack

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, JsonValue, RootModel
 
 from gateway.objects.lists import ApiObject, ListedObject
 from registry.jobs.job import JobState
+from registry.types import RevisionState
 
 
 class JobErrorObject(ApiObject):
@@ -125,8 +126,18 @@ class StepFigures(ApiObject):
     train_loss: float
 
 
+class CheckpointState(ApiObject):
+    """Whether a checkpoint answers requests."""
+
+    served_name: str | None
+    """The string by which engines know it; None until its job has succeeded."""
+    state: RevisionState | None
+    """None until its job has succeeded; `retired` after its time, or when somebody deleted it."""
+    expires_at: int | None
+
+
 class JobCheckpointObject(ListedObject):
-    """A checkpoint from which a job can go on."""
+    """A checkpoint: a step from which a job can go on, and that is served once the job has succeeded."""
 
     object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
     created_at: int
@@ -134,3 +145,4 @@ class JobCheckpointObject(ListedObject):
     fine_tuning_job_id: str
     step_number: int
     metrics: dict[str, JsonValue]
+    lorry: CheckpointState

@@ -89,7 +89,35 @@ class AliasFacts(ApiObject):
         return self.revision
 
 
-ModelFacts = Annotated[BaseModelFacts | AdapterFacts | RevisionFacts | AliasFacts, Field(discriminator="kind")]
+class CheckpointFacts(ApiObject):
+    """A checkpoint of a job, `ft:<base>:<organisation>:<adapter>:<id>:ckpt-step-<step>`, served until it expires."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    base: str
+    revision: str
+    """Served name of the revision that the job published."""
+    served_name: str
+    """The revision's own where the job published the weights of this step."""
+    step: int
+    expires_at: int | None
+    """None for the step whose weights are the revision's: it stays as long as that."""
+    replicas: int
+    """Number of ready replicas that have the checkpoint loaded; it is loaded when a request names it."""
+
+    @property
+    def base_name(self) -> str | None:
+        """Name of the base model."""
+        return self.base
+
+    @property
+    def summary(self) -> str | None:
+        """The line of a table about this model."""
+        return f"step {self.step} of {self.revision}, on {self.replicas} replica(s)"
+
+
+ModelFacts = Annotated[
+    BaseModelFacts | AdapterFacts | RevisionFacts | AliasFacts | CheckpointFacts, Field(discriminator="kind")
+]
 
 
 class ModelObject(ApiObject):

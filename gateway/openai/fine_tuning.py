@@ -9,13 +9,14 @@ from fastapi import APIRouter, Depends, Query, Request
 from gateway.deps import ActorDep, CallerDep, Gateway, GatewayDep, KnownQuery
 from gateway.errors import InvalidRequest
 from gateway.keys.access import check_judge, check_plan
-from gateway.objects.jobs import FineTuningJob, JobCheckpointObject, JobEventObject
+from gateway.objects.jobs import CheckpointState, FineTuningJob, JobCheckpointObject, JobEventObject
 from gateway.objects.lists import ObjectPage, page_of
 from gateway.openai.job_request import build_spec
 from gateway.openai.types import CreateJob
 from registry.contracts.job_spec import FineTuneFacts
 from registry.errors import NotFound
 from registry.jobs.job import Job, JobCheckpoint, JobEvent
+from registry.types import ServedCheckpoint
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", dependencies=[KnownQuery])
 
@@ -123,7 +124,10 @@ async def list_checkpoints(
 ) -> ObjectPage[JobCheckpointObject]:
     """List the job's checkpoints, newest first."""
     found = await gateway.ask(gateway.registry.jobs.checkpoints, job.id, after=after, limit=limit + 1)
-    return page_of([_checkpoint(job, checkpoint) for checkpoint in found], limit)
+    served = {each.step: each for each in await gateway.ask(gateway.registry.checkpoints.of_job, job.id)}
+    organisation = gateway.registry.organisation
+    listed = [_checkpoint(job, each, served.get(each.global_step), organisation) for each in found]
+    return page_of(listed, limit)
 
 
 async def events_page(gateway: Gateway, job_id: str, after: str | None, limit: int) -> ObjectPage[JobEventObject]:
@@ -194,12 +198,19 @@ def _event(event: JobEvent) -> JobEventObject:
     )
 
 
-def _checkpoint(job: Job, checkpoint: JobCheckpoint) -> JobCheckpointObject:
+def _checkpoint(
+    job: Job, checkpoint: JobCheckpoint, served: ServedCheckpoint | None, organisation: str
+) -> JobCheckpointObject:
     return JobCheckpointObject(
         id=checkpoint.id,
         created_at=int(checkpoint.at),
-        fine_tuned_model_checkpoint=f"{job.spec.adapter}:ckpt-step-{checkpoint.global_step}",
+        fine_tuned_model_checkpoint=job.spec.checkpoint_alias(job.id, organisation, checkpoint.global_step),
         fine_tuning_job_id=job.id,
         step_number=checkpoint.global_step,
         metrics={"step": checkpoint.global_step, **checkpoint.metrics},
+        lorry=CheckpointState(
+            served_name=None if served is None else served.served_name,
+            state=None if served is None else served.state,
+            expires_at=None if served is None or served.expires_at is None else int(served.expires_at),
+        ),
     )

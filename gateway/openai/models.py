@@ -1,4 +1,4 @@
-"""`/v1/models`: base models, adapters and pinned revisions."""
+"""`/v1/models`: base models, adapters, pinned revisions and checkpoints."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from gateway.errors import ModelNotFound
 from gateway.keys.access import shown
 from gateway.keys.auth import Caller, names_of
 from gateway.objects.lists import ObjectList
-from gateway.objects.models import AdapterFacts, AliasFacts, BaseModelFacts, ModelFacts, ModelObject, RevisionFacts
+from gateway.objects.models import (
+    AdapterFacts,
+    AliasFacts,
+    BaseModelFacts,
+    CheckpointFacts,
+    ModelFacts,
+    ModelObject,
+    RevisionFacts,
+)
 from gateway.routing.route_table import endpoint_of, is_ready, private_adapters
 from registry.database import Snapshot
-from registry.types import Base
+from registry.types import Base, ServedCheckpoint
 
 router = APIRouter()
 
@@ -37,14 +45,15 @@ async def get_model(name: str, gateway: GatewayDep, caller: CallerDep) -> ModelO
 async def _models_for(gateway: Gateway, caller: Caller) -> list[ModelObject]:
     snapshot = await gateway.ask(gateway.registry.snapshot)
     models = models_of(snapshot, gateway.registry.organisation)
-    aliases = {revision.alias: revision.served_name for revision in snapshot.revisions if revision.alias}
+    aliased = (*snapshot.revisions, *snapshot.checkpoints)
+    aliases = {each.alias: each.served_name for each in aliased if each.alias}
     private = private_adapters(snapshot.owners)
     named = [(model, names_of(model.id, aliases)) for model in models]
     return [model for model, names in named if caller.may_use(names, private.get(names[-1]))]
 
 
 def models_of(snapshot: Snapshot, organisation: str) -> list[ModelObject]:
-    """Return all base models, adapters, revisions and aliases, in this order; aliases follow their revisions."""
+    """Return all base models, adapters, revisions and checkpoints, in this order; aliases follow their revisions."""
     loaded = loaded_on(snapshot)
     models = [_model(base.name, base.created_at, base.owner or organisation, _base(base)) for base in snapshot.bases]
     for adapter in snapshot.adapters:
@@ -58,11 +67,28 @@ def models_of(snapshot: Snapshot, organisation: str) -> list[ModelObject]:
         if revision.alias:
             alias = AliasFacts(base=revision.base, revision=name)
             models.append(_model(revision.alias, revision.created_at, owner, alias))
+    ready = {revision.served_name for revision in snapshot.revisions}
+    for checkpoint in snapshot.checkpoints:
+        name = checkpoint.served_name
+        if name in ready or not checkpoint.is_result:
+            facts_of = _checkpoint(checkpoint, loaded.get(name, 0))
+            models.append(_model(checkpoint.alias or name, checkpoint.created_at, checkpoint.owner, facts_of))
     return models
 
 
 def _base(base: Base) -> BaseModelFacts:
     return BaseModelFacts(digest=base.digest, licence=base.licence, parent=base.parent, job_id=base.job_id)
+
+
+def _checkpoint(checkpoint: ServedCheckpoint, replicas: int) -> CheckpointFacts:
+    return CheckpointFacts(
+        base=checkpoint.base,
+        revision=f"{checkpoint.adapter}@{checkpoint.number}",
+        served_name=checkpoint.served_name,
+        step=checkpoint.step,
+        expires_at=None if checkpoint.expires_at is None else int(checkpoint.expires_at),
+        replicas=replicas,
+    )
 
 
 def loaded_on(snapshot: Snapshot) -> dict[str, int]:

@@ -29,7 +29,7 @@ JUDGE_EVERY_S: Final = 1.0
 
 
 def reconcile(registry: Registry, knobs: GatewaySettings, now: float, *, trusts_silence: bool = True) -> None:
-    """Do one step: expire silent replicas and leases, give new adapters their stable, and move rollouts.
+    """Do one step: expire silent replicas, leases and checkpoints, give new adapters their stable, and move rollouts.
 
     After a time in which nobody could report, *trusts_silence* is False: then silence shows nothing, and expires none.
     """
@@ -39,6 +39,7 @@ def reconcile(registry: Registry, knobs: GatewaySettings, now: float, *, trusts_
         registry.jobs.expire_leases()
     registry.uses.forget_old()
     snapshot = registry.snapshot()
+    registry.checkpoints.expire(snapshot.checkpoints)
     _give_first_stables(registry, snapshot)
     for rollout in snapshot.rollouts:
         try:

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 from uuid import uuid4
 
@@ -36,7 +38,7 @@ class RevisionDemand:
             # The next report begins with what is under way, so that a long request counts in each.
             most, self._most = self._most, {name: count for name, count in self._now.items() if count > 0}
             if most:
-                await self._report(most)
+                await self._store(partial(self._registry.uses.record, self._gateway, most))
 
     def begin(self, served_name: str) -> None:
         """Count one request more."""
@@ -56,10 +58,11 @@ class RevisionDemand:
         if now - self._asked_at.get(served_name, -_ASK_EVERY_S) >= _ASK_EVERY_S:
             # The time is set before the report is sent, as other requests come here meanwhile.
             self._asked_at[served_name] = now
-            await self._report({served_name: max(1, self._now[served_name])})
+            uses, count = self._registry.uses, max(1, self._now[served_name])
+            await self._store(partial(uses.await_revision, self._gateway, served_name, count))
 
-    async def _report(self, in_flight: dict[str, int]) -> None:
+    async def _store(self, write: Callable[[], None]) -> None:
         try:
-            await asyncio.to_thread(self._registry.uses.record, self._gateway, in_flight)
+            await asyncio.to_thread(write)
         except RegistryError as exc:
             log.warning("use of revisions not recorded", extra={"error": str(exc)})

@@ -6,6 +6,9 @@ score that depends on nothing else, and the highest scores win. So a new replica
 moves nothing between them. A revision that callers are routed to has at least two copies, more with its traffic; each
 other one has one copy, the most recently used first. A busy revision passes over replicas that have their share of the
 traffic already.
+
+Where places are short, a revision that requests wait for goes first, whoever they name it by: so every name is answered
+at some time. What had no request for a minute makes room first, routed or not, unless a rollout of it is open.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import ceil, log
+from operator import attrgetter
 from typing import Final
 
 from registry.database import Snapshot
@@ -39,11 +43,28 @@ class Need:
     """When it was last used or made; orders only the revisions that no caller is routed to."""
     traffic: int
     """Requests at a time, rounded up to a power of two so that noise moves nothing."""
+    awaited_since: float | None = None
+    """Since when requests have waited for it, which no replica had; None if none do."""
+    in_rollout: bool = False
+    """Whether it is a side of an open rollout, which needs both however few requests come."""
 
     @property
     def name(self) -> str:
         """Served name of the revision."""
         return self.revision.served_name
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it must not make room for what nobody asks for."""
+        return self.in_rollout or self.traffic > 0
+
+    @property
+    def order(self) -> tuple[bool, float, bool, bool, int, float, str]:
+        """The key by which the most needed revision comes first."""
+        is_awaited = self.awaited_since is not None
+        is_first = self.is_busy and self.rank == 0
+        since = self.awaited_since or 0.0
+        return not is_awaited, since, not is_first, not self.is_busy, self.rank, -self.recency, self.name
 
     @property
     def copies(self) -> int:
@@ -95,6 +116,12 @@ def needs_of(snapshot: Snapshot, base: str, *, warm_since: float) -> list[Need]:
     """Return every ready revision of *base*, most needed first."""
     adapters = {adapter.name: adapter for adapter in snapshot.adapters if adapter.base == base}
     revisions = [revision for revision in snapshot.revisions if revision.adapter in adapters]
+    uses = {use.served_name: use for use in snapshot.uses}
+    # A checkpoint is loaded when somebody asks for it: each replay of a fingerprint takes time from the others.
+    used = [each for each in snapshot.checkpoints if each.served_name in uses and not each.is_result]
+    rolling = {
+        f"{rollout.adapter}@{number}" for rollout in snapshot.rollouts for number in (rollout.canary, rollout.stable)
+    }
     routed = {f"{rollout.adapter}@{rollout.canary}" for rollout in snapshot.rollouts}
     warm = set()
     firsts = first_numbers(revisions)
@@ -104,7 +131,6 @@ def needs_of(snapshot: Snapshot, base: str, *, warm_since: float) -> list[Need]:
         routed.add(f"{adapter.name}@{stable}")
         if (adapter.stable_since or 0.0) >= warm_since:
             warm.add(f"{adapter.name}@{adapter.previous_stable}")
-    uses = {use.served_name: use for use in snapshot.uses}
     in_flight = _traffic(snapshot)
     traffic = {name: _rounded_up(in_flight[name]) for name in adapters}
 
@@ -116,9 +142,13 @@ def needs_of(snapshot: Snapshot, base: str, *, warm_since: float) -> list[Need]:
             rank=0 if is_routed else 1 if revision.served_name in warm else 2,
             recency=max(revision.created_at, use.used_at if use and not is_routed else 0.0),
             traffic=traffic[revision.adapter] if is_routed else _rounded_up(use.in_flight if use else 0),
+            awaited_since=use.awaited_since if use else None,
+            in_rollout=revision.served_name in rolling,
         )
 
-    return sorted(map(need, revisions), key=lambda need: (need.rank, -need.recency, need.name))
+    return sorted(
+        map(need, [*revisions, *(each for each in used if each.adapter in adapters)]), key=attrgetter("order")
+    )
 
 
 def place(needs: Sequence[Need], adapter_places: Mapping[str, int]) -> Placement:
@@ -139,16 +169,20 @@ def place(needs: Sequence[Need], adapter_places: Mapping[str, int]) -> Placement
 
 
 def _granted(needs: Sequence[Need], adapter_places: Mapping[str, int]) -> dict[str, int]:
-    """Return each one's number of copies: routed ones get one each before any gets more, and both before the rest."""
+    """Return each one's number of copies.
+
+    What is awaited, busy or routed gets one each, then what is routed gets further copies, and both before the rest.
+    """
     remaining = sum(adapter_places.values())
     granted = dict.fromkeys((need.name for need in needs), 0)
     routed = [need for need in needs if need.rank == 0]
-    for group in (routed, needs):
-        for most in (1, len(adapter_places)):
-            for need in group:
-                more = min(max(0, min(need.copies, most) - granted[need.name]), remaining)
-                granted[need.name] += more
-                remaining -= more
+    firm = [need for need in needs if need.rank == 0 or need.is_busy or need.awaited_since is not None]
+    every = len(adapter_places)
+    for group, most in ((firm, 1), (routed, every), (needs, 1), (needs, every)):
+        for need in group:
+            more = min(max(0, min(need.copies, most) - granted[need.name]), remaining)
+            granted[need.name] += more
+            remaining -= more
     return granted
 
 

@@ -15,6 +15,7 @@ from gateway.routing.routing import Endpoint, RouteTable
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.errors import RegistryError, RegistryUnavailable
+from registry.types import SlotState
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +95,18 @@ class RouteFeed:
         # The numbers are kept last, so that a reading that fails is made again.
         self._numbers, self._whole_at = numbers, now
         return None if self._built == self.table else self._built
+
+    def failure_of(self, served_name: str) -> str:
+        """Return why the replicas that tried a revision do not have it; empty if none of them failed."""
+        # Of the last reading: a slot that fails changes no endpoint, so `table` may be older.
+        source = self._built.source
+        replicas = () if source is None else source.replicas
+        return "; ".join(
+            f"{replica.id}: {slot.message}"
+            for replica in replicas
+            for slot in replica.slots
+            if slot.served_name == served_name and slot.state is SlotState.FAILED
+        )
 
     def watched(self) -> set[str]:
         """Return the ids of the rollouts that answers are evidence for now."""

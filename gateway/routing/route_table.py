@@ -23,9 +23,11 @@ def build_table(snapshot: Snapshot, before: RouteTable | None = None) -> RouteTa
     before = before or RouteTable()
     endpoints = _endpoints(snapshot, before)
     pinned, aliases = before.pinned, before.aliases
-    if before.source is None or before.source.revisions is not snapshot.revisions:
-        pinned = {revision.served_name: revision.base for revision in snapshot.revisions}
-        aliases = {revision.alias: revision.served_name for revision in snapshot.revisions if revision.alias}
+    if not _names_are_those_of(before.source, snapshot):
+        own = [each for each in snapshot.checkpoints if not each.is_result]
+        pinned = {revision.served_name: revision.base for revision in (*snapshot.revisions, *own)}
+        named = (*snapshot.revisions, *snapshot.checkpoints)
+        aliases = {each.alias: each.served_name for each in named if each.alias and each.served_name in pinned}
     return RouteTable(
         bases=frozenset(base.name for base in snapshot.bases),
         routes=_routes(snapshot, before),
@@ -37,6 +39,11 @@ def build_table(snapshot: Snapshot, before: RouteTable | None = None) -> RouteTa
         request_places=_request_places(endpoints),
         source=snapshot,
     )
+
+
+def _names_are_those_of(source: Snapshot | None, snapshot: Snapshot) -> bool:
+    """Whether no revision and no checkpoint changed since *source*; unchanged parts are the same objects."""
+    return source is not None and source.revisions is snapshot.revisions and source.checkpoints is snapshot.checkpoints
 
 
 def private_adapters(owners: Iterable[AdapterOwner]) -> dict[str, str]:

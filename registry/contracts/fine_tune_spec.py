@@ -14,12 +14,14 @@ from registry.contracts.job_spec import FineTuneFacts, JobSpec, LoraSpec, Result
 from registry.contracts.rollout_spec import RolloutSpec
 from registry.contracts.training_formats import LineFormat, TrainingLine, check_training_lines
 from registry.rollouts.rollout import RolloutPlan
+from registry.types import Priority
 
 NOT_HYPERPARAMETERS: Final = frozenset(
     {
         "rollout",
         "seed",
         "suffix",
+        "priority",
         "metadata",
         "requested",
         "training_file",
@@ -65,6 +67,8 @@ class FineTuneSpec(JobSpec):
     seed: int = Field(ge=0, le=2147483647)
     lora: LoraSpec = LoraSpec()
     suffix: str | None = None
+    priority: Priority = Priority.NORMAL
+    """How the job waits for a worker."""
     rollout: RolloutSpec | None = None
     """The rollout that starts when the revision is published; None publishes only."""
     metadata: dict[str, str] = Field(default_factory=dict)
@@ -127,6 +131,10 @@ class FineTuneSpec(JobSpec):
         if self.result_kind() is not ResultKind.ADAPTER:
             return None
         return f"ft:{self.base}:{organisation}:{self.adapter}:{job_id[-8:]}"
+
+    def queue_priority(self) -> Priority:
+        """Return the priority that was asked for."""
+        return self.priority
 
     def lora_shape(self) -> LoraSpec:
         """Return the shape of the adapter that the job trains."""

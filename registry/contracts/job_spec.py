@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from registry.rollouts.rollout import RolloutPlan
-from registry.types import AdapterKind
+from registry.types import AdapterKind, Priority
 
 
 class LoraSpec(BaseModel):
@@ -139,6 +139,14 @@ class JobSpec(BaseModel, ABC):
     def remarks(self) -> Sequence[str]:
         """Return messages for the events of a new job: what was understood otherwise than it was asked."""
         return ()
+
+    def queue_priority(self) -> Priority:
+        """Return how the job waits for a worker: jobs of a higher priority are claimed first."""
+        return Priority.NORMAL
+
+    def checkpoint_alias(self, job_id: str, organisation: str, step: int) -> str:
+        """Return the name by which OpenAI's clients address the checkpoint of a step."""
+        return f"{self.alias(job_id, organisation) or self.adapter}:ckpt-step-{step}"
 
     def rollout_plan(self) -> RolloutPlan | None:
         """Return the plan of the rollout that starts when the result is published; None publishes only."""

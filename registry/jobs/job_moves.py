@@ -44,7 +44,7 @@ class JobMove:
 
 def job_of(row: sa.RowMapping) -> Job:
     """Return a row of `jobs` as a value."""
-    fields = {name: value for name, value in row.items() if name != "seq"}
+    fields = {name: value for name, value in row.items() if name not in ("seq", "priority")}
     error = None if row["error"] is None else JobError(**row["error"])
     spec = spec_from(row["spec"])
     return Job(**(fields | {"spec": spec, "error": error, "state": JobState(row["state"])}))

@@ -30,8 +30,12 @@ from registry.jobs.job_moves import (
     state_after_lease,
 )
 from registry.jobs.lease_expiry import LeaseExpiry
+from registry.jobs.served_checkpoints import served_checkpoints
 from registry.transactions import Transactions, upsert
+from registry.types import Priority
 
+PLACES: Final[Mapping[Priority, int]] = {priority: place for place, priority in enumerate(Priority)}
+"""Priority -> its place in the queue; a lower one is claimed first."""
 FILTERED_AT_ONCE: Final = 200
 """Jobs that are read at once where metadata filters them."""
 
@@ -54,17 +58,17 @@ class JobStore:
             return find_job(tx, job_id, tenant=tenant)
 
     def claim(self, worker: str, lease_s: float) -> Lease | None:
-        """Claim the oldest queued job for *lease_s* seconds; None when no job is queued."""
+        """Claim the oldest job of the highest priority that is queued, for *lease_s* seconds; None without one."""
         # PostgreSQL: two workers that claim at once skip each other's locked row. SQLite has one writer at a time.
-        oldest = (
+        first = (
             sa.select(tables.jobs)
             .where(tables.jobs.c.state == JobState.QUEUED)
-            .order_by(tables.jobs.c.seq)
+            .order_by(tables.jobs.c.priority, tables.jobs.c.seq)
             .limit(1)
             .with_for_update(skip_locked=True)
         )
         with self._tx.write() as tx:
-            row = tx.execute(oldest).mappings().one_or_none()
+            row = tx.execute(first).mappings().one_or_none()
             if row is None:
                 return None
             job, now = job_of(row), self._tx.now()
@@ -182,11 +186,30 @@ class JobStore:
 
     def events(self, job_id: str, after: str | None = None, limit: int = 20) -> builtins.list[JobEvent]:
         """Return events, newest first; *after* is the id of the last event of the previous page."""
-        return [job_event_of(row) for row in self._page_of(tables.job_events, job_id, after, limit)]
+        with self._tx.read() as tx:
+            find_job(tx, job_id)
+            query = sa.select(tables.job_events).where(tables.job_events.c.job_id == job_id)
+            return [job_event_of(row) for row in page(tx, query, tables.job_events, after, limit)]
 
     def checkpoints(self, job_id: str, after: str | None = None, limit: int = 10) -> builtins.list[JobCheckpoint]:
-        """Return checkpoints, newest first; *after* is the id of the last checkpoint of the previous page."""
-        return [checkpoint_of(row) for row in self._page_of(tables.job_checkpoints, job_id, after, limit)]
+        """Return checkpoints, newest first; *after* is the id of the last checkpoint of the previous page.
+
+        Of a job that has succeeded these are the steps that were published; of another one all it can continue from.
+        """
+        table, served = tables.job_checkpoints, served_checkpoints
+        published = (
+            sa.select(served.c.step)
+            .join(
+                tables.revisions,
+                sa.and_(tables.revisions.c.adapter == served.c.adapter, tables.revisions.c.number == served.c.number),
+            )
+            .where(tables.revisions.c.job_id == job_id)
+        )
+        with self._tx.read() as tx:
+            query = sa.select(table).where(table.c.job_id == job_id)
+            if find_job(tx, job_id).state is JobState.SUCCEEDED:
+                query = query.where(table.c.global_step.in_(published))
+            return [checkpoint_of(row) for row in page(tx, query, table, after, limit)]
 
     def list(
         self,
@@ -225,11 +248,6 @@ class JobStore:
             # The flags of this moment decide: a pause may have been withdrawn since the worker saw its request.
             return move_job(tx, job, JobMove(to=state_after_lease(job), note=JobNote(message=message)), self._tx.now())
 
-    def _page_of(self, table: sa.Table, job_id: str, after: str | None, limit: int) -> builtins.list[sa.RowMapping]:
-        with self._tx.read() as tx:
-            find_job(tx, job_id)
-            return page(tx, sa.select(table).where(table.c.job_id == job_id), table, after, limit)
-
 
 def jobs_reading(tx: sa.Connection, file_id: str) -> builtins.list[str]:
     """Return the ids of the jobs that have not ended and read the file with this id."""
@@ -251,6 +269,7 @@ def queue_job(tx: sa.Connection, spec: JobSpec, owner: str, at: float, claim: Cl
         "spec": spec.model_dump(mode="json"),
         "state": JobState.QUEUED,
         "owner": owner,
+        "priority": PLACES[spec.queue_priority()],
         "tenant": claim.tenant,
         "attempt": 0,
         "cancel_requested": False,

@@ -79,6 +79,11 @@ def _notes(left_out: Sequence[str], dropped: Sequence[str]) -> list[JobNote]:
     return notes
 
 
+def discard_checkpoints(registry: Registry) -> list[str]:
+    """Remove the bytes of retired checkpoints that no replica has any more; return their served names."""
+    return registry.checkpoints.discard_retired(registry.artifacts, registry.replicas.list())
+
+
 def discard_uploads(registry: Registry) -> list[str]:
     """Remove the uploads whose jobs have all ended and that nothing else refers to; return their digests."""
     with registry.transactions.read() as tx:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from registry import tables
 from registry.adapters import find_adapter
+from registry.artifacts import Staging
 from registry.audit import Act, write_audit
 from registry.bases import all_bases, find_base
 from registry.contracts.fingerprint import check_fingerprint
@@ -18,6 +19,7 @@ from registry.database import Registry
 from registry.errors import Conflict
 from registry.jobs.job import Lease
 from registry.jobs.job_moves import JobNote
+from registry.jobs.served_checkpoints import StagedCheckpoint, insert_checkpoints
 from registry.publishing.adapter_name import check_adapter_name
 from registry.publishing.adapter_weights import check_effect
 from registry.publishing.checks import AdapterShape, check_adapter, check_claim
@@ -26,7 +28,7 @@ from registry.publishing.score_head import check_reward_model
 from registry.rollouts.rollout import Rollout, RolloutPlan
 from registry.rollouts.rollout_moves import check_startable, draft_rollout, find_open_rollout, insert_rollout
 from registry.transactions import insert_or_ignore
-from registry.types import Adapter, AdapterKind, Base, Revision, RevisionDraft, RevisionState
+from registry.types import Adapter, AdapterKind, Base, Revision, RevisionDraft, RevisionState, ServedCheckpointDraft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,11 @@ class _Entry:
     shape: AdapterShape
     rollout: RolloutPlan | None
     end: JobEnd | None
+    checkpoints: Sequence[StagedCheckpoint]
     at: float
+
+
+Check = Callable[[Path, Base], AdapterShape]
 
 
 def _check_chat_adapter(folder: Path, base: Base) -> AdapterShape:
@@ -49,7 +55,7 @@ def _check_chat_adapter(folder: Path, base: Base) -> AdapterShape:
     return shape
 
 
-CHECKS: Final[Mapping[AdapterKind, Callable[[Path, Base], AdapterShape]]] = {
+CHECKS: Final[Mapping[AdapterKind, Check]] = {
     AdapterKind.CHAT: _check_chat_adapter,
     AdapterKind.REWARD: check_reward_model,
 }
@@ -79,11 +85,10 @@ def publish(  # noqa: PLR0913  a publication is exactly these facts
     with registry.transactions.read() as tx:
         base, others = find_base(tx, draft.base), all_bases(tx)
     with registry.artifacts.publishing() as staging:
-        artifact = staging.put_folder(folder)
+        check = CHECKS[draft.kind]
+        artifact, shape = _staged(staging, folder, check, base, others)
+        checkpoints = [_staged_checkpoint(staging, each, artifact, base, others) for each in draft.checkpoints]
         stored = None if results is None else put_results(staging, results)
-        # The copy is checked, not *folder*, whose bytes may still change.
-        shape = CHECKS[draft.kind](staging.folder(artifact), base)
-        check_claim(staging.folder(artifact), base, others)
         # The bytes are installed last in the transaction: a crash in between leaves bytes without a row, which
         # `recover` removes, and never a row without its bytes.
         with staging.committing() as install, registry.transactions.write() as tx:
@@ -94,6 +99,7 @@ def publish(  # noqa: PLR0913  a publication is exactly these facts
                 shape=shape,
                 rollout=rollout,
                 end=None if lease is None else JobEnd(lease=lease, trained_tokens=trained_tokens, results=stored),
+                checkpoints=checkpoints,
                 at=registry.transactions.now(),
             )
             revision = _enter(tx, entry)
@@ -101,9 +107,35 @@ def publish(  # noqa: PLR0913  a publication is exactly these facts
     return revision
 
 
+def _staged(
+    staging: Staging, folder: Path, check: Check, base: Base, others: Sequence[Base]
+) -> tuple[str, AdapterShape]:
+    """Return digest and shape of a checked copy of *folder*. Raises `AdapterRejected`."""
+    artifact = staging.put_folder(folder)
+    # The copy is checked, not *folder*, whose bytes may still change.
+    copy = staging.folder(artifact)
+    shape = check(copy, base)
+    check_claim(copy, base, others)
+    return artifact, shape
+
+
+def _staged_checkpoint(
+    staging: Staging, draft: ServedCheckpointDraft, result: str, base: Base, others: Sequence[Base]
+) -> StagedCheckpoint:
+    artifact = result if draft.folder is None else _staged(staging, draft.folder, _check_chat_adapter, base, others)[0]
+    return StagedCheckpoint(
+        step=draft.step,
+        alias=draft.alias,
+        artifact=artifact,
+        is_result=draft.folder is None,
+        expires_at=draft.expires_at,
+    )
+
+
 def _enter(tx: sa.Connection, entry: _Entry) -> Revision:
     adapter = _entered_adapter(tx, entry)
     revision = _insert_revision(tx, entry)
+    insert_checkpoints(tx, revision, entry.checkpoints)
     detail = {"artifact": revision.artifact, "job": revision.job_id}
     act = Act(actor=revision.owner, action="revision.publish", subject=revision.served_name, detail=detail)
     write_audit(tx, act, entry.at)

@@ -14,7 +14,7 @@ from registry.errors import NotFound
 from registry.publishing.publish import publish
 from registry.rollouts.rollout import RolloutPlan, weighted
 from registry.rollouts.tally import Side
-from registry.types import Base, ReplicaState, RevisionDraft
+from registry.types import Base, ReplicaState, RevisionDraft, ServedCheckpointDraft
 from tests.registry.test_replicas import REPLICA, SLOTS
 
 PARTS = {
@@ -23,6 +23,7 @@ PARTS = {
     "forced_sides": "forced",
     "revisions": "revisions",
     "rollouts": "rollouts",
+    "served_checkpoints": "checkpoints",
 }
 
 
@@ -30,7 +31,9 @@ PARTS = {
 def filled(registry: Registry, base: Base, make_adapter: Callable[..., Path]) -> Registry:
     registry.bases.enter(base)
     for seed in (1, 2):
-        publish(registry, make_adapter(seed), RevisionDraft(adapter="support", base=base.name, owner="me"))
+        step = ServedCheckpointDraft(step=5, alias=f"ckpt-{seed}", folder=None, expires_at=None)
+        draft = RevisionDraft(adapter="support", base=base.name, owner="me", checkpoints=(step,))
+        publish(registry, make_adapter(seed), draft)
     registry.adapters.set_first_stable("support", 1, "first_revision")
     registry.replicas.report(REPLICA)
     registry.forced_sides.put("support", "me", Side.CANARY, "me")

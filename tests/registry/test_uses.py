@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from registry.database import Registry
 from registry.types import Use
-from registry.uses import TRAFFIC_WINDOW_S, USES_KEPT_S
+from registry.uses import AWAITED_S, TRAFFIC_WINDOW_S, USES_KEPT_S
 
 
 def test_requests_of_all_gateways_add_up(registry: Registry, advance: Callable[[float], None]) -> None:
@@ -35,3 +35,21 @@ def test_a_gateway_overwrites_what_it_said(registry: Registry) -> None:
     registry.uses.record("g1", {"support@1": 3})
     registry.uses.record("g1", {"support@1": 1})
     assert [use.in_flight for use in list(registry.snapshot().uses)] == [1]
+
+
+def test_a_revision_is_awaited_since_the_first_of_the_requests_that_found_it_nowhere(
+    registry: Registry, advance: Callable[[float], None]
+) -> None:
+    registry.uses.record("g1", {"support@1": 3})
+    registry.uses.await_revision("g1", "support@2", 1)
+    advance(AWAITED_S - 1)
+    registry.uses.await_revision("g2", "support@2", 1)
+    assert [use.awaited_since for use in registry.snapshot().uses] == [None, 1000.0]
+    registry.uses.await_revision("g1", "support@2", 2)
+    advance(AWAITED_S)
+    registry.uses.record("g1", {"support@2": 5})
+    assert [use.awaited_since for use in registry.snapshot().uses] == [None, 1000.0]
+    advance(1)
+    assert [use.awaited_since for use in registry.snapshot().uses] == [None, None]
+    registry.uses.await_revision("g1", "support@2", 1)
+    assert [use.awaited_since for use in registry.snapshot().uses] == [None, 1000.0 + 2 * AWAITED_S]

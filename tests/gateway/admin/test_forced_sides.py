@@ -21,7 +21,7 @@ def revision(client: httpx2.Client, session: str = "session-3", **headers: str) 
 
 def test_a_header_reaches_a_canary_that_takes_no_traffic_yet_where_it_is_loaded(scene: RolloutScene) -> None:
     scene.add_replica(said("from r0"), loaded=(1,))
-    impatient = SETTINGS.model_copy(update={"replica_wait_s": 0.2})
+    impatient = SETTINGS.model_copy(update={"request_timeout_s": 0.3})
     assert revision(scene.client(impatient), x_lorry_side="canary") == "support@1"
     rollout = scene.start(50, to=None)
     assert revision(scene.client(impatient), x_lorry_side="canary") == "503"

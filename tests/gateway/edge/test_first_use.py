@@ -100,7 +100,7 @@ def test_what_is_used_stays_while_what_is_not_makes_room(
     clock.advance(1.0)
     with ThreadPoolExecutor(1) as caller:
         told = caller.submit(chat, http, "support@2")
-        wait_for(lambda: list(roomy.wanted()) == ["support@1", "support@2", "support@3"])
+        wait_for(lambda: list(roomy.wanted()) == ["support@2", "support@1", "support@3"])
         report(roomy, engine, "support@1", "support@2", "support@3")
         assert told.result(timeout=20) == 200
 
@@ -115,3 +115,45 @@ def test_traffic_is_told_by_how_many_requests_there_are_at_a_time(
             [(use.served_name, use.in_flight) for use in list(sqlite_registry.snapshot().uses)] == [("support@1", 1)]
         )
     )
+
+
+def test_a_name_is_answered_though_all_places_are_taken_by_others_that_are_asked_for(
+    http: httpx2.Client,
+    engine: StubEngine,
+    sqlite_registry: Registry,
+    make_adapter: Callable[..., Path],
+) -> None:
+    for number, name in enumerate(("one", "two")):
+        publish(sqlite_registry, make_adapter(number), RevisionDraft(adapter=name, base="tiny", owner="me"))
+        sqlite_registry.adapters.set_first_stable(name, 1, "first_revision")
+    full = RegistryJournal(sqlite_registry, replace(IDENTITY, id="r3"))
+    report(full, engine, "one@1", "two@1")
+    assert [chat(http, name) for name in ("one", "two")] == [200, 200]
+    wait_for(lambda: {use.served_name for use in sqlite_registry.snapshot().uses} == {"one@1", "two@1"})
+    assert set(full.wanted()) == {"one@1", "two@1"}
+    alias = "ft:tiny:lorry:one:12345678"
+    draft = RevisionDraft(adapter="one", base="tiny", owner="me", alias=alias)
+    publish(sqlite_registry, make_adapter(7), draft)
+    with ThreadPoolExecutor(1) as caller:
+        told = caller.submit(chat, http, alias)
+        wait_for(lambda: "one@2" in full.wanted())
+        (other,) = set(full.wanted()) - {"one@2"}
+        report(full, engine, "one@2", other)
+        assert told.result(timeout=20) == 200
+
+
+def test_a_revision_that_a_replica_refuses_is_not_waited_for_long(
+    sqlite_registry: Registry, engine: StubEngine, base: Base, make_adapter: Callable[..., Path]
+) -> None:
+    sqlite_registry.bases.enter(base)
+    publish(sqlite_registry, make_adapter(1), RevisionDraft(adapter="support", base=base.name, owner="me"))
+    refused = SlotReport(phase=SlotPhase.FAILED, reason="fingerprint_mismatch", message="answers unlike the trainer")
+    journal = RegistryJournal(sqlite_registry, IDENTITY)
+    journal.report(
+        ReplicaReport(url=engine.url, phase=Phase.READY, paths=PATHS, slots={"support@1": refused}, load=0, message="")
+    )
+    with ServedGateway(SETTINGS.model_copy(update={"replica_wait_s": 0.2}), sqlite_registry) as gateway:
+        body = {"model": "support@1", "messages": [{"role": "user", "content": "hi"}]}
+        told = gateway.client.post("/v1/chat/completions", json=body)
+    assert (told.status_code, told.json()["error"]["code"]) == (503, "engine_unavailable")
+    assert "r1: answers unlike the trainer" in told.json()["error"]["message"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.routing.placement import LEAST_COPIES, Need, Placement, homes_of, place, wanted_in
 from registry.database import Snapshot
-from registry.types import Adapter, Replica, ReplicaState, Revision, RevisionState, Use
+from registry.types import Adapter, Replica, ReplicaState, Revision, RevisionState, ServedCheckpoint, Use
 
 WARM_SINCE = 500.0
 
@@ -92,10 +93,12 @@ needs = st.lists(
         rank=st.integers(0, 2),
         recency=st.floats(0, 1000),
         traffic=st.sampled_from([0, 1, 2, 4, 8, 16, 64]),
+        awaited_since=st.sampled_from([None, None, 900.0, 901.0]),
+        in_rollout=st.booleans(),
     ),
     max_size=30,
     unique_by=lambda need: need.name,
-).map(lambda found: sorted(found, key=lambda need: need.rank))
+).map(lambda found: sorted(found, key=lambda need: need.order))
 rooms = st.dictionaries(st.integers(0, 9).map(lambda n: f"r{n}"), st.integers(1, 8), min_size=1, max_size=6)
 
 
@@ -228,3 +231,64 @@ def test_a_replica_without_places_changes_nothing_for_the_others() -> None:
 def test_replicas_of_another_base_have_no_part_in_it() -> None:
     found = snapshot([adapter("support")], [revision("support")], [replica("r1")])
     assert homes_of(found, "support@1", "another") == frozenset()
+
+
+def checkpoint(name: str, step: int, *, is_result: bool = False) -> ServedCheckpoint:
+    of = revision(name)
+    fields = {each.name: getattr(of, each.name) for each in dataclasses.fields(of)}
+    return ServedCheckpoint(**fields, step=step, is_result=is_result, expires_at=None if is_result else 2000.0)
+
+
+def test_what_requests_wait_for_gets_the_place_of_what_nobody_asks_for() -> None:
+    adapters = [adapter(name) for name in ("busy", "idle", "other")]
+    revisions = [*(revision(name) for name in ("busy", "idle", "other")), revision("busy", 2, created_at=9.0)]
+    one = replica("r1", capacity=3)
+    uses = [
+        Use(served_name="busy@1", used_at=990.0, in_flight=4),
+        Use(served_name="other@1", used_at=990.0, in_flight=1),
+    ]
+
+    def wanted() -> list[str]:
+        return names(wanted_in(snapshot(adapters, revisions, [one], uses), one, warm_since=WARM_SINCE))
+
+    assert sorted(wanted()) == ["busy@1", "idle@1", "other@1"]
+    uses.append(Use(served_name="busy@2", used_at=991.0, in_flight=1, awaited_since=991.0))
+    assert wanted() == ["busy@2", "busy@1", "other@1"]
+    uses[-1] = Use(served_name="busy@2", used_at=991.0, in_flight=1)  # it has had its answers, and is still used
+    assert "idle@1" not in wanted()
+    uses[-1] = Use(served_name="busy@2", used_at=991.0, in_flight=0)
+    assert "busy@2" not in wanted()
+
+
+def test_where_all_are_busy_those_that_wait_take_turns() -> None:
+    revisions = [revision(f"a{number}") for number in range(3)]
+    adapters = [adapter(each.adapter) for each in revisions]
+    one = replica("r1", capacity=1)
+
+    def wanted(*since: float | None) -> list[str]:
+        uses = [
+            Use(served_name=each.served_name, used_at=990.0, in_flight=4, awaited_since=at)
+            for each, at in zip(revisions, since, strict=True)
+        ]
+        return names(wanted_in(snapshot(adapters, revisions, [one], uses), one, warm_since=WARM_SINCE))
+
+    assert wanted(None, 981.0, 980.0) == ["a2@1"]
+    assert wanted(None, 981.0, None) == ["a1@1"]
+
+
+def test_a_side_of_a_rollout_does_not_make_room_for_what_is_busier() -> None:
+    quiet = Need(revision=revision("quiet"), rank=0, recency=1.0, traffic=0, in_rollout=True)
+    busy = [Need(revision=revision(f"a{n}"), rank=2, recency=9.0, traffic=4) for n in range(3)]
+    wanted = sorted([quiet, *busy], key=lambda need: need.order)
+    assert place(wanted, {"r1": 2}).homes["quiet@1"] == frozenset({"r1"})
+
+
+def test_a_checkpoint_is_loaded_once_it_is_asked_for_and_never_stands_for_its_adapter() -> None:
+    one = replica("r1")
+    seen = dataclasses.replace(
+        snapshot([adapter("support")], [revision("support")], [one]),
+        checkpoints=(checkpoint("support", 5), checkpoint("support", 10), checkpoint("support", 15, is_result=True)),
+    )
+    assert names(wanted_in(seen, one, warm_since=WARM_SINCE)) == ["support@1"]
+    asked = dataclasses.replace(seen, uses=(Use(served_name="support@1-step-5", used_at=990.0, in_flight=0),))
+    assert names(wanted_in(asked, one, warm_since=WARM_SINCE)) == ["support@1", "support@1-step-5"]

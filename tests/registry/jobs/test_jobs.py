@@ -18,6 +18,7 @@ from registry.errors import IllegalMove, LeaseLost, NotFound
 from registry.jobs.job import JobError, JobState, Lease
 from registry.jobs.job_moves import JobNote, new_event_id
 from registry.settings import RegistrySettings
+from registry.types import Priority
 from tests.clock import Clock
 
 ROOT = Path(__file__).parents[3]
@@ -54,6 +55,13 @@ def test_the_oldest_queued_job_is_claimed_first(registry: Registry, spec: Superv
     assert [lease and lease.job_id for lease in leases] == [*ids, None]
     job = registry.jobs.get(ids[0])
     assert (job.state, job.worker, job.attempt, job.lease_expires_at) == (JobState.RUNNING, "worker-1", 1, 1030.0)
+
+
+def test_jobs_are_claimed_by_their_priority_and_then_by_their_age(registry: Registry, spec: SupervisedSpec) -> None:
+    asked = (Priority.LOW, Priority.NORMAL, Priority.HIGH, Priority.NORMAL, Priority.HIGH)
+    ids = [registry.jobs.create(spec.model_copy(update={"priority": each}), "ann").id for each in asked]
+    claimed = [registry.jobs.claim("worker-1", 30) for _ in asked]
+    assert [ids.index(lease.job_id) for lease in claimed if lease] == [2, 4, 1, 3, 0]
 
 
 def test_threads_and_processes_that_claim_at_once_never_get_the_same_job(

@@ -1,0 +1,43 @@
+"""The wait for a replica that serves a name, in which the name is asked for."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Final
+
+from gateway.edge.parts import Gateway
+from gateway.errors import EngineUnavailable
+from registry.errors import RegistryError
+
+_ASK_EVERY_S: Final = 1.0
+"""How often a revision is asked for while requests wait for it."""
+
+
+async def replica_of(gateway: Gateway, served_name: str, most_s: float) -> None:
+    """Return once a replica serves the name, which is asked for where no replica has it; else `EngineUnavailable`.
+
+    A revision on its way into a replica is waited for as long as the request may. `replica_wait_s` counts where its
+    base has no replica, and where a replica could not load or prove it.
+    """
+    with suppress(RegistryError):  # the replica may have reported since the last reading
+        await gateway.feed.refresh()
+    began = time.monotonic()
+    ends_at, short_until = began + most_s, began + min(most_s, gateway.settings.replica_wait_s)
+    while True:
+        table = gateway.feed.table
+        base = table.pinned.get(served_name)
+        if base is not None and not table.endpoints_of(served_name):
+            await gateway.demand.ask_for(served_name)
+        failure = gateway.feed.failure_of(served_name)
+        is_on_its_way = base is not None and table.endpoints_of(base) and not failure
+        until = ends_at if is_on_its_way else short_until
+        try:
+            wait_s = max(0.01, min(_ASK_EVERY_S, until - time.monotonic()))
+            await gateway.feed.wait_for_endpoints(served_name, wait_s)
+        except EngineUnavailable as exc:
+            # Asked for again, so that the revision keeps its turn where others want its place as well.
+            if time.monotonic() >= until:
+                raise EngineUnavailable(f"{exc}{failure and f'; {failure}'}", retry_after_s=2) from exc
+        else:
+            return

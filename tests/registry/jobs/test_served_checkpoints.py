@@ -1,0 +1,157 @@
+"""Checkpoints are published with their job, answer by their own names until they expire, and leave nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from registry.contracts.methods.supervised_spec import SupervisedSpec
+from registry.database import Registry
+from registry.errors import AdapterRejected, NotFound, NotServable
+from registry.jobs.job import Lease
+from registry.publishing.publish import publish
+from registry.types import (
+    Replica,
+    ReplicaState,
+    Revision,
+    RevisionDraft,
+    RevisionState,
+    ServedCheckpointDraft,
+    Slot,
+    SlotState,
+)
+
+ALIAS = "ft:tiny:acme:support:12345678"
+DRAFT = RevisionDraft(adapter="support", base="tiny", owner="ann", alias=ALIAS)
+KEPT_S = 100.0
+
+
+@pytest.fixture
+def lease(published: Registry, spec: SupervisedSpec) -> Lease:
+    """The lease of a running job with checkpoints of the steps 5, 7, 10 and 15 that will publish `support@4`."""
+    published.jobs.create(spec, "ann")
+    claimed = published.jobs.claim("worker-1", 30)
+    assert claimed is not None
+    for step in (5, 7, 10, 15):
+        published.jobs.add_checkpoint(claimed, step, {"train_loss": 1.0})
+    return claimed
+
+
+@pytest.fixture
+def revision(published: Registry, lease: Lease, make_adapter: Callable[..., Path]) -> Revision:
+    """`support@4` with the checkpoints of the steps 5 and 10 beside it; it is the weights of step 15."""
+    return publish(published, make_adapter(9), with_checkpoints(published, make_adapter), lease=lease)
+
+
+def with_checkpoints(registry: Registry, make_adapter: Callable[..., Path]) -> RevisionDraft:
+    expires_at = registry.transactions.now() + KEPT_S
+    earlier = [
+        ServedCheckpointDraft(
+            step=step, alias=f"{ALIAS}:ckpt-step-{step}", folder=make_adapter(step + 20), expires_at=expires_at
+        )
+        for step in (5, 10)
+    ]
+    result = ServedCheckpointDraft(step=15, alias=f"{ALIAS}:ckpt-step-15", folder=None, expires_at=None)
+    return replace(DRAFT, checkpoints=(*earlier, result))
+
+
+def served(registry: Registry) -> dict[str | None, str]:
+    return {each.alias: each.served_name for each in registry.snapshot().checkpoints}
+
+
+def test_checkpoints_come_with_the_revision_and_take_no_number_of_the_series(
+    published: Registry, lease: Lease, revision: Revision
+) -> None:
+    assert served(published) == {
+        f"{ALIAS}:ckpt-step-5": "support@4-step-5",
+        f"{ALIAS}:ckpt-step-10": "support@4-step-10",
+        f"{ALIAS}:ckpt-step-15": "support@4",
+    }
+    assert [each.number for each in published.adapters.revisions("support")] == [4, 3, 2, 1]
+    step_5 = published.checkpoints.find("support@4-step-5")
+    assert step_5 is not None
+    assert (step_5.base, step_5.rank, step_5.job_id, step_5.owner) == ("tiny", revision.rank, lease.job_id, "ann")
+    assert published.artifacts.has_folder(step_5.artifact)
+    assert step_5.artifact != revision.artifact
+    assert published.checkpoints.find(f"{ALIAS}:ckpt-step-5") == step_5
+    for unknown in ("support@4-step-6", "support@4", "support", "", "-step-", "support@4-step-\u0665"):
+        assert published.checkpoints.find(unknown) is None
+
+
+def test_the_list_of_a_job_that_succeeded_has_what_is_served(
+    published: Registry, lease: Lease, revision: Revision
+) -> None:
+    assert [each.global_step for each in published.jobs.checkpoints(lease.job_id)] == [15, 10, 5]
+    assert [each.step for each in published.checkpoints.of_job(lease.job_id)] == [5, 10, 15]
+
+
+def test_the_list_of_a_running_job_has_every_step_that_it_can_continue_from(published: Registry, lease: Lease) -> None:
+    assert [each.global_step for each in published.jobs.checkpoints(lease.job_id)] == [15, 10, 7, 5]
+    assert published.checkpoints.of_job(lease.job_id) == []
+
+
+def test_a_checkpoint_that_is_refused_publishes_nothing(
+    published: Registry, lease: Lease, make_adapter: Callable[..., Path]
+) -> None:
+    draft = with_checkpoints(published, make_adapter)
+    assert draft.checkpoints[1].folder is not None
+    (draft.checkpoints[1].folder / "fingerprint.json").unlink()
+    with pytest.raises(AdapterRejected, match="fingerprint"):
+        publish(published, make_adapter(9), draft, lease=lease)
+    assert served(published) == {}
+    assert len(published.adapters.revisions("support")) == 3
+
+
+def test_a_checkpoint_expires_and_its_bytes_go_once_no_replica_has_it(
+    published: Registry, revision: Revision, advance: Callable[[float], None]
+) -> None:
+    artifacts = {each.served_name: each.artifact for each in published.snapshot().checkpoints}
+    load(published, "support@4-step-5")
+    advance(KEPT_S - 1)
+    assert published.checkpoints.expire(published.snapshot().checkpoints) == []
+    advance(1)
+    expired = published.checkpoints.expire(published.snapshot().checkpoints)
+    assert expired == ["support@4-step-5", "support@4-step-10"]
+    assert list(served(published)) == [f"{ALIAS}:ckpt-step-15"]
+    actions = [(entry.actor, entry.action, entry.subject) for entry in published.audit.list(limit=2)]
+    assert ("controller", "checkpoint.expire", f"{ALIAS}:ckpt-step-10") in actions
+    discard = published.checkpoints.discard_retired
+    assert discard(published.artifacts, published.replicas.list()) == ["support@4-step-10"]
+    assert not published.artifacts.has_folder(artifacts["support@4-step-10"])
+    assert published.artifacts.has_folder(artifacts["support@4-step-5"])
+    load(published)
+    assert discard(published.artifacts, published.replicas.list()) == ["support@4-step-5"]
+    assert not published.artifacts.has_folder(artifacts["support@4-step-5"])
+    assert published.artifacts.has_folder(revision.artifact)
+    assert discard(published.artifacts, published.replicas.list()) == []
+
+
+def test_a_checkpoint_is_retired_once_by_either_name(published: Registry, revision: Revision) -> None:
+    retired = published.checkpoints.retire(f"{ALIAS}:ckpt-step-5", "ann")
+    assert retired.state is RevisionState.RETIRED
+    published.checkpoints.retire("support@4-step-10", "ann")
+    assert list(served(published)) == [f"{ALIAS}:ckpt-step-15"]
+    with pytest.raises(NotServable, match="retired already"):
+        published.checkpoints.retire("support@4-step-5", "ann")
+    with pytest.raises(NotFound, match="support@4-step-7"):
+        published.checkpoints.retire("support@4-step-7", "ann")
+
+
+def load(registry: Registry, *served_names: str) -> None:
+    registry.replicas.report(
+        Replica(
+            id="r1",
+            base="tiny",
+            engine="transformers",
+            url="",
+            state=ReplicaState.READY,
+            capacity=4,
+            slots=tuple(Slot(served_name=name, state=SlotState.READY) for name in served_names),
+            message="",
+            started_at=0.0,
+            heartbeat_at=0.0,
+        )
+    )
