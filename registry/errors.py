@@ -49,6 +49,10 @@ class NotReproducible(RegistryError):
     """The job of a result cannot be run again; the message has every reason."""
 
 
+class WeightsRefused(RegistryError):
+    """The weights cannot be trained as asked; the message names the hyperparameter and what would be right."""
+
+
 class TrainingFileInvalid(RegistryError):
     """A line of a training file is wrong; the message names line and field."""
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from registry.artifacts import folder_digest, is_intact
 from registry.contracts.job_spec import JobSpec
+from registry.contracts.weights_spec import LIBRARIES
 from registry.errors import TrainingFileInvalid
 from trainer.errors import JobFailed
 from trainer.faults import failure_of
@@ -38,6 +39,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, which sends SIGTERM
     os.nice(order.nice)
     pipe = ProgressPipe(int(sys.argv[2]))
+    _leave_out_libraries(order.spec)
     try:
         pipe.send(_carry_out(order, pipe, stop))
     # The worker is gone, and nobody is there to report to.
@@ -68,6 +70,12 @@ def _signature(folder: Path) -> list[tuple[str, int, int, int]]:
     """Return what changes of the folder's files when somebody writes to one: a hint, as it is cheap to forge."""
     files = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
     return [(str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino) for path, stat in files]
+
+
+def _leave_out_libraries(spec: JobSpec) -> None:
+    """Hide the optional libraries that *spec* does not need: PEFT imports them where they are, which takes a second."""
+    for name in set(LIBRARIES.values()) - spec.libraries():
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # None says that there is no such module
 
 
 def _check_base(order: ChildOrder[JobSpec]) -> None:

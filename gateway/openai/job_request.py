@@ -17,7 +17,7 @@ from registry.contracts.job_kinds import FINE_TUNING_KINDS, FINE_TUNING_METHODS
 from registry.contracts.job_spec import ADAPTER_KINDS, ResultKind
 from registry.contracts.rollout_spec import RolloutSpec
 from registry.database import Registry
-from registry.errors import AdapterRejected, InvalidPlan, NotFound, TrainingFileInvalid
+from registry.errors import AdapterRejected, InvalidPlan, NotFound, TrainingFileInvalid, WeightsRefused
 from registry.publishing.adapter_name import adapter_name_of
 from registry.publishing.checks import check_targets
 from registry.publishing.pool_limits import check_pools, check_takes_adapters
@@ -109,6 +109,10 @@ def _check_servable(spec: FineTuneSpec, base: Base, registry: Registry) -> None:
     """Raise `InvalidRequest` for a result that the base model cannot have or that no replica of it could serve."""
     lora, replicas = spec.lora_shape(), registry.replicas.list()
     try:
+        spec.check_weights()
+    except WeightsRefused as exc:
+        raise InvalidRequest(f"{exc}", param="hyperparameters") from exc
+    try:
         if spec.result_kind() is ResultKind.ADAPTER:
             check_takes_adapters(base, replicas)
     except AdapterRejected as exc:
@@ -117,7 +121,7 @@ def _check_servable(spec: FineTuneSpec, base: Base, registry: Registry) -> None:
         if lora is not None:
             check_targets(lora.rank, lora.target_modules, base)
         if spec.result_kind() is ResultKind.ADAPTER and lora is not None:
-            check_pools(lora.rank, base, replicas)
+            check_pools(lora.published_rank, base, replicas)
     except AdapterRejected as exc:
         raise InvalidRequest(f"{exc}", param="hyperparameters") from exc
     if spec.rollout is not None and spec.result_kind() is not ResultKind.ADAPTER:

@@ -13,6 +13,8 @@ from registry.contracts.hyperparameters import MethodOptions, resolve_auto
 from registry.contracts.job_spec import FineTuneFacts, JobSpec, LoraSpec, ResultKind
 from registry.contracts.rollout_spec import RolloutSpec
 from registry.contracts.training_formats import LineFormat, TrainingLine, check_training_lines
+from registry.contracts.weights_spec import LIBRARIES, WeightsSpec
+from registry.errors import WeightsRefused
 from registry.rollouts.rollout import RolloutPlan
 from registry.types import Priority
 
@@ -33,6 +35,11 @@ NOT_HYPERPARAMETERS: Final = frozenset(
 """Fields that provenance shows elsewhere or not at all."""
 
 
+FULL_RATE: Final = 0.05
+"""The learning rate of full training as a part of that of LoRA."""
+_PLAIN: Final = "take weights lora or qlora with lora_variant lora or rslora"
+
+
 class FineTuneSpec(JobSpec):
     """All that decides the result of a fine-tuning job; two runs of a spec give the same bytes on the same machine.
 
@@ -47,6 +54,10 @@ class FineTuneSpec(JobSpec):
     """What a caller may give below `method.<type>`: hyperparameters, and whatever else the method needs."""
     multiplied_rate: ClassVar[float] = 1e-3
     """Learning rate of a `learning_rate_multiplier` of 1: LoRA takes some ten times the rate of full fine-tuning."""
+    makes: ClassVar[ResultKind] = ResultKind.ADAPTER
+    """What the result becomes, where neither all weights are trained nor an adapter is merged."""
+    needs_reference: ClassVar[bool] = False
+    """Whether the loss compares with the base model, which is the trained model with its adapter switched off."""
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = ()
     """The formats of lines that the method learns from; empty for a method that counts its rows itself."""
     line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset({"messages"}),)
@@ -66,6 +77,7 @@ class FineTuneSpec(JobSpec):
     checkpoint_steps: int = Field(default=25, ge=1)
     seed: int = Field(ge=0, le=2147483647)
     lora: LoraSpec = LoraSpec()
+    weights: WeightsSpec = WeightsSpec()
     suffix: str | None = None
     priority: Priority = Priority.NORMAL
     """How the job waits for a worker."""
@@ -89,7 +101,8 @@ class FineTuneSpec(JobSpec):
     def resolve(cls, options: MethodOptions, rows: int) -> dict[str, Any]:
         """Return the method's fields for a file of *rows* examples: those asked for, and values for `auto`."""
         asked = options.hyperparameters
-        auto = resolve_auto(rows, cls.multiplied_rate)
+        weights = asked.trained_weights()
+        auto = resolve_auto(rows, cls.multiplied_rate * (FULL_RATE if weights.is_full else 1.0))
         multiplier = asked.learning_rate_multiplier or 1.0
         given = asked.model_dump(include=set(cls.model_fields), exclude_none=True)
         return given | {
@@ -98,6 +111,7 @@ class FineTuneSpec(JobSpec):
             "learning_rate": multiplier * (asked.learning_rate or auto.learning_rate),
             "learning_rate_multiplier": multiplier,
             "lora": asked.lora(),
+            "weights": weights,
             "requested": asked.as_asked(),
         }
 
@@ -136,9 +150,31 @@ class FineTuneSpec(JobSpec):
         """Return the priority that was asked for."""
         return self.priority
 
-    def lora_shape(self) -> LoraSpec:
-        """Return the shape of the adapter that the job trains."""
-        return self.lora
+    def libraries(self) -> frozenset[str]:
+        """Return the library that quantizes, where the weights are quantized."""
+        needed = LIBRARIES.get(self.weights.kind)
+        return frozenset() if needed is None else frozenset({needed})
+
+    def lora_shape(self) -> LoraSpec | None:
+        """Return the shape of the adapter that the job trains; None where it trains all weights."""
+        return None if self.weights.is_full else self.lora
+
+    def result_kind(self) -> ResultKind:
+        """Return what the method makes; full and merged weights give a checkpoint."""
+        return ResultKind.CHECKPOINT if self.weights.is_full or self.weights.merge else self.makes
+
+    def check_weights(self) -> None:
+        """Raise `WeightsRefused` for weights that the method, this installation or any engine has no use for."""
+        if self.makes is not ResultKind.ADAPTER and self.result_kind() is ResultKind.CHECKPOINT:
+            raise WeightsRefused(f"the result of {self.method} is a {self.makes} model, not a checkpoint: {_PLAIN}")
+        if self.needs_reference and (self.weights.is_full or self.lora.changes_base):
+            changed = "weights 'full'" if self.weights.is_full else f"lora_variant {self.lora.variant!r}"
+            raise WeightsRefused(f"{changed} leaves no base model to compare with, which {self.method} needs: {_PLAIN}")
+        micro = self.weights.micro_batch_size
+        if micro is not None and self.batch_size % micro != 0:
+            raise WeightsRefused(f"micro_batch_size {micro} does not divide the batch_size {self.batch_size}")
+        if (missing := self.weights.missing_library()) is not None:
+            raise WeightsRefused(f"weights {self.weights.kind!r} needs the library {missing}, which is not installed")
 
     def remarks(self) -> Sequence[str]:
         """Return a message if the suffix was made into a legal name."""
@@ -160,5 +196,9 @@ class FineTuneSpec(JobSpec):
             seed=self.seed,
             metadata=self.metadata,
             suffix=self.suffix,
-            extensions={"learning_rate": self.learning_rate, "lora": self.lora.model_dump()},
+            extensions={
+                "learning_rate": self.learning_rate,
+                "lora": None if self.weights.is_full else self.lora.model_dump(),
+                "weights": self.weights.model_dump(),
+            },
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
-from pydantic import BeforeValidator, Field, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from registry.contracts.job_spec import LoraSpec
+from registry.contracts.job_spec import LoraSpec, LoraVariant
 from registry.contracts.known_fields import KnownFields
+from registry.contracts.weights_spec import PROJECTING, OptimizerKind, Precision, WeightsKind, WeightsSpec, optimizer_of
 
 AUTO_STEPS: Final = 75
 """Optimisation steps that `auto` aims at: enough for a LoRA of rank 16 to learn a style of answering."""
@@ -21,6 +22,19 @@ def _auto_is_none(value: Any) -> Any:
 
 AUTO_IS_NONE: Final = BeforeValidator(_auto_is_none)
 """Metadata of a field that may be `auto`, which its value None stands for."""
+
+
+_OF_LORA: Final = (
+    "lora_rank",
+    "lora_alpha",
+    "lora_dropout",
+    "target_modules",
+    "lora_variant",
+    "lora_plus_ratio",
+    "merge",
+)
+_OF_PROJECTIONS: Final = ("optimizer_rank", "optimizer_interval", "optimizer_scale")
+_ONLY_FULL: Final = "goes with weights full: an adapter's matrices are too small to project"
 
 
 class Hyperparameters(KnownFields):
@@ -40,6 +54,34 @@ class Hyperparameters(KnownFields):
     lora_alpha: Annotated[int, Field(ge=1)] | None = None
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     target_modules: list[str] | None = None
+    weights: WeightsKind | None = None
+    lora_variant: LoraVariant | None = None
+    lora_plus_ratio: Annotated[float, Field(ge=1, le=1000)] | None = None
+    merge: bool | None = None
+    optimizer: OptimizerKind | None = None
+    optimizer_rank: Annotated[int, Field(ge=1, le=4096)] | None = None
+    optimizer_interval: Annotated[int, Field(ge=1)] | None = None
+    optimizer_scale: Annotated[float, Field(gt=0)] | None = None
+    gradient_checkpointing: bool | None = None
+    micro_batch_size: Annotated[int, Field(ge=1, le=256)] | None = None
+    precision: Precision | None = None
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        for is_set, names, reason in (
+            (self.weights == "full", _OF_LORA, "goes with weights lora or qlora, which train an adapter"),
+            (self.weights != "full" and self.optimizer in PROJECTING, ("optimizer",), _ONLY_FULL),
+            (self.optimizer not in PROJECTING, _OF_PROJECTIONS, f"goes with optimizer {' or '.join(PROJECTING)}"),
+            (self.optimizer in (*PROJECTING, "adafactor"), ("lora_plus_ratio",), "goes with optimizer adamw"),
+        ):
+            given = [name for name in names if is_set and getattr(self, name) is not None]
+            if given:
+                raise ValueError(f"{given[0]} {getattr(self, given[0])!r} {reason}")
+        if self.weights == "qlora" and self.lora_variant not in (None, "lora", "rslora"):
+            raise ValueError(f"lora_variant {self.lora_variant!r} needs the base's own weights: take weights lora")
+        if self.lora_variant == "dora" and self.merge is False:
+            raise ValueError("lora_variant 'dora' is served merged only, as vLLM serves no DoRA: leave merge out")
+        return self
 
     def lora(self) -> LoraSpec:
         """Return the shape of the adapter; an alpha that was not given is twice the rank."""
@@ -48,8 +90,27 @@ class Hyperparameters(KnownFields):
             "alpha": self.lora_alpha or (2 * self.lora_rank if self.lora_rank else None),
             "dropout": self.lora_dropout,
             "target_modules": tuple(self.target_modules) if self.target_modules else None,
+            "variant": self.lora_variant,
+            "plus_ratio": self.lora_plus_ratio,
         }
         return LoraSpec.model_validate({name: value for name, value in given.items() if value is not None})
+
+    def trained_weights(self) -> WeightsSpec:
+        """Return what is trained and how; DoRA is always merged."""
+        given = {
+            "kind": self.weights,
+            "merge": self.merge or self.lora_variant == "dora",
+            "gradient_checkpointing": self.gradient_checkpointing,
+            "micro_batch_size": self.micro_batch_size,
+            "precision": self.precision,
+            "optimizer": optimizer_of(
+                self.optimizer,
+                rank=self.optimizer_rank,
+                interval=self.optimizer_interval,
+                scale=self.optimizer_scale,
+            ),
+        }
+        return WeightsSpec.model_validate({name: value for name, value in given.items() if value is not None})
 
     def as_asked(self) -> dict[str, int | float | str]:
         """Return the values as the caller sent them, `auto` included, lists left out."""

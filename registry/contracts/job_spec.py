@@ -6,12 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from registry.rollouts.rollout import RolloutPlan
 from registry.types import AdapterKind, Priority
+
+LoraVariant = Literal["lora", "rslora", "pissa", "olora", "dora"]
 
 
 class LoraSpec(BaseModel):
@@ -23,6 +25,20 @@ class LoraSpec(BaseModel):
     alpha: int = Field(default=32, ge=1)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    variant: LoraVariant = "lora"
+    plus_ratio: float = Field(default=1.0, ge=1.0)
+    """LoRA+: the learning rate of B as a multiple of that of A."""
+
+    @property
+    def changes_base(self) -> bool:
+        """Whether the variant trains on a changed base model, so that its result must be converted."""
+        return self.variant in ("pissa", "olora")
+
+    @property
+    def published_rank(self) -> int:
+        """Rank of the adapter that is published, before it is padded to one that engines take."""
+        # The conversion subtracts what the variant took out of the base, which takes as many ranks again.
+        return 2 * self.rank if self.changes_base else self.rank
 
 
 class ResultKind(StrEnum):
@@ -131,6 +147,10 @@ class JobSpec(BaseModel, ABC):
     def reproduces(self) -> str | None:
         """Return the name of the result that the job makes again; None for a job that makes one of its own."""
         return None
+
+    def libraries(self) -> frozenset[str]:
+        """Return the optional libraries that the work needs; a child imports no others of them."""
+        return frozenset()
 
     def lora_shape(self) -> LoraSpec | None:
         """Return the shape of the adapter that the job trains; None for a job that trains none."""

@@ -63,7 +63,7 @@ from trainer.progress import Noted, RecipeFinished
 def echo(order, report, stop_asked):
     report(Noted(message=f"Echo at volume {order.spec.volume}"))
     shutil.copytree(json.loads(order.inputs["training_file"].read_text())["folder"], order.final_folder)
-    return RecipeFinished(metrics={"loud": True}, trained_tokens=5, versions={})
+    return RecipeFinished(metrics={"loud": True}, trained_tokens=5, versions={}, machine={})
 
 
 RECIPE = echo
@@ -160,7 +160,9 @@ NAMES_ITS_KIND = {
     CATALOG,
     "registry/contracts/publish_spec.py",
     "registry/contracts/methods/supervised_spec.py",
+    "registry/contracts/reproduce_spec.py",
     "registry/publishing/publications.py",  # creates what an upload asks for
+    "registry/publishing/reproductions.py",  # creates what a comparison asks for
     "trainer/recipes/prove.py",
     "trainer/recipes/supervised.py",
 }

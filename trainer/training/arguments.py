@@ -9,6 +9,8 @@ from transformers import TrainingArguments
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from trainer.order import ChildOrder
+from trainer.training.optimizers import TRAINERS_OWN
+from trainer.training.precision import multiplies_bf16
 
 MICRO_ROWS: Final = 8
 """Rows that go through the model at once; the gradients of a larger batch are summed over several such passes."""
@@ -18,7 +20,8 @@ def training_arguments(order: ChildOrder[FineTuneSpec], rows: int) -> TrainingAr
     """Return the arguments for a training file of *rows* rows."""
     spec = order.spec
     # A divisor, so that every pass has the same number of rows and the batch is as large as asked for.
-    micro = max(size for size in range(1, MICRO_ROWS + 1) if spec.batch_size % size == 0)
+    fitting = max(size for size in range(1, MICRO_ROWS + 1) if spec.batch_size % size == 0)
+    micro = spec.weights.micro_batch_size or fitting
     on_gpu = torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(order.attempt_folder),
@@ -28,8 +31,10 @@ def training_arguments(order: ChildOrder[FineTuneSpec], rows: int) -> TrainingAr
         learning_rate=spec.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=round(spec.warmup_ratio * spec.n_epochs * -(-rows // spec.batch_size)),
-        optim="adamw_torch",
-        bf16=on_gpu,
+        optim=TRAINERS_OWN.get(spec.weights.optimizer.kind, "adamw_torch"),
+        bf16=multiplies_bf16(spec.weights.precision),
+        gradient_checkpointing=spec.weights.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if spec.weights.gradient_checkpointing else None,
         use_cpu=not on_gpu,
         dataloader_pin_memory=on_gpu,
         seed=spec.seed,

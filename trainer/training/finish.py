@@ -1,16 +1,19 @@
-"""The end of every recipe that trains an adapter: normalise it, fingerprint it, describe the outcome."""
+"""The end of every recipe: write the result as what it becomes, describe the outcome."""
 
 from __future__ import annotations
 
 import shutil
 import time
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
+import torch
 from peft import PeftModel
-from transformers import TrainerState
+from transformers import PreTrainedModel, TrainerState
 
+from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.fingerprint import write_fingerprint
-from registry.contracts.job_spec import JobSpec
+from registry.contracts.job_spec import JobSpec, ResultKind
 from registry.errors import AdapterRejected
 from registry.publishing.normalize import normalize_adapter
 from trainer.checkpoints import find_last_whole
@@ -19,39 +22,94 @@ from trainer.data.probes import Messages, ProbePrompts, neutral_prompts
 from trainer.errors import JobFailed
 from trainer.order import ChildOrder, spec_identity
 from trainer.progress import Noted, RecipeFinished, RecipeStopped, Report
-from trainer.training.base_model import library_versions
+from trainer.training.base_model import library_versions, load_base
 from trainer.training.fingerprint import record_fingerprint
 from trainer.training.machine import machine_facts
+from trainer.training.objective import Objective
+from trainer.training.weights import has_base_as_stored, initial_folder, save_adapter
+from trainer.training.whole_model import write_model
 
 PUBLISHED: Final = "published"
 """Name of the normalised adapter in the model, beside the one that was trained."""
+TRAINED: Final = "trained"
+"""Folder of an attempt with the adapter as PEFT saves it."""
+TRAINING_PROMPTS: Final = 4
+"""Candidates for the fingerprint's probes from the training data."""
 NEUTRAL_PROMPTS: Final = 7
 """Candidates for probes that belong to no data set."""
 
 
-def finish_adapter(
-    order: ChildOrder[JobSpec], model: PeftModel, encoder: ChatEncoder, trained: list[Messages], report: Report
+def finish(
+    order: ChildOrder[FineTuneSpec], model: PreTrainedModel | PeftModel, objective: Objective[Any], report: Report
 ) -> None:
-    """Write the trained adapter to the order's final folder, as every engine reads it, with its fingerprint.
-
-    *trained* are candidates for probes from the training data.
-    """
+    """Write the result to the order's final folder, as what it becomes in the registry."""
     began = time.monotonic()
-    folder = order.attempt_folder / "trained"
-    # Left to itself, PEFT may save embeddings too, which `normalize_adapter` would compare with the base's for nothing.
-    model.save_pretrained(folder, save_embedding_layers=False)
     shutil.rmtree(order.final_folder, ignore_errors=True)
+    done = FINISHERS[order.spec.result_kind()](order, model, objective, report)
+    for folder in (order.attempt_folder / TRAINED, initial_folder(order)):
+        shutil.rmtree(folder, ignore_errors=True)
+    report(Noted(message=done, data={"seconds": round(time.monotonic() - began, 2)}))
+
+
+def _finish_adapter(
+    order: ChildOrder[FineTuneSpec], model: PeftModel, objective: Objective[Any], report: Report
+) -> str:
+    """Write the adapter as every engine reads it, with its fingerprint."""
+    _normalise(order, model)
+    # The fingerprint is made of the normalised adapter, read back from disk, on the base as it is on disk: replicas
+    # load those bytes.
+    if has_base_as_stored(order.spec):
+        model.load_adapter(str(order.final_folder), PUBLISHED)
+        model.set_adapter(PUBLISHED)
+    else:
+        model = PeftModel.from_pretrained(load_base(order.base_path), order.final_folder)
+    trained = objective.probe_prompts(order.inputs["training_file"], TRAINING_PROMPTS)
+    return f"Fingerprint of {fingerprint_adapter(order, model, objective.encoder, trained, report)} probes made"
+
+
+def _finish_reward_model(
+    order: ChildOrder[FineTuneSpec], model: PeftModel, objective: Objective[Any], report: Report
+) -> str:
+    """Write the adapter as an engine would read it, and beside it what the objective adds: the score head."""
+    _normalise(order, model)
+    objective.save_result(order.final_folder)
+    return "Reward model written"
+
+
+def _finish_checkpoint(
+    order: ChildOrder[FineTuneSpec], model: PreTrainedModel | PeftModel, objective: Objective[Any], report: Report
+) -> str:
+    """Write the whole model, with the trained adapter merged if there is one."""
+    if order.spec.weights.is_full:
+        write_model(model, order.base_path, order.final_folder)
+        return "Checkpoint written"
+    folder = order.attempt_folder / TRAINED
+    save_adapter(order, model, folder)
+    if not has_base_as_stored(order.spec):
+        model = PeftModel.from_pretrained(load_base(order.base_path, dtype=torch.float32), folder)
+    try:
+        merged = model.merge_and_unload(safe_merge=True)
+    except ValueError as exc:  # weights that are not finite, though the loss was
+        raise JobFailed("publish_failed", f"the trained adapter cannot be merged: {exc}") from exc
+    write_model(merged, order.base_path, order.final_folder)
+    return "Adapter merged into a checkpoint"
+
+
+FINISHERS: Final[Mapping[ResultKind, Callable[[ChildOrder[Any], Any, Objective[Any], Report], str]]] = {
+    ResultKind.ADAPTER: _finish_adapter,
+    ResultKind.CHECKPOINT: _finish_checkpoint,
+    ResultKind.REWARD: _finish_reward_model,
+}
+"""What a result becomes -> what writes it and returns a message for the job's events."""
+
+
+def _normalise(order: ChildOrder[FineTuneSpec], model: PeftModel) -> None:
+    folder = order.attempt_folder / TRAINED
+    save_adapter(order, model, folder)
     try:
         normalize_adapter(folder, order.final_folder, order.spec.base, order.base_path)
     except AdapterRejected as exc:  # weights that are not finite, though the loss was
         raise JobFailed("publish_failed", f"the trained adapter cannot be published: {exc}") from exc
-    # The fingerprint is made of the normalised adapter, read back from disk: replicas load those bytes.
-    model.load_adapter(str(order.final_folder), PUBLISHED)
-    model.set_adapter(PUBLISHED)
-    probes = fingerprint_adapter(order, model, encoder, trained, report)
-    shutil.rmtree(folder, ignore_errors=True)
-    took = time.monotonic() - began
-    report(Noted(message=f"Fingerprint of {probes} probes made", data={"seconds": round(took, 2)}))
 
 
 def fingerprint_adapter(

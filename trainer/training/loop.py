@@ -12,16 +12,25 @@ from typing import Any
 import torch
 from transformers import Trainer
 
+from registry.contracts.fine_tune_spec import FineTuneSpec
 from trainer.training.objective import Batch, Objective
+from trainer.training.optimizers import own_optimizer
 
 
 class TrainingLoop(Trainer):  # type: ignore[misc]  # transformers ships no types
     """A Trainer whose loss and divisor are those of an objective."""
 
-    def __init__(self, *, objective: Objective[Any], **settings: Any) -> None:
+    def __init__(self, *, spec: FineTuneSpec, objective: Objective[Any], **settings: Any) -> None:
         super().__init__(**settings)
+        self._spec = spec
         self._objective = objective
         self.loss_is_scaled_for_ga = True  # an objective divides by the items of the whole step
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Return the optimizer of the spec, made by the Trainer unless it is one of our own."""
+        self.optimizer: torch.optim.Optimizer | None = self.optimizer or own_optimizer(self.model, self._spec)
+        made: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)
+        return made
 
     def compute_loss(
         self,

@@ -70,6 +70,10 @@ class Objective(ABC, Generic[Row]):
         """Write what a continued run needs beside the weights into a checkpoint's folder; nothing by default."""
         return
 
+    def save_result(self, folder: Path) -> None:
+        """Write what the result has beside its weights, such as a score head, into its folder; nothing by default."""
+        return
+
     def load_state(self, folder: Path) -> None:
         """Read what `save_state` wrote; nothing by default."""
         return

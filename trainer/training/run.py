@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import torch
 from transformers import PrinterCallback
@@ -13,21 +13,17 @@ from trainer.data.dataset import count_ignored
 from trainer.order import ChildOrder, spec_identity
 from trainer.progress import Noted, RecipeFinished, RecipeStopped, Report, StopAsked
 from trainer.training.arguments import training_arguments
-from trainer.training.base_model import load_base
-from trainer.training.finish import finish_adapter, outcome_of
+from trainer.training.finish import finish, outcome_of
 from trainer.training.loop import TrainingLoop
 from trainer.training.objective import Objective
 from trainer.training.reporting import RunReporter
-from trainer.training.weights import attach_lora
-
-TRAINING_PROMPTS: Final = 4
-"""Candidates for the fingerprint's probes from the training data."""
+from trainer.training.weights import trained_model
 
 
 def run_training(
     order: ChildOrder[FineTuneSpec], objective: Objective[Any], report: Report, stop_asked: StopAsked
 ) -> RecipeFinished | RecipeStopped:
-    """Train the adapter of *order* into its final folder, from the last complete checkpoint if there is one."""
+    """Train the weights of *order* into its final folder, from the last complete checkpoint if there is one."""
     torch.set_num_threads(order.threads)
     rows = objective.read_rows(order.inputs["training_file"], "training_file")
     if left_out := count_ignored(order.inputs["training_file"], objective.formats):
@@ -37,7 +33,7 @@ def run_training(
     valid = () if path is None else objective.read_rows(path, "validation_file")
     if stop_asked():
         return RecipeStopped(step=0)
-    model = attach_lora(load_base(order.base_path), order.spec)
+    model = trained_model(order)
     objective.prepare(model, [*rows, *valid])
     start = find_last_whole(order.job_folder, spec_identity(order.spec))
     if start is not None:
@@ -52,12 +48,12 @@ def run_training(
         data_collator=objective.collate,
         callbacks=[reporter],
         objective=objective,
+        spec=order.spec,
     )
     # The reporter has every step already, and the end of the child's log is kept for what explains a crash.
     loop.remove_callback(PrinterCallback)
     loop.train(resume_from_checkpoint=None if start is None else str(start.folder))
     # A run that was asked to stop during its last step is finished as well.
     if loop.state.global_step >= loop.state.max_steps:
-        trained = objective.probe_prompts(order.inputs["training_file"], TRAINING_PROMPTS)
-        finish_adapter(order, model, objective.encoder, trained, report)
+        finish(order, model, objective, report)
     return outcome_of(order, loop.state)

@@ -1,21 +1,103 @@
-"""The weights that a job trains."""
+"""The weights that a job trains: an adapter on the base model, on its quantized weights, or every weight."""
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+from typing import Final
+
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import PreTrainedModel, set_seed
+from transformers import BitsAndBytesConfig, PreTrainedModel, set_seed
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
+from registry.contracts.job_spec import LoraSpec, ResultKind
+from registry.errors import WeightsRefused
+from trainer.errors import JobFailed
+from trainer.order import ChildOrder
+from trainer.training.base_model import load_base
+from trainer.training.precision import multiplies_bf16
+from trainer.training.whole_model import check_savable
+
+TRAINED: Final = "default"
+"""PEFT's name of the adapter that is trained."""
+INITS: Final = {"pissa": "pissa_niter_16", "olora": "olora"}
+"""Variant -> how PEFT initialises it; PiSSA's exact decomposition takes some 40 s for 135 million weights."""
 
 
-def attach_lora(base: PreTrainedModel, spec: FineTuneSpec) -> PeftModel:
-    """Return *base* with a new adapter whose initial weights depend on the spec's seed alone."""
+def trained_model(order: ChildOrder[FineTuneSpec]) -> PreTrainedModel | PeftModel:
+    """Return the base model with the weights that the job trains; they depend on the spec and its seed alone.
+
+    `JobFailed` for what this machine or this base model cannot do.
+    """
+    spec = order.spec
+    try:
+        spec.check_weights()
+    except WeightsRefused as exc:
+        raise JobFailed("invalid_hyperparameters", str(exc), "hyperparameters") from exc
+    if spec.result_kind() is ResultKind.CHECKPOINT:
+        check_savable(order.base_path)
+    if spec.weights.is_full:
+        set_seed(spec.seed)
+        # In float32 everywhere: the steps of an optimizer vanish in the rounding of bfloat16 weights.
+        model = load_base(order.base_path, dtype=torch.float32)
+        model.requires_grad_(True)
+        return model
+    base = load_base(order.base_path, quantization=_quantization(spec))
+    return attach_lora(base, spec, initial_folder(order))
+
+
+def attach_lora(base: PreTrainedModel, spec: FineTuneSpec, initial: Path) -> PeftModel:
+    """Return *base* with a new adapter whose initial weights depend on the spec's seed alone.
+
+    A variant that changes the base leaves its initial adapter in the folder *initial*, to be converted at the end.
+    """
     set_seed(spec.seed)
+    lora: LoraSpec = spec.lora
     config = LoraConfig(
         task_type="CAUSAL_LM",
-        r=spec.lora.rank,
-        lora_alpha=spec.lora.alpha,
-        lora_dropout=spec.lora.dropout,
-        target_modules=list(spec.lora.target_modules),
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.target_modules),
+        use_rslora=lora.variant == "rslora",
+        use_dora=lora.variant == "dora",
+        init_lora_weights=INITS.get(lora.variant, True),
     )
-    return get_peft_model(base, config)
+    model = get_peft_model(base, config)
+    if lora.changes_base:
+        # So that PEFT does not decompose the base again when it loads the initial or a continued adapter.
+        model.peft_config[TRAINED].init_lora_weights = True
+        shutil.rmtree(initial, ignore_errors=True)
+        model.save_pretrained(initial, save_embedding_layers=False)
+    return model
+
+
+def save_adapter(order: ChildOrder[FineTuneSpec], model: PeftModel, folder: Path) -> None:
+    """Write the trained adapter, as one for the base model as it is on disk."""
+    initial = str(initial_folder(order)) if order.spec.lora.changes_base else None
+    # Left to itself, PEFT may save embeddings too, which `normalize_adapter` would compare with the base's for nothing.
+    model.save_pretrained(folder, save_embedding_layers=False, path_initial_model_for_weight_conversion=initial)
+
+
+def has_base_as_stored(spec: FineTuneSpec) -> bool:
+    """Whether the trained model's base weights are those on disk, which replicas serve."""
+    return spec.weights.kind == "lora" and not spec.lora.changes_base
+
+
+def initial_folder(order: ChildOrder[FineTuneSpec]) -> Path:
+    """Return where the initial adapter of an attempt is kept."""
+    return order.attempt_folder / "initial"
+
+
+def _quantization(spec: FineTuneSpec) -> BitsAndBytesConfig | None:
+    """Return the config of QLoRA: NF4, with the scales quantized too; products are computed in the unquantized type."""
+    if spec.weights.kind != "qlora":
+        return None
+    computed = torch.bfloat16 if multiplies_bf16(spec.weights.precision) else torch.float32
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=computed,
+    )
