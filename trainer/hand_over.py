@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from registry.contracts.job_spec import ADAPTER_KINDS, ResultKind
-from registry.contracts.reproduce_spec import ReproduceSpec
 from registry.contracts.reproduction_report import REPORT
 from registry.database import Registry
 from registry.jobs.job import Job, Lease
@@ -88,11 +87,10 @@ def _publish_checkpoint(registry: Registry, lease: Lease, done: FinishedJob) -> 
 
 
 def _compare(registry: Registry, lease: Lease, done: FinishedJob) -> str:
-    recorded = ReproduceSpec.model_validate(done.job.spec.model_dump())
-    report = reproduction_report(registry, recorded, done.job.id, done.folder, done.finished)
+    report = reproduction_report(registry, done.job, done.folder, done.finished)
     note = JobNote(message=report.verdict, data={REPORT: report.model_dump(mode="json")})
     registry.jobs.succeed(lease, note)
-    return recorded.result
+    return report.result
 
 
 PUBLISHERS: Final[Mapping[ResultKind, Callable[[Registry, Lease, FinishedJob], str]]] = {

@@ -164,6 +164,7 @@ NAMES_ITS_KIND = {
     "registry/publishing/publications.py",  # creates what an upload asks for
     "registry/publishing/reproductions.py",  # creates what a comparison asks for
     "trainer/recipes/prove.py",
+    "trainer/reproduction/report.py",
     "trainer/recipes/supervised.py",
 }
 """Files that may name a kind of job: its spec, its recipe, the catalog, and code that creates such a job."""

@@ -12,7 +12,7 @@ from registry.contracts.reproduce_spec import ReproduceSpec
 from registry.contracts.reproduction_report import FactDifference, ReproductionReport
 from registry.database import Registry
 from registry.disk import sha256_of
-from registry.jobs.job import JobEvent
+from registry.jobs.job import Job, JobEvent
 from trainer.progress import RecipeFinished
 from trainer.reproduction.losses_compared import compare_losses, losses_of
 from trainer.reproduction.weights_compared import compare_weights
@@ -20,13 +20,12 @@ from trainer.reproduction.weights_compared import compare_weights
 EVENTS_AT_ONCE: Final = 1000
 
 
-def reproduction_report(
-    registry: Registry, spec: ReproduceSpec, job_id: str, folder: Path, finished: RecipeFinished
-) -> ReproductionReport:
-    """Return how the result in *folder*, which the job *job_id* made by *spec*, differs from the recorded result.
+def reproduction_report(registry: Registry, job: Job, folder: Path, finished: RecipeFinished) -> ReproductionReport:
+    """Return how the result in *folder*, which *job* made again, differs from the recorded result.
 
     Raises `NotFound` or `ArtifactCorrupt` if the recorded result is gone.
     """
+    spec = ReproduceSpec.model_validate(job.spec.model_dump())
     recorded = registry.artifacts.folder(spec.result_artifact)
     digest = folder_digest(folder)
     return ReproductionReport(
@@ -41,7 +40,7 @@ def reproduction_report(
             *_differing_facts(spec.machine, finished.machine),
         ],
         weights=compare_weights(recorded, folder),
-        losses=compare_losses(losses_of(_events(registry, spec.job_id)), losses_of(_events(registry, job_id))),
+        losses=compare_losses(losses_of(_events(registry, spec.job_id)), losses_of(_events(registry, job.id))),
     )
 
 
