@@ -36,15 +36,26 @@ _MOST_WAITING_BYTES: Final = 64 * 1024
 class ClientFlow(FlowControl):
     """uvicorn's flow control, except that reading goes on only where the connection wants more."""
 
-    def __init__(self, transport: asyncio.Transport, read_on: Callable[[], bool]) -> None:
-        """*read_on* returns False where enough waits, else sees to what was received and is not parsed yet."""
+    def __init__(self, transport: asyncio.Transport, may_parse: Callable[[], bool], parse_rest: Callable[[], bool]):
+        """*may_parse* returns False where enough waits; *parse_rest* has what was received parsed first, if any is."""
         super().__init__(transport)
-        self._read_on = read_on
+        self._may_parse = may_parse
+        self._parse_rest = parse_rest
 
     def resume_reading(self) -> None:
-        """Read on, unless enough waits; the next answer then asks again."""
-        if self.read_paused and self._read_on():
-            super().resume_reading()
+        """Read on, unless enough waits; the next answer then asks again.
+
+        Nothing is read before the rest of the last read is parsed, or the rest of a large body would grow without end.
+        """
+        if self.read_paused and self._may_parse():
+            self.read_paused = False
+            if not self._parse_rest():
+                self._transport.resume_reading()
+
+    def read_on(self) -> None:
+        """Read on after the rest was parsed, unless that paused reading again."""
+        if not self.read_paused:
+            self._transport.resume_reading()
 
 
 class ClientReading(HttpToolsProtocol):
@@ -95,7 +106,7 @@ class ClientReading(HttpToolsProtocol):
 
     def _control_flow(self) -> None:
         """Control reading by what waits on this connection."""
-        self.flow = ClientFlow(self.transport, self._read_on)
+        self.flow = self._flow = ClientFlow(self.transport, self._may_parse, self._has_rest_parsed)
 
     @property
     def _is_busy_with_asgi(self) -> bool:
@@ -113,17 +124,20 @@ class ClientReading(HttpToolsProtocol):
             rest = rest[PIECE:]
         self._rest = b"" if self._is_deaf else bytes(rest)
 
-    def _read_on(self) -> bool:
-        """Whether more may be read; what was received already is parsed first, once the caller is through."""
-        if self._has_enough() and not self._is_deaf:
-            return False
+    def _may_parse(self) -> bool:
+        """Whether more may be read or parsed."""
+        return self._is_deaf or not self._has_enough()
+
+    def _has_rest_parsed(self) -> bool:
+        """Parse what was received and is not parsed yet, once the caller is through; False if there is nothing."""
         if self._rest:
             self.loop.call_soon(self._parse_rest)
-        return True
+        return bool(self._rest)
 
     def _parse_rest(self) -> None:
-        if self._rest and not self.transport.is_closing():
+        if not self.transport.is_closing():
             self.data_received(b"")
+            self._flow.read_on()
             if self._is_half_closed:
                 self._end_half_closed()
 

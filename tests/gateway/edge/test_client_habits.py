@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from gateway.edge.client_reading import PIECE
@@ -26,6 +27,7 @@ from tests.stub_engine import StubEngine, StubHandler
 from tests.waiting import wait_for
 
 H2C = "connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
+UPLOAD_BYTES = 128 << 20
 OFFERS = [
     H2C,
     "connection: upgrade\r\nupgrade: websocket\r\n",
@@ -232,3 +234,30 @@ def test_a_client_that_does_not_read_has_few_requests_parsed(gateway: ServedGate
 
 def connections(gateway: ServedGateway) -> list[Any]:
     return list(gateway.gateway.edge.clients)
+
+
+def test_a_large_upload_waits_at_the_client_while_it_is_stored(gateway: ServedGateway) -> None:
+    process, stop = psutil.Process(), threading.Event()
+    sizes = [process.memory_info().rss]
+
+    def watch() -> None:
+        while not stop.wait(0.01):
+            sizes.append(process.memory_info().rss)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        head = "POST /v1/files HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: multipart/form-data; boundary=B\r\n"
+        purpose = b'--B\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n'
+        part = purpose + b'--B\r\ncontent-disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n'
+        end = b"\r\n--B--\r\n"
+        with gateway.connect() as client:
+            client.sendall(f"{head}content-length: {len(part + end) + UPLOAD_BYTES}\r\n\r\n".encode() + part)
+            for _ in range(UPLOAD_BYTES >> 20):
+                client.sendall(b"x" * ((1 << 20) - 1) + b"\n")
+            client.sendall(end)
+            assert client.recv(12) == b"HTTP/1.1 400"
+    finally:
+        stop.set()
+        watching.join()
+    assert max(sizes) - sizes[0] < UPLOAD_BYTES / 4
