@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from gateway.edge.client_reading import PIECE
+from gateway.edge.exchange import Exchange
 from gateway.edge.target import kind_of, plain_target
 from gateway.errors import MalformedRequest
 from gateway.settings import GatewaySettings
@@ -172,7 +173,7 @@ def test_a_client_that_sends_no_more_is_answered(gateway: ServedGateway, engine:
     with gateway.connect() as connection:
         send(connection, [raw])
         connection.shutdown(socket.SHUT_WR)
-        wait_for(lambda: any(one.cycle is not None and one.cycle.sent_ahead for one in connections(gateway)))
+        wait_for(lambda: any(isinstance(one.cycle, Exchange) and one.cycle.sent_ahead for one in connections(gateway)))
         engine.go_on.set()
         (answer,) = Answers(connection).wait_for_the_end()
     assert (answer.status, json.loads(answer.body)) == (200, {"asked": 1})
