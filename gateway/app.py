@@ -60,7 +60,7 @@ from gateway.http.request_ids import RequestIds
 from gateway.keys.auth import Keyring
 from gateway.keys.limits import RateLimiter
 from gateway.objects.problems import ErrorEnvelope
-from gateway.openai import feedback, files, fine_tuning, graders, hot_paths, models
+from gateway.openai import feedback, files, fine_tuning, graders, hot_paths, models, uploads
 from gateway.origins import AllowedOrigins
 from gateway.pools.journal import host_prefix
 from gateway.routing.demand import RevisionDemand
@@ -85,6 +85,7 @@ ROUTERS = (
     hot_paths.router,
     models.router,
     files.router,
+    uploads.router,
     fine_tuning.router,
     graders.router,
     feedback.router,

@@ -164,6 +164,7 @@ HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     registry_errors.NameTaken: (409, "name_taken"),
     registry_errors.AdapterRejected: (422, "adapter_rejected"),
     registry_errors.TrainingFileInvalid: (400, "invalid_training_file"),
+    registry_errors.UploadRejected: (400, "upload_rejected"),
     registry_errors.ArtifactCorrupt: (500, "artifact_corrupt"),
     registry_errors.StorageFull: (507, "storage_full"),
     registry_errors.NotStorable: (400, "not_storable"),

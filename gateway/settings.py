@@ -98,6 +98,8 @@ class GatewaySettings(BaseModel):
     """Largest form of an inference request, including an audio file in it."""
     max_upload_bytes: PositiveInt = 512 * 1024 * 1024
     """Largest uploaded file; also the largest adapter, unpacked and once normalised."""
+    max_pending_uploads: PositiveInt = 8
+    """Uploads in parts that a tenant may have unfinished, each of at most `max_upload_bytes`; one lasts an hour."""
     reconcile_s: PositiveFloat = 0.25
     """How often the controller looks at rollouts, replicas and leases."""
     heartbeat_timeout_s: PositiveFloat = 10.0

@@ -181,6 +181,10 @@ class Staging:
         """Return the path of the copy that `put_folder` made."""
         return self.path / "folders" / digest
 
+    def file(self, digest: str) -> Path:
+        """Return the path of the bytes that `put_chunks` wrote."""
+        return self.path / "files" / digest
+
     @contextmanager
     def committing(self) -> Iterator[Callable[[], None]]:
         """Yield the function that installs all bytes put so far; call it last in the transaction that refers to them.

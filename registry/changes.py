@@ -17,7 +17,17 @@ from registry import tables
 T = TypeVar("T")
 
 COUNTED: Final = frozenset(
-    {"adapter_owners", "adapters", "bases", "forced_sides", "replicas", "revisions", "rollouts", "served_checkpoints"}
+    {
+        "adapter_owners",
+        "adapters",
+        "bases",
+        "checkpoint_permissions",
+        "forced_sides",
+        "replicas",
+        "revisions",
+        "rollouts",
+        "served_checkpoints",
+    }
 )
 """The tables whose changes are counted."""
 UNCOUNTED: Final = "lorry_uncounted"

@@ -17,15 +17,20 @@ from registry.artifacts import ArtifactStore
 from registry.audit import AuditStore
 from registry.bases import BaseStore, all_bases
 from registry.changes import KeptParts, changes_in
+from registry.deliveries import DeliveryStore
 from registry.entered import EnteredEngineStore
 from registry.errors import SchemaForeign, SchemaTooNew, SchemaTooOld
-from registry.files import FileStore
+from registry.files.file_store import FileStore
+from registry.files.upload_store import UploadStore
+from registry.files.upload_tables import upload_parts
 from registry.jobs.adapter_owners import AdapterOwner, AdapterOwnerStore, all_owners
+from registry.jobs.checkpoint_permissions import CheckpointPermission, CheckpointPermissionStore, all_permissions
+from registry.jobs.deliveries import JOB_ENDS
 from registry.jobs.job_store import JobStore, held_artifacts, jobs_reading
 from registry.jobs.served_checkpoints import ServedCheckpointStore, ready_checkpoints, stored_artifacts
 from registry.keys import KeyStore
 from registry.replicas import ReplicaReader, ReplicaStore, with_passing_fields
-from registry.rollouts.deliveries import DeliveryStore
+from registry.rollouts.deliveries import ROLLOUT_MOVES
 from registry.rollouts.feedback import FeedbackStore
 from registry.rollouts.forced import ForcedSide, ForcedSideStore, all_forced_sides
 from registry.rollouts.rollout import Rollout
@@ -65,6 +70,8 @@ class Snapshot:
     """Owners of adapters, and of names that are claimed."""
     checkpoints: tuple[ServedCheckpoint, ...] = ()
     """Ready checkpoints of jobs, which answer by their own names only."""
+    permissions: tuple[CheckpointPermission, ...] = ()
+    """Revisions that tenants beside their owner may use."""
     uses: tuple[Use, ...] = ()
     """The use of revisions as gateways reported it."""
 
@@ -82,10 +89,13 @@ class Registry:
         self.adapters = AdapterStore(transactions)
         self.owners = AdapterOwnerStore(transactions)
         self.rollouts = RolloutStore(transactions)
-        self.deliveries = DeliveryStore(transactions)
+        self.rollout_deliveries = DeliveryStore(transactions, ROLLOUT_MOVES)
         self.jobs = JobStore(transactions)
         self.checkpoints = ServedCheckpointStore(transactions)
+        self.job_deliveries = DeliveryStore(transactions, JOB_ENDS)
+        self.permissions = CheckpointPermissionStore(transactions)
         self.files = FileStore(transactions, self.artifacts, jobs_reading)
+        self.uploads = UploadStore(transactions, self.artifacts)
         self.replicas = ReplicaStore(transactions)
         self.entered = EnteredEngineStore(transactions)
         self.uses = UseStore(transactions)
@@ -107,6 +117,7 @@ class Registry:
                 bases=parts.get("bases", all_bases),
                 adapters=parts.get("adapters", served_adapters),
                 owners=parts.get("adapter_owners", all_owners),
+                permissions=parts.get("checkpoint_permissions", all_permissions),
                 revisions=parts.get("revisions", ready_revisions),
                 checkpoints=parts.get("served_checkpoints", ready_checkpoints),
                 rollouts=parts.get("rollouts", open_rollouts),
@@ -126,6 +137,11 @@ class Registry:
         """Remove the artifacts that a killed publisher left behind, and return their digests."""
         return self.artifacts.recover()
 
+    def remove_expired(self) -> None:
+        """Remove the files whose time is over, and what uploads that have ended left."""
+        self.files.remove_expired()
+        self.uploads.remove_ended()
+
     def close(self) -> None:
         """Close every connection."""
         self.transactions.close()
@@ -134,8 +150,9 @@ class Registry:
         # A folder that waits for its publication has no revision yet; its job refers to it.
         revisions, files = sa.select(tables.revisions.c.artifact), sa.select(tables.files.c.digest)
         checkpoints = sa.select(tables.bases.c.digest).where(tables.bases.c.parent.is_not(None))
+        parts, held = sa.select(upload_parts.c.digest), held_artifacts(by_ended_jobs=False)
         with self.transactions.read() as tx:
-            kept = (files, checkpoints, stored_artifacts(), *held_artifacts(by_ended_jobs=False))
+            kept = (files, parts, checkpoints, stored_artifacts(), *held)
             return set(tx.execute(revisions.union(*kept)).scalars())
 
 

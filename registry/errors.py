@@ -57,6 +57,10 @@ class TrainingFileInvalid(RegistryError):
     """A line of a training file is wrong; the message names line and field."""
 
 
+class UploadRejected(RegistryError):
+    """The parts of an upload are not those of the file that was announced; the message names the field."""
+
+
 class ArtifactCorrupt(RegistryError):
     """Stored bytes no longer match their digest."""
 

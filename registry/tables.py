@@ -1,4 +1,4 @@
-"""The tables as `migrations/` creates them; the tables of answers in rollouts are in `answer_tables.py`."""
+"""The tables as `migrations/` creates them; other rooms have their own: `answer_tables.py`, `upload_tables.py`."""
 
 from __future__ import annotations
 
@@ -119,23 +119,6 @@ rollout_events: Final = sa.Table(
     sqlite_autoincrement=True,
 )
 
-rollout_deliveries: Final = sa.Table(
-    "rollout_deliveries",
-    metadata,
-    sa.Column(
-        "event_seq",
-        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
-        sa.ForeignKey("rollout_events.seq"),
-        primary_key=True,
-        autoincrement=False,
-    ),
-    sa.Column("attempts", sa.Integer, nullable=False),
-    at("next_at"),
-    at("delivered_at", nullable=True),
-    sa.Column("error", sa.Text, nullable=False),
-)
-"""Attempts to deliver the events of rollouts to the webhook; an event without a row was not tried yet."""
-
 jobs: Final = sa.Table(
     "jobs",
     metadata,
@@ -160,7 +143,7 @@ jobs: Final = sa.Table(
     tenant(),
     at("created_at"),
     at("started_at", nullable=True),
-    at("finished_at", nullable=True),
+    sa.Column("finished_at", sa.Double, index=True),
     sa.Index("ix_jobs_tenant", "tenant"),
     sqlite_autoincrement=True,
 )
@@ -204,6 +187,7 @@ files: Final = sa.Table(
     sa.Column("owner", sa.Text, nullable=False),
     tenant(),
     at("created_at"),
+    sa.Column("expires_at", sa.Double, index=True),
     sa.Index("ix_files_tenant", "tenant"),
     sqlite_autoincrement=True,
 )

@@ -194,6 +194,8 @@ class File:
     owner: str
     tenant: str
     """Whose keys see the file."""
+    expires_at: float | None = None
+    """When the file is removed; None keeps it until it is deleted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,7 +79,7 @@ def _input_paths(registry: Registry, spec: JobSpec) -> Mapping[str, Path]:
     paths = {}
     for field, file_id in spec.files().items():
         with _readable(f"{field} {file_id}", field):
-            paths[field] = registry.files.path(registry.files.get(file_id))
+            paths[field] = registry.files.path(registry.files.held(file_id))
     for field, digest in spec.artifacts().items():
         with _readable(field, field):
             paths[field] = registry.artifacts.folder(digest)
@@ -88,7 +88,7 @@ def _input_paths(registry: Registry, spec: JobSpec) -> Mapping[str, Path]:
 
 def _file_facts(registry: Registry, field: str, file_id: str) -> Mapping[str, Any]:
     with _readable(f"{field} {file_id}", field):
-        file = registry.files.get(file_id)
+        file = registry.files.held(file_id)
     return {"id": file.id, "filename": file.filename, "sha256": file.digest, "size_bytes": file.size_bytes}
 
 

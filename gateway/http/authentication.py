@@ -26,6 +26,7 @@ _ADMIN: Final = frozenset({Scope.ADMIN})
 SCOPES: Final[Sequence[tuple[str, frozenset[Scope]]]] = (
     ("/v1/models", ANY),
     ("/v1/files", frozenset({Scope.TRAINING})),
+    ("/v1/uploads", frozenset({Scope.TRAINING})),
     ("/v1/fine_tuning", frozenset({Scope.TRAINING})),
     ("/v1/", frozenset({Scope.INFERENCE})),
     ("/tokenize", frozenset({Scope.INFERENCE})),

@@ -9,7 +9,7 @@ from fastapi import Request
 from gateway.foreign_pages import BROWSERS_HEADERS, check_is_json, check_is_not_simple
 
 _TAR: Final = "/admin/adapters/{name:path}/revisions"
-_FORMS: Final = frozenset({"/v1/files"})
+_FORMS: Final = frozenset({"/v1/files", "/v1/uploads/{upload_id}/parts"})
 
 
 async def check_content_type(request: Request) -> None:

@@ -14,6 +14,7 @@ from gateway.edge.json_members import check_values, members_of
 from gateway.errors import BodyTooLarge, GatewayError, InvalidRequest, RequestTooSlow
 from gateway.http.error_answers import answer_error
 from gateway.settings import GatewaySettings
+from registry.files.upload import PART_BYTES
 
 LARGEST_JSON: Final = 1 << 20
 """Bytes of a JSON body outside the hot path, where `max_body_bytes` does not say less; the largest that is of use is a
@@ -61,6 +62,8 @@ class RequestBodies:
         path: str = scope["path"]
         if path == "/v1/files":
             return self._upload_bytes + _FORM_BYTES, True
+        if path.startswith("/v1/uploads/") and path.endswith("/parts"):
+            return PART_BYTES + _FORM_BYTES, True
         if path.startswith("/admin/adapters/") and path.endswith("/revisions"):
             return self._upload_bytes, True
         return self._json_bytes, False

@@ -1,10 +1,11 @@
-"""`/v1/files`: OpenAI's file object."""
+"""`/v1/files` and `/v1/uploads`: OpenAI's objects of files and of uploads in parts."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from gateway.objects.lists import ApiObject, ListedObject
+from registry.files.upload import UploadState
 
 
 class FileObject(ListedObject):
@@ -26,3 +27,27 @@ class DeletedFile(ApiObject):
     id: str
     object: Literal["file"] = "file"
     deleted: Literal[True] = True
+
+
+class UploadObject(ApiObject):
+    """OpenAI's `upload`: a file that is sent in parts."""
+
+    id: str
+    object: Literal["upload"] = "upload"
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    purpose: str
+    status: UploadState
+    file: FileObject | None
+    """The file that a completed upload became."""
+
+
+class UploadPartObject(ApiObject):
+    """OpenAI's `upload.part`."""
+
+    id: str
+    object: Literal["upload.part"] = "upload.part"
+    created_at: int
+    upload_id: str

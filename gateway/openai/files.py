@@ -5,26 +5,37 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
-from typing import IO, Annotated, Literal
+from typing import IO, Annotated, Final, Literal
 
 from fastapi import APIRouter, Form, Query, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
+from pydantic import Field, ValidationError
+from starlette.datastructures import FormData
 from starlette.types import Receive, Scope, Send
 
-from gateway.deps import Author, AuthorDep, CallerDep, Gateway, GatewayDep, KnownQuery
+from gateway.deps import AuthorDep, CallerDep, GatewayDep, KnownQuery
 from gateway.errors import BodyTooLarge, InvalidRequest
 from gateway.objects.files import DeletedFile, FileObject
 from gateway.objects.lists import ObjectPage, page_of
-from registry.contracts.training_upload import check_training_upload
+from gateway.openai.types import Body
+from registry.contracts.file_purposes import PURPOSES, FilePurpose
 from registry.errors import NotFound
 from registry.types import File
 
 router = APIRouter(dependencies=[KnownQuery])
 
-PURPOSES = ("fine-tune",)
-FORM_FIELDS = ("file", "purpose")
-_CHUNK_BYTES = 1 << 20
-_LONGEST_NAME = 255
+EXPIRES_AFTER: Final = "expires_after"
+FORM_FIELDS: Final = ("file", "purpose", f"{EXPIRES_AFTER}[anchor]", f"{EXPIRES_AFTER}[seconds]")
+_CHUNK_BYTES: Final = 1 << 20
+_LONGEST_NAME: Final = 255
+
+
+class ExpiresAfter(Body):
+    """`expires_after`: how long after its creation a file is removed."""
+
+    anchor: Literal["created_at"]
+    seconds: Annotated[int, Field(ge=3600, le=2592000)]
 
 
 class OpenedFile(FileResponse):
@@ -51,35 +62,68 @@ class OpenedFile(FileResponse):
 async def upload_file(
     request: Request, file: UploadFile, purpose: Annotated[str, Form()], gateway: GatewayDep, author: AuthorDep
 ) -> FileObject:
-    """Store the file; 400 names line and field of the first fault, and nothing is stored."""
-    for field in await request.form():
-        if field.startswith("expires_after"):
-            raise InvalidRequest("expires_after is not supported: a file is kept until it is deleted", param=field[:64])
-        if field not in FORM_FIELDS:
-            raise InvalidRequest(f"unknown field {field[:64]!r}; there are file and purpose", param=field[:64])
-    if purpose not in PURPOSES:
-        raise InvalidRequest(f"purpose must be one of {', '.join(PURPOSES)}; got {purpose!r}", param="purpose")
-    name = file.filename or ""
-    if len(name) > _LONGEST_NAME or "\0" in name:
-        raise InvalidRequest(f"the filename must have at most {_LONGEST_NAME} characters, and no NUL", param="file")
+    """Store the file; 400 names line and field of the first fault of training data, and nothing is stored."""
+    form = await request.form()
+    if unknown := next((field for field in form if field not in FORM_FIELDS), None):
+        listed = ", ".join(FORM_FIELDS)
+        raise InvalidRequest(f"unknown field {unknown[:64]!r}; there are {listed}", param=unknown[:64])
+    meant = purpose_of(purpose)
+    expires_after_s = kept_for(meant, _expires_after(form))
+    check_filename(file.filename or "", "file")
     limit = gateway.settings.max_upload_bytes
     if (file.size or 0) > limit:
         raise BodyTooLarge(f"the file is larger than {limit} bytes", param="file")
+
+    def store() -> File:
+        meant.check(file.file)
+        file.file.seek(0)
+        return gateway.registry.files.add(
+            chunks_of(file.file),
+            filename=file.filename or "upload.jsonl",
+            purpose=meant.name,
+            owner=author.name,
+            tenant=author.caller.tenant,
+            expires_after_s=expires_after_s,
+        )
+
     # `ask` may ask twice, and the upload is read only once.
-    return file_object(await asyncio.to_thread(_store, gateway, file, purpose, author))
+    return file_object(await asyncio.to_thread(store))
 
 
-def _store(gateway: Gateway, upload: UploadFile, purpose: str, author: Author) -> File:
-    check_training_upload(upload.file)
-    upload.file.seek(0)
-    name = upload.filename or "upload.jsonl"
-    chunks = _chunks(upload.file)
-    return gateway.registry.files.add(
-        chunks, filename=name, purpose=purpose, owner=author.name, tenant=author.caller.tenant
-    )
+def purpose_of(name: str) -> FilePurpose:
+    """Return the purpose of this name; `InvalidRequest` lists those that there are."""
+    if name not in PURPOSES:
+        raise InvalidRequest(f"purpose must be one of {', '.join(PURPOSES)}; got {name[:64]!r}", param="purpose")
+    return PURPOSES[name]
 
 
-def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
+def kept_for(purpose: FilePurpose, asked: ExpiresAfter | None) -> int | None:
+    """Return for how many seconds a file is kept; None until it is deleted."""
+    return purpose.expires_after_s if asked is None else asked.seconds
+
+
+def check_filename(name: str, param: str) -> None:
+    """Raise `InvalidRequest`, which names *param*, for a name that is too long or has a NUL."""
+    if len(name) > _LONGEST_NAME or "\0" in name:
+        raise InvalidRequest(f"the filename must have at most {_LONGEST_NAME} characters, and no NUL", param=param)
+
+
+def _expires_after(form: FormData) -> ExpiresAfter | None:
+    """Return what the form's fields `expires_after[...]` say."""
+    given = {
+        field.removeprefix(f"{EXPIRES_AFTER}[").removesuffix("]"): value
+        for field, value in form.items()
+        if field.startswith(EXPIRES_AFTER)
+    }
+    try:
+        return ExpiresAfter.model_validate(given) if given else None
+    except ValidationError as exc:
+        errors = [{**error, "loc": ("body", EXPIRES_AFTER, *error["loc"])} for error in exc.errors()]
+        raise RequestValidationError(errors, body={EXPIRES_AFTER: given}) from exc
+
+
+def chunks_of(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield the bytes of *stream* from where it stands."""
     while chunk := stream.read(_CHUNK_BYTES):
         yield chunk
 
@@ -134,4 +178,5 @@ def file_object(file: File) -> FileObject:
         created_at=int(file.created_at),
         filename=file.filename,
         purpose=file.purpose,
+        expires_at=None if file.expires_at is None else int(file.expires_at),
     )

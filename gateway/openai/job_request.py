@@ -11,6 +11,7 @@ from gateway.keys.access import check_trainable, shown
 from gateway.keys.auth import ANYBODY, Caller
 from gateway.openai.types import CreateJob, RolloutRequest
 from gateway.routing.route_table import private_adapters
+from registry.contracts.file_purposes import TRAINING
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.hyperparameters import MethodOptions
 from registry.contracts.job_kinds import FINE_TUNING_KINDS, FINE_TUNING_METHODS
@@ -87,6 +88,10 @@ class Uploads:
             raise InvalidRequest(
                 f"{param} {shown(file_id)!r} does not exist; upload it to /v1/files first", param=param
             ) from exc
+        if file.purpose != TRAINING.name:
+            raise InvalidRequest(
+                f"{param} {file_id!r} was uploaded for {file.purpose}; its purpose must be {TRAINING.name}", param=param
+            )
         try:
             with self.registry.files.path(file).open("rb") as lines:
                 return kind.count_rows(lines, self.base_folder)

@@ -1,4 +1,4 @@
-"""Webhooks: every move of a rollout is sent to a receiver at least once, in the form of Standard Webhooks.
+"""Webhooks: rollouts' moves and jobs' ends are sent to a receiver at least once, in the form of Standard Webhooks.
 
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import binascii
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import httpx2
 import orjson
@@ -19,10 +19,14 @@ from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from gateway.settings import WebhookSettings
 from registry.database import Registry
+from registry.deliveries import DeliveryStore
 from registry.errors import SettingsInvalid
-from registry.rollouts.deliveries import Delivery
+from registry.jobs.deliveries import JobEnd
+from registry.rollouts.deliveries import RolloutMove
 
 log = logging.getLogger(__name__)
+
+Subject = TypeVar("Subject")
 
 _RETRY_GROWTH: Final = 4
 _SHORTEST_SECRET: Final = 24
@@ -53,6 +57,15 @@ def _no_secret(settings: WebhookSettings) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """What the receiver is sent, the same at every attempt."""
+
+    id: str
+    """By which receivers drop repetitions (Standard Webhooks, webhook-id)."""
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sender:
     """Posts signed notices to one receiver."""
 
@@ -66,50 +79,71 @@ class Sender:
         acknowledgement was stored.
         """
         now = registry.transactions.now
+        moves = self._deliver(registry.rollout_deliveries, notice_of_move, http, now)
+        return moves + self._deliver(registry.job_deliveries, notice_of_end, http, now)
+
+    def _deliver(
+        self,
+        store: DeliveryStore[Subject],
+        write: Callable[[int, Subject], Notice],
+        http: httpx2.Client,
+        now: Callable[[], float],
+    ) -> int:
         acknowledged = 0
-        for delivery in registry.deliveries.due(
-            since=now() - self.settings.max_age_s, max_attempts=self.settings.max_attempts
-        ):
+        since = now() - self.settings.max_age_s
+        for delivery in store.due(since=since, max_attempts=self.settings.max_attempts):
             # The claim holds for this attempt and the pause after it, in which no other sender takes the notice up.
             pause_s = self.settings.first_retry_s * _RETRY_GROWTH**delivery.attempts
             # claimed before it is sent: a process that dies in between is one attempt short, never one notice
-            if not registry.deliveries.claim(delivery, now() + self.settings.timeout_s + pause_s):
+            if not store.claim(delivery, now() + self.settings.timeout_s + pause_s):
                 continue
-            error = self._post(delivery, http, now())
-            registry.deliveries.record_outcome(delivery, error)
+            notice = write(delivery.seq, delivery.subject)
+            error = self._post(notice, http, now())
+            store.record_outcome(delivery, error)
             acknowledged += not error
             if error:
-                facts = {"rollout_id": delivery.rollout.id, "attempt": delivery.attempts + 1, "error": error}
+                facts = {"notice": notice.id, "attempt": delivery.attempts + 1, "error": error}
                 log.warning("webhook was not acknowledged, retrying later", extra=facts)
         return acknowledged
 
-    def _post(self, delivery: Delivery, http: httpx2.Client, now: float) -> str:
+    def _post(self, notice: Notice, http: httpx2.Client, now: float) -> str:
         """Send one notice, and return why it failed; empty if it was acknowledged."""
-        notice = orjson.dumps(notice_of(delivery)).decode()
-        # The id is the same at every attempt, by which receivers drop repetitions (Standard Webhooks, webhook-id).
-        notice_id = f"{delivery.rollout.id}-{delivery.event.seq}"
+        body = orjson.dumps(notice.body).decode()
         # The signature covers the header's timestamp, which has whole seconds.
         at = datetime.fromtimestamp(int(now), UTC)
         headers = {
             "content-type": "application/json",
-            "webhook-id": notice_id,
+            "webhook-id": notice.id,
             "webhook-timestamp": str(int(now)),
-            "webhook-signature": self.signer.sign(notice_id, at, notice),
+            "webhook-signature": self.signer.sign(notice.id, at, body),
         }
         try:
             # The head of the answer is all that counts: a body may have any size and last for any time.
             with http.stream(
-                "POST", str(self.settings.url), content=notice, headers=headers, timeout=self.settings.timeout_s
+                "POST", str(self.settings.url), content=body, headers=headers, timeout=self.settings.timeout_s
             ) as answer:
                 return "" if answer.is_success else f"answered {answer.status_code}"
         except httpx2.HTTPError as exc:
             return f"{type(exc).__name__}: {exc}"
 
 
-def notice_of(delivery: Delivery) -> dict[str, Any]:
-    """Return the notice of a move, which is the same at every attempt."""
-    event, rollout = delivery.event, delivery.rollout
-    return {
+def notice_of_end(_: int, end: JobEnd) -> Notice:
+    """Return OpenAI's webhook event for the end of a fine-tuning job."""
+    event_id = f"evt_{end.job_id.rpartition('-')[2]}"
+    body = {
+        "id": event_id,
+        "object": "event",
+        "created_at": int(end.at),
+        "type": f"fine_tuning.job.{end.state}",
+        "data": {"id": end.job_id},
+    }
+    return Notice(id=event_id, body=body)
+
+
+def notice_of_move(seq: int, move: RolloutMove) -> Notice:
+    """Return the notice of a rollout's move."""
+    event, rollout = move.event, move.rollout
+    body = {
         "type": f"rollout.{event.state}",
         "timestamp": datetime.fromtimestamp(event.at, UTC).isoformat(),
         "data": {
@@ -126,3 +160,4 @@ def notice_of(delivery: Delivery) -> dict[str, Any]:
             "evidence": event.evidence,
         },
     }
+    return Notice(id=f"{rollout.id}-{seq}", body=body)

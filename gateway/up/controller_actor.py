@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _SEND_EVERY_S: Final = 1.0
 _BEAT_EVERY_S: Final = 1.0
+_SWEEP_EVERY_S: Final = 1.0
 _REPLACED_AFTER_S: Final = 60.0
 """How long a loop may fail, or a step take, until a new process is tried. Both outlast the waits for a database."""
 
@@ -34,7 +35,7 @@ _REPLACED_AFTER_S: Final = 60.0
 class ControllerActor:
     """The controller, of which one runs; a second would do no harm.
 
-    A loop of its own sends webhooks, so that no receiver holds up the rollouts.
+    Loops of their own send webhooks and remove expired files, so that neither holds up the rollouts.
     """
 
     async def __init__(self, settings: Settings, secrets: Mapping[str, str]) -> None:  # type: ignore[misc]  # Serve awaits it
@@ -52,6 +53,7 @@ class ControllerActor:
         self._liveness = Liveness(settings.home, "controller")
         self._loops = Loops()
         self._loops.start("rollouts", self._reconcile)
+        self._loops.start("expired_files", self._sweep)
         self._loops.start("entered_engines", EnteredEngines(self._registry, settings).run)
         if (sender := open_sender(settings.webhooks, os.environ)) is not None:
             self._loops.start("webhooks", partial(self._send, sender))
@@ -82,6 +84,15 @@ class ControllerActor:
                 except RegistryError as exc:
                     log.warning("webhooks stand still, trying again", extra={"error": str(exc)})
                 await asyncio.sleep(_SEND_EVERY_S)
+
+    async def _sweep(self) -> None:
+        # Not a part of the reconcile step: to remove bytes is to wait for those that publish some at the moment.
+        while True:
+            try:
+                await asyncio.to_thread(self._registry.remove_expired)
+            except RegistryError as exc:
+                log.warning("expired files are not removed, trying again", extra={"error": str(exc)})
+            await asyncio.sleep(_SWEEP_EVERY_S)
 
     def check_health(self) -> None:
         """Ray replaces this replica when one of its loops keeps failing, or stands still."""

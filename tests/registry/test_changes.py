@@ -24,6 +24,7 @@ PARTS = {
     "revisions": "revisions",
     "rollouts": "rollouts",
     "served_checkpoints": "checkpoints",
+    "checkpoint_permissions": "permissions",
 }
 
 
@@ -37,6 +38,7 @@ def filled(registry: Registry, base: Base, make_adapter: Callable[..., Path]) ->
     registry.adapters.set_first_stable("support", 1, "first_revision")
     registry.replicas.report(REPLICA)
     registry.forced_sides.put("support", "me", Side.CANARY, "me")
+    registry.permissions.create("support@1", ["acme"], "me")
     registry.owners.change("support", tenant="me", is_shared=False, actor="me")
     return registry
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.errors import ArtifactCorrupt, NotFound
 from registry.types import File
@@ -88,3 +90,33 @@ def test_adding_and_deleting_the_same_bytes_at_once_never_loses_them(registry: R
             outcome.result()
     (kept,) = registry.files.list()
     assert registry.files.path(kept).read_bytes() == b"same bytes"
+
+
+def test_a_file_is_gone_when_its_time_is_over(
+    registry: Registry, advance: Callable[[float], None], tmp_path: Path
+) -> None:
+    kept = add(registry, b"kept")
+    passing = registry.files.add([b"gone"], filename="a", purpose="user_data", owner="ann", expires_after_s=3600)
+    advance(3599.0)
+    assert registry.files.remove_expired() == []
+    assert registry.files.get(passing.id) == passing
+    advance(1.0)
+    assert [file.id for file in registry.files.list()] == [kept.id]
+    with pytest.raises(NotFound):
+        registry.files.get(passing.id)
+    assert registry.files.remove_expired() == [passing.id]
+    assert len(stored(tmp_path)) == 1
+
+
+def test_a_job_keeps_the_file_that_it_reads_beyond_its_time(
+    registry: Registry, advance: Callable[[float], None], spec: SupervisedSpec
+) -> None:
+    file = registry.files.add([b"rows"], filename="a", purpose="fine-tune", owner="ann", expires_after_s=3600)
+    job = registry.jobs.create(spec.model_copy(update={"training_file": file.id}), "ann")
+    advance(3600.0)
+    assert registry.files.remove_expired() == []
+    assert registry.files.path(registry.files.held(file.id)).read_bytes() == b"rows"
+    with pytest.raises(NotFound):
+        registry.files.get(file.id)
+    registry.jobs.request_cancel(job.id, "ann")
+    assert registry.files.remove_expired() == [file.id]

@@ -188,17 +188,6 @@ def test_a_file_is_not_deleted_while_a_job_reads_it(client: openai.OpenAI) -> No
     assert client.files.delete(job.training_file).deleted
 
 
-def test_what_an_upload_cannot_keep_is_refused_by_name(client: openai.OpenAI) -> None:
-    for more in (
-        {"expires_after": {"anchor": "created_at", "seconds": 3600}},
-        {"extra_body": {"tags": "x"}},
-    ):
-        with pytest.raises(openai.BadRequestError, match=r"expires_after|tags") as refused:
-            client.files.create(file=jsonl(ROWS), purpose="fine-tune", **more)
-        assert str(refused.value.param).startswith(("expires_after", "tags"))
-    assert list(client.files.list()) == []
-
-
 def test_a_file_with_tools_needs_a_base_model_that_renders_them(client: openai.OpenAI) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     called = {"role": "assistant", "content": None, "tool_calls": [call]}

@@ -10,21 +10,34 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import httpx2
+import openai
 import pytest
+from openai.types.webhooks import (
+    FineTuningJobCancelledWebhookEvent,
+    FineTuningJobFailedWebhookEvent,
+    FineTuningJobSucceededWebhookEvent,
+)
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from gateway.rollouts.controller import begin_if_loaded
 from gateway.rollouts.webhooks import Sender, open_sender
 from gateway.settings import WebhookSettings
+from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.errors import SettingsInvalid
+from registry.jobs.job import JobError, JobState
 from registry.rollouts.guardrails import GuardrailPlan
 from registry.rollouts.rollout import RolloutPlan, RolloutState, weighted
 from tests.clock import Clock
 from tests.gateway.stage import bad, count, good, report, tick
 from tests.loopback import LoopbackHandler, LoopbackServer
 
+FineTuningEnd = (
+    FineTuningJobSucceededWebhookEvent,
+    FineTuningJobFailedWebhookEvent,
+    FineTuningJobCancelledWebhookEvent,
+)
 SECRET = "whsec_" + "bG9ycnktdGVzdC1zZWNyZXQtb2YtMzItYnl0ZXMhISE="
 
 
@@ -100,6 +113,47 @@ def test_a_receiver_that_verifies_takes_ours_and_no_forgery(
             Webhook(SECRET).verify(body + b" ", headers)
 
 
+def job_that_ended(registry: Registry, to: JobState) -> str:
+    """Id of a job that did."""
+    spec = SupervisedSpec(
+        base="tiny",
+        base_digest="0" * 64,
+        adapter="tone",
+        training_file="file-1",
+        n_epochs=1,
+        batch_size=4,
+        learning_rate=1e-4,
+        seed=7,
+    )
+    job_id = registry.jobs.create(spec, "ann").id
+    if to is JobState.CANCELLED:
+        return registry.jobs.request_cancel(job_id, "ann").id
+    lease = registry.jobs.claim("w1", 60.0)
+    assert lease is not None
+    error = JobError(code="diverged", message="the loss is nan") if to is JobState.FAILED else None
+    return registry.jobs.finish(lease, to, error).id
+
+
+def test_openais_client_unwraps_the_ends_of_jobs(sqlite_registry: Registry, receiver: Receiver, clock: Clock) -> None:
+    clock.at = time.time()
+    states = [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED]
+    jobs = [job_that_ended(sqlite_registry, state) for state in states]
+    receiver.statuses = [500, 204]
+    by = sender(receiver.url, first_retry_s=1.0)
+    assert deliver(sqlite_registry, by) == 2
+    clock.advance(3.0)
+    assert deliver(sqlite_registry, by) == 1
+    assert deliver(sqlite_registry, by) == 0
+    assert receiver.got[0][1] == receiver.got[3][1]
+    client = openai.OpenAI(api_key="none", webhook_secret=SECRET)
+    told = [client.webhooks.unwrap(body, headers) for headers, body in receiver.got[1:]]
+    events = {event.data.id: event for event in told if isinstance(event, FineTuningEnd)}
+    assert [str(events[job].type) for job in jobs] == [f"fine_tuning.job.{state}" for state in states]
+    assert {event.object for event in events.values()} == {"event"}
+    with pytest.raises(openai.InvalidWebhookSignatureError):
+        client.webhooks.unwrap(receiver.got[0][1] + b" ", receiver.got[0][0])
+
+
 def test_a_receiver_that_fails_first_gets_it_again_with_the_same_id(
     two_revisions: Registry, aborted: str, receiver: Receiver, clock: Clock
 ) -> None:
@@ -132,9 +186,9 @@ def test_a_sender_killed_before_the_acknowledgement_tells_it_again(
     two_revisions: Registry, aborted: str, receiver: Receiver, clock: Clock
 ) -> None:
     by = sender(receiver.url)
-    (first, *_) = two_revisions.deliveries.due(since=0.0, max_attempts=8)
-    assert two_revisions.deliveries.claim(first, clock.at + 6.0)
-    assert not two_revisions.deliveries.claim(first, clock.at + 6.0)
+    (first, *_) = two_revisions.rollout_deliveries.due(since=0.0, max_attempts=8)
+    assert two_revisions.rollout_deliveries.claim(first, clock.at + 6.0)
+    assert not two_revisions.rollout_deliveries.claim(first, clock.at + 6.0)
     assert deliver(two_revisions, by) == 2
     clock.advance(6.1)
     assert deliver(two_revisions, by) == 1

@@ -98,14 +98,14 @@ def test_figures_count_every_move_and_show_the_latest_rollout(published: Registr
 def test_every_move_is_due_until_it_is_acknowledged_or_given_up(
     published: Registry, promoted: Rollout, advance: Callable[[float], None]
 ) -> None:
-    store = published.deliveries
+    store = published.rollout_deliveries
 
     def due() -> list[tuple[str, int]]:
-        return [(each.event.state, each.attempts) for each in store.due(since=0.0, max_attempts=2)]
+        return [(each.subject.event.state, each.attempts) for each in store.due(since=0.0, max_attempts=2)]
 
     assert due() == [("pending", 0), ("progressing", 0), ("promoted", 0)]
     first, second, third = store.due(since=0.0, max_attempts=2)
-    assert (first.rollout, third.event.evidence) == (promoted, promoted.evidence)
+    assert (first.subject.rollout, third.subject.event.evidence) == (promoted, promoted.evidence)
     assert store.claim(first, 1010.0)
     assert not store.claim(first, 1010.0)
     store.record_outcome(first, "")
@@ -114,7 +114,7 @@ def test_every_move_is_due_until_it_is_acknowledged_or_given_up(
     assert due() == [("promoted", 0)]
     advance(10.0)
     again, _ = store.due(since=0.0, max_attempts=2)
-    assert (again.event, again.attempts) == (second.event, 1)
+    assert (again.subject.event, again.attempts) == (second.subject.event, 1)
     assert store.claim(again, 1010.0)
     assert not store.claim(again, 1010.0)
     assert due() == [("promoted", 0)]
