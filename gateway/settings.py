@@ -163,7 +163,7 @@ class PoolFields(BaseModel):
 
 
 class WebhookSettings(BaseModel):
-    """Table `[webhooks]`: the receiver of a notice for every move of a rollout."""
+    """Table `[webhooks]`: the receiver of a notice for every move of a rollout and every end of a fine-tuning job."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -178,7 +178,7 @@ class WebhookSettings(BaseModel):
     first_retry_s: PositiveFloat = 5.0
     """Pause after the first failure; each further pause is four times as long."""
     max_age_s: PositiveFloat = 86400.0
-    """Age above which a move is not sent any more, for example a move made before webhooks were switched on."""
+    """Age above which a move or an end is not sent any more, for example one from before webhooks were switched on."""
 
 
 class TraceSettings(BaseModel):
