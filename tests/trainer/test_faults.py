@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import psutil
 import pytest
@@ -26,7 +27,7 @@ from trainer.settings import TrainerSettings
 from trainer.worker import Worker
 
 THIS = psutil.Process()
-TITLE = {"filename": "chats.jsonl", "purpose": "fine-tune", "owner": "ann"}
+TITLE: Any = {"filename": "chats.jsonl", "purpose": "fine-tune", "owner": "ann"}
 
 
 def caused(outer: Exception, inner: Exception) -> Exception:
