@@ -19,7 +19,7 @@ from gateway.errors import BodyTooLarge, InvalidRequest
 from gateway.objects.files import DeletedFile, FileObject
 from gateway.objects.lists import ObjectPage, page_of
 from gateway.openai.types import Body
-from registry.contracts.file_purposes import PURPOSES, FilePurpose
+from registry.contracts.uploads.file_purposes import PURPOSES, FilePurpose
 from registry.errors import NotFound
 from registry.types import File
 

@@ -11,12 +11,12 @@ from gateway.keys.access import check_trainable, shown
 from gateway.keys.auth import ANYBODY, Caller
 from gateway.openai.types import CreateJob, RolloutRequest
 from gateway.routing.route_table import private_adapters
-from registry.contracts.file_purposes import TRAINING
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.hyperparameters import MethodOptions
 from registry.contracts.job_kinds import FINE_TUNING_KINDS, FINE_TUNING_METHODS
 from registry.contracts.job_spec import ADAPTER_KINDS, ResultKind
 from registry.contracts.rollout_spec import RolloutSpec
+from registry.contracts.uploads.file_purposes import TRAINING
 from registry.database import Registry
 from registry.errors import AdapterRejected, InvalidPlan, NotFound, TrainingFileInvalid, WeightsRefused
 from registry.publishing.adapter_name import adapter_name_of

@@ -13,7 +13,7 @@ from gateway.errors import BodyTooLarge, InvalidRequest
 from gateway.objects.files import UploadObject, UploadPartObject
 from gateway.openai.files import ExpiresAfter, check_filename, chunks_of, file_object, kept_for, purpose_of
 from gateway.openai.types import Body
-from registry.contracts.file_purposes import PURPOSES
+from registry.contracts.uploads.file_purposes import PURPOSES
 from registry.errors import NotFound
 from registry.files.upload import MOST_PARTS, PART_BYTES, Upload, UploadDraft, UploadPart
 

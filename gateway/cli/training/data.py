@@ -11,7 +11,7 @@ import typer
 from gateway.cli.errors import CommandFailed
 from gateway.cli.output import JsonFlag, show, show_json
 from registry.contracts.training_formats import check_training_lines
-from registry.contracts.training_upload import check_training_upload
+from registry.contracts.uploads.training_upload import check_training_upload
 from registry.errors import TrainingFileInvalid
 
 app = typer.Typer(name="data", no_args_is_help=True)

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from gateway.app import build_app, build_gateway
 from gateway.settings import GatewaySettings
-from registry.contracts.file_purposes import PURPOSES
+from registry.contracts.uploads.file_purposes import PURPOSES
 from registry.database import Registry
 from registry.types import Base
 from tests.gateway.openai.test_openai_face import ROWS, jsonl

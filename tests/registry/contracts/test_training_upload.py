@@ -9,7 +9,7 @@ import pytest
 
 from registry.contracts.job_kinds import FINE_TUNING_METHODS
 from registry.contracts.methods.supervised_spec import SupervisedSpec
-from registry.contracts.training_upload import check_training_upload
+from registry.contracts.uploads.training_upload import check_training_upload
 from registry.errors import TrainingFileInvalid
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, Final
 
-from registry.contracts.training_upload import check_training_upload
+from registry.contracts.uploads.training_upload import check_training_upload
 
 _DAY_S: Final = 86400
 

@@ -1,0 +1,1 @@
+"""What uploaded files are for, and the check of those that are training data."""
