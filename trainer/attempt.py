@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
 from typing import Final, TypeVar
 
+from graders.http_models import HttpModels
+from registry.contracts.job_spec import JobSpec
 from registry.database import Registry
 from registry.disk import Liveness
 from registry.errors import (
@@ -97,7 +100,7 @@ class Attempt:
             Noted(message=f"{job.spec.noun.capitalize()} job started", data={"attempt": self._lease.attempt})
         )
         watch = _Watch(renew_at=time.monotonic(), deadline=time.monotonic() + self._settings.max_job_s)
-        child = TrainingChild(order)
+        child = TrainingChild(order, self._models(order.spec))
         log.info("child started", extra={"job": job.id, "attempt": self._lease.attempt, "child": child.pid})
         try:
             outcome = self._follow(child, watch)
@@ -118,6 +121,13 @@ class Attempt:
                 self._publish(done)
             case RecipeStopped():
                 self._give_back(watch)
+
+    def _models(self, spec: JobSpec) -> HttpModels | None:
+        """Return the gateway as a child's source of answers; None for a job that asks no model."""
+        if not spec.asked_models():
+            return None
+        key = os.environ.get(self._settings.gateway_key_env)
+        return HttpModels(self._settings.gateway_url, {} if key is None else {"authorization": f"Bearer {key}"})
 
     def _prepare(self, job: Job) -> PreparedJob:
         """Return the child's order; `JobFailed` if the job crashed too often or cannot be done as it was asked."""

@@ -31,6 +31,8 @@ class ChildOrder(BaseModel, Generic[Spec_co]):
     keep_checkpoints: int
     threads: int
     nice: int
+    model_requests: int | None = None
+    """Descriptor of the socket over which the child may ask its worker for answers of models; None if it may not."""
     worker_pid: int
     """The child ends when this process does."""
 

@@ -14,8 +14,10 @@ from pathlib import Path
 from threading import Thread
 from typing import Final
 
+from graders.grade import Models
 from registry.contracts.job_spec import JobSpec
 from trainer.errors import ChildCrashed
+from trainer.model_requests import ModelRequests
 from trainer.order import ChildOrder
 from trainer.progress import Progress, parse_progress
 
@@ -32,8 +34,11 @@ GRACE_S: Final = 10.0
 class TrainingChild:
     """A child process at work on one order, in a process group of its own."""
 
-    def __init__(self, order: ChildOrder[JobSpec]) -> None:
-        """Start the child. Its output goes to `child.log` in the attempt's folder."""
+    def __init__(self, order: ChildOrder[JobSpec], models: Models | None = None) -> None:
+        """Start the child, which may ask *models*. Its output goes to `child.log` in the attempt's folder."""
+        self._requests = None if models is None else ModelRequests(models, order.spec.asked_models())
+        passed = () if self._requests is None else (self._requests.childs.fileno(),)
+        order = order.model_copy(update={"model_requests": next(iter(passed), None)})
         self._log = order.attempt_folder / "child.log"
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         order_path = order.attempt_folder / "order.json"
@@ -45,7 +50,7 @@ class TrainingChild:
                     # `-P`: with `-m` alone Python would look in the current folder first, which may be a checkout too.
                     [sys.executable, "-P", "-m", "trainer.child", str(order_path), str(writing)],
                     env=child_environment(os.environ, order.threads),
-                    pass_fds=(writing,),
+                    pass_fds=(writing, *passed),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -54,9 +59,13 @@ class TrainingChild:
                 )
         except BaseException:
             os.close(reading)
+            if self._requests is not None:
+                self._requests.close()
             raise
         finally:
             os.close(writing)  # with our copy open, the reader would never see the end of the pipe
+        if self._requests is not None:
+            self._requests.start()
         # A thread empties the pipe all the time: a child must not block on it while the worker waits for the registry.
         self._reader = Thread(target=self._read, args=(reading,), name="training-child", daemon=True)
         self._reader.start()

@@ -35,6 +35,11 @@ class TrainerSettings(BaseModel):
     keep_checkpoints: PositiveInt = 2
     """How many checkpoints of an attempt are kept while it runs; all are removed when the job has ended."""
 
+    gateway_url: str = "http://127.0.0.1:8080"
+    """Address of the gateway, for graders that ask a model. In `lorry up` the default is its own gateway."""
+    gateway_key_env: str = "LORRY_API_KEY"
+    """Environment variable with the key for these requests, of the scope `inference`; children never see it."""
+
     @model_validator(mode="after")
     def _lease_outlives_polls(self) -> TrainerSettings:
         if self.lease_s < 3 * self.poll_s:
@@ -42,6 +47,12 @@ class TrainerSettings(BaseModel):
         return self
 
 
-def trainer_settings(tables: Mapping[str, Mapping[str, Any]], home: Path) -> TrainerSettings:
-    """Return table `[trainer]` with its defaults below *home*; `SettingsInvalid` names what is wrong."""
-    return parse_table(TrainerSettings, "trainer", {"work": home / "jobs"} | dict(tables.get("trainer", {})))
+def trainer_settings(
+    tables: Mapping[str, Mapping[str, Any]], home: Path, gateway_url: str | None = None
+) -> TrainerSettings:
+    """Return table `[trainer]` with its defaults below *home*; `SettingsInvalid` names what is wrong.
+
+    *gateway_url* is the address that counts unless the table has one.
+    """
+    defaults = {"work": home / "jobs"} | ({} if gateway_url is None else {"gateway_url": gateway_url})
+    return parse_table(TrainerSettings, "trainer", defaults | dict(tables.get("trainer", {})))

@@ -11,6 +11,7 @@ from gateway.errors import InvalidRequest
 from gateway.keys.access import check_judge, check_plan
 from gateway.objects.jobs import CheckpointState, FineTuningJob, JobCheckpointObject, JobEventObject
 from gateway.objects.lists import ObjectPage, page_of
+from gateway.openai.graders import check_grader
 from gateway.openai.job_request import build_spec
 from gateway.openai.types import CreateJob
 from registry.contracts.job_spec import FineTuneFacts
@@ -47,6 +48,10 @@ async def create_job(body: CreateJob, gateway: GatewayDep, caller: CallerDep, ac
     """
     await gateway.feed.refresh()
     check_judge(caller, gateway.feed.table, body.rollout.shadow_judge if body.rollout else None)
+
+    if body.method is not None:
+        for grader in body.method.options().graders():
+            await check_grader(grader, gateway, caller, body.method.grader_place())
 
     def create() -> Job:
         spec = build_spec(body, gateway.registry, caller)

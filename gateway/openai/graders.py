@@ -70,11 +70,14 @@ async def run_on_sample(body: RunGrader, request: Request, gateway: GatewayDep, 
     return grader_run(grader, graded)
 
 
-async def check_grader(grader: GraderSpec, gateway: Gateway, caller: Caller) -> None:
-    """Raise `InvalidRequest` for a grader that *caller* could not use; sources of Python graders are tried."""
-    _check_models(grader, gateway, caller)
+async def check_grader(grader: GraderSpec, gateway: Gateway, caller: Caller, place: str = "grader") -> None:
+    """Raise `InvalidRequest` for a grader that *caller* could not use; sources of Python graders are tried.
+
+    *place* is the path of the grader in the request.
+    """
+    _check_models(grader, gateway, caller, place)
     for where, source in grader.sources().items():
-        field = f"grader.{where}"
+        field = f"{place}.{where}"
         try:
             await gateway.grader_runs.run(partial(run_grader, source, None))
         except (GradingFailed, SandboxMissing) as exc:
@@ -88,17 +91,17 @@ def _parsed(fields: Mapping[str, Any]) -> GraderSpec:
         raise InvalidRequest(str(exc), param=exc.param) from exc
 
 
-def _check_models(grader: GraderSpec, gateway: Gateway, caller: Caller) -> None:
+def _check_models(grader: GraderSpec, gateway: Gateway, caller: Caller, place: str = "grader") -> None:
     table = gateway.feed.table
     for model in sorted(grader.asked_models()):
         try:
             check_model(caller, table, model)
             resolve(table, model, sticky_key="")
         except ModelNotFound as exc:
-            text = f"grader.model: {unknown_model(caller, table, model)}"
-            raise InvalidRequest(text, param="grader.model") from exc
+            text = f"{place}.model: {unknown_model(caller, table, model)}"
+            raise InvalidRequest(text, param=f"{place}.model") from exc
         except (ModelNotAllowed, NothingStable) as exc:
-            raise InvalidRequest(f"grader.model: {exc}", param="grader.model") from exc
+            raise InvalidRequest(f"{place}.model: {exc}", param=f"{place}.model") from exc
 
 
 def _own_url(request: Request) -> str:

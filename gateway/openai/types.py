@@ -40,6 +40,10 @@ class MethodBody(Body):
         given: MethodOptions | None = dict(self)[self.type]
         return options_of(self.type)() if given is None else given
 
+    def grader_place(self) -> str:
+        """Return the path of the method's grader in the request."""
+        return f"method.{self.type}.grader"
+
 
 def options_of(method: str) -> type[MethodOptions]:
     """Return the model of what a request gives below `method.<type>`."""

@@ -221,7 +221,7 @@ def _ray_folder(stop: _StopSignal) -> Iterator[str]:
 
 def _serve(plan: Plan, cluster: ClusterStart, progress: StartProgress, stop: _StopSignal) -> None:
     settings = plan.settings
-    trainer = TrainerProcess()
+    trainer = TrainerProcess(plan.url)
     progress.begin("Starting Ray")
     cluster.begin()
     from gateway.up import serve_app  # here: Ray reads its environment when it is imported

@@ -24,10 +24,10 @@ _SILENT_S: Final = 600.0
 _STOP_TIMEOUT_S: Final = 20.0
 
 
-def _environment() -> dict[str, str]:
+def _environment(gateway_url: str) -> dict[str, str]:
     """Return our environment, in which the trainer's packages are found beside this one, before any others."""
     search_path = filter(None, (str(_SOURCES), os.environ.get("PYTHONPATH")))
-    return os.environ | {"PYTHONPATH": os.pathsep.join(search_path)}
+    return os.environ | {"PYTHONPATH": os.pathsep.join(search_path), "LORRY_URL": gateway_url}
 
 
 def _opened_log(path: Path) -> BinaryIO:
@@ -40,8 +40,9 @@ def _opened_log(path: Path) -> BinaryIO:
 class TrainerProcess:
     """`python -m trainer`, its output in `logs/trainer.log`."""
 
-    def __init__(self, silent_s: float = _SILENT_S) -> None:
-        """A trainer that shows no work for *silent_s* seconds hangs."""
+    def __init__(self, gateway_url: str, silent_s: float = _SILENT_S) -> None:
+        """A trainer that shows no work for *silent_s* seconds hangs. Its graders ask the gateway at *gateway_url*."""
+        self._gateway_url = gateway_url
         self._silent_s = silent_s
         self._process: subprocess.Popen[bytes] | None = None
         self._not_before = 0.0
@@ -62,7 +63,7 @@ class TrainerProcess:
                 # `-P`: with `-m` alone Python would look in the current folder first, which may be a checkout too.
                 command = [sys.executable, "-P", "-m", "trainer"]
                 self._process = subprocess.Popen(
-                    command, env=_environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                    command, env=_environment(self._gateway_url), stdin=subprocess.DEVNULL, stdout=output, stderr=output
                 )
         # A full disk or a lack of processes must not end what serves; the next attempt comes in two seconds.
         except OSError as exc:

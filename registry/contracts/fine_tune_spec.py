@@ -18,6 +18,7 @@ from registry.errors import WeightsRefused
 from registry.rollouts.rollout import RolloutPlan
 from registry.types import Priority
 
+ROWS_AT_ONCE: Final = 8
 NOT_HYPERPARAMETERS: Final = frozenset(
     {
         "rollout",
@@ -127,6 +128,18 @@ class FineTuneSpec(JobSpec):
         """Return what OpenAI's object shows below `method.<type>` beside the hyperparameters."""
         return {}
 
+    def rows_at_once(self) -> int:
+        """Return the rows that may go through the model at once; a larger batch takes several passes."""
+        return ROWS_AT_ONCE
+
+    def repeats(self) -> int:
+        """Return how many steps of the optimizer in a row take the same rows."""
+        return 1
+
+    def evaluation_steps(self, epoch_steps: int) -> int:
+        """Return the steps between two evaluations: an epoch unless the method has another rule."""
+        return epoch_steps
+
     def provenance(self, files: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
         """Return data sets, hyperparameters and seed."""
         return {
@@ -163,11 +176,15 @@ class FineTuneSpec(JobSpec):
         """Return what the method makes; full and merged weights give a checkpoint."""
         return ResultKind.CHECKPOINT if self.weights.is_full or self.weights.merge else self.makes
 
+    def has_reference(self) -> bool:
+        """Return whether this job compares with the base model."""
+        return self.needs_reference
+
     def check_weights(self) -> None:
         """Raise `WeightsRefused` for weights that the method, this installation or any engine has no use for."""
         if self.makes is not ResultKind.ADAPTER and self.result_kind() is ResultKind.CHECKPOINT:
             raise WeightsRefused(f"the result of {self.method} is a {self.makes} model, not a checkpoint: {_PLAIN}")
-        if self.needs_reference and (self.weights.is_full or self.lora.changes_base):
+        if self.has_reference() and (self.weights.is_full or self.lora.changes_base):
             changed = "weights 'full'" if self.weights.is_full else f"lora_variant {self.lora.variant!r}"
             raise WeightsRefused(f"{changed} leaves no base model to compare with, which {self.method} needs: {_PLAIN}")
         micro = self.weights.micro_batch_size

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
+from registry.contracts.graders.grader_spec import GraderSpec
 from registry.contracts.job_spec import LoraSpec, LoraVariant
 from registry.contracts.known_fields import KnownFields
 from registry.contracts.weights_spec import PROJECTING, OptimizerKind, Precision, WeightsKind, WeightsSpec, optimizer_of
@@ -123,6 +124,10 @@ class MethodOptions(KnownFields):
     """What a request gives below `method.<type>`; a method with hyperparameters of its own, or more, has a subclass."""
 
     hyperparameters: SerializeAsAny[Hyperparameters] = Hyperparameters()
+
+    def graders(self) -> tuple[GraderSpec, ...]:
+        """Return the graders of the job; most methods have none."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

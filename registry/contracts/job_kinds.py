@@ -7,11 +7,13 @@ from typing import Any, Final
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.job_spec import JobSpec
+from registry.contracts.methods.ppo_spec import PpoSpec
+from registry.contracts.methods.reinforcement_spec import ReinforcementSpec
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.contracts.publish_spec import PublishSpec
 from registry.contracts.reproduce_spec import ReproduceSpec
 
-FINE_TUNING_KINDS: Final[tuple[type[FineTuneSpec], ...]] = (SupervisedSpec,)
+FINE_TUNING_KINDS: Final[tuple[type[FineTuneSpec], ...]] = (SupervisedSpec, ReinforcementSpec, PpoSpec)
 """Kinds that callers create at `/v1/fine_tuning/jobs`; the first is the default method."""
 OTHER_KINDS: Final[tuple[type[JobSpec], ...]] = (PublishSpec, ReproduceSpec)
 

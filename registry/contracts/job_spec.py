@@ -156,6 +156,10 @@ class JobSpec(BaseModel, ABC):
         """Return the shape of the adapter that the job trains; None for a job that trains none."""
         return None
 
+    def asked_models(self) -> frozenset[str]:
+        """Return the models of this Lorry that the work sends chats to."""
+        return frozenset()
+
     def remarks(self) -> Sequence[str]:
         """Return messages for the events of a new job: what was understood otherwise than it was asked."""
         return ()

@@ -20,6 +20,7 @@ from registry.contracts.preference_lines import (
     parse_pair_line,
     parse_rated_line,
 )
+from registry.contracts.prompt_lines import PROMPT_SHAPE, PromptRow, parse_prompt_line
 from registry.contracts.training_file import TrainingRow, filled_lines, parse_chat_line, parse_text_line
 from registry.contracts.training_json import parse_object
 from registry.contracts.training_message import ChatMessage
@@ -74,6 +75,8 @@ class LineFormat(Generic[Line_co]):
     """Such a line in short."""
     marks: frozenset[str]
     """Fields that no other format has: a line with one of them is meant to be of this format, faults or not."""
+    is_open: bool = False
+    """Lines may have any further field, so that no field shows another format."""
     parse: Callable[[Mapping[str, Any], int], Line_co]
     """Returns the line of these fields with its number; `TrainingFileInvalid` names line and field."""
 
@@ -106,6 +109,14 @@ RATED_CHATS: Final[LineFormat[RatedRow]] = LineFormat(
     marks=frozenset({"label"}),
     parse=parse_rated_line,
 )
+PROMPTS: Final[LineFormat[PromptRow]] = LineFormat(
+    singular="a prompt",
+    plural="prompts",
+    shape=PROMPT_SHAPE,
+    marks=frozenset(),
+    is_open=True,
+    parse=parse_prompt_line,
+)
 CHATS_OR_TEXTS: Final = (TEXTS, CHATS)
 MARKED: Final[tuple[LineFormat[TrainingLine], ...]] = (PAIRS, RATED_CHATS, TEXTS)
 """Formats that show by their fields; a line without any of these is of a format that has no marks."""
@@ -131,7 +142,7 @@ class LineParser(Generic[Line]):
         fields = parse_object(line, where)
         marked = next((entry for entry in MARKED if not entry.marks.isdisjoint(fields)), None)
         marks = frozenset() if marked is None else marked.marks
-        found = next((entry for entry in self._wanted if entry.marks == marks), None)
+        found = next((entry for entry in self._wanted if entry.is_open or entry.marks == marks), None)
         if found is None:
             self.is_foreign = self._first is None
             singular = (marked or CHATS).singular

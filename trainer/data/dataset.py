@@ -136,6 +136,11 @@ class ChatEncoder:
         """Return *messages* as tokens, ready for the assistant's answer; `JobFailed` if the template refuses them."""
         return self._ids(self._render(_Chat(line=0, messages=messages), opens_answer=True))
 
+    def read_output(self, ids: Sequence[int]) -> str:
+        """Return an answer's tokens as text, as an engine sends it: without the end token and other marks."""
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
+        return text
+
     def spell(self, token: int) -> tuple[str, str]:
         """Return the token as text, and as the vocabulary spells it."""
         return self._tokenizer.decode([token]), self._tokenizer.convert_ids_to_tokens(token)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
 from transformers import TrainingArguments
 
@@ -12,15 +10,12 @@ from trainer.order import ChildOrder
 from trainer.training.optimizers import TRAINERS_OWN
 from trainer.training.precision import multiplies_bf16
 
-MICRO_ROWS: Final = 8
-"""Rows that go through the model at once; the gradients of a larger batch are summed over several such passes."""
-
 
 def training_arguments(order: ChildOrder[FineTuneSpec], rows: int) -> TrainingArguments:
     """Return the arguments for a training file of *rows* rows."""
     spec = order.spec
     # A divisor, so that every pass has the same number of rows and the batch is as large as asked for.
-    fitting = max(size for size in range(1, MICRO_ROWS + 1) if spec.batch_size % size == 0)
+    fitting = max(size for size in range(1, spec.rows_at_once() + 1) if spec.batch_size % size == 0)
     micro = spec.weights.micro_batch_size or fitting
     on_gpu = torch.cuda.is_available()
     return TrainingArguments(
@@ -30,7 +25,7 @@ def training_arguments(order: ChildOrder[FineTuneSpec], rows: int) -> TrainingAr
         gradient_accumulation_steps=spec.batch_size // micro,
         learning_rate=spec.learning_rate,
         lr_scheduler_type="linear",
-        warmup_steps=round(spec.warmup_ratio * spec.n_epochs * -(-rows // spec.batch_size)),
+        warmup_steps=round(spec.warmup_ratio * spec.n_epochs * spec.repeats() * -(-rows // spec.batch_size)),
         optim=TRAINERS_OWN.get(spec.weights.optimizer.kind, "adamw_torch"),
         bf16=multiplies_bf16(spec.weights.precision),
         gradient_checkpointing=spec.weights.gradient_checkpointing,

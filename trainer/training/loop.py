@@ -15,6 +15,7 @@ from transformers import Trainer
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from trainer.training.objective import Batch, Objective
 from trainer.training.optimizers import own_optimizer
+from trainer.training.repeated_batches import RepeatedBatches
 
 
 class TrainingLoop(Trainer):  # type: ignore[misc]  # transformers ships no types
@@ -31,6 +32,13 @@ class TrainingLoop(Trainer):  # type: ignore[misc]  # transformers ships no type
         self.optimizer: torch.optim.Optimizer | None = self.optimizer or own_optimizer(self.model, self._spec)
         made: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)
         return made
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Return the order of the rows; the Trainer's own has no repetitions."""
+        if self._spec.repeats() == 1:
+            return super()._get_train_sampler(train_dataset)
+        size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return RepeatedBatches(len(self.train_dataset), size, self._spec.repeats(), self.args.seed)
 
     def compute_loss(
         self,

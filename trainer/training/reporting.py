@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from registry.contracts.job_spec import JobSpec
+from registry.contracts.fine_tune_spec import FineTuneSpec
 from trainer.checkpoints import prune_checkpoints, seal_checkpoint
 from trainer.errors import JobFailed
 from trainer.order import ChildOrder, spec_identity
@@ -19,10 +19,10 @@ from trainer.training.objective import Objective
 
 
 class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
-    """Callback of one run; validates at the end of each epoch and seals every checkpoint that the Trainer writes."""
+    """Callback of one run; evaluates when the spec wants it and seals every checkpoint that the Trainer writes."""
 
     def __init__(
-        self, order: ChildOrder[JobSpec], report: Report, stop_asked: StopAsked, objective: Objective[Any]
+        self, order: ChildOrder[FineTuneSpec], report: Report, stop_asked: StopAsked, objective: Objective[Any]
     ) -> None:
         self._order = order
         self._report = report
@@ -46,7 +46,7 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         epoch_steps = math.ceil(state.max_steps / args.num_train_epochs)
         # The Trainer calls on_step_end, on_log, on_save: a checkpoint has the validation of its own step, or none.
         self._validation = {}
-        if self._valid and state.global_step % epoch_steps == 0:
+        if self._valid and state.global_step % self._order.spec.evaluation_steps(epoch_steps) == 0:
             self._validation = self._validate(facts["model"], args.per_device_train_batch_size)
             message = f"Validation loss {self._validation['full_valid_loss']:.4f} at step {state.global_step}"
             self._report(Noted(message=message, data={"step": state.global_step, **self._validation}))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import openai
 import pytest
+from openai.types.fine_tuning import FineTuningJob
 from openai.types.fine_tuning.alpha import GraderRunResponse, GraderValidateResponse
 
 from gateway.settings import GatewaySettings
@@ -85,4 +87,42 @@ def test_a_wrong_grader_is_refused_by_its_field(
 ) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client.fine_tuning.alpha.graders.validate(grader=grader)  # type: ignore[arg-type]
+    assert (refused.value.param, said in refused.value.message) == (param, True), refused.value.message
+
+
+def create(client: openai.OpenAI, grader: Mapping[str, Any], **hyperparameters: Any) -> FineTuningJob:
+    rows = [{"messages": [{"role": "user", "content": f"q{at}"}], "answer": "Paris"} for at in range(10)]
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    file = client.files.create(file=("prompts.jsonl", content), purpose="fine-tune")
+    shape = {"lora_rank": 2, "target_modules": ["q_proj", "v_proj"]}
+    method: Any = {"grader": grader, "hyperparameters": {**shape, **hyperparameters}}
+    raw = client.fine_tuning.jobs.with_raw_response.create(
+        model="tiny", training_file=file.id, method={"type": "reinforcement", "reinforcement": method}
+    )
+    return FineTuningJob.model_validate(raw.http_response.json(), strict=True)
+
+
+def test_a_job_with_a_grader_is_queued_and_shows_it(client: openai.OpenAI) -> None:
+    job = create(client, CHECK, n_epochs=1, eval_interval="auto", compute_multiplier=0.5)
+    assert job.status == "queued"
+    assert job.method is not None
+    assert job.method.reinforcement is not None
+    assert job.method.reinforcement.grader.name == "exact"
+    assert job.method.reinforcement.hyperparameters is not None
+    assert job.method.reinforcement.hyperparameters.compute_multiplier == 0.5
+
+
+@pytest.mark.parametrize(
+    ("grader", "param", "said"),
+    [
+        ({**CHECK, "operation": "is"}, "method.reinforcement.grader", "grader.operation: "),
+        ({**CODE, "source": "x = 1"}, "method.reinforcement.grader.source", "no function grade"),
+        ({**SCORE, "model": "gpt-4o"}, "method.reinforcement.grader.model", "does not exist"),
+    ],
+)
+def test_a_job_with_a_wrong_grader_is_refused(
+    client: openai.OpenAI, grader: dict[str, Any], param: str, said: str
+) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        create(client, grader)
     assert (refused.value.param, said in refused.value.message) == (param, True), refused.value.message

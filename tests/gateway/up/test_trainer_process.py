@@ -20,7 +20,7 @@ def test_a_trainer_that_shows_no_work_is_killed_and_one_that_does_is_left(
 ) -> None:
     monkeypatch.setenv("LORRY_HOME", str(tmp_path))
     (tmp_path / "logs").mkdir()
-    trainer, alive = TrainerProcess(silent_s=1.0), tmp_path / "run" / "trainer.alive"
+    trainer, alive = TrainerProcess("http://127.0.0.1:1", silent_s=1.0), tmp_path / "run" / "trainer.alive"
     trainer.keep_running(tmp_path)
     (pid,) = trainer.pids
     os.kill(pid, signal.SIGSTOP)  # at once, as it would end without a registry
@@ -49,7 +49,7 @@ def test_a_trainer_of_a_gateway_in_another_checkout_runs_the_code_of_its_gateway
     (tmp_path / "trainer" / "__init__.py").write_text("raise SystemExit('the code of another checkout')\n")
     monkeypatch.setenv("LORRY_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    trainer = TrainerProcess()
+    trainer = TrainerProcess("http://127.0.0.1:1")
     trainer.keep_running(tmp_path)
     trainer.wait()  # ends at once, as the home has no registry
     assert "the trainer cannot start" in (tmp_path / "logs" / "trainer.log").read_text()

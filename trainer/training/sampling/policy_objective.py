@@ -1,0 +1,253 @@
+"""What the methods have in common that sample outputs of the model they train: prompts, sampling, grading, figures."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final, Generic, TypeVar
+
+import torch
+
+from graders.grade import Grade, Sample
+from registry.contracts.methods.sampling_options import SamplingSpec
+from registry.contracts.training_formats import PROMPTS, LineFormat, TrainingLine, read_lines
+from registry.errors import TrainingFileInvalid
+from trainer.data.dataset import IGNORED, ChatEncoder, EncodedRow, check_lengths, collate
+from trainer.training.objective import Batch, Objective
+from trainer.training.sampling.outputs import SamplingPlan, sample_outputs
+from trainer.training.sampling.policy_loss import kl_estimates, token_logps
+from trainer.training.sampling.rewarding import Rewarder, mean_rewards
+from trainer.training.sampling.rollouts import Output, encode_output, gather, load_outputs, save_outputs
+
+STATE: Final = "sampling.json"
+OUTPUTS: Final = "outputs.safetensors"
+
+Spec = TypeVar("Spec", bound=SamplingSpec)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A prompt as tokens, ready for the answer."""
+
+    place: int
+    """Its place among the rows of its file."""
+    encoded: EncodedRow
+    messages: Sequence[Mapping[str, Any]]
+    item: Mapping[str, Any]
+
+
+class PolicyObjective(Objective[Prompt], Generic[Spec]):
+    """Samples outputs when a step begins, grades them, and learns from them for `iterations` steps.
+
+    `count_items` is called once for each step, before its passes, with all of its prompts; so that is where outputs are
+    sampled: the divisor of the step may be the number of their tokens.
+    """
+
+    formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = (PROMPTS,)
+
+    def __init__(self, encoder: ChatEncoder, spec: Spec, rewarder: Rewarder) -> None:
+        super().__init__(encoder)
+        self.spec = spec
+        self._rewarder = rewarder
+        self._model: Any = None
+        self._prompts: dict[int, Prompt] = {}
+        """Place -> prompt, of all that a batch had so far: a batch may be collated long before its step begins."""
+        self._steps = 0
+        """Steps that have begun."""
+        self._outputs: dict[int, list[Output]] = {}
+        """Place of a prompt -> its outputs of the current step."""
+        self.figures: dict[str, float] = {}
+        self.sums: dict[str, float] = {}
+        """Sums over the passes of a step, divided by `tokens` for the figures."""
+
+    @abstractmethod
+    def judged(self, outputs: Sequence[Output], rewards: torch.Tensor) -> Sequence[Output]:
+        """Return *outputs*, prompt by prompt, with their advantages. *rewards*: [prompts, outputs of each]."""
+
+    @abstractmethod
+    def pass_loss(self, model: torch.nn.Module, outputs: Sequence[Output], batch: Batch) -> torch.Tensor:
+        """Return the summed loss of *outputs*, of which *batch* has the tokens."""
+
+    @abstractmethod
+    def count(self, outputs: Sequence[Output]) -> int:
+        """Return the divisor of a step with these outputs."""
+
+    def read_rows(self, path: Path, param: str) -> Sequence[Prompt]:
+        """Return the prompts; a grader's field that a line lacks is a fault of the line."""
+        wanted = sorted(self.spec.grader.item_fields())
+        prompts = []
+        with path.open("rb") as lines:
+            for at, line in enumerate(read_lines(lines, (PROMPTS,))):
+                missing = [name for name in wanted if name not in line.item]
+                if missing:
+                    raise TrainingFileInvalid(f"line {line.line}: has no field {missing[0]!r}, which the grader reads")
+                messages = [message.as_template_input() for message in line.messages]
+                ids = tuple(self.encoder.open_answer(messages))
+                encoded = EncodedRow(line=line.line, input_ids=ids, labels=(IGNORED,) * len(ids))
+                prompts.append(Prompt(place=at, encoded=encoded, messages=messages, item=line.item))
+        check_lengths([prompt.encoded for prompt in prompts], self.spec.max_length, param)
+        return prompts
+
+    def prepare(self, model: torch.nn.Module, rows: Sequence[Prompt]) -> None:
+        """Try the grader, and keep the model to sample from."""
+        self._rewarder.check()
+        self._model = model
+
+    def collate(self, rows: Sequence[Prompt]) -> Batch:
+        """Return the prompts of one pass."""
+        self._prompts |= {row.place: row for row in rows}
+        longest = max(len(row.encoded.input_ids) for row in rows)
+        ids = [[*row.encoded.input_ids, *[0] * (longest - len(row.encoded.input_ids))] for row in rows]
+        mask = [[at < len(row.encoded.input_ids) for at in range(longest)] for row in rows]
+        places = torch.tensor([row.place for row in rows])
+        return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask).long(), "places": places}
+
+    def count_items(self, batches: Sequence[Batch]) -> int:
+        """Begin a step: sample and grade outputs unless those of the last step serve again; return the divisor."""
+        prompts = [self._prompts[place] for batch in batches for place in batch["places"].tolist()]
+        if self._steps % self.spec.iterations == 0:
+            self._sample_step(prompts)
+        self._steps += 1
+        return self.count([output for outputs in self._outputs.values() for output in outputs])
+
+    def loss(self, model: torch.nn.Module, batch: Batch, items: torch.Tensor | int) -> torch.Tensor:
+        """Return the summed loss of the outputs of one pass, divided by the items of the step."""
+        outputs = [output for place in batch["places"].tolist() for output in self._outputs[place]]
+        tokens = self._tokens(outputs)
+        return self.pass_loss(model, outputs, tokens) / items
+
+    def pop_figures(self) -> Mapping[str, float]:
+        """Return rewards and lengths of the outputs, and what was summed over the passes."""
+        tokens = self.sums.pop("tokens", 0.0)
+        summed = {name: value / tokens for name, value in self.sums.items() if tokens}
+        self.sums = {}
+        return self.figures | summed
+
+    def measure(self, model: torch.nn.Module, rows: Sequence[Prompt], rows_at_once: int) -> Mapping[str, float]:
+        """Return the mean reward of new outputs for *rows*; `loss` is the reward with its sign changed."""
+        plan = self._plan(self.spec.eval_samples)
+        ids = [row.encoded.input_ids for row in rows]
+        found = sample_outputs(self._model, ids, plan, "evaluation")
+        grades = self._grade(rows, found, "an evaluation")
+        means = mean_rewards(grades)
+        return {"loss": -means["mean_reward"], **means}
+
+    def save_state(self, folder: Path) -> None:
+        """Write the count of steps, and outputs that later steps use."""
+        (folder / STATE).write_text(json.dumps({"steps": self._steps, "figures": self.figures}))
+        save_outputs([output for outputs in self._outputs.values() for output in outputs], folder / OUTPUTS)
+
+    def load_state(self, folder: Path) -> None:
+        """Read what `save_state` wrote."""
+        state = json.loads((folder / STATE).read_text())
+        self._steps, self.figures = state["steps"], state["figures"]
+        self._keep(load_outputs(folder / OUTPUTS))
+
+    def reference_logps(self, outputs: Sequence[Output]) -> list[torch.Tensor]:
+        """Return log p of each output's tokens by the base model."""
+        with self._model.disable_adapter():
+            return self._logps(outputs)
+
+    def policy_logps(self, outputs: Sequence[Output]) -> list[torch.Tensor]:
+        """Return log p of each output's tokens by the model as it is."""
+        return self._logps(outputs)
+
+    def logps(self, model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, Any]:
+        """Return log p of the tokens of *batch*, [outputs, kept], and the model's whole answer."""
+        answer = model(**{name: tensor for name, tensor in batch.items() if name != "labels"}, **self.asks())
+        return token_logps(answer.logits, batch["labels"], self.spec.temperature), answer
+
+    def asks(self) -> Mapping[str, Any]:
+        """Return what the method wants of the model beside the logits."""
+        return {}
+
+    def add_kl(self, logps: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return the estimates of the KL divergence at each token, and count them for the figures."""
+        estimates = kl_estimates(logps, reference)
+        self.add("kl", estimates, mask)
+        return estimates
+
+    def add(self, name: str, values: torch.Tensor, mask: torch.Tensor) -> None:
+        """Count *values* of tokens for the figure *name*."""
+        self.sums[name] = self.sums.get(name, 0.0) + float(values.detach()[mask].sum())
+
+    def passes(self, outputs: Sequence[Output]) -> Iterator[tuple[Sequence[Output], Batch]]:
+        """Yield *outputs* in the portions that go through the model at once, without a gradient."""
+        at_once = self.spec.rows_at_once() * self.spec.group_size
+        with evaluating(self._model):
+            for at in range(0, len(outputs), at_once):
+                portion = outputs[at : at + at_once]
+                yield portion, self._tokens(portion)
+
+    def _sample_step(self, prompts: Sequence[Prompt]) -> None:
+        plan, step = self._plan(self.spec.group_size), self._steps + 1
+        ids = [prompt.encoded.input_ids for prompt in prompts]
+        found = sample_outputs(self._model, ids, plan, f"step {step}")
+        grades = self._grade(prompts, found, f"step {step}")
+        outputs = [
+            Output(row=prompt.place, encoded=encode_output(prompt.encoded, ids), tokens={})
+            for prompt, group in zip(prompts, found, strict=True)
+            for ids in group
+        ]
+        rewards = torch.tensor([grade.reward for grade in grades]).view(len(prompts), self.spec.group_size)
+        lengths = [output.length for output in outputs]
+        ended = [output.encoded.input_ids[-1] in self.encoder.end_ids for output in outputs]
+        self.figures = {
+            **{f"train_{name}": value for name, value in mean_rewards(grades).items()},
+            "reward_deviation": float(rewards.std(correction=0)),
+            "completion_tokens": sum(lengths) / len(lengths),
+            "ended": sum(ended) / len(ended),
+        }
+        if not self.figures["reward_deviation"]:
+            self._rewarder.warn_of_equal_rewards(f"step {step}")
+        self._outputs = {}
+        self._keep(self.judged(outputs, rewards))
+
+    def _keep(self, outputs: Sequence[Output]) -> None:
+        for output in outputs:
+            self._outputs.setdefault(output.row, []).append(output)
+
+    def _grade(self, prompts: Sequence[Prompt], found: Sequence[Sequence[Sequence[int]]], occasion: str) -> list[Grade]:
+        samples = [
+            Sample(output_text=self.encoder.read_output(ids), item=prompt.item, messages=tuple(prompt.messages))
+            for prompt, group in zip(prompts, found, strict=True)
+            for ids in group
+        ]
+        return self._rewarder.grade(samples, occasion)
+
+    def _plan(self, outputs: int) -> SamplingPlan:
+        return SamplingPlan(
+            outputs=outputs,
+            most_tokens=self.spec.max_completion_tokens,
+            temperature=self.spec.temperature,
+            end_ids=self.encoder.end_ids,
+            seed=self.spec.seed,
+        )
+
+    def _tokens(self, outputs: Sequence[Output]) -> Batch:
+        device = next(self._model.parameters()).device
+        collated = collate([output.encoded for output in outputs])
+        return {name: tensor.to(device) for name, tensor in collated.items()}
+
+    def _logps(self, outputs: Sequence[Output]) -> list[torch.Tensor]:
+        found: list[torch.Tensor] = []
+        for _, batch in self.passes(outputs):
+            logps, _ = self.logps(self._model, batch)
+            found += gather(logps, batch["labels"] != IGNORED)
+        return found
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Compute without a gradient and without dropout, then go on as before."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)

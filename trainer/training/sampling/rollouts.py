@@ -1,0 +1,79 @@
+"""Sampled outputs with their rewards, which may serve several steps and outlive the process in a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from trainer.data.dataset import IGNORED, EncodedRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """An output of a prompt."""
+
+    row: int
+    """Place of the prompt among the rows of the training file."""
+    encoded: EncodedRow
+    """Prompt and output as tokens; the output's are the labels."""
+    tokens: Mapping[str, torch.Tensor]
+    """What the loss needs of each token of the output, by name: [tokens]."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of the output."""
+        return sum(label != IGNORED for label in self.encoded.labels)
+
+
+def encode_output(prompt: EncodedRow, output: Sequence[int]) -> EncodedRow:
+    """Return *prompt* and *output* as a row whose labels are the output."""
+    return replace(prompt, input_ids=(*prompt.input_ids, *output), labels=(*prompt.labels, *output))
+
+
+def with_tokens(outputs: Sequence[Output], named: Mapping[str, Sequence[torch.Tensor]]) -> list[Output]:
+    """Return *outputs* with tensors of their tokens: name -> one tensor for each output."""
+    each = ({name: tensors[at] for name, tensors in named.items()} for at in range(len(outputs)))
+    return [replace(output, tokens=tokens) for output, tokens in zip(outputs, each, strict=True)]
+
+
+def spread(outputs: Sequence[Output], name: str, mask: torch.Tensor) -> torch.Tensor:
+    """Return `tokens[name]` of all *outputs* where *mask* is true, 0 elsewhere: [outputs, kept]."""
+    values = torch.cat([output.tokens[name] for output in outputs]).to(mask.device)
+    placed = torch.zeros(mask.shape, dtype=values.dtype, device=mask.device)
+    placed[mask] = values
+    return placed
+
+
+def gather(values: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
+    """Return the values of each row where *mask* is true, on the CPU."""
+    rows = zip(values.detach().cpu(), mask.cpu(), strict=True)
+    return [row[kept].clone() for row, kept in rows]
+
+
+def save_outputs(outputs: Sequence[Output], path: Path) -> None:
+    """Write *outputs* to the file at *path*."""
+    tensors: dict[str, torch.Tensor] = {}
+    for at, output in enumerate(outputs):
+        numbers = [output.row, output.encoded.line, len(output.encoded.input_ids) - output.length]
+        tensors[f"{at}/place"] = torch.tensor(numbers)
+        tensors[f"{at}/ids"] = torch.tensor(output.encoded.input_ids)
+        tensors |= {f"{at}/tokens/{name}": values.contiguous() for name, values in output.tokens.items()}
+    save_file(tensors, path)
+
+
+def load_outputs(path: Path) -> list[Output]:
+    """Return what `save_outputs` wrote."""
+    tensors = load_file(path)
+    outputs = []
+    for at in range(sum(name.endswith("/place") for name in tensors)):
+        row, line, begin = tensors[f"{at}/place"].tolist()
+        ids = tensors[f"{at}/ids"].tolist()
+        prompt = EncodedRow(line=line, input_ids=tuple(ids[:begin]), labels=(IGNORED,) * begin)
+        mark = f"{at}/tokens/"
+        tokens = {name.removeprefix(mark): values for name, values in tensors.items() if name.startswith(mark)}
+        outputs.append(Output(row=row, encoded=encode_output(prompt, ids[begin:]), tokens=tokens))
+    return outputs
