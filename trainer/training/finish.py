@@ -26,7 +26,7 @@ from trainer.training.base_model import library_versions, load_base
 from trainer.training.fingerprint import record_fingerprint
 from trainer.training.machine import machine_facts
 from trainer.training.objective import Objective
-from trainer.training.weights import has_base_as_stored, initial_folder, save_adapter
+from trainer.training.weights import has_base_as_stored, initial_folder, release, save_adapter
 from trainer.training.whole_model import write_model
 
 PUBLISHED: Final = "published"
@@ -62,6 +62,7 @@ def _finish_adapter(
         model.load_adapter(str(order.final_folder), PUBLISHED)
         model.set_adapter(PUBLISHED)
     else:
+        release(model)
         model = PeftModel.from_pretrained(load_base(order.base_path), order.final_folder)
     trained = objective.probe_prompts(order.inputs["training_file"], TRAINING_PROMPTS)
     return f"Fingerprint of {fingerprint_adapter(order, model, objective.encoder, trained, report)} probes made"
@@ -86,6 +87,7 @@ def _finish_checkpoint(
     folder = order.attempt_folder / TRAINED
     save_adapter(order, model, folder)
     if not has_base_as_stored(order.spec):
+        release(model)
         model = PeftModel.from_pretrained(load_base(order.base_path, dtype=torch.float32), folder)
     try:
         merged = model.merge_and_unload(safe_merge=True)
