@@ -24,7 +24,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from registry.contracts.packing_limits import why_not_packed
+from registry.contracts.methods.packing_limits import why_not_packed
 from trainer.data.dataset import IGNORED, EncodedRow, collate
 from trainer.errors import JobFailed
 

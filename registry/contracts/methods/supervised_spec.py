@@ -10,7 +10,7 @@ from pydantic import SerializeAsAny
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.hyperparameters import AUTO_IS_NONE, Hyperparameters, MethodOptions
-from registry.contracts.packing_limits import read_why_not_packed
+from registry.contracts.methods.packing_limits import read_why_not_packed
 from registry.contracts.training_formats import CHATS_OR_TEXTS, LineFormat, TrainingLine
 from registry.errors import WeightsRefused
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from registry.contracts.packing_limits import FULL_ATTENTION
+from registry.contracts.methods.packing_limits import FULL_ATTENTION
 from registry.errors import WeightsRefused
 from tests.trainer.conftest import MakeSpec
 from trainer.data.dataset import IGNORED, EncodedRow
