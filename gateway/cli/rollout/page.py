@@ -20,13 +20,32 @@ BAR_WIDTH: Final = 31
 
 def page(rollout: RolloutStory, notice: str = "") -> RenderableType:
     """Return everything about a rollout, with *notice* at the end."""
-    parts: list[RenderableType] = [fields_of(rollout)]
+    parts: list[RenderableType] = [Text(headline(rollout), style="bold"), Text(), fields_of(rollout)]
     if rollout.evidence is not None:
         parts += [Text(), guardrails_of(rollout.evidence), Text(_LEGEND, style="dim")]
     parts += [Text(), moves_of(rollout)]
     if notice:
         parts.append(Text(notice, style="yellow"))
     return Group(*parts)
+
+
+def headline(rollout: RolloutObject) -> str:
+    """Return what serves now, in which share, and what served before."""
+    canary, stable, at = rollout.canary, rollout.stable, ago(rollout.finished_at)
+    if rollout.state is RolloutState.PROMOTED:
+        before = "" if stable is None else f"; before that {stable} did"
+        return f"{canary} serves all traffic since {at}{before}"
+    rest = "nothing serves" if stable is None else f"{stable} serves all traffic"
+    if rollout.state is RolloutState.ABORTED:
+        return f"{rest}; the rollout of {canary} was aborted {at}"
+    if rollout.state is RolloutState.PENDING:
+        return f"{rest}; {canary} is being loaded"
+    held = ", held by a pause" if rollout.state is RolloutState.PAUSED else ""
+    if rollout.canary_weight:
+        return (
+            f"{stable} serves {100 - rollout.canary_weight} %, {canary} {rollout.canary_weight} % of the traffic{held}"
+        )
+    return f"{rest}; {canary} gets copies of {rollout.shadow_percent} % of the requests{held}"
 
 
 def fields_of(rollout: RolloutObject) -> Table:
@@ -42,7 +61,7 @@ def fields_of(rollout: RolloutObject) -> Table:
         "canary": f"{rollout.canary} (stable when it began: {rollout.stable})",
         "state": f"{rollout.state} ({rollout.reason}), by {rollout.actor}",
         "steps": steps_of(rollout),
-        "canary takes": takes,
+        "canary takes": None if rollout.state.is_terminal else takes,
         "at this step since": None if rollout.state.is_terminal else ago(rollout.step_since),
         "message": rollout.message,
         "judged on": None if rollout.guardrails else "nothing: by time or by hand",

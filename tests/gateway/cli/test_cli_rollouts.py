@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,9 @@ import pytest
 import typer
 from rich.console import Console
 
-from gateway.cli.rollout.page import BAR_WIDTH, bar, page
+from gateway.cli.rollout.page import BAR_WIDTH, bar, headline, page
 from gateway.cli.rollout.plans import parse_guardrails, parse_steps, plan_body, plan_from_file
-from gateway.objects.rollouts import GuardrailEvidence, RolloutStory
+from gateway.objects.rollouts import GuardrailEvidence, RolloutObject, RolloutStory
 from registry.database import Registry
 from registry.rollouts.guardrails import GuardrailPlan
 from registry.rollouts.rollout import RolloutState
@@ -114,6 +115,43 @@ def test_a_bar_shows_interval_margin_and_no_difference_in_their_places() -> None
     assert beyond.endswith("o")
     assert beyond.count("=") == 0
     assert bar(evidence(margin=0.0, difference=0.0, low=0.0, high=0.0)).strip() == "o"
+
+
+@pytest.mark.parametrize(
+    ("state", "weight", "expected"),
+    [
+        ("promoted", 0, "a@2 serves all traffic since 0 s ago; before that a@1 did"),
+        ("aborted", 0, "a@1 serves all traffic; the rollout of a@2 was aborted 0 s ago"),
+        ("pending", 0, "a@1 serves all traffic; a@2 is being loaded"),
+        ("progressing", 5, "a@1 serves 95 %, a@2 5 % of the traffic"),
+        ("paused", 5, "a@1 serves 95 %, a@2 5 % of the traffic, held by a pause"),
+        ("progressing", 0, "a@1 serves all traffic; a@2 gets copies of 10 % of the requests"),
+    ],
+)
+def test_the_first_line_says_what_serves_now(state: str, weight: int, expected: str) -> None:
+    rollout = RolloutObject(
+        id="ro-1",
+        adapter="a",
+        canary="a@2",
+        stable="a@1",
+        state=RolloutState(state),
+        steps=[5, 100],
+        every_s=None,
+        guardrails=None,
+        shadow_judge=None,
+        step=0,
+        canary_weight=weight,
+        shadow_percent=10,
+        reason="requested",
+        message="",
+        actor="ann",
+        created_at=0.0,
+        step_since=0.0,
+        finished_at=time.time(),
+        judged_at=None,
+        evidence=None,
+    )
+    assert headline(rollout) == expected
 
 
 def test_a_file_starts_a_judged_rollout_and_a_wrong_one_says_which_field(
