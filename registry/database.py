@@ -81,6 +81,7 @@ class Registry:
 
     def __init__(self, transactions: Transactions, settings: RegistrySettings) -> None:
         self.organisation = settings.organisation
+        self.picture_folder = settings.picture_folder
         self.transactions = transactions
         self._kept = KeptParts()
         self._replica_reader = ReplicaReader()

@@ -26,6 +26,8 @@ class RegistrySettings(BaseModel):
     """SQLAlchemy URL of the database, `sqlite:////path/registry.db` or `postgresql+psycopg://user@host/name`."""
     artifacts: Path
     """Folder of the content-addressed artifacts."""
+    picture_folder: Path | None = None
+    """Folder below which training files may name pictures by their path; None allows no paths."""
     organisation: str = Field(default="lorry", pattern=r"^[a-z0-9][a-z0-9-]*$")
     """Third part of the names of fine-tuned models, `ft:<base>:<organisation>:<adapter>:<id>`."""
 

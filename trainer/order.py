@@ -7,12 +7,34 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, SerializeAsAny, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator
 
 from registry.contracts.job_kinds import spec_from
 from registry.contracts.job_spec import JobSpec
+from registry.contracts.pictures.picture_sources import PictureSources
+from registry.errors import NotFound
 
 Spec_co = TypeVar("Spec_co", bound=JobSpec, covariant=True)
+
+
+class PictureFiles(BaseModel):
+    """The places of the pictures that training files name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    uploaded: Mapping[str, Path] = Field(default_factory=dict)
+    """File id -> the verified file."""
+    folder: Path | None = None
+    """Folder below which paths are read."""
+
+    def sources(self) -> PictureSources:
+        """Return what reads the pictures."""
+        return PictureSources(find_file=self._find, folder=self.folder)
+
+    def _find(self, file_id: str) -> Path:
+        if file_id not in self.uploaded:
+            raise NotFound(f"there is no file {file_id!r}")
+        return self.uploaded[file_id]
 
 
 class ChildOrder(BaseModel, Generic[Spec_co]):
@@ -24,6 +46,7 @@ class ChildOrder(BaseModel, Generic[Spec_co]):
     base_path: Path
     inputs: Mapping[str, Path]
     """Field of the spec -> the verified file or folder that it names; fields without a value are left out."""
+    pictures: PictureFiles = PictureFiles()
     job_folder: Path
     """Holds the folder of each attempt."""
     attempt_folder: Path

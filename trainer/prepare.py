@@ -11,13 +11,14 @@ from typing import Any
 
 from registry.contracts.job_kinds import spec_from
 from registry.contracts.job_spec import JobSpec
+from registry.contracts.pictures.picture_part import PictureKind
 from registry.database import Registry
 from registry.errors import AdapterRejected, ArtifactCorrupt, NotFound
 from registry.jobs.job import Job
 from registry.publishing.checks import check_targets
 from registry.types import Base
 from trainer.errors import JobFailed
-from trainer.order import ChildOrder
+from trainer.order import ChildOrder, PictureFiles
 from trainer.settings import TrainerSettings
 
 
@@ -51,10 +52,12 @@ def prepare(registry: Registry, settings: TrainerSettings, job: Job, folders: At
         raise JobFailed("base_not_found", str(exc), "model") from exc
     _check_lora(work, base)
     files = {field: _file_facts(registry, field, file_id) for field, file_id in spec.files().items()}
+    inputs = _input_paths(registry, spec)
     order = ChildOrder[JobSpec](
         spec=work,
         base_path=Path(base.path),
-        inputs=_input_paths(registry, spec),
+        inputs=inputs,
+        pictures=_picture_files(registry, work, inputs),
         job_folder=folders.job,
         attempt_folder=folders.attempt,
         keep_checkpoints=settings.keep_checkpoints,
@@ -84,6 +87,16 @@ def _input_paths(registry: Registry, spec: JobSpec) -> Mapping[str, Path]:
         with _readable(field, field):
             paths[field] = registry.artifacts.folder(digest)
     return paths
+
+
+def _picture_files(registry: Registry, work: JobSpec, inputs: Mapping[str, Path]) -> PictureFiles:
+    """Return the places of the pictures that *work* names outside of its files."""
+    uploaded = {}
+    for field, picture in work.named_pictures(inputs):
+        if picture.kind is PictureKind.FILE and picture.name not in uploaded:
+            with _readable(f"{picture.where}: {picture.name}", field):
+                uploaded[picture.name] = registry.files.path(registry.files.get(picture.name))
+    return PictureFiles(uploaded=uploaded, folder=registry.picture_folder)
 
 
 def _file_facts(registry: Registry, field: str, file_id: str) -> Mapping[str, Any]:

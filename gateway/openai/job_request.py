@@ -9,6 +9,7 @@ from pathlib import Path
 from gateway.errors import InvalidRequest
 from gateway.keys.access import check_trainable, shown
 from gateway.keys.auth import ANYBODY, Caller
+from gateway.openai.job_pictures import check_pictures
 from gateway.openai.types import CreateJob, RolloutRequest
 from gateway.routing.route_table import private_adapters
 from registry.contracts.fine_tune_spec import FineTuneSpec
@@ -33,6 +34,8 @@ def build_spec(body: CreateJob, registry: Registry, caller: Caller = ANYBODY) ->
     rows = files.count_rows(kind, body.training_file, "training_file")
     if body.validation_file is not None:
         files.count_rows(kind, body.validation_file, "validation_file")
+    named = {"training_file": body.training_file, "validation_file": body.validation_file}
+    asked = {field: file_id for field, file_id in named.items() if file_id is not None}
     options = _options(body, kind)
     spec = kind(
         base=base.name,
@@ -40,6 +43,7 @@ def build_spec(body: CreateJob, registry: Registry, caller: Caller = ANYBODY) ->
         adapter=adapter_name_of(body.suffix) if body.suffix else f"adapter-{secrets.token_hex(4)}",
         training_file=body.training_file,
         validation_file=body.validation_file,
+        pictures=check_pictures(registry, caller.sees, kind, base, asked),
         seed=secrets.randbelow(2**31) if body.seed is None else body.seed,
         suffix=body.suffix or None,
         rollout=_rollout(body.rollout),
@@ -115,7 +119,6 @@ def _check_servable(spec: FineTuneSpec, base: Base, registry: Registry) -> None:
     lora, replicas = spec.lora_shape(), registry.replicas.list()
     try:
         spec.check_weights()
-        spec.check_base(Path(base.path))
     except WeightsRefused as exc:
         raise InvalidRequest(f"{exc}", param="hyperparameters") from exc
     try:

@@ -14,10 +14,20 @@ def read_chat_template(folder: Path) -> str:
         config: Any = json.loads((folder / "tokenizer_config.json").read_bytes())
     except (OSError, ValueError):  # the trainer reports a broken tokenizer
         config = {}
+    found.append(read_processor_template(folder) or "")
     written = config.get("chat_template") if isinstance(config, dict) else None
     named = written if isinstance(written, list) else [written]
     found += [str(entry.get("template", "") if isinstance(entry, dict) else entry or "") for entry in named]
     return "\n".join(filter(None, found))
+
+
+def read_processor_template(folder: Path) -> str | None:
+    """Return the chat template that older processors store in a file of their own; None without one."""
+    try:
+        stored: Any = json.loads((folder / "chat_template.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return stored["chat_template"] if isinstance(stored, dict) and "chat_template" in stored else None
 
 
 def _template_files(folder: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -11,8 +11,10 @@ from pydantic import Field
 from registry.contracts.chat_template import read_chat_template
 from registry.contracts.hyperparameters import MethodOptions, resolve_auto
 from registry.contracts.job_spec import FineTuneFacts, JobSpec, LoraSpec, ResultKind
+from registry.contracts.pictures.picture_part import PicturePart
+from registry.contracts.pictures.picture_sources import outside
 from registry.contracts.rollout_spec import RolloutSpec
-from registry.contracts.training_formats import LineFormat, TrainingLine, check_training_lines
+from registry.contracts.training_formats import LineFormat, TrainingLine, check_training_lines, read_pictures
 from registry.contracts.weights_spec import LIBRARIES, WeightsSpec
 from registry.errors import WeightsRefused
 from registry.rollouts.rollout import RolloutPlan
@@ -29,6 +31,7 @@ NOT_HYPERPARAMETERS: Final = frozenset(
         "requested",
         "training_file",
         "validation_file",
+        "pictures",
         "base",
         "base_digest",
     }
@@ -67,6 +70,8 @@ class FineTuneSpec(JobSpec):
     training_file: str
     """File id."""
     validation_file: str | None = None
+    pictures: dict[str, str] = Field(default_factory=dict)
+    """File of the job, by its field -> sha256 of names and bytes of the pictures that it names outside of itself."""
     n_epochs: int = Field(ge=1, le=50)
     batch_size: int = Field(ge=1, le=256)
     learning_rate: float = Field(gt=0.0)
@@ -97,6 +102,17 @@ class FineTuneSpec(JobSpec):
         """
         template = None if base_folder is None else read_chat_template(base_folder)
         return check_training_lines(lines, template, cls.formats).rows
+
+    @classmethod
+    def pictures_in(cls, lines: Iterable[bytes]) -> Iterator[PicturePart]:
+        """Yield the pictures that the rows of a file have."""
+        return read_pictures(lines, cls.formats) if cls.formats else iter(())
+
+    def named_pictures(self, paths: Mapping[str, Path]) -> Iterator[tuple[str, PicturePart]]:
+        """Yield the pictures outside of the job's files, each with its file's field."""
+        for field in self.pictures:
+            with paths[field].open("rb") as lines:
+                yield from ((field, picture) for picture in outside(self.pictures_in(lines)))
 
     @classmethod
     def resolve(cls, options: MethodOptions, rows: int) -> dict[str, Any]:
@@ -145,6 +161,7 @@ class FineTuneSpec(JobSpec):
         return {
             "dataset": files["training_file"],
             "validation": files.get("validation_file"),
+            **({"pictures": self.pictures} if self.pictures else {}),
             "hyperparameters": self.model_dump(mode="json", exclude=set(NOT_HYPERPARAMETERS)),
             "seed": self.seed,
         }
@@ -192,10 +209,6 @@ class FineTuneSpec(JobSpec):
             raise WeightsRefused(f"micro_batch_size {micro} does not divide the batch_size {self.batch_size}")
         if (missing := self.weights.missing_library()) is not None:
             raise WeightsRefused(f"weights {self.weights.kind!r} needs the library {missing}, which is not installed")
-
-    def check_base(self, folder: Path) -> None:
-        """Raise `WeightsRefused` if the base model in *folder* cannot be trained as asked; by default each can."""
-        return
 
     def remarks(self) -> Sequence[str]:
         """Return a message if the suffix was made into a legal name."""

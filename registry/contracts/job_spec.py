@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from registry.contracts.pictures.picture_part import PicturePart
 from registry.rollouts.rollout import RolloutPlan
 from registry.types import AdapterKind, Priority
 
@@ -151,6 +153,13 @@ class JobSpec(BaseModel, ABC):
     def libraries(self) -> frozenset[str]:
         """Return the optional libraries that the work needs; a child imports no others of them."""
         return frozenset()
+
+    def named_pictures(self, paths: Mapping[str, Path]) -> Iterator[tuple[str, PicturePart]]:
+        """Yield the pictures that are named in the job's files but stored elsewhere, each with its file's field.
+
+        *paths* has the path of each file, by field.
+        """
+        return iter(())
 
     def lora_shape(self) -> LoraSpec | None:
         """Return the shape of the adapter that the job trains; None for a job that trains none."""

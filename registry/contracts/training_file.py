@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from registry.contracts.pictures.picture_part import MOST_PICTURES, PicturePart
 from registry.contracts.plain_text import PlainText, parse_plain_text
 from registry.contracts.training_json import shown
 from registry.contracts.training_message import ChatMessage, parse_message, parse_tools
@@ -50,6 +51,11 @@ class TrainingRow:
         return (self,)
 
     @property
+    def pictures(self) -> tuple[PicturePart, ...]:
+        """Pictures of the chat, in their order."""
+        return tuple(picture for message in self.messages for picture in message.pictures)
+
+    @property
     def calls_tools(self) -> bool:
         """True if an assistant turn calls a tool."""
         return any(message.tool_calls for message in self.messages)
@@ -64,7 +70,7 @@ def parse_chat_line(fields: Mapping[str, Any], number: int) -> TrainingRow:
     """Return the chat of a line's fields; `TrainingFileInvalid` names line and field."""
     where = f"line {number}"
     check_line_fields(fields, LINE_FIELDS, where, ", or prompt and completion")
-    return parse_chat(fields, where, number)
+    return parse_chat(fields, where, number, may_have_pictures=True)
 
 
 def check_line_fields(fields: Mapping[str, Any], known: tuple[str, ...], where: str, others: str = "") -> None:
@@ -76,21 +82,25 @@ def check_line_fields(fields: Mapping[str, Any], known: tuple[str, ...], where: 
             raise TrainingFileInvalid(f"{where}: unknown field {shown(key)}{hint}; the fields of a line are {listed}")
 
 
-def parse_chat(fields: Mapping[str, Any], where: str, number: int) -> TrainingRow:
+def parse_chat(fields: Mapping[str, Any], where: str, number: int, *, may_have_pictures: bool = False) -> TrainingRow:
     """Return the chat of a line's fields, which ends with an answer; `TrainingFileInvalid` names the field."""
     if "messages" not in fields:
         raise TrainingFileInvalid(f"{where}: messages is missing; a line is " + LINE_SHAPES)
-    messages = parse_messages(fields["messages"], f"{where}: messages")
+    messages = parse_messages(fields["messages"], f"{where}: messages", may_have_pictures=may_have_pictures)
+    if (count := sum(len(message.pictures) for message in messages)) > MOST_PICTURES:
+        raise TrainingFileInvalid(f"{where}: messages has {count} pictures; the most in an example are {MOST_PICTURES}")
     check_answers(messages, where)
     check_parallel(fields.get("parallel_tool_calls", True), {"messages": messages}, where)
     return TrainingRow(line=number, messages=messages, tools=parse_tools(fields.get("tools", []), f"{where}: tools"))
 
 
-def parse_messages(entries: object, where: str) -> tuple[ChatMessage, ...]:
+def parse_messages(entries: object, where: str, *, may_have_pictures: bool = False) -> tuple[ChatMessage, ...]:
     """Return at least one message; `TrainingFileInvalid` names the field after *where*."""
     if not isinstance(entries, list) or not entries:
         raise TrainingFileInvalid(f"{where} must be a list with at least one message")
-    return tuple(parse_message(entry, f"{where}[{at}]") for at, entry in enumerate(entries))
+    return tuple(
+        parse_message(entry, f"{where}[{at}]", may_have_pictures=may_have_pictures) for at, entry in enumerate(entries)
+    )
 
 
 def filled_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from registry.contracts.pictures.picture_bytes import check_picture, decode_data_url
+from registry.contracts.pictures.picture_part import PictureKind, PicturePart
 from registry.contracts.plain_text import TEXT_FIELDS
 from registry.contracts.preference_lines import (
     PAIR_FIELDS,
@@ -166,6 +168,14 @@ def read_lines(lines: Iterable[bytes], wanted: tuple[LineFormat[Line], ...]) -> 
         yield parser.parse(line, number)
 
 
+def read_pictures(lines: Iterable[bytes], wanted: tuple[LineFormat[TrainingLine], ...]) -> Iterator[PicturePart]:
+    """Yield the pictures that *lines* name, in their order; lines that can name none are not parsed."""
+    parser = LineParser(wanted)
+    for number, line in filled_lines(lines):
+        if b"image" in line or b"\\u" in line:
+            yield from (picture for chat in parser.parse(line, number).chats for picture in chat.pictures)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingFileSummary:
     """Counts over a valid file."""
@@ -181,6 +191,8 @@ class TrainingFileSummary:
     """Examples with tools, which not every base model's chat template can render."""
     ignored: Mapping[str, int]
     """Field of a message that training leaves out -> number of messages that have it."""
+    pictures: int
+    """Pictures, wherever they are stored."""
 
 
 def check_training_lines(
@@ -190,16 +202,19 @@ def check_training_lines(
 ) -> TrainingFileSummary:
     """Check the file of *lines* and count its contents; `TrainingFileInvalid` names lines and fields of faults.
 
-    With *template*, the text of a base model's chat templates, tools that it does not mention are faults too.
+    With *template*, the text of a base model's chat templates, tools that it does not mention are faults too. Without,
+    pictures inside the file are decoded: a file is checked for a base model after it was checked for none.
     """
-    rows = learnt_turns = characters = tool_rows = 0
+    rows = learnt_turns = characters = tool_rows = pictures = 0
     ignored: Counter[str] = Counter()
     faults: list[str] = []
     parser = LineParser(wanted)
     for number, line in filled_lines(lines):
         try:
             row = parser.parse(line, number)
-            if template is not None:
+            if template is None:
+                _check_pictures(row)
+            else:
                 _check_rendered(row, template)
         except TrainingFileInvalid as exc:
             faults.append(str(exc))
@@ -210,6 +225,7 @@ def check_training_lines(
         learnt_turns += row.learnt_turns
         characters += row.characters
         tool_rows += any(chat.tools or chat.calls_tools for chat in row.chats)
+        pictures += sum(len(chat.pictures) for chat in row.chats)
         ignored.update(name for message in row.messages for name in message.ignored)
     _raise_faults(faults, rows)
     return TrainingFileSummary(
@@ -219,7 +235,15 @@ def check_training_lines(
         characters=characters,
         tool_rows=tool_rows,
         ignored=dict(ignored),
+        pictures=pictures,
     )
+
+
+def _check_pictures(row: TrainingLine) -> None:
+    for chat in row.chats:
+        for picture in chat.pictures:
+            if picture.kind is PictureKind.DATA:
+                check_picture(decode_data_url(picture.name, picture.where), picture.where)
 
 
 def _check_rendered(row: TrainingLine, template: str) -> None:

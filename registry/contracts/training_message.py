@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from registry.contracts.pictures.picture_part import PICTURE_TYPES, PicturePart, parse_picture, refuse_part
 from registry.contracts.training_json import check_text, json_kind, parse_arguments, shown
 from registry.errors import TrainingFileInvalid
 
@@ -36,6 +37,18 @@ class ChatMessage:
     tool_call_id: str | None = None
     ignored: tuple[str, ...] = ()
     """Fields of the message that training leaves out."""
+    parts: tuple[str | PicturePart, ...] = ()
+    """Texts and pictures in their order, of a message that has a picture; empty otherwise."""
+
+    @property
+    def pictures(self) -> tuple[PicturePart, ...]:
+        """Pictures of the message, in their order."""
+        return tuple(part for part in self.parts if not isinstance(part, str))
+
+    def as_parts(self) -> list[dict[str, str]]:
+        """Return the content as templates that take a list of parts do."""
+        parts = self.parts or ((self.content,) if self.content else ())
+        return [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in parts]
 
     def as_template_input(self) -> dict[str, Any]:
         """Return the message as chat templates take it; engines render the role developer as system too."""
@@ -46,7 +59,7 @@ class ChatMessage:
         }
 
 
-def parse_message(entry: object, where: str) -> ChatMessage:
+def parse_message(entry: object, where: str, *, may_have_pictures: bool = False) -> ChatMessage:
     """Return the message of a JSON value without nulls; `TrainingFileInvalid` names the field after *where*."""
     if not isinstance(entry, dict):
         raise TrainingFileInvalid(f"{where} must be an object with role and content")
@@ -55,14 +68,19 @@ def parse_message(entry: object, where: str) -> ChatMessage:
     if role not in ROLES:
         raise TrainingFileInvalid(f"{where}.role {shown(role)} is unknown; roles are {', '.join(ROLES)}")
     calls = _parse_calls(entry.get("tool_calls", []), role, f"{where}.tool_calls")
+    parts = _parse_parts(entry.get("content"), role, f"{where}.content", may_have_pictures=may_have_pictures)
+    has_picture = any(not isinstance(part, str) for part in parts)
+    may_be_empty = bool(calls) or has_picture or role not in ("user", "assistant")
+    details = [part.detail for part in parts if not isinstance(part, str)]
     return ChatMessage(
         role=role,
-        content=_parse_content(entry, role, where, may_be_empty=bool(calls) or role not in ("user", "assistant")),
+        content=_parse_content(entry, parts, where, may_be_empty=may_be_empty),
+        parts=parts if has_picture else (),
         name=_optional_text(entry, "name", where),
         is_learnt=_parse_weight(entry, where) == 1 and role == "assistant",
         tool_calls=calls,
         tool_call_id=_parse_call_id(entry, role, where),
-        ignored=tuple(name for name in IGNORED_FIELDS if name in entry),
+        ignored=(*(name for name in IGNORED_FIELDS if name in entry), *({"detail"} if set(details) - {"auto"} else ())),
     )
 
 
@@ -86,32 +104,46 @@ def _check_fields(entry: Mapping[str, Any], where: str) -> None:
         raise TrainingFileInvalid(f"{where}.role is missing")
 
 
-def _parse_content(entry: Mapping[str, Any], role: str, where: str, *, may_be_empty: bool) -> str:
+def _parse_content(
+    entry: Mapping[str, Any], parts: Sequence[str | PicturePart], where: str, *, may_be_empty: bool
+) -> str:
+    """Return the text of a message, that of its parts joined as engines join them."""
     # An assistant that only calls tools has no content; every other message has one.
-    if "content" not in entry and not (may_be_empty and role == "assistant"):
+    if "content" not in entry and not (may_be_empty and entry["role"] == "assistant"):
         raise TrainingFileInvalid(f"{where}.content is missing")
     content = entry.get("content", "")
-    text = _joined(content, f"{where}.content") if isinstance(content, list) else content
+    text = "".join(part for part in parts if isinstance(part, str)) if isinstance(content, list) else content
     if not isinstance(text, str):
-        raise TrainingFileInvalid(f"{where}.content must be a string or a list of text parts, not {json_kind(text)}")
+        raise TrainingFileInvalid(
+            f"{where}.content must be a string or a list of text parts and pictures, not {json_kind(text)}"
+        )
     if not text.strip() and not may_be_empty:
-        needs = "an assistant answer needs text" if role == "assistant" else "a user message needs text"
+        needs = "an assistant answer needs text" if entry["role"] == "assistant" else "a user message needs text"
         raise TrainingFileInvalid(f"{where}.content is empty; {needs}")
     return text
 
 
-def _joined(parts: Sequence[Any], where: str) -> str:
-    """Return the text of all parts, joined as engines join them."""
-    for at, part in enumerate(parts):
-        kind = part.get("type") if isinstance(part, dict) else part
-        if kind != "text":
-            raise TrainingFileInvalid(
-                f"{where}[{at}] is {shown(kind)}; a part is "
-                + '{"type": "text", "text": ...}, other types are not text'
-            )
-        if unknown := sorted(set(part) - {"type", "text", *IGNORED_FIELDS}):
-            raise TrainingFileInvalid(f"{where}[{at}]: unknown field {shown(unknown[0])}; a part has type and text")
-    return "".join(check_text(part.get("text"), f"{where}[{at}].text") for at, part in enumerate(parts))
+def _parse_parts(content: object, role: str, where: str, *, may_have_pictures: bool) -> tuple[str | PicturePart, ...]:
+    """Return the texts and pictures of a content that is a list of parts; nothing for any other content."""
+    found: list[str | PicturePart] = []
+    for at, part in enumerate(content if isinstance(content, list) else ()):
+        here = f"{where}[{at}]"
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "text":
+            if unknown := sorted(set(part) - {"type", "text", *IGNORED_FIELDS}):
+                raise TrainingFileInvalid(f"{here}: unknown field {shown(unknown[0])}; a part has type and text")
+            found.append(check_text(part.get("text"), f"{here}.text"))
+        elif kind in PICTURE_TYPES:
+            if not may_have_pictures:
+                raise TrainingFileInvalid(f"{here} is a picture; pictures are learnt by the method supervised alone")
+            if role != "user":
+                raise TrainingFileInvalid(
+                    f"{here} is a picture; only a user message has pictures, and this one is {role}"
+                )
+            found.append(parse_picture(part, here))
+        else:
+            raise refuse_part(part, here)
+    return tuple(found)
 
 
 def _optional_text(entry: Mapping[str, Any], field: str, where: str) -> str | None:

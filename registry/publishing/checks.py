@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from registry.artifacts import folder_files
+from registry.contracts.pictures.vision_base import of_language_model
 from registry.errors import AdapterRejected
 from registry.publishing.adapter_config import TO_NORMALIZE, UNSERVABLE, check_plain, read_config, refuse_field
 from registry.publishing.adapter_files import CONFIG, WEIGHTS
@@ -138,6 +139,11 @@ def _check_target(target: str, rank: int, base: Shapes) -> None:
     linear = linear_modules(base)
     hit = {name: min(shape) for name, shape in linear.items() if _is_target(name, target)}
     if not hit:
+        if any(_is_target(name, target) for name, shape in base.items() if len(shape) == 2 and not _is_outside(name)):
+            raise AdapterRejected(
+                f"target_modules has {target!r}, which is no linear module of the base's language model; what lies "
+                "outside of that, such as the part that sees pictures, stays as it is"
+            )
         there = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
         raise AdapterRejected(f"target_modules has {target!r}, which the base model lacks; it has {there}")
     narrowest = min(hit, key=hit.__getitem__)
@@ -146,8 +152,9 @@ def _check_target(target: str, rank: int, base: Shapes) -> None:
 
 
 def linear_modules(base: Shapes) -> dict[str, tuple[int, ...]]:
-    """Return the modules of `base_modules` that an adapter may change."""
-    return {name: shape for name, shape in base.items() if len(shape) == 2 and not _is_outside(name)}
+    """Return the modules of `base_modules` that an adapter may change: of a model that sees, the language model's."""
+    linear = {name: shape for name, shape in base.items() if len(shape) == 2 and not _is_outside(name)}
+    return {name: linear[name] for name in of_language_model(linear)}
 
 
 def _is_outside(module: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from registry.contracts.pictures.vision_base import sees
 from registry.errors import AdapterRejected
 from registry.publishing.adapter_config import UNSERVABLE, check_plain, read_config, refuse_field
 from registry.publishing.adapter_files import CONFIG, WEIGHTS, left_out, top_names
@@ -152,6 +153,11 @@ def _check_config(config: Mapping[str, Any]) -> None:
 
 def _place(module: str, pair: LoraPair, linear: Shapes) -> Iterator[tuple[str, LoraPair]]:
     """Yield the base's modules that *module* stands for, each with its part."""
+    if sees(module, linear):
+        raise AdapterRejected(
+            f"{WEIGHTS}: {module} lies outside of the base's language model, such as in the part that sees pictures; "
+            "engines serve adapters of the language model alone"
+        )
     name = _resolve(module, linear)
     if name is not None:
         yield name, _fitted(module, pair, linear[name])

@@ -20,9 +20,12 @@ import torch
 from jinja2 import TemplateError
 from transformers import AutoTokenizer, GenerationConfig
 
+from registry.contracts.chat_template import read_processor_template
+from registry.contracts.pictures.picture_part import PicturePart
 from registry.contracts.plain_text import PlainText
 from registry.contracts.training_file import TrainingRow
 from registry.contracts.training_formats import CHATS_OR_TEXTS, LineFormat, TrainingLine, read_lines
+from registry.contracts.training_message import ChatMessage
 from trainer.errors import JobFailed
 
 # The value is given: transformers' Trainer counts the labels other than -100 to average the loss.
@@ -38,10 +41,12 @@ class EncodedRow:
     line: int
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
+    pictures: tuple[PicturePart, ...] = ()
+    """Pictures whose tokens the row has, in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Chat:
+class TemplateChat:
     """A chat as chat templates take it."""
 
     line: int
@@ -70,6 +75,8 @@ class ChatEncoder:
         except (OSError, ValueError) as exc:
             raise JobFailed("base_unreadable", f"the tokenizer of the base model cannot be loaded: {exc}") from exc
         if not self._tokenizer.chat_template:
+            self._tokenizer.chat_template = read_processor_template(base_folder)
+        if not self._tokenizer.chat_template:
             raise JobFailed(
                 "no_chat_template", "the base model has no chat template, so it cannot learn from chats", "model"
             )
@@ -84,8 +91,8 @@ class ChatEncoder:
         """
         if row.text is not None:
             return [self._encode_text(row.line, row.text)]
-        messages = [message.as_template_input() for message in row.messages]
-        chat = _Chat(line=row.line, messages=messages, tools=row.tools)
+        messages = [self._template_input(message) for message in row.messages]
+        chat = TemplateChat(line=row.line, messages=messages, tools=row.tools)
         text = self._render(chat)
         self._check_tools(chat, text)
         ids = self._ids(text)
@@ -100,9 +107,27 @@ class ChatEncoder:
                 own = self._ids(answer.text)
                 own_labels = [IGNORED] * len(own)
                 self._mark(chat.line, at, own_labels, (own, answer))
-                alone.append(EncodedRow(line=row.line, input_ids=tuple(own), labels=tuple(own_labels)))
-        whole = EncodedRow(line=row.line, input_ids=tuple(ids), labels=tuple(labels))
+                alone.append(self._encoded(row, answer.text, own, own_labels))
+        whole = self._encoded(row, text, ids, labels)
         return alone if len(alone) == len(learnt) else [whole, *alone]
+
+    def batch_inputs(self, rows: Sequence[EncodedRow], input_ids: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """Return what a model takes of *rows* beside their padded tokens *input_ids*: nothing of texts."""
+        return {}
+
+    def _template_input(self, message: ChatMessage) -> dict[str, Any]:
+        return message.as_template_input()
+
+    def _template_content(self, content: Any) -> Any:
+        """Return the content of a request's message as the template takes it."""
+        return content
+
+    def _encoded(self, row: TrainingRow, text: str, ids: Sequence[int], labels: Sequence[int]) -> EncodedRow:
+        """Return the row whose rendered chat, or its beginning, is *text*."""
+        if row.pictures:
+            why = f"line {row.line}: is a chat with pictures, and the base model takes none"
+            raise JobFailed("template_refused", why, "training_file")
+        return EncodedRow(line=row.line, input_ids=tuple(ids), labels=tuple(labels))
 
     def _encode_text(self, line: int, text: PlainText) -> EncodedRow:
         """Return prompt and completion as an engine reads a prompt, and the end token after them."""
@@ -132,9 +157,10 @@ class ChatEncoder:
         """sha256 of the chat template's text."""
         return sha256(str(self._tokenizer.chat_template).encode()).hexdigest()
 
-    def open_answer(self, messages: list[dict[str, str]]) -> list[int]:
+    def open_answer(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """Return *messages* as tokens, ready for the assistant's answer; `JobFailed` if the template refuses them."""
-        return self._ids(self._render(_Chat(line=0, messages=messages), opens_answer=True))
+        chat = [{**message, "content": self._template_content(message["content"])} for message in messages]
+        return self._ids(self._render(TemplateChat(line=0, messages=chat), opens_answer=True))
 
     def read_output(self, ids: Sequence[int]) -> str:
         """Return an answer's tokens as text, as an engine sends it: without the end token and other marks."""
@@ -145,7 +171,7 @@ class ChatEncoder:
         """Return the token as text, and as the vocabulary spells it."""
         return self._tokenizer.decode([token]), self._tokenizer.convert_ids_to_tokens(token)
 
-    def _find_answer(self, chat: _Chat, text: str, at: int) -> _Answer:
+    def _find_answer(self, chat: TemplateChat, text: str, at: int) -> _Answer:
         """Return turn *at* of *chat* in *text*, the whole chat, or in the chat up to the turn where that differs."""
         try:
             opened = self._render(replace(chat, messages=chat.messages[:at]), opens_answer=True) if at else None
@@ -163,12 +189,12 @@ class ChatEncoder:
         whole = opened + found.closed[len(found.opened) :]
         return _Answer(text=whole, opened=opened, closed=whole)
 
-    def _compare(self, chat: _Chat, text: str, at: int) -> _Answer:
+    def _compare(self, chat: TemplateChat, text: str, at: int) -> _Answer:
         """Return turn *at*, found by comparison with the same chat that has another text there."""
         content = str(chat.messages[at]["content"])
         other = next(letter for letter in map(chr, range(0xE000, 0xF900)) if letter not in content)
         messages = [*chat.messages]
-        messages[at] = {"role": "assistant", "content": other}
+        messages[at] = {"role": "assistant", "content": self._template_content(other)}
         changed = self._render(replace(chat, messages=messages))
         begin = _shared(text, changed)
         end = len(text) - _shared(reversed(text[begin:]), reversed(changed[begin:]))
@@ -188,7 +214,7 @@ class ChatEncoder:
             raise _not_trainable(line, at, NO_END)
         labels[start : ends[-1] + 1] = ids[start : ends[-1] + 1]
 
-    def _check_tools(self, chat: _Chat, text: str) -> None:
+    def _check_tools(self, chat: TemplateChat, text: str) -> None:
         """Raise `JobFailed` if *text* is the same without the chat's tools or tool calls."""
         without = {
             "declared tools": replace(chat, tools=()) if chat.tools else None,
@@ -203,13 +229,13 @@ class ChatEncoder:
                     "training_file",
                 )
 
-    def _renders_as(self, chat: _Chat, text: str) -> bool:
+    def _renders_as(self, chat: TemplateChat, text: str) -> bool:
         try:
             return self._render(chat) == text
         except JobFailed:  # such as a tool's answer without a call
             return False
 
-    def _render(self, chat: _Chat, *, opens_answer: bool = False) -> str:
+    def _render(self, chat: TemplateChat, *, opens_answer: bool = False) -> str:
         try:
             text: str = self._tokenizer.apply_chat_template(
                 [*chat.messages], tools=[*chat.tools] or None, tokenize=False, add_generation_prompt=opens_answer
@@ -276,7 +302,7 @@ def collate(rows: Sequence[EncodedRow]) -> Mapping[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": mask, "logits_to_keep": kept, "labels": successors[:, kept]}
 
 
-def _without_calls(chat: _Chat) -> _Chat | None:
+def _without_calls(chat: TemplateChat) -> TemplateChat | None:
     """Return *chat* without its tool calls; None if there are none."""
     plain = [{name: value for name, value in message.items() if name != "tool_calls"} for message in chat.messages]
     return None if plain == [*chat.messages] else replace(chat, messages=plain)

@@ -57,5 +57,5 @@ def _prompt(row: TrainingRow) -> Messages:
     before = [*takewhile(lambda message: not message.is_learnt, row.messages)]
     prompt = [message.as_template_input() for message in before]
     # Engines treat names differently, and a probe has no tools.
-    plain = not row.tools and all(message.keys() == {"role", "content"} for message in prompt)
+    plain = not row.tools and not row.pictures and all(message.keys() == {"role", "content"} for message in prompt)
     return prompt if plain and before and before[-1].role == "user" else []

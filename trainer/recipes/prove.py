@@ -6,29 +6,29 @@ import shutil
 from typing import Final
 
 import torch
-from peft import PeftModel
 
 from registry.contracts.publish_spec import PublishSpec
-from trainer.data.dataset import ChatEncoder
+from trainer.data.pictures import chat_encoder
 from trainer.order import ChildOrder
 from trainer.progress import Noted, RecipeFinished, RecipeStopped, Report, StopAsked
 from trainer.recipes import Recipe
 from trainer.training.base_model import library_versions, load_base
 from trainer.training.finish import fingerprint_adapter
 from trainer.training.machine import machine_facts
+from trainer.training.weights import load_stored
 
 
 def prove(order: ChildOrder[PublishSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:
     """Copy the uploaded adapter to the order's final folder and add its fingerprint."""
     torch.set_num_threads(order.threads)
-    encoder = ChatEncoder(order.base_path)
+    encoder = chat_encoder(order.base_path, order.pictures.sources())
     base = load_base(order.base_path)
     report(Noted(message="Base model loaded"))
     if stop_asked():
         return RecipeStopped(step=0)
     # `copyfile` leaves out the mode: files in the store are read-only.
     shutil.copytree(order.inputs["artifact"], order.final_folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
-    probes = fingerprint_adapter(order, PeftModel.from_pretrained(base, order.final_folder), encoder, [], report)
+    probes = fingerprint_adapter(order, load_stored(base, order.final_folder), encoder, [], report)
     report(Noted(message=f"Fingerprint of {probes} probes made"))
     return RecipeFinished(
         metrics={}, trained_tokens=None, versions=library_versions(), machine=machine_facts(order.threads)

@@ -10,7 +10,8 @@ import torch
 
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from trainer.data.dataset import ChatEncoder, EncodedRow, read_rows
-from trainer.data.packing import RowCollator, model_inputs
+from trainer.data.packing import PICTURES, RowCollator, model_inputs
+from trainer.data.pictures import chat_encoder
 from trainer.order import ChildOrder
 from trainer.progress import RecipeFinished, RecipeStopped, Report, StopAsked
 from trainer.recipes import Recipe
@@ -33,8 +34,10 @@ class SupervisedObjective(Objective[EncodedRow]):
         return read_rows(path, self.encoder, self._spec.max_length, param)
 
     def collate(self, rows: Sequence[EncodedRow]) -> Batch:
-        """Return the batch with labels for the kept positions, laid out as costs the least."""
-        return self._collate(rows)
+        """Return the batch with labels for the kept positions, laid out as costs the least, and its pictures."""
+        batch = self._collate(rows)
+        beside = self.encoder.batch_inputs(rows, batch["input_ids"])
+        return {**batch, **{f"{PICTURES}{name}": tensor for name, tensor in beside.items()}}
 
     def prepare(self, model: torch.nn.Module, rows: Sequence[EncodedRow]) -> None:
         """Lay out rows as the model allows."""
@@ -58,7 +61,7 @@ class SupervisedObjective(Objective[EncodedRow]):
         device = next(model.parameters()).device
         tally = TokenTally()
         for at in range(0, len(rows), rows_at_once):
-            batch = self._collate(rows[at : at + rows_at_once])
+            batch = self.collate(rows[at : at + rows_at_once])
             _summed(model, {name: tensor.to(device) for name, tensor in batch.items()}, tally)
         return {"loss": tally.loss, "mean_token_accuracy": tally.accuracy}
 
@@ -73,7 +76,8 @@ def _summed(model: torch.nn.Module, batch: Batch, tally: TokenTally) -> torch.Te
 
 def train(order: ChildOrder[SupervisedSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:
     """Train on the chats of the order's training file."""
-    return run_training(order, SupervisedObjective(ChatEncoder(order.base_path), order.spec), report, stop_asked)
+    encoder = chat_encoder(order.base_path, order.pictures.sources())
+    return run_training(order, SupervisedObjective(encoder, order.spec), report, stop_asked)
 
 
 RECIPE: Final[Recipe] = train

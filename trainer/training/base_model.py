@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
+from registry.contracts.pictures.vision_base import is_vision_base
 from trainer.errors import JobFailed
 
 VERSIONS_OF: Final = ("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors")
@@ -23,7 +24,8 @@ def load_base(folder: Path, *, dtype: torch.dtype | None = None, quantization: A
     """
     usual = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        kind = AutoModelForImageTextToText if is_vision_base(folder) else AutoModelForCausalLM
+        return kind.from_pretrained(
             folder, dtype=dtype or usual, local_files_only=True, quantization_config=quantization
         )
     except (OSError, ValueError) as exc:

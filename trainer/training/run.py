@@ -16,6 +16,7 @@ from trainer.training.arguments import training_arguments
 from trainer.training.finish import finish, outcome_of
 from trainer.training.loop import TrainingLoop
 from trainer.training.objective import Objective
+from trainer.training.pictures_checked import check_unchanged
 from trainer.training.reporting import RunReporter
 from trainer.training.weights import trained_model
 
@@ -25,6 +26,7 @@ def run_training(
 ) -> RecipeFinished | RecipeStopped:
     """Train the weights of *order* into its final folder, from the last complete checkpoint if there is one."""
     torch.set_num_threads(order.threads)
+    check_unchanged(order)
     rows = objective.read_rows(order.inputs["training_file"], "training_file")
     if left_out := count_ignored(order.inputs["training_file"], objective.formats):
         listed = ", ".join(f"{field} of {count} messages" for field, count in left_out.items())

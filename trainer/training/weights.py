@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel, set_seed
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.job_spec import LoraSpec, ResultKind
+from registry.contracts.pictures.vision_base import of_language_model
 from registry.errors import WeightsRefused
 from trainer.errors import JobFailed
 from trainer.order import ChildOrder
@@ -59,7 +61,7 @@ def attach_lora(base: PreTrainedModel, spec: FineTuneSpec, initial: Path) -> Pef
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=list(lora.target_modules),
+        target_modules=target_names(base, lora.target_modules),
         use_rslora=lora.variant == "rslora",
         use_dora=lora.variant == "dora",
         init_lora_weights=INITS.get(lora.variant, True),
@@ -85,12 +87,6 @@ def has_base_as_stored(spec: FineTuneSpec) -> bool:
     return spec.weights.kind == "lora" and not spec.lora.changes_base
 
 
-def release(model: torch.nn.Module) -> None:
-    """Free the memory of the weights of a model that is not computed with any more, whoever refers to it."""
-    for parameter in model.parameters():
-        parameter.data = torch.empty(0, dtype=parameter.dtype)
-
-
 def initial_folder(order: ChildOrder[FineTuneSpec]) -> Path:
     """Return where the initial adapter of an attempt is kept."""
     return order.attempt_folder / "initial"
@@ -107,3 +103,34 @@ def _quantization(spec: FineTuneSpec) -> BitsAndBytesConfig | None:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=computed,
     )
+
+
+def target_names(model: PreTrainedModel, targets: Iterable[str]) -> list[str]:
+    """Return *targets*, or the whole names of their modules in the language model where other parts have such too."""
+    found = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    # PEFT keeps an adapted module as its `base_layer`, beside the adapter's own.
+    linear = [name.removesuffix(".base_layer") for name in found if ".lora_" not in name]
+    spoken = of_language_model(linear)
+    if len(spoken) == len(linear):
+        return list(targets)
+    ends = [f".{target}" for target in targets]
+    return [name for name in spoken if any(f".{name}".endswith(end) for end in ends)]
+
+
+def load_stored(base: PreTrainedModel, folder: Path) -> PeftModel:
+    """Return *base* with the normalised adapter in *folder*, which adapts modules of the language model."""
+    return PeftModel.from_pretrained(base, folder, config=_stored_config(base, folder))
+
+
+def add_stored(model: PeftModel, folder: Path, name: str) -> None:
+    """Load the normalised adapter in *folder* beside that of *model*, and make it the active one."""
+    model.add_adapter(name, _stored_config(model.get_base_model(), folder))
+    model.load_adapter(str(folder), name)
+    model.set_adapter(name)
+
+
+def _stored_config(base: PreTrainedModel, folder: Path) -> LoraConfig:
+    config = LoraConfig.from_pretrained(folder)
+    config.inference_mode = True
+    config.target_modules = set(target_names(base, config.target_modules))
+    return config

@@ -41,5 +41,9 @@ def check(
     show(f"{file}: {rows} {summary.format}, all well formed")
     if summary.tool_rows:
         show(f"{summary.tool_rows} of them have tools: the base model's chat template has to render these")
+    if summary.pictures:
+        show(
+            f"{summary.pictures} pictures: the base model has to take pictures; those outside of the file were not read"
+        )
     for field, count in summary.ignored.items():
         show(f"not trained on: {field} of {count} messages")

@@ -80,7 +80,7 @@ BAD_LINES: list[tuple[bytes, str]] = [
     (chat(USER, ANSWER | {"content": None}), "line 7: messages[1].content is missing"),
     (chat(USER | {"content": 3}, ANSWER), "line 7: messages[0].content must be a string or a list of text parts"),
     (chat(USER | {"content": [{"type": "text"}]}, ANSWER), "line 7: messages[0].content[0].text must be a string"),
-    (chat(USER | {"content": [PART, {"type": "image_url"}]}, ANSWER), 'line 7: messages[0].content[1] is "image_url"'),
+    (chat(USER | {"content": [PART, {"type": "video_url"}]}, ANSWER), 'line 7: messages[0].content[1] is "video_url"'),
     (chat(USER | {"content": [PART | {"x": 1}]}, ANSWER), 'line 7: messages[0].content[0]: unknown field "x"'),
     (chat(USER | {"content": []}, ANSWER), "line 7: messages[0].content is empty; a user message needs text"),
     (chat(USER, {"role": "tool"}, ANSWER), "line 7: messages[1].content is missing"),

@@ -1,0 +1,165 @@
+"""Chats with pictures as tokens and pixels, by the base model's own processor.
+
+A chat template writes a mark for each picture. The processor puts as many picture tokens in its place as the picture
+takes, and makes the pixels of all pictures of a pass at once: rows keep the names of their pictures, not the pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from registry.contracts.pictures.picture_bytes import open_picture
+from registry.contracts.pictures.picture_part import PicturePart, parse_picture
+from registry.contracts.pictures.picture_sources import PictureSources
+from registry.contracts.pictures.vision_base import why_no_pictures
+from registry.contracts.training_file import TrainingRow
+from registry.contracts.training_message import ChatMessage
+from registry.errors import TrainingFileInvalid
+from trainer.data.dataset import ChatEncoder, EncodedRow, TemplateChat
+from trainer.data.processor import load_processor
+from trainer.errors import JobFailed
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_TOKENS: Final = frozenset({"input_ids", "attention_mask", "mm_token_type_ids", "text_replacement_offsets"})
+"""Outputs of a processor that are not the pictures'."""
+
+
+def chat_encoder(base_folder: Path, sources: PictureSources) -> ChatEncoder:
+    """Return the encoder for the base model in *base_folder*: with pictures if the model takes any."""
+    return ChatEncoder(base_folder) if why_no_pictures(base_folder) else PictureEncoder(base_folder, sources)
+
+
+class PictureEncoder(ChatEncoder):
+    """Encodes rows whose user messages may have pictures, for a base model that takes them."""
+
+    def __init__(self, base_folder: Path, sources: PictureSources) -> None:
+        """Raise `JobFailed` if the folder's processor cannot be loaded."""
+        super().__init__(base_folder)
+        self._processor = load_processor(base_folder)
+        self._sources = sources
+        self._takes_parts = self._renders_parts()
+        self._placeholder = ""
+        """The text that stands for a picture in a rendered chat, once a picture was seen."""
+        self._expanded: Sequence[str] = ()
+        """For each picture of the row that is being encoded, what the processor puts in place of its mark."""
+        self._digests: dict[str, str] = {}
+
+    def encode(self, row: TrainingRow, longest: int | None = None) -> list[EncodedRow]:
+        """Return *row* as tokens, with its pictures; `JobFailed` or `TrainingFileInvalid` names the line."""
+        self._expanded = self._expand(row) if row.pictures else ()
+        return super().encode(row, longest)
+
+    def open_answer(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Return *messages* as tokens, ready for the assistant's answer; `JobFailed` if the template refuses them."""
+        pictures = pictures_of(messages)
+        chat = [{**message, "content": self._template_content(message["content"])} for message in messages]
+        text = self._render(TemplateChat(line=0, messages=chat), opens_answer=True)
+        self._expanded = self._expansions(text, self._open(pictures), "the prompt") if pictures else ()
+        return self._ids(text)
+
+    def picture_inputs(self, pictures: Sequence[PicturePart]) -> dict[str, torch.Tensor]:
+        """Return the model's inputs for *pictures*, in the order in which their tokens come; empty without any."""
+        if not pictures:
+            return {}
+        made = self._processor(
+            text=[self._placeholder * len(pictures)], images=self._open(pictures), return_tensors="pt"
+        )
+        return {name: tensor for name, tensor in made.items() if name not in _TOKENS}
+
+    def batch_inputs(self, rows: Sequence[EncodedRow], input_ids: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """Return the model's inputs for the pictures of *rows*, whose padded tokens are *input_ids*."""
+        inputs = self.picture_inputs([picture for row in rows for picture in row.pictures])
+        return inputs | self._token_types(input_ids) if inputs else {}
+
+    def _token_types(self, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return which tokens are a picture's, for models that compute positions by them."""
+        if "mm_token_type_ids" not in self._processor.model_input_names:
+            return {}
+        types = self._processor.create_mm_token_type_ids(input_ids.tolist())
+        return {"mm_token_type_ids": torch.tensor(types)}
+
+    def _renders_parts(self) -> bool:
+        """Whether the template takes lists of parts, as engines find out before they render a chat."""
+        probe = [{"role": "user", "content": [{"type": "text", "text": "\ue000"}]}]
+        try:
+            text = self._render(TemplateChat(line=0, messages=probe))
+        except JobFailed:
+            return False
+        return "\ue000" in text and "'type'" not in text and '"type"' not in text
+
+    def _template_input(self, message: ChatMessage) -> dict[str, Any]:
+        made = message.as_template_input()
+        return made | {"content": message.as_parts()} if self._takes_parts else made
+
+    def _template_content(self, content: Any) -> Any:
+        if not self._takes_parts:
+            return content
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        return [part if part["type"] == "text" else {"type": "image"} for part in parts]
+
+    def _expand(self, row: TrainingRow) -> list[str]:
+        chat = TemplateChat(
+            line=row.line, messages=[self._template_input(one) for one in row.messages], tools=row.tools
+        )
+        expanded = self._expansions(self._render(chat), self._open(row.pictures), f"line {row.line}")
+        for at, message in enumerate(row.messages):
+            if self._placeholder in message.content:
+                where = f"line {row.line}: messages[{at}].content"
+                raise JobFailed(
+                    "template_refused",
+                    f"{where} has the text {self._placeholder!r}, which stands for a picture",
+                    "training_file",
+                )
+        return expanded
+
+    def _expansions(self, text: str, pictures: Sequence[Image], where: str) -> list[str]:
+        """Return what the processor puts in place of each picture's mark in *text*."""
+        try:
+            made = self._processor(text=[text], images=[*pictures], return_text_replacement_offsets=True)
+            found = made["text_replacement_offsets"][0]
+        # A processor checks by code of its own what it is given, and its library differs from model to model.
+        except (ValueError, KeyError, IndexError, TypeError, StopIteration, RuntimeError) as exc:
+            raise self._leaves_out(where, len(pictures)) from exc
+        if len(found) != len(pictures):
+            raise self._leaves_out(where, len(pictures))
+        self._placeholder = str(found[0]["text"])
+        return [str(one["replacement"]) for one in found]
+
+    def _leaves_out(self, where: str, count: int) -> JobFailed:
+        why = f"{where}: the base model's chat template and processor do not render its {count} pictures one by one"
+        return JobFailed("template_refused", why, "training_file")
+
+    def _ids(self, text: str) -> list[int]:
+        if not self._expanded:
+            return super()._ids(text)
+        first, *rest = text.split(self._placeholder)
+        return super()._ids(first + "".join(self._expanded[at] + after for at, after in enumerate(rest)))
+
+    def _encoded(self, row: TrainingRow, text: str, ids: Sequence[int], labels: Sequence[int]) -> EncodedRow:
+        # A row that ends with an earlier answer has the pictures before that answer only.
+        count = text.count(self._placeholder) if self._expanded else 0
+        return EncodedRow(line=row.line, input_ids=tuple(ids), labels=tuple(labels), pictures=row.pictures[:count])
+
+    def _open(self, pictures: Sequence[PicturePart]) -> list[Image]:
+        return [open_picture(self._read(picture), picture.where) for picture in pictures]
+
+    def _read(self, picture: PicturePart) -> bytes:
+        """Return the bytes of *picture*, which must be those of the first reading."""
+        data = self._sources.read(picture)
+        digest = sha256(data).hexdigest()
+        if self._digests.setdefault(picture.name if len(picture.name) < 4096 else digest, digest) != digest:
+            raise TrainingFileInvalid(f"{picture.where}: {picture.name[:80]!r} was changed while the job ran")
+        return data
+
+
+def pictures_of(messages: Sequence[Mapping[str, Any]]) -> list[PicturePart]:
+    """Return the pictures of a request's messages, in their order."""
+    lists = [message["content"] for message in messages if isinstance(message["content"], list)]
+    return [parse_picture(part, "a probe") for parts in lists for part in parts if part["type"] != "text"]
