@@ -28,7 +28,7 @@ ON_BOTH_CORES := $(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $(PROCESSE
 # Our own modules are compiled once: the tests start hundreds of Pythons.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: serve venv envs test tests stories fuzz judged-test engines-test engines-stories unit check pins format postgres redis bubblewrap chromium compiler bench drills natives
+.PHONY: serve venv envs test tests stories fuzz judged-test engines-test engines-stories unit check pins format postgres redis bubblewrap chromium compiler bench bench-training drills natives
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -81,6 +81,9 @@ check: venv  ## Format, lint, types
 
 bench: venv natives  ## Our gateway beside its peers, e.g. make bench ARGS="--quick --json FILE"; without --quick some ten minutes
 	$(BIN)/python bench/gateways_compared.py --cache $(BENCH) $(ARGS)
+
+bench-training: venv  ## Fine-tuning jobs beside TRL's and ms-swift's, e.g. make bench-training ARGS="--only '1 step' --rounds 1"
+	$(BIN)/python bench/training_compared.py --cache $(BENCH) $(ARGS)
 
 drills: venv natives  ## What clients see when parts of Lorry and engines fail, e.g. make drills ARGS="--only mock"
 	$(BIN)/python bench/drills.py --cache $(BENCH) $(ARGS)

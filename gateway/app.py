@@ -60,7 +60,7 @@ from gateway.http.request_ids import RequestIds
 from gateway.keys.auth import Keyring
 from gateway.keys.limits import RateLimiter
 from gateway.objects.problems import ErrorEnvelope
-from gateway.openai import feedback, files, fine_tuning, graders, hot_paths, models, uploads
+from gateway.openai import feedback, files, fine_tuning, graders, hot_paths, models, permissions, uploads
 from gateway.origins import AllowedOrigins
 from gateway.pools.journal import host_prefix
 from gateway.routing.demand import RevisionDemand
@@ -87,6 +87,7 @@ ROUTERS = (
     files.router,
     uploads.router,
     fine_tuning.router,
+    permissions.router,
     graders.router,
     feedback.router,
     admin_adapters.router,

@@ -159,6 +159,7 @@ HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     registry_errors.InvalidPlan: (400, "invalid_plan"),
     registry_errors.RolloutOpen: (409, "rollout_open"),
     registry_errors.NotServable: (409, "not_servable"),
+    registry_errors.NothingToRollBack: (409, "nothing_to_roll_back"),
     registry_errors.Conflict: (409, "conflict"),
     registry_errors.NotReproducible: (409, "not_reproducible"),
     registry_errors.NameTaken: (409, "name_taken"),

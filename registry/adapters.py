@@ -116,12 +116,19 @@ class AdapterStore:
         with self._tx.read() as tx:
             return {adapter: number for adapter, number in tx.execute(highest.group_by(table.c.adapter))}
 
-    def retire(self, name: str, number: int, actor: str) -> Revision:
-        """Take the revision out of service. `NotServable` if it is stable, retired, or part of an open rollout."""
+    def retire(self, name: str, number: int, actor: str, *, may_be_last: bool = False) -> Revision:
+        """Take the revision out of service. `NotServable` if it is stable, retired, or part of an open rollout.
+
+        With *may_be_last* the stable revision is retired if no other one is left to take its place.
+        """
         with self._tx.write() as tx:
             # A rollout starts under the same lock, so none of this revision can begin between the check and the update.
             adapter = find_adapter(tx, name, lock=True)
             revision = find_revision(tx, name, number)
+            if may_be_last and adapter.stable == number and _is_last(tx, revision):
+                nothing = {"stable": None, "previous_stable": None, "stable_since": None}
+                tx.execute(sa.update(tables.adapters).where(tables.adapters.c.name == name).values(**nothing))
+                adapter = find_adapter(tx, name)
             _check_retirable(tx, adapter, revision)
             tx.execute(
                 sa.update(tables.revisions)
@@ -152,6 +159,15 @@ class AdapterStore:
                 )
                 write_audit(tx, act, now)
             return moved.rowcount == 1
+
+
+def _is_last(tx: sa.Connection, revision: Revision) -> bool:
+    """Return whether the adapter has no other revision that may be served."""
+    table = tables.revisions
+    others = sa.select(table.c.number).where(
+        table.c.adapter == revision.adapter, table.c.number != revision.number, table.c.state == RevisionState.READY
+    )
+    return tx.execute(others.limit(1)).first() is None
 
 
 def _check_retirable(tx: sa.Connection, adapter: Adapter, revision: Revision) -> None:

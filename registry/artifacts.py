@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from registry.disk import flush_to_disk, sha256_of
+from registry.disk import FULL_ERRNOS, flush_to_disk, sha256_of
 from registry.errors import AdapterRejected, ArtifactCorrupt, NotFound, RegistryError, StorageFull
-from registry.transactions import FULL_ERRNOS
 
 CHUNK_BYTES: Final = 1 << 20
 KINDS: Final = ("folders", "files")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from hashlib import file_digest
 from pathlib import Path
 from typing import Final
 
+FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of the operating system for a full disk, quota or file size."""
 TRAINER: Final = "trainer"
 SUFFIX: Final = ".alive"
 _OTHERS: Final = 0o077

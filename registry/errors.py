@@ -33,6 +33,10 @@ class NotServable(RegistryError):
     """The revision is retired, already stable, or otherwise cannot be rolled out or retired."""
 
 
+class NothingToRollBack(RegistryError):
+    """The last change of an adapter's traffic was taken back already, or is on its way back."""
+
+
 class Conflict(RegistryError):
     """The name is already in use for something else."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from registry.changes import forget_writes, note_writes, raise_numbers
+from registry.disk import FULL_ERRNOS
 from registry.errors import (
     Conflict,
     NotStorable,
@@ -29,9 +29,6 @@ from registry.errors import (
 
 LOCK_WAIT_S: Final = 10
 """How long a transaction waits for another one before `RegistryUnavailable`."""
-
-FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Error numbers of the operating system for a full disk, quota or file size."""
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _DISK_FULL: Final = "53100"

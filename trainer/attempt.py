@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from graders.http_models import HttpModels
 from registry.contracts.job_spec import JobSpec
 from registry.database import Registry
-from registry.disk import Liveness
+from registry.disk import FULL_ERRNOS, Liveness
 from registry.errors import (
     AdapterRejected,
     ArtifactCorrupt,
@@ -26,7 +26,6 @@ from registry.errors import (
     StorageFull,
 )
 from registry.jobs.job import Job, JobError, JobState, Lease
-from registry.transactions import FULL_ERRNOS
 from trainer.checkpoints import remove_checkpoints
 from trainer.errors import ChildCrashed, JobFailed
 from trainer.hand_over import FinishedJob, hand_over

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from registry.disk import FULL_ERRNOS
 from registry.errors import TrainingFileInvalid
-from registry.transactions import FULL_ERRNOS
 from trainer.errors import JobFailed
 from trainer.progress import RecipeFailed
 

@@ -12,8 +12,11 @@ from typing import Final
 PINS: Final = Path(__file__).parents[1] / "peers"
 
 
-def environment(name: str, cache: Path) -> Path:
-    """Folder of the environment of *name*, made from `peers/NAME.txt` unless it was made from the same list before."""
+def environment(name: str, cache: Path, *, whole: bool = True) -> Path:
+    """Folder of the environment of *name*, made from `peers/NAME.txt` unless it was made from the same list before.
+
+    A list that is not *whole* lacks what torch's build for a GPU needs, and pip adds it where it installs that build.
+    """
     pins = PINS / f"{name}.txt"
     digest = sha256(pins.read_bytes()).hexdigest()
     folder = cache / "environments" / name
@@ -24,7 +27,7 @@ def environment(name: str, cache: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     _run(sys.executable, "-m", "venv", str(folder))
     pip = (str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "-qq")
-    _run(*pip, "--no-deps", "--requirement", str(pins))
+    _run(*pip, *(["--no-deps"] if whole else []), "--requirement", str(pins))
     made_from.write_text(digest)
     return folder
 

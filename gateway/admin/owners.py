@@ -7,10 +7,9 @@ from typing import Annotated, Self
 from fastapi import APIRouter
 from pydantic import Field, model_validator
 
-from gateway.admin.key_types import NAME
 from gateway.deps import ActorDep, GatewayDep
 from gateway.objects.adapters import AdapterOwnerObject
-from gateway.openai.types import Body
+from gateway.openai.types import TENANT_NAME, Body
 
 router = APIRouter(prefix="/admin/adapters")
 
@@ -18,7 +17,7 @@ router = APIRouter(prefix="/admin/adapters")
 class ChangeOwner(Body):
     """Body of `PUT /admin/adapters/{name}/owner`: one field or both."""
 
-    tenant: Annotated[str, Field(pattern=NAME)] | None = None
+    tenant: Annotated[str, Field(pattern=TENANT_NAME)] | None = None
     shared: bool | None = None
 
     @model_validator(mode="after")

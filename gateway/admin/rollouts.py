@@ -11,10 +11,8 @@ from gateway.keys.access import check_judge
 from gateway.objects.lists import ObjectList
 from gateway.objects.rollouts import RolloutMove, RolloutObject, RolloutStory
 from gateway.openai.types import Body, RolloutRequest
-from gateway.rollouts import controller
-from registry.database import Registry
-from registry.errors import NotServable
-from registry.rollouts.rollout import Rollout, RolloutEvent, RolloutPlan, RolloutState, plan_as_json, weighted
+from gateway.rollouts import controller, rollback
+from registry.rollouts.rollout import Rollout, RolloutEvent, RolloutState, plan_as_json
 
 router = APIRouter(prefix="/admin")
 
@@ -32,9 +30,12 @@ class Rollback(Body):
 
 
 class Promote(Body):
-    """Body of `POST /admin/rollouts/{id}/promote`; `full` skips the steps between."""
+    """Body of `POST /admin/rollouts/{id}/promote`."""
 
     full: bool = False
+    """Skip the steps between."""
+    step: int | None = None
+    """Index of the step that the caller saw; 409 if the rollout is at another one."""
 
 
 @router.post("/adapters/{name}/rollouts", status_code=201)
@@ -55,26 +56,13 @@ async def start_rollout(
 
 @router.post("/adapters/{name}/rollback")
 async def roll_back(name: str, gateway: GatewayDep, actor: ActorDep, body: Rollback | None = None) -> RolloutStory:
-    """Abort the open rollout, or make the former stable revision (or `to`) stable again."""
+    """Abort the open rollout, or make the former stable revision (or `to`) stable again.
+
+    409 `nothing_to_roll_back` if the last change was taken back already: only `to` leads to what was taken back.
+    """
     to = body.to if body else None
-    rollout = await gateway.ask(_roll_back, gateway.registry, name, to, actor)
+    rollout = await gateway.ask(rollback.roll_back, gateway.registry, name, to, actor)
     return await _answer(gateway, rollout)
-
-
-def _roll_back(registry: Registry, name: str, to: int | None, actor: str) -> Rollout:
-    adapter = registry.adapters.get(name)
-    rollout = registry.rollouts.open_for(name)
-    if rollout is not None:
-        aborted = registry.rollouts.move(
-            rollout.id, rollout.state, RolloutState.ABORTED, reason="rolled_back", actor=actor
-        )
-        if to is None or to == adapter.stable:
-            return aborted
-    target = adapter.previous_stable if to is None else to
-    if target is None:
-        raise NotServable(f"adapter {name!r} has no earlier stable revision; name one with `to`")
-    plan = RolloutPlan(steps=weighted(100))
-    return controller.begin_if_loaded(registry, registry.rollouts.start(name, target, plan, actor, reason="rollback"))
 
 
 @router.get("/rollouts")
@@ -113,13 +101,17 @@ async def abort(rollout_id: str, gateway: GatewayDep, actor: ActorDep) -> Rollou
 @router.post("/rollouts/{rollout_id}/promote")
 async def promote(rollout_id: str, gateway: GatewayDep, actor: ActorDep, body: Promote | None = None) -> RolloutStory:
     """Go to the next step now; the one at 100 makes the canary stable."""
-    full = body is not None and body.full
-    return await _answer(gateway, await gateway.ask(controller.promote, gateway.registry, rollout_id, actor, full=full))
+    asked = body or Promote()
+    promoted = await gateway.ask(
+        controller.promote, gateway.registry, rollout_id, actor, full=asked.full, step=asked.step
+    )
+    return await _answer(gateway, promoted)
 
 
 async def _move(gateway: Gateway, rollout_id: str, to: RolloutState, actor: str) -> RolloutStory:
     def move() -> Rollout:
         rollout = gateway.registry.rollouts.get(rollout_id)
+        rollout.check_open()
         return gateway.registry.rollouts.move(rollout_id, rollout.state, to, reason="requested", actor=actor)
 
     return await _answer(gateway, await gateway.ask(move))

@@ -22,6 +22,15 @@ from gateway.objects.models import ModelObject
 app = typer.Typer(name="train", no_args_is_help=True)
 
 _Parser = Callable[[str], Any]
+
+
+def _switch(text: str) -> bool:
+    """Return whether a switch is on; `ValueError` for another word than true and false."""
+    if text not in ("true", "false"):
+        raise ValueError(text)
+    return text == "true"
+
+
 _OPENAI: Final[Mapping[str, _Parser]] = {"n_epochs": int, "batch_size": int, "learning_rate_multiplier": float}
 _OURS: Final[Mapping[str, _Parser]] = {
     "learning_rate": float,
@@ -32,6 +41,17 @@ _OURS: Final[Mapping[str, _Parser]] = {
     "lora_alpha": int,
     "lora_dropout": float,
     "target_modules": lambda text: text.split(","),
+    "weights": str,
+    "lora_variant": str,
+    "lora_plus_ratio": float,
+    "merge": _switch,
+    "optimizer": str,
+    "optimizer_rank": int,
+    "optimizer_interval": int,
+    "optimizer_scale": float,
+    "gradient_checkpointing": _switch,
+    "micro_batch_size": int,
+    "precision": str,
 }
 
 
@@ -55,7 +75,7 @@ def sft(
     judge: JudgeFlag = True,
     as_json: JsonFlag = False,
 ) -> None:
-    """Fine-tune with LoRA (supervised) on the assistant's answers of the chats in a file."""
+    """Fine-tune (supervised) on the assistant's answers of the chats in a file, with LoRA unless weights=full."""
     hyperparameters = parse_settings(settings or [])
     body: dict[str, Any] = {
         "suffix": name,
@@ -103,7 +123,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
         try:
             parsed[key] = parsers[key](text)
         except ValueError as exc:
-            raise typer.BadParameter(f"--set {pair!r}: {text!r} is not a number of the right kind") from exc
+            raise typer.BadParameter(f"--set {pair!r}: {text!r} is not a value of the right kind") from exc
     return parsed
 
 

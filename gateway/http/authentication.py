@@ -27,6 +27,7 @@ SCOPES: Final[Sequence[tuple[str, frozenset[Scope]]]] = (
     ("/v1/models", ANY),
     ("/v1/files", frozenset({Scope.TRAINING})),
     ("/v1/uploads", frozenset({Scope.TRAINING})),
+    ("/v1/fine_tuning/checkpoints", frozenset({Scope.TRAINING, Scope.ADMIN})),
     ("/v1/fine_tuning", frozenset({Scope.TRAINING})),
     ("/v1/", frozenset({Scope.INFERENCE})),
     ("/tokenize", frozenset({Scope.INFERENCE})),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Final
 
@@ -10,7 +11,9 @@ from gateway.errors import InvalidRequest, JudgeRequired, ModelNotAllowed, Model
 from gateway.keys.auth import Caller, names_of
 from gateway.routing.routing import RouteTable, resolve
 from registry.database import Registry
+from registry.errors import NotFound
 from registry.rollouts.rollout import RolloutPlan
+from registry.types import Revision, RevisionState
 
 _MOST_LISTED: Final = 50
 _MOST_COMPARED: Final = 200
@@ -26,7 +29,7 @@ def check_model(caller: Caller, table: RouteTable, model: str) -> None:
     answer for every other name.
     """
     names = names_of(model, table.aliases)
-    if caller.may_use(names, table.private.get(names[-1])):
+    if is_open(caller, names, table.private, table.shared):
         return
     if caller.models is None:
         raise unknown_model(caller, table, model)
@@ -36,13 +39,43 @@ def check_model(caller: Caller, table: RouteTable, model: str) -> None:
     )
 
 
+def is_open(
+    caller: Caller, names: Sequence[str], private: Mapping[str, str], shared: Mapping[str, frozenset[str]]
+) -> bool:
+    """Whether *caller* may use the model of *names* (see `names_of`): as its own, or by a permission of its owner."""
+    if caller.may_use(names, private.get(names[-1])):
+        return True
+    return caller.models is None and caller.tenant in shared.get(names[1], ())
+
+
+def own_model(registry: Registry, caller: Caller, name: str) -> Revision:
+    """Return the ready revision or checkpoint of this name (served name or alias) that belongs to *caller*.
+
+    Raises `ModelNotAllowed` for a model of others that the caller may use, else `NotFound`.
+    """
+    found: Revision | None = registry.checkpoints.find(name)
+    if found is None:
+        found = registry.adapters.named(name)
+    owner = registry.owners.get(found.adapter)
+    if owner is None or found.state is not RevisionState.READY:
+        raise NotFound(f"there is no fine-tuned model {shown(name)!r}")
+    if caller.is_admin or owner.tenant == caller.tenant:
+        return found
+    tenants = {each.project for each in registry.permissions.list(found.served_name)}
+    names = (name, found.served_name, found.adapter)
+    private = {} if owner.is_shared else {found.adapter: owner.tenant}
+    if is_open(caller, names, private, {found.served_name: frozenset(tenants)}):
+        raise ModelNotAllowed(f"the model {shown(name)!r} belongs to another tenant", param="model")
+    raise NotFound(f"there is no fine-tuned model {shown(name)!r}")
+
+
 def visible_names(caller: Caller, table: RouteTable) -> list[str]:
     """Return the base models, adapters and revisions that *caller* may use, sorted."""
     private = table.private
     every = {*table.bases, *table.routes, *table.pinned}
     if caller.models is None and (caller.is_admin or not private):
         return sorted(every)
-    return sorted(name for name in every if caller.may_use(names_of(name, {}), private.get(name.partition("@")[0])))
+    return sorted(name for name in every if is_open(caller, names_of(name, {}), private, table.shared))
 
 
 def unknown_model(caller: Caller, table: RouteTable, model: str) -> ModelNotFound:

@@ -128,3 +128,11 @@ class ModelObject(ApiObject):
     created: int
     owned_by: str
     lorry: ModelFacts
+
+
+class DeletedModel(ApiObject):
+    """The answer to a deletion."""
+
+    id: str
+    object: Literal["model"] = "model"
+    deleted: Literal[True] = True

@@ -119,6 +119,7 @@ def _check_servable(spec: FineTuneSpec, base: Base, registry: Registry) -> None:
     lora, replicas = spec.lora_shape(), registry.replicas.list()
     try:
         spec.check_weights()
+        spec.check_base(Path(base.path))
     except WeightsRefused as exc:
         raise InvalidRequest(f"{exc}", param="hyperparameters") from exc
     try:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from gateway.deps import CallerDep, Gateway, GatewayDep
-from gateway.errors import ModelNotFound
-from gateway.keys.access import shown
+from gateway.deps import ActorDep, CallerDep, Gateway, GatewayDep
+from gateway.errors import ModelNotAllowed, ModelNotFound
+from gateway.keys.access import is_open, own_model, shown
 from gateway.keys.auth import Caller, names_of
 from gateway.objects.lists import ObjectList
 from gateway.objects.models import (
@@ -14,12 +14,15 @@ from gateway.objects.models import (
     AliasFacts,
     BaseModelFacts,
     CheckpointFacts,
+    DeletedModel,
     ModelFacts,
     ModelObject,
     RevisionFacts,
 )
-from gateway.routing.route_table import endpoint_of, is_ready, private_adapters
-from registry.database import Snapshot
+from gateway.routing.route_table import endpoint_of, is_ready, private_adapters, served_series, shared_revisions
+from registry.database import Registry, Snapshot
+from registry.errors import NotFound
+from registry.keys import Scope
 from registry.types import Base, ServedCheckpoint
 
 router = APIRouter()
@@ -42,21 +45,47 @@ async def get_model(name: str, gateway: GatewayDep, caller: CallerDep) -> ModelO
     return found[name]
 
 
+@router.delete("/v1/models/{name:path}")
+async def delete_model(name: str, gateway: GatewayDep, caller: CallerDep, actor: ActorDep) -> DeletedModel:
+    """Retire the revision or checkpoint of this name; 409 while other revisions leave it stable or in a rollout."""
+    gateway.keyring.check(caller, Scope.TRAINING, Scope.ADMIN)
+    await get_model(name, gateway, caller)  # the same 404 for a name that is not there, or not any more
+    await gateway.ask(retire_model, gateway.registry, name, caller, actor)
+    await gateway.feed.refresh()
+    return DeletedModel(id=name)
+
+
+def retire_model(registry: Registry, name: str, caller: Caller, actor: str) -> None:
+    """Retire a model of the caller's. Raises `ModelNotAllowed`, `NotServable`, or `ModelNotFound` if it just went."""
+    try:
+        own_model(registry, caller, name)
+    except NotFound as exc:
+        raise ModelNotAllowed(
+            f"the model {shown(name)!r} cannot be deleted: it is a base model or an adapter. Delete the adapter's "
+            "revisions, NAME@N or ft:...",
+            param="model",
+        ) from exc
+    if registry.checkpoints.find(name) is not None:
+        registry.checkpoints.retire(name, actor)
+        return
+    revision = registry.adapters.named(name)
+    registry.adapters.retire(revision.adapter, revision.number, actor, may_be_last=True)
+
+
 async def _models_for(gateway: Gateway, caller: Caller) -> list[ModelObject]:
     snapshot = await gateway.ask(gateway.registry.snapshot)
     models = models_of(snapshot, gateway.registry.organisation)
     aliased = (*snapshot.revisions, *snapshot.checkpoints)
     aliases = {each.alias: each.served_name for each in aliased if each.alias}
-    private = private_adapters(snapshot.owners)
-    named = [(model, names_of(model.id, aliases)) for model in models]
-    return [model for model, names in named if caller.may_use(names, private.get(names[-1]))]
+    private, shared = private_adapters(snapshot.owners), shared_revisions(snapshot.permissions)
+    return [model for model in models if is_open(caller, names_of(model.id, aliases), private, shared)]
 
 
 def models_of(snapshot: Snapshot, organisation: str) -> list[ModelObject]:
     """Return all base models, adapters, revisions and checkpoints, in this order; aliases follow their revisions."""
     loaded = loaded_on(snapshot)
     models = [_model(base.name, base.created_at, base.owner or organisation, _base(base)) for base in snapshot.bases]
-    for adapter in snapshot.adapters:
+    for adapter in served_series(snapshot):
         stable = None if adapter.stable is None else f"{adapter.name}@{adapter.stable}"
         facts = AdapterFacts(base=adapter.base, stable=stable)
         models.append(_model(adapter.name, adapter.created_at, organisation, facts))

@@ -12,6 +12,8 @@ from registry.contracts.known_fields import KnownFields, without_nulls
 from registry.errors import InvalidPlan
 from registry.rollouts.rollout import RolloutPlan, plan_from
 
+TENANT_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
+"""Names of tenants, and of keys."""
 Whole = Annotated[int, Field(ge=0, le=2**63 - 1)]
 """A number in a path or a query that a database can compare with its own."""
 

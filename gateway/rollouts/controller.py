@@ -17,7 +17,7 @@ from gateway.routing.placement import first_numbers
 from gateway.routing.readiness import Readiness, readiness_of
 from gateway.settings import GatewaySettings
 from registry.database import Registry, Snapshot
-from registry.errors import IllegalMove, NotServable, RolloutOpen, StaleState
+from registry.errors import NotServable, RolloutOpen, StaleState
 from registry.rollouts.guardrails import GuardrailPlan
 from registry.rollouts.rollout import Rollout, RolloutState
 from registry.rollouts.tally import comparable
@@ -64,15 +64,17 @@ def begin_if_loaded(registry: Registry, rollout: Rollout) -> Rollout:
         return registry.rollouts.get(rollout.id)
 
 
-def promote(registry: Registry, rollout_id: str, actor: str, *, full: bool) -> Rollout:
+def promote(registry: Registry, rollout_id: str, actor: str, *, full: bool, step: int | None = None) -> Rollout:
     """Advance a rollout by hand to the next step, or with *full* make the canary stable.
 
-    Raises `StillLoading` while a replica lacks the canary, `IllegalMove` if the rollout has ended.
+    *step* is the index of the step that the caller saw; of two who saw the same one only the first moves it. Raises
+    `StillLoading` while a replica lacks the canary, `IllegalMove` if the rollout has ended, `StaleState`.
     """
     rollout = begin_if_loaded(registry, registry.rollouts.get(rollout_id))
     move = registry.rollouts.move
-    if rollout.state.is_terminal:
-        raise IllegalMove(f"rollout {rollout_id} has ended: it is {rollout.state}")
+    rollout.check_open()
+    if step is not None and step != rollout.step:
+        raise StaleState(f"rollout {rollout_id} was moved meanwhile: it is {rollout.state} at step {rollout.step}")
     if rollout.state is RolloutState.PENDING:
         raise StillLoading(f"{rollout.adapter}@{rollout.canary} is not on every replica yet; try again in a moment")
     if full or _is_last(rollout):

@@ -10,6 +10,7 @@ from operator import attrgetter
 from gateway.routing.routing import UNKNOWN_ROOM, Endpoint, Route, RouteTable
 from registry.database import Snapshot
 from registry.jobs.adapter_owners import AdapterOwner
+from registry.jobs.checkpoint_permissions import CheckpointPermission
 from registry.rollouts.rollout import Rollout
 from registry.rollouts.tally import Side
 from registry.types import Adapter, Replica, ReplicaState, SlotState
@@ -36,6 +37,7 @@ def build_table(snapshot: Snapshot, before: RouteTable | None = None) -> RouteTa
         endpoints=endpoints,
         serving=before.serving if endpoints is before.endpoints else _serving(endpoints, before.serving),
         private=private_adapters(snapshot.owners),
+        shared=shared_revisions(snapshot.permissions),
         request_places=_request_places(endpoints),
         source=snapshot,
     )
@@ -49,6 +51,14 @@ def _names_are_those_of(source: Snapshot | None, snapshot: Snapshot) -> bool:
 def private_adapters(owners: Iterable[AdapterOwner]) -> dict[str, str]:
     """Return the adapters that only one tenant may use, each with that tenant."""
     return {owner.adapter: owner.tenant for owner in owners if not owner.is_shared}
+
+
+def shared_revisions(permissions: Iterable[CheckpointPermission]) -> dict[str, frozenset[str]]:
+    """Return the served names that tenants beside their owner may use, each with those tenants."""
+    found: dict[str, frozenset[str]] = {}
+    for each in permissions:
+        found[each.served_name] = found.get(each.served_name, frozenset()) | {each.project}
+    return found
 
 
 def _endpoints(snapshot: Snapshot, before: RouteTable) -> tuple[Endpoint, ...]:
@@ -113,15 +123,16 @@ def _same(old: Endpoint | None, new: Endpoint) -> Endpoint:
 def _routes(snapshot: Snapshot, before: RouteTable) -> Mapping[str, Route]:
     """Return the route of every adapter; where only rollouts moved, routes without one are taken from *before*."""
     rolling = _rolling(snapshot)
-    if before.source is not None and before.source.adapters is snapshot.adapters:
-        names = rolling | _rolling(before.source)
+    source = before.source
+    if source is not None and source.adapters is snapshot.adapters and source.revisions is snapshot.revisions:
+        names = rolling | _rolling(source)
         if not names:
             return before.routes
         routes = dict(before.routes)
         changed = [adapter for adapter in snapshot.adapters if adapter.name in names]
     else:
         routes = {}
-        changed = list(snapshot.adapters)
+        changed = served_series(snapshot)
     opened = {rollout.adapter: rollout for rollout in snapshot.rollouts}
     watched = {rollout.adapter: rollout for rollout in snapshot.watched}
     forced: dict[str, dict[str, Side]] = {}
@@ -135,6 +146,12 @@ def _routes(snapshot: Snapshot, before: RouteTable) -> Mapping[str, Route]:
             route = _with_rollout(route, rollout, forced.get(adapter.name, {}))
         routes[adapter.name] = route
     return routes
+
+
+def served_series(snapshot: Snapshot) -> list[Adapter]:
+    """Return the adapters that have a revision to serve: not those of which all were retired."""
+    ready = {revision.adapter for revision in snapshot.revisions}
+    return [adapter for adapter in snapshot.adapters if adapter.name in ready or adapter.stable is not None]
 
 
 def _rolling(snapshot: Snapshot) -> set[str]:

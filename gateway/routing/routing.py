@@ -109,6 +109,8 @@ class RouteTable:
     """Served name -> the ready replicas that answer to it; names that the same ones answer to share one tuple."""
     private: Mapping[str, str] = field(default_factory=dict)
     """Adapters that only one tenant may use -> that tenant."""
+    shared: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Served names that tenants beside their owner may use -> those tenants."""
     request_places: Mapping[str, int] = field(default_factory=dict)
     """Pool -> how many requests a gateway has there at a time."""
     source: Snapshot | None = field(default=None, compare=False, repr=False)

@@ -42,9 +42,8 @@ from gateway.up.ray_cluster import ClusterStart, cluster_is_alive, set_ray_envir
 from gateway.up.start_watch import Plan, wait_until_ready
 from gateway.up.trainer_process import TrainerProcess
 from registry.database import Registry, migrate, open_registry
-from registry.disk import keep_files_private, make_private
+from registry.disk import FULL_ERRNOS, keep_files_private, make_private
 from registry.errors import RegistryError
-from registry.transactions import FULL_ERRNOS
 from registry.types import ReplicaState
 
 log = logging.getLogger("gateway.up.host")  # as a module that is run its own name would be `__main__`

@@ -210,6 +210,10 @@ class FineTuneSpec(JobSpec):
         if (missing := self.weights.missing_library()) is not None:
             raise WeightsRefused(f"weights {self.weights.kind!r} needs the library {missing}, which is not installed")
 
+    def check_base(self, folder: Path) -> None:
+        """Raise `WeightsRefused` if the base model in *folder* cannot be trained as asked; by default each can."""
+        return
+
     def remarks(self) -> Sequence[str]:
         """Return a message if the suffix was made into a legal name."""
         renamed = self.suffix is not None and self.suffix != self.adapter

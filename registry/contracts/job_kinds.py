@@ -7,13 +7,27 @@ from typing import Any, Final
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.job_spec import JobSpec
+from registry.contracts.methods.dpo_spec import DpoSpec
+from registry.contracts.methods.kto_spec import KtoSpec
+from registry.contracts.methods.orpo_spec import OrpoSpec
 from registry.contracts.methods.ppo_spec import PpoSpec
 from registry.contracts.methods.reinforcement_spec import ReinforcementSpec
+from registry.contracts.methods.reward_spec import RewardSpec
+from registry.contracts.methods.simpo_spec import SimpoSpec
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.contracts.publish_spec import PublishSpec
 from registry.contracts.reproduce_spec import ReproduceSpec
 
-FINE_TUNING_KINDS: Final[tuple[type[FineTuneSpec], ...]] = (SupervisedSpec, ReinforcementSpec, PpoSpec)
+FINE_TUNING_KINDS: Final[tuple[type[FineTuneSpec], ...]] = (
+    SupervisedSpec,
+    DpoSpec,
+    ReinforcementSpec,
+    PpoSpec,
+    KtoSpec,
+    OrpoSpec,
+    SimpoSpec,
+    RewardSpec,
+)
 """Kinds that callers create at `/v1/fine_tuning/jobs`; the first is the default method."""
 OTHER_KINDS: Final[tuple[type[JobSpec], ...]] = (PublishSpec, ReproduceSpec)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import pairwise, takewhile
 from typing import Any, Final
@@ -44,6 +45,11 @@ def check_move(current: RolloutState, to: RolloutState) -> None:
     if to not in MOVES[current]:
         legal = ", ".join(sorted(MOVES[current])) or "nothing, as it has ended"
         raise IllegalMove(f"a rollout that is {current} cannot become {to}; possible: {legal}")
+
+
+def utc(at: float) -> str:
+    """Return *at* (unix seconds) for messages."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +155,12 @@ class Rollout:
     def takes_traffic(self) -> bool:
         """Whether requests go to both sides, so that the canary can be compared with stable."""
         return self.state in (RolloutState.PROGRESSING, RolloutState.PAUSED)
+
+    def check_open(self) -> None:
+        """Raise `IllegalMove` if the rollout has ended: the message says how, when and by whom."""
+        if self.finished_at is not None:
+            name = f"rollout {self.id} of {self.adapter}@{self.canary}"
+            raise IllegalMove(f"{name} was {self.state} already, at {utc(self.finished_at)} by {self.actor}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

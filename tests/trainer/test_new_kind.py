@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.contracts.job_kinds import JOB_KINDS
+from registry.contracts.job_kinds import FINE_TUNING_KINDS, JOB_KINDS
 from registry.types import Base
 
 ROOT = Path(__file__).parents[2]
@@ -124,7 +124,7 @@ def tree_with_echo(tmp_path: Path) -> Path:
     name = "from registry.contracts.methods.supervised_spec import"
     imported = f"from registry.contracts.methods.echo_spec import EchoSpec\n{name}"
     text = catalog.read_text().replace(name, imported, 1)
-    catalog.write_text(text.replace("= (SupervisedSpec,)", "= (SupervisedSpec, EchoSpec)"))
+    catalog.write_text(text.replace("    SupervisedSpec,\n", "    SupervisedSpec,\n    EchoSpec,\n"))
     return tree
 
 
@@ -158,14 +158,12 @@ def test_a_new_kind_goes_from_its_request_to_its_revision(
 
 NAMES_ITS_KIND = {
     CATALOG,
-    "registry/contracts/publish_spec.py",
-    "registry/contracts/methods/supervised_spec.py",
-    "registry/contracts/reproduce_spec.py",
+    *(f"{kind.__module__.replace('.', '/')}.py" for kind in JOB_KINDS.values()),
+    *(f"trainer/recipes/{kind.recipe}.py" for kind in FINE_TUNING_KINDS),
     "registry/publishing/publications.py",  # creates what an upload asks for
     "registry/publishing/reproductions.py",  # creates what a comparison asks for
     "trainer/recipes/prove.py",
     "trainer/reproduction/report.py",
-    "trainer/recipes/supervised.py",
 }
 """Files that may name a kind of job: its spec, its recipe, the catalog, and code that creates such a job."""
 

@@ -24,6 +24,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from registry.contracts.methods.packing_limits import why_not_packed
 from trainer.data.dataset import IGNORED, EncodedRow, collate
 from trainer.errors import JobFailed
 
@@ -33,11 +34,6 @@ NOBODY: Final = -1
 """Owner of a position whose successor is not learnt."""
 GAIN: Final = 0.95
 """A layout must cost less than this part of the padded one to be taken."""
-FULL_ATTENTION: Final = frozenset(
-    {"gemma", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"}
-)
-"""Kinds of models for which the layouts were seen to be equal, as long as no layer limits attention to a window."""
-FULL: Final = "full_attention"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +65,7 @@ class RowCollator:
 
         With *dropout*, rows that share a beginning would share its noise.
         """
-        why = why_not_packed(model.config)
+        why = _why_not(model.config)
         if self._packing and why is not None:
             raise JobFailed("invalid_hyperparameters", f"packing: {why}; leave packing out", "hyperparameters")
         # The work was compared with measured times on CPUs alone.
@@ -100,16 +96,10 @@ class RowCollator:
         return layouts[costs.index(min(costs))] if self._packing or min(costs) < GAIN * padded else None
 
 
-def why_not_packed(config: PreTrainedConfig) -> str | None:
-    """Return why rows cannot lie in one sequence for a model of *config*; None if they can."""
-    if config.model_type not in FULL_ATTENTION:
-        return f"models of the kind {config.model_type} are not known to keep packed rows apart"
-    layers = getattr(config, "layer_types", None) or [FULL]
-    if set(layers) != {FULL} or _has_window(config):
-        return "the base model limits attention to a window"
+def _why_not(config: PreTrainedConfig) -> str | None:
     if config._attn_implementation != "sdpa":
         return f"the attention {config._attn_implementation} takes no mask"
-    return None
+    return why_not_packed(config.to_dict())
 
 
 def model_inputs(batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -126,11 +116,6 @@ def sum_by_row(values: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch
     rows = torch.arange(len(batch["attention_mask"]), device=values.device)
     owned = batch["owners"].flatten() == rows[:, None]
     return values.flatten().expand_as(owned).where(owned, 0.0).sum(-1)
-
-
-def _has_window(config: PreTrainedConfig) -> bool:
-    window = getattr(config, "sliding_window", None)
-    return window is not None and bool(getattr(config, "use_sliding_window", True))
 
 
 def token_work(config: PreTrainedConfig) -> float:

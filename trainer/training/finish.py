@@ -5,16 +5,19 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers import PreTrainedModel, TrainerState
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.fingerprint import write_fingerprint
 from registry.contracts.job_spec import JobSpec, ResultKind
 from registry.errors import AdapterRejected
+from registry.publishing.adapter_files import WEIGHTS
 from registry.publishing.normalize import normalize_adapter
 from trainer.checkpoints import find_last_whole
 from trainer.data.dataset import ChatEncoder
@@ -26,11 +29,18 @@ from trainer.training.base_model import library_versions, load_base
 from trainer.training.fingerprint import record_fingerprint
 from trainer.training.machine import machine_facts
 from trainer.training.objective import Objective
-from trainer.training.weights import add_stored, has_base_as_stored, initial_folder, load_stored, save_adapter
+from trainer.training.weights import (
+    add_stored,
+    has_base_as_stored,
+    initial_folder,
+    load_stored,
+    release,
+    save_adapter,
+)
 from trainer.training.whole_model import write_model
 
 PUBLISHED: Final = "published"
-"""Name of the normalised adapter in the model, beside the one that was trained."""
+"""Name of the normalised adapter in the model, where it has another shape than the trained one beside it."""
 TRAINED: Final = "trained"
 """Folder of an attempt with the adapter as PEFT saves it."""
 TRAINING_PROMPTS: Final = 4
@@ -59,11 +69,26 @@ def _finish_adapter(
     # The fingerprint is made of the normalised adapter, read back from disk, on the base as it is on disk: replicas
     # load those bytes.
     if has_base_as_stored(order.spec):
-        add_stored(model, order.final_folder, PUBLISHED)
+        _load_published(model, order.final_folder)
     else:
+        release(model)
         model = load_stored(load_base(order.base_path), order.final_folder)
     trained = objective.probe_prompts(order.inputs["training_file"], TRAINING_PROMPTS)
     return f"Fingerprint of {fingerprint_adapter(order, model, objective.encoder, trained, report)} probes made"
+
+
+def _load_published(model: PeftModel, folder: Path) -> None:
+    """Have *model* compute with the adapter in *folder*."""
+    trained, published = model.peft_config[model.active_adapter], LoraConfig.from_pretrained(folder)
+    if _shape(trained) == _shape(published):
+        # In the place of the trained adapter: another one beside it takes as long as the rest of the end.
+        set_peft_model_state_dict(model, load_file(folder / WEIGHTS), adapter_name=model.active_adapter)
+        return
+    add_stored(model, folder, PUBLISHED)
+
+
+def _shape(config: LoraConfig) -> tuple[int, int, bool, frozenset[str]]:
+    return config.r, config.lora_alpha, config.use_rslora, frozenset(config.target_modules)
 
 
 def _finish_reward_model(
@@ -85,6 +110,7 @@ def _finish_checkpoint(
     folder = order.attempt_folder / TRAINED
     save_adapter(order, model, folder)
     if not has_base_as_stored(order.spec):
+        release(model)
         model = PeftModel.from_pretrained(load_base(order.base_path, dtype=torch.float32), folder)
     try:
         merged = model.merge_and_unload(safe_merge=True)

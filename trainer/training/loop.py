@@ -54,6 +54,10 @@ class TrainingLoop(Trainer):  # type: ignore[misc]  # transformers ships no type
 
     def _get_num_items_in_batch(self, batch_samples: Sequence[Batch], device: torch.device) -> torch.Tensor:
         """Return the divisor of a step, over all processes; the Trainer's own counts labels of one shape only."""
-        items = torch.tensor(self._objective.count_items(batch_samples), device=device)
-        summed: torch.Tensor = self.accelerator.gather(items).sum()
+        self._objective.begin_step(self.model_wrapped, batch_samples, self._total)
+        return self._total(torch.tensor(self._objective.count_items(batch_samples), device=device))
+
+    def _total(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the sums of *values* over all processes."""
+        summed: torch.Tensor = self.accelerator.reduce(values, reduction="sum")
         return summed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -61,6 +61,20 @@ class Objective(ABC, Generic[Row]):
     def prepare(self, model: torch.nn.Module, rows: Sequence[Row]) -> None:
         """Compute what is needed of the untrained *model* before the first step; nothing by default."""
         return
+
+    def begin_step(
+        self, model: torch.nn.Module, batches: Sequence[Batch], total: Callable[[torch.Tensor], torch.Tensor]
+    ) -> None:
+        """Compute what the passes of a step share, before the first of them; nothing by default.
+
+        *batches* are those of this process, in the memory of the host; *total* sums a tensor over all processes.
+        """
+        return
+
+    def batches(self, rows: Sequence[Row], rows_at_once: int) -> Iterator[Batch]:
+        """Yield the batches of *rows* in their order."""
+        for at in range(0, len(rows), rows_at_once):
+            yield self.collate(rows[at : at + rows_at_once])
 
     def probe_prompts(self, path: Path, count: int) -> list[Messages]:
         """Return up to *count* prompts of the training file, candidates for the probes of the fingerprint."""

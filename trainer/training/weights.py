@@ -87,6 +87,12 @@ def has_base_as_stored(spec: FineTuneSpec) -> bool:
     return spec.weights.kind == "lora" and not spec.lora.changes_base
 
 
+def release(model: torch.nn.Module) -> None:
+    """Free the memory of the weights of a model that is not computed with any more, whoever refers to it."""
+    for parameter in model.parameters():
+        parameter.data = torch.empty(0, dtype=parameter.dtype)
+
+
 def initial_folder(order: ChildOrder[FineTuneSpec]) -> Path:
     """Return where the initial adapter of an attempt is kept."""
     return order.attempt_folder / "initial"

@@ -122,31 +122,35 @@ def promote(
     as_json: JsonFlag = False,
 ) -> None:
     """Go to the next step; the one at 100 makes the canary stable."""
-    _move(name, "promote", {"full": full}, as_json)
+    with Client() as client:
+        rollout = _latest(client, name)
+        # Of two people who promote at the same time only one moves the rollout.
+        body = {"full": full, "step": rollout.step}
+        show_rollout(client.post(f"/admin/rollouts/{rollout.id}/promote", RolloutStory, body), as_json)
 
 
 @app.command("pause")
 def pause(name: Name, as_json: JsonFlag = False) -> None:
     """Pause the rollout at its present weight."""
-    _move(name, "pause", None, as_json)
+    _move(name, "pause", as_json)
 
 
 @app.command("resume")
 def resume(name: Name, as_json: JsonFlag = False) -> None:
     """Resume a paused rollout."""
-    _move(name, "resume", None, as_json)
+    _move(name, "resume", as_json)
 
 
 @app.command("abort")
 def abort(name: Name, as_json: JsonFlag = False) -> None:
     """Abort the rollout: the stable revision gets all traffic again."""
-    _move(name, "abort", None, as_json)
+    _move(name, "abort", as_json)
 
 
-def _move(name: str, move: str, body: dict[str, bool] | None, as_json: bool) -> None:
+def _move(name: str, move: str, as_json: bool) -> None:
     with Client() as client:
         rollout = _latest(client, name)
-        show_rollout(client.post(f"/admin/rollouts/{rollout.id}/{move}", RolloutStory, body), as_json)
+        show_rollout(client.post(f"/admin/rollouts/{rollout.id}/{move}", RolloutStory), as_json)
 
 
 def _latest(client: Client, name: str) -> RolloutObject:

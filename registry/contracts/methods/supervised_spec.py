@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import SerializeAsAny
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.hyperparameters import AUTO_IS_NONE, Hyperparameters, MethodOptions
+from registry.contracts.methods.packing_limits import read_why_not_packed
 from registry.contracts.training_formats import CHATS_OR_TEXTS, LineFormat, TrainingLine
+from registry.errors import WeightsRefused
 
 
 class SupervisedHyperparameters(Hyperparameters):
@@ -35,3 +38,8 @@ class SupervisedSpec(FineTuneSpec):
     method: Literal["supervised"] = "supervised"
     packing: bool | None = None
     """Whether several rows lie in one sequence; None packs, on CPUs, the passes that it makes cheaper."""
+
+    def check_base(self, folder: Path) -> None:
+        """Raise `WeightsRefused` if packing was asked for and the base model cannot keep packed rows apart."""
+        if self.packing and (why := read_why_not_packed(folder)) is not None:
+            raise WeightsRefused(f"packing: {why}; leave packing out")

@@ -85,6 +85,50 @@ def test_a_rollback_during_a_rollout_aborts_it(promoted: TestClient) -> None:
     assert stable(promoted) == 2
 
 
+def refusal(http: TestClient, path: str, body: object = None) -> tuple[str, str]:
+    answer = http.post(path, json=body, headers={"x-lorry-actor": "bob"})
+    assert answer.status_code == 409, answer.text
+    error = answer.json()["error"]
+    return error["code"], error["message"]
+
+
+def test_a_rollback_is_done_once_however_often_it_is_asked_for(promoted: TestClient) -> None:
+    promoted.post("/admin/adapters/support/rollback", headers={"x-lorry-actor": "ann"})
+    for _ in range(2):
+        code, message = refusal(promoted, "/admin/adapters/support/rollback")
+        assert code == "nothing_to_roll_back"
+        assert message.startswith("support@2 was taken back already, at ")
+        assert "by ann; support@1 serves since." in message
+        assert stable(promoted) == 1
+
+
+def test_only_a_number_leads_to_what_was_taken_back(promoted: TestClient) -> None:
+    promoted.post("/admin/adapters/support/rollback")
+    assert promoted.post("/admin/adapters/support/rollback", json={"to": 2}).json()["state"] == "promoted"
+    assert stable(promoted) == 2
+    assert promoted.post("/admin/adapters/support/rollback").json()["state"] == "promoted", "and it is back in use"
+    assert stable(promoted) == 1
+
+
+def test_a_canary_that_was_taken_back_does_not_have_stable_taken_back_too(promoted: TestClient) -> None:
+    began = promoted.post("/admin/adapters/support/rollouts", json={"revision": 1, "steps": [50, 100]}).json()
+    promoted.post("/admin/adapters/support/rollback", headers={"x-lorry-actor": "ann"})
+    code, message = refusal(promoted, "/admin/adapters/support/rollback")
+    assert (code, "support@1 was taken back already" in message) == ("nothing_to_roll_back", True)
+    assert stable(promoted) == 2
+    for move in ("abort", "promote", "pause"):
+        code, message = refusal(promoted, f"/admin/rollouts/{began['id']}/{move}")
+        assert (code, "was aborted already, at" in message, "by ann" in message) == ("illegal_move", True, True)
+
+
+def test_of_two_who_promote_from_the_same_step_one_moves_the_rollout(promoted: TestClient) -> None:
+    plan = {"revision": 1, "steps": [10, 20, 100]}
+    path = f"/admin/rollouts/{promoted.post('/admin/adapters/support/rollouts', json=plan).json()['id']}/promote"
+    assert promoted.post(path, json={"step": 0}).json()["canary_weight"] == 20
+    assert refusal(promoted, path, {"step": 0})[0] == "stale_state"
+    assert promoted.post(path, json={"step": 1}).json()["state"] == "promoted"
+
+
 def test_a_second_rollout_is_refused_and_the_first_goes_on(promoted: TestClient) -> None:
     first = promoted.post("/admin/adapters/support/rollouts", json={"revision": 1, "steps": [50, 100]}).json()
     second = promoted.post("/admin/adapters/support/rollouts", json={"revision": 1, "steps": [100]})

@@ -144,5 +144,5 @@ def test_hyperparameters_are_read_by_their_kind() -> None:
         "learning_rate": 1e-4,
         "target_modules": ["q_proj", "v_proj"],
     }
-    with pytest.raises(typer.BadParameter, match="not a number"):
+    with pytest.raises(typer.BadParameter, match="not a value"):
         parse_settings(["n_epochs=two"])

@@ -245,6 +245,14 @@ def test_a_job_that_cannot_be_is_refused_naming_the_field(
     assert list(client.fine_tuning.jobs.list()) == []
 
 
+def test_packing_is_refused_for_a_base_that_cannot_keep_rows_apart(client: openai.OpenAI, base_folder: Path) -> None:
+    asked = {"hyperparameters": {**SMALL, "packing": True}}
+    assert create(client, extra_body=asked).status == "queued"
+    (base_folder / "config.json").write_text('{"model_type": "mistral", "sliding_window": 4096}')
+    with pytest.raises(openai.BadRequestError, match="packing: the base model limits attention to a window; leave"):
+        create(client, extra_body=asked)
+
+
 def test_a_job_whose_rank_no_replica_takes_is_refused_with_the_numbers(
     client: openai.OpenAI, sqlite_registry: Registry
 ) -> None:

@@ -72,7 +72,7 @@ def test_promote_goes_one_step_and_full_goes_all_the_way(two_revisions: Registry
     rollout = begin_if_loaded(two_revisions, start(two_revisions))
     assert promote(two_revisions, rollout.id, "me", full=False).canary_weight == 50
     assert promote(two_revisions, rollout.id, "me", full=True).state is RolloutState.PROMOTED
-    with pytest.raises(IllegalMove, match="has ended"):
+    with pytest.raises(IllegalMove, match="was promoted already"):
         promote(two_revisions, rollout.id, "me", full=False)
 
 

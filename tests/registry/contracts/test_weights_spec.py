@@ -82,11 +82,11 @@ def test_the_weights_decide_what_a_result_becomes(asked: dict[str, Any], result:
     assert (spec.alias("ftjob-12345678", "lorry") is not None) == (result is ResultKind.ADAPTER)
 
 
-def test_full_training_takes_a_smaller_rate_and_the_optimizers_of_the_papers() -> None:
+def test_full_training_takes_a_smaller_rate_and_usual_values_of_the_optimizer() -> None:
     assert spec_of(weights="full").learning_rate == FULL_RATE * spec_of().learning_rate
     assert spec_of(weights="full", learning_rate=0.5).learning_rate == 0.5
     assert spec_of(weights="full", optimizer="galore").weights.optimizer == OptimizerSpec(
-        kind="galore", rank=128, interval=200, scale=0.25
+        kind="galore", rank=128, interval=200, scale=1.0
     )
     changed = spec_of(weights="full", optimizer="apollo", optimizer_rank=1, optimizer_interval=7)
     assert changed.weights.optimizer == OptimizerSpec(kind="apollo", rank=1, interval=7, scale=1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -11,8 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
+from registry.contracts.methods.packing_limits import FULL_ATTENTION
+from registry.errors import WeightsRefused
+from tests.trainer.conftest import MakeSpec
 from trainer.data.dataset import IGNORED, EncodedRow
-from trainer.data.packing import FULL_ATTENTION, NOBODY, RowCollator, model_inputs, sum_by_row, why_not_packed
+from trainer.data.packing import NOBODY, RowCollator, model_inputs, sum_by_row
 from trainer.errors import JobFailed
 
 SHAPE: Final = {
@@ -160,9 +164,12 @@ def test_a_pass_takes_the_layout_with_the_least_work() -> None:
     ],
 )
 def test_a_base_that_cannot_keep_rows_apart_is_padded_and_refused_where_packing_was_asked_for(
-    config: PreTrainedConfig, why: str
+    config: PreTrainedConfig, why: str, tmp_path: Path, make_spec: MakeSpec
 ) -> None:
-    assert why in str(why_not_packed(config))
+    config.save_pretrained(tmp_path)
+    with pytest.raises(WeightsRefused, match=f"^packing: .*{why}; leave packing out"):
+        make_spec(packing=True).check_base(tmp_path)  # as the gateway does
+    make_spec().check_base(tmp_path)
     assert "visible" not in collator(Shape(config))(ROWS)
     with pytest.raises(JobFailed, match=f"^packing: .*{why}; leave packing out") as caught:
         collator(Shape(config), packing=True)

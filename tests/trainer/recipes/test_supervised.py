@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
+from transformers import LlamaForCausalLM
 
 from registry.contracts.fingerprint import check_fingerprint
+from registry.contracts.job_spec import LoraSpec
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.publishing.checks import check_adapter
 from registry.types import Base
@@ -129,6 +132,21 @@ def test_the_adapter_is_normalised_and_has_its_fingerprint(make_run: Callable[..
     assert any(text.endswith(("?", ".")) for text in asked), "and what it was not"
     effects = [token.logprob - token.base_logprob for probe in fingerprint.probes for token in probe.tokens]
     assert max(map(abs, effects)) > 0.1
+
+
+@pytest.mark.parametrize("rank", [4, 8])
+def test_the_fingerprint_is_that_of_the_published_bytes(make_run: Callable[..., Run], rank: int) -> None:
+    """A rank of 8 is published as it was trained, a rank of 4 padded."""
+    run = make_run(lora=LoraSpec(rank=rank, alpha=2 * rank))
+    run.attempt()
+    base = Base(name="tiny", path=str(run.base), digest=run.spec.base_digest, licence="", created_at=0.0)
+    model = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(run.base), run.adapter).eval()
+    for probe in check_fingerprint(run.adapter, base).probes:
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([[*probe.prompt_ids, *(token.id for token in probe.tokens)]])).logits
+        logprobs = logits[0].log_softmax(-1)[len(probe.prompt_ids) - 1 :]
+        for token, answered in zip(probe.tokens, logprobs, strict=False):
+            assert float(answered[token.id]) == pytest.approx(token.logprob, abs=1e-5)
 
 
 def test_two_runs_of_one_spec_give_the_same_bytes_and_another_seed_gives_others(make_run: Callable[..., Run]) -> None:

@@ -13,12 +13,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from engines.settings import EngineSettings
 from registry.contracts.fingerprint import check_fingerprint
 from registry.contracts.hyperparameters import Hyperparameters
 from registry.database import Registry
 from registry.jobs.job import Job, JobState
 from registry.publishing.checks import check_adapter
 from registry.types import Base
+from tests.contract.engine_host import EngineHost
 from tests.trainer.attempts import MakeJob, loss_curve, messages, suspended, work, worker_process
 from tests.waiting import wait_for
 from trainer.settings import TrainerSettings
@@ -96,6 +98,20 @@ def test_a_checkpoint_is_a_whole_model_that_answers_differently_from_its_base(
     assert not torch.allclose(logits_of(Path(made.path)), logits_of(Path(base.path)), atol=1e-3)
     assert "New fine-tuned model created: support-1" in messages(registry, job.id)
     assert not list(settings.work.glob("*/*/final"))
+
+
+def test_our_engine_serves_a_checkpoint_by_its_name(
+    registry: Registry, settings: TrainerSettings, make_job: MakeJob, home: Path
+) -> None:
+    done(registry, settings, make_job(**fields_of({"weights": "full"})))
+    answers = []
+    for base in (registry.bases.get("tiny"), registry.bases.get("support-1")):
+        fields = {"kind": "transformers", "base_path": base.path, "base_name": base.name, "log_path": home / "log"}
+        host = EngineHost(EngineSettings.model_validate(fields | {"max_context": 256}), {})
+        chat = host.chat(model=base.name, logprobs=True, max_tokens=4)
+        host.close()
+        answers.append([token["logprob"] for token in chat["choices"][0]["logprobs"]["content"]])
+    assert answers[0] != answers[1]
 
 
 def test_a_job_starts_from_a_checkpoint_and_its_adapter_stands_on_it(

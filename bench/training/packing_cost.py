@@ -1,6 +1,6 @@
 """Processor time of a pass of rows padded, packed and with shared beginnings, beside what the rule of packing expects.
 
-    python bench/packing_cost.py FOLDER | wide [--rounds 3] [--only 4x400]
+    python bench/training/packing_cost.py FOLDER | wide [--rounds 3] [--only 4x400]
 
 FOLDER is a base model; `wide` is a random Llama of another shape. Forward and backward with LoRA on one thread; the
 least of all rounds, in parts of the padded pass. The rule expects what stands after "rule".
@@ -20,7 +20,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from trainer.data.dataset import IGNORED, EncodedRow, collate
 from trainer.data.packing import lay_out, model_inputs, pack, share, token_work, work_of

@@ -1,0 +1,89 @@
+"""The jobs that are compared, and the bounds for ours beside its peers. A method more is a case more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+CHATS: Final = Path(__file__).parents[2] / "examples" / "support.jsonl"
+SYSTEM: Final = {"role": "system", "content": "You answer for a shop."}
+"""In every row, because each trainer has a system prompt of its own where a chat has none."""
+TARGETS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """The most that ours may take, in parts of what a peer takes."""
+
+    peer: str
+    wall: float
+    processor: float
+    memory: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingCase:
+    """One job, as each of the trainers does it: an epoch over the rows, every step of one batch."""
+
+    name: str
+    method: str
+    """Lorry's name of the method, which TRL's script knows too."""
+    rows: Callable[[], Rows]
+    """The training file, in Lorry's form."""
+    batch_size: int
+    micro_rows: int
+    """Rows of a pass; Lorry finds the same number by itself."""
+    learning_rate: float
+    bounds: Sequence[Bound]
+
+    def order(self, folder: Path, model: Path) -> Mapping[str, Any]:
+        """Return what a program needs to do the job in *folder*; the rows are written there."""
+        rows = self.rows()
+        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return {
+            "method": self.method,
+            "model": str(model),
+            "rows": str(folder / "rows.jsonl"),
+            "folder": str(folder),
+            "steps": len(rows) // self.batch_size,
+            "batch_size": self.batch_size,
+            "micro_rows": self.micro_rows,
+            "learning_rate": self.learning_rate,
+            "rank": 16,
+            "alpha": 32,
+            "targets": TARGETS,
+            "max_length": 1024,
+            "seed": 7,
+        }
+
+
+def _chats(count: int) -> Rows:
+    lines = CHATS.read_text().splitlines()[:count]
+    return [{"messages": [SYSTEM, *json.loads(line)["messages"]]} for line in lines]
+
+
+CASES: Final[Sequence[TrainingCase]] = (
+    TrainingCase(
+        name="supervised, 1 step of 10 chats",
+        method="supervised",
+        rows=lambda: _chats(10),
+        batch_size=10,
+        micro_rows=5,
+        learning_rate=1e-3,
+        bounds=[Bound(peer="ms-swift", wall=0.8, processor=0.8), Bound(peer="trl", wall=1.0, processor=1.0)],
+    ),
+    TrainingCase(
+        name="supervised, 60 steps of 4 chats",
+        method="supervised",
+        rows=lambda: _chats(240),
+        batch_size=4,
+        micro_rows=4,
+        learning_rate=1e-3,
+        bounds=[Bound(peer="trl", wall=1.0, processor=1.0, memory=1.0)],
+    ),
+)

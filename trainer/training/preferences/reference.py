@@ -1,0 +1,75 @@
+"""Logprobs of answers by the model before training, the reference of DPO and KTO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Final
+
+import torch
+from accelerate.utils import send_to_device
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from registry.contracts.fine_tune_spec import FineTuneSpec
+from trainer.training.objective import Batch
+from trainer.training.preferences.answers import answer_logprobs
+
+FILE: Final = "reference_logprobs.safetensors"
+
+
+class Reference:
+    """Computes the logprobs of each row's answers once and remembers them over the epochs.
+
+    Where the adapter can be taken off, a row is computed in the batch in which it first comes, so that at the first
+    step model and reference agree to the last bit. Where the untrained weights are gone after it, all rows are computed
+    before the first step. A continued run reads what the run before had computed.
+    """
+
+    def __init__(self, answers_per_row: int) -> None:
+        self._answers_per_row = answers_per_row
+        self._known: dict[int, list[float]] = {}
+        self._as_before: Callable[[], AbstractContextManager[object]] = nullcontext
+
+    def prepare(self, model: PreTrainedModel | PeftModel, spec: FineTuneSpec, batches: Iterable[Batch]) -> None:
+        """Take the untrained *model* as the reference; *batches* have every row of the job."""
+        if not spec.weights.is_full and not spec.lora.changes_base:
+            self._as_before = model.disable_adapter
+            return
+        for batch in batches:
+            self.logprobs(model, send_to_device(batch, model.device))
+
+    def logprobs(self, model: torch.nn.Module, batch: Batch) -> Tensor:
+        """Return the sums of the logprobs of each answer, [answers]. *model* is the prepared one, or wraps it.
+
+        `row_ids` of *batch* are the numbers of its rows, which have `answers_per_row` answers each.
+        """
+        ids = batch["row_ids"].tolist()
+        if not self._known.keys() >= set(ids):
+            self._remember(ids, self._compute(model, batch, len(ids) * self._answers_per_row))
+        return torch.tensor([value for row in ids for value in self._known[row]], device=batch["row_ids"].device)
+
+    def save(self, folder: Path) -> None:
+        """Write what is known to *folder*."""
+        ids = sorted(self._known)
+        values = torch.tensor([self._known[row] for row in ids], dtype=torch.float32)
+        save_file({"row_ids": torch.tensor(ids, dtype=torch.int64), "logprobs": values}, folder / FILE)
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+        tensors = load_file(folder / FILE)
+        self._known = dict(zip(tensors["row_ids"].tolist(), tensors["logprobs"].tolist(), strict=True))
+
+    def _remember(self, ids: Iterable[int], sums: Tensor) -> None:
+        self._known |= dict(zip(ids, sums.view(-1, self._answers_per_row).tolist(), strict=True))
+
+    def _compute(self, model: torch.nn.Module, batch: Batch, answers: int) -> Tensor:
+        was_training = model.training
+        model.eval()  # without dropout
+        with torch.no_grad(), self._as_before():
+            sums = answer_logprobs(model, batch, answers).sums
+        model.train(was_training)
+        return sums
