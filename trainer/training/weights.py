@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -91,6 +94,11 @@ def release(model: torch.nn.Module) -> None:
     """Free the memory of the weights of a model that is not computed with any more, whoever refers to it."""
     for parameter in model.parameters():
         parameter.data = torch.empty(0, dtype=parameter.dtype)
+        parameter.grad = None
+    gc.collect()
+    # The allocator keeps what activations and gradients took; the base model that is loaded next would lie beside it.
+    with suppress(AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def initial_folder(order: ChildOrder[FineTuneSpec]) -> Path:
