@@ -37,7 +37,7 @@ _LONGEST_MESSAGE: Final = 1000
 class SandboxLimits:
     """What one call of a Python grader may use."""
 
-    time_s: float = 30.0
+    time_s: float = 10.0
     """Also the limit of processor time, in whole seconds."""
     memory_bytes: int = 1024 * MIB
     """Address space, Python's own included."""

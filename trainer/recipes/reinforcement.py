@@ -68,7 +68,7 @@ class LeaveOneOutObjective(PolicyObjective[ReinforcementSpec]):
         if self.spec.beta:
             named["reference"] = self.reference_logps(outputs)
             distances = [float((mine - base).sum()) for mine, base in zip(old, named["reference"], strict=True)]
-            rewards = rewards - self.spec.beta * torch.tensor(distances).view(rewards.shape)
+            rewards = rewards - self.spec.beta * torch.tensor(distances, dtype=rewards.dtype).view(rewards.shape)
         advantages = leave_one_out_advantages(rewards).flatten()
         named["advantages"] = [value.expand(output.length) for output, value in zip(outputs, advantages, strict=True)]
         return with_tokens(outputs, named)
