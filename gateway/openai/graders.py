@@ -14,6 +14,7 @@ from gateway.errors import InvalidRequest, ModelNotAllowed, ModelNotFound, Nothi
 from gateway.keys.access import check_model, unknown_model
 from gateway.keys.auth import Caller
 from gateway.objects.graders import GraderRun, ValidGrader, grader_run
+from gateway.openai.reward_graders import find_reward_models
 from gateway.openai.types import Body
 from gateway.routing.routing import resolve
 from graders.errors import Fault, GradingFailed, SandboxMissing
@@ -76,6 +77,7 @@ async def check_grader(grader: GraderSpec, gateway: Gateway, caller: Caller, pla
     *place* is the path of the grader in the request.
     """
     _check_models(grader, gateway, caller, place)
+    await gateway.ask(find_reward_models, (grader,), gateway.registry, caller, place)
     for where, source in grader.sources().items():
         field = f"{place}.{where}"
         try:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gateway.errors import InvalidRequest
 from gateway.keys.access import check_trainable, shown
 from gateway.keys.auth import ANYBODY, Caller
 from gateway.openai.job_pictures import check_pictures
+from gateway.openai.reward_graders import find_reward_models
 from gateway.openai.types import CreateJob, RolloutRequest
 from gateway.routing.route_table import private_adapters
 from registry.contracts.fine_tune_spec import FineTuneSpec
@@ -49,11 +51,18 @@ def build_spec(body: CreateJob, registry: Registry, caller: Caller = ANYBODY) ->
         rollout=_rollout(body.rollout),
         metadata=body.metadata or {},
         **kind.resolve(options, rows),
+        **_reward_models(options, base, registry, caller),
     )
     check_trainable(registry, caller, spec.adapter)
     _check_name(spec, registry)
     _check_servable(spec, base, registry)
     return spec
+
+
+def _reward_models(options: MethodOptions, base: Base, registry: Registry, caller: Caller) -> dict[str, Any]:
+    """Return the field of the spec for the reward models that its graders name; nothing where they name none."""
+    found = find_reward_models(options.graders(), registry, caller, "grader", base.name)
+    return {"reward_artifacts": dict(found)} if found else {}
 
 
 def _rollout(asked: RolloutRequest | None) -> RolloutSpec | None:

@@ -90,6 +90,8 @@ class SamplingSpec(FineTuneSpec):
     default_beta: ClassVar[float] = 0.04
 
     grader: SerializeAsAny[Grader]
+    reward_artifacts: dict[str, str] = Field(default_factory=dict)
+    """Digests of the reward models that the grader names."""
     compute_multiplier: float = Field(default=1.0, gt=0)
     """Factor on `group_size`, already part of it."""
     group_size: int = Field(ge=1, le=640)
@@ -156,6 +158,10 @@ class SamplingSpec(FineTuneSpec):
         """Return whether the distance to the base model counts."""
         return self.beta > 0
 
+    def artifacts(self) -> Mapping[str, str]:
+        """Return the digests of the reward models."""
+        return {reward_input(name): digest for name, digest in self.reward_artifacts.items()}
+
     def asked_models(self) -> frozenset[str]:
         """Return the models that the grader asks."""
         return self.grader.asked_models()
@@ -168,3 +174,8 @@ class SamplingSpec(FineTuneSpec):
 
     def _is_cut(self, asked: float | str) -> bool:
         return isinstance(asked, int) and asked > self.batch_size
+
+
+def reward_input(name: str) -> str:
+    """Return the field of an order's inputs that has the folder of the reward model *name*."""
+    return f"reward_artifacts/{name}"

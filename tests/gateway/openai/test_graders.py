@@ -118,6 +118,7 @@ def test_a_job_with_a_grader_is_queued_and_shows_it(client: openai.OpenAI) -> No
         ({**CHECK, "operation": "is"}, "method.reinforcement.grader", "grader.operation: "),
         ({**CODE, "source": "x = 1"}, "method.reinforcement.grader.source", "no function grade"),
         ({**SCORE, "model": "gpt-4o"}, "method.reinforcement.grader.model", "does not exist"),
+        ({"type": "reward_model", "model": "helpful@3"}, "method.reinforcement.grader.model", "no reward model"),
     ],
 )
 def test_a_job_with_a_wrong_grader_is_refused(

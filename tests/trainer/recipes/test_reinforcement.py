@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from registry.contracts.job_kinds import FINE_TUNING_METHODS
@@ -22,6 +23,8 @@ from trainer.errors import JobFailed
 from trainer.order import ChildOrder
 from trainer.progress import CheckpointSaved, Noted, Progress, RecipeFinished, RecipeStopped, Stepped
 from trainer.recipes import load_recipe
+from trainer.training.base_model import load_base
+from trainer.training.reward_model import replace_head, save_head
 
 pytestmark = [pytest.mark.trains, pytest.mark.filterwarnings("ignore:Could not find a config file")]
 
@@ -54,6 +57,7 @@ class PromptRun:
         self.spec = spec
         self.reported: list[Progress] = []
         self.attempts = 0
+        self.inputs: dict[str, Path] = {}
 
     def attempt(self, stop_after: int | None = None, validate: bool = False) -> RecipeFinished | RecipeStopped:
         """Train until the end, or until *stop_after* steps are done."""
@@ -66,7 +70,7 @@ class PromptRun:
         order = ChildOrder[SamplingSpec](
             spec=self.spec,
             base_path=self.base,
-            inputs={"training_file": prompts} | ({"validation_file": prompts} if validate else {}),
+            inputs={"training_file": prompts, **({"validation_file": prompts} if validate else {}), **self.inputs},
             job_folder=self.folder,
             attempt_folder=attempt_folder,
             threads=1,
@@ -187,6 +191,19 @@ def test_the_parts_of_a_multi_grader_are_reported_each(make_run: MakeRun) -> Non
     figures = run.steps[0].figures
     expected = figures["train_mean_reward_letters"] + 2 * figures["train_mean_reward_answer"]
     assert figures["train_mean_reward"] == pytest.approx(expected)
+
+
+def test_a_reward_model_of_ours_gives_the_rewards(make_run: MakeRun, loud_base: Path, tmp_path: Path) -> None:
+    base = load_base(loud_base)
+    head = replace_head(base)
+    torch.nn.init.normal_(head.weight, generator=torch.Generator().manual_seed(1))
+    scorer = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"]))
+    scorer.save_pretrained(tmp_path / "helpful", save_embedding_layers=False)
+    save_head(head, tmp_path / "helpful")
+    run = make_run(grader={"type": "reward_model", "model": "helpful@1"}, n_epochs=4, learning_rate=1e-2)
+    run.inputs["reward_artifacts/helpful@1"] = tmp_path / "helpful"
+    run.attempt()
+    assert sum(run.rewards[-3:]) > sum(run.rewards[:3]) + 0.1, run.rewards
 
 
 def python(body: str) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from registry.artifacts import folder_digest
+from registry.contracts.graders.text_graders import PythonGrader
 from registry.contracts.job_spec import LoraSpec
 from registry.contracts.methods.reinforcement_spec import ReinforcementSpec
 from trainer.order import ChildOrder
@@ -36,7 +37,7 @@ def test_answers_become_brief_within_six_steps(model_folder: Path, tmp_path: Pat
         checkpoint_steps=10,
         seed=7,
         lora=LoraSpec(rank=8, alpha=16),
-        grader={"type": "python", "name": "brevity", "source": BREVITY},
+        grader=PythonGrader(name="brevity", source=BREVITY),
         group_size=8,
         max_completion_tokens=24,
         beta=0.0,
