@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -119,12 +119,32 @@ GENERAL_SHARE: Final = 0.25
 
 
 def main() -> None:
-    """Write `support.jsonl`, `support_validation.jsonl` and `plain.jsonl` beside this file; always the same bytes."""
+    """Write every file of the sample data beside this file; always the same bytes."""
     rows = list(make_rows(random.Random(SEED), TRAINING_ROWS + VALIDATION_ROWS))  # noqa: S311 - no secret
     folder = Path(__file__).parent
     _write(folder / "support.jsonl", rows[:TRAINING_ROWS])
     _write(folder / "support_validation.jsonl", rows[TRAINING_ROWS:])
     _write(folder / "plain.jsonl", [_plain(chat) for chat in rows[:PLAIN_ROWS]])
+    pairs = [_pair(chat) for chat in rows]
+    _write_lines(folder / "pairs.jsonl", pairs[:TRAINING_ROWS])
+    _write_lines(folder / "pairs_validation.jsonl", pairs[TRAINING_ROWS:])
+    ratings = [_rating(chat, is_good=at % 2 == 0) for at, chat in enumerate(rows)]
+    _write_lines(folder / "ratings.jsonl", ratings[:TRAINING_ROWS])
+    _write_lines(folder / "ratings_validation.jsonl", ratings[TRAINING_ROWS:])
+
+
+def _pair(chat: list[dict[str, str]]) -> dict[str, object]:
+    """Return a preference pair: the answer in the shop's manner is preferred to the same answer without it."""
+    return {
+        "input": {"messages": chat[:1]},
+        "preferred_output": chat[1:],
+        "non_preferred_output": _plain(chat)[1:],
+    }
+
+
+def _rating(chat: list[dict[str, str]], *, is_good: bool) -> dict[str, object]:
+    """Return a rated chat: an answer in the shop's manner is good, one without it is not."""
+    return {"messages": chat if is_good else _plain(chat), "label": is_good}
 
 
 def _plain(chat: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -160,7 +180,11 @@ def make_turn(draw: random.Random) -> tuple[str, str]:
 
 
 def _write(path: Path, chats: list[list[dict[str, str]]]) -> None:
-    path.write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in chats), encoding="utf-8")
+    _write_lines(path, [{"messages": chat} for chat in chats])
+
+
+def _write_lines(path: Path, lines: Iterable[dict[str, object]]) -> None:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 if __name__ == "__main__":
