@@ -3,7 +3,7 @@
     python bench/methods.py FOLDER [--steps 16] [--only dpo] [--json FILE]
 
 Each method is one training child, whole, on one thread: batch 4, LoRA of rank 16, the method's own defaults. The
-held-out figure is measured on validation rows by a job with a learning rate of next to nothing ("before") and by itself.
+held-out figure is measured on validation rows, "before" by a job with a learning rate of next to nothing.
 Methods whose figure must rise have a `+`, others a `-`. A further method is a row of `METHODS`.
 """
 
@@ -155,7 +155,7 @@ def _child(method: Method, folder: Path, steps: int, hyperparameters: Mapping[st
         asked = {**method.options.get("hyperparameters", {}), "batch_size": BATCH, **hyperparameters}
         options = kind.options_as.model_validate({**method.options, "hyperparameters": asked})
         fields = kind.resolve(options, BATCH * steps) | {"n_epochs": 1, "checkpoint_steps": steps}
-        ids = {"training_file": "file-1", "validation_file": "file-2"}
+        ids: dict[str, Any] = {"training_file": "file-1", "validation_file": "file-2"}
         spec = kind(base="base", base_digest=folder_digest(folder), adapter="a", seed=1, **ids, **fields)
         attempt = Path(home) / "attempt-1"
         attempt.mkdir()

@@ -114,6 +114,8 @@ class GatewaySettings(BaseModel):
     """How long an answer may be rated; each answer takes a row in the registry for this long."""
     feedback_answers: PositiveInt = 100_000
     """How many answers of each tenant may be rated at a time, and how many ratings of it are kept; the newest are."""
+    feedback_chats_s: PositiveFloat = 2592000.0
+    """How long the chat that came with a rating is kept; the rating itself is kept longer."""
     metrics_need_key: bool = True
     """Whether `/metrics` needs a key (scope `metrics` or `admin`) once there are keys; it names every adapter."""
     limits_url: str | None = Field(default=None, pattern=r"^rediss?://")

@@ -52,13 +52,30 @@ _OURS: Final[Mapping[str, _Parser]] = {
     "gradient_checkpointing": _switch,
     "micro_batch_size": int,
     "precision": str,
+    "beta": float,
+    "loss_type": str,
+    "label_smoothing": float,
+    "gamma": float,
+    "desirable_weight": float,
+    "undesirable_weight": float,
 }
+_MAY_BE_AUTO: Final = (*_OPENAI, "beta")
+METHODS: Final[Mapping[str, tuple[str, str]]] = {
+    "sft": ("supervised", "Learn the assistant's answers of chats, with LoRA unless weights=full."),
+    "dpo": ("dpo", "Learn which of two answers is preferred, by the log ratios to the base model."),
+    "kto": ("kto", "Learn from single answers that are good or bad."),
+    "orpo": ("orpo", "Learn the preferred answers, and to prefer them, without a reference."),
+    "simpo": ("simpo", "Learn which of two answers is preferred, by the mean logprob of a token."),
+    "reward": ("reward", "Train a reward model on pairs of answers."),
+}
+"""Command -> method of the job, and what the command does."""
 
 
-@app.command("sft")
-def sft(
-    data: Annotated[Path, typer.Option("--data", help="JSONL file, one chat a line.")],
+def train(
+    context: typer.Context,
     name: Annotated[str, typer.Option("--name", help="Adapter whose next revision the job publishes.")],
+    data: Annotated[Path | None, typer.Option("--data", help="JSONL file, one example a line.")] = None,
+    file: Annotated[str | None, typer.Option("--file", help="Id of an uploaded file, in place of --data.")] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="Base model; needed only where there are several.")
     ] = None,
@@ -75,11 +92,12 @@ def sft(
     judge: JudgeFlag = True,
     as_json: JsonFlag = False,
 ) -> None:
-    """Fine-tune (supervised) on the assistant's answers of the chats in a file, with LoRA unless weights=full."""
-    hyperparameters = parse_settings(settings or [])
+    method, _ = METHODS[str(context.info_name)]
+    if (data is None) == (file is None):
+        raise typer.BadParameter("give --data FILE, or --file ID of a file that was uploaded")
     body: dict[str, Any] = {
         "suffix": name,
-        "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
+        "method": {"type": method, method: {"hyperparameters": parse_settings(settings or [])}},
     }
     if seed is not None:
         body["seed"] = seed
@@ -95,7 +113,7 @@ def sft(
         )
     with Client() as client:
         body["model"] = model or _only_base(client)
-        body["training_file"] = _upload(client, data)
+        body["training_file"] = file if data is None else _upload(client, data)
         if validation is not None:
             body["validation_file"] = _upload(client, validation)
         job: JobObject = client.post("/v1/fine_tuning/jobs", FineTuningJob, body)
@@ -109,6 +127,10 @@ def sft(
         raise CommandFailed(f"the job failed: {job.error.message}")
 
 
+for _command, (_, _does) in METHODS.items():
+    app.command(_command, help=_does)(train)
+
+
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
     """Return {"n_epochs": 2} for ["n_epochs=2"]; exit code 2 names an unknown key or a value of the wrong kind."""
     parsers = {**_OPENAI, **_OURS}
@@ -117,7 +139,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not equals or key not in parsers:
             raise typer.BadParameter(f"--set {pair!r}: write KEY=VALUE with KEY one of {', '.join(parsers)}")
-        if text == "auto" and key in _OPENAI:
+        if text == "auto" and key in _MAY_BE_AUTO:
             parsed[key] = text
             continue
         try:

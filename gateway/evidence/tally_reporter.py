@@ -106,6 +106,7 @@ class TallyReporter:
         self._expired_at = time.monotonic()
         settings = self._settings
         await asyncio.to_thread(self._registry.feedback.expire, settings.feedback_window_s, settings.feedback_answers)
+        await asyncio.to_thread(self._registry.feedback.forget_chats, settings.feedback_chats_s)
 
 
 def cell_of(evidence: Evidence, replica: str) -> Cell:

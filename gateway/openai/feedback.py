@@ -1,25 +1,33 @@
-"""`POST /v1/feedback`: ratings of answers, joined to the revision that gave the answer."""
+"""`POST /v1/feedback`: ratings of answers, joined to the revision that gave the answer, and files made of them."""
 
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter
 from pydantic import Field
 
-from gateway.deps import CallerDep, Gateway, GatewayDep
+from gateway.deps import AuthorDep, CallerDep, Gateway, GatewayDep
 from gateway.errors import InvalidRequest
 from gateway.objects.evidence import FeedbackObject
+from gateway.objects.files import FileObject
+from gateway.openai.files import file_object
 from gateway.openai.types import Body
-from registry.errors import NotFound
+from registry.contracts.training_formats import RATED_CHATS, LineParser
+from registry.contracts.uploads.file_purposes import TRAINING
+from registry.errors import NotFound, TrainingFileInvalid
 from registry.rollouts.feedback import Feedback, adapter_of
 
 router = APIRouter()
 
 LABELS: Final = {"good": 1.0, "bad": 0.0}
+MOST_CHAT_BYTES: Final = 262144
+"""Longest chat that a rating may bring, as JSON."""
 
 
 class Rating(Body):
@@ -29,16 +37,74 @@ class Rating(Body):
     score: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
     label: Literal["good", "bad"] | None = None
     comment: Annotated[str, Field(max_length=4000)] = ""
+    messages: list[Any] | None = None
+    """The rated chat, which ends with the answer; kept to learn from."""
+    tools: list[Any] | None = None
 
 
 @router.post("/v1/feedback")
 async def give_feedback(body: Rating, gateway: GatewayDep, caller: CallerDep) -> FeedbackObject:
     """Store the rating in place of an earlier rating of the same answer; 404 if this answer cannot be rated."""
-    rate = partial(gateway.registry.feedback.rate, body.completion_id, _score_of(body), body.comment, caller.tenant)
+    score, chat = _score_of(body), _chat_of(body)
+    rate = partial(gateway.registry.feedback.rate, body.completion_id, score, body.comment, caller.tenant, chat=chat)
     feedback = await _rate(gateway, rate)
     if feedback.cell is not None:
         gateway.metrics.rollouts.rate(adapter_of(feedback.served_name), feedback.cell.side, feedback.score)
     return feedback_object(feedback)
+
+
+class RatedFile(Body):
+    """Body of `POST /v1/files/feedback`."""
+
+    model: Annotated[str, Field(min_length=1, max_length=256)]
+    """An adapter, one of its revisions, or a base model."""
+
+
+@router.post("/v1/files/feedback")
+async def make_file(body: RatedFile, gateway: GatewayDep, author: AuthorDep) -> FileObject:
+    """Store the chats that came with ratings of a model as a training file for the method `kto`."""
+    feedback, caller = gateway.registry.feedback, author.caller
+    rated = await gateway.ask(partial(feedback.rated_chats, body.model, caller.sees))
+    content = "".join(json.dumps(chat) + "\n" for chat in rated).encode()
+
+    def store() -> FileObject:
+        try:
+            TRAINING.check(io.BytesIO(content))
+        except TrainingFileInvalid as exc:
+            message = f"{len(rated)} ratings of {body.model[:64]!r} came with their messages: {exc}"
+            raise InvalidRequest(message, param="model") from exc
+        return file_object(
+            gateway.registry.files.add(
+                [content],
+                filename="feedback.jsonl",
+                purpose=TRAINING.name,
+                owner=author.name,
+                tenant=caller.tenant,
+                expires_after_s=None,
+            )
+        )
+
+    return await asyncio.to_thread(store)
+
+
+def _chat_of(body: Rating) -> dict[str, Any] | None:
+    """Return the chat of a rating as a training file has it; `InvalidRequest` names the field."""
+    if body.messages is None:
+        if body.tools is not None:
+            raise InvalidRequest("tools go with messages, the chat that was rated", param="tools")
+        return None
+    given = {"messages": body.messages, "tools": body.tools}
+    chat = {name: value for name, value in given.items() if value is not None}
+    line = json.dumps({**chat, "label": True}).encode()
+    if len(line) > MOST_CHAT_BYTES:
+        raise InvalidRequest(
+            f"messages and tools have {len(line)} bytes, more than {MOST_CHAT_BYTES}", param="messages"
+        )
+    try:
+        LineParser((RATED_CHATS,)).parse(line, 1)
+    except TrainingFileInvalid as exc:
+        raise InvalidRequest(str(exc).removeprefix("line 1: "), param="messages") from exc
+    return chat
 
 
 def _score_of(body: Rating) -> float:

@@ -42,6 +42,8 @@ feedback: Final = sa.Table(
     *cell(key=False),
     sa.Column("score", sa.Double, nullable=False),
     sa.Column("comment", sa.Text, nullable=False),
+    # The rated chat as a line of a training file, where the rating came with it.
+    sa.Column("chat", sa.JSON(none_as_null=True), nullable=True),
     at("at"),
     sa.UniqueConstraint("tenant", "completion_id"),
     sa.Index("ix_feedback_rollout_id", "rollout_id"),

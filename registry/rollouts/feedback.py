@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
@@ -68,8 +68,19 @@ class FeedbackStore:
     def __init__(self, transactions: Transactions) -> None:
         self._tx = transactions
 
-    def rate(self, completion_id: str, score: float, comment: str, tenant: str = LOCAL_TENANT) -> Feedback:
-        """Store a rating in place of an earlier one. `NotFound` unless *tenant* got this answer not too long ago."""
+    def rate(
+        self,
+        completion_id: str,
+        score: float,
+        comment: str,
+        tenant: str = LOCAL_TENANT,
+        *,
+        chat: Mapping[str, Any] | None = None,
+    ) -> Feedback:
+        """Store a rating in place of an earlier one. `NotFound` unless *tenant* got this answer not too long ago.
+
+        *chat* are `messages`, which end with the answer, and `tools`, as a line of a training file has them.
+        """
         table = answer_tables.completions
         query = sa.select(table).where(table.c.tenant == tenant, table.c.id == completion_id)
         with self._tx.write() as tx:
@@ -90,7 +101,7 @@ class FeedbackStore:
                 at=self._tx.now(),
             )
             values = {name: value for name, value in asdict(rated).items() if name != "cell"}
-            values |= _columns_of(rated.cell) | {"adapter": adapter_of(rated.served_name)}
+            values |= _columns_of(rated.cell) | {"adapter": adapter_of(rated.served_name), "chat": chat}
             upsert(tx, answer_tables.feedback, ("tenant", "completion_id"), values)
             return rated
 
@@ -104,6 +115,31 @@ class FeedbackStore:
         """Return the ratings of one revision or base model, newest first."""
         with self._tx.read() as tx:
             return _newest(tx, answer_tables.feedback.c.served_name == served_name, limit)
+
+    def rated_chats(self, model: str, tenant: str | None = None) -> builtins.list[Mapping[str, Any]]:
+        """Return the chats that came with ratings of *model*, an adapter, a revision or a base model, oldest first.
+
+        Each has a `label`, true for a good answer. With *tenant*, its own ratings alone.
+        """
+        table = answer_tables.feedback
+        query = sa.select(table.c.chat, table.c.score).where(
+            sa.or_(table.c.adapter == model, table.c.served_name == model), table.c.chat.is_not(None)
+        )
+        if tenant is not None:
+            query = query.where(table.c.tenant == tenant)
+        with self._tx.read() as tx:
+            found = tx.execute(query.order_by(table.c.at, table.c.seq))
+            return [{**chat, "label": score >= _GOOD} for chat, score in found]
+
+    def forget_chats(self, older_than_s: float) -> int:
+        """Remove the chats of older ratings, and keep the ratings; return how many."""
+        table = answer_tables.feedback
+        old = table.c.chat.is_not(None), table.c.at < self._tx.now() - older_than_s
+        with self._tx.read() as tx:
+            if not tx.execute(sa.select(sa.exists().where(*old))).scalar_one():
+                return 0
+        with self._tx.write() as tx:
+            return tx.execute(sa.update(table).where(*old).values(chat=None)).rowcount
 
     def sums(self, model: str | None = None) -> builtins.list[RatingSum]:
         """Return the sums by revision and base model, those of one adapter or base model with *model*."""

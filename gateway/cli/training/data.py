@@ -1,4 +1,4 @@
-"""`lorry data`: check a training file before it is uploaded."""
+"""`lorry data`: check a training file before it is uploaded, or make one of ratings."""
 
 from __future__ import annotations
 
@@ -8,13 +8,29 @@ from typing import Annotated
 
 import typer
 
+from gateway.cli.client import Client
 from gateway.cli.errors import CommandFailed
 from gateway.cli.output import JsonFlag, show, show_json
+from gateway.objects.files import FileObject
 from registry.contracts.training_formats import check_training_lines
 from registry.contracts.uploads.training_upload import check_training_upload
 from registry.errors import TrainingFileInvalid
 
 app = typer.Typer(name="data", no_args_is_help=True)
+
+
+@app.command("from-feedback")
+def from_feedback(
+    model: Annotated[str, typer.Argument(help="Adapter, revision or base model whose rated answers to take.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a training file for the method kto of the chats that came with ratings."""
+    with Client() as client:
+        made = client.post("/v1/files/feedback", FileObject, {"model": model})
+    if as_json:
+        show_json(made)
+        return
+    show(f"{made.id} has {made.bytes} bytes; learn from it with `lorry train kto --file {made.id}`")
 
 
 @app.command("check")

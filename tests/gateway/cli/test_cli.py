@@ -37,7 +37,7 @@ def test_a_command_that_is_not_understood_exits_with_2(url: str) -> None:
 def test_a_training_file_is_checked_without_a_gateway(tmp_path: Path) -> None:
     (tmp_path / "broken.jsonl").write_text((EXAMPLES / "plain.jsonl").read_text() + "{\n")
     assert "line 61" in lorry("http://127.0.0.1:1", "data", "check", str(tmp_path / "broken.jsonl"), code=1)
-    assert "60 examples" in lorry("http://127.0.0.1:1", "data", "check", str(EXAMPLES / "plain.jsonl"))
+    assert "60 chats" in lorry("http://127.0.0.1:1", "data", "check", str(EXAMPLES / "plain.jsonl"))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx2
@@ -12,7 +13,7 @@ from registry.rollouts.rollout import Rollout
 from registry.rollouts.tally import Side
 from tests.gateway.rollouts.rollout_scene import CHAT, SETTINGS, RolloutScene, said, streamed
 from tests.gateway.telemetry.scraped import without_process
-from tests.stub_engine import by_model
+from tests.stub_engine import StubHandler, by_model
 
 CANARY = {"x-session-id": "session-0"}
 SLOW = SETTINGS.model_copy(update={"observe_flush_s": 3600.0})
@@ -111,3 +112,44 @@ def test_the_id_of_a_stream_is_in_its_beginning(beginning: bytes, found: str) ->
 def test_a_rating_that_is_none_names_the_field(scene: RolloutScene, body: dict[str, Any], param: str) -> None:
     told = scene.client().post("/v1/feedback", json=body)
     assert (told.status_code, told.json()["error"]["param"]) == (400, param)
+
+
+def test_a_rating_with_its_chat_is_kept_until_a_rating_without_it(scene: RolloutScene) -> None:
+    scene.add_replica(by_model(r1=said("yes", number=1)))
+    client = scene.client(SLOW)
+    asked, answer = CHAT["messages"], {"role": "assistant", "content": "yes"}
+    completion_id = client.post("/v1/chat/completions", json={**CHAT, "model": "support@1"}).json()["id"]
+    broken = client.post("/v1/feedback", json={"completion_id": completion_id, "score": 1, "messages": asked})
+    error = broken.json()["error"]
+    assert (broken.status_code, error["param"]) == (400, "messages")
+    assert error["message"].startswith("messages has no assistant turn")
+    rate(client, completion_id=completion_id, label="bad", messages=[*asked, answer])
+    few = client.post("/v1/files/feedback", json={"model": "support"})
+    assert (few.status_code, few.json()["error"]["param"]) == (400, "model")
+    assert "the file has 1 examples; at least 10 are needed" in few.json()["error"]["message"]
+    feedback = scene.registry.feedback
+    expected = [{"messages": [*asked, answer], "label": False}]
+    assert feedback.rated_chats("support") == feedback.rated_chats("support@1") == expected
+    assert feedback.rated_chats("support", "somebody else") == []
+    rate(client, completion_id=completion_id, label="good")
+    assert feedback.rated_chats("support") == []
+
+
+def test_ratings_with_their_chats_become_a_training_file(scene: RolloutScene) -> None:
+    numbers = iter(range(1, 11))
+
+    def answer_anew(handler: StubHandler) -> None:
+        said("yes", number=next(numbers))(handler)
+
+    scene.add_replica(answer_anew)
+    client = scene.client()
+    chat = [*CHAT["messages"], {"role": "assistant", "content": "yes"}]
+    for at in range(10):
+        made = client.post("/v1/chat/completions", json={**CHAT, "model": "support@1"}).json()
+        rate(client, completion_id=made["id"], score=at / 10, messages=chat)
+    file = client.post("/v1/files/feedback", json={"model": "support@1"})
+    assert file.status_code == 200, file.text
+    lines = client.get(f"/v1/files/{file.json()['id']}/content").text.splitlines()
+    assert [json.loads(line)["label"] for line in lines] == [False] * 5 + [True] * 5
+    assert scene.registry.feedback.forget_chats(3600.0) == 0
+    assert scene.registry.feedback.forget_chats(-1.0) == 10
