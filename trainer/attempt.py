@@ -116,7 +116,13 @@ class Attempt:
             pass
         match outcome:
             case RecipeFinished():
-                done = FinishedJob(job=job, folder=order.final_folder, finished=outcome, files=prepared.files)
+                done = FinishedJob(
+                    job=job,
+                    folder=order.final_folder,
+                    finished=outcome,
+                    files=prepared.files,
+                    checkpoints_kept_s=self._settings.checkpoints_served_s,
+                )
                 self._publish(done)
             case RecipeStopped():
                 self._give_back(watch)

@@ -85,7 +85,7 @@ def prune_checkpoints(attempt_folder: Path, keep: int) -> None:
 def remove_checkpoints(job_folder: Path) -> None:
     """Remove every checkpoint and every trained adapter of a job that has ended; keep its logs."""
     for attempt in job_folder.glob(ATTEMPTS):
-        for folder in [*attempt.glob(CHECKPOINTS), attempt / "final"]:
+        for folder in [*attempt.glob(CHECKPOINTS), *attempt.glob("served-*"), attempt / "kept", attempt / "final"]:
             remove_checkpoint(folder)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,8 @@ from registry.jobs.job import Job, Lease
 from registry.jobs.job_moves import JobNote
 from registry.publishing.checkpoints import publish_checkpoint
 from registry.publishing.publish import publish
-from registry.types import CheckpointDraft, RevisionDraft
+from registry.types import CheckpointDraft, RevisionDraft, ServedCheckpointDraft
+from trainer.order import served_folder
 from trainer.progress import RecipeFinished
 from trainer.reproduction.report import reproduction_report
 from trainer.result_file import result_csv
@@ -30,6 +31,8 @@ class FinishedJob:
     finished: RecipeFinished
     files: Mapping[str, Mapping[str, Any]]
     """`PreparedJob.files` of the attempt."""
+    checkpoints_kept_s: float
+    """How long the checkpoints beside the result are served."""
 
 
 def hand_over(registry: Registry, lease: Lease, done: FinishedJob) -> str:
@@ -50,6 +53,7 @@ def _publish_revision(registry: Registry, lease: Lease, done: FinishedJob) -> st
         job_id=job.id,
         kind=ADAPTER_KINDS[job.spec.result_kind()],
         provenance=provenance_of(done),
+        checkpoints=tuple(_served_checkpoints(registry, done)),
     )
     revision = publish(
         registry,
@@ -61,6 +65,21 @@ def _publish_revision(registry: Registry, lease: Lease, done: FinishedJob) -> st
         results=_results(registry, done),
     )
     return revision.served_name
+
+
+def _served_checkpoints(registry: Registry, done: FinishedJob) -> Iterator[ServedCheckpointDraft]:
+    job, finished = done.job, done.finished
+    if finished.result_step is None or not job.spec.serves_steps():
+        return
+    expires_at = registry.transactions.now() + done.checkpoints_kept_s
+    for step in (*finished.served_steps, finished.result_step):
+        is_result = step == finished.result_step
+        yield ServedCheckpointDraft(
+            step=step,
+            alias=job.spec.checkpoint_alias(job.id, registry.organisation, step),
+            folder=None if is_result else served_folder(done.folder.parent, step),
+            expires_at=None if is_result else expires_at,
+        )
 
 
 def _publish_checkpoint(registry: Registry, lease: Lease, done: FinishedJob) -> str:

@@ -65,10 +65,19 @@ class ChildOrder(BaseModel, Generic[Spec_co]):
         """Read the spec of an order file as the class of its kind."""
         return spec_from(value) if isinstance(value, dict) else value
 
+    def served_folder(self, step: int) -> Path:
+        """Return the folder of an earlier step that is served beside the result; as `final_folder` has it."""
+        return served_folder(self.attempt_folder, step)
+
     @property
     def final_folder(self) -> Path:
         """Folder of the adapter, normalised and with its fingerprint, once the child has reported its end."""
         return self.attempt_folder / "final"
+
+
+def served_folder(attempt_folder: Path, step: int) -> Path:
+    """Return the folder for an earlier step that an attempt publishes beside its result."""
+    return attempt_folder / f"served-{step}"
 
 
 def spec_identity(spec: JobSpec) -> str:

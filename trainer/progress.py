@@ -73,6 +73,10 @@ class RecipeFinished(_Message):
     trained_tokens: int | None
     """None from a recipe that trains nothing; then the revision records no metrics either."""
     versions: dict[str, str]
+    result_step: int | None = None
+    """The step whose weights are the result; None from a recipe that trains nothing."""
+    served_steps: tuple[int, ...] = ()
+    """Further steps that are published, each in its folder of the attempt."""
     machine: dict[str, str]
     """Facts of the machine on which the last digits depend, the number of threads among them."""
 

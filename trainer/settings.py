@@ -39,6 +39,8 @@ class TrainerSettings(BaseModel):
     """Address of the gateway, for graders that ask a model. In `lorry up` the default is its own gateway."""
     gateway_key_env: str = "LORRY_API_KEY"
     """Environment variable with the key for these requests, of the scope `inference`; children never see it."""
+    checkpoints_served_s: PositiveFloat = 604800.0
+    """How long the checkpoints of a job are served after its end; then they are retired and their bytes removed."""
 
     @model_validator(mode="after")
     def _lease_outlives_polls(self) -> TrainerSettings:

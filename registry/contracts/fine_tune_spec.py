@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
@@ -81,6 +81,12 @@ class FineTuneSpec(JobSpec):
     max_length: int = Field(default=1024, ge=16)
     """Longest row in tokens; a longer row fails the job instead of being cut silently."""
     checkpoint_steps: int = Field(default=25, ge=1)
+    keep: Literal["last", "best"] = "last"
+    """Which step's weights are the result: the last one's, or those with the lowest validation loss."""
+    early_stopping_patience: int | None = Field(default=None, ge=1)
+    """After how many validations in a row without a lower loss the run ends; None for never."""
+    serve_checkpoints: Literal["epochs", "steps", "none"] = "epochs"
+    """Whose checkpoints are served beside the result: of the ends of epochs, of `checkpoint_steps` too, or none."""
     seed: int = Field(ge=0, le=2147483647)
     lora: LoraSpec = LoraSpec()
     weights: WeightsSpec = WeightsSpec()
@@ -175,6 +181,10 @@ class FineTuneSpec(JobSpec):
         if self.result_kind() is not ResultKind.ADAPTER:
             return None
         return f"ft:{self.base}:{organisation}:{self.adapter}:{job_id[-8:]}"
+
+    def serves_steps(self) -> bool:
+        """Whether steps are served: of adapters for chats, unless the job asks for none."""
+        return self.result_kind() is ResultKind.ADAPTER and self.serve_checkpoints != "none"
 
     def queue_priority(self) -> Priority:
         """Return the priority that was asked for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
@@ -55,6 +55,9 @@ class Hyperparameters(KnownFields):
     lora_alpha: Annotated[int, Field(ge=1)] | None = None
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     target_modules: list[str] | None = None
+    keep: Literal["last", "best"] | None = None
+    early_stopping_patience: Annotated[int, Field(ge=1)] | None = None
+    serve_checkpoints: Literal["epochs", "steps", "none"] | None = None
     weights: WeightsKind | None = None
     lora_variant: LoraVariant | None = None
     lora_plus_ratio: Annotated[float, Field(ge=1, le=1000)] | None = None

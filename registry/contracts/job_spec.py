@@ -181,6 +181,10 @@ class JobSpec(BaseModel, ABC):
         """Return the name by which OpenAI's clients address the checkpoint of a step."""
         return f"{self.alias(job_id, organisation) or self.adapter}:ckpt-step-{step}"
 
+    def serves_steps(self) -> bool:
+        """Whether steps of the job are served by names of their own, beside the result."""
+        return False
+
     def rollout_plan(self) -> RolloutPlan | None:
         """Return the plan of the rollout that starts when the result is published; None publishes only."""
         return None

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from registry.contracts.fingerprint import check_fingerprint
 from registry.contracts.job_spec import LoraSpec
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry
@@ -45,7 +46,14 @@ def test_a_job_becomes_a_revision_that_says_what_made_it(
     assert made_by["times"]["started_at"] >= job.created_at
     assert made_by["trained_tokens"] == ended.trained_tokens
     assert sorted(loss_curve(registry, job.id)) == [1, 2, 3, 4, 5, 6]
-    assert [checkpoint.global_step for checkpoint in registry.jobs.checkpoints(job.id)] == [6, 4, 2]
+    assert [checkpoint.global_step for checkpoint in registry.jobs.checkpoints(job.id)] == [6, 3]
+    served = {each.step: each for each in registry.snapshot().checkpoints}
+    assert {step: each.served_name for step, each in served.items()} == {3: "support@1-step-3", 6: "support@1"}
+    assert served[3].alias == f"{ended.fine_tuned_model}:ckpt-step-3"
+    assert served[3].expires_at == pytest.approx(ended.finished_at + settings.checkpoints_served_s, abs=60)
+    base = registry.bases.get("tiny")
+    assert len(check_fingerprint(registry.artifacts.folder(served[3].artifact), base).probes) >= 4
+    assert served[3].artifact != revision.artifact
     result_file = registry.files.get(str(ended.result_file))
     assert (result_file.purpose, result_file.owner, result_file.tenant) == ("fine-tune-results", "ann", job.tenant)
     rows = [*csv.DictReader(registry.files.path(result_file).read_text().splitlines())]

@@ -18,17 +18,20 @@ from registry.contracts.fingerprint import write_fingerprint
 from registry.contracts.job_spec import JobSpec, ResultKind
 from registry.errors import AdapterRejected
 from registry.publishing.adapter_files import WEIGHTS
+from registry.publishing.adapter_weights import check_effect
 from registry.publishing.normalize import normalize_adapter
 from trainer.checkpoints import find_last_whole
 from trainer.data.dataset import ChatEncoder
 from trainer.data.probes import Messages, ProbePrompts, neutral_prompts
 from trainer.errors import JobFailed
 from trainer.order import ChildOrder, spec_identity
-from trainer.progress import Noted, RecipeFinished, RecipeStopped, Report
+from trainer.progress import Noted, RecipeFinished, Report
 from trainer.training.base_model import library_versions, load_base
-from trainer.training.fingerprint import record_fingerprint
+from trainer.training.fingerprint import NEUTRAL_PROBES, record_fingerprint
+from trainer.training.kept_steps import FinalSteps
 from trainer.training.machine import machine_facts
 from trainer.training.objective import Objective
+from trainer.training.weights import TRAINED as TRAINED_ADAPTER
 from trainer.training.weights import (
     add_stored,
     has_base_as_stored,
@@ -45,46 +48,95 @@ TRAINED: Final = "trained"
 """Folder of an attempt with the adapter as PEFT saves it."""
 TRAINING_PROMPTS: Final = 4
 """Candidates for the fingerprint's probes from the training data."""
+FEW_TRAINED: Final = 3
+"""Candidates from the training data for the probes of an earlier step, which cost as much time as a result's."""
 NEUTRAL_PROMPTS: Final = 7
 """Candidates for probes that belong to no data set."""
 
 
 def finish(
-    order: ChildOrder[FineTuneSpec], model: PreTrainedModel | PeftModel, objective: Objective[Any], report: Report
-) -> None:
-    """Write the result to the order's final folder, as what it becomes in the registry."""
+    order: ChildOrder[FineTuneSpec],
+    model: PreTrainedModel | PeftModel,
+    objective: Objective[Any],
+    report: Report,
+    steps: FinalSteps,
+) -> tuple[int, ...]:
+    """Write the result to the order's final folder, as what it becomes in the registry; return the steps beside it."""
     began = time.monotonic()
+    served = tuple(step for step in steps.earlier if _finish_earlier(order, model, objective, report, steps, step))
+    _restore_result(order.spec, model, report, steps)
     shutil.rmtree(order.final_folder, ignore_errors=True)
     done = FINISHERS[order.spec.result_kind()](order, model, objective, report)
     for folder in (order.attempt_folder / TRAINED, initial_folder(order)):
         shutil.rmtree(folder, ignore_errors=True)
     report(Noted(message=done, data={"seconds": round(time.monotonic() - began, 2)}))
+    return served
+
+
+def _restore_result(spec: FineTuneSpec, model: PreTrainedModel | PeftModel, report: Report, steps: FinalSteps) -> None:
+    if steps.kept.has(steps.result):
+        steps.kept.restore(model, steps.result)
+    loss = steps.kept.choice.best_loss
+    if spec.keep == "best" and loss is not None:
+        message = f"The result is step {steps.result}, which has the lowest validation loss, {loss:.4f}"
+        data = {"step": steps.result, "last_step": steps.last, "full_valid_loss": loss}
+        report(Noted(message=message, data=data))
+
+
+def _finish_earlier(  # noqa: PLR0913
+    order: ChildOrder[FineTuneSpec],
+    model: PeftModel,
+    objective: Objective[Any],
+    report: Report,
+    steps: FinalSteps,
+    step: int,
+) -> bool:
+    """Write an earlier step to its folder like a result, with fewer probes; return False if it cannot be served."""
+    folder, name = order.served_folder(step), f"step-{step}"
+    steps.kept.restore(model, step)
+    trained = objective.probe_prompts(order.inputs["training_file"], TRAINING_PROMPTS)
+    few = ProbePrompts(trained=trained[:FEW_TRAINED], neutral=neutral_prompts(NEUTRAL_PROBES))
+    every = ProbePrompts(trained=trained, neutral=neutral_prompts(NEUTRAL_PROMPTS))
+    try:
+        _normalise(order, model, folder)
+        check_effect(folder)
+        probed = _as_served(order, model, folder, name)
+        try:
+            fingerprint = record_fingerprint(probed, objective.encoder, few, order.spec.base_digest)
+        except JobFailed:
+            fingerprint = record_fingerprint(probed, objective.encoder, every, order.spec.base_digest)
+        write_fingerprint(fingerprint, folder)
+    except (AdapterRejected, JobFailed) as exc:
+        report(Noted(message=f"The checkpoint of step {step} is not served: {exc}", level="warn", data={"step": step}))
+        shutil.rmtree(folder, ignore_errors=True)
+        return False
+    finally:
+        if name in model.peft_config:
+            model.set_adapter(TRAINED_ADAPTER)
+            model.delete_adapter(name)
+    return True
 
 
 def _finish_adapter(
     order: ChildOrder[FineTuneSpec], model: PeftModel, objective: Objective[Any], report: Report
 ) -> str:
     """Write the adapter as every engine reads it, with its fingerprint."""
-    _normalise(order, model)
-    # The fingerprint is made of the normalised adapter, read back from disk, on the base as it is on disk: replicas
-    # load those bytes.
-    if has_base_as_stored(order.spec):
-        _load_published(model, order.final_folder)
-    else:
+    _normalise(order, model, order.final_folder)
+    if not has_base_as_stored(order.spec):
         release(model)
-        model = load_stored(load_base(order.base_path), order.final_folder)
+    model = _as_served(order, model, order.final_folder, PUBLISHED)
     trained = objective.probe_prompts(order.inputs["training_file"], TRAINING_PROMPTS)
     return f"Fingerprint of {fingerprint_adapter(order, model, objective.encoder, trained, report)} probes made"
 
 
-def _load_published(model: PeftModel, folder: Path) -> None:
-    """Have *model* compute with the adapter in *folder*."""
+def _load_published(model: PeftModel, folder: Path, name: str) -> None:
+    """Have *model* compute with the adapter in *folder*, which gets *name* if it needs a place of its own."""
     trained, published = model.peft_config[model.active_adapter], LoraConfig.from_pretrained(folder)
     if _shape(trained) == _shape(published):
         # In the place of the trained adapter: another one beside it takes as long as the rest of the end.
         set_peft_model_state_dict(model, load_file(folder / WEIGHTS), adapter_name=model.active_adapter)
         return
-    add_stored(model, folder, PUBLISHED)
+    add_stored(model, folder, name)
 
 
 def _shape(config: LoraConfig) -> tuple[int, int, bool, frozenset[str]]:
@@ -95,7 +147,7 @@ def _finish_reward_model(
     order: ChildOrder[FineTuneSpec], model: PeftModel, objective: Objective[Any], report: Report
 ) -> str:
     """Write the adapter as an engine would read it, and beside it what the objective adds: the score head."""
-    _normalise(order, model)
+    _normalise(order, model, order.final_folder)
     objective.save_result(order.final_folder)
     return "Reward model written"
 
@@ -128,11 +180,22 @@ FINISHERS: Final[Mapping[ResultKind, Callable[[ChildOrder[Any], Any, Objective[A
 """What a result becomes -> what writes it and returns a message for the job's events."""
 
 
-def _normalise(order: ChildOrder[FineTuneSpec], model: PeftModel) -> None:
+def _as_served(order: ChildOrder[FineTuneSpec], model: PeftModel, folder: Path, name: str) -> PeftModel:
+    """Return a model with the adapter in *folder* active, read back from disk, on the base as it is on disk.
+
+    Replicas load those bytes, so the fingerprint is made of them.
+    """
+    if not has_base_as_stored(order.spec):
+        return load_stored(load_base(order.base_path), folder)
+    _load_published(model, folder, name)
+    return model
+
+
+def _normalise(order: ChildOrder[FineTuneSpec], model: PeftModel, target: Path) -> None:
     folder = order.attempt_folder / TRAINED
     save_adapter(order, model, folder)
     try:
-        normalize_adapter(folder, order.final_folder, order.spec.base, order.base_path)
+        normalize_adapter(folder, target, order.spec.base, order.base_path)
     except AdapterRejected as exc:  # weights that are not finite, though the loss was
         raise JobFailed("publish_failed", f"the trained adapter cannot be published: {exc}") from exc
 
@@ -150,13 +213,13 @@ def fingerprint_adapter(
     return len(fingerprint.probes)
 
 
-def outcome_of(order: ChildOrder[JobSpec], state: TrainerState) -> RecipeFinished | RecipeStopped:
-    """Return how a run of transformers' Trainer ended, with the metrics of its last checkpoint."""
-    if state.global_step < state.max_steps:
-        return RecipeStopped(step=state.global_step)
+def outcome_of(order: ChildOrder[JobSpec], state: TrainerState, result: int, served: tuple[int, ...]) -> RecipeFinished:
+    """Return the end of a run of transformers' Trainer, with the metrics of its last checkpoint."""
     last = find_last_whole(order.job_folder, spec_identity(order.spec))
     return RecipeFinished(
         metrics=dict(last.metrics) if last is not None else {},
+        result_step=result,
+        served_steps=served,
         trained_tokens=int(state.num_input_tokens_seen),
         versions=library_versions(),
         machine=machine_facts(order.threads),

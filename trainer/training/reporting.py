@@ -15,7 +15,9 @@ from trainer.checkpoints import prune_checkpoints, seal_checkpoint
 from trainer.errors import JobFailed
 from trainer.order import ChildOrder, spec_identity
 from trainer.progress import CheckpointSaved, Noted, Report, Stepped, StopAsked
+from trainer.training.kept_steps import KeptSteps
 from trainer.training.objective import Objective
+from trainer.training.step_choice import StepRules
 
 
 class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
@@ -29,6 +31,7 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         self._stop_asked = stop_asked
         self._objective = objective
         self._valid: Sequence[Any] = ()
+        self.kept = KeptSteps(order.attempt_folder)
         self._metrics: dict[str, Any] = {}
         self._validation: dict[str, Any] = {}
         self._began = (0.0, 0)
@@ -42,15 +45,21 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         self._began = (time.monotonic(), state.global_step)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **facts: Any) -> None:
-        """Validate at the end of an epoch; when asked to stop, save a checkpoint of this step and stop."""
-        epoch_steps = math.ceil(state.max_steps / args.num_train_epochs)
+        """Validate and choose where the spec asks for it; when asked to stop, save a checkpoint and stop."""
+        step = int(state.global_step)
+        rules = StepRules(self._order.spec, math.ceil(state.max_steps / args.num_train_epochs), state.max_steps)
         # The Trainer calls on_step_end, on_log, on_save: a checkpoint has the validation of its own step, or none.
         self._validation = {}
-        if self._valid and state.global_step % self._order.spec.evaluation_steps(epoch_steps) == 0:
+        if self._valid and rules.validates(step):
             self._validation = self._validate(facts["model"], args.per_device_train_batch_size)
-            message = f"Validation loss {self._validation['full_valid_loss']:.4f} at step {state.global_step}"
-            self._report(Noted(message=message, data={"step": state.global_step, **self._validation}))
-        if self._stop_asked():
+            message = f"Validation loss {self._validation['full_valid_loss']:.4f} at step {step}"
+            self._report(Noted(message=message, data={"step": step, **self._validation}))
+            self._choose(step, self._validation["full_valid_loss"], state.max_steps)
+        if rules.saves(step):
+            control.should_save = True
+        if rules.serves(step) or (self.kept.choice.is_over and self._order.spec.serves_steps()):
+            self.kept.choice = self.kept.choice.serving(step)
+        if self._stop_asked() or self.kept.choice.is_over:
             control.should_save = control.should_training_stop = True
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **facts: Any) -> None:
@@ -81,9 +90,23 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         folder = self._order.attempt_folder / f"checkpoint-{state.global_step}"
         metrics = self._metrics | self._validation
         self._objective.save_state(folder)
+        self.kept.save(folder, int(state.global_step))
         seal_checkpoint(folder, spec_identity(self._order.spec), state.global_step, metrics)
         prune_checkpoints(self._order.attempt_folder, self._order.keep_checkpoints)
         self._report(CheckpointSaved(step=state.global_step, metrics=metrics))
+
+    def _choose(self, step: int, loss: float, max_steps: int) -> None:
+        """Remember the best step; report the end of a run that stops early."""
+        spec = self._order.spec
+        if spec.keep != "best" and spec.early_stopping_patience is None:
+            return
+        choice = self.kept.choice = self.kept.choice.judged(step, loss, spec.early_stopping_patience)
+        if choice.is_over and step < max_steps:
+            message = (
+                f"Stopped early at step {step} of {max_steps}: {choice.worse} validations in a row without a lower "
+                f"loss than {choice.best_loss:.4f} at step {choice.best_step}"
+            )
+            self._report(Noted(message=message, data={"step": step, "best_step": choice.best_step}))
 
     def _validate(self, model: torch.nn.Module, rows_at_once: int) -> dict[str, float]:
         """Return the objective's means over the validation rows, as OpenAI names those of a whole file."""

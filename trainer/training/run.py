@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import PrinterCallback
+from transformers import PrinterCallback, TrainerState
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from trainer.checkpoints import find_last_whole
@@ -14,6 +14,7 @@ from trainer.order import ChildOrder, spec_identity
 from trainer.progress import Noted, RecipeFinished, RecipeStopped, Report, StopAsked
 from trainer.training.arguments import training_arguments
 from trainer.training.finish import finish, outcome_of
+from trainer.training.kept_steps import FinalSteps
 from trainer.training.loop import TrainingLoop
 from trainer.training.objective import Objective
 from trainer.training.pictures_checked import check_unchanged
@@ -42,6 +43,8 @@ def run_training(
         report(Noted(message=f"Continuing from the checkpoint of step {start.step}", data={"step": start.step}))
         objective.load_state(start.folder)
     reporter = RunReporter(order, report, stop_asked, objective)
+    if start is not None:
+        reporter.kept.load(start.folder)
     reporter.validate_on(valid)
     loop = TrainingLoop(
         model=model,
@@ -54,8 +57,14 @@ def run_training(
     )
     # The reporter has every step already, and the end of the child's log is kept for what explains a crash.
     loop.remove_callback(PrinterCallback)
-    loop.train(resume_from_checkpoint=None if start is None else str(start.folder))
+    if start is not None and reporter.kept.choice.is_over:
+        loop.state = TrainerState.load_from_json(str(start.folder / "trainer_state.json"))
+    else:
+        loop.train(resume_from_checkpoint=None if start is None else str(start.folder))
     # A run that was asked to stop during its last step is finished as well.
-    if loop.state.global_step >= loop.state.max_steps:
-        finish(order, model, objective, report)
-    return outcome_of(order, loop.state)
+    if loop.state.global_step < loop.state.max_steps and not reporter.kept.choice.is_over:
+        return RecipeStopped(step=loop.state.global_step)
+    last = int(loop.state.global_step)
+    steps = FinalSteps(reporter.kept, reporter.kept.choice.result_step(order.spec, last), last)
+    served = finish(order, model, objective, report, steps)
+    return outcome_of(order, loop.state, steps.result, served)

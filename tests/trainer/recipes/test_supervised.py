@@ -233,3 +233,28 @@ def test_a_loss_that_is_no_number_fails_the_job(make_run: Callable[..., Run]) ->
     with pytest.raises(JobFailed, match="a lower learning_rate_multiplier may help") as caught:
         run.attempt()
     assert caught.value.code == "diverged"
+
+
+def test_the_best_step_is_the_result_and_the_run_ends_early_stopped_or_not(make_run: Callable[..., Run]) -> None:
+    fields = {"n_epochs": 9, "learning_rate": 0.2, "keep": "best", "early_stopping_patience": 2}
+    straight, stopped = make_run(**fields), make_run(**fields)
+    outcome = straight.attempt(validate=True)
+    losses = {
+        report.data["step"]: report.data["full_valid_loss"]
+        for report in straight.reported
+        if isinstance(report, Noted) and report.message.startswith("Validation loss")
+    }
+    assert isinstance(outcome, RecipeFinished)
+    assert losses[outcome.result_step or 0] == min(losses.values())
+    said = [report.message for report in straight.reported if isinstance(report, Noted)]
+    assert any(text.startswith(f"The result is step {outcome.result_step}, which has the lowest") for text in said)
+    assert any(text.startswith(f"Stopped early at step {straight.last_step} of 27: 2 validations") for text in said)
+    assert outcome.result_step != straight.last_step < 27
+    assert isinstance(stopped.attempt(stop_after=straight.last_step - 2, validate=True), RecipeStopped)
+    assert stopped.attempt(validate=True) == outcome
+    assert stopped.digest == straight.digest
+    assert stopped.attempt(validate=True) == outcome, "a run that had stopped early trains no further"
+    assert stopped.digest == straight.digest
+    assert len(stopped.curve) == len(straight.curve)
+    adapters = [sorted((run.adapter.parent).glob("served-*/adapter_model.safetensors")) for run in (straight, stopped)]
+    assert [path.read_bytes() for path in adapters[0]] == [path.read_bytes() for path in adapters[1]] != []
