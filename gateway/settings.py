@@ -51,7 +51,7 @@ class GatewaySettings(BaseModel):
     stale_after_s: PositiveFloat = 60.0
     """For how long `/readyz` answers 200 while the registry cannot be read; requests are answered all the time."""
     replica_wait_s: PositiveFloat = 60.0
-    """How long a request waits for a replica that serves its revision before the gateway replies 503."""
+    """How long a request waits before 503 where its base has no replica, or where a replica refused its revision."""
     connect_timeout_s: PositiveFloat = 2.0
     """How long connecting to an engine may take before another replica is tried."""
     request_timeout_s: PositiveFloat = 600.0

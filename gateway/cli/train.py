@@ -18,6 +18,7 @@ from gateway.objects.files import FileObject
 from gateway.objects.jobs import FineTuningJob, JobObject
 from gateway.objects.lists import ObjectList
 from gateway.objects.models import ModelObject
+from registry.types import Priority
 
 app = typer.Typer(name="train", no_args_is_help=True)
 
@@ -37,6 +38,9 @@ _OURS: Final[Mapping[str, _Parser]] = {
     "warmup_ratio": float,
     "max_length": int,
     "checkpoint_steps": int,
+    "keep": str,
+    "early_stopping_patience": int,
+    "serve_checkpoints": str,
     "lora_rank": int,
     "lora_alpha": int,
     "lora_dropout": float,
@@ -82,6 +86,10 @@ def train(
     validation: Annotated[Path | None, typer.Option("--validation", help="JSONL file for the validation loss.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="Hyperparameter as KEY=VALUE; repeat it.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same bytes.")] = None,
+    priority: Annotated[
+        Priority | None, typer.Option(help="How the job waits for a worker; your key's own if left out.")
+    ] = None,
+    owner: Annotated[str | None, typer.Option(help="Tenant that the job is for; needs an admin key.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Stay and show the progress.")] = False,
     rollout: Annotated[
         str | None, typer.Option("--rollout", help="Roll out when published, for example 5,25,100.")
@@ -99,8 +107,8 @@ def train(
         "suffix": name,
         "method": {"type": method, method: {"hyperparameters": parse_settings(settings or [])}},
     }
-    if seed is not None:
-        body["seed"] = seed
+    given: dict[str, Any] = {"seed": seed, "priority": priority, "owner": owner}
+    body |= {field: value for field, value in given.items() if value is not None}
     if rollout is not None:
         body["rollout"] = plan_body(
             {},

@@ -12,7 +12,7 @@ from gateway.keys.access import check_judge, check_plan
 from gateway.objects.jobs import CheckpointState, FineTuningJob, JobCheckpointObject, JobEventObject
 from gateway.objects.lists import ObjectPage, page_of
 from gateway.openai.graders import check_grader
-from gateway.openai.job_request import build_spec
+from gateway.openai.job_request import build_spec, claim_for
 from gateway.openai.types import CreateJob
 from registry.contracts.job_spec import FineTuneFacts
 from registry.errors import NotFound
@@ -56,7 +56,7 @@ async def create_job(body: CreateJob, gateway: GatewayDep, caller: CallerDep, ac
     def create() -> Job:
         spec = build_spec(body, gateway.registry, caller)
         check_plan(caller, spec.rollout_plan())
-        job = gateway.registry.jobs.create(spec, actor, caller.claim_on(spec.adapter))
+        job = gateway.registry.jobs.create(spec, actor, claim_for(body, caller, spec.adapter))
         gateway.registry.audit.record(actor, "job.create", job.id, {"adapter": spec.adapter, "base": spec.base})
         return job
 

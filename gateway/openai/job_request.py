@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from gateway.errors import InvalidRequest
 from gateway.keys.access import check_trainable, shown
@@ -22,10 +22,14 @@ from registry.contracts.rollout_spec import RolloutSpec
 from registry.contracts.uploads.file_purposes import TRAINING
 from registry.database import Registry
 from registry.errors import AdapterRejected, InvalidPlan, NotFound, TrainingFileInvalid, WeightsRefused
-from registry.publishing.adapter_name import adapter_name_of
+from registry.jobs.adapter_owners import Claim
+from registry.publishing.adapter_name import adapter_name_of, check_adapter_name
 from registry.publishing.checks import check_targets
 from registry.publishing.pool_limits import check_pools, check_takes_adapters
-from registry.types import Base, File
+from registry.types import Base, File, Priority
+
+ORDER: Final = tuple(Priority)
+"""Priorities, the highest first."""
 
 
 def build_spec(body: CreateJob, registry: Registry, caller: Caller = ANYBODY) -> FineTuneSpec:
@@ -42,17 +46,19 @@ def build_spec(body: CreateJob, registry: Registry, caller: Caller = ANYBODY) ->
     spec = kind(
         base=base.name,
         base_digest=base.digest,
-        adapter=adapter_name_of(body.suffix) if body.suffix else f"adapter-{secrets.token_hex(4)}",
+        adapter=_adapter_name(body),
         training_file=body.training_file,
         validation_file=body.validation_file,
         pictures=check_pictures(registry, caller.sees, kind, base, asked),
         seed=secrets.randbelow(2**31) if body.seed is None else body.seed,
         suffix=body.suffix or None,
+        priority=_priority(body.priority, caller),
         rollout=_rollout(body.rollout),
         metadata=body.metadata or {},
         **kind.resolve(options, rows),
         **_reward_models(options, base, registry, caller),
     )
+    _check_selection(spec)
     check_trainable(registry, caller, spec.adapter)
     _check_name(spec, registry)
     _check_servable(spec, base, registry)
@@ -63,6 +69,56 @@ def _reward_models(options: MethodOptions, base: Base, registry: Registry, calle
     """Return the field of the spec for the reward models that its graders name; nothing where they name none."""
     found = find_reward_models(options.graders(), registry, caller, "grader", base.name)
     return {"reward_artifacts": dict(found)} if found else {}
+
+
+def claim_for(body: CreateJob, caller: Caller, adapter: str) -> Claim:
+    """Return whose job *body* asks for: the caller's, or the tenant's that an admin names as its owner."""
+    claim = caller.claim_on(adapter)
+    if body.owner is None or body.owner == claim.tenant:
+        return claim
+    if not caller.is_admin:
+        raise InvalidRequest(
+            f"owner {shown(body.owner)!r}: the key {caller.name!r} may queue jobs of its own tenant only, "
+            f"{claim.tenant!r}; leave owner out, or use an admin key",
+            param="owner",
+        )
+    return replace(claim, tenant=body.owner, shares=False)
+
+
+def _adapter_name(body: CreateJob) -> str:
+    if body.adapter is None:
+        return adapter_name_of(body.suffix) if body.suffix else f"adapter-{secrets.token_hex(4)}"
+    if body.suffix:
+        raise InvalidRequest("give adapter or suffix, not both: each names the adapter", param="adapter")
+    try:
+        check_adapter_name(body.adapter)
+    except AdapterRejected as exc:
+        raise InvalidRequest(f"adapter: {exc}", param="adapter") from exc
+    return body.adapter
+
+
+def _priority(asked: Priority | None, caller: Caller) -> Priority:
+    if asked is None:
+        return caller.priority
+    if not caller.is_admin and ORDER.index(asked) < ORDER.index(caller.priority):
+        raise InvalidRequest(
+            f"priority {asked}: the key {caller.name!r} may queue jobs of priority {caller.priority} or lower",
+            param="priority",
+        )
+    return asked
+
+
+def _check_selection(spec: FineTuneSpec) -> None:
+    """Raise `InvalidRequest` if a choice by validation loss is asked for without a file to validate on."""
+    if spec.validation_file is not None:
+        return
+    asked = "keep best" if spec.keep == "best" else None
+    if spec.early_stopping_patience is not None:
+        asked = f"early_stopping_patience {spec.early_stopping_patience}"
+    if asked is not None:
+        raise InvalidRequest(
+            f"{asked} compares validation losses; give a validation_file as well", param="validation_file"
+        )
 
 
 def _rollout(asked: RolloutRequest | None) -> RolloutSpec | None:
@@ -153,20 +209,19 @@ def _check_servable(spec: FineTuneSpec, base: Base, registry: Registry) -> None:
 
 def _check_name(spec: FineTuneSpec, registry: Registry) -> None:
     """Raise `InvalidRequest` if the result cannot be published under the spec's name."""
-    name = spec.adapter
+    name, field = spec.adapter, "adapter" if spec.suffix is None else "suffix"
     if name in {other.name for other in registry.bases.list()}:
-        raise InvalidRequest(f"suffix {name!r} is the name of a base model; take another", param="suffix")
+        raise InvalidRequest(f"{field} {name!r} is the name of a base model; take another", param=field)
     kind = ADAPTER_KINDS.get(spec.result_kind())
     adapter = next((one for one in registry.adapters.list() if one.name == name), None)
     if adapter is None or kind is None:
         return
     if adapter.base != spec.base:
         raise InvalidRequest(
-            f"suffix {name!r} names an adapter for base model {adapter.base!r}; take another suffix", param="suffix"
+            f"{field} {name!r} names an adapter for base model {adapter.base!r}; take another", param=field
         )
     if adapter.kind != kind:
         raise InvalidRequest(
-            f"suffix {name!r} names a series of {adapter.kind} models, and this job makes a {kind} model; take another "
-            "suffix",
-            param="suffix",
+            f"{field} {name!r} is a series of {adapter.kind} models, and this job makes a {kind} model; take another",
+            param=field,
         )

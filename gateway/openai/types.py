@@ -11,6 +11,7 @@ from registry.contracts.job_kinds import FINE_TUNING_KINDS, FINE_TUNING_METHODS
 from registry.contracts.known_fields import KnownFields, without_nulls
 from registry.errors import InvalidPlan
 from registry.rollouts.rollout import RolloutPlan, plan_from
+from registry.types import Priority
 
 TENANT_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
 """Names of tenants, and of keys."""
@@ -109,6 +110,12 @@ class CreateJob(Body):
     """Must be empty: no integration exists here."""
     rollout: RolloutRequest | None = None
     """A field of Lorry's: the rollout that starts as soon as the revision is published."""
+    adapter: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """A field of Lorry's: the exact name of the adapter, where a suffix would be made into a legal name."""
+    priority: Priority | None = None
+    """A field of Lorry's: how the job waits for a worker; the key's own priority if it is not given."""
+    owner: Annotated[str, Field(pattern=TENANT_NAME)] | None = None
+    """A field of Lorry's: the tenant that the job and its result belong to; an admin key may name any."""
 
     @model_validator(mode="before")
     @classmethod

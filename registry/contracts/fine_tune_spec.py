@@ -248,5 +248,7 @@ class FineTuneSpec(JobSpec):
                 "learning_rate": self.learning_rate,
                 "lora": None if self.weights.is_full else self.lora.model_dump(),
                 "weights": self.weights.model_dump(),
+                "priority": self.priority,
+                "keep": self.keep,
             },
         )

@@ -50,7 +50,7 @@ def test_a_job_becomes_a_revision_that_says_what_made_it(
     served = {each.step: each for each in registry.snapshot().checkpoints}
     assert {step: each.served_name for step, each in served.items()} == {3: "support@1-step-3", 6: "support@1"}
     assert served[3].alias == f"{ended.fine_tuned_model}:ckpt-step-3"
-    assert served[3].expires_at == pytest.approx(ended.finished_at + settings.checkpoints_served_s, abs=60)
+    assert served[3].expires_at == pytest.approx((ended.finished_at or 0) + settings.checkpoints_served_s, abs=60)
     base = registry.bases.get("tiny")
     assert len(check_fingerprint(registry.artifacts.folder(served[3].artifact), base).probes) >= 4
     assert served[3].artifact != revision.artifact

@@ -299,3 +299,44 @@ def test_models_are_bases_adapters_revisions_and_aliases(
 
 def test_an_unknown_url_is_answered_in_the_same_envelope(http: TestClient) -> None:
     assert set(http.get("/v1/nothing").json()["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "said"),
+    [
+        ({"hyperparameters": SMALL | {"keep": "best"}}, "validation_file", "keep best"),
+        ({"hyperparameters": SMALL | {"early_stopping_patience": 2}}, "validation_file", "early_stopping_patience 2"),
+        ({"hyperparameters": SMALL | {"keep": "first"}}, "hyperparameters.keep", "'last' or 'best'"),
+        ({"adapter": "Support"}, "adapter", "'support' would do"),
+        ({"adapter": "support", "suffix": "support"}, "adapter", "not both"),
+        ({"adapter": "tiny"}, "adapter", "base model"),
+        ({"priority": "urgent"}, "priority", "'high', 'normal' or 'low'"),
+        ({"priorty": "high"}, "priorty", "priority"),
+        ({"hyperparameters": {"epochs": 1}}, "hyperparameters.epochs", "n_epochs"),
+        ({"method": {"type": "supervised", "dpo2": {}}}, "method.dpo2", "supervised"),
+        ({"method": {"type": "supervised", "supervised": {"beta": 1}}}, "method.supervised.beta", "hyperparameters"),
+        ({"rollout": {"steps": [50], "stepz": 1}}, "rollout.stepz", "every_s"),
+    ],
+)
+def test_an_extension_that_makes_no_sense_is_refused_by_name(
+    client: openai.OpenAI, fields: dict[str, Any], param: str, said: str
+) -> None:
+    body = {"hyperparameters": SMALL} | fields
+    if "method" in body:
+        body.pop("hyperparameters")
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.fine_tuning.jobs.create(model="tiny", training_file=upload(client), extra_body=body)
+    assert (caught.value.param, said in str(caught.value)) == (param, True), str(caught.value)
+
+
+def test_extensions_ride_in_the_body(client: openai.OpenAI, sqlite_registry: Registry) -> None:
+    file_id = upload(client)
+    asked = {"adapter": "support", "priority": "high", "owner": "sales", "hyperparameters": SMALL | {"keep": "best"}}
+    job = client.fine_tuning.jobs.create(model="tiny", training_file=file_id, validation_file=file_id, extra_body=asked)
+    assert job.model_dump()["lorry"]["priority"] == "high"
+    assert job.user_provided_suffix is None  # type: ignore[attr-defined]
+    stored = sqlite_registry.jobs.get(job.id)
+    assert (stored.spec.adapter, stored.tenant) == ("support", "sales")
+    owner = sqlite_registry.owners.get("support")
+    assert owner is not None
+    assert (owner.tenant, owner.is_shared) == ("sales", False)
