@@ -28,9 +28,9 @@ from trainer.order import ChildOrder, spec_identity
 from trainer.progress import Noted, RecipeFinished, Report
 from trainer.training.base_model import library_versions, load_base
 from trainer.training.fingerprint import NEUTRAL_PROBES, record_fingerprint
-from trainer.training.kept_steps import FinalSteps
 from trainer.training.machine import machine_facts
 from trainer.training.objective import Objective
+from trainer.training.steps.kept_steps import FinalSteps
 from trainer.training.weights import TRAINED as TRAINED_ADAPTER
 from trainer.training.weights import (
     add_stored,

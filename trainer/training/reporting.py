@@ -15,9 +15,9 @@ from trainer.checkpoints import prune_checkpoints, seal_checkpoint
 from trainer.errors import JobFailed
 from trainer.order import ChildOrder, spec_identity
 from trainer.progress import CheckpointSaved, Noted, Report, Stepped, StopAsked
-from trainer.training.kept_steps import KeptSteps
 from trainer.training.objective import Objective
-from trainer.training.step_choice import StepRules
+from trainer.training.steps.kept_steps import KeptSteps
+from trainer.training.steps.step_choice import StepRules
 
 
 class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships no types

@@ -14,11 +14,11 @@ from trainer.order import ChildOrder, spec_identity
 from trainer.progress import Noted, RecipeFinished, RecipeStopped, Report, StopAsked
 from trainer.training.arguments import training_arguments
 from trainer.training.finish import finish, outcome_of
-from trainer.training.kept_steps import FinalSteps
 from trainer.training.loop import TrainingLoop
 from trainer.training.objective import Objective
 from trainer.training.pictures_checked import check_unchanged
 from trainer.training.reporting import RunReporter
+from trainer.training.steps.kept_steps import FinalSteps
 from trainer.training.weights import trained_model
 
 

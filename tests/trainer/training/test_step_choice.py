@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.trainer.conftest import MakeSpec
-from trainer.training.step_choice import StepChoice, StepRules
+from trainer.training.steps.step_choice import StepChoice, StepRules
 
 
 def judged(losses: list[float], patience: int | None) -> StepChoice:

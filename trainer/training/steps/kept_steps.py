@@ -18,7 +18,7 @@ from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from trainer.training.step_choice import StepChoice
+from trainer.training.steps.step_choice import StepChoice
 
 KEPT: Final = "kept"
 CHOICE: Final = "choice.json"

@@ -1,0 +1,1 @@
+"""Which steps of a run are kept, served and published."""
