@@ -34,5 +34,5 @@ def load_base(folder: Path, *, dtype: torch.dtype | None = None, quantization: A
 
 def library_versions() -> dict[str, str]:
     """Return library -> version, for the libraries that the result depends on."""
-    used = [*VERSIONS_OF, *(name for name in OPTIONAL if name in sys.modules)]
+    used = [*VERSIONS_OF, *(name for name in OPTIONAL if sys.modules.get(name) is not None)]
     return {name: version(name) for name in used}
