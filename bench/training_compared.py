@@ -10,6 +10,7 @@ the rounds' ratios, since what else the machine does is in both figures alike. T
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -114,8 +115,7 @@ def _run(case: TrainingCase, name: str, turn: int, places: tuple[Path, Path]) ->
         text = output.read_text(errors="replace")
         if status != 0:
             raise SystemExit(f"{name} failed in {case.name!r}:\n{text[-2000:]}")
-        told = _last_object(text)
-        losses = told.get("losses") or [float(one) for one in _LOSS.findall(text)]
+        told = read_told(text)
         return JobRun(
             case=case.name,
             trainer=name,
@@ -123,22 +123,19 @@ def _run(case: TrainingCase, name: str, turn: int, places: tuple[Path, Path]) ->
             wall_s=told.get("wall_s", wall_s),
             processor_s=told.get("processor_s", used.ru_utime + used.ru_stime),
             memory_mb=told.get("memory_mb", used.ru_maxrss / 1024),
-            first_loss=losses[0] if losses else None,
+            first_loss=next(iter(told["losses"]), None),
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _last_object(text: str) -> dict[str, Any]:
-    """Return the last line of JSON in what a program printed; ms-swift's script prints none."""
+def read_told(text: str) -> dict[str, Any]:
+    """Return the last line of JSON in what a program printed, with `losses`: ms-swift prints no such line."""
     for line in reversed(text.splitlines()):
-        if line.startswith("{"):
-            try:
-                found: dict[str, Any] = json.loads(line)
-            except ValueError:
-                continue
-            return found
-    return {}
+        with contextlib.suppress(ValueError):
+            if isinstance(found := json.loads(line), dict):
+                return found
+    return {"losses": [float(one) for one in _LOSS.findall(text)]}
 
 
 def _table(case: TrainingCase, runs: Sequence[JobRun]) -> str:
@@ -153,11 +150,12 @@ def _table(case: TrainingCase, runs: Sequence[JobRun]) -> str:
         medians = [statistics.median(getattr(run, figure) for run in own) for figure in FIGURES]
         loss = "" if own[0].first_loss is None else f"{own[0].first_loss:.4f}"
         lines.append(f"| {name} | {medians[0]:.1f} | {medians[1]:.1f} | {medians[2]:,.0f} | {loss} |")
-    told = [_verdict(bound, runs) for bound in case.bounds if any(run.trainer == bound.peer for run in runs)]
+    told = [verdict(bound, runs) for bound in case.bounds if any(run.trainer == bound.peer for run in runs)]
     return "\n".join([*lines, "", *told, ""])
 
 
-def _verdict(bound: Bound, runs: Sequence[JobRun]) -> str:
+def verdict(bound: Bound, runs: Sequence[JobRun]) -> str:
+    """Return the ratios of ours to the peer of *bound*, with what was wanted of them."""
     wanted = zip(FIGURES, (bound.wall, bound.processor, bound.memory), strict=True)
     told = []
     for figure, most in wanted:
