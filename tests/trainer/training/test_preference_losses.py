@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 import torch
@@ -140,3 +143,53 @@ def test_an_answer_that_is_certain_or_hopeless_has_a_finite_loss_and_gradient(lo
     loss.backward()  # type: ignore[no-untyped-call]
     assert logprobs.grad is not None
     assert loss.isfinite() and logprobs.grad.isfinite().all()
+
+
+TRL: Final[Mapping[str, Any]] = json.loads((Path(__file__).parent / "trl_losses.json").read_text())
+"""What TRL 1.16 computes, as `bench/trl_losses.py` has recorded it: mean losses and their gradients."""
+
+
+def check(case: Mapping[str, Any], losses: Tensor, **by: Tensor) -> None:
+    gradients = torch.autograd.grad(losses.mean(), list(by.values()))
+    # TRL computes the odds ratio in single precision.
+    assert losses.mean().item() == pytest.approx(case["loss"], rel=1e-6)
+    for name, gradient in zip(by, gradients, strict=True):
+        assert gradient.tolist() == pytest.approx(case[f"d_{name}"], rel=1e-5)
+
+
+def recorded(case: Mapping[str, Any], name: str) -> Tensor:
+    return torch.tensor(case[name], dtype=torch.float64, requires_grad=True)
+
+
+@pytest.mark.parametrize("name", ["dpo", "ipo"])
+def test_pairs_have_the_loss_and_gradient_that_trl_has(name: str) -> None:
+    case = TRL[name]
+    policy = recorded(case, "policy")
+    preferred, rejected = (policy - torch.tensor(case["reference"], dtype=torch.float64)).chunk(2)
+    ratios = PairRatios(preferred=preferred, rejected=rejected)
+    lengths = torch.tensor(case["lengths"])
+    losses = dpo_losses(ratios, case["beta"], 0.0)
+    if name == "ipo":
+        losses = ipo_losses(ratios, (lengths[:3], lengths[3:]), case["beta"])
+    check(case, losses, policy=policy)
+
+
+def test_ratings_have_the_loss_and_gradient_that_trl_has() -> None:
+    case = TRL["kto"]
+    policy = recorded(case, "policy")
+    kl = kto_kl(torch.tensor(case["mismatched"], dtype=torch.float64))
+    weights = KtoWeights(desirable=case["desirable_weight"], undesirable=case["undesirable_weight"])
+    ratios = policy - torch.tensor(case["reference"], dtype=torch.float64)
+    check(case, kto_losses(ratios, kl, torch.tensor(case["labels"]), case["beta"], weights), policy=policy)
+
+
+@pytest.mark.parametrize("name", ["orpo", "simpo", "reward"])
+def test_methods_without_a_reference_have_the_loss_and_gradient_that_trl_has(name: str) -> None:
+    case = TRL[name]
+    preferred, rejected = recorded(case, "preferred"), recorded(case, "rejected")
+    losses = {
+        "orpo": lambda: orpo_losses(preferred, rejected, case["beta"]),
+        "simpo": lambda: simpo_losses(preferred, rejected, case["beta"], case["gamma"]),
+        "reward": lambda: reward_losses(preferred, rejected),
+    }[name]()
+    check(case, losses, preferred=preferred, rejected=rejected)
