@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,7 @@ from gateway.routing.route_table import private_adapters
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.hyperparameters import MethodOptions
 from registry.contracts.job_kinds import FINE_TUNING_KINDS, FINE_TUNING_METHODS
-from registry.contracts.job_spec import ADAPTER_KINDS, ResultKind
+from registry.contracts.job_spec import ADAPTER_KINDS, LoraSpec, ResultKind
 from registry.contracts.rollout_spec import RolloutSpec
 from registry.contracts.uploads.file_purposes import TRAINING
 from registry.database import Registry
@@ -26,7 +27,7 @@ from registry.jobs.adapter_owners import Claim
 from registry.publishing.adapter_name import adapter_name_of, check_adapter_name
 from registry.publishing.checks import check_targets
 from registry.publishing.pool_limits import check_pools, check_takes_adapters
-from registry.types import Base, File, Priority
+from registry.types import Base, File, Priority, Replica
 
 ORDER: Final = tuple(Priority)
 """Priorities, the highest first."""
@@ -196,15 +197,26 @@ def _check_servable(spec: FineTuneSpec, base: Base, registry: Registry) -> None:
         if lora is not None:
             check_targets(lora.rank, lora.target_modules, base)
         if spec.result_kind() is ResultKind.ADAPTER and lora is not None:
-            check_pools(lora.published_rank, base, replicas)
+            _check_rank(lora, base, replicas)
     except AdapterRejected as exc:
         raise InvalidRequest(f"{exc}", param="hyperparameters") from exc
     if spec.rollout is not None and spec.result_kind() is not ResultKind.ADAPTER:
         raise InvalidRequest(
-            f"rollout: the result of this job is a {spec.result_kind()} model, which no rollout can move traffic to; "
+            f"rollout: it goes with the revision of an adapter, and the result of this job is a {spec.result_kind()}; "
             "leave it out",
             param="rollout",
         )
+
+
+def _check_rank(lora: LoraSpec, base: Base, replicas: Iterable[Replica]) -> None:
+    """Raise `AdapterRejected` for a rank that no replica takes once the adapter is published."""
+    try:
+        check_pools(lora.published_rank, base, replicas)
+    except AdapterRejected as exc:
+        if not lora.changes_base:
+            raise
+        why = f"lora_variant {lora.variant!r} is published as plain LoRA of twice the lora_rank {lora.rank}"
+        raise AdapterRejected(f"{why}: {exc}") from exc
 
 
 def _check_name(spec: FineTuneSpec, registry: Registry) -> None:

@@ -60,8 +60,6 @@ class FineTuneSpec(JobSpec):
     """Learning rate of a `learning_rate_multiplier` of 1: LoRA takes some ten times the rate of full fine-tuning."""
     makes: ClassVar[ResultKind] = ResultKind.ADAPTER
     """What the result becomes, where neither all weights are trained nor an adapter is merged."""
-    needs_reference: ClassVar[bool] = False
-    """Whether the loss compares with the base model, which is the trained model with its adapter switched off."""
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = ()
     """The formats of lines that the method learns from; empty for a method that counts its rows itself."""
     line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset({"messages"}),)
@@ -164,11 +162,12 @@ class FineTuneSpec(JobSpec):
 
     def provenance(self, files: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
         """Return data sets, hyperparameters and seed."""
+        unused = ("lora",) if self.weights.is_full else ()
         return {
             "dataset": files["training_file"],
             "validation": files.get("validation_file"),
             **({"pictures": self.pictures} if self.pictures else {}),
-            "hyperparameters": self.model_dump(mode="json", exclude=set(NOT_HYPERPARAMETERS)),
+            "hyperparameters": self.model_dump(mode="json", exclude={*NOT_HYPERPARAMETERS, *unused}),
             "seed": self.seed,
         }
 
@@ -204,8 +203,8 @@ class FineTuneSpec(JobSpec):
         return ResultKind.CHECKPOINT if self.weights.is_full or self.weights.merge else self.makes
 
     def has_reference(self) -> bool:
-        """Return whether this job compares with the base model."""
-        return self.needs_reference
+        """Return whether the job needs the base model while it trains, which is its model with the adapter off."""
+        return False
 
     def check_weights(self) -> None:
         """Raise `WeightsRefused` for weights that the method, this installation or any engine has no use for."""

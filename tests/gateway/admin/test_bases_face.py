@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 from gateway.app import build_app, build_gateway
 from gateway.settings import GatewaySettings
+from registry.contracts.job_spec import ResultKind
 from registry.database import Registry
 from registry.keys import KeyDraft, Scope
 from registry.publishing.checkpoints import publish_checkpoint
@@ -116,3 +117,22 @@ def test_a_reward_model_is_an_adapter_that_no_request_may_name(
             model="tiny", training_file=upload(client), suffix="helpful", extra_body={"hyperparameters": SMALL}
         )
     assert http.delete("/admin/adapters/helpful/revisions/1").json()["state"] == "retired"
+
+
+def test_full_weights_need_no_replica_that_takes_adapters_and_take_no_rollout(
+    http: TestClient, sqlite_registry: Registry
+) -> None:
+    client = openai.OpenAI(base_url="http://localhost/v1", api_key="none", http_client=http, max_retries=0)
+    file_id, full = upload(client), {"weights": "full", "optimizer": "apollo"}
+    job = client.fine_tuning.jobs.create(
+        model="support-1", training_file=file_id, suffix="tone", extra_body={"hyperparameters": full}
+    )
+    spec = sqlite_registry.jobs.get(job.id).spec
+    assert (spec.result_kind(), spec.lora_shape()) == (ResultKind.CHECKPOINT, None)
+    with pytest.raises(openai.BadRequestError, match="the result of this job is a checkpoint") as refused:
+        client.fine_tuning.jobs.create(
+            model="support-1",
+            training_file=file_id,
+            extra_body={"hyperparameters": full, "rollout": {"steps": [50, 100]}},
+        )
+    assert refused.value.param == "rollout"

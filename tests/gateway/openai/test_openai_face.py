@@ -230,7 +230,7 @@ def test_more_jobs_than_a_page_holds_are_all_found(client: openai.OpenAI) -> Non
         ({"extra_body": {"hyperparameters": {"target_modules": ["c_attn"]}}}, "hyperparameters"),
         ({"extra_body": {"hyperparameters": {**SMALL, "n_epochs": 0}}}, "hyperparameters.n_epochs"),
         ({"extra_body": {"hyperparameters": SMALL, "epochs": 3}}, "epochs"),
-        ({"method": {"type": "dpo"}}, "method.type"),
+        ({"method": {"type": "rlhf"}}, "method.type"),
         ({"extra_body": {"hyperparameters": SMALL, "rollout": {"steps": [5]}}}, "rollout"),
         ({"extra_body": {"hyperparameters": SMALL, "rollout": {"steps": [100], "guardrails": {"x": 1}}}}, "rollout"),
         ({"extra_body": {"hyperparameters": SMALL, "rollout": {"step": [100]}}}, "rollout.step"),
@@ -277,6 +277,10 @@ def test_a_job_whose_rank_no_replica_takes_is_refused_with_the_numbers(
     assert said in refused.value.message
     sqlite_registry.replicas.report(replace(replica, id="r2", max_rank=16))
     assert create(client).status == "queued", "one that takes it is enough"
+    sqlite_registry.replicas.report(replace(replica, id="r2", max_rank=8))
+    doubled = {"hyperparameters": SMALL | {"lora_rank": 8, "lora_variant": "olora"}}
+    with pytest.raises(openai.BadRequestError, match="plain LoRA of twice the lora_rank 8: rank 16 is above what any"):
+        create(client, extra_body=doubled)
     sqlite_registry.replicas.report(replace(replica, id="r2", max_rank=0))
     sqlite_registry.replicas.mark_gone("r1")
     assert create(client).status == "queued", "nobody who is here has said how much it takes"

@@ -18,8 +18,10 @@ from registry.errors import WeightsRefused
 class CompareSpec(SupervisedSpec):
     """A method that compares with the base model."""
 
-    needs_reference: ClassVar[bool] = True
     method: Literal["compare"] = "compare"  # type: ignore[assignment]
+
+    def has_reference(self) -> bool:
+        return True
 
 
 class ScoreSpec(SupervisedSpec):
