@@ -28,7 +28,7 @@ ON_BOTH_CORES := $(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $(PROCESSE
 # Our own modules are compiled once: the tests start hundreds of Pythons.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: serve venv envs test tests stories fuzz judged-test engines-test engines-stories unit check pins format postgres redis bubblewrap chromium compiler bench bench-training drills natives
+.PHONY: serve venv envs test tests stories fuzz kills judged-test engines-test engines-stories unit check pins format postgres redis bubblewrap chromium compiler bench bench-training drills natives
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -73,6 +73,9 @@ unit: venv postgres redis bubblewrap compiler  ## The quick tests only
 
 fuzz: venv  ## 50,000 odd requests to a gateway, some 10 min; a tenth of them is in `make tests`. E.g. ARGS="--seed 7 --only 123"
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+kills: venv  ## Kill worker, training child, gateway and controller 50 times at work, some minutes; e.g. ARGS="--seed 8 --kills 10"
+	$(ONE_THREAD) $(BIN)/python -m tests.kills $(ARGS)
 
 check: venv  ## Format, lint, types
 	$(BIN)/ruff format --check .

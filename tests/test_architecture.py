@@ -53,7 +53,7 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
         "attempt",
         "prepare runner progress_writer child",
         "recipes hand_over",
-        "training reproduction faults",
+        "training reproduction faults ranks",
         "data order progress checkpoints",
     ),
 }

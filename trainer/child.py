@@ -21,7 +21,8 @@ from registry.errors import TrainingFileInvalid
 from trainer.errors import JobFailed
 from trainer.faults import failure_of
 from trainer.order import ChildOrder
-from trainer.progress import ProgressPipe, RecipeFinished, RecipeStopped
+from trainer.progress import ProgressPipe, RecipeFailed, RecipeFinished, RecipeStopped
+from trainer.ranks import FurtherRanks, is_first, parent_of, write_failure
 from trainer.recipes import load_recipe
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def main() -> int:
     """Carry out the order and return the exit code: 0 once the outcome was reported."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     order = ChildOrder[JobSpec].model_validate_json(Path(sys.argv[1]).read_bytes())
-    _die_with(order.worker_pid)
+    _die_with(parent_of(os.environ, order.worker_pid))
     stop = Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, which sends SIGTERM
@@ -48,15 +49,32 @@ def main() -> int:
     except Exception as exc:  # outermost loop of this process
         if not isinstance(exc, JobFailed | TrainingFileInvalid):
             log.exception("the recipe failed")
-        pipe.send(failure_of(exc))
+        return _report_failure(order, pipe, failure_of(exc))
     return 0
+
+
+def _report_failure(order: ChildOrder[JobSpec], pipe: ProgressPipe, failed: RecipeFailed) -> int:
+    """Report to the worker, or leave the reason to the first process of the job; return the exit code."""
+    if is_first(os.environ):
+        pipe.send(failed)
+        return 0
+    write_failure(order.attempt_folder, int(os.environ["RANK"]), failed)
+    return 1
 
 
 def _carry_out(order: ChildOrder[JobSpec], pipe: ProgressPipe, stop: Event) -> RecipeFinished | RecipeStopped:
     """Return the outcome; `JobFailed` if the base model or an input is not, or does not stay, as the job names it."""
+    if not is_first(os.environ):
+        return load_recipe(order.spec)(order, pipe.send, stop.is_set)
     _check_base(order)
     before = _signature(order.base_path)
-    outcome = load_recipe(order.spec)(order, pipe.send, stop.is_set)
+    if (processes := order.spec.process_count()) > 1:
+        ranks = FurtherRanks(Path(sys.argv[1]), order.attempt_folder, processes)
+        ranks.watch(pipe.send)
+        with ranks.blamed():
+            outcome = load_recipe(order.spec)(order, pipe.send, stop.is_set)
+    else:
+        outcome = load_recipe(order.spec)(order, pipe.send, stop.is_set)
     # Weights are mapped and rows may be read twice, so a change on the way may be in the result.
     if _signature(order.base_path) != before:
         _check_base(order)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from registry.contracts.job_spec import ADAPTER_KINDS, ResultKind
-from registry.contracts.reproduction_report import REPORT
+from registry.contracts.reproductions.reproduction_report import REPORT
 from registry.database import Registry
 from registry.jobs.job import Job, Lease
 from registry.jobs.job_moves import JobNote

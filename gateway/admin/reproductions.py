@@ -10,7 +10,7 @@ from gateway.deps import AuthorDep, GatewayDep
 from gateway.objects.jobs import JobErrorObject
 from gateway.objects.reproductions import ReproductionObject
 from gateway.openai.types import Body
-from registry.contracts.reproduction_report import REPORT, ReproductionReport
+from registry.contracts.reproductions.reproduction_report import REPORT, ReproductionReport
 from registry.database import Registry
 from registry.errors import NotFound
 from registry.jobs.job import Job

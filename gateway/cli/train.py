@@ -62,6 +62,8 @@ _OURS: Final[Mapping[str, _Parser]] = {
     "gamma": float,
     "desirable_weight": float,
     "undesirable_weight": float,
+    "processes": int,
+    "parallelism": str,
 }
 _MAY_BE_AUTO: Final = (*_OPENAI, "beta")
 METHODS: Final[Mapping[str, tuple[str, str]]] = {

@@ -6,7 +6,7 @@ from typing import Literal
 
 from gateway.objects.jobs import JobErrorObject
 from gateway.objects.lists import ApiObject
-from registry.contracts.reproduction_report import ReproductionReport
+from registry.contracts.reproductions.reproduction_report import ReproductionReport
 from registry.jobs.job import JobState
 
 

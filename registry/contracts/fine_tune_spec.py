@@ -11,6 +11,7 @@ from pydantic import Field
 from registry.contracts.chat_template import read_chat_template
 from registry.contracts.hyperparameters import MethodOptions, resolve_auto
 from registry.contracts.job_spec import FineTuneFacts, JobSpec, LoraSpec, ResultKind
+from registry.contracts.parallel_spec import ParallelSpec
 from registry.contracts.pictures.picture_part import PicturePart
 from registry.contracts.pictures.picture_sources import outside
 from registry.contracts.rollout_spec import RolloutSpec
@@ -53,6 +54,8 @@ class FineTuneSpec(JobSpec):
     id_prefix: ClassVar[str] = "ftjob"
     noun: ClassVar[str] = "fine-tuning"
     is_reproducible: ClassVar[bool] = True
+    splits_batches: ClassVar[bool] = False
+    """Whether the loss of a batch is a sum over its rows, so that several processes may share a batch."""
     file_fields: ClassVar[frozenset[str]] = frozenset({"training_file", "validation_file"})
     options_as: ClassVar[type[MethodOptions]] = MethodOptions
     """What a caller may give below `method.<type>`: hyperparameters, and whatever else the method needs."""
@@ -88,6 +91,7 @@ class FineTuneSpec(JobSpec):
     seed: int = Field(ge=0, le=2147483647)
     lora: LoraSpec = LoraSpec()
     weights: WeightsSpec = WeightsSpec()
+    parallel: ParallelSpec = ParallelSpec()
     suffix: str | None = None
     priority: Priority = Priority.NORMAL
     """How the job waits for a worker."""
@@ -122,13 +126,14 @@ class FineTuneSpec(JobSpec):
     def resolve(cls, options: MethodOptions, rows: int) -> dict[str, Any]:
         """Return the method's fields for a file of *rows* examples: those asked for, and values for `auto`."""
         asked = options.hyperparameters
-        weights = asked.trained_weights()
+        weights, parallel = asked.trained_weights(), asked.parallel()
         auto = resolve_auto(rows, cls.multiplied_rate * (FULL_RATE if weights.is_full else 1.0))
         multiplier = asked.learning_rate_multiplier or 1.0
         given = asked.model_dump(include=set(cls.model_fields), exclude_none=True)
         return given | {
             "n_epochs": asked.n_epochs or auto.n_epochs,
-            "batch_size": asked.batch_size or auto.batch_size,
+            "batch_size": asked.batch_size or parallel.divisible(auto.batch_size),
+            "parallel": parallel,
             "learning_rate": multiplier * (asked.learning_rate or auto.learning_rate),
             "learning_rate_multiplier": multiplier,
             "lora": asked.lora(),
@@ -185,6 +190,10 @@ class FineTuneSpec(JobSpec):
         """Whether steps are served: of adapters for chats, unless the job asks for none."""
         return self.result_kind() is ResultKind.ADAPTER and self.serve_checkpoints != "none"
 
+    def process_count(self) -> int:
+        """Return how many processes train."""
+        return self.parallel.processes
+
     def queue_priority(self) -> Priority:
         """Return the priority that was asked for."""
         return self.priority
@@ -216,6 +225,7 @@ class FineTuneSpec(JobSpec):
         micro = self.weights.micro_batch_size
         if micro is not None and self.batch_size % micro != 0:
             raise WeightsRefused(f"micro_batch_size {micro} does not divide the batch_size {self.batch_size}")
+        self.parallel.check(self.method, self.batch_size, self.weights, self.lora, self.splits_batches)
         if (missing := self.weights.missing_library()) is not None:
             raise WeightsRefused(f"weights {self.weights.kind!r} needs the library {missing}, which is not installed")
 
@@ -249,5 +259,6 @@ class FineTuneSpec(JobSpec):
                 "weights": self.weights.model_dump(),
                 "priority": self.priority,
                 "keep": self.keep,
+                "parallel": self.parallel.model_dump(),
             },
         )

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from registry.contracts.graders.grader_spec import GraderSpec
 from registry.contracts.job_spec import LoraSpec, LoraVariant
 from registry.contracts.known_fields import KnownFields
+from registry.contracts.parallel_spec import MOST_PROCESSES, Parallelism, ParallelSpec
 from registry.contracts.weights_spec import PROJECTING, OptimizerKind, Precision, WeightsKind, WeightsSpec, optimizer_of
 
 AUTO_STEPS: Final = 75
@@ -69,6 +70,8 @@ class Hyperparameters(KnownFields):
     gradient_checkpointing: bool | None = None
     micro_batch_size: Annotated[int, Field(ge=1, le=256)] | None = None
     precision: Precision | None = None
+    processes: Annotated[int, Field(ge=1, le=MOST_PROCESSES)] | None = None
+    parallelism: Parallelism | None = None
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
@@ -98,6 +101,11 @@ class Hyperparameters(KnownFields):
             "plus_ratio": self.lora_plus_ratio,
         }
         return LoraSpec.model_validate({name: value for name, value in given.items() if value is not None})
+
+    def parallel(self) -> ParallelSpec:
+        """Return over how many processes the job is trained, and how."""
+        given = {"processes": self.processes, "parallelism": self.parallelism}
+        return ParallelSpec.model_validate({name: value for name, value in given.items() if value is not None})
 
     def trained_weights(self) -> WeightsSpec:
         """Return what is trained and how; DoRA is always merged."""

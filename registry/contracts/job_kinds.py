@@ -16,7 +16,7 @@ from registry.contracts.methods.reward_spec import RewardSpec
 from registry.contracts.methods.simpo_spec import SimpoSpec
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.contracts.publish_spec import PublishSpec
-from registry.contracts.reproduce_spec import ReproduceSpec
+from registry.contracts.reproductions.reproduce_spec import ReproduceSpec
 
 FINE_TUNING_KINDS: Final[tuple[type[FineTuneSpec], ...]] = (
     SupervisedSpec,

@@ -142,6 +142,10 @@ class JobSpec(BaseModel, ABC):
         """Return the fields of the spec that a child carries out, its own for most kinds."""
         return self.model_dump(mode="json")
 
+    def process_count(self) -> int:
+        """Return how many processes do the work together."""
+        return 1
+
     def threads(self) -> int | None:
         """Return the number of threads that the work needs; None leaves it to the worker's settings."""
         return None

@@ -8,7 +8,7 @@ from typing import Any
 
 from registry.audit import Act, write_audit
 from registry.contracts.job_spec import JobSpec
-from registry.contracts.reproduce_spec import ReproduceSpec
+from registry.contracts.reproductions.reproduce_spec import ReproduceSpec
 from registry.database import Registry
 from registry.errors import NotFound, NotReproducible, RegistryError
 from registry.jobs.adapter_owners import LOCAL_CLAIM, Claim
@@ -65,6 +65,10 @@ def queue_reproduction(registry: Registry, name: str, owner: str, claim: Claim =
 
 
 def _find(registry: Registry, name: str) -> _Made:
+    checkpoint = next((base for base in registry.bases.list() if base.name == name and base.is_checkpoint), None)
+    if checkpoint is not None:
+        made = checkpoint.provenance
+        return _Made(name=name, artifact=checkpoint.digest, job_id=checkpoint.job_id, provenance=made)
     revision = registry.adapters.named(name)
     return _Made(
         name=revision.served_name,

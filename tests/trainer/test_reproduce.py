@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from safetensors.numpy import load_file, save_file
 
 from registry import tables
-from registry.contracts.reproduction_report import REPORT, ReproductionReport
+from registry.contracts.reproductions.reproduction_report import REPORT, ReproductionReport
+from registry.contracts.weights_spec import WeightsSpec
 from registry.database import Registry
 from registry.errors import NotFound, NotReproducible
 from registry.jobs.job import JobState
@@ -59,6 +60,18 @@ def test_the_job_of_a_revision_gives_the_same_bytes_again_and_publishes_nothing(
     assert loss_curve(registry, again.id) == loss_curve(registry, job.id)
     assert [revision.number for revision in registry.adapters.revisions("support")] == [1]
     assert not list(settings.work.glob("*/*/final"))
+
+
+@pytest.mark.trains
+def test_a_checkpoint_is_made_again_too(registry: Registry, settings: TrainerSettings, make_job: MakeJob) -> None:
+    make_job(weights=WeightsSpec(merge=True))
+    work(registry, settings)
+    (made,) = (base for base in registry.bases.list() if base.is_checkpoint)
+    again = queue_reproduction(registry, made.name, "ann")
+    work(registry, settings)
+    report = report_of(registry, again.id)
+    assert (report.result, report.same_bytes, report.digest) == (made.name, True, made.digest)
+    assert len(registry.bases.list()) == 2
 
 
 @pytest.mark.trains

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from registry.contracts.reproduction_report import LossesDifference, StepDifference
+from registry.contracts.reproductions.reproduction_report import LossesDifference, StepDifference
 from registry.jobs.job import JobEvent
 
 MOST_STEPS: Final = 500

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from registry.artifacts import folder_digest, folder_files
-from registry.contracts.reproduce_spec import ReproduceSpec
-from registry.contracts.reproduction_report import FactDifference, ReproductionReport
+from registry.contracts.reproductions.reproduce_spec import ReproduceSpec
+from registry.contracts.reproductions.reproduction_report import FactDifference, ReproductionReport
 from registry.database import Registry
 from registry.disk import sha256_of
 from registry.jobs.job import Job, JobEvent

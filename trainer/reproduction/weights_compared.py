@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from registry.contracts.reproduction_report import GroupDifference, WeightsDifference
+from registry.contracts.reproductions.reproduction_report import GroupDifference, WeightsDifference
 from registry.publishing.adapter_weights import Matrix
 from registry.publishing.tensor_files import read_tensors
 

@@ -9,20 +9,22 @@ from registry.contracts.fine_tune_spec import FineTuneSpec
 from trainer.order import ChildOrder
 from trainer.training.optimizers import TRAINERS_OWN
 from trainer.training.precision import multiplies_bf16
+from trainer.training.together.sharing import sharing_arguments
 
 
 def training_arguments(order: ChildOrder[FineTuneSpec], rows: int) -> TrainingArguments:
     """Return the arguments for a training file of *rows* rows."""
     spec = order.spec
     # A divisor, so that every pass has the same number of rows and the batch is as large as asked for.
-    fitting = max(size for size in range(1, spec.rows_at_once() + 1) if spec.batch_size % size == 0)
+    share = spec.batch_size // spec.parallel.processes
+    fitting = max(size for size in range(1, spec.rows_at_once() + 1) if share % size == 0)
     micro = spec.weights.micro_batch_size or fitting
     on_gpu = torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(order.attempt_folder),
         num_train_epochs=spec.n_epochs,
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=spec.batch_size // micro,
+        gradient_accumulation_steps=share // micro,
         learning_rate=spec.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=round(spec.warmup_ratio * spec.n_epochs * spec.repeats() * -(-rows // spec.batch_size)),
@@ -43,4 +45,5 @@ def training_arguments(order: ChildOrder[FineTuneSpec], rows: int) -> TrainingAr
         remove_unused_columns=False,
         disable_tqdm=True,
         report_to="none",
+        **sharing_arguments(spec.parallel),
     )

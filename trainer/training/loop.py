@@ -10,22 +10,36 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from accelerate import DistributedType, FullyShardedDataParallelPlugin
 from transformers import Trainer
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from trainer.training.objective import Batch, Objective
 from trainer.training.optimizers import own_optimizer
 from trainer.training.repeated_batches import RepeatedBatches
+from trainer.training.together.even_order import FILLER, EvenOrder, untrained_loss
+from trainer.training.together.processes import Processes
 
 
 class TrainingLoop(Trainer):  # type: ignore[misc]  # transformers ships no types
     """A Trainer whose loss and divisor are those of an objective."""
 
-    def __init__(self, *, spec: FineTuneSpec, objective: Objective[Any], **settings: Any) -> None:
+    def __init__(self, *, spec: FineTuneSpec, objective: Objective[Any], processes: Processes, **settings: Any) -> None:
         super().__init__(**settings)
+        self._processes = processes
+        self._order: EvenOrder | None = None
         self._spec = spec
         self._objective = objective
         self.loss_is_scaled_for_ga = True  # an objective divides by the items of the whole step
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Make the accelerator, which would ignore on processors without a GPU that they split the weights."""
+        super().create_accelerator_and_postprocess()
+        state = self.accelerator.state
+        if self.args.fsdp and state.distributed_type == DistributedType.MULTI_CPU:
+            state.distributed_type = DistributedType.FSDP
+            state.fsdp_plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
+            self.is_fsdp_enabled = True
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """Return the optimizer of the spec, made by the Trainer unless it is one of our own."""
@@ -34,11 +48,21 @@ class TrainingLoop(Trainer):  # type: ignore[misc]  # transformers ships no type
         return made
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        """Return the order of the rows; the Trainer's own has no repetitions."""
+        """Return the order of the rows, which is that of one process however many there are."""
+        if self._processes.size > 1:
+            self._order = EvenOrder(self.train_dataset, self.args.data_seed)
+            return self._order
         if self._spec.repeats() == 1:
             return super()._get_train_sampler(train_dataset)
-        size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        # The Trainer's own order has no repetitions.
+        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return RepeatedBatches(len(self.train_dataset), size, self._spec.repeats(), self.args.seed)
+
+    def _run_epoch(self, *, epoch: int, **facts: Any) -> Any:
+        """Train one epoch; in an epoch that is continued accelerate forgets to tell the order which one it is."""
+        if self._order is not None:
+            self._order.set_epoch(epoch)
+        return super()._run_epoch(epoch=epoch, **facts)
 
     def compute_loss(
         self,
@@ -50,12 +74,17 @@ class TrainingLoop(Trainer):  # type: ignore[misc]  # transformers ships no type
         """Return the objective's loss of one pass."""
         if num_items_in_batch is None:
             raise ValueError("the Trainer gave no divisor")
-        return self._objective.loss(model, inputs, num_items_in_batch)
+        if FILLER in inputs:
+            return untrained_loss(model, inputs)
+        # Gradients are averaged over the processes, and so is the loss that is reported.
+        return self._objective.loss(model, inputs, num_items_in_batch) * self._processes.size
 
     def _get_num_items_in_batch(self, batch_samples: Sequence[Batch], device: torch.device) -> torch.Tensor:
         """Return the divisor of a step, over all processes; the Trainer's own counts labels of one shape only."""
-        self._objective.begin_step(self.model_wrapped, batch_samples, self._total)
-        return self._total(torch.tensor(self._objective.count_items(batch_samples), device=device))
+        own = [each for each in batch_samples if FILLER not in each]
+        self._objective.begin_step(self.model_wrapped, own, self._total)
+        self._processes.items = self._objective.count_items(own)
+        return self._total(torch.tensor(self._processes.items, device=device))
 
     def _total(self, values: torch.Tensor) -> torch.Tensor:
         """Return the sums of *values* over all processes."""

@@ -18,14 +18,22 @@ from trainer.progress import CheckpointSaved, Noted, Report, Stepped, StopAsked
 from trainer.training.objective import Objective
 from trainer.training.steps.kept_steps import KeptSteps
 from trainer.training.steps.step_choice import StepRules
+from trainer.training.together.processes import Processes
+from trainer.training.together.sharing import save_whole
 
 
 class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
     """Callback of one run; evaluates when the spec wants it and seals every checkpoint that the Trainer writes."""
 
     def __init__(
-        self, order: ChildOrder[FineTuneSpec], report: Report, stop_asked: StopAsked, objective: Objective[Any]
+        self,
+        order: ChildOrder[FineTuneSpec],
+        report: Report,
+        stop_asked: StopAsked,
+        objective: Objective[Any],
+        processes: Processes,
     ) -> None:
+        self._processes = processes
         self._order = order
         self._report = report
         self._stop_asked = stop_asked
@@ -80,15 +88,20 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
             learning_rate=figures["learning_rate"],
             tokens=int(state.num_input_tokens_seen),
             eta_s=self._eta_s(state),
-            figures=self._objective.pop_figures(),
+            figures=self._processes.mean(self._objective.pop_figures()),
         )
         self._metrics = {"step": stepped.step, "train_loss": stepped.train_loss, **stepped.figures}
         self._report(stepped)
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **facts: Any) -> None:
         """Seal the checkpoint that the Trainer has just written, and only then remove old ones."""
         folder = self._order.attempt_folder / f"checkpoint-{state.global_step}"
         metrics = self._metrics | self._validation
+        save_whole(folder, self._order, facts["model"], self._processes)
+        # Every process writes its random states; only then the checkpoint is whole.
+        self._processes.wait_for_all()
+        if not self._processes.is_first:
+            return
         self._objective.save_state(folder)
         self.kept.save(folder, int(state.global_step))
         seal_checkpoint(folder, spec_identity(self._order.spec), state.global_step, metrics)

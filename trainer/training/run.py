@@ -19,6 +19,8 @@ from trainer.training.objective import Objective
 from trainer.training.pictures_checked import check_unchanged
 from trainer.training.reporting import RunReporter
 from trainer.training.steps.kept_steps import FinalSteps
+from trainer.training.together.processes import join_processes
+from trainer.training.together.sharing import shared_rows, whole_again
 from trainer.training.weights import trained_model
 
 
@@ -28,6 +30,8 @@ def run_training(
     """Train the weights of *order* into its final folder, from the last complete checkpoint if there is one."""
     torch.set_num_threads(order.threads)
     check_unchanged(order)
+    processes = join_processes(order.spec.parallel.processes, order.attempt_folder)
+    report, stop_asked = processes.reports(report), processes.agreed(stop_asked)
     rows = objective.read_rows(order.inputs["training_file"], "training_file")
     if left_out := count_ignored(order.inputs["training_file"], objective.formats):
         listed = ", ".join(f"{field} of {count} messages" for field, count in left_out.items())
@@ -42,18 +46,19 @@ def run_training(
     if start is not None:
         report(Noted(message=f"Continuing from the checkpoint of step {start.step}", data={"step": start.step}))
         objective.load_state(start.folder)
-    reporter = RunReporter(order, report, stop_asked, objective)
+    reporter = RunReporter(order, report, stop_asked, objective, processes)
     if start is not None:
         reporter.kept.load(start.folder)
     reporter.validate_on(valid)
+    arguments = training_arguments(order, len(rows))
     loop = TrainingLoop(
         model=model,
-        args=training_arguments(order, len(rows)),
-        train_dataset=rows,
-        data_collator=objective.collate,
+        args=arguments,
+        **shared_rows(rows, objective, processes, arguments.per_device_train_batch_size),
         callbacks=[reporter],
         objective=objective,
         spec=order.spec,
+        processes=processes,
     )
     # The reporter has every step already, and the end of the child's log is kept for what explains a crash.
     loop.remove_callback(PrinterCallback)
@@ -66,5 +71,8 @@ def run_training(
         return RecipeStopped(step=loop.state.global_step)
     last = int(loop.state.global_step)
     steps = FinalSteps(reporter.kept, reporter.kept.choice.result_step(order.spec, last), last)
-    served = finish(order, model, objective, report, steps)
+    model = whole_again(order, model, processes)
+    processes.leave()
+    # What the other processes return is read by nobody.
+    served = finish(order, model, objective, report, steps) if processes.is_first else ()
     return outcome_of(order, loop.state, steps.result, served)

@@ -11,7 +11,7 @@ from gateway.cli.errors import CommandFailed
 from gateway.cli.job_progress import follow_job
 from gateway.cli.output import JsonFlag, note, show, show_fields, show_json, show_table
 from gateway.objects.reproductions import ReproductionObject
-from registry.contracts.reproduction_report import ReproductionReport
+from registry.contracts.reproductions.reproduction_report import ReproductionReport
 from registry.jobs.job import JobState
 
 _STEPS_SHOWN: Final = 10

@@ -13,8 +13,8 @@ from gateway.app import build_app, build_gateway
 from gateway.cli.training.reproduce import _show
 from gateway.objects.reproductions import ReproductionObject
 from gateway.settings import GatewaySettings
-from registry.contracts.reproduce_spec import ReproduceSpec
-from registry.contracts.reproduction_report import (
+from registry.contracts.reproductions.reproduce_spec import ReproduceSpec
+from registry.contracts.reproductions.reproduction_report import (
     REPORT,
     FactDifference,
     GroupDifference,

@@ -1,0 +1,47 @@
+"""Processes that could not share a job are refused before it is queued, by the name of the field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from registry.contracts.hyperparameters import Hyperparameters
+from registry.contracts.methods.supervised_spec import SupervisedHyperparameters, SupervisedOptions, SupervisedSpec
+from registry.errors import WeightsRefused
+
+FIELDS: dict[str, Any] = {"base": "tiny", "base_digest": "0" * 64, "adapter": "a", "training_file": "f", "seed": 1}
+
+
+def spec_of(**asked: Any) -> SupervisedSpec:
+    options = SupervisedOptions(hyperparameters=SupervisedHyperparameters.model_validate(asked))
+    return SupervisedSpec.model_validate(FIELDS | SupervisedSpec.resolve(options, 100))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"processes": 2, "batch_size": 5}, "6 would do"),
+        ({"processes": 2, "batch_size": 12, "micro_batch_size": 4}, "micro_batch_size 4"),
+        ({"processes": 2, "parallelism": "fsdp2", "batch_size": 4, "weights": "qlora"}, "take ddp"),
+        ({"processes": 2, "parallelism": "fsdp2", "batch_size": 4, "lora_variant": "pissa"}, "take ddp"),
+        ({"processes": 2, "parallelism": "fsdp2", "batch_size": 4, "optimizer": "adafactor"}, "take ddp"),
+    ],
+)
+def test_what_processes_cannot_share_is_refused(asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(WeightsRefused, match=said):
+        spec_of(**asked).check_weights()
+
+
+def test_an_automatic_batch_is_one_that_the_processes_can_share() -> None:
+    spec = spec_of(processes=3)
+    assert spec.batch_size == 3
+    spec.check_weights()
+    assert spec_of(processes=2, parallelism="fsdp2", batch_size=4).parallel.shards_weights
+    assert spec_of(parallelism="fsdp2").process_count() == 1
+
+
+@pytest.mark.parametrize("asked", [{"processes": 0}, {"processes": 65}, {"parallelism": "zero3"}])
+def test_a_wrong_value_is_an_error(asked: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"process|parallelism"):
+        Hyperparameters.model_validate(asked)

@@ -1,0 +1,102 @@
+"""Several processes train what one would: the same rows, each once, the same losses, through stops and kills."""
+
+from __future__ import annotations
+
+import resource
+from typing import Any
+
+import psutil
+import pytest
+
+from registry.contracts.job_spec import LoraSpec
+from registry.contracts.parallel_spec import ParallelSpec
+from registry.database import Registry
+from registry.jobs.job import Job, JobState
+from tests.trainer.attempts import (
+    LONG,
+    TIMEOUT_S,
+    MakeJob,
+    is_training,
+    loss_curve,
+    messages,
+    stored_step,
+    suspended,
+    training_children,
+    work,
+    working,
+)
+from tests.waiting import wait_for
+from trainer.settings import TrainerSettings
+
+THIS = psutil.Process()
+pytestmark = pytest.mark.trains
+
+
+@pytest.fixture
+def train(registry: Registry, settings: TrainerSettings, make_job: MakeJob) -> Any:
+    def run(processes: int, parallelism: str = "ddp", **fields: Any) -> Job:
+        spread = ParallelSpec.model_validate({"processes": processes, "parallelism": parallelism})
+        job = make_job(parallel=spread, lora=LoraSpec(rank=4, alpha=8), **fields)
+        work(registry, settings)
+        ended = registry.jobs.get(job.id)
+        assert (ended.state, ended.error) == (JobState.SUCCEEDED, None), ended.error
+        return ended
+
+    return run
+
+
+@pytest.mark.parametrize("batch_size", [4, 10])
+def test_two_processes_have_the_losses_of_one(registry: Registry, train: Any, batch_size: int) -> None:
+    one = train(1, batch_size=batch_size, validates=True)
+    for parallelism in ("fsdp2", "ddp"):
+        two = train(2, parallelism, batch_size=batch_size, validates=True)
+        alone, together = loss_curve(registry, one.id), loss_curve(registry, two.id)
+        assert list(together) == list(alone)
+        assert list(together.values()) == pytest.approx(list(alone.values()), rel=1e-5)
+        assert two.trained_tokens == one.trained_tokens
+
+
+@pytest.mark.parametrize("parallelism", ["ddp", "fsdp2"])
+def test_two_processes_stop_die_and_go_on_as_one(
+    registry: Registry, settings: TrainerSettings, make_job: MakeJob, train: Any, parallelism: Any
+) -> None:
+    straight = train(2, parallelism, **LONG)
+    job = make_job(**LONG, parallel=straight.spec.parallel, lora=LoraSpec(rank=4, alpha=8))
+    folder = settings.work / job.id
+    with working(registry, settings) as (attempt, stop):
+        with suspended(THIS, folder):
+            stop.set()
+        attempt.result(TIMEOUT_S)
+    assert registry.jobs.get(job.id).state is JobState.QUEUED
+    stopped_at = stored_step(folder)
+    with working(registry, settings) as (attempt, _):
+        wait_for(lambda: stored_step(folder) > stopped_at, TIMEOUT_S)
+        (other,) = further_processes()
+        other.kill()
+        attempt.result(TIMEOUT_S)
+    assert any("process 1 of the job ended" in message for message in messages(registry, job.id))
+    work(registry, settings)
+    ended = registry.jobs.get(job.id)
+    assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 3)
+    assert loss_curve(registry, job.id) == loss_curve(registry, straight.id)
+    first, second = registry.adapters.revisions("support")
+    assert first.artifact == second.artifact
+    assert further_processes() == []
+
+
+def further_processes() -> list[psutil.Process]:
+    """Return the processes that training children have started."""
+    return [each for child in training_children(THIS) for each in child.children() if is_training(each)]
+
+
+def test_a_fault_of_one_process_is_the_reason_of_the_job(
+    registry: Registry, settings: TrainerSettings, make_job: MakeJob
+) -> None:
+    job = make_job(**LONG, parallel=ParallelSpec(processes=2))
+    with working(registry, settings) as (attempt, _):
+        (other,) = wait_for(further_processes, TIMEOUT_S)
+        resource.prlimit(other.pid, resource.RLIMIT_FSIZE, (64, 64))
+        attempt.result(TIMEOUT_S)
+    ended = registry.jobs.get(job.id)
+    assert ended.error is not None
+    assert (ended.state, ended.error.code) == (JobState.FAILED, "storage_full"), ended.error.message

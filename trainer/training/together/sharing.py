@@ -1,0 +1,84 @@
+"""How rows and weights are shared among the processes of a run, and put together again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from peft import PeftModel
+from safetensors.torch import save_file
+from transformers import PreTrainedModel
+
+from registry.contracts.fine_tune_spec import FineTuneSpec
+from registry.contracts.parallel_spec import ParallelSpec
+from trainer.order import ChildOrder
+from trainer.training.objective import Objective
+from trainer.training.steps.kept_steps import ADAPTER_WEIGHTS
+from trainer.training.together.even_order import FilledRows, collate_filled
+from trainer.training.together.processes import Processes
+from trainer.training.weights import TRAINED, trained_model
+
+SAFE_WEIGHTS_NAME: Final = "model.safetensors"
+"""Name of the weights of a whole model."""
+
+
+def shared_rows(rows: Sequence[Any], objective: Objective[Any], processes: Processes, micro: int) -> dict[str, Any]:
+    """Return the Trainer's data set and collator: with several processes every row is in one pass of one of them."""
+    if processes.size == 1:
+        return {"train_dataset": rows, "data_collator": objective.collate}
+    return {
+        "train_dataset": FilledRows(rows, micro * processes.size),
+        "data_collator": collate_filled(objective.collate),
+    }
+
+
+def sharing_arguments(parallel: ParallelSpec) -> Mapping[str, Any]:
+    """Return the arguments of the Trainer by which processes share weights and gradients."""
+    if parallel.processes == 1:
+        return {}
+    if parallel.shards_weights:
+        config = {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP", "state_dict_type": "SHARDED_STATE_DICT"}
+        return {"fsdp": True, "fsdp_config": config}
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    return {"ddp_backend": backend, "ddp_find_unused_parameters": False}
+
+
+def whole_again(
+    order: ChildOrder[FineTuneSpec], model: PreTrainedModel | PeftModel, processes: Processes
+) -> PreTrainedModel | PeftModel:
+    """Return the trained model with all of its weights, in the first process; all processes must call it."""
+    if not order.spec.parallel.shards_weights:
+        return model
+    trained = _gathered(model, processes)
+    if not processes.is_first:
+        return model
+    whole_model = trained_model(order)
+    with torch.no_grad():
+        for name, weight in whole_model.named_parameters():
+            if name in trained:
+                weight.copy_(trained[name])
+    return whole_model
+
+
+def save_whole(folder: Path, order: ChildOrder[FineTuneSpec], model: torch.nn.Module, processes: Processes) -> None:
+    """Write split weights whole into a checkpoint's folder, under the names of an unsplit one; all must call it."""
+    if not order.spec.parallel.shards_weights:
+        return
+    trained = _gathered(model, processes)
+    if processes.is_first:
+        name = SAFE_WEIGHTS_NAME if order.spec.weights.is_full else ADAPTER_WEIGHTS
+        save_file({key.replace(f".{TRAINED}.", "."): weight for key, weight in trained.items()}, folder / name)
+
+
+def _gathered(model: torch.nn.Module, processes: Processes) -> dict[str, torch.Tensor]:
+    """Return the trained weights by name in the first process, and none in the others."""
+    trained = {}
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            sharded: Any = weight  # a DTensor, as FSDP2 makes of each parameter
+            whole: torch.Tensor = sharded.full_tensor()  # gathered by all; kept by one
+            if processes.is_first:
+                trained[name] = whole.detach().cpu().contiguous()
+    return trained
