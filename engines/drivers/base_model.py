@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Final
 from engines.errors import SettingRefused
 from engines.kinds import Hardware, Precision
 from engines.settings import EngineSettings
+from engines.text_config import text_config
 
 GIB: Final = 1024**3
 
@@ -39,8 +41,7 @@ def read_base_model(settings: EngineSettings) -> BaseModel:
 
 def _read(folder: Path) -> BaseModel:
     try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-        config = config.get("text_config", config)
+        config = text_config(json.loads((folder / "config.json").read_text()))
         heads = int(_value(config, "num_attention_heads", "decoder_attention_heads"))
         return BaseModel(
             layers=int(_value(config, "num_hidden_layers", "decoder_layers")),
@@ -54,7 +55,7 @@ def _read(folder: Path) -> BaseModel:
         raise SettingRefused(f"base_path {folder} has no usable config.json: {type(exc).__name__} {exc}") from exc
 
 
-def _value(config: dict[str, Any], field: str, of_decoders: str) -> int:
+def _value(config: Mapping[str, Any], field: str, of_decoders: str) -> int:
     """Return a field's value; where a model has an encoder beside its decoder, the decoder's."""
     value: int = config[field] if field in config else config[of_decoders]
     return value

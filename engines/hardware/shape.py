@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engines.errors import ModelUnreadable
+from engines.text_config import text_config
 
 _ELEMENT_BITS: Final[Mapping[str, int]] = {
     **{"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32},
@@ -60,7 +61,7 @@ def read_shape(folder: Path) -> ModelShape:
     """Read the shape of the model in *folder*; `ModelUnreadable` names what is missing."""
     try:
         config = json.loads((folder / "config.json").read_bytes())
-        text = config.get("text_config", config)
+        text = text_config(config)
         tensors = list(_tensors(folder))
         return _shape(folder.name, text, {**text, **config}, tensors)
     except FileNotFoundError as exc:

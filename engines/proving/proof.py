@@ -55,9 +55,15 @@ class StoredProbe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    messages: list[dict[str, str]]
+    messages: list[dict[str, Any]]
     prompt_ids: list[int]
     tokens: list[StoredToken] = Field(min_length=1)
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether a message has other parts than text."""
+        contents = [message.get("content") for message in self.messages]
+        return any(part.get("type") != "text" for parts in contents if isinstance(parts, list) for part in parts)
 
 
 class StoredFingerprint(BaseModel):

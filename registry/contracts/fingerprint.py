@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -49,7 +49,8 @@ class FingerprintProbe(BaseModel):
 
     model_config = STRICT
 
-    messages: list[dict[str, str]] = Field(min_length=1)
+    messages: list[dict[str, Any]] = Field(min_length=1)
+    """As a request has them; a picture is a data URL."""
     prompt_ids: list[int] = Field(min_length=1)
     tokens: list[FingerprintToken] = Field(min_length=1, max_length=TOKENS)
 

@@ -115,6 +115,19 @@ class ChatEncoder:
         """Return what a model takes of *rows* beside their padded tokens *input_ids*: nothing of texts."""
         return {}
 
+    @property
+    def picture_ids(self) -> frozenset[int]:
+        """Ids of the tokens that stand for pictures."""
+        return frozenset()
+
+    def request_inputs(self, messages: Sequence[Mapping[str, Any]], input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return what a model takes of a request's *messages* beside their tokens *input_ids*: nothing of texts."""
+        return {}
+
+    def picture_prompts(self, path: Path, wanted: tuple[LineFormat[TrainingLine], ...]) -> list[list[dict[str, Any]]]:
+        """Return prompts with small pictures of the file at *path*: none for a base model that takes no pictures."""
+        return []
+
     def _template_input(self, message: ChatMessage) -> dict[str, Any]:
         return message.as_template_input()
 

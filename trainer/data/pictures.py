@@ -6,8 +6,11 @@ takes, and makes the pixels of all pictures of a pass at once: rows keep the nam
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from io import BytesIO
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +21,7 @@ from registry.contracts.pictures.picture_part import PicturePart, parse_picture
 from registry.contracts.pictures.picture_sources import PictureSources
 from registry.contracts.pictures.vision_base import why_no_pictures
 from registry.contracts.training_file import TrainingRow
+from registry.contracts.training_formats import LineFormat, TrainingLine, read_lines
 from registry.contracts.training_message import ChatMessage
 from registry.errors import TrainingFileInvalid
 from trainer.data.dataset import ChatEncoder, EncodedRow, TemplateChat
@@ -27,6 +31,10 @@ from trainer.errors import JobFailed
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+PICTURE_PROMPTS: Final = 3
+"""Candidates with pictures for a fingerprint's probes."""
+SMALL: Final = 64
+"""Longest side of a probe's picture: a replica reads all probes at every load."""
 _TOKENS: Final = frozenset({"input_ids", "attention_mask", "mm_token_type_ids", "text_replacement_offsets"})
 """Outputs of a processor that are not the pictures'."""
 
@@ -72,6 +80,41 @@ class PictureEncoder(ChatEncoder):
             text=[self._placeholder * len(pictures)], images=self._open(pictures), return_tensors="pt"
         )
         return {name: tensor for name, tensor in made.items() if name not in _TOKENS}
+
+    @property
+    def picture_ids(self) -> frozenset[int]:
+        """Ids of the tokens that stand for pictures."""
+        return frozenset(token for token in self._processor.image_token_ids if token is not None)
+
+    def request_inputs(self, messages: Sequence[Mapping[str, Any]], input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the model's inputs for the pictures of *messages*, whose tokens begin *input_ids*."""
+        inputs = self.picture_inputs(pictures_of(messages))
+        return inputs | self._token_types(input_ids) if inputs else {}
+
+    def picture_prompts(self, path: Path, wanted: tuple[LineFormat[TrainingLine], ...]) -> list[list[dict[str, Any]]]:
+        """Return the first prompts that have pictures and nothing else that engines treat differently."""
+        with path.open("rb") as lines:
+            rows = (row.chats[0] for row in read_lines(lines, wanted))
+            found = (self._prompt(row) for row in rows if row.pictures and not row.tools)
+            return [*islice(filter(None, found), PICTURE_PROMPTS)]
+
+    def _prompt(self, row: TrainingRow) -> list[dict[str, Any]]:
+        before = [*takewhile(lambda message: not message.is_learnt, row.messages)]
+        if not any(message.pictures for message in before) or before[-1].role != "user":
+            return []
+        plain = all(message.as_template_input().keys() == {"role", "content"} for message in before)
+        return [self._request(message) for message in before] if plain else []
+
+    def _request(self, message: ChatMessage) -> dict[str, Any]:
+        """Return *message* for a server, with small copies of its pictures."""
+        made = message.as_template_input()
+        if not message.pictures:
+            return made
+        parts = [
+            {"type": "text", "text": part} if isinstance(part, str) else _small_copy(self._open([part])[0])
+            for part in message.parts
+        ]
+        return made | {"content": parts}
 
     def batch_inputs(self, rows: Sequence[EncodedRow], input_ids: torch.Tensor) -> Mapping[str, torch.Tensor]:
         """Return the model's inputs for the pictures of *rows*, whose padded tokens are *input_ids*."""
@@ -157,6 +200,15 @@ class PictureEncoder(ChatEncoder):
         if self._digests.setdefault(picture.name if len(picture.name) < 4096 else digest, digest) != digest:
             raise TrainingFileInvalid(f"{picture.where}: {picture.name[:80]!r} was changed while the job ran")
         return data
+
+
+def _small_copy(picture: Image) -> dict[str, Any]:
+    small = picture.copy()
+    small.thumbnail((SMALL, SMALL))
+    written = BytesIO()
+    small.save(written, "PNG")
+    url = "data:image/png;base64," + b64encode(written.getvalue()).decode()
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def pictures_of(messages: Sequence[Mapping[str, Any]]) -> list[PicturePart]:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from registry.contracts.training_file import TrainingRow
 from registry.contracts.training_formats import LineFormat, TrainingLine, read_lines
 
-Messages = list[dict[str, str]]
+Messages = list[dict[str, Any]]
+"""Messages of a request; the content of those with a picture is a list of parts."""
 
 NEUTRAL: Final = (
     "What is the capital of France?",

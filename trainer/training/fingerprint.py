@@ -7,7 +7,7 @@ most and the likeliest token leads by a margin, so that small differences betwee
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Final
 
@@ -32,6 +32,8 @@ PROBES: Final = 6
 """How many probes are kept: a replica replays them all at every load."""
 NEUTRAL_PROBES: Final = 2
 """How many probes have nothing to do with the training data, where that gives enough others."""
+PICTURE_PROBES: Final = 1
+"""How many probes have a picture, where the data has any; their servers have to take pictures."""
 CANDIDATES: Final = 7
 """How many prompts go through the model: neutral ones stand in for prompts of the data that are too long."""
 LONGEST_PROMPT: Final = 256
@@ -54,6 +56,10 @@ class _Candidate:
     messages: Messages
     prompt_ids: list[int]
 
+    @property
+    def has_pictures(self) -> bool:
+        return any(isinstance(message["content"], list) for message in self.messages)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
@@ -61,6 +67,18 @@ class _Batch:
 
     ids: Tensor
     mask: Tensor
+    pictures: Messages = field(default_factory=list)
+    """Messages of the only prompt, if that has pictures."""
+
+    def inputs(self, encoder: ChatEncoder, ids: Tensor, mask: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Return what the model takes for *ids*, which the prompts begin, with *mask*."""
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        if not self.pictures:
+            return inputs | {"position_ids": _positions(mask)[:, -ids.shape[1] :]}
+        # A model that sees computes positions by the pictures, and without padding there is nothing to correct.
+        beside = encoder.request_inputs(self.pictures, ids) if ids.shape[1] > 1 else {}
+        floats = {name: one.to(dtype) if one.is_floating_point() else one for name, one in beside.items()}
+        return inputs | {name: one.to(ids.device) for name, one in floats.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +103,7 @@ def record_fingerprint(
     from_data = _candidates(encoder, prompts.trained)
     others = _candidates(encoder, prompts.neutral)[: max(NEUTRAL_PROBES, CANDIDATES - len(from_data))]
     found = [*from_data, *others]
-    probes = _record(model, encoder, found) if found else []
+    probes = _record_all(model, encoder, found)
     model.train(was_training)
     chosen = _choose(*([one for one in half if one] for half in (probes[: len(from_data)], probes[len(from_data) :])))
     if len(chosen) < LEAST_PROBES:
@@ -114,16 +132,28 @@ def _candidates(encoder: ChatEncoder, prompts: Sequence[Messages]) -> list[_Cand
     return [candidate for candidate in found if len(candidate.prompt_ids) <= LONGEST_PROMPT]
 
 
+def _record_all(
+    model: PeftModel, encoder: ChatEncoder, candidates: Sequence[_Candidate]
+) -> list[FingerprintProbe | None]:
+    """Return a probe for each candidate; those of text go through the model together, those with pictures alone."""
+    plain = [one for one in candidates if not one.has_pictures]
+    together = iter(_record(model, encoder, plain) if plain else [])
+    return [_record(model, encoder, [one])[0] if one.has_pictures else next(together) for one in candidates]
+
+
 @torch.inference_mode()
 def _record(model: PeftModel, encoder: ChatEncoder, candidates: Sequence[_Candidate]) -> list[FingerprintProbe | None]:
     """Return a probe for each candidate, None where the answer ends at once."""
     batch = _batch(candidates, model.device)
-    continuation = _continue(model, batch)
+    continuation = _continue(model, encoder, batch)
     if not continuation.logprobs.isfinite().all():
         why = "with the adapter the model's logprobs are not finite: its weights or its scaling are too large"
         raise JobFailed("no_fingerprint", why)
+    # A model takes its own picture tokens for pictures, of which there are no more than the prompt's.
+    if batch.pictures and not encoder.picture_ids.isdisjoint(continuation.tokens.flatten().tolist()):
+        return [None]
     with model.disable_adapter():
-        base = _logprobs_of(model, batch, continuation.tokens)
+        base = _logprobs_of(model, encoder, batch, continuation.tokens)
     columns = (continuation.tokens, continuation.logprobs, base, continuation.gaps)
     return [
         _probe(encoder, candidate, [column[row].tolist() for column in columns])
@@ -137,7 +167,8 @@ def _batch(candidates: Sequence[_Candidate], device: torch.device) -> _Batch:
     # Padded on the left, so that the next token of every prompt follows from the last column.
     ids = [[0] * pad + candidate.prompt_ids for pad, candidate in zip(padding, candidates, strict=True)]
     mask = [[0] * pad + [1] * (longest - pad) for pad in padding]
-    return _Batch(ids=torch.tensor(ids, device=device), mask=torch.tensor(mask, device=device))
+    pictures = candidates[0].messages if candidates[0].has_pictures else []
+    return _Batch(ids=torch.tensor(ids, device=device), mask=torch.tensor(mask, device=device), pictures=pictures)
 
 
 def _positions(mask: Tensor) -> Tensor:
@@ -145,18 +176,12 @@ def _positions(mask: Tensor) -> Tensor:
     return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
-def _continue(model: PeftModel, batch: _Batch) -> _Continuation:
+def _continue(model: PeftModel, encoder: ChatEncoder, batch: _Batch) -> _Continuation:
     ids, mask, cache = batch.ids, batch.mask, None
     steps: list[tuple[Tensor, Tensor, Tensor]] = []
     for _ in range(TOKENS):
-        out = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=_positions(mask)[:, -ids.shape[1] :],
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        inputs = batch.inputs(encoder, ids, mask, model.dtype)
+        out = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
         # In float32, because a sum over the vocabulary loses too much in bfloat16.
         best = out.logits[:, -1].float().log_softmax(-1).topk(2)
         ids, cache = best.indices[:, :1], out.past_key_values
@@ -166,16 +191,12 @@ def _continue(model: PeftModel, batch: _Batch) -> _Continuation:
     return _Continuation(tokens=tokens, logprobs=logprobs, gaps=gaps)
 
 
-def _logprobs_of(model: PeftModel, batch: _Batch, tokens: Tensor) -> Tensor:
+def _logprobs_of(model: PeftModel, encoder: ChatEncoder, batch: _Batch, tokens: Tensor) -> Tensor:
     """Return the logprobs of *tokens*, each after its prompt and all tokens before it: [prompts, TOKENS]."""
     mask = torch.cat([batch.mask, torch.ones_like(tokens)], dim=1)
     # Logits belong to the next token: those from the prompt's last token to the last but one token are needed.
-    logits: Tensor = model(
-        input_ids=torch.cat([batch.ids, tokens], dim=1),
-        attention_mask=mask,
-        position_ids=_positions(mask),
-        logits_to_keep=TOKENS + 1,
-    ).logits[:, :-1]
+    inputs = batch.inputs(encoder, torch.cat([batch.ids, tokens], dim=1), mask, model.dtype)
+    logits: Tensor = model(**inputs, logits_to_keep=TOKENS + 1).logits[:, :-1]
     return logits.float().log_softmax(-1).gather(-1, tokens[:, :, None])[:, :, 0]
 
 
@@ -205,8 +226,14 @@ def _probe(encoder: ChatEncoder, candidate: _Candidate, columns: Sequence[Sequen
 def _choose(from_data: Sequence[FingerprintProbe], others: Sequence[FingerprintProbe]) -> list[FingerprintProbe]:
     best_of_data = sorted(from_data, key=_worth, reverse=True)
     best_others = sorted(others, key=_worth, reverse=True)
-    chosen = best_of_data[: PROBES - NEUTRAL_PROBES]
+    seen = [probe for probe in best_of_data if _has_pictures(probe)][:PICTURE_PROBES]
+    texts = [probe for probe in best_of_data if not _has_pictures(probe)]
+    chosen = [*seen, *texts][: PROBES - NEUTRAL_PROBES]
     return chosen + best_others[: PROBES - len(chosen)]
+
+
+def _has_pictures(probe: FingerprintProbe) -> bool:
+    return any(isinstance(message["content"], list) for message in probe.messages)
 
 
 def _worth(probe: FingerprintProbe) -> float:

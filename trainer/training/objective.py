@@ -77,8 +77,8 @@ class Objective(ABC, Generic[Row]):
             yield self.collate(rows[at : at + rows_at_once])
 
     def probe_prompts(self, path: Path, count: int) -> list[Messages]:
-        """Return up to *count* prompts of the training file, candidates for the probes of the fingerprint."""
-        return training_prompts(path, count, self.formats)
+        """Return up to *count* prompts of the training file, and some with pictures: candidates for probes."""
+        return [*training_prompts(path, count, self.formats), *self.encoder.picture_prompts(path, self.formats)]
 
     def save_state(self, folder: Path) -> None:
         """Write what a continued run needs beside the weights into a checkpoint's folder; nothing by default."""

@@ -86,6 +86,9 @@ def test_the_language_model_learns_and_is_published(sighted: Path, tmp_path: Pat
         final, Base(name="seer", path=str(sighted), digest="0" * 64, licence="", created_at=1.0)
     )
     assert fingerprint.shows_effect()
+    pictured = [probe for probe in fingerprint.probes if isinstance(probe.messages[-1]["content"], list)]
+    assert len(pictured) == 1
+    assert all(token.base_logprob != token.logprob for token in pictured[0].tokens)
     again, _ = train(sighted, tmp_path / "again")
     digests = {sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest() for folder in (final, again)}
     assert len(digests) == 1
