@@ -67,6 +67,40 @@ def _chats(count: int) -> Rows:
     return [{"messages": [SYSTEM, *json.loads(line)["messages"]]} for line in lines]
 
 
+def _pairs(count: int) -> Rows:
+    """Chats with their own answer, preferred, and the answer of another chat."""
+    chats = [chat["messages"] for chat in _chats(count)]
+    return [
+        {
+            "input": {"messages": chat[:-1]},
+            "preferred_output": chat[-1:],
+            "non_preferred_output": chats[(at + 1) % count][-1:],
+        }
+        for at, chat in enumerate(chats)
+    ]
+
+
+def _rated(count: int) -> Rows:
+    """Of each pair one answer, in turn the preferred one and the other."""
+    outputs = ("non_preferred_output", "preferred_output")
+    return [
+        {"messages": [*pair["input"]["messages"], *pair[outputs[at % 2]]], "label": at % 2 == 1}
+        for at, pair in enumerate(_pairs(count))
+    ]
+
+
+def _preference_case(method: str, rows: Callable[[int], Rows]) -> TrainingCase:
+    return TrainingCase(
+        name=f"{method}, 5 steps of 4 rows",
+        method=method,
+        rows=lambda: rows(20),
+        batch_size=4,
+        micro_rows=4,
+        learning_rate=1e-4,
+        bounds=[Bound(peer="trl", wall=1.0, processor=1.0, memory=1.0)],
+    )
+
+
 CASES: Final[Sequence[TrainingCase]] = (
     TrainingCase(
         name="supervised, 1 step of 10 chats",
@@ -86,4 +120,7 @@ CASES: Final[Sequence[TrainingCase]] = (
         learning_rate=1e-3,
         bounds=[Bound(peer="trl", wall=1.0, processor=1.0, memory=1.0)],
     ),
+    _preference_case("dpo", _pairs),
+    _preference_case("kto", _rated),
+    _preference_case("reward", _pairs),
 )

@@ -24,6 +24,7 @@ from gateway.settings import GatewaySettings
 from registry.artifacts import folder_digest
 from registry.database import Registry, migrate, open_registry
 from registry.disk import Liveness
+from registry.jobs.job import JobState
 from registry.settings import RegistrySettings
 from registry.types import Base
 from trainer.settings import TrainerSettings
@@ -53,7 +54,7 @@ def main() -> None:
         "memory_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
     }
     ended = registry.jobs.get(job["id"])
-    if ended.revision is None:
+    if ended.state is not JobState.SUCCEEDED:
         raise SystemExit(f"the job is {ended.state}: {ended.error}")
     events = registry.jobs.events(job["id"], limit=1000)
     losses = {event.data["step"]: event.data["train_loss"] for event in events if event.type == "metrics"}

@@ -11,8 +11,17 @@ from typing import Any, Final
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import SFTConfig, SFTTrainer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from trl import (
+    DPOConfig,
+    DPOTrainer,
+    KTOConfig,
+    KTOTrainer,
+    RewardConfig,
+    RewardTrainer,
+    SFTConfig,
+    SFTTrainer,
+)
 
 Order = Mapping[str, Any]
 
@@ -40,7 +49,70 @@ def _supervised(order: Order) -> Any:
     )
 
 
-TRAINERS: Final[Mapping[str, Callable[[Order], Any]]] = {"supervised": _supervised}
+def _dpo(order: Order) -> Any:
+    return DPOTrainer(
+        model=_model(order),
+        args=DPOConfig(beta=0.1, **_arguments(order)),
+        train_dataset=_pairs(order),
+        processing_class=_tokenizer(order),
+        peft_config=_lora(order),
+    )
+
+
+def _kto(order: Order) -> Any:
+    rows = [
+        {"prompt": row["messages"][:-1], "completion": row["messages"][-1:], "label": row["label"]}
+        for row in _rows(order)
+    ]
+    return KTOTrainer(
+        model=_model(order),
+        args=KTOConfig(beta=0.1, **_arguments(order)),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=_tokenizer(order),
+        peft_config=_lora(order),
+    )
+
+
+def _reward(order: Order) -> Any:
+    model = AutoModelForSequenceClassification.from_pretrained(order["model"], num_labels=1, dtype=torch.float32)
+    tokenizer = _tokenizer(order)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    lora = LoraConfig(
+        task_type="SEQ_CLS",
+        r=order["rank"],
+        lora_alpha=order["alpha"],
+        target_modules=list(order["targets"]),
+        modules_to_save=["score"],
+    )
+    return RewardTrainer(
+        model=model,
+        args=RewardConfig(**_arguments(order)),
+        train_dataset=_pairs(order),
+        processing_class=tokenizer,
+        peft_config=lora,
+    )
+
+
+TRAINERS: Final[Mapping[str, Callable[[Order], Any]]] = {
+    "supervised": _supervised,
+    "dpo": _dpo,
+    "kto": _kto,
+    "reward": _reward,
+}
+"""Lorry's name of a method -> the trainer for an order."""
+
+
+def _pairs(order: Order) -> Any:
+    return Dataset.from_list(
+        [
+            {
+                "prompt": row["input"]["messages"],
+                "chosen": row["preferred_output"],
+                "rejected": row["non_preferred_output"],
+            }
+            for row in _rows(order)
+        ]
+    )
 
 
 def _rows(order: Order) -> list[dict[str, Any]]:

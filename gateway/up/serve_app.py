@@ -8,8 +8,10 @@ imports that module alone.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import ray
@@ -25,6 +27,7 @@ from gateway.up.engine_actor import EngineActor
 from gateway.up.gateway_actor import GatewayReplica
 from gateway.up.part_secrets import NO_SECRETS, PartSecrets
 
+_SOURCES: Final = Path(__file__).parents[2]
 _OPTIONS = {"max_ongoing_requests": 10000, "logging_config": {"enable_access_log": False}}
 _LOOK_BACK_S: Final = 11.0
 """Seconds over which Serve averages the load that replicas report; Serve wants more than 10 s."""
@@ -35,7 +38,9 @@ def connect(address: str) -> None:
     """This process is the driver of the Ray cluster at *address* (`host:port`)."""
     host = address.rpartition(":")[0]
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    ray.init(address=address, _node_ip_address=host, log_to_driver=False, logging_level="ERROR")
+    # Ray's workers look for code in the folder that is current now, before all others: no other checkout.
+    with contextlib.chdir(_SOURCES):
+        ray.init(address=address, _node_ip_address=host, log_to_driver=False, logging_level="ERROR")
 
 
 def failures() -> list[str]:
