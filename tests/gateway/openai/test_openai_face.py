@@ -277,9 +277,9 @@ def test_a_job_whose_rank_no_replica_takes_is_refused_with_the_numbers(
     assert said in refused.value.message
     sqlite_registry.replicas.report(replace(replica, id="r2", max_rank=16))
     assert create(client).status == "queued", "one that takes it is enough"
-    sqlite_registry.replicas.report(replace(replica, id="r2", max_rank=8))
-    doubled = {"hyperparameters": SMALL | {"lora_rank": 8, "lora_variant": "olora"}}
-    with pytest.raises(openai.BadRequestError, match="plain LoRA of twice the lora_rank 8: rank 16 is above what any"):
+    sqlite_registry.replicas.report(replace(replica, id="r2", max_rank=4))
+    doubled = {"hyperparameters": SMALL | {"lora_rank": 4, "lora_variant": "olora"}}
+    with pytest.raises(openai.BadRequestError, match="plain LoRA of twice the lora_rank 4: rank 8 is above what any"):
         create(client, extra_body=doubled)
     sqlite_registry.replicas.report(replace(replica, id="r2", max_rank=0))
     sqlite_registry.replicas.mark_gone("r1")
