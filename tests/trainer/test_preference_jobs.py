@@ -1,0 +1,43 @@
+"""Jobs that learn preferences go from their upload to what they publish."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from gateway.openai.job_request import build_spec
+from gateway.openai.types import CreateJob
+from registry.database import Registry
+from registry.disk import Liveness
+from registry.jobs.job import JobState
+from registry.types import AdapterKind
+from tests.trainer.recipes.preference_runs import METHODS, write_rows
+from trainer.settings import TrainerSettings
+from trainer.worker import Worker
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("method", METHODS)
+def test_a_job_goes_from_its_request_to_its_revision(
+    registry: Registry, settings: TrainerSettings, home: Path, method: str
+) -> None:
+    with write_rows(method, home / "rows.jsonl").open("rb") as lines:
+        file = registry.files.add(lines, filename="rows.jsonl", purpose="fine-tune", owner="ann")
+    own: dict[str, Any] = {"n_epochs": 1, "batch_size": 4, "learning_rate": 0.01, "lora_rank": 8}
+    request = {"model": "tiny", "training_file": file.id, "validation_file": file.id, "suffix": "support"}
+    asked = {"method": {"type": method, method: {"hyperparameters": own}}}
+    job = registry.jobs.create(build_spec(CreateJob.model_validate({**request, **asked}), registry), "ann")
+    assert Worker(registry, settings, "w1", Liveness(home, "w1")).work_once(Event())
+    done = registry.jobs.get(job.id)
+    assert done.state is JobState.SUCCEEDED, done.error
+    revision = registry.adapters.revision("support", 1)
+    kind = AdapterKind.REWARD if method == "reward" else AdapterKind.CHAT
+    assert registry.adapters.get("support").kind == kind
+    assert revision.provenance["hyperparameters"]["method"] == method
+    figures = [event.data for event in registry.jobs.events(job.id) if "train_reward_margin" in event.data]
+    assert len(figures) == 3
+    results = registry.files.get(str(done.result_file))
+    assert registry.files.path(results).read_text().splitlines()[0].startswith("step,train_loss,train_accuracy,")
