@@ -28,6 +28,9 @@ PARENT: Final = "LORRY_FIRST_PROCESS"
 LOOK_S: Final = 0.2
 SETTLES_S: Final = 3.0
 """How long the first process waits, after an error of its own, for the end of another one to show."""
+ENDS_WITHIN_S: Final = 60.0
+"""How long it waits where the error says that the connection to another process broke."""
+LOST_PEER: Final = ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL")
 UNKNOWN: Final = "trainer_error"
 
 
@@ -51,8 +54,9 @@ class FurtherRanks:
             yield
         except JobFailed:
             raise
-        except Exception:
-            time.sleep(SETTLES_S)  # unless the watch ends this process meanwhile, the error is its own
+        except Exception as exc:
+            # Unless the watch ends this process meanwhile, the error is its own.
+            time.sleep(ENDS_WITHIN_S if any(mark in str(exc) for mark in LOST_PEER) else SETTLES_S)
             raise
 
     def _watch(self, report: Callable[[RecipeFailed], None]) -> None:

@@ -46,9 +46,46 @@ def _chat(number: int) -> Mapping[str, Any]:
     return {"messages": [question, {"role": "assistant", "content": f"answer {number}"}]}
 
 
+def _pair(number: int) -> Mapping[str, Any]:
+    return {
+        "input": {"messages": [{"role": "user", "content": f"q{number}"}]},
+        "preferred_output": [{"role": "assistant", "content": f"answer {number}"}],
+        "non_preferred_output": [{"role": "assistant", "content": f"ANSWER {number}"}],
+    }
+
+
+def _rated(number: int) -> Mapping[str, Any]:
+    return {**_chat(number), "label": number % 2 == 0}
+
+
+def _question(number: int) -> Mapping[str, Any]:
+    return {"messages": [{"role": "user", "content": f"q{number}"}], "answer": f"answer {number}"}
+
+
+_SIMILAR: Final = {
+    "type": "text_similarity",
+    "name": "similar",
+    "input": "{{sample.output_text}}",
+    "reference": "{{item.answer}}",
+    "evaluation_metric": "fuzzy_match",
+}
+_SAMPLING: Final = {"n_epochs": 3, "group_size": 4, "max_completion_tokens": 8}
+
 KINDS: Final[Sequence[Asked]] = (
     Asked(name="lora", method="supervised", rows=_chat),
     Asked(name="full", method="supervised", rows=_chat, hyperparameters={"weights": "full", "lora_rank": None}),
     Asked(name="merged", method="supervised", rows=_chat, hyperparameters={"merge": True}),
     Asked(name="two", method="supervised", rows=_chat, hyperparameters={"processes": 2}),
+    Asked(name="dpo", method="dpo", rows=_pair),
+    Asked(name="kto", method="kto", rows=_rated),
+    Asked(name="orpo", method="orpo", rows=_pair),
+    Asked(name="simpo", method="simpo", rows=_pair),
+    Asked(name="reward", method="reward", rows=_pair),
+    Asked(
+        name="grpo",
+        method="reinforcement",
+        rows=_question,
+        hyperparameters=_SAMPLING,
+        options={"grader": _SIMILAR},
+    ),
 )

@@ -95,7 +95,7 @@ def test_a_fault_of_one_process_is_the_reason_of_the_job(
     job = make_job(**LONG, parallel=ParallelSpec(processes=2))
     with working(registry, settings) as (attempt, _):
         (other,) = wait_for(further_processes, TIMEOUT_S)
-        resource.prlimit(other.pid, resource.RLIMIT_FSIZE, (64, 64))
+        resource.prlimit(other.pid, resource.RLIMIT_FSIZE, (2048, 2048))  # its reason fits, its states do not
         attempt.result(TIMEOUT_S)
     ended = registry.jobs.get(job.id)
     assert ended.error is not None
