@@ -52,7 +52,7 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
         "worker",
         "attempt",
         "prepare runner progress_writer child",
-        "recipes hand_over",
+        "recipes hand_over tracking",
         "training reproduction faults ranks",
         "data order progress checkpoints",
     ),

@@ -24,6 +24,7 @@ from trainer.order import ChildOrder
 from trainer.progress import ProgressPipe, RecipeFailed, RecipeFinished, RecipeStopped
 from trainer.ranks import FurtherRanks, is_first, parent_of, write_failure
 from trainer.recipes import load_recipe
+from trainer.tracking.tracked_report import tracked
 
 log = logging.getLogger(__name__)
 
@@ -68,13 +69,15 @@ def _carry_out(order: ChildOrder[JobSpec], pipe: ProgressPipe, stop: Event) -> R
         return load_recipe(order.spec)(order, pipe.send, stop.is_set)
     _check_base(order)
     before = _signature(order.base_path)
-    if (processes := order.spec.process_count()) > 1:
-        ranks = FurtherRanks(Path(sys.argv[1]), order.attempt_folder, processes)
-        ranks.watch(pipe.send)
-        with ranks.blamed():
-            outcome = load_recipe(order.spec)(order, pipe.send, stop.is_set)
-    else:
-        outcome = load_recipe(order.spec)(order, pipe.send, stop.is_set)
+    with tracked(order, pipe.send) as report:
+        if (processes := order.spec.process_count()) > 1:
+            ranks = FurtherRanks(Path(sys.argv[1]), order.attempt_folder, processes)
+            ranks.watch(pipe.send)
+            with ranks.blamed():
+                outcome = load_recipe(order.spec)(order, report, stop.is_set)
+        else:
+            outcome = load_recipe(order.spec)(order, report, stop.is_set)
+        report.outcome = outcome
     # Weights are mapped and rows may be read twice, so a change on the way may be in the result.
     if _signature(order.base_path) != before:
         _check_base(order)

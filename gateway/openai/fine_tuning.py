@@ -183,7 +183,7 @@ def fine_tune_fields(job: Job, facts: FineTuneFacts, organisation: str) -> dict[
         "method": facts.method,
         "seed": facts.seed,
         "trained_tokens": job.trained_tokens,
-        "integrations": [],
+        "integrations": facts.integrations,
         "metadata": facts.metadata,
         "user_provided_suffix": facts.suffix,
         "lorry": state["lorry"] | facts.extensions,

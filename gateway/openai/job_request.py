@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from gateway.openai.job_pictures import check_pictures
 from gateway.openai.reward_graders import find_reward_models
 from gateway.openai.types import CreateJob, RolloutRequest
 from gateway.routing.route_table import private_adapters
+from registry.contracts.extensions.integrations import Integration
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.hyperparameters import MethodOptions
 from registry.contracts.job_kinds import FINE_TUNING_KINDS, FINE_TUNING_METHODS
@@ -54,6 +56,7 @@ def build_spec(body: CreateJob, registry: Registry, caller: Caller = ANYBODY) ->
         seed=secrets.randbelow(2**31) if body.seed is None else body.seed,
         suffix=body.suffix or None,
         priority=_priority(body.priority, caller),
+        integrations=_integrations(body),
         rollout=_rollout(body.rollout),
         metadata=body.metadata or {},
         **kind.resolve(options, rows),
@@ -106,6 +109,20 @@ def _priority(asked: Priority | None, caller: Caller) -> Priority:
             f"priority {asked}: the key {caller.name!r} may queue jobs of priority {caller.priority} or lower",
             param="priority",
         )
+    return asked
+
+
+def _integrations(body: CreateJob) -> tuple[Integration, ...]:
+    """Return the trackers that *body* names; `InvalidRequest` for one that is named twice or not installed."""
+    asked = tuple(body.integrations or ())
+    for at, integration in enumerate(asked):
+        if integration.type in {each.type for each in asked[:at]}:
+            raise InvalidRequest(f"integrations[{at}]: {integration.type} is there already", param="integrations")
+        if find_spec(integration.module) is None:
+            raise InvalidRequest(
+                f"integrations[{at}]: {integration.type} is not installed here; the extra `tracking` of Lorry has it",
+                param="integrations",
+            )
     return asked
 
 

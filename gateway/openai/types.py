@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, GetPydanticSchema, create_model, model_validator
 
+from registry.contracts.extensions.integrations import MOST_INTEGRATIONS, Integration
 from registry.contracts.hyperparameters import Hyperparameters, MethodOptions
 from registry.contracts.job_kinds import FINE_TUNING_KINDS, FINE_TUNING_METHODS
 from registry.contracts.known_fields import KnownFields, without_nulls
@@ -106,8 +107,7 @@ class CreateJob(Body):
     """Empty like None: the name is drawn."""
     seed: Annotated[int, Field(ge=0, le=2147483647)] | None = None
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] | None = None
-    integrations: Annotated[list[Any], Field(max_length=0)] | None = None
-    """Must be empty: no integration exists here."""
+    integrations: Annotated[list[Integration], Field(max_length=MOST_INTEGRATIONS)] | None = None
     rollout: RolloutRequest | None = None
     """A field of Lorry's: the rollout that starts as soon as the revision is published."""
     adapter: Annotated[str, Field(min_length=1, max_length=64)] | None = None

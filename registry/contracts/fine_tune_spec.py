@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final, Literal
 from pydantic import Field
 
 from registry.contracts.chat_template import read_chat_template
+from registry.contracts.extensions.integrations import Integration
 from registry.contracts.hyperparameters import MethodOptions, resolve_auto
 from registry.contracts.job_spec import FineTuneFacts, JobSpec, LoraSpec, ResultKind
 from registry.contracts.parallel_spec import ParallelSpec
@@ -28,6 +29,7 @@ NOT_HYPERPARAMETERS: Final = frozenset(
         "seed",
         "suffix",
         "priority",
+        "integrations",
         "metadata",
         "requested",
         "training_file",
@@ -95,6 +97,7 @@ class FineTuneSpec(JobSpec):
     suffix: str | None = None
     priority: Priority = Priority.NORMAL
     """How the job waits for a worker."""
+    integrations: tuple[Integration, ...] = ()
     rollout: RolloutSpec | None = None
     """The rollout that starts when the revision is published; None publishes only."""
     metadata: dict[str, str] = Field(default_factory=dict)
@@ -186,6 +189,10 @@ class FineTuneSpec(JobSpec):
             return None
         return f"ft:{self.base}:{organisation}:{self.adapter}:{job_id[-8:]}"
 
+    def integrations_asked(self) -> Sequence[Integration]:
+        """Return what was asked for; a job that is run again to be compared sends its figures nowhere."""
+        return () if self.result_kind() is ResultKind.COMPARISON else self.integrations
+
     def serves_steps(self) -> bool:
         """Whether steps are served: of adapters for chats, unless the job asks for none."""
         return self.result_kind() is ResultKind.ADAPTER and self.serve_checkpoints != "none"
@@ -253,6 +260,7 @@ class FineTuneSpec(JobSpec):
             seed=self.seed,
             metadata=self.metadata,
             suffix=self.suffix,
+            integrations=[integration.as_object() for integration in self.integrations],
             extensions={
                 "learning_rate": self.learning_rate,
                 "lora": None if self.weights.is_full else self.lora.model_dump(),

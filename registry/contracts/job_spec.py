@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from registry.contracts.extensions.integrations import Integration
 from registry.contracts.pictures.picture_part import PicturePart
 from registry.rollouts.rollout import RolloutPlan
 from registry.types import AdapterKind, Priority
@@ -71,6 +72,7 @@ class FineTuneFacts:
     seed: int
     metadata: Mapping[str, str]
     suffix: str | None
+    integrations: Sequence[Mapping[str, Any]]
     extensions: Mapping[str, Any]
     """Fields that OpenAI's object lacks; the answer shows them under `lorry`."""
 
@@ -184,6 +186,10 @@ class JobSpec(BaseModel, ABC):
     def checkpoint_alias(self, job_id: str, organisation: str, step: int) -> str:
         """Return the name by which OpenAI's clients address the checkpoint of a step."""
         return f"{self.alias(job_id, organisation) or self.adapter}:ckpt-step-{step}"
+
+    def integrations_asked(self) -> Sequence[Integration]:
+        """Return the experiment trackers that get the job's figures."""
+        return ()
 
     def serves_steps(self) -> bool:
         """Whether steps of the job are served by names of their own, beside the result."""

@@ -223,7 +223,7 @@ def test_more_jobs_than_a_page_holds_are_all_found(client: openai.OpenAI) -> Non
         ({"suffix": "a" * 65}, "suffix"),
         ({"metadata": {"k" * 65: "v"}}, "metadata." + "k" * 65),
         ({"metadata": {"k": "v" * 513}}, "metadata.k"),
-        ({"extra_body": {"hyperparameters": SMALL, "integrations": [{"type": "wandb"}]}}, "integrations"),
+        ({"extra_body": {"hyperparameters": SMALL, "integrations": [{"type": "wandb"}]}}, "integrations.0"),
         ({"suffix": "tiny"}, "suffix"),
         ({"validation_file": "file-none"}, "validation_file"),
         ({"extra_body": {"hyperparameters": {"lora_rank": 500, "target_modules": ["q_proj"]}}}, "hyperparameters"),
