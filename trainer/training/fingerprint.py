@@ -72,13 +72,12 @@ class _Batch:
 
     def inputs(self, encoder: ChatEncoder, ids: Tensor, mask: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
         """Return what the model takes for *ids*, which the prompts begin, with *mask*."""
-        inputs = {"input_ids": ids, "attention_mask": mask}
         if not self.pictures:
-            return inputs | {"position_ids": _positions(mask)[:, -ids.shape[1] :]}
-        # A model that sees computes positions by the pictures, and without padding there is nothing to correct.
+            return {"input_ids": ids, "attention_mask": mask, "position_ids": _positions(mask)[:, -ids.shape[1] :]}
+        # A model that sees computes positions by the pictures; without padding there is nothing to mask.
         beside = encoder.request_inputs(self.pictures, ids) if ids.shape[1] > 1 else {}
         floats = {name: one.to(dtype) if one.is_floating_point() else one for name, one in beside.items()}
-        return inputs | {name: one.to(ids.device) for name, one in floats.items()}
+        return {"input_ids": ids} | {name: one.to(ids.device) for name, one in floats.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
