@@ -65,8 +65,8 @@ def queue_reproduction(registry: Registry, name: str, owner: str, claim: Claim =
 
 
 def _find(registry: Registry, name: str) -> _Made:
-    checkpoint = next((base for base in registry.bases.list() if base.name == name and base.is_checkpoint), None)
-    if checkpoint is not None:
+    if any(base.name == name and base.is_checkpoint for base in registry.bases.list()):
+        checkpoint = registry.bases.get(name)
         made = checkpoint.provenance
         return _Made(name=name, artifact=checkpoint.digest, job_id=checkpoint.job_id, provenance=made)
     revision = registry.adapters.named(name)
