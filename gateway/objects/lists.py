@@ -37,8 +37,8 @@ class ObjectPage(ApiObject, Generic[Listed]):
     object: Literal["list"] = "list"
     data: list[Listed]
     has_more: bool
-    first_id: str | None
-    last_id: str | None
+    first_id: str | None = None
+    last_id: str | None = None
     """Value of `after` for the next page."""
 
 

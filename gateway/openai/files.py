@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
-from typing import IO, Annotated, Final, Literal
+from typing import IO, Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Form, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
@@ -27,6 +27,8 @@ router = APIRouter(dependencies=[KnownQuery])
 
 EXPIRES_AFTER: Final = "expires_after"
 FORM_FIELDS: Final = ("file", "purpose", f"{EXPIRES_AFTER}[anchor]", f"{EXPIRES_AFTER}[seconds]")
+WITHOUT_NULLS: Final[Any] = {"response_model_exclude_none": True}
+"""OpenAI leaves out what a file does not have, and the types of its SDK for JavaScript allow no null there."""
 _CHUNK_BYTES: Final = 1 << 20
 _LONGEST_NAME: Final = 255
 
@@ -58,7 +60,7 @@ class OpenedFile(FileResponse):
             await super().__call__(scope, receive, send)
 
 
-@router.post("/v1/files")
+@router.post("/v1/files", **WITHOUT_NULLS)
 async def upload_file(
     request: Request, file: UploadFile, purpose: Annotated[str, Form()], gateway: GatewayDep, author: AuthorDep
 ) -> FileObject:
@@ -128,7 +130,7 @@ def chunks_of(stream: IO[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
-@router.get("/v1/files")
+@router.get("/v1/files", **WITHOUT_NULLS)
 async def list_files(  # noqa: PLR0913  its parameters are those of the query
     gateway: GatewayDep,
     caller: CallerDep,
@@ -145,7 +147,7 @@ async def list_files(  # noqa: PLR0913  its parameters are those of the query
     return page_of([file_object(file) for file in found], limit)
 
 
-@router.get("/v1/files/{file_id}")
+@router.get("/v1/files/{file_id}", **WITHOUT_NULLS)
 async def get_file(file_id: str, gateway: GatewayDep, caller: CallerDep) -> FileObject:
     """Describe one file."""
     return file_object(await gateway.ask(gateway.registry.files.get, file_id, caller.sees))

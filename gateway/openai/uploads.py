@@ -11,7 +11,15 @@ from pydantic import Field
 from gateway.deps import AuthorDep, CallerDep, Gateway, GatewayDep, KnownQuery
 from gateway.errors import BodyTooLarge, InvalidRequest
 from gateway.objects.files import UploadObject, UploadPartObject
-from gateway.openai.files import ExpiresAfter, check_filename, chunks_of, file_object, kept_for, purpose_of
+from gateway.openai.files import (
+    WITHOUT_NULLS,
+    ExpiresAfter,
+    check_filename,
+    chunks_of,
+    file_object,
+    kept_for,
+    purpose_of,
+)
 from gateway.openai.types import Body
 from registry.contracts.uploads.file_purposes import PURPOSES
 from registry.errors import NotFound
@@ -37,7 +45,7 @@ class CompleteUpload(Body):
     md5: Annotated[str, Field(pattern="^[0-9a-fA-F]{32}$")] | None = None
 
 
-@router.post("")
+@router.post("", **WITHOUT_NULLS)
 async def create_upload(body: CreateUpload, gateway: GatewayDep, author: AuthorDep) -> UploadObject:
     """Announce a file; it must be completed within an hour."""
     purpose = purpose_of(body.purpose)
@@ -73,7 +81,7 @@ async def add_part(
     return part_object(part)
 
 
-@router.post("/{upload_id}/complete")
+@router.post("/{upload_id}/complete", **WITHOUT_NULLS)
 async def complete_upload(upload_id: str, body: CompleteUpload, gateway: GatewayDep, caller: CallerDep) -> UploadObject:
     """Make a file of the parts in the order of `part_ids`; 400 if they are not the file that was announced."""
     uploads, sees = gateway.registry.uploads, caller.sees
@@ -82,7 +90,7 @@ async def complete_upload(upload_id: str, body: CompleteUpload, gateway: Gateway
     return await upload_object(gateway, done)
 
 
-@router.post("/{upload_id}/cancel")
+@router.post("/{upload_id}/cancel", **WITHOUT_NULLS)
 async def cancel_upload(upload_id: str, gateway: GatewayDep, caller: CallerDep) -> UploadObject:
     """End the upload without a file."""
     return await upload_object(gateway, await gateway.ask(gateway.registry.uploads.cancel, upload_id, caller.sees))
