@@ -13,10 +13,10 @@ from registry.types import Use
 
 TRAFFIC_WINDOW_S: Final = 60.0
 """How long the requests that a gateway reported count as traffic."""
-AWAITED_S: Final = 30.0
+AWAITED_S: Final = 5.0
 """How long a revision counts as awaited after the last request that found it in no replica.
 
-So long it keeps its place before others, time enough for the requests that waited.
+So long it keeps its place before others, time enough for the requests that waited to begin.
 """
 USES_KEPT_S: Final = 7 * 86400.0
 """How long the last use of a revision is stored."""
