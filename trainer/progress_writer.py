@@ -33,6 +33,8 @@ class ProgressWriter:
         """Queue the figures of a step."""
         figures = stepped.model_dump(exclude={"kind", "figures"}) | dict(stepped.figures)
         message = f"Step {stepped.step}/{stepped.total_steps}: training loss={stepped.train_loss:.4f}"
+        if "valid_loss" in stepped.figures:
+            message += f", validation loss={stepped.figures['valid_loss']:.4f}"
         # The estimate counts from now, not from the moment when the registry accepts it.
         finish_at, event_id = time.time() + stepped.eta_s, new_event_id()
         note = JobNote(message=message, type="metrics", data=figures)

@@ -13,10 +13,12 @@ COLUMNS: Final[Mapping[str, str]] = {
     "step": "step",
     "train_loss": "train_loss",
     "train_accuracy": "train_mean_token_accuracy",
-    "valid_loss": "full_valid_loss",
-    "valid_mean_token_accuracy": "full_valid_mean_token_accuracy",
+    "valid_loss": "valid_loss",
+    "valid_mean_token_accuracy": "valid_mean_token_accuracy",
+    "full_valid_loss": "full_valid_loss",
+    "full_valid_mean_token_accuracy": "full_valid_mean_token_accuracy",
 }
-"""Column -> figure in the data of the job's events. The validation file is measured whole, at the end of an epoch."""
+"""Column -> figure in the data of the job's events: OpenAI's five, and those of the whole validation file."""
 EVENTS_AT_ONCE: Final = 1000
 
 

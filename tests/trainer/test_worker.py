@@ -59,7 +59,12 @@ def test_a_job_becomes_a_revision_that_says_what_made_it(
     rows = [*csv.DictReader(registry.files.path(result_file).read_text().splitlines())]
     assert [row["step"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
     assert {int(row["step"]): float(row["train_loss"]) for row in rows} == loss_curve(registry, job.id)
-    assert [bool(row["valid_loss"]) for row in rows] == [False, False, True] * 2
+    # 6 steps: a batch at each, the whole file at the checkpoints (2, 4, 6) and the end of the first epoch (3).
+    assert all(float(row["valid_loss"]) > 0 and row["valid_mean_token_accuracy"] for row in rows)
+    assert [bool(row["full_valid_loss"]) for row in rows] == [False, True, True, True, False, True]
+    kept = registry.jobs.checkpoints(job.id)[0].metrics
+    train, valid = {"train_loss", "train_mean_token_accuracy"}, {"valid_loss", "valid_mean_token_accuracy"}
+    assert set(kept) == {"step"} | train | valid | {f"full_{name}" for name in valid}
     said = messages(registry, job.id)
     for expected in (
         "Fine-tuning job started",

@@ -28,6 +28,9 @@ class Objective(ABC, Generic[Row]):
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = CHATS_OR_TEXTS
     """The formats of lines that the method learns from."""
 
+    is_cheap_to_measure: ClassVar[bool] = True
+    """Whether validation rows are measured beside the evaluations too: on batches, and at every checkpoint."""
+
     def __init__(self, encoder: ChatEncoder) -> None:
         self.encoder = encoder
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -20,6 +20,9 @@ from trainer.training.steps.kept_steps import KeptSteps
 from trainer.training.steps.step_choice import StepRules
 from trainer.training.together.processes import Processes
 from trainer.training.together.sharing import save_whole
+
+VALIDATED_BATCHES: Final = 10
+"""Batches of the validation file that are measured during a run, one after another, beside those at checkpoints."""
 
 
 class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
@@ -42,10 +45,11 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         self.kept = KeptSteps(order.attempt_folder)
         self._metrics: dict[str, Any] = {}
         self._validation: dict[str, Any] = {}
+        self._batch_validation: dict[str, float] = {}
         self._began = (0.0, 0)
 
     def validate_on(self, rows: Sequence[Any]) -> None:
-        """Measure the loss on *rows* at the end of each epoch."""
+        """Measure the loss on *rows*: on a batch of them again and again, on all at checkpoints and evaluations."""
         self._valid = rows
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -56,15 +60,14 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         """Validate and choose where the spec asks for it; when asked to stop, save a checkpoint and stop."""
         step = int(state.global_step)
         rules = StepRules(self._order.spec, math.ceil(state.max_steps / args.num_train_epochs), state.max_steps)
-        # The Trainer calls on_step_end, on_log, on_save: a checkpoint has the validation of its own step, or none.
-        self._validation = {}
-        if self._valid and rules.validates(step):
-            self._validation = self._validate(facts["model"], args.per_device_train_batch_size)
-            message = f"Validation loss {self._validation['full_valid_loss']:.4f} at step {step}"
-            self._report(Noted(message=message, data={"step": step, **self._validation}))
-            self._choose(step, self._validation["full_valid_loss"], state.max_steps)
         if rules.saves(step):
             control.should_save = True
+        # The Trainer calls on_step_end, on_log, on_save: a checkpoint has the validation of its own step, or none.
+        self._validation, self._batch_validation = {}, {}
+        if self._valid:
+            self._validate(facts["model"], args, state, is_whole=rules.validates(step), is_saved=control.should_save)
+        if self._validation and rules.validates(step):
+            self._choose(step, self._validation["full_valid_loss"], state.max_steps)
         if rules.serves(step) or (self.kept.choice.is_over and self._order.spec.serves_steps()):
             self.kept.choice = self.kept.choice.serving(step)
         if self._stop_asked() or self.kept.choice.is_over:
@@ -88,7 +91,7 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
             learning_rate=figures["learning_rate"],
             tokens=int(state.num_input_tokens_seen),
             eta_s=self._eta_s(state),
-            figures=self._processes.mean(self._objective.pop_figures()),
+            figures={**self._processes.mean(self._objective.pop_figures()), **self._batch_validation},
         )
         self._metrics = {"step": stepped.step, "train_loss": stepped.train_loss, **stepped.figures}
         self._report(stepped)
@@ -121,13 +124,31 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
             )
             self._report(Noted(message=message, data={"step": step, "best_step": choice.best_step}))
 
-    def _validate(self, model: torch.nn.Module, rows_at_once: int) -> dict[str, float]:
-        """Return the objective's means over the validation rows, as OpenAI names those of a whole file."""
+    def _validate(
+        self, model: torch.nn.Module, args: TrainingArguments, state: TrainerState, *, is_whole: bool, is_saved: bool
+    ) -> None:
+        """Measure a batch of the validation rows, all of them, or nothing, as the step wants it."""
+        step, at_once = int(state.global_step), int(args.per_device_train_batch_size)
+        is_cheap = self._objective.is_cheap_to_measure
+        is_whole = is_whole or (is_saved and is_cheap)
+        if is_cheap and (is_whole or step % math.ceil(state.max_steps / VALIDATED_BATCHES) == 0):
+            # By the step alone, so that a run that was continued measures the same rows.
+            first = step * at_once % len(self._valid)
+            rows = [*self._valid[first:], *self._valid[:first]][:at_once]
+            measured = self._measure(model, rows, at_once)
+            self._batch_validation = {f"valid_{name}": value for name, value in measured.items()}
+        if is_whole:
+            measured = self._measure(model, self._valid, at_once)
+            self._validation = {f"full_valid_{name}": value for name, value in measured.items()}
+            message = f"Validation loss {measured['loss']:.4f} at step {step}"
+            self._report(Noted(message=message, data={"step": step, **self._validation}))
+
+    def _measure(self, model: torch.nn.Module, rows: Sequence[Any], rows_at_once: int) -> Mapping[str, float]:
         model.eval()
         with torch.no_grad():
-            measured = self._objective.measure(model, self._valid, rows_at_once)
+            measured = self._objective.measure(model, rows, rows_at_once)
         model.train()
-        return {f"full_valid_{name}": value for name, value in measured.items()}
+        return measured
 
     def _eta_s(self, state: TrainerState) -> float:
         at, step = self._began

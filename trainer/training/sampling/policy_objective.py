@@ -47,6 +47,7 @@ class PolicyObjective(Objective[Prompt], Generic[Spec]):
     sampled: the divisor of the step may be the number of their tokens.
     """
 
+    is_cheap_to_measure: ClassVar[bool] = False  # each measure samples outputs
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = (PROMPTS,)
 
     def __init__(self, encoder: ChatEncoder, spec: Spec, rewarder: Rewarder) -> None:
