@@ -112,7 +112,9 @@ def test_a_reward_model_is_an_adapter_that_no_request_may_name(
     rollout = {"revision": 1, "steps": [50, 100]}
     assert http.post("/admin/adapters/helpful/rollouts", json=rollout).status_code == 409
     client = openai.OpenAI(base_url="http://localhost/v1", api_key="none", http_client=http, max_retries=0)
-    with pytest.raises(openai.BadRequestError, match="'helpful' names a series of reward models, and this job makes"):
+    with pytest.raises(
+        openai.BadRequestError, match="suffix 'helpful' is a series of reward models, and this job makes a chat model"
+    ):
         client.fine_tuning.jobs.create(
             model="tiny", training_file=upload(client), suffix="helpful", extra_body={"hyperparameters": SMALL}
         )

@@ -40,7 +40,7 @@ def test_a_run_learns_the_preference_and_reports_it(make_run: MakeRun, method: s
     assert isinstance(run.attempt(validates=True), RecipeFinished)
     assert [step.step for step in run.steps] == list(range(1, 16))
     measured = [note.data for note in run.notes if "full_valid_loss" in note.data]
-    assert len(measured) == 5
+    assert {data["step"] for data in measured} >= {3, 6, 9, 12, 15}, "at the end of each epoch"
     assert measured[-1]["full_valid_loss"] < measured[0]["full_valid_loss"]
     assert measured[-1]["full_valid_reward_margin"] > measured[0]["full_valid_reward_margin"]
     assert run.steps[-1].figures.keys() >= {"train_reward_margin"}
