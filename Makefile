@@ -14,6 +14,9 @@ BENCH ?= .bench
 NATIVE := bench/native
 NATIVE_FLAGS := -std=gnu11 -O2 -Wall -Wextra -Wconversion
 
+# Where the SDKs of OpenAI are that the environment does not have, for the stories that walk through the API with them.
+SDKS ?= $(or $(LORRY_TEST_SDKS),$(dir $(abspath $(VENV))).sdks)
+
 # The home below which the environments of vLLM, SGLang and LMDeploy are built for the tests.
 ENVS ?= $(or $(LORRY_TEST_ENVS),$(dir $(abspath $(VENV))).envs)
 ENGINES := vllm sglang lmdeploy
@@ -28,7 +31,7 @@ ON_BOTH_CORES := $(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $(PROCESSE
 # Our own modules are compiled once: the tests start hundreds of Pythons.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: serve venv envs test tests stories fuzz kills judged-test engines-test engines-stories unit check pins format postgres redis bubblewrap chromium compiler bench bench-training drills natives
+.PHONY: serve venv envs test tests stories fuzz kills judged-test engines-test engines-stories unit check pins format postgres redis bubblewrap chromium sdks node compiler bench bench-training drills natives
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -49,7 +52,7 @@ test: tests stories  ## Units, our engine, real PostgreSQL and Redis, the whole 
 tests: venv postgres redis bubblewrap compiler  ## All but the stories, on both cores
 	$(ON_BOTH_CORES) -m "not (scenario or $(ON_DEMAND))" $(ARGS)
 
-stories: venv redis bubblewrap chromium  ## The whole of Lorry under Ray Serve, two stories at a time; a Lorry takes some 4 GB of memory
+stories: venv redis bubblewrap chromium sdks  ## The whole of Lorry under Ray Serve, two stories at a time; a Lorry takes some 4 GB of memory
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/scenarios -m "scenario and not ($(ON_DEMAND))" $(ARGS)
 
 judged-test: venv  ## Rollouts that judge themselves on the real model: some minutes
@@ -102,7 +105,7 @@ $(BENCH)/load_generator: $(addprefix $(NATIVE)/,load_generator.c load_client.c l
 	cc $(NATIVE_FLAGS) -o $@ $(filter %.c,$^)
 
 pins: venv  ## Write the hashes of every pinned version; change NAME==VERSION in a list first
-	PYTHONPATH=. $(BIN)/python deploy/pin_hashes.py constraints.txt $(wildcard deploy/envs/*-cpu.txt deploy/envs/*-nvidia.txt)
+	PYTHONPATH=. $(BIN)/python deploy/pin_hashes.py constraints.txt deploy/sdks/openai-2.txt $(wildcard deploy/envs/*-cpu.txt deploy/envs/*-nvidia.txt)
 
 format: venv  ## Format and fix what can be fixed
 	$(BIN)/ruff format .
@@ -139,6 +142,27 @@ chromium:  ## A web browser, for the story of a page of another site
 install-chromium:
 	@echo "Installing Chromium (Debian package chromium)"
 	@SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null
+
+node:  ## Node and npm, for OpenAI's SDK for JavaScript
+	@{ command -v node && command -v npm; } >/dev/null 2>&1 || $(MAKE) --no-print-directory install-node
+
+.PHONY: install-node
+install-node:
+	@echo "Installing Node (Debian packages nodejs and npm)"
+	@SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null
+
+sdks: $(SDKS)/openai-2/.installed $(SDKS)/node/.installed  ## OpenAI 2.x for Python, and OpenAI for JavaScript
+
+$(SDKS)/openai-2/.installed: deploy/sdks/openai-2.txt | venv
+	rm -rf $(@D)
+	$(PIP) install --quiet --no-deps --require-hashes --target $(@D) --requirement $<
+	@touch $@
+
+$(SDKS)/node/.installed: deploy/sdks/node/package.json deploy/sdks/node/package-lock.json | node
+	mkdir -p $(@D)
+	cp $^ $(@D)
+	cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
 
 compiler:  ## A C compiler, for the mock engine and the load generator
 	@command -v cc >/dev/null 2>&1 || $(MAKE) --no-print-directory install-compiler

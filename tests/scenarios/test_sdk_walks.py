@@ -1,0 +1,91 @@
+"""Unmodified SDKs of OpenAI walk through every fine-tuning call of one Lorry: openai-python 3 and 2, openai-node."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.loopback import LoopbackHandler, LoopbackServer
+from tests.scenarios.sdk_walk import SECRET
+from tests.trainer.tiny_base import save_base
+from tests.up_process import Up
+
+pytestmark = pytest.mark.scenario
+
+HERE = Path(__file__).parent
+SDKS = Path(os.environ.get("LORRY_TEST_SDKS", Path(sys.prefix).parent / ".sdks"))
+"""Where `make sdks` puts the SDKs that the environment does not have."""
+CONFIG = """
+[gateway]
+replicas = 1
+
+[webhooks]
+url = "{receiver}/hook"
+
+[[engines.pools]]
+name = "small"
+base = "{base}"
+engine = {{ max_context = 256 }}
+"""
+
+
+@pytest.fixture(scope="module")
+def notices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of what the webhook's receiver got."""
+    folder: Path = tmp_path_factory.mktemp("notices")
+    return folder / "notices.jsonl"
+
+
+@pytest.fixture(scope="module")
+def receiver(notices: Path) -> Iterator[str]:
+    class Handler(LoopbackHandler):
+        def do_POST(self) -> None:
+            entry = {"headers": self.lower_headers(), "body": self.read_body().decode()}
+            with notices.open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+            self.reply(204)
+
+    server = LoopbackServer(Handler)
+    os.environ["LORRY_WEBHOOK_SECRET"] = SECRET
+    yield server.url
+    del os.environ["LORRY_WEBHOOK_SECRET"]
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def settings(receiver: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    base = tmp_path_factory.mktemp("base") / "tiny"
+    save_base(base)
+    return CONFIG.format(receiver=receiver, base=base)
+
+
+def take_walk(*command: str, **environment: str) -> None:
+    told = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=500, env=os.environ | environment
+    )
+    print(told.stdout)  # noqa: T201
+    assert told.returncode == 0, told.stdout + told.stderr
+
+
+def test_openai_python_3(up: Up, notices: Path) -> None:
+    take_walk(sys.executable, "-P", str(HERE / "sdk_walk.py"), f"{up.url}/v1", "py3", str(notices))
+
+
+def test_openai_python_2(up: Up, notices: Path) -> None:
+    walk = (sys.executable, "-P", str(HERE / "sdk_walk.py"), f"{up.url}/v1", "py2", str(notices))
+    take_walk(*walk, PYTHONPATH=str(SDKS / "openai-2"))
+
+
+def test_openai_node(up: Up, notices: Path, tmp_path: Path) -> None:
+    modules, typed = SDKS / "node", tmp_path / "answers.ts"
+    take_walk("node", str(HERE / "sdk_walk.mjs"), f"{up.url}/v1", "node", str(notices), str(modules), str(typed))
+    (tmp_path / "node_modules").symlink_to(modules / "node_modules")
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    checks = ("--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2022")
+    take_walk(str(modules / "node_modules" / ".bin" / "tsc"), *checks, str(typed))
