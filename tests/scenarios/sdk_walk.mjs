@@ -9,9 +9,9 @@ const [baseURL, name, notices, modules, typed] = process.argv.slice(2);
 const { OpenAI, toFile } = createRequire(`${modules}/`)("openai");
 const { VERSION } = createRequire(`${modules}/`)("openai/version");
 const webhookSecret = "whsec_bG9ycnktdGVzdC1zZWNyZXQtb2YtMzItYnl0ZXMhISE=";
-const client = new OpenAI({ baseURL, apiKey: "none", maxRetries: 0, webhookSecret });
+const client = new OpenAI({ baseURL, apiKey: "none", adminAPIKey: "none", maxRetries: 0, webhookSecret });
 
-const OURS = new Set(["lorry", "user_provided_suffix"]);
+const OURS = new Set(["lorry", "user_provided_suffix", "other_error_details"]);
 const content = Buffer.from(
   [...Array(10).keys()]
     .map((n) => JSON.stringify({ messages: [{ role: "user", content: `say ${n}` }, { role: "assistant", content: `${n} it is` }] }))

@@ -31,8 +31,8 @@ from openai.types.webhooks import FineTuningJobSucceededWebhookEvent
 from pydantic import BaseModel
 
 T = TypeVar("T", bound=BaseModel)
-OURS = {"lorry", "user_provided_suffix"}
-"""Fields that the SDK's types lack: our own, and one that OpenAI sends too."""
+OURS = {"lorry", "user_provided_suffix", "other_error_details"}
+"""Fields that the SDK's types lack: our own, of which one is a grader's, and one that OpenAI sends too."""
 PATIENCE_S = 240.0
 ROWS = [
     {"messages": [{"role": "user", "content": f"say {n}"}, {"role": "assistant", "content": f"{n} it is"}]}
