@@ -53,7 +53,7 @@ tests: venv postgres redis bubblewrap compiler  ## All but the stories, on both 
 	$(ON_BOTH_CORES) -m "not (scenario or $(ON_DEMAND))" $(ARGS)
 
 stories: venv redis bubblewrap chromium sdks  ## The whole of Lorry under Ray Serve, two stories at a time; a Lorry takes some 4 GB of memory
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/scenarios -m "scenario and not ($(ON_DEMAND))" $(ARGS)
+	LORRY_TEST_SDKS=$(SDKS) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/scenarios -m "scenario and not ($(ON_DEMAND))" $(ARGS)
 
 judged-test: venv  ## Rollouts that judge themselves on the real model: some minutes
 	$(BIN)/python -m pytest -s -m judged $(ARGS)

@@ -1,9 +1,14 @@
 // The same walk as sdk_walk.py by openai-node: node sdk_walk.mjs BASE_URL NAME NOTICES MODULES TYPED
 // MODULES is the folder of node_modules; TYPED the TypeScript file that the answers are written to, each with its type,
 // for the compiler to check.
+import { File } from "node:buffer";
+import { createHash, webcrypto } from "node:crypto";
 import fs from "node:fs";
-import { createHash } from "node:crypto";
 import { createRequire } from "node:module";
+
+// The SDK asks for Node 20, which has these; Debian 12 has Node 18.
+globalThis.File ??= File;
+globalThis.crypto ??= webcrypto;
 
 const [baseURL, name, notices, modules, typed] = process.argv.slice(2);
 const { OpenAI, toFile } = createRequire(`${modules}/`)("openai");
@@ -64,7 +69,7 @@ async function collected(pages) {
 const pause = () => new Promise((done) => setTimeout(done, 500));
 
 async function until(what, look) {
-  const deadline = Date.now() + 240_000;
+  const deadline = Date.now() + 300_000;
   while (Date.now() < deadline) {
     const found = await look();
     if (found) return found;
@@ -102,10 +107,11 @@ async function walkUploads() {
 
 async function walkJobs(training_file) {
   const { jobs } = client.fineTuning;
-  const facts = { model: "tiny", training_file, method };
-  const waiting = await typedAs("Job", jobs.create({ ...facts, seed: 7, suffix: `${name}-left` }));
+  const facts = { model: "tiny", training_file, method, seed: 7 };
+  const waiting = await typedAs("Job", jobs.create({ ...facts, suffix: `${name}-left` }));
   await jobs.pause(waiting.id);
   await until("the pause", async () => (await jobs.retrieve(waiting.id)).status === "paused");
+  console.log(`/v1/fine_tuning/jobs/${waiting.id}/pause -> paused`);
   await typedAs("Job", jobs.resume(waiting.id));
   await typedAs("Job", jobs.cancel(waiting.id));
   const metadata = { walk: name };
@@ -123,6 +129,12 @@ async function walkJobs(training_file) {
   const kept = await typedPage("OpenAI.FineTuning.Jobs.FineTuningJobCheckpoint", jobs.checkpoints.list(job.id));
   expect(Object.values(kept[0].metrics).every((value) => value !== null), "metrics of a checkpoint");
   return ended;
+}
+
+async function walkChat(model) {
+  const messages = [{ role: "user", content: "say 4" }];
+  const told = await typedAs("OpenAI.Chat.ChatCompletion", client.chat.completions.create({ model, messages }));
+  expect(["stop", "length"].includes(told.choices[0].finish_reason), "an answer");
 }
 
 async function walkGraders() {
@@ -164,9 +176,10 @@ async function walkModels(model) {
   expect(again instanceof OpenAI.NotFoundError, "a deleted model is still there");
 }
 
-console.log(`openai-node ${VERSION}`);
+console.log(`openai-node ${VERSION} on Node ${process.version}`);
 await walkFiles();
 const job = await walkJobs(await walkUploads());
+await walkChat(job.fine_tuned_model);
 await walkGraders();
 await walkWebhook(job.id);
 await walkModels(job.fine_tuned_model);

@@ -10,13 +10,14 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import md5
 from pathlib import Path
 from typing import Any, TypeVar
 
 import openai
 from openai.types import FileDeleted, FileObject, Model, ModelDeleted, Upload
+from openai.types.chat import ChatCompletion
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from openai.types.fine_tuning.alpha import GraderRunResponse, GraderValidateResponse
 from openai.types.fine_tuning.checkpoints import (
@@ -33,7 +34,8 @@ from pydantic import BaseModel
 T = TypeVar("T", bound=BaseModel)
 OURS = {"lorry", "user_provided_suffix", "other_error_details"}
 """Fields that the SDK's types lack: our own, of which one is a grader's, and one that OpenAI sends too."""
-PATIENCE_S = 240.0
+PATIENCE_S = 300.0
+"""Beyond this the program reports what it waits for, instead of waiting for ever."""
 ROWS = [
     {"messages": [{"role": "user", "content": f"say {n}"}, {"role": "assistant", "content": f"{n} it is"}]}
     for n in range(10)
@@ -92,6 +94,16 @@ def expect(claim: object, what: str) -> None:
         raise AssertionError(what)
 
 
+def wait_until(look: Callable[[], T | None], what: str) -> T:
+    """Ask *look* until it returns something; raise if that takes too long."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if (found := look()) is not None:
+            return found
+        time.sleep(0.5)
+    raise AssertionError(f"waited in vain for {what}")
+
+
 class Walk:
     """The calls, in their order."""
 
@@ -143,8 +155,8 @@ class Walk:
     def jobs(self, file_id: str) -> FineTuningJob:
         """Walk `/v1/fine_tuning/jobs`; return a job that succeeded."""
         jobs = self.client.fine_tuning.jobs.with_raw_response
-        facts: Any = {"model": "tiny", "training_file": file_id, "method": METHOD}
-        waiting = strict(FineTuningJob, jobs.create(**facts, seed=7, suffix=f"{self.name}-left"))
+        facts: Any = {"model": "tiny", "training_file": file_id, "method": METHOD, "seed": 7}
+        waiting = strict(FineTuningJob, jobs.create(**facts, suffix=f"{self.name}-left"))
         self._pause_and_resume(waiting.id)
         expect(strict(FineTuningJob, jobs.cancel(waiting.id)).status in ("cancelled", "running"), "cancel")
         metadata = {"walk": self.name}
@@ -161,19 +173,21 @@ class Walk:
 
     def _pause_and_resume(self, job_id: str) -> None:
         # `paused` is OpenAI's own word here, which the enum of its type lacks.
-        paused = self.client.fine_tuning.jobs.pause(job_id)
-        deadline = time.monotonic() + PATIENCE_S
-        while str(paused.status) != "paused" and time.monotonic() < deadline:
-            time.sleep(0.5)
-            paused = self.client.fine_tuning.jobs.retrieve(job_id)
+        self.client.fine_tuning.jobs.pause(job_id)
+        paused = self._await_state(job_id, "paused")
         print(f"POST /v1/fine_tuning/jobs/{job_id}/pause -> {paused.status}", flush=True)
         strict(FineTuningJob, self.client.fine_tuning.jobs.with_raw_response.resume(job_id))
 
+    def _await_state(self, job_id: str, *states: str) -> FineTuningJob:
+        def look() -> FineTuningJob | None:
+            job = self.client.fine_tuning.jobs.retrieve(job_id)
+            return job if str(job.status) in states else None
+
+        return wait_until(look, f"{job_id} to be {' or '.join(states)}")
+
     def _wait_for(self, job_id: str) -> FineTuningJob:
         jobs = self.client.fine_tuning.jobs
-        deadline = time.monotonic() + PATIENCE_S
-        while jobs.retrieve(job_id).status not in ("succeeded", "failed") and time.monotonic() < deadline:
-            time.sleep(0.5)
+        self._await_state(job_id, "succeeded", "failed", "cancelled")
         job = strict(FineTuningJob, jobs.with_raw_response.retrieve(job_id))
         expect(job.status == "succeeded", f"the job is {job.status}: {job.error}")
         first = strict_page(FineTuningJobEvent, jobs.with_raw_response.list_events(job_id, limit=2))
@@ -193,6 +207,12 @@ class Walk:
         expect(len(lines) == 5, "a line for each step")
         expect(all(lines[-1].split(",")), f"the last step lacks a figure: {lines[-1]}")
         print("\n".join(lines), flush=True)
+
+    def chat(self, model: str) -> None:
+        """Ask the fine-tuned model."""
+        ask = self.client.chat.completions.with_raw_response
+        told = strict(ChatCompletion, ask.create(model=model, messages=[{"role": "user", "content": "say 4"}]))
+        expect(told.choices[0].finish_reason in ("stop", "length"), "an answer")
 
     def graders(self) -> None:
         """Walk `/v1/fine_tuning/alpha/graders`."""
@@ -235,16 +255,17 @@ class Walk:
 
     def webhook(self, job_id: str) -> None:
         """Unwrap the notice of the job's end."""
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
+
+        def look() -> FineTuningJobSucceededWebhookEvent | None:
             for headers, body in read_notices(self.notices):
                 event = self.client.webhooks.unwrap(body, headers) if job_id in body else None
                 if isinstance(event, FineTuningJobSucceededWebhookEvent):
-                    check_fields(FineTuningJobSucceededWebhookEvent.model_validate_json(body, strict=True), "event")
-                    print(f"webhook {event.type} {event.data.id}", flush=True)
-                    return
-            time.sleep(0.5)
-        raise AssertionError("no webhook came")
+                    return FineTuningJobSucceededWebhookEvent.model_validate_json(body, strict=True)
+            return None
+
+        event = wait_until(look, f"the webhook of {job_id}")
+        check_fields(event, "event")
+        print(f"webhook {event.type} {event.data.id}", flush=True)
 
 
 SECRET = "whsec_" + "bG9ycnktdGVzdC1zZWNyZXQtb2YtMzItYnl0ZXMhISE="
@@ -264,6 +285,7 @@ def main() -> None:
     walk.files()
     job = walk.jobs(walk.uploads())
     walk.results(job)
+    walk.chat(str(job.fine_tuned_model))
     walk.graders()
     walk.webhook(job.id)
     walk.models(str(job.fine_tuned_model))

@@ -65,27 +65,38 @@ def settings(receiver: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     return CONFIG.format(receiver=receiver, base=base)
 
 
-def take_walk(*command: str, **environment: str) -> None:
+def run_program(*command: str, **environment: str) -> str:
+    """Run a program, which must succeed; print and return its output."""
     told = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=500, env=os.environ | environment
+        command, capture_output=True, text=True, check=False, timeout=1000, env=os.environ | environment
     )
     print(told.stdout)  # noqa: T201
     assert told.returncode == 0, told.stdout + told.stderr
+    return told.stdout
+
+
+def place_of(sdk: str) -> Path:
+    """Return the folder of an SDK."""
+    folder = SDKS / sdk
+    if not folder.is_dir():
+        pytest.fail(f"no {folder}: `make sdks`, or set LORRY_TEST_SDKS to where they are", pytrace=False)
+    return folder
 
 
 def test_openai_python_3(up: Up, notices: Path) -> None:
-    take_walk(sys.executable, "-P", str(HERE / "sdk_walk.py"), f"{up.url}/v1", "py3", str(notices))
+    told = run_program(sys.executable, "-P", str(HERE / "sdk_walk.py"), f"{up.url}/v1", "py3", str(notices))
+    assert told.startswith("openai-python 3.")
 
 
 def test_openai_python_2(up: Up, notices: Path) -> None:
     walk = (sys.executable, "-P", str(HERE / "sdk_walk.py"), f"{up.url}/v1", "py2", str(notices))
-    take_walk(*walk, PYTHONPATH=str(SDKS / "openai-2"))
+    assert run_program(*walk, PYTHONPATH=str(place_of("openai-2"))).startswith("openai-python 2.")
 
 
 def test_openai_node(up: Up, notices: Path, tmp_path: Path) -> None:
-    modules, typed = SDKS / "node", tmp_path / "answers.ts"
-    take_walk("node", str(HERE / "sdk_walk.mjs"), f"{up.url}/v1", "node", str(notices), str(modules), str(typed))
+    modules, typed = place_of("node"), tmp_path / "answers.ts"
+    run_program("node", str(HERE / "sdk_walk.mjs"), f"{up.url}/v1", "node", str(notices), str(modules), str(typed))
     (tmp_path / "node_modules").symlink_to(modules / "node_modules")
     (tmp_path / "package.json").write_text('{"type": "module"}')
     checks = ("--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2022")
-    take_walk(str(modules / "node_modules" / ".bin" / "tsc"), *checks, str(typed))
+    run_program(str(modules / "node_modules" / ".bin" / "tsc"), *checks, str(typed))
