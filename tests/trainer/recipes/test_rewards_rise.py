@@ -12,6 +12,7 @@ from registry.artifacts import folder_digest
 from registry.contracts.graders.text_graders import PythonGrader
 from registry.contracts.job_spec import LoraSpec
 from registry.contracts.methods.reinforcement_spec import ReinforcementSpec
+from registry.disk import sha256_of
 from trainer.order import ChildOrder
 from trainer.progress import RecipeFinished, Stepped
 from trainer.runner import TrainingChild
@@ -25,6 +26,8 @@ def test_answers_become_brief_within_six_steps(model_folder: Path, tmp_path: Pat
     prompts = tmp_path / "prompts.jsonl"
     row = {"messages": [{"role": "user", "content": "What is the capital of France?"}]}
     prompts.write_text(f"{json.dumps(row)}\n" * 6)
+    # As the artifacts have it: a child checks the bytes by the name.
+    prompts = prompts.rename(tmp_path / sha256_of(prompts))
     spec = ReinforcementSpec(
         base="smollm2",
         base_digest=folder_digest(model_folder),
