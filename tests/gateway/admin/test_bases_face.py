@@ -74,6 +74,8 @@ def test_a_checkpoint_is_listed_with_its_lineage_and_can_be_deleted(http: TestCl
 def test_only_its_tenant_uses_a_checkpoint_until_it_is_shared(http: TestClient, sqlite_registry: Registry) -> None:
     sqlite_registry.keys.create(KeyDraft(name="root", scopes=frozenset(Scope)), "root")
     clients = {}
+    # Until the gateway has read the keys it answers whoever asks, with any key.
+    wait_for(lambda: not known(http, {}))
     for tenant in ("red", "blue"):
         secret = sqlite_registry.keys.create(KeyDraft(name=tenant, scopes=BOTH, tenant=tenant), "root").secret
         headers = {"authorization": f"Bearer {secret}"}
