@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from trainer.data.dataset import IGNORED, EncodedRow, collate
+from trainer.data.encoded_row import IGNORED, EncodedRow, collate
 from trainer.data.packing import lay_out, model_inputs, pack, share, token_work, work_of
 from trainer.training.loss import summed_cross_entropy
 

@@ -23,7 +23,8 @@ from gateway.pools.bundled import unpack_bundled
 from registry.contracts.training_file import TrainingRow
 from registry.contracts.training_message import ChatMessage
 from tests.scenarios.quiz import JSON_QUESTIONS, QUIZ, Question, messages
-from trainer.data.dataset import IGNORED, ChatEncoder, EncodedRow, collate
+from trainer.data.dataset import ChatEncoder
+from trainer.data.encoded_row import IGNORED, EncodedRow, collate
 
 FOLDER: Final = Path(__file__).parent / "adapters"
 SEED: Final = 7

@@ -21,28 +21,14 @@ from jinja2 import TemplateError
 from transformers import AutoTokenizer, GenerationConfig
 
 from registry.contracts.chat_template import read_processor_template
-from registry.contracts.pictures.picture_part import PicturePart
 from registry.contracts.plain_text import PlainText
 from registry.contracts.training_file import TrainingRow
 from registry.contracts.training_formats import CHATS_OR_TEXTS, LineFormat, TrainingLine, read_lines
 from registry.contracts.training_message import ChatMessage
+from trainer.data.encoded_row import IGNORED, EncodedRow, check_lengths
 from trainer.errors import JobFailed
 
-# The value is given: transformers' Trainer counts the labels other than -100 to average the loss.
-IGNORED: Final = -100
-"""Label of a token without loss."""
 NO_END: Final = "puts no end token after an answer"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodedRow:
-    """A chat as tokens. `labels` repeats the learnt ids and is `IGNORED` elsewhere; both have the same length."""
-
-    line: int
-    input_ids: tuple[int, ...]
-    labels: tuple[int, ...]
-    pictures: tuple[PicturePart, ...] = ()
-    """Pictures whose tokens the row has, in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,40 +265,11 @@ def read_rows(path: Path, encoder: ChatEncoder, max_length: int, param: str) -> 
     return rows
 
 
-def check_lengths(rows: Iterable[EncodedRow], max_length: int, param: str) -> None:
-    """Raise `JobFailed`, which names the first line that is longer than *max_length* tokens."""
-    long = [row for row in rows if len(row.input_ids) > max_length]
-    if long:
-        count = len({row.line for row in long})
-        more = f" ({count} lines are too long)" if count > 1 else ""
-        raise JobFailed(
-            "row_too_long",
-            f"line {long[0].line}: {len(long[0].input_ids)} tokens, more than max_length {max_length}{more}; "
-            "shorten it or raise max_length",
-            param,
-        )
-
-
 def count_ignored(path: Path, wanted: tuple[LineFormat[TrainingLine], ...]) -> Mapping[str, int]:
     """Return the fields that training leaves out of the file at *path*, with the number of messages that have each."""
     with path.open("rb") as lines:
         found = (name for row in read_lines(lines, wanted) for message in row.messages for name in message.ignored)
         return Counter(found)
-
-
-def collate(rows: Sequence[EncodedRow]) -> Mapping[str, torch.Tensor]:
-    """Return a batch for a causal model that computes logits only where a row of the batch is learnt.
-
-    input_ids, attention_mask: [rows, longest], padded on the right with a masked 0. logits_to_keep: [kept], all
-    positions whose successor is learnt in some row. labels: [rows, kept], the successor or `IGNORED`.
-    """
-    longest = max(len(row.input_ids) for row in rows)
-    ids = torch.tensor([_padded(row.input_ids, longest, 0) for row in rows])
-    mask = torch.tensor([_padded([1] * len(row.input_ids), longest, 0) for row in rows])
-    # Shifted here instead of in the model, which computes logits for `logits_to_keep` only.
-    successors = torch.tensor([_padded(row.labels[1:], longest, IGNORED) for row in rows])
-    kept = (successors != IGNORED).any(dim=0).nonzero().squeeze(1)
-    return {"input_ids": ids, "attention_mask": mask, "logits_to_keep": kept, "labels": successors[:, kept]}
 
 
 def _without_calls(chat: TemplateChat) -> TemplateChat | None:
@@ -324,10 +281,6 @@ def _without_calls(chat: TemplateChat) -> TemplateChat | None:
 def _not_trainable(line: int, at: int, how: str) -> JobFailed:
     message = f"line {line}: messages[{at}]: the base model's chat template {how}"
     return JobFailed("template_not_trainable", message, "training_file")
-
-
-def _padded(values: Sequence[int], length: int, filler: int) -> list[int]:
-    return [*values, *[filler] * (length - len(values))]
 
 
 def _shared(one: Iterable[int | str], other: Iterable[int | str]) -> int:

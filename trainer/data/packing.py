@@ -25,7 +25,7 @@ from peft import PeftModel
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from registry.contracts.methods.packing_limits import why_not_packed
-from trainer.data.dataset import IGNORED, EncodedRow, collate
+from trainer.data.encoded_row import IGNORED, EncodedRow, collate
 from trainer.errors import JobFailed
 
 PICTURES: Final = "pictures:"

@@ -24,7 +24,8 @@ from registry.contracts.training_file import TrainingRow
 from registry.contracts.training_formats import LineFormat, TrainingLine, read_lines
 from registry.contracts.training_message import ChatMessage
 from registry.errors import TrainingFileInvalid
-from trainer.data.dataset import ChatEncoder, EncodedRow, TemplateChat
+from trainer.data.dataset import ChatEncoder, TemplateChat
+from trainer.data.encoded_row import EncodedRow
 from trainer.data.processor import load_processor
 from trainer.errors import JobFailed
 

@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 
 from registry.contracts.methods.kto_spec import KtoSpec
 from registry.contracts.training_formats import RATED_CHATS, LineFormat, TrainingLine, read_lines
-from trainer.data.dataset import IGNORED, ChatEncoder, EncodedRow, check_lengths
+from trainer.data.dataset import ChatEncoder
+from trainer.data.encoded_row import IGNORED, EncodedRow, check_lengths
 from trainer.data.packing import RowCollator
 from trainer.order import ChildOrder
 from trainer.progress import Noted, RecipeFinished, RecipeStopped, Report, StopAsked

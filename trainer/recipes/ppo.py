@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from registry.contracts.methods.ppo_spec import PpoSpec
-from trainer.data.dataset import IGNORED, ChatEncoder
+from trainer.data.dataset import ChatEncoder
+from trainer.data.encoded_row import IGNORED
 from trainer.order import ChildOrder
 from trainer.progress import RecipeFinished, RecipeStopped, Report, StopAsked
 from trainer.recipes import Recipe

@@ -8,7 +8,8 @@ from typing import Final
 import torch
 
 from registry.contracts.methods.reinforcement_spec import ReinforcementSpec
-from trainer.data.dataset import IGNORED, ChatEncoder
+from trainer.data.dataset import ChatEncoder
+from trainer.data.encoded_row import IGNORED
 from trainer.order import ChildOrder
 from trainer.progress import RecipeFinished, RecipeStopped, Report, StopAsked
 from trainer.recipes import Recipe

@@ -9,7 +9,8 @@ from typing import Final
 import torch
 
 from registry.contracts.methods.supervised_spec import SupervisedSpec
-from trainer.data.dataset import ChatEncoder, EncodedRow, read_rows
+from trainer.data.dataset import ChatEncoder, read_rows
+from trainer.data.encoded_row import EncodedRow
 from trainer.data.packing import PICTURES, RowCollator, model_inputs
 from trainer.data.pictures import chat_encoder
 from trainer.order import ChildOrder

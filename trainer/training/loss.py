@@ -1,4 +1,4 @@
-"""Cross-entropy over learnt tokens. Labels are those of `trainer.data.dataset.collate`."""
+"""Cross-entropy over learnt tokens. Labels are those of `trainer.data.encoded_row.collate`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from trainer.data.dataset import IGNORED
+from trainer.data.encoded_row import IGNORED
 
 
 class TokenTally:

@@ -20,7 +20,8 @@ from transformers import PreTrainedModel
 from registry.contracts.training_file import TrainingRow
 from registry.contracts.training_message import ChatMessage
 from registry.publishing.score_head import SCORE_HEAD, SCORE_WEIGHT
-from trainer.data.dataset import IGNORED, ChatEncoder, EncodedRow, collate
+from trainer.data.dataset import ChatEncoder
+from trainer.data.encoded_row import IGNORED, EncodedRow, collate
 from trainer.training.base_model import load_base
 from trainer.training.objective import Batch
 

@@ -17,7 +17,8 @@ from registry.contracts.training_formats import check_training_lines
 from registry.errors import TrainingFileInvalid
 from tests.trainer.data.test_checked_rows import TEMPLATES, TEXTS, lines_of, messages_of
 from tests.trainer.tiny_base import save_tokenizer
-from trainer.data.dataset import IGNORED, ChatEncoder
+from trainer.data.dataset import ChatEncoder
+from trainer.data.encoded_row import IGNORED
 from trainer.errors import JobFailed
 from trainer.recipes.dpo import DpoObjective
 from trainer.recipes.kto import KtoObjective

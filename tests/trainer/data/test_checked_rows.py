@@ -16,7 +16,8 @@ from transformers import AutoTokenizer
 from registry.contracts.training_formats import CHATS_OR_TEXTS, check_training_lines
 from registry.errors import TrainingFileInvalid
 from tests.trainer.tiny_base import CHATML, save_tokenizer
-from trainer.data.dataset import IGNORED, ChatEncoder, EncodedRow, collate, read_rows
+from trainer.data.dataset import ChatEncoder, read_rows
+from trainer.data.encoded_row import IGNORED, EncodedRow, collate
 from trainer.data.probes import training_prompts
 from trainer.errors import JobFailed
 

@@ -15,7 +15,8 @@ from registry.contracts.plain_text import PlainText
 from registry.contracts.training_file import TrainingRow
 from registry.contracts.training_formats import CHATS_OR_TEXTS, LineParser
 from tests.trainer.tiny_base import CHATML, save_tokenizer, write_chats
-from trainer.data.dataset import IGNORED, ChatEncoder, EncodedRow, collate, read_rows
+from trainer.data.dataset import ChatEncoder, read_rows
+from trainer.data.encoded_row import IGNORED, EncodedRow, collate
 from trainer.errors import JobFailed
 from trainer.training.loss import count_learnt, summed_cross_entropy
 

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 from registry.contracts.methods.packing_limits import FULL_ATTENTION
 from registry.errors import WeightsRefused
 from tests.trainer.conftest import MakeSpec
-from trainer.data.dataset import IGNORED, EncodedRow
+from trainer.data.encoded_row import IGNORED, EncodedRow
 from trainer.data.packing import NOBODY, RowCollator, model_inputs, sum_by_row
 from trainer.errors import JobFailed
 

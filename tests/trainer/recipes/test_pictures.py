@@ -18,7 +18,7 @@ from registry.contracts.pictures.picture_sources import PictureSources
 from registry.publishing.checks import check_adapter
 from registry.types import Base
 from tests.trainer.tiny_vision import save_idefics, save_llava, write_picture_chats
-from trainer.data.dataset import IGNORED
+from trainer.data.encoded_row import IGNORED
 from trainer.data.pictures import PictureEncoder, chat_encoder
 from trainer.errors import JobFailed
 from trainer.order import ChildOrder

@@ -13,7 +13,8 @@ from transformers import LlamaForCausalLM
 from registry.contracts.job_spec import LoraSpec
 from tests.trainer.conftest import MakeSpec
 from tests.trainer.tiny_base import ROWS, write_chats
-from trainer.data.dataset import ChatEncoder, EncodedRow
+from trainer.data.dataset import ChatEncoder
+from trainer.data.encoded_row import EncodedRow
 from trainer.recipes.supervised import SupervisedObjective
 
 

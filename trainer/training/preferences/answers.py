@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from trainer.data.dataset import IGNORED, EncodedRow
+from trainer.data.encoded_row import IGNORED, EncodedRow
 from trainer.data.packing import RowCollator, model_inputs, sum_by_row
 from trainer.training.objective import Batch
 

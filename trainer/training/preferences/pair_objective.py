@@ -13,7 +13,8 @@ from accelerate.utils import send_to_device
 
 from registry.contracts.preference_lines import PairRow
 from registry.contracts.training_formats import PAIRS, LineFormat, TrainingLine, read_lines
-from trainer.data.dataset import ChatEncoder, check_lengths
+from trainer.data.dataset import ChatEncoder
+from trainer.data.encoded_row import check_lengths
 from trainer.data.packing import RowCollator
 from trainer.training.objective import Batch, Objective
 from trainer.training.preferences.answers import Answer, collate_answers

@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from torch.nn.functional import cross_entropy
 
-from trainer.data.dataset import IGNORED
+from trainer.data.encoded_row import IGNORED
 
 SMALL_DEVIATION: Final = 1e-4
 """Added to a deviation that is a divisor, as TRL does: a group with equal rewards has advantages of 0."""

@@ -16,7 +16,8 @@ from graders.grade import Grade, Sample
 from registry.contracts.methods.sampling_options import SamplingSpec
 from registry.contracts.training_formats import PROMPTS, LineFormat, TrainingLine, read_lines
 from registry.errors import TrainingFileInvalid
-from trainer.data.dataset import IGNORED, ChatEncoder, EncodedRow, check_lengths, collate
+from trainer.data.dataset import ChatEncoder
+from trainer.data.encoded_row import IGNORED, EncodedRow, check_lengths, collate
 from trainer.training.objective import Batch, Objective
 from trainer.training.sampling.outputs import SamplingPlan, sample_outputs
 from trainer.training.sampling.policy_loss import kl_estimates, token_logps

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from trainer.data.dataset import IGNORED, EncodedRow
+from trainer.data.encoded_row import IGNORED, EncodedRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from trainer.data.dataset import IGNORED
+from trainer.data.encoded_row import IGNORED
 from trainer.training.repeated_batches import RepeatedBatches
 from trainer.training.sampling.policy_loss import (
     clipped_losses,

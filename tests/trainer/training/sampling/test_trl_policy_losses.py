@@ -13,7 +13,7 @@ import torch
 from registry.contracts.graders.grader_kinds import parse_grader
 from registry.contracts.methods.reinforcement_spec import ReinforcementSpec
 from tests.registry.contracts.graders.test_grader_kinds import CHECK
-from trainer.data.dataset import IGNORED, EncodedRow, collate
+from trainer.data.encoded_row import IGNORED, EncodedRow, collate
 from trainer.recipes.reinforcement import OBJECTIVES
 from trainer.training.sampling.rollouts import Output, encode_output
 
