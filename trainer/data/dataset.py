@@ -135,7 +135,8 @@ class ChatEncoder:
         prompt, whole = ([*opening, *self._ids(read)] for read in (text.prompt, text.prompt + text.completion))
         # An engine reads the prompt alone, so a token must not span the border.
         ids = whole if whole[: len(prompt)] == prompt else [*prompt, *self._ids(text.completion)]
-        if ids[-1] not in self._end_ids:
+        # A single token follows nothing, so nothing could be learnt of it.
+        if ids[-1] not in self._end_ids or len(ids) == 1:
             ids.append(self._end_id())
         return EncodedRow(line=line, input_ids=tuple(ids), labels=(*[IGNORED] * len(prompt), *ids[len(prompt) :]))
 

@@ -228,3 +228,12 @@ def test_tools_that_the_template_leaves_out_fail_the_job(tmp_path: Path, fields:
     calls = {"role": "assistant", "content": "", "tool_calls": [call]}
     with pytest.raises(JobFailed, match=f"^line 1: the base model's chat template leaves out {part};"):
         encode(tmp_path, CHATML, ASKS, calls, ANSWERS, **fields)
+
+
+def test_a_completion_of_the_end_token_alone_can_be_trained_on(
+    encoders: dict[str, ChatEncoder], tmp_path: Path
+) -> None:
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"prompt": "", "completion": "<|im_end|>"}\n' * 2)
+    rows = read_rows(path, encoders["chatml"], 20_000, "training_file")
+    assert (collate(rows[:1])["labels"] != IGNORED).any()
