@@ -1,18 +1,22 @@
-"""Every setting, metric, endpoint, state and error code has its line in `docs/`."""
+"""Every setting, metric, endpoint, state and error code has its line in `docs/`, whose commands all exist."""
 
 from __future__ import annotations
 
 import re
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import typer
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from typer.main import get_group
 
 from engines.environments.record import EnvironmentState
 from engines.settings import EngineSettings
 from gateway.app import ROUTERS, build_gateway
+from gateway.cli import COMMANDS
 from gateway.errors import HTTP_ERRORS
 from gateway.settings import (
     EnginesSettings,
@@ -90,3 +94,24 @@ def test_every_page_that_is_linked_is_there() -> None:
     for page in [ROOT / "README.md", *DOCS.glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links {target}"
+
+
+WRITTEN_COMMAND = re.compile(r"(?:^|`)(?:[A-Z_]+=\S+ )?lorry ([a-z]+)(?: ([a-z][\w@.:-]*))?", re.MULTILINE)
+
+
+def subcommands_of(command: str) -> set[str]:
+    """The commands of the group *command*, as `lorry` shows them; none for a command that is not a group."""
+    holder = typer.Typer()
+    holder.add_typer(import_module(COMMANDS[command][0]).app)
+    return set(getattr(get_group(holder).commands[command], "commands", {}))
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda path: path.stem
+)
+def test_every_command_that_is_written_down_exists(path: Path) -> None:
+    written = set(WRITTEN_COMMAND.findall(path.read_text()))
+    assert {command for command, _ in written} <= COMMANDS.keys()
+    groups = {command: subcommands_of(command) for command, _ in written}
+    unknown = {(command, word) for command, word in written if word and groups[command] and word not in groups[command]}
+    assert unknown == set()

@@ -69,5 +69,5 @@ def _goes_back(rollout: Rollout) -> bool:
 def _taken_back(bad: int | None, serves: int | None, by: Rollout, actor: str) -> str:
     return (
         f"{by.adapter}@{bad} was taken back already, at {utc(by.finished_at or by.created_at)} by {actor}; "
-        f"{by.adapter}@{serves} serves since. To go to another revision, name it with `to`"
+        f"{by.adapter}@{serves} serves since. To go to another revision, name it: `to`, or `--to` of the command"
     )

@@ -16,7 +16,7 @@ from registry.jobs.job import JobState
 
 _STEPS_SHOWN: Final = 10
 
-app = typer.Typer(name="reproduce")
+app = typer.Typer()
 
 
 @app.command("reproduce")
