@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -13,7 +13,19 @@ from gateway.cli.client import Client
 from gateway.cli.errors import CommandFailed
 from gateway.cli.job_progress import follow_job
 from gateway.cli.jobs import show_job
-from gateway.cli.output import JsonFlag, ago, note, show, show_fields, show_json, show_table
+from gateway.cli.output import (
+    Column,
+    JsonFlag,
+    WideFlag,
+    moments,
+    note,
+    short_digest,
+    short_digests,
+    show,
+    show_fields,
+    show_json,
+    show_table,
+)
 from gateway.objects.adapters import AdapterHistory, AdapterObject, AdapterOwnerObject, RevisionObject, SlotObject
 from gateway.objects.jobs import AnyJob, JobObject
 from gateway.objects.lists import ObjectList
@@ -25,33 +37,52 @@ from registry.publishing.adapter_name import check_adapter_name
 
 app = typer.Typer(name="adapters", no_args_is_help=True)
 
+ADAPTER_COLUMNS: Final = (
+    Column("ADAPTER"),
+    Column("STABLE", 1),
+    Column("LATEST", 1),
+    Column("ROLLOUT", 2),
+    Column("BASE", 4),
+    Column("CREATED", 3, moments),
+    Column("TENANT", 5),
+    Column("KIND", 6),
+)
+REVISION_COLUMNS: Final = (
+    Column("REVISION"),
+    Column("STATE", 1),
+    Column("REPLICAS", 2),
+    Column("CREATED", 3, moments),
+    Column("RANK", 5),
+    Column("ARTIFACT", 4, short_digests),
+    Column("OWNER", 6),
+)
+
 
 @app.command("list")
-def list_adapters(as_json: JsonFlag = False) -> None:
+def list_adapters(wide: WideFlag = False, as_json: JsonFlag = False) -> None:
     """List adapters with their stable revision and open rollout."""
     with Client() as client:
         adapters = client.get("/admin/adapters", ObjectList[AdapterObject]).data
     if as_json:
         show_json(adapters)
         return
-    rows = (
-        (a.name, a.kind, a.base, a.stable, a.latest, _rollout(a.rollout), _owner(a), ago(a.created_at))
-        for a in adapters
-    )
+    rows = ((a.name, a.stable, a.latest, _canary(a.rollout), a.base, a.created_at, _owner(a), a.kind) for a in adapters)
     empty = "No adapters yet; train one with `lorry train sft`, or publish a folder with `lorry adapters publish`."
-    show_table(("ADAPTER", "KIND", "BASE", "STABLE", "LATEST", "ROLLOUT", "TENANT", "CREATED"), rows, empty)
+    show_table(ADAPTER_COLUMNS, rows, empty, wide=wide)
 
 
 @app.command("show")
 def show_adapter(
-    name: Annotated[str, typer.Argument(help="NAME, or NAME@N for one revision.")], as_json: JsonFlag = False
+    name: Annotated[str, typer.Argument(help="NAME, or NAME@N for one revision.")],
+    wide: WideFlag = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Show an adapter with its revisions, or one revision with what made it."""
     adapter_name, number = split_name(name)
     with Client() as client:
         adapter = client.get(f"/admin/adapters/{adapter_name}", AdapterHistory)
     if number is None:
-        _show_adapter(adapter, as_json)
+        _show_adapter(adapter, wide, as_json)
         return
     found = [revision for revision in adapter.revisions if revision.number == number]
     if not found:
@@ -97,7 +128,7 @@ def _show_published(client: Client, job: JobObject, as_json: bool) -> None:
     if as_json:
         show_json(revision)
         return
-    show(f"Published {published} (rank {revision.rank}, artifact {revision.artifact[:12]})")
+    show(f"Published {published} (rank {revision.rank}, artifact {short_digest(revision.artifact)})")
     if revision.number > 1:
         show(f"Next: lorry rollout start {revision.name} --steps 25,100")
 
@@ -177,11 +208,15 @@ def _rollout(rollout: RolloutObject | None) -> str | None:
     return f"{rollout.canary} {rollout.state} at {rollout.canary_weight} %" if rollout else None
 
 
+def _canary(rollout: RolloutObject | None) -> str | None:
+    return f"{rollout.canary}:{rollout.canary_weight}%" if rollout else None
+
+
 def _owner(adapter: AdapterObject) -> str:
-    return f"{adapter.tenant}, shared" if adapter.shared else adapter.tenant
+    return f"{adapter.tenant},shared" if adapter.shared else adapter.tenant
 
 
-def _show_adapter(adapter: AdapterHistory, as_json: bool) -> None:
+def _show_adapter(adapter: AdapterHistory, wide: bool, as_json: bool) -> None:
     if as_json:
         show_json(adapter)
         return
@@ -197,10 +232,10 @@ def _show_adapter(adapter: AdapterHistory, as_json: bool) -> None:
         ]
     )
     rows = (
-        (each.name, each.state, each.replicas, each.rank, each.artifact[:12], each.owner, ago(each.created_at))
+        (each.name, each.state, each.replicas, each.created_at, each.rank, each.artifact, each.owner)
         for each in adapter.revisions
     )
-    show_table(("REVISION", "STATE", "REPLICAS", "RANK", "ARTIFACT", "OWNER", "CREATED"), rows, "No revisions.")
+    show_table(REVISION_COLUMNS, rows, "No revisions.", wide=wide)
 
 
 def _show_revision(revision: RevisionObject, as_json: bool) -> None:

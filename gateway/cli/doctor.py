@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.progress import Progress
 
 from engines.catalog import ENVIRONMENTS
@@ -21,7 +20,7 @@ from engines.hardware.wishes import Choice, Wishes
 from engines.kinds import Precision, Workload
 from gateway.cli.envs import environment_entry
 from gateway.cli.errors import CommandFailed
-from gateway.cli.output import JsonFlag, show, show_fields, show_json, show_table, stderr_console
+from gateway.cli.output import Column, JsonFlag, show, show_fields, show_json, show_table, stderr_console
 from gateway.errors import StartFailed
 from registry.settings import lorry_home
 
@@ -164,16 +163,17 @@ def _show(found: Findings) -> None:
     )
     _heading("Environments")
     rows = ((entry["kind"], entry["variant"], entry["version"], entry["state"]) for entry in found.environments)
-    show_table(("KIND", "VARIANT", "VERSION", "STATE"), rows, "")
+    columns = [Column(title) for title in ("KIND", "VARIANT", "VERSION", "STATE")]
+    show_table(columns, rows, "No kind of engine has an environment.")
     model = found.model
     _heading(f"Choice for {model.name} ({model.parameters / 1e9:.2f} billion parameters, {_gb(model.weight_bytes)})")
     if found.choice is None:
-        show(f"[red]nothing can serve it:[/red] {escape(found.refusal or '')}", soft_wrap=True)
+        show(f"nothing can serve it: {found.refusal}", style="red")
     else:
         _show_choice(found.choice)
     if found.better is not None:
         command = f"lorry envs install {found.better.kind} --variant {found.better.hardware}"
-        show(f"With `{command}`: {escape(found.better.reasons[0])}", soft_wrap=True)
+        show(f"With `{command}`: {found.better.reasons[0]}")
 
 
 def _show_choice(choice: Choice) -> None:
@@ -195,7 +195,7 @@ def _show_choice(choice: Choice) -> None:
 
 
 def _heading(text: str) -> None:
-    show(f"[bold]{escape(text)}[/bold]")
+    show(text, style="bold")
 
 
 def _device(device: Device) -> str:

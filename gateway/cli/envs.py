@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -24,11 +24,20 @@ from engines.errors import EnvironmentFailed
 from engines.hardware.machine import Machine
 from engines.hardware.probe import read_machine
 from gateway.cli.errors import CommandFailed
-from gateway.cli.output import JsonFlag, show_json, show_table, stderr_console
+from gateway.cli.output import Column, JsonFlag, WideFlag, show_json, show_table, stderr_console
 from registry.disk import make_private
 from registry.settings import lorry_home
 
 app = typer.Typer(name="envs", no_args_is_help=True)
+
+COLUMNS: Final = (
+    Column("KIND"),
+    Column("VARIANT", 2),
+    Column("VERSION", 1),
+    Column("SIZE GB", 3),
+    Column("STATE"),
+    Column("FOLDER", below=True),
+)
 
 
 @app.command("install")
@@ -57,19 +66,21 @@ def install(
         return
     typer.echo(
         f"{kind} {record.version} is ready in {environment_folder(home, kind)}, "
-        f"{_size(record.size_bytes)} ({time.monotonic() - began:.0f} s)"
+        f"{_gigabytes(record.size_bytes)} GB ({time.monotonic() - began:.0f} s)"
     )
 
 
 @app.command("list")
-def list_environments(as_json: JsonFlag = False) -> None:
+def list_environments(wide: WideFlag = False, as_json: JsonFlag = False) -> None:
     """List environments: absent, partial (install again to resume), ready, or outdated (its list has changed)."""
     entries = [environment_entry(kind) for kind in ENVIRONMENTS]
     if as_json:
         show_json(entries)
         return
-    rows = ((e["kind"], e["variant"], e["version"], _size(e["size_bytes"]), e["state"], e["folder"]) for e in entries)
-    show_table(("KIND", "VARIANT", "VERSION", "SIZE", "STATE", "FOLDER"), rows, "")
+    rows = (
+        (e["kind"], e["variant"], e["version"], _gigabytes(e["size_bytes"]), e["state"], e["folder"]) for e in entries
+    )
+    show_table(COLUMNS, rows, "No kind of engine has an environment.", wide=wide)
 
 
 def variant_of(hardware: Machine) -> str:
@@ -122,5 +133,5 @@ def _digest_of_today(record: EnvironmentRecord | None) -> str | None:
         return None
 
 
-def _size(size_bytes: int | None) -> str | None:
-    return None if size_bytes is None else f"{size_bytes / 1e9:.1f} GB"
+def _gigabytes(size_bytes: int | None) -> str | None:
+    return None if size_bytes is None else f"{size_bytes / 1e9:.1f}"

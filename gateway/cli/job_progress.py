@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from gateway.cli.client import Client
 from gateway.cli.output import stderr_console
@@ -33,7 +33,7 @@ def follow_job(client: Client, job_id: str) -> JobObject:
                     text = f"loss {figures.train_loss:.3f}"
                     bar.update(steps, completed=figures.step, total=figures.total_steps, description=text)
                 else:
-                    bar.console.print(line_of(event))
+                    bar.console.print(Text(*line_of(event)), soft_wrap=True)
             if job.status.is_terminal or job.status is JobState.PAUSED:
                 return job
             time.sleep(_POLL_S)
@@ -60,9 +60,7 @@ def _newest_first(client: Client, job_id: str) -> Iterator[JobEventObject]:
         after = page.last_id
 
 
-def line_of(event: JobEventObject) -> str:
-    """Return time and message of an event, warnings and errors in colour."""
+def line_of(event: JobEventObject) -> tuple[str, str]:
+    """Return time and message of an event, and the colour of a warning or an error."""
     at = time.strftime("%H:%M:%S", time.localtime(event.created_at))
-    colour = {"warn": "yellow", "error": "red"}.get(event.level)
-    message = escape(event.message)
-    return f"{at}  [{colour}]{message}[/{colour}]" if colour else f"{at}  {message}"
+    return f"{at}  {event.message}", {"warn": "yellow", "error": "red"}.get(event.level, "")

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from gateway.cli.client import Client
 from gateway.cli.job_progress import follow_job, line_of, new_events
-from gateway.cli.output import JsonFlag, ago, show, show_fields, show_json, show_table
+from gateway.cli.output import Column, JsonFlag, WideFlag, moments, short_ids, show, show_fields, show_json, show_table
 from gateway.objects.jobs import AnyJob, JobObject
 from gateway.objects.lists import ObjectList
 
 app = typer.Typer(name="jobs", no_args_is_help=True)
 
+COLUMNS: Final = (
+    Column("JOB", 0, short_ids),
+    Column("STATE"),
+    Column("ADAPTER", 1),
+    Column("METHOD", 2),
+    Column("REVISION", 4),
+    Column("CREATED", 3, moments),
+    Column("BASE", 5),
+)
 JobId = Annotated[str, typer.Argument(help="Job id, ftjob-... or pubjob-...")]
 
 
 @app.command("list")
-def list_jobs(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, as_json: JsonFlag = False) -> None:
+def list_jobs(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Number of jobs.")] = 20,
+    wide: WideFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
     """List jobs, newest first."""
     with Client() as client:
         jobs = [each.root for each in client.get("/admin/jobs", ObjectList[AnyJob], limit=limit).data]
@@ -28,17 +41,17 @@ def list_jobs(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, as_json
     rows = (
         (
             job.id,
-            job.method.type,
             job.status,
             job.lorry.adapter,
-            job.model,
+            job.method.type,
             job.lorry.revision,
-            ago(job.created_at),
+            job.created_at,
+            job.model,
         )
         for job in jobs
     )
     empty = "No jobs yet; start one with `lorry train sft --data FILE --name ADAPTER`."
-    show_table(("JOB", "METHOD", "STATE", "ADAPTER", "BASE", "REVISION", "CREATED"), rows, empty)
+    show_table(COLUMNS, rows, empty, wide=wide)
 
 
 @app.command("show")
@@ -64,7 +77,7 @@ def logs(
         show_json(events)
         return
     for event in events:
-        show(line_of(event))
+        show(*line_of(event))
 
 
 @app.command("cancel")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 import typer
 
 from gateway.cli.client import Client
-from gateway.cli.output import JsonFlag, ago, note, show, show_json, show_table
+from gateway.cli.output import Column, JsonFlag, WideFlag, moments, note, short_ids, show, show_json, show_table
 from gateway.objects.keys import IssuedKeyObject, KeyObject
 from gateway.objects.lists import ObjectList
 
@@ -82,6 +82,7 @@ def create(
 @app.command("list")
 def list_keys(
     every: Annotated[bool, typer.Option("--all", help="List revoked keys too.")] = False,
+    wide: WideFlag = False,
     home: HomeFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -91,26 +92,10 @@ def list_keys(
     if as_json:
         show_json(found)
         return
-    rows = (
-        (
-            key.id,
-            key.name,
-            key.hint,
-            ", ".join(key.scopes),
-            "all" if key.models is None else ", ".join(key.models),
-            _limits(key),
-            key.priority,
-            key.tenant,
-            key.owner or None,
-            ago(key.created_at),
-            ago(key.last_used_at),
-            ago(key.revoked_at),
-        )
-        for key in found
-    )
-    shown = "KEY NAME SECRET SCOPES MODELS LIMITS PRIORITY TENANT OWNER CREATED USED REVOKED"
-    columns = tuple(shown.split())
-    show_table(columns, rows, "No keys: everybody on this machine may do everything. `lorry keys create` makes one.")
+    shown = [field for field in _FIELDS if every or field[0] is not _REVOKED]
+    rows = [[value(key) for _, value in shown] for key in found]
+    empty = "No keys: everybody on this machine may do everything. `lorry keys create` makes one."
+    show_table([column for column, _ in shown], rows, empty, wide=wide)
 
 
 @app.command("revoke")
@@ -133,14 +118,35 @@ def _listed(words: str | None) -> list[str] | None:
     return None if words is None else [word.strip() for word in words.split(",") if word.strip()]
 
 
-def _limits(key: KeyObject) -> str | None:
-    """Return `60/min, 10000 tokens/min, 4 at a time`, None without any limit."""
-    limits = (
-        (key.requests_per_minute, "/min"),
-        (key.tokens_per_minute, " tokens/min"),
-        (key.concurrent_requests, " at a time"),
-    )
-    return ", ".join(f"{limit}{unit}" for limit, unit in limits if limit is not None) or None
+_EVERY_SCOPE: Final = frozenset({"admin", "inference", "metrics", "training"})
+
+
+def _scopes(key: KeyObject) -> str:
+    return "all" if set(key.scopes) >= _EVERY_SCOPE else ",".join(key.scopes)
+
+
+def _limits(key: KeyObject) -> str:
+    """Return `60rpm,10000tpm,4conc`, empty without any limit: requests and tokens in a minute, requests at a time."""
+    limits = ((key.requests_per_minute, "rpm"), (key.tokens_per_minute, "tpm"), (key.concurrent_requests, "conc"))
+    return ",".join(f"{limit}{unit}" for limit, unit in limits if limit is not None)
+
+
+_REVOKED: Final = Column("REVOKED", 1, moments)
+_FIELDS: Final[Sequence[tuple[Column, Callable[[KeyObject], Any]]]] = (
+    (Column("NAME"), lambda key: key.name),
+    (Column("KEY", 1, short_ids), lambda key: key.id),
+    (Column("SCOPES", 2), _scopes),
+    (_REVOKED, lambda key: key.revoked_at),
+    (Column("LAST USED", 3, moments), lambda key: key.last_used_at),
+    (Column("LIMITS", 4), _limits),
+    (Column("MODELS", 5), lambda key: "all" if key.models is None else ",".join(key.models)),
+    (Column("SECRET", 7), lambda key: key.hint),
+    (Column("PRIORITY", 8), lambda key: key.priority),
+    (Column("TENANT", 9), lambda key: key.tenant),
+    (Column("CREATED", 6, moments), lambda key: key.created_at),
+    (Column("OWNER", 10), lambda key: key.owner),
+)
+"""The columns of `lorry keys list`, each with what it has of a key."""
 
 
 class _KeysAtGateway:

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from gateway.cli.client import Client
-from gateway.cli.output import JsonFlag, ago, show, show_json, show_table
+from gateway.cli.output import Column, JsonFlag, WideFlag, moments, show, show_json, show_table
 from gateway.objects.lists import ObjectList
 from gateway.objects.operations import EnteredEngineObject, NamedSlot, RemovedEngine, ReplicaObject
 from registry.types import SlotState
 
 app = typer.Typer(name="replicas", invoke_without_command=True)
 
+COLUMNS: Final = (
+    Column("REPLICA"),
+    Column("STATE"),
+    Column("LOAD", 1),
+    Column("LAST SEEN", 2, moments),
+    Column("POOL", 5),
+    Column("BASE", 4),
+    Column("ADAPTERS", 3),
+    Column("MESSAGE", below=True),
+)
+
 
 @app.callback()
-def replicas(context: typer.Context, as_json: JsonFlag = False) -> None:
+def replicas(context: typer.Context, wide: WideFlag = False, as_json: JsonFlag = False) -> None:
     """List replicas with their adapters."""
     if context.invoked_subcommand is None:
-        list_replicas(as_json)
+        list_replicas(wide, as_json)
 
 
 @app.command("list")
-def list_replicas(as_json: JsonFlag = False) -> None:
+def list_replicas(wide: WideFlag = False, as_json: JsonFlag = False) -> None:
     """List replicas with their adapters."""
     with Client() as client:
         found = client.get("/admin/replicas", ObjectList[ReplicaObject]).data
@@ -33,22 +44,21 @@ def list_replicas(as_json: JsonFlag = False) -> None:
     rows = (
         (
             replica.id,
-            replica.pool or "by hand",
             replica.state,
+            f"{replica.load}/{replica.room or '?'}",
+            replica.heartbeat_at,
+            replica.pool,
             replica.base,
-            ", ".join(_slot(slot) for slot in replica.slots),
-            f"{replica.load} / {replica.room or '?'}",
-            ago(replica.heartbeat_at),
+            ",".join(_slot(slot) for slot in replica.slots),
             replica.message,
         )
         for replica in found
     )
-    columns = ("REPLICA", "POOL", "STATE", "BASE", "ADAPTERS", "LOAD / ROOM", "HEARD OF", "MESSAGE")
-    show_table(columns, rows, "No replicas.")
+    show_table(COLUMNS, rows, "No replicas.", wide=wide)
 
 
 def _slot(slot: NamedSlot) -> str:
-    return slot.served_name if slot.state is SlotState.READY else f"{slot.served_name} {slot.reason or slot.state}"
+    return slot.served_name if slot.state is SlotState.READY else f"{slot.served_name}:{slot.reason or slot.state}"
 
 
 @app.command("add")

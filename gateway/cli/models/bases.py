@@ -3,31 +3,53 @@
 from __future__ import annotations
 
 import json
+from typing import Annotated, Final
 
 import typer
 
 from gateway.cli.client import Client
-from gateway.cli.output import JsonFlag, ago, show, show_fields, show_json, show_table
+from gateway.cli.output import (
+    Column,
+    JsonFlag,
+    WideFlag,
+    moments,
+    short_digests,
+    show,
+    show_fields,
+    show_json,
+    show_table,
+)
 from gateway.objects.bases import BaseModelObject, BaseModelOrigin, RemovedBaseModel
 from gateway.objects.lists import ObjectList
 
 app = typer.Typer(name="bases", no_args_is_help=True)
 
+Name = Annotated[str, typer.Argument(help="Base model.")]
+COLUMNS: Final = (
+    Column("BASE"),
+    Column("FROM", 3),
+    Column("REPLICAS", 1),
+    Column("TENANT", 2),
+    Column("DIGEST", 5, short_digests),
+    Column("CREATED", 4, moments),
+    Column("LICENCE", 6),
+)
+
 
 @app.command("list")
-def list_bases(as_json: JsonFlag = False) -> None:
+def list_bases(wide: WideFlag = False, as_json: JsonFlag = False) -> None:
     """List base models with what they were made from and how many replicas serve them."""
     with Client() as client:
         bases = client.get("/admin/bases", ObjectList[BaseModelObject]).data
     if as_json:
         show_json(bases)
         return
-    rows = ((b.name, b.parent, b.replicas, _users(b), b.licence, b.digest[:12], ago(b.created_at)) for b in bases)
-    show_table(("BASE", "FROM", "REPLICAS", "USED BY", "LICENCE", "DIGEST", "CREATED"), rows, "No base models.")
+    rows = ((b.name, b.parent, b.replicas, _users(b), b.digest, b.created_at, b.licence) for b in bases)
+    show_table(COLUMNS, rows, "No base models.", wide=wide)
 
 
 @app.command("show")
-def show_base(name: str, as_json: JsonFlag = False) -> None:
+def show_base(name: Name, as_json: JsonFlag = False) -> None:
     """Show one base model and, for a checkpoint, what made it."""
     with Client() as client:
         base = client.get(f"/admin/bases/{name}", BaseModelOrigin)
@@ -40,7 +62,7 @@ def show_base(name: str, as_json: JsonFlag = False) -> None:
 
 
 @app.command("delete")
-def delete(name: str, as_json: JsonFlag = False) -> None:
+def delete(name: Name, as_json: JsonFlag = False) -> None:
     """Delete a checkpoint and its weights, where no replica, adapter or job uses it."""
     with Client() as client:
         removed = client.delete(f"/admin/bases/{name}", RemovedBaseModel)
@@ -51,4 +73,4 @@ def delete(name: str, as_json: JsonFlag = False) -> None:
 
 
 def _users(base: BaseModelObject) -> str:
-    return "every key" if base.shared else f"tenant {base.tenant}"
+    return "all" if base.shared else str(base.tenant)

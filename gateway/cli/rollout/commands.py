@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from gateway.cli.adapters import revision_name
 from gateway.cli.client import Client
 from gateway.cli.errors import CommandFailed
-from gateway.cli.output import JsonFlag, ago, show, show_json, show_table
+from gateway.cli.output import (
+    Column,
+    JsonFlag,
+    WideFlag,
+    moments,
+    screen_of,
+    short_ids,
+    show_json,
+    show_lines,
+    show_table,
+)
 from gateway.cli.rollout.forced import force
 from gateway.cli.rollout.page import grounds_of, page
 from gateway.cli.rollout.plans import (
@@ -35,6 +45,16 @@ app.command("force")(force)
 
 Name = Annotated[str, typer.Argument(help="Adapter.")]
 _LOAD_WAIT_S = 60.0
+HISTORY_COLUMNS: Final = (
+    Column("ROLLOUT", 1, short_ids),
+    Column("FROM", 1),
+    Column("TO"),
+    Column("STATE"),
+    Column("REASON", 3),
+    Column("BY", 4),
+    Column("STARTED", 2, moments),
+    Column("EVIDENCE", below=True),
+)
 
 
 @app.command("start")
@@ -92,7 +112,7 @@ def status(
 
 
 @app.command("history")
-def history(name: Name, as_json: JsonFlag = False) -> None:
+def history(name: Name, wide: WideFlag = False, as_json: JsonFlag = False) -> None:
     """List the adapter's rollouts, newest first, with the reason and the evidence of their ends."""
     with Client() as client:
         rollouts = client.get("/admin/rollouts", ObjectList[RolloutObject], adapter=name).data
@@ -102,17 +122,17 @@ def history(name: Name, as_json: JsonFlag = False) -> None:
     rows = (
         (
             each.id,
-            f"{each.stable} -> {each.canary}",
+            each.stable,
+            each.canary,
             each.state,
             each.reason,
             each.actor,
-            ago(each.created_at),
+            each.created_at,
             grounds_of(each),
         )
         for each in rollouts
     )
-    columns = ("ROLLOUT", "FROM -> TO", "STATE", "REASON", "BY", "STARTED", "ON WHAT EVIDENCE")
-    show_table(columns, rows, f"{name} has had no rollout.")
+    show_table(HISTORY_COLUMNS, rows, f"{name} has had no rollout.", wide=wide)
 
 
 @app.command("promote")
@@ -166,4 +186,4 @@ def show_rollout(rollout: RolloutStory, as_json: bool) -> None:
     if as_json:
         show_json(rollout)
     else:
-        show(page(rollout))
+        show_lines(page(rollout, screen_of()))

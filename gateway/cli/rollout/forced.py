@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from gateway.cli.client import Client
-from gateway.cli.output import JsonFlag, ago, show, show_json, show_table
+from gateway.cli.output import Column, JsonFlag, WideFlag, moments, show, show_json, show_table
 from gateway.objects.evidence import ForcedSideObject, ReleasedSide
 from gateway.objects.lists import ApiObject, ObjectList
+
+COLUMNS: Final = (
+    Column("SIDE"),
+    Column("BY", 2),
+    Column("SINCE", 1, moments),
+    Column("KEY", below=True),
+)
 
 
 def force(
@@ -22,6 +29,7 @@ def force(
     side: Annotated[str | None, typer.Option("--side", help="canary or stable")] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Release the key: its hash chooses the side again.")] = False,
     list_all: Annotated[bool, typer.Option("--list", help="List the keys that are held.")] = False,
+    wide: WideFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Hold the conversations of a key on one side of every rollout; they do not count as evidence."""
@@ -33,7 +41,7 @@ def force(
     path = f"/admin/adapters/{name}/forced"
     with Client() as client:
         if list_all:
-            _show_held(name, client.get(path, ObjectList[ForcedSideObject]).data, as_json)
+            _show_held(name, client.get(path, ObjectList[ForcedSideObject]).data, wide, as_json)
         elif clear:
             released = client.delete(path, ReleasedSide, sticky_key=key)
             _show_change(released, f"{key} goes where its hash says.", as_json)
@@ -42,12 +50,12 @@ def force(
             _show_change(held, f"{key} is held on {side}.", as_json)
 
 
-def _show_held(name: str, held: Sequence[ForcedSideObject], as_json: bool) -> None:
+def _show_held(name: str, held: Sequence[ForcedSideObject], wide: bool, as_json: bool) -> None:
     if as_json:
         show_json(held)
         return
-    rows = ((each.sticky_key, each.side, each.actor, ago(each.created_at)) for each in held)
-    show_table(("KEY", "SIDE", "BY", "SINCE"), rows, f"No key of {name} is held.")
+    rows = ((each.side, each.actor, each.created_at, each.sticky_key) for each in held)
+    show_table(COLUMNS, rows, f"No key of {name} is held.", wide=wide)
 
 
 def _show_change(changed: ApiObject, sentence: str, as_json: bool) -> None:

@@ -3,35 +3,51 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.output import ago
+from gateway.cli.output import Column, Screen, ago, moments
+from gateway.cli.tables.layout import field_lines, laid_out, sentence_lines
 from gateway.objects.rollouts import GuardrailEvidence, RolloutMove, RolloutObject, RolloutStory, VerdictObject
 from registry.rollouts.rollout import RolloutState
 
 BAR_WIDTH: Final = 31
+GUARDRAIL_COLUMNS: Final = (
+    Column("GUARDRAIL"),
+    Column("JUDGED", 1),
+    Column("CANARY", 2),
+    Column("STABLE", 2),
+    Column("WORSE BY", 3),
+    Column("MARGIN", 4),
+    Column("SAMPLES", 5),
+    Column("BETWEEN", 6),
+    Column("", 7),
+)
+MOVE_COLUMNS: Final = (
+    Column("MOVED", 1, moments),
+    Column("STATE"),
+    Column("STEP"),
+    Column("REASON", 2),
+    Column("BY", 3),
+    Column("EVIDENCE", below=True),
+)
 
 
-def page(rollout: RolloutStory, notice: str = "") -> RenderableType:
-    """Return everything about a rollout, with *notice* at the end."""
-    parts: list[RenderableType] = [Text(headline(rollout), style="bold"), Text(), fields_of(rollout)]
+def page(rollout: RolloutStory, screen: Screen, notice: str = "") -> list[Text]:
+    """Return everything about a rollout as lines for *screen*, with *notice* at the end."""
+    lines = [*sentence_lines(headline(rollout), screen, "bold"), Text()]
+    lines += field_lines(fields_of(rollout), screen)
     if rollout.evidence is not None:
-        parts += [Text(), guardrails_of(rollout.evidence), Text(_LEGEND, style="dim")]
-    parts += [Text(), moves_of(rollout)]
-    if notice:
-        parts.append(Text(notice, style="yellow"))
-    return Group(*parts)
+        lines += [Text(), *guardrails_of(rollout.evidence, screen)]
+    lines += [Text(), *laid_out(MOVE_COLUMNS, map(_move_row, _numbered(rollout)), screen).lines]
+    return lines + (sentence_lines(notice, screen, "yellow") if notice else [])
 
 
 def headline(rollout: RolloutObject) -> str:
     """Return what serves now, in which share, and what served before."""
-    canary, stable, at = rollout.canary, rollout.stable, ago(rollout.finished_at)
+    canary, stable, at = rollout.canary, rollout.stable, _since(rollout.finished_at)
     if rollout.state is RolloutState.PROMOTED:
         before = "" if stable is None else f"; before that {stable} did"
         return f"{canary} serves all traffic since {at}{before}"
@@ -48,11 +64,8 @@ def headline(rollout: RolloutObject) -> str:
     return f"{rest}; {canary} gets copies of {rollout.shadow_percent} % of the requests{held}"
 
 
-def fields_of(rollout: RolloutObject) -> Table:
+def fields_of(rollout: RolloutObject) -> Iterable[tuple[str, str | None]]:
     """Return what is rolled out, where the rollout stands, and the verdict of the judge."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
     takes = f"{rollout.canary_weight} % of the conversations"
     if rollout.shadow_percent:
         takes = f"copies of {rollout.shadow_percent} % of the requests, and nobody sees its answers"
@@ -67,10 +80,11 @@ def fields_of(rollout: RolloutObject) -> Table:
         "judged on": None if rollout.guardrails else "nothing: by time or by hand",
         **_verdict_facts(rollout),
     }
-    for name, fact in facts.items():
-        if fact:
-            table.add_row(name, escape(str(fact)))
-    return table
+    return facts.items()
+
+
+def _since(at: float | None) -> str:
+    return "" if at is None else ago(at)
 
 
 def _verdict_facts(rollout: RolloutObject) -> dict[str, str | None]:
@@ -79,7 +93,7 @@ def _verdict_facts(rollout: RolloutObject) -> dict[str, str | None]:
         return {}
     wins, lengths = verdict.wins, verdict.lengths
     return {
-        "verdict": f"{verdict.decision} ({verdict.reason}), {ago(rollout.judged_at)}",
+        "verdict": f"{verdict.decision} ({verdict.reason}), {_since(rollout.judged_at)}",
         "because": None if verdict.message == rollout.message else verdict.message,
         "answers preferred": None
         if wins is None
@@ -94,28 +108,41 @@ def steps_of(rollout: RolloutObject) -> str:
     return " -> ".join(f"({step})" if at == current else str(step) for at, step in enumerate(rollout.steps))
 
 
-def guardrails_of(verdict: VerdictObject) -> Table:
+def guardrails_of(verdict: VerdictObject, screen: Screen) -> list[Text]:
     """Return a table with a row for each guardrail; guardrails without a comparison yet come last."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("GUARDRAIL", "CANARY", "STABLE", "WORSE BY", "BETWEEN", "", "MARGIN", "SAMPLES"):
-        table.add_column(column, no_wrap=True)
-    for each in sorted(verdict.evidence, key=lambda each: each.difference is None):
-        colour = "red" if each.is_violated else "green" if each.is_cleared else "yellow"
-        drawn = bar(each)
-        table.add_row(
-            Text(each.guardrail, style=colour if drawn else "dim"),
-            _value(each, each.canary_value),
-            _value(each, each.stable_value),
-            _amount(each, each.difference),
-            f"{_amount(each, each.low)} .. {_amount(each, each.high)}" if drawn else "-",
-            Text(drawn, style=colour),
-            _amount(each, each.margin),
-            f"{each.canary_samples:,} / {each.stable_samples:,}",
-        )
-    return table
+    evidence = sorted(verdict.evidence, key=lambda each: each.difference is None)
+    styles = [_STYLES[judged(each)] for each in evidence]
+    layout = laid_out(GUARDRAIL_COLUMNS, map(_guardrail_row, evidence), screen, styles)
+    has_bars = GUARDRAIL_COLUMNS[-1].title not in layout.left_out
+    return layout.lines + (sentence_lines(_LEGEND, screen, "dim") if has_bars else [])
 
 
-_LEGEND: Final = "in the bars: | no difference, ! the margin, o how much worse it looks, = where that may be in truth"
+def judged(evidence: GuardrailEvidence) -> str:
+    """Return what the judge makes of the canary in one word."""
+    if evidence.difference is None:
+        return "waits"
+    return "worse" if evidence.is_violated else "ok" if evidence.is_cleared else "open"
+
+
+_STYLES: Final = {"worse": "red", "ok": "green", "open": "yellow", "waits": "dim"}
+
+
+def _guardrail_row(each: GuardrailEvidence) -> Sequence[str]:
+    drawn = bar(each)
+    return (
+        each.guardrail,
+        judged(each),
+        _value(each, each.canary_value),
+        _value(each, each.stable_value),
+        _amount(each, each.difference),
+        _amount(each, each.margin),
+        f"{each.canary_samples}/{each.stable_samples}",
+        f"{_amount(each, each.low)}..{_amount(each, each.high)}" if drawn else "",
+        drawn,
+    )
+
+
+_LEGEND: Final = "In the bars: | no difference, ! the margin, o how much worse it looks, = where that may be in truth"
 
 
 def bar(evidence: GuardrailEvidence) -> str:
@@ -141,15 +168,13 @@ def bar(evidence: GuardrailEvidence) -> str:
     return "".join(drawn)
 
 
-def moves_of(rollout: RolloutStory) -> Table:
-    """Return a table of every move, oldest first."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("WHEN", "STATE", "STEP", "REASON", "BY", "ON WHAT EVIDENCE"):
-        table.add_column(column, overflow="fold")
-    for move in rollout.events:
-        facts = (ago(move.at), move.state, rollout.steps[move.step], move.reason, move.actor, grounds_of(move))
-        table.add_row(*(escape(str(fact)) for fact in facts))
-    return table
+def _numbered(rollout: RolloutStory) -> list[tuple[RolloutMove, int | str]]:
+    return [(move, rollout.steps[move.step]) for move in rollout.events]
+
+
+def _move_row(numbered: tuple[RolloutMove, int | str]) -> Sequence[object]:
+    move, step = numbered
+    return (move.at, move.state, step, move.reason, move.actor, grounds_of(move))
 
 
 def grounds_of(move: RolloutMove | RolloutObject) -> str:
@@ -177,10 +202,10 @@ def changes_of(rollout: RolloutObject) -> Sequence[object]:
 def _value(evidence: GuardrailEvidence, value: float | None) -> str:
     if value is None:
         return "-"
-    return {"share": f"{value:.2%}", "score": f"{value:.3f}", "s": f"{value:.3g} s"}[evidence.unit]
+    return {"share": f"{value:.2%}", "score": f"{value:.3f}", "s": f"{value:.3g}s"}[evidence.unit]
 
 
 def _amount(evidence: GuardrailEvidence, amount: float | None) -> str:
     if amount is None:
         return "?"
-    return {"share": f"{100 * amount:+.2f} pt", "score": f"{amount:+.3f}", "s": f"{amount:+.1%}"}[evidence.unit]
+    return {"share": f"{100 * amount:+.2f}pt", "score": f"{amount:+.3f}", "s": f"{amount:+.1%}"}[evidence.unit]

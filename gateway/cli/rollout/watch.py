@@ -9,10 +9,11 @@ from typing import Final
 
 import typer
 from rich.live import Live
+from rich.text import Text
 
 from gateway.cli.client import Client
 from gateway.cli.errors import CommandFailed
-from gateway.cli.output import stdout_console
+from gateway.cli.output import screen_of, stdout_console
 from gateway.cli.rollout.page import changes_of, line_of, page
 from gateway.objects.rollouts import RolloutStory
 from registry.rollouts.rollout import RolloutState
@@ -37,7 +38,7 @@ def watch(client: Client, rollout_id: str, as_json: bool) -> None:
         with Live(console=console, auto_refresh=False) as live:
             for rollout, notice in readings(client, rollout_id):
                 state = rollout.state
-                live.update(page(rollout, notice), refresh=True)
+                live.update(Text("\n").join(page(rollout, screen_of(), notice)), refresh=True)
     if state is RolloutState.ABORTED:
         raise typer.Exit(1)
 

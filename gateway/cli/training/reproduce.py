@@ -9,7 +9,7 @@ import typer
 from gateway.cli.client import Client
 from gateway.cli.errors import CommandFailed
 from gateway.cli.job_progress import follow_job
-from gateway.cli.output import JsonFlag, note, show, show_fields, show_json, show_table
+from gateway.cli.output import Column, JsonFlag, note, show, show_fields, show_json, show_table
 from gateway.objects.reproductions import ReproductionObject
 from registry.contracts.reproductions.reproduction_report import ReproductionReport
 from registry.jobs.job import JobState
@@ -58,12 +58,14 @@ def _show(job: ReproductionObject) -> None:
 
 def _show_differences(report: ReproductionReport) -> None:
     facts = [(each.fact, each.recorded, each.now) for each in report.facts]
-    show_table(("FACT", "THEN", "NOW"), facts, "Libraries and machine are the same, as far as they were recorded.")
+    show_table(
+        _columns("FACT", "THEN", "NOW"), facts, "Libraries and machine are the same, as far as they were recorded."
+    )
     groups = [
-        (each.group, f"{each.differing} of {each.tensors}", f"{each.largest:.3g}", f"{each.relative:.3g}")
+        (each.group, f"{each.differing}/{each.tensors}", f"{each.largest:.3g}", f"{each.relative:.3g}")
         for each in report.weights.groups
     ]
-    show_table(("WEIGHTS", "DIFFERING", "LARGEST", "RELATIVE"), groups, "No tensors in common.")
+    show_table(_columns("WEIGHTS", "DIFFERING", "LARGEST", "RELATIVE"), groups, "No tensors in common.")
     for label, names in (("then", report.weights.only_recorded), ("now", report.weights.only_again)):
         if names:
             show(f"Only {label}: {', '.join(names)}")
@@ -71,6 +73,10 @@ def _show_differences(report: ReproductionReport) -> None:
     show(f"Losses: {losses.differing} of {losses.compared} steps differ, by up to {losses.largest:.3g}")
     steps = [(each.step, each.recorded, each.again) for each in losses.steps[:_STEPS_SHOWN]]
     if steps:
-        show_table(("STEP", "THEN", "NOW"), steps, "")
+        show_table(_columns("STEP", "THEN", "NOW"), steps, "")
     if losses.missing:
         show(f"{losses.missing} steps were reported by one of the two runs only.")
+
+
+def _columns(*titles: str) -> list[Column]:
+    return [Column(title) for title in titles]

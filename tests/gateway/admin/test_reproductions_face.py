@@ -117,7 +117,7 @@ def test_the_report_is_shown_with_the_job_that_made_it(
     )
     _show(shown)
     said = capsys.readouterr().out
-    for fact in ("q_proj.lora_A", "30 of 30", "1 of 80 steps differ", "1.5001"):
+    for fact in ("q_proj.lora_A", "30/30", "1 of 80 steps differ", "1.5001"):
         assert fact in said
     listed = http.get("/admin/jobs").json()["data"]
     assert [each["method"]["type"] for each in listed] == ["reproduce"]
