@@ -72,7 +72,7 @@ engines-stories: envs  ## Each of them behind the gateway, whole, told line by l
 	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -s -m "($(FOREIGN)) and scenario" $(ARGS)
 
 unit: venv postgres redis bubblewrap compiler  ## The quick tests only
-	$(ON_BOTH_CORES) -m "not (engine or scenario or fuzz or trains or $(ON_DEMAND))" $(ARGS)
+	$(ON_BOTH_CORES) -m "not (engine or scenario or fuzz or trains or killed or $(ON_DEMAND))" --ignore tests/contract --ignore tests/scenarios $(ARGS)
 
 fuzz: venv  ## 50,000 odd requests to a gateway, some 10 min; a tenth of them is in `make tests`. E.g. ARGS="--seed 7 --only 123"
 	$(BIN)/python -m tests.fuzz $(ARGS)

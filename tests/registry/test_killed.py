@@ -21,6 +21,7 @@ from registry.rollouts.rollout import RolloutState
 from registry.settings import RegistrySettings
 from registry.types import Base, File, Revision
 
+pytestmark = pytest.mark.killed
 KILLED = -signal.SIGKILL
 REMOVING = ["rename", "rmdir", "unlink"]
 RANDOM_KILLS = 15

@@ -23,6 +23,7 @@ from trainer.settings import TrainerSettings
 from trainer.worker import Worker
 
 
+@pytest.mark.trains
 def test_a_job_becomes_a_revision_that_says_what_made_it(
     registry: Registry, settings: TrainerSettings, make_job: MakeJob
 ) -> None:

@@ -6,6 +6,8 @@ import signal
 from collections.abc import Callable
 from itertools import count as counting
 
+import pytest
+
 from registry.database import Registry
 from registry.rollouts.guardrails import Guardrail, guardrails_from
 from registry.rollouts.rollout import Rollout, RolloutPlan, weighted
@@ -13,6 +15,7 @@ from tests.clock import Clock
 from tests.gateway.stage import bad, count, good, report, story
 from tests.registry.doomed import keep_reconciling
 
+pytestmark = pytest.mark.killed
 KILLED = -signal.SIGKILL
 TICKS = 4
 """Load and begin, one step, promote, take back."""

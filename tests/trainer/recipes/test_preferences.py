@@ -13,7 +13,7 @@ from trainer.progress import RecipeFinished, RecipeStopped
 
 MakeRun = Callable[..., PreferenceRun]
 
-pytestmark = pytest.mark.filterwarnings("ignore:Could not find a config file")
+pytestmark = [pytest.mark.trains, pytest.mark.filterwarnings("ignore:Could not find a config file")]
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,6 @@ def test_a_run_learns_the_preference_and_reports_it(make_run: MakeRun, method: s
         assert measured[-1]["full_valid_preference_accuracy"] >= 0.75
 
 
-@pytest.mark.trains
 @pytest.mark.parametrize("method", METHODS)
 def test_a_stopped_run_continues_to_the_same_bytes(make_run: MakeRun, method: str) -> None:
     whole = make_run(method, batch_size=2)

@@ -28,7 +28,7 @@ from trainer.recipes import load_recipe
 
 Train = Callable[..., RecipeFinished | RecipeStopped]
 
-pytestmark = pytest.mark.filterwarnings("ignore:Could not find a config file")
+pytestmark = [pytest.mark.trains, pytest.mark.filterwarnings("ignore:Could not find a config file")]
 
 
 class Run:
