@@ -89,7 +89,7 @@ class Taker:
         served = [name for name in table.routes if table.endpoints_of(f"{name}@1")]
         # the same number of different names and prefixes whatever the table's size, so that only its size differs
         self._names = [served[number * len(served) // 10] for number in range(10)]
-        self._busy: list[str] = []
+        self._busy: list[tuple[str, str]] = []
 
     def take(self, requests: int) -> float:
         """Microseconds of processor time a request."""
@@ -99,10 +99,10 @@ class Taker:
             affinity = affinity_of(target.served_name, b"prompt %d" % (number % 500))
             endpoint = self._balancer.choose(self._table.endpoints_of(target.served_name), affinity, (), 0.0)
             if endpoint is not None:
-                self._balancer.begin(endpoint.replica)
-                self._busy.append(endpoint.replica)
+                self._balancer.begin(endpoint.replica, target.served_name)
+                self._busy.append((endpoint.replica, target.served_name))
             if len(self._busy) > IN_FLIGHT:
-                self._balancer.end(self._busy.pop(0))
+                self._balancer.end(*self._busy.pop(0))
         return 1e6 * (time.process_time() - began) / requests
 
 

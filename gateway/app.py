@@ -32,9 +32,10 @@ from gateway.admin import reproductions as admin_reproductions
 from gateway.admin import rollouts as admin_rollouts
 from gateway.balancing.admission import Admission
 from gateway.balancing.balancing import Balancer
+from gateway.balancing.demand import RevisionDemand
 from gateway.balancing.replica_health import ReplicaHealth, policy_of
 from gateway.balancing.retry_budget import RetryBudget
-from gateway.edge.edge import Edge
+from gateway.edge.edge import Edge, Swept
 from gateway.edge.parts import Gateway
 from gateway.errors import HTTP_ERRORS
 from gateway.evidence.quiet_calls import QuietCalls
@@ -63,7 +64,6 @@ from gateway.objects.problems import ErrorEnvelope
 from gateway.openai import feedback, files, fine_tuning, graders, hot_paths, models, permissions, uploads
 from gateway.origins import AllowedOrigins
 from gateway.pools.journal import host_prefix
-from gateway.routing.demand import RevisionDemand
 from gateway.routing.route_feed import RouteFeed
 from gateway.routing.routing import Offers
 from gateway.settings import GatewaySettings, TraceSettings
@@ -73,7 +73,7 @@ from gateway.telemetry.live_metrics import LiveMetrics
 from gateway.telemetry.loop_metrics import LoopMetrics
 from gateway.telemetry.metrics import GatewayMetrics
 from gateway.telemetry.siblings import Siblings
-from gateway.telemetry.traces import open_traces
+from gateway.telemetry.traces import Traces, open_traces
 from gateway.wire.connections import EngineConnections
 from graders.runs import GraderRuns
 from registry.database import Registry
@@ -137,26 +137,24 @@ def build_gateway(
     metrics.show_background(LoopMetrics(loops, lambda: keyring.read_at), home)
     tracing = open_traces(traces or TraceSettings(), name, lambda: feed.table)
     access_log = _access_log(settings, home)
-    listeners: list[FinishedListener] = [metrics.finished]
-    if traces is not None and traces.endpoint is not None:
-        listeners.append(tracing)
-    if access_log is not None:
-        listeners.append(access_log)
+    budget = RetryBudget(settings.retry_share, settings.retry_floor_per_s)
+    swept = Swept(feed=feed, admission=admission, health=health, budget=budget, connections=connections)
+    edge = Edge(swept, origins, _listeners(metrics, tracing, access_log))
     return Gateway(
         settings=settings,
         registry=registry,
         feed=feed,
         offers=Offers(),
-        demand=RevisionDemand(registry, settings.use_report_s),
+        demand=RevisionDemand(registry, balancer, settings.use_report_s),
         keyring=keyring,
         page_guard=PageGuard(settings.allowed_hosts, origins, socket.gethostname()),
         rate_limiter=RateLimiter(metrics, settings.limits_url),
         admission=admission,
         balancer=balancer,
         health=health,
-        budget=RetryBudget(settings.retry_share, settings.retry_floor_per_s),
+        budget=budget,
         connections=connections,
-        edge=Edge(feed, admission, health, connections, origins),
+        edge=edge,
         tally_reporter=tally_reporter,
         loops=loops,
         shadow=Shadow(QuietCalls(connections, balancer, settings), feed, tally_reporter, settings),
@@ -164,14 +162,20 @@ def build_gateway(
         siblings=Siblings(
             None if home is None else home / "run" / "gateways",
             name,
-            partial(_figures, live, metrics, feed),
+            partial(_figures, live, metrics, edge, feed),
             settings.metrics_wait_s,
         ),
         traces=tracing,
         access_log=access_log,
         grader_runs=GraderRuns(),
-        listeners=tuple(listeners),
     )
+
+
+def _listeners(metrics: GatewayMetrics, traces: Traces, access_log: AccessLog | None) -> list[FinishedListener]:
+    listeners: list[FinishedListener] = [metrics.finished]
+    if traces.begins_spans:
+        listeners.append(traces)
+    return listeners if access_log is None else [*listeners, access_log]
 
 
 def _access_log(settings: GatewaySettings, home: Path | None) -> AccessLog | None:
@@ -180,9 +184,10 @@ def _access_log(settings: GatewaySettings, home: Path | None) -> AccessLog | Non
     return AccessLog(home / "logs" / "access.log", settings.access_log_share)
 
 
-async def _figures(live: LiveMetrics, metrics: GatewayMetrics, feed: RouteFeed) -> str:
+async def _figures(live: LiveMetrics, metrics: GatewayMetrics, edge: Edge, feed: RouteFeed) -> str:
     """Return this process's metrics as text."""
     live.look()
+    edge.report()
     return await asyncio.to_thread(metrics.own, feed.table.knows)
 
 

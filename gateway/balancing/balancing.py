@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -86,6 +86,10 @@ class Balancer:
         self._views: OrderedDict[int, _Ring] = OrderedDict()
         """By the identity of the sequence of endpoints, the least recently used first."""
         self._points = 0
+        self._asking: Counter[str] = Counter()
+        """Requests in flight by served name."""
+        self._peaks: dict[str, int] = {}
+        """The most of them at a time since `take_peaks`."""
 
     def choose(
         self, endpoints: Sequence[Endpoint], affinity: int, passed_over: Collection[str], now: float
@@ -117,8 +121,11 @@ class Balancer:
                 return endpoints[owner]
         return self._least_loaded(ring, passed_over, now)
 
-    def begin(self, replica: str) -> None:
-        """Count one request more at *replica*."""
+    def begin(self, replica: str, served_name: str) -> None:
+        """Count one request more at *replica* and for *served_name*."""
+        self._asking[served_name] = asking = self._asking[served_name] + 1
+        if asking > self._peaks.get(served_name, 0):
+            self._peaks[served_name] = asking
         load = self._loads.get(replica) or self._new_load(replica)
         load.in_flight += 1
         for ring in load.rings:
@@ -127,8 +134,9 @@ class Balancer:
             # The watcher looks at the count: a shadow copy is cut off before the client's request is sent.
             load.on_begin()
 
-    def end(self, replica: str) -> None:
-        """Count one request less at *replica*."""
+    def end(self, replica: str, served_name: str) -> None:
+        """Count one request less at *replica* and for *served_name*."""
+        self._asking[served_name] -= 1
         load = self._loads[replica]
         load.in_flight -= 1
         for ring in load.rings:
@@ -140,6 +148,17 @@ class Balancer:
         load = self._loads.get(replica) or self._new_load(replica)
         load.on_begin = on_begin
         self._forget_unused(load)
+
+    def asking(self, served_name: str) -> int:
+        """Return how many requests of this gateway are in flight for *served_name*."""
+        return self._asking[served_name]
+
+    def take_peaks(self) -> dict[str, int]:
+        """Return by served name the most requests at a time since the last call, at least those in flight now."""
+        self._asking = +self._asking  # without the names that nobody asks for any more
+        # The next peaks begin with what is in flight, so that a long request counts in each.
+        peaks, self._peaks = self._peaks, dict(self._asking)
+        return peaks
 
     def in_flight(self, replica: str) -> int:
         """Return how many requests of this gateway *replica* has."""

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from statistics import median_low
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.routing.routing import Endpoint
 from gateway.settings import GatewaySettings
@@ -83,6 +83,16 @@ class _Record:
     promptness: float = 1.0
 
 
+class FirstByte(NamedTuple):
+    """The first byte of a replica's answer."""
+
+    replica: str
+    took_s: float
+    """Seconds since the replica was asked."""
+    at: float
+    """Monotonic."""
+
+
 class ReplicaHealth:
     """Decides for each replica which share of its traffic it should get."""
 
@@ -95,6 +105,8 @@ class ReplicaHealth:
         """The replicas whose share may be below 1; callers read only the keys."""
         self.ejections: Counter[str] = Counter()
         """How often one of a pool's replicas was ejected, pool by pool."""
+        self.first_bytes: list[FirstByte] = []
+        """The latest first bytes, which `judge_answers` looks at: no client waits for that."""
         self.changes = 0
         """Counts ejections, returns, arrivals, comparisons: while it is the same, shares move by slow start only."""
 
@@ -104,6 +116,7 @@ class ReplicaHealth:
         *alive*: the replica answered, but with an error status, which ejects only after several in a row, as the
         request may be to blame. During a pause nothing is counted: such failures are of requests from before it.
         """
+        self.judge_answers()  # these came before the failure
         record = self._record(replica)
         record.errors += 1
         if record.until is not None and now < record.until:
@@ -116,6 +129,12 @@ class ReplicaHealth:
             if not self._may_eject():
                 return
         self._eject(replica, record, now)
+
+    def judge_answers(self) -> None:
+        """Look at the first bytes that came since the last call, in their order."""
+        first_bytes, self.first_bytes = self.first_bytes, []
+        for first_byte in first_bytes:
+            self.answered(*first_byte)
 
     def answered(self, replica: str, first_byte_s: float, now: float) -> None:
         """Note a first byte; a replica that was asked since its ejection is back, with slow start."""

@@ -33,10 +33,10 @@ class RetryBudget:
         self._requests = 0
         self._retries = 0
 
-    def note_request(self, now: float) -> None:
-        """Count a new request, which may need a retry later; retries themselves are not counted here."""
-        self._slice(now).requests += 1
-        self._requests += 1
+    def note_requests(self, count: int, now: float) -> None:
+        """Count new requests, which may need retries later; retries themselves are not counted here."""
+        self._slice(now).requests += count
+        self._requests += count
 
     def spend(self, now: float) -> bool:
         """Return True, and count a retry, if one more is within the budget."""

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import orjson
 
-from gateway.balancing.replica_health import ReplicaHealth
+from gateway.balancing.replica_health import FirstByte, ReplicaHealth
 from gateway.edge.events import EventFilter, engine_error_in, finish_reason_in
 from gateway.edge.http_message import status_line
 from gateway.edge.turn import Turn
@@ -54,7 +54,7 @@ class AnswerPlan(NamedTuple):
     asked_at: float = 0.0
     """When the replica was asked; monotonic."""
     health: ReplicaHealth | None = None
-    """Receives the time to the first byte; None where the status shows that the replica is not well."""
+    """Gets the first byte noted; None where the status shows that the replica is not well."""
     witness: Witness | None = None
     """Reads what was passed on, where the answer is evidence for a rollout."""
 
@@ -155,7 +155,7 @@ class RelayedAnswer:
         self._beginning = data
         plan = self._plan
         if plan.health is not None:
-            plan.health.answered(plan.replica, now - plan.asked_at, now)
+            plan.health.first_bytes.append(FirstByte(plan.replica, now - plan.asked_at, now))
         self._pass_on(data, is_whole)
         self.first_byte_took_s = time.monotonic() - now
 

@@ -116,8 +116,7 @@ class Attempts:
         """Count the attempt under way as over; ending again does nothing."""
         self.connection = None
         if self._endpoint is not None:
-            self._gateway.balancer.end(self._endpoint.replica)
-            self._gateway.demand.end(self._order.served_name)
+            self._gateway.balancer.end(self._endpoint.replica, self._order.served_name)
             self._endpoint = None
 
     # called by the engine's connection
@@ -178,8 +177,7 @@ class Attempts:
         self._endpoint = endpoint
         self.replica = endpoint.replica
         # counted before a connection is opened: requests that come meanwhile see this one's load
-        self._gateway.balancer.begin(endpoint.replica)
-        self._gateway.demand.begin(self._order.served_name)
+        self._gateway.balancer.begin(endpoint.replica, self._order.served_name)
         if connection is None:
             self._waiting = pool.open(partial(self._opened, pool))
         else:

@@ -66,8 +66,11 @@ class Exchange(Turn):
     def begin(self, raw: bytes) -> None:
         """Answer the request, whose body is whole."""
         # The request is added first: from here on the sweep holds it to its deadline, whatever it waits for.
-        self._gateway.edge.under_way.add(self)
-        self._traceparent = self._gateway.traces.begin(self.head.headers)
+        edge, traces = self._gateway.edge, self._gateway.traces
+        edge.under_way.add(self)
+        edge.begun += 1
+        if traces.begins_spans or b"traceparent" in self.head.headers:
+            self._traceparent = traces.begin(self.head.headers)
         self._began = time.monotonic()  # within the span, whose attributes are no longer than it is
         self.advance(partial(self._intake.begin, raw, self._began))
 
@@ -221,7 +224,7 @@ class Exchange(Turn):
         return lines if admitted is None else lines + self._gateway.rate_limiter.headers(admitted)
 
     def _finish(self, status: int, reason: str) -> None:
-        """Give everything back and report to the listeners, once."""
+        """Give everything back and have the facts reported, once."""
         if self._is_over:
             return
         self._is_over = True
@@ -235,8 +238,7 @@ class Exchange(Turn):
             attempts.end()
         self._settle(facts, usage)
         intake.leave(now)
-        for listener in self._gateway.listeners:
-            listener.finished(facts)
+        self._gateway.edge.over.append(facts)
         # all of these know each other: in circles they would stay until the garbage collector comes
         if attempts is not None:
             attempts.answer = None
@@ -266,7 +268,7 @@ class Exchange(Turn):
         self._gateway.tally_reporter.answered.append(answered)
 
     def _facts(self, status: int, reason: str, now: float, usage: Mapping[str, Any]) -> Finished:
-        """Return what the listeners get."""
+        """Return what is reported."""
         attempts, intake = self._attempts, self._intake
         answer = None if attempts is None else attempts.answer
         sent_at = None if attempts is None else attempts.sent_at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from http import HTTPStatus
@@ -16,7 +17,7 @@ from msgspec import Raw
 
 from engines.catalog import ADDRESS_FIELDS
 from gateway.edge.form import LONGEST_NAME, parse_form
-from gateway.edge.json_members import members_of, values_of
+from gateway.edge.json_values import TOO_DEEP, values_of
 from gateway.edge.neutral import NEUTRAL_FIELDS, NULL, without_neutral, without_nulls_in
 from gateway.edge.token_estimate import TokenEstimate, estimate_of
 from gateway.errors import InvalidRequest
@@ -31,6 +32,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 # An id stands in header lines as it came, so no character of it may end a line.
 _LEGAL_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _STATUS_LINES: Final = {int(status): b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
 _TEXT: Final = msgspec.json.Decoder(str)
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 _ENCODER: Final = msgspec.json.Encoder()
@@ -192,6 +194,24 @@ def body_of(raw: bytes, kind: PathKind, head: RequestHead) -> RequestBody:
     if head.headers.get(b"content-type") != JsonBody.content_type:
         check_is_json(head.text(b"content-type"), is_from_browser=not BROWSERS_HEADERS.isdisjoint(head.headers))
     return JsonBody(raw, kind)
+
+
+def members_of(raw: bytes) -> dict[str, Raw]:
+    """Return the members of a JSON object, their values as they came; `InvalidRequest` if *raw* is not one."""
+    if raw.startswith(BOM_UTF8):  # RFC 8259, 8.1: a parser may ignore it
+        raw = raw[len(BOM_UTF8) :]
+    try:
+        if not raw.isascii():
+            raw.decode()  # the decoder leaves text alone that it does not look at
+        return _MEMBERS.decode(raw)
+    except msgspec.ValidationError as exc:
+        raise InvalidRequest("the body must be a JSON object") from exc
+    except UnicodeDecodeError as exc:
+        raise InvalidRequest(f"the body is not JSON in UTF-8: byte {exc.start} cannot be decoded") from exc
+    except RecursionError as exc:
+        raise InvalidRequest(TOO_DEEP) from exc
+    except ValueError as exc:
+        raise InvalidRequest(f"the body is not JSON: {exc}") from exc
 
 
 def _asked_of(members: dict[str, Raw], kind: PathKind, *, may_have_nulls: bool) -> dict[str, Raw]:

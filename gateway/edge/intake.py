@@ -84,7 +84,6 @@ class RequestIntake:
 
     def begin(self, raw: bytes, now: float) -> bool:
         """Take the whole body in: the first `Step`."""
-        self._gateway.budget.note_request(now)
         settings = self._gateway.settings
         self.deadline = now + self._head.timeout_s(settings.request_timeout_s)
         encodings = self._head.headers.get(b"content-encoding")

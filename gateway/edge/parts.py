@@ -11,6 +11,7 @@ from typing import Final, ParamSpec, TypeVar
 from engines.loops import Loops
 from gateway.balancing.admission import Admission
 from gateway.balancing.balancing import Balancer
+from gateway.balancing.demand import RevisionDemand
 from gateway.balancing.replica_health import ReplicaHealth
 from gateway.balancing.retry_budget import RetryBudget
 from gateway.edge.edge import Edge
@@ -19,12 +20,10 @@ from gateway.evidence.tally_reporter import TallyReporter
 from gateway.foreign_pages import PageGuard
 from gateway.keys.auth import Keyring
 from gateway.keys.limits import RateLimiter
-from gateway.routing.demand import RevisionDemand
 from gateway.routing.route_feed import RouteFeed
 from gateway.routing.routing import Offers
 from gateway.settings import GatewaySettings
 from gateway.telemetry.access_log import AccessLog
-from gateway.telemetry.finished import FinishedListener
 from gateway.telemetry.metrics import GatewayMetrics
 from gateway.telemetry.siblings import Siblings
 from gateway.telemetry.traces import Traces
@@ -67,8 +66,6 @@ class Gateway:
     traces: Traces
     access_log: AccessLog | None
     grader_runs: GraderRuns
-    listeners: tuple[FinishedListener, ...]
-    """Called for every request that is over, in this order."""
 
     async def ask(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return the result of blocking registry calls, made in a thread.

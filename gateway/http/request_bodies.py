@@ -10,7 +10,8 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.edge.json_members import check_values, members_of
+from gateway.edge.http_message import members_of
+from gateway.edge.json_values import check_values
 from gateway.errors import BodyTooLarge, GatewayError, InvalidRequest, RequestTooSlow
 from gateway.http.error_answers import answer_error
 from gateway.settings import GatewaySettings

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +12,7 @@ from zlib import crc32
 import orjson
 from filelock import FileLock, Timeout
 
-from gateway.telemetry.finished import Finished
+from gateway.telemetry.finished import Finished, unix_of
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +45,7 @@ class AccessLog:
         if len(self._waiting) >= _MOST_WAITING:
             self._lost += 1
             return
-        self._waiting.append(line_of(facts, time.time()))
+        self._waiting.append(line_of(facts, unix_of(facts.ended)))
 
     async def run(self) -> None:
         """Write until cancelled."""

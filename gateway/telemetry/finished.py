@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final, NamedTuple, Protocol
 
 CLIENT_LEFT: Final = "client_left"
@@ -45,6 +46,11 @@ class Finished(NamedTuple):
     """Why the engine refused the request, as its error's code and field; empty unless the status is its error's."""
     finish_reason: str = ""
     """The engine's finish reason; read only for traced requests."""
+
+
+def unix_of(monotonic_s: float) -> float:
+    """Return a time of `Finished` as seconds since 1970, by the clocks as they are now."""
+    return time.time() - (time.monotonic() - monotonic_s)
 
 
 class FinishedListener(Protocol):

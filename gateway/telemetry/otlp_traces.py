@@ -21,7 +21,7 @@ from opentelemetry.util.types import AttributeValue
 from gateway.routing.paths import HOT_PATHS
 from gateway.routing.routing import Endpoint, RouteTable
 from gateway.settings import TraceSettings
-from gateway.telemetry.finished import Finished
+from gateway.telemetry.finished import Finished, unix_of
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ _LONGEST_NAME: Final = 256
 
 class OtlpTraces:
     """`Traces` that are sent to a receiver; an unsampled request costs only the making of its identifiers."""
+
+    begins_spans = True
 
     def __init__(
         self, settings: TraceSettings, headers: Mapping[str, str], gateway: str, table: Callable[[], RouteTable]
@@ -81,7 +83,7 @@ class OtlpTraces:
         span.set_attributes(attributes_of(facts, self._table().endpoint_of(facts.replica)))
         if error := error_of(facts):
             span.set_status(Status(StatusCode.ERROR, error))
-        span.end()
+        span.end(int(1e9 * unix_of(facts.ended)))
 
     def close(self) -> None:
         """Send the remaining spans."""

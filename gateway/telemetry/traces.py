@@ -18,6 +18,9 @@ _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-
 class Traces(Protocol):
     """Receives the begin and, as a `FinishedListener`, the end of inference requests. Raises nothing."""
 
+    begins_spans: bool
+    """True if `begin` is to be called for every request, not only for those that bring a `traceparent`."""
+
     def begin(self, headers: Mapping[bytes, bytes]) -> bytes:
         """Return the `traceparent` for the engine, empty for none. Names in *headers* are in lower case."""
         ...
@@ -33,6 +36,8 @@ class Traces(Protocol):
 
 class Untraced:
     """`Traces` without a receiver: only a caller's valid `traceparent` is passed to the engine."""
+
+    begins_spans = False
 
     def begin(self, headers: Mapping[bytes, bytes]) -> bytes:
         """Return the caller's `traceparent` if it is valid."""

@@ -29,6 +29,7 @@ from studies.balancing.requests import Crowd, Request, requests_of
 
 LOADS: Final = (0.3, 0.6, 0.9, 1.1, 1.3, 1.5, 1.7)
 """Offered load: 1 is the capacity of the pool if no prompt ever found its prefix in a cache."""
+SERVED_NAME: Final = "support@1"
 BOUNDS: Final = (1.05, 1.1, 1.25, 1.5, 2.0, 4.0)
 
 
@@ -123,12 +124,12 @@ def affinity_choice(bound: float) -> Callable[[SimulatedPool], Choice]:
         endpoints = tuple(_endpoint(number) for number in range(pool.crowd.replicas))
         numbers = {endpoint.replica: number for number, endpoint in enumerate(endpoints)}
         balancer = Balancer(ReplicaHealth(), bound)
-        pool.ended = lambda number: balancer.end(endpoints[number].replica)
+        pool.ended = lambda number: balancer.end(endpoints[number].replica, SERVED_NAME)
 
         def choose(request: Request) -> int:
             found = balancer.choose(endpoints, request.affinity, (), request.at)
             replica = endpoints[0].replica if found is None else found.replica
-            balancer.begin(replica)
+            balancer.begin(replica, SERVED_NAME)
             return numbers[replica]
 
         return choose

@@ -51,11 +51,11 @@ def test_nobody_ever_has_more_than_the_bound_times_the_average(
     running: list[str] = []
     for affinity, ends in moves:
         if ends and running:
-            balancer.end(running.pop(affinity % len(running)))
+            balancer.end(running.pop(affinity % len(running)), "support@1")
             continue
         replica = chosen(balancer, among, affinity % 5)  # five prefixes only, so that the bound is what spreads them
         assert balancer.in_flight(replica) + 1 <= ceil(bound * (len(running) + 1) / count)
-        balancer.begin(replica)
+        balancer.begin(replica, "support@1")
         running.append(replica)
     assert Counter(running) == {each.replica: n for each in among if (n := balancer.in_flight(each.replica))}
 
@@ -65,8 +65,8 @@ def test_what_begins_alike_goes_to_the_same_replica_while_the_load_allows(count:
     balancer, among = Balancer(ReplicaHealth()), endpoints(count)
     first = chosen(balancer, among, affinity)
     for _ in range(3):
-        balancer.begin(first)
-        balancer.end(first)
+        balancer.begin(first, "support@1")
+        balancer.end(first, "support@1")
         assert chosen(balancer, among, affinity) == first
 
 
@@ -170,7 +170,7 @@ def test_a_new_replica_gets_more_and_more_of_its_prefixes_and_none_goes_back_and
 def test_the_circle_of_the_same_replicas_is_kept_when_their_endpoints_change() -> None:
     balancer, before = Balancer(ReplicaHealth()), endpoints(12)
     home = chosen(balancer, before, PREFIXES[0])
-    balancer.begin(home)
+    balancer.begin(home, "support@1")
     after = tuple(
         Endpoint(
             replica=each.replica,
@@ -183,7 +183,7 @@ def test_the_circle_of_the_same_replicas_is_kept_when_their_endpoints_change() -
     )
     found = balancer.choose(after, PREFIXES[0], (), 0.0)
     assert found in after
-    balancer.end(home)
+    balancer.end(home, "support@1")
     assert balancer.in_flight(home) == 0
     assert balancer.in_flight("never seen") == 0
 
@@ -192,12 +192,26 @@ def test_who_asked_to_be_told_is_told_of_every_request_more_until_it_is_enough()
     balancer = Balancer(ReplicaHealth())
     seen: list[int] = []
     balancer.watch("r0", lambda: seen.append(balancer.in_flight("r0")))
-    balancer.begin("r0")
-    balancer.begin("r1")
-    balancer.end("r0")
-    balancer.begin("r0")
-    balancer.begin("r0")
+    balancer.begin("r0", "support@1")
+    balancer.begin("r1", "support@1")
+    balancer.end("r0", "support@1")
+    balancer.begin("r0", "support@1")
+    balancer.begin("r0", "support@1")
     assert seen == [1, 1, 2]
     balancer.watch("r0", None)
-    balancer.begin("r0")
+    balancer.begin("r0", "support@1")
     assert seen == [1, 1, 2]
+
+
+def test_the_most_requests_at_a_time_are_reported_by_name_and_those_in_flight_again() -> None:
+    balancer = Balancer(ReplicaHealth())
+    for replica, served_name in (("r0", "a@1"), ("r1", "a@1"), ("r0", "b@1")):
+        balancer.begin(replica, served_name)
+    balancer.end("r0", "b@1")
+    balancer.end("r1", "a@1")
+    assert balancer.take_peaks() == {"a@1": 2, "b@1": 1}
+    assert (balancer.asking("a@1"), balancer.asking("b@1")) == (1, 0)
+    assert balancer.take_peaks() == {"a@1": 1}
+    balancer.end("r0", "a@1")
+    assert balancer.take_peaks() == {"a@1": 1}  # it was in flight after the last call
+    assert balancer.take_peaks() == {}

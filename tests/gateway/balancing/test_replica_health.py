@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.balancing.replica_health import HealthPolicy, ReplicaHealth
+from gateway.balancing.replica_health import FirstByte, HealthPolicy, ReplicaHealth
 from gateway.routing.routing import Endpoint
 
 POLICY = HealthPolicy(pause_s=1.0, longest_pause_s=8.0, errors_in_a_row=3, slow_start_s=10.0)
@@ -64,6 +64,25 @@ def test_error_answers_eject_only_several_in_a_row() -> None:
     for _ in range(3):
         judged.failed(A, 1.0, alive=True)
     assert judged.share(A, 1.0) == 0.0
+
+
+def test_first_bytes_that_nobody_has_looked_at_yet_count_before_a_later_failure() -> None:
+    judged = health()
+    for _ in range(5):
+        judged.failed(A, 0.0, alive=True)
+        judged.failed(A, 0.0, alive=True)
+        judged.first_bytes.append(FirstByte(A, 0.1, 0.0))
+    assert judged.share(A, 0.0) == 1.0
+
+
+def test_a_replica_is_back_once_its_first_byte_was_looked_at() -> None:
+    judged = health()
+    judged.failed(A, 0.0)
+    judged.first_bytes.append(FirstByte(A, 0.1, 1.1))
+    assert judged.share(A, 1.1) == 0.0
+    judged.judge_answers()
+    assert judged.share(A, 1.1) > 0.0
+    assert judged.first_bytes == []
 
 
 def test_a_probe_that_is_answered_with_an_error_ejects_again() -> None:

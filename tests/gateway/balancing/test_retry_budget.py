@@ -18,7 +18,7 @@ def test_retries_of_a_window_are_never_more_than_their_part_of_its_requests_and_
     for is_request, pause in moves:
         now += pause
         if is_request:
-            budget.note_request(now)
+            budget.note_requests(1, now)
             requests.append(now)
         elif budget.spend(now):
             retries.append(now)
@@ -31,14 +31,14 @@ def test_when_every_request_fails_one_in_five_is_sent_again() -> None:
     budget = RetryBudget(share=0.2, floor_per_s=0.0)
     taken = 0
     for number in range(1000):
-        budget.note_request(number / 100)
+        budget.note_requests(1, number / 100)
         taken += budget.spend(number / 100)
     assert taken == 200
 
 
 def test_a_few_requests_may_all_be_sent_again() -> None:
     budget = RetryBudget(share=0.2, floor_per_s=10.0)
-    budget.note_request(0.0)
+    budget.note_requests(1, 0.0)
     assert [budget.spend(0.0) for _ in range(101)] == [True] * 100 + [False]
 
 

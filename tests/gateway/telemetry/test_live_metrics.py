@@ -34,7 +34,7 @@ def test_replicas_show_their_requests_and_share_and_pools_their_ejections_and_qu
     parts.feed.table = RouteTable(endpoints=both, request_places={"large": 1, "small": 1})
     parts.health.appeared(both, 0.0)
     for _ in range(3):
-        parts.balancer.begin("a")
+        parts.balancer.begin("a", "support@1")
         claim = Claim(key="", priority=Priority.NORMAL, deadline=1000.0)
         parts.admission.enter("large", 1, claim, lambda: None, lambda: None, 0.0)
     parts.health.failed("a", 1.0)
