@@ -102,7 +102,7 @@ WRITTEN_COMMAND = re.compile(r"(?:^|`)(?:[A-Z_]+=\S+ )?lorry ([a-z]+)(?: ([a-z][
 def subcommands_of(command: str) -> set[str]:
     """The commands of the group *command*, as `lorry` shows them; none for a command that is not a group."""
     holder = typer.Typer()
-    holder.add_typer(import_module(COMMANDS[command][0]).app)
+    holder.add_typer(import_module(COMMANDS[command].module).app)
     return set(getattr(get_group(holder).commands[command], "commands", {}))
 
 

@@ -2,58 +2,99 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
-from typer.core import TyperGroup
+from typer._click import Context
 
 from gateway.cli.deferred import DeferredCommand
 from gateway.cli.errors import CommandFailed
+from gateway.cli.help.page import HelpedGroup, Rows
 from gateway.cli.output import fail
 
-COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
-    "up": (
+COMPLETE: Final = "_LORRY_COMPLETE"
+"""Set by the shell that completes a command line, see `gateway.cli.completion`."""
+
+
+class Listed(NamedTuple):
+    """A command on the page of all commands."""
+
+    module: str
+    """The module whose `app` has the command."""
+    section: str
+    help_line: str
+
+
+COMMANDS: Final[Mapping[str, Listed]] = {
+    "up": Listed(
         "gateway.cli.up",
+        "Serve",
         "Run gateway, engine, controller and trainer on Ray Serve until Ctrl-C; prints one line when it is ready.",
     ),
-    "rollback": (
-        "gateway.cli.rollout.rollback",
-        "Abort the open rollout, or make the former stable revision stable again.",
-    ),
-    "doctor": (
+    "doctor": Listed(
         "gateway.cli.doctor",
+        "Serve",
         "Show hardware, environments, and which engine would serve a model, in which sizes and why. Needs no gateway.",
     ),
-    "audit": ("gateway.cli.audit", "List what was done by whom, newest first."),
-    "models": ("gateway.cli.models.commands", "Base models, adapters and pinned revisions."),
-    "train": ("gateway.cli.train", "Train an adapter."),
-    "jobs": ("gateway.cli.jobs", "Jobs of the trainer: fine-tunes and publications."),
-    "reproduce": (
+    "envs": Listed(
+        "gateway.cli.envs", "Serve", "Environments of the engines that cannot live in Lorry's own: build, list."
+    ),
+    "train": Listed("gateway.cli.train", "Train", "Train an adapter, one command for each method."),
+    "jobs": Listed("gateway.cli.jobs", "Train", "Jobs of the trainer: list, show, follow, cancel, pause, resume."),
+    "data": Listed("gateway.cli.training.data", "Train", "Training files: check one, make one of ratings."),
+    "graders": Listed(
+        "gateway.cli.training.graders", "Train", "Graders of reinforcement fine-tuning: check one, try it on a sample."
+    ),
+    "reproduce": Listed(
         "gateway.cli.training.reproduce",
+        "Train",
         "Run the job of a revision again and report whether the same comes out; publishes nothing.",
     ),
-    "bases": ("gateway.cli.models.bases", "Base models: entered folders, and checkpoints that jobs made."),
-    "adapters": ("gateway.cli.adapters", "Adapters and their revisions."),
-    "rollout": ("gateway.cli.rollout.commands", "Give a revision a rising share of its adapter's traffic."),
-    "feedback": ("gateway.cli.feedback", "Ratings of answers."),
-    "graders": ("gateway.cli.training.graders", "Graders of reinforcement fine-tuning."),
-    "data": ("gateway.cli.training.data", "Training files."),
-    "replicas": ("gateway.cli.replicas", "The inference servers and what they have loaded."),
-    "keys": ("gateway.cli.keys", "API keys."),
-    "envs": ("gateway.cli.envs", "Environments of the engines that cannot live in Lorry's own."),
+    "rollout": Listed(
+        "gateway.cli.rollout.commands", "Roll out", "Give a revision a rising share of its adapter's traffic."
+    ),
+    "rollback": Listed(
+        "gateway.cli.rollout.rollback",
+        "Roll out",
+        "Abort the open rollout, or make the former stable revision stable again.",
+    ),
+    "feedback": Listed("gateway.cli.feedback", "Roll out", "Ratings of answers, by revision and one by one."),
+    "models": Listed("gateway.cli.models.commands", "Inspect", "Every name that a request may carry: list, show."),
+    "bases": Listed(
+        "gateway.cli.models.bases", "Inspect", "Base models, and checkpoints that jobs made: list, show, delete."
+    ),
+    "adapters": Listed(
+        "gateway.cli.adapters", "Inspect", "Adapters and their revisions: list, show, publish, retire, owner."
+    ),
+    "replicas": Listed(
+        "gateway.cli.replicas", "Administer", "Inference servers in detail; enter one that was started elsewhere."
+    ),
+    "keys": Listed("gateway.cli.keys", "Administer", "API keys: create, list, revoke."),
+    "audit": Listed("gateway.cli.audit", "Administer", "List what was done by whom, newest first."),
+    "completion": Listed(
+        "gateway.cli.completion.command", "Administer", "Print what makes a shell complete commands and names."
+    ),
 }
-"""Name of a command -> the module whose `app` has it, and its line in `lorry --help`, in the order of that page."""
+"""Name of a command -> its place on the page of `lorry --help`, in the order of that page."""
 
 
-class _Lorry(TyperGroup):
+class _Lorry(HelpedGroup):
     """The group of all `COMMANDS`, none of them imported."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        for name, (module, help_line) in COMMANDS.items():
-            self.add_command(DeferredCommand(name, module, help_line))
+        for name, listed in COMMANDS.items():
+            self.add_command(DeferredCommand(name, listed.module, listed.help_line))
+
+    def sections(self, ctx: Context) -> Mapping[str, Rows]:
+        """Return the commands by what a person wants to do."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name, listed in COMMANDS.items():
+            sections.setdefault(listed.section, []).append((name, listed.help_line))
+        return sections
 
 
 app = typer.Typer(
@@ -61,19 +102,42 @@ app = typer.Typer(
     cls=_Lorry,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # 10 ms that no other command needs
+
+        typer.echo(f"lorry {version('lorry')}")
+        raise typer.Exit
+
+
 @app.callback()
-def lorry() -> None:
-    """Serve and train LoRA adapters. Commands talk to the gateway at LORRY_URL (default http://127.0.0.1:8080)."""
+def lorry(
+    _version: Annotated[
+        bool, typer.Option("--version", "-V", is_eager=True, callback=_print_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Serve and train LoRA adapters, and move traffic to them step by step.
+
+    Commands talk to the gateway at LORRY_URL (default http://127.0.0.1:8080) with the key in LORRY_API_KEY.
+    `lorry COMMAND -h` describes a command, with examples. Every command that reads has --json. Data goes to standard
+    output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 not understood, 130 ended by Ctrl-C.
+    """
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command of *words* (default: `sys.argv`) and exit: 0 done, 1 failed, 2 not understood, 130 on Ctrl-C."""
+    if COMPLETE in os.environ:
+        from typer._completion_classes import completion_init
+
+        completion_init()
     try:
-        app(words)
+        app(words, prog_name="lorry")
     except CommandFailed as exc:
         fail(str(exc))
         sys.exit(1)

@@ -10,6 +10,8 @@ import typer
 
 from gateway.cli.adapter_tar import AdapterTar
 from gateway.cli.client import Client
+from gateway.cli.completion import names
+from gateway.cli.completion.arguments import AdapterName, PublishedName, RevisionName
 from gateway.cli.errors import CommandFailed
 from gateway.cli.job_progress import follow_job
 from gateway.cli.jobs import show_job
@@ -73,7 +75,14 @@ def list_adapters(wide: WideFlag = False, as_json: JsonFlag = False) -> None:
 
 @app.command("show")
 def show_adapter(
-    name: Annotated[str, typer.Argument(help="NAME, or NAME@N for one revision.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="ADAPTER[@N]",
+            help="An adapter, or one of its revisions.",
+            autocompletion=names.adapters_and_revisions,
+        ),
+    ],
     wide: WideFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -93,9 +102,16 @@ def show_adapter(
 
 @app.command("publish")
 def publish(
-    folder: Annotated[Path, typer.Argument(help="Folder with adapter_config.json and adapter_model.safetensors.")],
-    name: Annotated[str, typer.Option("--name", help="Adapter whose next revision this becomes.")],
-    base: Annotated[str | None, typer.Option(help="Base model; needed only where there are several.")] = None,
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder with adapter_config.json and adapter_model.safetensors.")
+    ],
+    name: PublishedName,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BASE", help="Base model; needed only where there are several.", autocompletion=names.bases
+        ),
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Stay until the revision is there.")] = True,
     as_json: JsonFlag = False,
 ) -> None:
@@ -135,7 +151,7 @@ def _show_published(client: Client, job: JobObject, as_json: bool) -> None:
 
 @app.command("retire")
 def retire(
-    name: Annotated[str, typer.Argument(help="NAME@N")],
+    name: RevisionName,
     as_json: JsonFlag = False,
 ) -> None:
     """Stop serving a revision; its record stays."""
@@ -150,8 +166,8 @@ def retire(
 
 @app.command("owner")
 def change_owner(
-    name: Annotated[str, typer.Argument(help="Adapter.")],
-    tenant: Annotated[str | None, typer.Option(help="Tenant whose keys may train it.")] = None,
+    name: AdapterName,
+    tenant: Annotated[str | None, typer.Option(metavar="TENANT", help="Tenant whose keys may train it.")] = None,
     shared: Annotated[
         bool | None, typer.Option("--shared/--private", help="Whether every key may use it, or its tenant alone.")
     ] = None,

@@ -23,13 +23,14 @@ Answer = TypeVar("Answer", bound=BaseModel)
 class Client:
     """Sends requests to the gateway at `LORRY_URL` with `LORRY_API_KEY`; every method raises `CommandFailed`."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_s: float = 120.0) -> None:
+        """*timeout_s* is how long the gateway may be silent."""
         self._url = os.environ.get("LORRY_URL", DEFAULT_URL).rstrip("/").removesuffix("/v1")
         headers = {"x-lorry-actor": getpass.getuser()}
         if key := os.environ.get("LORRY_API_KEY"):
             headers["authorization"] = f"Bearer {key}"
         has_tls = self._url.startswith("https:")  # loading the certificates costs 20 ms
-        self._http = httpx2.Client(base_url=self._url, headers=headers, timeout=120.0, verify=has_tls)
+        self._http = httpx2.Client(base_url=self._url, headers=headers, timeout=timeout_s, verify=has_tls)
 
     def __enter__(self) -> Self:
         return self

@@ -6,8 +6,21 @@ from importlib import import_module
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
+
+from gateway.cli.help.page import HelpedCommand, HelpedGroup
+
+
+def load_command(name: str, module: str, help_line: str) -> TyperCommand | TyperGroup:
+    """Return the command *name* of the Typer application `app` of *module*, with our help pages."""
+    app: typer.Typer = import_module(module).app
+    for registered in app.registered_commands:
+        registered.cls = HelpedCommand
+    holder = typer.Typer(rich_markup_mode=None)
+    holder.add_typer(app, cls=HelpedGroup, help=help_line)
+    loaded: TyperCommand | TyperGroup = get_group(holder).commands[name]  # type: ignore[assignment]
+    return loaded
 
 
 class DeferredCommand(TyperCommand):
@@ -18,7 +31,6 @@ class DeferredCommand(TyperCommand):
         self._module = module
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """Return the context of the command of this name in the Typer application `app` of the module."""
-        holder = typer.Typer()
-        holder.add_typer(import_module(self._module).app, help=self.help)
-        return get_group(holder).commands[str(self.name)].make_context(info_name, args, parent, **extra)
+        """Return the context of the command itself."""
+        command = load_command(str(self.name), self._module, self.help or "")
+        return command.make_context(info_name, args, parent, **extra)

@@ -43,8 +43,10 @@ class Findings:
 
 @app.command("doctor")
 def doctor(
-    model: Annotated[Path | None, typer.Option(help="Hugging Face folder (default: the bundled model).")] = None,
-    engine: Annotated[str | None, typer.Option(help="Use this kind of engine.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Hugging Face folder (default: the bundled model).")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(metavar="KIND", help="Use this kind of engine.")] = None,
     precision: Annotated[Precision | None, typer.Option(help="Use this precision.")] = None,
     context: Annotated[int | None, typer.Option(min=1, help="Longest prompt and answer together, in tokens.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Sequences at a time.")] = None,

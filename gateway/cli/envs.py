@@ -42,9 +42,10 @@ COLUMNS: Final = (
 
 @app.command("install")
 def install(
-    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(ENVIRONMENTS)}.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(ENVIRONMENTS)}.")],
     variant: Annotated[
-        str | None, typer.Option(help=f"One of {', '.join(VARIANTS)} (default: what this machine has).")
+        str | None,
+        typer.Option(metavar="VARIANT", help=f"One of {', '.join(VARIANTS)} (default: what this machine has)."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:

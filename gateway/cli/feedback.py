@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from gateway.cli.client import Client
+from gateway.cli.completion import names
 from gateway.cli.output import Column, JsonFlag, WideFlag, moments, show_json, show_table
 from gateway.objects.evidence import FeedbackObject, RatingSumObject
 from gateway.objects.lists import ObjectList
@@ -32,7 +33,10 @@ RATING_COLUMNS: Final = (
 
 @app.command("list")
 def list_sums(
-    model: Annotated[str | None, typer.Argument(help="Adapter or base model; default all.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="MODEL", help="Adapter or base model; default all.", autocompletion=names.models),
+    ] = None,
     wide: WideFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -48,7 +52,9 @@ def list_sums(
 
 @app.command("show")
 def show_ratings(
-    revision: Annotated[str, typer.Argument(help="NAME@N, or a base model.")],
+    revision: Annotated[
+        str, typer.Argument(metavar="ADAPTER@N", help="A revision, or a base model.", autocompletion=names.revisions)
+    ],
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Number of ratings.")] = 50,
     wide: WideFlag = False,
     as_json: JsonFlag = False,

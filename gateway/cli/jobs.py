@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from gateway.cli.client import Client
+from gateway.cli.completion.arguments import JobId
 from gateway.cli.job_progress import follow_job, line_of, new_events
 from gateway.cli.output import Column, JsonFlag, WideFlag, moments, short_ids, show, show_fields, show_json, show_table
 from gateway.objects.jobs import AnyJob, JobObject
@@ -23,7 +24,6 @@ COLUMNS: Final = (
     Column("CREATED", 3, moments),
     Column("BASE", 5),
 )
-JobId = Annotated[str, typer.Argument(help="Job id, ftjob-... or pubjob-...")]
 
 
 @app.command("list")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Protocol
 import typer
 
 from gateway.cli.client import Client
+from gateway.cli.completion.arguments import KeyName
 from gateway.cli.output import Column, JsonFlag, WideFlag, moments, note, short_ids, show, show_json, show_table
 from gateway.objects.keys import IssuedKeyObject, KeyObject
 from gateway.objects.lists import ObjectList
@@ -37,22 +38,31 @@ class _Keys(Protocol):
 
 @app.command("create")
 def create(
-    name: Annotated[str, typer.Option(help="Name in the audit log of whoever uses the key.")],
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name in the audit log of whoever uses the key.")],
     scopes: Annotated[
         str | None,
-        typer.Option(help="Scopes: inference, training, metrics, admin; default inference, for the first key all."),
+        typer.Option(
+            metavar="SCOPES",
+            help="Scopes: inference, training, metrics, admin; default inference, for the first key all.",
+        ),
     ] = None,
     models: Annotated[
-        str | None, typer.Option(help="Base models, adapters and NAME@N that the key may use; default all.")
+        str | None,
+        typer.Option(metavar="MODELS", help="Base models, adapters and NAME@N that the key may use; default all."),
     ] = None,
     requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Default: no limit.")] = None,
     tokens_per_minute: Annotated[int | None, typer.Option(min=1, help="Default: no limit.")] = None,
     concurrent: Annotated[int | None, typer.Option(min=1, help="Requests at a time; default: no limit.")] = None,
-    priority: Annotated[str, typer.Option(help="Whose requests go first: high, normal or low.")] = "normal",
-    owner: Annotated[str, typer.Option(help="Person or team to ask about the key.")] = "",
+    priority: Annotated[
+        str, typer.Option(metavar="PRIORITY", help="Whose requests go first: high, normal or low.")
+    ] = "normal",
+    owner: Annotated[str, typer.Option(metavar="PERSON", help="Person or team to ask about the key.")] = "",
     tenant: Annotated[
         str | None,
-        typer.Option(help="Keys of one tenant share their files, jobs and adapters; default a tenant of its own name."),
+        typer.Option(
+            metavar="TENANT",
+            help="Keys of one tenant share their files, jobs and adapters; default a tenant of its own name.",
+        ),
     ] = None,
     home: HomeFlag = False,
     as_json: JsonFlag = False,
@@ -100,7 +110,7 @@ def list_keys(
 
 @app.command("revoke")
 def revoke(
-    key: Annotated[str, typer.Argument(help="Id or name of the key.")],
+    key: KeyName,
     home: HomeFlag = False,
     as_json: JsonFlag = False,
 ) -> None:

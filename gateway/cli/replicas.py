@@ -7,6 +7,8 @@ from typing import Annotated, Final
 import typer
 
 from gateway.cli.client import Client
+from gateway.cli.completion import names
+from gateway.cli.completion.arguments import ReplicaId
 from gateway.cli.output import Column, JsonFlag, WideFlag, moments, show, show_json, show_table
 from gateway.objects.lists import ObjectList
 from gateway.objects.operations import EnteredEngineObject, NamedSlot, RemovedEngine, ReplicaObject
@@ -63,9 +65,18 @@ def _slot(slot: NamedSlot) -> str:
 
 @app.command("add")
 def add(
-    url: Annotated[str, typer.Argument(help="http://host:port of a running server.")],
-    engine: Annotated[str, typer.Option(help="Kind of the engine: transformers, vllm, sglang or lmdeploy.")],
-    base: Annotated[str, typer.Option(help="Served name of its base model, as `lorry models list` shows it.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="http://host:port of a running server.")],
+    engine: Annotated[
+        str, typer.Option(metavar="KIND", help="Kind of the engine: transformers, vllm, sglang or lmdeploy.")
+    ],
+    base: Annotated[
+        str,
+        typer.Option(
+            metavar="BASE",
+            help="Name of its base model, as `lorry bases list` shows it.",
+            autocompletion=names.bases,
+        ),
+    ],
     capacity: Annotated[
         int | None, typer.Option(min=0, help="How many adapters the engine can hold (default 16).")
     ] = None,
@@ -82,7 +93,7 @@ def add(
 
 
 @app.command("remove")
-def remove(replica: Annotated[str, typer.Argument(help="Id of the replica.")], as_json: JsonFlag = False) -> None:
+def remove(replica: ReplicaId, as_json: JsonFlag = False) -> None:
     """Remove an engine that was entered by hand; it drains, the server itself keeps running."""
     with Client() as client:
         removed = client.delete(f"/admin/replicas/{replica}", RemovedEngine)

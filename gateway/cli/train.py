@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from gateway.cli.client import Client
+from gateway.cli.completion.arguments import BaseFlag, PublishedName
 from gateway.cli.errors import CommandFailed
 from gateway.cli.job_progress import follow_job
 from gateway.cli.jobs import show_job
@@ -77,25 +78,40 @@ METHODS: Final[Mapping[str, tuple[str, str]]] = {
 """Command -> method of the job, and what the command does."""
 
 
+DataFlag = Annotated[Path | None, typer.Option("--data", metavar="FILE", help="JSONL file, one example a line.")]
+FileFlag = Annotated[
+    str | None, typer.Option("--file", metavar="ID", help="Id of an uploaded file, in place of --data.")
+]
+ValidationFlag = Annotated[
+    Path | None, typer.Option("--validation", metavar="FILE", help="JSONL file for the validation loss.")
+]
+SetFlag = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Hyperparameter; repeat it for others.")
+]
+PriorityFlag = Annotated[
+    Priority | None, typer.Option(help="How the job waits for a worker; your key's own if left out.")
+]
+OwnerFlag = Annotated[
+    str | None, typer.Option(metavar="TENANT", help="Tenant that the job is for; needs an admin key.")
+]
+RolloutFlag = Annotated[
+    str | None, typer.Option("--rollout", metavar="STEPS", help="Roll out when published, for example 5,25,100.")
+]
+
+
 def train(
     context: typer.Context,
-    name: Annotated[str, typer.Option("--name", help="Adapter whose next revision the job publishes.")],
-    data: Annotated[Path | None, typer.Option("--data", help="JSONL file, one example a line.")] = None,
-    file: Annotated[str | None, typer.Option("--file", help="Id of an uploaded file, in place of --data.")] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Base model; needed only where there are several.")
-    ] = None,
-    validation: Annotated[Path | None, typer.Option("--validation", help="JSONL file for the validation loss.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="Hyperparameter as KEY=VALUE; repeat it.")] = None,
+    name: PublishedName,
+    data: DataFlag = None,
+    file: FileFlag = None,
+    model: BaseFlag = None,
+    validation: ValidationFlag = None,
+    settings: SetFlag = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same bytes.")] = None,
-    priority: Annotated[
-        Priority | None, typer.Option(help="How the job waits for a worker; your key's own if left out.")
-    ] = None,
-    owner: Annotated[str | None, typer.Option(help="Tenant that the job is for; needs an admin key.")] = None,
+    priority: PriorityFlag = None,
+    owner: OwnerFlag = None,
     follow: Annotated[bool, typer.Option("--follow", help="Stay and show the progress.")] = False,
-    rollout: Annotated[
-        str | None, typer.Option("--rollout", help="Roll out when published, for example 5,25,100.")
-    ] = None,
+    rollout: RolloutFlag = None,
     every: EveryFlag = None,
     guardrail: GuardrailFlag = None,
     min_samples: MinSamplesFlag = None,

@@ -17,13 +17,20 @@ app = typer.Typer()
 def up(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to serve on (default 8080).")] = None,
     host: Annotated[
-        str | None, typer.Option(help="IP address to listen on (default 127.0.0.1); others need a key to exist.")
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="IP address to listen on (default 127.0.0.1); others need a key to exist."
+        ),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="Local Hugging Face folder of the base model (default: the bundled one).")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Local Hugging Face folder of the base model (default: the bundled one)."),
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="Kind of engine; auto takes what the settings say, else what suits the machine.")
+        str,
+        typer.Option(
+            metavar="KIND", help="Kind of engine; auto takes what the settings say, else what suits the machine."
+        ),
     ] = "auto",
 ) -> None:
     """Run gateway, engine, controller and trainer on Ray Serve until Ctrl-C; prints one line when it is ready."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Final
+from typing import Final
 
 import typer
 
 from gateway.cli.client import Client
+from gateway.cli.completion.arguments import BaseName
 from gateway.cli.output import (
     Column,
     JsonFlag,
@@ -24,7 +25,6 @@ from gateway.objects.lists import ObjectList
 
 app = typer.Typer(name="bases", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="Base model.")]
 COLUMNS: Final = (
     Column("BASE"),
     Column("FROM", 3),
@@ -49,7 +49,7 @@ def list_bases(wide: WideFlag = False, as_json: JsonFlag = False) -> None:
 
 
 @app.command("show")
-def show_base(name: Name, as_json: JsonFlag = False) -> None:
+def show_base(name: BaseName, as_json: JsonFlag = False) -> None:
     """Show one base model and, for a checkpoint, what made it."""
     with Client() as client:
         base = client.get(f"/admin/bases/{name}", BaseModelOrigin)
@@ -62,7 +62,7 @@ def show_base(name: Name, as_json: JsonFlag = False) -> None:
 
 
 @app.command("delete")
-def delete(name: Name, as_json: JsonFlag = False) -> None:
+def delete(name: BaseName, as_json: JsonFlag = False) -> None:
     """Delete a checkpoint and its weights, where no replica, adapter or job uses it."""
     with Client() as client:
         removed = client.delete(f"/admin/bases/{name}", RemovedBaseModel)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import typer
 
 from gateway.cli.client import Client
+from gateway.cli.completion.arguments import ModelName
 from gateway.cli.output import Column, JsonFlag, WideFlag, moment, moments, show_fields, show_json, show_table
 from gateway.objects.lists import ObjectList
 from gateway.objects.models import ModelObject
@@ -35,9 +36,7 @@ def list_models(wide: WideFlag = False, as_json: JsonFlag = False) -> None:
 
 
 @app.command("show")
-def show_model(
-    name: Annotated[str, typer.Argument(help="Base model, adapter, NAME@N or ft:...")], as_json: JsonFlag = False
-) -> None:
+def show_model(name: ModelName, as_json: JsonFlag = False) -> None:
     """Show one model."""
     with Client() as client:
         model = client.get(f"/v1/models/{name}", ModelObject)

@@ -10,6 +10,7 @@ import typer
 
 from gateway.cli.adapters import revision_name
 from gateway.cli.client import Client
+from gateway.cli.completion.arguments import AdapterName, RevisionName
 from gateway.cli.errors import CommandFailed
 from gateway.cli.output import (
     Column,
@@ -43,7 +44,6 @@ from registry.rollouts.rollout import RolloutState
 app = typer.Typer(name="rollout", no_args_is_help=True)
 app.command("force")(force)
 
-Name = Annotated[str, typer.Argument(help="Adapter.")]
 _LOAD_WAIT_S = 60.0
 HISTORY_COLUMNS: Final = (
     Column("ROLLOUT", 1, short_ids),
@@ -59,10 +59,15 @@ HISTORY_COLUMNS: Final = (
 
 @app.command("start")
 def start(
-    revision: Annotated[str, typer.Argument(help="NAME@N")],
-    plan: Annotated[Path | None, typer.Option("--plan", help="TOML file with the plan; flags override it.")] = None,
+    revision: RevisionName,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", metavar="FILE", help="TOML file with the plan; flags override it.")
+    ] = None,
     steps: Annotated[
-        str | None, typer.Option(help=f"Percents of traffic, rising to 100, after shadow:PERCENT ({DEFAULT_STEPS}).")
+        str | None,
+        typer.Option(
+            metavar="STEPS", help=f"Percents of traffic, rising to 100, after shadow:PERCENT ({DEFAULT_STEPS})."
+        ),
     ] = None,
     every: EveryFlag = None,
     guardrail: GuardrailFlag = None,
@@ -98,7 +103,7 @@ def start(
 
 @app.command("status")
 def status(
-    name: Name,
+    name: AdapterName,
     watching: Annotated[bool, typer.Option("--watch", help="Stay until it has ended; exit code 1 if aborted.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -112,7 +117,7 @@ def status(
 
 
 @app.command("history")
-def history(name: Name, wide: WideFlag = False, as_json: JsonFlag = False) -> None:
+def history(name: AdapterName, wide: WideFlag = False, as_json: JsonFlag = False) -> None:
     """List the adapter's rollouts, newest first, with the reason and the evidence of their ends."""
     with Client() as client:
         rollouts = client.get("/admin/rollouts", ObjectList[RolloutObject], adapter=name).data
@@ -137,7 +142,7 @@ def history(name: Name, wide: WideFlag = False, as_json: JsonFlag = False) -> No
 
 @app.command("promote")
 def promote(
-    name: Name,
+    name: AdapterName,
     full: Annotated[bool, typer.Option("--full", help="Skip the steps between and make it stable now.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -150,19 +155,19 @@ def promote(
 
 
 @app.command("pause")
-def pause(name: Name, as_json: JsonFlag = False) -> None:
+def pause(name: AdapterName, as_json: JsonFlag = False) -> None:
     """Pause the rollout at its present weight."""
     _move(name, "pause", as_json)
 
 
 @app.command("resume")
-def resume(name: Name, as_json: JsonFlag = False) -> None:
+def resume(name: AdapterName, as_json: JsonFlag = False) -> None:
     """Resume a paused rollout."""
     _move(name, "resume", as_json)
 
 
 @app.command("abort")
-def abort(name: Name, as_json: JsonFlag = False) -> None:
+def abort(name: AdapterName, as_json: JsonFlag = False) -> None:
     """Abort the rollout: the stable revision gets all traffic again."""
     _move(name, "abort", as_json)
 

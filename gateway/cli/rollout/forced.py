@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from gateway.cli.client import Client
+from gateway.cli.completion.arguments import AdapterName
 from gateway.cli.output import Column, JsonFlag, WideFlag, moments, show, show_json, show_table
 from gateway.objects.evidence import ForcedSideObject, ReleasedSide
 from gateway.objects.lists import ApiObject, ObjectList
@@ -21,12 +22,16 @@ COLUMNS: Final = (
 
 
 def force(
-    name: Annotated[str, typer.Argument(help="Adapter.")],
+    name: AdapterName,
     key: Annotated[
         str | None,
-        typer.Option("--key", help="Value that the caller sends as x-session-id or `user`; or api-key:NAME."),
+        typer.Option(
+            "--key", metavar="KEY", help="Value that the caller sends as x-session-id or `user`; or api-key:NAME."
+        ),
     ] = None,
-    side: Annotated[str | None, typer.Option("--side", help="canary or stable")] = None,
+    side: Annotated[
+        str | None, typer.Option("--side", metavar="canary|stable", help="Where its conversations go.")
+    ] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Release the key: its hash chooses the side again.")] = False,
     list_all: Annotated[bool, typer.Option("--list", help="List the keys that are held.")] = False,
     wide: WideFlag = False,

@@ -12,11 +12,16 @@ DEFAULT_STEPS: Final = "5,25,50,100"
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 EveryFlag = Annotated[
-    str | None, typer.Option("--every", help="How long each step holds at least, for example 60s, 5m or 1h.")
+    str | None,
+    typer.Option("--every", metavar="TIME", help="How long each step holds at least, for example 60s, 5m or 1h."),
 ]
 GuardrailFlag = Annotated[
     list[str] | None,
-    typer.Option("--guardrail", help="How much worse the canary may be, for example error_rate=0.02, or NAME=off."),
+    typer.Option(
+        "--guardrail",
+        metavar="NAME=MARGIN",
+        help="How much worse the canary may be, for example error_rate=0.02, or NAME=off.",
+    ),
 ]
 MinSamplesFlag = Annotated[
     int | None, typer.Option("--min-samples", min=1, help="Requests that each side must have answered in a step.")
@@ -25,7 +30,7 @@ JudgeFlag = Annotated[
     bool, typer.Option("--judge/--no-judge", help="Go on and abort by evidence; without: by --every or by hand.")
 ]
 ShadowJudgeFlag = Annotated[
-    str | None, typer.Option("--shadow-judge", help="Model that compares the answers of shadow steps.")
+    str | None, typer.Option("--shadow-judge", metavar="MODEL", help="Model that compares the answers of shadow steps.")
 ]
 
 

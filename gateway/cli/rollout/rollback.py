@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli.client import Client
+from gateway.cli.completion.arguments import AdapterName
 from gateway.cli.output import JsonFlag
 from gateway.cli.rollout.commands import show_rollout
 from gateway.objects.rollouts import RolloutStory
@@ -16,7 +17,7 @@ app = typer.Typer()
 
 @app.command("rollback")
 def rollback(
-    name: Annotated[str, typer.Argument(help="Adapter.")],
+    name: AdapterName,
     to: Annotated[
         int | None, typer.Option(help="Number of the revision; default: the one that was stable before.")
     ] = None,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli.client import Client
+from gateway.cli.completion.arguments import ModelName
 from gateway.cli.errors import CommandFailed
 from gateway.cli.output import JsonFlag, show, show_json
 from gateway.objects.files import FileObject
@@ -21,7 +22,7 @@ app = typer.Typer(name="data", no_args_is_help=True)
 
 @app.command("from-feedback")
 def from_feedback(
-    model: Annotated[str, typer.Argument(help="Adapter, revision or base model whose rated answers to take.")],
+    model: ModelName,
     as_json: JsonFlag = False,
 ) -> None:
     """Make a training file for the method kto of the chats that came with ratings."""
@@ -35,7 +36,7 @@ def from_feedback(
 
 @app.command("check")
 def check(
-    file: Annotated[Path, typer.Argument(help="JSONL file, one example a line.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL file, one example a line.")],
     as_json: JsonFlag = False,
 ) -> None:
     """Check every line as an upload would; needs no gateway."""

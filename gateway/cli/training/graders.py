@@ -15,7 +15,7 @@ from gateway.objects.graders import GraderRun, ValidGrader
 
 app = typer.Typer(name="graders", no_args_is_help=True)
 
-GraderFile = Annotated[Path, typer.Argument(help="JSON file with the grader.")]
+GraderFile = Annotated[Path, typer.Argument(metavar="FILE", help="JSON file with the grader.")]
 
 
 @app.command("validate")
@@ -32,8 +32,10 @@ def validate(file: GraderFile, as_json: JsonFlag = False) -> None:
 @app.command("run")
 def run(
     file: GraderFile,
-    sample: Annotated[str, typer.Option("--sample", help="The output of a model.")],
-    item: Annotated[Path | None, typer.Option("--item", help="JSON file with a row of a data set.")] = None,
+    sample: Annotated[str, typer.Option("--sample", metavar="TEXT", help="The output of a model.")],
+    item: Annotated[
+        Path | None, typer.Option("--item", metavar="FILE", help="JSON file with a row of a data set.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Grade one sample."""

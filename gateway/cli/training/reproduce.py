@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from gateway.cli.client import Client
+from gateway.cli.completion import names
 from gateway.cli.errors import CommandFailed
 from gateway.cli.job_progress import follow_job
 from gateway.cli.output import Column, JsonFlag, note, show, show_fields, show_json, show_table
@@ -21,7 +22,14 @@ app = typer.Typer()
 
 @app.command("reproduce")
 def reproduce(
-    name: Annotated[str, typer.Argument(help="NAME@N, or a job id repjob-... to show its report.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="ADAPTER@N",
+            help="A revision, or a job id repjob-... to show its report.",
+            autocompletion=names.revisions,
+        ),
+    ],
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Stay until the report is there.")] = True,
     as_json: JsonFlag = False,
 ) -> None:
@@ -66,9 +74,9 @@ def _show_differences(report: ReproductionReport) -> None:
         for each in report.weights.groups
     ]
     show_table(_columns("WEIGHTS", "DIFFERING", "LARGEST", "RELATIVE"), groups, "No tensors in common.")
-    for label, names in (("then", report.weights.only_recorded), ("now", report.weights.only_again)):
-        if names:
-            show(f"Only {label}: {', '.join(names)}")
+    for label, tensors in (("then", report.weights.only_recorded), ("now", report.weights.only_again)):
+        if tensors:
+            show(f"Only {label}: {', '.join(tensors)}")
     losses = report.losses
     show(f"Losses: {losses.differing} of {losses.compared} steps differ, by up to {losses.largest:.3g}")
     steps = [(each.step, each.recorded, each.again) for each in losses.steps[:_STEPS_SHOWN]]

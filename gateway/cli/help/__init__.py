@@ -1,0 +1,1 @@
+"""Help pages: their layout, and the examples of every command."""

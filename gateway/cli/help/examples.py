@@ -1,0 +1,170 @@
+"""Examples of every command, as `lorry COMMAND --help` shows them; tests parse each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+Example = tuple[str, str]
+"""What the example does, and how it is typed."""
+
+EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
+    "": (
+        ("Serve the bundled model on http://127.0.0.1:8080", "lorry up"),
+        ("Train the adapter support, and watch", "lorry train sft --data chats.jsonl --name support --follow"),
+        ("Give its second revision a rising share of the traffic", "lorry rollout start support@2 --steps 5,25,100"),
+    ),
+    "up": (
+        ("Serve the bundled model on http://127.0.0.1:8080", "lorry up"),
+        ("Serve another model on another port", "lorry up --model ~/models/qwen3-4b --port 9000"),
+        ("Serve with vLLM, to the whole network", "lorry up --engine vllm --host 0.0.0.0"),
+    ),
+    "doctor": (
+        ("What would serve the bundled model here", "lorry doctor"),
+        ("The same for another model and longer texts", "lorry doctor --model ~/models/qwen3-4b --context 16384"),
+    ),
+    "envs": (("Which engines are installed", "lorry envs list"),),
+    "envs install": (
+        ("Build the environment of vLLM for this machine", "lorry envs install vllm"),
+        ("The same without a GPU", "lorry envs install vllm --variant cpu"),
+    ),
+    "envs list": (("Which engines are installed", "lorry envs list"),),
+    "train": (("Fine-tune on chats", "lorry train sft --data chats.jsonl --name support --follow"),),
+    "train sft": (
+        ("Train the adapter support, and watch", "lorry train sft --data chats.jsonl --name support --follow"),
+        (
+            "Two passes over the data with a smaller adapter",
+            "lorry train sft --data chats.jsonl --name support --set n_epochs=2 --set lora_rank=8",
+        ),
+        (
+            "Keep the best step by a validation file",
+            "lorry train sft --data chats.jsonl --name support --validation held_out.jsonl --set keep=best",
+        ),
+        (
+            "Roll the result out as soon as it is published",
+            "lorry train sft --data chats.jsonl --name support --rollout 5,25,100",
+        ),
+    ),
+    "train dpo": (
+        ("Learn from pairs of answers", "lorry train dpo --data pairs.jsonl --name support --set beta=0.1 --follow"),
+    ),
+    "train kto": (
+        ("Learn from rated answers", "lorry train kto --data ratings.jsonl --name support --follow"),
+        ("Learn from a file that is there already", "lorry train kto --file file-3f9a --name support"),
+    ),
+    "train orpo": (("Learn from pairs of answers", "lorry train orpo --data pairs.jsonl --name support --follow"),),
+    "train simpo": (("Learn from pairs of answers", "lorry train simpo --data pairs.jsonl --name support --follow"),),
+    "train reward": (("Train a reward model", "lorry train reward --data pairs.jsonl --name taste --follow"),),
+    "jobs": (
+        ("The newest jobs", "lorry jobs list"),
+        ("Follow one until it has ended", "lorry jobs logs ftjob-1a2b --follow"),
+    ),
+    "jobs list": (
+        ("The newest jobs", "lorry jobs list"),
+        ("The ids of those that failed", "lorry jobs list --json | jq -r '.[] | select(.status==\"failed\").id'"),
+    ),
+    "jobs show": (("What a job was asked to do, and where it is", "lorry jobs show ftjob-1a2b"),),
+    "jobs logs": (("Follow a job until it has ended", "lorry jobs logs ftjob-1a2b --follow"),),
+    "jobs cancel": (("End a job without a result", "lorry jobs cancel ftjob-1a2b"),),
+    "jobs pause": (("Give the trainer to another job", "lorry jobs pause ftjob-1a2b"),),
+    "jobs resume": (("Go on from the last checkpoint", "lorry jobs resume ftjob-1a2b"),),
+    "data": (("Check a file before it is uploaded", "lorry data check chats.jsonl"),),
+    "data check": (("Check a file before it is uploaded", "lorry data check chats.jsonl"),),
+    "data from-feedback": (("Make a training file of rated answers", "lorry data from-feedback support"),),
+    "graders": (("Check a grader", "lorry graders validate grader.json"),),
+    "graders validate": (("Check a grader as a job would", "lorry graders validate grader.json"),),
+    "graders run": (("Grade one answer", "lorry graders run grader.json --sample 'Paris' --item row.json"),),
+    "reproduce": (
+        ("Make a revision again and compare", "lorry reproduce support@2"),
+        ("Read the report of an earlier comparison", "lorry reproduce repjob-1a2b"),
+    ),
+    "rollout": (
+        ("Start one, and watch it", "lorry rollout start support@2 && lorry rollout status support --watch"),
+        ("Take it back at once", "lorry rollback support"),
+    ),
+    "rollout start": (
+        ("Judged: it goes on by evidence, and is taken back by evidence", "lorry rollout start support@2"),
+        ("At your own hand", "lorry rollout start support@2 --steps 25,100 --no-judge"),
+        ("Copies of requests first, which nobody sees", "lorry rollout start support@2 --steps shadow:10,25,100"),
+        ("A stricter judge", "lorry rollout start support@2 --guardrail error_rate=0.01 --min-samples 500"),
+    ),
+    "rollout status": (
+        ("Where it stands, and on what evidence", "lorry rollout status support"),
+        ("Stay until it has ended; exit code 1 if it was aborted", "lorry rollout status support --watch"),
+    ),
+    "rollout history": (("All rollouts of an adapter", "lorry rollout history support"),),
+    "rollout promote": (
+        ("Go to the next step", "lorry rollout promote support"),
+        ("Make the canary stable now", "lorry rollout promote support --full"),
+    ),
+    "rollout pause": (("Hold the present share", "lorry rollout pause support"),),
+    "rollout resume": (("Let it go on", "lorry rollout resume support"),),
+    "rollout abort": (("Give the stable revision all traffic", "lorry rollout abort support"),),
+    "rollout force": (
+        ("Try the canary yourself", "lorry rollout force support --key ann --side canary"),
+        ("Let the hash decide again", "lorry rollout force support --key ann --clear"),
+        ("Who is on a chosen side", "lorry rollout force support --list"),
+    ),
+    "rollback": (
+        ("Take the last change back", "lorry rollback support"),
+        ("Go to one revision by number", "lorry rollback support --to 1"),
+    ),
+    "feedback": (("How each revision is rated", "lorry feedback list support"),),
+    "feedback list": (("How each revision is rated", "lorry feedback list support"),),
+    "feedback show": (("The ratings of a revision, with comments", "lorry feedback show support@2"),),
+    "models": (("Every name that a request may carry", "lorry models list"),),
+    "models list": (
+        ("Every name that a request may carry", "lorry models list"),
+        ("The names alone", "lorry models list --json | jq -r '.[].id'"),
+    ),
+    "models show": (("What a name stands for", "lorry models show support@2"),),
+    "bases": (("Base models", "lorry bases list"),),
+    "bases list": (("Base models", "lorry bases list"),),
+    "bases show": (("Where a base model comes from", "lorry bases show smollm2-135m-instruct"),),
+    "bases delete": (("Delete a checkpoint that a job made", "lorry bases delete support-full-1"),),
+    "adapters": (
+        ("All adapters", "lorry adapters list"),
+        ("One with its revisions", "lorry adapters show support"),
+    ),
+    "adapters list": (("All adapters", "lorry adapters list"),),
+    "adapters show": (
+        ("An adapter with its revisions", "lorry adapters show support"),
+        ("A revision with what made it", "lorry adapters show support@2"),
+    ),
+    "adapters publish": (
+        ("Publish a folder that PEFT wrote", "lorry adapters publish out/checkpoint-500 --name support"),
+    ),
+    "adapters retire": (("Serve a revision no longer", "lorry adapters retire support@1"),),
+    "adapters owner": (
+        ("Give an adapter to another tenant", "lorry adapters owner support --tenant shop"),
+        ("Let every key use it", "lorry adapters owner support --shared"),
+    ),
+    "replicas": (("The inference servers", "lorry replicas"),),
+    "replicas list": (("The inference servers", "lorry replicas list"),),
+    "replicas add": (
+        (
+            "Enter a vLLM that runs already",
+            "lorry replicas add http://10.0.0.5:8000 --engine vllm --base qwen3-4b",
+        ),
+    ),
+    "replicas remove": (("Let one leave that was entered by hand", "lorry replicas remove hand-vllm-1a2b3c"),),
+    "keys": (("Make the first key, which opens everything", "lorry keys create --name ann"),),
+    "keys create": (
+        ("Make the first key, which opens everything", "lorry keys create --name ann"),
+        (
+            "A key for one application",
+            "lorry keys create --name shop --scopes inference --models support --requests-per-minute 600",
+        ),
+        ("Keep the secret in a file", "lorry keys create --name shop > shop.key"),
+    ),
+    "keys list": (("Valid keys", "lorry keys list"), ("Revoked ones too", "lorry keys list --all")),
+    "keys revoke": (("Revoke a key by its name", "lorry keys revoke shop"),),
+    "audit": (("Who did what", "lorry audit --limit 20"),),
+    "completion": (
+        ("bash", "lorry completion bash > ~/.local/share/bash-completion/completions/lorry"),
+        ("zsh, with a folder that is in fpath", "lorry completion zsh > ~/.zfunc/_lorry"),
+        ("fish", "lorry completion fish > ~/.config/fish/completions/lorry.fish"),
+        ("For this bash only", "source <(lorry completion bash)"),
+    ),
+}
+"""Words of a command after `lorry` -> its examples."""
