@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from registry.contracts.methods.ppo_spec import PpoSpec
 from trainer.data.dataset import ChatEncoder
-from trainer.data.encoded_row import IGNORED
 from trainer.order import ChildOrder
 from trainer.progress import RecipeFinished, RecipeStopped, Report, StopAsked
 from trainer.recipes import Recipe
@@ -26,7 +26,7 @@ from trainer.training.sampling.grading_means import grading_means
 from trainer.training.sampling.policy_loss import clipped_losses
 from trainer.training.sampling.policy_objective import PolicyObjective, Prompt
 from trainer.training.sampling.rewarding import Rewarder
-from trainer.training.sampling.rollouts import Output, gather, spread, with_tokens
+from trainer.training.sampling.rollouts import Output, by_output, gather, spread, with_tokens
 from trainer.training.sampling.value_loss import generalised_advantages, penalised_rewards, value_losses, whitened
 
 VALUE_HEAD: Final = "value_head.safetensors"
@@ -39,7 +39,7 @@ class PpoObjective(PolicyObjective[PpoSpec]):
         super().__init__(encoder, spec, rewarder)
         self._head = torch.nn.Linear(1, 1)
 
-    def prepare(self, model: torch.nn.Module, rows: Sequence[Prompt]) -> None:
+    def prepare(self, model: PeftModel, rows: Sequence[Prompt]) -> None:
         """Put a value head into the model: zeros, so that no value is expected at first."""
         super().prepare(model, rows)
         parameter = next(model.parameters())
@@ -69,7 +69,7 @@ class PpoObjective(PolicyObjective[PpoSpec]):
 
     def pass_loss(self, model: torch.nn.Module, outputs: Sequence[Output], batch: Batch) -> torch.Tensor:
         """Return the summed loss of *outputs*."""
-        mask = batch["labels"] != IGNORED
+        mask = batch["learnt"]
         logps, answer = self.logps(model, batch)
         values = self._values(answer, batch)
         log_ratio = logps - spread(outputs, "old", mask)
@@ -100,15 +100,14 @@ class PpoObjective(PolicyObjective[PpoSpec]):
         self._head.load_state_dict(load_file(folder / VALUE_HEAD))
 
     def _values(self, answer: Any, batch: Batch) -> torch.Tensor:
-        """Return the value before each token of *batch*: [outputs, kept]."""
+        """Return the value before each token of *batch*: [outputs, longest]."""
         hidden = answer.hidden_states[-1][:, batch["logits_to_keep"]]
-        values: torch.Tensor = self._head(hidden).squeeze(-1).float()
-        return values
+        return by_output(self._head(hidden).squeeze(-1).float(), batch)
 
     def _logps_and_values(self, outputs: Sequence[Output]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         logps, values = [], []
         for _, batch in self.passes(outputs):
-            mask = batch["labels"] != IGNORED
+            mask = batch["learnt"]
             found, answer = self.logps(self._model, batch)
             logps += gather(found, mask)
             values += gather(self._values(answer, batch), mask)

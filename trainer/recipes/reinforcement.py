@@ -9,7 +9,6 @@ import torch
 
 from registry.contracts.methods.reinforcement_spec import ReinforcementSpec
 from trainer.data.dataset import ChatEncoder
-from trainer.data.encoded_row import IGNORED
 from trainer.order import ChildOrder
 from trainer.progress import RecipeFinished, RecipeStopped, Report, StopAsked
 from trainer.recipes import Recipe
@@ -41,7 +40,7 @@ class GroupObjective(PolicyObjective[ReinforcementSpec]):
 
     def pass_loss(self, model: torch.nn.Module, outputs: Sequence[Output], batch: Batch) -> torch.Tensor:
         """Return the summed loss of *outputs*."""
-        mask = batch["labels"] != IGNORED
+        mask = batch["learnt"]
         logps, _ = self.logps(model, batch)
         # With one step for each output the policy is still the one that sampled, and the ratio is 1 with a gradient.
         old = logps.detach() if self.spec.iterations == 1 else spread(outputs, "old", mask)
@@ -80,7 +79,7 @@ class LeaveOneOutObjective(PolicyObjective[ReinforcementSpec]):
 
     def pass_loss(self, model: torch.nn.Module, outputs: Sequence[Output], batch: Batch) -> torch.Tensor:
         """Return the summed loss of *outputs*."""
-        mask = batch["labels"] != IGNORED
+        mask = batch["learnt"]
         logps, _ = self.logps(model, batch)
         old = logps.detach() if self.spec.iterations == 1 else spread(outputs, "old", mask)
         log_ratio = ((logps - old) * mask).sum(dim=1)

@@ -11,6 +11,8 @@ from typing import Any, Final
 import torch
 from transformers import GenerationConfig
 
+from registry.contracts.methods.packing_limits import why_not_packed
+
 SEQUENCES_AT_ONCE: Final = 32
 """Outputs that are sampled together; each keeps its keys and values of all layers in memory."""
 
@@ -55,13 +57,32 @@ def _sample(model: Any, prompts: Sequence[Sequence[int]], plan: SamplingPlan) ->
         top_k=0,
         top_p=1.0,
         max_new_tokens=plan.most_tokens,
-        num_return_sequences=plan.outputs,
         eos_token_id=sorted(plan.end_ids) or None,
         pad_token_id=0,
     )
-    sequences = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
+    sequences = model.generate(
+        input_ids=ids.repeat_interleave(plan.outputs, dim=0),
+        attention_mask=mask.repeat_interleave(plan.outputs, dim=0),
+        past_key_values=_read_prompts(model, ids, mask, plan.outputs),
+        generation_config=config,
+    )
     outputs = [_until_end(row[longest:].tolist(), plan.end_ids) for row in sequences]
     return [outputs[at : at + plan.outputs] for at in range(0, len(outputs), plan.outputs)]
+
+
+def _read_prompts(model: Any, ids: torch.Tensor, mask: torch.Tensor, outputs: int) -> Any:
+    """Return keys and values of all tokens of the prompts but the last, which all *outputs* of a prompt share.
+
+    None where a prompt has one output, or one token, and for a model that may keep something else in its cache.
+    """
+    if outputs == 1 or ids.shape[1] == 1 or why_not_packed(model.config.to_dict()) is not None:
+        return None
+    before, positions = mask[:, :-1], (mask[:, :-1].cumsum(-1) - 1).clamp(min=0)
+    answer = model(
+        input_ids=ids[:, :-1], attention_mask=before, position_ids=positions, use_cache=True, logits_to_keep=1
+    )
+    answer.past_key_values.batch_repeat_interleave(outputs)
+    return answer.past_key_values
 
 
 def _until_end(ids: list[int], end_ids: frozenset[int]) -> tuple[int, ...]:

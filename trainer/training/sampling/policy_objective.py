@@ -11,18 +11,29 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
 
 from graders.grade import Grade, Sample
 from registry.contracts.methods.sampling_options import SamplingSpec
 from registry.contracts.training_formats import PROMPTS, LineFormat, TrainingLine, read_lines
 from registry.errors import TrainingFileInvalid
 from trainer.data.dataset import ChatEncoder
-from trainer.data.encoded_row import IGNORED, EncodedRow, check_lengths, collate
+from trainer.data.encoded_row import IGNORED, EncodedRow, check_lengths
+from trainer.data.packing import RowCollator, model_inputs
 from trainer.training.objective import Batch, Objective
 from trainer.training.sampling.outputs import SamplingPlan, sample_outputs
 from trainer.training.sampling.policy_loss import kl_estimates, token_logps
 from trainer.training.sampling.rewarding import Rewarder, mean_rewards
-from trainer.training.sampling.rollouts import Output, encode_output, gather, load_outputs, save_outputs
+from trainer.training.sampling.rollouts import (
+    Output,
+    by_output,
+    collate_outputs,
+    encode_output,
+    gather,
+    load_outputs,
+    save_outputs,
+)
 
 STATE: Final = "sampling.json"
 OUTPUTS: Final = "outputs.safetensors"
@@ -55,6 +66,7 @@ class PolicyObjective(Objective[Prompt], Generic[Spec]):
         super().__init__(encoder)
         self.spec = spec
         self._rewarder = rewarder
+        self._collator = RowCollator(packing=None)
         self._model: Any = None
         self._prompts: dict[int, Prompt] = {}
         """Place -> prompt, of all that a batch had so far: a batch may be collated long before its step begins."""
@@ -94,9 +106,10 @@ class PolicyObjective(Objective[Prompt], Generic[Spec]):
         check_lengths([prompt.encoded for prompt in prompts], self.spec.max_length, param)
         return prompts
 
-    def prepare(self, model: torch.nn.Module, rows: Sequence[Prompt]) -> None:
+    def prepare(self, model: PreTrainedModel | PeftModel, rows: Sequence[Prompt]) -> None:
         """Try the grader, and keep the model to sample from."""
         self._rewarder.check()
+        self._collator.fit(model, dropout=self.spec.lora.dropout)
         self._model = model
 
     def collate(self, rows: Sequence[Prompt]) -> Batch:
@@ -159,9 +172,9 @@ class PolicyObjective(Objective[Prompt], Generic[Spec]):
         return self._logps(outputs)
 
     def logps(self, model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, Any]:
-        """Return log p of the tokens of *batch*, [outputs, kept], and the model's whole answer."""
-        answer = model(**{name: tensor for name, tensor in batch.items() if name != "labels"}, **self.asks())
-        return token_logps(answer.logits, batch["labels"], self.spec.temperature), answer
+        """Return log p of the tokens of *batch*, [outputs, longest], and the model's whole answer."""
+        answer = model(**model_inputs(batch), **self.asks())
+        return by_output(token_logps(answer.logits, batch["labels"], self.spec.temperature), batch), answer
 
     def asks(self) -> Mapping[str, Any]:
         """Return what the method wants of the model beside the logits."""
@@ -232,14 +245,13 @@ class PolicyObjective(Objective[Prompt], Generic[Spec]):
 
     def _tokens(self, outputs: Sequence[Output]) -> Batch:
         device = next(self._model.parameters()).device
-        collated = collate([output.encoded for output in outputs])
-        return {name: tensor.to(device) for name, tensor in collated.items()}
+        return {name: tensor.to(device) for name, tensor in collate_outputs(self._collator, outputs).items()}
 
     def _logps(self, outputs: Sequence[Output]) -> list[torch.Tensor]:
         found: list[torch.Tensor] = []
         for _, batch in self.passes(outputs):
             logps, _ = self.logps(self._model, batch)
-            found += gather(logps, batch["labels"] != IGNORED)
+            found += gather(logps, batch["learnt"])
         return found
 
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from trainer.data.encoded_row import IGNORED, EncodedRow
+from trainer.data.packing import RowCollator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,27 @@ class Output:
 def encode_output(prompt: EncodedRow, output: Sequence[int]) -> EncodedRow:
     """Return *prompt* and *output* as a row whose labels are the output."""
     return replace(prompt, input_ids=(*prompt.input_ids, *output), labels=(*prompt.labels, *output))
+
+
+def collate_outputs(collator: RowCollator, outputs: Sequence[Output]) -> dict[str, torch.Tensor]:
+    """Return the batch of *outputs* for a model, in which outputs of a prompt may share its computation.
+
+    `learnt`: [outputs, longest], whether an output has so many tokens. `places`: the same shape, where the logits of
+    each of its tokens are among those of [sequences, kept].
+    """
+    batch = collator([output.encoded for output in outputs])
+    owners = batch["owners"].flatten()
+    places = [(owners == at).nonzero().squeeze(1) for at in range(len(outputs))]
+    lengths = torch.tensor([len(each) for each in places])
+    learnt = torch.arange(int(lengths.max())) < lengths[:, None]
+    placed = torch.zeros(learnt.shape, dtype=torch.long)
+    placed[learnt] = torch.cat(places)
+    return {**batch, "learnt": learnt, "places": placed}
+
+
+def by_output(values: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return *values* of [sequences, kept] as [outputs, longest], 0 where an output has ended."""
+    return torch.where(batch["learnt"], values.flatten()[batch["places"]], 0)
 
 
 def with_tokens(outputs: Sequence[Output], named: Mapping[str, Sequence[torch.Tensor]]) -> list[Output]:

@@ -13,9 +13,10 @@ import torch
 from registry.contracts.graders.grader_kinds import parse_grader
 from registry.contracts.methods.reinforcement_spec import ReinforcementSpec
 from tests.registry.contracts.graders.test_grader_kinds import CHECK
-from trainer.data.encoded_row import IGNORED, EncodedRow, collate
+from trainer.data.encoded_row import IGNORED, EncodedRow
+from trainer.data.packing import RowCollator
 from trainer.recipes.reinforcement import OBJECTIVES
-from trainer.training.sampling.rollouts import Output, encode_output
+from trainer.training.sampling.rollouts import Output, collate_outputs, encode_output
 
 TRL: Final[Mapping[str, Any]] = json.loads((Path(__file__).parent / "trl_policy_losses.json").read_text())
 LENGTHS: Final[Sequence[int]] = TRL["lengths"]
@@ -69,7 +70,7 @@ def test_outputs_have_the_loss_and_gradient_that_trl_has(name: str) -> None:
     logps = recorded("logps").requires_grad_()
     objective = objective_of(spec, logps)
     judged = objective.judged(outputs, recorded("rewards"))
-    batch = collate([output.encoded for output in judged])
+    batch = collate_outputs(RowCollator(packing=None), judged)
     loss = objective.pass_loss(None, judged, batch) / objective.count(judged)
     (gradient,) = torch.autograd.grad(loss, logps)
     case = TRL["cases"][name]
