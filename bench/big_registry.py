@@ -19,7 +19,7 @@ CAPACITY: Final = 64
 
 
 def settings_in(folder: Path) -> RegistrySettings:
-    """A SQLite registry below *folder*, migrated."""
+    """Return the settings of a SQLite registry below *folder*, which is migrated."""
     settings = RegistrySettings(url=f"sqlite:///{folder / 'registry.db'}", artifacts=folder / "artifacts")
     migrate(settings.url)
     return settings
@@ -36,7 +36,7 @@ def snapshot_of(adapters: int, replicas: int) -> Snapshot:
 
 
 def fill(registry: Registry, adapters: int, replicas: int) -> None:
-    """Every adapter's first revision is stable, and loaded on `CAPACITY` names a replica, one after another."""
+    """Make every adapter's first revision stable, and enter replicas that have `CAPACITY` of them each."""
     names = [f"adapter-{number:05}" for number in range(adapters)]
     with registry.transactions.write() as tx:
         base = {"name": BASE, "path": "/nowhere", "digest": "0" * 64, "licence": "apache-2.0", "created_at": 0.0}
@@ -49,7 +49,7 @@ def fill(registry: Registry, adapters: int, replicas: int) -> None:
 
 
 def replica(number: int, names: Iterable[str]) -> Replica:
-    """A ready replica that has the first revision of each of *names*."""
+    """Return a ready replica that has the first revision of each of *names*."""
     slots = {name: Slot(served_name=f"{name}@1", state=SlotState.READY) for name in names}
     return Replica(
         id=f"host-vllm-{number:06}",

@@ -1,4 +1,4 @@
-"""What a chat crosses inside the gateway: files, calls and hand-overs from the client's bytes to the end of its answer.
+"""Print what a chat crosses inside the gateway: files, calls and hand-overs from its first byte to the answer's end.
 
     python bench/chat_walk.py [--list]
 
@@ -44,12 +44,12 @@ class Walk:
 
     @property
     def files(self) -> set[str]:
-        """Files that hold a function which was called."""
+        """Return the files that hold a function which was called."""
         return {file for _, file, _ in self.calls}
 
     @property
     def hand_overs(self) -> int:
-        """Calls from one of our files to another."""
+        """Return the number of calls from one of our files to another."""
         return sum(caller not in ("", file) for caller, file, _ in self.calls)
 
 
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 async def walks() -> dict[str, Walk]:
-    """The walk of each kind of chat, in a gateway that has answered both before."""
+    """Return the walk of each kind of chat, in a gateway that has answered both before."""
     async with opened_wire() as wire:
         chats: dict[str, Callable[[], None]] = {"plain": wire.request, "streamed": lambda: wire.stream(CHUNKS)}
         for chat in chats.values():
@@ -92,7 +92,7 @@ def _walk_of(chat: Callable[[], None]) -> Walk:
 
 
 def _caller(frame: FrameType | None) -> str:
-    """The file of the nearest function of ours that is under way."""
+    """Return the file of the nearest function of ours that is under way."""
     while frame is not None and not frame.f_code.co_filename.startswith(PACKAGES):
         frame = frame.f_back
     return "" if frame is None else frame.f_code.co_filename

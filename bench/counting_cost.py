@@ -71,7 +71,7 @@ async def measure(args: argparse.Namespace) -> None:
 
 
 async def child(args: argparse.Namespace, role: str, *more: str) -> asyncio.subprocess.Process:
-    """This script once more, in another role."""
+    """Start this script once more, in another role."""
     sizes = [f"--{name}={getattr(args, name)}" for name in ("clients", "requests", "pieces")]
     return await asyncio.create_subprocess_exec(
         sys.executable, __file__, f"--role={role}", *sizes, *more, stdin=PIPE, stdout=PIPE
@@ -107,7 +107,7 @@ async def run_rounds(registry: Registry, args: argparse.Namespace) -> None:
 
 
 async def cost_of(clients: asyncio.subprocess.Process) -> float:
-    """Our processor time from the moment that the clients begin until they have all their answers."""
+    """Return the gateway's processor time from the clients' first request to their last answer."""
     assert clients.stdout is not None
     assert clients.stdin is not None
     await clients.stdout.readline()

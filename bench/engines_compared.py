@@ -93,7 +93,7 @@ async def compare(args: argparse.Namespace) -> None:
 
 
 def settings_of(kind: str, threads: int, args: argparse.Namespace, folder: Path) -> EngineSettings:
-    """The same for each kind, as far as it goes."""
+    """Return the settings of a kind, which are the same for all as far as possible."""
     interpreter = args.envs / "envs" / kind / "bin" / "python" if kind in ENVIRONMENTS else None
     return EngineSettings(
         kind=kind,
@@ -127,7 +127,7 @@ async def warm_up(contestant: Contestant) -> None:
 
 
 async def run_rounds(contestants: list[Contestant], args: argparse.Namespace) -> dict[tuple[str, str], list[Measured]]:
-    """(scenario, server) -> what each round measured."""
+    """Return what each round measured, by scenario and server."""
     found: dict[tuple[str, str], list[Measured]] = {}
     for number in range(args.rounds):
         for scenario in [one for one in SCENARIOS if args.only in one.name]:
@@ -182,7 +182,7 @@ def pause(contestant: Contestant) -> None:
 
 
 def memory_gib(contestant: Contestant) -> float:
-    """Resident memory of all its processes, what they share counted for each."""
+    """Return the resident memory of all processes of a server; what they share counts for each."""
     process = psutil.Process(contestant.pid)
     sizes = [one.memory_info().rss for one in (process, *process.children(recursive=True))]
     return float(sum(sizes)) / 1024**3

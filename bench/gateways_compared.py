@@ -73,7 +73,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _measured(plan: Plan, names: Sequence[str], cache: Path) -> tuple[Runs, list[Memory]]:
-    """All runs, and the memory of each target after them."""
+    """Return all runs, and the memory of each target after them."""
     for name in names:
         if name in PEERS:
             environment(name, cache)
@@ -91,7 +91,7 @@ def _measured(plan: Plan, names: Sequence[str], cache: Path) -> tuple[Runs, list
 
 @contextmanager
 def _started(names: Sequence[str], cache: Path, ports: Sequence[int]) -> Iterator[list[Target]]:
-    """All targets, which end with the block."""
+    """Provide all targets, which end with the block."""
     with ExitStack() as stack:
         targets: list[Target] = []
         for name in names:

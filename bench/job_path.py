@@ -55,7 +55,7 @@ class CallRecorder:
             print(*found, file=self._notes, flush=True)
 
     def _name_of(self, frame: FrameType) -> str | None:
-        """File and function of a frame of ours; None for foreign code and for the top level of a file."""
+        """Return file and function of a frame of ours; None for foreign code and for the top level of a file."""
         path = frame.f_code.co_filename
         if not path.startswith(self._root) or frame.f_code.co_name.startswith("<"):
             return None
@@ -64,7 +64,7 @@ class CallRecorder:
 
 
 def _callers(frame: FrameType) -> Iterator[FrameType]:
-    """The frames that *frame* was called from, the nearest first."""
+    """Yield the frames that *frame* was called from, the nearest first."""
     above = frame.f_back
     while above is not None:
         yield above

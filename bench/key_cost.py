@@ -67,7 +67,7 @@ def show(step: str, rounds: int, times: int, call: Callable[[], object]) -> None
 
 
 def in_memory(registry: Registry, keys: int, rounds: int) -> None:
-    """The steps of a request at a gateway that counts alone."""
+    """Measure the steps of a request at a gateway that counts alone."""
     free = registry.keys.create(KeyDraft(name="free", scopes=frozenset(Scope)), actor="load")
     held = KeyDraft(name="held", scopes=frozenset(Scope), models=frozenset({"support"}), limits=LIMITS)
     limited = registry.keys.create(held, actor="load")
@@ -97,7 +97,7 @@ def in_memory(registry: Registry, keys: int, rounds: int) -> None:
 
 
 async def in_redis(url: str, rounds: int) -> None:
-    """The same at gateways that count together, one after the other and many at once."""
+    """Measure the steps at gateways that count together, one after the other and many at once."""
     limits = RateLimiter(GatewayMetrics(), url)
     running = asyncio.create_task(limits.run())
     for told, at_once in (("one at a time", 1), ("64 at a time", 64)):

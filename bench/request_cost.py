@@ -76,7 +76,7 @@ async def _measure(rounds: int, *, profile: bool) -> None:
 
 @asynccontextmanager
 async def opened_wire() -> AsyncIterator[Wire]:
-    """A wire through a gateway over a registry of its own, which has a base model, its replicas and a key."""
+    """Provide a wire through a gateway whose registry has a base model, its replicas and a key."""
     with tempfile.TemporaryDirectory() as scratch:
         settings = RegistrySettings(url=f"sqlite:///{scratch}/registry.db", artifacts=Path(scratch) / "artifacts")
         migrate(settings.url)

@@ -105,7 +105,7 @@ async def compare(args: argparse.Namespace) -> None:
 
 
 def fill_registry(folder: Path, model: Path) -> Registry:
-    """A registry with `support@1`, which is stable, and `support@2`."""
+    """Return a registry with `support@1`, which is stable, and `support@2`."""
     settings = RegistrySettings(url=f"sqlite:///{folder / 'registry.db'}", artifacts=folder / "artifacts")
     migrate(settings.url)
     registry = open_registry(settings)
@@ -120,7 +120,7 @@ def fill_registry(folder: Path, model: Path) -> Registry:
 
 
 def replica_at(url: str) -> Replica:
-    """The engine as a replica that has both adapters."""
+    """Return the engine as a replica that has both adapters."""
     return Replica(
         id="r0",
         base="base",
@@ -136,7 +136,7 @@ def replica_at(url: str) -> Replica:
 
 
 async def run_rounds(registry: Registry, args: argparse.Namespace) -> None:
-    """Every kind of round in turn, forwards and backwards."""
+    """Run every kind of round in turn, forwards and backwards."""
     kinds = [NO_COPIES, *(kind_from(text) for text in args.kind)]
     seen: dict[Kind, list[Seen]] = {kind: [] for kind in kinds}
     copies: Counter[Kind] = Counter()
@@ -161,7 +161,7 @@ async def run_rounds(registry: Registry, args: argparse.Namespace) -> None:
 
 @contextlib.asynccontextmanager
 async def serving(registry: Registry, kind: Kind, gateways: int) -> AsyncIterator[list[httpx2.AsyncClient]]:
-    """A client of each of so many gateways that make copies in this way."""
+    """Provide a client for each gateway that makes copies in this way."""
     knobs = GatewaySettings(
         observe_flush_s=0.2, route_refresh_s=ROUTE_REFRESH_S, shadow_client_requests=kind.client_requests
     )
@@ -188,20 +188,20 @@ async def serving(registry: Registry, kind: Kind, gateways: int) -> AsyncIterato
 
 
 def kind_from(text: str) -> Kind:
-    """`10:0`: ten percent are copied, and none while a client is there."""
+    """Return the kind of `10:0`: ten percent are copied, and none while a client is there."""
     percent, _, client_requests = text.partition(":")
     return Kind(percent=int(percent), client_requests=int(client_requests))
 
 
 def begin_copies(registry: Registry, percent: int) -> str:
-    """A shadow step that is under way; the rollout's id."""
+    """Begin a shadow step and return the rollout's id."""
     plan = RolloutPlan(steps=(step_from(f"shadow:{percent}"), step_from(100)))
     rollout = registry.rollouts.start("support", 2, plan, "load")
     return registry.rollouts.move(rollout.id, rollout.state, RolloutState.PROGRESSING, reason="measured").id
 
 
 def shadow_requests(registry: Registry, rollout_id: str) -> int:
-    """How many copies were answered."""
+    """Return how many copies were answered."""
     cells = registry.tallies.of_rollout(rollout_id)
     return sum(tally.requests for cell, tally in cells.items() if cell.side is Side.SHADOW_CANARY)
 
@@ -224,7 +224,7 @@ async def one_round(doors: list[httpx2.AsyncClient], args: argparse.Namespace, s
 
 
 async def left_out(doors: list[httpx2.AsyncClient]) -> str:
-    """How many copies these gateways left out, by reason."""
+    """Return how many copies these gateways left out, by reason."""
     found: Counter[str] = Counter()
     for http in doors:
         for line in (await http.get("/metrics")).text.splitlines():
@@ -234,7 +234,7 @@ async def left_out(doors: list[httpx2.AsyncClient]) -> str:
 
 
 def show(kind: Kind, seen: list[Seen], without: list[Seen], copies: int, missing: str) -> None:
-    """A row for each figure: without copies, with them, and the ratio."""
+    """Print a row for each figure: without copies, with them, and the ratio."""
     title = "without copies" if kind == NO_COPIES else f"{kind.percent} %, beside {kind.client_requests} of clients"
     lines = [f"{title}: {len(seen)} requests, {copies} copies made, left out: {missing}"]
     first, before = ([one.first_token_s for one in each] for each in (seen, without))

@@ -117,7 +117,7 @@ def measure(home: Path, rest_s: float) -> Start:
 
 @contextlib.contextmanager
 def running(home: Path, port: int) -> Iterator[subprocess.Popen[str]]:
-    """A `lorry up` that is stopped at the end."""
+    """Provide a `lorry up` that is stopped at the end."""
     environment = {name: value for name, value in os.environ.items() if name != "LORRY_CONFIG"}
     environment |= {"LORRY_HOME": str(home), "PYTHONUNBUFFERED": "1"}
     command = [*LORRY, "up", "--port", str(port)]
@@ -133,7 +133,7 @@ def running(home: Path, port: int) -> Iterator[subprocess.Popen[str]]:
 
 
 def lines_of(output: IO[str]) -> Iterator[str]:
-    """The lines of *output* as they come, read by a thread until the end, so that the writer is never held up."""
+    """Yield the lines of *output* as they come; a thread reads to the end, so that the writer never waits."""
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def read() -> None:
@@ -160,7 +160,7 @@ def wait_for_token(url: str) -> None:
 
 
 def processor_s(pid: int) -> float:
-    """Seconds of processor time of the tree below *pid*, with its processes that have ended and were waited for."""
+    """Return the processor seconds of the tree below *pid*, with those of processes that were waited for."""
     total = 0.0
     for process in tree_of(pid):
         with contextlib.suppress(psutil.Error):
@@ -169,7 +169,7 @@ def processor_s(pid: int) -> float:
 
 
 def usage_of(pid: int) -> list[Usage]:
-    """The memory of every process of the tree, the largest first."""
+    """Return the memory of every process of the tree, the largest first."""
     found = []
     for process in tree_of(pid):
         with contextlib.suppress(psutil.Error):

@@ -98,14 +98,14 @@ async def measure(server: Server, scenario: Scenario, tokens: int, source: rando
 
 
 def cpu_seconds(pid: int, *, below: bool = True) -> float:
-    """Processor time that a process, and all *below* it, have used so far."""
+    """Return the processor time that a process, and all *below* it, have used so far."""
     process = psutil.Process(pid)
     times = [one.cpu_times() for one in (process, *(process.children(recursive=True) if below else ()))]
     return float(sum(one.user + one.system for one in times))
 
 
 def busy_seconds() -> float:
-    """Processor time that the whole machine has used so far."""
+    """Return the processor time that the whole machine has used so far."""
     times: Any = psutil.cpu_times()
     return float(times.user + times.nice + times.system + times.irq + times.softirq)
 

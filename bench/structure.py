@@ -49,7 +49,7 @@ def main(checkout: Path) -> None:
 
 
 def arrows_in(package: str, trees: dict[Path, ast.Module], modules: dict[str, Path]) -> Iterator[tuple[str, str]]:
-    """Two rooms for each import of a file of *package* by a file of another of its rooms."""
+    """Yield two rooms for each import of a file of *package* by a file of another of its rooms."""
     named = {path: name for name, path in modules.items() if name.split(".")[0] == package}
     for path, here in named.items():
         for there in imported(trees[path], modules):
@@ -58,17 +58,17 @@ def arrows_in(package: str, trees: dict[Path, ast.Module], modules: dict[str, Pa
 
 
 def room_of(module: str) -> str:
-    """The first two parts of a module's name."""
+    """Return the first two parts of a module's name."""
     return ".".join(module.split(".")[:2])
 
 
 def name_of(path: Path, checkout: Path) -> str:
-    """The dotted name of a file; a package's own file goes by the name of its folder."""
+    """Return the dotted name of a file; a package's own file goes by the name of its folder."""
     return ".".join(path.relative_to(checkout).with_suffix("").parts).removesuffix(".__init__")
 
 
 def imported(tree: ast.Module, modules: dict[str, Path]) -> Iterator[str]:
-    """The names among *modules* that a file imports, each once."""
+    """Yield the names among *modules* that a file imports, each once."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -80,14 +80,14 @@ def imported(tree: ast.Module, modules: dict[str, Path]) -> Iterator[str]:
 
 
 def methods_of(tree: ast.Module) -> Iterator[str]:
-    """The names of the methods that a file's classes define."""
+    """Yield the names of the methods that a file's classes define."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             yield from (each.name for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
 def docstrings_of(tree: ast.Module) -> Iterator[str]:
-    """Every docstring of a file, those of fields included."""
+    """Yield every docstring of a file, those of fields included."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             yield node.value.value

@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def table_of(adapters: int, replicas: int) -> RouteTable:
-    """So many adapters on so many replicas."""
+    """Return the table of so many adapters on so many replicas."""
     return build_table(snapshot_of(adapters, replicas))
 
 
@@ -92,7 +92,7 @@ class Taker:
         self._busy: list[tuple[str, str]] = []
 
     def take(self, requests: int) -> float:
-        """Microseconds of processor time a request."""
+        """Return the microseconds of processor time that a request takes."""
         began = time.process_time()
         for number in range(requests):
             target = resolve(self._table, self._names[number % 10], "conversation")
@@ -154,7 +154,7 @@ async def _line(follower: asyncio.subprocess.Process) -> list[float]:
 
 
 async def _seen(follower: asyncio.subprocess.Process, stable: int) -> float:
-    """When the follower had a table with this number; monotonic seconds, which processes share."""
+    """Return when the follower had a table with this number, in monotonic seconds, which processes share."""
     while True:
         number, at = await _line(follower)
         if number == stable:

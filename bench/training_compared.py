@@ -40,7 +40,7 @@ FIGURES: Final = ("wall_s", "processor_s", "memory_mb")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRun:
-    """What one job took."""
+    """The time and memory of one job."""
 
     case: str
     trainer: str

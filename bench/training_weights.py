@@ -10,29 +10,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from registry.artifacts import folder_digest
-from registry.contracts.hyperparameters import Hyperparameters, MethodOptions
-from registry.contracts.methods.supervised_spec import SupervisedSpec
-from registry.disk import sha256_of
-from trainer.order import ChildOrder
-from trainer.progress import RecipeFailed, RecipeFinished, Stepped
-from trainer.runner import TrainingChild
+from bench.training.children import ChildJob, run_child
 
-CHATS: Final = Path(__file__).parents[1] / "examples" / "support.jsonl"
-BATCH: Final = 4
 WAYS: Final[Mapping[str, Mapping[str, Any]]] = {
     "lora": {},
     "rslora": {"lora_variant": "rslora"},
@@ -81,69 +69,18 @@ def main() -> None:
 
 
 def _measure(way: str, folder: Path, steps: int) -> Measured:
-    with _child(way, folder, steps) as child:
-        process = psutil.Process(child.pid)
-        times: list[float] = []
-        losses: list[float] = []
-        peak = spent = 0.0
-        while True:
-            progress = child.next_progress(0.05)
-            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-                spent = sum(process.cpu_times()[:2])
-                peak = max(peak, _peak_mb(child.pid))
-            match progress:
-                case Stepped():
-                    times.append(spent)
-                    losses.append(progress.train_loss)
-                case RecipeFinished():
-                    break
-                case RecipeFailed():
-                    raise SystemExit(f"{way}: {progress.message}")
+    options = {"hyperparameters": WAYS[way]}
+    job = ChildJob(method="supervised", base=folder, files="support", steps=steps, options=options, validates=False)
+    with tempfile.TemporaryDirectory() as home:
+        run = run_child(job, Path(home))
     return Measured(
         way=way,
-        cpu_s=spent,
-        step_s=(times[-1] - times[0]) / (len(times) - 1),
-        peak_mb=peak,
-        first_loss=losses[0],
-        last_loss=losses[-1],
+        cpu_s=run.cpu_s,
+        step_s=run.step_s,
+        peak_mb=run.peak_mb,
+        first_loss=run.losses[0],
+        last_loss=run.losses[-1],
     )
-
-
-@contextmanager
-def _child(way: str, folder: Path, steps: int) -> Iterator[TrainingChild]:
-    """Start a child that trains *way* for *steps* steps."""
-    with tempfile.TemporaryDirectory() as home:
-        chats = Path(home) / "chats.jsonl"
-        chats.write_text("".join(CHATS.read_text().splitlines(keepends=True)[: BATCH * steps]))
-        asked = MethodOptions(hyperparameters=Hyperparameters.model_validate({**WAYS[way], "batch_size": BATCH}))
-        fields = SupervisedSpec.resolve(asked, BATCH * steps) | {"n_epochs": 1, "checkpoint_steps": steps}
-        spec = SupervisedSpec(
-            base="base", base_digest=folder_digest(folder), adapter="a", training_file="file", seed=1, **fields
-        )
-        attempt = Path(home) / "attempt-1"
-        attempt.mkdir()
-        order = ChildOrder[SupervisedSpec](
-            spec=spec,
-            base_path=folder,
-            # Below a name that is its digest, as the child verifies its inputs.
-            inputs={"training_file": chats.rename(chats.parent / sha256_of(chats))},
-            job_folder=Path(home),
-            attempt_folder=attempt,
-            keep_checkpoints=1,
-            threads=1,
-            nice=0,
-            worker_pid=os.getpid(),
-        )
-        child = TrainingChild(order)
-        try:
-            yield child
-        finally:
-            child.close()
-
-
-def _peak_mb(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
 def _arguments() -> argparse.Namespace:

@@ -46,7 +46,7 @@ class Scripted(torch.nn.Module):
 
 
 class Accelerator:
-    """One process."""
+    """An accelerator of one process."""
 
     device = torch.device("cpu")
 

@@ -26,7 +26,7 @@ class Case:
 
     @property
     def words(self) -> list[str]:
-        """Options of the load generator."""
+        """Return the options of the load generator."""
         options = ["--clients", str(self.clients), "--tokens", str(self.tokens), "--pace-us", str(self.pace_us)]
         return [*options, "--prompt-bytes", str(self.prompt_bytes), *(["--stream"] if self.is_stream else [])]
 

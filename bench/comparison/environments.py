@@ -13,7 +13,7 @@ PINS: Final = Path(__file__).parents[1] / "peers"
 
 
 def environment(name: str, cache: Path, *, whole: bool = True) -> Path:
-    """Folder of the environment of *name*, made from `peers/NAME.txt` unless it was made from the same list before.
+    """Return the environment of *name*, made from `peers/NAME.txt` unless it was made from the same list before.
 
     A list that is not *whole* lacks what torch's build for a GPU needs, and pip adds it where it installs that build.
     """

@@ -21,12 +21,12 @@ Figure = Callable[[Run], float]
 
 
 def requests_per_s(run: Run) -> float:
-    """Whole answers."""
+    """Return the whole answers of a second."""
     return run.load.ok / run.load.seconds
 
 
 def chunks_per_s(run: Run) -> float:
-    """Chunks that reached the clients."""
+    """Return the chunks of a second that reached the clients."""
     return run.load.chunks / run.load.seconds
 
 
@@ -66,12 +66,12 @@ class Runs:
         return statistics.median(found) if found else math.nan
 
     def ratio(self, case: str, target: str, other: str, figure: Figure) -> float:
-        """Median of the ratios that the rounds gave: what both had to bear in a round cancels out."""
+        """Return the median of the rounds' ratios: what disturbed both in a round cancels out."""
         pairs = zip(self.of(case, target), self.of(case, other), strict=True)
         return statistics.median(figure(one) / (figure(beside) or math.nan) for one, beside in pairs)
 
     def first_token_ms(self, case: str, target: str, share: float) -> float:
-        """The quantile over the streams of all rounds."""
+        """Return the quantile over the streams of all rounds."""
         waits = sorted(wait for run in self.of(case, target) for wait in run.load.first_token_us)
         return waits[round(share * (len(waits) - 1))] / 1e3 if waits else math.nan
 
@@ -89,7 +89,7 @@ class Runs:
         return bool(found) and all(run.load.ok or run.load.chunks for run in found)
 
     def failed(self, case: str, target: str) -> int:
-        """Requests that were not answered as they should be."""
+        """Return the number of requests that were not answered as they should be."""
         return sum(run.load.failed for run in self.of(case, target))
 
 

@@ -57,7 +57,7 @@ class Lorry:
 
     @property
     def pid(self) -> int:
-        """Process id of `lorry up`, the ancestor of all other processes."""
+        """Return the process id of `lorry up`, the ancestor of all other processes."""
         return self._up.process.pid
 
     def enter(self, engine_port: int) -> str:
@@ -73,7 +73,7 @@ class Lorry:
         return next((str(one["state"]) for one in found if one["id"] == replica), None)
 
     def admin(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The answer to a request of an operator, which must succeed."""
+        """Return the answer to a request of an operator, which must succeed."""
         headers = {} if self.key is None else {"authorization": f"Bearer {self.key}"}
         url = f"http://127.0.0.1:{self.port}{path}"
         answer = httpx2.request(method, url, json=body, headers=headers, timeout=30.0, trust_env=False)
@@ -82,20 +82,20 @@ class Lorry:
         return told
 
     def serving(self) -> list[psutil.Process]:
-        """The gateway processes."""
+        """Return the gateway processes."""
         return [process for process in self.whole() if command_of(process).startswith(GATEWAY)]
 
     def whole(self) -> list[psutil.Process]:
-        """They, Ray, the controller, the trainer and the engine of the bundled model, which is idle."""
+        """Return the gateways, Ray, the controller, the trainer and the engine of the bundled model, which is idle."""
         return tree_of(self.pid)
 
     def stop(self) -> None:
-        """End it."""
+        """End Lorry."""
         self._up.stop(signal.SIGINT)
 
 
 def prepare_home(home: Path, registry_url: str) -> Path:
-    """An empty home that has the bundled model unpacked, and a registry that knows the mock's base model."""
+    """Make an empty home with the bundled model unpacked, and a registry that knows the mock's base model."""
     shutil.rmtree(home, ignore_errors=True)
     (home / "cache").mkdir(parents=True)
     bundled = unpack_bundled(Path(sys.prefix) / "lorry-tests", lambda done, total: None)

@@ -28,7 +28,7 @@ class Run:
     serving_cpu_s: float
     """Processor time of the processes that serve requests."""
     whole_cpu_s: float
-    """Of all processes of the target."""
+    """Processor time of all processes of the target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Plan:
 
 
 def measure(plan: Plan, targets: Sequence[Target], mock: MockEngine) -> Iterator[Run]:
-    """Every case against every target, as often as there are rounds, the order of targets moved on each time."""
+    """Run every case against every target once a round; the order of the targets moves on each time."""
     for number in range(plan.rounds):
         for at, case in enumerate(plan.cases):
             first = (number + at) % len(targets)

@@ -42,7 +42,7 @@ class Load:
     on_the_way_us: Percentiles
     """From the making of a chunk to its reading."""
     first_token_us: tuple[float, ...]
-    """Of every stream."""
+    """The delays of every stream."""
 
 
 class MockEngine:
@@ -57,22 +57,22 @@ class MockEngine:
         wait_for(self._answers)
 
     def control(self, port: int, fault: str) -> None:
-        """From now on the engine at *port* has this fault, as in `cut after=8`; `none` ends it."""
+        """Give the engine at *port* a fault, as in `cut after=8`; `none` ends it."""
         answer = self._http.post(f"http://127.0.0.1:{port}/control", content=f"fault={fault}")
         answer.raise_for_status()
 
     def count(self, name: str) -> int:
-        """A figure of its metrics, over all ports."""
+        """Return a figure of the mock's metrics, summed over all ports."""
         texts = [self._http.get(f"http://127.0.0.1:{port}/metrics").text for port in self.ports]
         return round(sum(sum(gauges(text, name)[name]) for text in texts))
 
     @property
     def running(self) -> int:
-        """Answers under way."""
+        """Return the number of answers under way."""
         return self.count("vllm:num_requests_running")
 
     def stop(self) -> None:
-        """End it."""
+        """End the mock."""
         self._http.close()
         self.process.terminate()
         self.process.wait()
@@ -86,7 +86,7 @@ class MockEngine:
 
 @contextmanager
 def mock_engine(programs: Path, count: int) -> Iterator[MockEngine]:
-    """A mock with *count* engines that ends with the block."""
+    """Provide a mock with *count* engines that ends with the block."""
     mock = MockEngine(programs, count)
     try:
         yield mock
@@ -127,7 +127,7 @@ def load_from(told: dict[str, Any]) -> Load:
 
 
 def program(programs: Path, name: str) -> str:
-    """Path of a compiled program, which the Makefile makes."""
+    """Return the path of a compiled program, which the Makefile makes."""
     path = programs / name
     if not path.exists():
         raise SystemExit(f"{path} is not there: `make {path}` compiles it")
@@ -135,7 +135,7 @@ def program(programs: Path, name: str) -> str:
 
 
 def free_ports(count: int) -> tuple[int, ...]:
-    """Ports of the loopback that nobody listened on a moment ago."""
+    """Return ports of the loopback that nobody listened on a moment ago."""
     probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = tuple(int(probe.getsockname()[1]) for probe in probes)
     for probe in probes:

@@ -13,7 +13,7 @@ _OF_A_PROCESS: Final = 2
 
 
 def tree_of(pid: int) -> list[psutil.Process]:
-    """The process and all that it started."""
+    """Return the process and all that it started."""
     root = psutil.Process(pid)
     return [root, *root.children(recursive=True)]
 
@@ -27,7 +27,7 @@ def command_of(process: psutil.Process) -> str:
 
 
 def processor_s(processes: Iterable[psutil.Process]) -> float:
-    """Seconds of processor time that those that live have used so far, to the nanosecond.
+    """Return the processor seconds that the living of *processes* have used so far, to the nanosecond.
 
     By clock_getcpuclockid(3), whose clocks Linux numbers so; what /proc says comes in hundredths of a second.
     """
@@ -39,7 +39,7 @@ def processor_s(processes: Iterable[psutil.Process]) -> float:
 
 
 def memory_mb(processes: Iterable[psutil.Process]) -> float:
-    """Memory, what several share counted once between them (PSS)."""
+    """Return the memory of *processes*; what several share counts once (PSS)."""
     total = 0.0
     for process in processes:
         try:

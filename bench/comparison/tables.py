@@ -77,13 +77,13 @@ def show_verdicts(found: Iterable[Verdict]) -> str:
 
 
 def show_memory(found: Iterable[Memory]) -> str:
-    """Memory after all runs."""
+    """Return the table of the memory after all runs."""
     rows = [[one.target, str(one.processes), number(one.serving_mb), number(one.whole_mb)] for one in found]
     return table(("target", "processes", "MB of those that serve", "MB of all"), rows)
 
 
 def number(value: float) -> str:
-    """Three digits that count."""
+    """Return *value* with three digits that count."""
     if math.isnan(value):
         return "-"
     if abs(value) >= 1000:
@@ -93,7 +93,7 @@ def number(value: float) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown, its columns as wide as they need to be."""
+    """Return a table in Markdown, its columns as wide as they need to be."""
     lines = [list(head), *map(list, rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     lines.insert(1, ["-" * width for width in widths])

@@ -31,24 +31,24 @@ class Target(Protocol):
 
     @property
     def key(self) -> str | None:
-        """API key that requests carry."""
+        """Return the API key that requests carry."""
         ...
 
     @property
     def patience(self) -> float:
-        """How many times as long its runs take, where it is so slow that nothing would come in time."""
+        """Return the factor on the length of the target's runs, above 1 where it is too slow for the usual ones."""
         ...
 
     def serving(self) -> list[psutil.Process]:
-        """The processes that serve requests."""
+        """Return the processes that serve requests."""
         ...
 
     def whole(self) -> list[psutil.Process]:
-        """All its processes."""
+        """Return all processes of the target."""
         ...
 
     def stop(self) -> None:
-        """End it."""
+        """End the target."""
         ...
 
 
@@ -63,15 +63,15 @@ class Direct:
         self.port = port
 
     def serving(self) -> list[psutil.Process]:
-        """None: the mock's own work is nobody's cost."""
+        """Return no process: the mock's own work is nobody's cost."""
         return []
 
     def whole(self) -> list[psutil.Process]:
-        """None."""
+        """Return no process."""
         return []
 
     def stop(self) -> None:
-        """Nothing was started."""
+        """Do nothing, as nothing was started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ class Peer:
     key = None
 
     def __init__(self, name: str, cache: Path, engine_ports: Sequence[int]) -> None:
-        """Return once it answers a completion."""
+        """Start the peer and return once it answers a completion."""
         self.name = name
         kind = PEERS[name]
         self.patience = kind.patience
@@ -131,7 +131,7 @@ class Peer:
         wait_for(self._answers, START_TIMEOUT_S)
 
     def serving(self) -> list[psutil.Process]:
-        """All of them."""
+        """Return all processes of the peer."""
         return self.whole()
 
     def whole(self) -> list[psutil.Process]:
@@ -139,7 +139,7 @@ class Peer:
         return tree_of(self._process.pid)
 
     def stop(self) -> None:
-        """End it, by force after some seconds."""
+        """End the peer, by force after some seconds."""
         tree = self.whole() if self._process.poll() is None else []
         self._process.terminate()
         _, alive = psutil.wait_procs(tree, timeout=8)

@@ -30,10 +30,10 @@ class Asking:
 
 
 class Clients:
-    """64 of them, which have begun."""
+    """The 64 clients of a drill, which have begun."""
 
     def __init__(self, programs: Path, asking: Asking, folder: Path) -> None:
-        """Clients that send requests until `end` is called."""
+        """Start clients that send requests until `end` is called."""
         words = ["--port", str(asking.port), "--model", asking.model, "--clients", str(CLIENTS // 2)]
         words += ["--tokens", str(asking.tokens), "--pace-us", str(asking.pace_us), "--warm-s", "0"]
         words += ["--prompt-bytes", str(asking.prompt_bytes)]
@@ -60,7 +60,7 @@ class Clients:
         return [read_log(log) for log in self._logs]
 
     def stop(self) -> None:
-        """End them if they run."""
+        """End the clients if they run."""
         for process in self._processes:
             process.kill()
             process.wait()

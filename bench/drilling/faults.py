@@ -34,7 +34,7 @@ class Drill:
 
 
 def _scripted(fault: str) -> Callable[[Stage], None]:
-    """The first mock engine has a fault for a while."""
+    """Return a fault that the first mock engine has for a while."""
 
     def act(stage: Stage) -> None:
         mock = stage.mocks[0]
@@ -54,7 +54,7 @@ def _kill_mock(stage: Stage) -> None:
 
 
 def _exchange_mocks(stage: Stage) -> None:
-    """A rolling update of engines that were entered by hand: each is entered anew and the old entry taken out."""
+    """Update engines that were entered by hand, one by one: enter each anew and take the old entry out."""
     for mock in stage.mocks:
         (port,) = mock.ports
         old = stage.lorry.replicas[port]
@@ -100,7 +100,7 @@ def _registry_away(stage: Stage) -> None:
 
 
 def _roll(application: str) -> Callable[[Stage], None]:
-    """All replicas of an application are replaced, as by an update."""
+    """Return a fault that replaces all replicas of an application, as an update does."""
 
     def act(stage: Stage) -> None:
         (gcs,) = (one for one in stage.lorry.whole() if one.name() == "gcs_server")

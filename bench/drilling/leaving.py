@@ -29,7 +29,7 @@ class Left:
 
 
 def leave(stage: Stage) -> Left:
-    """Clients stream answers that would take long, and are gone after two seconds."""
+    """Let clients stream answers that would take long, and end them after two seconds."""
     urls = [one["url"] for one in stage.lorry.admin("GET", "/admin/replicas")["data"]]
     asking = stage.asking
     words = ["--port", str(asking.port), "--model", asking.model, "--stream", "--clients", str(STREAMS)]

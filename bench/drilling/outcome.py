@@ -25,7 +25,7 @@ class Request:
 
     @property
     def seconds(self) -> float:
-        """From its beginning to its end."""
+        """Return the seconds from the request's beginning to its end."""
         return self.ended - self.began
 
     @property
@@ -46,7 +46,7 @@ class Outcome:
     sent: int
     unanswered: int
     why: str
-    """Of the unanswered: how many of which kind."""
+    """Kinds of the unanswered requests, with their numbers."""
     error_events: int
     """Streams that said that they failed, after their first byte."""
     broken: int
@@ -58,7 +58,7 @@ class Outcome:
 
 
 def read_log(path: Path) -> list[Request]:
-    """The requests that the load generator wrote down."""
+    """Return the requests that the load generator wrote down."""
     return [_request(*line.split()) for line in path.read_text().splitlines()]
 
 
@@ -73,7 +73,7 @@ def _request(began: str, first_byte: str, ended: str, outcome: str, status: str)
 
 
 def outcome_of(kinds: Iterable[Sequence[Request]], fault_at: float) -> Outcome:
-    """All requests of a drill; *kinds* are those that take alike, each with its own idea of slow."""
+    """Return the outcome of a drill; each of *kinds* has requests that take alike, with a bound of its own for slow."""
     groups = [list(kind) for kind in kinds]
     requests = [request for group in groups for request in group]
     unanswered = [request for request in requests if request.is_unanswered]
@@ -98,7 +98,7 @@ def _normal_after_s(requests: Sequence[Request], fault_at: float) -> float:
 
 
 def slow_from_s(before: Sequence[Request]) -> float:
-    """From how many seconds on a request is slow."""
+    """Return the seconds from which on a request is slow."""
     took = sorted(request.seconds for request in before)
     usual = took[round(0.99 * (len(took) - 1))] if took else 0.0
     return max(SLOW * usual, SLOW_AT_LEAST_S)

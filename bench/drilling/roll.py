@@ -36,11 +36,11 @@ class _Ground:
         return read_machine()
 
     def explain(self, reason: str) -> None:
-        """Nobody asked."""
+        """Do nothing: nobody asked."""
 
 
 def main() -> None:
-    """Roll it, or exit with 1 when it takes too long."""
+    """Roll the application, or exit with 1 when that takes too long."""
     application, port, address = sys.argv[1:]
     settings = settings_of(int(port), None, "auto")
     registry = open_registry(settings.registry)

@@ -37,22 +37,22 @@ class Stage:
         self.postgres: PostgresServer | None = None
 
     def find(self, words: str) -> list[psutil.Process]:
-        """Processes of this Lorry with *words* in their command line, but none that only starts another one."""
+        """Return this Lorry's processes with *words* in their command line, without those that only start another."""
         commands = ((process, command_of(process)) for process in self.lorry.whole())
         return [process for process, command in commands if words in command and LAUNCHER.name not in command]
 
     def kill_one(self, words: str) -> psutil.Process:
-        """SIGKILL the first of them."""
+        """Kill the first process that `find` returns, by SIGKILL, and return it."""
         victim = self.find(words)[0]
         victim.send_signal(signal.SIGKILL)
         return victim
 
     def wait_for_others(self, words: str, gone: psutil.Process, count: int) -> None:
-        """Return when there are *count* of them again, without the one that is *gone*."""
+        """Return when `find` gives *count* processes again, without the one that is *gone*."""
         wait_for(lambda: len({process.pid for process in self.find(words)} - {gone.pid}) >= count, 60.0)
 
     def restart_mock(self, index: int) -> None:
-        """The mock engine answers again at its port."""
+        """Start the mock engine at its port again."""
         old = self.mocks[index]
         self.mocks[index] = MockEngine(self.programs, 1, old.ports)
 
@@ -63,7 +63,7 @@ class Stage:
 
 @contextmanager
 def mock_stage(programs: Path, home: Path, *, on_postgres: bool = False) -> Iterator[Stage]:
-    """Two mock engines, each a process of its own, entered by hand; 16 chunks of an answer 10 ms apart."""
+    """Provide two mock engines, a process each, entered by hand; an answer has 16 chunks 10 ms apart."""
     with ExitStack() as stack:
         settings, url, postgres = _registry(stack, on_postgres=on_postgres)
         mocks = [MockEngine(programs, 1), MockEngine(programs, 1)]
@@ -78,7 +78,7 @@ def mock_stage(programs: Path, home: Path, *, on_postgres: bool = False) -> Iter
 
 @contextmanager
 def engine_stage(programs: Path, home: Path, *, on_postgres: bool = False) -> Iterator[Stage]:
-    """Two replicas of the transformers engine with the bundled model; answers of 8 tokens."""
+    """Provide two replicas of the transformers engine with the bundled model; answers have 8 tokens."""
     with ExitStack() as stack:
         settings, url, postgres = _registry(stack, on_postgres=on_postgres)
         lorry = Lorry(home, (), f"{settings}[engines]\nreplicas = 2\n[engines.engine]\nthreads = 1\n", url)
@@ -91,7 +91,7 @@ def engine_stage(programs: Path, home: Path, *, on_postgres: bool = False) -> It
 
 
 def _registry(stack: ExitStack, *, on_postgres: bool) -> tuple[str, str | None, PostgresServer | None]:
-    """Settings of the registry, its URL and its server, which ends with *stack*; without PostgreSQL it is SQLite."""
+    """Return settings, URL and server of the registry, which ends with *stack*; without PostgreSQL it is SQLite."""
     if not on_postgres:
         return "", None, None
     postgres = stack.enter_context(postgres_server())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +40,10 @@ class TrainingCase:
     """Rows of a pass; Lorry finds the same number by itself."""
     learning_rate: float
     bounds: Sequence[Bound]
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    """Lorry's names of those that only this method has; TRL's script knows them too."""
+    grader: Mapping[str, str] | None = None
+    """The grader of a method that samples outputs."""
 
     def order(self, folder: Path, model: Path) -> Mapping[str, Any]:
         """Return what a program needs to do the job in *folder*; the rows are written there."""
@@ -59,6 +63,8 @@ class TrainingCase:
             "targets": TARGETS,
             "max_length": 1024,
             "seed": 7,
+            "hyperparameters": self.hyperparameters,
+            "grader": self.grader,
         }
 
 
@@ -68,7 +74,7 @@ def _chats(count: int) -> Rows:
 
 
 def _pairs(count: int) -> Rows:
-    """Chats with their own answer, preferred, and the answer of another chat."""
+    """Return chats with their own answer, preferred, and the answer of another chat."""
     chats = [chat["messages"] for chat in _chats(count)]
     return [
         {
@@ -81,12 +87,17 @@ def _pairs(count: int) -> Rows:
 
 
 def _rated(count: int) -> Rows:
-    """Of each pair one answer, in turn the preferred one and the other."""
+    """Return one answer of each pair, in turn the preferred one and the other."""
     outputs = ("non_preferred_output", "preferred_output")
     return [
         {"messages": [*pair["input"]["messages"], *pair[outputs[at % 2]]], "label": at % 2 == 1}
         for at, pair in enumerate(_pairs(count))
     ]
+
+
+def _questions(count: int) -> Rows:
+    """Return chats without their answers, which are sampled."""
+    return [{"messages": chat["messages"][:-1]} for chat in _chats(count)]
 
 
 def _preference_case(method: str, rows: Callable[[int], Rows]) -> TrainingCase:
@@ -123,4 +134,21 @@ CASES: Final[Sequence[TrainingCase]] = (
     _preference_case("dpo", _pairs),
     _preference_case("kto", _rated),
     _preference_case("reward", _pairs),
+    TrainingCase(
+        name="reinforcement (GRPO), 5 steps of 4 prompts with 8 outputs of up to 24 tokens",
+        method="reinforcement",
+        rows=lambda: _questions(20),
+        batch_size=4,
+        micro_rows=1,
+        learning_rate=1e-4,
+        bounds=[Bound(peer="trl", wall=1.0, processor=1.0, memory=1.0)],
+        hyperparameters={"group_size": 8, "max_completion_tokens": 24, "beta": 0.04},
+        grader={
+            "type": "string_check",
+            "name": "addressed",
+            "input": "{{sample.output_text}}",
+            "reference": "you",
+            "operation": "ilike",
+        },
+    ),
 )

@@ -82,13 +82,15 @@ def _request(order: Mapping[str, Any], file_id: str) -> dict[str, Any]:
         "lora_rank": order["rank"],
         "lora_alpha": order["alpha"],
         "target_modules": order["targets"],
+        **order["hyperparameters"],
     }
+    options = {"hyperparameters": hyperparameters} | ({"grader": order["grader"]} if order["grader"] else {})
     return {
         "model": "base",
         "training_file": file_id,
         "suffix": "bench",
         "seed": order["seed"],
-        "method": {"type": method, method: {"hyperparameters": hyperparameters}},
+        "method": {"type": method, method: options},
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +15,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from trl import (
     DPOConfig,
     DPOTrainer,
+    GRPOConfig,
+    GRPOTrainer,
     KTOConfig,
     KTOTrainer,
     RewardConfig,
@@ -93,11 +95,42 @@ def _reward(order: Order) -> Any:
     )
 
 
+def _grpo(order: Order) -> Any:
+    own, group = order["hyperparameters"], order["hyperparameters"]["group_size"]
+    wanted = order["grader"]["reference"].lower()
+
+    def reward(completions: Sequence[Sequence[Mapping[str, str]]], **_: Any) -> list[float]:
+        return [float(wanted in each[-1]["content"].lower()) for each in completions]
+
+    sampling = {
+        "num_generations": group,
+        "max_completion_length": own["max_completion_tokens"],
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "top_k": 0,
+        "beta": own["beta"],
+        "loss_type": "dapo",
+        "scale_rewards": "group",
+    }
+    arguments = {name: value for name, value in _arguments(order).items() if name != "max_length"}
+    # A row of TRL's batches is an output.
+    arguments["per_device_train_batch_size"] *= group
+    return GRPOTrainer(
+        model=_model(order),
+        args=GRPOConfig(**arguments, **sampling),
+        reward_funcs=reward,
+        train_dataset=Dataset.from_list([{"prompt": row["messages"]} for row in _rows(order)]),
+        processing_class=_tokenizer(order),
+        peft_config=_lora(order),
+    )
+
+
 TRAINERS: Final[Mapping[str, Callable[[Order], Any]]] = {
     "supervised": _supervised,
     "dpo": _dpo,
     "kto": _kto,
     "reward": _reward,
+    "reinforcement": _grpo,
 }
 """Lorry's name of a method -> the trainer for an order."""
 

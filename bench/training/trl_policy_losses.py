@@ -35,7 +35,7 @@ def drawn() -> dict[str, torch.Tensor]:
 
 
 class OneProcess:
-    """What the losses ask of an accelerator."""
+    """The part of an accelerator that the losses ask for."""
 
     num_processes = 1
 
