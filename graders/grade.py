@@ -1,4 +1,4 @@
-"""What a grader is given, and what it answers."""
+"""The input and the answer of a grader."""
 
 from __future__ import annotations
 

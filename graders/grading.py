@@ -31,7 +31,7 @@ class Means:
 
 @dataclass(slots=True)
 class _Notes:
-    """What comes up while one sample is graded."""
+    """The questions and errors that come up while one sample is graded."""
 
     means: Means
     tokens: dict[str, dict[str, int]] = field(default_factory=dict)

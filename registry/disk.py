@@ -14,7 +14,7 @@ FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 TRAINER: Final = "trainer"
 SUFFIX: Final = ".alive"
 _OTHERS: Final = 0o077
-"""What other users may do with a file."""
+"""The rights of other users to a file."""
 
 
 def sha256_of(path: Path) -> str:

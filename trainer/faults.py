@@ -1,4 +1,4 @@
-"""What the error of a failed recipe means for its job. Pure, and without the libraries that raise such errors."""
+"""The meaning of a failed recipe's error for its job. Pure, and without the libraries that raise such errors."""
 
 from __future__ import annotations
 

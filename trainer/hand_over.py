@@ -118,7 +118,7 @@ PUBLISHERS: Final[Mapping[ResultKind, Callable[[Registry, Lease, FinishedJob], s
     ResultKind.REWARD: _publish_revision,
     ResultKind.COMPARISON: _compare,
 }
-"""What a result becomes -> what makes that of it and returns its name."""
+"""Kind of result -> the function that makes that of it and returns its name."""
 
 
 def _results(registry: Registry, done: FinishedJob) -> bytes | None:

@@ -38,7 +38,7 @@ class Stepped(_Message):
     eta_s: float
     """Seconds to the end at the mean speed of this attempt."""
     figures: Mapping[str, float] = Field(default_factory=dict)
-    """What the method measures of its own, such as `train_mean_token_accuracy`."""
+    """The figures that the method measures of its own, such as `train_mean_token_accuracy`."""
 
 
 class CheckpointSaved(_Message):

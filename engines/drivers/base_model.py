@@ -82,7 +82,7 @@ def kv_bytes_per_token(settings: EngineSettings, base: BaseModel) -> int:
 def kv_tokens(settings: EngineSettings, base: BaseModel, block: int = 1) -> int | None:
     """Return the tokens whose keys and values a device has to hold, in whole blocks; None leaves it to the engine.
 
-    What `kv_memory_gib` has room for, else, on a CPU, a full batch of the longest sequences.
+    The number is what `kv_memory_gib` has room for, else, on a CPU, a full batch of the longest sequences.
     """
     if settings.kv_memory_gib is not None:
         return int(settings.kv_memory_gib * GIB // (kv_bytes_per_token(settings, base) * block)) * block

@@ -48,7 +48,7 @@ class StopFilter:
 
 
 class TokenTexts:
-    """What each token is to a client, by itself."""
+    """The text that a client sees of each token, by itself."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer

@@ -15,7 +15,7 @@ from gateway.errors import InvalidRequest
 
 _TRUE: Final = frozenset({b"true", b"True", b"1", b"on"})
 LONGEST_NAME: Final = 1024
-"""Of a model, in bytes of a form and in characters of JSON; a registry has none that is longer."""
+"""Longest name of a model, in bytes of a form and in characters of JSON; a registry has none that is longer."""
 _PREFIX_BYTES: Final = 512
 
 

@@ -39,7 +39,7 @@ class TokenEstimate(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a gateway saw of an answer that is over; the tokens as the engine reported them."""
+    """The facts that a gateway saw of an answer that is over; the tokens as the engine reported them."""
 
     status: int
     prompt: int | None

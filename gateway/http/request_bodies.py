@@ -21,7 +21,7 @@ LARGEST_JSON: Final = 1 << 20
 """Bytes of a JSON body outside the hot path, where `max_body_bytes` does not say less; the largest that is of use is a
 fine-tuning job of some kilobytes."""
 _FORM_BYTES: Final = 64 * 1024
-"""What a form may have around the file in it."""
+"""Bytes that a form may have around the file in it."""
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 

@@ -12,7 +12,7 @@ from registry.contracts.graders.grader_spec import GraderSpec
 
 
 class GraderErrors(ApiObject):
-    """What went wrong; all are false after a grade."""
+    """The kinds of error; all are false after a grade."""
 
     formula_parse_error: bool = False
     invalid_variable_error: bool = False

@@ -58,7 +58,7 @@ async def validate_grader(body: ValidateGrader, gateway: GatewayDep, caller: Cal
 
 @router.post("/run")
 async def run_on_sample(body: RunGrader, request: Request, gateway: GatewayDep, caller: CallerDep) -> GraderRun:
-    """Grade one sample. What goes wrong with it stands in `metadata.errors`, and the reward is 0."""
+    """Grade one sample. Errors of the sample stand in `metadata.errors`, and the reward is 0."""
     grader = _parsed(body.grader)
     _check_models(grader, gateway, caller)
     sample = Sample(output_text=body.model_sample, item=body.item)

@@ -1,7 +1,7 @@
 """The way back by hand: abort the open rollout, or make the former stable revision stable again.
 
-Two people on call press at the same time, or one after the other. What was taken back is never gone back to, and
-nothing is taken back twice, unless the request names the revision.
+Two people on call press at the same time, or one after the other. A revision that was taken back is never stable again,
+and nothing is taken back twice, unless the request names the revision.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def _no_secret(settings: WebhookSettings) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """What the receiver is sent, the same at every attempt."""
+    """The body that the receiver is sent, the same at every attempt."""
 
     id: str
     """By which receivers drop repetitions (Standard Webhooks, webhook-id)."""

@@ -171,7 +171,7 @@ def place(needs: Sequence[Need], adapter_places: Mapping[str, int]) -> Placement
 def _granted(needs: Sequence[Need], adapter_places: Mapping[str, int]) -> dict[str, int]:
     """Return each one's number of copies.
 
-    What is awaited, busy or routed gets one each, then what is routed gets further copies, and both before the rest.
+    Revisions that are awaited, busy or routed get one each, then routed ones get further copies, both before the rest.
     """
     remaining = sum(adapter_places.values())
     granted = dict.fromkeys((need.name for need in needs), 0)

@@ -74,7 +74,7 @@ def start_applications(
 ) -> None:
     """Deploy those of the three on the Ray cluster that this process is connected to; returns before they are ready.
 
-    One that runs already is replaced, one replica at a time.
+    An application that runs already is replaced, one replica at a time.
     """
     # Serve kills an actor after this time, so it is longer than the actor's own drain.
     drain_s = settings.gateway.drain_timeout_s + 10.0

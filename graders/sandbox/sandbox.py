@@ -35,7 +35,7 @@ _LONGEST_MESSAGE: Final = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxLimits:
-    """What one call of a Python grader may use."""
+    """The limits of one call of a Python grader."""
 
     time_s: float = 10.0
     """Also the limit of processor time, in whole seconds."""

@@ -1,4 +1,4 @@
-"""What runs inside the sandbox: limits first, then the grader. Read as text and given to Python by its option `-c`.
+"""The program inside the sandbox: limits first, then the grader. Read as text and given to Python by its option `-c`.
 
 Nothing of ours can be imported there. The order comes on standard input, the answer goes to standard output.
 """

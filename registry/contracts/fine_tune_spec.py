@@ -60,11 +60,11 @@ class FineTuneSpec(JobSpec):
     """Whether the loss of a batch is a sum over its rows, so that several processes may share a batch."""
     file_fields: ClassVar[frozenset[str]] = frozenset({"training_file", "validation_file"})
     options_as: ClassVar[type[MethodOptions]] = MethodOptions
-    """What a caller may give below `method.<type>`: hyperparameters, and whatever else the method needs."""
+    """The fields that a caller may give below `method.<type>`: hyperparameters, and whatever else the method needs."""
     multiplied_rate: ClassVar[float] = 1e-3
     """Learning rate of a `learning_rate_multiplier` of 1: LoRA takes some ten times the rate of full fine-tuning."""
     makes: ClassVar[ResultKind] = ResultKind.ADAPTER
-    """What the result becomes, where neither all weights are trained nor an adapter is merged."""
+    """The kind of thing that the result becomes, where neither all weights are trained nor an adapter is merged."""
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = ()
     """The formats of lines that the method learns from; empty for a method that counts its rows itself."""
     line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset({"messages"}),)

@@ -132,7 +132,7 @@ class Hyperparameters(KnownFields):
 
 
 class MethodOptions(KnownFields):
-    """What a request gives below `method.<type>`; a method with hyperparameters of its own, or more, has a subclass."""
+    """The fields of a request below `method.<type>`; methods with fields of their own have a subclass."""
 
     hyperparameters: SerializeAsAny[Hyperparameters] = Hyperparameters()
 

@@ -57,7 +57,7 @@ ADAPTER_KINDS: Final[Mapping[ResultKind, AdapterKind]] = {
     ResultKind.ADAPTER: AdapterKind.CHAT,
     ResultKind.REWARD: AdapterKind.REWARD,
 }
-"""What a result becomes -> the kind of its series, for results that are revisions."""
+"""Kind of result -> the kind of its series, for results that are revisions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,7 +82,7 @@ class RatedRow:
 
     @property
     def learnt_turns(self) -> int:
-        """One, the rated answer."""
+        """Number of answers in a line: the rated one."""
         return self.chat.learnt_turns
 
     @property

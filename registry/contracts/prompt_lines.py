@@ -36,7 +36,7 @@ class PromptRow:
 
     @property
     def learnt_turns(self) -> int:
-        """One, the answer that is sampled."""
+        """Number of answers of a line: the one that is sampled."""
         return 1
 
     @property

@@ -71,7 +71,7 @@ class LineFormat(Generic[Line_co]):
     """A format of lines."""
 
     singular: str
-    """What such a line is, for people."""
+    """Name of such a line, for people."""
     plural: str
     shape: str
     """Such a line in short."""
@@ -135,7 +135,7 @@ class LineParser(Generic[Line]):
 
     @property
     def plural(self) -> str:
-        """What the lines of the file are, once one was parsed."""
+        """The format of the file's lines, once one was parsed."""
         return "" if self._first is None else self._first[1].plural
 
     def parse(self, line: bytes, number: int) -> Line:
@@ -181,7 +181,7 @@ class TrainingFileSummary:
     """Counts over a valid file."""
 
     format: str
-    """What its lines are: `LineFormat.plural`."""
+    """Name of its lines: `LineFormat.plural`."""
     rows: int
     learnt_turns: int
     """Assistant turns, or completions, that carry loss."""

@@ -36,7 +36,7 @@ PROJECTING: Final[tuple[OptimizerKind, ...]] = ("galore", "apollo")
 
 
 class WeightsSpec(BaseModel):
-    """What of the base model is trained, and how."""
+    """Which weights of the base model are trained, and how."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

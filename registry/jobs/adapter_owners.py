@@ -28,7 +28,7 @@ class AdapterOwner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What the author of a job may do with the adapter that the job is for."""
+    """The rights of a job's author to the adapter that the job is for."""
 
     tenant: str
     shares: bool

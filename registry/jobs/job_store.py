@@ -194,7 +194,7 @@ class JobStore:
     def checkpoints(self, job_id: str, after: str | None = None, limit: int = 10) -> builtins.list[JobCheckpoint]:
         """Return checkpoints, newest first; *after* is the id of the last checkpoint of the previous page.
 
-        Of a job that has succeeded these are the steps that were published; of another one all it can continue from.
+        For a job that has succeeded these are the steps that were published; for another one all it can continue from.
         """
         table, served = tables.job_checkpoints, served_checkpoints
         published = (

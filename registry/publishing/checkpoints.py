@@ -126,7 +126,7 @@ def _difference(shapes: Shapes, expected: Shapes) -> str:
 
 
 def _differs(files: list[Path], own: list[Path]) -> bool:
-    """Whether a weight differs; `AdapterRejected` names one that is not finite. One tensor is in memory at a time."""
+    """Whether a weight differs; `AdapterRejected` names one that is not finite. Tensors are read singly."""
     parents = {name: path for path in own for name in read_shapes([path])}
     differs = False
     for path in files:

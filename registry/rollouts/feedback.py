@@ -158,7 +158,7 @@ class FeedbackStore:
     def expire(self, older_than_s: float, most: int) -> int:
         """Delete answers that may no longer be rated, and ratings beyond the bound; return how many answers.
 
-        Answers may be rated for *older_than_s*. Of each tenant the newest *most* answers to rate are kept, evidence and
+        Answers may be rated for *older_than_s*. Each tenant keeps its newest *most* answers to rate, evidence and
         others apart, and the newest *most* ratings, besides those of rollouts that may still be judged.
         """
         since = self._tx.now() - older_than_s

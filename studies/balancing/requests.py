@@ -42,7 +42,7 @@ class Crowd:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One simulated request."""
+    """A simulated request."""
 
     at: float
     prefix: int

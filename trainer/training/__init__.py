@@ -1,1 +1,1 @@
-"""What all methods share: the run of a job, the weights that it trains, its reports, checkpoints and result."""
+"""The parts that all methods share: the run of a job, its weights, reports, checkpoints and result."""

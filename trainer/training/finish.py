@@ -177,7 +177,7 @@ FINISHERS: Final[Mapping[ResultKind, Callable[[ChildOrder[Any], Any, Objective[A
     ResultKind.CHECKPOINT: _finish_checkpoint,
     ResultKind.REWARD: _finish_reward_model,
 }
-"""What a result becomes -> what writes it and returns a message for the job's events."""
+"""Kind of result -> the function that writes it and returns a message for the job's events."""
 
 
 def _as_served(order: ChildOrder[FineTuneSpec], model: PeftModel, folder: Path, name: str) -> PeftModel:

@@ -19,7 +19,7 @@ Batch = Mapping[str, Any]
 
 
 class Objective(ABC, Generic[Row]):
-    """What a method learns from, and the loss that it minimises; built once for a run.
+    """The rows that a method learns from, and the loss that it minimises; built once for a run.
 
     A step of the optimizer consists of one or more passes over parts of its batch, perhaps in several processes. The
     gradients of the passes are added, so each loss is a sum over its pass, divided by the items of the whole step.

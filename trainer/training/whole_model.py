@@ -38,7 +38,7 @@ def check_savable(base_folder: Path) -> None:
 def write_model(model: torch.nn.Module, base_folder: Path, target: Path) -> None:
     """Write *model* to the new folder *target*, file by file as the base has its tensors.
 
-    One file is in memory besides the model at a time. `JobFailed` if the model lacks a tensor of its base.
+    At most a single file is in memory besides the model at a time. `JobFailed` if the model lacks a tensor of its base.
     """
     target.mkdir(parents=True)
     # Without a copy: tensors are cast one after the other below.

@@ -19,7 +19,7 @@ class BuildWithStart(build_py):
         self.copy_file(START, str(Path(self.build_lib) / START))
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
-        """What was built, with the file."""
+        """The library that was built, with its file."""
         return [*super().get_outputs(include_bytecode), str(Path(self.build_lib) / START)]
 
 

@@ -1,6 +1,6 @@
 """Imported at every start of the SGLang environment's Python, by the `.pth` file beside it.
 
-It waits for two imports, and does nothing on a machine with an accelerator:
+The module waits for two imports, and does nothing on a machine with an accelerator:
 
 - `torchvision`: PyPI's build is made for CUDA's PyTorch, so its operators are missing beside a CPU build and its fake
   kernels cannot be registered; the two operators they name are declared first.
@@ -51,7 +51,7 @@ class _Loaded(importlib.abc.Loader):
         return sys.modules[spec.name]
 
     def exec_module(self, module: types.ModuleType) -> None:
-        """It was executed when the stub was made."""
+        """The module was executed when the stub was made."""
 
 
 def _is_installed(name: str) -> bool:

@@ -1,1 +1,1 @@
-"""What a job may ask for beside its method."""
+"""Options that a job may ask for beside its method."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 from registry.errors import GraderInvalid, TemplateUnfilled
 
 SAMPLE_VARIABLES: Final = ("output_text", "output_json", "output_tools", "choices")
-"""What the namespace `sample` has; `output_json` only where the output is JSON."""
+"""The names in the namespace `sample`; `output_json` only where the output is JSON."""
 _PLACE: Final = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _NAME: Final = re.compile(r"[^\s.\[\]{}]+")
 _STEP: Final = re.compile(r"\.([^\s.\[\]{}]+)|\[(\d{1,9})\]|\[\s*(?:'([^']*)'|\"([^\"]*)\")\s*\]")

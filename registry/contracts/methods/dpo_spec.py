@@ -34,7 +34,7 @@ class DpoHyperparameters(Hyperparameters):
 
 
 class DpoOptions(MethodOptions):
-    """What a request gives below `method.dpo`."""
+    """The fields of a request below `method.dpo`."""
 
     hyperparameters: SerializeAsAny[DpoHyperparameters] = DpoHyperparameters()
 

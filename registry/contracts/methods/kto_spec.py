@@ -21,7 +21,7 @@ class KtoHyperparameters(Hyperparameters):
 
 
 class KtoOptions(MethodOptions):
-    """What a request gives below `method.kto`."""
+    """The fields of a request below `method.kto`."""
 
     hyperparameters: SerializeAsAny[KtoHyperparameters] = KtoHyperparameters()
 

@@ -20,7 +20,7 @@ class OrpoHyperparameters(Hyperparameters):
 
 
 class OrpoOptions(MethodOptions):
-    """What a request gives below `method.orpo`."""
+    """The fields of a request below `method.orpo`."""
 
     hyperparameters: SerializeAsAny[OrpoHyperparameters] = OrpoHyperparameters()
 

@@ -44,7 +44,7 @@ class ReinforcementSpec(SamplingSpec):
     method: Literal["reinforcement"] = "reinforcement"
     algorithm: Literal["grpo", "rloo"] = "grpo"
     loss_type: LossType = "dapo"
-    """What the loss is a mean of, with `grpo`: tokens (`dapo`), outputs (`grpo`) or a constant (`dr_grpo`)."""
+    """The loss is a mean of these, with `grpo`: tokens (`dapo`), outputs (`grpo`) or a constant (`dr_grpo`)."""
     scale_rewards: Literal["group", "none"] = "group"
     """`group` divides the advantages of a group by the deviation of its rewards, with `grpo`."""
 

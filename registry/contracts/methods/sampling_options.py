@@ -1,4 +1,4 @@
-"""What the methods that learn from rewards have in common: a grader, and how outputs are sampled."""
+"""The options that the methods which learn from rewards have in common: a grader, and how outputs are sampled."""
 
 from __future__ import annotations
 

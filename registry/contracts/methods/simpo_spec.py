@@ -21,7 +21,7 @@ class SimpoHyperparameters(Hyperparameters):
 
 
 class SimpoOptions(MethodOptions):
-    """What a request gives below `method.simpo`."""
+    """The fields of a request below `method.simpo`."""
 
     hyperparameters: SerializeAsAny[SimpoHyperparameters] = SimpoHyperparameters()
 

@@ -22,7 +22,7 @@ class SupervisedHyperparameters(Hyperparameters):
 
 
 class SupervisedOptions(MethodOptions):
-    """What a request gives below `method.supervised`."""
+    """The fields of a request below `method.supervised`."""
 
     hyperparameters: SerializeAsAny[SupervisedHyperparameters] = SupervisedHyperparameters()
 

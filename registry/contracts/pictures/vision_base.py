@@ -1,4 +1,4 @@
-"""What the folder of a base model says about pictures: whether it takes them, and which modules see them."""
+"""The facts about pictures in the folder of a base model: whether it takes them, and which modules see them."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class LossesDifference(_Part):
 
 
 class ReproductionReport(_Part):
-    """What came of running the spec of a result again."""
+    """The outcome of running the spec of a result again."""
 
     result: str
     """Name of the result that was run again: `support@7`."""

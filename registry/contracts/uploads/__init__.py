@@ -1,1 +1,1 @@
-"""What uploaded files are for, and the check of those that are training data."""
+"""The purposes of uploaded files, and the check of those that are training data."""

@@ -17,7 +17,7 @@ def _any_bytes(_: IO[bytes]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilePurpose:
-    """What an upload is for."""
+    """The purpose of an upload."""
 
     name: str
     check: Callable[[IO[bytes]], object] = _any_bytes

@@ -1,1 +1,1 @@
-"""What the methods that learn preferences share: rows, logprobs of answers, the reference, and the losses."""
+"""Parts of all methods that learn preferences: rows, logprobs of answers, the reference, and the losses."""

@@ -1,4 +1,4 @@
-"""What the methods share that learn from pairs of answers: rows, batches, divisor and figures."""
+"""The parts that the methods which learn from pairs of answers share: rows, batches, divisor and figures."""
 
 from __future__ import annotations
 

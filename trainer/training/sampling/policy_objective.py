@@ -1,4 +1,4 @@
-"""What the methods have in common that sample outputs of the model they train: prompts, sampling, grading, figures."""
+"""The parts that the methods which sample outputs of the trained model share: prompts, sampling, grading, figures."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Prompt:
     """A prompt as tokens, ready for the answer."""
 
     place: int
-    """Its place among the rows of its file."""
+    """The row's place among the rows of its file."""
     encoded: EncodedRow
     messages: Sequence[Mapping[str, Any]]
     item: Mapping[str, Any]

@@ -22,7 +22,7 @@ class Output:
     encoded: EncodedRow
     """Prompt and output as tokens; the output's are the labels."""
     tokens: Mapping[str, torch.Tensor]
-    """What the loss needs of each token of the output, by name: [tokens]."""
+    """The values that the loss needs for each token of the output, by name: [tokens]."""
 
     @property
     def length(self) -> int:

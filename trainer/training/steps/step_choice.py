@@ -13,7 +13,7 @@ SERVED_STEPS: Final = 3
 
 
 class StepChoice(BaseModel):
-    """What was chosen so far; every checkpoint holds it, so that a continued run chooses the same."""
+    """The choice so far; every checkpoint holds it, so that a continued run chooses the same."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,7 +50,7 @@ class StepChoice(BaseModel):
 
 
 class StepRules:
-    """What a spec asks for at each step."""
+    """The wishes of a spec for each step."""
 
     def __init__(self, spec: FineTuneSpec, epoch_steps: int, max_steps: int) -> None:
         self._spec = spec

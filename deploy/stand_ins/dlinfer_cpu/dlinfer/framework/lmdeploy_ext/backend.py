@@ -24,7 +24,7 @@ class CpuAttentionMetadata(AttentionMetadata):
     q_lens: list[int] = field(default_factory=list)
     kv_lens: list[int] = field(default_factory=list)
     places: list[torch.Tensor] = field(default_factory=list)
-    """Of each sequence, where its keys and values are in the flat cache, `[kv_len]`."""
+    """For each sequence, where its keys and values are in the flat cache, `[kv_len]`."""
 
 
 class CpuAttention(AttentionImpl):
@@ -106,7 +106,7 @@ class CpuLoRA(LoRAImpl):
 
 
 class CpuOpsBackend(DefaultOpsBackend):
-    """What LMDeploy takes its operators from."""
+    """The source of LMDeploy's operators."""
 
     @staticmethod
     def get_name() -> str:
@@ -124,7 +124,7 @@ class CpuOpsBackend(DefaultOpsBackend):
 
     @staticmethod
     def get_attention_metadata_cls() -> type[CpuAttentionMetadata]:
-        """What `update_step_context` makes."""
+        """The result of `update_step_context`."""
         return CpuAttentionMetadata
 
     @classmethod
@@ -152,7 +152,7 @@ class CpuOpsBackend(DefaultOpsBackend):
 
     @classmethod
     def get_cache_backend(cls) -> Any:
-        """One contiguous tensor for each cache."""
+        """A contiguous tensor for each cache."""
         from lmdeploy.pytorch.backends.dlinfer.cache import DlinferCacheBackend
 
         return DlinferCacheBackend
@@ -164,7 +164,7 @@ class CpuOpsBackend(DefaultOpsBackend):
 
     @staticmethod
     def device_count() -> int:
-        """One machine."""
+        """A single machine."""
         return 1
 
 

@@ -47,7 +47,7 @@ class Event:
         """No time."""
 
     def query(self) -> bool:
-        """It has happened."""
+        """The event has happened."""
         return True
 
     def elapsed_time(self, other: Event) -> float:
