@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import hypothesis
@@ -109,51 +110,58 @@ def made_up_fingerprint(base_digest: str) -> FingerprintFile:
     )
 
 
-@pytest.fixture
-def base_folder(tmp_path: Path) -> Path:
-    """A tiny base model as Hugging Face stores it."""
-    folder = tmp_path / "tiny"
+def write_base(folder: Path) -> Base:
+    """Write a tiny base model as Hugging Face stores it."""
     folder.mkdir()
     zeros = {name: np.zeros(shape, np.float32) for name, shape in base_tensors().items()}
     save_file(zeros, folder / "model.safetensors")
     (folder / "config.json").write_text('{"model_type": "llama"}')
+    return Base(name="tiny", path=str(folder), digest=folder_digest(folder), licence="apache-2.0", created_at=1.0)
+
+
+@pytest.fixture
+def base_folder(base: Base) -> Path:
+    """The folder of the tiny base model."""
+    return Path(base.path)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Base:
+    """The tiny base model, not entered yet."""
+    return write_base(tmp_path / "tiny")
+
+
+def write_adapter(folder: Path, base: Base, seed: int = 0, **config: Any) -> Path:
+    """Write an adapter folder for the tiny base; *config* overrides fields of its config, and rank and targets."""
+    rank, targets = config.pop("rank", 2), config.pop("targets", ("q_proj", "v_proj"))
+    folder.mkdir()
+    random = np.random.default_rng(seed)
+    tensors = {}
+    for name, shape in base_tensors().items():
+        module = name.removesuffix(".weight")
+        if module.rpartition(".")[2] in targets:
+            at = f"base_model.model.{module}"
+            tensors[f"{at}.lora_A.weight"] = random.standard_normal((rank, shape[1])).astype(np.float32)
+            tensors[f"{at}.lora_B.weight"] = random.standard_normal((shape[0], rank)).astype(np.float32)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    fields: Mapping[str, object] = {
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": 2 * rank,
+        "target_modules": list(targets),
+        "bias": "none",
+    }
+    (folder / "adapter_config.json").write_text(json.dumps({**fields, **config}))
+    write_fingerprint(made_up_fingerprint(base.digest), folder)
     return folder
 
 
 @pytest.fixture
-def base(base_folder: Path) -> Base:
-    """The tiny base model, not entered yet."""
-    return Base(
-        name="tiny", path=str(base_folder), digest=folder_digest(base_folder), licence="apache-2.0", created_at=1.0
-    )
-
-
-@pytest.fixture
 def make_adapter(tmp_path: Path, base: Base) -> Callable[..., Path]:
-    """Writes an adapter folder for the tiny base; keyword arguments override fields of its config."""
-    fingerprint = made_up_fingerprint(base.digest)
+    """Writes an adapter folder for the tiny base: seed, rank, targets, and fields of its config."""
 
     def make(seed: int = 0, rank: int = 2, targets: tuple[str, ...] = ("q_proj", "v_proj"), **config: object) -> Path:
         folder = tmp_path / f"adapter-{uuid4().hex}"
-        folder.mkdir()
-        random = np.random.default_rng(seed)
-        tensors = {}
-        for name, shape in base_tensors().items():
-            module = name.removesuffix(".weight")
-            if module.rpartition(".")[2] in targets:
-                at = f"base_model.model.{module}"
-                tensors[f"{at}.lora_A.weight"] = random.standard_normal((rank, shape[1])).astype(np.float32)
-                tensors[f"{at}.lora_B.weight"] = random.standard_normal((shape[0], rank)).astype(np.float32)
-        save_file(tensors, folder / "adapter_model.safetensors")
-        fields: Mapping[str, object] = {
-            "peft_type": "LORA",
-            "r": rank,
-            "lora_alpha": 2 * rank,
-            "target_modules": list(targets),
-            "bias": "none",
-        }
-        (folder / "adapter_config.json").write_text(json.dumps({**fields, **config}))
-        write_fingerprint(fingerprint, folder)
-        return folder
+        return write_adapter(folder, base, seed, rank=rank, targets=targets, **config)
 
     return make
