@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -10,6 +12,7 @@ from gateway.deps import ActorDep, Gateway, GatewayDep
 from gateway.objects.jobs import AnyJob, FineTuningJobWithSpec, JobEventObject, JobWithSpec
 from gateway.objects.lists import ObjectList, ObjectPage
 from gateway.openai.fine_tuning import events_page, fine_tune_fields, job_state
+from registry.errors import NotFound
 from registry.jobs.job import Job
 
 router = APIRouter(prefix="/admin/jobs")
@@ -59,15 +62,27 @@ async def resume_job(job_id: str, gateway: GatewayDep) -> AnyJob:
     return await _shown(gateway, job_id)
 
 
-def any_job(job: Job, organisation: str) -> AnyJob:
+def any_job(job: Job, organisation: str, filenames: Mapping[str, str] | None = None) -> AnyJob:
     """Return OpenAI's object for a fine-tuning job, its common fields for any other kind; with the spec in both."""
     spec, facts = job.spec.model_dump(mode="json"), job.spec.fine_tune_facts()
     if facts is not None:
         fields = fine_tune_fields(job, facts, organisation)
-        return AnyJob(FineTuningJobWithSpec.model_validate({**fields, "spec": spec}))
+        return AnyJob(FineTuningJobWithSpec.model_validate({**fields, "spec": spec, "filenames": filenames or {}}))
     kind = {"object": f"{job.spec.method}.job", "method": {"type": job.spec.method}}
-    return AnyJob(JobWithSpec.model_validate({**job_state(job), **kind, "spec": spec}))
+    return AnyJob(JobWithSpec.model_validate({**job_state(job), **kind, "spec": spec, "filenames": filenames or {}}))
 
 
 async def _shown(gateway: Gateway, job_id: str) -> AnyJob:
-    return any_job(await gateway.ask(gateway.registry.jobs.get, job_id), gateway.registry.organisation)
+    def read() -> AnyJob:
+        job = gateway.registry.jobs.get(job_id)
+        return any_job(job, gateway.registry.organisation, _filenames(gateway, job))
+
+    return await gateway.ask(read)
+
+
+def _filenames(gateway: Gateway, job: Job) -> Mapping[str, str]:
+    found = {}
+    for field, file_id in job.spec.files().items():
+        with suppress(NotFound):
+            found[field] = gateway.registry.files.get(file_id).filename
+    return found

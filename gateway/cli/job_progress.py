@@ -39,6 +39,12 @@ def follow_job(client: Client, job_id: str) -> JobObject:
             time.sleep(_POLL_S)
 
 
+def latest_figures(client: Client, job_id: str) -> StepFigures | None:
+    """Return the figures of the newest step that the job has reported; None before the first."""
+    page = client.get(f"/admin/jobs/{job_id}/events", ObjectPage[JobEventObject], limit=_PAGE)
+    return next((StepFigures.model_validate(event.data) for event in page.data if event.type == "metrics"), None)
+
+
 def new_events(client: Client, job_id: str, seen: set[str]) -> list[JobEventObject]:
     """Return the job's events whose ids are not in *seen*, oldest first, and add their ids to *seen*."""
     fresh = []

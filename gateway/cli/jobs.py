@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Final
 
 import typer
 
 from gateway.cli.client import Client
 from gateway.cli.completion.arguments import JobId
-from gateway.cli.job_progress import follow_job, line_of, new_events
-from gateway.cli.output import Column, JsonFlag, WideFlag, moments, short_ids, show, show_fields, show_json, show_table
-from gateway.objects.jobs import AnyJob, JobObject
+from gateway.cli.job_progress import follow_job, latest_figures, line_of, new_events
+from gateway.cli.output import (
+    Column,
+    JsonFlag,
+    WideFlag,
+    length,
+    moment,
+    moments,
+    short_ids,
+    show,
+    show_fields,
+    show_json,
+    show_table,
+)
+from gateway.objects.jobs import AnyJob, JobObject, StepFigures
 from gateway.objects.lists import ObjectList
+from registry.jobs.job import JobState
 
 app = typer.Typer(name="jobs", no_args_is_help=True)
 
@@ -58,7 +72,8 @@ def list_jobs(
 def show_one(job_id: JobId, as_json: JsonFlag = False) -> None:
     """Show one job."""
     with Client() as client:
-        show_job(client.get(f"/admin/jobs/{job_id}", AnyJob).root, as_json)
+        job = client.get(f"/admin/jobs/{job_id}", AnyJob).root
+        show_job(job, as_json, latest_figures(client, job.id))
 
 
 @app.command("logs")
@@ -103,8 +118,8 @@ def _act(job_id: str, action: str, as_json: bool) -> None:
         show_job(client.post(f"/admin/jobs/{job_id}/{action}", AnyJob).root, as_json)
 
 
-def show_job(job: JobObject, as_json: bool) -> None:
-    """Print one job as fields or JSON, with what to do next."""
+def show_job(job: JobObject, as_json: bool, figures: StepFigures | None = None) -> None:
+    """Print one job as fields or JSON, with the *figures* of its latest step and with what to do next."""
     if as_json:
         show_json(job)
         return
@@ -115,6 +130,14 @@ def show_job(job: JobObject, as_json: bool) -> None:
             ("adapter", job.lorry.adapter),
             ("base", job.model),
             ("method", job.method.type),
+            ("step", figures and f"{figures.step} of {figures.total_steps}"),
+            ("loss", figures and f"{figures.train_loss:.4g}"),
+            ("remaining", _remaining(job)),
+            ("duration", _duration(job)),
+            ("created", moment(job.created_at)),
+            ("started", moment(job.lorry.started_at)),
+            ("finished", moment(job.finished_at)),
+            ("attempt", job.lorry.attempt if job.lorry.attempt > 1 else None),
             *job.details(),
             ("revision", job.lorry.revision),
             ("error", job.error and job.error.message),
@@ -122,3 +145,16 @@ def show_job(job: JobObject, as_json: bool) -> None:
     )
     if job.lorry.revision and not job.lorry.revision.endswith("@1"):
         show(f"Next: lorry rollout start {job.lorry.revision} --steps 25,100")
+
+
+def _remaining(job: JobObject) -> str | None:
+    if job.status is not JobState.RUNNING or job.expected_end is None:
+        return None
+    return f"about {length(max(0.0, job.expected_end - time.time()))}, until {moment(job.expected_end)}"
+
+
+def _duration(job: JobObject) -> str | None:
+    if job.lorry.started_at is None:
+        return None
+    end = time.time() if job.finished_at is None else job.finished_at
+    return length(end - job.lorry.started_at)

@@ -32,6 +32,8 @@ class JobFacts(ApiObject):
     attempt: int
     """How many times a worker has started the job."""
     worker: str | None
+    started_at: int | None = None
+    """When a worker first started it; None while it waits."""
 
 
 class JobMethod(ApiObject):
@@ -59,6 +61,11 @@ class JobObject(ListedObject):
         """Return names and values that a terminal shows only for this kind of job; None is left out."""
         return ()
 
+    @property
+    def expected_end(self) -> int | None:
+        """When the job is expected to end, in unix seconds; None where nobody knows."""
+        return None
+
 
 class FineTuningJob(JobObject):
     """OpenAI's `fine_tuning.job`."""
@@ -77,10 +84,18 @@ class FineTuningJob(JobObject):
     metadata: dict[str, str]
     user_provided_suffix: str | None
 
+    @property
+    def expected_end(self) -> int | None:
+        """The trainer's estimate."""
+        return self.estimated_finish
+
     def details(self) -> Sequence[tuple[str, str | int | None]]:
-        """Return hyperparameters, seed, trained tokens and the alias of the revision."""
+        """Return files, hyperparameters, seed, trained tokens and the alias of the revision."""
         hyperparameters = ", ".join(f"{name} {value}" for name, value in self.hyperparameters.items())
         return (
+            ("training file", self.training_file),
+            ("validation file", self.validation_file),
+            ("result file", ", ".join(self.result_files) or None),
             ("hyperparameters", hyperparameters or None),
             ("seed", self.seed),
             ("trained tokens", self.trained_tokens),
@@ -92,12 +107,22 @@ class JobWithSpec(JobObject):
     """A job as operators see it, with the spec that the trainer runs."""
 
     spec: dict[str, JsonValue]
+    filenames: dict[str, str] = Field(default_factory=dict)
+    """Field of the spec -> name of its file, for one job that is shown alone; a deleted file has none."""
 
 
 class FineTuningJobWithSpec(FineTuningJob):
     """A fine-tuning job as operators see it, with the spec that the trainer runs."""
 
     spec: dict[str, JsonValue]
+    filenames: dict[str, str] = Field(default_factory=dict)
+    """Field of the spec -> name of its file, for one job that is shown alone; a deleted file has none."""
+
+    def details(self) -> Sequence[tuple[str, str | int | None]]:
+        """Return the details of a fine-tuning job, each file with its name."""
+        names = {field.replace("_", " "): name for field, name in self.filenames.items()}
+        named = super().details()
+        return [(title, f"{names[title]} ({value})" if title in names else value) for title, value in named]
 
 
 class AnyJob(RootModel[Annotated[FineTuningJobWithSpec | JobWithSpec, Field(union_mode="left_to_right")]]):

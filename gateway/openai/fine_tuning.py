@@ -165,6 +165,7 @@ def job_state(job: Job) -> dict[str, Any]:
             "owner": job.owner,
             "attempt": job.attempt,
             "worker": job.worker,
+            "started_at": None if job.started_at is None else int(job.started_at),
         },
     }
 

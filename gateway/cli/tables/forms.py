@@ -79,6 +79,16 @@ def _cut(text: str, length: int) -> str:
     return text if parts is None else f"{parts['marker'] or ''}{parts['random'][:length]}"
 
 
+def length(seconds: float) -> str:
+    """Return a length of time in its two largest units: `45 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = int(seconds)
+    for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if whole >= size:
+            rest = whole % size // part
+            return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
+    return f"{whole} s"
+
+
 def ago(at: float) -> str:
     """Return how long ago *at* (unix seconds) was, in one unit: `3 h ago`; `in 3 h` for a time to come."""
     passed = time.time() - at
