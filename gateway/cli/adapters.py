@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -15,10 +14,12 @@ from gateway.cli.completion.arguments import AdapterName, PublishedName, Revisio
 from gateway.cli.errors import CommandFailed
 from gateway.cli.job_progress import follow_job
 from gateway.cli.jobs import show_job
+from gateway.cli.models.origin import origin_fields
 from gateway.cli.output import (
     Column,
     JsonFlag,
     WideFlag,
+    moment,
     moments,
     note,
     short_digest,
@@ -220,6 +221,10 @@ def slot_line(replica: str, slot: SlotObject) -> str:
     )
 
 
+def _named(adapter: str, number: int | None) -> str | None:
+    return None if number is None else f"{adapter}@{number}"
+
+
 def _rollout(rollout: RolloutObject | None) -> str | None:
     return f"{rollout.canary} {rollout.state} at {rollout.canary_weight} %" if rollout else None
 
@@ -241,9 +246,11 @@ def _show_adapter(adapter: AdapterHistory, wide: bool, as_json: bool) -> None:
             ("adapter", adapter.name),
             ("kind", adapter.kind),
             ("base", adapter.base),
-            ("stable", adapter.stable),
-            ("previous stable", adapter.previous_stable),
+            ("stable", _named(adapter.name, adapter.stable)),
+            ("previous stable", _named(adapter.name, adapter.previous_stable)),
             ("rollout", _rollout(adapter.rollout)),
+            ("stable since", moment(adapter.stable_since)),
+            ("created", moment(adapter.created_at)),
             ("tenant", _owner(adapter)),
         ]
     )
@@ -258,8 +265,20 @@ def _show_revision(revision: RevisionObject, as_json: bool) -> None:
     if as_json:
         show_json(revision)
         return
-    plain = revision.model_dump(exclude={"provenance", "slots", "target_modules"})
-    slots = "\n".join(slot_line(replica, slot) for replica, slot in revision.slots.items())
-    made = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in revision.provenance.items()]
-    targets = ", ".join(revision.target_modules)
-    show_fields([*plain.items(), ("target_modules", targets), ("slots", slots or None), *made])
+    show_fields(
+        [
+            ("revision", revision.name),
+            ("state", revision.state),
+            ("base", f"{revision.base} ({short_digest(revision.base_digest)})"),
+            ("rank", revision.rank),
+            ("target modules", ", ".join(revision.target_modules)),
+            ("artifact", revision.artifact),
+            ("model name", revision.alias),
+            ("owner", revision.owner),
+            ("created", moment(revision.created_at)),
+            ("job", revision.job_id),
+            *origin_fields(revision.provenance),
+            ("replicas", f"ready on {revision.replicas}"),
+            ("slots", "\n".join(slot_line(replica, slot) for replica, slot in revision.slots.items())),
+        ]
+    )

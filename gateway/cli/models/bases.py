@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from typing import Final
 
 import typer
 
 from gateway.cli.client import Client
 from gateway.cli.completion.arguments import BaseName
+from gateway.cli.models.origin import origin_fields
 from gateway.cli.output import (
     Column,
     JsonFlag,
     WideFlag,
+    moment,
     moments,
     short_digests,
     show,
@@ -56,9 +57,22 @@ def show_base(name: BaseName, as_json: JsonFlag = False) -> None:
     if as_json:
         show_json(base)
         return
-    plain = base.model_dump(exclude={"provenance", "adapters"})
-    made = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in base.provenance.items()]
-    show_fields([*plain.items(), ("adapters", ", ".join(base.adapters) or None), *made])
+    show_fields(
+        [
+            ("base", base.name),
+            ("from", base.parent),
+            ("job", base.job_id),
+            ("owner", base.owner),
+            ("used by", "every key" if base.shared else f"tenant {base.tenant}"),
+            ("licence", base.licence),
+            ("digest", base.digest),
+            ("path", base.path),
+            ("created", moment(base.created_at)),
+            ("replicas", f"ready on {base.replicas}"),
+            ("adapters", ", ".join(base.adapters)),
+            *origin_fields(base.provenance),
+        ]
+    )
 
 
 @app.command("delete")

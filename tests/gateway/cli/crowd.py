@@ -92,15 +92,18 @@ class Crowd:
 
     def _revisions(self, make_adapter: Callable[..., Path]) -> list[str]:
         provenance = {
-            "job": self.jobs[0],
-            "method": "supervised",
-            "base": {"name": BASE, "digest": self.base.digest},
-            "files": {"training_file": {"filename": FILE, "bytes": 3, "sha256": "ab" * 32}},
-            "hyperparameters": {"n_epochs": 3, "batch_size": 4, "learning_rate": 1e-4},
+            "dataset": {"filename": FILE, "rows": 60, "sha256": "ab" * 32},
+            "validation": None,
+            "hyperparameters": {"n_epochs": 3, "learning_rate": 1e-4, "lora": {"rank": 2, "alpha": 4}},
             "seed": 7,
-            "metrics": {"train_loss": 0.81},
-            "started_at": 1_700_000_000.0,
-            "finished_at": 1_700_000_600.0,
+            "base": {"name": BASE, "digest": self.base.digest},
+            "versions": {"torch": "2.13.0", "python": "3.11.2"},
+            "machine": {"processor": "x86_64"},
+            "owner": "ann@example.com",
+            "times": {"created_at": 1_700_000_000.0, "started_at": 1_700_000_007.0},
+            "attempts": 1,
+            "metrics": {"step": 90, "train_loss": 0.81},
+            "trained_tokens": 4210,
         }
         found = []
         for seed in (1, 2):

@@ -146,3 +146,14 @@ def test_a_job_shows_its_step_loss_remaining_time_and_files(shop: Shop) -> None:
     text = "\n".join(shop.at_terminal(80, f"jobs show {shop.crowd.jobs[1]}")[0])
     for fact in ("3 of 90", "1.62", FILE, "in 9 min"):
         assert fact in text, text
+
+
+def test_a_revision_shows_what_people_read(shop: Shop) -> None:
+    lines, _ = shop.at_terminal(100, f"adapters show {ADAPTER}@1")
+    page = dict(line.split("  ", 1) for line in lines)
+    text = " ".join(" ".join(lines).split())
+    assert "{" not in text
+    assert text.count(BASE) == text.count("ann@example.com") == 1
+    assert page["hyperparameters"].strip() == "n_epochs 3, learning_rate 0.0001, lora.rank 2, lora.alpha 4"
+    assert page["job started"].strip().startswith(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(1_700_000_007)))
+    assert f"filename {FILE}" in text
