@@ -32,10 +32,11 @@ from registry.jobs.job import JobState
 from registry.rollouts.rollout import RolloutState
 from registry.settings import RegistrySettings
 from registry.types import ReplicaState, RevisionState, SlotState
+from tests.pages import PAGES, ROOT, anchors, links, name_of, text_outside_code
 from trainer.settings import TrainerSettings
 
-ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+WEB_ADDRESS = re.compile(r"https?://[\w.-]+\.[a-z]{2,}(:\d+)?(/[^\s()]*)?")
 TABLES = (
     RegistrySettings,
     GatewaySettings,
@@ -90,10 +91,23 @@ def test_every_error_code_is_documented() -> None:
     assert {code for _, code in HTTP_ERRORS.values()} - said_in("api.md") == set()
 
 
-def test_every_page_that_is_linked_is_there() -> None:
-    for page in [ROOT / "README.md", *DOCS.glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name} links {target}"
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_leads_to_a_page_and_a_heading(page: Path) -> None:
+    wrong = []
+    for link in links(page):
+        if "://" in link:
+            wrong += [] if WEB_ADDRESS.fullmatch(link) else [link]
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            wrong.append(link)
+    assert wrong == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_link_is_shown_as_text_because_it_is_written_wrongly(page: Path) -> None:
+    assert [text for text in text_outside_code(page) if "](" in text or "][" in text] == []
 
 
 WRITTEN_COMMAND = re.compile(r"(?:^|`)(?:[A-Z_]+=\S+ )?lorry ([a-z]+)(?: ([a-z][\w@.:-]*))?", re.MULTILINE)
@@ -106,11 +120,9 @@ def subcommands_of(command: str) -> set[str]:
     return set(getattr(get_group(holder).commands[command], "commands", {}))
 
 
-@pytest.mark.parametrize(
-    "path", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda path: path.stem
-)
-def test_every_command_that_is_written_down_exists(path: Path) -> None:
-    written = set(WRITTEN_COMMAND.findall(path.read_text()))
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_command_that_is_written_down_exists(page: Path) -> None:
+    written = set(WRITTEN_COMMAND.findall(page.read_text()))
     assert {command for command, _ in written} <= COMMANDS.keys()
     groups = {command: subcommands_of(command) for command, _ in written}
     unknown = {(command, word) for command, word in written if word and groups[command] and word not in groups[command]}
