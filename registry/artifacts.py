@@ -56,40 +56,40 @@ class ArtifactStore:
 
         Raises `StorageFull` if the disk has no room for the folders.
         """
-        self._root = root.absolute()
+        self.root = root.absolute()
         self._referenced = referenced
-        with _full_disk_named(self._root):
+        with _full_disk_named(self.root):
             for name in ("staging", *KINDS):
-                (self._root / name).mkdir(parents=True, exist_ok=True)
+                (self.root / name).mkdir(parents=True, exist_ok=True)
 
     def folder(self, digest: str) -> Path:
         """Return the folder with this digest, verified. Raises `NotFound` or `ArtifactCorrupt`."""
-        return self._verified(self._root / "folders" / digest)
+        return self._verified(self.root / "folders" / digest)
 
     def file(self, digest: str) -> Path:
         """Return the file with this digest, verified. Raises `NotFound` or `ArtifactCorrupt`."""
-        return self._verified(self._root / "files" / digest)
+        return self._verified(self.root / "files" / digest)
 
     @property
     def folders(self) -> Path:
         """The folder in which each published folder has its digest as its name."""
-        return self._root / "folders"
+        return self.root / "folders"
 
     def has_folder(self, digest: str) -> bool:
         """Return whether a folder with this digest exists, without verifying its bytes."""
-        return (self._root / "folders" / digest).is_dir()
+        return (self.root / "folders" / digest).is_dir()
 
     @contextmanager
     def publishing(self) -> Iterator[Staging]:
         """Yield a place to write bytes, which is removed afterwards with all that was not installed and committed."""
-        path = self._root / "staging" / uuid4().hex
-        with _full_disk_named(self._root):
-            with _locked(self._root / "lock", fcntl.LOCK_SH):
+        path = self.root / "staging" / uuid4().hex
+        with _full_disk_named(self.root):
+            with _locked(self.root / "lock", fcntl.LOCK_SH):
                 # `recover` takes this lock exclusively; a folder whose own lock is not held yet would look dead to it.
                 path.mkdir()
                 held = os.open(path / "lock", os.O_CREAT | os.O_RDWR)
                 fcntl.flock(held, fcntl.LOCK_EX)
-            staging = Staging(self._root, path)
+            staging = Staging(self.root, path)
             try:
                 yield staging
             except BaseException:
@@ -106,10 +106,10 @@ class ArtifactStore:
     def recover(self) -> list[str]:
         """Remove what dead publishers left; return the digests that they had installed and no row refers to."""
         # Without the lock, so that a process which starts with nothing to recover waits for no publisher.
-        if not any((self._root / "staging").iterdir()):
+        if not any((self.root / "staging").iterdir()):
             return []
-        with _locked(self._root / "lock", fcntl.LOCK_EX):
-            dead = [path for path in (self._root / "staging").iterdir() if _is_dead(path)]
+        with _locked(self.root / "lock", fcntl.LOCK_EX):
+            dead = [path for path in (self.root / "staging").iterdir() if _is_dead(path)]
             installed = {digest for path in dead for digest in _read_lines(path / "installed")}
             # No publisher is between its install and its commit now, when no row refers to its bytes yet.
             orphans = sorted(installed - self._referenced()) if installed else []
@@ -123,7 +123,7 @@ class ArtifactStore:
     @contextmanager
     def discarding(self, digest: str) -> Iterator[None]:
         """Remove the artifact after the block unless a row refers to it; `recover` does so if this process dies."""
-        with self.publishing() as staging, _locked(self._root / "lock", fcntl.LOCK_EX):
+        with self.publishing() as staging, _locked(self.root / "lock", fcntl.LOCK_EX):
             staging.note_installed([digest])
             yield
             if digest not in self._referenced():
@@ -138,7 +138,7 @@ class ArtifactStore:
 
     def _take_out(self, digest: str, trash: Path) -> None:
         for kind in KINDS:  # renamed first, so that no reader finds half a folder
-            path = self._root / kind / digest
+            path = self.root / kind / digest
             if path.exists():
                 path.rename(trash / f"{kind}-{digest}")
 

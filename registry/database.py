@@ -85,7 +85,7 @@ class Registry:
         self.transactions = transactions
         self._kept = KeptParts()
         self._replica_reader = ReplicaReader()
-        self.artifacts = ArtifactStore(settings.artifacts, self._referenced)
+        self.artifacts = ArtifactStore(settings.artifacts, self.referenced_artifacts)
         self.bases = BaseStore(transactions)
         self.adapters = AdapterStore(transactions)
         self.owners = AdapterOwnerStore(transactions)
@@ -147,7 +147,8 @@ class Registry:
         """Close every connection."""
         self.transactions.close()
 
-    def _referenced(self) -> set[str]:
+    def referenced_artifacts(self) -> set[str]:
+        """Return the digests of all artifacts that rows refer to."""
         # A folder that waits for its publication has no revision yet; its job refers to it.
         revisions, files = sa.select(tables.revisions.c.artifact), sa.select(tables.files.c.digest)
         checkpoints = sa.select(tables.bases.c.digest).where(tables.bases.c.parent.is_not(None))

@@ -46,7 +46,7 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "engines": ("replica proving transformers", "drivers environments hardware"),
     "graders": ("grading runs", "sandbox model_questions similarity http_models"),
-    "registry": ("publishing", "database migrations", "jobs", "contracts", "rollouts"),
+    "registry": ("publishing backups", "database migrations", "jobs", "contracts", "rollouts"),
     "trainer": (
         "__main__",
         "worker",

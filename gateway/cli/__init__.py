@@ -74,6 +74,14 @@ COMMANDS: Final[Mapping[str, Listed]] = {
     ),
     "keys": Listed("gateway.cli.keys", "Administer", "API keys: create, list, revoke."),
     "audit": Listed("gateway.cli.audit", "Administer", "List what was done by whom, newest first."),
+    "backup": Listed(
+        "gateway.cli.backups.backup",
+        "Administer",
+        "Copy the registry of this machine, with its artifacts, while Lorry runs. Needs no gateway.",
+    ),
+    "restore": Listed(
+        "gateway.cli.backups.restore", "Administer", "Write a backup into the empty registry of this machine."
+    ),
     "completion": Listed(
         "gateway.cli.completion.command", "Administer", "Print what makes a shell complete commands and names."
     ),

@@ -1,0 +1,1 @@
+"""`lorry backup` and `lorry restore`, which work on the registry of this machine and need no gateway."""

@@ -1,0 +1,144 @@
+"""Backups of a registry with its artifacts, made while others use it, and their restoration in an empty registry.
+
+A backup has the form of a `LORRY_HOME`: `registry.db`, always SQLite, and `artifacts/` with what its rows refer to.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from registry.artifacts import KINDS, ArtifactStore
+from registry.backups.rows import PASSING, copy_rows
+from registry.database import Registry, migrate, open_registry
+from registry.errors import NotFound
+from registry.settings import RegistrySettings
+
+DATABASE: Final = "registry.db"
+ATTEMPTS: Final = 10
+"""How often the rows are read again because an artifact was removed before it was copied."""
+CHUNK_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupReport:
+    """What was copied."""
+
+    rows: int
+    artifacts: int
+    """Artifacts that the rows refer to."""
+    copied: int
+    """Those of them that were not there before."""
+    lost: tuple[str, ...]
+    """Digests of artifacts that the source itself does not have any more."""
+
+
+def back_up(registry: Registry, folder: Path) -> BackupReport:
+    """Write a backup of *registry* into *folder*, which is made, or has an earlier backup that is brought up to date.
+
+    The rows are those of one moment, and every artifact that they refer to is there. A killed backup leaves the earlier
+    one as it was.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = folder / f"{DATABASE}.new"
+    store = ArtifactStore(folder / "artifacts", set)
+    copied = 0
+    for attempt in range(ATTEMPTS):
+        rows, wanted = _write_rows(registry, fresh, folder / "artifacts")
+        lost = set[str]()
+        for digest in sorted(wanted):
+            if not _kinds(store, digest):
+                copied += 1 if _copy(registry.artifacts, store, digest) else 0
+                lost |= set() if _kinds(store, digest) else {digest}
+        # Removed between the rows and their artifacts: newer rows do not refer to it, unless the source has lost it.
+        if not lost or attempt == ATTEMPTS - 1:
+            break
+    os.replace(fresh, folder / DATABASE)
+    for kind in KINDS:
+        for path in (folder / "artifacts" / kind).iterdir():
+            if path.name not in wanted:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return BackupReport(rows=rows, artifacts=len(wanted), copied=copied, lost=tuple(sorted(lost)))
+
+
+def restore(folder: Path, settings: RegistrySettings) -> BackupReport:
+    """Write the backup in *folder* into the registry of *settings*, which must be empty and may be of either kind.
+
+    Raises `NotFound` if there is no backup, `Conflict` if the registry has rows, `SchemaTooNew` for the backup of a
+    newer Lorry.
+    """
+    with _opened_copy(folder) as source:
+        migrate(settings.url)
+        target = open_registry(settings)
+        try:
+            rows = copy_rows(source.transactions, target.transactions, leave_out=PASSING)
+            wanted = source.referenced_artifacts()
+            copied = sum(_copy(source.artifacts, target.artifacts, digest) for digest in sorted(wanted))
+            lost = tuple(sorted(digest for digest in wanted if not _kinds(target.artifacts, digest)))
+        finally:
+            target.close()
+    return BackupReport(rows=rows, artifacts=len(wanted), copied=copied, lost=lost)
+
+
+def _write_rows(registry: Registry, path: Path, artifacts: Path) -> tuple[int, set[str]]:
+    """Write the rows of one moment into the new database *path*; return their number and the digests they refer to."""
+    _remove_database(path)
+    settings = RegistrySettings(url=f"sqlite:///{path}", artifacts=artifacts)
+    migrate(settings.url)
+    made = open_registry(settings)
+    try:
+        rows = copy_rows(registry.transactions, made.transactions, leave_out=PASSING)
+        wanted = made.referenced_artifacts()
+    finally:
+        made.close()
+    return rows, wanted
+
+
+@contextmanager
+def _opened_copy(folder: Path) -> Iterator[Registry]:
+    """Open a copy of the backup's database at the present schema, so that the backup itself stays as it is."""
+    if not (folder / DATABASE).is_file():
+        raise NotFound(f"there is no backup in {folder}: it has no {DATABASE}")
+    with tempfile.TemporaryDirectory(prefix="lorry-restore-") as place:
+        copy = Path(place) / DATABASE
+        for suffix in ("", "-wal"):  # a home that was copied as it was may have changes that are not in the file yet
+            with suppress(FileNotFoundError):
+                shutil.copy(f"{folder / DATABASE}{suffix}", f"{copy}{suffix}")
+        settings = RegistrySettings(url=f"sqlite:///{copy}", artifacts=folder / "artifacts")
+        migrate(settings.url)
+        registry = open_registry(settings)
+        try:
+            yield registry
+        finally:
+            registry.close()
+
+
+def _kinds(store: ArtifactStore, digest: str) -> list[str]:
+    """Return in which forms *store* has the artifact."""
+    return [kind for kind in KINDS if (store.root / kind / digest).exists()]
+
+
+def _copy(source: ArtifactStore, target: ArtifactStore, digest: str) -> bool:
+    """Copy the artifact in each form in which *source* has it, verified; return whether there was one."""
+    kinds = _kinds(source, digest)
+    with suppress(NotFound, FileNotFoundError), target.publishing() as staging:
+        for kind in kinds:
+            if kind == "folders":
+                staging.put_folder(source.folder(digest))
+            else:
+                with source.file(digest).open("rb") as file:
+                    staging.put_chunks(iter(lambda: file.read(CHUNK_BYTES), b""))
+        with staging.committing() as install:
+            install()
+    return bool(kinds)
+
+
+def _remove_database(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
