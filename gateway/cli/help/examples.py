@@ -160,6 +160,14 @@ EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
     "keys list": (("Valid keys", "lorry keys list"), ("Revoked ones too", "lorry keys list --all")),
     "keys revoke": (("Revoke a key by its name", "lorry keys revoke shop"),),
     "audit": (("Who did what", "lorry audit --limit 20"),),
+    "backup": (
+        ("Copy the registry and its artifacts", "lorry backup /backup/lorry"),
+        ("The registry of another home", "LORRY_HOME=/srv/lorry lorry backup /backup/lorry"),
+    ),
+    "restore": (
+        ("Into a home of its own", "LORRY_HOME=/srv/lorry-2 lorry restore /backup/lorry"),
+        ("Into PostgreSQL, which lorry.toml names", "LORRY_CONFIG=/etc/lorry.toml lorry restore /backup/lorry"),
+    ),
     "completion": (
         ("bash", "lorry completion bash > ~/.local/share/bash-completion/completions/lorry"),
         ("zsh, with a folder that is in fpath", "lorry completion zsh > ~/.zfunc/_lorry"),
