@@ -139,6 +139,8 @@ jobs: Final = sa.Table(
     sa.Column("trained_tokens", sa.BigInteger),
     sa.Column("result_file", sa.Text),
     at("estimated_finish", nullable=True),
+    sa.Column("phase", sa.Text),
+    at("phase_since", nullable=True),
     sa.Column("priority", sa.Integer, nullable=False, server_default="1"),
     tenant(),
     at("created_at"),

@@ -26,12 +26,13 @@ from registry.errors import (
     StorageFull,
 )
 from registry.jobs.job import Job, JobError, JobState, Lease
+from registry.jobs.job_phase import JobPhase
 from trainer.checkpoints import remove_checkpoints
 from trainer.errors import ChildCrashed, JobFailed
 from trainer.hand_over import FinishedJob, hand_over
 from trainer.lease_keeper import renewed
 from trainer.prepare import AttemptFolders, PreparedJob, prepare
-from trainer.progress import CheckpointSaved, Noted, RecipeFailed, RecipeFinished, RecipeStopped, Stepped
+from trainer.progress import CheckpointSaved, Noted, PhaseBegan, RecipeFailed, RecipeFinished, RecipeStopped, Stepped
 from trainer.progress_writer import ProgressWriter
 from trainer.runner import TrainingChild
 from trainer.settings import TrainerSettings
@@ -111,6 +112,8 @@ class Attempt:
             outcome = RecipeStopped(step=0)
         finally:
             child.close()
+        if isinstance(outcome, RecipeFinished):
+            self._progress.phase(JobPhase.PUBLISHING)
         # All events are written before the job ends: a client that follows a job stops reading at its end.
         while not self._progress.flush() and not self._stop.wait(self._settings.poll_s):
             pass
@@ -157,6 +160,8 @@ class Attempt:
                     self._progress.note(progress)
                 case Stepped():
                     self._progress.step(progress)
+                case PhaseBegan():
+                    self._progress.phase(progress.phase)
                 case CheckpointSaved():
                     self._progress.checkpoint(progress)
                 case RecipeFailed():

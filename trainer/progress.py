@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from registry.jobs.job_phase import JobPhase
 from trainer.errors import ProgressInvalid
 
 
@@ -39,6 +40,13 @@ class Stepped(_Message):
     """Seconds to the end at the mean speed of this attempt."""
     figures: Mapping[str, float] = Field(default_factory=dict)
     """The figures that the method measures of its own, such as `train_mean_token_accuracy`."""
+
+
+class PhaseBegan(_Message):
+    """The child does something else from now on."""
+
+    kind: Literal["phase"] = "phase"
+    phase: JobPhase
 
 
 class CheckpointSaved(_Message):
@@ -81,7 +89,7 @@ class RecipeFinished(_Message):
     """Facts of the machine on which the last digits depend, the number of threads among them."""
 
 
-Progress = Noted | Stepped | CheckpointSaved | RecipeStopped | RecipeFailed | RecipeFinished
+Progress = Noted | Stepped | PhaseBegan | CheckpointSaved | RecipeStopped | RecipeFailed | RecipeFinished
 Report = Callable[[Progress], None]
 """Sends a message to the worker."""
 StopAsked = Callable[[], bool]

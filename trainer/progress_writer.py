@@ -11,6 +11,7 @@ from registry.database import Registry
 from registry.errors import RegistryUnavailable, StorageFull
 from registry.jobs.job import Lease
 from registry.jobs.job_moves import JobNote, new_event_id
+from registry.jobs.job_phase import JobPhase
 from trainer.progress import CheckpointSaved, Noted, Stepped
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,11 @@ class ProgressWriter:
             self._jobs.add_event(self._lease, event_id, note)
 
         self._waiting.append(write)
+
+    def phase(self, phase: JobPhase) -> None:
+        """Queue that the job is in *phase* from now on."""
+        at = time.time()
+        self._waiting.append(lambda: self._jobs.enter_phase(self._lease, phase, at))
 
     def checkpoint(self, saved: CheckpointSaved) -> None:
         """Queue a checkpoint and its event."""

@@ -80,7 +80,7 @@ async def publish_revision(
             )
 
         job = await asyncio.to_thread(queue)
-    return any_job(job, gateway.registry.organisation)
+    return await gateway.ask(any_job, job, gateway.registry)
 
 
 @router.delete("/{name}/revisions/{number}")

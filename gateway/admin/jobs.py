@@ -12,6 +12,7 @@ from gateway.deps import ActorDep, Gateway, GatewayDep
 from gateway.objects.jobs import AnyJob, FineTuningJobWithSpec, JobEventObject, JobWithSpec
 from gateway.objects.lists import ObjectList, ObjectPage
 from gateway.openai.fine_tuning import events_page, fine_tune_fields, job_state
+from registry.database import Registry
 from registry.errors import NotFound
 from registry.jobs.job import Job
 
@@ -24,7 +25,7 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 async def list_jobs(gateway: GatewayDep, after: str | None = None, limit: Limit = 100) -> ObjectList[AnyJob]:
     """List jobs, newest first, with the spec that the trainer runs."""
     found = await gateway.ask(gateway.registry.jobs.list, after=after, limit=limit)
-    return ObjectList(data=[any_job(job, gateway.registry.organisation) for job in found])
+    return ObjectList(data=await gateway.ask(lambda: [any_job(job, gateway.registry) for job in found]))
 
 
 @router.get("/{job_id}")
@@ -62,20 +63,23 @@ async def resume_job(job_id: str, gateway: GatewayDep) -> AnyJob:
     return await _shown(gateway, job_id)
 
 
-def any_job(job: Job, organisation: str, filenames: Mapping[str, str] | None = None) -> AnyJob:
-    """Return OpenAI's object for a fine-tuning job, its common fields for any other kind; with the spec in both."""
+def any_job(job: Job, registry: Registry, filenames: Mapping[str, str] | None = None) -> AnyJob:
+    """Return OpenAI's object for a fine-tuning job, its common fields for any other kind; with the spec in both.
+
+    Reads the registry.
+    """
     spec, facts = job.spec.model_dump(mode="json"), job.spec.fine_tune_facts()
     if facts is not None:
-        fields = fine_tune_fields(job, facts, organisation)
+        fields = fine_tune_fields(job, facts, registry)
         return AnyJob(FineTuningJobWithSpec.model_validate({**fields, "spec": spec, "filenames": filenames or {}}))
     kind = {"object": f"{job.spec.method}.job", "method": {"type": job.spec.method}}
-    return AnyJob(JobWithSpec.model_validate({**job_state(job), **kind, "spec": spec, "filenames": filenames or {}}))
+    return AnyJob(JobWithSpec.model_validate({**job_state(job, registry), **kind, "spec": spec, "filenames": filenames or {}}))
 
 
 async def _shown(gateway: Gateway, job_id: str) -> AnyJob:
     def read() -> AnyJob:
         job = gateway.registry.jobs.get(job_id)
-        return any_job(job, gateway.registry.organisation, _filenames(gateway, job))
+        return any_job(job, gateway.registry, _filenames(gateway, job))
 
     return await gateway.ask(read)
 

@@ -12,7 +12,7 @@ from gateway.cli.client import Client
 from gateway.cli.completion import names
 from gateway.cli.completion.arguments import AdapterName, PublishedName, RevisionName
 from gateway.cli.errors import CommandFailed
-from gateway.cli.job_progress import follow_job
+from gateway.cli.following.job_progress import follow_job
 from gateway.cli.jobs import show_job
 from gateway.cli.models.origin import origin_fields
 from gateway.cli.output import (

@@ -9,7 +9,7 @@ import typer
 
 from gateway.cli.client import Client
 from gateway.cli.completion.arguments import JobId
-from gateway.cli.job_progress import follow_job, latest_figures, line_of, new_events
+from gateway.cli.following.job_progress import estimate_text, follow_job, latest_figures, line_of, new_events
 from gateway.cli.output import (
     Column,
     JsonFlag,
@@ -130,6 +130,7 @@ def show_job(job: JobObject, as_json: bool, figures: StepFigures | None = None) 
             ("adapter", job.lorry.adapter),
             ("base", job.model),
             ("method", job.method.type),
+            ("doing", job.lorry.phase and job.lorry.phase.doing),
             ("step", figures and f"{figures.step} of {figures.total_steps}"),
             ("loss", figures and f"{figures.train_loss:.4g}"),
             ("remaining", _remaining(job)),
@@ -148,9 +149,8 @@ def show_job(job: JobObject, as_json: bool, figures: StepFigures | None = None) 
 
 
 def _remaining(job: JobObject) -> str | None:
-    if job.status is not JobState.RUNNING or job.expected_end is None:
-        return None
-    return f"about {length(max(0.0, job.expected_end - time.time()))}, until {moment(job.expected_end)}"
+    texts = estimate_text(job.lorry.estimate, is_begun=job.status is JobState.RUNNING)
+    return texts[0] if texts else None
 
 
 def _duration(job: JobObject) -> str | None:

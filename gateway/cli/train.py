@@ -11,7 +11,7 @@ import typer
 from gateway.cli.client import Client
 from gateway.cli.completion.arguments import BaseFlag, PublishedName
 from gateway.cli.errors import CommandFailed
-from gateway.cli.job_progress import follow_job
+from gateway.cli.following.job_progress import expected_text, follow_job
 from gateway.cli.jobs import show_job
 from gateway.cli.output import JsonFlag, note
 from gateway.cli.rollout.plans import EveryFlag, GuardrailFlag, JudgeFlag, MinSamplesFlag, plan_body
@@ -147,6 +147,7 @@ def train(
             note(f"The adapter is named {job.lorry.adapter}, because {name!r} cannot be part of a name.")
         if follow:
             note(f"Job {job.id} is queued; Ctrl-C leaves it running.")
+            note(expected_text(job.lorry.estimate))
             job = follow_job(client, job.id)
     show_job(job, as_json)
     if job.error is not None:

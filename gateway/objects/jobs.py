@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, JsonValue, RootModel
 
 from gateway.objects.lists import ApiObject, ListedObject
 from registry.jobs.job import JobState
+from registry.jobs.job_phase import JobPhase
 from registry.types import RevisionState
 
 
@@ -18,6 +19,17 @@ class JobErrorObject(ApiObject):
     code: str
     message: str
     param: str | None
+
+
+class JobEstimate(ApiObject):
+    """How long the job still takes: an estimate, never a promise."""
+
+    remaining_s: int
+    """Seconds that remain; for a job that waits, seconds from the moment in which a worker begins it."""
+    source: Literal["steps", "earlier_jobs"]
+    """The speed of the job's own steps, up to the last of them; or the time that earlier jobs like it took."""
+    earlier_jobs: int | None
+    """How many earlier jobs the estimate follows from."""
 
 
 class JobFacts(ApiObject):
@@ -34,6 +46,11 @@ class JobFacts(ApiObject):
     worker: str | None
     started_at: int | None = None
     """When a worker first started it; None while it waits."""
+    phase: JobPhase | None = None
+    """What the job does while it is running."""
+    phase_since: int | None = None
+    estimate: JobEstimate | None = None
+    """None for a job that does not wait or run, and where nothing was measured that it could follow from."""
 
 
 class JobMethod(ApiObject):
@@ -61,10 +78,6 @@ class JobObject(ListedObject):
         """Return names and values that a terminal shows only for this kind of job; None is left out."""
         return ()
 
-    @property
-    def expected_end(self) -> int | None:
-        """When the job is expected to end, in unix seconds; None where nobody knows."""
-        return None
 
 
 class FineTuningJob(JobObject):
@@ -83,11 +96,6 @@ class FineTuningJob(JobObject):
     integrations: list[JsonValue]
     metadata: dict[str, str]
     user_provided_suffix: str | None
-
-    @property
-    def expected_end(self) -> int | None:
-        """The trainer's estimate."""
-        return self.estimated_finish
 
     def details(self) -> Sequence[tuple[str, str | int | None]]:
         """Return files, hyperparameters, seed, trained tokens and the alias of the revision."""

@@ -12,9 +12,11 @@ from gateway.keys.access import check_judge, check_plan
 from gateway.objects.jobs import CheckpointState, FineTuningJob, JobCheckpointObject, JobEventObject
 from gateway.objects.lists import ObjectPage, page_of
 from gateway.openai.graders import check_grader
+from gateway.openai.job_estimate import estimate_of
 from gateway.openai.job_request import build_spec, claim_for
 from gateway.openai.types import CreateJob
 from registry.contracts.job_spec import FineTuneFacts
+from registry.database import Registry
 from registry.errors import NotFound
 from registry.jobs.job import Job, JobCheckpoint, JobEvent
 from registry.types import ServedCheckpoint
@@ -60,7 +62,7 @@ async def create_job(body: CreateJob, gateway: GatewayDep, caller: CallerDep, ac
         gateway.registry.audit.record(actor, "job.create", job.id, {"adapter": spec.adapter, "base": spec.base})
         return job
 
-    return job_object(await gateway.ask(create), gateway.registry.organisation)
+    return await gateway.ask(lambda: job_object(create(), gateway.registry))
 
 
 @router.get("")
@@ -73,7 +75,7 @@ async def list_jobs(
     found = await gateway.ask(
         jobs.list, after=after, limit=limit + 1, metadata=wanted, only_fine_tuning=True, tenant=sees
     )
-    return page_of([job_object(job, gateway.registry.organisation) for job in found], limit)
+    return page_of(await gateway.ask(lambda: [job_object(job, gateway.registry) for job in found]), limit)
 
 
 async def find_job(job_id: str, gateway: GatewayDep, caller: CallerDep) -> Job:
@@ -91,28 +93,28 @@ JobDep = Annotated[Job, Depends(find_job)]
 @router.get("/{job_id}")
 async def get_job(job: JobDep, gateway: GatewayDep) -> FineTuningJob:
     """Show one job."""
-    return job_object(job, gateway.registry.organisation)
+    return await gateway.ask(job_object, job, gateway.registry)
 
 
 @router.post("/{job_id}/cancel")
 async def cancel_job(job: JobDep, gateway: GatewayDep, actor: ActorDep) -> FineTuningJob:
     """Cancel a job: at once while it waits, within a heartbeat of its worker while it runs."""
     moved = await gateway.ask(gateway.registry.jobs.request_cancel, job.id, actor)
-    return job_object(moved, gateway.registry.organisation)
+    return await gateway.ask(job_object, moved, gateway.registry)
 
 
 @router.post("/{job_id}/pause")
 async def pause_job(job: JobDep, gateway: GatewayDep) -> FineTuningJob:
     """Pause a job at the next checkpoint; `resume` goes on from there."""
     moved = await gateway.ask(gateway.registry.jobs.request_pause, job.id)
-    return job_object(moved, gateway.registry.organisation)
+    return await gateway.ask(job_object, moved, gateway.registry)
 
 
 @router.post("/{job_id}/resume")
 async def resume_job(job: JobDep, gateway: GatewayDep) -> FineTuningJob:
     """Queue a paused job again."""
     moved = await gateway.ask(gateway.registry.jobs.resume, job.id)
-    return job_object(moved, gateway.registry.organisation)
+    return await gateway.ask(job_object, moved, gateway.registry)
 
 
 @router.get("/{job_id}/events")
@@ -141,15 +143,15 @@ async def events_page(gateway: Gateway, job_id: str, after: str | None, limit: i
     return page_of([_event(event) for event in found], limit)
 
 
-def job_object(job: Job, organisation: str) -> FineTuningJob:
-    """Return OpenAI's `fine_tuning.job` object with Lorry's facts; `NotFound` for other kinds."""
+def job_object(job: Job, registry: Registry) -> FineTuningJob:
+    """Return OpenAI's `fine_tuning.job` object with Lorry's facts; `NotFound` for other kinds. Reads the registry."""
     facts = job.spec.fine_tune_facts()
     if facts is None:
         raise NotFound(f"there is no fine-tuning job {job.id!r}")
-    return FineTuningJob.model_validate(fine_tune_fields(job, facts, organisation))
+    return FineTuningJob.model_validate(fine_tune_fields(job, facts, registry))
 
 
-def job_state(job: Job) -> dict[str, Any]:
+def job_state(job: Job, registry: Registry) -> dict[str, Any]:
     """Return the fields that the objects of all kinds of jobs have in common, as `JobObject` has them."""
     spec = job.spec
     return {
@@ -166,17 +168,20 @@ def job_state(job: Job) -> dict[str, Any]:
             "attempt": job.attempt,
             "worker": job.worker,
             "started_at": None if job.started_at is None else int(job.started_at),
+            "phase": job.phase,
+            "phase_since": None if job.phase_since is None else int(job.phase_since),
+            "estimate": estimate_of(job, registry),
         },
     }
 
 
-def fine_tune_fields(job: Job, facts: FineTuneFacts, organisation: str) -> dict[str, Any]:
+def fine_tune_fields(job: Job, facts: FineTuneFacts, registry: Registry) -> dict[str, Any]:
     """Return the fields of `FineTuningJob`."""
-    state = job_state(job)
+    state = job_state(job, registry)
     return state | {
         "estimated_finish": None if job.estimated_finish is None else int(job.estimated_finish),
         "fine_tuned_model": job.fine_tuned_model,
-        "organization_id": organisation,
+        "organization_id": registry.organisation,
         "training_file": facts.training_file,
         "validation_file": facts.validation_file,
         "result_files": [] if job.result_file is None else [job.result_file],

@@ -40,6 +40,14 @@ NOT_HYPERPARAMETERS: Final = frozenset(
     }
 )
 """Fields that provenance shows elsewhere or not at all."""
+NO_SPEED: Final = NOT_HYPERPARAMETERS | {
+    "adapter",
+    "n_epochs",
+    "learning_rate",
+    "learning_rate_multiplier",
+    "warmup_ratio",
+}
+"""Fields that do not change how long a row takes."""
 
 
 FULL_RATE: Final = 0.05
@@ -244,6 +252,15 @@ class FineTuneSpec(JobSpec):
         """Return a message if the suffix was made into a legal name."""
         renamed = self.suffix is not None and self.suffix != self.adapter
         return [f"The suffix {self.suffix!r} became the adapter name {self.adapter}"] if renamed else []
+
+    def speed_fields(self) -> Mapping[str, Any]:
+        """Return every field on which the time for a row depends."""
+        return self.model_dump(mode="json", exclude=set(NO_SPEED))
+
+    def workload(self, sizes: Mapping[str, int]) -> float | None:
+        """Return the bytes of the training file, once for each epoch."""
+        size = sizes.get(self.training_file)
+        return None if size is None else float(size * self.n_epochs)
 
     def rollout_plan(self) -> RolloutPlan | None:
         """Return the plan of the rollout that was asked for."""

@@ -195,6 +195,14 @@ class JobSpec(BaseModel, ABC):
         """Whether steps of the job are served by names of their own, beside the result."""
         return False
 
+    def speed_fields(self) -> Mapping[str, Any]:
+        """Return what the time for a piece of the work depends on; jobs with the same fields are equally fast."""
+        return {}
+
+    def workload(self, sizes: Mapping[str, int]) -> float | None:
+        """Return an amount that the time grows with; None where *sizes* (id -> bytes) lacks a file."""
+        return 1.0
+
     def rollout_plan(self) -> RolloutPlan | None:
         """Return the plan of the rollout that starts when the result is published; None publishes only."""
         return None

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from registry.contracts.job_spec import JobSpec
 from registry.errors import IllegalMove
+from registry.jobs.job_phase import JobPhase
 
 
 class JobState(StrEnum):
@@ -95,6 +96,10 @@ class Job:
     result_file: str | None
     """Id of the file with the figures of the job's steps."""
     estimated_finish: float | None
+    """When the last step ends, by the speed of the steps so far; None before the first step."""
+    phase: JobPhase | None
+    """What the job does while it is running."""
+    phase_since: float | None
     created_at: float
     started_at: float | None
     finished_at: float | None

@@ -13,6 +13,7 @@ from registry import tables
 from registry.contracts.job_kinds import spec_from
 from registry.errors import LeaseLost, NotFound, StaleState
 from registry.jobs.job import Job, JobCheckpoint, JobError, JobEvent, JobState, Lease, check_move
+from registry.jobs.job_phase import JobPhase
 from registry.transactions import insert_or_ignore
 
 UNLEASED: Final[Mapping[str, Any]] = {
@@ -20,6 +21,8 @@ UNLEASED: Final[Mapping[str, Any]] = {
     "lease_expires_at": None,
     "lease_s": None,
     "estimated_finish": None,
+    "phase": None,
+    "phase_since": None,
 }
 
 
@@ -46,8 +49,9 @@ def job_of(row: sa.RowMapping) -> Job:
     """Return a row of `jobs` as a value."""
     fields = {name: value for name, value in row.items() if name not in ("seq", "priority")}
     error = None if row["error"] is None else JobError(**row["error"])
-    spec = spec_from(row["spec"])
-    return Job(**(fields | {"spec": spec, "error": error, "state": JobState(row["state"])}))
+    phase = None if row["phase"] is None else JobPhase(row["phase"])
+    parsed = {"spec": spec_from(row["spec"]), "error": error, "state": JobState(row["state"]), "phase": phase}
+    return Job(**(fields | parsed))
 
 
 def job_event_of(row: sa.RowMapping) -> JobEvent:

@@ -16,6 +16,7 @@ from registry.contracts.job_kinds import FINE_TUNING_METHODS, JOB_KINDS
 from registry.contracts.job_spec import JobSpec
 from registry.errors import IllegalMove, NotFound, StaleState
 from registry.jobs.adapter_owners import LOCAL_CLAIM, Claim, claim_adapter
+from registry.jobs.durations import ExpectedDuration, expected_duration
 from registry.jobs.job import ENDED, Job, JobCheckpoint, JobError, JobEvent, JobState, Lease, has_metadata
 from registry.jobs.job_moves import (
     JobMove,
@@ -29,6 +30,7 @@ from registry.jobs.job_moves import (
     move_job,
     state_after_lease,
 )
+from registry.jobs.job_phase import JobPhase
 from registry.jobs.lease_expiry import LeaseExpiry
 from registry.jobs.served_checkpoints import served_checkpoints
 from registry.transactions import Transactions, upsert
@@ -78,6 +80,8 @@ class JobStore:
                 "lease_expires_at": now + lease_s,
                 "lease_s": lease_s,
                 "started_at": job.started_at if job.started_at is not None else now,
+                "phase": JobPhase.STARTING,
+                "phase_since": now,
             }
             verb = "Started" if job.attempt == 0 else "Continued"
             note = JobNote(message=f"{verb} by worker {worker}", data={"attempt": job.attempt + 1})
@@ -164,6 +168,17 @@ class JobStore:
         with self._tx.write() as tx:
             held_job(tx, lease)
             _set(tx, lease.job_id, {"trained_tokens": trained_tokens, "estimated_finish": estimated_finish})
+
+    def enter_phase(self, lease: Lease, phase: JobPhase, at: float) -> None:
+        """Store what the job does since *at* (unix seconds)."""
+        with self._tx.write() as tx:
+            held_job(tx, lease)
+            _set(tx, lease.job_id, {"phase": phase, "phase_since": at})
+
+    def expected_duration(self, job: Job) -> ExpectedDuration | None:
+        """Return how long the job takes by what earlier jobs like it took; None where there was none."""
+        with self._tx.read() as tx:
+            return expected_duration(tx, job.spec)
 
     def add_event(self, lease: Lease, event_id: str, note: JobNote) -> None:
         """Add an event to the job, once: a call is repeated with its id where nobody knows whether it was stored."""

@@ -104,7 +104,7 @@ assert Worker(registry, TrainerSettings(work=home / "jobs", poll_s=0.1), "w1", L
 events = [event.message for event in registry.jobs.events(job.id)]
 revision = registry.adapters.revision("support", 1)
 listed = [one.id for one in registry.jobs.list(only_fine_tuning=True)] == [job.id]
-answer = any_job(registry.jobs.get(job.id), "lorry").model_dump(mode="json")
+answer = any_job(registry.jobs.get(job.id), registry).model_dump(mode="json")
 print(json.dumps({
     "answer": answer, "events": events, "listed": listed, "alias": revision.alias, "made_by": revision.provenance
 }))

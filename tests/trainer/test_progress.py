@@ -6,10 +6,12 @@ import os
 
 import pytest
 
+from registry.jobs.job_phase import JobPhase
 from trainer.errors import ProgressInvalid
 from trainer.progress import (
     CheckpointSaved,
     Noted,
+    PhaseBegan,
     Progress,
     ProgressPipe,
     RecipeFailed,
@@ -30,6 +32,7 @@ MESSAGES: list[Progress] = [
         eta_s=3.0,
         figures={"train_mean_token_accuracy": 0.5},
     ),
+    PhaseBegan(phase=JobPhase.ENCODING),
     CheckpointSaved(step=2, metrics={"train_loss": 2.0}),
     RecipeStopped(step=2),
     RecipeFailed(code="diverged", message="the loss is nan", param="hyperparameters"),

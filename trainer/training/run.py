@@ -8,10 +8,11 @@ import torch
 from transformers import PrinterCallback, TrainerState
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
+from registry.jobs.job_phase import JobPhase
 from trainer.checkpoints import find_last_whole
 from trainer.data.dataset import count_ignored
 from trainer.order import ChildOrder, spec_identity
-from trainer.progress import Noted, RecipeFinished, RecipeStopped, Report, StopAsked
+from trainer.progress import Noted, PhaseBegan, RecipeFinished, RecipeStopped, Report, StopAsked
 from trainer.training.arguments import training_arguments
 from trainer.training.finish import finish, outcome_of
 from trainer.training.loop import TrainingLoop
@@ -32,6 +33,7 @@ def run_training(
     check_unchanged(order)
     processes = join_processes(order.spec.parallel.processes, order.attempt_folder)
     report, stop_asked = processes.reports(report), processes.agreed(stop_asked)
+    report(PhaseBegan(phase=JobPhase.ENCODING))
     rows = objective.read_rows(order.inputs["training_file"], "training_file")
     if left_out := count_ignored(order.inputs["training_file"], objective.formats):
         listed = ", ".join(f"{field} of {count} messages" for field, count in left_out.items())
@@ -40,7 +42,9 @@ def run_training(
     valid = () if path is None else objective.read_rows(path, "validation_file")
     if stop_asked():
         return RecipeStopped(step=0)
+    report(PhaseBegan(phase=JobPhase.LOADING))
     model = trained_model(order)
+    report(PhaseBegan(phase=JobPhase.PREPARING))
     objective.prepare(model, [*rows, *valid])
     start = find_last_whole(order.job_folder, spec_identity(order.spec))
     if start is not None:
@@ -62,6 +66,7 @@ def run_training(
     )
     # The reporter has every step already, and the end of the child's log is kept for what explains a crash.
     loop.remove_callback(PrinterCallback)
+    report(PhaseBegan(phase=JobPhase.TRAINING))
     if start is not None and reporter.kept.choice.is_over:
         loop.state = TrainerState.load_from_json(str(start.folder / "trainer_state.json"))
     else:
@@ -69,6 +74,7 @@ def run_training(
     # A run that was asked to stop during its last step is finished as well.
     if loop.state.global_step < loop.state.max_steps and not reporter.kept.choice.is_over:
         return RecipeStopped(step=loop.state.global_step)
+    report(PhaseBegan(phase=JobPhase.FINISHING))
     last = int(loop.state.global_step)
     steps = FinalSteps(reporter.kept, reporter.kept.choice.result_step(order.spec, last), last)
     model = whole_again(order, model, processes)

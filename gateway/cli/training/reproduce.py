@@ -9,7 +9,7 @@ import typer
 from gateway.cli.client import Client
 from gateway.cli.completion import names
 from gateway.cli.errors import CommandFailed
-from gateway.cli.job_progress import follow_job
+from gateway.cli.following.job_progress import follow_job
 from gateway.cli.output import Column, JsonFlag, note, show, show_fields, show_json, show_table
 from gateway.objects.reproductions import ReproductionObject
 from registry.contracts.reproductions.reproduction_report import ReproductionReport

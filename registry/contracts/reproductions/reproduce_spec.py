@@ -41,6 +41,10 @@ class ReproduceSpec(JobSpec):
         """Return the fields of the spec that is run again."""
         return self.work
 
+    def speed_fields(self) -> Mapping[str, Any]:
+        """Return the job that is run again: only its own repetitions are like this one."""
+        return {"job_id": self.job_id}
+
     def threads(self) -> int | None:
         """Return the number of threads that made the result: the last digits depend on it."""
         recorded = self.machine.get("threads", "")

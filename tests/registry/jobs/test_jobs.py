@@ -17,6 +17,7 @@ from registry.database import Registry, open_registry
 from registry.errors import IllegalMove, LeaseLost, NotFound
 from registry.jobs.job import JobError, JobState, Lease
 from registry.jobs.job_moves import JobNote, new_event_id
+from registry.jobs.job_phase import JobPhase
 from registry.settings import RegistrySettings
 from registry.types import Priority
 from tests.clock import Clock
@@ -55,6 +56,18 @@ def test_the_oldest_queued_job_is_claimed_first(registry: Registry, spec: Superv
     assert [lease and lease.job_id for lease in leases] == [*ids, None]
     job = registry.jobs.get(ids[0])
     assert (job.state, job.worker, job.attempt, job.lease_expires_at) == (JobState.RUNNING, "worker-1", 1, 1030.0)
+
+
+def test_a_running_job_says_what_it_does_until_it_is_given_back(registry: Registry, lease: Lease) -> None:
+    begun = registry.jobs.get(lease.job_id)
+    assert (begun.phase, begun.phase_since) == (JobPhase.STARTING, begun.started_at)
+    registry.jobs.enter_phase(lease, JobPhase.ENCODING, 1234.5)
+    encoding = registry.jobs.get(lease.job_id)
+    assert (encoding.phase, encoding.phase_since) == (JobPhase.ENCODING, 1234.5)
+    released = registry.jobs.release(lease)
+    assert (released.phase, released.phase_since) == (None, None)
+    with pytest.raises(LeaseLost):
+        registry.jobs.enter_phase(lease, JobPhase.LOADING, 1235.0)
 
 
 def test_jobs_are_claimed_by_their_priority_and_then_by_their_age(registry: Registry, spec: SupervisedSpec) -> None:

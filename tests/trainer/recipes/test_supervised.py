@@ -23,7 +23,7 @@ from tests.trainer.tiny_base import ROWS, write_chats
 from trainer.checkpoints import SEAL
 from trainer.errors import JobFailed
 from trainer.order import ChildOrder
-from trainer.progress import CheckpointSaved, Noted, Progress, RecipeFinished, RecipeStopped, Stepped
+from trainer.progress import CheckpointSaved, Noted, PhaseBegan, Progress, RecipeFinished, RecipeStopped, Stepped
 from trainer.recipes import load_recipe
 
 Train = Callable[..., RecipeFinished | RecipeStopped]
@@ -114,6 +114,8 @@ def test_a_run_learns_and_tells_every_step(make_run: Callable[..., Run]) -> None
     assert run.steps[-1].eta_s == 0.0
     assert outcome.metrics["train_loss"] == run.steps[-1].train_loss
     assert set(outcome.versions) >= {"torch", "transformers", "peft"}
+    phases = [progress.phase for progress in run.reported if isinstance(progress, PhaseBegan)]
+    assert phases == ["encoding", "loading", "preparing", "training", "finishing"]
 
 
 def test_the_adapter_is_normalised_and_has_its_fingerprint(make_run: Callable[..., Run]) -> None:
