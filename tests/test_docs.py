@@ -29,6 +29,7 @@ from gateway.settings import (
 from gateway.telemetry.exposition import counted
 from registry.database import Registry
 from registry.jobs.job import JobState
+from registry.jobs.job_phase import JobPhase
 from registry.rollouts.rollout import RolloutState
 from registry.settings import RegistrySettings
 from registry.types import ReplicaState, RevisionState, SlotState
@@ -82,7 +83,7 @@ def test_every_state_of_an_environment_is_documented() -> None:
     assert {str(state) for state in EnvironmentState} - said_in("engines.md") == set()
 
 
-@pytest.mark.parametrize("states", [JobState, RevisionState, RolloutState, ReplicaState, SlotState])
+@pytest.mark.parametrize("states", [JobState, JobPhase, RevisionState, RolloutState, ReplicaState, SlotState])
 def test_every_state_is_documented(states: type[StrEnum]) -> None:
     assert {str(state) for state in states} - said_in("api.md") == set()
 

@@ -73,7 +73,9 @@ def any_job(job: Job, registry: Registry, filenames: Mapping[str, str] | None = 
         fields = fine_tune_fields(job, facts, registry)
         return AnyJob(FineTuningJobWithSpec.model_validate({**fields, "spec": spec, "filenames": filenames or {}}))
     kind = {"object": f"{job.spec.method}.job", "method": {"type": job.spec.method}}
-    return AnyJob(JobWithSpec.model_validate({**job_state(job, registry), **kind, "spec": spec, "filenames": filenames or {}}))
+    return AnyJob(
+        JobWithSpec.model_validate({**job_state(job, registry), **kind, "spec": spec, "filenames": filenames or {}})
+    )
 
 
 async def _shown(gateway: Gateway, job_id: str) -> AnyJob:

@@ -79,7 +79,6 @@ class JobObject(ListedObject):
         return ()
 
 
-
 class FineTuningJob(JobObject):
     """OpenAI's `fine_tuning.job`."""
 

@@ -13,6 +13,7 @@ from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.jobs.job import JobError, JobState
 from registry.jobs.job_moves import JobNote
+from registry.jobs.job_phase import JobPhase
 from registry.keys import KeyDraft, KeyLimits, Scope
 from registry.publishing.publish import publish
 from registry.rollouts.feedback import AnsweredCompletion
@@ -87,6 +88,7 @@ class Crowd:
         for step, loss in enumerate(LOSSES, 1):
             figures = {"step": step, "total_steps": 90, "train_loss": loss}
             jobs.add_event(lease, f"ftevent-{step}", JobNote(message=f"Step {step}/90", type="metrics", data=figures))
+        jobs.enter_phase(lease, JobPhase.TRAINING, self._registry.transactions.now())
         jobs.note_progress(lease, trained_tokens=4210, estimated_finish=self._registry.transactions.now() + 600)
         return [failed, running, waiting]
 

@@ -144,7 +144,7 @@ def test_times_of_a_pipe_can_be_read_by_date(shop: Shop) -> None:
 
 def test_a_job_shows_its_step_loss_remaining_time_and_files(shop: Shop) -> None:
     text = "\n".join(shop.at_terminal(80, f"jobs show {shop.crowd.jobs[1]}")[0])
-    for fact in ("3 of 90", "1.62", FILE, "in 9 min"):
+    for fact in ("training", "3 of 90", "1.62", FILE, "about 10 min left by the speed"):
         assert fact in text, text
 
 
