@@ -105,7 +105,7 @@ $(BENCH)/load_generator: $(addprefix $(NATIVE)/,load_generator.c load_client.c l
 	cc $(NATIVE_FLAGS) -o $@ $(filter %.c,$^)
 
 pins: venv  ## Write the hashes of every pinned version; change NAME==VERSION in a list first
-	PYTHONPATH=. $(BIN)/python deploy/pin_hashes.py constraints.txt deploy/sdks/openai-2.txt $(wildcard deploy/envs/*-cpu.txt deploy/envs/*-nvidia.txt)
+	PYTHONPATH=. $(BIN)/python deploy/pin_hashes.py constraints.txt $(wildcard deploy/sdks/*.txt deploy/envs/*-cpu.txt deploy/envs/*-nvidia.txt)
 
 format: venv  ## Format and fix what can be fixed
 	$(BIN)/ruff format .
@@ -151,9 +151,9 @@ install-node:
 	@echo "Installing Node (Debian packages nodejs and npm)"
 	@SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null
 
-sdks: $(SDKS)/openai-2/.installed $(SDKS)/node/.installed  ## OpenAI 2.x for Python, and OpenAI for JavaScript
+sdks: $(SDKS)/openai-2/.installed $(SDKS)/openapi/.installed $(SDKS)/node/.installed  ## OpenAI 2.x for Python, OpenAI for JavaScript, and what generates a client from the OpenAPI description
 
-$(SDKS)/openai-2/.installed: deploy/sdks/openai-2.txt | venv
+$(SDKS)/openai-2/.installed $(SDKS)/openapi/.installed: $(SDKS)/%/.installed: deploy/sdks/%.txt | venv
 	rm -rf $(@D)
 	$(PIP) install --quiet --no-deps --require-hashes --target $(@D) --requirement $<
 	@touch $@

@@ -46,6 +46,8 @@ from gateway.http import health
 from gateway.http.authentication import Authentication
 from gateway.http.content_types import check_content_type
 from gateway.http.cors import Cors
+from gateway.http.description import docs_page
+from gateway.http.description.openapi import operation_name
 from gateway.http.error_answers import (
     answer_departed,
     answer_error,
@@ -103,13 +105,14 @@ ROUTERS = (
     admin_keys.router,
     admin_audit.router,
     health.router,
+    docs_page.router,
 )
 
 ERROR_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
-    "4XX": {"model": ErrorEnvelope},
-    "5XX": {"model": ErrorEnvelope},
+    "4XX": {"model": ErrorEnvelope, "description": "The request cannot be done; `error.code` has why."},
+    "5XX": {"model": ErrorEnvelope, "description": "Lorry could not do it now."},
 }
-"""Errors of every endpoint, for `/docs`."""
+"""Errors of every endpoint, for the description."""
 
 
 def build_gateway(
@@ -232,7 +235,8 @@ def build_app(gateway: Gateway) -> FastAPI:
             await gateway.tally_reporter.flush()
 
     app = FastAPI(
-        title="Lorry",
+        openapi_url=None,  # `docs_page` has the description of all paths, those before this application too
+        generate_unique_id_function=operation_name,
         lifespan=lifespan,
         responses=ERROR_ANSWERS,
         dependencies=[Depends(check_content_type)],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from pathlib import Path
+from typing import Final
 
 from fastapi import APIRouter, Request
 
@@ -25,7 +26,14 @@ from registry.publishing.adapter_name import check_adapter_name
 from registry.publishing.publications import Upload, queue_publication
 from registry.types import LOCAL_TENANT, Adapter, Revision, RevisionState, Slot
 
-router = APIRouter(prefix="/admin/adapters")
+TAR: Final = {
+    "required": True,
+    "description": "A tar of the adapter's folder, also with gzip; any type that a page may not send unasked will do.",
+    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+}
+"""The body of a publication, for the description."""
+
+router = APIRouter(prefix="/admin/adapters", tags=["adapters"])
 
 
 @router.get("")
@@ -55,7 +63,7 @@ async def show_adapter(name: str, gateway: GatewayDep) -> AdapterHistory:
     return await gateway.ask(read)
 
 
-@router.post("/{name:path}/revisions", status_code=202)
+@router.post("/{name:path}/revisions", status_code=202, openapi_extra={"requestBody": TAR})
 async def publish_revision(
     name: str, request: Request, gateway: GatewayDep, author: AuthorDep, base: str | None = None
 ) -> AnyJob:

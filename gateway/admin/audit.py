@@ -12,7 +12,7 @@ from gateway.objects.lists import ObjectList
 from gateway.objects.operations import AuditEntryObject
 from gateway.openai.types import Whole
 
-router = APIRouter(prefix="/admin/audit")
+router = APIRouter(prefix="/admin/audit", tags=["operating"])
 
 
 @router.get("")

@@ -12,7 +12,7 @@ from registry.database import Snapshot
 from registry.publishing.checkpoints import delete_checkpoint
 from registry.types import Base
 
-router = APIRouter(prefix="/admin/bases")
+router = APIRouter(prefix="/admin/bases", tags=["bases"])
 
 
 @router.get("")

@@ -14,7 +14,7 @@ from gateway.openai.types import Body
 from registry.rollouts.forced import ForcedSide
 from registry.rollouts.tally import Side
 
-router = APIRouter(prefix="/admin/adapters")
+router = APIRouter(prefix="/admin/adapters", tags=["rollouts"])
 
 
 class ForceSide(Body):

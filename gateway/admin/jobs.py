@@ -16,7 +16,7 @@ from registry.database import Registry
 from registry.errors import NotFound
 from registry.jobs.job import Job
 
-router = APIRouter(prefix="/admin/jobs")
+router = APIRouter(prefix="/admin/jobs", tags=["jobs"])
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 

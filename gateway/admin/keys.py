@@ -13,7 +13,7 @@ from gateway.objects.keys import IssuedKeyObject, KeyObject
 from gateway.objects.lists import ObjectList
 from registry.keys import IssuedKey
 
-router = APIRouter(prefix="/admin/keys")
+router = APIRouter(prefix="/admin/keys", tags=["keys"])
 
 
 @router.post("", status_code=201)

@@ -12,7 +12,7 @@ from gateway.objects.evidence import ObservedCell
 from gateway.objects.lists import ObjectList
 from registry.rollouts.tally import Cell, Tally, quantile
 
-router = APIRouter(prefix="/admin/rollouts")
+router = APIRouter(prefix="/admin/rollouts", tags=["rollouts"])
 
 
 @router.get("/{rollout_id}/observations")

@@ -11,7 +11,7 @@ from gateway.deps import ActorDep, GatewayDep
 from gateway.objects.adapters import AdapterOwnerObject
 from gateway.openai.types import TENANT_NAME, Body
 
-router = APIRouter(prefix="/admin/adapters")
+router = APIRouter(prefix="/admin/adapters", tags=["adapters"])
 
 
 class ChangeOwner(Body):

@@ -23,7 +23,7 @@ from gateway.pools.entered_engines import adopted_settings
 from registry.errors import NotFound
 from registry.types import EnteredEngine, Replica
 
-router = APIRouter(prefix="/admin/replicas")
+router = APIRouter(prefix="/admin/replicas", tags=["replicas"])
 
 
 class EnterEngine(BaseModel):

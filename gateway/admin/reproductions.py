@@ -16,7 +16,7 @@ from registry.errors import NotFound
 from registry.jobs.job import Job
 from registry.publishing.reproductions import queue_reproduction
 
-router = APIRouter(prefix="/admin/reproductions")
+router = APIRouter(prefix="/admin/reproductions", tags=["jobs"])
 
 LAST_EVENTS = 5
 """The report is in one of the last events of its job."""

@@ -14,7 +14,7 @@ from gateway.openai.types import Body, RolloutRequest
 from gateway.rollouts import controller, rollback
 from registry.rollouts.rollout import Rollout, RolloutEvent, RolloutState, plan_as_json
 
-router = APIRouter(prefix="/admin")
+router = APIRouter(prefix="/admin", tags=["rollouts"])
 
 
 class StartRollout(RolloutRequest):
@@ -81,25 +81,27 @@ async def show_rollout(rollout_id: str, gateway: GatewayDep) -> RolloutStory:
 
 
 @router.post("/rollouts/{rollout_id}/pause")
-async def pause(rollout_id: str, gateway: GatewayDep, actor: ActorDep) -> RolloutStory:
+async def pause_rollout(rollout_id: str, gateway: GatewayDep, actor: ActorDep) -> RolloutStory:
     """Pause the rollout: the weight holds until a person decides."""
     return await _move(gateway, rollout_id, RolloutState.PAUSED, actor)
 
 
 @router.post("/rollouts/{rollout_id}/resume")
-async def resume(rollout_id: str, gateway: GatewayDep, actor: ActorDep) -> RolloutStory:
+async def resume_rollout(rollout_id: str, gateway: GatewayDep, actor: ActorDep) -> RolloutStory:
     """Resume a paused rollout at the weight that was held."""
     return await _move(gateway, rollout_id, RolloutState.PROGRESSING, actor)
 
 
 @router.post("/rollouts/{rollout_id}/abort")
-async def abort(rollout_id: str, gateway: GatewayDep, actor: ActorDep) -> RolloutStory:
+async def abort_rollout(rollout_id: str, gateway: GatewayDep, actor: ActorDep) -> RolloutStory:
     """Abort the rollout: the stable revision gets all traffic again."""
     return await _move(gateway, rollout_id, RolloutState.ABORTED, actor)
 
 
 @router.post("/rollouts/{rollout_id}/promote")
-async def promote(rollout_id: str, gateway: GatewayDep, actor: ActorDep, body: Promote | None = None) -> RolloutStory:
+async def promote_rollout(
+    rollout_id: str, gateway: GatewayDep, actor: ActorDep, body: Promote | None = None
+) -> RolloutStory:
     """Go to the next step now; the one at 100 makes the canary stable."""
     asked = body or Promote()
     promoted = await gateway.ask(

@@ -15,7 +15,7 @@ from gateway.objects.operations import GatewayReadiness, Liveness
 from gateway.telemetry.exposition import counted, merge
 from registry.errors import RegistryError
 
-router = APIRouter()
+router = APIRouter(tags=["operating"])
 
 
 @router.get("/healthz")

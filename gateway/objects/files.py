@@ -40,7 +40,7 @@ class UploadObject(ApiObject):
     filename: str
     purpose: str
     status: UploadState
-    file: FileObject | None
+    file: FileObject | None = None
     """The file that a completed upload became."""
 
 

@@ -23,7 +23,7 @@ from registry.contracts.uploads.file_purposes import TRAINING
 from registry.errors import NotFound, TrainingFileInvalid
 from registry.rollouts.feedback import Feedback, adapter_of
 
-router = APIRouter()
+router = APIRouter(tags=["feedback"])
 
 LABELS: Final = {"good": 1.0, "bad": 0.0}
 MOST_CHAT_BYTES: Final = 262144
@@ -61,7 +61,7 @@ class RatedFile(Body):
 
 
 @router.post("/v1/files/feedback")
-async def make_file(body: RatedFile, gateway: GatewayDep, author: AuthorDep) -> FileObject:
+async def make_file_of_ratings(body: RatedFile, gateway: GatewayDep, author: AuthorDep) -> FileObject:
     """Store the chats that came with ratings of a model as a training file for the method `kto`."""
     feedback, caller = gateway.registry.feedback, author.caller
     rated = await gateway.ask(partial(feedback.rated_chats, body.model, caller.sees))

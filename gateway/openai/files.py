@@ -23,12 +23,16 @@ from registry.contracts.uploads.file_purposes import PURPOSES, FilePurpose
 from registry.errors import NotFound
 from registry.types import File
 
-router = APIRouter(dependencies=[KnownQuery])
+router = APIRouter(dependencies=[KnownQuery], tags=["files"])
 
 EXPIRES_AFTER: Final = "expires_after"
 FORM_FIELDS: Final = ("file", "purpose", f"{EXPIRES_AFTER}[anchor]", f"{EXPIRES_AFTER}[seconds]")
 WITHOUT_NULLS: Final[Any] = {"response_model_exclude_none": True}
 """OpenAI leaves out what a file does not have, and the types of its SDK for JavaScript allow no null there."""
+BYTES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+}
+"""The answer with a file's bytes, for the description."""
 _CHUNK_BYTES: Final = 1 << 20
 _LONGEST_NAME: Final = 255
 
@@ -153,7 +157,7 @@ async def get_file(file_id: str, gateway: GatewayDep, caller: CallerDep) -> File
     return file_object(await gateway.ask(gateway.registry.files.get, file_id, caller.sees))
 
 
-@router.get("/v1/files/{file_id}/content", response_class=FileResponse)
+@router.get("/v1/files/{file_id}/content", response_class=FileResponse, responses=BYTES)
 async def get_content(file_id: str, gateway: GatewayDep, caller: CallerDep) -> FileResponse:
     """Send the file's bytes, verified."""
     file = await gateway.ask(gateway.registry.files.get, file_id, caller.sees)

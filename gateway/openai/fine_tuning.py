@@ -21,7 +21,7 @@ from registry.errors import NotFound
 from registry.jobs.job import Job, JobCheckpoint, JobEvent
 from registry.types import ServedCheckpoint
 
-router = APIRouter(prefix="/v1/fine_tuning/jobs", dependencies=[KnownQuery])
+router = APIRouter(prefix="/v1/fine_tuning/jobs", dependencies=[KnownQuery], tags=["fine-tuning"])
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 

@@ -26,7 +26,7 @@ from registry.contracts.graders.grader_kinds import parse_grader
 from registry.contracts.graders.grader_spec import GraderSpec
 from registry.errors import GraderInvalid
 
-router = APIRouter(prefix="/v1/fine_tuning/alpha/graders", dependencies=[KnownQuery])
+router = APIRouter(prefix="/v1/fine_tuning/alpha/graders", dependencies=[KnownQuery], tags=["fine-tuning"])
 
 CREDENTIALS: Final = ("authorization", "x-api-key", "api-key")
 """Headers that carry a caller's key."""
@@ -57,7 +57,7 @@ async def validate_grader(body: ValidateGrader, gateway: GatewayDep, caller: Cal
 
 
 @router.post("/run")
-async def run_on_sample(body: RunGrader, request: Request, gateway: GatewayDep, caller: CallerDep) -> GraderRun:
+async def run_grader_on_sample(body: RunGrader, request: Request, gateway: GatewayDep, caller: CallerDep) -> GraderRun:
     """Grade one sample. Errors of the sample stand in `metadata.errors`, and the reward is 0."""
     grader = _parsed(body.grader)
     _check_models(grader, gateway, caller)

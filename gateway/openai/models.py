@@ -25,7 +25,7 @@ from registry.errors import NotFound
 from registry.keys import Scope
 from registry.types import Base, ServedCheckpoint
 
-router = APIRouter()
+router = APIRouter(tags=["models"])
 
 
 @router.get("/v1/models")

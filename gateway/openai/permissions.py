@@ -15,7 +15,9 @@ from gateway.objects.permissions import CheckpointPermissionObject, DeletedPermi
 from gateway.openai.types import TENANT_NAME, Body
 from registry.jobs.checkpoint_permissions import CheckpointPermission
 
-router = APIRouter(prefix="/v1/fine_tuning/checkpoints/{checkpoint:path}/permissions", dependencies=[KnownQuery])
+router = APIRouter(
+    prefix="/v1/fine_tuning/checkpoints/{checkpoint:path}/permissions", dependencies=[KnownQuery], tags=["fine-tuning"]
+)
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 

@@ -25,7 +25,7 @@ from registry.contracts.uploads.file_purposes import PURPOSES
 from registry.errors import NotFound
 from registry.files.upload import MOST_PARTS, PART_BYTES, Upload, UploadDraft, UploadPart
 
-router = APIRouter(prefix="/v1/uploads", dependencies=[KnownQuery])
+router = APIRouter(prefix="/v1/uploads", dependencies=[KnownQuery], tags=["files"])
 
 
 class CreateUpload(Body):

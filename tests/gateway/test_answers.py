@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gateway.app import build_app, build_gateway
+from gateway.http.description.openapi import describe
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 
@@ -13,7 +14,7 @@ JSON = "application/json"
 
 
 def described(registry: Registry) -> dict[str, Any]:
-    return build_app(build_gateway(GatewaySettings(), registry)).openapi()
+    return describe(build_app(build_gateway(GatewaySettings(), registry)))
 
 
 def answers(description: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -51,7 +52,11 @@ def test_answers_that_are_no_json_are_described_as_they_are(sqlite_registry: Reg
         endpoint: content for endpoint, status, content in answers(described(sqlite_registry)) if status == "200"
     }
     others = {endpoint: list(content) for endpoint, content in succeeded.items() if JSON not in content}
-    assert others == {"GET /health": [], "GET /metrics": ["text/plain"], "GET /v1/files/{file_id}/content": []}
+    assert others == {
+        "GET /health": [],
+        "GET /metrics": ["text/plain"],
+        "GET /v1/files/{file_id}/content": ["application/octet-stream"],
+    }
 
 
 def test_errors_are_described_in_the_form_of_openai(sqlite_registry: Registry) -> None:

@@ -1,4 +1,7 @@
-"""Unmodified SDKs of OpenAI walk through every fine-tuning call of one Lorry: openai-python 3 and 2, openai-node."""
+"""Unmodified SDKs of OpenAI walk through every fine-tuning call of one Lorry: openai-python 3 and 2, openai-node.
+
+A client that is generated from the OpenAPI description walks through it too.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.loopback import LoopbackHandler, LoopbackServer
-from tests.scenarios.sdk_walk import SECRET
+from tests.scenarios.sdk_walk import CONTENT, SECRET
 from tests.trainer.tiny_base import save_base
 from tests.up_process import Up
 
@@ -100,3 +104,18 @@ def test_openai_node(up: Up, notices: Path, tmp_path: Path) -> None:
     (tmp_path / "package.json").write_text('{"type": "module"}')
     checks = ("--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2022")
     run_program(str(modules / "node_modules" / ".bin" / "tsc"), *checks, str(typed))
+
+
+def test_a_generated_client(up: Up, tmp_path: Path) -> None:
+    description, client, tools = tmp_path / "openapi.json", tmp_path / "lorry_client", str(place_of("openapi"))
+    description.write_bytes(httpx2.get(f"{up.url}/openapi.json", trust_env=False).raise_for_status().content)
+    run_program(sys.executable, "-m", "openapi_spec_validator", str(description), PYTHONPATH=tools)
+    # The generator formats what it wrote with the ruff that it finds.
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    generate = ("generate", "--path", str(description), "--output-path", str(client), "--meta", "none")
+    generated = run_program(sys.executable, "-m", "openapi_python_client", *generate, PYTHONPATH=tools, PATH=path)
+    assert generated.split() == ["Generating", str(client)], "the generator warns"
+    rows = tmp_path / "rows.jsonl"
+    rows.write_bytes(CONTENT)
+    walk = (sys.executable, "-P", str(HERE / "generated_walk.py"), up.url, str(rows))
+    assert "@2" in run_program(*walk, PYTHONPATH=f"{tools}:{tmp_path}")

@@ -1,0 +1,69 @@
+"""`POST /v1/completions` and `POST /tokenize`: text as it is, without a chat template."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from gateway.objects.relayed.chat import ChatMessage, GenerationFields
+from gateway.objects.relayed.described import Relayed, TokenUsage
+
+
+class CompletionRequest(GenerationFields):
+    """The body of a text completion."""
+
+    prompt: str | list[str] | list[int] | list[list[int]]
+    """Text or token ids, one prompt or several."""
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    echo: bool | None = None
+    suffix: str | None = None
+    best_of: int | None = None
+
+
+class CompletionLogprobs(Relayed):
+    """Log probabilities of the tokens of a text."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None = None
+    text_offset: list[int]
+
+
+class CompletionChoice(Relayed):
+    """One of the texts; in a stream what an event adds to it."""
+
+    index: int
+    text: str
+    finish_reason: str | None = None
+    logprobs: CompletionLogprobs | None = None
+
+
+class Completion(Relayed):
+    """The answer to a text completion; the data of each event of a stream has the same form."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    """The revision or base model that answered."""
+    choices: list[CompletionChoice]
+    usage: TokenUsage | None = None
+
+
+class TokenizationRequest(Relayed):
+    """The body of a tokenization: a prompt, or the messages of a chat."""
+
+    model: str
+    prompt: str | None = None
+    add_special_tokens: bool | None = None
+    messages: list[ChatMessage] | None = None
+    add_generation_prompt: bool | None = None
+
+
+class Tokenization(Relayed):
+    """The tokens of a text."""
+
+    count: int
+    max_model_len: int
+    tokens: list[int]

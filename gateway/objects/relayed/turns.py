@@ -1,0 +1,98 @@
+"""`POST /v1/responses`, OpenAI's newer form of a chat, and `POST /v1/messages`, Anthropic's."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from gateway.objects.relayed.described import Relayed
+
+
+class ResponseRequest(Relayed):
+    """The body of a response."""
+
+    model: str
+    input: str | list[dict[str, Any]]
+    """Text, or the items of the conversation."""
+    instructions: str | None = None
+    stream: bool | None = None
+    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    reasoning: dict[str, Any] | None = None
+    text: dict[str, Any] | None = None
+    previous_response_id: str | None = None
+    """Known only to the replica that gave that response: send the whole conversation instead."""
+    store: bool | None = None
+    metadata: dict[str, str] | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+
+
+class InputOutputUsage(Relayed):
+    """How many tokens a request took."""
+
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int | None = None
+
+
+class ModelResponse(Relayed):
+    """A response."""
+
+    id: str
+    object: Literal["response"] = "response"
+    created_at: float
+    model: str
+    status: str
+    output: list[dict[str, Any]]
+    """Items: messages, tool calls, reasoning."""
+    usage: InputOutputUsage | None = None
+    error: dict[str, Any] | None = None
+
+
+class AnthropicMessage(Relayed):
+    """A message of the conversation."""
+
+    role: Literal["user", "assistant"]
+    content: str | list[dict[str, Any]]
+
+
+class AnthropicRequest(Relayed):
+    """The body of a message in Anthropic's form."""
+
+    model: str
+    messages: Annotated[list[AnthropicMessage], Field(min_length=1)]
+    max_tokens: Annotated[int, Field(ge=1)]
+    system: str | list[dict[str, Any]] | None = None
+    stream: bool | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    stop_sequences: list[str] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class AnthropicAnswer(Relayed):
+    """The answer in Anthropic's form."""
+
+    id: str
+    type: Literal["message"] = "message"
+    role: Literal["assistant"] = "assistant"
+    model: str
+    content: list[dict[str, Any]]
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+    usage: InputOutputUsage
+
+
+class StreamEvent(Relayed):
+    """The data of an event, whose name is its `type`; `error` ends a stream that failed."""
+
+    type: str
