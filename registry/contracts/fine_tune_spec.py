@@ -198,8 +198,8 @@ class FineTuneSpec(JobSpec):
         return f"ft:{self.base}:{organisation}:{self.adapter}:{job_id[-8:]}"
 
     def integrations_asked(self) -> Sequence[Integration]:
-        """Return what was asked for; a job that is run again to be compared sends its figures nowhere."""
-        return () if self.result_kind() is ResultKind.COMPARISON else self.integrations
+        """Return what was asked for."""
+        return self.integrations
 
     def serves_steps(self) -> bool:
         """Whether steps are served: of adapters for chats, unless the job asks for none."""

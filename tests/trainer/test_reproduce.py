@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from safetensors.numpy import load_file, save_file
 
 from registry import tables
+from registry.contracts.extensions.integrations import Integration
 from registry.contracts.reproductions.reproduction_report import REPORT, ReproductionReport
 from registry.contracts.weights_spec import WeightsSpec
 from registry.database import Registry
@@ -43,8 +44,9 @@ def change_provenance(registry: Registry, **changes: Any) -> None:
 def test_the_job_of_a_revision_gives_the_same_bytes_again_and_publishes_nothing(
     registry: Registry, settings: TrainerSettings, make_job: MakeJob
 ) -> None:
-    job = make_job(validates=True)
+    job = make_job(validates=True, integrations=(Integration(type="tensorboard"),))
     work(registry, settings.model_copy(update={"threads": 1}))
+    assert (settings.work / job.id / "tracking").exists()
     made = registry.adapters.revision("support", 1)
     again = queue_reproduction(registry, "support@1", "ann")
     # the worker has other settings by now; the number of threads is the recorded one
@@ -60,6 +62,7 @@ def test_the_job_of_a_revision_gives_the_same_bytes_again_and_publishes_nothing(
     assert loss_curve(registry, again.id) == loss_curve(registry, job.id)
     assert [revision.number for revision in registry.adapters.revisions("support")] == [1]
     assert not list(settings.work.glob("*/*/final"))
+    assert not (settings.work / again.id / "tracking").exists(), "trackers got the figures of the first run"
 
 
 @pytest.mark.trains

@@ -38,8 +38,8 @@ class ReproduceSpec(JobSpec):
     """Facts of the machine that made it; empty where they were not recorded."""
 
     def work_fields(self) -> Mapping[str, Any]:
-        """Return the fields of the spec that is run again."""
-        return self.work
+        """Return the fields of the spec that is run again; trackers got the figures of the first run."""
+        return {**self.work, "integrations": []} if "integrations" in self.work else self.work
 
     def speed_fields(self) -> Mapping[str, Any]:
         """Return the job that is run again: only its own repetitions are like this one."""
