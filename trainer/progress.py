@@ -35,7 +35,7 @@ class Stepped(_Message):
     """Mean over the step's items: learnt tokens, pairs or whatever the method counts."""
     learning_rate: float
     tokens: int
-    """Tokens read since the job began, prompts included, padding not."""
+    """Tokens learnt from since the job began, prompts and sampled outputs included, padding not."""
     eta_s: float
     """Seconds to the end at the mean speed of this attempt."""
     figures: Mapping[str, float] = Field(default_factory=dict)

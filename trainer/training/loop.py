@@ -86,6 +86,11 @@ class TrainingLoop(Trainer):  # type: ignore[misc]  # transformers ships no type
         self._processes.items = self._objective.count_items(own)
         return self._total(torch.tensor(self._processes.items, device=device))
 
+    def _track_num_input_tokens(self, inputs: Batch) -> None:
+        """Count the tokens of a pass as the objective does; the Trainer's own count knows one layout of rows only."""
+        read = 0 if FILLER in inputs else self._objective.count_tokens(inputs)
+        self.state.num_input_tokens_seen += int(self._total(torch.tensor(read, device=self.args.device)))
+
     def _total(self, values: torch.Tensor) -> torch.Tensor:
         """Return the sums of *values* over all processes."""
         summed: torch.Tensor = self.accelerator.reduce(values, reduction="sum")

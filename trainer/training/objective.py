@@ -15,7 +15,7 @@ from trainer.data.probes import Messages, training_prompts
 
 Row = TypeVar("Row")
 Batch = Mapping[str, Any]
-"""Tensors by name. `input_ids` and `attention_mask`, where a batch has them, count the tokens that were read."""
+"""Tensors by name."""
 
 
 class Objective(ABC, Generic[Row]):
@@ -48,6 +48,10 @@ class Objective(ABC, Generic[Row]):
     @abstractmethod
     def count_items(self, batches: Sequence[Batch]) -> int:
         """Return the divisor for the batches of one step: learnt tokens, pairs, or whatever the loss is a mean of."""
+
+    def count_tokens(self, batch: Batch) -> int:
+        """Return the tokens that a pass over *batch* learns from, prompts included and padding not."""
+        return int(batch["attention_mask"].sum())
 
     @abstractmethod
     def loss(self, model: torch.nn.Module, batch: Batch, items: torch.Tensor | int) -> torch.Tensor:

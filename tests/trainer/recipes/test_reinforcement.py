@@ -19,6 +19,7 @@ from registry.contracts.job_spec import LoraSpec
 from registry.contracts.methods.sampling_options import SamplingSpec
 from registry.errors import TrainingFileInvalid
 from tests.trainer.tiny_base import save_base
+from trainer.data.dataset import ChatEncoder
 from trainer.errors import JobFailed
 from trainer.order import ChildOrder
 from trainer.progress import CheckpointSaved, Noted, Progress, RecipeFinished, RecipeStopped, Stepped
@@ -165,6 +166,19 @@ def test_a_stopped_run_ends_with_the_bytes_of_one_that_was_not(make_run: MakeRun
     stopped.attempt()
     assert whole.digest == stopped.digest
     assert whole.rewards == stopped.rewards
+
+
+def test_trained_tokens_are_those_of_prompts_and_outputs(make_run: MakeRun, loud_base: Path) -> None:
+    run = make_run(n_epochs=1)
+    outcome = run.attempt()
+    encoder = ChatEncoder(loud_base)
+    prompts = [[{"role": "user", "content": f"q{at}" * (at % 3 + 1)}] for at in range(10)]
+    of_prompts = sum(len(encoder.open_answer(prompt)) for prompt in prompts)
+    sampled = [
+        step.figures["completion_tokens"] * outputs for step, outputs in zip(run.steps, (16, 16, 8), strict=True)
+    ]
+    assert isinstance(outcome, RecipeFinished)
+    assert outcome.trained_tokens == run.steps[-1].tokens == 4 * of_prompts + sum(sampled)
 
 
 def test_another_seed_samples_other_outputs(make_run: MakeRun) -> None:

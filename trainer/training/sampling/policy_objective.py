@@ -129,9 +129,13 @@ class PolicyObjective(Objective[Prompt], Generic[Spec]):
         self._steps += 1
         return self.count([output for outputs in self._outputs.values() for output in outputs])
 
+    def count_tokens(self, batch: Batch) -> int:
+        """Return the tokens of the outputs of one pass, each with its prompt."""
+        return sum(len(output.encoded.input_ids) for output in self._outputs_of(batch))
+
     def loss(self, model: torch.nn.Module, batch: Batch, items: torch.Tensor | int) -> torch.Tensor:
         """Return the summed loss of the outputs of one pass, divided by the items of the step."""
-        outputs = [output for place in batch["places"].tolist() for output in self._outputs[place]]
+        outputs = self._outputs_of(batch)
         tokens = self._tokens(outputs)
         return self.pass_loss(model, outputs, tokens) / items
 
@@ -221,6 +225,9 @@ class PolicyObjective(Objective[Prompt], Generic[Spec]):
             self._rewarder.warn_of_equal_rewards(f"step {step}")
         self._outputs = {}
         self._keep(self.judged(outputs, rewards))
+
+    def _outputs_of(self, batch: Batch) -> list[Output]:
+        return [output for place in batch["places"].tolist() for output in self._outputs[place]]
 
     def _keep(self, outputs: Sequence[Output]) -> None:
         for output in outputs:
