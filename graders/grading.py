@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -106,7 +107,10 @@ def _label_model(grader: LabelModelGrader, sample: Sample, notes: _Notes) -> flo
 
 def _reward_model(grader: RewardModelGrader, sample: Sample, notes: _Notes) -> float:
     chat = [*sample.messages, {"role": "assistant", "content": sample.output_text}]
-    return notes.means.reward_models.score(grader.model, [chat])[0]
+    score = notes.means.reward_models.score(grader.model, [chat])[0]
+    if not math.isfinite(score):
+        raise GradingFailed(Fault.OTHER, f"the score of {grader.model} is {score}, which is not a finite number")
+    return score
 
 
 def _multi(grader: MultiGrader, sample: Sample, notes: _Notes) -> float | None:

@@ -23,6 +23,12 @@ log = logging.getLogger(__name__)
 SEAL: Final = "seal.json"
 ATTEMPTS: Final = "attempt-*"
 CHECKPOINTS: Final = "checkpoint-*"
+TRAINED: Final = "trained"
+"""Folder of an attempt with the adapter as PEFT saves it."""
+INITIAL: Final = "initial"
+"""Folder of an attempt with the adapter before training, where that is taken off the result."""
+WEIGHTS: Final = (CHECKPOINTS, "served-*", "kept", TRAINED, INITIAL, "final")
+"""What an attempt leaves besides its logs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +90,8 @@ def prune_checkpoints(attempt_folder: Path, keep: int) -> None:
 
 def remove_checkpoints(job_folder: Path) -> None:
     """Remove every checkpoint and every trained adapter of a job that has ended; keep its logs."""
-    for attempt in job_folder.glob(ATTEMPTS):
-        for folder in [*attempt.glob(CHECKPOINTS), *attempt.glob("served-*"), attempt / "kept", attempt / "final"]:
+    for name in WEIGHTS:
+        for folder in job_folder.glob(f"{ATTEMPTS}/{name}"):
             remove_checkpoint(folder)
 
 

@@ -23,6 +23,13 @@ class JobFailed(TrainerError):
         return self.message
 
 
+class Diverged(JobFailed):
+    """Training left the numbers: a loss, the weights or what the model answers is not finite."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__("diverged", f"{what}; a lower learning_rate_multiplier may help", "hyperparameters")
+
+
 class ChildCrashed(TrainerError):
     """The child process ended without a report; another attempt may continue from its last checkpoint."""
 

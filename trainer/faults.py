@@ -14,6 +14,7 @@ _FULL: Final = (
     *(f"(os error {number})" for number in FULL_ERRNOS),  # safetensors, which is written in Rust
     "inline_container.cc",  # the writer of torch.save, whatever went wrong with its file
     "PytorchStreamWriter failed writing",
+    "iostream error",  # its file's stream, on a file system that is full
 )
 _NO_MEMORY: Final = ("can't allocate memory", "out of memory", "bad_alloc", "Cannot allocate memory")
 

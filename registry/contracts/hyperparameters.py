@@ -47,8 +47,8 @@ class Hyperparameters(KnownFields):
 
     n_epochs: Annotated[Annotated[int, Field(ge=1, le=50)] | None, AUTO_IS_NONE] = None
     batch_size: Annotated[Annotated[int, Field(ge=1, le=256)] | None, AUTO_IS_NONE] = None
-    learning_rate_multiplier: Annotated[Annotated[float, Field(gt=0)] | None, AUTO_IS_NONE] = None
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    learning_rate_multiplier: Annotated[Annotated[float, Field(gt=0, le=1e6)] | None, AUTO_IS_NONE] = None
+    learning_rate: Annotated[float, Field(gt=0, le=1000)] | None = None
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None
     max_length: Annotated[int, Field(ge=16)] | None = None
     checkpoint_steps: Annotated[int, Field(ge=1)] | None = None
@@ -66,7 +66,7 @@ class Hyperparameters(KnownFields):
     optimizer: OptimizerKind | None = None
     optimizer_rank: Annotated[int, Field(ge=1, le=4096)] | None = None
     optimizer_interval: Annotated[int, Field(ge=1)] | None = None
-    optimizer_scale: Annotated[float, Field(gt=0)] | None = None
+    optimizer_scale: Annotated[float, Field(gt=0, le=1000)] | None = None
     gradient_checkpointing: bool | None = None
     micro_batch_size: Annotated[int, Field(ge=1, le=256)] | None = None
     precision: Precision | None = None

@@ -28,7 +28,7 @@ class ScriptedModels:
         return ModelAnswer(text=self._text, usage={"total_tokens": 7})
 
     def score(self, model: str, chats: Sequence[Sequence[Message]]) -> Sequence[float]:
-        return [float(len(chat)) for chat in chats]
+        return [float("nan") if model == "broken@1" else float(len(chat)) for chat in chats]
 
 
 def graded(grader: Mapping[str, Any], output: str, models: ScriptedModels | None = None, **item: Any) -> Grade:
@@ -123,6 +123,12 @@ def test_an_answer_without_a_grade_is_named(grader: Mapping[str, Any], text: str
 
 def test_a_reward_model_reads_prompt_and_output() -> None:
     assert graded({"type": "reward_model", "model": "helpful@3"}, "x").reward == 2.0
+
+
+def test_a_score_that_is_no_number_is_a_fault_and_no_reward() -> None:
+    found = graded({"type": "reward_model", "model": "broken@1"}, "x")
+    assert found.reward == 0.0
+    assert "broken@1 is nan" in found.faults[Fault.OTHER]
 
 
 def test_a_multi_grader_computes_its_formula_over_the_rewards_of_its_parts() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,9 +20,10 @@ import psutil
 from registry.artifacts import folder_digest
 from registry.database import Registry, migrate
 from registry.types import Base
-from tests.kills.asked import Asked
 from tests.kills.part import home_registry
+from tests.kills.phases import Phase, phase_of, training_children
 from tests.trainer.tiny_base import save_base
+from trainer.checkpoints import WEIGHTS
 
 TRAINER: Final = "[trainer]\nlease_s = 3.0\npoll_s = 0.2\nmax_crashes = 25\n"
 """A lease that runs out soon, and more crashes than the drill has kills of one job."""
@@ -33,11 +35,12 @@ class Stage:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self.base = home / "tiny"
         migrate(f"sqlite:///{home / 'registry.db'}")
         self.registry: Registry = home_registry(home)
-        save_base(home / "tiny")
-        digest = folder_digest(home / "tiny")
-        self.registry.bases.enter(Base(name="tiny", path=str(home / "tiny"), digest=digest, licence="", created_at=1.0))
+        save_base(self.base)
+        digest = folder_digest(self.base)
+        self.registry.bases.enter(Base(name="tiny", path=str(self.base), digest=digest, licence="", created_at=1.0))
         (home / "lorry.toml").write_text(TRAINER)
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self._port = probe.getsockname()[1]
@@ -63,26 +66,26 @@ class Stage:
                 process.wait()
             self.registry.close()
 
-    def kill(self, part: str, random: Random) -> str | None:
-        """Kill a part with SIGKILL and start it again, as `lorry up` does; None if there was nothing to kill."""
+    def phase(self) -> Phase:
+        """Return what the worker's job is busy with."""
+        return phase_of(self.home / "jobs", self._running["worker"].pid)
+
+    def kill(self, part: str, random: Random) -> bool:
+        """Kill a part with SIGKILL and start it again, as `lorry up` does; False if there was nothing to kill."""
         if part == "child":
-            children = [each for each in _children(self._running["worker"].pid) if "trainer.child" in _words(each)]
+            children = [*training_children(self._running["worker"].pid)]
             if not children:
-                return None
-            with suppress(psutil.Error):
-                random.choice(children).kill()
-            return "child"
+                return False
+            with suppress(ProcessLookupError):
+                os.kill(random.choice(children), signal.SIGKILL)
+            return True
         self._running[part].kill()
         self._running[part].wait()
         self._start(part)
-        return part
+        return True
 
-    def ask(self, asked: Asked) -> str:
-        """Ask the gateway for a job as a client does that repeats what was not answered; return the job's id."""
-        file_id = self._post("/v1/files", data={"purpose": "fine-tune"}, files={"file": ("a.jsonl", asked.lines())})
-        return self._post("/v1/fine_tuning/jobs", json=asked.body(file_id))
-
-    def _post(self, path: str, **content: Any) -> str:
+    def post(self, path: str, **content: Any) -> str:
+        """Post as a client does that repeats what was not answered; return the id of what was made."""
         until = time.monotonic() + ANSWERS_WITHIN_S
         while True:
             try:
@@ -96,6 +99,23 @@ class Stage:
                 raise RuntimeError(f"{path}: {answer.status_code} {answer.text}")
             return str(answer.json()["id"])
 
+    def remains(self) -> list[str]:
+        """Return what should have gone with the jobs: weights in their folders, unfinished copies, processes."""
+        home_registry(self.home).close()  # opening removes what killed publishers left
+        weights = [path for name in WEIGHTS for path in (self.home / "jobs").glob(f"*/*/{name}")]
+        copies = [*(self.home / "artifacts" / "staging").iterdir()]
+        return [*map(str, weights), *map(str, copies), *self._processes()]
+
+    def _processes(self) -> list[str]:
+        """Return the processes that have this home in their environment, but for the parts."""
+        parts = {process.pid for process in self._running.values()} | {os.getpid()}
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.pid not in parts and process.environ().get("LORRY_HOME") == str(self.home):
+                    found.append(f"process {process.pid}: {' '.join(process.cmdline())}")
+        return found
+
     def _start(self, part: str) -> None:
         environment = os.environ | {"LORRY_HOME": str(self.home), "LORRY_CONFIG": str(self.home / "lorry.toml")}
         with (self.home / f"{part}.log").open("ab") as output:
@@ -104,23 +124,11 @@ class Stage:
             )
 
 
-def wait_until(is_true: Callable[[], bool], timeout_s: float) -> bool:
-    """Return whether *is_true* became true in time."""
+def wait_until(is_true: Callable[[], bool], timeout_s: float, pause_s: float = 0.2) -> bool:
+    """Return whether *is_true* became true in time, asking every *pause_s*."""
     until = time.monotonic() + timeout_s
     while not is_true():
         if time.monotonic() > until:
             return False
-        time.sleep(0.2)
+        time.sleep(pause_s)
     return True
-
-
-def _children(pid: int) -> list[psutil.Process]:
-    with suppress(psutil.Error):
-        return psutil.Process(pid).children(recursive=True)
-    return []
-
-
-def _words(process: psutil.Process) -> list[str]:
-    with suppress(psutil.Error):
-        return process.cmdline()
-    return []

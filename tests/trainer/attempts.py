@@ -8,14 +8,20 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import psutil
 
+from gateway.openai.job_request import build_spec
+from gateway.openai.types import CreateJob
+from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.database import Registry
 from registry.disk import Liveness
 from registry.jobs.job import Job
+from tests.kills.asked import Trained
 from tests.waiting import wait_for
 from trainer.checkpoints import ATTEMPTS, CHECKPOINTS, SEAL
 from trainer.settings import TrainerSettings
@@ -25,6 +31,18 @@ MakeJob = Callable[..., Job]
 LONG = {"n_epochs": 30, "checkpoint_steps": 10}
 """90 steps: long enough to be interrupted, short enough to end soon."""
 TIMEOUT_S = 90.0
+
+
+def queue(registry: Registry, kind: Trained, **changes: Any) -> Job:
+    """Queue a job of *kind* as the gateway does; *changes* are further hyperparameters."""
+    return registry.jobs.create(spec_of(registry, kind, **changes), "ann")
+
+
+def spec_of(registry: Registry, kind: Trained, **changes: Any) -> FineTuneSpec:
+    """Return the spec of a job of *kind* on an uploaded file."""
+    file = registry.files.add([kind.lines()], filename="rows.jsonl", purpose="fine-tune", owner="ann")
+    body = replace(kind, hyperparameters={**kind.hyperparameters, **changes}).body(file.id)
+    return build_spec(CreateJob.model_validate(body), registry)
 
 
 @contextmanager

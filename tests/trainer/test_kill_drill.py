@@ -14,8 +14,8 @@ pytestmark = pytest.mark.trains
 
 
 def test_kills_lose_no_job_and_change_no_result(tmp_path: Path) -> None:
-    kinds = [kind for kind in KINDS if kind.name in ("lora", "two")]
+    kinds = [kind for kind in KINDS if kind.name in ("lora", "two", "brought")]
     outcome = drill(Stage(tmp_path), 7, 5, lambda _: None, kinds)
     assert outcome.faults == []
     assert outcome.jobs >= 1
-    assert outcome.succeeded + outcome.failed.total() == outcome.jobs
+    assert outcome.kinds.total() + outcome.failed.total() == outcome.jobs

@@ -23,7 +23,6 @@ from registry.contracts.pictures.vision_base import why_no_pictures
 from registry.contracts.training_file import TrainingRow
 from registry.contracts.training_formats import LineFormat, TrainingLine, read_lines
 from registry.contracts.training_message import ChatMessage
-from registry.errors import TrainingFileInvalid
 from trainer.data.dataset import ChatEncoder, TemplateChat
 from trainer.data.encoded_row import EncodedRow
 from trainer.data.processor import load_processor
@@ -199,7 +198,8 @@ class PictureEncoder(ChatEncoder):
         data = self._sources.read(picture)
         digest = sha256(data).hexdigest()
         if self._digests.setdefault(picture.name if len(picture.name) < 4096 else digest, digest) != digest:
-            raise TrainingFileInvalid(f"{picture.where}: {picture.name[:80]!r} was changed while the job ran")
+            why = f"{picture.where}: {picture.name[:80]!r} changed while the job was running"
+            raise JobFailed("file_not_readable", why, "training_file")
         return data
 
 

@@ -20,7 +20,7 @@ from registry.errors import AdapterRejected
 from registry.publishing.adapter_files import WEIGHTS
 from registry.publishing.adapter_weights import check_effect
 from registry.publishing.normalize import normalize_adapter
-from trainer.checkpoints import find_last_whole
+from trainer.checkpoints import TRAINED, find_last_whole
 from trainer.data.dataset import ChatEncoder
 from trainer.data.probes import Messages, ProbePrompts, neutral_prompts
 from trainer.errors import JobFailed
@@ -34,6 +34,7 @@ from trainer.training.steps.kept_steps import FinalSteps
 from trainer.training.weights import TRAINED as TRAINED_ADAPTER
 from trainer.training.weights import (
     add_stored,
+    check_finite,
     has_base_as_stored,
     initial_folder,
     load_stored,
@@ -44,8 +45,6 @@ from trainer.training.whole_model import write_model
 
 PUBLISHED: Final = "published"
 """Name of the normalised adapter in the model, where it has another shape than the trained one beside it."""
-TRAINED: Final = "trained"
-"""Folder of an attempt with the adapter as PEFT saves it."""
 TRAINING_PROMPTS: Final = 4
 """Candidates for the fingerprint's probes from the training data."""
 FEW_TRAINED: Final = 3
@@ -65,6 +64,7 @@ def finish(
     began = time.monotonic()
     served = tuple(step for step in steps.earlier if _finish_earlier(order, model, objective, report, steps, step))
     _restore_result(order.spec, model, report, steps)
+    check_finite(model, steps.result)
     shutil.rmtree(order.final_folder, ignore_errors=True)
     done = FINISHERS[order.spec.result_kind()](order, model, objective, report)
     for folder in (order.attempt_folder / TRAINED, initial_folder(order)):

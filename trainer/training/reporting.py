@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from trainer.checkpoints import prune_checkpoints, seal_checkpoint
-from trainer.errors import JobFailed
+from trainer.errors import Diverged
 from trainer.order import ChildOrder, spec_identity
 from trainer.progress import CheckpointSaved, Noted, Report, Stepped, StopAsked
 from trainer.training.objective import Objective
@@ -74,16 +74,12 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
             control.should_save = control.should_training_stop = True
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **facts: Any) -> None:
-        """Report the step. Raises `JobFailed` when its loss is not finite."""
+        """Report the step. Raises `Diverged` when its loss is not finite."""
         figures = facts["logs"]
         if "loss" not in figures:  # the summary at the end
             return
         if not math.isfinite(figures["loss"]):
-            raise JobFailed(
-                "diverged",
-                f"the loss is {figures['loss']} at step {state.global_step}; a lower learning_rate_multiplier may help",
-                "hyperparameters",
-            )
+            raise Diverged(f"the loss is {figures['loss']} at step {state.global_step}")
         stepped = Stepped(
             step=state.global_step,
             total_steps=state.max_steps,
@@ -139,6 +135,9 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
             self._batch_validation = {f"valid_{name}": value for name, value in measured.items()}
         if is_whole:
             measured = self._measure(model, self._valid, at_once)
+            # No loss is lower than one that is no number, so such a step would be chosen, or end the run.
+            if not math.isfinite(measured["loss"]):
+                raise Diverged(f"the validation loss is {measured['loss']} at step {step}")
             self._validation = {f"full_valid_{name}": value for name, value in measured.items()}
             message = f"Validation loss {measured['loss']:.4f} at step {step}"
             self._report(Noted(message=message, data={"step": step, **self._validation}))

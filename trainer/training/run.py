@@ -80,5 +80,9 @@ def run_training(
     model = whole_again(order, model, processes)
     processes.leave()
     # What the other processes return is read by nobody.
-    served = finish(order, model, objective, report, steps) if processes.is_first else ()
+    if not processes.is_first:
+        return outcome_of(order, loop.state, steps.result, ())
+    served = finish(order, model, objective, report, steps)
+    # Pictures are read whenever a batch has them, so a change on the way may be in the result.
+    check_unchanged(order)
     return outcome_of(order, loop.state, steps.result, served)

@@ -18,7 +18,8 @@ from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.job_spec import LoraSpec, ResultKind
 from registry.contracts.pictures.vision_base import of_language_model
 from registry.errors import WeightsRefused
-from trainer.errors import JobFailed
+from trainer.checkpoints import INITIAL
+from trainer.errors import Diverged, JobFailed
 from trainer.order import ChildOrder
 from trainer.training.base_model import load_base
 from trainer.training.precision import multiplies_bf16
@@ -28,6 +29,9 @@ TRAINED: Final = "default"
 """PEFT's name of the adapter that is trained."""
 INITS: Final = {"pissa": "pissa_niter_16", "olora": "olora"}
 """Variant -> how PEFT initialises it; PiSSA's exact decomposition takes some 40 s for 135 million weights."""
+
+ANY_TOKENS: Final = 8
+"""Tokens, whichever they are, on which a model shows whether it computes finite numbers."""
 
 
 def trained_model(order: ChildOrder[FineTuneSpec]) -> PreTrainedModel | PeftModel:
@@ -85,6 +89,21 @@ def save_adapter(order: ChildOrder[FineTuneSpec], model: PeftModel, folder: Path
     model.save_pretrained(folder, save_embedding_layers=False, path_initial_model_for_weight_conversion=initial)
 
 
+@torch.no_grad()
+def check_finite(model: torch.nn.Module, step: int) -> None:
+    """Raise `Diverged` unless the trained weights and what the model computes with them are finite numbers.
+
+    The loss of the last step was that before its update.
+    """
+    what = next((name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())), None)
+    if what is None:
+        device = next(model.parameters()).device
+        any_tokens = torch.arange(ANY_TOKENS, device=device)[None]
+        what = None if bool(model(input_ids=any_tokens).logits.isfinite().all()) else "what the model answers"
+    if what is not None:
+        raise Diverged(f"after step {step} {what} is not finite, though the loss before was")
+
+
 def has_base_as_stored(spec: FineTuneSpec) -> bool:
     """Whether the trained model's base weights are those on disk, which replicas serve."""
     return spec.weights.kind == "lora" and not spec.lora.changes_base
@@ -103,7 +122,7 @@ def release(model: torch.nn.Module) -> None:
 
 def initial_folder(order: ChildOrder[FineTuneSpec]) -> Path:
     """Return where the initial adapter of an attempt is kept."""
-    return order.attempt_folder / "initial"
+    return order.attempt_folder / INITIAL
 
 
 def _quantization(spec: FineTuneSpec) -> BitsAndBytesConfig | None:

@@ -16,8 +16,8 @@ class KtoHyperparameters(Hyperparameters):
     """The hyperparameters of every method, and those of KTO."""
 
     beta: Annotated[Annotated[float, Field(gt=0, le=2)] | None, AUTO_IS_NONE] = None
-    desirable_weight: Annotated[float, Field(gt=0)] | None = None
-    undesirable_weight: Annotated[float, Field(gt=0)] | None = None
+    desirable_weight: Annotated[float, Field(gt=0, le=1000)] | None = None
+    undesirable_weight: Annotated[float, Field(gt=0, le=1000)] | None = None
 
 
 class KtoOptions(MethodOptions):

@@ -19,8 +19,8 @@ class PpoHyperparameters(SamplingHyperparameters):
     group_size: Annotated[int, Field(ge=1, le=64)] | None = None
     gamma: Annotated[float, Field(gt=0, le=1)] | None = None
     gae_lambda: Annotated[float, Field(ge=0, le=1)] | None = None
-    value_clip: Annotated[float, Field(gt=0)] | None = None
-    value_weight: Annotated[float, Field(gt=0)] | None = None
+    value_clip: Annotated[float, Field(gt=0, le=1000)] | None = None
+    value_weight: Annotated[float, Field(gt=0, le=1000)] | None = None
 
 
 class PpoOptions(SamplingOptions):

@@ -9,9 +9,10 @@ from hashlib import sha256
 from typing import Any, Final
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessorList
 
 from registry.contracts.methods.packing_limits import why_not_packed
+from trainer.errors import Diverged
 
 SEQUENCES_AT_ONCE: Final = 32
 """Outputs that are sampled together; each keeps its keys and values of all layers in memory."""
@@ -32,7 +33,7 @@ class SamplingPlan:
 def sample_outputs(
     model: Any, prompts: Sequence[Sequence[int]], plan: SamplingPlan, occasion: str
 ) -> list[list[tuple[int, ...]]]:
-    """Return the outputs of each prompt as tokens, the end token included where there is one.
+    """Return the outputs of each prompt as tokens, the end token included where there is one; `Diverged` for NaN.
 
     Plan, prompts, weights and *occasion* decide the outputs; the random numbers of training are not touched.
     """
@@ -65,6 +66,7 @@ def _sample(model: Any, prompts: Sequence[Sequence[int]], plan: SamplingPlan) ->
         attention_mask=mask.repeat_interleave(plan.outputs, dim=0),
         past_key_values=_read_prompts(model, ids, mask, plan.outputs),
         generation_config=config,
+        logits_processor=LogitsProcessorList([_numbers]),
     )
     outputs = [_until_end(row[longest:].tolist(), plan.end_ids) for row in sequences]
     return [outputs[at : at + plan.outputs] for at in range(0, len(outputs), plan.outputs)]
@@ -83,6 +85,13 @@ def _read_prompts(model: Any, ids: torch.Tensor, mask: torch.Tensor, outputs: in
     )
     answer.past_key_values.batch_repeat_interleave(outputs)
     return answer.past_key_values
+
+
+def _numbers(_: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """Return *scores* unchanged; `Diverged` for NaN and infinity, of which no probabilities can be made."""
+    if not bool((scores < torch.inf).all()):
+        raise Diverged("the model answers a prompt with scores that are not finite")
+    return scores
 
 
 def _until_end(ids: list[int], end_ids: frozenset[int]) -> tuple[int, ...]:
