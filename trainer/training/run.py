@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,12 +35,7 @@ def run_training(
     processes = join_processes(order.spec.parallel.processes, order.attempt_folder)
     report, stop_asked = processes.reports(report), processes.agreed(stop_asked)
     report(PhaseBegan(phase=JobPhase.ENCODING))
-    rows = objective.read_rows(order.inputs["training_file"], "training_file")
-    if left_out := count_ignored(order.inputs["training_file"], objective.formats):
-        listed = ", ".join(f"{field} of {count} messages" for field, count in left_out.items())
-        report(Noted(message=f"Not trained on: {listed}", level="warn", data=dict(left_out)))
-    path = order.inputs.get("validation_file")
-    valid = () if path is None else objective.read_rows(path, "validation_file")
+    rows, valid = _read_files(order, objective, report)
     if stop_asked():
         return RecipeStopped(step=0)
     report(PhaseBegan(phase=JobPhase.LOADING))
@@ -86,3 +82,15 @@ def run_training(
     # Pictures are read whenever a batch has them, so a change on the way may be in the result.
     check_unchanged(order)
     return outcome_of(order, loop.state, steps.result, served)
+
+
+def _read_files(
+    order: ChildOrder[FineTuneSpec], objective: Objective[Any], report: Report
+) -> tuple[Sequence[Any], Sequence[Any]]:
+    """Return the rows of the training file and those of the validation file; report what is not trained on."""
+    rows = objective.read_rows(order.inputs["training_file"], "training_file")
+    if left_out := count_ignored(order.inputs["training_file"], objective.formats):
+        listed = ", ".join(f"{field} of {count} messages" for field, count in left_out.items())
+        report(Noted(message=f"Not trained on: {listed}", level="warn", data=dict(left_out)))
+    path = order.inputs.get("validation_file")
+    return rows, () if path is None else objective.read_rows(path, "validation_file")
