@@ -26,7 +26,8 @@ from registry.files.upload_tables import upload_parts
 from registry.jobs.adapter_owners import AdapterOwner, AdapterOwnerStore, all_owners
 from registry.jobs.checkpoint_permissions import CheckpointPermission, CheckpointPermissionStore, all_permissions
 from registry.jobs.deliveries import JOB_ENDS
-from registry.jobs.job_store import JobStore, held_artifacts, jobs_reading
+from registry.jobs.job_store import JobStore
+from registry.jobs.read_by_jobs import folders_read, jobs_reading
 from registry.jobs.served_checkpoints import ServedCheckpointStore, ready_checkpoints, stored_artifacts
 from registry.keys import KeyStore
 from registry.replicas import ReplicaReader, ReplicaStore, with_passing_fields
@@ -152,10 +153,9 @@ class Registry:
         # A folder that waits for its publication has no revision yet; its job refers to it.
         revisions, files = sa.select(tables.revisions.c.artifact), sa.select(tables.files.c.digest)
         checkpoints = sa.select(tables.bases.c.digest).where(tables.bases.c.parent.is_not(None))
-        parts, held = sa.select(upload_parts.c.digest), held_artifacts(by_ended_jobs=False)
+        kept = (files, sa.select(upload_parts.c.digest), checkpoints, stored_artifacts())
         with self.transactions.read() as tx:
-            kept = (files, parts, checkpoints, stored_artifacts(), *held)
-            return set(tx.execute(revisions.union(*kept)).scalars())
+            return set(tx.execute(revisions.union(*kept)).scalars()) | folders_read(tx)
 
 
 def migrate(url: str) -> None:

@@ -26,6 +26,9 @@ bases: Final = sa.Table(
     sa.Column("job_id", sa.Text),
     sa.Column("owner", sa.Text, nullable=False, server_default=""),
     sa.Column("provenance", sa.JSON, nullable=False, server_default="{}"),
+    sa.Column("step", sa.Integer),
+    sa.Column("alias", sa.Text),
+    at("expires_at", nullable=True),
 )
 
 adapters: Final = sa.Table(

@@ -73,6 +73,12 @@ class Base:
     """Who asked for that job; empty for a folder that was entered."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """As of a `Revision`. Empty in snapshots."""
+    step: int | None = None
+    """The step of that job whose weights these are."""
+    alias: str | None = None
+    """Another name, `ft:<base>:<organisation>:<suffix>:<id>:ckpt-step-<step>`."""
+    expires_at: float | None = None
+    """When an earlier step of a job is deleted, unless something uses it then; None for what stays."""
 
     @property
     def is_checkpoint(self) -> bool:
@@ -123,12 +129,15 @@ class Revision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedCheckpoint(Revision):
-    """The weights of an earlier step of the job that published `adapter`@`number`.
+    """The weights of a step of a job that trains `adapter`; `number` is 0 until the job has published a revision.
 
-    A checkpoint answers requests by its own names only: no route, rollout or rollback leads to it.
+    A checkpoint answers requests by its own names only: no route, rollout or rollback leads to it. The checkpoint of a
+    reward model answers none, and graders name it.
     """
 
     step: int
+    kind: AdapterKind
+    known_as: str
     is_result: bool
     """Whether the job published the weights of this very step, so that the name stands for the revision itself."""
     expires_at: float | None
@@ -136,19 +145,28 @@ class ServedCheckpoint(Revision):
 
     @property
     def served_name(self) -> str:
-        """The string by which engines know this checkpoint."""
-        revision = f"{self.adapter}@{self.number}"
-        return revision if self.is_result else f"{revision}-step-{self.step}"
+        """The string by which engines, or graders, know this checkpoint."""
+        return self.known_as
+
+    @property
+    def revision(self) -> str | None:
+        """Served name of the revision that its job published; None until then."""
+        return f"{self.adapter}@{self.number}" if self.number else None
+
+    @property
+    def is_served(self) -> bool:
+        """Whether requests may name the checkpoint, and it is not the revision itself."""
+        return self.kind is AdapterKind.CHAT and not self.is_result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedCheckpointDraft:
-    """A checkpoint that is published together with the result of its job."""
+    """A step of a job that is published, alone while the job runs or together with its result."""
 
     step: int
     alias: str
     folder: Path | None
-    """The normalised adapter with its fingerprint; None for the step whose weights are the result."""
+    """As the result's folder is for the kind of job; None for the step whose weights are the result."""
     expires_at: float | None
 
 
@@ -179,6 +197,8 @@ class CheckpointDraft:
     is_shared: bool
     """Whether every key may use the checkpoint; otherwise the keys of *tenant*, admin keys and keys that name it."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    steps: tuple[ServedCheckpointDraft, ...] = ()
+    """Steps of the same job that are kept for some time, and the one whose weights are the result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,6 +93,7 @@ def _publish_checkpoint(registry: Registry, lease: Lease, done: FinishedJob) -> 
         # The name was claimed with the job, so there is an owner.
         is_shared=owner is not None and owner.is_shared,
         provenance=provenance_of(done),
+        steps=tuple(_served_checkpoints(registry, done)),
     )
     base = publish_checkpoint(
         registry,

@@ -23,9 +23,10 @@ from gateway.edge.turn import Turn, refuse
 from gateway.edge.unpacking import unpack
 from gateway.errors import DeadlineExceeded, EngineUnavailable, ModelNotAllowed, ModelNotFound, NothingStable
 from gateway.foreign_pages import BROWSERS_HEADERS
-from gateway.keys.access import check_model, unknown_model
+from gateway.keys.access import check_model
 from gateway.keys.auth import ANYBODY, credential_of, priority_of
 from gateway.keys.limit_ledger import Admitted
+from gateway.keys.not_served import why_unknown
 from gateway.routing.routing import Endpoint, RouteTable, Target, not_offered, resolve, sticky_key
 from registry.keys import Scope
 
@@ -140,7 +141,9 @@ class RequestIntake:
             self.target = resolve(table, name, self._sticky_key(table, name), self._head.side, caller.name)
         except (ModelNotAllowed, ModelNotFound, NothingStable) as exc:
             if self._has_refreshed:
-                raise unknown_model(caller, table, name) if isinstance(exc, ModelNotFound) else exc from None
+                if not isinstance(exc, ModelNotFound):
+                    raise
+                return self._wait(why_unknown(self._gateway.registry, caller, table, name), refuse)
             self._has_refreshed = True  # the name may be younger than the table
             return self._wait(self._gateway.feed.refresh(), self._resolve)
         # Limits come after the checks: a request with a wrong name or a forbidden model counts against none.

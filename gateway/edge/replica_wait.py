@@ -7,7 +7,8 @@ from contextlib import suppress
 from typing import Final
 
 from gateway.edge.parts import Gateway
-from gateway.errors import EngineUnavailable
+from gateway.errors import EngineUnavailable, ModelNotFound
+from gateway.routing.readiness import why_unserved
 from registry.errors import RegistryError
 
 _ASK_EVERY_S: Final = 1.0
@@ -17,11 +18,17 @@ _ASK_EVERY_S: Final = 1.0
 async def replica_of(gateway: Gateway, served_name: str, most_s: float) -> None:
     """Return once a replica serves the name, which is asked for where no replica has it; else `EngineUnavailable`.
 
+    `ModelNotFound` for a whole model that a job made and that no pool is for.
+
     A revision on its way into a replica is waited for as long as the request may. `replica_wait_s` counts where its
     base has no replica, and where a replica could not load or prove it.
     """
     with suppress(RegistryError):  # the replica may have reported since the last reading
         await gateway.feed.refresh()
+    source = gateway.feed.table.source
+    on = gateway.feed.table.pinned.get(served_name, served_name)
+    if source is not None and (why := why_unserved(source, on)) is not None:
+        raise ModelNotFound(why)
     began = time.monotonic()
     ends_at, short_until = began + most_s, began + min(most_s, gateway.settings.replica_wait_s)
     while True:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, JsonValue, RootModel
 
 from gateway.objects.lists import ApiObject, ListedObject
+from registry.contracts.job_spec import ResultKind
 from registry.jobs.job import JobState
 from registry.jobs.job_phase import JobPhase
 from registry.types import RevisionState
@@ -159,13 +160,15 @@ class StepFigures(ApiObject):
 
 
 class CheckpointState(ApiObject):
-    """Whether a checkpoint answers requests."""
+    """What a checkpoint is, and whether it is kept."""
 
-    served_name: str | None
-    """The string by which engines know it; None until its job has succeeded."""
-    state: RevisionState | None
-    """None until its job has succeeded; `retired` after its time, or when somebody deleted it."""
-    expires_at: int | None
+    kind: ResultKind
+    """`adapter` answers requests, `checkpoint` is a whole model that a pool can serve, `reward` is named by graders."""
+    served_name: str | None = None
+    """The string by which engines, pools and graders know it; None until it is published."""
+    state: RevisionState | None = None
+    """None until it is published; `retired` after its time, or when somebody deleted it."""
+    expires_at: int | None = None
 
 
 class JobCheckpointObject(ListedObject):

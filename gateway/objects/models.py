@@ -19,6 +19,10 @@ class BaseModelFacts(ApiObject):
     parent: str | None
     """Name of the base model that a job made this checkpoint from; None for a folder that was entered."""
     job_id: str | None
+    step: int | None
+    """The step of that job whose weights these are; None for a folder that was entered."""
+    expires_at: int | None
+    """When an earlier step of the job is deleted, unless something uses it; None for what stays."""
 
     @property
     def base_name(self) -> str | None:
@@ -94,15 +98,15 @@ class CheckpointFacts(ApiObject):
 
     kind: Literal["checkpoint"] = "checkpoint"
     base: str
-    revision: str
-    """Served name of the revision that the job published."""
+    revision: str | None
+    """Served name of the revision that the job published; None until then, and for a whole model."""
     served_name: str
-    """The revision's own where the job published the weights of this step."""
+    """The revision's own where the job published the weights of this step; the base model's name for a whole model."""
     step: int
     expires_at: int | None
     """None for the step whose weights are the revision's: it stays as long as that."""
     replicas: int
-    """Number of ready replicas that have the checkpoint loaded; it is loaded when a request names it."""
+    """Number of ready replicas that have it; that of an adapter is loaded when a request names it."""
 
     @property
     def base_name(self) -> str | None:
@@ -112,11 +116,34 @@ class CheckpointFacts(ApiObject):
     @property
     def summary(self) -> str | None:
         """The line of a table about this model."""
-        return f"step {self.step} of {self.revision}, on {self.replicas} replica(s)"
+        return f"step {self.step} of {self.revision or 'a job'}, on {self.replicas} replica(s)"
+
+
+class RewardFacts(ApiObject):
+    """A reward model, which graders name and no request does."""
+
+    kind: Literal["reward"] = "reward"
+    base: str
+    revision: str | None
+    """Served name of the revision that the job published; None for an earlier step until then."""
+    step: int | None
+    """None for a revision."""
+    expires_at: int | None
+
+    @property
+    def base_name(self) -> str | None:
+        """Name of the base model."""
+        return self.base
+
+    @property
+    def summary(self) -> str | None:
+        """The line of a table about this model."""
+        return "scores answers for graders" if self.step is None else f"step {self.step}, scores answers for graders"
 
 
 ModelFacts = Annotated[
-    BaseModelFacts | AdapterFacts | RevisionFacts | AliasFacts | CheckpointFacts, Field(discriminator="kind")
+    BaseModelFacts | AdapterFacts | RevisionFacts | AliasFacts | CheckpointFacts | RewardFacts,
+    Field(discriminator="kind"),
 ]
 
 

@@ -18,7 +18,7 @@ from gateway.deps import AuthorDep, CallerDep, GatewayDep, KnownQuery
 from gateway.errors import BodyTooLarge, InvalidRequest
 from gateway.objects.files import DeletedFile, FileObject
 from gateway.objects.lists import ObjectPage, page_of
-from gateway.openai.types import Body
+from gateway.openai.types import Body, whole_seconds
 from registry.contracts.uploads.file_purposes import PURPOSES, FilePurpose
 from registry.errors import NotFound
 from registry.types import File
@@ -184,5 +184,5 @@ def file_object(file: File) -> FileObject:
         created_at=int(file.created_at),
         filename=file.filename,
         purpose=file.purpose,
-        expires_at=None if file.expires_at is None else int(file.expires_at),
+        expires_at=whole_seconds(file.expires_at),
     )

@@ -14,12 +14,12 @@ from gateway.objects.lists import ObjectPage, page_of
 from gateway.openai.graders import check_grader
 from gateway.openai.job_estimate import estimate_of
 from gateway.openai.job_request import build_spec, claim_for
-from gateway.openai.types import CreateJob
+from gateway.openai.types import CreateJob, whole_seconds
 from registry.contracts.job_spec import FineTuneFacts
 from registry.database import Registry
 from registry.errors import NotFound
 from registry.jobs.job import Job, JobCheckpoint, JobEvent
-from registry.types import ServedCheckpoint
+from registry.types import RevisionState
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", dependencies=[KnownQuery], tags=["fine-tuning"])
 
@@ -131,10 +131,29 @@ async def list_checkpoints(
 ) -> ObjectPage[JobCheckpointObject]:
     """List the job's checkpoints, newest first."""
     found = await gateway.ask(gateway.registry.jobs.checkpoints, job.id, after=after, limit=limit + 1)
-    served = {each.step: each for each in await gateway.ask(gateway.registry.checkpoints.of_job, job.id)}
+    published = await gateway.ask(published_steps, gateway.registry, job)
+    unpublished = CheckpointState(kind=job.spec.result_kind())
     organisation = gateway.registry.organisation
-    listed = [_checkpoint(job, each, served.get(each.global_step), organisation) for each in found]
+    listed = [_checkpoint(job, each, published.get(each.global_step, unpublished), organisation) for each in found]
     return page_of(listed, limit)
+
+
+def published_steps(registry: Registry, job: Job) -> dict[int, CheckpointState]:
+    """Return the steps of the job that were published, with what became of each."""
+    kind = job.spec.result_kind()
+    steps = {
+        each.step: CheckpointState(
+            kind=kind, served_name=each.served_name, state=each.state, expires_at=whole_seconds(each.expires_at)
+        )
+        for each in registry.checkpoints.of_job(job.id)
+    }
+    return steps | {
+        base.step: CheckpointState(
+            kind=kind, served_name=base.name, state=RevisionState.READY, expires_at=whole_seconds(base.expires_at)
+        )
+        for base in registry.bases.list()
+        if base.job_id == job.id and base.step is not None
+    }
 
 
 async def events_page(gateway: Gateway, job_id: str, after: str | None, limit: int) -> ObjectPage[JobEventObject]:
@@ -157,7 +176,7 @@ def job_state(job: Job, registry: Registry) -> dict[str, Any]:
     return {
         "id": job.id,
         "created_at": int(job.created_at),
-        "finished_at": None if job.finished_at is None else int(job.finished_at),
+        "finished_at": whole_seconds(job.finished_at),
         "model": spec.base,
         "status": job.state,
         "error": job.error and {"code": job.error.code, "message": job.error.message, "param": job.error.param},
@@ -179,7 +198,7 @@ def fine_tune_fields(job: Job, facts: FineTuneFacts, registry: Registry) -> dict
     """Return the fields of `FineTuningJob`."""
     state = job_state(job, registry)
     return state | {
-        "estimated_finish": None if job.estimated_finish is None else int(job.estimated_finish),
+        "estimated_finish": whole_seconds(job.estimated_finish),
         "fine_tuned_model": job.fine_tuned_model,
         "organization_id": registry.organisation,
         "training_file": facts.training_file,
@@ -210,7 +229,7 @@ def _event(event: JobEvent) -> JobEventObject:
 
 
 def _checkpoint(
-    job: Job, checkpoint: JobCheckpoint, served: ServedCheckpoint | None, organisation: str
+    job: Job, checkpoint: JobCheckpoint, published: CheckpointState, organisation: str
 ) -> JobCheckpointObject:
     return JobCheckpointObject(
         id=checkpoint.id,
@@ -219,9 +238,5 @@ def _checkpoint(
         fine_tuning_job_id=job.id,
         step_number=checkpoint.global_step,
         metrics={"step": checkpoint.global_step, **checkpoint.metrics},
-        lorry=CheckpointState(
-            served_name=None if served is None else served.served_name,
-            state=None if served is None else served.state,
-            expires_at=None if served is None or served.expires_at is None else int(served.expires_at),
-        ),
+        lorry=published,
     )

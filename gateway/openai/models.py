@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from fastapi import APIRouter
 
 from gateway.deps import ActorDep, CallerDep, Gateway, GatewayDep
 from gateway.errors import ModelNotAllowed, ModelNotFound
 from gateway.keys.access import is_open, own_model, shown
 from gateway.keys.auth import Caller, names_of
+from gateway.keys.not_served import why_no_answer
 from gateway.objects.lists import ObjectList
 from gateway.objects.models import (
     AdapterFacts,
@@ -18,12 +21,15 @@ from gateway.objects.models import (
     ModelFacts,
     ModelObject,
     RevisionFacts,
+    RewardFacts,
 )
+from gateway.openai.types import whole_seconds
 from gateway.routing.route_table import endpoint_of, is_ready, private_adapters, served_series, shared_revisions
 from registry.database import Registry, Snapshot
 from registry.errors import NotFound
 from registry.keys import Scope
-from registry.types import Base, ServedCheckpoint
+from registry.publishing.checkpoints import delete_checkpoint
+from registry.types import AdapterKind, Base, RevisionState, ServedCheckpoint
 
 router = APIRouter(tags=["models"])
 
@@ -36,18 +42,23 @@ async def list_models(gateway: GatewayDep, caller: CallerDep) -> ObjectList[Mode
 
 @router.get("/v1/models/{name:path}")
 async def get_model(name: str, gateway: GatewayDep, caller: CallerDep) -> ModelObject:
-    """Show one of these models; 404 for another name."""
+    """Show one of these models, or a reward model; 404 for another name, which says what that is if it is known."""
     found = {model.id: model for model in await _models_for(gateway, caller)}
+    if name not in found and (reward := await gateway.ask(_reward_model, gateway.registry, caller, name)) is not None:
+        return reward
     if name not in found:
-        raise ModelNotFound(
-            f"The model {shown(name)!r} does not exist. Models here: {', '.join(sorted(found)) or 'none yet'}."
-        )
+        why = await gateway.ask(why_no_answer, gateway.registry, caller, name)
+        listed = f"Models here: {', '.join(sorted(found)) or 'none yet'}."
+        raise ModelNotFound(why or f"The model {shown(name)!r} does not exist. {listed}")
     return found[name]
 
 
 @router.delete("/v1/models/{name:path}")
 async def delete_model(name: str, gateway: GatewayDep, caller: CallerDep, actor: ActorDep) -> DeletedModel:
-    """Retire the revision or checkpoint of this name; 409 while other revisions leave it stable or in a rollout."""
+    """Retire the revision, reward model or step of this name, or delete the whole model; 409 while something uses it.
+
+    A revision cannot go while others leave it stable or in a rollout, a whole model while a replica serves it.
+    """
     gateway.keyring.check(caller, Scope.TRAINING, Scope.ADMIN)
     await get_model(name, gateway, caller)  # the same 404 for a name that is not there, or not any more
     await gateway.ask(retire_model, gateway.registry, name, caller, actor)
@@ -56,7 +67,16 @@ async def delete_model(name: str, gateway: GatewayDep, caller: CallerDep, actor:
 
 
 def retire_model(registry: Registry, name: str, caller: Caller, actor: str) -> None:
-    """Retire a model of the caller's. Raises `ModelNotAllowed`, `NotServable`, or `ModelNotFound` if it just went."""
+    """Retire a model of the caller's, or delete a whole one. Raises `ModelNotAllowed`, `NotServable`, `Conflict`.
+
+    `ModelNotFound` if it just went.
+    """
+    if (whole := _whole_model(registry, name)) is not None:
+        owner = registry.owners.get(whole.name)
+        if not caller.is_admin and (owner is None or owner.tenant != caller.tenant):
+            raise ModelNotAllowed(f"the model {shown(name)!r} belongs to another tenant", param="model")
+        delete_checkpoint(registry, whole.name, actor)
+        return
     try:
         own_model(registry, caller, name)
     except NotFound as exc:
@@ -72,11 +92,38 @@ def retire_model(registry: Registry, name: str, caller: Caller, actor: str) -> N
     registry.adapters.retire(revision.adapter, revision.number, actor, may_be_last=True)
 
 
+def _whole_model(registry: Registry, name: str) -> Base | None:
+    """Return the whole model of this name or alias that a job made."""
+    return next(
+        (each for each in registry.bases.list() if each.is_checkpoint and name in (each.name, each.alias)), None
+    )
+
+
+def _reward_model(registry: Registry, caller: Caller, name: str) -> ModelObject | None:
+    """Return the reward model, or the step of one, that has this name and that the caller sees."""
+    step = registry.checkpoints.find(name)
+    with suppress(NotFound):
+        found = step or registry.adapters.named(name)
+        owner, kind = registry.owners.get(found.adapter), registry.adapters.get(found.adapter).kind
+        tenant = None if owner is None or owner.is_shared else owner.tenant
+        is_seen = caller.may_use((found.adapter, name), tenant)
+        if kind is AdapterKind.REWARD and found.state is RevisionState.READY and is_seen:
+            facts = RewardFacts(
+                base=found.base,
+                revision=found.served_name if step is None else step.revision,
+                step=None if step is None else step.step,
+                expires_at=whole_seconds(None if step is None else step.expires_at),
+            )
+            return _model(name, found.created_at, found.owner, facts)
+    return None
+
+
 async def _models_for(gateway: Gateway, caller: Caller) -> list[ModelObject]:
     snapshot = await gateway.ask(gateway.registry.snapshot)
     models = models_of(snapshot, gateway.registry.organisation)
     aliased = (*snapshot.revisions, *snapshot.checkpoints)
     aliases = {each.alias: each.served_name for each in aliased if each.alias}
+    aliases |= {base.alias: base.name for base in snapshot.bases if base.alias}
     private, shared = private_adapters(snapshot.owners), shared_revisions(snapshot.permissions)
     return [model for model in models if is_open(caller, names_of(model.id, aliases), private, shared)]
 
@@ -84,7 +131,12 @@ async def _models_for(gateway: Gateway, caller: Caller) -> list[ModelObject]:
 def models_of(snapshot: Snapshot, organisation: str) -> list[ModelObject]:
     """Return all base models, adapters, revisions and checkpoints, in this order; aliases follow their revisions."""
     loaded = loaded_on(snapshot)
-    models = [_model(base.name, base.created_at, base.owner or organisation, _base(base)) for base in snapshot.bases]
+    models = []
+    for base in snapshot.bases:
+        models.append(_model(base.name, base.created_at, base.owner or organisation, _base(base)))
+        if base.alias:
+            step = _whole_step(base, loaded.get(base.name, 0))
+            models.append(_model(base.alias, base.created_at, base.owner, step))
     for adapter in served_series(snapshot):
         stable = None if adapter.stable is None else f"{adapter.name}@{adapter.stable}"
         facts = AdapterFacts(base=adapter.base, stable=stable)
@@ -99,23 +151,41 @@ def models_of(snapshot: Snapshot, organisation: str) -> list[ModelObject]:
     ready = {revision.served_name for revision in snapshot.revisions}
     for checkpoint in snapshot.checkpoints:
         name = checkpoint.served_name
-        if name in ready or not checkpoint.is_result:
+        if name in ready or checkpoint.is_served:
             facts_of = _checkpoint(checkpoint, loaded.get(name, 0))
             models.append(_model(checkpoint.alias or name, checkpoint.created_at, checkpoint.owner, facts_of))
     return models
 
 
 def _base(base: Base) -> BaseModelFacts:
-    return BaseModelFacts(digest=base.digest, licence=base.licence, parent=base.parent, job_id=base.job_id)
+    return BaseModelFacts(
+        digest=base.digest,
+        licence=base.licence,
+        parent=base.parent,
+        job_id=base.job_id,
+        step=base.step,
+        expires_at=whole_seconds(base.expires_at),
+    )
+
+
+def _whole_step(base: Base, replicas: int) -> CheckpointFacts:
+    return CheckpointFacts(
+        base=base.parent or base.name,
+        revision=None,
+        served_name=base.name,
+        step=base.step or 0,
+        expires_at=whole_seconds(base.expires_at),
+        replicas=replicas,
+    )
 
 
 def _checkpoint(checkpoint: ServedCheckpoint, replicas: int) -> CheckpointFacts:
     return CheckpointFacts(
         base=checkpoint.base,
-        revision=f"{checkpoint.adapter}@{checkpoint.number}",
+        revision=checkpoint.revision,
         served_name=checkpoint.served_name,
         step=checkpoint.step,
-        expires_at=None if checkpoint.expires_at is None else int(checkpoint.expires_at),
+        expires_at=whole_seconds(checkpoint.expires_at),
         replicas=replicas,
     )
 

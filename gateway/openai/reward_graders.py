@@ -10,7 +10,7 @@ from gateway.routing.route_table import private_adapters
 from registry.contracts.graders.grader_spec import GraderSpec
 from registry.database import Registry
 from registry.errors import NotFound
-from registry.types import AdapterKind, RevisionState
+from registry.types import AdapterKind, Revision, RevisionState
 
 
 def find_reward_models(
@@ -27,8 +27,7 @@ def find_reward_models(
 
 def _find(name: str, registry: Registry, caller: Caller, param: str, base: str | None) -> str:
     try:
-        revision = registry.adapters.named(name)
-        kind = registry.adapters.get(revision.adapter).kind
+        revision, kind = _named(name, registry)
         private = private_adapters(registry.snapshot().owners)
         if not caller.may_use((revision.adapter, name), private.get(revision.adapter)):
             raise NotFound(name)
@@ -41,3 +40,12 @@ def _find(name: str, registry: Registry, caller: Caller, param: str, base: str |
         text = f"{param}: the reward model {name} stands on base model {revision.base}, and the job trains {base}"
         raise InvalidRequest(text, param=param)
     return revision.artifact
+
+
+def _named(name: str, registry: Registry) -> tuple[Revision, AdapterKind]:
+    """Return the revision, or the step of a job, of this name, and its kind. Raises `NotFound`."""
+    step = registry.checkpoints.find(name)
+    if step is not None:
+        return step, step.kind
+    revision = registry.adapters.named(name)
+    return revision, registry.adapters.get(revision.adapter).kind

@@ -20,6 +20,11 @@ Whole = Annotated[int, Field(ge=0, le=2**63 - 1)]
 """A number in a path or a query that a database can compare with its own."""
 
 
+def whole_seconds(at: float | None) -> int | None:
+    """Return a time as OpenAI's objects have it."""
+    return None if at is None else int(at)
+
+
 class Body(KnownFields):
     """A request body or a part of one. An unknown field is an error that lists the known ones."""
 

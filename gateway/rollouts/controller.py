@@ -18,6 +18,7 @@ from gateway.routing.readiness import Readiness, readiness_of
 from gateway.settings import GatewaySettings
 from registry.database import Registry, Snapshot
 from registry.errors import NotServable, RolloutOpen, StaleState
+from registry.publishing.checkpoints import expire_checkpoints
 from registry.rollouts.guardrails import GuardrailPlan
 from registry.rollouts.rollout import Rollout, RolloutState
 from registry.rollouts.tally import comparable
@@ -40,6 +41,7 @@ def reconcile(registry: Registry, knobs: GatewaySettings, now: float, *, trusts_
     registry.uses.forget_old()
     snapshot = registry.snapshot()
     registry.checkpoints.expire(snapshot.checkpoints)
+    expire_checkpoints(registry, snapshot)
     _give_first_stables(registry, snapshot)
     for rollout in snapshot.rollouts:
         try:

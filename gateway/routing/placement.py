@@ -118,7 +118,7 @@ def needs_of(snapshot: Snapshot, base: str, *, warm_since: float) -> list[Need]:
     revisions = [revision for revision in snapshot.revisions if revision.adapter in adapters]
     uses = {use.served_name: use for use in snapshot.uses}
     # A checkpoint is loaded when somebody asks for it: each replay of a fingerprint takes time from the others.
-    used = [each for each in snapshot.checkpoints if each.served_name in uses and not each.is_result]
+    used = [each for each in snapshot.checkpoints if each.served_name in uses and each.is_served]
     rolling = {
         f"{rollout.adapter}@{number}" for rollout in snapshot.rollouts for number in (rollout.canary, rollout.stable)
     }

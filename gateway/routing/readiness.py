@@ -46,3 +46,14 @@ def readiness_of(snapshot: Snapshot, base: str, served_name: str) -> Readiness:
         failures=tuple(f"{name}: {slot.message}" for name, slot in failed.items()),
         failure=MISMATCH if any(slot.reason == MISMATCH for slot in failed.values()) else LOAD_FAILED,
     )
+
+
+def why_unserved(snapshot: Snapshot, base: str) -> str | None:
+    """Return why no replica will serve the base model *base*, and what to do; None where one is there, or may come."""
+    made = any(each.name == base and each.is_checkpoint for each in snapshot.bases)
+    if not made or any(replica.base == base for replica in snapshot.replicas):
+        return None
+    return (
+        f"The checkpoint {base!r} is a whole model that no pool serves. Give it a pool in the settings, "
+        f'[[engines.pools]] with checkpoint = "{base}", and start Lorry again.'
+    )

@@ -25,10 +25,11 @@ def build_table(snapshot: Snapshot, before: RouteTable | None = None) -> RouteTa
     endpoints = _endpoints(snapshot, before)
     pinned, aliases = before.pinned, before.aliases
     if not _names_are_those_of(before.source, snapshot):
-        own = [each for each in snapshot.checkpoints if not each.is_result]
+        own = [each for each in snapshot.checkpoints if each.is_served]
         pinned = {revision.served_name: revision.base for revision in (*snapshot.revisions, *own)}
         named = (*snapshot.revisions, *snapshot.checkpoints)
         aliases = {each.alias: each.served_name for each in named if each.alias and each.served_name in pinned}
+        aliases |= {base.alias: base.name for base in snapshot.bases if base.alias}
     return RouteTable(
         bases=frozenset(base.name for base in snapshot.bases),
         routes=_routes(snapshot, before),
@@ -44,8 +45,13 @@ def build_table(snapshot: Snapshot, before: RouteTable | None = None) -> RouteTa
 
 
 def _names_are_those_of(source: Snapshot | None, snapshot: Snapshot) -> bool:
-    """Whether no revision and no checkpoint changed since *source*; unchanged parts are the same objects."""
-    return source is not None and source.revisions is snapshot.revisions and source.checkpoints is snapshot.checkpoints
+    """Whether no revision, checkpoint or base model changed since *source*; unchanged parts are the same objects."""
+    return (
+        source is not None
+        and source.revisions is snapshot.revisions
+        and source.checkpoints is snapshot.checkpoints
+        and source.bases is snapshot.bases
+    )
 
 
 def private_adapters(owners: Iterable[AdapterOwner]) -> dict[str, str]:

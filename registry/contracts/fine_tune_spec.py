@@ -193,8 +193,13 @@ class FineTuneSpec(JobSpec):
 
     def alias(self, job_id: str, organisation: str) -> str | None:
         """Return the name of the revision for OpenAI's clients; what takes no requests has none."""
-        if self.result_kind() is not ResultKind.ADAPTER:
-            return None
+        return self._name(job_id, organisation) if self.result_kind() is ResultKind.ADAPTER else None
+
+    def checkpoint_alias(self, job_id: str, organisation: str, step: int) -> str:
+        """Return the name by which OpenAI's clients address the checkpoint of a step, whatever the result is."""
+        return f"{self._name(job_id, organisation)}:ckpt-step-{step}"
+
+    def _name(self, job_id: str, organisation: str) -> str:
         return f"ft:{self.base}:{organisation}:{self.adapter}:{job_id[-8:]}"
 
     def integrations_asked(self) -> Sequence[Integration]:
@@ -202,8 +207,8 @@ class FineTuneSpec(JobSpec):
         return self.integrations
 
     def serves_steps(self) -> bool:
-        """Whether steps are served: of adapters for chats, unless the job asks for none."""
-        return self.result_kind() is ResultKind.ADAPTER and self.serve_checkpoints != "none"
+        """Whether steps are kept beside the result, which they are unless the job asks for none."""
+        return self.result_kind() is not ResultKind.COMPARISON and self.serve_checkpoints != "none"
 
     def process_count(self) -> int:
         """Return how many processes train."""

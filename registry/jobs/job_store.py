@@ -6,13 +6,14 @@ import builtins
 from collections.abc import Mapping
 from dataclasses import asdict
 from secrets import token_hex
+from string import hexdigits
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from registry import tables
 from registry.audit import Act, write_audit
-from registry.contracts.job_kinds import FINE_TUNING_METHODS, JOB_KINDS
+from registry.contracts.job_kinds import FINE_TUNING_METHODS
 from registry.contracts.job_spec import JobSpec
 from registry.errors import IllegalMove, NotFound, StaleState
 from registry.jobs.adapter_owners import LOCAL_CLAIM, Claim, claim_adapter
@@ -38,6 +39,8 @@ from registry.types import Priority
 
 PLACES: Final[Mapping[Priority, int]] = {priority: place for place, priority in enumerate(Priority)}
 """Priority -> its place in the queue; a lower one is claimed first."""
+ID_ENDING: Final = 8
+"""Characters of a job's id that its model's name ends with."""
 FILTERED_AT_ONCE: Final = 200
 """Jobs that are read at once where metadata filters them."""
 
@@ -58,6 +61,17 @@ class JobStore:
         """Return the job with this id, of *tenant* if one is given, else raise `NotFound`."""
         with self._tx.read() as tx:
             return find_job(tx, job_id, tenant=tenant)
+
+    def making(self, name: str, tenant: str | None = None) -> builtins.list[Job]:
+        """Return the jobs, newest first, that may make a model of this *name*: `ft:...:<id>`, or their adapter's."""
+        jobs, last = tables.jobs.c, name.rpartition(":")[2]
+        for_it = sa.and_(jobs.spec["adapter"].as_string() == name, jobs.state.not_in(ENDED))
+        if len(last) == ID_ENDING and set(last) <= set(hexdigits):
+            for_it = sa.or_(for_it, jobs.id.like(f"%{last}"))
+        query = sa.select(tables.jobs).where(for_it).order_by(jobs.seq.desc()).limit(20)
+        with self._tx.read() as tx:
+            found = [job_of(row) for row in tx.execute(query).mappings()]
+        return [job for job in found if tenant in (None, job.tenant)]
 
     def claim(self, worker: str, lease_s: float) -> Lease | None:
         """Claim the oldest job of the highest priority that is queued, for *lease_s* seconds; None without one."""
@@ -211,14 +225,10 @@ class JobStore:
 
         For a job that has succeeded these are the steps that were published; for another one all it can continue from.
         """
-        table, served = tables.job_checkpoints, served_checkpoints
-        published = (
-            sa.select(served.c.step)
-            .join(
-                tables.revisions,
-                sa.and_(tables.revisions.c.adapter == served.c.adapter, tables.revisions.c.number == served.c.number),
-            )
-            .where(tables.revisions.c.job_id == job_id)
+        table = tables.job_checkpoints
+        published = sa.union(
+            sa.select(served_checkpoints.c.step).where(served_checkpoints.c.job_id == job_id),
+            sa.select(tables.bases.c.step).where(tables.bases.c.job_id == job_id, tables.bases.c.step.is_not(None)),
         )
         with self._tx.read() as tx:
             query = sa.select(table).where(table.c.job_id == job_id)
@@ -264,17 +274,6 @@ class JobStore:
             return move_job(tx, job, JobMove(to=state_after_lease(job), note=JobNote(message=message)), self._tx.now())
 
 
-def jobs_reading(tx: sa.Connection, file_id: str) -> builtins.list[str]:
-    """Return the ids of the jobs that have not ended and read the file with this id."""
-    jobs = tables.jobs
-    reads = [
-        sa.and_(jobs.c.spec["method"].as_string() == method, jobs.c.spec[field].as_string() == file_id)
-        for method, kind in JOB_KINDS.items()
-        for field in sorted(kind.file_fields)
-    ]
-    return [*tx.execute(sa.select(jobs.c.id).where(jobs.c.state.not_in(ENDED), sa.or_(*reads))).scalars()]
-
-
 def queue_job(tx: sa.Connection, spec: JobSpec, owner: str, at: float, claim: Claim) -> Job:
     """Insert a queued job of any kind and return it; `NameTaken` if its adapter is not for the claim's tenant."""
     claim_adapter(tx, spec.adapter, claim, at)
@@ -295,17 +294,6 @@ def queue_job(tx: sa.Connection, spec: JobSpec, owner: str, at: float, claim: Cl
     for message in (f"Created {spec.noun} job: {job_id}", *spec.remarks()):
         add_note(tx, job_id, JobNote(message=message), at)
     return find_job(tx, job_id)
-
-
-def held_artifacts(*, by_ended_jobs: bool) -> builtins.list[sa.Select[Any]]:
-    """Return queries for the digests of the folders that jobs read: of the jobs that have ended, or of all others."""
-    jobs = tables.jobs
-    has_ended = jobs.c.state.in_(ENDED) if by_ended_jobs else jobs.c.state.not_in(ENDED)
-    return [
-        sa.select(jobs.c.spec[field].as_string()).where(jobs.c.spec["method"].as_string() == method, has_ended)
-        for method, kind in JOB_KINDS.items()
-        for field in sorted(kind.artifact_fields)
-    ]
 
 
 def page(

@@ -1,42 +1,47 @@
-"""Checkpoints that answer requests beside the revision of their job, until they expire or somebody retires them.
+"""Steps of jobs that are kept beside the result, until they expire or somebody retires them.
 
-Base model, rank and owner are those of the revision, and every one of its weights' bytes stays as long as a replica may
-read them.
+Those of adapters for chats answer requests, those of reward models are named by graders. The bytes of each stay as long
+as a replica, or a job that has not ended, may read them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from registry import tables
 from registry.artifacts import ArtifactStore
 from registry.audit import Act, write_audit
 from registry.columns import at, metadata
 from registry.errors import NotFound, NotServable
-from registry.transactions import Transactions
-from registry.types import Replica, ReplicaState, Revision, RevisionState, ServedCheckpoint
+from registry.transactions import Transactions, insert_or_ignore
+from registry.types import AdapterKind, Replica, ReplicaState, Revision, RevisionState, ServedCheckpoint
 
 served_checkpoints: Final = sa.Table(
     "served_checkpoints",
     metadata,
-    sa.Column("adapter", sa.Text, primary_key=True),
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("job_id", sa.Text, primary_key=True),
     sa.Column("step", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("adapter", sa.Text, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("known_as", sa.Text, nullable=False, index=True),
+    sa.Column("kind", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("artifact", sa.Text, nullable=False, index=True),
     sa.Column("alias", sa.Text, nullable=False, unique=True),
     sa.Column("is_result", sa.Boolean, nullable=False),
+    sa.Column("base", sa.Text, nullable=False),
+    sa.Column("base_digest", sa.Text, nullable=False),
+    sa.Column("rank", sa.Integer, nullable=False),
+    sa.Column("target_modules", sa.JSON, nullable=False),
+    sa.Column("owner", sa.Text, nullable=False),
+    at("created_at"),
     at("expires_at", nullable=True),
     at("discarded_at", nullable=True),
-    sa.ForeignKeyConstraint(["adapter", "number"], ["revisions.adapter", "revisions.number"]),
 )
-"""Checkpoints that answer requests, by the revision that their job published and their step."""
-
-_OF_REVISION: Final = ("base", "base_digest", "rank", "target_modules", "job_id", "owner", "created_at")
+"""Steps of jobs that requests or graders may name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,28 +51,46 @@ class StagedCheckpoint:
     step: int
     alias: str
     artifact: str
+    rank: int
+    target_modules: tuple[str, ...]
     is_result: bool
     expires_at: float | None
 
 
-def insert_checkpoints(tx: sa.Connection, revision: Revision, staged: Iterable[StagedCheckpoint]) -> None:
-    """Store the checkpoints that are published together with *revision*."""
+def insert_checkpoints(
+    tx: sa.Connection, revision: Revision, kind: AdapterKind, staged: Iterable[StagedCheckpoint]
+) -> None:
+    """Store the steps of the job of *revision*, whose number is 0 while the job runs; those that are there stay."""
+    job_id = revision.job_id or revision.served_name
+    mark = str(revision.number) if revision.job_id is None else revision.job_id[-8:]
     for each in staged:
         row = {
+            "job_id": job_id,
+            "step": each.step,
             "adapter": revision.adapter,
             "number": revision.number,
-            "step": each.step,
+            "known_as": revision.served_name if each.is_result else f"{revision.adapter}@{mark}-step-{each.step}",
+            "kind": kind,
             "state": RevisionState.READY,
             "artifact": each.artifact,
             "alias": each.alias,
             "is_result": each.is_result,
+            "base": revision.base,
+            "base_digest": revision.base_digest,
+            "rank": each.rank,
+            "target_modules": list(each.target_modules),
+            "owner": revision.owner,
+            "created_at": revision.created_at,
             "expires_at": each.expires_at,
         }
-        tx.execute(sa.insert(served_checkpoints).values(row))
+        insert_or_ignore(tx, served_checkpoints, row)
+    if revision.number:
+        of_job = served_checkpoints.c.job_id == job_id
+        tx.execute(sa.update(served_checkpoints).where(of_job).values(number=revision.number))
 
 
 def ready_checkpoints(tx: sa.Connection) -> list[ServedCheckpoint]:
-    """Return the checkpoints that may be served, by adapter, revision and step."""
+    """Return the checkpoints that may be named, of reward models too, by adapter, job and step."""
     return _found(tx, served_checkpoints.c.state == RevisionState.READY)
 
 
@@ -83,9 +106,9 @@ class ServedCheckpointStore:
         self._tx = transactions
 
     def of_job(self, job_id: str) -> list[ServedCheckpoint]:
-        """Return every checkpoint that was published with the job, retired ones included."""
+        """Return every checkpoint that was published of the job, retired ones included."""
         with self._tx.read() as tx:
-            return _found(tx, tables.revisions.c.job_id == job_id)
+            return _found(tx, served_checkpoints.c.job_id == job_id)
 
     def find(self, name: str) -> ServedCheckpoint | None:
         """Return the checkpoint with this alias or served name; None if no checkpoint has it."""
@@ -118,14 +141,20 @@ class ServedCheckpointStore:
                 if _retire(tx, each, Act(actor="controller", action="checkpoint.expire", subject=each.alias or ""), now)
             ]
 
-    def discard_retired(self, artifacts: ArtifactStore, replicas: Sequence[Replica]) -> list[str]:
-        """Remove the bytes of retired checkpoints that none of *replicas* has; return their served names."""
+    def discard_retired(
+        self, artifacts: ArtifactStore, replicas: Sequence[Replica], read: Collection[str] = ()
+    ) -> list[str]:
+        """Remove the bytes of retired checkpoints that none of *replicas* has; return their served names.
+
+        *read* has the digests of folders that jobs read.
+        """
         with self._tx.read() as tx:
             kept = served_checkpoints.c.discarded_at.is_(None)
             retired = _found(tx, sa.and_(served_checkpoints.c.state == RevisionState.RETIRED, kept))
         present = [replica for replica in replicas if replica.state is not ReplicaState.GONE]
         loaded = {slot.served_name for replica in present for slot in replica.slots}
         unused = [each for each in retired if each.is_result or each.served_name not in loaded]
+        unused = [each for each in unused if each.artifact not in read]
         for each in unused:
             with artifacts.discarding(each.artifact), self._tx.write() as tx:
                 tx.execute(sa.update(served_checkpoints).where(_is(each)).values(discarded_at=self._tx.now()))
@@ -133,37 +162,25 @@ class ServedCheckpointStore:
 
 
 def _found(tx: sa.Connection, condition: sa.ColumnElement[bool]) -> list[ServedCheckpoint]:
+    table = served_checkpoints.c
     own = [column for column in served_checkpoints.columns if column.name != "discarded_at"]
-    query = (
-        sa.select(*own, *(tables.revisions.c[name] for name in _OF_REVISION))
-        .join(
-            tables.revisions,
-            sa.and_(
-                tables.revisions.c.adapter == served_checkpoints.c.adapter,
-                tables.revisions.c.number == served_checkpoints.c.number,
-            ),
-        )
-        .where(condition)
-        .order_by(served_checkpoints.c.adapter, served_checkpoints.c.number, served_checkpoints.c.step)
-    )
+    query = sa.select(*own).where(condition).order_by(table.adapter, table.created_at, table.job_id, table.step)
     return [_checkpoint_of(row) for row in tx.execute(query).mappings()]
 
 
 def _checkpoint_of(row: sa.RowMapping) -> ServedCheckpoint:
-    changed = {"state": RevisionState(row["state"]), "target_modules": tuple(row["target_modules"])}
+    changed = {
+        "state": RevisionState(row["state"]),
+        "kind": AdapterKind(row["kind"]),
+        "target_modules": tuple(row["target_modules"]),
+    }
     return ServedCheckpoint(**(dict(row) | changed))
 
 
 def _named(tx: sa.Connection, name: str) -> ServedCheckpoint | None:
-    revision, _, step = name.rpartition("-step-")
-    adapter, _, number = revision.rpartition("@")
-    condition = served_checkpoints.c.alias == name
-    # Digits of other scripts are digits as well, and longer numbers do not fit a column.
-    if all(part.isascii() and part.isdigit() and len(part) < 10 for part in (number, step)):
-        table = served_checkpoints.c
-        own = sa.and_(table.adapter == adapter, table.number == int(number), table.step == int(step))
-        condition = sa.or_(condition, sa.and_(own, table.is_result.is_(False)))
-    return next(iter(_found(tx, condition)), None)
+    table = served_checkpoints.c
+    own = sa.and_(table.known_as == name, table.is_result.is_(False))
+    return next(iter(_found(tx, sa.or_(table.alias == name, own))), None)
 
 
 def _only(tx: sa.Connection, checkpoint: ServedCheckpoint) -> ServedCheckpoint:
@@ -171,10 +188,7 @@ def _only(tx: sa.Connection, checkpoint: ServedCheckpoint) -> ServedCheckpoint:
 
 
 def _is(checkpoint: ServedCheckpoint) -> sa.ColumnElement[bool]:
-    table = served_checkpoints.c
-    return sa.and_(
-        table.adapter == checkpoint.adapter, table.number == checkpoint.number, table.step == checkpoint.step
-    )
+    return sa.and_(served_checkpoints.c.job_id == checkpoint.job_id, served_checkpoints.c.step == checkpoint.step)
 
 
 def _retire(tx: sa.Connection, checkpoint: ServedCheckpoint, act: Act, now: float) -> bool:

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
 
-import numpy as np
 import sqlalchemy as sa
 
 from registry import tables
-from registry.artifacts import folder_files
+from registry.artifacts import Staging
 from registry.audit import Act, write_audit
 from registry.bases import find_base
-from registry.database import Registry
-from registry.errors import AdapterRejected, Conflict
+from registry.database import Registry, Snapshot
+from registry.errors import Conflict, NotFound
 from registry.jobs.adapter_owners import AdapterOwner, put_owner
 from registry.jobs.job import ENDED, Lease
 from registry.publishing.adapter_name import check_adapter_name
-from registry.publishing.adapter_weights import Matrix
-from registry.publishing.checks import HARMLESS_SUFFIXES, base_files
 from registry.publishing.job_end import JobEnd, PublishedResult, put_results, succeed_job
-from registry.publishing.tensor_files import FLOATS, Shapes, read_shapes, read_tensors
+from registry.publishing.whole_models import check_checkpoint
 from registry.transactions import insert_or_ignore
-from registry.types import Base, CheckpointDraft, ReplicaState
-
-NEEDED = ("config.json", "tokenizer_config.json")
+from registry.types import Base, CheckpointDraft, ReplicaState, ServedCheckpointDraft
 
 
 def publish_checkpoint(  # noqa: PLR0913  a publication is exactly these facts
@@ -45,11 +41,11 @@ def publish_checkpoint(  # noqa: PLR0913  a publication is exactly these facts
     check_adapter_name(draft.series)
     parent = registry.bases.get(draft.parent)
     with registry.artifacts.publishing() as staging:
-        digest = staging.put_folder(folder)
+        digest = _staged(staging, folder, parent)
+        earlier = {each: _staged(staging, each.folder, parent) for each in draft.steps if each.folder is not None}
         stored = None if results is None else put_results(staging, results)
-        # The copy is checked, not *folder*, whose bytes may still change.
-        check_checkpoint(staging.folder(digest), Path(parent.path))
         with staging.committing() as install, registry.transactions.write() as tx:
+            last = next((each for each in draft.steps if each.folder is None), None)
             made = Base(
                 name="",
                 path=str(registry.artifacts.folders / digest),
@@ -60,8 +56,12 @@ def publish_checkpoint(  # noqa: PLR0913  a publication is exactly these facts
                 job_id=None if lease is None else lease.job_id,
                 owner=draft.owner,
                 provenance=dict(draft.provenance),
+                step=None if last is None else last.step,
+                alias=None if last is None else last.alias,
             )
             base = _enter(tx, made, draft)
+            for step, found in earlier.items():
+                _enter_step(tx, base, draft, step, registry.artifacts.folders / found)
             if lease is not None:
                 end = JobEnd(lease=lease, trained_tokens=trained_tokens, results=stored)
                 published = PublishedResult(name=base.name, facts={"checkpoint": base.name, "artifact": digest})
@@ -70,74 +70,69 @@ def publish_checkpoint(  # noqa: PLR0913  a publication is exactly these facts
     return base
 
 
+def _staged(staging: Staging, folder: Path, parent: Base) -> str:
+    digest = staging.put_folder(folder)
+    # The copy is checked, not *folder*, whose bytes may still change.
+    check_checkpoint(staging.folder(digest), Path(parent.path))
+    return digest
+
+
 def _enter(tx: sa.Connection, made: Base, draft: CheckpointDraft) -> Base:
-    """Store *made* under the first free name of its series and return it."""
+    """Store *made* under the first free name of its series, with names for its steps free too, and return it."""
     for name in _names(draft.series):
-        if _is_taken(tx, name) or not insert_or_ignore(tx, tables.bases, asdict(made) | {"name": name}):
+        if any(_is_taken(tx, each) for each in (name, *(_step_name(name, step.step) for step in draft.steps))):
             continue
-        owner = AdapterOwner(adapter=name, tenant=draft.tenant, is_shared=draft.is_shared, claimed_at=made.created_at)
-        put_owner(tx, owner)
-        detail = {"parent": made.parent, "artifact": made.digest, "job": made.job_id}
-        act = Act(actor=made.owner, action="checkpoint.publish", subject=name, detail=detail)
-        write_audit(tx, act, made.created_at)
-        return find_base(tx, name)
+        if insert_or_ignore(tx, tables.bases, asdict(made) | {"name": name}):
+            return _entered(tx, replace(made, name=name), draft)
     raise AssertionError  # the names never end
+
+
+def _enter_step(tx: sa.Connection, result: Base, draft: CheckpointDraft, step: ServedCheckpointDraft, at: Path) -> None:
+    """Store an earlier step of the job of *result*, whose weights are in the folder *at*."""
+    provenance = {**result.provenance, "step": step.step}
+    made = replace(
+        result,
+        name=_step_name(result.name, step.step),
+        path=str(at),
+        digest=at.name,
+        provenance=provenance,
+        step=step.step,
+        alias=step.alias,
+        expires_at=step.expires_at,
+    )
+    if not insert_or_ignore(tx, tables.bases, asdict(made)):
+        raise Conflict(f"base model {made.name!r} was made a moment ago; publish again")
+    _entered(tx, made, draft)
+
+
+def _entered(tx: sa.Connection, made: Base, draft: CheckpointDraft) -> Base:
+    owner = AdapterOwner(adapter=made.name, tenant=draft.tenant, is_shared=draft.is_shared, claimed_at=made.created_at)
+    put_owner(tx, owner)
+    detail = {"parent": made.parent, "artifact": made.digest, "job": made.job_id}
+    act = Act(actor=made.owner, action="checkpoint.publish", subject=made.name, detail=detail)
+    write_audit(tx, act, made.created_at)
+    return find_base(tx, made.name)
 
 
 def _names(series: str) -> Iterator[str]:
     """Yield the names that a checkpoint of *series* may have, all of them legal: `support-1`, `support-2`, ..."""
     for number in count(1):
-        ending = f"-{number}"
-        yield series[: 64 - len(ending)] + ending
+        yield _with_ending(series, f"-{number}")
+
+
+def _step_name(result: str, step: int) -> str:
+    """Return the name of an earlier step of the job that made *result*: `support-1-step-88`."""
+    return _with_ending(result, f"-step-{step}")
+
+
+def _with_ending(name: str, ending: str) -> str:
+    return name[: 64 - len(ending)] + ending
 
 
 def _is_taken(tx: sa.Connection, name: str) -> bool:
     # A claimed name has an owner before its adapter exists.
     columns = (tables.bases.c.name, tables.adapters.c.name, tables.adapter_owners.c.adapter)
     return any(tx.execute(sa.select(column).where(column == name)).first() is not None for column in columns)
-
-
-def check_checkpoint(folder: Path, parent_folder: Path) -> None:
-    """Raise `AdapterRejected` unless *folder* is a whole model of its parent's shape with other, finite weights."""
-    names = folder_files(folder)
-    for name in names:
-        if Path(name).suffix not in HARMLESS_SUFFIXES | {".safetensors"}:
-            raise AdapterRejected(f"{name}: not part of a checkpoint, or may run code when it is loaded")
-    for name in NEEDED:
-        if name not in names:
-            raise AdapterRejected(f"{name}: missing; the folder has {', '.join(names) or 'no files'}")
-    files, own = _weights(folder), _weights(parent_folder)
-    if (shapes := read_shapes(files, FLOATS)) != (expected := read_shapes(own)):
-        raise AdapterRejected(f"the checkpoint's tensors are not those of its parent: {_difference(shapes, expected)}")
-    if not _differs(files, own):
-        raise AdapterRejected("the checkpoint has no effect: all of its weights are those of its parent")
-
-
-def _weights(folder: Path) -> list[Path]:
-    return [path for path in base_files(folder) if path.is_file()]
-
-
-def _difference(shapes: Shapes, expected: Shapes) -> str:
-    for name in sorted({*shapes, *expected}):
-        if shapes.get(name) != expected.get(name):
-            found, wanted = shapes.get(name), expected.get(name)
-            return f"{name} is {list(found) if found else 'missing'}, expected {list(wanted) if wanted else 'none'}"
-    return "none"
-
-
-def _differs(files: list[Path], own: list[Path]) -> bool:
-    """Whether a weight differs; `AdapterRejected` names one that is not finite. Tensors are read singly."""
-    parents = {name: path for path in own for name in read_shapes([path])}
-    differs = False
-    for path in files:
-        for name, dtype, bits in read_tensors(path):
-            values = Matrix(bits=bits, dtype=dtype).widened()
-            if not np.isfinite(values).all():
-                raise AdapterRejected(f"{path.name}: {name} has values that are not finite (NaN or infinity)")
-            if not differs:
-                found = ((kind, theirs) for other, kind, theirs in read_tensors(parents[name]) if other == name)
-                differs = any(not np.array_equal(Matrix(bits=b, dtype=d).widened(), values) for d, b in found)
-    return differs
 
 
 def delete_checkpoint(registry: Registry, name: str, actor: str) -> None:
@@ -155,6 +150,21 @@ def delete_checkpoint(registry: Registry, name: str, actor: str) -> None:
         detail = {"artifact": base.digest, "parent": base.parent}
         act = Act(actor=actor, action="checkpoint.delete", subject=name, detail=detail)
         write_audit(tx, act, registry.transactions.now())
+
+
+def expire_checkpoints(registry: Registry, snapshot: Snapshot) -> list[str]:
+    """Delete the earlier steps whose time is over and that nothing uses; return their names."""
+    now = registry.transactions.now()
+    used = {*(each.base for each in snapshot.adapters), *(each.base for each in snapshot.replicas)}
+    over = [base for base in snapshot.bases if base.expires_at is not None and base.expires_at <= now]
+    deleted = []
+    for base in over:
+        if base.name in used:
+            continue
+        with suppress(NotFound, Conflict):  # a job reads it, or another process was quicker
+            delete_checkpoint(registry, base.name, "controller")
+            deleted.append(base.name)
+    return deleted
 
 
 def _users(tx: sa.Connection, name: str) -> list[str]:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from registry.audit import Act, write_audit
 from registry.bases import all_bases, find_base
 from registry.contracts.publish_spec import PublishSpec
@@ -15,7 +13,8 @@ from registry.database import Registry
 from registry.jobs.adapter_owners import LOCAL_CLAIM, Claim
 from registry.jobs.job import Job
 from registry.jobs.job_moves import JobNote, add_note
-from registry.jobs.job_store import held_artifacts, queue_job
+from registry.jobs.job_store import queue_job
+from registry.jobs.read_by_jobs import folders_of_ended, folders_read
 from registry.publishing.adapter_files import list_names
 from registry.publishing.adapter_name import check_adapter_name
 from registry.publishing.checks import check_claim
@@ -80,14 +79,16 @@ def _notes(left_out: Sequence[str], dropped: Sequence[str]) -> list[JobNote]:
 
 
 def discard_checkpoints(registry: Registry) -> list[str]:
-    """Remove the bytes of retired checkpoints that no replica has any more; return their served names."""
-    return registry.checkpoints.discard_retired(registry.artifacts, registry.replicas.list())
+    """Remove the bytes of retired checkpoints that no replica has and no job reads; return their served names."""
+    with registry.transactions.read() as tx:
+        read = folders_read(tx)
+    return registry.checkpoints.discard_retired(registry.artifacts, registry.replicas.list(), read)
 
 
 def discard_uploads(registry: Registry) -> list[str]:
     """Remove the uploads whose jobs have all ended and that nothing else refers to; return their digests."""
     with registry.transactions.read() as tx:
-        digests = sorted(set(tx.execute(sa.union_all(*held_artifacts(by_ended_jobs=True))).scalars()))
+        digests = sorted(folders_of_ended(tx))
     unused = [digest for digest in digests if registry.artifacts.has_folder(digest)]
     removed = []
     for digest in unused:

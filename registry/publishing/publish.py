@@ -87,7 +87,8 @@ def publish(  # noqa: PLR0913  a publication is exactly these facts
     with registry.artifacts.publishing() as staging:
         check = CHECKS[draft.kind]
         artifact, shape = _staged(staging, folder, check, base, others)
-        checkpoints = [_staged_checkpoint(staging, each, artifact, base, others) for each in draft.checkpoints]
+        result = (artifact, shape)
+        checkpoints = [_staged_checkpoint(staging, each, check, result, (base, others)) for each in draft.checkpoints]
         stored = None if results is None else put_results(staging, results)
         # The bytes are installed last in the transaction: a crash in between leaves bytes without a row, which
         # `recover` removes, and never a row without its bytes.
@@ -120,13 +121,19 @@ def _staged(
 
 
 def _staged_checkpoint(
-    staging: Staging, draft: ServedCheckpointDraft, result: str, base: Base, others: Sequence[Base]
+    staging: Staging,
+    draft: ServedCheckpointDraft,
+    check: Check,
+    result: tuple[str, AdapterShape],
+    bases: tuple[Base, Sequence[Base]],
 ) -> StagedCheckpoint:
-    artifact = result if draft.folder is None else _staged(staging, draft.folder, _check_chat_adapter, base, others)[0]
+    artifact, shape = result if draft.folder is None else _staged(staging, draft.folder, check, *bases)
     return StagedCheckpoint(
         step=draft.step,
         alias=draft.alias,
         artifact=artifact,
+        rank=shape.rank,
+        target_modules=shape.target_modules,
         is_result=draft.folder is None,
         expires_at=draft.expires_at,
     )
@@ -135,7 +142,7 @@ def _staged_checkpoint(
 def _enter(tx: sa.Connection, entry: _Entry) -> Revision:
     adapter = _entered_adapter(tx, entry)
     revision = _insert_revision(tx, entry)
-    insert_checkpoints(tx, revision, entry.checkpoints)
+    insert_checkpoints(tx, revision, entry.draft.kind, entry.checkpoints)
     detail = {"artifact": revision.artifact, "job": revision.job_id}
     act = Act(actor=revision.owner, action="revision.publish", subject=revision.served_name, detail=detail)
     write_audit(tx, act, entry.at)

@@ -18,6 +18,7 @@ def report(
     registry: Registry,
     replica: str,
     *loaded: str,
+    base: str = "tiny",
     failed: str = "",
     state: ReplicaState = ReplicaState.READY,
     capacity: int = 8,
@@ -28,7 +29,7 @@ def report(
         slots.append(Slot(served_name=failed, state=SlotState.FAILED, message="no such file"))
     row = Replica(
         id=replica,
-        base="tiny",
+        base=base,
         engine="transformers",
         url="http://127.0.0.1:1",
         state=state,

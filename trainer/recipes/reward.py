@@ -57,6 +57,10 @@ class RewardObjective(PairObjective):
         """Read the score head."""
         load_head(self._head, folder)
 
+    def load_result(self, folder: Path) -> None:
+        """Read the score head of a step."""
+        load_head(self._head, folder)
+
     def save_result(self, folder: Path) -> None:
         """Write the score head beside the adapter."""
         save_head(self._head, folder)

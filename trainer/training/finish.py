@@ -19,8 +19,11 @@ from registry.contracts.job_spec import JobSpec, ResultKind
 from registry.errors import AdapterRejected
 from registry.publishing.adapter_files import WEIGHTS
 from registry.publishing.adapter_weights import check_effect
+from registry.publishing.checks import base_files
 from registry.publishing.normalize import normalize_adapter
+from registry.publishing.whole_models import check_checkpoint
 from trainer.checkpoints import TRAINED, find_last_whole
+from trainer.checkpoints import find_last_whole
 from trainer.data.dataset import ChatEncoder
 from trainer.data.probes import Messages, ProbePrompts, neutral_prompts
 from trainer.errors import JobFailed
@@ -51,6 +54,8 @@ FEW_TRAINED: Final = 3
 """Candidates from the training data for the probes of an earlier step, which cost as much time as a result's."""
 NEUTRAL_PROMPTS: Final = 7
 """Candidates for probes that belong to no data set."""
+SPARED_BYTES: Final = 1 << 28
+"""Bytes of the disk that an earlier step of a whole model leaves free for all else."""
 
 
 def finish(
@@ -63,7 +68,7 @@ def finish(
     """Write the result to the order's final folder, as what it becomes in the registry; return the steps beside it."""
     began = time.monotonic()
     served = tuple(step for step in steps.earlier if _finish_earlier(order, model, objective, report, steps, step))
-    _restore_result(order.spec, model, report, steps)
+    _restore_result(order.spec, model, objective, report, steps)
     check_finite(model, steps.result)
     shutil.rmtree(order.final_folder, ignore_errors=True)
     done = FINISHERS[order.spec.result_kind()](order, model, objective, report)
@@ -73,9 +78,15 @@ def finish(
     return served
 
 
-def _restore_result(spec: FineTuneSpec, model: PreTrainedModel | PeftModel, report: Report, steps: FinalSteps) -> None:
+def _restore_result(
+    spec: FineTuneSpec,
+    model: PreTrainedModel | PeftModel,
+    objective: Objective[Any],
+    report: Report,
+    steps: FinalSteps,
+) -> None:
     if steps.kept.has(steps.result):
-        steps.kept.restore(model, steps.result)
+        _restore(model, objective, steps, steps.result)
     loss = steps.kept.choice.best_loss
     if spec.keep == "best" and loss is not None:
         message = f"The result is step {steps.result}, which has the lowest validation loss, {loss:.4f}"
@@ -83,38 +94,77 @@ def _restore_result(spec: FineTuneSpec, model: PreTrainedModel | PeftModel, repo
         report(Noted(message=message, data=data))
 
 
+def _restore(model: PreTrainedModel | PeftModel, objective: Objective[Any], steps: FinalSteps, step: int) -> None:
+    """Give everything that is trained the values that it had at *step*."""
+    steps.kept.restore(model, step)
+    objective.load_result(steps.kept.folder_of(step))
+
+
 def _finish_earlier(  # noqa: PLR0913
     order: ChildOrder[FineTuneSpec],
-    model: PeftModel,
+    model: PreTrainedModel | PeftModel,
     objective: Objective[Any],
     report: Report,
     steps: FinalSteps,
     step: int,
 ) -> bool:
-    """Write an earlier step to its folder like a result, with fewer probes; return False if it cannot be served."""
-    folder, name = order.served_folder(step), f"step-{step}"
-    steps.kept.restore(model, step)
+    """Write an earlier step to its folder like a result; return False if it cannot be published."""
+    folder = order.served_folder(step)
+    _restore(model, objective, steps, step)
+    try:
+        STEP_WRITERS[order.spec.result_kind()](order, model, objective, folder)
+    except (AdapterRejected, JobFailed) as exc:
+        report(Noted(message=f"The checkpoint of step {step} is not served: {exc}", level="warn", data={"step": step}))
+        shutil.rmtree(folder, ignore_errors=True)
+        return False
+    return True
+
+
+def _write_adapter_step(
+    order: ChildOrder[FineTuneSpec], model: PeftModel, objective: Objective[Any], folder: Path
+) -> None:
+    """Write the adapter with a fingerprint of fewer probes than a result has."""
     trained = objective.probe_prompts(order.inputs["training_file"], TRAINING_PROMPTS)
     few = ProbePrompts(trained=trained[:FEW_TRAINED], neutral=neutral_prompts(NEUTRAL_PROBES))
     every = ProbePrompts(trained=trained, neutral=neutral_prompts(NEUTRAL_PROMPTS))
     try:
         _normalise(order, model, folder)
         check_effect(folder)
-        probed = _as_served(order, model, folder, name)
+        probed = _as_served(order, model, folder, folder.name)
         try:
             fingerprint = record_fingerprint(probed, objective.encoder, few, order.spec.base_digest)
         except JobFailed:
             fingerprint = record_fingerprint(probed, objective.encoder, every, order.spec.base_digest)
         write_fingerprint(fingerprint, folder)
-    except (AdapterRejected, JobFailed) as exc:
-        report(Noted(message=f"The checkpoint of step {step} is not served: {exc}", level="warn", data={"step": step}))
-        shutil.rmtree(folder, ignore_errors=True)
-        return False
     finally:
-        if name in model.peft_config:
+        if folder.name in model.peft_config:
             model.set_adapter(TRAINED_ADAPTER)
-            model.delete_adapter(name)
-    return True
+            model.delete_adapter(folder.name)
+
+
+def _write_reward_step(
+    order: ChildOrder[FineTuneSpec], model: PeftModel, objective: Objective[Any], folder: Path
+) -> None:
+    _normalise(order, model, folder)
+    objective.save_result(folder)
+
+
+def _write_whole_step(
+    order: ChildOrder[FineTuneSpec], model: PreTrainedModel | PeftModel, objective: Objective[Any], folder: Path
+) -> None:
+    """Write the whole model, where the disk has room for it and for its copy among the artifacts."""
+    needed = 2 * sum(path.stat().st_size for path in base_files(order.base_path))
+    if (free := shutil.disk_usage(order.attempt_folder).free) < needed + SPARED_BYTES:
+        raise JobFailed("storage_full", f"{free} bytes are free, and a whole model with its copy takes {needed}")
+    if order.spec.weights.is_full:
+        write_model(model, order.base_path, folder)
+    else:
+        save_adapter(order, model, order.attempt_folder / TRAINED)
+        # A base model of its own, as the trained one is needed for the next step.
+        merged = _merged(_loaded_to_merge(order))
+        write_model(merged, order.base_path, folder)
+        release(merged)
+    check_checkpoint(folder, order.base_path)
 
 
 def _finish_adapter(
@@ -159,17 +209,25 @@ def _finish_checkpoint(
     if order.spec.weights.is_full:
         write_model(model, order.base_path, order.final_folder)
         return "Checkpoint written"
-    folder = order.attempt_folder / TRAINED
-    save_adapter(order, model, folder)
+    save_adapter(order, model, order.attempt_folder / TRAINED)
     if not has_base_as_stored(order.spec):
         release(model)
-        model = PeftModel.from_pretrained(load_base(order.base_path, dtype=torch.float32), folder)
+        model = _loaded_to_merge(order)
+    write_model(_merged(model), order.base_path, order.final_folder)
+    return "Adapter merged into a checkpoint"
+
+
+def _loaded_to_merge(order: ChildOrder[FineTuneSpec]) -> PeftModel:
+    """Return the base model as it is on disk with the adapter that was saved last."""
+    dtype = None if has_base_as_stored(order.spec) else torch.float32
+    return PeftModel.from_pretrained(load_base(order.base_path, dtype=dtype), order.attempt_folder / TRAINED)
+
+
+def _merged(model: PeftModel) -> PreTrainedModel:
     try:
-        merged = model.merge_and_unload(safe_merge=True)
+        return model.merge_and_unload(safe_merge=True)
     except ValueError as exc:  # weights that are not finite, though the loss was
         raise JobFailed("publish_failed", f"the trained adapter cannot be merged: {exc}") from exc
-    write_model(merged, order.base_path, order.final_folder)
-    return "Adapter merged into a checkpoint"
 
 
 FINISHERS: Final[Mapping[ResultKind, Callable[[ChildOrder[Any], Any, Objective[Any], Report], str]]] = {
@@ -178,6 +236,12 @@ FINISHERS: Final[Mapping[ResultKind, Callable[[ChildOrder[Any], Any, Objective[A
     ResultKind.REWARD: _finish_reward_model,
 }
 """Kind of result -> the function that writes it and returns a message for the job's events."""
+STEP_WRITERS: Final[Mapping[ResultKind, Callable[[ChildOrder[Any], Any, Objective[Any], Path], None]]] = {
+    ResultKind.ADAPTER: _write_adapter_step,
+    ResultKind.CHECKPOINT: _write_whole_step,
+    ResultKind.REWARD: _write_reward_step,
+}
+"""Kind of result -> the function that writes an earlier step of the same job, to which the model is set."""
 
 
 def _as_served(order: ChildOrder[FineTuneSpec], model: PeftModel, folder: Path, name: str) -> PeftModel:

@@ -98,3 +98,7 @@ class Objective(ABC, Generic[Row]):
     def load_state(self, folder: Path) -> None:
         """Read what `save_state` wrote; nothing by default."""
         return
+
+    def load_result(self, folder: Path) -> None:
+        """Read what of the weights in a checkpoint's folder is the objective's own and part of a result."""
+        return

@@ -25,6 +25,7 @@ from registry.publishing.score_head import SCORE_HEAD, SCORE_WEIGHT
 from registry.types import AdapterKind, Base, CheckpointDraft, RevisionDraft
 from tests.conftest import HIDDEN
 from tests.gateway.openai.test_openai_face import SMALL, upload
+from tests.gateway.stage import report
 from tests.waiting import wait_for
 
 BOTH = frozenset({Scope.INFERENCE, Scope.TRAINING})
@@ -96,6 +97,32 @@ def test_only_its_tenant_uses_a_checkpoint_until_it_is_shared(http: TestClient, 
     assert shared.model == "support-1"
 
 
+def test_its_tenant_deletes_a_whole_model_unless_a_replica_serves_it(
+    http: TestClient, sqlite_registry: Registry, checkpoint: Base
+) -> None:
+    sqlite_registry.keys.create(KeyDraft(name="root", scopes=frozenset(Scope)), "root")
+    wait_for(lambda: not known(http, {}))
+    clients = {}
+    for tenant in ("red", "blue"):
+        secret = sqlite_registry.keys.create(KeyDraft(name=tenant, scopes=BOTH, tenant=tenant), "root").secret
+        wait_for(partial(known, http, {"authorization": f"Bearer {secret}"}))
+        clients[tenant] = openai.OpenAI(base_url="http://localhost/v1", api_key=secret, http_client=http, max_retries=0)
+    red, blue = clients["red"], clients["blue"]
+    with pytest.raises(openai.NotFoundError):
+        blue.models.delete("support-1")
+    sqlite_registry.owners.change("support-1", tenant=None, is_shared=True, actor="root")
+    with pytest.raises(openai.PermissionDeniedError, match="belongs to another tenant"):
+        blue.models.delete("support-1")
+    report(sqlite_registry, "r1", base="support-1")
+    with pytest.raises(openai.ConflictError, match="checkpoint 'support-1' is in use by replica r1"):
+        red.models.delete("support-1")
+    sqlite_registry.replicas.mark_gone("r1")
+    assert red.models.delete("support-1").deleted
+    assert not sqlite_registry.artifacts.has_folder(checkpoint.digest)
+    with pytest.raises(openai.NotFoundError):
+        red.models.retrieve("support-1")
+
+
 def test_a_reward_model_is_an_adapter_that_no_request_may_name(
     http: TestClient, sqlite_registry: Registry, make_adapter: Callable[..., Path]
 ) -> None:
@@ -110,7 +137,9 @@ def test_a_reward_model_is_an_adapter_that_no_request_may_name(
     shown = http.get("/admin/adapters/helpful").json()
     assert [(each["name"], each["slots"]) for each in shown["revisions"]] == [("helpful@1", {})]
     assert [model["id"] for model in http.get("/v1/models").json()["data"]] == ["support-1", "tiny"]
-    assert http.get("/v1/models/helpful@1").status_code == 404
+    model = http.get("/v1/models/helpful@1").json()
+    assert (model["lorry"]["kind"], model["lorry"]["base"], model["owned_by"]) == ("reward", "tiny", "ann")
+    assert "is a reward model" in http.get("/v1/models/helpful").json()["error"]["message"]
     rollout = {"revision": 1, "steps": [50, 100]}
     assert http.post("/admin/adapters/helpful/rollouts", json=rollout).status_code == 409
     client = openai.OpenAI(base_url="http://localhost/v1", api_key="none", http_client=http, max_retries=0)
@@ -120,7 +149,10 @@ def test_a_reward_model_is_an_adapter_that_no_request_may_name(
         client.fine_tuning.jobs.create(
             model="tiny", training_file=upload(client), suffix="helpful", extra_body={"hyperparameters": SMALL}
         )
-    assert http.delete("/admin/adapters/helpful/revisions/1").json()["state"] == "retired"
+    assert client.models.delete("helpful@1").deleted
+    for call in (client.models.retrieve, client.models.delete):
+        with pytest.raises(openai.NotFoundError, match="was retired and is not served any more"):
+            call("helpful@1")
 
 
 def test_full_weights_need_no_replica_that_takes_adapters_and_take_no_rollout(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.routing.placement import LEAST_COPIES, Need, Placement, homes_of, place, wanted_in
 from registry.database import Snapshot
-from registry.types import Adapter, Replica, ReplicaState, Revision, RevisionState, ServedCheckpoint, Use
+from registry.types import Adapter, AdapterKind, Replica, ReplicaState, Revision, RevisionState, ServedCheckpoint, Use
 
 WARM_SINCE = 500.0
 
@@ -236,7 +236,9 @@ def test_replicas_of_another_base_have_no_part_in_it() -> None:
 def checkpoint(name: str, step: int, *, is_result: bool = False) -> ServedCheckpoint:
     of = revision(name)
     fields = {each.name: getattr(of, each.name) for each in dataclasses.fields(of)}
-    return ServedCheckpoint(**fields, step=step, is_result=is_result, expires_at=None if is_result else 2000.0)
+    known_as = of.served_name if is_result else f"{name}@1f2e3d4c-step-{step}"
+    fields |= {"step": step, "kind": AdapterKind.CHAT, "known_as": known_as, "is_result": is_result}
+    return ServedCheckpoint(**fields, expires_at=None if is_result else 2000.0)
 
 
 def test_what_requests_wait_for_gets_the_place_of_what_nobody_asks_for() -> None:
@@ -290,5 +292,5 @@ def test_a_checkpoint_is_loaded_once_it_is_asked_for_and_never_stands_for_its_ad
         checkpoints=(checkpoint("support", 5), checkpoint("support", 10), checkpoint("support", 15, is_result=True)),
     )
     assert names(wanted_in(seen, one, warm_since=WARM_SINCE)) == ["support@1"]
-    asked = dataclasses.replace(seen, uses=(Use(served_name="support@1-step-5", used_at=990.0, in_flight=0),))
-    assert names(wanted_in(asked, one, warm_since=WARM_SINCE)) == ["support@1", "support@1-step-5"]
+    asked = dataclasses.replace(seen, uses=(Use(served_name="support@1f2e3d4c-step-5", used_at=990.0, in_flight=0),))
+    assert names(wanted_in(asked, one, warm_since=WARM_SINCE)) == ["support@1", "support@1f2e3d4c-step-5"]

@@ -17,10 +17,10 @@ from registry.database import Registry, open_registry
 from registry.errors import AdapterRejected, Conflict, NotFound, StaleState
 from registry.jobs.adapter_owners import Claim
 from registry.jobs.job import JobState, Lease
-from registry.publishing.checkpoints import delete_checkpoint, publish_checkpoint
+from registry.publishing.checkpoints import delete_checkpoint, expire_checkpoints, publish_checkpoint
 from registry.publishing.publish import publish
 from registry.settings import RegistrySettings
-from registry.types import Base, CheckpointDraft, RevisionDraft
+from registry.types import Adapter, Base, CheckpointDraft, RevisionDraft, ServedCheckpointDraft
 from tests.clock import Clock
 from tests.registry.publishing.adapter_folders import Make
 
@@ -80,6 +80,40 @@ def test_a_job_succeeds_together_with_its_checkpoint(
     assert (owner.tenant, owner.is_shared) == ("red", False)
     assert registry.recover() == []
     assert registry.artifacts.folder(made.digest).is_dir()
+
+
+def test_earlier_steps_are_whole_models_that_go_when_their_time_is_over(
+    registry: Registry, base: Base, lease: Lease, make_checkpoint: Callable[..., Path], clock: Clock
+) -> None:
+    early, expires_at = make_checkpoint(lambda found: {name: one + 0.25 for name, one in found.items()}), clock() + 50
+    for step in (5, 7, 10):
+        registry.jobs.add_checkpoint(lease, step, {})
+    steps = (
+        ServedCheckpointDraft(step=5, alias="ft:5", folder=early, expires_at=expires_at),
+        ServedCheckpointDraft(step=10, alias="ft:10", folder=None, expires_at=None),
+    )
+    made = publish_checkpoint(registry, make_checkpoint(), replace(DRAFT, steps=steps), lease=lease)
+    found = {each.name: each for each in registry.bases.list()}
+    assert sorted(found) == ["support-1", "support-1-step-5", "tiny"]
+    step_5 = found["support-1-step-5"]
+    assert (made.step, made.alias, made.expires_at) == (10, "ft:10", None)
+    assert (step_5.step, step_5.alias, step_5.parent, step_5.job_id) == (5, "ft:5", "tiny", lease.job_id)
+    assert Path(step_5.path) == registry.artifacts.folder(step_5.digest) != Path(made.path)
+    owner = registry.owners.get("support-1-step-5")
+    assert owner is not None
+    assert (owner.tenant, owner.is_shared) == ("red", False)
+    assert [each.global_step for each in registry.jobs.checkpoints(lease.job_id)] == [10, 5]
+    assert expire_checkpoints(registry, registry.snapshot()) == []
+    clock.advance(50)
+    used = replace(registry.snapshot(), adapters=(adapter_on("support-1-step-5"),))
+    assert expire_checkpoints(registry, used) == []
+    assert expire_checkpoints(registry, registry.snapshot()) == ["support-1-step-5"]
+    assert not registry.artifacts.has_folder(step_5.digest)
+    assert [each.name for each in registry.bases.list()] == ["support-1", "tiny"]
+
+
+def adapter_on(base: str) -> Adapter:
+    return Adapter(name="tone", base=base, stable=None, previous_stable=None, stable_since=None, created_at=1.0)
 
 
 def test_checkpoints_of_a_series_get_the_next_free_name(
