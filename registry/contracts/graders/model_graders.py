@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -103,6 +104,10 @@ class ScoreModelGrader(_ModelGrader):
         return bounds
 
 
+PINNED: Final = re.compile(r"[^@]+@(?:[0-9]{1,9}|[0-9a-f]{8}-step-[0-9]{1,9})|ft:.+:ckpt-step-[0-9]{1,9}")
+"""Names of reward models whose weights never change: a revision, or a step of a job by either of its names."""
+
+
 class LabelModelGrader(_ModelGrader):
     """1 if the label that a model chooses is among `passing_labels`, else 0."""
 
@@ -125,14 +130,16 @@ class RewardModelGrader(GraderSpec):
     type: Literal["reward_model"] = "reward_model"
     name: Name = "reward"
     model: Annotated[str, Field(min_length=1, max_length=256)]
-    """`NAME@REVISION` of a revision that a job of the method `reward` has published."""
+    """`NAME@REVISION` of a revision that a job of the method `reward` has published, or the name of one of its steps."""
 
     @field_validator("model")
     @classmethod
     def _check_model(cls, model: str) -> str:
-        name, at, number = model.rpartition("@")
-        if not (name and at and number.isdecimal() and len(number) < 10):
-            raise ValueError("must name a revision, as helpful@3, so that the same spec trains the same weights")
+        if PINNED.fullmatch(model) is None:
+            raise ValueError(
+                "must name a revision, as helpful@3, or a step of a job, as ft:...:ckpt-step-88, so that the same spec "
+                "trains the same weights"
+            )
         return model
 
     def reward_models(self) -> frozenset[str]:
