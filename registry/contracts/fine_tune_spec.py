@@ -254,9 +254,14 @@ class FineTuneSpec(JobSpec):
         return
 
     def remarks(self) -> Sequence[str]:
-        """Return a message if the suffix was made into a legal name."""
+        """Return what OpenAI's clients read of the files' check, and a message if the suffix was made legal."""
+        validation = "" if self.validation_file is None else f" and validation file: {self.validation_file}"
+        checked = [
+            f"Validating training file: {self.training_file}{validation}",
+            "Files validated, moving job to queued state",
+        ]
         renamed = self.suffix is not None and self.suffix != self.adapter
-        return [f"The suffix {self.suffix!r} became the adapter name {self.adapter}"] if renamed else []
+        return [*checked, *([f"The suffix {self.suffix!r} became the adapter name {self.adapter}"] if renamed else [])]
 
     def speed_fields(self) -> Mapping[str, Any]:
         """Return every field on which the time for a row depends."""

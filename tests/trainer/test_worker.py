@@ -49,7 +49,10 @@ def test_a_job_becomes_a_revision_that_says_what_made_it(
     assert sorted(loss_curve(registry, job.id)) == [1, 2, 3, 4, 5, 6]
     assert [checkpoint.global_step for checkpoint in registry.jobs.checkpoints(job.id)] == [6, 3]
     served = {each.step: each for each in registry.snapshot().checkpoints}
-    assert {step: each.served_name for step, each in served.items()} == {3: "support@1-step-3", 6: "support@1"}
+    assert {step: each.served_name for step, each in served.items()} == {
+        3: f"support@{job.id[-8:]}-step-3",
+        6: "support@1",
+    }
     assert served[3].alias == f"{ended.fine_tuned_model}:ckpt-step-3"
     assert served[3].expires_at == pytest.approx((ended.finished_at or 0) + settings.checkpoints_served_s, abs=60)
     base = registry.bases.get("tiny")

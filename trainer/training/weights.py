@@ -53,6 +53,7 @@ def trained_model(order: ChildOrder[FineTuneSpec]) -> PreTrainedModel | PeftMode
         model.requires_grad_(True)
         return model
     base = load_base(order.base_path, quantization=_quantization(spec))
+    _keep_quantized_layout(base)
     return attach_lora(base, spec, initial_folder(order))
 
 
@@ -136,6 +137,17 @@ def _quantization(spec: FineTuneSpec) -> BitsAndBytesConfig | None:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=computed,
     )
+
+
+def _keep_quantized_layout(model: PreTrainedModel) -> None:
+    """Have quantized weights computed in one way on every CPU, in a validation as in a step.
+
+    On some CPUs bitsandbytes repacks them at the first pass without a gradient, for products in bfloat16 from then on;
+    weights that are not a multiple of its blocks wide make it fail.
+    """
+    for module in model.modules():
+        if "support_avx512bf16_for_cpu" in vars(module):
+            module.support_avx512bf16_for_cpu = False
 
 
 def target_names(model: PreTrainedModel, targets: Iterable[str]) -> list[str]:

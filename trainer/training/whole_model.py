@@ -10,6 +10,8 @@ from typing import Final
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from transformers import PreTrainedModel
+from transformers.core_model_loading import revert_weight_conversion
 
 from registry.artifacts import folder_files
 from registry.errors import AdapterRejected
@@ -35,14 +37,14 @@ def check_savable(base_folder: Path) -> None:
                 )
 
 
-def write_model(model: torch.nn.Module, base_folder: Path, target: Path) -> None:
+def write_model(model: PreTrainedModel, base_folder: Path, target: Path) -> None:
     """Write *model* to the new folder *target*, file by file as the base has its tensors.
 
     At most a single file is in memory besides the model at a time. `JobFailed` if the model lacks a tensor of its base.
     """
     target.mkdir(parents=True)
-    # Without a copy: tensors are cast one after the other below.
-    state = model.state_dict()
+    # Without a copy: tensors are cast one after the other below. Modules may have other names than their stored tensors.
+    state = revert_weight_conversion(model, model.state_dict())
     for path, names in _stored(base_folder).items():
         if missing := sorted(set(names) - set(state)):
             raise JobFailed("base_unreadable", f"the loaded model has no tensor {missing[0]} as its base's files do")

@@ -130,7 +130,7 @@ class RewardModelGrader(GraderSpec):
     type: Literal["reward_model"] = "reward_model"
     name: Name = "reward"
     model: Annotated[str, Field(min_length=1, max_length=256)]
-    """`NAME@REVISION` of a revision that a job of the method `reward` has published, or the name of one of its steps."""
+    """`NAME@REVISION` of a revision that a job of the method `reward` has published, or the name of a step of it."""
 
     @field_validator("model")
     @classmethod

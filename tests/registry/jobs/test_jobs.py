@@ -44,7 +44,11 @@ def test_a_new_job_is_queued_with_its_spec_and_first_event(registry: Registry, s
     assert (job.state, job.spec, job.owner, job.attempt) == (JobState.QUEUED, spec, "ann", 0)
     assert job.id.startswith("ftjob-")
     assert registry.jobs.get(job.id) == job
-    (event,) = registry.jobs.events(job.id)
+    *checked, event = registry.jobs.events(job.id)
+    assert [each.message for each in checked] == [
+        "Files validated, moving job to queued state",
+        f"Validating training file: {spec.training_file}",
+    ]
     assert (event.message, event.level, event.type) == (f"Created fine-tuning job: {job.id}", "info", "message")
     with pytest.raises(NotFound, match="ftjob-none"):
         registry.jobs.get("ftjob-none")
@@ -273,6 +277,8 @@ def test_lists_are_paged_newest_first(registry: Registry, spec: SupervisedSpec) 
     assert [event.message for event in rest] == [
         "step 0",
         "Started by worker w1",
+        "Files validated, moving job to queued state",
+        f"Validating training file: {spec.training_file}",
         f"Created fine-tuning job: {ids[-1]}",
     ]
     with pytest.raises(NotFound, match="ftjob-none"):

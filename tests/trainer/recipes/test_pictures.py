@@ -13,9 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 from registry.contracts.fingerprint import check_fingerprint
+from registry.contracts.hyperparameters import Hyperparameters
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.contracts.pictures.picture_sources import PictureSources
 from registry.publishing.checks import check_adapter
+from registry.publishing.whole_models import check_checkpoint
 from registry.types import Base
 from tests.trainer.tiny_vision import save_idefics, save_llava, write_picture_chats
 from trainer.data.encoded_row import IGNORED
@@ -52,10 +54,10 @@ def spec_of(**fields: object) -> SupervisedSpec:
     )
 
 
-def train(base: Path, folder: Path) -> tuple[Path, list[Progress]]:
+def train(base: Path, folder: Path, **fields: object) -> tuple[Path, list[Progress]]:
     folder.mkdir()
     order = ChildOrder[SupervisedSpec](
-        spec=spec_of(),
+        spec=spec_of(**fields),
         base_path=base,
         inputs={name: write_picture_chats(folder / "chats.jsonl") for name in ("training_file", "validation_file")},
         job_folder=folder,
@@ -92,6 +94,26 @@ def test_the_language_model_learns_and_is_published(sighted: Path, tmp_path: Pat
     again, _ = train(sighted, tmp_path / "again")
     digests = {sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest() for folder in (final, again)}
     assert len(digests) == 1
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("asked", [{"weights": "full"}, {"merge": True, "lora_rank": 4}], ids=["full", "merged"])
+def test_a_whole_model_with_sight_is_published(sighted: Path, tmp_path: Path, asked: dict[str, object]) -> None:
+    given = Hyperparameters.model_validate(asked)
+    rate = 1e-3 if given.weights == "full" else 1e-2
+    fields = {"lora": given.lora(), "weights": given.trained_weights(), "learning_rate": rate}
+    final, reported = train(sighted, tmp_path / "job", **fields)
+    losses = [step.train_loss for step in reported if isinstance(step, Stepped)]
+    assert losses[-1] < losses[0]
+    (early,) = final.parent.glob("served-*")
+    for folder in (final, early):
+        check_checkpoint(folder, sighted)
+        assert {path.name for path in folder.iterdir()} == {path.name for path in sighted.iterdir()}
+    made, base = (load_file(folder / "model.safetensors") for folder in (final, sighted))
+    seen = {name for name in made if "vision" in name and not torch.equal(made[name], base[name])}
+    assert bool(seen) is (given.weights == "full")  # full training changes the part that sees, LoRA leaves it
+    pictures = load_base(final)
+    assert type(pictures) is type(load_base(sighted))
 
 
 @pytest.mark.trains

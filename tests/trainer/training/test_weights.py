@@ -96,6 +96,9 @@ def test_a_checkpoint_is_a_whole_model_that_answers_differently_from_its_base(
         path.name for path in Path(base.path).iterdir()
     )
     assert not torch.allclose(logits_of(Path(made.path)), logits_of(Path(base.path)), atol=1e-3)
+    early = registry.bases.get("support-1-step-3")
+    assert (early.step, early.alias) == (3, f"ft:tiny:lorry:support:{job.id[-8:]}:ckpt-step-3")
+    assert [each.global_step for each in registry.jobs.checkpoints(job.id)] == [6, 3]
     assert "New fine-tuned model created: support-1" in messages(registry, job.id)
     assert not list(settings.work.glob("*/*/final"))
 
