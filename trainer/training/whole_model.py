@@ -43,7 +43,7 @@ def write_model(model: PreTrainedModel, base_folder: Path, target: Path) -> None
     At most a single file is in memory besides the model at a time. `JobFailed` if the model lacks a tensor of its base.
     """
     target.mkdir(parents=True)
-    # Without a copy: tensors are cast one after the other below. Modules may have other names than their stored tensors.
+    # Without a copy: tensors are cast one after the other below. Stored tensors may have other names than modules.
     state = revert_weight_conversion(model, model.state_dict())
     for path, names in _stored(base_folder).items():
         if missing := sorted(set(names) - set(state)):
