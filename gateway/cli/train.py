@@ -15,6 +15,7 @@ from gateway.cli.following.job_progress import expected_text, follow_job
 from gateway.cli.jobs import show_job
 from gateway.cli.output import JsonFlag, note
 from gateway.cli.rollout.plans import EveryFlag, GuardrailFlag, JudgeFlag, MinSamplesFlag, plan_body
+from gateway.cli.training.graders import read_json
 from gateway.objects.files import FileObject
 from gateway.objects.jobs import FineTuningJob, JobObject
 from gateway.objects.lists import ObjectList
@@ -65,8 +66,21 @@ _OURS: Final[Mapping[str, _Parser]] = {
     "undesirable_weight": float,
     "processes": int,
     "parallelism": str,
+    "group_size": int,
+    "max_completion_tokens": int,
+    "temperature": float,
+    "epsilon": float,
+    "iterations": int,
+    "eval_interval": int,
+    "eval_samples": int,
+    "compute_multiplier": float,
+    "algorithm": str,
+    "scale_rewards": str,
+    "gae_lambda": float,
+    "value_clip": float,
+    "value_weight": float,
 }
-_MAY_BE_AUTO: Final = (*_OPENAI, "beta")
+_MAY_BE_AUTO: Final = (*_OPENAI, "beta", "eval_interval", "eval_samples", "compute_multiplier")
 METHODS: Final[Mapping[str, tuple[str, str]]] = {
     "sft": ("supervised", "Learn the assistant's answers of chats, with LoRA unless weights=full."),
     "dpo": ("dpo", "Learn which of two answers is preferred, by the log ratios to the base model."),
@@ -74,8 +88,12 @@ METHODS: Final[Mapping[str, tuple[str, str]]] = {
     "orpo": ("orpo", "Learn the preferred answers, and to prefer them, without a reference."),
     "simpo": ("simpo", "Learn which of two answers is preferred, by the mean logprob of a token."),
     "reward": ("reward", "Train a reward model on pairs of answers."),
+    "reinforcement": ("reinforcement", "Sample answers and learn what a grader rewards, by GRPO or RLOO."),
+    "ppo": ("ppo", "Sample answers and learn what a grader rewards, with a value head."),
 }
 """Command -> method of the job, and what the command does."""
+GRADED: Final = ("reinforcement", "ppo")
+"""Methods that need a grader."""
 
 
 DataFlag = Annotated[Path | None, typer.Option("--data", metavar="FILE", help="JSONL file, one example a line.")]
@@ -87,6 +105,10 @@ ValidationFlag = Annotated[
 ]
 SetFlag = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Hyperparameter; repeat it for others.")
+]
+GraderFlag = Annotated[
+    Path | None,
+    typer.Option("--grader", metavar="FILE", help="JSON file with the grader; reinforcement and ppo need one."),
 ]
 PriorityFlag = Annotated[
     Priority | None, typer.Option(help="How the job waits for a worker; your key's own if left out.")
@@ -107,6 +129,7 @@ def train(
     model: BaseFlag = None,
     validation: ValidationFlag = None,
     settings: SetFlag = None,
+    grader: GraderFlag = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same bytes.")] = None,
     priority: PriorityFlag = None,
     owner: OwnerFlag = None,
@@ -121,10 +144,8 @@ def train(
     method, _ = METHODS[str(context.info_name)]
     if (data is None) == (file is None):
         raise typer.BadParameter("give --data FILE, or --file ID of a file that was uploaded")
-    body: dict[str, Any] = {
-        "suffix": name,
-        "method": {"type": method, method: {"hyperparameters": parse_settings(settings or [])}},
-    }
+    options = {"hyperparameters": parse_settings(settings or []), **_graded(method, grader)}
+    body: dict[str, Any] = {"suffix": name, "method": {"type": method, method: options}}
     given: dict[str, Any] = {"seed": seed, "priority": priority, "owner": owner}
     body |= {field: value for field, value in given.items() if value is not None}
     if rollout is not None:
@@ -158,6 +179,16 @@ for _command, (_, _does) in METHODS.items():
     app.command(_command, help=_does)(train)
 
 
+def _graded(method: str, grader: Path | None) -> dict[str, Any]:
+    """Return the grader of the method, which some methods need and others do not take."""
+    if (grader is None) is (method in GRADED):
+        wants = (
+            "needs --grader FILE, a JSON file" if grader is None else f"takes no --grader; {' and '.join(GRADED)} do"
+        )
+        raise typer.BadParameter(f"the method {method} {wants}")
+    return {} if grader is None else {"grader": read_json(grader)}
+
+
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
     """Return {"n_epochs": 2} for ["n_epochs=2"]; exit code 2 names an unknown key or a value of the wrong kind."""
     parsers = {**_OPENAI, **_OURS}
@@ -177,7 +208,9 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
 
 
 def _only_base(client: Client) -> str:
-    bases = [model.id for model in client.get("/v1/models", ObjectList[ModelObject]).data if model.lorry.kind == "base"]
+    models = client.get("/v1/models", ObjectList[ModelObject]).data
+    # Whole models that jobs made stand on another one.
+    bases = [model.id for model in models if model.lorry.kind == "base" and model.lorry.base_name is None]
     if len(bases) != 1:
         raise CommandFailed(f"name the base model with --model: {', '.join(bases) or 'there is none yet'}")
     return bases[0]

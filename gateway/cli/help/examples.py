@@ -54,6 +54,18 @@ EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
     ),
     "train orpo": (("Learn from pairs of answers", "lorry train orpo --data pairs.jsonl --name support --follow"),),
     "train simpo": (("Learn from pairs of answers", "lorry train simpo --data pairs.jsonl --name support --follow"),),
+    "train reinforcement": (
+        (
+            "Learn what a grader rewards",
+            "lorry train reinforcement --data prompts.jsonl --grader grader.json --name support --follow",
+        ),
+    ),
+    "train ppo": (
+        (
+            "Learn what a reward model prefers",
+            "lorry train ppo --data prompts.jsonl --grader grader.json --name support --set group_size=2",
+        ),
+    ),
     "train reward": (("Train a reward model", "lorry train reward --data pairs.jsonl --name taste --follow"),),
     "jobs": (
         ("The newest jobs", "lorry jobs list"),

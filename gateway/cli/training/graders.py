@@ -22,7 +22,7 @@ GraderFile = Annotated[Path, typer.Argument(metavar="FILE", help="JSON file with
 def validate(file: GraderFile, as_json: JsonFlag = False) -> None:
     """Check a grader as a fine-tuning job would."""
     with Client() as client:
-        answer = client.post("/v1/fine_tuning/alpha/graders/validate", ValidGrader, {"grader": _read(file)})
+        answer = client.post("/v1/fine_tuning/alpha/graders/validate", ValidGrader, {"grader": read_json(file)})
     if as_json:
         show_json(answer)
     else:
@@ -39,7 +39,7 @@ def run(
     as_json: JsonFlag = False,
 ) -> None:
     """Grade one sample."""
-    body = {"grader": _read(file), "model_sample": sample, "item": {} if item is None else _read(item)}
+    body = {"grader": read_json(file), "model_sample": sample, "item": {} if item is None else read_json(item)}
     with Client() as client:
         answer = client.post("/v1/fine_tuning/alpha/graders/run", GraderRun, body)
     if as_json:
@@ -52,7 +52,8 @@ def run(
         raise CommandFailed(f"the sample has no grade: {', '.join(flags)}; {'; '.join(faults)}")
 
 
-def _read(file: Path) -> Any:
+def read_json(file: Path) -> Any:
+    """Return the JSON in a file; `CommandFailed` names the file."""
     try:
         return json.loads(file.read_text())
     except OSError as exc:
