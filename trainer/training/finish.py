@@ -23,7 +23,6 @@ from registry.publishing.checks import base_files
 from registry.publishing.normalize import normalize_adapter
 from registry.publishing.whole_models import check_checkpoint
 from trainer.checkpoints import TRAINED, find_last_whole
-from trainer.checkpoints import find_last_whole
 from trainer.data.dataset import ChatEncoder
 from trainer.data.probes import Messages, ProbePrompts, neutral_prompts
 from trainer.errors import JobFailed
