@@ -40,8 +40,8 @@ def test_a_job_goes_from_its_request_to_its_revision(
     figures = [event.data for event in registry.jobs.events(job.id) if "train_reward_margin" in event.data]
     assert len(figures) == 3
     results = registry.files.get(str(done.result_file))
-    columns, *lines = registry.files.path(results).read_text().splitlines()
+    columns, *table = registry.files.path(results).read_text().splitlines()
     assert columns.startswith("step,train_loss,train_accuracy,")
     wanted = {"train_reward_margin", "valid_reward_margin", "full_valid_reward_margin"}
     assert wanted <= set(columns.split(","))
-    assert not any(line.split(",")[columns.split(",").index("train_reward_margin")] == "" for line in lines)
+    assert not any(line.split(",")[columns.split(",").index("train_reward_margin")] == "" for line in table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def pair(number: int) -> dict[str, Any]:
     }
 
 
-ROWS = {
+ROWS: dict[str, Callable[[int], dict[str, Any]]] = {
     "sft": lambda number: {"messages": [user(f"q{number}"), assistant("yes")]},
     "dpo": pair,
     "orpo": pair,

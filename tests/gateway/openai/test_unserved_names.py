@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openai
@@ -77,7 +78,8 @@ def test_a_whole_model_without_a_pool_says_how_to_serve_it(
     publish_checkpoint(sqlite_registry, folder, draft)
     for name in ("tone-1", last.alias):
         assert 'checkpoint = "tone-1"' in refusal(client, name)
-    assert client.models.retrieve(last.alias).to_dict()["lorry"]["served_name"] == "tone-1"
+    shown: Any = client.models.retrieve(last.alias).to_dict()["lorry"]
+    assert shown["served_name"] == "tone-1"
     assert client.models.delete(last.alias).deleted
     assert "does not exist" in refusal(client, "tone-1")
 
