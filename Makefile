@@ -31,7 +31,7 @@ ON_BOTH_CORES := $(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $(PROCESSE
 # Our own modules are compiled once: the tests start hundreds of Pythons.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: serve venv envs test tests stories fuzz kills judged-test engines-test engines-stories unit check pins format postgres redis bubblewrap chromium sdks node compiler bench bench-training drills natives
+.PHONY: serve venv envs test tests stories fuzz kills judged-test engines-test engines-stories unit check pins format postgres redis bubblewrap proxies chromium sdks node compiler bench bench-training drills natives
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -49,7 +49,7 @@ $(STAMP): pyproject.toml constraints.txt
 test: tests stories  ## Units, our engine, real PostgreSQL and Redis, the whole story under Ray Serve; not the other engines
 	@echo "Left out: the servers of $(ENGINES), which need an environment each (6 GB in all): make engines-test, as CI does, make engines-stories; and rollouts that judge themselves on the real model: make judged-test"
 
-tests: venv postgres redis bubblewrap compiler  ## All but the stories, on both cores
+tests: venv postgres redis bubblewrap proxies compiler  ## All but the stories, on both cores
 	$(ON_BOTH_CORES) -m "not (scenario or $(ON_DEMAND))" $(ARGS)
 
 stories: venv redis bubblewrap chromium sdks  ## The whole of Lorry under Ray Serve, two stories at a time; a Lorry takes some 4 GB of memory
@@ -71,7 +71,7 @@ engines-test-%: env-%
 engines-stories: envs  ## Each of them behind the gateway, whole, told line by line
 	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -s -m "($(FOREIGN)) and scenario" $(ARGS)
 
-unit: venv postgres redis bubblewrap compiler  ## The quick tests only
+unit: venv postgres redis bubblewrap proxies compiler  ## The quick tests only
 	$(ON_BOTH_CORES) -m "not (engine or scenario or fuzz or trains or killed or $(ON_DEMAND))" --ignore tests/contract --ignore tests/scenarios $(ARGS)
 
 fuzz: venv  ## 50,000 odd requests to a gateway, some 10 min; a tenth of them is in `make tests`. E.g. ARGS="--seed 7 --only 123"
@@ -134,6 +134,16 @@ bubblewrap:  ## The sandbox of Python graders
 install-bubblewrap:
 	@echo "Installing bubblewrap (Debian package bubblewrap)"
 	@SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq bubblewrap >/dev/null
+
+proxies: proxy-nginx proxy-caddy  ## nginx and Caddy, before which the tests put our files in deploy/proxies
+
+proxy-%:
+	@command -v $* >/dev/null 2>&1 || $(MAKE) --no-print-directory install-proxy-$*
+
+# The package would start a server on port 80, now and at every boot.
+install-proxy-%:
+	@echo "Installing $* (Debian package of this name)"
+	@SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $* >/dev/null; $$SUDO systemctl disable --now $* >/dev/null 2>&1 || true
 
 chromium:  ## A web browser, for the story of a page of another site
 	@command -v chromium >/dev/null 2>&1 || [ -n "$$LORRY_TEST_CHROMIUM" ] || $(MAKE) --no-print-directory install-chromium

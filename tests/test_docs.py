@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
@@ -104,6 +105,28 @@ def test_every_link_leads_to_a_page_and_a_heading(page: Path) -> None:
         if not target.exists() or (anchor and anchor not in anchors(target)):
             wrong.append(link)
     assert wrong == []
+
+
+def pages_linked_by(page: Path) -> set[Path]:
+    """Files of this repository that *page* links, without regard to anchors."""
+    paths = {link.partition("#")[0] for link in links(page) if "://" not in link}
+    return {(page.parent / path).resolve() for path in paths if path}
+
+
+def test_every_page_is_within_two_clicks_of_the_index() -> None:
+    first = pages_linked_by(ROOT / "README.md")
+    second = {page for step in first if step.suffix == ".md" for page in pages_linked_by(step)}
+    wanted = {*PAGES, DOCS / "lorry.toml", *(ROOT / "deploy" / "proxies").iterdir()} - {ROOT / "README.md"}
+    assert sorted(name_of(page) for page in wanted - first - second) == []
+
+
+def test_the_version_has_a_dated_section_in_the_changes() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    dated = re.findall(
+        r"^## (\d+\.\d+\.\d+) \((\d{4}-\d{2}-\d{2})\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    assert [number for number, _ in dated][:1] == [version]
+    assert f"Tag: `v{version}`" in (ROOT / "CHANGELOG.md").read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
