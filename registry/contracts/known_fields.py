@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, get_args
 
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 UNKNOWN_FIELD: Final = "unknown_field"
 """Type of the validation error for a field that the model does not have."""
+NOT_A_NUMBER: Final = "not_a_number"
+"""Type of the validation error for true or false in the place of a number."""
 
 
 def without_nulls(value: Any, levels: int = 32) -> Any:
@@ -31,3 +33,24 @@ class KnownFields(BaseModel):
             facts = {"field": unknown[0], "known": ", ".join(cls.model_fields)}
             raise PydanticCustomError(UNKNOWN_FIELD, "unknown field {field}; there are {known}", facts)
         return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def check_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Return *value* unchanged; raise for true or false in the place of a number, which Python takes for 1 or 0."""
+        if isinstance(value, bool) and _is_number(cls.model_fields[str(info.field_name)].annotation):
+            facts = {"value": "true" if value else "false"}
+            raise PydanticCustomError(NOT_A_NUMBER, "must be a number, not {value}", facts)
+        return value
+
+
+def _is_number(annotation: Any) -> bool:
+    """Whether *annotation* has a number among its types, and neither a boolean nor any value."""
+    types = _types(annotation)
+    return not types.isdisjoint({int, float}) and types.isdisjoint({bool, Any, object})
+
+
+def _types(annotation: Any) -> set[Any]:
+    arguments = get_args(annotation)
+    found = {each for argument in arguments for each in _types(argument)} if arguments else set()
+    return found or ({annotation} if isinstance(annotation, type) or annotation is Any else set())

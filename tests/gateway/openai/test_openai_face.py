@@ -136,6 +136,22 @@ def test_the_rollout_of_a_job_is_judged_unless_it_is_asked_not_to_be(
     assert plan_of(create(client)) is None
 
 
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"seed": True}, "seed"),
+        ({"hyperparameters": {**SMALL, "n_epochs": True}}, "hyperparameters.n_epochs"),
+        ({"hyperparameters": {**SMALL, "learning_rate_multiplier": False}}, "hyperparameters.learning_rate_multiplier"),
+    ],
+)
+def test_true_and_false_are_no_numbers(client: openai.OpenAI, fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=r"must be a number, not (true|false)") as refused:
+        create(client, extra_body={"hyperparameters": SMALL} | fields)
+    assert refused.value.param == param
+    gradual = create(client, extra_body={"hyperparameters": {**SMALL, "gradient_checkpointing": True}})
+    assert gradual.status == "queued"
+
+
 def test_null_in_a_body_means_absent_at_every_depth(client: openai.OpenAI) -> None:
     method = {"type": "supervised", "supervised": {"hyperparameters": {**SMALL, "n_epochs": None}}, "dpo": None}
     absent = {"validation_file": None, "integrations": None, "metadata": {"a": None, "b": "c"}, "reinforcement": None}
