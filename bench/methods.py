@@ -27,6 +27,8 @@ from gateway.pools.bundled import unpack_bundled
 
 CACHE: Final = Path(".bench")
 NO_RATE: Final = 1e-12
+UNTRAINED_STEPS: Final = 2
+"""Steps of the job that measures "before": a score head begins at zero, so a first step cannot change the adapter."""
 CHECKED: Final[Mapping[str, Any]] = {
     "grader": {
         "type": "string_check",
@@ -35,9 +37,12 @@ CHECKED: Final[Mapping[str, Any]] = {
         "reference": "{{item.answer}}",
         "operation": "ilike",
     },
-    "hyperparameters": {"max_completion_tokens": 16, "eval_samples": 4},
+    "hyperparameters": {"max_completion_tokens": 16, "eval_samples": 4, "learning_rate": 1e-3},
 }
-"""Options of a job on `examples/questions.jsonl`: an output is right if it has the answer in it."""
+"""Options of a job on `examples/questions.jsonl`: an output is right if it has the answer in it.
+
+The learning rate is one at which a few steps show.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +71,7 @@ METHODS: Final[Mapping[str, Method]] = {
     "kto": Method(name="kto", files="ratings", figure="+reward_margin"),
     "orpo": Method(name="orpo", files="pairs", figure="+reward_margin"),
     "simpo": Method(name="simpo", files="pairs", figure="+reward_margin"),
-    "reward": Method(name="reward", files="pairs", figure="+preference_accuracy"),
+    "reward": Method(name="reward", files="pairs", figure="+reward_margin"),
     "reinforcement, GRPO": Method(name="reinforcement", files="questions", figure="+mean_reward", options=CHECKED),
     "reinforcement, RLOO": Method(
         name="reinforcement",
@@ -119,7 +124,7 @@ def base_folder(given: Path | None) -> Path:
 
 def _measure(name: str, folder: Path, steps: int) -> Measured:
     method = METHODS[name]
-    untrained = _run(method, folder, 1, learning_rate=NO_RATE)
+    untrained = _run(method, folder, UNTRAINED_STEPS, learning_rate=NO_RATE)
     trained = _run(method, folder, steps)
     return Measured(
         method=name,
