@@ -18,11 +18,13 @@ from registry.columns import metadata
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry, open_registry
 from registry.errors import Conflict, NotFound, SchemaTooNew
+from registry.jobs.job import JobState
 from registry.publishing.publish import publish
 from registry.settings import RegistrySettings
 from registry.transactions import open_engine
 from registry.types import Base, File, RevisionDraft
 from tests.gateway.stage import report
+from tests.registry.test_migrations import SUPERVISED, fill
 
 
 def add(registry: Registry, content: bytes) -> File:
@@ -151,3 +153,17 @@ def test_the_backup_of_a_newer_lorry_is_refused(
     empty = RegistrySettings(url=f"sqlite:///{tmp_path / 'empty.db'}", artifacts=tmp_path / "empty")
     with pytest.raises(SchemaTooNew, match="Upgrade Lorry"):
         restore(tmp_path / "backup", empty)
+
+
+def test_the_backup_of_an_older_lorry_is_brought_up_to_date(sqlite_settings: RegistrySettings, tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    old = f"sqlite:///{tmp_path / 'old' / 'registry.db'}"
+    fill(old, "0009", {"ftjob-1": (JobState.SUCCEEDED, SUPERVISED)})
+    there, brought = restored(tmp_path / "old", sqlite_settings)
+    assert brought.lost == ()
+    assert [(job.id, job.state) for job in there.jobs.list()] == [("ftjob-1", JobState.SUCCEEDED)]
+    there.close()
+    engine = open_engine(old)
+    with engine.begin() as tx:
+        assert tx.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == "0009"
+    engine.dispose()
