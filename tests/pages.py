@@ -18,7 +18,7 @@ ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))
 NOT_RUN: Final = "not-run:"
 """What begins the reason in the line that opens a block of shell or Python which the tests do not run."""
-COMMANDS: Final = ("bash", "python")
+RUNNABLE: Final = ("bash", "python")
 """Languages whose blocks are run unless they give a reason why not."""
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
+from collections.abc import Mapping
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
+from typing import Final
 
 import pytest
 import typer
@@ -34,7 +37,8 @@ from registry.jobs.job_phase import JobPhase
 from registry.rollouts.rollout import RolloutState
 from registry.settings import RegistrySettings
 from registry.types import ReplicaState, RevisionState, SlotState
-from tests.pages import PAGES, ROOT, anchors, links, name_of, text_outside_code
+from tests.page_blocks import CHECKS
+from tests.pages import PAGES, ROOT, RUNNABLE, anchors, blocks, links, name_of, text_outside_code
 from trainer.settings import TrainerSettings
 
 DOCS = ROOT / "docs"
@@ -151,3 +155,39 @@ def test_every_command_that_is_written_down_exists(page: Path) -> None:
     groups = {command: subcommands_of(command) for command, _ in written}
     unknown = {(command, word) for command, word in written if word and groups[command] and word not in groups[command]}
     assert unknown == set()
+
+
+NOT_RUN_FOR: Final[Mapping[str, int]] = {
+    "changes this machine": 4,
+    "downloads gigabytes": 3,
+    "has a test of its own": 1,
+    "minutes of measurement": 6,
+    "needs a GPU": 3,
+    "needs a PostgreSQL server": 1,
+    "needs a further package": 1,
+    "takes as long as a rollout": 1,
+    "takes as long as all tests": 2,
+    "the test has a Lorry already": 1,
+    "there is no revision 7": 1,
+}
+"""Reasons why blocks of shell and Python are not run, and how many blocks have each."""
+LEAST_RUN: Final = 10
+"""Blocks of shell and Python that are run by `tests/scenarios/test_docs_run.py`; more are welcome."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_block_is_what_its_fence_says(page: Path) -> None:
+    for block in blocks(page):
+        assert block.language in CHECKS, f"{block.place}: ```{block.language}: name one of {', '.join(CHECKS)}"
+        try:
+            CHECKS[block.language](block)
+        except (AssertionError, ValueError, SyntaxError) as exc:
+            pytest.fail(f"{block.place}: {exc}", pytrace=False)
+
+
+def test_every_block_of_commands_is_run_or_gives_a_known_reason() -> None:
+    commands = [block for block in (block for page in PAGES for block in blocks(page)) if block.language in RUNNABLE]
+    reasons = Counter(block.reason for block in commands if block.reason is not None)
+    assert reasons == Counter(NOT_RUN_FOR)
+    assert [block.place for block in commands if block.notes and not block.reason] == []
+    assert len(commands) - reasons.total() >= LEAST_RUN

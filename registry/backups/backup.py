@@ -46,24 +46,26 @@ def back_up(registry: Registry, folder: Path) -> BackupReport:
     one as it was.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = folder / f"{DATABASE}.new"
+    fresh, empty = folder / f"{DATABASE}.new", folder / f"{DATABASE}.empty"
+    _remove_database(empty)
+    migrate(f"sqlite:///{empty}")
     store = ArtifactStore(folder / "artifacts", set)
-    copied = 0
-    for attempt in range(ATTEMPTS):
+    copied, lost = 0, set[str]()
+    for _ in range(ATTEMPTS):
+        before, lost = lost, set()
+        _remove_database(fresh)
+        shutil.copy(empty, fresh)
         rows, wanted = _write_rows(registry, fresh, folder / "artifacts")
-        lost = set[str]()
         for digest in sorted(wanted):
             if not _kinds(store, digest):
                 copied += 1 if _copy(registry.artifacts, store, digest) else 0
                 lost |= set() if _kinds(store, digest) else {digest}
         # Removed between the rows and their artifacts: newer rows do not refer to it, unless the source has lost it.
-        if not lost or attempt == ATTEMPTS - 1:
+        if lost <= before:
             break
     os.replace(fresh, folder / DATABASE)
-    for kind in KINDS:
-        for path in (folder / "artifacts" / kind).iterdir():
-            if path.name not in wanted:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    _remove_database(empty)
+    _keep_only(store, wanted)
     return BackupReport(rows=rows, artifacts=len(wanted), copied=copied, lost=tuple(sorted(lost)))
 
 
@@ -87,11 +89,8 @@ def restore(folder: Path, settings: RegistrySettings) -> BackupReport:
 
 
 def _write_rows(registry: Registry, path: Path, artifacts: Path) -> tuple[int, set[str]]:
-    """Write the rows of one moment into the new database *path*; return their number and the digests they refer to."""
-    _remove_database(path)
-    settings = RegistrySettings(url=f"sqlite:///{path}", artifacts=artifacts)
-    migrate(settings.url)
-    made = open_registry(settings)
+    """Write the rows of one moment into the empty database *path*; return their number, and the digests in them."""
+    made = open_registry(RegistrySettings(url=f"sqlite:///{path}", artifacts=artifacts))
     try:
         rows = copy_rows(registry.transactions, made.transactions, leave_out=PASSING)
         wanted = made.referenced_artifacts()
@@ -117,6 +116,14 @@ def _opened_copy(folder: Path) -> Iterator[Registry]:
             yield registry
         finally:
             registry.close()
+
+
+def _keep_only(store: ArtifactStore, wanted: set[str]) -> None:
+    """Remove every other artifact of *store*."""
+    for kind in KINDS:
+        for path in (store.root / kind).iterdir():
+            if path.name not in wanted:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _kinds(store: ArtifactStore, digest: str) -> list[str]:

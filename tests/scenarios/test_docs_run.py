@@ -20,7 +20,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from gateway.settings import BUNDLED_BASE
-from tests.pages import COMMANDS, PAGES, ROOT, Block, blocks
+from tests.pages import PAGES, ROOT, RUNNABLE, Block, blocks
 from tests.trainer.tiny_base import save_base, write_chats
 from tests.up_process import Up
 from tests.waiting import wait_for
@@ -43,7 +43,7 @@ TO_RUN: Final = [
     block
     for page in sorted(PAGES, key=lambda page: page.name != "README.md")
     for block in blocks(page)
-    if block.language in COMMANDS and block.reason is None
+    if block.language in RUNNABLE and block.reason is None
 ]
 
 
