@@ -48,6 +48,10 @@ CLIENT: Final[Sequence[tuple[str, ...]]] = (
     ("jobs", "list"),
     ("train", "sft", "--help"),
     ("replicas",),
+    ("status",),
+    ("ps",),
+    ("chat", "--help"),
+    ("completion", "bash"),
     ("keys", "list"),
     ("audit",),
 )

@@ -60,6 +60,17 @@ class ChildProcess:
             return False
         return any(_listens(process, port) for process in tree)
 
+    def memory_bytes(self) -> int:
+        """Return the resident memory of the command and all that it started; 0 once it has ended. Blocks for a while.
+
+        Pages that several processes share are counted in each.
+        """
+        try:
+            root = psutil.Process(self._process.pid)
+            return sum(_resident_bytes(each) for each in (root, *root.children(recursive=True)))
+        except psutil.NoSuchProcess:
+            return 0
+
     async def wait(self) -> int:
         """Return the exit code when it ends, negative for a signal."""
         return await self._process.wait()
@@ -87,6 +98,13 @@ class ChildProcess:
         """Return the end of the child's log, for an error message."""
         with self._log_path.open(errors="replace") as log:
             return "".join(deque(log, maxlen=count))
+
+
+def _resident_bytes(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return 0
 
 
 def _listens(process: psutil.Process, port: int) -> bool:

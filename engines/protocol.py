@@ -78,6 +78,10 @@ class Engine(Protocol):
         """
         ...
 
+    async def memory_bytes(self) -> int | None:
+        """Return the resident memory of the server's processes; None where they are not ours. Raises nothing."""
+        ...
+
     async def load(self) -> EngineLoad:
         """Return how many requests the server reports; `EngineUnreachable`."""
         ...

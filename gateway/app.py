@@ -30,6 +30,7 @@ from gateway.admin import owners as admin_owners
 from gateway.admin import replicas as admin_replicas
 from gateway.admin import reproductions as admin_reproductions
 from gateway.admin import rollouts as admin_rollouts
+from gateway.admin import status as admin_status
 from gateway.balancing.admission import Admission
 from gateway.balancing.balancing import Balancer
 from gateway.balancing.demand import RevisionDemand
@@ -104,6 +105,7 @@ ROUTERS = (
     admin_replicas.router,
     admin_keys.router,
     admin_audit.router,
+    admin_status.router,
     health.router,
     docs_page.router,
 )
@@ -145,6 +147,7 @@ def build_gateway(
     edge = Edge(swept, origins, _listeners(metrics, tracing, access_log))
     return Gateway(
         settings=settings,
+        home=home,
         registry=registry,
         feed=feed,
         offers=Offers(),

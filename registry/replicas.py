@@ -19,7 +19,7 @@ from registry.types import Replica, ReplicaState, Slot, SlotState
 
 GONE_KEPT_S: Final = 86400.0
 """How long a replica that is gone stays in the table."""
-PASSING: Final = ("heartbeat_at", "load")
+PASSING: Final = ("heartbeat_at", "load", "memory_bytes")
 """Reported fields whose change nobody needs to act on."""
 LISTS: Final = ("slots", "paths")
 """Columns that hold JSON."""
@@ -45,7 +45,7 @@ class ReplicaReader:
         self._names = [column.name for column in lasting]
 
     def read(self, tx: sa.Connection) -> list[Replica]:
-        """Return the replicas by id; their heartbeats and loads are not current, see `with_passing_fields`."""
+        """Return the replicas by id; their `PASSING` fields are not current, see `with_passing_fields`."""
         known, found = self._known, {}
         for row in tx.execute(self._query):
             values = tuple(row)
@@ -57,16 +57,15 @@ class ReplicaReader:
     def _parsed(self, values: tuple[Any, ...]) -> Replica:
         row = dict(zip((*LISTS, *self._names), values, strict=True))
         lists = {name: orjson.loads(row[name]) for name in LISTS}
-        return replica_of(row | lists | {"heartbeat_at": 0.0, "load": 0})
+        return replica_of(row | lists | {"heartbeat_at": 0.0, "load": 0, "memory_bytes": None})
 
 
 def with_passing_fields(tx: sa.Connection, replicas: tuple[Replica, ...]) -> tuple[Replica, ...]:
-    """Return *replicas* with the heartbeats and loads that the database has now."""
+    """Return *replicas* with the `PASSING` fields that the database has now."""
     columns = [tables.replicas.c[name] for name in ("id", *PASSING)]
     present = sa.select(*columns).where(tables.replicas.c.state != ReplicaState.GONE)
-    passing = {replica_id: (heartbeat_at, load) for replica_id, heartbeat_at, load in tx.execute(present)}
-    current = ((each, *passing.get(each.id, (each.heartbeat_at, each.load))) for each in replicas)
-    return tuple(replace(each, heartbeat_at=heartbeat_at, load=load) for each, heartbeat_at, load in current)
+    passing = {row[0]: dict(zip(PASSING, row[1:], strict=True)) for row in tx.execute(present)}
+    return tuple(replace(each, **passing.get(each.id, {})) for each in replicas)
 
 
 def _is_unchanged(tx: sa.Connection, row: Mapping[str, Any]) -> bool:
@@ -85,7 +84,7 @@ class ReplicaStore:
     def report(self, replica: Replica) -> None:
         """Store the replica's report with the heartbeat of now.
 
-        If only the load is new, only load and heartbeat are written, which counts as no change of the table.
+        If only `PASSING` fields are new, only these are written, which counts as no change of the table.
         """
         slots = [asdict(slot) for slot in replica.slots]
         with self._tx.write() as tx:

@@ -258,6 +258,8 @@ class Replica:
     """Requests that each gateway may have in this replica at a time; 0 if not reported."""
     paths: tuple[str, ...] = COMPLETION_PATHS
     """Paths of inference requests that the engine answers, sorted; the two of completions if not reported."""
+    memory_bytes: int | None = None
+    """Resident memory of the engine's processes, which may be some seconds old; None if not reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

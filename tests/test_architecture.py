@@ -64,6 +64,8 @@ Imports go down only: rooms on one floor do not know each other.
 BESIDE: Final = frozenset({"studies", "bench", "tests"})
 """Folders that import the product, which imports none of them."""
 MOST_FILES: Final = 20
+GROWING: Final = frozenset({"registry/migrations/versions"})
+"""Folders to which every release adds, and from which nothing can be taken away."""
 
 TRAINING_AND_INFERENCE: Final = ("trainer/recipes/*", "trainer/training/*", "trainer/data/*", "engines/transformers/*")
 
@@ -177,7 +179,7 @@ def test_the_product_imports_no_study_no_benchmark_and_no_test() -> None:
 
 def test_no_folder_is_too_full_to_be_looked_over() -> None:
     counts = Counter(name_of(path.parent) for path in sources(*PACKAGES, *BESIDE - {"tests"}))
-    assert {folder: count for folder, count in counts.items() if count > MOST_FILES} == {}
+    assert {folder: count for folder, count in counts.items() if count > MOST_FILES and folder not in GROWING} == {}
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

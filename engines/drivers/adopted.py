@@ -101,6 +101,10 @@ class AdoptedEngine:
         """Return how many requests the server reports."""
         return await server_load(self._settings.kind, self._http)
 
+    async def memory_bytes(self) -> int | None:
+        """Return None: the server's processes are somebody else's."""
+        return None
+
     def last_log_lines(self) -> str:
         """Return nothing: the server's log is somebody else's."""
         return ""

@@ -80,6 +80,10 @@ class OwnServer:
         """Return how many requests the server reports."""
         return await server_load(self._settings.kind, self._server.http)
 
+    async def memory_bytes(self) -> int | None:
+        """Return the resident memory of the server's processes."""
+        return await self._server.memory_bytes()
+
     async def _start_server(self) -> None:
         """Start the process, then ask what the server can do with its model."""
         await self._server.start(self._command, self._environment)

@@ -62,6 +62,10 @@ class ServerProcess:
             raise EngineUnreachable("the engine was never started")
         return await self._child.wait()
 
+    async def memory_bytes(self) -> int | None:
+        """Return the resident memory of the server's processes, None before its start."""
+        return None if self._child is None else await asyncio.to_thread(self._child.memory_bytes)
+
     def last_log_lines(self) -> str:
         """Return the end of the child's log, without the key; empty if it was never started."""
         lines = "" if self._child is None else self._child.last_log_lines()

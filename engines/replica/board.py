@@ -32,6 +32,8 @@ class Board:
         self._paths: frozenset[str] = frozenset()
         self.load = 0
         """Requests that run or wait in the engine; goes out with the next report."""
+        self.memory_bytes: int | None = None
+        """Resident memory of the engine's processes; goes out with the next report."""
 
     async def run(self) -> None:
         """Report until cancelled."""
@@ -104,6 +106,7 @@ class Board:
             slots=dict(self._slots),
             load=self.load,
             message=self._message,
+            memory_bytes=self.memory_bytes,
         )
         try:
             await asyncio.to_thread(self._write, version, report)

@@ -28,6 +28,8 @@ _SILENT_PROBES: Final = 2
 _FAILED_PROBES: Final = 5
 """Health checks in a row without an answer after which the engine is restarted, so that its requests go elsewhere."""
 _LOAD_EVERY_S: Final = 1.0
+_MEMORY_EVERY_S: Final = 15.0
+"""The whole process table is read for it."""
 _NOTHING: Final[Mapping[str, Path]] = {}
 
 
@@ -97,6 +99,7 @@ class EngineReplica:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch())
                 group.create_task(self._read_load())
+                group.create_task(self._read_memory())
                 group.create_task(self._reconcile(adapters))
         finally:
             adapters.end()
@@ -177,6 +180,11 @@ class EngineReplica:
                 load = await self._engines.serving.load()
                 self._board.load = load.running + load.waiting
             await asyncio.sleep(_LOAD_EVERY_S)
+
+    async def _read_memory(self) -> None:
+        while True:
+            self._board.memory_bytes = await self._engines.serving.memory_bytes()
+            await asyncio.sleep(_MEMORY_EVERY_S)
 
 
 def _exit_reason(code: int, log_lines: str) -> str:

@@ -50,6 +50,8 @@ class ReplicaReport:
     slots: Mapping[str, SlotReport]
     load: int
     message: str
+    memory_bytes: int | None = None
+    """Resident memory of the engine's processes; None where that is not known."""
 
 
 class Journal(Protocol):

@@ -62,6 +62,13 @@ COMMANDS: Final[Mapping[str, Listed]] = {
         "Abort the open rollout, or make the former stable revision stable again.",
     ),
     "feedback": Listed("gateway.cli.feedback", "Roll out", "Ratings of answers, by revision and one by one."),
+    "status": Listed(
+        "gateway.cli.operating.status", "Inspect", "Show on one page what runs, what moves, and what needs a person."
+    ),
+    "ps": Listed("gateway.cli.operating.ps", "Inspect", "List the inference servers: adapters, requests, memory, age."),
+    "chat": Listed(
+        "gateway.cli.operating.chat", "Inspect", "Chat in the terminal with one model, or two side by side."
+    ),
     "models": Listed("gateway.cli.models.commands", "Inspect", "Every name that a request may carry: list, show."),
     "bases": Listed(
         "gateway.cli.models.bases", "Inspect", "Base models, and checkpoints that jobs made: list, show, delete."

@@ -147,7 +147,7 @@ def _show_published(client: Client, job: JobObject, as_json: bool) -> None:
         return
     show(f"Published {published} (rank {revision.rank}, artifact {short_digest(revision.artifact)})")
     if revision.number > 1:
-        show(f"Next: lorry rollout start {revision.name} --steps 25,100")
+        note(f"Next: lorry rollout start {revision.name} --steps 25,100")
 
 
 @app.command("retire")

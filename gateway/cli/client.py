@@ -30,7 +30,14 @@ class Client:
         if key := os.environ.get("LORRY_API_KEY"):
             headers["authorization"] = f"Bearer {key}"
         has_tls = self._url.startswith("https:")  # loading the certificates costs 20 ms
-        self._http = httpx2.Client(base_url=self._url, headers=headers, timeout=timeout_s, verify=has_tls)
+        self.options: dict[str, Any] = {
+            "base_url": self._url,
+            "headers": headers,
+            "timeout": timeout_s,
+            "verify": has_tls,
+        }
+        """What any client of httpx2 needs to ask the same gateway."""
+        self._http = httpx2.Client(**self.options)
 
     def __enter__(self) -> Self:
         return self
@@ -71,17 +78,22 @@ class Client:
         try:
             response = self._http.request(method, path, **options)
         except httpx2.TransportError as exc:
-            raise CommandFailed(
-                f"no gateway answers at {self._url}; start one with `lorry up`, or set LORRY_URL to where it runs"
-            ) from exc
+            raise self.unreachable() from exc
         if response.status_code >= 400:
-            raise self._failure(response)
+            raise self.failure(response)
         try:
             return expected.model_validate_json(response.content)
         except ValidationError as exc:
             raise self._no_lorry(response) from exc
 
-    def _failure(self, response: httpx2.Response) -> CommandFailed:
+    def unreachable(self) -> CommandFailed:
+        """Return the error for a gateway that does not answer."""
+        return CommandFailed(
+            f"no gateway answers at {self._url}; start one with `lorry up`, or set LORRY_URL to where it runs"
+        )
+
+    def failure(self, response: httpx2.Response) -> CommandFailed:
+        """Return the error that the gateway's answer tells."""
         try:
             message = ErrorEnvelope.model_validate_json(response.content).error.message
         except ValidationError:

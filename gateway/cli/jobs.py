@@ -17,6 +17,7 @@ from gateway.cli.output import (
     length,
     moment,
     moments,
+    note,
     short_ids,
     show,
     show_fields,
@@ -145,7 +146,7 @@ def show_job(job: JobObject, as_json: bool, figures: StepFigures | None = None) 
         ]
     )
     if job.lorry.revision and not job.lorry.revision.endswith("@1"):
-        show(f"Next: lorry rollout start {job.lorry.revision} --steps 25,100")
+        note(f"Next: lorry rollout start {job.lorry.revision} --steps 25,100")
 
 
 def _remaining(job: JobObject) -> str | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
 from engines.loops import Loops
@@ -44,6 +46,8 @@ class Gateway:
     """The parts of one gateway process, built once and shared by the hot path and the HTTP handlers."""
 
     settings: GatewaySettings
+    home: Path | None
+    """`LORRY_HOME` where the gateway has one."""
     registry: Registry
     loops: Loops
     """Everything that runs in the background of this process."""
@@ -66,6 +70,17 @@ class Gateway:
     traces: Traces
     access_log: AccessLog | None
     grader_runs: GraderRuns
+
+    def problems(self, now: float) -> list[str]:
+        """Return what keeps this process from following the registry, a sentence each; *now* is monotonic."""
+        problems = [f"the loop {name} fails; the gateway's log has the error" for name in self.loops.down()]
+        longest_s = self.settings.stale_after_s
+        for what, age_s in (("routes", self.feed.age_s(now)), ("API keys", self.keyring.age_s(now))):
+            # Before the first reading there is no replica either, and no caller is let in.
+            if longest_s < age_s < math.inf:
+                stale = f"the {what} were read {age_s:.0f} s ago, longer than stale_after_s"
+                problems.append(f"{stale}: is the registry away?")
+        return problems
 
     async def ask(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return the result of blocking registry calls, made in a thread.

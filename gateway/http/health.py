@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from typing import Literal
 
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse, Response
 
-from gateway.deps import Gateway, GatewayDep
+from gateway.deps import GatewayDep
 from gateway.objects.operations import GatewayReadiness, Liveness
 from gateway.telemetry.exposition import counted, merge
 from registry.errors import RegistryError
@@ -27,7 +26,7 @@ async def healthz() -> Liveness:
 @router.get("/readyz", responses={503: {"model": GatewayReadiness}})
 async def readyz(gateway: GatewayDep, response: Response) -> GatewayReadiness:
     """Answer 200 while some replica is ready to serve and this gateway follows the registry, else 503 with why."""
-    count, problems = len(gateway.feed.table.endpoints), _problems(gateway, time.monotonic())
+    count, problems = len(gateway.feed.table.endpoints), gateway.problems(time.monotonic())
     if problems or not count:
         response.status_code = 503
     status: Literal["ready", "waiting", "failing"] = "failing" if problems else "ready" if count else "waiting"
@@ -37,19 +36,8 @@ async def readyz(gateway: GatewayDep, response: Response) -> GatewayReadiness:
 @router.get("/health", response_class=Response, responses={503: {"description": "No replica can serve."}})
 async def health(gateway: GatewayDep) -> Response:
     """Answer as `/readyz` does, with an empty body, as vLLM and SGLang do."""
-    is_ready = gateway.feed.table.endpoints and not _problems(gateway, time.monotonic())
+    is_ready = gateway.feed.table.endpoints and not gateway.problems(time.monotonic())
     return Response(status_code=200 if is_ready else 503)
-
-
-def _problems(gateway: Gateway, now: float) -> list[str]:
-    """Return what keeps this gateway from following the registry, a sentence each; *now* is monotonic."""
-    problems = [f"the loop {name} fails; the gateway's log has the error" for name in gateway.loops.down()]
-    longest_s = gateway.settings.stale_after_s
-    for what, age_s in (("routes", gateway.feed.age_s(now)), ("API keys", gateway.keyring.age_s(now))):
-        # Before the first reading there is no replica either, and no caller is let in.
-        if longest_s < age_s < math.inf:
-            problems.append(f"the {what} were read {age_s:.0f} s ago, longer than stale_after_s: is the registry away?")
-    return problems
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

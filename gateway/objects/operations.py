@@ -41,6 +41,8 @@ class ReplicaObject(ApiObject):
     """Requests that each gateway may have there at a time; 0 where the replica has not reported it."""
     paths: list[str]
     """Paths of the inference requests that the engine answers."""
+    memory_bytes: int | None = None
+    """Resident memory of the engine's processes, without that of devices; None where it is not known."""
 
 
 class EnteredEngineObject(ApiObject):

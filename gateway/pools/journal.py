@@ -85,6 +85,7 @@ class RegistryJournal:
             paths=tuple(sorted(report.paths)),
             slots=slots,
             load=report.load,
+            memory_bytes=report.memory_bytes,
             message=report.message,
             heartbeat_at=self._registry.transactions.now(),
         )

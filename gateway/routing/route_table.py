@@ -82,8 +82,8 @@ def _is_unchanged(old: Replica | None, new: Replica) -> bool:
     """Whether two reports of a replica give the same endpoint; their slots are compared by identity, which is quick."""
     if old is None or old.slots is not new.slots:
         return False
-    # Heartbeat and load change all the time, and no endpoint has them.
-    return replace(old, heartbeat_at=new.heartbeat_at, load=new.load) == new
+    # These fields change all the time, and no endpoint has them.
+    return replace(old, heartbeat_at=new.heartbeat_at, load=new.load, memory_bytes=new.memory_bytes) == new
 
 
 def _request_places(endpoints: Sequence[Endpoint]) -> dict[str, int]:

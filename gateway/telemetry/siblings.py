@@ -69,6 +69,10 @@ class Siblings:
         texts |= {name: text for name, text in zip(names, others, strict=True) if text}
         return Figures(texts=texts, silent=sum(text is None for text in others))
 
+    def processes(self) -> list[str]:
+        """Return the names of this machine's gateway processes, this one's among them."""
+        return sorted({self._name, *self._names()})
+
     def _names(self) -> list[str]:
         if self._folder is None or not self._folder.is_dir():
             return []

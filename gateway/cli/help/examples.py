@@ -13,6 +13,7 @@ EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
         ("Serve the bundled model on http://127.0.0.1:8080", "lorry up"),
         ("Train the adapter support, and watch", "lorry train sft --data chats.jsonl --name support --follow"),
         ("Give its second revision a rising share of the traffic", "lorry rollout start support@2 --steps 5,25,100"),
+        ("See what runs, what moves and what needs you", "lorry status"),
     ),
     "up": (
         ("Serve the bundled model on http://127.0.0.1:8080", "lorry up"),
@@ -124,6 +125,21 @@ EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
     "feedback": (("How each revision is rated", "lorry feedback list support"),),
     "feedback list": (("How each revision is rated", "lorry feedback list support"),),
     "feedback show": (("The ratings of a revision, with comments", "lorry feedback show support@2"),),
+    "status": (
+        ("One page", "lorry status"),
+        ("Keep it on the screen", "lorry status --watch"),
+        ("In a script: act only where a person is needed", "lorry status >/dev/null || lorry status --json"),
+    ),
+    "ps": (
+        ("The inference servers", "lorry ps"),
+        ("Ids of those that are not ready", "lorry ps --json | jq -r '.[] | select(.state!=\"ready\").id'"),
+    ),
+    "chat": (
+        ("Chat with an adapter", "lorry chat support"),
+        ("Compare two revisions side by side", "lorry chat support@1 support@2 --temperature 0"),
+        ("Ask one question from a script", "echo 'Where is my teapot?' | lorry chat support"),
+        ("With a system prompt", "lorry chat support --system 'Answer in one sentence.'"),
+    ),
     "models": (("Every name that a request may carry", "lorry models list"),),
     "models list": (
         ("Every name that a request may carry", "lorry models list"),

@@ -152,6 +152,9 @@ class ScriptedEngine:
             raise EngineUnreachable("no answer")
         return EngineLoad(running=3, waiting=2)
 
+    async def memory_bytes(self) -> int | None:
+        return 1000
+
     def last_log_lines(self) -> str:
         return "Killed\n"
 

@@ -77,7 +77,8 @@ def test_an_upload_without_following_is_a_job(url: str, make_adapter: Callable[.
 @pytest.mark.usefixtures("trainer")
 def test_publish_show_and_retire(url: str, make_adapter: Callable[..., Path]) -> None:
     assert "support@1" in lorry(url, "adapters", "publish", str(make_adapter(1)), "--name", "support")
-    assert "rollout start support@2" in lorry(url, "adapters", "publish", str(make_adapter(2)), "--name", "support")
+    words = ["adapters", "publish", str(make_adapter(2)), "--name", "support"]
+    assert "rollout start support@2" in run_lorry(*words, LORRY_URL=url)[1]
     shown = json.loads(lorry(url, "adapters", "show", "support", "--json"))
     assert [revision["name"] for revision in shown["revisions"]] == ["support@2", "support@1"]
     assert "retired" in lorry(url, "adapters", "retire", "support@2")

@@ -51,7 +51,7 @@ def test_every_value_has_a_placeholder_and_a_sentence(words: str) -> None:
         record = parameter.get_help_record(context_of(words, command))
         assert record is not None
         left, text = record
-        assert "TEXT" not in left.split() or "--sample" in left
+        assert "TEXT" not in left.split() or words in ("graders run", "chat"), "only free text is a TEXT"
         assert not re.search(r"<(str|path|file|UUID)>", left) or parameter.metavar, f"{left} has no placeholder"
         assert re.match(r"[A-Za-z`]", text), f"{left} says nothing about itself"
 
