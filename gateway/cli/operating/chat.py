@@ -34,7 +34,8 @@ def chat(
     ] = None,
     system: Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt.")] = None,
     temperature: Annotated[
-        float | None, typer.Option(min=0, max=2, help="0 for the likeliest answer (default: the engine's).")
+        float | None,
+        typer.Option(min=0, max=2, help="Randomness; 0 takes the likeliest token (default: the engine's)."),
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
     as_json: JsonFlag = False,
