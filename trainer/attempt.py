@@ -29,10 +29,20 @@ from registry.jobs.job import Job, JobError, JobState, Lease
 from registry.jobs.job_phase import JobPhase
 from trainer.checkpoints import remove_checkpoints
 from trainer.errors import ChildCrashed, JobFailed
-from trainer.hand_over import FinishedJob, hand_over
+from trainer.hand_over import FinishedJob, hand_over, hand_over_step
 from trainer.lease_keeper import renewed
 from trainer.prepare import AttemptFolders, PreparedJob, prepare
-from trainer.progress import CheckpointSaved, Noted, PhaseBegan, RecipeFailed, RecipeFinished, RecipeStopped, Stepped
+from trainer.progress import (
+    CheckpointSaved,
+    Noted,
+    PhaseBegan,
+    Progress,
+    RecipeFailed,
+    RecipeFinished,
+    RecipeStopped,
+    Stepped,
+    StepWritten,
+)
 from trainer.progress_writer import ProgressWriter
 from trainer.runner import TrainingChild
 from trainer.settings import TrainerSettings
@@ -103,7 +113,7 @@ class Attempt:
         child = TrainingChild(order, self._models(order.spec))
         log.info("child started", extra={"job": job.id, "attempt": self._lease.attempt, "child": child.pid})
         try:
-            outcome = self._follow(child, watch)
+            outcome = self._follow(job, child, watch)
         except ChildCrashed as exc:
             if watch.stop_asked_at is None:
                 self._give_back_crashed(exc)
@@ -151,24 +161,18 @@ class Attempt:
         self._folder.mkdir(parents=True, exist_ok=True)
         return prepared
 
-    def _follow(self, child: TrainingChild, watch: _Watch) -> RecipeFinished | RecipeStopped:
+    def _follow(self, job: Job, child: TrainingChild, watch: _Watch) -> RecipeFinished | RecipeStopped:
         """Return the outcome; a child may still run. Raises `JobFailed`, `ChildCrashed`, `LeaseLost`, `_Cancelled`."""
         while True:
             progress = child.next_progress(max(0.0, watch.renew_at - time.monotonic()))
             match progress:
-                case Noted():
-                    self._progress.note(progress)
-                case Stepped():
-                    self._progress.step(progress)
-                case PhaseBegan():
-                    self._progress.phase(progress.phase)
-                case CheckpointSaved():
-                    self._progress.checkpoint(progress)
                 case RecipeFailed():
                     self._progress.flush()
                     raise JobFailed(progress.code, progress.message, progress.param)
                 case RecipeFinished() | RecipeStopped():
                     return progress
+                case _:
+                    self._note(job, progress)
             now = time.monotonic()
             # The clock decides, not the silence of the child: a child that reports steps without a pause would
             # otherwise keep the worker from renewing its lease.
@@ -178,6 +182,20 @@ class Attempt:
             # Late: `close` kills the child, and the next attempt repeats the steps since the last checkpoint.
             if watch.stop_asked_at is not None and now > watch.stop_asked_at + self._settings.stop_timeout_s:
                 return RecipeStopped(step=0)
+
+    def _note(self, job: Job, progress: Progress | None) -> None:
+        """Write what the child reports on its way; None when it reported nothing."""
+        match progress:
+            case Noted():
+                self._progress.note(progress)
+            case Stepped():
+                self._progress.step(progress)
+            case PhaseBegan():
+                self._progress.phase(progress.phase)
+            case CheckpointSaved():
+                self._progress.checkpoint(progress)
+            case StepWritten():
+                self._publish_step(job, progress.step)
 
     def _look_after(self, child: TrainingChild, watch: _Watch, now: float) -> None:
         """Renew the lease, write the progress, and act on a request to cancel, pause or stop."""
@@ -199,6 +217,18 @@ class Attempt:
         if watch.stop_asked_at is None and (watch.pauses or self._stop.is_set()):
             watch.stop_asked_at = now
             child.ask_to_stop()
+
+    def _publish_step(self, job: Job, step: int) -> None:
+        """Publish a step while the run goes on; where that cannot be now, the end of the job does it."""
+        if job.spec.reproduces() is not None or not self._progress.flush():
+            return
+        try:
+            kept_s = self._settings.checkpoints_served_s
+            name = hand_over_step(self._registry, self._lease, job, self._folder, step, kept_s)
+        except (RegistryUnavailable, StorageFull, AdapterRejected, ArtifactCorrupt, Conflict, NotFound) as exc:
+            log.warning("step not published yet", extra={"job": job.id, "step": step, "error": str(exc)})
+        else:
+            self._progress.note(Noted(message=f"The checkpoint of step {step} answers as {name}", data={"step": step}))
 
     def _publish(self, done: FinishedJob) -> None:
         try:

@@ -14,7 +14,7 @@ from registry.database import Registry
 from registry.jobs.job import Job, Lease
 from registry.jobs.job_moves import JobNote
 from registry.publishing.checkpoints import publish_checkpoint
-from registry.publishing.publish import publish
+from registry.publishing.publish import publish, publish_step
 from registry.types import CheckpointDraft, RevisionDraft, ServedCheckpointDraft
 from trainer.order import served_folder
 from trainer.progress import RecipeFinished
@@ -72,14 +72,32 @@ def _served_checkpoints(registry: Registry, done: FinishedJob) -> Iterator[Serve
     if finished.result_step is None or not job.spec.serves_steps():
         return
     expires_at = registry.transactions.now() + done.checkpoints_kept_s
-    for step in (*finished.served_steps, finished.result_step):
-        is_result = step == finished.result_step
-        yield ServedCheckpointDraft(
-            step=step,
-            alias=job.spec.checkpoint_alias(job.id, registry.organisation, step),
-            folder=None if is_result else served_folder(done.folder.parent, step),
-            expires_at=None if is_result else expires_at,
-        )
+    published = {each.step for each in registry.checkpoints.of_job(job.id)}
+    for step in finished.served_steps:
+        if step not in published:
+            yield _step_draft(registry, job, step, served_folder(done.folder.parent, step), expires_at)
+    yield _step_draft(registry, job, finished.result_step, None, None)
+
+
+def _step_draft(
+    registry: Registry, job: Job, step: int, folder: Path | None, expires_at: float | None
+) -> ServedCheckpointDraft:
+    alias = job.spec.checkpoint_alias(job.id, registry.organisation, step)
+    return ServedCheckpointDraft(step=step, alias=alias, folder=folder, expires_at=expires_at)
+
+
+def hand_over_step(  # noqa: PLR0913
+    registry: Registry, lease: Lease, job: Job, attempt_folder: Path, step: int, kept_s: float
+) -> str:
+    """Publish a step of the running job from its folder, and return the name by which it answers.
+
+    Raises the errors of `registry.publishing.publish.publish_step`.
+    """
+    expires_at = registry.transactions.now() + kept_s
+    draft = _step_draft(registry, job, step, served_folder(attempt_folder, step), expires_at)
+    series = RevisionDraft(adapter=job.spec.adapter, base=job.spec.base, owner=job.owner)
+    publish_step(registry, lease, series, draft)
+    return draft.alias
 
 
 def _publish_checkpoint(registry: Registry, lease: Lease, done: FinishedJob) -> str:

@@ -57,6 +57,13 @@ class CheckpointSaved(_Message):
     metrics: dict[str, Any]
 
 
+class StepWritten(_Message):
+    """The folder of a kept step is whole, so that the step can be published while the run goes on."""
+
+    kind: Literal["step_written"] = "step_written"
+    step: int
+
+
 class RecipeStopped(_Message):
     """The child was asked to stop and did so, at a checkpoint unless it had not begun."""
 
@@ -89,7 +96,7 @@ class RecipeFinished(_Message):
     """Facts of the machine on which the last digits depend, the number of threads among them."""
 
 
-Progress = Noted | Stepped | PhaseBegan | CheckpointSaved | RecipeStopped | RecipeFailed | RecipeFinished
+Progress = Noted | Stepped | PhaseBegan | CheckpointSaved | StepWritten | RecipeStopped | RecipeFailed | RecipeFinished
 Report = Callable[[Progress], None]
 """Sends a message to the worker."""
 StopAsked = Callable[[], bool]

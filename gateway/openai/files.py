@@ -18,6 +18,7 @@ from gateway.deps import AuthorDep, CallerDep, GatewayDep, KnownQuery
 from gateway.errors import BodyTooLarge, InvalidRequest
 from gateway.objects.files import DeletedFile, FileObject
 from gateway.objects.lists import ObjectPage, page_of
+from gateway.openai.job_pictures import check_unnamed
 from gateway.openai.types import Body, whole_seconds
 from registry.contracts.uploads.file_purposes import PURPOSES, FilePurpose
 from registry.errors import NotFound
@@ -170,8 +171,9 @@ async def get_content(file_id: str, gateway: GatewayDep, caller: CallerDep) -> F
 
 @router.delete("/v1/files/{file_id}")
 async def delete_file(file_id: str, gateway: GatewayDep, caller: CallerDep) -> DeletedFile:
-    """Delete the file; 409 while a job that has not ended reads it."""
+    """Delete the file; 409 while a job that has not ended reads it, or reads a file that names it as a picture."""
     await gateway.ask(gateway.registry.files.get, file_id, caller.sees)
+    await gateway.ask(check_unnamed, gateway.registry, file_id)
     await gateway.ask(gateway.registry.files.delete, file_id)
     return DeletedFile(id=file_id)
 

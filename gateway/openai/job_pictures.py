@@ -8,11 +8,30 @@ from pathlib import Path
 from gateway.errors import InvalidRequest
 from gateway.keys.access import shown
 from registry.contracts.fine_tune_spec import FineTuneSpec
+from registry.contracts.pictures.picture_part import PictureKind
 from registry.contracts.pictures.picture_sources import PictureSources, check_named, outside
 from registry.contracts.pictures.vision_base import why_no_pictures
 from registry.database import Registry
-from registry.errors import TrainingFileInvalid
+from registry.errors import Conflict, TrainingFileInvalid
 from registry.types import Base
+
+
+def check_unnamed(registry: Registry, file_id: str) -> None:
+    """Raise `Conflict` while a line of a file that a job reads names the picture *file_id*; it says which job and line.
+
+    A job that is queued at this very moment is not seen. It fails at its start, and names the line.
+    """
+    for job in registry.jobs.unfinished():
+        reads = job.spec.files()
+        if not job.spec.names_pictures():
+            continue
+        paths = {field: registry.files.path(registry.files.held(each)) for field, each in reads.items()}
+        for field, picture in job.spec.named_pictures(paths):
+            if picture.kind is PictureKind.FILE and picture.name == file_id:
+                raise Conflict(
+                    f"file {file_id} is in use by {job.id}, whose {field} {reads[field]} names it: {picture.where}; "
+                    "cancel or await it first"
+                )
 
 
 def check_pictures(

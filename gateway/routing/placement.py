@@ -146,9 +146,7 @@ def needs_of(snapshot: Snapshot, base: str, *, warm_since: float) -> list[Need]:
             in_rollout=revision.served_name in rolling,
         )
 
-    return sorted(
-        map(need, [*revisions, *(each for each in used if each.adapter in adapters)]), key=attrgetter("order")
-    )
+    return sorted(map(need, [*revisions, *(each for each in used if each.base == base)]), key=attrgetter("order"))
 
 
 def place(needs: Sequence[Need], adapter_places: Mapping[str, int]) -> Placement:

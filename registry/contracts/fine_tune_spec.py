@@ -127,6 +127,10 @@ class FineTuneSpec(JobSpec):
         """Yield the pictures that the rows of a file have."""
         return read_pictures(lines, cls.formats) if cls.formats else iter(())
 
+    def names_pictures(self) -> bool:
+        """Return whether a file of the job names pictures outside of itself."""
+        return bool(self.pictures)
+
     def named_pictures(self, paths: Mapping[str, Path]) -> Iterator[tuple[str, PicturePart]]:
         """Yield the pictures outside of the job's files, each with its file's field."""
         for field in self.pictures:

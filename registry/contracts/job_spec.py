@@ -167,6 +167,10 @@ class JobSpec(BaseModel, ABC):
         """
         return iter(())
 
+    def names_pictures(self) -> bool:
+        """Return whether `named_pictures` yields any, without a look into the files."""
+        return False
+
     def lora_shape(self) -> LoraSpec | None:
         """Return the shape of the adapter that the job trains; None for a job that trains none."""
         return None

@@ -11,8 +11,9 @@ from registry import tables
 from registry.audit import Act, write_audit
 from registry.errors import NameTaken, NotFound
 from registry.jobs.job import ENDED
+from registry.jobs.served_checkpoints import served_checkpoints
 from registry.transactions import Transactions, insert_or_ignore, upsert
-from registry.types import LOCAL_TENANT
+from registry.types import LOCAL_TENANT, RevisionState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +133,11 @@ def _is_free(tx: sa.Connection, adapter: str) -> bool:
     for table in (tables.adapters, tables.bases):
         if tx.execute(sa.select(table.c.name).where(table.c.name == adapter)).first() is not None:
             return False
+    # So are steps of a job that failed or was cancelled: they are their owner's as long as they answer.
+    steps = served_checkpoints.c
+    answers = sa.and_(steps.adapter == adapter, steps.state == RevisionState.READY)
+    if tx.execute(sa.select(steps.job_id).where(answers).limit(1)).first() is not None:
+        return False
     jobs = tables.jobs
     is_open = jobs.c.state.not_in(ENDED)
     for_it = jobs.c.spec["adapter"].as_string() == adapter

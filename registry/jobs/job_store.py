@@ -73,6 +73,12 @@ class JobStore:
             found = [job_of(row) for row in tx.execute(query).mappings()]
         return [job for job in found if tenant in (None, job.tenant)]
 
+    def unfinished(self) -> builtins.list[Job]:
+        """Return the jobs that have not ended, oldest first."""
+        query = sa.select(tables.jobs).where(tables.jobs.c.state.not_in(ENDED)).order_by(tables.jobs.c.seq)
+        with self._tx.read() as tx:
+            return [job_of(row) for row in tx.execute(query).mappings()]
+
     def claim(self, worker: str, lease_s: float) -> Lease | None:
         """Claim the oldest job of the highest priority that is queued, for *lease_s* seconds; None without one."""
         # PostgreSQL: two workers that claim at once skip each other's locked row. SQLite has one writer at a time.
@@ -232,7 +238,7 @@ class JobStore:
         )
         with self._tx.read() as tx:
             query = sa.select(table).where(table.c.job_id == job_id)
-            if find_job(tx, job_id).state is JobState.SUCCEEDED:
+            if find_job(tx, job_id).state.is_terminal:
                 query = query.where(table.c.global_step.in_(published))
             return [checkpoint_of(row) for row in page(tx, query, table, after, limit)]
 

@@ -18,7 +18,7 @@ from registry.contracts.fingerprint import check_fingerprint
 from registry.database import Registry
 from registry.errors import Conflict
 from registry.jobs.job import Lease
-from registry.jobs.job_moves import JobNote
+from registry.jobs.job_moves import JobNote, held_job
 from registry.jobs.served_checkpoints import StagedCheckpoint, insert_checkpoints
 from registry.publishing.adapter_name import check_adapter_name
 from registry.publishing.adapter_weights import check_effect
@@ -60,6 +60,8 @@ CHECKS: Final[Mapping[AdapterKind, Check]] = {
     AdapterKind.REWARD: check_reward_model,
 }
 """Kind of a series -> what checks the folder of a revision and returns its shape; `AdapterRejected`."""
+NO_SHAPE: Final = AdapterShape(rank=0, target_modules=())
+"""Stands for the result's shape while there is no result."""
 
 
 def publish(  # noqa: PLR0913  a publication is exactly these facts
@@ -106,6 +108,38 @@ def publish(  # noqa: PLR0913  a publication is exactly these facts
             revision = _enter(tx, entry)
             install()
     return revision
+
+
+def publish_step(registry: Registry, lease: Lease, draft: RevisionDraft, step: ServedCheckpointDraft) -> None:
+    """Publish a step of a running job alone, so that it answers requests before there is a revision; once.
+
+    Raises `AdapterRejected`, `NotFound` (base), `LeaseLost`, `StorageFull`.
+    """
+    with registry.transactions.read() as tx:
+        base, others = find_base(tx, draft.base), all_bases(tx)
+    with registry.artifacts.publishing() as staging:
+        staged = _staged_checkpoint(staging, step, CHECKS[draft.kind], ("", NO_SHAPE), (base, others))
+        with staging.committing() as install, registry.transactions.write() as tx:
+            held_job(tx, lease)
+            at = registry.transactions.now()
+            unnumbered = Revision(
+                adapter=draft.adapter,
+                number=0,
+                state=RevisionState.READY,
+                artifact=staged.artifact,
+                base=base.name,
+                base_digest=base.digest,
+                rank=staged.rank,
+                target_modules=staged.target_modules,
+                alias=None,
+                job_id=lease.job_id,
+                owner=draft.owner,
+                created_at=at,
+            )
+            insert_checkpoints(tx, unnumbered, draft.kind, [staged])
+            detail = {"artifact": staged.artifact, "job": lease.job_id}
+            write_audit(tx, Act(actor=draft.owner, action="checkpoint.publish", subject=step.alias, detail=detail), at)
+            install()
 
 
 def _staged(

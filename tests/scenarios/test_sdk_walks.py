@@ -13,15 +13,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
+import openai
 import pytest
+from openai.types.fine_tuning import FineTuningJob
 
 from tests.loopback import LoopbackHandler, LoopbackServer
 from tests.scenarios.sdk_walk import CONTENT, SECRET
 from tests.trainer.tiny_base import save_base
 from tests.up_process import Up
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.scenario
 
+JOB_S = 300.0
+LONG_ROWS = 800
+"""Steps of an epoch of a job that is still running when its first step has been asked something."""
 HERE = Path(__file__).parent
 SDKS = Path(os.environ.get("LORRY_TEST_SDKS", Path(sys.prefix).parent / ".sdks"))
 """Where `make sdks` puts the SDKs that the environment does not have."""
@@ -90,6 +96,56 @@ def place_of(sdk: str) -> Path:
 def test_openai_python_3(up: Up, notices: Path) -> None:
     told = run_program(sys.executable, "-P", str(HERE / "sdk_walk.py"), f"{up.url}/v1", "py3", str(notices))
     assert told.startswith("openai-python 3.")
+
+
+def test_a_fine_tuned_model_and_a_step_of_a_running_job_answer_at_once(up: Up) -> None:
+    client = openai.OpenAI(base_url=f"{up.url}/v1", api_key="none", max_retries=0)
+    fits = {"n_epochs": 3, "batch_size": 1, "lora_rank": 2, "target_modules": ["q_proj", "v_proj"]}
+
+    def create(rows: int, suffix: str) -> FineTuningJob:
+        chats = [{"messages": [user(f"say {n}"), {"role": "assistant", "content": f"{n} it is"}]} for n in range(rows)]
+        content = "".join(json.dumps(chat) + "\n" for chat in chats).encode()
+        file = client.files.create(file=("chats.jsonl", content), purpose="fine-tune")
+        body = {"hyperparameters": fits}
+        return client.fine_tuning.jobs.create(
+            model="tiny", training_file=file.id, suffix=suffix, seed=7, extra_body=body
+        )
+
+    def state_of(job: FineTuningJob) -> FineTuningJob:
+        return client.fine_tuning.jobs.retrieve(job.id)
+
+    def answers(model: str) -> bool:
+        told = client.chat.completions.create(model=model, messages=[{"role": "user", "content": "say 4"}])
+        return told.choices[0].finish_reason in ("stop", "length")
+
+    short = create(10, "at-once")
+    done = wait_for(lambda: ended if (ended := state_of(short)).finished_at else None, JOB_S)
+    assert answers(str(done.fine_tuned_model))
+
+    long = create(LONG_ROWS, "on-the-way")
+
+    def first_step() -> str | None:
+        for step in client.fine_tuning.jobs.checkpoints.list(long.id):
+            if step.to_dict()["lorry"]["state"] == "ready":  # type: ignore[index]
+                return step.fine_tuned_model_checkpoint
+        assert state_of(long).finished_at is None
+        return None
+
+    name = wait_for(first_step, JOB_S)
+    assert name == f"ft:tiny:lorry:on-the-way:{long.id[-8:]}:ckpt-step-{LONG_ROWS}"
+    assert answers(name)
+    assert state_of(long).status == "running"
+    assert client.models.retrieve(name).to_dict()["lorry"]["revision"] is None  # type: ignore[index]
+    with pytest.raises(openai.NotFoundError, match=f"made by the job {long.id}, which is running"):
+        answers(name.partition(":ckpt-step-")[0])
+    client.fine_tuning.jobs.cancel(long.id)
+    wait_for(lambda: state_of(long).status == "cancelled", JOB_S)
+    assert answers(name)
+    assert client.models.delete(name).deleted
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
 
 
 def test_openai_python_2(up: Up, notices: Path) -> None:

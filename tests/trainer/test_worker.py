@@ -73,6 +73,7 @@ def test_a_job_becomes_a_revision_that_says_what_made_it(
     for expected in (
         "Fine-tuning job started",
         "Checkpoint saved at step 2",
+        f"The checkpoint of step 3 answers as {ended.fine_tuned_model}:ckpt-step-3",
         f"New fine-tuned model created: {revision.alias}",
         "The job has successfully completed",
     ):

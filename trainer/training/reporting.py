@@ -18,6 +18,7 @@ from trainer.progress import CheckpointSaved, Noted, Report, Stepped, StopAsked
 from trainer.training.objective import Objective
 from trainer.training.steps.kept_steps import KeptSteps
 from trainer.training.steps.step_choice import StepRules
+from trainer.training.steps.step_folders import may_be_written_while_training, write_while_training
 from trainer.training.together.processes import Processes
 from trainer.training.together.sharing import save_whole
 
@@ -106,6 +107,10 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         seal_checkpoint(folder, spec_identity(self._order.spec), state.global_step, metrics)
         prune_checkpoints(self._order.attempt_folder, self._order.keep_checkpoints)
         self._report(CheckpointSaved(step=state.global_step, metrics=metrics))
+        step, spec = int(state.global_step), self._order.spec
+        is_early = step in self.kept.choice.served and step < state.max_steps
+        if is_early and may_be_written_while_training(spec):
+            write_while_training(self._order, facts["model"], self._objective, self._report, self.kept, step)
 
     def _choose(self, step: int, loss: float, max_steps: int) -> None:
         """Remember the best step; report the end of a run that stops early."""

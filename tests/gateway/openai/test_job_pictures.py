@@ -10,6 +10,7 @@ from typing import Any
 
 import openai
 import pytest
+from safetensors.numpy import load_file, save_file
 from starlette.testclient import TestClient
 
 from gateway.app import build_app, build_gateway
@@ -48,7 +49,9 @@ def client(sqlite_registry: Registry, base: Base, pictures: Path, tmp_path: Path
         yield openai.OpenAI(base_url="http://localhost/v1", api_key="none", http_client=http, max_retries=0)
 
 
-def create(client: openai.OpenAI, part: dict[str, Any], model: str = "seer") -> Any:
+def create(
+    client: openai.OpenAI, part: dict[str, Any], model: str = "seer", hyperparameters: dict[str, Any] = SMALL
+) -> Any:
     text = {"type": "text", "text": "hi"}
     chats = [
         {"messages": [{"role": "user", "content": [text, part]}, {"role": "assistant", "content": f"red {at}"}]}
@@ -57,7 +60,7 @@ def create(client: openai.OpenAI, part: dict[str, Any], model: str = "seer") -> 
     lines = "\n".join(map(json.dumps, chats)).encode()
     file_id = client.files.create(file=("chats.jsonl", lines), purpose="fine-tune").id
     return client.fine_tuning.jobs.create(
-        model=model, training_file=file_id, suffix="colours", extra_body={"hyperparameters": SMALL}
+        model=model, training_file=file_id, suffix="colours", extra_body={"hyperparameters": hyperparameters}
     )
 
 
@@ -93,3 +96,27 @@ def test_a_picture_that_cannot_be_learnt_refuses_the_job(
     with pytest.raises(openai.BadRequestError, match=said) as caught:
         create(client, part, model)
     assert caught.value.param == "training_file"
+
+
+def test_a_picture_that_an_open_job_names_cannot_be_deleted(client: openai.OpenAI) -> None:
+    named, other = (client.files.create(file=("p.png", picture_bytes()), purpose="vision").id for _ in range(2))
+    job = create(client, url_part(named))
+    with pytest.raises(openai.ConflictError) as refused:
+        client.files.delete(named)
+    for said in (f"file {named} is in use by {job.id}", f"training_file {job.training_file}", "line 1: messages[0]"):
+        assert said in str(refused.value)
+    assert client.files.delete(other).deleted
+    client.fine_tuning.jobs.cancel(job.id)
+    assert client.files.delete(named).deleted
+
+
+def test_the_part_that_sees_is_no_target_of_an_adapter(client: openai.OpenAI, tmp_path: Path) -> None:
+    seer = tmp_path / "seer" / "model.safetensors"
+    tensors = load_file(seer)
+    tower = tensors["model.layers.0.self_attn.q_proj.weight"]
+    save_file({**tensors, "model.vision_model.layers.0.fc1.weight": tower}, seer)
+    said = (
+        r"target_modules has 'fc1', which is no linear module of the base's language model; .* part that sees pictures"
+    )
+    with pytest.raises(openai.BadRequestError, match=said):
+        create(client, url_part("a.png"), hyperparameters={**SMALL, "target_modules": ["fc1"]})

@@ -294,3 +294,5 @@ def test_a_checkpoint_is_loaded_once_it_is_asked_for_and_never_stands_for_its_ad
     assert names(wanted_in(seen, one, warm_since=WARM_SINCE)) == ["support@1"]
     asked = dataclasses.replace(seen, uses=(Use(served_name="support@1f2e3d4c-step-5", used_at=990.0, in_flight=0),))
     assert names(wanted_in(asked, one, warm_since=WARM_SINCE)) == ["support@1", "support@1f2e3d4c-step-5"]
+    first_job = dataclasses.replace(asked, adapters=(), revisions=())  # it has not published the adapter yet
+    assert names(wanted_in(first_job, one, warm_since=WARM_SINCE)) == ["support@1f2e3d4c-step-5"]

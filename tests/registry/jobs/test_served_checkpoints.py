@@ -10,9 +10,10 @@ import pytest
 
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry
-from registry.errors import AdapterRejected, NotFound, NotServable
-from registry.jobs.job import Lease
-from registry.publishing.publish import publish
+from registry.errors import AdapterRejected, LeaseLost, NameTaken, NotFound, NotServable
+from registry.jobs.adapter_owners import Claim
+from registry.jobs.job import JobError, JobState, Lease
+from registry.publishing.publish import publish, publish_step
 from registry.types import (
     Replica,
     ReplicaState,
@@ -96,6 +97,46 @@ def test_the_list_of_a_job_that_succeeded_has_what_is_served(
 def test_the_list_of_a_running_job_has_every_step_that_it_can_continue_from(published: Registry, lease: Lease) -> None:
     assert [each.global_step for each in published.jobs.checkpoints(lease.job_id)] == [15, 10, 7, 5]
     assert published.checkpoints.of_job(lease.job_id) == []
+
+
+def test_a_step_of_a_running_job_is_published_once_and_its_revision_takes_it_over(
+    published: Registry, lease: Lease, make_adapter: Callable[..., Path]
+) -> None:
+    draft = with_checkpoints(published, make_adapter)
+    early, result = draft.checkpoints[0], draft.checkpoints[-1]
+    for _ in range(2):  # a job that was interrupted does it again
+        publish_step(published, lease, DRAFT, early)
+    assert served(published) == {f"{ALIAS}:ckpt-step-5": step(lease, 5)}
+    found = published.checkpoints.find(step(lease, 5))
+    assert found is not None
+    assert (found.revision, found.number, found.owner, found.is_served) == (None, 0, "ann", True)
+    assert [each.global_step for each in published.jobs.checkpoints(lease.job_id)] == [15, 10, 7, 5]
+    publish(published, make_adapter(9), replace(DRAFT, checkpoints=(result,)), lease=lease)
+    assert [each.revision for each in published.checkpoints.of_job(lease.job_id)] == ["support@4", "support@4"]
+    assert [each.global_step for each in published.jobs.checkpoints(lease.job_id)] == [15, 5]
+
+
+def test_steps_of_a_job_that_failed_answer_on_and_keep_their_name_from_others(
+    published: Registry, spec: SupervisedSpec, make_adapter: Callable[..., Path], advance: Callable[[float], None]
+) -> None:
+    first, second = (Claim(tenant=tenant, shares=False, may_take_any=False) for tenant in ("red", "blue"))
+    other = spec.model_copy(update={"adapter": "tone"})
+    published.jobs.create(other, "ann", first)
+    lease = published.jobs.claim("worker-1", 30)
+    assert lease is not None
+    published.jobs.add_checkpoint(lease, 5, {})
+    published.jobs.add_checkpoint(lease, 7, {})
+    early = with_checkpoints(published, make_adapter).checkpoints[0]
+    publish_step(published, lease, replace(DRAFT, adapter="tone"), early)
+    published.jobs.finish(lease, JobState.FAILED, JobError(code="diverged", message="nan"))
+    assert [each.global_step for each in published.jobs.checkpoints(lease.job_id)] == [5]
+    with pytest.raises(NameTaken):
+        published.jobs.create(other, "bob", second)
+    with pytest.raises(LeaseLost):
+        publish_step(published, lease, replace(DRAFT, adapter="tone"), early)
+    advance(KEPT_S)
+    published.checkpoints.expire(published.snapshot().checkpoints)
+    assert published.jobs.create(other, "bob", second).tenant == "blue"
 
 
 def test_a_checkpoint_that_is_refused_publishes_nothing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from registry.contracts.hyperparameters import Hyperparameters
 from registry.contracts.job_spec import LoraSpec
 from registry.contracts.methods.reward_spec import RewardSpec
 from registry.contracts.methods.supervised_spec import SupervisedSpec
+from registry.publishing.adapter_files import WEIGHTS
 from registry.publishing.checks import check_adapter
 from registry.publishing.score_head import SCORE_HEAD, check_reward_model
 from registry.publishing.whole_models import check_checkpoint
@@ -26,12 +28,12 @@ from registry.types import Base
 from tests.trainer.recipes.preference_runs import write_rows
 from tests.trainer.tiny_base import write_chats
 from trainer.order import ChildOrder
-from trainer.progress import Noted, Progress, RecipeFinished
+from trainer.progress import Noted, Progress, RecipeFinished, Stepped, StepWritten
 from trainer.recipes import load_recipe
 
 pytestmark = [pytest.mark.trains, pytest.mark.filterwarnings("ignore:Could not find a config file")]
 
-Trained = tuple[ChildOrder[FineTuneSpec], RecipeFinished]
+Trained = tuple[ChildOrder[FineTuneSpec], RecipeFinished, list[Progress]]
 ADAPTERS: dict[str, dict[str, Any]] = {
     "qlora": {"weights": "qlora", "lora_rank": 4},
     "pissa": {"lora_variant": "pissa", "lora_rank": 8},
@@ -61,12 +63,13 @@ def train(base: Base, tmp_path: Path) -> Callable[..., Trained]:
             keep_checkpoints=1,
             worker_pid=os.getpid(),
         )
+        shutil.rmtree(order.attempt_folder, ignore_errors=True)
         order.attempt_folder.mkdir()
         told: list[Progress] = []
         outcome = load_recipe(order.spec)(order, told.append, lambda: False)
         assert isinstance(outcome, RecipeFinished)
         assert not [each.message for each in told if isinstance(each, Noted) and "is not served" in each.message]
-        return order, outcome
+        return order, outcome, told
 
     return run
 
@@ -86,17 +89,39 @@ def logits_of(model: PreTrainedModel | PeftModel) -> torch.Tensor:
 def test_a_step_of_every_kind_of_adapter_is_plain_and_proven(
     train: Callable[..., Trained], base: Base, variant: str
 ) -> None:
-    order, outcome = train(**weights_of(ADAPTERS[variant]))
+    order, outcome, told = train(**weights_of(ADAPTERS[variant]))
     assert (outcome.result_step, outcome.served_steps) == (6, (3,))
     folder = order.served_folder(3)
     assert check_adapter(folder, Path(base.path)).rank == check_adapter(order.final_folder, Path(base.path)).rank
     assert check_fingerprint(folder, base).shows_effect()
+    # Its base model differs from the stored one while it trains, so all is written at the end.
+    assert not [each for each in told if isinstance(each, StepWritten)]
     early, late = (load_file(each / "adapter_model.safetensors") for each in (folder, order.final_folder))
     assert all(not torch.equal(early[name], late[name]) for name in early)
 
 
+@pytest.mark.parametrize("rank", [4, 8], ids=["padded", "as it is"])
+def test_a_step_is_written_while_the_run_goes_on_as_if_it_were_not(
+    train: Callable[..., Trained], base: Base, rank: int
+) -> None:
+    spec = {"lora": LoraSpec(rank=rank, alpha=8, dropout=0.2), "n_epochs": 3}
+    order, outcome, told = train(**spec)
+    assert (outcome.result_step, outcome.served_steps) == (9, (3, 6))
+    order_of = [each.step for each in told if isinstance(each, StepWritten | Stepped)]
+    assert order_of == [1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 9]
+    assert check_fingerprint(order.served_folder(3), base).shows_effect()
+    weights = (order.final_folder / WEIGHTS).read_bytes()
+    losses = [each.train_loss for each in told if isinstance(each, Stepped)]
+    kept = load_file(order.attempt_folder / "kept" / "step-3" / WEIGHTS)
+    shown = load_file(order.served_folder(3) / WEIGHTS)
+    assert all(torch.equal(shown[name][:rank], kept[name]) for name in kept if "lora_A" in name)
+    order, _, told = train(**spec, serve_checkpoints="none")
+    assert losses == [each.train_loss for each in told if isinstance(each, Stepped)]
+    assert weights == (order.final_folder / WEIGHTS).read_bytes()
+
+
 def test_a_step_of_full_weights_has_the_weights_of_that_step(train: Callable[..., Trained], base: Base) -> None:
-    order, outcome = train(**weights_of({"weights": "full"}), learning_rate=1e-3)
+    order, outcome, _ = train(**weights_of({"weights": "full"}), learning_rate=1e-3)
     assert (outcome.result_step, outcome.served_steps) == (6, (3,))
     check_checkpoint(order.served_folder(3), Path(base.path))
     written = load_file(order.served_folder(3) / "model.safetensors")
@@ -109,7 +134,7 @@ def test_a_step_of_full_weights_has_the_weights_of_that_step(train: Callable[...
 def test_a_step_of_a_merged_job_computes_what_the_adapter_of_that_step_does(
     train: Callable[..., Trained], base: Base
 ) -> None:
-    order, outcome = train(**weights_of({"lora_variant": "dora", "lora_rank": 4}))
+    order, outcome, _ = train(**weights_of({"lora_variant": "dora", "lora_rank": 4}))
     assert (outcome.result_step, outcome.served_steps) == (6, (3,))
     merged = [
         logits_of(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32))
@@ -122,7 +147,7 @@ def test_a_step_of_a_merged_job_computes_what_the_adapter_of_that_step_does(
 
 
 def test_a_step_of_a_reward_model_has_the_score_head_of_that_step(train: Callable[..., Trained], base: Base) -> None:
-    order, outcome = train(RewardSpec, lora=LoraSpec(rank=4, alpha=8), keep="best", validation_file="file-1")
+    order, outcome, _ = train(RewardSpec, lora=LoraSpec(rank=4, alpha=8), keep="best", validation_file="file-1")
     assert outcome.result_step is not None
     kept = {step: load_file(order.attempt_folder / "kept" / f"step-{step}" / SCORE_HEAD) for step in (3, 6)}
     assert not torch.equal(kept[3]["score.weight"], kept[6]["score.weight"])
