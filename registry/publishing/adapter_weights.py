@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import TensorSpec, serialize_file
 
 from registry.errors import AdapterRejected
 from registry.publishing.adapter_files import WEIGHTS
-from registry.publishing.tensor_files import FLOATS, Bits, check_weights_file, read_tensors
+from registry.publishing.tensor_files import Bits, check_weights_file, read_tensors
+
+ORDER_OF_TYPES: Final = ("F32", "BF16", "F16")
+"""The order in which safetensors writes tensors of these types."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,18 +97,37 @@ def refuse_without_effect() -> AdapterRejected:
     )
 
 
-def write_matrices(folder: Path, matrices: Mapping[str, Matrix]) -> None:
-    """Write *matrices* as the adapter's weights in *folder*; the same matrices give the same bytes."""
-    kept = {
-        name: np.ascontiguousarray(matrix.bits) for name, matrix in matrices.items()
-    }  # `data_ptr` is valid only while these arrays live
-    tensors = {
-        name: TensorSpec(
-            dtype=FLOATS[matrices[name].dtype][1],
-            shape=bits.shape,
-            data_ptr=bits.ctypes.data,
-            data_len=bits.nbytes,
-        )
-        for name, bits in sorted(kept.items())
-    }
-    serialize_file(tensors, folder / WEIGHTS, {"format": "pt"})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaddedMatrix:
+    """A matrix to write with *rows* and *columns* of zeros added, which are made when it is written."""
+
+    matrix: Matrix
+    rows: int
+    columns: int
+
+    @property
+    def shape(self) -> list[int]:
+        """Return rows and columns with those that are added."""
+        rows, columns = self.matrix.bits.shape
+        return [rows + self.rows, columns + self.columns]
+
+
+def write_matrices(folder: Path, matrices: Mapping[str, PaddedMatrix]) -> None:
+    """Write *matrices* as the adapter's weights in *folder*; one of them is in memory at a time.
+
+    The bytes are those of safetensors, whose writer wants all tensors at once.
+    """
+    order = sorted(matrices, key=lambda name: (ORDER_OF_TYPES.index(matrices[name].matrix.dtype), name))
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in order:
+        found = matrices[name]
+        begin, end = end, end + found.matrix.bits.itemsize * math.prod(found.shape)
+        header[name] = {"dtype": found.matrix.dtype, "shape": found.shape, "data_offsets": [begin, end]}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with (folder / WEIGHTS).open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            found = matrices[name]
+            file.write(np.ascontiguousarray(found.matrix.padded(found.rows, found.columns).bits).data)

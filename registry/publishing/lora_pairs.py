@@ -12,7 +12,13 @@ from typing import Any, Final
 from registry.errors import AdapterRejected
 from registry.publishing.adapter_files import CONFIG, WEIGHTS, cut_name
 from registry.publishing.adapter_patterns import by_pattern
-from registry.publishing.adapter_weights import Matrix, check_lora_weight, read_matrices, write_matrices
+from registry.publishing.adapter_weights import (
+    Matrix,
+    PaddedMatrix,
+    check_lora_weight,
+    read_matrices,
+    write_matrices,
+)
 from registry.publishing.saved_weights import BaseWeights
 
 TENSOR_NAME: Final = re.compile(
@@ -127,6 +133,6 @@ def write_pairs(folder: Path, pairs: Mapping[str, LoraPair], rank: int) -> None:
     for name, pair in pairs.items():
         # Zero rows of A meet zero columns of B, so the product stays the same.
         missing = rank - pair.rank
-        matrices[f"base_model.model.{name}.lora_A.weight"] = pair.down.padded(missing, 0)
-        matrices[f"base_model.model.{name}.lora_B.weight"] = pair.up.padded(0, missing)
+        matrices[f"base_model.model.{name}.lora_A.weight"] = PaddedMatrix(matrix=pair.down, rows=missing, columns=0)
+        matrices[f"base_model.model.{name}.lora_B.weight"] = PaddedMatrix(matrix=pair.up, rows=0, columns=missing)
     write_matrices(folder, matrices)

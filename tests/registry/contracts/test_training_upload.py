@@ -9,7 +9,7 @@ import pytest
 
 from registry.contracts.job_kinds import FINE_TUNING_METHODS
 from registry.contracts.methods.supervised_spec import SupervisedSpec
-from registry.contracts.uploads.training_upload import check_training_upload
+from registry.contracts.uploads.training_upload import MOST_LINE_BYTES, check_line_lengths, check_training_upload
 from registry.errors import TrainingFileInvalid
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}
@@ -43,3 +43,13 @@ def test_the_error_for_an_unknown_format_lists_what_each_method_reads() -> None:
         check_training_upload(lines({"text": "once"}))
     for method in FINE_TUNING_METHODS:
         assert method in str(caught.value)
+
+
+def test_a_line_that_is_too_long_is_refused_before_it_is_read_whole() -> None:
+    row = json.dumps(CHAT).encode() + b"\n"
+    longest = b'{"x": "' + b"y" * (MOST_LINE_BYTES - 9) + b'"}'
+    assert len(longest) == MOST_LINE_BYTES
+    check_line_lengths(BytesIO(row * 3 + longest + b"\n" + row))
+    for end in (b"", b"\n" + row):
+        with pytest.raises(TrainingFileInvalid, match=r"line 4: has more than 16,777,216 bytes; .* purpose vision"):
+            check_training_upload(BytesIO(row * 3 + b" " + longest + end))
