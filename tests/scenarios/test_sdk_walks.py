@@ -120,6 +120,7 @@ def test_a_fine_tuned_model_and_a_step_of_a_running_job_answer_at_once(up: Up) -
 
     short = create(10, "at-once")
     done = wait_for(lambda: ended if (ended := state_of(short)).finished_at else None, JOB_S)
+    assert done is not None
     assert answers(str(done.fine_tuned_model))
 
     long = create(LONG_ROWS, "on-the-way")
