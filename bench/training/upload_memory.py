@@ -1,4 +1,4 @@
-"""Memory of a gateway process while it takes a large upload: `python bench/training/upload_memory.py BASE_FOLDER FOLDER`.
+"""Memory of a process that takes a large upload: `python bench/training/upload_memory.py BASE_FOLDER FOLDER`.
 
 A training file of one line of 128 MB is checked, and an adapter of some 300 MB for the base model in BASE_FOLDER is
 normalised, each in a process of its own that writes to FOLDER. The figures are megabytes above those before: the peak
