@@ -40,7 +40,7 @@ class TrainerSettings(BaseModel):
     gateway_key_env: str = "LORRY_API_KEY"
     """Environment variable with the key for these requests, of the scope `inference`; children never see it."""
     checkpoints_served_s: PositiveFloat = 604800.0
-    """How long the checkpoints of a job are served after its end; then they are retired and their bytes removed."""
+    """How long the checkpoints of a job are kept after they were published; then their bytes are removed."""
 
     @model_validator(mode="after")
     def _lease_outlives_polls(self) -> TrainerSettings:

@@ -18,6 +18,12 @@ class BaseModelObject(ApiObject):
     parent: str | None
     """Name of the base model that a job made this checkpoint from; None for a folder that was entered."""
     job_id: str | None
+    step: int | None
+    """The step of that job whose weights these are; None for a folder that was entered."""
+    alias: str | None
+    """Another name of such a step, `ft:...:ckpt-step-<step>`."""
+    expires_at: float | None
+    """When an earlier step of the job is deleted, unless something uses it; None for what stays."""
     owner: str
     """Who asked for the job; empty for a folder that was entered."""
     tenant: str | None

@@ -68,6 +68,10 @@ def _find(registry: Registry, name: str) -> _Made:
     if any(base.name == name and base.is_checkpoint for base in registry.bases.list()):
         checkpoint = registry.bases.get(name)
         made = checkpoint.provenance
+        if checkpoint.expires_at is not None:
+            raise NotReproducible(
+                f"{name} is an earlier step of the job {checkpoint.job_id}: only a result is made again"
+            )
         return _Made(name=name, artifact=checkpoint.digest, job_id=checkpoint.job_id, provenance=made)
     revision = registry.adapters.named(name)
     return _Made(

@@ -43,6 +43,7 @@ READS_ELSEWHERE = {"status", "chat", "doctor", "rollout force", "reproduce"}
 ACTS = {
     *("up", "envs install", "completion", "backup", "restore"),
     *("train sft", "train dpo", "train kto", "train orpo", "train simpo", "train reward"),
+    *("train reinforcement", "train ppo"),
     *("jobs cancel", "jobs pause", "jobs resume", "data from-feedback", "graders validate", "graders run"),
     *("rollout start", "rollout promote", "rollout pause", "rollout resume", "rollout abort", "rollback"),
     *("bases delete", "adapters publish", "adapters retire", "adapters owner"),
