@@ -51,6 +51,12 @@ def test_the_table_is_what_doctor_chooses() -> None:
         assert [int(cell) for cell in cells.split(" | ")] == sizes
 
 
+def test_the_reasons_are_those_of_doctor() -> None:
+    (shown,) = (block.text for block in blocks(PAGE) if block.language == "text")
+    reasons = choose(NAMED["A10 (24 GB)"], SEVEN_B, Wishes()).reasons
+    assert [line.split(maxsplit=1)[1] for line in shown.splitlines()] == list(reasons)
+
+
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_the_settings_are_those_of_the_choice(number: int) -> None:
     settings = [block for block in blocks(PAGE) if block.language == "toml"]
