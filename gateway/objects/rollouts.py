@@ -45,6 +45,22 @@ class MeanAnswerTokens(ApiObject):
     stable: float
 
 
+class StepTraffic(ApiObject):
+    """How many requests the step has had, and how fast they come: means of about the last minute."""
+
+    canary_requests: int
+    stable_requests: int
+    needed: int
+    """Requests that each side must have had."""
+    canary_per_min: float
+    stable_per_min: float
+    measured_s: float
+    """How long the rates have been measured."""
+    last_request_at: float | None
+    """When the latest requests were counted; None where there were none since the measuring began."""
+    at: float
+
+
 class VerdictObject(ApiObject):
     """The judge's decision and reason, with the numbers of every guardrail."""
 
@@ -56,6 +72,8 @@ class VerdictObject(ApiObject):
     """Index of the step that was judged; the number of steps stands for the watch after the promotion."""
     wins: ComparedAnswers | None = None
     lengths: MeanAnswerTokens | None = None
+    traffic: StepTraffic | None = None
+    """None for the watch after a promotion, which waits for nothing."""
 
 
 class GuardrailMargins(ApiObject):

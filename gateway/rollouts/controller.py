@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from gateway.errors import StillLoading
 from gateway.rollouts.judge.judge import Decision, judge, judge_watch
+from gateway.rollouts.judge.traffic import traffic_of
 from gateway.rollouts.judge.unjudged import unjudged_of
 from gateway.routing.placement import first_numbers
 from gateway.routing.readiness import Readiness, readiness_of
@@ -29,8 +30,10 @@ JUDGE_EVERY_S: Final = 1.0
 """How often a rollout is judged; gateways report their counts to the registry once a second."""
 
 
-def reconcile(registry: Registry, knobs: GatewaySettings, now: float, *, trusts_silence: bool = True) -> None:
+def reconcile(registry: Registry, knobs: GatewaySettings, now: float, *, trusts_silence: bool = True) -> bool:
     """Do one step: expire silent replicas, leases and checkpoints, give new adapters their stable, and move rollouts.
+
+    Return whether a rollout was open, which time alone may move.
 
     After a time in which nobody could report, *trusts_silence* is False: then silence shows nothing, and expires none.
     """
@@ -54,6 +57,7 @@ def reconcile(registry: Registry, knobs: GatewaySettings, now: float, *, trusts_
         guardrails = promoted.plan.guardrails
         if guardrails is not None and promoted.adapter not in busy and _is_due(promoted, now):
             _watch(registry, promoted, guardrails)
+    return bool(snapshot.rollouts)
 
 
 def begin_if_loaded(registry: Registry, rollout: Rollout) -> Rollout:
@@ -113,7 +117,7 @@ def _step(registry: Registry, snapshot: Snapshot, rollout: Rollout, now: float) 
         if rollout.state is RolloutState.PROGRESSING and not _obstacle(rollout, readiness, now):
             _advance(registry, rollout, "step_time_over")
     elif _is_due(rollout, now):
-        _follow_verdict(registry, rollout, rollout.plan.guardrails, _obstacle(rollout, readiness, now))
+        _follow_verdict(registry, rollout, rollout.plan.guardrails, _obstacle(rollout, readiness, now), now)
 
 
 def _begin(registry: Registry, snapshot: Snapshot, rollout: Rollout) -> Rollout:
@@ -158,12 +162,14 @@ def _is_due(rollout: Rollout, now: float) -> bool:
 
 
 def _follow_verdict(
-    registry: Registry, rollout: Rollout, guardrails: GuardrailPlan, obstacle: tuple[str, str] | None
+    registry: Registry, rollout: Rollout, guardrails: GuardrailPlan, obstacle: tuple[str, str] | None, now: float
 ) -> None:
     """Judge the rollout, then abort it, advance it, or store the evidence; a paused one is judged but not moved."""
     cells = comparable(registry.tallies.of_rollout(rollout.id))
     verdict = judge(guardrails, cells, rollout.step)
-    evidence = {**verdict.as_json(), "step": rollout.step, **unjudged_of(cells)}
+    earlier = rollout.evidence if rollout.evidence and rollout.evidence["step"] == rollout.step else {}
+    traffic = traffic_of(earlier.get("traffic"), cells, rollout.step, guardrails.min_samples, now)
+    evidence = {**verdict.as_json(), "step": rollout.step, **unjudged_of(cells), "traffic": traffic}
     if verdict.decision is Decision.ABORT and rollout.state is RolloutState.PROGRESSING:
         reason, message, to = verdict.reason, verdict.message, RolloutState.ABORTED
         registry.rollouts.move(rollout.id, rollout.state, to, reason=reason, message=message, evidence=evidence)

@@ -9,6 +9,7 @@ from typing import Final
 from rich.text import Text
 
 from gateway.cli.output import Column, Screen, ago, moments
+from gateway.cli.rollout.step_traffic import traffic_text
 from gateway.cli.tables.layout import field_lines, laid_out, sentence_lines
 from gateway.objects.rollouts import GuardrailEvidence, RolloutMove, RolloutObject, RolloutStory, VerdictObject
 from registry.rollouts.rollout import RolloutState
@@ -77,6 +78,7 @@ def fields_of(rollout: RolloutObject) -> Iterable[tuple[str, str | None]]:
         "canary takes": None if rollout.state.is_terminal else takes,
         "at this step since": None if rollout.state.is_terminal else ago(rollout.step_since),
         "message": rollout.message,
+        "traffic": traffic_text(rollout, time.time()),
         "judged on": None if rollout.guardrails else "nothing: by time or by hand",
         **_verdict_facts(rollout),
     }
@@ -187,6 +189,7 @@ def line_of(rollout: RolloutObject) -> str:
     """Return where the rollout stands, in one line for a log."""
     verdict = rollout.evidence
     grounds = f"{verdict.decision}: {verdict.message}" if verdict else rollout.message
+    grounds = traffic_text(rollout, time.time()) or grounds
     at = time.strftime("%H:%M:%S")
     weight = f"{rollout.canary_weight} %"
     return f"{at}  {rollout.canary}  {rollout.state} ({rollout.reason})  {weight}  {grounds}".rstrip()

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from gateway.cli.client import Client
 from gateway.cli.errors import CommandFailed
+from gateway.cli.following.live_line import REPEAT_S
 from gateway.cli.output import screen_of, stdout_console
 from gateway.cli.rollout.page import changes_of, line_of, page
 from gateway.objects.rollouts import RolloutStory
@@ -26,12 +27,12 @@ PATIENCE_S: Final = 30.0
 def watch(client: Client, rollout_id: str, as_json: bool) -> None:
     """Show the rollout until it has ended, and exit with code 1 if it was aborted.
 
-    A terminal gets a page that is kept up to date, everything else one line for each change.
+    A terminal gets a page that is kept up to date, everything else one line for each change and every `REPEAT_S`.
     """
     console = stdout_console()
     state = RolloutState.PENDING
     if as_json or not console.is_terminal:
-        for rollout in changes(client, rollout_id):
+        for rollout in changes(client, rollout_id, float("inf") if as_json else REPEAT_S):
             state = rollout.state
             typer.echo(json.dumps(rollout.model_dump(mode="json")) if as_json else line_of(rollout))
     else:
@@ -43,12 +44,12 @@ def watch(client: Client, rollout_id: str, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def changes(client: Client, rollout_id: str) -> Iterator[RolloutStory]:
-    """Yield the rollout as it is, and again each time that it has changed, until it has ended."""
-    before = None
+def changes(client: Client, rollout_id: str, repeat_s: float = float("inf")) -> Iterator[RolloutStory]:
+    """Yield the rollout as it is, and again each time that it has changed or *repeat_s* passed, until it has ended."""
+    before, yielded_at = None, 0.0
     for rollout, _ in readings(client, rollout_id):
-        if changes_of(rollout) != before:
-            before = changes_of(rollout)
+        if changes_of(rollout) != before or time.monotonic() - yielded_at >= repeat_s:
+            before, yielded_at = changes_of(rollout), time.monotonic()
             yield rollout
 
 
