@@ -21,7 +21,7 @@ SDKS ?= $(or $(LORRY_TEST_SDKS),$(dir $(abspath $(VENV))).sdks)
 ENVS ?= $(or $(LORRY_TEST_ENVS),$(dir $(abspath $(VENV))).envs)
 ENGINES := vllm sglang lmdeploy
 FOREIGN := vllm or sglang or lmdeploy
-ON_DEMAND := $(FOREIGN) or judged
+ON_DEMAND := $(FOREIGN) or judged or walk
 # Of two processes with two threads each every thread waits for another's: some tests took ten times as long.
 ONE_THREAD := OMP_NUM_THREADS=1
 # Tests wait for as long as they compute: three processes keep two cores busy. Tests of a file stay in their order, so
@@ -31,7 +31,7 @@ ON_BOTH_CORES := $(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $(PROCESSE
 # Our own modules are compiled once: the tests start hundreds of Pythons.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: serve venv envs test tests stories fuzz kills judged-test engines-test engines-stories unit check pins format postgres redis bubblewrap proxies chromium sdks node compiler bench bench-training drills natives
+.PHONY: serve venv envs test tests stories fuzz kills judged-test engines-test engines-stories walk everything unit check pins format postgres redis bubblewrap proxies chromium sdks node compiler bench bench-training drills natives
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -47,13 +47,21 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 test: tests stories  ## Units, our engine, real PostgreSQL and Redis, the whole story under Ray Serve; not the other engines
-	@echo "Left out: the servers of $(ENGINES), which need an environment each (6 GB in all): make engines-test, as CI does, make engines-stories; and rollouts that judge themselves on the real model: make judged-test"
+	@echo "Left out: the servers of $(ENGINES), which need an environment each (6 GB in all): make engines-test, as CI does, make engines-stories; rollouts that judge themselves on the real model: make judged-test; and README's walk: make walk. All of them: make everything"
 
 tests: venv postgres redis bubblewrap proxies compiler  ## All but the stories, on both cores
 	$(ON_BOTH_CORES) -m "not (scenario or $(ON_DEMAND))" $(ARGS)
 
 stories: venv redis bubblewrap chromium sdks  ## The whole of Lorry under Ray Serve, two stories at a time; a Lorry takes some 4 GB of memory
 	LORRY_TEST_SDKS=$(SDKS) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/scenarios -m "scenario and not ($(ON_DEMAND))" $(ARGS)
+
+walk: venv  ## What README says, typed in a fresh home on the real model: some ten minutes
+	$(BIN)/python -m pytest -s -m walk $(ARGS)
+
+# What takes longer than continuous integration has, each part after the one before, so that none slows another.
+EVERYTHING := test engines-test engines-stories judged-test walk fuzz kills bench drills bench-training
+everything:  ## All tests, drills and benchmarks, those too for which continuous integration has no time: some hours
+	@set -e; for part in $(EVERYTHING); do began=$$(date +%s); $(MAKE) --no-print-directory $$part; echo "== make $$part: $$(( $$(date +%s) - began )) s"; done
 
 judged-test: venv  ## Rollouts that judge themselves on the real model: some minutes
 	$(BIN)/python -m pytest -s -m judged $(ARGS)
