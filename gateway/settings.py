@@ -234,7 +234,7 @@ class PaceFields(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tick_s: PositiveFloat = 0.25
-    """How often a replica checks its engine, its adapters, and reports."""
+    """How often a replica looks at which adapters to have; every eighth time it reports and checks its engine."""
     settle_s: PositiveFloat = 2.0
     """How long changes of adapters are collected before an engine that loads adapters only at launch is replaced."""
     replace_drain_s: PositiveFloat = 600.0

@@ -24,6 +24,7 @@ COUNTED: Final = frozenset(
         "checkpoint_permissions",
         "forced_sides",
         "replicas",
+        "revision_uses",
         "revisions",
         "rollouts",
         "served_checkpoints",

@@ -131,7 +131,10 @@ class Registry:
             )
 
     def changes(self) -> Mapping[str, int]:
-        """Return the change number of each table of a snapshot except `uses`; cheap enough to poll."""
+        """Return the change number of each table of a snapshot; cheap enough to poll.
+
+        Uses are counted where requests wait for a revision, and not where one was served.
+        """
         with self.transactions.read() as tx:
             return changes_in(tx)
 

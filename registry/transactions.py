@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
-from registry.changes import forget_writes, note_writes, raise_numbers
+from registry.changes import UNCOUNTED, forget_writes, note_writes, raise_numbers
 from registry.disk import FULL_ERRNOS
 from registry.errors import (
     Conflict,
@@ -247,10 +247,18 @@ def insert_or_ignore(tx: sa.Connection, table: sa.Table, values: Mapping[str, An
     return tx.execute(insert, execution_options={"preserve_rowcount": True}).rowcount == 1
 
 
-def upsert(tx: sa.Connection, table: sa.Table, keys: tuple[str, ...], *rows: Mapping[str, Any]) -> None:
-    """Insert each of *rows*, all with the same columns, or overwrite the row with the same *keys*."""
+def upsert(
+    tx: sa.Connection, table: sa.Table, keys: tuple[str, ...], *rows: Mapping[str, Any], is_counted: bool = True
+) -> None:
+    """Insert each of *rows*, all with the same columns, or overwrite the row with the same *keys*.
+
+    A change that is not *counted* needs no new reading by others, see `registry.changes`.
+    """
     if not rows:
         return
     insert = _INSERT[tx.dialect.name](table)
+    options: dict[str, Any] = {} if is_counted else {UNCOUNTED: True}
     rest = {name: insert.excluded[name] for name in rows[0] if name not in keys}
-    tx.execute(insert.on_conflict_do_update(index_elements=list(keys), set_=rest), list(rows))
+    tx.execute(
+        insert.on_conflict_do_update(index_elements=list(keys), set_=rest), list(rows), execution_options=options
+    )

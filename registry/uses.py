@@ -50,7 +50,8 @@ class UseStore:
             now = self._tx.now()
             for served_name, count in sorted(in_flight.items()):
                 row = {"served_name": served_name, "gateway": gateway, "used_at": now, "in_flight": count}
-                upsert(tx, tables.revision_uses, ("served_name", "gateway"), row)
+                # Use alone makes nobody load anything: it decides what makes room, at the next whole reading.
+                upsert(tx, tables.revision_uses, ("served_name", "gateway"), row, is_counted=False)
 
     def await_revision(self, gateway: str, served_name: str, in_flight: int) -> None:
         """Store that requests at *gateway* wait for a revision that no replica has; the first such call counts."""

@@ -22,6 +22,8 @@ _LONGEST_RETRY_S: Final = 300.0
 _PATIENCE: Final = 3
 """Replays in a row without an answer after which the adapter has failed; until then the server is to blame."""
 _ASK_AGAIN_S: Final = 1.0
+_BEAT_TICKS: Final = 8
+_BEAT_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +31,21 @@ class Pace:
     """How fast a replica moves."""
 
     tick_s: float
-    """Seconds between two looks at engine and adapters, each with a report."""
+    """Seconds between two looks at what should be loaded, and after a health check that failed."""
     unroute_s: float
     """Seconds after a report in which gateways may still send by the report before it."""
     settle_s: float
     """Seconds that the wanted set must stay as it is before a process is replaced for it."""
     drain_timeout_s: float
     """Seconds that requests may take to finish in a process that another one replaced."""
+
+    @property
+    def beat_s(self) -> float:
+        """Seconds between two health checks, and between two reports, where nothing changes.
+
+        Both cost an idle machine more than a look does.
+        """
+        return min(_BEAT_TICKS * self.tick_s, max(self.tick_s, _BEAT_S))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The present report of a replica, which is sent at every change and again at every tick."""
+"""The present report of a replica, which is sent at every change and again at every beat."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ log = logging.getLogger(__name__)
 class Board:
     """Holds the next report of a replica and sends it."""
 
-    def __init__(self, journal: Journal, tick_s: float) -> None:
+    def __init__(self, journal: Journal, beat_s: float) -> None:
+        """Report every *beat_s* seconds where nothing changes: each report is a write that a disk has to confirm."""
         self._journal = journal
-        self._tick_s = tick_s
+        self._beat_s = beat_s
         self._changed = asyncio.Event()
         self._made = asyncio.Condition()
         self._version = 0
@@ -41,7 +42,7 @@ class Board:
             self._changed.clear()  # before the report, so that a change during it makes another one
             await self.report()
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._tick_s):  # `wait_for` loses a cancellation that comes with a change
+                async with asyncio.timeout(self._beat_s):  # `wait_for` loses a cancellation that comes with a change
                     await self._changed.wait()
 
     @property

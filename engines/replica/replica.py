@@ -34,12 +34,12 @@ _NOTHING: Final[Mapping[str, Path]] = {}
 
 
 class EngineReplica:
-    """Keeps one engine running: restarts it with back-off, keeps its adapters right, reports every tick."""
+    """Keeps one engine running: restarts it with back-off, keeps its adapters right, reports."""
 
     def __init__(self, source: EngineSource, journal: Journal, prover: Prover, pace: Pace) -> None:
         self._journal = journal
         self._pace = pace
-        self._board = Board(journal, pace.tick_s)
+        self._board = Board(journal, pace.beat_s)
         self._trials = Trials(journal, prover, self._board)
         self._engines = RunningEngines(source, pace)
         self._loops = Loops()
@@ -162,7 +162,9 @@ class EngineReplica:
             try:
                 while engine is self._engines.serving:
                     # `wait` leaves the task running at its timeout; `wait_for` would cancel it.
-                    await asyncio.wait({exited}, timeout=self._pace.tick_s)
+                    # A silent engine is looked at again soon; one that ends is noticed at once, by its process.
+                    pause_s = self._pace.tick_s if self._failed_probes else self._pace.beat_s
+                    await asyncio.wait({exited}, timeout=pause_s)
                     if exited.done() and engine is self._engines.serving:
                         raise EngineError(_exit_reason(exited.result(), engine.last_log_lines()))
                     self._failed_probes = 0 if await engine.is_healthy() else self._failed_probes + 1

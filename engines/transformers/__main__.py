@@ -28,7 +28,7 @@ def main() -> None:
     transformers_logging.disable_progress_bar()
     signal.signal(signal.SIGTERM, leave)
     torch.set_num_threads(1)
-    sys.exit(serve(options))
+    end(serve(options))
 
 
 def serve(options: ServerOptions) -> int:
@@ -68,7 +68,15 @@ def return_freed_memory() -> None:
 
 def leave(_signal: int, _frame: FrameType | None) -> None:
     """End at once: before uvicorn handles signals, and after it has drained and raises them again."""
-    sys.exit(0)
+    end(0)
+
+
+def end(code: int) -> None:
+    """End this process; what it served has drained, and the interpreter's own end with PyTorch takes seconds."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

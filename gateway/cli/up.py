@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gateway.up.guardian import guard
+from gateway.up.launch import launched_at
 
 app = typer.Typer()
 
@@ -34,7 +36,11 @@ def up(
     ] = "auto",
 ) -> None:
     """Run gateway, engine, controller and trainer on Ray Serve until Ctrl-C; prints one line when it is ready."""
+    launched = launched_at()
+    # At once: what follows imports for a second, and for longer on a busy machine.
+    print(f"{time.monotonic() - launched:5.1f} s  Starting Lorry", file=sys.stderr, flush=True)  # noqa: T201
     command = [sys.executable, "-P", "-m", "gateway.up.host", "--engine", engine]
+    command += ["--launched", str(launched)]
     if host is not None:
         command += ["--host", host]
     if port is not None:

@@ -21,6 +21,7 @@ from gateway.wire.connections import EngineConnections
 
 log = logging.getLogger(__name__)
 
+_QUIET_TICK_S: Final = 0.2
 _TICK_S: Final = 0.05
 """How often queued requests are looked at."""
 _EXCHANGES_EVERY: Final = 4
@@ -81,9 +82,9 @@ class Edge:
         self._ticks = self._budgeted = 0
 
     async def run(self) -> None:
-        """Call `tick` every 50 ms until cancelled."""
+        """Call `tick` every 50 ms until cancelled, and every 200 ms while nobody is connected."""
         while True:
-            await asyncio.sleep(_TICK_S)
+            await asyncio.sleep(_TICK_S if self.under_way or self.clients else _QUIET_TICK_S)
             self.tick(time.monotonic())
 
     def tick(self, now: float) -> None:

@@ -23,7 +23,7 @@ from registry.types import EnteredEngine
 
 log = logging.getLogger(__name__)
 
-_LOOK_EVERY_S: Final = 1.0
+_LOOK_EVERY_S: Final = 2.0
 _HIGHEST_RANK: Final = 512
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +15,9 @@ from gateway.routing.placement import wanted_in
 from registry.database import Registry
 from registry.errors import RegistryError
 from registry.types import Replica, ReplicaState, Slot, SlotState
+
+_WHOLE_EVERY_S: Final = 10.0
+"""How often placement is asked where nothing changed: a place that is kept after a promotion ends with time alone."""
 
 
 def host_prefix() -> str:
@@ -45,13 +50,25 @@ class RegistryJournal:
         self._registry = registry
         self._identity = identity
         self._row = _first_row(identity)
+        self._placed: Mapping[str, str] = {}
+        self._placed_for: tuple[Mapping[str, int], ReplicaState] | None = None
+        """Change numbers and own state that `_placed` follows from; None before the first reading."""
+        self._placed_at = -math.inf
 
     def wanted(self) -> Mapping[str, str]:
         """Return served name -> artifact digest of what placement puts here; `OSError` without a registry."""
         try:
-            snapshot = self._registry.snapshot()
+            # The numbers are read before the snapshot: a change in between is read twice, but never missed.
+            now, ground = time.monotonic(), (self._registry.changes(), self._row.state)
+            if ground != self._placed_for or now - self._placed_at > _WHOLE_EVERY_S:
+                self._placed = self._place()
+                self._placed_for, self._placed_at = ground, now
         except RegistryError as exc:
             raise OSError(f"registry: {exc}") from exc
+        return self._placed
+
+    def _place(self) -> Mapping[str, str]:
+        snapshot = self._registry.snapshot()
         warm_since = self._registry.transactions.now() - self._identity.rollback_window_s
         return {
             revision.served_name: revision.artifact

@@ -27,7 +27,12 @@ log = logging.getLogger(__name__)
 
 _SEND_EVERY_S: Final = 1.0
 _BEAT_EVERY_S: Final = 1.0
-_SWEEP_EVERY_S: Final = 1.0
+_SWEEP_EVERY_S: Final = 5.0
+_WHOLE_EVERY_S: Final = 2.0
+"""How often everything is looked at where nothing changed and no rollout is open.
+
+Longer than the pause between two judgements of a promotion, so that each look finds the next one due.
+"""
 _REPLACED_AFTER_S: Final = 60.0
 """How long a loop may fail, or a step take, until a new process is tried. Both outlast the waits for a database."""
 
@@ -49,7 +54,9 @@ class ControllerActor:
         self._registry = open_registry(settings.registry)
         # A controller may begin just when the database is back, so its start counts as the end of an outage.
         self._stepped_at = self._away_at = time.monotonic()
-        self._beat_at = -math.inf
+        self._beat_at = self._whole_at = -math.inf
+        self._numbers: Mapping[str, int] = {}
+        self._has_open_rollout = True
         self._liveness = Liveness(settings.home, "controller")
         self._loops = Loops()
         self._loops.start("rollouts", self._reconcile)
@@ -71,7 +78,11 @@ class ControllerActor:
     def _step(self) -> None:
         # While the database was away, no replica and no worker could report; all get the time to do so again.
         knows_silence = time.monotonic() - self._away_at > self._knobs.heartbeat_timeout_s
-        reconcile(self._registry, self._knobs, time.time(), trusts_silence=knows_silence)
+        # The numbers are read first: a change in between is looked at twice, but never missed.
+        numbers, now = self._registry.changes(), time.monotonic()
+        if self._has_open_rollout or numbers != self._numbers or now - self._whole_at > _WHOLE_EVERY_S:
+            step = reconcile(self._registry, self._knobs, time.time(), trusts_silence=knows_silence)
+            self._has_open_rollout, self._numbers, self._whole_at = step, numbers, now
         if self._stepped_at - self._beat_at >= _BEAT_EVERY_S:
             self._beat_at = self._stepped_at
             self._liveness.beat()

@@ -15,9 +15,11 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -38,7 +40,7 @@ from gateway.up.listening import check_keys, check_port
 from gateway.up.logs import log_to
 from gateway.up.part_secrets import withhold_secrets
 from gateway.up.progress import StartProgress
-from gateway.up.ray_cluster import ClusterStart, cluster_is_alive, set_ray_environment
+from gateway.up.ray_cluster import ClusterStart, are_alive, cluster_processes, set_ray_environment
 from gateway.up.start_watch import Plan, wait_until_ready
 from gateway.up.trainer_process import TrainerProcess
 from registry.database import Registry, migrate, open_registry
@@ -49,6 +51,15 @@ from registry.types import ReplicaState
 log = logging.getLogger("gateway.up.host")  # as a module that is run its own name would be `__main__`
 console = Console(stderr=True)
 
+_MODEL: Final = "base model"
+_RAY: Final = "Ray"
+_DRAINING: Final = (
+    "Draining: requests under way finish, a running job is kept at a checkpoint. Press Ctrl-C again to end at once."
+)
+_AT_ONCE: Final = (
+    b"\nEnding at once: requests under way are cut off, a running job goes on from its last checkpoint next time.\n"
+)
+
 
 def main() -> None:
     """Run until a signal; exit code 0 after an orderly end, 1 with one line of what to do otherwise."""
@@ -57,12 +68,14 @@ def main() -> None:
     parser.add_argument("--port", type=int)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--engine", default="auto")
+    parser.add_argument("--launched", type=float, help="when the command began, by time.monotonic")
     asked = parser.parse_args()
     become_subreaper()
     keep_files_private()
     stop = _StopSignal()
     try:
-        run(settings_of(asked.port, asked.model, asked.engine, asked.host), stop)
+        settings = settings_of(asked.port, asked.model, asked.engine, asked.host)
+        run(settings, stop, StartProgress(console, asked.launched))
     except (StartFailed, RegistryError, EngineError) as exc:
         console.print(f"[red]lorry up:[/red] {escape(str(exc))}", highlight=False, soft_wrap=True)
         end_descendants(grace_s=2.0)
@@ -102,8 +115,15 @@ class _StopSignal:
 
     def _ask(self) -> None:
         if self._asked.is_set():
+            # Not by the console, which the signal may have interrupted in the middle of a line.
+            os.write(sys.stderr.fileno(), _AT_ONCE)
             self._end_at_once()
         self._asked.set()
+
+    def check(self) -> None:
+        """Raise `StartFailed` if somebody asked to stop."""
+        if self._asked.is_set():
+            raise StartFailed("stopped before it was ready")
 
     def _end_at_once(self) -> None:
         end_descendants(grace_s=0.0)
@@ -117,30 +137,32 @@ class _StopSignal:
         return self._asked.wait(timeout_s)
 
 
-def run(settings: Settings, stop: _StopSignal) -> None:
+def run(settings: Settings, stop: _StopSignal, progress: StartProgress) -> None:
     """Serve until *stop*; `StartFailed` or `RegistryError` if it cannot begin."""
     # Checks that start nothing come first.
     check_port(settings.gateway.host, settings.gateway.port)
     open_sender(settings.webhooks, os.environ)  # raises for a secret that is missing; nothing is started
     trace_headers(settings.traces, os.environ)
     secrets = withhold_secrets(settings)
-    with _home(settings.home), StartProgress(console) as progress:
+    with _home(settings.home), progress:
         log_to(settings.home, "host")
-        progress.begin("Bringing the registry up to date")
+        progress.begin("database", "bringing its schema up to date")
         registry = _prepare_registry(settings)
         check_keys(settings.gateway.host, registry)
+        progress.end("database")
         with _ray_folder(stop) as folder:
             set_ray_environment()
             cluster = ClusterStart(folder)
             try:
-                progress.begin("Preparing the base model")
-                pools = prepare_pools(settings, registry, _Ground(settings.home, progress, cluster.begin))
-                _serve(
-                    Plan(settings=settings, pools=pools, registry=registry, secrets=secrets), cluster, progress, stop
-                )
+                progress.begin(_MODEL, "checking its folder")
+                pools = prepare_pools(settings, registry, _Ground(settings.home, progress, cluster, stop))
+                progress.end(_MODEL)
+                stop.check()
+                plan = Plan(settings=settings, pools=pools, registry=registry, secrets=secrets)
+                _serve(plan, cluster, progress, stop)
             finally:
-                # Ray's processes end before their folder is removed.
-                end_descendants(grace_s=3.0)
+                # Ray's processes end before their folder is removed. What had work has drained or failed by now.
+                end_descendants(grace_s=0.0)
         registry.close()
 
 
@@ -174,18 +196,20 @@ class _Ground:
 
     home: Path
     progress: StartProgress
-    before_unpacking: Callable[[], None]
-    """Begins what may go on while the bundled model is unpacked."""
+    cluster: ClusterStart
+    """Begins while the bundled model is unpacked."""
+    stop: _StopSignal
 
     def bundled_folder(self) -> Path:
         """Return the bundled model's folder; it is unpacked at the first start."""
 
         def show(done: int, total: int) -> None:
-            self.progress.show_detail(f", {done} of {total} tensors")
+            self.stop.check()
+            self.progress.show_detail(_MODEL, f", {done} of {total} tensors")
 
         if not is_unpacked(self.home / "cache"):
-            self.before_unpacking()
-            self.progress.begin("Unpacking the bundled model (once)")
+            _begin_ray(self.cluster, self.progress)
+            self.progress.begin(_MODEL, "unpacking the bundled one (once)")
         return unpack_bundled(self.home / "cache", show)
 
     def read_machine(self) -> Machine:
@@ -221,34 +245,50 @@ def _ray_folder(stop: _StopSignal) -> Iterator[str]:
 def _serve(plan: Plan, cluster: ClusterStart, progress: StartProgress, stop: _StopSignal) -> None:
     settings = plan.settings
     trainer = TrainerProcess(plan.url)
-    progress.begin("Starting Ray")
-    cluster.begin()
+    _begin_ray(cluster, progress)
     from gateway.up import serve_app  # here: Ray reads its environment when it is imported
 
     serve_app.connect(cluster.address())
     # The Ray driver has set a handler for SIGTERM of its own.
     stop.listen()
-    progress.begin("Deploying engine, gateways and controller")
+    ray_processes = cluster_processes()
+    stop.check()
+    progress.begin(_RAY, "deploying engine, gateways and controller")
     serve_app.start_applications(settings, plan.pools, secrets=plan.secrets)
+    progress.end(_RAY)
+    wait_until_ready(plan, progress, stop, serve_app.failures)
+    progress.close()
     try:
-        wait_until_ready(plan, progress, stop, serve_app.failures)
         print(f"Lorry is ready: {plan.url}/v1 serves {plan.bases} ({progress.seconds:.0f} s)", flush=True)  # noqa: T201
-        progress.close()
-        progress.note(f"Starting the trainer; the logs of all parts are in {settings.home / 'logs'}")
+        progress.note(f"trainer: starting; the logs of all parts are in {settings.home / 'logs'}")
         while not stop.wait(1.0):
             trainer.keep_running(settings.home)
+            if trainer.is_at_work_now(settings.home):
+                progress.note("trainer: ready for jobs")
             reap_orphans(trainer.pids)
-            if not cluster_is_alive():
+            if not are_alive(ray_processes):
                 raise StartFailed("Ray has ended unexpectedly; start again (jobs go on from their checkpoints)")
     finally:
-        progress.close()
+        asked_at = time.monotonic()
         # The trainer hands its job back while gateways drain; it is waited for last.
         trainer.ask_to_stop()
-        if cluster_is_alive():
-            console.print("Draining; press Ctrl-C again to end at once")
-            serve_app.drain()
+        if are_alive(ray_processes):
+            console.print(_DRAINING, highlight=False, soft_wrap=True)
+            serve_app.drain(settings.gateway.drain_timeout_s)
         trainer.wait()
+        console.print(f"Everything has ended its work ({time.monotonic() - asked_at:.1f} s)", highlight=False)
+
+
+def _begin_ray(cluster: ClusterStart, progress: StartProgress) -> None:
+    progress.begin(_RAY, "starting its processes")
+    cluster.begin()
 
 
 if __name__ == "__main__":
     main()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Everything is closed by now. The interpreter's own end would wait ten seconds for threads of Ray, which ask a
+    # cluster that is gone.
+    os._exit(0)

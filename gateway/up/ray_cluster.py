@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
@@ -25,6 +26,28 @@ _SPARE: Final = ("/ray/dashboard/dashboard.py", "ray.util.client.server")
 """The dashboard, which serves no page with `--include-dashboard false`, and the server of Ray Client."""
 
 
+_QUIET: Final[Mapping[str, str]] = {
+    # What Ray records of its own events and tasks, for a dashboard that is not there.
+    "RAY_event_stats": "0",
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_ray_events_report_interval_ms": "0",
+    "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "60000",
+    "REPORTER_UPDATE_INTERVAL_MS": "600000",
+    # Ray would kill gateways and engines where a training job took the memory; the kernel kills what took it.
+    "RAY_memory_monitor_refresh_ms": "0",
+    # Looks at things that do not change here: one node, no objects, actors that were placed at the start.
+    "RAY_raylet_report_resources_period_milliseconds": "1000",
+    "RAY_raylet_check_gc_period_milliseconds": "5000",
+    "RAY_local_fs_monitor_interval_ms": "10000",
+    "RAY_object_manager_timer_freq_ms": "5000",
+    "RAY_kill_idle_workers_interval_ms": "5000",
+    "RAY_gcs_pull_resource_loads_period_milliseconds": "10000",
+    "RAY_report_worker_backlog_interval_ms": "10000",
+    "RAY_io_context_monitor_probe_interval_ms": "10000",
+}
+"""Switches that take from an idle cluster what nothing here uses."""
+
+
 def set_ray_environment() -> None:
     """Ray's switches for this process and all that it starts; must come before Ray is imported."""
     os.environ.update(
@@ -36,6 +59,7 @@ def set_ray_environment() -> None:
         # which changes when a laptop moves, and listens on all interfaces.
         RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
         RAY_enable_metrics_collection="0",
+        **_QUIET,
         # Serve's 0.1 s costs an idle machine processor time; with 1 s deploying took more than twice as long.
         RAY_SERVE_CONTROL_LOOP_INTERVAL_S="0.5",
         RAY_SERVE_LOG_TO_STDERR="0",
@@ -84,11 +108,17 @@ def start_cluster(folder: str) -> str:
     return f"{_HOST}:{port}"
 
 
-def cluster_is_alive() -> bool:
-    """Whether the two processes that nothing of Ray can do without are there, below this one."""
+def cluster_processes() -> tuple[psutil.Process, ...]:
+    """Return the two processes that nothing of Ray can do without, of the cluster below this process."""
     # This process is a subreaper, so the processes that `ray start` left are its direct children.
-    names = {process.name() for process in psutil.Process().children() if process.status() != psutil.STATUS_ZOMBIE}
-    return {"gcs_server", "raylet"} <= names
+    return tuple(process for process in psutil.Process().children() if process.name() in ("gcs_server", "raylet"))
+
+
+def are_alive(processes: Collection[psutil.Process]) -> bool:
+    """Whether all of these children run, and there are some."""
+    return bool(processes) and all(
+        process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes
+    )
 
 
 def _end_spare_processes() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +32,10 @@ _SOURCES: Final = Path(__file__).parents[2]
 _OPTIONS = {"max_ongoing_requests": 10000, "logging_config": {"enable_access_log": False}}
 _LOOK_BACK_S: Final = 11.0
 """Seconds over which Serve averages the load that replicas report; Serve wants more than 10 s."""
-_HEALTH = {"health_check_period_s": 1.0, "health_check_timeout_s": 10.0}
+_LOOK_EVERY_S: Final = 0.1
+_BEYOND_DRAIN_S: Final = 10.0
+"""How much longer than its own drain an actor may take to end until Serve kills it."""
+_HEALTH = {"health_check_period_s": 2.0, "health_check_timeout_s": 10.0}
 
 
 def connect(address: str) -> None:
@@ -59,10 +63,14 @@ def is_running(name: str) -> bool:
     )
 
 
-def drain() -> None:
+def drain(drain_timeout_s: float) -> None:
     """Gateways have drained, then the engines that answered for them. The controller may end at any moment."""
     for application in ("gateway", "engines"):
-        serve.delete(application)
+        # Serve's own wait looks once a second.
+        serve.delete(application, _blocking=False)
+        deadline = time.monotonic() + drain_timeout_s + 2 * _BEYOND_DRAIN_S
+        while application in serve.status().applications and time.monotonic() < deadline:
+            time.sleep(_LOOK_EVERY_S)
     ray.shutdown()
 
 
@@ -77,9 +85,11 @@ def start_applications(
     An application that runs already is replaced, one replica at a time.
     """
     # Serve kills an actor after this time, so it is longer than the actor's own drain.
-    drain_s = settings.gateway.drain_timeout_s + 10.0
+    drain_s = settings.gateway.drain_timeout_s + _BEYOND_DRAIN_S
     # Serve reserves a CPU for each replica by default, and a small machine has fewer than Lorry has processes.
     common = {**_OPTIONS, **_HEALTH, "ray_actor_options": {"num_cpus": 0}, "graceful_shutdown_timeout_s": drain_s}
+    # Serve waits so long for requests of its own, of which there are none.
+    common["graceful_shutdown_wait_loop_s"] = 0.1
     gateways = serve.deployment(GatewayReplica, name="gateway", num_replicas=settings.gateway.replicas, **common)
     controller = serve.deployment(ControllerActor, name="controller", num_replicas=1, **common)
     first, *others = (

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from http.client import OK
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -63,47 +64,64 @@ def wait_until_ready(plan: Plan, progress: StartProgress, stop: StopRequest, fai
     `StartFailed` when something fails, on a stop request, or after too long.
     """
     deadline = time.monotonic() + _READY_TIMEOUT_S
-    shown: list[str] = []
+    begun: set[str] = set()
     logs = plan.settings.home / "logs"
     # A proxy from the environment is not for a request to this machine.
     with httpx2.Client(trust_env=False, timeout=2.0) as client:
         while True:
             status = _readyz(client, plan.url)
             replicas = plan.replicas()
-            if not (missing := missing_parts([pool.settings.name for pool in plan.pools], replicas, plan.url, status)):
+            missing = missing_parts([pool.settings.name for pool in plan.pools], replicas, plan.url, status)
+            for part, doing in missing.items():
+                progress.begin(part, doing)
+            for part in begun - missing.keys():
+                progress.end(part)
+            begun |= missing.keys()
+            if not missing:
                 return
-            if missing != shown:
-                progress.begin("Waiting for " + "; for ".join(missing))
-                shown = missing
             if failed := [*broken_engines(replicas, logs), *failures()]:
                 raise StartFailed(f"a part does not start: {failed[0]}; all logs are in {logs}")
             if time.monotonic() > deadline:
                 raise StartFailed(
-                    f"not ready after {_READY_TIMEOUT_S:.0f} s, still waiting for {missing[0]}; the logs are in {logs}"
+                    f"not ready {_READY_TIMEOUT_S:.0f} s after the parts were deployed, still waiting for: "
+                    f"{progress.waiting_text()}; the logs are in {logs}"
                 )
             if stop.wait(_LOOK_EVERY_S):
                 raise StartFailed("stopped before it was ready")
 
 
-def missing_parts(pools: Collection[str], replicas: Collection[Replica], url: str, status: int | None) -> list[str]:
-    """Return what is not ready yet, for people; *status* is that of `/readyz`, None where nobody answered."""
+def missing_parts(
+    pools: Collection[str], replicas: Collection[Replica], url: str, status: int | None
+) -> dict[str, str]:
+    """Return the parts that are not ready yet, each with what it does.
+
+    *status* is that of `/readyz`, None where nobody answered.
+    """
     ready = {replica.pool for replica in replicas if replica.state is ReplicaState.READY}
-    engines = [_missing_of(pool, [one for one in replicas if one.pool == pool]) for pool in pools if pool not in ready]
+    missing = {
+        "engine" if len(pools) == 1 else f"engine of pool {pool}": _doing_of(
+            [one for one in replicas if one.pool == pool]
+        )
+        for pool in pools
+        if pool not in ready
+    }
     if status is None:
-        return [*engines, f"the gateways to listen on {url}"]
-    return engines or ([] if status == 200 else ["the gateways to see that the engine is ready"])
+        missing["gateways"] = f"starting, to listen on {url}"
+    elif status != OK:
+        missing["gateways"] = "listening, until an engine is ready"
+    return missing
 
 
-def _missing_of(pool: str, replicas: Collection[Replica]) -> str:
+def _doing_of(replicas: Collection[Replica]) -> str:
     starting = next((one for one in replicas if one.state is ReplicaState.STARTING), None)
     if starting is None:
-        return f"the process of pool {pool!r}"
+        return "starting its process"
     if not starting.url:
-        return f"the {starting.engine} engine to load {starting.base}"
+        return f"{starting.engine} loads {starting.base}"
     if not starting.slots:
-        return f"the {starting.engine} engine to answer its first health probe"
+        return f"{starting.engine} answers its first health check"
     tried = sum(slot.state in _TRIED for slot in starting.slots)
-    return f"the {starting.engine} engine to prove its adapters ({tried} of {len(starting.slots)} done)"
+    return f"{starting.engine} proves its adapters, {tried} of {len(starting.slots)} done"
 
 
 def broken_engines(replicas: Collection[Replica], logs: Path) -> list[str]:

@@ -46,6 +46,8 @@ class TrainerProcess:
         self._silent_s = silent_s
         self._process: subprocess.Popen[bytes] | None = None
         self._not_before = 0.0
+        self._began_at = time.time()
+        self._was_at_work = False
         self._beats = SilenceWatch(time.monotonic)
 
     def keep_running(self, home: Path) -> None:
@@ -76,6 +78,13 @@ class TrainerProcess:
         if self._process is not None and quiet_s > self._silent_s:
             log.error("the trainer hangs and is started again", extra={"quiet_s": round(quiet_s)})
             self._process.kill()
+
+    def is_at_work_now(self, home: Path) -> bool:
+        """Return True once: when the trainer has shown work for the first time since it was made to run."""
+        if self._was_at_work or not self._is_running():
+            return False
+        self._was_at_work = Liveness(home, TRAINER).last_beat() > self._began_at
+        return self._was_at_work
 
     @property
     def pids(self) -> tuple[int, ...]:

@@ -40,6 +40,7 @@ def filled(registry: Registry, base: Base, make_adapter: Callable[..., Path]) ->
     registry.forced_sides.put("support", "me", Side.CANARY, "me")
     registry.permissions.create("support@1", ["acme"], "me")
     registry.owners.change("support", tenant="me", is_shared=False, actor="me")
+    registry.uses.await_revision("g1", "support@2", 1)
     return registry
 
 
@@ -55,6 +56,7 @@ def test_every_write_is_counted_by_its_tables(filled: Registry) -> None:
     assert changed_by(filled, lambda: filled.rollouts.start("support", 2, plan, actor="me")) == {"rollouts"}
     assert changed_by(filled, lambda: filled.forced_sides.delete("support", "me", "me")) == {"forced_sides"}
     assert changed_by(filled, lambda: filled.replicas.mark_gone(REPLICA.id)) == {"replicas"}
+    assert changed_by(filled, lambda: filled.uses.await_revision("g1", "support@2", 1)) == {"revision_uses"}
     assert set(filled.changes()) == COUNTED
 
 

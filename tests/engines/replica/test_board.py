@@ -40,7 +40,7 @@ def test_a_cancellation_that_comes_with_a_change_is_not_lost(steps: int) -> None
     """So many steps of the loop after the change: a drain says that it drains and ends the reports at once."""
 
     async def change_and_cancel() -> set[asyncio.Task[None]]:
-        board = Board(Reports(), tick_s=30.0)
+        board = Board(Reports(), beat_s=30.0)
         running = asyncio.create_task(board.run())
         board.set_phase(Phase.READY)
         await board.reported()

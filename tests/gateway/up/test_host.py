@@ -29,6 +29,7 @@ def test_a_port_in_use_is_named_with_another_to_try(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         said = refused(tmp_path / "home", "--port", str(port))
+    assert said.splitlines()[0].endswith(" s  Starting Lorry"), "the first line comes before all others"
     assert f"port {port}" in said
     assert f"--port {port + 1}" in said
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +15,7 @@ from rich.console import Console
 from gateway.up.progress import StartProgress
 from gateway.up.start_watch import broken_engines, missing_parts
 from registry.types import Replica, ReplicaState, Slot, SlotState
+from tests.waiting import wait_for
 
 URL = "http://127.0.0.1:8080"
 STARTING = Replica(
@@ -38,18 +43,20 @@ READY = replace(PROVING, state=ReplicaState.READY)
 
 
 def test_every_stage_of_a_start_names_what_is_missing() -> None:
-    def missing(status: int | None, *replicas: Replica) -> list[str]:
+    def missing(status: int | None, *replicas: Replica) -> dict[str, str]:
         return missing_parts(["default"], replicas, URL, status)
 
-    assert missing(None) == ["the process of pool 'default'", f"the gateways to listen on {URL}"]
-    assert missing(503, STARTING) == ["the vllm engine to load tiny"]
-    assert missing(503, PROVING) == ["the vllm engine to prove its adapters (1 of 2 done)"]
-    assert missing(503, READY) == ["the gateways to see that the engine is ready"]
-    assert missing(200, READY) == []
+    assert missing(None) == {"engine": "starting its process", "gateways": f"starting, to listen on {URL}"}
+    listening = {"gateways": "listening, until an engine is ready"}
+    assert missing(503, STARTING) == {"engine": "vllm loads tiny"} | listening
+    assert missing(503, PROVING) == {"engine": "vllm proves its adapters, 1 of 2 done"} | listening
+    assert missing(503, READY) == listening
+    assert missing(200, READY) == {}
 
 
 def test_a_ready_pool_does_not_answer_for_another() -> None:
-    assert missing_parts(["default", "other"], [READY], URL, 200) == ["the process of pool 'other'"]
+    missing = missing_parts(["default", "other"], [READY], URL, 200)
+    assert missing == {"engine of pool other": "starting its process"}
 
 
 def test_a_broken_engine_is_named_with_its_log() -> None:
@@ -57,23 +64,61 @@ def test_a_broken_engine_is_named_with_its_log() -> None:
     assert broken_engines([broken, READY], Path("/logs")) == ["out of memory (its log: /logs/here-vllm-1.log)"]
 
 
-def test_without_a_terminal_a_step_is_one_plain_line_at_its_beginning() -> None:
+def lines_after(output: io.StringIO) -> list[str]:
+    return [line.partition(" s  ")[2] for line in output.getvalue().splitlines()]
+
+
+def test_without_a_terminal_every_change_is_one_plain_line() -> None:
     output = io.StringIO()
-    with StartProgress(Console(file=output, width=20)) as progress:
-        progress.begin("Unpacking the bundled model (once)")
-        progress.show_detail(", 3 of 9 tensors")
-        progress.begin("Starting [Ray]")
-        lines = output.getvalue().splitlines()
-    assert [line.partition(" s  ")[2] for line in lines] == ["Unpacking the bundled model (once)", "Starting [Ray]"]
-    assert output.getvalue().splitlines() == lines
+    with StartProgress(Console(file=output, width=20), repeat_s=3600.0) as progress:
+        progress.begin("base model", "unpacking the bundled one (once)")
+        progress.show_detail("base model", ", 3 of 9 tensors")
+        progress.begin("Ray", "starting its [processes]")
+        progress.begin("Ray", "starting its [processes]")
+        progress.end("base model")
+        progress.end("base model")
+        progress.end("trainer")
+    assert lines_after(output) == [
+        "base model: unpacking the bundled one (once)",
+        "Ray: starting its [processes]",
+        "base model: ready",
+    ]
 
 
-def test_a_terminal_shows_the_present_step_and_keeps_those_that_are_done() -> None:
+def test_what_takes_long_is_named_again_with_how_far_it_is() -> None:
+    output = io.StringIO()
+    with StartProgress(Console(file=output, width=200), repeat_s=0.01) as progress:
+        progress.begin("database", "bringing its schema up to date")
+        progress.end("database")
+        progress.begin("base model", "unpacking")
+        progress.show_detail("base model", ", 3 of 9 tensors")
+        again = "still waiting for: base model (unpacking, 3 of 9 tensors, 0 s)"
+        wait_for(lambda: again in output.getvalue(), 10)
+
+
+def test_a_terminal_shows_a_list_that_stays_with_the_times_of_what_is_done() -> None:
     output = io.StringIO()
     with StartProgress(Console(file=output, width=80, force_terminal=True, color_system=None)) as progress:
-        progress.begin("Unpacking")
-        progress.show_detail(", 3 of 9 tensors")
-        assert progress.__rich__().startswith("Unpacking, 3 of 9 tensors (")
-        progress.begin("Starting Ray")
-    assert "s  Unpacking: done" in output.getvalue()
-    assert "Starting Ray: done" not in output.getvalue()
+        progress.begin("base model", "unpacking")
+        progress.show_detail("base model", ", 3 of 9 tensors")
+        progress.begin("Ray", "starting")
+        progress.end("Ray")
+    text = " ".join(output.getvalue().split())
+    assert "... base model unpacking, 3 of 9 tensors (0 s)" in text
+    assert re.search(r"\d s Ray ready", text)
+
+
+def test_times_count_from_the_launch_of_the_command() -> None:
+    output = io.StringIO()
+    with StartProgress(Console(file=output), time.monotonic() - 1000.0, repeat_s=3600.0) as progress:
+        progress.note("here")
+        assert progress.seconds >= 1000.0
+    assert output.getvalue().startswith("1000.")
+
+
+def test_the_launch_is_when_the_process_began_not_when_python_had_imported() -> None:
+    code = "import time; time.sleep(0.3); from gateway.up.launch import launched_at; print(launched_at())"
+    before = time.monotonic()
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # The kernel counts in hundredths of a second.
+    assert before - 0.02 <= float(told.stdout) <= time.monotonic() - 0.3
