@@ -82,8 +82,9 @@ def test_an_adapter_of_quantized_weights_is_proven_on_the_unquantized_base(model
     losses = [step.train_loss for step in train(order)]
     assert losses[-1] < losses[0] - 1.0
     with serving(model_folder, tmp_path / "engine.log") as host:
-        host.load("support@1", order.final_folder)
-        fields = adapter_fields(host.kind, "support@1")
-        tolerance = tolerance_of(host.kind, "fp32")
-        proof = asyncio.run(prove(host.engine.base_url, fields, order.final_folder, tolerance))
-    assert proof.passed, proof.message
+        for name, folder in (("support@1", order.final_folder), ("support@1f2e-step-4", order.served_folder(4))):
+            host.load(name, folder)
+            fields = adapter_fields(host.kind, name)
+            tolerance = tolerance_of(host.kind, "fp32")
+            proof = asyncio.run(prove(host.engine.base_url, fields, folder, tolerance))
+            assert proof.passed, proof.message

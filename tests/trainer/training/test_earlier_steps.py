@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from engines.catalog import adapter_fields
+from engines.proving.fingerprint import prove, tolerance_of
+from engines.settings import EngineSettings
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.fingerprint import check_fingerprint
 from registry.contracts.hyperparameters import Hyperparameters
@@ -25,6 +29,7 @@ from registry.publishing.checks import check_adapter
 from registry.publishing.score_head import SCORE_HEAD, check_reward_model
 from registry.publishing.whole_models import check_checkpoint
 from registry.types import Base
+from tests.contract.engine_host import BASE, EngineHost
 from tests.trainer.recipes.preference_runs import write_rows
 from tests.trainer.tiny_base import write_chats
 from trainer.order import ChildOrder
@@ -98,6 +103,25 @@ def test_a_step_of_every_kind_of_adapter_is_plain_and_proven(
     assert not [each for each in told if isinstance(each, StepWritten)]
     early, late = (load_file(each / "adapter_model.safetensors") for each in (folder, order.final_folder))
     assert all(not torch.equal(early[name], late[name]) for name in early)
+
+
+def test_our_engine_proves_a_step_of_every_kind_of_adapter(
+    train: Callable[..., Trained], base: Base, tmp_path: Path
+) -> None:
+    for variant, asked in ADAPTERS.items():
+        order, _, _ = train(**weights_of(asked))
+        shutil.copytree(order.served_folder(3), tmp_path / variant)
+    settings = {"kind": "transformers", "base_path": base.path, "base_name": BASE, "log_path": tmp_path / "log"}
+    host = EngineHost(EngineSettings.model_validate(settings | {"max_context": 256}), {})
+    try:
+        for variant in ADAPTERS:
+            name = f"{variant}@1f2e3d4c-step-3"
+            host.load(name, tmp_path / variant)
+            fields, tolerance = adapter_fields(host.kind, name), tolerance_of(host.kind, "fp32")
+            proof = asyncio.run(prove(host.engine.base_url, fields, tmp_path / variant, tolerance))
+            assert proof.passed, f"{variant}: {proof.message}"
+    finally:
+        host.close()
 
 
 @pytest.mark.parametrize("rank", [4, 8], ids=["padded", "as it is"])
