@@ -13,7 +13,7 @@ from gateway.routing.routing import RouteTable, resolve
 from registry.database import Registry
 from registry.errors import NotFound
 from registry.rollouts.rollout import RolloutPlan
-from registry.types import Revision, RevisionState
+from registry.types import Base, Revision, RevisionState
 
 _MOST_LISTED: Final = 50
 _MOST_COMPARED: Final = 200
@@ -56,15 +56,41 @@ def own_model(registry: Registry, caller: Caller, name: str) -> Revision:
     found: Revision | None = registry.checkpoints.find(name)
     if found is None:
         found = registry.adapters.named(name)
-    owner = registry.owners.get(found.adapter)
-    if owner is None or found.state is not RevisionState.READY:
+    if found.state is not RevisionState.READY:
+        raise NotFound(f"there is no fine-tuned model {shown(name)!r}")
+    check_own(registry, caller, name, (found.served_name, found.adapter))
+    return found
+
+
+def own_name(registry: Registry, caller: Caller, name: str) -> str:
+    """Return the served name of the caller's revision, checkpoint or whole model of this name; as `own_model`."""
+    whole = whole_model(registry, name)
+    if whole is None:
+        return own_model(registry, caller, name).served_name
+    check_own(registry, caller, name, (whole.name, whole.name))
+    return whole.name
+
+
+def whole_model(registry: Registry, name: str) -> Base | None:
+    """Return the whole model of this name or alias that a job made."""
+    made = (each for each in registry.bases.list() if each.is_checkpoint)
+    return next((each for each in made if name in (each.name, each.alias)), None)
+
+
+def check_own(registry: Registry, caller: Caller, name: str, known_as: tuple[str, str]) -> None:
+    """Raise `ModelNotAllowed` or `NotFound` unless the model *name* is the caller's.
+
+    *known_as* are its served name and the name that it is owned by.
+    """
+    served_name, series = known_as
+    owner = registry.owners.get(series)
+    if owner is None:
         raise NotFound(f"there is no fine-tuned model {shown(name)!r}")
     if caller.is_admin or owner.tenant == caller.tenant:
-        return found
-    tenants = {each.project for each in registry.permissions.list(found.served_name)}
-    names = (name, found.served_name, found.adapter)
-    private = {} if owner.is_shared else {found.adapter: owner.tenant}
-    if is_open(caller, names, private, {found.served_name: frozenset(tenants)}):
+        return
+    tenants = {each.project for each in registry.permissions.list(served_name)}
+    private = {} if owner.is_shared else {series: owner.tenant}
+    if is_open(caller, (name, *known_as), private, {served_name: frozenset(tenants)}):
         raise ModelNotAllowed(f"the model {shown(name)!r} belongs to another tenant", param="model")
     raise NotFound(f"there is no fine-tuned model {shown(name)!r}")
 

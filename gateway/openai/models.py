@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from gateway.deps import ActorDep, CallerDep, Gateway, GatewayDep
 from gateway.errors import ModelNotAllowed, ModelNotFound
-from gateway.keys.access import is_open, own_model, shown
+from gateway.keys.access import is_open, own_model, own_name, shown, whole_model
 from gateway.keys.auth import Caller, names_of
 from gateway.keys.not_served import why_no_answer
 from gateway.objects.lists import ObjectList
@@ -71,11 +71,8 @@ def retire_model(registry: Registry, name: str, caller: Caller, actor: str) -> N
 
     `ModelNotFound` if it just went.
     """
-    if (whole := _whole_model(registry, name)) is not None:
-        owner = registry.owners.get(whole.name)
-        if not caller.is_admin and (owner is None or owner.tenant != caller.tenant):
-            raise ModelNotAllowed(f"the model {shown(name)!r} belongs to another tenant", param="model")
-        delete_checkpoint(registry, whole.name, actor)
+    if whole_model(registry, name) is not None:
+        delete_checkpoint(registry, own_name(registry, caller, name), actor)
         return
     try:
         own_model(registry, caller, name)
@@ -90,13 +87,6 @@ def retire_model(registry: Registry, name: str, caller: Caller, actor: str) -> N
         return
     revision = registry.adapters.named(name)
     registry.adapters.retire(revision.adapter, revision.number, actor, may_be_last=True)
-
-
-def _whole_model(registry: Registry, name: str) -> Base | None:
-    """Return the whole model of this name or alias that a job made."""
-    return next(
-        (each for each in registry.bases.list() if each.is_checkpoint and name in (each.name, each.alias)), None
-    )
 
 
 def _reward_model(registry: Registry, caller: Caller, name: str) -> ModelObject | None:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from gateway.deps import ActorDep, CallerDep, GatewayDep, KnownQuery
 from gateway.errors import InvalidRequest
-from gateway.keys.access import own_model
+from gateway.keys.access import own_name
 from gateway.objects.lists import ObjectPage, page_of
 from gateway.objects.permissions import CheckpointPermissionObject, DeletedPermission
 from gateway.openai.types import TENANT_NAME, Body
@@ -37,7 +37,7 @@ async def create_permissions(
     registry = gateway.registry
 
     def share() -> list[CheckpointPermission]:
-        return registry.permissions.create(own_model(registry, caller, checkpoint).served_name, body.project_ids, actor)
+        return registry.permissions.create(own_name(registry, caller, checkpoint), body.project_ids, actor)
 
     made = await gateway.ask(share)
     await gateway.feed.refresh()
@@ -58,7 +58,7 @@ async def list_permissions(  # noqa: PLR0913  its parameters are those of the qu
     registry = gateway.registry
 
     def read() -> list[CheckpointPermission]:
-        return registry.permissions.list(own_model(registry, caller, checkpoint).served_name, project_id)
+        return registry.permissions.list(own_name(registry, caller, checkpoint), project_id)
 
     found = await gateway.ask(read)
     if order == "descending":
@@ -79,7 +79,7 @@ async def delete_permission(
     registry = gateway.registry
 
     def take_back() -> None:
-        registry.permissions.delete(own_model(registry, caller, checkpoint).served_name, permission_id, actor)
+        registry.permissions.delete(own_name(registry, caller, checkpoint), permission_id, actor)
 
     await gateway.ask(take_back)
     await gateway.feed.refresh()

@@ -110,6 +110,13 @@ def test_its_tenant_deletes_a_whole_model_unless_a_replica_serves_it(
     red, blue = clients["red"], clients["blue"]
     with pytest.raises(openai.NotFoundError):
         blue.models.delete("support-1")
+    (shared,) = red.fine_tuning.checkpoints.permissions.create("support-1", project_ids=["blue"])
+    assert blue.models.retrieve("support-1").id == "support-1"
+    with pytest.raises(openai.PermissionDeniedError, match="belongs to another tenant"):
+        blue.models.delete("support-1")
+    red.fine_tuning.checkpoints.permissions.delete(shared.id, fine_tuned_model_checkpoint="support-1")
+    with pytest.raises(openai.NotFoundError):
+        blue.models.retrieve("support-1")
     sqlite_registry.owners.change("support-1", tenant=None, is_shared=True, actor="root")
     with pytest.raises(openai.PermissionDeniedError, match="belongs to another tenant"):
         blue.models.delete("support-1")
