@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     IPvAnyAddress,
@@ -26,12 +25,16 @@ from gateway.foreign_pages import HostName
 from gateway.origins import Origin
 from registry.errors import SettingsInvalid
 from registry.settings import RegistrySettings, lorry_home, parse_table, read_tables, registry_settings
+from registry.wording.field_faults import written_as
+from registry.wording.known_fields import KnownFields
 
 BUNDLED_BASE: Final = "smollm2-135m-instruct"
 """Name of the base model that comes with Lorry."""
+RedisAddress = Annotated[str, written_as(r"rediss?://.+", "an address that begins with redis:// or rediss://")]
+HttpAddress = Annotated[str, written_as(r"https?://.+", "an address that begins with http:// or https://")]
 
 
-class GatewaySettings(BaseModel):
+class GatewaySettings(KnownFields):
     """Table `[gateway]`: the gateway processes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -118,7 +121,9 @@ class GatewaySettings(BaseModel):
     """How long the chat that came with a rating is kept; the rating itself is kept longer."""
     metrics_need_key: bool = True
     """Whether `/metrics` needs a key (scope `metrics` or `admin`) once there are keys; it names every adapter."""
-    limits_url: str | None = Field(default=None, pattern=r"^rediss?://")
+    limits_url: (
+        Annotated[str, written_as(r"rediss?://.+", "an address that begins with redis:// or rediss://")] | None
+    ) = None
     """Redis in which all gateways count what keys use of their limits; with None each gateway counts alone."""
     shadow_concurrency: PositiveInt = 1
     """How many copies of a shadow step a gateway sends at a time, never more than one to each replica."""
@@ -143,7 +148,7 @@ class GatewaySettings(BaseModel):
         return self.host.is_loopback
 
 
-class PoolFields(BaseModel):
+class PoolFields(KnownFields):
     """The settings of every pool, in `[engines]` or in one of `[[engines.pools]]`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -164,12 +169,12 @@ class PoolFields(BaseModel):
         return self
 
 
-class WebhookSettings(BaseModel):
+class WebhookSettings(KnownFields):
     """Table `[webhooks]`: the receiver of a notice for every move of a rollout and every end of a fine-tuning job."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str | None = Field(default=None, pattern=r"^https?://")
+    url: HttpAddress | None = None
     """Address to which notices are posted; with None no notices are sent."""
     secret_env: str = "LORRY_WEBHOOK_SECRET"  # noqa: S105  the name of a variable
     """Environment variable that holds the signing secret, `whsec_` and base64 of 24 to 64 bytes."""
@@ -183,12 +188,12 @@ class WebhookSettings(BaseModel):
     """Age above which a move or an end is not sent any more, for example one from before webhooks were switched on."""
 
 
-class TraceSettings(BaseModel):
+class TraceSettings(KnownFields):
     """Table `[traces]`: where spans of inference requests go."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    endpoint: str | None = Field(default=None, pattern=r"^https?://")
+    endpoint: HttpAddress | None = None
     """Address of an OTLP receiver (HTTP, protobuf), `http://host:4318/v1/traces`; with None no spans are sent."""
     sample_share: float = Field(default=0.1, ge=0.0, le=1.0)
     """Share of the requests with a span, among requests whose `traceparent` does not decide it."""
@@ -203,7 +208,10 @@ class TraceSettings(BaseModel):
 class PoolSettings(PoolFields):
     """A table of `[[engines.pools]]`: replicas alike in base model and kind."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
+    name: Annotated[
+        str,
+        written_as(r"[a-z0-9][a-z0-9-]{0,31}", "at most 32 small letters, digits and -, of which the first is no -"),
+    ]
     """Name of the pool."""
     min_replicas: PositiveInt = 1
     """Lowest number of engine replicas, each with the whole base model in memory."""
@@ -228,7 +236,7 @@ class PoolSettings(PoolFields):
         return self.max_replicas or self.min_replicas
 
 
-class PaceFields(BaseModel):
+class PaceFields(KnownFields):
     """The settings that hold for all pools together."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

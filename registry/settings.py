@@ -6,18 +6,21 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from registry.errors import SettingsInvalid
+from registry.wording.field_faults import fault_in, written_as
+from registry.wording.known_fields import KnownFields
+from registry.wording.suggestions import meant_or_known
 
 TABLES: Final = ("registry", "gateway", "engines", "trainer", "webhooks", "traces")
 
 Table = TypeVar("Table", bound=BaseModel)
 
 
-class RegistrySettings(BaseModel):
+class RegistrySettings(KnownFields):
     """Table `[registry]`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -28,7 +31,9 @@ class RegistrySettings(BaseModel):
     """Folder of the content-addressed artifacts."""
     picture_folder: Path | None = None
     """Folder below which training files may name pictures by their path; None allows no paths."""
-    organisation: str = Field(default="lorry", pattern=r"^[a-z0-9][a-z0-9-]*$")
+    organisation: Annotated[
+        str, written_as(r"[a-z0-9][a-z0-9-]*", "small letters, digits and -, of which the first is no -")
+    ] = "lorry"
     """Third part of the names of fine-tuned models, `ft:<base>:<organisation>:<adapter>:<id>`."""
 
 
@@ -47,19 +52,16 @@ def read_tables(path: Path | None) -> Mapping[str, Mapping[str, Any]]:
         raise SettingsInvalid(f"settings file {path}: {exc}") from exc
     unknown = sorted(set(tables) - set(TABLES))
     if unknown:
-        raise SettingsInvalid(f"settings file {path}: unknown table {unknown[0]!r}; there are {', '.join(TABLES)}")
+        raise SettingsInvalid(f"settings file {path}: unknown table {unknown[0]!r}{meant_or_known(unknown[0], TABLES)}")
     return tables
 
 
 def parse_table(model: type[Table], name: str, fields: Mapping[str, Any]) -> Table:
-    """Return *fields* as settings. `SettingsInvalid` names the wrong field and lists the known ones."""
+    """Return *fields* as settings. `SettingsInvalid` names the wrong field, and for an unknown one what was meant."""
     try:
         return model.model_validate(fields)
     except ValidationError as exc:
-        first = exc.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        known = ", ".join(model.model_fields)
-        raise SettingsInvalid(f"settings [{name}] {field}: {first['msg']}; fields are {known}") from exc
+        raise SettingsInvalid(f"settings [{name}] {fault_in(fields, exc).sentence}") from exc
 
 
 def registry_settings(tables: Mapping[str, Mapping[str, Any]], home: Path) -> RegistrySettings:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from registry.settings import parse_table
+from registry.wording.known_fields import KnownFields
 
 
-class TrainerSettings(BaseModel):
+class TrainerSettings(KnownFields):
     """Table `[trainer]`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

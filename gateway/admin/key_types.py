@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 
 from gateway.objects.keys import IssuedKeyObject, KeyObject
-from gateway.openai.types import TENANT_NAME, Body
+from gateway.openai.types import Body, TenantName
 from registry.keys import IssuedKey, Key, KeyDraft, KeyLimits, Scope
 from registry.types import Priority
 
@@ -15,11 +15,11 @@ from registry.types import Priority
 class CreateKey(Body):
     """Body of `POST /admin/keys`."""
 
-    name: Annotated[str, Field(pattern=TENANT_NAME)]
+    name: TenantName
     scopes: Annotated[frozenset[Scope], Field(min_length=1)] | None = None
     """None opens everything for the first key, and inference for every later key."""
     owner: Annotated[str, Field(max_length=256)] = ""
-    tenant: Annotated[str, Field(pattern=TENANT_NAME)] | None = None
+    tenant: TenantName | None = None
     """Whose files, jobs and adapters the key works on; None for a tenant of the key's own name."""
     models: (
         Annotated[frozenset[Annotated[str, Field(min_length=1, max_length=256)]], Field(min_length=1, max_length=1000)]

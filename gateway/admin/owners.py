@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Self
 
 from fastapi import APIRouter
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from gateway.deps import ActorDep, GatewayDep
 from gateway.objects.adapters import AdapterOwnerObject
-from gateway.openai.types import TENANT_NAME, Body
+from gateway.openai.types import Body, TenantName
 
 router = APIRouter(prefix="/admin/adapters", tags=["adapters"])
 
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/admin/adapters", tags=["adapters"])
 class ChangeOwner(Body):
     """Body of `PUT /admin/adapters/{name}/owner`: one field or both."""
 
-    tenant: Annotated[str, Field(pattern=TENANT_NAME)] | None = None
+    tenant: TenantName | None = None
     shared: bool | None = None
 
     @model_validator(mode="after")

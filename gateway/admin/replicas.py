@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, StringConstraints
+from pydantic import NonNegativeInt
 
 from engines.address import shown_address
 from engines.catalog import ENGINES
@@ -19,19 +19,19 @@ from gateway.deps import ActorDep, Gateway, GatewayDep
 from gateway.errors import InvalidRequest
 from gateway.objects.lists import ObjectList
 from gateway.objects.operations import EnteredEngineObject, RemovedEngine, ReplicaObject
+from gateway.openai.types import Body
 from gateway.pools.entered_engines import adopted_settings
 from registry.errors import NotFound
 from registry.types import EnteredEngine, Replica
+from registry.wording.field_faults import written_as
 
 router = APIRouter(prefix="/admin/replicas", tags=["replicas"])
 
 
-class EnterEngine(BaseModel):
+class EnterEngine(Body):
     """Body of `POST /admin/replicas`: an engine that was started elsewhere."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    url: Annotated[str, StringConstraints(pattern=r"^https?://(:[^/?#@\s]+@)?[^/?#@\s]+$")]
+    url: Annotated[str, written_as(r"https?://(:[^/?#@\s]+@)?[^/?#@\s]+", "http://host:port, or http://:KEY@host:port")]
     """`http://host:port` of the server, `http://:KEY@host:port` if it wants a key; the key is not shown again."""
     engine: str
     """Kind of the engine."""

@@ -16,6 +16,7 @@ from gateway.settings import load_settings
 from registry.database import Registry, migrate, open_registry
 from registry.disk import keep_files_private, make_private
 from registry.errors import RegistryError
+from registry.wording.field_faults import fault_in
 
 
 class KeysAtHome:
@@ -30,8 +31,7 @@ class KeysAtHome:
         try:
             asked = CreateKey.model_validate(body)
         except ValidationError as exc:
-            first = exc.errors()[0]
-            raise CommandFailed(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from exc
+            raise CommandFailed(fault_in(body, exc).sentence) from exc
         keys = self._registry.keys
         return issued_object(keys.create(asked.draft(is_first=keys.valid().is_keyless), self._actor))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Mapping
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -15,27 +15,12 @@ from starlette.exceptions import HTTPException
 from gateway.edge.refusal import refusal_of
 from gateway.errors import envelope
 from gateway.http.meant_path import meant_path
-from registry.contracts.known_fields import UNKNOWN_FIELD
 from registry.errors import StorageFull
+from registry.wording.field_faults import FieldFault, fault_of
 
 log = logging.getLogger(__name__)
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_WANTED: Final[Mapping[str, str]] = {
-    "dict": "an object",
-    "mapping": "an object",
-    "model": "an object",
-    "dataclass": "an object",
-    "list": "a list",
-    "tuple": "a list",
-    "set": "a list",
-    "frozen_set": "a list",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "string": "a string",
-}
-"""First part of the type of pydantic's errors -> what the value must be, in the words of JSON."""
 
 
 async def answer_error(_: Request, exc: Exception) -> Response:
@@ -47,48 +32,23 @@ async def answer_error(_: Request, exc: Exception) -> Response:
 async def answer_invalid(_: Request, exc: Exception) -> JSONResponse:
     """Answer 400 for a body, query or path that does not fit its description."""
     assert isinstance(exc, RequestValidationError)  # noqa: S101 - registered for nothing else
-    first, *others = exc.errors()
-    where = _place_of(first, exc.body)
-    wanted = [_wanted(first), *(_wanted(other) for other in others if _place_of(other, exc.body) == where)]
-    # A field that may be of several types has an error for each.
-    types = list(dict.fromkeys(name for name in wanted if name is not None))
-    text = _text_of(first) if None in wanted else f"must be {' or '.join(types)}"
-    message = f"{'.'.join(where)}: {text}" if where else f"the body {text}" if wanted[0] else text
-    if first["type"] == UNKNOWN_FIELD:
-        where.append(first["ctx"]["field"])
-    field = ".".join(where)
-    return JSONResponse(envelope(400, "invalid_request", message, field or None), 400)
+    fault = _fault_of(exc)
+    message = fault.sentence
+    if not fault.place and message.startswith(("must ", "is ")):
+        message = f"the body {message}"
+    return JSONResponse(envelope(400, "invalid_request", message, fault.field), 400)
 
 
-def _wanted(error: Mapping[str, Any]) -> str | None:
-    """Return what a value of another type should have been; None for any other error."""
-    kind = str(error["type"])
-    if kind.endswith("_parsing_size"):
-        return "a whole number of fewer digits"
-    name, _, ending = kind.rpartition("_")
-    name = "model" if kind == "model_attributes_type" else "int" if kind == "int_from_float" else name
-    return _WANTED.get(name) if ending in ("type", "parsing", "float") else None
-
-
-def _text_of(error: Mapping[str, Any]) -> str:
-    text = str(error["msg"]).removeprefix("Value error, ")
-    return "must be a file: a part of the form with a filename" if "UploadFile" in text else text
-
-
-def _place_of(error: Mapping[str, Any], body: object) -> list[str]:
-    """Return the names on the way to the value at fault, without those of the types that were tried for it."""
-    source, *parts = error["loc"]
-    if source != "body":
-        return [str(part) for part in parts]
-    where: list[str] = []
-    at: Any = body
-    for part in parts:
-        is_inside = part in at if isinstance(at, Mapping) else isinstance(at, list) and part in range(len(at))
-        if is_inside:
-            at = at[part]
-        if is_inside or (error["type"] == "missing" and part == parts[-1]):
-            where.append(str(part))
-    return where
+def _fault_of(exc: RequestValidationError) -> FieldFault:
+    """Return the fault in the body, or in the query or path, whose values have no names inside."""
+    found = exc.errors()
+    source = found[0]["loc"][0]
+    errors = [{**error, "loc": error["loc"][1:]} for error in found if error["loc"][0] == source]
+    given = exc.body if source == "body" else {error["loc"][0]: None for error in errors}
+    fault = fault_of(errors, given)
+    if "UploadFile" in fault.text:
+        return replace(fault, text="must be a file: a part of the form with a filename")
+    return fault
 
 
 async def answer_http(request: Request, exc: Exception) -> Response:

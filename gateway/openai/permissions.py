@@ -12,7 +12,7 @@ from gateway.errors import InvalidRequest
 from gateway.keys.access import own_name
 from gateway.objects.lists import ObjectPage, page_of
 from gateway.objects.permissions import CheckpointPermissionObject, DeletedPermission
-from gateway.openai.types import TENANT_NAME, Body
+from gateway.openai.types import Body, TenantName
 from registry.jobs.checkpoint_permissions import CheckpointPermission
 
 router = APIRouter(
@@ -25,7 +25,7 @@ Limit = Annotated[int, Query(ge=1, le=100)]
 class CreatePermissions(Body):
     """Body of `POST .../permissions`."""
 
-    project_ids: Annotated[list[Annotated[str, Field(pattern=TENANT_NAME)]], Field(min_length=1, max_length=100)]
+    project_ids: Annotated[list[TenantName], Field(min_length=1, max_length=100)]
     """Tenants, which OpenAI calls projects."""
 
 

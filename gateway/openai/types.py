@@ -9,12 +9,19 @@ from pydantic import Field, GetPydanticSchema, create_model, model_validator
 from registry.contracts.extensions.integrations import MOST_INTEGRATIONS, Integration
 from registry.contracts.hyperparameters import Hyperparameters, MethodOptions
 from registry.contracts.job_kinds import FINE_TUNING_KINDS, FINE_TUNING_METHODS
-from registry.contracts.known_fields import KnownFields, without_nulls
 from registry.errors import InvalidPlan
 from registry.rollouts.rollout import RolloutPlan, plan_from
 from registry.types import Priority
+from registry.wording.field_faults import written_as
+from registry.wording.known_fields import KnownFields, without_nulls
 
-TENANT_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
+TenantName = Annotated[
+    str,
+    written_as(
+        r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}",
+        "at most 64 letters, digits and . _ @ -, of which the first is no sign",
+    ),
+]
 """Names of tenants, and of keys."""
 Whole = Annotated[int, Field(ge=0, le=2**63 - 1)]
 """A number in a path or a query that a database can compare with its own."""
@@ -119,7 +126,7 @@ class CreateJob(Body):
     """A field of Lorry's: the exact name of the adapter, where a suffix would be made into a legal name."""
     priority: Priority | None = None
     """A field of Lorry's: how the job waits for a worker; the key's own priority if it is not given."""
-    owner: Annotated[str, Field(pattern=TENANT_NAME)] | None = None
+    owner: TenantName | None = None
     """A field of Lorry's: the tenant that the job and its result belong to; an admin key may name any."""
 
     @model_validator(mode="before")

@@ -24,6 +24,7 @@ from gateway.openai.types import Body
 from registry.contracts.uploads.file_purposes import PURPOSES
 from registry.errors import NotFound
 from registry.files.upload import MOST_PARTS, PART_BYTES, Upload, UploadDraft, UploadPart
+from registry.wording.field_faults import written_as
 
 router = APIRouter(prefix="/v1/uploads", dependencies=[KnownQuery], tags=["files"])
 
@@ -42,7 +43,7 @@ class CompleteUpload(Body):
     """Body of `POST /v1/uploads/{upload_id}/complete`."""
 
     part_ids: Annotated[list[str], Field(min_length=1, max_length=MOST_PARTS)]
-    md5: Annotated[str, Field(pattern="^[0-9a-fA-F]{32}$")] | None = None
+    md5: Annotated[str, written_as("[0-9a-fA-F]{32}", "the 32 hexadecimal digits of an MD5")] | None = None
 
 
 @router.post("", **WITHOUT_NULLS)

@@ -26,6 +26,7 @@ from gateway.settings import BUNDLED_BASE, PaceFields, PoolSettings, Settings
 from registry.database import Registry
 from registry.errors import RegistryError
 from registry.types import Base
+from registry.wording.field_faults import fault_in
 
 _PRECISIONS: Final = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 _UNROUTE_READINGS: Final = 8
@@ -99,10 +100,9 @@ def engine_settings(pool: PoolSettings, home: Path, base: Base) -> EngineSetting
     try:
         engine = EngineSettings.model_validate(found | pool.engine | known)
     except ValidationError as exc:
-        first = exc.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        fields = ", ".join(sorted(set(EngineSettings.model_fields) - set(known)))
-        raise StartFailed(f"settings [engines.engine] {field}: {first['msg']}; fields are {fields}") from exc
+        fields = sorted(set(EngineSettings.model_fields) - set(known))
+        fault = fault_in(found | pool.engine | known, exc, fields)
+        raise StartFailed(f"settings [engines.engine] {fault.sentence}") from exc
     if engine.port and (pool.most_replicas > 1 or not live_adapters(pool.kind)):
         raise StartFailed(
             f"settings [engines.engine] port: pool {pool.name!r} has several engines at a time, which cannot share "

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from registry.errors import AdapterRejected
 from registry.types import Base
+from registry.wording.field_faults import fault_in
 
 FINGERPRINT: Final = "fingerprint.json"
 LEAST_PROBES: Final = 4
@@ -86,9 +87,7 @@ def check_fingerprint(folder: Path, base: Base) -> FingerprintFile:
     except OSError as exc:
         raise AdapterRejected(f"{FINGERPRINT}: missing; no replica could prove the adapter") from exc
     except ValidationError as exc:
-        first = exc.errors(include_url=False, include_input=False)[0]
-        field = ".".join(map(str, first["loc"]))
-        raise AdapterRejected(f"{FINGERPRINT}: {field}: {first['msg']}") from exc
+        raise AdapterRejected(f"{FINGERPRINT}: {fault_in(None, exc).sentence}") from exc
     if fingerprint.base_digest != base.digest:
         raise AdapterRejected(
             f"{FINGERPRINT}: the probes were made on a base with digest {fingerprint.base_digest[:12]}; "

@@ -9,9 +9,9 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from registry.contracts.graders.grader_spec import GraderSpec
 from registry.contracts.job_spec import LoraSpec, LoraVariant
-from registry.contracts.known_fields import KnownFields
 from registry.contracts.parallel_spec import MOST_PROCESSES, Parallelism, ParallelSpec
 from registry.contracts.weights_spec import PROJECTING, OptimizerKind, Precision, WeightsKind, WeightsSpec, optimizer_of
+from registry.wording.known_fields import KnownFields
 
 AUTO_STEPS: Final = 75
 """Optimisation steps that `auto` aims at: enough for a LoRA of rank 16 to learn a style of answering."""

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from registry.contracts.known_fields import KnownFields
+from registry.wording.field_faults import written_as
+from registry.wording.known_fields import KnownFields
 
 MOST_INTEGRATIONS: Final = 5
 """How many a job may have, as at OpenAI."""
@@ -36,12 +37,17 @@ class MlflowOptions(KnownFields):
     tags: Annotated[dict[Name, Annotated[str, Field(max_length=500)]], Field(max_length=50)] | None = None
 
 
+RunName = Annotated[
+    str, written_as(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "at most 128 letters, digits and . _ -, the first no sign")
+]
+
+
 class TensorBoardOptions(KnownFields):
     """A run in TensorBoard's event files."""
 
     model_config = ConfigDict(frozen=True)
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")] | None = None
+    name: RunName | None = None
 
 
 class Integration(KnownFields):

@@ -12,8 +12,8 @@ from registry.contracts.graders.formula import FUNCTIONS, parse_formula
 from registry.contracts.graders.grader_spec import GraderSpec, as_value_error
 from registry.contracts.graders.model_graders import LabelModelGrader, RewardModelGrader, ScoreModelGrader
 from registry.contracts.graders.text_graders import PythonGrader, StringCheckGrader, TextSimilarityGrader
-from registry.contracts.known_fields import UNKNOWN_FIELD
 from registry.errors import GraderInvalid
+from registry.wording.field_faults import fault_of
 
 MOST_GRADERS: Final = 20
 GRADER_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -98,31 +98,23 @@ def parse_grader(fields: Any, where: str = "grader") -> GraderSpec:
     try:
         return GRADER_KINDS[kind].model_validate(GRADER_KINDS[kind].parsed_parts(fields, where))
     except ValidationError as exc:
-        raise _fault_of(exc, where) from exc
+        raise _fault_of(exc, fields, where) from exc
 
 
 def _below(place: str, fields: Mapping[str, str]) -> Mapping[str, str]:
     return {f"{place}.{field}": text for field, text in fields.items()}
 
 
-def _fault_of(exc: ValidationError, where: str) -> GraderInvalid:
+def _fault_of(exc: ValidationError, fields: Mapping[str, Any], where: str) -> GraderInvalid:
     # Of the branches of a union the one that got furthest is the one that was meant.
-    first = max(exc.errors(), key=lambda error: len(error["loc"]))
-    text = "is missing" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
-    steps = [str(step) for step in first["loc"] if not _is_union_branch(step)]
-    if first["type"] == UNKNOWN_FIELD:
-        steps.append(first["ctx"]["field"])
-        text = f"is unknown; there are {first['ctx']['known']}"
+    fault = fault_of(sorted(exc.errors(), key=lambda error: -len(error["loc"])), fields)
+    text, steps = fault.text, [*fault.place, *(() if fault.unknown is None else (fault.unknown,))]
     # The checks of a whole grader begin their message with the field at fault.
     field, colon, rest = text.partition(": ")
     if colon and not steps and " " not in field:
         steps, text = [field], rest
     place = ".".join([where, *steps])
     return GraderInvalid(f"{place}: {text}", place)
-
-
-def _is_union_branch(step: int | str) -> bool:
-    return isinstance(step, str) and (step in ("str", "constrained-str") or "[" in step)
 
 
 Grader = Annotated[

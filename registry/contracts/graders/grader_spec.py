@@ -13,8 +13,8 @@ from pydantic import (
 )
 
 from registry.contracts.graders.templates import check_template, fields_of_items
-from registry.contracts.known_fields import KnownFields
 from registry.errors import GraderInvalid
+from registry.wording.known_fields import KnownFields
 
 LONGEST_TEXT: Final = 100_000
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from registry.contracts.graders.grader_spec import GraderSpec, Name, Template
-from registry.contracts.known_fields import KnownFields
+from registry.wording.known_fields import KnownFields
 
 MOST_MESSAGES: Final = 50
 

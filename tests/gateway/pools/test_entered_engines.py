@@ -44,7 +44,7 @@ def http(sqlite_registry: Registry, base: Base) -> Iterator[TestClient]:
         ({"url": "http://127.0.0.1:9"}, "url", "no vllm server answers GET http://127.0.0.1:9/health"),
         ({"url": "127.0.0.1:9"}, "url", "pattern"),
         ({"capacity": -1}, "capacity", "greater than or equal to 0"),
-        ({"slots": 2}, "slots", "Extra inputs"),
+        ({"slots": 2}, "slots", "unknown field"),
     ],
 )
 def test_what_cannot_be_entered_names_the_field(

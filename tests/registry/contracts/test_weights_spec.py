@@ -41,8 +41,8 @@ def spec_of(kind: type[SupervisedSpec] = SupervisedSpec, **asked: Any) -> Superv
 @pytest.mark.parametrize(
     ("asked", "why"),
     [
-        ({"weights": "nf4"}, "Input should be 'lora', 'qlora' or 'full'"),
-        ({"lora_variant": "vera"}, "Input should be 'lora', 'rslora', 'pissa', 'olora' or 'dora'"),
+        ({"weights": "nf4"}, "must be lora, qlora or full"),
+        ({"lora_variant": "vera"}, "must be lora, rslora, pissa, olora or dora"),
         ({"weights": "full", "lora_rank": 8}, "lora_rank 8 goes with weights lora or qlora"),
         ({"weights": "full", "lora_variant": "pissa"}, "lora_variant 'pissa' goes with weights lora or qlora"),
         ({"weights": "full", "merge": True}, "merge True goes with weights lora or qlora"),

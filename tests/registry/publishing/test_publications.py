@@ -92,7 +92,7 @@ def test_without_a_fingerprint_of_this_base_nothing_is_published(published: Regi
     text = (folder / "fingerprint.json").read_text()
     for content, message in (
         (text.replace(published.bases.get("tiny").digest, "e" * 64), "made on a base with digest eeeeeeeeeeee"),
-        (text.replace('"format": 1', '"format": 7'), "format: Input should be 1"),
+        (text.replace('"format": 1', '"format": 7'), "format: must be 1"),
         ("{", "Invalid JSON"),
     ):
         (folder / "fingerprint.json").write_text(content)

@@ -1,4 +1,4 @@
-"""Models whose error for an unknown field lists the fields that exist."""
+"""Models whose error for an unknown field names the one that was meant."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-UNKNOWN_FIELD: Final = "unknown_field"
-"""Type of the validation error for a field that the model does not have."""
+from registry.wording.field_faults import UNKNOWN_FIELD, shortened
+from registry.wording.suggestions import meant_or_known
+
 NOT_A_NUMBER: Final = "not_a_number"
 """Type of the validation error for true or false in the place of a number."""
 
@@ -23,15 +24,16 @@ def without_nulls(value: Any, levels: int = 32) -> Any:
 
 
 class KnownFields(BaseModel):
-    """Base of models for what callers send; the error for an unknown field lists the known ones."""
+    """Base of models for what people write; the error for an unknown field names the one that was meant, or all."""
 
     @model_validator(mode="before")
     @classmethod
     def check_fields(cls, value: Any) -> Any:
         """Return *value* unchanged; raise for its first unknown field."""
-        if isinstance(value, dict) and (unknown := sorted(set(value) - set(cls.model_fields))):
-            facts = {"field": unknown[0], "known": ", ".join(cls.model_fields)}
-            raise PydanticCustomError(UNKNOWN_FIELD, "unknown field {field}; there are {known}", facts)
+        if isinstance(value, dict) and (unknown := sorted(set(value) - set(cls.model_fields), key=str)):
+            field = str(unknown[0])
+            facts = {"field": field, "shown": shortened(field), "hint": meant_or_known(field, cls.model_fields)}
+            raise PydanticCustomError(UNKNOWN_FIELD, "unknown field {shown}{hint}", facts)
         return value
 
     @field_validator("*", mode="before")

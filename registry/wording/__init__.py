@@ -1,0 +1,1 @@
+"""Faults of what people wrote, in their words: names that were meant, and fields whose value is wrong."""
