@@ -23,6 +23,7 @@ from gateway.admin import audit as admin_audit
 from gateway.admin import bases as admin_bases
 from gateway.admin import feedback as admin_feedback
 from gateway.admin import forced as admin_forced
+from gateway.admin import ids as admin_ids
 from gateway.admin import jobs as admin_jobs
 from gateway.admin import keys as admin_keys
 from gateway.admin import observations as admin_observations
@@ -106,6 +107,7 @@ ROUTERS = (
     admin_keys.router,
     admin_audit.router,
     admin_status.router,
+    admin_ids.router,
     health.router,
     docs_page.router,
 )

@@ -13,7 +13,10 @@ from registry.audit import Act, write_audit
 from registry.errors import NotFound, NotServable
 from registry.transactions import Transactions
 from registry.types import Adapter, AdapterKind, Revision, RevisionState
+from registry.wording.suggestions import meant_or_known
 
+_MOST_LISTED: Final = 10
+"""How many revisions, the newest, an error lists."""
 MOST_DIGITS: Final = 18
 """Digits of the longest number that a database compares with its own."""
 
@@ -23,7 +26,8 @@ def find_adapter(tx: sa.Connection, name: str, *, lock: bool = False) -> Adapter
     query = sa.select(tables.adapters).where(tables.adapters.c.name == name)
     row = tx.execute(query.with_for_update() if lock else query).mappings().one_or_none()
     if row is None:
-        raise NotFound(f"there is no adapter {name!r}")
+        there = tx.execute(sa.select(tables.adapters.c.name).order_by(tables.adapters.c.name)).scalars()
+        raise NotFound(f"there is no adapter {name!r}{meant_or_known(name, there)}")
     return adapter_of(row)
 
 
@@ -34,7 +38,11 @@ def find_revision(tx: sa.Connection, adapter: str, number: int) -> Revision:
     )
     row = tx.execute(query).mappings().one_or_none()
     if row is None:
-        raise NotFound(f"there is no revision {adapter}@{number}")
+        find_adapter(tx, adapter)
+        column = tables.revisions.c.number
+        numbers = tx.execute(sa.select(column).where(tables.revisions.c.adapter == adapter).order_by(column.desc()))
+        listed = ", ".join(f"{adapter}@{each}" for each in numbers.scalars().fetchmany(_MOST_LISTED))
+        raise NotFound(f"there is no revision {adapter}@{number}; there are {listed}")
     return revision_of(row)
 
 

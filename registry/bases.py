@@ -13,6 +13,7 @@ from registry import tables
 from registry.errors import Conflict, NotFound
 from registry.transactions import Transactions, insert_or_ignore
 from registry.types import Base
+from registry.wording.suggestions import meant_or_known
 
 _COLUMNS: Final = [column for column in tables.bases.columns if column.name != "provenance"]
 
@@ -22,7 +23,7 @@ def find_base(tx: sa.Connection, name: str) -> Base:
     row = tx.execute(sa.select(tables.bases).where(tables.bases.c.name == name)).mappings().one_or_none()
     if row is None:
         names = tx.execute(sa.select(tables.bases.c.name).order_by(tables.bases.c.name)).scalars().all()
-        raise NotFound(f"there is no base model {name!r}; there are: {', '.join(names) or 'none'}")
+        raise NotFound(f"there is no base model {name!r}{meant_or_known(name, names)}")
     return Base(**row)
 
 

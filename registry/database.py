@@ -42,6 +42,7 @@ from registry.settings import RegistrySettings
 from registry.transactions import Transactions, open_engine, shown_url
 from registry.types import Adapter, Base, Replica, Revision, ServedCheckpoint, Use
 from registry.uses import UseStore, uses_of
+from registry.wording.id_prefixes import IdPrefixes
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _APPLIED: Final = sa.table("alembic_version", sa.column("version_num"))
@@ -106,6 +107,7 @@ class Registry:
         self.feedback = FeedbackStore(transactions)
         self.forced_sides = ForcedSideStore(transactions)
         self.keys = KeyStore(transactions)
+        self.ids = IdPrefixes(transactions)
 
     def snapshot(self, watch_s: float = 0.0) -> Snapshot:
         """Read everything that routes are derived from, as of one moment.

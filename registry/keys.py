@@ -18,6 +18,7 @@ from registry.audit import Act, write_audit
 from registry.errors import Conflict, NotFound
 from registry.transactions import Transactions
 from registry.types import Priority
+from registry.wording.suggestions import meant_or_known
 
 KEY_PREFIX: Final = "sk-lorry-"
 _SECRET_BYTES: Final = 32
@@ -151,8 +152,8 @@ class KeyStore:
             valid = _valid_keys(tx, lock=True)
             named = {key.name: key for key in valid} | {key.id: key for key in valid}
             if id_or_name not in named:
-                names = ", ".join(sorted(key.name for key in valid)) or "none"
-                raise NotFound(f"there is no valid key {id_or_name!r}; valid keys: {names}")
+                names = sorted(key.name for key in valid)
+                raise NotFound(f"there is no valid key {id_or_name!r}{meant_or_known(id_or_name, names)}")
             key = named[id_or_name]
             if not any(Scope.ADMIN in other.scopes for other in valid if other is not key):
                 raise Conflict(f"key {key.name!r} is the last one with the scope admin; make another one first")

@@ -61,7 +61,8 @@ def parse_table(model: type[Table], name: str, fields: Mapping[str, Any]) -> Tab
     try:
         return model.model_validate(fields)
     except ValidationError as exc:
-        raise SettingsInvalid(f"settings [{name}] {fault_in(fields, exc).sentence}") from exc
+        sentence = fault_in(fields, exc).sentence.replace("unknown field", "unknown setting")
+        raise SettingsInvalid(f"settings [{name}] {sentence}") from exc
 
 
 def registry_settings(tables: Mapping[str, Mapping[str, Any]], home: Path) -> RegistrySettings:

@@ -24,6 +24,7 @@ from gateway.pools.entered_engines import adopted_settings
 from registry.errors import NotFound
 from registry.types import EnteredEngine, Replica
 from registry.wording.field_faults import written_as
+from registry.wording.suggestions import meant_or_known
 
 router = APIRouter(prefix="/admin/replicas", tags=["replicas"])
 
@@ -56,7 +57,10 @@ async def enter_engine(body: EnterEngine, gateway: GatewayDep, actor: ActorDep) 
     that does not answer. 409 for an address that was entered before.
     """
     if body.engine not in ENGINES:
-        raise InvalidRequest(f"engine {body.engine!r} is not one of {', '.join(sorted(ENGINES))}", param="engine")
+        raise InvalidRequest(
+            f"engine {body.engine[:64]!r} is not known here{meant_or_known(body.engine, sorted(ENGINES))}",
+            param="engine",
+        )
     entered = EnteredEngine(
         id=f"hand-{body.engine}-{secrets.token_hex(3)}",
         url=body.url,

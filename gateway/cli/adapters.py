@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from gateway.cli.adapter_tar import AdapterTar
-from gateway.cli.client import Client
+from gateway.cli.client import Client, part
 from gateway.cli.completion import names
 from gateway.cli.completion.arguments import AdapterName, PublishedName, RevisionName
 from gateway.cli.errors import CommandFailed
@@ -29,6 +29,7 @@ from gateway.cli.output import (
     show_json,
     show_table,
 )
+from gateway.cli.short_ids import revision_of_digest
 from gateway.objects.adapters import AdapterHistory, AdapterObject, AdapterOwnerObject, RevisionObject, SlotObject
 from gateway.objects.jobs import AnyJob, JobObject
 from gateway.objects.lists import ObjectList
@@ -88,17 +89,28 @@ def show_adapter(
     as_json: JsonFlag = False,
 ) -> None:
     """Show an adapter with its revisions, or one revision with what made it."""
-    adapter_name, number = split_name(name)
     with Client() as client:
-        adapter = client.get(f"/admin/adapters/{adapter_name}", AdapterHistory)
+        adapter, number = _adapter_and_number(client, name)
     if number is None:
         _show_adapter(adapter, wide, as_json)
         return
     found = [revision for revision in adapter.revisions if revision.number == number]
     if not found:
         numbers = ", ".join(str(revision.number) for revision in adapter.revisions)
-        raise CommandFailed(f"adapter {adapter_name} has no revision {number}; it has {numbers}")
+        raise CommandFailed(f"adapter {adapter.name} has no revision {number}; it has {numbers}")
     _show_revision(found[0], as_json)
+
+
+def _adapter_and_number(client: Client, typed: str) -> tuple[AdapterHistory, int | None]:
+    """Return the adapter that NAME, NAME@N or the beginning of a revision's digest names, and the revision's number."""
+    adapter_name, number = split_name(typed)
+    try:
+        return client.get(f"/admin/adapters/{part(adapter_name)}", AdapterHistory), number
+    except CommandFailed:
+        if (revision := revision_of_digest(client, typed)) is None:
+            raise
+    adapter_name, number = split_name(revision)
+    return client.get(f"/admin/adapters/{part(adapter_name)}", AdapterHistory), number
 
 
 @app.command("publish")
@@ -124,9 +136,9 @@ def publish(
         raise CommandFailed(str(exc)) from exc
     if others and not as_json:  # the job's events have it too
         note(f"Left out, as serving does not need it: {list_names(others)}")
-    with Client() as client, AdapterTar(folder, others) as tar:
+    with Client(flags={"base": "--base"}) as client, AdapterTar(folder, others) as tar:
         job = client.post_stream(
-            f"/admin/adapters/{name}/revisions", AnyJob, tar.chunks(), tar.size_bytes, base=base
+            f"/admin/adapters/{part(name)}/revisions", AnyJob, tar.chunks(), tar.size_bytes, base=base
         ).root
         if not follow:
             show_job(job, as_json)
@@ -156,9 +168,9 @@ def retire(
     as_json: JsonFlag = False,
 ) -> None:
     """Stop serving a revision; its record stays."""
-    adapter_name, number = revision_name(name)
     with Client() as client:
-        revision = client.delete(f"/admin/adapters/{adapter_name}/revisions/{number}", RevisionObject)
+        adapter_name, number = revision_named(client, name)
+        revision = client.delete(f"/admin/adapters/{part(adapter_name)}/revisions/{number}", RevisionObject)
     if as_json:
         show_json(revision)
         return
@@ -179,8 +191,8 @@ def change_owner(
     body = {field: value for field, value in changes.items() if value is not None}
     if not body:
         raise typer.BadParameter("give --tenant NAME, --shared or --private")
-    with Client() as client:
-        owner = client.put(f"/admin/adapters/{name}/owner", AdapterOwnerObject, body)
+    with Client(flags={"tenant": "--tenant"}) as client:
+        owner = client.put(f"/admin/adapters/{part(name)}/owner", AdapterOwnerObject, body)
     if as_json:
         show_json(owner)
         return
@@ -204,6 +216,11 @@ def revision_name(name: str) -> tuple[str, int]:
     if number is None:
         raise typer.BadParameter(f"{name!r} names no revision; write NAME@N, for example {name}@2")
     return adapter_name, number
+
+
+def revision_named(client: Client, typed: str) -> tuple[str, int]:
+    """Return ("support", 7) for `support@7`, or for the beginning of the digest of its artifact."""
+    return revision_name(typed if "@" in typed else revision_of_digest(client, typed) or typed)
 
 
 def slot_line(replica: str, slot: SlotObject) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from gateway.cli.client import Client
+from gateway.cli.client import Client, part
 from gateway.cli.completion import names
 from gateway.cli.output import Column, JsonFlag, WideFlag, moments, show_json, show_table
 from gateway.objects.evidence import FeedbackObject, RatingSumObject
@@ -61,7 +61,7 @@ def show_ratings(
 ) -> None:
     """List the ratings of one revision with their comments, newest first."""
     with Client() as client:
-        found = client.get(f"/admin/feedback/{revision}", ObjectList[FeedbackObject], limit=limit).data
+        found = client.get(f"/admin/feedback/{part(revision)}", ObjectList[FeedbackObject], limit=limit).data
     if as_json:
         show_json(found)
         return

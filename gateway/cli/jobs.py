@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from gateway.cli.client import Client
+from gateway.cli.client import Client, part
 from gateway.cli.completion.arguments import JobId
 from gateway.cli.following.job_progress import estimate_text, follow_job, latest_figures, line_of, new_events
 from gateway.cli.output import (
@@ -24,6 +24,7 @@ from gateway.cli.output import (
     show_json,
     show_table,
 )
+from gateway.cli.short_ids import whole_id
 from gateway.objects.jobs import AnyJob, JobObject, StepFigures
 from gateway.objects.lists import ObjectList
 from registry.jobs.job import JobState
@@ -73,7 +74,7 @@ def list_jobs(
 def show_one(job_id: JobId, as_json: JsonFlag = False) -> None:
     """Show one job."""
     with Client() as client:
-        job = client.get(f"/admin/jobs/{job_id}", AnyJob).root
+        job = client.get(f"/admin/jobs/{part(whole_id(client, 'job', job_id))}", AnyJob).root
         show_job(job, as_json, latest_figures(client, job.id))
 
 
@@ -85,6 +86,7 @@ def logs(
 ) -> None:
     """Show the job's events, oldest first."""
     with Client() as client:
+        job_id = part(whole_id(client, "job", job_id))
         if follow and not as_json:
             show_job(follow_job(client, job_id), as_json)
             return
@@ -116,7 +118,8 @@ def resume(job_id: JobId, as_json: JsonFlag = False) -> None:
 
 def _act(job_id: str, action: str, as_json: bool) -> None:
     with Client() as client:
-        show_job(client.post(f"/admin/jobs/{job_id}/{action}", AnyJob).root, as_json)
+        whole = part(whole_id(client, "job", job_id))
+        show_job(client.post(f"/admin/jobs/{whole}/{action}", AnyJob).root, as_json)
 
 
 def show_job(job: JobObject, as_json: bool, figures: StepFigures | None = None) -> None:

@@ -8,11 +8,15 @@ from typing import Annotated, Any, Final, Protocol
 
 import typer
 
-from gateway.cli.client import Client
+from gateway.cli.client import Client, part
 from gateway.cli.completion.arguments import KeyName
+from gateway.cli.errors import CommandFailed
+from gateway.cli.flag_words import in_flags
 from gateway.cli.output import Column, JsonFlag, WideFlag, moments, note, short_ids, show, show_json, show_table
+from gateway.cli.short_ids import the_only_one
 from gateway.objects.keys import IssuedKeyObject, KeyObject
 from gateway.objects.lists import ObjectList
+from registry.wording.id_parts import begins
 
 app = typer.Typer(name="keys", no_args_is_help=True)
 
@@ -116,11 +120,19 @@ def revoke(
 ) -> None:
     """Revoke a key; requests that are in flight are still answered."""
     with _keys(home) as keys:
-        revoked = keys.revoke(key)
+        revoked = keys.revoke(_whole(keys.list(), key))
     if as_json:
         show_json(revoked)
     else:
         show(f"{revoked.id} {revoked.name} is revoked")
+
+
+def _whole(keys: Sequence[KeyObject], typed: str) -> str:
+    """Return *typed* where it is the name of a valid key, else the id of the valid key that begins with it."""
+    valid = [key for key in keys if key.revoked_at is None]
+    if any(key.name == typed for key in valid):
+        return typed
+    return the_only_one("key", typed, lambda: [key.id for key in valid if begins(key.id, typed)])
 
 
 def _listed(words: str | None) -> list[str] | None:
@@ -128,6 +140,13 @@ def _listed(words: str | None) -> list[str] | None:
     return None if words is None else [word.strip() for word in words.split(",") if word.strip()]
 
 
+_FLAGS: Final = {
+    **{name: f"--{name}" for name in ("name", "scopes", "models", "owner", "tenant", "priority")},
+    "requests_per_minute": "--requests-per-minute",
+    "tokens_per_minute": "--tokens-per-minute",
+    "concurrent_requests": "--concurrent",
+}
+"""Field of the request for a key -> its flag."""
 _EVERY_SCOPE: Final = frozenset({"admin", "inference", "metrics", "training"})
 
 
@@ -172,17 +191,20 @@ class _KeysAtGateway:
         return self._client.get("/admin/keys", ObjectList[KeyObject]).data
 
     def revoke(self, id_or_name: str) -> KeyObject:
-        return self._client.delete(f"/admin/keys/{id_or_name}", KeyObject)
+        return self._client.delete(f"/admin/keys/{part(id_or_name)}", KeyObject)
 
 
 @contextmanager
 def _keys(home: bool) -> Iterator[_Keys]:
     """Open the keys of the gateway at LORRY_URL, or of the registry that LORRY_HOME and LORRY_CONFIG name."""
     if not home:
-        with Client() as client:
+        with Client(flags=_FLAGS) as client:
             yield _KeysAtGateway(client)
         return
     from gateway.cli.home_keys import keys_at_home
 
     with keys_at_home() as keys:
-        yield keys
+        try:
+            yield keys
+        except CommandFailed as exc:
+            raise CommandFailed(in_flags(str(exc), _FLAGS)) from exc

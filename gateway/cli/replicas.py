@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from gateway.cli.client import Client
+from gateway.cli.client import Client, part
 from gateway.cli.completion import names
 from gateway.cli.completion.arguments import ReplicaId
 from gateway.cli.output import Column, JsonFlag, WideFlag, moments, show, show_json, show_table
@@ -84,7 +84,7 @@ def add(
 ) -> None:
     """Enter an engine that was started elsewhere; it gets requests once its adapters are proven."""
     body = {"url": url, "engine": engine, "base": base} | ({} if capacity is None else {"capacity": capacity})
-    with Client() as client:
+    with Client(flags={"url": "URL", "engine": "--engine", "base": "--base", "capacity": "--capacity"}) as client:
         entered = client.post("/admin/replicas", EnteredEngineObject, body)
     if as_json:
         show_json(entered)
@@ -96,7 +96,7 @@ def add(
 def remove(replica: ReplicaId, as_json: JsonFlag = False) -> None:
     """Remove an engine that was entered by hand; it drains, the server itself keeps running."""
     with Client() as client:
-        removed = client.delete(f"/admin/replicas/{replica}", RemovedEngine)
+        removed = client.delete(f"/admin/replicas/{part(replica)}", RemovedEngine)
     if as_json:
         show_json(removed)
     else:

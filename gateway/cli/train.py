@@ -14,13 +14,15 @@ from gateway.cli.errors import CommandFailed
 from gateway.cli.following.job_progress import expected_text, follow_job
 from gateway.cli.jobs import show_job
 from gateway.cli.output import JsonFlag, note
-from gateway.cli.rollout.plans import EveryFlag, GuardrailFlag, JudgeFlag, MinSamplesFlag, plan_body
+from gateway.cli.rollout.plans import PLAN_FLAGS, EveryFlag, GuardrailFlag, JudgeFlag, MinSamplesFlag, plan_body
+from gateway.cli.short_ids import whole_id
 from gateway.cli.training.graders import read_json
 from gateway.objects.files import FileObject
 from gateway.objects.jobs import FineTuningJob, JobObject
 from gateway.objects.lists import ObjectList
 from gateway.objects.models import ModelObject
 from registry.types import Priority
+from registry.wording.suggestions import meant_or_known
 
 app = typer.Typer(name="train", no_args_is_help=True)
 
@@ -80,6 +82,21 @@ _OURS: Final[Mapping[str, _Parser]] = {
     "value_clip": float,
     "value_weight": float,
 }
+_FLAGS: Final[Mapping[str, str]] = {
+    "model": "--model",
+    "validation_file": "--validation",
+    "suffix": "--name",
+    "adapter": "--name",
+    "seed": "--seed",
+    "priority": "--priority",
+    "owner": "--owner",
+    "rollout.steps": "--rollout",
+    "rollout": "--rollout",
+    **{f"rollout.{field}": flag for field, flag in PLAN_FLAGS.items() if field != "steps"},
+}
+"""Field of the request -> its flag."""
+_WANTED: Final[Mapping[_Parser, str]] = {int: "a whole number", float: "a number", _switch: "true or false"}
+"""Parser that can fail -> what it parses."""
 _MAY_BE_AUTO: Final = (*_OPENAI, "beta", "eval_interval", "eval_samples", "compute_multiplier")
 METHODS: Final[Mapping[str, tuple[str, str]]] = {
     "sft": ("supervised", "Learn the assistant's answers of chats, with LoRA unless weights=full."),
@@ -158,9 +175,10 @@ def train(
             judge=judge,
             shadow_judge=None,
         )
-    with Client() as client:
+    flags = {**_FLAGS, "training_file": "--file" if data is None else "--data"}
+    with Client(flags=flags) as client:
         body["model"] = model or _only_base(client)
-        body["training_file"] = file if data is None else _upload(client, data)
+        body["training_file"] = whole_id(client, "file", str(file)) if data is None else _upload(client, data)
         if validation is not None:
             body["validation_file"] = _upload(client, validation)
         job: JobObject = client.post("/v1/fine_tuning/jobs", FineTuningJob, body)
@@ -195,15 +213,18 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     parsed: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
-        if not equals or key not in parsers:
-            raise typer.BadParameter(f"--set {pair!r}: write KEY=VALUE with KEY one of {', '.join(parsers)}")
+        if not equals:
+            raise typer.BadParameter(f"--set {pair!r}: write OPTION=VALUE, for example n_epochs=2")
+        if key not in parsers:
+            raise typer.BadParameter(f"--set {pair!r}: unknown option {key!r}{meant_or_known(key, parsers)}")
         if text == "auto" and key in _MAY_BE_AUTO:
             parsed[key] = text
             continue
         try:
             parsed[key] = parsers[key](text)
         except ValueError as exc:
-            raise typer.BadParameter(f"--set {pair!r}: {text!r} is not a value of the right kind") from exc
+            wanted = _WANTED[parsers[key]] + (" or auto" if key in _MAY_BE_AUTO else "")
+            raise typer.BadParameter(f"--set {key}: must be {wanted}, not {text!r}") from exc
     return parsed
 
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Send
+from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
 
 from gateway.edge.parts import Gateway
@@ -16,11 +16,16 @@ from gateway.errors import GatewayError
 from gateway.http.error_answers import answer_error
 from gateway.http.meant_path import meant_path
 from gateway.keys.auth import credential_of
+from gateway.objects.problems import WARNING_HEADER
 from registry.errors import RegistryError
 from registry.keys import Scope
 
 OPEN: Final = frozenset({"/health", "/healthz", "/readyz"})
 METRICS: Final = "/metrics"
+KEY_UNCHECKED: Final = (
+    "an API key was sent, but this gateway has no keys: nothing is checked, and everybody who reaches it may do "
+    "everything; `lorry keys create` makes the first key"
+)
 ANY: Final = frozenset({Scope.INFERENCE, Scope.TRAINING, Scope.ADMIN})
 _ADMIN: Final = frozenset({Scope.ADMIN})
 SCOPES: Final[Sequence[tuple[str, frozenset[Scope]]]] = (
@@ -32,6 +37,7 @@ SCOPES: Final[Sequence[tuple[str, frozenset[Scope]]]] = (
     ("/v1/", frozenset({Scope.INFERENCE})),
     ("/tokenize", frozenset({Scope.INFERENCE})),
     (METRICS, frozenset({Scope.METRICS, Scope.ADMIN})),
+    ("/admin/ids", frozenset({Scope.TRAINING, Scope.ADMIN})),
 )
 """Prefix of a path -> the scopes that open it (any of them); the first match counts, other paths need admin."""
 
@@ -67,24 +73,41 @@ class Authentication:
                 answer = await answer_error(Request(connection), exc)
                 await answer(connection, receive, send)
                 return
+            if self._keyring.is_keyless and _credential_in(connection):
+                send = _with_warning(send)
         await self._app(connection, receive, send)
 
     def _let_in(self, connection: Connection) -> None:
         headers, path = Headers(scope=connection), connection["path"]
         scopes, is_keyless = scopes_of(path), self._keyring.is_keyless
         # With keys a page of another site can do nothing: it has none. The admin endpoints do not rely on that alone.
-        if is_keyless or (path != METRICS and scopes == _ADMIN):
+        if is_keyless or path.startswith("/admin") or (path != METRICS and scopes == _ADMIN):
             seen = (_bytes(headers.get(name)) for name in ("host", "origin", "sec-fetch-site"))
             self._page_guard.check(*seen, is_keyless=is_keyless)
         if path == METRICS and not self._metrics_need_key:
             return
-        credential = credential_of(
-            _bytes(headers.get("authorization")), _bytes(headers.get("x-api-key")), _bytes(headers.get("api-key"))
-        )
-        caller = self._keyring.caller_of(credential, time.time())
+        caller = self._keyring.caller_of(_credential_in(connection), time.time())
         self._keyring.check(caller, *scopes)
         connection.setdefault("state", {})["caller"] = caller
 
 
 def _bytes(value: str | None) -> bytes | None:
     return None if value is None else value.encode("latin-1")
+
+
+def _credential_in(connection: Connection) -> bytes:
+    headers = Headers(scope=connection)
+    return credential_of(
+        _bytes(headers.get("authorization")), _bytes(headers.get("x-api-key")), _bytes(headers.get("api-key"))
+    )
+
+
+def _with_warning(send: Send) -> Send:
+    """Return *send* with a header that tells the sender of a key that no key is checked."""
+
+    async def send_warned(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)[WARNING_HEADER] = KEY_UNCHECKED
+        await send(message)
+
+    return send_warned

@@ -67,6 +67,12 @@ class RemovedEngine(ApiObject):
     """State of its replica; None where the replica has left already."""
 
 
+class FoundId(ApiObject):
+    """An id, or the name of a revision, that begins with what somebody typed."""
+
+    id: str
+
+
 class AuditEntryObject(ApiObject):
     """Who did what to which thing."""
 

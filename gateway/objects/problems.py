@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from gateway.objects.lists import ApiObject
+
+WARNING_HEADER: Final = "x-lorry-warning"
+"""Header of an answer with a sentence for people: the request was answered, but probably is not as it was meant."""
 
 
 class Problem(ApiObject):

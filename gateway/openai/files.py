@@ -22,7 +22,9 @@ from gateway.openai.job_pictures import check_unnamed
 from gateway.openai.types import Body, whole_seconds
 from registry.contracts.uploads.file_purposes import PURPOSES, FilePurpose
 from registry.errors import NotFound
+from registry.publishing.job_end import RESULTS_PURPOSE
 from registry.types import File
+from registry.wording.suggestions import meant_or_known
 
 router = APIRouter(dependencies=[KnownQuery], tags=["files"])
 
@@ -145,6 +147,10 @@ async def list_files(  # noqa: PLR0913  its parameters are those of the query
     after: str | None = None,
 ) -> ObjectPage[FileObject]:
     """List the files, newest first unless asked otherwise."""
+    known = (*PURPOSES, RESULTS_PURPOSE)
+    if purpose is not None and purpose not in known:
+        hint = meant_or_known(purpose, known)
+        raise InvalidRequest(f"purpose: no file is for {purpose[:64]!r}{hint}", param="purpose")
     files = gateway.registry.files
     found = await gateway.ask(
         files.list, purpose=purpose, limit=limit + 1, order=order, after=after, tenant=caller.sees

@@ -30,6 +30,7 @@ from registry.publishing.adapter_name import adapter_name_of, check_adapter_name
 from registry.publishing.checks import check_targets
 from registry.publishing.pool_limits import check_pools, check_takes_adapters
 from registry.types import Base, File, Priority, Replica
+from registry.wording.suggestions import meant_or_known
 
 ORDER: Final = tuple(Priority)
 """Priorities, the highest first."""
@@ -154,8 +155,9 @@ def _base(name: str, registry: Registry, caller: Caller) -> Base:
     # A key that is for some models only names adapters, which stand on entered folders that every key may use.
     there |= {base.name: base for base in snapshot.bases if not base.is_checkpoint}
     if name not in there:
-        names = ", ".join(sorted(there))
-        raise InvalidRequest(f"model {shown(name)!r} cannot be fine-tuned here; base models are {names}", param="model")
+        raise InvalidRequest(
+            f"model {shown(name)!r} cannot be fine-tuned here{meant_or_known(name, sorted(there))}", param="model"
+        )
     return there[name]
 
 

@@ -30,6 +30,7 @@ from registry.errors import NotFound
 from registry.keys import Scope
 from registry.publishing.checkpoints import delete_checkpoint
 from registry.types import AdapterKind, Base, RevisionState, ServedCheckpoint
+from registry.wording.suggestions import did_you_mean
 
 router = APIRouter(tags=["models"])
 
@@ -49,7 +50,8 @@ async def get_model(name: str, gateway: GatewayDep, caller: CallerDep) -> ModelO
     if name not in found:
         why = await gateway.ask(why_no_answer, gateway.registry, caller, name)
         listed = f"Models here: {', '.join(sorted(found)) or 'none yet'}."
-        raise ModelNotFound(why or f"The model {shown(name)!r} does not exist. {listed}")
+        meant = did_you_mean(name, sorted(found))
+        raise ModelNotFound(why or f"The model {shown(name)!r} does not exist{meant or '.'} {listed}")
     return found[name]
 
 

@@ -93,7 +93,7 @@ class RolloutRequest(Body):
     def plan(self) -> RolloutPlan:
         """Return the plan that the body asks for; `InvalidPlan` names the field that makes no sense."""
         if self.guardrails is not None and not self.judge:
-            raise InvalidPlan("guardrails need a judge: leave them out, or leave out judge=false")
+            raise InvalidPlan("guardrails: they need a judge; leave them out, or leave out judge=false")
         guardrails = (self.guardrails or {}) if self.judge else None
         return plan_from(self.model_dump(include={"steps", "every_s", "shadow_judge"}) | {"guardrails": guardrails})
 

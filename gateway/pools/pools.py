@@ -102,7 +102,8 @@ def engine_settings(pool: PoolSettings, home: Path, base: Base) -> EngineSetting
     except ValidationError as exc:
         fields = sorted(set(EngineSettings.model_fields) - set(known))
         fault = fault_in(found | pool.engine | known, exc, fields)
-        raise StartFailed(f"settings [engines.engine] {fault.sentence}") from exc
+        sentence = fault.sentence.replace("unknown field", "unknown setting")
+        raise StartFailed(f"settings [engines.engine] {sentence}") from exc
     if engine.port and (pool.most_replicas > 1 or not live_adapters(pool.kind)):
         raise StartFailed(
             f"settings [engines.engine] port: pool {pool.name!r} has several engines at a time, which cannot share "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -83,7 +84,7 @@ class Hyperparameters(KnownFields):
         ):
             given = [name for name in names if is_set and getattr(self, name) is not None]
             if given:
-                raise ValueError(f"{given[0]} {getattr(self, given[0])!r} {reason}")
+                raise ValueError(f"{given[0]} {json.dumps(getattr(self, given[0]))} {reason}")
         if self.weights == "qlora" and self.lora_variant not in (None, "lora", "rslora"):
             raise ValueError(f"lora_variant {self.lora_variant!r} needs the base's own weights: take weights lora")
         if self.lora_variant == "dora" and self.merge is False:

@@ -15,6 +15,7 @@ from registry.errors import LeaseLost, NotFound, StaleState
 from registry.jobs.job import Job, JobCheckpoint, JobError, JobEvent, JobState, Lease, check_move
 from registry.jobs.job_phase import JobPhase
 from registry.transactions import insert_or_ignore
+from registry.wording.suggestions import did_you_mean
 
 UNLEASED: Final[Mapping[str, Any]] = {
     "worker": None,
@@ -24,6 +25,10 @@ UNLEASED: Final[Mapping[str, Any]] = {
     "phase": None,
     "phase_since": None,
 }
+
+
+_MOST_COMPARED: Final = 200
+"""How many ids, the newest, are compared with an unknown one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +77,9 @@ def find_job(tx: sa.Connection, job_id: str, *, lock: bool = False, tenant: str 
     query = sa.select(tables.jobs).where(tables.jobs.c.id == job_id)
     row = tx.execute(query.with_for_update() if lock else query).mappings().one_or_none()
     if row is None or tenant not in (None, row["tenant"]):
-        raise NotFound(f"there is no fine-tuning job {job_id!r}")
+        ids = sa.select(tables.jobs.c.id).order_by(tables.jobs.c.seq.desc()).limit(_MOST_COMPARED)
+        there = tx.execute(ids if tenant is None else ids.where(tables.jobs.c.tenant == tenant)).scalars()
+        raise NotFound(f"there is no job {job_id!r}{did_you_mean(job_id, there)}")
     return job_of(row)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 
 from registry import tables
-from registry.adapters import find_adapter
+from registry.adapters import MOST_DIGITS, find_adapter, find_revision
 from registry.errors import NotFound
 from registry.rollouts import answer_tables
 from registry.rollouts.tally import Cell, Side, Tally
@@ -112,8 +112,9 @@ class FeedbackStore:
             return _newest(tx, answer_tables.feedback.c.adapter == adapter, limit)
 
     def of_served_name(self, served_name: str, limit: int = 100) -> builtins.list[Feedback]:
-        """Return the ratings of one revision or base model, newest first."""
+        """Return the ratings of one revision or base model, newest first. Raises `NotFound`."""
         with self._tx.read() as tx:
+            _check_known(tx, served_name)
             return _newest(tx, answer_tables.feedback.c.served_name == served_name, limit)
 
     def rated_chats(self, model: str, tenant: str | None = None) -> builtins.list[Mapping[str, Any]]:
@@ -142,7 +143,10 @@ class FeedbackStore:
             return tx.execute(sa.update(table).where(*old).values(chat=None)).rowcount
 
     def sums(self, model: str | None = None) -> builtins.list[RatingSum]:
-        """Return the sums by revision and base model, those of one adapter or base model with *model*."""
+        """Return the sums by revision and base model, with *model* those of one adapter or base model.
+
+        Raises `NotFound` for a *model* that does not exist.
+        """
         table = answer_tables.feedback
         good = sa.func.sum(sa.case((table.c.score >= _GOOD, 1), else_=0))
         columns = sa.func.count(), good, sa.func.avg(table.c.score), sa.func.max(table.c.at)
@@ -150,6 +154,8 @@ class FeedbackStore:
         if model is not None:
             query = query.where(table.c.adapter == model)
         with self._tx.read() as tx:
+            if model is not None:
+                _check_known(tx, model)
             return [
                 RatingSum(served_name=name, ratings=count, good=int(good), mean=mean, last_at=last)
                 for name, count, good, mean, last in tx.execute(query)
@@ -268,3 +274,20 @@ def _columns_of(cell: Cell | None) -> dict[str, Any]:
     if cell is None:
         return {"rollout_id": None, "step": None, "side": None}
     return {"rollout_id": cell.rollout_id, "step": cell.step, "side": cell.side}
+
+
+def _check_known(tx: sa.Connection, name: str) -> None:
+    """Raise `NotFound` unless *name* is that of a base model, an adapter, one of its revisions, or a rated name."""
+    rated, bases = answer_tables.feedback, tables.bases.c.name
+    known = sa.union_all(
+        sa.select(sa.literal(1)).where(sa.exists().where(bases == name)),
+        sa.select(sa.literal(1)).where(sa.exists().where(rated.c.served_name == name)),
+    )
+    if tx.execute(known).first() is not None:
+        return
+    adapter, at, number = name.partition("@")
+    find_adapter(tx, adapter)
+    if at and number.isdecimal():
+        find_revision(tx, adapter, int(number[:MOST_DIGITS]))
+    elif at:
+        raise NotFound(f"there is no revision {name!r}; a revision is named {adapter}@N")

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from registry.errors import InvalidPlan
+from registry.wording.suggestions import meant_or_known
 
 
 class Guardrail(StrEnum):
@@ -85,7 +86,7 @@ def guardrails_from(values: Mapping[str, Any]) -> GuardrailPlan:
     known = [each.name for each in fields(GuardrailPlan)]
     unknown = sorted(set(values) - set(known))
     if unknown:
-        raise InvalidPlan(f"unknown guardrails {unknown}; possible: {', '.join(known)}")
+        raise InvalidPlan(f"unknown guardrail {str(unknown[0])[:64]!r}{meant_or_known(str(unknown[0]), known)}")
     return GuardrailPlan(**{name: _value(name, value) for name, value in values.items()})
 
 

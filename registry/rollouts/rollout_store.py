@@ -75,11 +75,13 @@ class RolloutStore:
             return [event_of(dict(row)) for row in rows]
 
     def list(self, adapter: str | None = None, limit: int = 100) -> builtins.list[Rollout]:
-        """Return rollouts of all adapters, or of *adapter*, newest first."""
+        """Return rollouts of all adapters, or of *adapter*, newest first. Raises `NotFound`."""
         query = sa.select(tables.rollouts).order_by(tables.rollouts.c.seq.desc()).limit(limit)
         if adapter is not None:
             query = query.where(tables.rollouts.c.adapter == adapter)
         with self._tx.read() as tx:
+            if adapter is not None:
+                find_adapter(tx, adapter)
             return [rollout_of(row) for row in tx.execute(query).mappings()]
 
     def figures(self) -> RolloutFigures:

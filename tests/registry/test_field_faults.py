@@ -93,7 +93,7 @@ def test_a_fault_names_the_field_and_what_would_be_right(given: dict[str, Any], 
 def test_a_field_that_is_like_no_other_lists_the_fields() -> None:
     with pytest.raises(ValidationError) as caught:
         Order.model_validate({"must": 1, "zzz": 1})
-    assert fault_in({"zzz": 1}, caught.value).text.startswith("unknown field zzz; there are name, count, share")
+    assert fault_in({"zzz": 1}, caught.value).text.startswith("unknown field zzz; there are: name, count, share")
 
 
 def test_a_model_that_lists_no_fields_gets_them_from_the_caller() -> None:

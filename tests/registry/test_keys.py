@@ -78,7 +78,7 @@ def test_a_revoked_key_stays_on_the_list_and_frees_its_name(
     new = registry.keys.create(CHAT, actor="ann")
     assert [key.id for key in registry.keys.list()][:2] == [new.key.id, old.key.id]
     assert registry.keys.revoke("chat", actor="bob").id == new.key.id
-    with pytest.raises(NotFound, match="no valid key 'chat'; valid keys: root"):
+    with pytest.raises(NotFound, match="no valid key 'chat'; there are: root"):
         registry.keys.revoke("chat", actor="bob")
 
 

@@ -18,7 +18,7 @@ def test_work_is_below_the_home_unless_it_is_said_otherwise() -> None:
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"thread": 2}, r"\[trainer\] thread: .*fields are .*threads"),
+        ({"thread": 2}, r"\[trainer\] unknown setting thread; did you mean 'threads'"),
         ({"threads": 0}, r"\[trainer\] threads"),
         ({"lease_s": 2.0}, r"lease_s 2.0 must be at least three times poll_s 1.0"),
     ],

@@ -6,7 +6,7 @@ from typing import Final
 
 import typer
 
-from gateway.cli.client import Client
+from gateway.cli.client import Client, part
 from gateway.cli.completion.arguments import BaseName
 from gateway.cli.models.origin import origin_fields
 from gateway.cli.output import (
@@ -53,7 +53,7 @@ def list_bases(wide: WideFlag = False, as_json: JsonFlag = False) -> None:
 def show_base(name: BaseName, as_json: JsonFlag = False) -> None:
     """Show one base model and, for a checkpoint, what made it."""
     with Client() as client:
-        base = client.get(f"/admin/bases/{name}", BaseModelOrigin)
+        base = client.get(f"/admin/bases/{part(name)}", BaseModelOrigin)
     if as_json:
         show_json(base)
         return
@@ -82,7 +82,7 @@ def show_base(name: BaseName, as_json: JsonFlag = False) -> None:
 def delete(name: BaseName, as_json: JsonFlag = False) -> None:
     """Delete a checkpoint and its weights, where no replica, adapter or job uses it."""
     with Client() as client:
-        removed = client.delete(f"/admin/bases/{name}", RemovedBaseModel)
+        removed = client.delete(f"/admin/bases/{part(name)}", RemovedBaseModel)
     if as_json:
         show_json(removed)
         return

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import typer
 
-from gateway.cli.client import Client
+from gateway.cli.client import Client, part
 from gateway.cli.completion.arguments import ModelName
 from gateway.cli.output import Column, JsonFlag, WideFlag, moment, moments, show_fields, show_json, show_table
 from gateway.objects.lists import ObjectList
@@ -39,7 +39,7 @@ def list_models(wide: WideFlag = False, as_json: JsonFlag = False) -> None:
 def show_model(name: ModelName, as_json: JsonFlag = False) -> None:
     """Show one model."""
     with Client() as client:
-        model = client.get(f"/v1/models/{name}", ModelObject)
+        model = client.get(f"/v1/models/{part(name)}", ModelObject)
     if as_json:
         show_json(model)
         return

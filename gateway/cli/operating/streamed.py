@@ -86,7 +86,7 @@ async def _ask_one(
                     _take_in(answer, json.loads(line.removeprefix("data:")))
                     on_change()
     except httpx2.TransportError as exc:
-        answer.error = f"the answer was cut off: {exc}" if answer.text else str(client.unreachable())
+        answer.error = f"the answer was cut off: {exc}" if answer.text else str(client.unreachable(exc))
     except CommandFailed as exc:
         answer.error = str(exc)
     answer.whole_s = time.monotonic() - answer.began

@@ -8,8 +8,8 @@ from typing import Annotated, Final
 
 import typer
 
-from gateway.cli.adapters import revision_name
-from gateway.cli.client import Client
+from gateway.cli.adapters import revision_named
+from gateway.cli.client import Client, part
 from gateway.cli.completion.arguments import AdapterName, RevisionName
 from gateway.cli.errors import CommandFailed
 from gateway.cli.output import (
@@ -27,6 +27,7 @@ from gateway.cli.rollout.forced import force
 from gateway.cli.rollout.page import grounds_of, page
 from gateway.cli.rollout.plans import (
     DEFAULT_STEPS,
+    PLAN_FLAGS,
     EveryFlag,
     GuardrailFlag,
     JudgeFlag,
@@ -36,7 +37,7 @@ from gateway.cli.rollout.plans import (
     plan_from_file,
 )
 from gateway.cli.rollout.watch import watch
-from gateway.objects.adapters import AdapterHistory
+from gateway.cli.short_ids import rollout_id
 from gateway.objects.lists import ObjectList
 from gateway.objects.rollouts import RolloutObject, RolloutStory
 from registry.rollouts.rollout import RolloutState
@@ -80,7 +81,6 @@ def start(
 
     The rollout advances by itself when the evidence suffices, and is aborted when the canary is worse.
     """
-    adapter, number = revision_name(revision)
     body = plan_body(
         plan_from_file(plan),
         steps=steps,
@@ -90,8 +90,9 @@ def start(
         judge=judge,
         shadow_judge=shadow_judge,
     )
-    with Client() as client:
-        rollout = client.post(f"/admin/adapters/{adapter}/rollouts", RolloutStory, body | {"revision": number})
+    with Client(flags=PLAN_FLAGS) as client:
+        adapter, number = revision_named(client, revision)
+        rollout = client.post(f"/admin/adapters/{part(adapter)}/rollouts", RolloutStory, body | {"revision": number})
         deadline = time.monotonic() + _LOAD_WAIT_S
         while rollout.state is RolloutState.PENDING and time.monotonic() < deadline:
             time.sleep(0.25)
@@ -179,7 +180,9 @@ def _move(name: str, move: str, as_json: bool) -> None:
 
 
 def _latest(client: Client, name: str) -> RolloutObject:
-    client.get(f"/admin/adapters/{name}", AdapterHistory)
+    """Return the latest rollout of the adapter, or the one that *name* is the id of."""
+    if (found := rollout_id(client, name)) is not None:
+        return client.get(f"/admin/rollouts/{found}", RolloutStory)
     rollouts = client.get("/admin/rollouts", ObjectList[RolloutObject], adapter=name, limit=1).data
     if not rollouts:
         raise CommandFailed(f"{name} has had no rollout; start one with `lorry rollout start {name}@N`")

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from gateway.cli.client import Client
+from gateway.cli.client import Client, part
 from gateway.cli.completion.arguments import AdapterName
 from gateway.cli.output import Column, JsonFlag, WideFlag, moments, show, show_json, show_table
 from gateway.objects.evidence import ForcedSideObject, ReleasedSide
@@ -43,7 +43,7 @@ def force(
         raise typer.BadParameter("give --key K --side canary|stable, or --key K --clear, or --list")
     if side not in (None, "canary", "stable"):
         raise typer.BadParameter(f"--side {side!r}: write canary or stable")
-    path = f"/admin/adapters/{name}/forced"
+    path = f"/admin/adapters/{part(name)}/forced"
     with Client() as client:
         if list_all:
             _show_held(name, client.get(path, ObjectList[ForcedSideObject]).data, wide, as_json)

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 DEFAULT_STEPS: Final = "5,25,50,100"
+PLAN_FLAGS: Final[Mapping[str, str]] = {
+    "steps": "--steps",
+    'steps ["shadow:10", 25, 100]': "--steps shadow:10,25,100",
+    "every_s": "--every",
+    "guardrails": "--guardrail",
+    "guardrail": "--guardrail",
+    "shadow_judge": "--shadow-judge",
+    "min_samples": "--min-samples",
+    "judge=false": "--no-judge",
+    "revision": "revision",
+}
+"""Field of a plan -> its flag."""
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 EveryFlag = Annotated[

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.client import Client
+from gateway.cli.client import Client, part
 from gateway.cli.completion.arguments import AdapterName
 from gateway.cli.output import JsonFlag
 from gateway.cli.rollout.commands import show_rollout
@@ -26,4 +26,4 @@ def rollback(
     """Abort the open rollout, or make the former stable revision stable again."""
     with Client() as client:
         body = {} if to is None else {"to": to}
-        show_rollout(client.post(f"/admin/adapters/{name}/rollback", RolloutStory, body), as_json)
+        show_rollout(client.post(f"/admin/adapters/{part(name)}/rollback", RolloutStory, body), as_json)

@@ -11,6 +11,7 @@ from gateway.cli.completion import names
 from gateway.cli.errors import CommandFailed
 from gateway.cli.following.job_progress import follow_job
 from gateway.cli.output import Column, JsonFlag, note, show, show_fields, show_json, show_table
+from gateway.cli.short_ids import revision_of_digest, whole_id
 from gateway.objects.reproductions import ReproductionObject
 from registry.contracts.reproductions.reproduction_report import ReproductionReport
 from registry.jobs.job import JobState
@@ -39,8 +40,9 @@ def reproduce(
     """
     with Client() as client:
         if name.startswith("repjob-"):
-            job = client.get(f"/admin/reproductions/{name}", ReproductionObject)
+            job = client.get(f"/admin/reproductions/{whole_id(client, 'job', name)}", ReproductionObject)
         else:
+            name = revision_of_digest(client, name) or name
             job = client.post("/admin/reproductions", ReproductionObject, {"model": name})
             note(f"Job {job.id} is queued; Ctrl-C leaves it running.")
         if follow and not job.status.is_terminal:

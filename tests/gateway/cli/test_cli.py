@@ -122,7 +122,7 @@ def test_the_rollout_that_a_job_asks_for_is_judged(url: str, sqlite_registry: Re
         RolloutPlan(steps=weighted(5, 25, 100), every_s=300.0, guardrails=GuardrailPlan(error_rate=0.02)),
         RolloutPlan(steps=weighted(5, 25, 100)),
     ]
-    assert "unknown guardrails" in lorry(
+    assert "unknown guardrail 'x'; there are: error_rate" in lorry(
         url, "train", "sft", *data, "--name", "support", "--rollout", "100", "--guardrail", "x=1", code=1
     )
 
@@ -145,5 +145,5 @@ def test_hyperparameters_are_read_by_their_kind() -> None:
         "learning_rate": 1e-4,
         "target_modules": ["q_proj", "v_proj"],
     }
-    with pytest.raises(typer.BadParameter, match="not a value"):
+    with pytest.raises(typer.BadParameter, match="n_epochs: must be a whole number or auto, not 'two'"):
         parse_settings(["n_epochs=two"])

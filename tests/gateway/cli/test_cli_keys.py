@@ -33,7 +33,9 @@ def test_keys_are_made_listed_and_revoked(url: str) -> None:
     assert "chat" not in lorry(url, "keys", "list", LORRY_API_KEY=root)
     assert "chat" in lorry(url, "keys", "list", "--all", LORRY_API_KEY=root)
     assert "last one with the scope admin" in lorry(url, "keys", "revoke", "root", code=1, LORRY_API_KEY=root)
-    assert "valid keys: root" in lorry(url, "keys", "revoke", "chat", code=1, LORRY_API_KEY=root)
+    assert "there is no valid key 'chat'; there are: root" in lorry(
+        url, "keys", "revoke", "chat", code=1, LORRY_API_KEY=root
+    )
     assert "key.revoke" in lorry(url, "audit", LORRY_API_KEY=root)
 
 
@@ -46,10 +48,13 @@ def test_at_home_keys_are_made_without_a_gateway(tmp_path: Path) -> None:
     assert "root" in lorry(NOWHERE, "keys", "list", "--home", LORRY_HOME=home)
     assert "chat is revoked" in lorry(NOWHERE, "keys", "revoke", "--home", "chat", LORRY_HOME=home)
     for words, said in (
-        (["revoke", "--home", "chat"], "valid keys: root"),
+        (["revoke", "--home", "chat"], "there is no valid key 'chat'; there are: root"),
         (["create", "--home", "--name", "root"], "named 'root' already"),
-        (["create", "--home", "--name", "a b"], "name: must be at most 64 letters"),
-        (["create", "--home", "--name", "x", "--scopes", "all"], "scopes.0: must be inference, training, metrics or admin, not"),
+        (["create", "--home", "--name", "a b"], "--name: must be at most 64 letters"),
+        (
+            ["create", "--home", "--name", "x", "--scopes", "all"],
+            "--scopes: must be inference, training, metrics or admin, not",
+        ),
     ):
         assert said in lorry(NOWHERE, "keys", *words, code=1, LORRY_HOME=home)
     settings = RegistrySettings(url=f"sqlite:///{home}/registry.db", artifacts=tmp_path / "artifacts")

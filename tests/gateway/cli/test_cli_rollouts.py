@@ -164,12 +164,15 @@ def test_a_file_starts_a_judged_rollout_and_a_wrong_one_says_which_field(
     assert told["guardrails"]["feedback"] == GuardrailPlan().feedback
     lorry(url, "rollout", "abort", "support")
     for flags, word in (
-        (["--guardrail", "eror_rate=0.1"], "eror_rate"),
+        (["--guardrail", "eror_rate=0.1"], "did you mean 'error_rate'?"),
         (["--guardrail", "error_rate=7"], "error_rate must be"),
-        (["--steps", "25,5,100"], "steps must rise"),
+        (["--steps", "25,5,100"], "--steps must rise"),
         (["--steps", "25,shadow:5,100"], "shadow steps come before"),
-        (["--shadow-judge", "tiny"], "shadow_judge needs a shadow step"),
-        (["--no-judge", "--guardrail", "error_rate=0.1"], "guardrails need a judge"),
+        (["--shadow-judge", "tiny"], "--shadow-judge needs a shadow step, for example --steps shadow:10,25,100"),
+        (
+            ["--no-judge", "--guardrail", "error_rate=0.1"],
+            "--guardrail: they need a judge; leave",
+        ),
     ):
         assert word in lorry(url, "rollout", "start", "support@2", *flags, code=1)
     by_hand = json.loads(lorry(url, "rollout", "start", "support@2", "--no-judge", "--json"))

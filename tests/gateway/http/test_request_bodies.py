@@ -98,7 +98,7 @@ def test_a_caller_without_a_key_is_refused_before_its_body_is_judged(sqlite_regi
         (b'{"completion_id": 5}', "completion_id", "must be a string"),
         (b'{"completion_id": "a", "score": []}', "score", "must be a number"),
         (b'{"completion_id": "a", "label": {}}', "label", "good"),
-        (b"{}", "completion_id", "required"),
+        (b"{}", "completion_id", "is missing"),
     ],
 )
 def test_json_that_no_endpoint_takes_is_refused_by_the_name_of_its_part(

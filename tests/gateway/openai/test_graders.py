@@ -75,7 +75,7 @@ def test_a_valid_grader_comes_back_as_it_went(client: openai.OpenAI, grader: Map
 @pytest.mark.parametrize(
     ("grader", "param", "said"),
     [
-        ({**CHECK, "operation": "is"}, "grader.operation", "'eq', 'ne', 'like' or 'ilike'"),
+        ({**CHECK, "operation": "is"}, "grader.operation", "must be eq, ne, like or ilike"),
         ({**CODE, "source": "def grade(:"}, "grader.source", "SyntaxError"),
         (multi("a", a={**CODE, "source": "x = 1"}), "grader.graders.a.source", "no function grade"),
         ({**SCORE, "model": "gpt-4o"}, "grader.model", "does not exist"),

@@ -326,16 +326,16 @@ def test_an_unknown_url_is_answered_in_the_same_envelope(http: TestClient) -> No
     [
         ({"hyperparameters": SMALL | {"keep": "best"}}, "validation_file", "keep best"),
         ({"hyperparameters": SMALL | {"early_stopping_patience": 2}}, "validation_file", "early_stopping_patience 2"),
-        ({"hyperparameters": SMALL | {"keep": "first"}}, "hyperparameters.keep", "'last' or 'best'"),
+        ({"hyperparameters": SMALL | {"keep": "first"}}, "hyperparameters.keep", "must be last or best"),
         ({"adapter": "Support"}, "adapter", "'support' would do"),
         ({"adapter": "support", "suffix": "support"}, "adapter", "not both"),
         ({"adapter": "tiny"}, "adapter", "base model"),
-        ({"priority": "urgent"}, "priority", "'high', 'normal' or 'low'"),
+        ({"priority": "urgent"}, "priority", "must be high, normal or low"),
         ({"priorty": "high"}, "priorty", "priority"),
         ({"hyperparameters": {"epochs": 1}}, "hyperparameters.epochs", "n_epochs"),
-        ({"method": {"type": "supervised", "dpo2": {}}}, "method.dpo2", "supervised"),
+        ({"method": {"type": "supervised", "dpo2": {}}}, "method.dpo2", "did you mean 'dpo'?"),
         ({"method": {"type": "supervised", "supervised": {"beta": 1}}}, "method.supervised.beta", "hyperparameters"),
-        ({"rollout": {"steps": [50], "stepz": 1}}, "rollout.stepz", "every_s"),
+        ({"rollout": {"steps": [50], "stepz": 1}}, "rollout.stepz", "did you mean 'steps'?"),
     ],
 )
 def test_an_extension_that_makes_no_sense_is_refused_by_name(

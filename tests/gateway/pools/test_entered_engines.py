@@ -42,8 +42,8 @@ def http(sqlite_registry: Registry, base: Base) -> Iterator[TestClient]:
         ({"engine": "ollama"}, "engine", f"not one of {', '.join(sorted(ENGINES))}"),
         ({"base": "large"}, "base", "there are: tiny"),
         ({"url": "http://127.0.0.1:9"}, "url", "no vllm server answers GET http://127.0.0.1:9/health"),
-        ({"url": "127.0.0.1:9"}, "url", "pattern"),
-        ({"capacity": -1}, "capacity", "greater than or equal to 0"),
+        ({"url": "127.0.0.1:9"}, "url", "must be http://host:port"),
+        ({"capacity": -1}, "capacity", "must be at least 0"),
         ({"slots": 2}, "slots", "unknown field"),
     ],
 )

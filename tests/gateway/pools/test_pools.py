@@ -85,7 +85,7 @@ def test_each_pool_has_its_base_model_in_the_registry(
     ("pool", "error", "said"),
     [
         ({"kind": "ollama"}, UnknownEngine, "'ollama' is not one of"),
-        ({"engine": {"thread": 1}}, StartFailed, r"\[engines.engine\] thread: .*threads"),
+        ({"engine": {"thread": 1}}, StartFailed, r"\[engines.engine\] unknown setting thread; did you mean 'threads'"),
         ({"engine": {"tensor_parallel": 2}}, SettingRefused, "tensor_parallel"),
         ({"engine": {"port": 9000}, "min_replicas": 2}, StartFailed, "port: pool 'a' has several engines at a time"),
         ({"base": "/nowhere"}, StartFailed, "no such folder"),

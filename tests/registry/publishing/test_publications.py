@@ -93,7 +93,7 @@ def test_without_a_fingerprint_of_this_base_nothing_is_published(published: Regi
     for content, message in (
         (text.replace(published.bases.get("tiny").digest, "e" * 64), "made on a base with digest eeeeeeeeeeee"),
         (text.replace('"format": 1', '"format": 7'), "format: must be 1"),
-        ("{", "Invalid JSON"),
+        ("{", "is not JSON"),
     ):
         (folder / "fingerprint.json").write_text(content)
         with pytest.raises(AdapterRejected, match=rf"fingerprint\.json: .*{message}"):
