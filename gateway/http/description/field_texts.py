@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
-from registry.contracts.known_fields import KnownFields
 
 from gateway.objects.lists import ApiObject
+from registry.wording.known_fields import KnownFields
 
 
 def add_field_texts(schemas: dict[str, Any]) -> None:
