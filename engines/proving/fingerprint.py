@@ -73,8 +73,10 @@ def read_fingerprint(folder: Path) -> StoredFingerprint:
         raise FingerprintMissing(f"{folder.name} has no {FINGERPRINT}: it was not published by this Lorry") from exc
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise FingerprintMissing(f"{FINGERPRINT} of {folder.name} is not readable: {where}: {first['msg']}") from exc
+        where = ".".join(map(str, first["loc"])) or "its beginning"
+        raise FingerprintMissing(
+            f"{FINGERPRINT} of {folder.name} is not as this Lorry writes it, at {where}: publish the folder again"
+        ) from exc
 
 
 async def _renders(http: httpx2.AsyncClient, fields: Mapping[str, str], probe: StoredProbe) -> bool:

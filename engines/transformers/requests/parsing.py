@@ -17,6 +17,8 @@ Parsed = TypeVar("Parsed", bound="Fields")
 _EXACT_FLOATS: Final = 2**53
 """Below this every whole number has a float of its own (IEEE 754)."""
 _LONGEST_SHOWN: Final = 64
+_OWN: Final = "must"
+"""Type of the errors whose whole message is ours."""
 WRONG_KIND: Final = "wrong_kind"
 """Type of the errors whose message says what a value must be; what the value is follows."""
 _WANTED: Final[Mapping[str, str]] = {
@@ -109,7 +111,7 @@ def shortened(text: str) -> str:
 def must(message: str) -> PydanticCustomError:
     """Return the error of a field, for a validator to raise: the *message* follows the field's name."""
     # Braces would be read as places for a context.
-    return PydanticCustomError("must", "{message}", {"message": message})
+    return PydanticCustomError(_OWN, "{message}", {"message": message})
 
 
 def missing() -> PydanticCustomError:
@@ -143,7 +145,8 @@ def _wording(error: ErrorDetails) -> str:
         return f"{wanted}, not {shown(value)}"
     if kind == WRONG_KIND:
         return f"{error['msg']}, not {shown(value)}"
-    return error["msg"]
+    # The words of every other error would be pydantic's, about Python.
+    return error["msg"] if kind == _OWN else f"is not taken with this value, {shown(value)}"
 
 
 def shown(value: Any) -> str:
