@@ -177,7 +177,7 @@ def translated(engine: sa.Engine) -> Iterator[Progress]:
     try:
         yield progress
     except sa.exc.IntegrityError as exc:
-        raise Conflict(f"someone else was faster: {exc.orig}") from exc
+        raise Conflict("another change was made at the same time; try again") from exc
     # psycopg and sqlite3 raise the last two themselves, for a lone surrogate and for an integer above 2^63.
     except (sa.exc.DataError, UnicodeEncodeError, OverflowError) as exc:
         raise NotStorable(f"the database cannot store a value: {_one_line(exc)}; nothing was changed") from exc

@@ -77,7 +77,7 @@ COMMANDS: Final[Mapping[str, Listed]] = {
         "gateway.cli.adapters", "Inspect", "Adapters and their revisions: list, show, publish, retire, owner."
     ),
     "replicas": Listed(
-        "gateway.cli.replicas", "Administer", "Inference servers in detail; enter one that was started elsewhere."
+        "gateway.cli.replicas", "Administer", "Inference servers in detail; add one that was started elsewhere."
     ),
     "keys": Listed("gateway.cli.keys", "Administer", "API keys: create, list, revoke."),
     "audit": Listed("gateway.cli.audit", "Administer", "List what was done by whom, newest first."),

@@ -125,7 +125,7 @@ def publish(
             metavar="BASE", help="Base model; needed only where there are several.", autocompletion=names.bases
         ),
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Stay until the revision is there.")] = True,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Wait until the revision is published.")] = True,
     as_json: JsonFlag = False,
 ) -> None:
     """Publish an adapter folder as the next revision: it is checked at once, the trainer makes its fingerprint."""

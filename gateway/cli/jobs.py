@@ -112,7 +112,7 @@ def pause(job_id: JobId, as_json: JsonFlag = False) -> None:
 
 @app.command("resume")
 def resume(job_id: JobId, as_json: JsonFlag = False) -> None:
-    """Queue a paused job again."""
+    """Resume a paused job."""
     _act(job_id, "resume", as_json)
 
 

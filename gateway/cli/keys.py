@@ -42,7 +42,7 @@ class _Keys(Protocol):
 
 @app.command("create")
 def create(
-    name: Annotated[str, typer.Option(metavar="NAME", help="Name in the audit log of whoever uses the key.")],
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the key, as the audit log shows it.")],
     scopes: Annotated[
         str | None,
         typer.Option(
@@ -58,7 +58,7 @@ def create(
     tokens_per_minute: Annotated[int | None, typer.Option(min=1, help="Default: no limit.")] = None,
     concurrent: Annotated[int | None, typer.Option(min=1, help="Requests at a time; default: no limit.")] = None,
     priority: Annotated[
-        str, typer.Option(metavar="PRIORITY", help="Whose requests go first: high, normal or low.")
+        str, typer.Option(metavar="PRIORITY", help="Priority of its requests: high, normal or low.")
     ] = "normal",
     owner: Annotated[str, typer.Option(metavar="PERSON", help="Person or team to ask about the key.")] = "",
     tenant: Annotated[
@@ -71,7 +71,7 @@ def create(
     home: HomeFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make a key and show its secret, this once."""
+    """Create a key and print its secret, which is shown only once."""
     body: dict[str, Any] = {
         "name": name,
         "scopes": _listed(scopes),
@@ -88,7 +88,7 @@ def create(
     if as_json:
         show_json(made)
         return
-    note(f"{made.id} {made.name}: {', '.join(made.scopes)}. The secret is shown this once:")
+    note(f"{made.id} {made.name}: {', '.join(made.scopes)}. The secret is shown only once:")
     typer.echo(made.key)
     note("Commands take it from LORRY_API_KEY, OpenAI's SDK from OPENAI_API_KEY.")
 

@@ -82,22 +82,22 @@ def add(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Enter an engine that was started elsewhere; it gets requests once its adapters are proven."""
+    """Add an engine that was started elsewhere; it gets requests once its adapters are proven."""
     body = {"url": url, "engine": engine, "base": base} | ({} if capacity is None else {"capacity": capacity})
     with Client(flags={"url": "URL", "engine": "--engine", "base": "--base", "capacity": "--capacity"}) as client:
         entered = client.post("/admin/replicas", EnteredEngineObject, body)
     if as_json:
         show_json(entered)
     else:
-        show(f"{entered.id} is entered; `lorry replicas` shows when it is ready")
+        show(f"{entered.id} is added; `lorry replicas` shows when it is ready")
 
 
 @app.command("remove")
 def remove(replica: ReplicaId, as_json: JsonFlag = False) -> None:
-    """Remove an engine that was entered by hand; it drains, the server itself keeps running."""
+    """Remove an engine that was added by hand: it is drained, and the server itself keeps running."""
     with Client() as client:
         removed = client.delete(f"/admin/replicas/{part(replica)}", RemovedEngine)
     if as_json:
         show_json(removed)
     else:
-        show(f"{replica} drains and leaves")
+        show(f"{replica} is being drained and removed")

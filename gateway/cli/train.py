@@ -134,7 +134,8 @@ OwnerFlag = Annotated[
     str | None, typer.Option(metavar="TENANT", help="Tenant that the job is for; needs an admin key.")
 ]
 RolloutFlag = Annotated[
-    str | None, typer.Option("--rollout", metavar="STEPS", help="Roll out when published, for example 5,25,100.")
+    str | None,
+    typer.Option("--rollout", metavar="STEPS", help="Roll it out in these steps, for example 5,25,100."),
 ]
 
 
@@ -147,10 +148,10 @@ def train(
     validation: ValidationFlag = None,
     settings: SetFlag = None,
     grader: GraderFlag = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same bytes.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed; the same seed gives the same bytes.")] = None,
     priority: PriorityFlag = None,
     owner: OwnerFlag = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Stay and show the progress.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for the end and show progress.")] = False,
     rollout: RolloutFlag = None,
     every: EveryFlag = None,
     guardrail: GuardrailFlag = None,

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from registry.errors import InvalidPlan
+from registry.wording.field_faults import json_text
 from registry.wording.suggestions import meant_or_known
 
 
@@ -61,9 +62,10 @@ class GuardrailPlan:
         for guardrail in Guardrail:
             _check_margin(guardrail, getattr(self, guardrail))
         if type(self.min_samples) is not int or self.min_samples < 1:
-            raise InvalidPlan(f"min_samples must be a whole number of requests from 1; got {self.min_samples!r}")
+            given = json_text(self.min_samples)
+            raise InvalidPlan(f"min_samples must be a whole number of requests from 1; got {given}")
         if type(self.alpha) is not float or not 1e-6 <= self.alpha <= 0.5:
-            raise InvalidPlan(f"alpha must be a probability from 0.000001 to 0.5; got {self.alpha!r}")
+            raise InvalidPlan(f"alpha must be a probability from 0.000001 to 0.5; got {json_text(self.alpha)}")
         if not self.margins:
             raise InvalidPlan("every guardrail is off; leave one on, or start the rollout without a judge")
 
@@ -109,4 +111,5 @@ def _check_margin(guardrail: Guardrail, margin: Any) -> None:
     highest = 10.0 if guardrail in RELATIVE else 1.0
     if type(margin) is not float or not 0 <= margin < highest:
         kind = "part of stable's value" if guardrail in RELATIVE else "difference"
-        raise InvalidPlan(f"{guardrail} must be a {kind} from 0 to below {highest:g}, or false; got {margin!r}")
+        given = json_text(margin)
+        raise InvalidPlan(f"{guardrail} must be a {kind} from 0 to below {highest:g}, or false; got {given}")

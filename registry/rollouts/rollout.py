@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from registry.errors import IllegalMove, InvalidPlan
 from registry.rollouts.guardrails import GuardrailPlan, guardrails_as_json, guardrails_from
+from registry.wording.field_faults import json_text
 
 SHADOW: Final = "shadow:"
 """Prefix of a shadow step in JSON and on the command line."""
@@ -197,7 +198,7 @@ def step_from(value: Any) -> Step:
     if isinstance(value, str) and value.startswith(SHADOW) and value.removeprefix(SHADOW).isdecimal():
         return Step(weight=0, shadow_percent=int(value.removeprefix(SHADOW)))
     raise InvalidPlan(
-        f'steps are integer percents or shadow:PERCENT, for example ["shadow:10", 25, 100]; got {value!r}'
+        f'steps are integer percents or shadow:PERCENT, for example ["shadow:10", 25, 100]; got {json_text(value)}'
     )
 
 
@@ -205,16 +206,16 @@ def plan_from(fields: Mapping[str, Any]) -> RolloutPlan:
     """Return the plan in a JSON object as `plan_as_json` writes it. `InvalidPlan` names the wrong field."""
     steps = fields.get("steps")
     if not isinstance(steps, list | tuple):
-        raise InvalidPlan(f"steps must be a list of integer percents, for example [25, 100]; got {steps!r}")
+        raise InvalidPlan(f"steps must be a list of integer percents, for example [25, 100]; got {json_text(steps)}")
     every_s = fields.get("every_s")
     if every_s is not None and type(every_s) not in (int, float):
-        raise InvalidPlan(f"every_s must be a number of seconds; got {every_s!r}")
+        raise InvalidPlan(f"every_s must be a number of seconds; got {json_text(every_s)}")
     guardrails = fields.get("guardrails")
     if not isinstance(guardrails, Mapping | None):
-        raise InvalidPlan(f'guardrails must be an object such as {{"error_rate": 0.02}}; got {guardrails!r}')
+        raise InvalidPlan(f'guardrails must be an object such as {{"error_rate": 0.02}}; got {json_text(guardrails)}')
     shadow_judge = fields.get("shadow_judge")
     if not isinstance(shadow_judge, str | None):
-        raise InvalidPlan(f"shadow_judge must be the name of a model; got {shadow_judge!r}")
+        raise InvalidPlan(f"shadow_judge must be the name of a model; got {json_text(shadow_judge)}")
     return RolloutPlan(
         steps=tuple(step_from(step) for step in steps),
         every_s=every_s,

@@ -177,7 +177,7 @@ def _repeated(error: Mapping[str, Any]) -> str:
     """Return `, not "two"` where the message repeats the value."""
     value = error.get("input")
     is_repeated = str(error["type"]).startswith(_REPEATED) and isinstance(value, str | int | float)
-    return f", not {shortened(json.dumps(value, ensure_ascii=False))}" if is_repeated else ""
+    return f", not {json_text(value)}" if is_repeated else ""
 
 
 def place_of(error: Mapping[str, Any], given: Any) -> tuple[str, ...]:
@@ -201,6 +201,11 @@ def place_of(error: Mapping[str, Any], given: Any) -> tuple[str, ...]:
 def shortened(text: str) -> str:
     """Return *text* as a message may repeat it."""
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+def json_text(value: Any) -> str:
+    """Return *value* as JSON has it, cut to a length that fits a message."""
+    return shortened(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def written_as(pattern: str, words: str) -> AfterValidator:

@@ -32,7 +32,7 @@ PublishedName = Annotated[
     typer.Option(
         "--name",
         metavar="ADAPTER",
-        help="Adapter whose next revision comes of this.",
+        help="Adapter name; the result becomes its next revision.",
         autocompletion=names.adapters,
     ),
 ]

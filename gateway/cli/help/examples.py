@@ -97,7 +97,7 @@ EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
     ),
     "rollout start": (
         ("Judged: it goes on by evidence, and is taken back by evidence", "lorry rollout start support@2"),
-        ("At your own hand", "lorry rollout start support@2 --steps 25,100 --no-judge"),
+        ("Without the judge", "lorry rollout start support@2 --steps 25,100 --no-judge"),
         ("Copies of requests first, which nobody sees", "lorry rollout start support@2 --steps shadow:10,25,100"),
         ("A stricter judge", "lorry rollout start support@2 --guardrail error_rate=0.01 --min-samples 500"),
     ),
@@ -115,8 +115,8 @@ EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
     "rollout abort": (("Give the stable revision all traffic", "lorry rollout abort support"),),
     "rollout force": (
         ("Try the canary yourself", "lorry rollout force support --key ann --side canary"),
-        ("Let the hash decide again", "lorry rollout force support --key ann --clear"),
-        ("Who is on a chosen side", "lorry rollout force support --list"),
+        ("Remove the override", "lorry rollout force support --key ann --clear"),
+        ("List the overrides", "lorry rollout force support --list"),
     ),
     "rollback": (
         ("Take the last change back", "lorry rollback support"),
@@ -171,14 +171,14 @@ EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
     "replicas list": (("The inference servers", "lorry replicas list"),),
     "replicas add": (
         (
-            "Enter a vLLM that runs already",
+            "Add a vLLM that runs already",
             "lorry replicas add http://10.0.0.5:8000 --engine vllm --base qwen3-4b",
         ),
     ),
-    "replicas remove": (("Let one leave that was entered by hand", "lorry replicas remove hand-vllm-1a2b3c"),),
-    "keys": (("Make the first key, which opens everything", "lorry keys create --name ann"),),
+    "replicas remove": (("Remove one that was added by hand", "lorry replicas remove hand-vllm-1a2b3c"),),
+    "keys": (("Create the first key, which has all scopes", "lorry keys create --name ann"),),
     "keys create": (
-        ("Make the first key, which opens everything", "lorry keys create --name ann"),
+        ("Create the first key, which has all scopes", "lorry keys create --name ann"),
         (
             "A key for one application",
             "lorry keys create --name shop --scopes inference --models support --requests-per-minute 600",

@@ -67,7 +67,7 @@ def start(
     steps: Annotated[
         str | None,
         typer.Option(
-            metavar="STEPS", help=f"Percents of traffic, rising to 100, after shadow:PERCENT ({DEFAULT_STEPS})."
+            metavar="STEPS", help=f"Percentages of traffic up to 100, or shadow:PERCENT first ({DEFAULT_STEPS})."
         ),
     ] = None,
     every: EveryFlag = None,
@@ -105,7 +105,7 @@ def start(
 @app.command("status")
 def status(
     name: AdapterName,
-    watching: Annotated[bool, typer.Option("--watch", help="Stay until it has ended; exit code 1 if aborted.")] = False,
+    watching: Annotated[bool, typer.Option("--watch", help="Watch until it ends; exit code 1 if aborted.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Show the adapter's latest rollout, the evidence that it is judged on, and its moves."""

@@ -32,12 +32,12 @@ def force(
     side: Annotated[
         str | None, typer.Option("--side", metavar="canary|stable", help="Where its conversations go.")
     ] = None,
-    clear: Annotated[bool, typer.Option("--clear", help="Release the key: its hash chooses the side again.")] = False,
-    list_all: Annotated[bool, typer.Option("--list", help="List the keys that are held.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove the override.")] = False,
+    list_all: Annotated[bool, typer.Option("--list", help="List the overrides.")] = False,
     wide: WideFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Hold the conversations of a key on one side of every rollout; they do not count as evidence."""
+    """Override the side of a key: pin its conversations to canary or stable. They do not count as evidence."""
     asked = sum((clear, list_all, side is not None))
     if asked != 1 or (key is None) != list_all:
         raise typer.BadParameter("give --key K --side canary|stable, or --key K --clear, or --list")
@@ -49,10 +49,10 @@ def force(
             _show_held(name, client.get(path, ObjectList[ForcedSideObject]).data, wide, as_json)
         elif clear:
             released = client.delete(path, ReleasedSide, sticky_key=key)
-            _show_change(released, f"{key} goes where its hash says.", as_json)
+            _show_change(released, f"The override of {key} is removed.", as_json)
         else:
             held = client.put(path, ForcedSideObject, {"sticky_key": key, "side": side})
-            _show_change(held, f"{key} is held on {side}.", as_json)
+            _show_change(held, f"{key} is pinned to {side}.", as_json)
 
 
 def _show_held(name: str, held: Sequence[ForcedSideObject], wide: bool, as_json: bool) -> None:
@@ -60,7 +60,7 @@ def _show_held(name: str, held: Sequence[ForcedSideObject], wide: bool, as_json:
         show_json(held)
         return
     rows = ((each.side, each.actor, each.created_at, each.sticky_key) for each in held)
-    show_table(COLUMNS, rows, f"No key of {name} is held.", wide=wide)
+    show_table(COLUMNS, rows, f"{name} has no overrides.", wide=wide)
 
 
 def _show_change(changed: ApiObject, sentence: str, as_json: bool) -> None:

@@ -26,7 +26,7 @@ _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 EveryFlag = Annotated[
     str | None,
-    typer.Option("--every", metavar="TIME", help="How long each step holds at least, for example 60s, 5m or 1h."),
+    typer.Option("--every", metavar="TIME", help="Minimum duration of each step, for example 60s, 5m or 1h."),
 ]
 GuardrailFlag = Annotated[
     list[str] | None,
@@ -37,10 +37,10 @@ GuardrailFlag = Annotated[
     ),
 ]
 MinSamplesFlag = Annotated[
-    int | None, typer.Option("--min-samples", min=1, help="Requests that each side must have answered in a step.")
+    int | None, typer.Option("--min-samples", min=1, help="Minimum number of requests on each side of a step.")
 ]
 JudgeFlag = Annotated[
-    bool, typer.Option("--judge/--no-judge", help="Go on and abort by evidence; without: by --every or by hand.")
+    bool, typer.Option("--judge/--no-judge", help="Advance and abort automatically, or by --every and by hand.")
 ]
 ShadowJudgeFlag = Annotated[
     str | None, typer.Option("--shadow-judge", metavar="MODEL", help="Model that compares the answers of shadow steps.")

@@ -287,12 +287,12 @@ def test_the_page_has_every_guardrail_and_every_move(url: str, loaded: Registry,
 
 def test_a_key_is_held_on_a_side_listed_and_let_go(url: str, loaded: Registry) -> None:
     force = ("rollout", "force", "support")
-    assert "ann is held on canary" in lorry(url, *force, "--key", "ann", "--side", "canary")
+    assert "ann is pinned to canary" in lorry(url, *force, "--key", "ann", "--side", "canary")
     (held,) = json.loads(lorry(url, *force, "--list", "--json"))
     assert (held["sticky_key"], held["side"]) == ("ann", "canary")
     assert "ann" in lorry(url, *force, "--list")
-    assert "its hash" in lorry(url, *force, "--key", "ann", "--clear")
-    assert run_lorry(*force, "--list", LORRY_URL=url) == ("", "No key of support is held.\n")
+    assert "The override of ann is removed" in lorry(url, *force, "--key", "ann", "--clear")
+    assert run_lorry(*force, "--list", LORRY_URL=url) == ("", "support has no overrides.\n")
     lorry(url, *force, "--key", "ann", "--clear", code=1)
     for wrong in (
         [],
