@@ -106,6 +106,7 @@ def start(
 def status(
     name: AdapterName,
     watching: Annotated[bool, typer.Option("--watch", help="Watch until it ends; exit code 1 if aborted.")] = False,
+    wide: WideFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Show the adapter's latest rollout, the evidence that it is judged on, and its moves."""
@@ -114,7 +115,7 @@ def status(
         if watching:
             watch(client, latest.id, as_json)
             return
-        show_rollout(client.get(f"/admin/rollouts/{latest.id}", RolloutStory), as_json)
+        show_rollout(client.get(f"/admin/rollouts/{latest.id}", RolloutStory), as_json, wide=wide)
 
 
 @app.command("history")
@@ -189,9 +190,9 @@ def _latest(client: Client, name: str) -> RolloutObject:
     return rollouts[0]
 
 
-def show_rollout(rollout: RolloutStory, as_json: bool) -> None:
+def show_rollout(rollout: RolloutStory, as_json: bool, *, wide: bool = False) -> None:
     """Print a rollout as a page or as JSON."""
     if as_json:
         show_json(rollout)
     else:
-        show_lines(page(rollout, screen_of()))
+        show_lines(page(rollout, screen_of(wide=wide)))

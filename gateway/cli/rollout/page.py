@@ -10,6 +10,7 @@ from rich.text import Text
 
 from gateway.cli.output import Column, Screen, ago, moments
 from gateway.cli.rollout.step_traffic import traffic_text
+from gateway.cli.tables.forms import Reader
 from gateway.cli.tables.layout import field_lines, laid_out, sentence_lines
 from gateway.objects.rollouts import GuardrailEvidence, RolloutMove, RolloutObject, RolloutStory, VerdictObject
 from registry.rollouts.rollout import RolloutState
@@ -114,9 +115,15 @@ def guardrails_of(verdict: VerdictObject, screen: Screen) -> list[Text]:
     """Return a table with a row for each guardrail; guardrails without a comparison yet come last."""
     evidence = sorted(verdict.evidence, key=lambda each: each.difference is None)
     styles = [_STYLES[judged(each)] for each in evidence]
-    layout = laid_out(GUARDRAIL_COLUMNS, map(_guardrail_row, evidence), screen, styles)
-    has_bars = GUARDRAIL_COLUMNS[-1].title not in layout.left_out
-    return layout.lines + (sentence_lines(_LEGEND, screen, "dim") if has_bars else [])
+    # The bars are drawn for people; a program has the numbers.
+    columns = GUARDRAIL_COLUMNS[:-1] if screen.reader is Reader.PROGRAM else GUARDRAIL_COLUMNS
+    rows = [_guardrail_row(each)[: len(columns)] for each in evidence]
+    layout = laid_out(columns, rows, screen, styles)
+    if screen.reader is Reader.PROGRAM:
+        return layout.lines
+    gone = [title or "the bars" for title in layout.left_out]
+    remark = f"No room for {' and '.join(gone)}: `lorry rollout status ADAPTER --wide` has them." if gone else _LEGEND
+    return layout.lines + sentence_lines(remark, screen, "dim")
 
 
 def judged(evidence: GuardrailEvidence) -> str:

@@ -83,6 +83,7 @@ def test_a_terminal_shows_lines_that_fit_and_says_what_is_left_out(shop: Shop, c
     too_long = [line for line in lines if cell_len(line) > columns]
     # A value alone in its line may be longer than the terminal: to break it would break an id.
     assert all(len(line.split()) <= 2 for line in too_long), too_long
+    assert "No room for" not in " ".join(lines) or "--wide" in " ".join(lines)
     if "no room for" in remarks:
         assert f"{columns} columns" in remarks
         assert "--wide" in remarks
