@@ -17,11 +17,11 @@ from gateway.objects.operations import AuditEntryObject
 app = typer.Typer()
 
 COLUMNS: Final = (
-    Column("TIME", 1, clock_times),
-    Column("BY", 2),
+    Column("TIME", 0, clock_times),
     Column("ACTION"),
-    Column("SUBJECT"),
-    Column("DETAIL", below=True),
+    Column("BY", 0, below=True),
+    Column("SUBJECT", 1, below=True),
+    Column("DETAIL", 2, below=True),
 )
 
 
@@ -37,7 +37,7 @@ def list_audit(
     if as_json:
         show_json(entries)
         return
-    rows = ((e.at, e.actor, e.action, e.subject, _facts(e.detail)) for e in entries)
+    rows = ((e.at, e.action, e.actor, e.subject, _facts(e.detail)) for e in entries)
     show_table(COLUMNS, rows, "Nothing was done yet.", wide=wide)
 
 

@@ -26,7 +26,7 @@ class Column:
     """Where a terminal is narrow, columns of a low rank get their room first. Those of rank 0 are always shown."""
     form: Form = field(default=plain, kw_only=False)
     below: bool = False
-    """Whether the column holds sentences: the last one of a table, in lines below its row where it does not fit."""
+    """Whether the column is never left out: where it does not fit it stands in lines below its row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,12 @@ def laid_out(
     for number in range(len(there)):
         cells, style = [column[number] for column in written], styles[number] if styles else ""
         lines.append(Text(_line(cells, widths, kept), style=style))
-        lines += [Text(line) for at in below if cells[at] != NOTHING for line in indented(cells[at], screen.width)]
+        lines += [
+            Text(line)
+            for at in below
+            if cells[at] != NOTHING
+            for line in indented(f"{titles[at].lower()}: {cells[at]}" if len(below) > 1 else cells[at], screen.width)
+        ]
     gone = [column.title for at, column in enumerate(columns) if at not in kept and at not in below]
     return Layout(lines=lines, left_out=gone)
 

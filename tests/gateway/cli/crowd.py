@@ -37,6 +37,7 @@ class Crowd:
         self._registry = registry
         self.base = replace(base, name=BASE)
         registry.bases.enter(self.base)
+        self.artifacts: list[str] = []
         self.jobs = self._jobs()
         self.revisions = self._revisions(make_adapter)
         self.replica = self._replica()
@@ -112,7 +113,9 @@ class Crowd:
             draft = RevisionDraft(
                 adapter=ADAPTER, base=BASE, owner="ann@example.com", job_id=self.jobs[0], provenance=provenance
             )
-            found.append(publish(self._registry, make_adapter(seed), draft).served_name)
+            revision = publish(self._registry, make_adapter(seed), draft)
+            self.artifacts.append(revision.artifact)
+            found.append(revision.served_name)
         self._registry.adapters.set_first_stable(ADAPTER, 1, reason="first_revision")
         return found
 
