@@ -17,6 +17,7 @@ from gateway.cli.output import (
     JsonFlag,
     WideFlag,
     moments,
+    numbers_of_revisions,
     screen_of,
     short_ids,
     show_json,
@@ -48,8 +49,8 @@ app.command("force")(force)
 _LOAD_WAIT_S = 60.0
 HISTORY_COLUMNS: Final = (
     Column("ROLLOUT", 1, short_ids),
-    Column("FROM", 1),
-    Column("TO"),
+    Column("FROM", 1, numbers_of_revisions),
+    Column("TO", 0, numbers_of_revisions),
     Column("STATE"),
     Column("REASON", 3),
     Column("BY", 4),

@@ -63,6 +63,12 @@ def short_digests(values: Sequence[Any], reader: Reader) -> list[str]:
     return _shortened(values, reader, SHORT_DIGEST)
 
 
+def numbers_of_revisions(values: Sequence[Any], reader: Reader) -> list[str]:
+    """Write NAME@N of an adapter that the table names elsewhere, for a terminal as `@N`."""
+    whole = plain(values, reader)
+    return [text[text.rfind("@") :] if reader is Reader.TERMINAL and "@" in text else text for text in whole]
+
+
 def _shortened(values: Sequence[Any], reader: Reader, length: int) -> list[str]:
     whole = plain(values, reader)
     if reader is not Reader.TERMINAL:
