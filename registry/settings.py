@@ -48,8 +48,12 @@ def read_tables(path: Path | None) -> Mapping[str, Mapping[str, Any]]:
         return {}
     try:
         tables = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as exc:
-        raise SettingsInvalid(f"settings file {path}: {exc}") from exc
+    except OSError as exc:
+        raise SettingsInvalid(f"settings file {path}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise SettingsInvalid(f"settings file {path}: is not text in UTF-8") from exc
+    except ValueError as exc:
+        raise SettingsInvalid(f"settings file {path}: is not TOML: {exc}") from exc
     unknown = sorted(set(tables) - set(TABLES))
     if unknown:
         raise SettingsInvalid(f"settings file {path}: unknown table {unknown[0]!r}{meant_or_known(unknown[0], TABLES)}")

@@ -12,7 +12,7 @@ from gateway.objects.operations import FoundId
 from registry.keys import Scope
 from registry.wording.id_prefixes import OF_TENANTS, IdKind
 
-router = APIRouter(prefix="/admin/ids", dependencies=[KnownQuery])
+router = APIRouter(prefix="/admin/ids", dependencies=[KnownQuery], tags=["operating"])
 
 
 @router.get("")

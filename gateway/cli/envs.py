@@ -61,7 +61,7 @@ def install(
         except EnvironmentFailed as exc:
             raise CommandFailed(str(exc)) from exc
         except OSError as exc:
-            raise CommandFailed(f"LORRY_HOME {home} is not writable: {exc}") from exc
+            raise CommandFailed(f"LORRY_HOME {home} is not writable: {exc.strerror}: {exc.filename}") from exc
     if as_json:
         show_json(environment_entry(kind))
         return

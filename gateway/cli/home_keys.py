@@ -61,4 +61,4 @@ def keys_at_home() -> Iterator[KeysAtHome]:
     except RegistryError as exc:
         raise CommandFailed(str(exc)) from exc
     except OSError as exc:
-        raise CommandFailed(f"LORRY_HOME is not writable: {exc}") from exc
+        raise CommandFailed(f"LORRY_HOME is not writable: {exc.strerror}: {exc.filename}") from exc

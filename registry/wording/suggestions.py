@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-_CLOSE: Final = 0.6
+_CLOSE: Final = 0.65
 """Least share of equal characters; below it the suggestions are guesses."""
 _MOST_NAMES: Final = 500
 """Names that are compared: of thousands it takes tenths of a second, in which a gateway answers nobody else."""

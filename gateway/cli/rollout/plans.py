@@ -53,8 +53,12 @@ def plan_from_file(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         plan = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as exc:
-        raise typer.BadParameter(f"--plan {path}: {exc}") from exc
+    except OSError as exc:
+        raise typer.BadParameter(f"--plan {path}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise typer.BadParameter(f"--plan {path}: is not text in UTF-8") from exc
+    except ValueError as exc:
+        raise typer.BadParameter(f"--plan {path}: is not TOML: {exc}") from exc
     if "every" in plan:
         plan["every_s"] = parse_duration(str(plan.pop("every")))
     return plan

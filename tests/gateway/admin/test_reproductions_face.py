@@ -65,7 +65,7 @@ def http(sqlite_registry: Registry, base: Base) -> Iterator[TestClient]:
     ("body", "status", "code", "said"),
     [
         ({"model": "support"}, 404, "not_found", "NAME@N"),
-        ({"model": "support@9"}, 404, "not_found", "support@9"),
+        ({"model": "support@9"}, 404, "not_found", "there is no adapter 'support'"),
         ({"model": "support@" + "9" * 40}, 404, "not_found", "NAME@N"),
         ({"revision": "support@1"}, 400, "invalid_request", "model"),
         ({"model": 7}, 400, "invalid_request", "model"),
@@ -123,4 +123,4 @@ def test_the_report_is_shown_with_the_job_that_made_it(
     assert [each["method"]["type"] for each in listed] == ["reproduce"]
     assert http.get("/v1/fine_tuning/jobs").json()["data"] == []
     other = http.get("/admin/reproductions/ftjob-1")
-    assert json.dumps(other.json()).count("no fine-tuning job") == 1
+    assert json.dumps(other.json()).count("there is no job") == 1

@@ -39,7 +39,7 @@ def http(sqlite_registry: Registry, base: Base) -> Iterator[TestClient]:
 @pytest.mark.parametrize(
     ("changed", "param", "said"),
     [
-        ({"engine": "ollama"}, "engine", f"not one of {', '.join(sorted(ENGINES))}"),
+        ({"engine": "ollama"}, "engine", f"there are: {', '.join(sorted(ENGINES))}"),
         ({"base": "large"}, "base", "there are: tiny"),
         ({"url": "http://127.0.0.1:9"}, "url", "no vllm server answers GET http://127.0.0.1:9/health"),
         ({"url": "127.0.0.1:9"}, "url", "must be http://host:port"),
