@@ -95,6 +95,7 @@ def names(up: Up, place: Path) -> Iterator[dict[str, Any]]:
     job = client.fine_tuning.jobs.create(model=BUNDLED_BASE, training_file=file.id, suffix="support", extra_body=quick)
     wait_for(lambda: client.fine_tuning.jobs.retrieve(job.id).status in ("succeeded", "failed"), JOB_S)
     assert client.fine_tuning.jobs.retrieve(job.id).status == "succeeded"
+    wait_for(lambda: json.loads(up.lorry("adapters", "show", "support", "--json"))["stable"], JOB_S)
     for number in range(RATED):
         chat = [{"role": "user", "content": f"Question {number}"}]
         answer = client.chat.completions.create(model="support", messages=chat, max_tokens=8)
@@ -143,6 +144,7 @@ def test_the_restored_backup_answers_elsewhere(up: Up, place: Path, settings: st
     known = {job.id for job in up.client().fine_tuning.jobs.list() if job.status == "succeeded"}
     assert up.stop(signal.SIGTERM) == 0
     restored = Up(place / "lorry-restored", up.port, settings)
+    assert "Lorry is ready" in restored.ready_line
     try:
         client = restored.client()
         answer = client.chat.completions.create(
