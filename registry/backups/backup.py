@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from registry.artifacts import KINDS, ArtifactStore
-from registry.backups.rows import PASSING, copy_rows
+from registry.backups.rows import PASSING, check_empty, copy_rows
 from registry.database import Registry, migrate, open_registry
 from registry.errors import NotFound
 from registry.settings import RegistrySettings
@@ -79,10 +79,13 @@ def restore(folder: Path, settings: RegistrySettings) -> BackupReport:
         migrate(settings.url)
         target = open_registry(settings)
         try:
-            rows = copy_rows(source.transactions, target.transactions, leave_out=PASSING)
+            with target.transactions.read() as tx:
+                check_empty(tx)
+            # Rows come last: a restoration that was killed leaves an empty registry, which can be restored into again.
             wanted = source.referenced_artifacts()
             copied = sum(_copy(source.artifacts, target.artifacts, digest) for digest in sorted(wanted))
             lost = tuple(sorted(digest for digest in wanted if not _kinds(target.artifacts, digest)))
+            rows = copy_rows(source.transactions, target.transactions, leave_out=PASSING)
         finally:
             target.close()
     return BackupReport(rows=rows, artifacts=len(wanted), copied=copied, lost=lost)

@@ -22,13 +22,18 @@ def copy_rows(source: Transactions, target: Transactions, *, leave_out: frozense
     """
     count = 0
     with source.read() as read, target.write() as write:
-        for table in metadata.sorted_tables:
-            if write.execute(sa.select(sa.literal(1)).select_from(table).limit(1)).first() is not None:
-                raise Conflict(f"the registry to write to is not empty: it has rows in {table.name!r}")
+        check_empty(write)
         for table in metadata.sorted_tables:
             if table.name not in leave_out:
                 count += _copy_table(table, read, write)
     return count
+
+
+def check_empty(tx: sa.Connection) -> None:
+    """Raise `Conflict`, which names a table, if the registry has rows."""
+    for table in metadata.sorted_tables:
+        if tx.execute(sa.select(sa.literal(1)).select_from(table).limit(1)).first() is not None:
+            raise Conflict(f"the registry to write to is not empty: it has rows in {table.name!r}")
 
 
 def _copy_table(table: sa.Table, read: sa.Connection, write: sa.Connection) -> int:
