@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from time import time
@@ -16,6 +16,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from engines.transformers.answers import AnswerFormat, ChatFormat, Json, TextFormat, Whole
+from engines.transformers.constraints.constraint import Constraint
+from engines.transformers.constraints.grammars import GrammarCompiler
 from engines.transformers.errors import ApiError, BadRequest
 from engines.transformers.generation import Generation, GenerationDemand, GenerationIntake
 from engines.transformers.model import LoadedModel
@@ -52,13 +54,13 @@ class Completions:
         self._loaded = loaded
         self._intake = intake
         self._tokens = TokenTexts(loaded.codec)
+        self._grammars = GrammarCompiler(loaded.codec, loaded.vocabulary, loaded.end_tokens)
 
     async def chat(self, http: Request) -> Response:
         """`POST /v1/chat/completions`."""
         request = parse_body(ChatRequest, await http.body())
         if request.top_logprobs and not request.logprobs:
             raise BadRequest("top_logprobs needs logprobs to be true", param="top_logprobs")
-        request.check_json_is_asked_for()
         demand = GenerationDemand(
             request=request,
             prompts=[await asyncio.to_thread(render, self._loaded.tokenizer, request.messages)],
@@ -68,6 +70,7 @@ class Completions:
             prompt_param="messages",
             top_logprobs=request.top_logprobs or 0 if request.logprobs else None,
             is_copy=COPY_HEADER in http.headers,
+            constraints=await self._constraints(request),
         )
         return await self._answer(http, demand, ChatFormat(self._tokens, request.logprobs))
 
@@ -83,6 +86,7 @@ class Completions:
             prompt_param="prompt",
             top_logprobs=request.logprobs,
             is_copy=COPY_HEADER in http.headers,
+            constraints=await self._constraints(request),
         )
         return await self._answer(http, demand, TextFormat(self._tokens, request.logprobs is not None))
 
@@ -98,6 +102,10 @@ class Completions:
         if demand.request.stream:
             return EventStream(answer)
         return await whole_or_gone(http, answer)
+
+    async def _constraints(self, request: GenerationRequest) -> Callable[[], Constraint] | None:
+        rule = request.output_rule
+        return None if rule is None else await asyncio.to_thread(self._grammars.constraints, rule)
 
     def _tokenize(self, prompts: list[str | list[int]]) -> list[list[int]]:
         codec = self._loaded.codec

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
 
+from engines.transformers.constraints.constraint import Constraint
 from engines.transformers.errors import BadRequest, NoSuchResource, QueueFull
 from engines.transformers.lora import AdapterTable, LoadedAdapter
 from engines.transformers.metrics import EngineMetrics
@@ -43,6 +44,8 @@ class GenerationDemand:
     top_logprobs: int | None
     is_copy: bool
     """The header `x-lorry-shadow` marks a request that no client waits for."""
+    constraints: Callable[[], Constraint] | None
+    """Makes the constraint of one answer; None for free text."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -220,7 +223,7 @@ class GenerationIntake:
             tokens=list(prompt),
             adapter=adapter,
             limit=demand.limit or min(demand.default_limit or room, room),
-            chooser=chooser(params, index % request.n),
+            chooser=chooser(params, index % request.n, None if demand.constraints is None else demand.constraints()),
             text=TextStream(self._loaded.codec, request.stop),
             end_tokens=frozenset() if request.ignore_eos else self._loaded.end_tokens,
             deliver=partial(generation.deliver, index),

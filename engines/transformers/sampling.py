@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
+from engines.transformers.constraints.constraint import Constraint
+
 LEAST_TEMPERATURE: Final = 1e-5
 """Colder than this the likeliest token is taken: logits divided by less would leave the range of float32."""
 NUCLEUS_TRIED: Final = 256
@@ -41,6 +43,14 @@ class Chooser:
     random: random.Random
     seen: Counter[int] = field(default_factory=Counter)
     """Count of each generated token, for the penalties."""
+    constraint: Constraint | None = None
+    """The form that the answer must have."""
+
+    def accept(self, token: int) -> None:
+        """Note the next token."""
+        self.seen[token] += 1
+        if self.constraint is not None:
+            self.constraint.advance(token)
 
 
 class Alternative(NamedTuple):
@@ -58,10 +68,10 @@ class ChosenToken(NamedTuple):
     alternatives: tuple[Alternative, ...]
 
 
-def chooser(params: SamplingParams, choice_index: int) -> Chooser:
+def chooser(params: SamplingParams, choice_index: int, constraint: Constraint | None = None) -> Chooser:
     """Make the chooser of choice *choice_index* of a request; with a seed its tokens depend on nothing else."""
     source = None if params.seed is None else f"{params.seed}/{choice_index}"
-    return Chooser(params, random.Random(source))  # noqa: S311 - chance, not secrecy
+    return Chooser(params, random.Random(source), constraint=constraint)  # noqa: S311 - chance, not secrecy
 
 
 @torch.inference_mode()
@@ -79,12 +89,15 @@ def choose(logits: Tensor, choosers: Sequence[Chooser]) -> list[ChosenToken]:
         drawn = draw(logits[sampled], [choosers[row] for row in sampled])
         tokens = [dict(zip(sampled, drawn, strict=True)).get(row, token) for row, token in enumerate(tokens)]
     for one, token in zip(choosers, tokens, strict=True):
-        one.seen[token] += 1
+        one.accept(token)
     return [report(token, reported.get(row), choosers[row].params) for row, token in enumerate(tokens)]
 
 
 def adjust(logits: Tensor, choosers: Sequence[Chooser]) -> None:
-    """Apply penalties and bias in place: `logit -= count * frequency + (count > 0) * presence`, as OpenAI documents."""
+    """Apply penalties, bias and then the form of the answer, in place.
+
+    A penalty is OpenAI's, as documented there: `logit -= count * frequency + (count > 0) * presence`.
+    """
     for row, one in enumerate(choosers):
         params = one.params
         changes = dict(params.logit_bias)
@@ -94,6 +107,8 @@ def adjust(logits: Tensor, choosers: Sequence[Chooser]) -> None:
                 changes[token] = changes.get(token, 0.0) - penalty
         if changes:
             logits[row, list(changes)] += torch.tensor(list(changes.values()))
+        if one.constraint is not None:
+            one.constraint.narrow(logits[row])
 
 
 def draw(logits: Tensor, choosers: Sequence[Chooser]) -> list[int]:

@@ -82,6 +82,7 @@ class Sequence:
         """Append the next token; return the delta for the client, None if nothing can be sent yet."""
         self.tokens.append(choice.token)
         self.generated += 1
+        constraint = self.chooser.constraint
         if choice.token in self.end_tokens:
             return self._delta(self.text.flush(), FinishReason.STOP)
         if choice.logprob is not None:
@@ -89,6 +90,8 @@ class Sequence:
         piece = self.text.push(choice.token)
         if piece.stopped:
             return self._delta(piece.text, FinishReason.STOP)
+        if constraint is not None and constraint.is_complete:
+            return self._delta(piece.text + self.text.flush(), FinishReason.STOP)
         if self.generated == self.limit:
             return self._delta(piece.text + self.text.flush(), FinishReason.LENGTH)
         return self._delta(piece.text, None) if piece.text else None

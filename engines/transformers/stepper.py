@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
@@ -15,9 +16,10 @@ import torch
 from torch import Tensor
 
 from engines.transformers.cache import StepAbandoned
+from engines.transformers.constraints.constraint import Constraint
 from engines.transformers.errors import EngineFailed
 from engines.transformers.metrics import EngineMetrics
-from engines.transformers.sampling import choose
+from engines.transformers.sampling import ChosenToken, choose
 from engines.transformers.scheduler import Row, Scheduler, StepPlan
 from engines.transformers.sequence import Delta, Sequence
 
@@ -45,6 +47,7 @@ class Stepper:
         self._scheduler = scheduler
         self._metrics = metrics
         self._threads = threads
+        self._masks = ThreadPoolExecutor(max_workers=1, thread_name_prefix="masks")
         self._commands: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stopping = False
         self._on_failure: Callable[[], None] = lambda: None
@@ -105,6 +108,8 @@ class Stepper:
         started = monotonic()
         torch.set_num_threads(self._threads if plan.size >= ROWS_WORTH_THREADS else 1)
         gives_way = self._has_commands if plan.is_for_copies else _never
+        for constraint in constraints_of(plan):
+            constraint.begin_mask(self._masks)
         try:
             rows, logits = self._runner.step(plan, gives_way)
         except StepAbandoned:
@@ -116,18 +121,33 @@ class Stepper:
         choices = choose(logits, [row.sequence.chooser for row in rows])
         ended = monotonic()
         self._metrics.note_step(ended - started, len(rows))
-        news = [(row, row.sequence.accept(choice)) for row, choice in zip(rows, choices, strict=True)]
-        return [self._delivery(row, delta, ended) for row, delta in news if delta is not None]
+        news = [(row, _news_of(row.sequence, choice)) for row, choice in zip(rows, choices, strict=True)]
+        return [self._delivery(row, each, ended) for row, each in news if each is not None]
 
     def _has_commands(self) -> bool:
         """Whether a command waits: a client came, or nobody wants the copy any more."""
         return not self._commands.empty()
 
-    def _delivery(self, row: Row, delta: Delta, now: float) -> Delivery:
-        if delta.finish is not None:
+    def _delivery(self, row: Row, news: Delta | Exception, now: float) -> Delivery:
+        if isinstance(news, Exception) or news.finish is not None:
             self._scheduler.release(row.sequence)
-        self._metrics.note_delta(row.sequence, delta, now)
-        return row.sequence, delta
+        if isinstance(news, Delta):
+            self._metrics.note_delta(row.sequence, news, now)
+        return row.sequence, news
+
+
+def constraints_of(plan: StepPlan) -> Iterator[Constraint]:
+    """Yield the constraints of the rows whose next token follows."""
+    for row in (*plan.decodes, *plan.prompts):
+        if row.is_last and row.sequence.chooser.constraint is not None:
+            yield row.sequence.chooser.constraint
+
+
+def _news_of(sequence: Sequence, choice: ChosenToken) -> Delta | Exception | None:
+    """Return what the next token brings: text, the error of a constraint, or nothing yet."""
+    constraint = sequence.chooser.constraint
+    error = None if constraint is None else constraint.error
+    return sequence.accept(choice) if error is None else error
 
 
 def _never() -> bool:

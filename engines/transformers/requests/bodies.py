@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from re import fullmatch
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
 
-from engines.transformers.errors import BadRequest
+from engines.transformers.constraints.output_rules import OutputRules
 from engines.transformers.requests.messages import Message
 from engines.transformers.requests.neutral import without_neutral
 from engines.transformers.requests.parsing import WRONG_KIND, Fields, Whole, must, shortened, shown, whole_number
@@ -80,13 +80,7 @@ class StreamOptions(Fields):
     include_obfuscation: bool = False
 
 
-class ResponseFormat(Fields):
-    """Free text, or the wish for a JSON object: this server constrains no grammar, the model alone fulfils it."""
-
-    type: Literal["text", "json_object"]
-
-
-class GenerationRequest(Fields):
+class GenerationRequest(OutputRules):
     """The fields that both kinds of completion share."""
 
     model: str
@@ -131,17 +125,6 @@ class ChatRequest(GenerationRequest):
     max_completion_tokens: AnswerTokens | None = None
     logprobs: bool = False
     top_logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
-    response_format: ResponseFormat | None = None
-
-    def check_json_is_asked_for(self) -> None:
-        """Raise `BadRequest` when only `response_format` asks for JSON: the model reads nothing but the messages."""
-        wished = self.response_format is not None and self.response_format.type == "json_object"
-        if wished and not any("json" in message.text.lower() for message in self.messages):
-            raise BadRequest(
-                "the messages must say that the answer is to be JSON when response_format is json_object: this engine "
-                "does not force it on the model",
-                param="messages",
-            )
 
 
 class CompletionRequest(GenerationRequest):

@@ -66,7 +66,21 @@ def message(**fields: Any) -> Message:
         ({"min_p": False}, "min_p"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"temprature": 1}, "temprature"),
-        ({"response_format": {"type": "json_schema"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a"}}},
+            "response_format.json_schema.schema",
+        ),
+        ({"response_format": {"type": "text", "json_schema": {"schema": {}}}}, "response_format"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"guided_json": "[1"}, "guided_json"),
+        ({"guided_json": [1]}, "guided_json"),
+        ({"guided_choice": []}, "guided_choice"),
+        ({"guided_choice": ["a", ""]}, "guided_choice"),
+        ({"guided_regex": ""}, "guided_regex"),
+        ({"guided_regex": "a", "guided_choice": ["a"]}, "body"),
+        ({"structured_outputs": {"xml": "a"}}, "structured_outputs.xml"),
+        ({"structured_outputs": {"regex": "a"}, "response_format": {"type": "json_object"}}, "body"),
         ({"response_format": "json_object"}, "response_format"),
         ({"stream_options": {"usage": True}}, "stream_options.usage"),
         ({"messages": []}, "messages"),
@@ -252,19 +266,6 @@ def test_a_whole_number_may_be_written_in_any_way(tokens: str) -> None:
 
 def test_a_number_that_is_too_large_is_not_called_broken() -> None:
     assert "must be a whole number of at most 64 bits" in refused(ChatRequest, CHAT | {"seed": 2**100}).message
-
-
-@pytest.mark.parametrize("content", ["Answer in JSON.", [{"type": "text", "text": "as json"}]])
-def test_json_may_be_wished_for_where_the_messages_say_so(content: Any) -> None:
-    wish = {"messages": [{"role": "user", "content": content}], "response_format": {"type": "json_object"}}
-    parse_body(ChatRequest, orjson.dumps(CHAT | wish)).check_json_is_asked_for()
-
-
-def test_json_that_the_model_would_not_hear_of_is_refused() -> None:
-    request = parse_body(ChatRequest, orjson.dumps(CHAT | {"response_format": {"type": "json_object"}}))
-    with pytest.raises(BadRequest) as caught:
-        request.check_json_is_asked_for()
-    assert caught.value.param == "messages"
 
 
 def test_developers_speak_as_the_system() -> None:
