@@ -83,6 +83,17 @@ def test_every_reference_leads_to_an_object(described: dict[str, Any]) -> None:
     assert named <= described["components"]["schemas"].keys()
 
 
+def test_files_in_forms_are_files_to_generators_of_clients(described: dict[str, Any]) -> None:
+    schemas = described["components"]["schemas"]
+    files = {
+        f"{name}.{field}"
+        for name, schema in schemas.items()
+        for field, kind in schema.get("properties", {}).items()
+        if kind.get("format") == "binary"
+    }
+    assert files == {"Body_upload_file.file", "Body_add_part.data"}
+
+
 def test_fields_have_the_sentences_that_stand_below_them(described: dict[str, Any]) -> None:
     schemas = described["components"]["schemas"]
     assert schemas["ReplicaObject"]["properties"]["capacity"]["description"] == "How many adapters the server can hold."
