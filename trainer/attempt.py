@@ -224,7 +224,8 @@ class Attempt:
             return
         try:
             kept_s = self._settings.checkpoints_served_s
-            name = hand_over_step(self._registry, self._lease, job, self._folder, step, kept_s)
+            with renewed(self._registry.jobs, self._lease, self._settings):
+                name = hand_over_step(self._registry, self._lease, job, self._folder, step, kept_s)
         except (RegistryUnavailable, StorageFull, AdapterRejected, ArtifactCorrupt, Conflict, NotFound) as exc:
             log.warning("step not published yet", extra={"job": job.id, "step": step, "error": str(exc)})
         else:
