@@ -37,7 +37,7 @@ CHECKED: Final[Mapping[str, Any]] = {
         "reference": "{{item.answer}}",
         "operation": "ilike",
     },
-    "hyperparameters": {"max_completion_tokens": 16, "eval_samples": 4, "learning_rate": 1e-3},
+    "hyperparameters": {"max_completion_tokens": 16, "eval_samples": 2, "learning_rate": 1e-3},
 }
 """Options of a job on `examples/questions.jsonl`: an output is right if it has the answer in it.
 
@@ -56,6 +56,8 @@ class Method:
     """Name among the validation's figures, with the sign of what is better."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options that a request has below `method.<type>`, beside the batch size."""
+    begins_as: str | None = None
+    """Another method with the same figure before training."""
 
 
 def _asking(**hyperparameters: Any) -> Mapping[str, Any]:
@@ -65,7 +67,9 @@ def _asking(**hyperparameters: Any) -> Mapping[str, Any]:
 METHODS: Final[Mapping[str, Method]] = {
     "supervised": Method(name="supervised", files="support", figure="-loss"),
     "supervised, QLoRA": Method(name="supervised", files="support", figure="-loss", options=_asking(weights="qlora")),
-    "supervised, full": Method(name="supervised", files="support", figure="-loss", options=_asking(weights="full")),
+    "supervised, full": Method(
+        name="supervised", files="support", figure="-loss", options=_asking(weights="full"), begins_as="supervised"
+    ),
     "dpo": Method(name="dpo", files="pairs", figure="+reward_margin"),
     "dpo, ipo": Method(name="dpo", files="pairs", figure="-loss", options=_asking(loss_type="ipo")),
     "kto": Method(name="kto", files="ratings", figure="+reward_margin"),
@@ -78,8 +82,11 @@ METHODS: Final[Mapping[str, Method]] = {
         files="questions",
         figure="+mean_reward",
         options={**CHECKED, **_asking(**CHECKED["hyperparameters"], algorithm="rloo")},
+        begins_as="reinforcement, GRPO",
     ),
-    "ppo": Method(name="ppo", files="questions", figure="+mean_reward", options=CHECKED),
+    "ppo": Method(
+        name="ppo", files="questions", figure="+mean_reward", options=CHECKED, begins_as="reinforcement, GRPO"
+    ),
 }
 
 
@@ -101,12 +108,16 @@ def main() -> None:
     """Measure each method and print its row of the table."""
     args = _arguments()
     folder = base_folder(args.folder)
-    measured = []
+    measured: list[dict[str, Any]] = []
+    before: dict[str, float] = {}
     columns = ("method", "steps", "CPU s", "CPU s/step", "peak MB", "held-out figure", "before", "after")
     sys.stdout.write(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|\n")
     for name in METHODS:
         if any(part in name for part in args.only.split(",")):
-            found = _measure(name, folder, args.steps)
+            begins_as = METHODS[name].begins_as or name
+            if begins_as not in before:
+                before[begins_as] = _untrained(METHODS[begins_as], folder)
+            found = _measure(name, folder, args.steps, before[begins_as])
             measured.append(asdict(found))
             sys.stdout.write(
                 f"| {name} | {found.steps} | {found.cpu_s:.0f} | {found.step_s:.2f} | {found.peak_mb:,.0f} "
@@ -122,19 +133,23 @@ def base_folder(given: Path | None) -> Path:
     return given or unpack_bundled(CACHE.absolute(), lambda done, total: None)
 
 
-def _measure(name: str, folder: Path, steps: int) -> Measured:
+def _untrained(method: Method, folder: Path) -> float:
+    run = _run(method, folder, UNTRAINED_STEPS, learning_rate=NO_RATE)
+    return run.figures[method.figure[1:]]
+
+
+def _measure(name: str, folder: Path, steps: int, before: float) -> Measured:
     method = METHODS[name]
-    untrained = _run(method, folder, UNTRAINED_STEPS, learning_rate=NO_RATE)
-    trained = _run(method, folder, steps)
+    run = _run(method, folder, steps)
     return Measured(
         method=name,
-        steps=len(trained.step_times),
-        cpu_s=trained.cpu_s,
-        step_s=trained.step_s,
-        peak_mb=trained.peak_mb,
+        steps=len(run.step_times),
+        cpu_s=run.cpu_s,
+        step_s=run.step_s,
+        peak_mb=run.peak_mb,
         figure=method.figure,
-        before=untrained.figures[method.figure[1:]],
-        after=trained.figures[method.figure[1:]],
+        before=before,
+        after=run.figures[method.figure[1:]],
     )
 
 

@@ -100,21 +100,21 @@ def _told(name: str, ways: Iterator[Way]) -> Iterator[Way]:
 
 def _preferences(base: Path, home: Path) -> Iterator[Way]:
     """Learn the same pairs by DPO, and by PPO with a reward model."""
-    dpo = ChildJob(method="dpo", base=base, files="brief", steps=12, validates=False, checkpoint_steps=1)
+    dpo = ChildJob(method="dpo", base=base, files="brief", steps=8, validates=False, checkpoint_steps=1)
     found = run_child(dpo, _folder(home, "dpo"))
     pairs = Pairs("brief", base)
     yield _way("DPO", pairs, [found], _checkpoints(base, found))
-    reward = ChildJob(method="reward", base=base, files="brief", steps=20, validates=False)
+    reward = ChildJob(method="reward", base=base, files="brief", steps=12, validates=False)
     taught = run_child(reward, _folder(home, "reward"))
     model = taught.result.rename(taught.result.parent / folder_digest(taught.result))
     ppo = ChildJob(
         method="ppo",
         base=base,
         files="questions",
-        steps=40,
+        steps=24,
         options={"grader": {"type": "reward_model", "model": "brief@1"}, "hyperparameters": PPO},
         validates=False,
-        checkpoint_steps=4,
+        checkpoint_steps=2,
         reward_models={"brief@1": model},
     )
     found = run_child(ppo, _folder(home, "ppo"))
@@ -124,14 +124,14 @@ def _preferences(base: Path, home: Path) -> Iterator[Way]:
 def _supervised_first(base: Path, home: Path) -> Iterator[Way]:
     """Learn a manner by DPO alone, and by DPO after supervised training on the preferred answers."""
     pairs = Pairs("pairs", base)
-    alone = ChildJob(method="dpo", base=base, files="pairs", steps=24, validates=False, checkpoint_steps=3)
+    alone = ChildJob(method="dpo", base=base, files="pairs", steps=16, validates=False, checkpoint_steps=4)
     found = run_child(alone, _folder(home, "alone"))
     yield _way("DPO", pairs, [found], _checkpoints(base, found))
     merged = {"hyperparameters": {"merge": True}}
-    first = ChildJob(method="supervised", base=base, files="support", steps=20, options=merged, validates=False)
+    first = ChildJob(method="supervised", base=base, files="support", steps=12, options=merged, validates=False)
     taught = run_child(first, _folder(home, "supervised"))
     yield _way("supervised", pairs, [taught], [Model(taught.cpu_s, taught.result, None)])
-    second = ChildJob(method="dpo", base=taught.result, files="pairs", steps=12, validates=False, checkpoint_steps=3)
+    second = ChildJob(method="dpo", base=taught.result, files="pairs", steps=8, validates=False, checkpoint_steps=4)
     found = run_child(second, _folder(home, "second"))
     yield _way("supervised, then DPO", pairs, [taught, found], _checkpoints(taught.result, found))
 
