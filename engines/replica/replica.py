@@ -181,7 +181,8 @@ class EngineReplica:
             with suppress(EngineError):
                 load = await self._engines.serving.load()
                 self._board.load = load.running + load.waiting
-            await asyncio.sleep(_LOAD_EVERY_S)
+            # An engine without requests is asked more rarely, as every answer costs an idle machine something.
+            await asyncio.sleep(_LOAD_EVERY_S if self._board.load else max(_LOAD_EVERY_S, self._pace.beat_s))
 
     async def _read_memory(self) -> None:
         while True:

@@ -92,7 +92,7 @@ EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
         ("Read the report of an earlier comparison", "lorry reproduce repjob-1a2b"),
     ),
     "rollout": (
-        ("Start one, and watch it", "lorry rollout start support@2 && lorry rollout status support --watch"),
+        ("Start one, and watch it", "lorry rollout start support@2 --follow"),
         ("Take it back at once", "lorry rollback support"),
     ),
     "rollout start": (

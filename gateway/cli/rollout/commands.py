@@ -12,6 +12,8 @@ from gateway.cli.adapters import revision_named
 from gateway.cli.client import Client, part
 from gateway.cli.completion.arguments import AdapterName, RevisionName
 from gateway.cli.errors import CommandFailed
+from gateway.cli.following.live_line import LiveLine
+from gateway.cli.following.serving_progress import serving_text, slots_of
 from gateway.cli.output import (
     Column,
     JsonFlag,
@@ -23,6 +25,7 @@ from gateway.cli.output import (
     show_json,
     show_lines,
     show_table,
+    stderr_console,
 )
 from gateway.cli.rollout.forced import force
 from gateway.cli.rollout.page import grounds_of, page
@@ -40,6 +43,7 @@ from gateway.cli.rollout.plans import (
 from gateway.cli.rollout.watch import watch
 from gateway.cli.short_ids import rollout_id
 from gateway.objects.lists import ObjectList
+from gateway.objects.operations import ReplicaObject
 from gateway.objects.rollouts import RolloutObject, RolloutStory
 from registry.rollouts.rollout import RolloutState
 
@@ -76,6 +80,10 @@ def start(
     min_samples: MinSamplesFlag = None,
     judge: JudgeFlag = True,
     shadow_judge: ShadowJudgeFlag = None,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", help="Stay until it has ended, like `status --watch`; exit code 1 if aborted."),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Open a rollout and return when its first step begins.
@@ -94,13 +102,26 @@ def start(
     with Client(flags=PLAN_FLAGS) as client:
         adapter, number = revision_named(client, revision)
         rollout = client.post(f"/admin/adapters/{part(adapter)}/rollouts", RolloutStory, body | {"revision": number})
-        deadline = time.monotonic() + _LOAD_WAIT_S
-        while rollout.state is RolloutState.PENDING and time.monotonic() < deadline:
-            time.sleep(0.25)
-            rollout = client.get(f"/admin/rollouts/{rollout.id}", RolloutStory)
+        if follow:
+            watch(client, rollout.id, as_json)
+            return
+        rollout = _loaded(client, rollout)
     show_rollout(rollout, as_json)
     if rollout.state is RolloutState.ABORTED:
         raise CommandFailed(f"the rollout was aborted: {rollout.message or rollout.reason}")
+
+
+def _loaded(client: Client, rollout: RolloutStory) -> RolloutStory:
+    """Show how replicas load and prove the canary, and return the rollout when its first step begins, or after long."""
+    deadline = time.monotonic() + _LOAD_WAIT_S
+    with LiveLine(stderr_console()) as line:
+        while rollout.state is RolloutState.PENDING and time.monotonic() < deadline:
+            replicas = client.get("/admin/replicas", ObjectList[ReplicaObject]).data
+            holding = [each for each in replicas if slots_of(rollout.canary, [each])]
+            line.show(serving_text(rollout.canary, slots_of(rollout.canary, holding), len(holding)))
+            time.sleep(0.25)
+            rollout = client.get(f"/admin/rollouts/{rollout.id}", RolloutStory)
+    return rollout
 
 
 @app.command("status")

@@ -79,7 +79,7 @@ def fields_of(rollout: RolloutObject) -> Iterable[tuple[str, str | None]]:
         "canary takes": None if rollout.state.is_terminal else takes,
         "at this step since": None if rollout.state.is_terminal else ago(rollout.step_since),
         "message": rollout.message,
-        "traffic": traffic_text(rollout, time.time()),
+        "traffic": traffic_text(rollout),
         "judged on": None if rollout.guardrails else "nothing: by time or by hand",
         **_verdict_facts(rollout),
     }
@@ -196,7 +196,7 @@ def line_of(rollout: RolloutObject) -> str:
     """Return where the rollout stands, in one line for a log."""
     verdict = rollout.evidence
     grounds = f"{verdict.decision}: {verdict.message}" if verdict else rollout.message
-    grounds = traffic_text(rollout, time.time()) or grounds
+    grounds = traffic_text(rollout) or grounds
     at = time.strftime("%H:%M:%S")
     weight = f"{rollout.canary_weight} %"
     return f"{at}  {rollout.canary}  {rollout.state} ({rollout.reason})  {weight}  {grounds}".rstrip()

@@ -14,7 +14,7 @@ MEASURED_S: Final = 5.0
 """A rate of a shorter time says nothing."""
 
 
-def traffic_text(rollout: RolloutObject, now: float) -> str | None:
+def traffic_text(rollout: RolloutObject) -> str | None:
     """Return `8 of 100 canary requests, about 11 min at this rate (8 a minute)`; None where nothing is waited for."""
     verdict = rollout.evidence
     if rollout.state is not RolloutState.PROGRESSING or verdict is None or verdict.traffic is None:
@@ -34,13 +34,15 @@ def traffic_text(rollout: RolloutObject, now: float) -> str | None:
         return None
     side = max(lacking, key=lambda each: _minutes(traffic.needed, *lacking[each]))
     have, per_min = lacking[side]
-    return f"{have:,} of {traffic.needed:,} {side} requests, {_when(traffic, have, per_min, now)}"
+    return f"{have:,} of {traffic.needed:,} {side} requests, {_when(traffic, have, per_min)}"
 
 
-def _when(traffic: StepTraffic, have: int, per_min: float, now: float) -> str:
-    measured_for = traffic.measured_s + now - traffic.at
-    if traffic.last_request_at is None or now - traffic.last_request_at > QUIET_S:
-        return "no traffic: nothing moves" if measured_for >= QUIET_S else "waiting for traffic"
+def _when(traffic: StepTraffic, have: int, per_min: float) -> str:
+    # All times are the controller's, whose clock may differ from that of this machine.
+    if traffic.last_request_at is None:
+        return "no traffic: nothing moves" if traffic.measured_s >= QUIET_S else "waiting for traffic"
+    if traffic.at - traffic.last_request_at > QUIET_S:
+        return "no traffic: nothing moves"
     if traffic.measured_s < MEASURED_S:
         return "their rate is being measured"
     if not per_min:

@@ -251,6 +251,27 @@ def read_until(terminal: int, shown: list[str], word: str | None) -> None:
     wait_for(came)
 
 
+def test_a_start_that_follows_ends_with_the_rollout_and_says_what_the_step_waits_for(
+    url: str, loaded: Registry, clock: Clock, watched: list[subprocess.Popen[str]]
+) -> None:
+    command = [*COMMAND, "rollout", "start", "support@2", "--steps", "5,100", "--follow"]
+    watched.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(url)))
+    assert watched[0].stdout is not None
+    first = watched[0].stdout.readline()
+    assert "support@2  progressing (loaded)  5 %" in first
+    rollout = loaded.rollouts.open_for("support")
+    assert rollout is not None
+    count(loaded, rollout, 0, good(8), good(160))
+    later(loaded, clock)
+    second = watched[0].stdout.readline()
+    assert "8 of 100 canary requests, waiting for traffic" in second
+    count(loaded, rollout, 0, good(1000), good(1000))
+    later(loaded, clock)
+    lines = watched[0].communicate(timeout=30)[0].splitlines()
+    assert watched[0].returncode == 0
+    assert "promoted (no_violation)" in lines[-1]
+
+
 def test_history_gives_reason_and_evidence_of_each(url: str, loaded: Registry, clock: Clock) -> None:
     lorry(url, "rollout", "start", "support@2", "--steps", "5,100")
     rollout = loaded.rollouts.open_for("support")

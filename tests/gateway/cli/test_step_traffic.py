@@ -18,7 +18,7 @@ TRAFFIC: dict[str, Any] = {
     "stable_per_min": 160.0,
     "measured_s": 60.0,
     "last_request_at": NOW - 1.0,
-    "at": NOW - 1.0,
+    "at": NOW,
 }
 
 
@@ -46,7 +46,7 @@ def text(state: str = "progressing", step: int = 0, **traffic: Any) -> str | Non
         "judged_at": NOW,
         "evidence": verdict | {"traffic": TRAFFIC | traffic},
     }
-    return traffic_text(RolloutObject.model_validate(fields), NOW)
+    return traffic_text(RolloutObject.model_validate(fields))
 
 
 def test_the_side_that_takes_longest_is_counted_down() -> None:
