@@ -128,7 +128,7 @@ def test_an_engine_that_was_started_elsewhere_takes_its_part(up: Up, base_path: 
     assert f"http://127.0.0.1:{port}/health" in up.lorry(*add, code=1)
     with (home / "elsewhere.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as elsewhere:
         try:
-            wait_for(lambda: "is entered" in attempt(up, *add), CHANGE_S)
+            wait_for(lambda: "is added" in attempt(up, *add), CHANGE_S)
             (replica,) = wait_for(lambda: ready(up, ""), CHANGE_S)
             crowd = Crowd(up)
             wait_for(lambda: replica in crowd.replicas, CHANGE_S)
