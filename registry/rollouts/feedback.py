@@ -120,7 +120,8 @@ class FeedbackStore:
     def rated_chats(self, model: str, tenant: str | None = None) -> builtins.list[Mapping[str, Any]]:
         """Return the chats that came with ratings of *model*, an adapter, a revision or a base model, oldest first.
 
-        Each has a `label`, true for a good answer. With *tenant*, its own ratings alone.
+        Each has a `label`, true for a good answer. With *tenant*, its own ratings alone; else `NotFound` for a *model*
+        that does not exist.
         """
         table = answer_tables.feedback
         query = sa.select(table.c.chat, table.c.score).where(
@@ -129,6 +130,8 @@ class FeedbackStore:
         if tenant is not None:
             query = query.where(table.c.tenant == tenant)
         with self._tx.read() as tx:
+            if tenant is None:
+                _check_known(tx, model)
             found = tx.execute(query.order_by(table.c.at, table.c.seq))
             return [{**chat, "label": score >= _GOOD} for chat, score in found]
 

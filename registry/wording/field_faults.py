@@ -108,6 +108,8 @@ KINDS: Final[Mapping[str, str]] = {
 }
 """First part of the type of an error -> what the value must be."""
 
+_ONE: Final = {"entrie": "entry"}
+"""Stem of a plural -> the singular, where that is another word."""
 OF_OUR_OWN: Final = ("value_error", "assertion_error")
 """Types of the errors whose message one of our validators wrote."""
 
@@ -170,7 +172,8 @@ def _told(error: Mapping[str, Any]) -> str:
     text = SENTENCES.get(kind) or _wanted(kind)
     if text is None:
         return str(error["msg"])  # of a PydanticCustomError, whose words are ours
-    return text.format_map({name: _listed(value) for name, value in context.items()})
+    told = text.format_map({name: _listed(value) for name, value in context.items()})
+    return re.sub(r"\b1 (entrie|character|byte|digit)s\b", lambda one: f"1 {_ONE.get(one[1], one[1])}", told)
 
 
 def _repeated(error: Mapping[str, Any]) -> str:

@@ -70,7 +70,7 @@ class Order(KnownFields):
         ({"share": "x"}, 'share: must be a number, not "x"'),
         ({"size": "big"}, 'size: must be a whole number or auto, not "big"'),
         ({"priority": "urgent"}, 'priority: must be high, normal or low, not "urgent"'),
-        ({"names": []}, "names: must have at least 1 entries"),
+        ({"names": []}, "names: must have at least 1 entry"),
         ({"names": "a"}, "names: must be a list"),
         ({"names": ["a", 2]}, "names.1: must be a string"),
         ({"text": "long"}, "text: must have at most 3 characters"),
