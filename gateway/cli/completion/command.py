@@ -28,6 +28,10 @@ complete -o default -F _lorry_completion lorry
 """Typer's own script for bash loses a name at `@` and `:`, and passes words on without their quotes."""
 
 
+FIRST_TAB_OF_ZSH: Final = '[ "$funcstack[1]" = "_lorry" ] && _lorry_completion'
+"""zsh reads the script at the first Tab; without this line that Tab would complete nothing."""
+
+
 class Shell(StrEnum):
     """A shell that can be taught to complete."""
 
@@ -48,3 +52,5 @@ def completion(
         typer.echo(BASH.strip())
     else:
         typer.echo(get_completion_script(prog_name="lorry", complete_var=COMPLETE, shell=shell))
+        if shell is Shell.ZSH:
+            typer.echo(FIRST_TAB_OF_ZSH)

@@ -82,9 +82,12 @@ async def _ask_one(
             answer.revision = response.headers.get("x-lorry-revision")
             answer.replica = response.headers.get("x-lorry-replica")
             async for line in response.aiter_lines():
-                if line.startswith("data:") and line != "data: [DONE]":
-                    _take_in(answer, json.loads(line.removeprefix("data:")))
+                data = line.removeprefix("data:").strip()
+                if line.startswith("data:") and data != "[DONE]":
+                    _take_in(answer, data)
                     on_change()
+            if answer.finish_reason is None:
+                answer.error = "the answer ended before it was whole"
     except httpx2.TransportError as exc:
         answer.error = f"the answer was cut off: {exc}" if answer.text else str(client.unreachable(exc))
     except CommandFailed as exc:
@@ -93,8 +96,12 @@ async def _ask_one(
     on_change()
 
 
-def _take_in(answer: Answer, event: Mapping[str, Any]) -> None:
-    """Add an event of the stream to *answer*; raises `CommandFailed` for the event that ends a failed stream."""
+def _take_in(answer: Answer, data: str) -> None:
+    """Add an event of the stream to *answer*; `CommandFailed` for the one that ends a failed stream, or is no event."""
+    try:
+        event: Mapping[str, Any] = json.loads(data)
+    except ValueError as exc:
+        raise CommandFailed(f"the answer has an event that is no JSON: {data[:80]!r}") from exc
     if (error := event.get("error")) is not None:
         raise CommandFailed(str(error.get("message", error)))
     if (usage := event.get("usage")) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,8 @@ from gateway.cli.output import show_json, stdout_console
 
 Show = Callable[[Sequence[Answer]], None]
 _DRAWN_EVERY_S: Final = 0.1
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Control characters but for tab and newline."""
 
 
 def shown(models: Sequence[str], *, as_json: bool) -> AbstractContextManager[Show]:
@@ -24,13 +27,18 @@ def shown(models: Sequence[str], *, as_json: bool) -> AbstractContextManager[Sho
     return _side_by_side() if sys.stdout.isatty() else _one_after_the_other()
 
 
+def _shown_text(text: str) -> str:
+    """Return *text* for standard output: a terminal gets no control characters, by which a model could steer it."""
+    return _CONTROL.sub("", text) if sys.stdout.isatty() else text
+
+
 @contextmanager
 def _as_it_comes() -> Iterator[Show]:
     written = 0
 
     def show(answers: Sequence[Answer]) -> None:
         nonlocal written
-        sys.stdout.write(answers[0].text[written:])
+        sys.stdout.write(_shown_text(answers[0].text[written:]))
         sys.stdout.flush()
         written = len(answers[0].text)
 
@@ -50,7 +58,7 @@ def _side_by_side() -> Iterator[Show]:
         table = Table(box=None, pad_edge=False, expand=True)
         for answer in answers:
             table.add_column(answer.revision or answer.model, ratio=1, overflow="fold", header_style="bold")
-        table.add_row(*(Text(answer.text) for answer in answers))
+        table.add_row(*(Text(_shown_text(answer.text)) for answer in answers))
         return table
 
     latest: Sequence[Answer] = ()

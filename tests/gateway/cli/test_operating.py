@@ -28,8 +28,8 @@ from tests.stub_engine import Script, StubEngine, StubHandler
 WORDS = ("Hel", "lo ", "there")
 
 
-def event(text: str, **more: object) -> bytes:
-    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+def event(text: str, finish_reason: str | None = None, **more: object) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish_reason}
     chunk = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "tiny", "choices": [choice], **more}
     return f"data: {json.dumps(chunk)}\n\n".encode()
 
@@ -48,7 +48,7 @@ def streamed(*words: str, pause_s: float = 0.0, seen: list[str] | None = None) -
                 handler.wfile.flush()
                 time.sleep(pause_s)
             usage = {"prompt_tokens": 3, "completion_tokens": len(words), "total_tokens": 3 + len(words)}
-            handler.wfile.write(event("", usage=usage) + b"data: [DONE]\n\n")
+            handler.wfile.write(event("", finish_reason="stop", usage=usage) + b"data: [DONE]\n\n")
         except OSError:
             if seen is not None:
                 seen.append("left")
@@ -141,6 +141,33 @@ def test_a_message_from_a_pipe_is_answered_alone(url: str, engine: StubEngine, m
 def test_two_models_answer_the_same(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     output, _ = chat(url, "support@1", "support@2", said="Hi", patched=monkeypatch)
     assert output == "== support@1 ==\nHello there\n\n== support@2 ==\nHello there\n"
+
+
+def cut_off(handler: StubHandler) -> None:
+    """Stream a word, then end."""
+    handler.send_response(200)
+    handler.send_header("content-type", "text/event-stream")
+    handler.send_header("connection", "close")
+    handler.end_headers()
+    handler.wfile.write(event("Hel"))
+
+
+def test_an_answer_that_is_not_whole_is_an_error_with_what_there_was(
+    url: str, engine: StubEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.scripts = [cut_off]
+    output, errors = chat(url, "support", said="Hi", code=1, patched=monkeypatch)
+    assert output == "Hel\n"
+    assert errors.startswith("lorry: support: the ")
+
+
+def test_a_model_cannot_steer_the_terminal(terminal: Callable[..., Terminal], engine: StubEngine) -> None:
+    engine.scripts = [streamed("be\x1b]0;evil\x07fore", "\x9b2Jafter")]
+    shown = terminal("chat", "support")
+    shown.wait_for("> ")
+    shown.type("Hi\n")
+    shown.wait_for("tokens")
+    assert "be]0;evilfore2Jafter" in shown.seen
 
 
 def test_a_name_that_is_not_there_lists_those_that_are(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
