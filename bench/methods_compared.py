@@ -124,14 +124,14 @@ def _preferences(base: Path, home: Path) -> Iterator[Way]:
 def _supervised_first(base: Path, home: Path) -> Iterator[Way]:
     """Learn a manner by DPO alone, and by DPO after supervised training on the preferred answers."""
     pairs = Pairs("pairs", base)
-    alone = ChildJob(method="dpo", base=base, files="pairs", steps=16, validates=False, checkpoint_steps=4)
+    alone = ChildJob(method="dpo", base=base, files="pairs", steps=12, validates=False, checkpoint_steps=4)
     found = run_child(alone, _folder(home, "alone"))
     yield _way("DPO", pairs, [found], _checkpoints(base, found))
     merged = {"hyperparameters": {"merge": True}}
-    first = ChildJob(method="supervised", base=base, files="support", steps=12, options=merged, validates=False)
+    first = ChildJob(method="supervised", base=base, files="support", steps=8, options=merged, validates=False)
     taught = run_child(first, _folder(home, "supervised"))
     yield _way("supervised", pairs, [taught], [Model(taught.cpu_s, taught.result, None)])
-    second = ChildJob(method="dpo", base=taught.result, files="pairs", steps=8, validates=False, checkpoint_steps=4)
+    second = ChildJob(method="dpo", base=taught.result, files="pairs", steps=4, validates=False, checkpoint_steps=2)
     found = run_child(second, _folder(home, "second"))
     yield _way("supervised, then DPO", pairs, [taught, found], _checkpoints(taught.result, found))
 
