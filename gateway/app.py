@@ -248,6 +248,7 @@ def build_app(gateway: Gateway) -> FastAPI:
         strict_content_type=False,  # `check_content_type` is, with an error that says so
     )
     app.state.gateway = gateway
+    app.state.api_documents = docs_page.ApiDocuments(app)
     for router in ROUTERS:
         app.include_router(router)
     app.add_middleware(RequestBodies, settings=gateway.settings)

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 from base64 import b64encode
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,24 +28,35 @@ POLICY: Final = (
 _HEADERS: Final = {"content-security-policy": POLICY, "x-content-type-options": "nosniff"}
 
 
-@cache
-def _documents(app: FastAPI) -> tuple[bytes, str]:
-    """Return the description as JSON and as a page; made once, at the first request."""
-    described = describe(app)
-    return json.dumps(described).encode(), _page(described)
+class ApiDocuments:
+    """The description of an application as JSON and as a page; made once, when it is first asked for."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    @cached_property
+    def texts(self) -> tuple[bytes, str]:
+        """The document and the page; takes about a second the first time, so ask in a thread."""
+        described = describe(self._app)
+        return json.dumps(described).encode(), _page(described)
+
+
+async def _texts(request: Request) -> tuple[bytes, str]:
+    documents: ApiDocuments = request.app.state.api_documents
+    return await asyncio.to_thread(lambda: documents.texts)
 
 
 @router.get("/openapi.json")
 async def openapi_document(request: Request) -> Response:
     """Send the OpenAPI description of every endpoint."""
-    document, _ = await asyncio.to_thread(_documents, request.app)
+    document, _ = await _texts(request)
     return Response(document, media_type="application/json")
 
 
 @router.get("/docs")
 async def docs_page(request: Request) -> HTMLResponse:
     """Send the description as a page."""
-    _, page = await asyncio.to_thread(_documents, request.app)
+    _, page = await _texts(request)
     return HTMLResponse(page, headers=_HEADERS)
 
 
