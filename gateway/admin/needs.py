@@ -52,7 +52,7 @@ def needs_of_rollouts(rollouts: Iterable[Rollout], now: float) -> Iterator[Need]
 
 
 def needs_of_jobs(jobs: Iterable[Job]) -> Iterator[Need]:
-    """Yield the failed jobs of *jobs*, the oldest first, but for those whose adapter has a later job."""
+    """Yield the failed jobs of *jobs*, which has the oldest first: of each adapter only the newest job counts."""
     newest = {job.spec.adapter: job for job in jobs}
     for job in newest.values():
         if job.state is JobState.FAILED:

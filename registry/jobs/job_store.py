@@ -273,11 +273,11 @@ class JobStore:
                 after = jobs[-1].id
             return found[:limit]
 
-    def current(self, failed_since: float) -> builtins.list[Job]:
-        """Return the jobs that have not ended, and those that have failed since then, oldest first."""
+    def current(self, ended_since: float) -> builtins.list[Job]:
+        """Return the jobs that have not ended, and those that have ended since then, oldest first."""
         jobs = tables.jobs
-        failed = sa.and_(jobs.c.state == JobState.FAILED, jobs.c.finished_at >= failed_since)
-        query = sa.select(jobs).where(sa.or_(jobs.c.state.not_in(ENDED), failed)).order_by(jobs.c.seq)
+        is_current = sa.or_(jobs.c.state.not_in(ENDED), jobs.c.finished_at >= ended_since)
+        query = sa.select(jobs).where(is_current).order_by(jobs.c.seq)
         with self._tx.read() as tx:
             return [job_of(row) for row in tx.execute(query).mappings()]
 

@@ -19,12 +19,14 @@ import pytest
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.disk import TRAINER, Liveness
+from registry.jobs.job import JobError, JobState
 from registry.rollouts.rollout import RolloutPlan, weighted
 from registry.types import Replica, ReplicaState, Slot, SlotState
 from tests.gateway.cli.lorry_command import COMMAND, environment, lorry, run_lorry
 from tests.gateway.served import ServedGateway
 from tests.stub_engine import Script, StubEngine, StubHandler
 
+EXAMPLES = Path(__file__).parents[3] / "examples"
 WORDS = ("Hel", "lo ", "there")
 
 
@@ -106,6 +108,22 @@ def test_the_status_names_what_moves_and_what_needs_a_person(url: str, two_revis
     found = json.loads(run_lorry("status", "--json", LORRY_URL=url, code=3)[0])
     assert [need["kind"] for need in found["needs"]] == ["part_silent"]
     assert [each["id"] for each in found["rollouts"]] == [rollout.id]
+
+
+def test_a_failed_job_needs_a_person_until_the_adapter_has_a_later_job(url: str, two_revisions: Registry) -> None:
+    asked = ["train", "sft", "--data", str(EXAMPLES / "plain.jsonl"), "--name", "other", "--json"]
+    asked += ["--set", "target_modules=q_proj,v_proj", "--set", "lora_rank=2"]
+    failed = json.loads(lorry(url, *asked))["id"]
+    lease = two_revisions.jobs.claim("w1", 60.0)
+    assert lease is not None
+    two_revisions.jobs.finish(lease, JobState.FAILED, JobError(code="out_of_memory", message="no room for a batch"))
+    page = run_lorry("status", LORRY_URL=url, code=3)[0]
+    assert f"{failed}: no room for a batch\n      lorry jobs logs {failed}" in page
+    later = json.loads(lorry(url, *asked))["id"]
+    page = lorry(url, "status")
+    assert (failed in page, later in page) == (False, True)
+    lorry(url, "jobs", "cancel", later)
+    assert "nothing" in lorry(url, "status")
 
 
 def test_the_status_reads_well_in_80_columns(url: str) -> None:
