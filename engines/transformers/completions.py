@@ -63,8 +63,8 @@ class Completions:
             raise BadRequest("top_logprobs needs logprobs to be true", param="top_logprobs")
         demand = GenerationDemand(
             request=request,
-            prompts=[await asyncio.to_thread(render, self._loaded.tokenizer, request.messages)],
-            limit=request.max_completion_tokens or request.max_tokens,
+            prompts=[await asyncio.to_thread(self._render, request)],
+            limit=request.limit,
             default_limit=None,
             limit_param="max_completion_tokens" if request.max_completion_tokens else "max_tokens",
             prompt_param="messages",
@@ -80,7 +80,7 @@ class Completions:
         demand = GenerationDemand(
             request=request,
             prompts=await asyncio.to_thread(self._tokenize, request.prompts),
-            limit=request.max_tokens,
+            limit=request.limit,
             default_limit=OPENAI_DEFAULT_TOKENS,
             limit_param="max_tokens",
             prompt_param="prompt",
@@ -106,6 +106,9 @@ class Completions:
     async def _constraints(self, request: GenerationRequest) -> Callable[[], Constraint] | None:
         rule = request.output_rule
         return None if rule is None else await asyncio.to_thread(self._grammars.constraints, rule)
+
+    def _render(self, request: ChatRequest) -> list[int]:
+        return render(self._loaded.tokenizer, request.messages, arguments=request.chat_template_kwargs)
 
     def _tokenize(self, prompts: list[str | list[int]]) -> list[list[int]]:
         codec = self._loaded.codec
@@ -163,11 +166,14 @@ async def stream(answer: SubmittedAnswer) -> AsyncIterator[bytes]:
     """Yield server-sent events; an answer that fails on the way ends with an error instead of `[DONE]`."""
     generation, options = answer.generation, answer.request.stream_options
     usage: Json = {"usage": None} if options.include_usage else {}
+    is_continuous = options.include_usage and options.continuous_usage_stats
     begun: set[int] = set()
     try:
         async for index, delta in generation.deltas(answer.request.n):
             pieces = answer.format.pieces(index, delta, is_first=index not in begun)
             begun.add(index)
+            if is_continuous:
+                usage = {"usage": generation.usage.as_json()}
             chunks = [{**answer.envelope(answer.format.chunk_object, [piece]), **usage} for piece in pieces]
             yield b"".join(map(event, chunks))
         if options.include_usage:

@@ -188,9 +188,11 @@ class GenerationIntake:
         if max(prompt) >= self._loaded.vocabulary:
             raise BadRequest(f"{name}: {self._no_token(max(prompt))}", param=name)
         if len(prompt) >= context or len(prompt) + (demand.limit or 0) > context:
-            asked = f" and {demand.limit_param} {demand.limit}" if demand.limit else ""
+            asked = f" and {demand.limit} more were asked for by {demand.limit_param}" if demand.limit else ""
+            # Clients recognise these words, OpenAI's own, and shorten the conversation.
             raise BadRequest(
-                f"the context is {context} tokens; the prompt has {len(prompt)}{asked}",
+                f"This model's maximum context length is {context} tokens. However, your {demand.prompt_param} resulted"
+                f" in {len(prompt)} tokens{asked}. Please reduce the length of the {demand.prompt_param}.",
                 param=demand.limit_param if len(prompt) < context else None,
                 code="context_length_exceeded",
             )
@@ -213,19 +215,24 @@ class GenerationIntake:
             temperature=request.temperature,
             top_p=request.top_p,
             top_k=max(request.top_k, 0),
+            min_p=request.min_p,
+            repetition_penalty=request.repetition_penalty,
+            min_tokens=request.min_tokens,
             seed=request.seed,
             presence_penalty=request.presence_penalty,
             frequency_penalty=request.frequency_penalty,
             logit_bias=request.token_bias,
             top_logprobs=demand.top_logprobs,
         )
+        ends = self._loaded.end_tokens
+        constraint = None if demand.constraints is None else demand.constraints()
         return Sequence(
             tokens=list(prompt),
             adapter=adapter,
             limit=demand.limit or min(demand.default_limit or room, room),
-            chooser=chooser(params, index % request.n, None if demand.constraints is None else demand.constraints()),
+            chooser=chooser(params, index % request.n, prompt=prompt, end_tokens=ends, constraint=constraint),
             text=TextStream(self._loaded.codec, request.stop),
-            end_tokens=frozenset() if request.ignore_eos else self._loaded.end_tokens,
+            end_tokens=frozenset() if request.ignore_eos else ends,
             deliver=partial(generation.deliver, index),
             arrived_at=monotonic(),
             is_copy=demand.is_copy,

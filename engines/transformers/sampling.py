@@ -27,6 +27,11 @@ class SamplingParams:
     top_p: float = 1.0
     top_k: int = 0
     """0: no limit."""
+    min_p: float = 0.0
+    """Tokens whose probability is less than this part of the likeliest one's are not drawn."""
+    repetition_penalty: float = 1.0
+    min_tokens: int = 0
+    """So many tokens come before the answer may end."""
     seed: int | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
@@ -43,6 +48,9 @@ class Chooser:
     random: random.Random
     seen: Counter[int] = field(default_factory=Counter)
     """Count of each generated token, for the penalties."""
+    prompt: frozenset[int] = frozenset()
+    """The tokens of the prompt, for the repetition penalty."""
+    end_tokens: frozenset[int] = frozenset()
     constraint: Constraint | None = None
     """The form that the answer must have."""
 
@@ -68,10 +76,23 @@ class ChosenToken(NamedTuple):
     alternatives: tuple[Alternative, ...]
 
 
-def chooser(params: SamplingParams, choice_index: int, constraint: Constraint | None = None) -> Chooser:
+def chooser(
+    params: SamplingParams,
+    choice_index: int,
+    *,
+    prompt: Sequence[int] = (),
+    end_tokens: frozenset[int] = frozenset(),
+    constraint: Constraint | None = None,
+) -> Chooser:
     """Make the chooser of choice *choice_index* of a request; with a seed its tokens depend on nothing else."""
     source = None if params.seed is None else f"{params.seed}/{choice_index}"
-    return Chooser(params, random.Random(source), constraint=constraint)  # noqa: S311 - chance, not secrecy
+    return Chooser(
+        params,
+        random.Random(source),  # noqa: S311 - chance, not secrecy
+        prompt=frozenset(prompt) if params.repetition_penalty != 1 else frozenset(),
+        end_tokens=end_tokens,
+        constraint=constraint,
+    )
 
 
 @torch.inference_mode()
@@ -96,10 +117,20 @@ def choose(logits: Tensor, choosers: Sequence[Chooser]) -> list[ChosenToken]:
 def adjust(logits: Tensor, choosers: Sequence[Chooser]) -> None:
     """Apply penalties, bias and then the form of the answer, in place.
 
-    A penalty is OpenAI's, as documented there: `logit -= count * frequency + (count > 0) * presence`.
+    A penalty is OpenAI's, as documented there: `logit -= count * frequency + (count > 0) * presence`. The repetition
+    penalty is that of CTRL (Keskar et al., 2019, arXiv:1909.05858, section 4.1), over prompt and answer: it divides a
+    logit above 0 and multiplies one below.
     """
     for row, one in enumerate(choosers):
         params = one.params
+        if params.repetition_penalty != 1:
+            met = torch.tensor(sorted(one.prompt | one.seen.keys()))
+            found = logits[row, met]
+            logits[row, met] = torch.where(
+                found > 0, found / params.repetition_penalty, found * params.repetition_penalty
+            )
+        if one.seen.total() < params.min_tokens:
+            logits[row, sorted(one.end_tokens)] = float("-inf")
         changes = dict(params.logit_bias)
         if params.presence_penalty or params.frequency_penalty:
             for token, count in one.seen.items():
@@ -112,9 +143,13 @@ def adjust(logits: Tensor, choosers: Sequence[Chooser]) -> None:
 
 
 def draw(logits: Tensor, choosers: Sequence[Chooser]) -> list[int]:
-    """Sample each row at its temperature within its `top_p` and `top_k`, by one uniform number a row."""
+    """Sample each row at its temperature within its `top_p`, `top_k` and `min_p`, by one uniform number a row."""
     temperatures = torch.tensor([one.params.temperature for one in choosers])
     probabilities = torch.softmax(logits / temperatures[:, None], -1)
+    for row, one in enumerate(choosers):
+        if one.params.min_p:
+            weights = probabilities[row]
+            weights.masked_fill_(weights < one.params.min_p * weights.max(), 0.0)
     # Each sequence has its own source of randomness: with a seed, the other rows of the batch change nothing.
     uniform = torch.tensor([one.random.random() for one in choosers])
     tokens = pick(probabilities, uniform).tolist()

@@ -43,6 +43,26 @@ def test_usage_counts_tokens_in_answers_and_streams(host: EngineHost) -> None:
     assert all("usage" not in chunk for chunk in host.streamed("/v1/completions", body))
 
 
+def test_every_chunk_has_the_usage_so_far_where_that_is_asked_for(host: EngineHost) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    chunks = host.streamed("/v1/chat/completions", host.body(stream_options=options, max_tokens=6, ignore_eos=True))
+    generated = [chunk["usage"]["completion_tokens"] for chunk in chunks]
+    assert generated == sorted(generated)
+    assert (generated[0], generated[-1]) == (1, 6)
+
+
+def test_a_conversation_that_is_too_long_is_refused_in_words_that_clients_know(host: EngineHost) -> None:
+    messages = [{"role": "user", "content": "word " * 600}]
+    error = host.http.post("/v1/chat/completions", json=host.body(messages=messages)).json()["error"]
+    assert error["message"].startswith("This model's maximum context length is 512 tokens. However, your messages ")
+    assert error["message"].endswith(" Please reduce the length of the messages.")
+
+
+def test_an_answer_is_as_long_as_asked_and_its_template_gets_what_the_client_sends(host: EngineHost) -> None:
+    answer = host.chat(min_tokens=40, max_tokens=40, chat_template_kwargs={"enable_thinking": False})
+    assert answer["usage"]["completion_tokens"] == 40
+
+
 def test_logprobs_are_those_of_the_tokens(host: EngineHost) -> None:
     content = host.chat(logprobs=True, top_logprobs=3)["choices"][0]["logprobs"]["content"]
     assert "".join(entry["token"] for entry in content) == "The capital of France is Paris."

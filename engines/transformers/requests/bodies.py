@@ -12,6 +12,11 @@ from engines.transformers.requests.messages import Message
 from engines.transformers.requests.neutral import without_neutral
 from engines.transformers.requests.parsing import WRONG_KIND, Fields, Whole, must, shortened, shown, whole_number
 
+_TEMPLATE_ARGUMENTS: Final = frozenset(
+    {"conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt"}
+    | {"continue_final_message", "tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict"}
+    | {"return_assistant_tokens_mask", "tokenizer_kwargs"}
+)
 _BIAS_KEY: Final = r"-?[0-9]{1,18}"
 """A token id as the key of an object; Python would also take `1_0`, and refuse thousands of digits in its own words."""
 
@@ -40,6 +45,13 @@ def _with_token_keys(bias: dict[str, float]) -> dict[str, float]:
         if not fullmatch(_BIAS_KEY, token):
             raise must(f'must have token ids as keys, not "{shortened(token)}"')
     return bias
+
+
+def _without_our_own(arguments: dict[str, Any]) -> dict[str, Any]:
+    taken = sorted(_TEMPLATE_ARGUMENTS & arguments.keys())
+    if taken:
+        raise must(f"must not have {taken[0]}, which this server decides")
+    return arguments
 
 
 def _as_many_as_n(best_of: int | None, info: ValidationInfo) -> int | None:
@@ -77,6 +89,8 @@ class StreamOptions(Fields):
     """The options of a stream."""
 
     include_usage: bool = False
+    continuous_usage_stats: bool = False
+    """With `include_usage`: every chunk has the usage so far."""
     include_obfuscation: bool = False
 
 
@@ -95,6 +109,9 @@ class GenerationRequest(OutputRules):
     top_p: Annotated[float, Field(ge=0, le=1)] = 1.0
     """0: the likeliest token alone."""
     top_k: Annotated[Whole, Field(ge=-1)] = 0
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    repetition_penalty: Annotated[float, Field(gt=0, le=2)] = 1.0
+    min_tokens: Annotated[Whole, Field(ge=0)] = 0
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     logit_bias: Annotated[dict[str, Bias], AfterValidator(_with_token_keys), Field(default_factory=dict)]
@@ -112,6 +129,20 @@ class GenerationRequest(OutputRules):
     def _without_neutral(cls, members: Any) -> Any:
         return without_neutral(members, cls.model_fields) if isinstance(members, dict) else members
 
+    @model_validator(mode="after")
+    def _ends_in_order(self) -> Self:
+        limit = self.limit
+        if limit is not None and self.min_tokens > limit:
+            raise must(f"must not have min_tokens above the most tokens, {limit}")
+        if self.min_tokens and self.output_rule is not None:
+            raise must(f"must not have min_tokens beside {self.output_rule.param}, which decides where the answer ends")
+        return self
+
+    @property
+    def limit(self) -> int | None:
+        """Most tokens of an answer, as asked for."""
+        return self.max_tokens
+
     @property
     def token_bias(self) -> dict[int, float]:
         """Return `logit_bias` by token id."""
@@ -123,8 +154,15 @@ class ChatRequest(GenerationRequest):
 
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: AnswerTokens | None = None
+    chat_template_kwargs: Annotated[dict[str, Any], AfterValidator(_without_our_own), Field(default_factory=dict)]
+    """What the model's chat template is given beside the messages, such as `enable_thinking`."""
     logprobs: bool = False
     top_logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
+
+    @property
+    def limit(self) -> int | None:
+        """Most tokens of an answer, as asked for."""
+        return self.max_completion_tokens or self.max_tokens
 
 
 class CompletionRequest(GenerationRequest):

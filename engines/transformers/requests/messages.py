@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
 import orjson
@@ -138,13 +139,24 @@ class Message(Fields):
         return [call.function for call in self.tool_calls] or ([self.function_call] if self.function_call else [])
 
 
-def render(tokenizer: Any, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> list[int]:
-    """Return the conversation in tokens, by the model's chat template; `BadRequest` where that refuses it."""
+def render(
+    tokenizer: Any,
+    messages: Sequence[Message],
+    *,
+    add_generation_prompt: bool = True,
+    arguments: Mapping[str, Any] = MappingProxyType({}),
+) -> list[int]:
+    """Return the conversation in tokens, by the model's chat template; `BadRequest` where that refuses it.
+
+    *arguments* are further values for the template.
+    """
     # A template that does not know tools would leave their calls out in silence.
     knows_tools = "tool_calls" in str(tokenizer.chat_template)
     turns = [turn_with_tools(message) if knows_tools else plain_turn(message) for message in messages]
     try:
-        tokens = tokenizer.apply_chat_template(turns, add_generation_prompt=add_generation_prompt, return_dict=False)
+        tokens = tokenizer.apply_chat_template(
+            turns, add_generation_prompt=add_generation_prompt, return_dict=False, **arguments
+        )
     except TemplateError as exc:
         raise BadRequest(f"the model's chat template refuses them: {exc}", param="messages") from exc
     return list(tokens)

@@ -13,15 +13,12 @@ NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "function_call": ("none", "auto"),
     "parallel_tool_calls": (True, False),
     "modalities": (["text"],),
-    "reasoning_effort": ("none",),
+    "reasoning_effort": ("none", "minimal", "low", "medium", "high", "xhigh"),  # no model of this server has one
     "verbosity": ("medium",),
     "suffix": ("",),
     "echo": (False,),
     # vLLM's and SGLang's
-    "repetition_penalty": (1,),
     "length_penalty": (1,),
-    "min_p": (0,),
-    "min_tokens": (0,),
     "no_repeat_ngram_size": (0,),
     "stop_token_ids": ([],),
     "bad_words": ([],),

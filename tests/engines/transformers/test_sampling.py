@@ -51,6 +51,28 @@ def test_top_p_beyond_the_tokens_tried_first_sorts_the_whole_vocabulary() -> Non
     assert max(choose(flat.clone(), [one])[0].token for _ in range(50)) > 256
 
 
+def test_min_p_keeps_what_is_likely_enough_beside_the_likeliest() -> None:
+    assert set(tokens_drawn(SamplingParams(min_p=0.29, seed=1))) == {0, 1, 2}
+    assert set(tokens_drawn(SamplingParams(min_p=0.31, seed=1))) == {0, 1}
+    assert set(tokens_drawn(SamplingParams(min_p=1, seed=1), 50)) == {0}
+    assert set(tokens_drawn(SamplingParams(min_p=0.31, top_p=0.6, seed=1))) == {0, 1}
+
+
+def test_the_repetition_penalty_divides_what_is_likely_and_multiplies_what_is_not() -> None:
+    one = chooser(SamplingParams(temperature=0, repetition_penalty=2.0), 0, prompt=[0, 2])
+    logits = torch.tensor([[3.0, 1.6, -1.0, -1.9]])
+    assert choose(logits, [one])[0].token == 1
+    assert logits.tolist() == [[1.5, pytest.approx(1.6), -2.0, pytest.approx(-1.9)]]
+    logits = torch.tensor([[3.0, 1.6, -1.0, -1.9]])
+    assert choose(logits, [one])[0].token == 0  # the answer's own tokens count as well
+    assert logits[0].tolist() == pytest.approx([1.5, 0.8, -2.0, -1.9])
+
+
+def test_an_answer_does_not_end_before_its_least_tokens() -> None:
+    one = chooser(SamplingParams(temperature=0, min_tokens=2), 0, end_tokens=frozenset({0}))
+    assert [choose(PROBABILITIES.log()[None].clone(), [one])[0].token for _ in range(3)] == [1, 1, 0]
+
+
 def test_top_k_keeps_so_many() -> None:
     assert set(tokens_drawn(SamplingParams(top_k=2, seed=1))) == {0, 1}
 
