@@ -76,7 +76,7 @@ def test_a_checkpoint_is_made_again_too(registry: Registry, settings: TrainerSet
     work(registry, settings)
     report = report_of(registry, again.id)
     assert (report.result, report.same_bytes, report.digest) == (made.name, True, made.digest)
-    assert len(registry.bases.list()) == 2
+    assert len(registry.bases.list()) == 3
 
 
 @pytest.mark.trains
