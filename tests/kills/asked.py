@@ -147,7 +147,7 @@ KINDS: Final[Sequence[Kind]] = (
     Trained(name="orpo", method="orpo", rows=pair),
     Trained(name="simpo", method="simpo", rows=pair, validates=True),
     Trained(name="reward", method="reward", rows=pair),
-    sampled("grpo", "reinforcement", SIMILAR, iterations=2),
+    sampled("grpo", "reinforcement", SIMILAR, iterations=2, checkpoint_steps=3),
     sampled("rloo", "reinforcement", LETTERS, algorithm="rloo"),
     sampled("ppo", "ppo", SIMILAR),
     Brought(name="brought"),

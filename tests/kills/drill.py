@@ -107,8 +107,9 @@ class _Queue:
 
     def lost(self) -> list[str]:
         """Return the ids that the gateway answered with, and that are not in the registry."""
+        asked = [answer.result() for answer in self._asked]  # the last of them may still be on its way
         known = {job.id for job in self._stage.registry.jobs.list(limit=1000)}
-        return [job_id for answer in self._asked if (job_id := answer.result()) not in known]
+        return [job_id for job_id in asked if job_id not in known]
 
     def _fill(self) -> bool:
         if _open_jobs(self._stage.registry) < OPEN_JOBS and all(answer.done() for answer in self._asked):

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -21,8 +20,7 @@ from registry.jobs.job import Job, JobState
 from registry.publishing.checks import check_adapter
 from registry.types import Base
 from tests.contract.engine_host import EngineHost
-from tests.trainer.attempts import MakeJob, loss_curve, messages, suspended, work, worker_process
-from tests.waiting import wait_for
+from tests.trainer.attempts import MakeJob, loss_curve, messages, work
 from trainer.settings import TrainerSettings
 
 pytestmark = pytest.mark.trains
@@ -128,28 +126,6 @@ def test_a_job_starts_from_a_checkpoint_and_its_adapter_stands_on_it(
     assert registry.adapters.get("tone").base == "support-1"
     done(registry, settings, make_job(**full, **on_first))
     assert registry.bases.get("support-2").parent == "support-1"
-
-
-@pytest.mark.parametrize("asked", [{"weights": "qlora", **SMALL}, {"weights": "full", "optimizer": "apollo"}])
-def test_a_killed_child_goes_on_bit_for_bit(
-    registry: Registry, settings: TrainerSettings, make_job: MakeJob, home: Path, asked: dict[str, Any]
-) -> None:
-    fields = fields_of(asked) | {"n_epochs": 6, "checkpoint_steps": 4}
-    straight = done(registry, settings, make_job(**fields))
-    killed = make_job(**fields)
-    with worker_process(home) as worker:
-        with suspended(psutil.Process(worker.pid), settings.work / killed.id) as child:
-            child.kill()
-        wait_for(lambda: registry.jobs.get(killed.id).state.is_terminal, 60.0)
-    ended = registry.jobs.get(killed.id)
-    assert ended.state is JobState.SUCCEEDED, ended.error
-    assert ended.attempt == 2
-    assert loss_curve(registry, killed.id) == loss_curve(registry, straight.id)
-    if asked["weights"] == "full":
-        assert registry.bases.get("support-1").digest == registry.bases.get("support-2").digest
-    else:
-        artifacts = [registry.adapters.revision("support", number).artifact for number in (1, 2)]
-        assert artifacts[0] == artifacts[1]
 
 
 def test_merging_gives_the_base_with_the_adapter(

@@ -1,0 +1,42 @@
+"""A job that was killed and continued, and a reproduction of it in another process, compared byte for byte."""
+
+from __future__ import annotations
+
+import psutil
+
+from registry.contracts.reproductions.reproduction_report import REPORT, ReproductionReport
+from registry.database import Registry
+from registry.jobs.job import Job, JobState
+from registry.publishing.reproductions import queue_reproduction
+from tests.kills.asked import Trained
+from tests.trainer.attempts import TIMEOUT_S, messages, queue, suspended, work, working
+from trainer.settings import TrainerSettings
+
+THIS = psutil.Process()
+
+
+def assert_same_bytes(registry: Registry, settings: TrainerSettings, kind: Trained) -> None:
+    """Kill the child of a job of *kind* after its first checkpoint, let another go on, and run the spec once more."""
+    job = queue(registry, kind)
+    with working(registry, settings) as (attempt, _):
+        with suspended(THIS, settings.work / job.id) as child:
+            child.kill()
+        attempt.result(TIMEOUT_S)
+    work(registry, settings)
+    ended = registry.jobs.get(job.id)
+    assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 2), ended.error
+    assert any("Continuing from the checkpoint of step" in said for said in messages(registry, job.id))
+    result = f"{kind.name}@{ended.revision}" if ended.revision is not None else str(ended.fine_tuned_model)
+    again = queue_reproduction(registry, result, "ann")
+    work(registry, settings)
+    assert registry.jobs.get(again.id).state is JobState.SUCCEEDED, registry.jobs.get(again.id).error
+    report = report_of(registry, again)
+    assert report.same_bytes, (report.verdict, report.differing_files)
+    assert (report.losses.differing, report.losses.missing, report.facts) == (0, 0, [])
+    assert report.losses.compared > 0
+
+
+def report_of(registry: Registry, job: Job) -> ReproductionReport:
+    """Return the report of a reproduction."""
+    (found,) = (event.data[REPORT] for event in registry.jobs.events(job.id, limit=1000) if REPORT in event.data)
+    return ReproductionReport.model_validate(found)
