@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from tests.engines.random_adapter import write_adapter
+from tests.kills.phases import AIMED_AT, Phase
 from tests.kills.stage import Stage
 
 ROWS: Final = 12
@@ -25,6 +26,11 @@ class Kind(Protocol):
     @property
     def name(self) -> str:
         """Its adapter, or first part of the name of its checkpoints: each kind has a name of its own."""
+        ...
+
+    @property
+    def phases(self) -> frozenset[Phase]:
+        """What its jobs go through."""
         ...
 
     def ask(self, stage: Stage) -> str:
@@ -44,6 +50,7 @@ class Trained:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further fields below `method.<type>`."""
     validates: bool = False
+    phases: frozenset[Phase] = frozenset(AIMED_AT) - {Phase.PROVING}
 
     def ask(self, stage: Stage) -> str:
         """Upload the file, then ask for the job."""
@@ -72,6 +79,7 @@ class Brought:
     """The publication of an adapter that was trained elsewhere."""
 
     name: str
+    phases: frozenset[Phase] = frozenset({Phase.PROVING, Phase.PUBLISHING})
 
     def ask(self, stage: Stage) -> str:
         """Send the folder."""

@@ -57,6 +57,7 @@ class Outcome:
 def drill(stage: Stage, seed: int, kills: int, say: Callable[[str], object], kinds: Sequence[Kind] = KINDS) -> Outcome:
     """Make a job of each kind undisturbed, then jobs of all kinds under *kills* kills; return what became of them."""
     random, outcome = Random(seed), Outcome()
+    aims = [phase for phase in AIMED_AT if any(phase in kind.phases for kind in kinds)]
     with stage.running(), ThreadPoolExecutor(1) as asking:
         first = [kind.ask(stage) for kind in kinds]
         undisturbed = {_kind_of(job): _result(stage.registry, job) for job in map(_ended(stage), first)}
@@ -64,7 +65,7 @@ def drill(stage: Stage, seed: int, kills: int, say: Callable[[str], object], kin
         say(f"undisturbed: {', '.join(undisturbed)}")
         queue = _Queue(stage, asking, _shuffled(kinds, random))
         while outcome.killed.total() < kills:
-            part, phase, ends = random.choice(PARTS), random.choice(AIMED_AT), random.choice(LETS_END)
+            part, phase, ends = random.choice(PARTS), random.choice(aims), random.choice(LETS_END)
             queue.let_end(ends)
             met = queue.await_phase(phase)
             if stage.kill(part, random):
