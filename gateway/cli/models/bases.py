@@ -31,9 +31,9 @@ COLUMNS: Final = (
     Column("FROM", 3),
     Column("REPLICAS", 1),
     Column("TENANT", 2),
-    Column("DIGEST", 5, short_digests),
+    Column("DIGEST", 6, short_digests),
     Column("CREATED", 4, moments),
-    Column("LICENCE", 6),
+    Column("LICENCE", 5),
 )
 
 

@@ -29,11 +29,15 @@ def _words(name: str) -> str:
 
 def _text(name: str, value: JsonValue) -> str | None:
     if isinstance(value, dict):
-        return ", ".join(_leaves(value)) or None
+        facts = dict(value)
+        first = [str(facts.pop("filename"))] if "filename" in facts else []
+        return ", ".join([*first, *_leaves(facts)]) or None
     if isinstance(value, list):
         return ", ".join(str(_text("", each)) for each in value) or None
     if value is None or value == "":
         return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, float):
         return moment(value) if name.endswith("_at") else f"{value:g}"
     return str(value)

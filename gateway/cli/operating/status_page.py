@@ -46,7 +46,7 @@ def _runs(found: SystemStatus) -> Iterator[Line]:
 
 
 def _pool(pool: PoolStatus) -> str:
-    name = pool.pool or "entered by hand"
+    name = pool.pool or "added by hand"
     return f"{name}: {pool.ready} of {pool.replicas} ready, {pool.load} requests, {pool.engine} with {pool.base}"
 
 

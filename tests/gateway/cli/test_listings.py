@@ -32,6 +32,7 @@ LISTINGS: Final = (
     "keys list --all",
     "models list",
     "replicas",
+    "ps",
     "replicas list",
     f"rollout force {ADAPTER} --list",
     f"rollout history {ADAPTER}",
@@ -157,4 +158,4 @@ def test_a_revision_shows_what_people_read(shop: Shop) -> None:
     assert text.count(BASE) == text.count("ann@example.com") == 1
     assert page["hyperparameters"].strip() == "n_epochs 3, learning_rate 0.0001, lora.rank 2, lora.alpha 4"
     assert page["job started"].strip().startswith(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(1_700_000_007)))
-    assert f"filename {FILE}" in text
+    assert f"dataset {FILE}, rows 60, sha256" in text
