@@ -60,8 +60,9 @@ class PpoObjective(PolicyObjective[PpoSpec]):
             returns.append(found + values[at])
         lengths = [len(each) for each in advantages]
         even = torch.split(whitened(torch.cat(advantages)), lengths)
-        named = {"old": old, "values": values, "reference": reference, "advantages": even, "returns": returns}
-        return with_tokens(outputs, named)
+        named = {"old": old, "values": values, "advantages": even, "returns": returns}
+        # Without beta the reference is `old` itself, and a checkpoint takes no tensor twice.
+        return with_tokens(outputs, named | ({"reference": reference} if self.spec.beta else {}))
 
     def count(self, outputs: Sequence[Output]) -> int:
         """Return the number of tokens."""

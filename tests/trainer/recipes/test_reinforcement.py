@@ -168,6 +168,14 @@ def test_a_stopped_run_ends_with_the_bytes_of_one_that_was_not(make_run: MakeRun
     assert whole.rewards == stopped.rewards
 
 
+@pytest.mark.parametrize("fields", [{"method": "ppo"}, {"algorithm": "rloo"}, {"algorithm": "grpo"}])
+def test_without_a_distance_to_the_base_model_outputs_are_kept_in_checkpoints(
+    make_run: MakeRun, fields: Mapping[str, Any]
+) -> None:
+    run = make_run(**fields, beta=0.0, iterations=2, n_epochs=1, checkpoint_steps=1)
+    assert isinstance(run.attempt(), RecipeFinished)
+
+
 def test_trained_tokens_are_those_of_prompts_and_outputs(make_run: MakeRun, loud_base: Path) -> None:
     run = make_run(n_epochs=1)
     outcome = run.attempt()

@@ -1,20 +1,17 @@
-"""On the bundled model every method that samples learns a checkable task within few steps: to answer briefly."""
+"""On the bundled model GRPO learns a checkable task within few steps: to answer briefly."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
 
 import pytest
 
 from registry.artifacts import folder_digest
 from registry.contracts.graders.text_graders import PythonGrader
-from registry.contracts.job_kinds import FINE_TUNING_METHODS
 from registry.contracts.job_spec import LoraSpec
-from registry.contracts.methods.sampling_options import SamplingSpec
+from registry.contracts.methods.reinforcement_spec import ReinforcementSpec
 from registry.disk import sha256_of
 from trainer.order import ChildOrder
 from trainer.progress import RecipeFinished, Stepped
@@ -24,62 +21,48 @@ CHILD_TIMEOUT_S = 300.0
 BREVITY = "def grade(sample, item):\n    return 1 - min(1, len(sample['output_text']) / 160)\n"
 
 
-SAMPLINGS: Final = 6
-METHODS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "grpo": {"method": "reinforcement", "algorithm": "grpo", "iterations": 1},
-    "rloo": {"method": "reinforcement", "algorithm": "rloo", "iterations": 1},
-    "ppo": {"method": "ppo", "iterations": 2},
-}
-
-
 @pytest.mark.engine
-@pytest.mark.parametrize("name", METHODS)
-def test_answers_become_brief_within_six_samplings(name: str, model_folder: Path, tmp_path: Path) -> None:
-    order = order_of(METHODS[name], model_folder, tmp_path)
-    steps = followed(TrainingChild(order))
-    rewards = [step.figures["train_mean_reward"] for step in steps]
-    assert len(rewards) == SAMPLINGS * METHODS[name]["iterations"]
-    assert rewards[-1] > rewards[0] + 0.15, rewards
-    assert steps[-1].figures["completion_tokens"] < steps[0].figures["completion_tokens"] / 2
-
-
-def order_of(fields: Mapping[str, Any], base: Path, folder: Path) -> ChildOrder[SamplingSpec]:
-    prompts = folder / "prompts.jsonl"
+def test_answers_become_brief_within_six_steps(model_folder: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
     row = {"messages": [{"role": "user", "content": "What is the capital of France?"}]}
-    prompts.write_text(f"{json.dumps(row)}\n" * SAMPLINGS)
+    prompts.write_text(f"{json.dumps(row)}\n" * 6)
     # As the artifacts have it: a child checks the bytes by the name.
-    prompts = prompts.rename(folder / sha256_of(prompts))
-    given: dict[str, Any] = {
-        "base": "smollm2",
-        "base_digest": folder_digest(base),
-        "adapter": "brief",
-        "training_file": "file-1",
-        "n_epochs": 1,
-        "batch_size": 1,
-        "learning_rate": 2e-3,
-        "warmup_ratio": 0.0,
-        "checkpoint_steps": 100,
-        "seed": 7,
-        "lora": LoraSpec(rank=8, alpha=16),
-        "grader": PythonGrader(name="brevity", source=BREVITY),
-        "group_size": 8,
-        "max_completion_tokens": 24,
-        "beta": 0.0,
-    }
-    spec: Any = FINE_TUNING_METHODS[fields["method"]](**given, **fields)
-    order = ChildOrder[SamplingSpec](
+    prompts = prompts.rename(tmp_path / sha256_of(prompts))
+    spec = ReinforcementSpec(
+        base="smollm2",
+        base_digest=folder_digest(model_folder),
+        adapter="brief",
+        training_file="file-1",
+        n_epochs=1,
+        batch_size=1,
+        learning_rate=2e-3,
+        warmup_ratio=0.0,
+        checkpoint_steps=10,
+        seed=7,
+        lora=LoraSpec(rank=8, alpha=16),
+        grader=PythonGrader(name="brevity", source=BREVITY),
+        group_size=8,
+        max_completion_tokens=24,
+        beta=0.0,
+        iterations=1,
+    )
+    order = ChildOrder[ReinforcementSpec](
         spec=spec,
-        base_path=base,
+        base_path=model_folder,
         inputs={"training_file": prompts},
-        job_folder=folder,
-        attempt_folder=folder / "attempt-1",
+        job_folder=tmp_path,
+        attempt_folder=tmp_path / "attempt-1",
         threads=1,
         nice=0,
         keep_checkpoints=1,
         worker_pid=os.getpid(),
     )
     order.attempt_folder.mkdir()
-    return order
+    steps = followed(TrainingChild(order))
+    rewards = [step.figures["train_mean_reward"] for step in steps]
+    assert len(rewards) == 6
+    assert rewards[-1] > rewards[0] + 0.15, rewards
+    assert steps[-1].figures["completion_tokens"] < steps[0].figures["completion_tokens"] / 2
 
 
 def followed(child: TrainingChild) -> list[Stepped]:
