@@ -89,7 +89,8 @@ def _enter(tx: sa.Connection, made: Base, draft: CheckpointDraft) -> Base:
 
 def _enter_step(tx: sa.Connection, result: Base, draft: CheckpointDraft, step: ServedCheckpointDraft, at: Path) -> None:
     """Store an earlier step of the job of *result*, whose weights are in the folder *at*."""
-    provenance = {**result.provenance, "step": step.step}
+    # What was measured is the result's; the list of the job's checkpoints has the figures of the step.
+    provenance = {name: fact for name, fact in result.provenance.items() if name not in ("metrics", "trained_tokens")}
     made = replace(
         result,
         name=_step_name(result.name, step.step),

@@ -92,7 +92,9 @@ def test_earlier_steps_are_whole_models_that_go_when_their_time_is_over(
         ServedCheckpointDraft(step=5, alias="ft:5", folder=early, expires_at=expires_at),
         ServedCheckpointDraft(step=10, alias="ft:10", folder=None, expires_at=None),
     )
-    made = publish_checkpoint(registry, make_checkpoint(), replace(DRAFT, steps=steps), lease=lease)
+    draft = replace(DRAFT, steps=steps, provenance={"seed": 7, "metrics": {"step": 10}})
+    made = publish_checkpoint(registry, make_checkpoint(), draft, lease=lease)
+    assert registry.bases.get("support-1-step-5").provenance == {"seed": 7}
     found = {each.name: each for each in registry.bases.list()}
     assert sorted(found) == ["support-1", "support-1-step-5", "tiny"]
     step_5 = found["support-1-step-5"]
