@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import signal
 import sys
 import tempfile
 from pathlib import Path
 from typing import Final
+
+import httpx2
 
 from bench.comparison.native import free_ports
 from bench.pictures.terminal import picture
@@ -69,7 +70,7 @@ def roll_out(up: Up, chats: Path) -> None:
 
 def judged_requests(up: Up) -> int:
     """Return how many requests of the canary the judge has seen at this step."""
-    rollout = json.loads(up.lorry("rollout", "status", "support", "--json"))
+    (rollout,) = httpx2.get(f"{up.url}/admin/rollouts", trust_env=False).json()["data"]
     entries = (rollout["evidence"] or {"evidence": []})["evidence"]
     return max((int(entry["canary_samples"]) for entry in entries), default=0)
 

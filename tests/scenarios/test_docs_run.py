@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import httpx2
 import pytest
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
@@ -95,7 +96,7 @@ def names(up: Up, place: Path) -> Iterator[dict[str, Any]]:
     job = client.fine_tuning.jobs.create(model=BUNDLED_BASE, training_file=file.id, suffix="support", extra_body=quick)
     wait_for(lambda: client.fine_tuning.jobs.retrieve(job.id).status in ("succeeded", "failed"), JOB_S)
     assert client.fine_tuning.jobs.retrieve(job.id).status == "succeeded"
-    wait_for(lambda: json.loads(up.lorry("adapters", "show", "support", "--json"))["stable"], JOB_S)
+    wait_for(lambda: httpx2.get(f"{up.url}/admin/adapters/support", trust_env=False).json()["stable"], JOB_S)
     for number in range(RATED):
         chat = [{"role": "user", "content": f"Question {number}"}]
         answer = client.chat.completions.create(model="support", messages=chat, max_tokens=8)
