@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -36,10 +37,17 @@ def _switch(text: str) -> bool:
     return text == "true"
 
 
-_OPENAI: Final[Mapping[str, _Parser]] = {"n_epochs": int, "batch_size": int, "learning_rate_multiplier": float}
+def _number(text: str) -> float:
+    """Return the number; `ValueError` for what JSON cannot say either: NaN and infinity."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError(text)
+    return number
+
+
+_OPENAI: Final[Mapping[str, _Parser]] = {"n_epochs": int, "batch_size": int, "learning_rate_multiplier": _number}
 _OURS: Final[Mapping[str, _Parser]] = {
-    "learning_rate": float,
-    "warmup_ratio": float,
+    "learning_rate": _number,
+    "warmup_ratio": _number,
     "max_length": int,
     "checkpoint_steps": int,
     "keep": str,
@@ -47,40 +55,40 @@ _OURS: Final[Mapping[str, _Parser]] = {
     "serve_checkpoints": str,
     "lora_rank": int,
     "lora_alpha": int,
-    "lora_dropout": float,
+    "lora_dropout": _number,
     "target_modules": lambda text: text.split(","),
     "weights": str,
     "lora_variant": str,
-    "lora_plus_ratio": float,
+    "lora_plus_ratio": _number,
     "merge": _switch,
     "optimizer": str,
     "optimizer_rank": int,
     "optimizer_interval": int,
-    "optimizer_scale": float,
+    "optimizer_scale": _number,
     "gradient_checkpointing": _switch,
     "micro_batch_size": int,
     "precision": str,
-    "beta": float,
+    "beta": _number,
     "loss_type": str,
-    "label_smoothing": float,
-    "gamma": float,
-    "desirable_weight": float,
-    "undesirable_weight": float,
+    "label_smoothing": _number,
+    "gamma": _number,
+    "desirable_weight": _number,
+    "undesirable_weight": _number,
     "processes": int,
     "parallelism": str,
     "group_size": int,
     "max_completion_tokens": int,
-    "temperature": float,
-    "epsilon": float,
+    "temperature": _number,
+    "epsilon": _number,
     "iterations": int,
     "eval_interval": int,
     "eval_samples": int,
-    "compute_multiplier": float,
+    "compute_multiplier": _number,
     "algorithm": str,
     "scale_rewards": str,
-    "gae_lambda": float,
-    "value_clip": float,
-    "value_weight": float,
+    "gae_lambda": _number,
+    "value_clip": _number,
+    "value_weight": _number,
 }
 _FLAGS: Final[Mapping[str, str]] = {
     "model": "--model",
@@ -95,7 +103,7 @@ _FLAGS: Final[Mapping[str, str]] = {
     **{f"rollout.{field}": flag for field, flag in PLAN_FLAGS.items() if field != "steps"},
 }
 """Field of the request -> its flag."""
-_WANTED: Final[Mapping[_Parser, str]] = {int: "a whole number", float: "a number", _switch: "true or false"}
+_WANTED: Final[Mapping[_Parser, str]] = {int: "a whole number", _number: "a number", _switch: "true or false"}
 """Parser that can fail -> what it parses."""
 _MAY_BE_AUTO: Final = (*_OPENAI, "beta", "eval_interval", "eval_samples", "compute_multiplier")
 METHODS: Final[Mapping[str, tuple[str, str]]] = {

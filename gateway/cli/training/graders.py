@@ -55,8 +55,12 @@ def run(
 def read_json(file: Path) -> Any:
     """Return the JSON in a file; `CommandFailed` names the file."""
     try:
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(), parse_constant=_no_number)
     except OSError as exc:
         raise CommandFailed(f"{file}: {exc.strerror}") from exc
     except ValueError as exc:
         raise CommandFailed(f"{file}: is not JSON: {exc}") from exc
+
+
+def _no_number(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number of JSON")

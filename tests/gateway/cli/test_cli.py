@@ -147,3 +147,6 @@ def test_hyperparameters_are_read_by_their_kind() -> None:
     }
     with pytest.raises(typer.BadParameter, match="n_epochs: must be a whole number or auto, not 'two'"):
         parse_settings(["n_epochs=two"])
+    for odd in ("nan", "Infinity", "-inf", "1e999"):
+        with pytest.raises(typer.BadParameter, match=f"learning_rate: must be a number, not '{odd}'"):
+            parse_settings([f"learning_rate={odd}"])
