@@ -50,14 +50,15 @@ def _show(found: SystemStatus, as_json: bool) -> None:
 
 def _watch(client: Client, found: SystemStatus, as_json: bool) -> None:
     """Show the status until Ctrl-C: at a terminal a page in its place, elsewhere one page after the other."""
-    if as_json or not stdout_console().is_terminal:
+    console = stdout_console()
+    if as_json or not console.is_terminal or console.is_dumb_terminal:
         while True:
             _show(found, as_json)
             time.sleep(_EVERY_S)
             found = _next(client, found)
     from rich.live import Live
 
-    with Live(console=stdout_console(), auto_refresh=False, screen=True) as live:
+    with Live(console=console, auto_refresh=False, screen=True) as live:
         while True:
             live.update(Group(*page_of(found, screen_of(), time.time())), refresh=True)
             time.sleep(_EVERY_S)

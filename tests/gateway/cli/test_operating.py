@@ -264,3 +264,10 @@ def test_a_chat_remembers_what_was_said_and_ctrl_c_ends_the_answer_only(
     assert said[4] == "Third"
     shown.type("/quit\n")
     assert shown.process.wait(timeout=30) == 0
+
+
+def test_the_status_stays_on_the_screen_until_ctrl_c(terminal: Callable[..., Terminal]) -> None:
+    shown = terminal("status", "--watch")
+    shown.wait_for("NEEDS YOU")
+    shown.process.send_signal(signal.SIGINT)
+    assert shown.process.wait(timeout=30) == 130
