@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import httpx2
 import pytest
 
 from engines.catalog import adapter_paths
+from gateway.http.description.relayed_paths import RELAYED
 from gateway.routing.paths import HOT_PATHS
 from gateway.settings import GatewaySettings
 from registry.artifacts import folder_digest
@@ -92,6 +94,26 @@ def test_every_path_that_an_engine_offers_is_answered_by_the_weights_that_are_na
                 assert answer.json()["error"]["code"] == "endpoint_not_offered"
         assert all(texts.values()), path
         assert len(set(map(str, texts.values()))) == (1 if path == "/tokenize" else len(texts)), (path, texts)
+
+
+def test_requests_answers_and_streams_have_the_form_that_the_description_says(
+    gateway: httpx2.Client, host: EngineHost
+) -> None:
+    for path in sorted(host.engine.traits.paths & REQUESTS.keys()):
+        row, body = RELAYED[path], REQUESTS[path] | {"model": "base"}
+        assert isinstance(row.body, type)
+        row.body.model_validate_json(json.dumps(body))
+        answer = gateway.post(path, json=body, headers=HEADERS)
+        row.answer.model_validate_json(answer.content)
+        if row.event is None:
+            continue
+        stream = gateway.post(path, json=body | {"stream": True}, headers=HEADERS)
+        assert stream.headers["content-type"].startswith("text/event-stream"), path
+        events = [line.removeprefix("data:").strip() for line in stream.text.splitlines() if line.startswith("data:")]
+        assert len(events) > 2, path
+        for event in events:
+            if event != "[DONE]":
+                row.event.model_validate_json(event)
 
 
 def test_paths_that_an_engine_does_not_offer_are_refused_before_it_sees_them(
