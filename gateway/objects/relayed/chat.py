@@ -101,10 +101,26 @@ class GenerationFields(Relayed):
     """Like `user`."""
     prompt_cache_key: str | None = None
     """Like `user`."""
+    prompt_cache_retention: str | None = None
+    service_tier: str | None = None
+    store: bool | None = None
+    metadata: dict[str, str] | None = None
+    best_of: int | None = None
+    response_format: AnswerFormat | None = None
     top_k: int | None = None
-    """A member that OpenAI does not have."""
+    """This and the members below are not OpenAI's; they are as in vLLM."""
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
+    min_tokens: Annotated[int, Field(ge=0)] | None = None
     ignore_eos: bool | None = None
-    """A member that OpenAI does not have: generate up to `max_tokens`."""
+    """Generate up to `max_tokens`."""
+    structured_outputs: dict[str, Any] | None = None
+    """A form that the answer must have: one of `json`, `regex`, `choice`, `grammar`."""
+    guided_json: dict[str, Any] | str | None = None
+    """A JSON Schema that the answer must satisfy."""
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
 
 
 class ChatCompletionRequest(GenerationFields):
@@ -114,7 +130,8 @@ class ChatCompletionRequest(GenerationFields):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    response_format: AnswerFormat | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    """Not OpenAI's: further values for the chat template."""
     tools: list[ChatTool] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None

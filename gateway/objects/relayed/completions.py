@@ -18,7 +18,6 @@ class CompletionRequest(GenerationFields):
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool | None = None
     suffix: str | None = None
-    best_of: int | None = None
 
 
 class CompletionLogprobs(Relayed):

@@ -9,7 +9,9 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
+from engines.transformers.requests import bodies
 from gateway.app import build_app, build_gateway
 from gateway.http.authentication import OPEN
 from gateway.http.description.openapi import TAGS, describe
@@ -71,6 +73,18 @@ def test_every_relayed_path_has_body_answer_and_stream(described: dict[str, Any]
     assert chat["required"] == ["model", "messages"]
     assert chat["additionalProperties"] is True, "engines take further fields"
     assert chat["properties"]["model"]["description"].startswith("A base model, an adapter")
+
+
+def test_what_our_engine_takes_is_described() -> None:
+    taken: dict[str, type[BaseModel]] = {
+        "/v1/chat/completions": bodies.ChatRequest,
+        "/v1/completions": bodies.CompletionRequest,
+        "/tokenize": bodies.TokenizeRequest,
+    }
+    for path, model in taken.items():
+        body = RELAYED[path].body
+        assert isinstance(body, type)
+        assert model.model_fields.keys() - body.model_fields.keys() == set(), path
 
 
 def test_no_relayed_object_takes_the_name_of_another(sqlite_registry: Registry) -> None:
