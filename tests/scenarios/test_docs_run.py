@@ -38,8 +38,6 @@ base = "{base}"
 engine = {{ max_context = 512 }}
 """
 JOB_S: Final = 240.0
-RATED: Final = 10
-"""Rated answers that a training file of ratings needs."""
 TO_RUN: Final = [
     block
     for page in sorted(PAGES, key=lambda page: page.name != "README.md")
@@ -85,7 +83,7 @@ def place(base_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def names(up: Up, place: Path) -> Iterator[dict[str, Any]]:
-    """The names that programs of the pages share; a stable `support` is there, with rated answers, before the first."""
+    """The names that programs of the pages share; a stable `support` is there before the first."""
     before = Path.cwd()
     os.chdir(place)
     names: dict[str, Any] = {"client": up.client(), "__name__": "pages"}
@@ -97,12 +95,6 @@ def names(up: Up, place: Path) -> Iterator[dict[str, Any]]:
     wait_for(lambda: client.fine_tuning.jobs.retrieve(job.id).status in ("succeeded", "failed"), JOB_S)
     assert client.fine_tuning.jobs.retrieve(job.id).status == "succeeded"
     wait_for(lambda: httpx2.get(f"{up.url}/admin/adapters/support", trust_env=False).json()["stable"], JOB_S)
-    for number in range(RATED):
-        chat = [{"role": "user", "content": f"Question {number}"}]
-        answer = client.chat.completions.create(model="support", messages=chat, max_tokens=8)
-        rated = [*chat, {"role": "assistant", "content": answer.choices[0].message.content or "?"}]
-        body = {"completion_id": answer.id, "label": "good", "messages": rated}
-        client.post("/feedback", body=body, cast_to=object)
     yield names
     os.chdir(before)
 
