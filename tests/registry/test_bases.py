@@ -31,7 +31,7 @@ def test_a_base_model_cannot_take_the_name_of_an_adapter(published: Registry, ba
 
 
 def test_an_unknown_base_model_is_answered_with_those_there_are(registry: Registry, base: Base) -> None:
-    with pytest.raises(NotFound, match="there are: none"):
+    with pytest.raises(NotFound, match="there are none"):
         registry.bases.get("tiny")
     registry.bases.enter(base)
     with pytest.raises(NotFound, match="there are: tiny"):

@@ -33,8 +33,10 @@ def test_whole_numbers_serve_as_margins() -> None:
 
 
 def test_an_unknown_name_is_told_the_right_ones() -> None:
-    with pytest.raises(InvalidPlan, match=r"\['error_rat'\]; possible: error_rate, ttft_p95, .*alpha"):
+    with pytest.raises(InvalidPlan, match=r"unknown guardrail 'error_rat'; did you mean 'error_rate'\?"):
         guardrails_from({"error_rat": 0.1})
+    with pytest.raises(InvalidPlan, match=r"unknown guardrail 'x'; there are: error_rate, ttft_p95, .*alpha"):
+        guardrails_from({"x": 0.1})
 
 
 @pytest.mark.parametrize(
