@@ -12,6 +12,7 @@ from gateway.cli.rollout.page import headline
 from gateway.cli.tables.forms import Reader, printable
 from gateway.cli.tables.layout import broken_at_blanks
 from gateway.objects.status import CurrentJob, DiskStatus, PoolStatus, SystemStatus
+from registry.jobs.job import JobState
 
 _LABEL: Final = 13
 Line = tuple[str, str]
@@ -65,7 +66,8 @@ def _moves(found: SystemStatus) -> Iterator[Line]:
 
 
 def _job(job: CurrentJob) -> str:
-    doing = job.phase.doing if job.phase is not None else str(job.status)
+    waits = "waits for the trainer" if job.status is JobState.QUEUED else str(job.status)
+    doing = waits if job.phase is None else job.phase.doing
     left = "" if job.estimate is None else f", about {length(job.estimate.remaining_s)} left"
     return f"{job.id} ({job.method} of {job.adapter}): {doing}{left}, queued {ago(job.created_at)}"
 
