@@ -96,7 +96,11 @@ def converse(  # noqa: PLR0913  a conversation is exactly these facts
     began = time.monotonic()
     try:
         answer = client.chat.completions.create(
-            model=asked.model, messages=[{"role": "user", "content": prompt}], user=user, max_tokens=asked.max_tokens
+            model=asked.model,
+            messages=[{"role": "user", "content": prompt}],
+            user=user,
+            max_tokens=asked.max_tokens,
+            temperature=asked.temperature,
         )
         with answers.lock:
             answers.revisions[answer.model] += 1
@@ -209,7 +213,8 @@ def parse() -> argparse.Namespace:
         metavar="FILE",
         help="JSONL training file, or a text file with a prompt on each line",
     )
-    parser.add_argument("--max-tokens", type=whole, default=24, help="longest answer (default %(default)s)")
+    parser.add_argument("--max-tokens", type=whole, default=64, help="longest answer (default %(default)s)")
+    parser.add_argument("--temperature", type=float, default=0.0, help="from 0, always the likeliest word (default 0)")
     parser.add_argument("--good", type=pattern, metavar="REGEX", help="rate answers: good where REGEX is found")
     parser.add_argument(
         "--report-s", type=positive, default=10.0, help="seconds between two lines (default %(default)g)"

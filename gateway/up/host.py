@@ -56,6 +56,7 @@ _RAY: Final = "Ray"
 _DRAINING: Final = (
     "Draining: requests under way finish, a running job is kept at a checkpoint. Press Ctrl-C again to end at once."
 )
+_NOT_READY: Final = b"\nStopped before it was ready.\n"
 _AT_ONCE: Final = (
     b"\nEnding at once: requests under way are cut off, a running job goes on from its last checkpoint next time.\n"
 )
@@ -100,11 +101,16 @@ def settings_of(port: int | None, model: Path | None, engine: str, host: str | N
 
 
 class _StopSignal:
-    """Set by the first SIGINT or SIGTERM; the second ends everything at once, as does the guardian's death."""
+    """Set by the first SIGINT or SIGTERM once it serves; else, and at the second, a signal ends everything at once.
+
+    So does the guardian's death.
+    """
 
     def __init__(self) -> None:
         self._asked = threading.Event()
         self.ray_folder: str | None = None
+        self.is_serving = False
+        """Whether there may be work to finish; before that the first signal ends everything, whatever is under way."""
         self.listen()
         watch_guardian(self._end_at_once)
 
@@ -114,16 +120,11 @@ class _StopSignal:
             signal.signal(number, lambda *_: self._ask())
 
     def _ask(self) -> None:
-        if self._asked.is_set():
+        if self._asked.is_set() or not self.is_serving:
             # Not by the console, which the signal may have interrupted in the middle of a line.
-            os.write(sys.stderr.fileno(), _AT_ONCE)
+            os.write(sys.stderr.fileno(), _AT_ONCE if self.is_serving else _NOT_READY)
             self._end_at_once()
         self._asked.set()
-
-    def check(self) -> None:
-        """Raise `StartFailed` if somebody asked to stop."""
-        if self._asked.is_set():
-            raise StartFailed("stopped before it was ready")
 
     def _end_at_once(self) -> None:
         end_descendants(grace_s=0.0)
@@ -155,9 +156,8 @@ def run(settings: Settings, stop: _StopSignal, progress: StartProgress) -> None:
             cluster = ClusterStart(folder)
             try:
                 progress.begin(_MODEL, "checking its folder")
-                pools = prepare_pools(settings, registry, _Ground(settings.home, progress, cluster, stop))
+                pools = prepare_pools(settings, registry, _Ground(settings.home, progress, cluster))
                 progress.end(_MODEL)
-                stop.check()
                 plan = Plan(settings=settings, pools=pools, registry=registry, secrets=secrets)
                 _serve(plan, cluster, progress, stop)
             finally:
@@ -198,13 +198,11 @@ class _Ground:
     progress: StartProgress
     cluster: ClusterStart
     """Begins while the bundled model is unpacked."""
-    stop: _StopSignal
 
     def bundled_folder(self) -> Path:
         """Return the bundled model's folder; it is unpacked at the first start."""
 
         def show(done: int, total: int) -> None:
-            self.stop.check()
             self.progress.show_detail(_MODEL, f", {done} of {total} tensors")
 
         if not is_unpacked(self.home / "cache"):
@@ -252,11 +250,11 @@ def _serve(plan: Plan, cluster: ClusterStart, progress: StartProgress, stop: _St
     # The Ray driver has set a handler for SIGTERM of its own.
     stop.listen()
     ray_processes = cluster_processes()
-    stop.check()
     progress.begin(_RAY, "deploying engine, gateways and controller")
     serve_app.start_applications(settings, plan.pools, secrets=plan.secrets)
     progress.end(_RAY)
     wait_until_ready(plan, progress, stop, serve_app.failures)
+    stop.is_serving = True
     progress.close()
     try:
         print(f"Lorry is ready: {plan.url}/v1 serves {plan.bases} ({progress.seconds:.0f} s)", flush=True)  # noqa: T201

@@ -51,7 +51,7 @@ class Reader:
     def types(self, text: str) -> str:
         """Type *text* into a shell, and return what it prints; fail unless the whole of it succeeds."""
         script = text.replace("source .venv/bin/activate", f"source '{self._folder}/bin/activate'")
-        return self._run(["bash", "-em", "-c", self._at_our_port(script)])
+        return self._run(["bash", "-e", "-c", self._at_our_port(script)])
 
     def runs(self, program: str) -> str:
         """Run *program* with Python and return what it prints."""

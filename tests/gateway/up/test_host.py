@@ -37,7 +37,7 @@ def test_a_port_in_use_is_named_with_another_to_try(tmp_path: Path) -> None:
 def test_an_address_that_others_reach_is_refused_until_there_is_a_key(tmp_path: Path) -> None:
     said = refused(tmp_path / "home", "--host", "0.0.0.0", "--port", free_port())
     assert "host is 0.0.0.0; make the first key with `lorry keys create --home --name NAME`" in said
-    assert "not a valid IPv4 or IPv6 address" in refused(tmp_path / "home", "--host", "everywhere")
+    assert "must be an IP address" in refused(tmp_path / "home", "--host", "everywhere")
 
 
 def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
