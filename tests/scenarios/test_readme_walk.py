@@ -51,6 +51,8 @@ class Reader:
     def types(self, text: str) -> str:
         """Type *text* into a shell, and return what it prints; fail unless the whole of it succeeds."""
         script = text.replace("source .venv/bin/activate", f"source '{self._folder}/bin/activate'")
+        # Where a command fails, what runs in the background would keep our end of its output open.
+        script = f"trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"
         return self._run(["bash", "-e", "-c", self._at_our_port(script)])
 
     def runs(self, program: str) -> str:
