@@ -30,7 +30,7 @@ from gateway.cli.output import (
     show_json,
     show_table,
 )
-from gateway.cli.short_ids import revision_of_digest
+from gateway.cli.short_ids import revision_named, revision_of_digest, split_name
 from gateway.objects.adapters import AdapterHistory, AdapterObject, AdapterOwnerObject, RevisionObject, SlotObject
 from gateway.objects.jobs import AnyJob, JobObject
 from gateway.objects.lists import ObjectList
@@ -199,29 +199,6 @@ def change_owner(
         return
     users = "every key may use it" if owner.shared else "only its tenant, and keys that name it, may use it"
     show(f"{owner.adapter} belongs to {owner.tenant}; {users}")
-
-
-def split_name(name: str) -> tuple[str, int | None]:
-    """Return ("support", 7) for `support@7`, ("support", None) for `support`. Exit code 2 for another form."""
-    adapter_name, at, number = name.partition("@")
-    if not at:
-        return adapter_name, None
-    if not number.isdigit():
-        raise typer.BadParameter(f"{name!r} is not a revision; write NAME@N, for example {adapter_name}@2")
-    return adapter_name, int(number)
-
-
-def revision_name(name: str) -> tuple[str, int]:
-    """Return ("support", 7) for `support@7`. Exit code 2 without a number."""
-    adapter_name, number = split_name(name)
-    if number is None:
-        raise typer.BadParameter(f"{name!r} names no revision; write NAME@N, for example {name}@2")
-    return adapter_name, number
-
-
-def revision_named(client: Client, typed: str) -> tuple[str, int]:
-    """Return ("support", 7) for `support@7`, or for the beginning of the digest of its artifact."""
-    return revision_name(typed if "@" in typed else revision_of_digest(client, typed) or typed)
 
 
 def slot_line(replica: str, slot: SlotObject) -> str:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import typer
+
 from gateway.cli.client import Client
 from gateway.cli.errors import CommandFailed
 from gateway.objects.lists import ObjectList
@@ -40,6 +42,29 @@ def revision_of_digest(client: Client, typed: str) -> str | None:
         return None
     found = the_only_one("revision", typed, lambda: _found(client, "revision", typed))
     return found if "@" in found else None
+
+
+def split_name(name: str) -> tuple[str, int | None]:
+    """Return ("support", 7) for `support@7`, ("support", None) for `support`. Exit code 2 for another form."""
+    adapter_name, at, number = name.partition("@")
+    if not at:
+        return adapter_name, None
+    if not number.isdigit():
+        raise typer.BadParameter(f"{name!r} is not a revision; write NAME@N, for example {adapter_name}@2")
+    return adapter_name, int(number)
+
+
+def revision_name(name: str) -> tuple[str, int]:
+    """Return ("support", 7) for `support@7`. Exit code 2 without a number."""
+    adapter_name, number = split_name(name)
+    if number is None:
+        raise typer.BadParameter(f"{name!r} names no revision; write NAME@N, for example {name}@2")
+    return adapter_name, number
+
+
+def revision_named(client: Client, typed: str) -> tuple[str, int]:
+    """Return ("support", 7) for `support@7`, or for the beginning of the digest of its artifact."""
+    return revision_name(typed if "@" in typed else revision_of_digest(client, typed) or typed)
 
 
 def the_only_one(kind: str, typed: str, find: Callable[[], Sequence[str]]) -> str:

@@ -8,7 +8,6 @@ from typing import Annotated, Final
 
 import typer
 
-from gateway.cli.adapters import revision_named
 from gateway.cli.client import Client, part
 from gateway.cli.completion.arguments import AdapterName, RevisionName
 from gateway.cli.errors import CommandFailed
@@ -41,7 +40,7 @@ from gateway.cli.rollout.plans import (
     plan_from_file,
 )
 from gateway.cli.rollout.watch import watch
-from gateway.cli.short_ids import rollout_id
+from gateway.cli.short_ids import revision_named, rollout_id
 from gateway.objects.lists import ObjectList
 from gateway.objects.operations import ReplicaObject
 from gateway.objects.rollouts import RolloutObject, RolloutStory
