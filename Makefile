@@ -85,7 +85,7 @@ unit: venv postgres redis bubblewrap proxies compiler  ## The quick tests only
 fuzz: venv  ## 50,000 odd requests to a gateway, some 10 min; a tenth of them is in `make tests`. E.g. ARGS="--seed 7 --only 123"
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
-kills: venv  ## Kill worker, training child, gateway and controller 50 times at work, about half an hour; e.g. ARGS="--seed 8 --kills 10 --kinds lora,grpo"
+kills: venv  ## Kill worker, training child, gateway and controller 50 times at work, for half an hour or so; e.g. ARGS="--seed 8 --kills 10 --kinds lora,grpo"
 	$(ONE_THREAD) $(BIN)/python -m tests.kills $(ARGS)
 
 check: venv  ## Format, lint, types
