@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, TypeVar
 
@@ -139,7 +140,7 @@ def _unsupported(model: type[Fields], field: str, *, is_top: bool) -> BadRequest
 def _wording(error: ErrorDetails) -> str:
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     if kind in _LENGTHS:
-        return _LENGTHS[kind].format(**context)
+        return re.sub(r"\b1 entries", "1 entry", _LENGTHS[kind].format(**context))
     if kind in _WANTED:
         wanted = _WANTED[kind].format(**context).replace("'", '"')
         return f"{wanted}, not {shown(value)}"

@@ -26,7 +26,14 @@ Rows = Sequence[tuple[str, str]]
 
 
 class HelpedCommand(TyperCommand):
-    """A command whose page has the layout of this file."""
+    """A command whose page has the layout of this file, and whose refusals of values are in our words."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Read what was typed; `BadParameter` names the option and what its value must be."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as exc:
+            raise _in_our_words(exc) from exc
 
     def get_usage(self, ctx: Context) -> str:
         """Return the line that shows how the command is typed."""
@@ -53,6 +60,19 @@ class HelpedGroup(TyperGroup):
         listed = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
         rows = [(name, _first_paragraph(found.help)) for name, found in listed if found is not None]
         return {"Commands": rows}
+
+
+def _in_our_words(refusal: typer.BadParameter) -> typer.BadParameter:
+    """Return the refusal of a value without the words of pydantic, by which Typer checks values."""
+    from pydantic import ValidationError  # as the next line: only a command that was not understood needs them
+
+    from registry.wording.field_faults import shortened, text_of
+
+    if not isinstance(refusal.__cause__, ValidationError):
+        return refusal
+    error = refusal.__cause__.errors(include_url=False)[0]
+    message = f"{text_of({**error, 'input': None})}, not {shortened(str(error['input']))}"
+    return typer.BadParameter(message, ctx=refusal.ctx, param=refusal.param)
 
 
 def usage(command: TyperCommand | TyperGroup, ctx: Context) -> str:

@@ -51,6 +51,22 @@ def test_a_wrong_address_is_told_in_one_line(address: str, told: str) -> None:
     assert told in one_line(address, "jobs", "list")
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("chat", "m", "--temperature", "5"), "'--temperature': must be at most 2.0, not 5"),
+        (("chat", "m", "--temperature", "nan"), "'--temperature': must be at most 2.0, not nan"),
+        (("jobs", "list", "--limit", "0"), "'--limit': must be at least 1, not 0"),
+        (("audit", "--limit", "1e3"), "'--limit': must be a whole number, not 1e3"),
+        (("up", "--port", "99999"), "'--port': must be at most 65535, not 99999"),
+        (("train", "sft", "--seed", "1.5"), "'--seed': must be a whole number, not 1.5"),
+    ],
+)
+def test_the_value_of_an_option_is_refused_in_words_of_ours(words: tuple[str, ...], told: str) -> None:
+    _, errors = run_lorry(*words, LORRY_URL=NOWHERE, code=2)
+    assert errors.splitlines()[-1] == f"Error: Invalid value for {told}"
+
+
 def test_a_key_that_cannot_be_one_is_told_before_anything_is_sent() -> None:
     for key in ("sk-lörry", "sk lorry", "sk-lorry-\x07", "漢字"):
         assert "LORRY_API_KEY has the character" in one_line(NOWHERE, "jobs", "list", LORRY_API_KEY=key)
