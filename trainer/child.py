@@ -66,7 +66,9 @@ def _report_failure(order: ChildOrder[JobSpec], pipe: ProgressPipe, failed: Reci
 def _carry_out(order: ChildOrder[JobSpec], pipe: ProgressPipe, stop: Event) -> RecipeFinished | RecipeStopped:
     """Return the outcome; `JobFailed` if the base model or an input is not, or does not stay, as the job names it."""
     if not is_first(os.environ):
-        return load_recipe(order.spec)(order, pipe.send, stop.is_set)
+        # The first process alone grades, and alone has inherited the way to the worker.
+        own = order.model_copy(update={"model_requests": None})
+        return load_recipe(order.spec)(own, pipe.send, stop.is_set)
     _check_base(order)
     before = _signature(order.base_path)
     with tracked(order, pipe.send) as report:

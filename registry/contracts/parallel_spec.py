@@ -28,12 +28,15 @@ class ParallelSpec(BaseModel):
         """Return the next larger batch that the processes can share evenly."""
         return -(-batch_size // self.processes) * self.processes
 
-    def check(self, method: str, batch_size: int, weights: WeightsSpec, lora: LoraSpec, splits_batches: bool) -> None:
+    def check(self, batch_size: int, weights: WeightsSpec, lora: LoraSpec) -> None:
         """Raise `WeightsRefused` where the processes cannot share the job."""
         if self.processes == 1:
             return
-        if not splits_batches:
-            raise WeightsRefused(f"processes {self.processes}: {method} is trained by one process")
+        if batch_size < self.processes:
+            raise WeightsRefused(
+                f"processes {self.processes} are more than the {batch_size} rows of a batch; take fewer processes, or "
+                "a larger batch_size from a file with as many rows"
+            )
         if batch_size % self.processes != 0:
             raise WeightsRefused(
                 f"processes {self.processes} cannot share a batch_size of {batch_size} evenly; "
@@ -46,9 +49,10 @@ class ParallelSpec(BaseModel):
                 f"{batch_size} that each of {self.processes} processes learns"
             )
         splittable = weights.kind != "qlora" and not lora.changes_base and lora.variant != "dora"
-        if self.shards_weights and not (splittable and weights.optimizer.kind == "adamw"):
+        if self.parallelism != "ddp" and not (splittable and weights.optimizer.kind == "adamw"):
             raise WeightsRefused(
-                "parallelism fsdp2 goes with weights lora (variants lora, rslora) or full and optimizer adamw; take ddp"
+                f"parallelism {self.parallelism} goes with weights lora (variants lora, rslora) or full and optimizer "
+                "adamw; take ddp"
             )
 
     @property

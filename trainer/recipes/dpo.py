@@ -35,7 +35,12 @@ class DpoObjective(PairObjective):
     def prepare(self, model: PreTrainedModel | PeftModel, rows: Sequence[EncodedPair]) -> None:
         """Take the untrained model as the reference."""
         super().prepare(model, rows)
-        self._reference.prepare(model, self._spec, self.batches(rows, self._spec.rows_at_once()))
+        batches = self.batches(rows, self._spec.rows_at_once())
+        self._reference.prepare(model, self._spec, batches, self.processes)
+
+    def begin_step(self, model: torch.nn.Module, batches: Sequence[Batch]) -> None:
+        """Have the logprobs of the reference for all rows of the step."""
+        self._reference.begin_step(model, batches, self.processes)
 
     def score(self, model: torch.nn.Module, batch: Batch) -> ScoredPairs:
         """Return losses and rewards of a batch's pairs."""
@@ -52,7 +57,8 @@ class DpoObjective(PairObjective):
 
     def save_state(self, folder: Path) -> None:
         """Write the logprobs of the reference."""
-        self._reference.save(folder)
+        if self.processes.is_first:
+            self._reference.save(folder)
 
     def load_state(self, folder: Path) -> None:
         """Read the logprobs of the reference."""

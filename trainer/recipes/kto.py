@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
@@ -88,7 +88,7 @@ class KtoObjective(Objective[EncodedRating]):
         """Take the untrained model as the reference; lay out rows as it allows."""
         self._collator.fit(model, dropout=self._spec.lora.dropout)
         batches = self.batches(rows, self._spec.rows_at_once())
-        self._reference.prepare(model, self._spec, (half for one in batches for half in (one, one["mismatched"])))
+        self._reference.prepare(model, self._spec, _halves(batches), self.processes)
 
     def collate(self, rows: Sequence[EncodedRating]) -> Batch:
         """Return the batch of the answers; below `mismatched` the batch of the same prompts with other answers."""
@@ -107,9 +107,14 @@ class KtoObjective(Objective[EncodedRating]):
         """Return the number of answers."""
         return sum(len(batch["row_ids"]) for batch in batches)
 
-    def begin_step(self, model: torch.nn.Module, batches: Sequence[Batch], total: Callable[[Tensor], Tensor]) -> None:
-        """Estimate the KL divergence over all rows of the step, so that it does not depend on the passes."""
-        self._kl = self._estimate_kl(model, batches, total)
+    def begin_step(self, model: torch.nn.Module, batches: Sequence[Batch]) -> None:
+        """Estimate the KL divergence over all rows of the step, so that it depends on no passes and processes."""
+        self._reference.begin_step(model, [*_halves(batches)], self.processes)
+        with self.processes.whole(model):
+            ratios = self._mismatched_ratios(model, batches)
+        summed = torch.stack([ratios.sum(), torch.tensor(float(len(ratios)), device=ratios.device)])
+        total, count = self.processes.total(summed)
+        self._kl = kto_kl((total / count)[None])
 
     def loss(self, model: torch.nn.Module, batch: Batch, items: torch.Tensor | int) -> torch.Tensor:
         """Return the sum of the losses of one pass, divided by the answers of the whole step."""
@@ -119,14 +124,14 @@ class KtoObjective(Objective[EncodedRating]):
 
     def pop_figures(self) -> Mapping[str, float]:
         """Return the mean rewards by label, their difference, and the estimate of the KL divergence."""
-        tally, self._tally = self._tally, RatedTally()
+        tally, self._tally = RatedTally(self.processes.summed(self._tally.sums)), RatedTally()
         return {f"train_{name}": value for name, value in (*tally.means().items(), ("kl", float(self._kl)))}
 
     def measure(self, model: torch.nn.Module, rows: Sequence[EncodedRating], rows_at_once: int) -> Mapping[str, float]:
         """Return mean loss, mean rewards by label and the estimate of the KL divergence over *rows*."""
         device = next(model.parameters()).device
         batches = [*self.batches(rows, rows_at_once)]
-        kl = self._estimate_kl(model, batches, lambda tensor: tensor)
+        kl = kto_kl(self._mismatched_ratios(model, batches))
         tally = RatedTally()
         for batch in batches:
             tally.add(self._score(model, send_to_device(batch, device), kl))
@@ -134,23 +139,22 @@ class KtoObjective(Objective[EncodedRating]):
 
     def save_state(self, folder: Path) -> None:
         """Write the logprobs of the reference."""
-        self._reference.save(folder)
+        if self.processes.is_first:
+            self._reference.save(folder)
 
     def load_state(self, folder: Path) -> None:
         """Read the logprobs of the reference."""
         self._reference.load(folder)
 
-    def _estimate_kl(
-        self, model: torch.nn.Module, batches: Sequence[Batch], total: Callable[[Tensor], Tensor]
-    ) -> Tensor:
+    def _mismatched_ratios(self, model: torch.nn.Module, batches: Sequence[Batch]) -> Tensor:
+        """Return the log ratios of the answers to other prompts, [rows]."""
         device = next(model.parameters()).device
         was_training = model.training
         model.eval()
         with torch.no_grad():
             ratios = [self._log_ratios(model, send_to_device(batch["mismatched"], device)) for batch in batches]
         model.train(was_training)
-        summed, count = total(torch.stack([torch.cat(ratios).sum(), torch.tensor(float(self.count_items(batches)))]))
-        return kto_kl((summed / count)[None])
+        return torch.cat([torch.zeros(0, device=device), *ratios])
 
     def _score(self, model: torch.nn.Module, batch: Batch, kl: Tensor) -> ScoredRatings:
         ratios, beta = self._log_ratios(model, batch), self._spec.beta
@@ -160,6 +164,12 @@ class KtoObjective(Objective[EncodedRating]):
     def _log_ratios(self, model: torch.nn.Module, batch: Batch) -> Tensor:
         reference = self._reference.logprobs(model, batch)
         return answer_logprobs(model, batch, len(reference)).sums - reference
+
+
+def _halves(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Yield the batches of the answers, and those of the same prompts with other answers."""
+    for batch in batches:
+        yield from (batch, batch["mismatched"])
 
 
 def mismatched_row(row: EncodedRow, other: EncodedRow, longest: int) -> EncodedRow:

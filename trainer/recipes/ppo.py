@@ -24,7 +24,7 @@ from trainer.training.objective import Batch
 from trainer.training.run import run_training
 from trainer.training.sampling.grading_means import grading_means
 from trainer.training.sampling.policy_loss import clipped_losses
-from trainer.training.sampling.policy_objective import PolicyObjective, Prompt
+from trainer.training.sampling.policy_objective import PolicyObjective
 from trainer.training.sampling.rewarding import Rewarder
 from trainer.training.sampling.rollouts import Output, by_output, gather, spread, with_tokens
 from trainer.training.sampling.value_loss import generalised_advantages, penalised_rewards, value_losses, whitened
@@ -39,11 +39,10 @@ class PpoObjective(PolicyObjective[PpoSpec]):
         super().__init__(encoder, spec, rewarder)
         self._head = torch.nn.Linear(1, 1)
 
-    def prepare(self, model: PeftModel, rows: Sequence[Prompt]) -> None:
+    def attach(self, model: PeftModel) -> None:
         """Put a value head into the model: zeros, so that no value is expected at first."""
-        super().prepare(model, rows)
         parameter = next(model.parameters())
-        self._head = torch.nn.Linear(int(self._model.config.hidden_size), 1).to(parameter.device, parameter.dtype)
+        self._head = torch.nn.Linear(int(model.config.hidden_size), 1).to(parameter.device, parameter.dtype)
         torch.nn.init.zeros_(self._head.weight)
         torch.nn.init.zeros_(self._head.bias)
         model.add_module("value_head", self._head)
@@ -58,8 +57,7 @@ class PpoObjective(PolicyObjective[PpoSpec]):
             found = generalised_advantages(token_rewards, values[at], self.spec.gamma, self.spec.gae_lambda)
             advantages.append(found)
             returns.append(found + values[at])
-        lengths = [len(each) for each in advantages]
-        even = torch.split(whitened(torch.cat(advantages)), lengths)
+        even = self._whitened(advantages)
         named = {"old": old, "values": values, "advantages": even, "returns": returns}
         # Without beta the reference is `old` itself, and a checkpoint takes no tensor twice.
         return with_tokens(outputs, named | ({"reference": reference} if self.spec.beta else {}))
@@ -91,14 +89,28 @@ class PpoObjective(PolicyObjective[PpoSpec]):
     def save_state(self, folder: Path) -> None:
         """Write the value head too."""
         super().save_state(folder)
-        save_file(
-            {name: tensor.detach().cpu() for name, tensor in self._head.state_dict().items()}, folder / VALUE_HEAD
-        )
+        if self.processes.is_first:
+            tensors = {name: tensor.detach().cpu() for name, tensor in self._head.state_dict().items()}
+            save_file(tensors, folder / VALUE_HEAD)
 
     def load_state(self, folder: Path) -> None:
         """Read what `save_state` wrote."""
         super().load_state(folder)
         self._head.load_state_dict(load_file(folder / VALUE_HEAD))
+
+    def idle_loss(self, model: torch.nn.Module, filler: Batch) -> torch.Tensor:
+        """Return zero, computed by the model and the value head."""
+        answer = model(input_ids=filler["input_ids"], **self.asks())
+        zero: torch.Tensor = (answer.logits.sum() + self._head(answer.hidden_states[-1]).sum()) * 0.0
+        return zero
+
+    def _whitened(self, advantages: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        """Return the advantages of this process's outputs, whitened over those of all processes."""
+        lengths = [len(each) for each in advantages]
+        every = self.processes.gathered(torch.cat([torch.zeros(0), *advantages]))
+        first = sum(len(each) for each in every[: self.processes.rank])
+        own = whitened(torch.cat(every))[first : first + sum(lengths)]
+        return torch.split(own, lengths)
 
     def _values(self, answer: Any, batch: Batch) -> torch.Tensor:
         """Return the value before each token of *batch*: [outputs, longest]."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +19,7 @@ from trainer.training.objective import Batch
 from trainer.training.preferences.answers import Answer, sum_by_answer
 from trainer.training.preferences.figures import ScoredPairs
 from trainer.training.preferences.losses import reward_losses
-from trainer.training.preferences.pair_objective import EncodedPair, PairObjective
+from trainer.training.preferences.pair_objective import PairObjective
 from trainer.training.reward_model import encode_scored, load_head, read_scores, replace_head, save_head
 from trainer.training.run import run_training
 
@@ -37,9 +36,8 @@ class RewardObjective(PairObjective):
         preferred, rejected = ([encode_scored(self.encoder, chat, self._spec.max_length)] for chat in row.chats)
         return preferred, rejected
 
-    def prepare(self, model: PeftModel, rows: Sequence[EncodedPair]) -> None:
+    def attach(self, model: PeftModel) -> None:
         """Give the model a score head."""
-        super().prepare(model, rows)
         self._head = replace_head(model)
 
     def score(self, model: torch.nn.Module, batch: Batch) -> ScoredPairs:
@@ -51,7 +49,9 @@ class RewardObjective(PairObjective):
 
     def save_state(self, folder: Path) -> None:
         """Write the score head, which the Trainer does not know."""
-        save_head(self._head, folder)
+        weight = self.processes.whole_weight(self._head.weight)
+        if self.processes.is_first:
+            save_head(weight, folder)
 
     def load_state(self, folder: Path) -> None:
         """Read the score head."""
@@ -63,7 +63,7 @@ class RewardObjective(PairObjective):
 
     def save_result(self, folder: Path) -> None:
         """Write the score head beside the adapter."""
-        save_head(self._head, folder)
+        save_head(self._head.weight, folder)
 
 
 def train(order: ChildOrder[RewardSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:

@@ -54,7 +54,7 @@ class SupervisedObjective(Objective[EncodedRow]):
 
     def pop_figures(self) -> Mapping[str, float]:
         """Return the share of tokens that were the likeliest by the model."""
-        tally, self._tally = self._tally, TokenTally()
+        tally, self._tally = TokenTally(self.processes.summed(self._tally.sums)), TokenTally()
         return {"train_mean_token_accuracy": tally.accuracy}
 
     def measure(self, model: torch.nn.Module, rows: Sequence[EncodedRow], rows_at_once: int) -> Mapping[str, float]:

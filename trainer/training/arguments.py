@@ -32,7 +32,6 @@ def training_arguments(order: ChildOrder[FineTuneSpec], rows: int) -> TrainingAr
         bf16=multiplies_bf16(spec.weights.precision),
         gradient_checkpointing=spec.weights.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if spec.weights.gradient_checkpointing else None,
-        use_cpu=not on_gpu,
         dataloader_pin_memory=on_gpu,
         seed=spec.seed,
         data_seed=spec.seed,
@@ -45,5 +44,6 @@ def training_arguments(order: ChildOrder[FineTuneSpec], rows: int) -> TrainingAr
         remove_unused_columns=False,
         disable_tqdm=True,
         report_to="none",
+        use_cpu=not on_gpu,
         **sharing_arguments(spec.parallel),
     )

@@ -17,7 +17,7 @@ from registry.contracts.fine_tune_spec import FineTuneSpec
 from trainer.training.objective import Batch, Objective
 from trainer.training.optimizers import own_optimizer
 from trainer.training.repeated_batches import RepeatedBatches
-from trainer.training.together.even_order import FILLER, EvenOrder, untrained_loss
+from trainer.training.together.even_order import FILLER, EvenOrder
 from trainer.training.together.processes import Processes
 
 
@@ -27,7 +27,7 @@ class TrainingLoop(Trainer):  # type: ignore[misc]  # transformers ships no type
     def __init__(self, *, spec: FineTuneSpec, objective: Objective[Any], processes: Processes, **settings: Any) -> None:
         super().__init__(**settings)
         self._processes = processes
-        self._order: EvenOrder | None = None
+        self._order: EvenOrder | RepeatedBatches | None = None
         self._spec = spec
         self._objective = objective
         self.loss_is_scaled_for_ga = True  # an objective divides by the items of the whole step
@@ -49,14 +49,13 @@ class TrainingLoop(Trainer):  # type: ignore[misc]  # transformers ships no type
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """Return the order of the rows, which is that of one process however many there are."""
-        if self._processes.size > 1:
+        if self._spec.repeats() > 1:
+            # The Trainer's own order has no repetitions.
+            rows, size = len(self.train_dataset), self._spec.batch_size
+            self._order = RepeatedBatches(rows, size, self._spec.repeats(), self.args.seed)
+        elif self._processes.size > 1:
             self._order = EvenOrder(self.train_dataset, self.args.data_seed)
-            return self._order
-        if self._spec.repeats() == 1:
-            return super()._get_train_sampler(train_dataset)
-        # The Trainer's own order has no repetitions.
-        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return RepeatedBatches(len(self.train_dataset), size, self._spec.repeats(), self.args.seed)
+        return self._order or super()._get_train_sampler(train_dataset)
 
     def _run_epoch(self, *, epoch: int, **facts: Any) -> Any:
         """Train one epoch; in an epoch that is continued accelerate forgets to tell the order which one it is."""
@@ -75,23 +74,17 @@ class TrainingLoop(Trainer):  # type: ignore[misc]  # transformers ships no type
         if num_items_in_batch is None:
             raise ValueError("the Trainer gave no divisor")
         if FILLER in inputs:
-            return untrained_loss(model, inputs)
+            return self._objective.idle_loss(model, inputs)
         # Gradients are averaged over the processes, and so is the loss that is reported.
         return self._objective.loss(model, inputs, num_items_in_batch) * self._processes.size
 
     def _get_num_items_in_batch(self, batch_samples: Sequence[Batch], device: torch.device) -> torch.Tensor:
         """Return the divisor of a step, over all processes; the Trainer's own counts labels of one shape only."""
         own = [each for each in batch_samples if FILLER not in each]
-        self._objective.begin_step(self.model_wrapped, own, self._total)
-        self._processes.items = self._objective.count_items(own)
-        return self._total(torch.tensor(self._processes.items, device=device))
+        self._objective.begin_step(self.model, own)
+        return self._processes.total(torch.tensor(self._objective.count_items(own), device=device))
 
     def _track_num_input_tokens(self, inputs: Batch) -> None:
         """Count the tokens of a pass as the objective does; the Trainer's own count knows one layout of rows only."""
         read = 0 if FILLER in inputs else self._objective.count_tokens(inputs)
-        self.state.num_input_tokens_seen += int(self._total(torch.tensor(read, device=self.args.device)))
-
-    def _total(self, values: torch.Tensor) -> torch.Tensor:
-        """Return the sums of *values* over all processes."""
-        summed: torch.Tensor = self.accelerator.reduce(values, reduction="sum")
-        return summed
+        self.state.num_input_tokens_seen += int(self._processes.total(torch.tensor(read, device=self.args.device)))

@@ -14,26 +14,25 @@ from trainer.data.encoded_row import IGNORED
 class TokenTally:
     """Sums over the learnt tokens of some passes."""
 
-    def __init__(self) -> None:
-        self._loss = 0.0
-        self._right = 0
-        self._learnt = 0
+    def __init__(self, sums: Mapping[str, float] | None = None) -> None:
+        """*sums* are those of other tallies, added up."""
+        self.sums: dict[str, float] = dict.fromkeys(("loss", "right", "learnt"), 0.0) | dict(sums or {})
 
     def add(self, logits: torch.Tensor, labels: torch.Tensor, summed_loss: torch.Tensor) -> None:
         """Count a pass: logits [rows, kept, vocabulary], labels [rows, kept]."""
-        self._loss += float(summed_loss.detach())
-        self._right += int((logits.argmax(dim=-1) == labels).sum())
-        self._learnt += int((labels != IGNORED).sum())
+        self.sums["loss"] += float(summed_loss.detach())
+        self.sums["right"] += int((logits.argmax(dim=-1) == labels).sum())
+        self.sums["learnt"] += int((labels != IGNORED).sum())
 
     @property
     def loss(self) -> float:
         """Mean cross-entropy."""
-        return self._loss / max(1, self._learnt)
+        return self.sums["loss"] / max(1.0, self.sums["learnt"])
 
     @property
     def accuracy(self) -> float:
         """Share of the tokens that are the likeliest by the model, given all before."""
-        return self._right / max(1, self._learnt)
+        return self.sums["right"] / max(1.0, self.sums["learnt"])
 
 
 def summed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -12,6 +12,7 @@ import torch
 from registry.contracts.training_formats import CHATS_OR_TEXTS, LineFormat, TrainingLine
 from trainer.data.dataset import ChatEncoder
 from trainer.data.probes import Messages, training_prompts
+from trainer.training.together.processes import Processes
 
 Row = TypeVar("Row")
 Batch = Mapping[str, Any]
@@ -33,6 +34,8 @@ class Objective(ABC, Generic[Row]):
 
     def __init__(self, encoder: ChatEncoder) -> None:
         self.encoder = encoder
+        self.processes = Processes()
+        """The processes of the run, which the run sets before it reads rows."""
 
     @abstractmethod
     def read_rows(self, path: Path, param: str) -> Sequence[Row]:
@@ -59,24 +62,35 @@ class Objective(ABC, Generic[Row]):
 
     @abstractmethod
     def pop_figures(self) -> Mapping[str, float]:
-        """Return the method's own figures since the last call, and start to count anew."""
+        """Return the method's own figures of all processes since the last call, and start to count anew.
+
+        Every process calls it after each step.
+        """
 
     @abstractmethod
     def measure(self, model: torch.nn.Module, rows: Sequence[Row], rows_at_once: int) -> Mapping[str, float]:
         """Return `loss`, and further means over *rows*, without a gradient; training afterwards is not affected."""
 
+    def attach(self, model: torch.nn.Module) -> None:
+        """Put what the method trains of its own into *model*, such as a score head; nothing by default."""
+        return
+
     def prepare(self, model: torch.nn.Module, rows: Sequence[Row]) -> None:
         """Compute what is needed of the untrained *model* before the first step; nothing by default."""
         return
 
-    def begin_step(
-        self, model: torch.nn.Module, batches: Sequence[Batch], total: Callable[[torch.Tensor], torch.Tensor]
-    ) -> None:
+    def begin_step(self, model: torch.nn.Module, batches: Sequence[Batch]) -> None:
         """Compute what the passes of a step share, before the first of them; nothing by default.
 
-        *batches* are those of this process, in the memory of the host; *total* sums a tensor over all processes.
+        *batches* are those of this process, in the memory of the host, and may be none. *model* is not wrapped: passes
+        through it wait for no other process, in a block of `processes.whole` at least.
         """
         return
+
+    def idle_loss(self, model: torch.nn.Module, filler: Batch) -> torch.Tensor:
+        """Return zero, computed by all that is trained, for a process that has no rows in a pass of the others."""
+        zero: torch.Tensor = model(input_ids=filler["input_ids"]).logits.sum() * 0.0
+        return zero
 
     def batches(self, rows: Sequence[Row], rows_at_once: int) -> Iterator[Batch]:
         """Yield the batches of *rows* in their order."""
@@ -88,7 +102,10 @@ class Objective(ABC, Generic[Row]):
         return [*training_prompts(path, count, self.formats), *self.encoder.picture_prompts(path, self.formats)]
 
     def save_state(self, folder: Path) -> None:
-        """Write what a continued run needs beside the weights into a checkpoint's folder; nothing by default."""
+        """Write what a continued run needs beside the weights into a checkpoint's folder; nothing by default.
+
+        Every process calls it, and the first one alone writes.
+        """
         return
 
     def save_result(self, folder: Path) -> None:

@@ -88,7 +88,7 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
             learning_rate=figures["learning_rate"],
             tokens=int(state.num_input_tokens_seen),
             eta_s=self._eta_s(state),
-            figures={**self._processes.mean(self._objective.pop_figures()), **self._batch_validation},
+            figures={**self._objective.pop_figures(), **self._batch_validation},
         )
         self._metrics = {"step": stepped.step, "train_loss": stepped.train_loss, **stepped.figures}
         self._report(stepped)
@@ -98,11 +98,11 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         folder = self._order.attempt_folder / f"checkpoint-{state.global_step}"
         metrics = self._metrics | self._validation
         save_whole(folder, self._order, facts["model"], self._processes)
+        self._objective.save_state(folder)
         # Every process writes its random states; only then the checkpoint is whole.
         self._processes.wait_for_all()
         if not self._processes.is_first:
             return
-        self._objective.save_state(folder)
         self.kept.save(folder, int(state.global_step))
         seal_checkpoint(folder, spec_identity(self._order.spec), state.global_step, metrics)
         prune_checkpoints(self._order.attempt_folder, self._order.keep_checkpoints)
@@ -133,9 +133,10 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         is_cheap = self._objective.is_cheap_to_measure
         is_whole = is_whole or (is_saved and is_cheap)
         if is_cheap and (is_whole or step % math.ceil(state.max_steps / VALIDATED_BATCHES) == 0):
-            # By the step alone, so that a run that was continued measures the same rows.
-            first = step * at_once % len(self._valid)
-            rows = [*self._valid[first:], *self._valid[:first]][:at_once]
+            # By the step alone, so that a run that was continued, or has other processes, measures the same rows.
+            count = at_once * self._processes.size
+            first = step * count % len(self._valid)
+            rows = [*self._valid[first:], *self._valid[:first]][:count]
             measured = self._measure(model, rows, at_once)
             self._batch_validation = {f"valid_{name}": value for name, value in measured.items()}
         if is_whole:

@@ -38,9 +38,9 @@ def replace_head(model: PreTrainedModel | PeftModel) -> nn.Linear:
     return head
 
 
-def save_head(head: nn.Linear, folder: Path) -> None:
-    """Write the head beside an adapter, or into a checkpoint."""
-    save_file({SCORE_WEIGHT: head.weight.detach().cpu().contiguous()}, folder / SCORE_HEAD)
+def save_head(weight: Tensor, folder: Path) -> None:
+    """Write the weight of a head beside an adapter, or into a checkpoint."""
+    save_file({SCORE_WEIGHT: weight.detach().cpu().contiguous()}, folder / SCORE_HEAD)
 
 
 def load_head(head: nn.Linear, folder: Path) -> None:

@@ -32,15 +32,17 @@ def run_training(
     """Train the weights of *order* into its final folder, from the last complete checkpoint if there is one."""
     torch.set_num_threads(order.threads)
     check_unchanged(order)
-    processes = join_processes(order.spec.parallel.processes, order.attempt_folder)
+    processes = objective.processes = join_processes(order.spec.parallel, order.attempt_folder)
     report, stop_asked = processes.reports(report), processes.agreed(stop_asked)
     report(PhaseBegan(phase=JobPhase.ENCODING))
     rows, valid = _read_files(order, objective, report)
     if stop_asked():
+        processes.leave()
         return RecipeStopped(step=0)
     report(PhaseBegan(phase=JobPhase.LOADING))
     model = trained_model(order)
     report(PhaseBegan(phase=JobPhase.PREPARING))
+    objective.attach(model)
     objective.prepare(model, [*rows, *valid])
     start = find_last_whole(order.job_folder, spec_identity(order.spec))
     if start is not None:
@@ -54,7 +56,7 @@ def run_training(
     loop = TrainingLoop(
         model=model,
         args=arguments,
-        **shared_rows(rows, objective, processes, arguments.per_device_train_batch_size),
+        **shared_rows(rows, objective, processes, arguments.per_device_train_batch_size, order.spec.repeats()),
         callbacks=[reporter],
         objective=objective,
         spec=order.spec,
@@ -69,11 +71,12 @@ def run_training(
         loop.train(resume_from_checkpoint=None if start is None else str(start.folder))
     # A run that was asked to stop during its last step is finished as well.
     if loop.state.global_step < loop.state.max_steps and not reporter.kept.choice.is_over:
+        processes.leave()
         return RecipeStopped(step=loop.state.global_step)
     report(PhaseBegan(phase=JobPhase.FINISHING))
     last = int(loop.state.global_step)
     steps = FinalSteps(reporter.kept, reporter.kept.choice.result_step(order.spec, last), last)
-    model = whole_again(order, model, processes)
+    model = whole_again(order, model, objective)
     processes.leave()
     # What the other processes return is read by nobody.
     if not processes.is_first:

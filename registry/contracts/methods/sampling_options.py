@@ -114,8 +114,10 @@ class SamplingSpec(FineTuneSpec):
         """Return the fields for a file of *rows* prompts."""
         asked = options.hyperparameters.model_dump(exclude_none=True)
         multiplier = asked.get("compute_multiplier", 1.0)
+        parallel = options.hyperparameters.parallel()
+        wanted = asked.get("batch_size", parallel.divisible(AUTO_BATCH))
         # More rows than there are would have a row twice in a batch.
-        batch_size = min(asked.get("batch_size", AUTO_BATCH), rows)
+        batch_size = wanted if wanted <= rows else (rows - rows % parallel.processes or rows)
         iterations = asked.get("iterations", cls.default_iterations)
         steps = -(-rows // batch_size) * iterations
         return super().resolve(options, rows) | {
@@ -169,7 +171,8 @@ class SamplingSpec(FineTuneSpec):
     def remarks(self) -> Sequence[str]:
         """Return a message too if the batch was made smaller than it was asked for."""
         asked = self.requested.get("batch_size", AUTO)
-        text = f"The batch_size {asked} became {self.batch_size}, the number of rows"
+        shared = f" that {self.parallel.processes} processes can share" if self.parallel.processes > 1 else ""
+        text = f"The batch_size {asked} became {self.batch_size}, the number of rows{shared}"
         return [*super().remarks(), *([text] if self._is_cut(asked) else [])]
 
     def _is_cut(self, asked: float | str) -> bool:

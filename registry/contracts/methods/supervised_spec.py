@@ -32,7 +32,6 @@ class SupervisedSpec(FineTuneSpec):
 
     recipe: ClassVar[str] = "supervised"
     options_as: ClassVar[type[MethodOptions]] = SupervisedOptions
-    splits_batches: ClassVar[bool] = True
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = CHATS_OR_TEXTS
     line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset({"messages"}), frozenset({"prompt", "completion"}))
 

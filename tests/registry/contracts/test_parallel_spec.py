@@ -22,6 +22,7 @@ def spec_of(**asked: Any) -> SupervisedSpec:
     ("asked", "said"),
     [
         ({"processes": 2, "batch_size": 5}, "6 would do"),
+        ({"processes": 4, "batch_size": 3}, "more than the 3 rows of a batch"),
         ({"processes": 2, "batch_size": 12, "micro_batch_size": 4}, "micro_batch_size 4"),
         ({"processes": 2, "parallelism": "fsdp2", "batch_size": 4, "weights": "qlora"}, "take ddp"),
         ({"processes": 2, "parallelism": "fsdp2", "batch_size": 4, "lora_variant": "pissa"}, "take ddp"),

@@ -221,7 +221,7 @@ def test_a_reward_model_of_ours_gives_the_rewards(make_run: MakeRun, loud_base: 
     torch.nn.init.normal_(head.weight, generator=torch.Generator().manual_seed(1))
     scorer = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"]))
     scorer.save_pretrained(tmp_path / "helpful", save_embedding_layers=False)
-    save_head(head, tmp_path / "helpful")
+    save_head(head.weight, tmp_path / "helpful")
     run = make_run(grader={"type": "reward_model", "model": "helpful@1"}, n_epochs=4, learning_rate=1e-2)
     run.inputs["reward_artifacts/helpful@1"] = tmp_path / "helpful"
     run.attempt()

@@ -52,11 +52,12 @@ def step(method: str, base: Path, file: Path, rows_at_once: int) -> tuple[float,
     """Return loss and gradients of a step over all rows, *rows_at_once* in each pass."""
     objective, model = objective_of(method, base), model_of(base)
     rows = objective.read_rows(file, "training_file")
+    objective.attach(model)
     objective.prepare(model, rows)
     if method == "reward":
         torch.nn.init.constant_(model.get_base_model().get_output_embeddings().weight, 0.1)
     batches = [*objective.batches(rows, rows_at_once)]
-    objective.begin_step(model, batches, lambda tensor: tensor)
+    objective.begin_step(model, batches)
     items = objective.count_items(batches)
     losses = [objective.loss(model, batch, items) for batch in batches]
     torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,34 +22,36 @@ class ScoredPairs:
 class PairTally:
     """Sums over some pairs."""
 
-    def __init__(self) -> None:
-        self._pairs = 0
-        self._right = 0
-        self._loss = self._preferred = self._rejected = 0.0
+    def __init__(self, sums: Mapping[str, float] | None = None) -> None:
+        """*sums* are those of other tallies, added up."""
+        names = ("pairs", "right", "loss", "preferred", "rejected")
+        self.sums: dict[str, float] = dict.fromkeys(names, 0.0) | dict(sums or {})
 
     def add(self, scored: ScoredPairs) -> None:
         """Count the pairs of a pass; an answer is right if it has the higher reward of the two."""
-        self._pairs += len(scored.losses)
-        self._right += int((scored.preferred > scored.rejected).sum())
-        self._loss += float(scored.losses.detach().sum())
-        self._preferred += float(scored.preferred.detach().sum())
-        self._rejected += float(scored.rejected.detach().sum())
+        self.sums["pairs"] += len(scored.losses)
+        self.sums["right"] += int((scored.preferred > scored.rejected).sum())
+        self.sums["loss"] += float(scored.losses.detach().sum())
+        self.sums["preferred"] += float(scored.preferred.detach().sum())
+        self.sums["rejected"] += float(scored.rejected.detach().sum())
 
     @property
     def loss(self) -> float:
         """Mean loss of a pair."""
-        return self._loss / max(1, self._pairs)
+        return self._mean("loss")
 
     def means(self) -> Mapping[str, float]:
         """Return the mean rewards, their difference, and the share of pairs whose preferred answer has the higher."""
-        pairs = max(1, self._pairs)
-        preferred, rejected = self._preferred / pairs, self._rejected / pairs
+        preferred, rejected = self._mean("preferred"), self._mean("rejected")
         return {
             "preferred_reward": preferred,
             "rejected_reward": rejected,
             "reward_margin": preferred - rejected,
-            "preference_accuracy": self._right / pairs,
+            "preference_accuracy": self._mean("right"),
         }
+
+    def _mean(self, name: str) -> float:
+        return self.sums[name] / max(1.0, self.sums["pairs"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,28 +66,30 @@ class ScoredRatings:
 class RatedTally:
     """Sums over some rated answers."""
 
-    def __init__(self) -> None:
-        self._loss = 0.0
-        self._rewards = {True: 0.0, False: 0.0}
-        self._answers = {True: 0, False: 0}
+    LABELS: ClassVar[Mapping[str, bool]] = {"desirable": True, "undesirable": False}
+
+    def __init__(self, sums: Mapping[str, float] | None = None) -> None:
+        """*sums* are those of other tallies, added up."""
+        names = ("loss", *self.LABELS, *(f"{name}_answers" for name in self.LABELS))
+        self.sums: dict[str, float] = dict.fromkeys(names, 0.0) | dict(sums or {})
 
     def add(self, scored: ScoredRatings) -> None:
         """Count the answers of a pass."""
-        self._loss += float(scored.losses.detach().sum())
-        for label in (True, False):
+        self.sums["loss"] += float(scored.losses.detach().sum())
+        for name, label in self.LABELS.items():
             chosen = scored.is_desirable == label
-            self._rewards[label] += float(scored.rewards[chosen].sum())
-            self._answers[label] += int(chosen.sum())
+            self.sums[name] += float(scored.rewards[chosen].sum())
+            self.sums[f"{name}_answers"] += int(chosen.sum())
 
     @property
     def loss(self) -> float:
         """Mean loss of an answer."""
-        return self._loss / max(1, sum(self._answers.values()))
+        return self.sums["loss"] / max(1.0, sum(self.sums[f"{name}_answers"] for name in self.LABELS))
 
     def means(self) -> Mapping[str, float]:
         """Return the mean rewards of good and of bad answers, where there are any, and their difference."""
-        names = {True: "desirable_reward", False: "undesirable_reward"}
-        means = {names[label]: self._rewards[label] / count for label, count in self._answers.items() if count}
-        if len(means) == len(names):
-            means["reward_margin"] = means[names[True]] - means[names[False]]
+        counts = {name: self.sums[f"{name}_answers"] for name in self.LABELS}
+        means = {f"{name}_reward": self.sums[name] / count for name, count in counts.items() if count}
+        if len(means) == len(self.LABELS):
+            means["reward_margin"] = means["desirable_reward"] - means["undesirable_reward"]
         return means

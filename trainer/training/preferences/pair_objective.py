@@ -84,7 +84,7 @@ class PairObjective(Objective[EncodedPair]):
 
     def pop_figures(self) -> Mapping[str, float]:
         """Return rewards, margin and accuracy of the pairs since the last call."""
-        tally, self._tally = self._tally, PairTally()
+        tally, self._tally = PairTally(self.processes.summed(self._tally.sums)), PairTally()
         return {f"train_{name}": value for name, value in tally.means().items()}
 
     def measure(self, model: torch.nn.Module, rows: Sequence[EncodedPair], rows_at_once: int) -> Mapping[str, float]:

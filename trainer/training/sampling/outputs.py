@@ -1,4 +1,8 @@
-"""Sampling: outputs of a model for prompts, the same for the same seed."""
+"""Sampling: outputs of a model for prompts, the same for the same seed.
+
+Each output has random numbers of its own. So an output depends, up to rounding, on its prompt alone and not on those
+that are sampled with it, and several processes sample what one would.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 import torch
-from transformers import GenerationConfig, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from registry.contracts.methods.packing_limits import why_not_packed
 from trainer.errors import Diverged
@@ -30,43 +34,66 @@ class SamplingPlan:
     seed: int
 
 
-def sample_outputs(
-    model: Any, prompts: Sequence[Sequence[int]], plan: SamplingPlan, occasion: str
-) -> list[list[tuple[int, ...]]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A prompt to sample outputs for."""
+
+    key: str
+    """Decides the random numbers of its outputs, with the plan's seed."""
+    ids: Sequence[int]
+
+
+def sample_outputs(model: Any, prompts: Sequence[Asked], plan: SamplingPlan) -> list[list[tuple[int, ...]]]:
     """Return the outputs of each prompt as tokens, the end token included where there is one; `Diverged` for NaN.
 
-    Plan, prompts, weights and *occasion* decide the outputs; the random numbers of training are not touched.
+    Plan, prompts and weights decide the outputs; the random numbers of training are not touched.
     """
     at_once = max(1, SEQUENCES_AT_ONCE // plan.outputs)
     found: list[list[tuple[int, ...]]] = []
     with _sampling(model):
         for at in range(0, len(prompts), at_once):
-            with _seeded(f"{plan.seed}/{occasion}/{at}"):
-                found += _sample(model, prompts[at : at + at_once], plan)
+            found += _sample(model, prompts[at : at + at_once], plan)
     return found
 
 
-def _sample(model: Any, prompts: Sequence[Sequence[int]], plan: SamplingPlan) -> list[list[tuple[int, ...]]]:
+class _OwnNoise(LogitsProcessor):  # type: ignore[misc]  # transformers ships no types
+    """Adds Gumbel noise of each row's own to the logits: the largest sum is a sample of the softmax.
+
+    The largest of `log p - log e` with exponential e is what `torch.multinomial` draws, from one generator for all.
+    """
+
+    def __init__(self, seeds: Sequence[int], temperature: float, device: torch.device) -> None:
+        self._generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+        self._temperature = temperature
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        noise = torch.empty_like(scores)
+        for row, generator in zip(noise, self._generators, strict=True):
+            row.exponential_(generator=generator)
+        return scores / self._temperature - noise.log()
+
+
+def _sample(model: Any, asked: Sequence[Asked], plan: SamplingPlan) -> list[list[tuple[int, ...]]]:
+    prompts = [each.ids for each in asked]
     longest = max(len(prompt) for prompt in prompts)
     device = next(model.parameters()).device
     # Padded on the left, so that all outputs begin at the same position.
     ids = torch.tensor([[*[0] * (longest - len(prompt)), *prompt] for prompt in prompts], device=device)
     mask = torch.tensor([[*[0] * (longest - len(prompt)), *[1] * len(prompt)] for prompt in prompts], device=device)
     config = GenerationConfig(
-        do_sample=True,
-        temperature=plan.temperature,
-        top_k=0,
-        top_p=1.0,
+        do_sample=False,  # the largest of the logits with their noise
         max_new_tokens=plan.most_tokens,
         eos_token_id=sorted(plan.end_ids) or None,
         pad_token_id=0,
     )
+    seeds = [_seed(f"{plan.seed}/{each.key}/{at}") for each in asked for at in range(plan.outputs)]
     sequences = model.generate(
         input_ids=ids.repeat_interleave(plan.outputs, dim=0),
         attention_mask=mask.repeat_interleave(plan.outputs, dim=0),
         past_key_values=_read_prompts(model, ids, mask, plan.outputs),
         generation_config=config,
-        logits_processor=LogitsProcessorList([_numbers]),
+        logits_processor=LogitsProcessorList([_numbers, _OwnNoise(seeds, plan.temperature, device)]),
+        synced_gpus=False,  # processes sample their own prompts, none waits for another
     )
     outputs = [_until_end(row[longest:].tolist(), plan.end_ids) for row in sequences]
     return [outputs[at : at + plan.outputs] for at in range(0, len(outputs), plan.outputs)]
@@ -111,9 +138,6 @@ def _sampling(model: torch.nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-@contextmanager
-def _seeded(text: str) -> Iterator[None]:
-    """Draw random numbers that *text* decides, and restore the generators afterwards."""
-    with torch.random.fork_rng():
-        torch.manual_seed(int.from_bytes(sha256(text.encode()).digest()[:8], "big") >> 1)
-        yield
+def _seed(text: str) -> int:
+    """Return the seed that *text* decides."""
+    return int.from_bytes(sha256(text.encode()).digest()[:8], "big") >> 1

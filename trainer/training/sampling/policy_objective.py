@@ -22,7 +22,7 @@ from trainer.data.dataset import ChatEncoder
 from trainer.data.encoded_row import IGNORED, EncodedRow, check_lengths
 from trainer.data.packing import RowCollator, model_inputs
 from trainer.training.objective import Batch, Objective
-from trainer.training.sampling.outputs import SamplingPlan, sample_outputs
+from trainer.training.sampling.outputs import Asked, SamplingPlan, sample_outputs
 from trainer.training.sampling.policy_loss import kl_estimates, token_logps
 from trainer.training.sampling.rewarding import Rewarder, mean_rewards
 from trainer.training.sampling.rollouts import (
@@ -50,6 +50,16 @@ class Prompt:
     encoded: EncodedRow
     messages: Sequence[Mapping[str, Any]]
     item: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graded:
+    """The grades of outputs."""
+
+    all: Sequence[Grade]
+    """Of all processes."""
+    own: Sequence[Grade]
+    """Of this process, in the order of its outputs."""
 
 
 class PolicyObjective(Objective[Prompt], Generic[Spec]):
@@ -108,7 +118,8 @@ class PolicyObjective(Objective[Prompt], Generic[Spec]):
 
     def prepare(self, model: PreTrainedModel | PeftModel, rows: Sequence[Prompt]) -> None:
         """Try the grader, and keep the model to sample from."""
-        self._rewarder.check()
+        if self.processes.is_first:  # the only one to grade
+            self._rewarder.check()
         self._collator.fit(model, dropout=self.spec.lora.dropout)
         self._model = model
 
@@ -123,11 +134,12 @@ class PolicyObjective(Objective[Prompt], Generic[Spec]):
 
     def count_items(self, batches: Sequence[Batch]) -> int:
         """Begin a step: sample and grade outputs unless those of the last step serve again; return the divisor."""
-        prompts = [self._prompts[place] for batch in batches for place in batch["places"].tolist()]
+        places = [place for batch in batches for place in batch["places"].tolist()]
         if self._steps % self.spec.iterations == 0:
-            self._sample_step(prompts)
+            with self.processes.whole(self._model):
+                self._sample_step([self._prompts[place] for place in places])
         self._steps += 1
-        return self.count([output for outputs in self._outputs.values() for output in outputs])
+        return self.count([output for place in dict.fromkeys(places) for output in self._outputs[place]])
 
     def count_tokens(self, batch: Batch) -> int:
         """Return the tokens of the outputs of one pass, each with its prompt."""
@@ -141,24 +153,25 @@ class PolicyObjective(Objective[Prompt], Generic[Spec]):
 
     def pop_figures(self) -> Mapping[str, float]:
         """Return rewards and lengths of the outputs, and what was summed over the passes."""
-        tokens = self.sums.pop("tokens", 0.0)
-        summed = {name: value / tokens for name, value in self.sums.items() if tokens}
-        self.sums = {}
+        sums, self.sums = self.processes.summed(self.sums), {}
+        tokens = sums.pop("tokens", 0.0)
+        summed = {name: value / tokens for name, value in sums.items() if tokens}
         return self.figures | summed
 
     def measure(self, model: torch.nn.Module, rows: Sequence[Prompt], rows_at_once: int) -> Mapping[str, float]:
         """Return the mean reward of new outputs for *rows*; `loss` is the reward with its sign changed."""
-        plan = self._plan(self.spec.eval_samples)
-        ids = [row.encoded.input_ids for row in rows]
-        found = sample_outputs(self._model, ids, plan, "evaluation")
-        grades = self._grade(rows, found, "an evaluation")
-        means = mean_rewards(grades)
+        own = rows[self.processes.rank :: self.processes.size]
+        with self.processes.whole(self._model):
+            found = self._sample(own, self.spec.eval_samples, "evaluation")
+        means = mean_rewards(self._grade(own, found, "an evaluation").all)
         return {"loss": -means["mean_reward"], **means}
 
     def save_state(self, folder: Path) -> None:
         """Write the count of steps, and outputs that later steps use."""
-        (folder / STATE).write_text(json.dumps({"steps": self._steps, "figures": self.figures}))
-        save_outputs([output for outputs in self._outputs.values() for output in outputs], folder / OUTPUTS)
+        every = self.processes.gathered([output for outputs in self._outputs.values() for output in outputs])
+        if self.processes.is_first:
+            (folder / STATE).write_text(json.dumps({"steps": self._steps, "figures": self.figures}))
+            save_outputs([output for outputs in every for output in outputs], folder / OUTPUTS)
 
     def load_state(self, folder: Path) -> None:
         """Read what `save_state` wrote."""
@@ -203,26 +216,18 @@ class PolicyObjective(Objective[Prompt], Generic[Spec]):
                 yield portion, self._tokens(portion)
 
     def _sample_step(self, prompts: Sequence[Prompt]) -> None:
-        plan, step = self._plan(self.spec.group_size), self._steps + 1
-        ids = [prompt.encoded.input_ids for prompt in prompts]
-        found = sample_outputs(self._model, ids, plan, f"step {step}")
-        grades = self._grade(prompts, found, f"step {step}")
+        occasion = f"step {self._steps + 1}"
+        found = self._sample(prompts, self.spec.group_size, occasion)
+        grades = self._grade(prompts, found, occasion)
         outputs = [
             Output(row=prompt.place, encoded=encode_output(prompt.encoded, ids), tokens={})
             for prompt, group in zip(prompts, found, strict=True)
             for ids in group
         ]
-        rewards = torch.tensor([grade.reward for grade in grades]).view(len(prompts), self.spec.group_size)
-        lengths = [output.length for output in outputs]
-        ended = [output.encoded.input_ids[-1] in self.encoder.end_ids for output in outputs]
-        self.figures = {
-            **{f"train_{name}": value for name, value in mean_rewards(grades).items()},
-            "reward_deviation": float(rewards.std(correction=0)),
-            "completion_tokens": sum(lengths) / len(lengths),
-            "ended": sum(ended) / len(ended),
-        }
+        self.figures = self._figures_of(grades.all, outputs)
         if not self.figures["reward_deviation"]:
-            self._rewarder.warn_of_equal_rewards(f"step {step}")
+            self._rewarder.warn_of_equal_rewards(occasion)
+        rewards = torch.tensor([grade.reward for grade in grades.own]).view(len(prompts), self.spec.group_size)
         self._outputs = {}
         self._keep(self.judged(outputs, rewards))
 
@@ -233,22 +238,41 @@ class PolicyObjective(Objective[Prompt], Generic[Spec]):
         for output in outputs:
             self._outputs.setdefault(output.row, []).append(output)
 
-    def _grade(self, prompts: Sequence[Prompt], found: Sequence[Sequence[Sequence[int]]], occasion: str) -> list[Grade]:
+    def _figures_of(self, grades: Sequence[Grade], outputs: Sequence[Output]) -> dict[str, float]:
+        """Return the figures of a step whose outputs, of all processes, have *grades*; *outputs* are the own ones."""
+        ended = [output.encoded.input_ids[-1] in self.encoder.end_ids for output in outputs]
+        sums = {"outputs": len(outputs), "tokens": sum(output.length for output in outputs), "ended": sum(ended)}
+        every = self.processes.summed(sums)
+        return {
+            **{f"train_{name}": value for name, value in mean_rewards(grades).items()},
+            "reward_deviation": float(torch.tensor([grade.reward for grade in grades]).std(correction=0)),
+            "completion_tokens": every["tokens"] / every["outputs"],
+            "ended": every["ended"] / every["outputs"],
+        }
+
+    def _grade(self, prompts: Sequence[Prompt], found: Sequence[Sequence[Sequence[int]]], occasion: str) -> Graded:
+        """Return the grades of the outputs that all processes *found*; the first process grades them."""
         samples = [
             Sample(output_text=self.encoder.read_output(ids), item=prompt.item, messages=tuple(prompt.messages))
             for prompt, group in zip(prompts, found, strict=True)
             for ids in group
         ]
-        return self._rewarder.grade(samples, occasion)
+        every = self.processes.gathered(samples)
+        together = [sample for one in every for sample in one]
+        grades = self.processes.from_first(lambda: self._rewarder.grade(together, occasion))
+        first = sum(len(one) for one in every[: self.processes.rank])
+        return Graded(all=grades, own=grades[first : first + len(samples)])
 
-    def _plan(self, outputs: int) -> SamplingPlan:
-        return SamplingPlan(
+    def _sample(self, prompts: Sequence[Prompt], outputs: int, occasion: str) -> list[list[tuple[int, ...]]]:
+        plan = SamplingPlan(
             outputs=outputs,
             most_tokens=self.spec.max_completion_tokens,
             temperature=self.spec.temperature,
             end_ids=self.encoder.end_ids,
             seed=self.spec.seed,
         )
+        asked = [Asked(key=f"{occasion}/{prompt.place}", ids=prompt.encoded.input_ids) for prompt in prompts]
+        return sample_outputs(self._model, asked, plan)
 
     def _tokens(self, outputs: Sequence[Output]) -> Batch:
         device = next(self._model.parameters()).device

@@ -62,9 +62,3 @@ def collate_filled(collate: Callable[[Sequence[Any]], Batch]) -> Callable[[Seque
         return collate(real) if real else {"input_ids": nothing, "attention_mask": nothing, FILLER: nothing}
 
     return collated
-
-
-def untrained_loss(model: torch.nn.Module, filler: Batch) -> torch.Tensor:
-    """Return zero, computed by the model, so that this process does what the others wait for."""
-    zero: torch.Tensor = model(input_ids=filler["input_ids"]).logits.sum() * 0.0
-    return zero

@@ -22,11 +22,18 @@ from trainer.training.weights import TRAINED, trained_model
 
 SAFE_WEIGHTS_NAME: Final = "model.safetensors"
 """Name of the weights of a whole model."""
+LORA: Final = ".lora_"
+"""Is in the name of every weight of an adapter."""
 
 
-def shared_rows(rows: Sequence[Any], objective: Objective[Any], processes: Processes, micro: int) -> dict[str, Any]:
-    """Return the Trainer's data set and collator: with several processes every row is in one pass of one of them."""
-    if processes.size == 1:
+def shared_rows(
+    rows: Sequence[Any], objective: Objective[Any], processes: Processes, micro: int, repeats: int
+) -> dict[str, Any]:
+    """Return the Trainer's data set and collator: with several processes every row is in one pass of one of them.
+
+    Batches that come *repeats* times are always whole, and shared out evenly as they are.
+    """
+    if processes.size == 1 or repeats > 1:
         return {"train_dataset": rows, "data_collator": objective.collate}
     return {
         "train_dataset": FilledRows(rows, micro * processes.size),
@@ -46,15 +53,16 @@ def sharing_arguments(parallel: ParallelSpec) -> Mapping[str, Any]:
 
 
 def whole_again(
-    order: ChildOrder[FineTuneSpec], model: PreTrainedModel | PeftModel, processes: Processes
+    order: ChildOrder[FineTuneSpec], model: PreTrainedModel | PeftModel, objective: Objective[Any]
 ) -> PreTrainedModel | PeftModel:
     """Return the trained model with all of its weights, in the first process; all processes must call it."""
     if not order.spec.parallel.shards_weights:
         return model
-    trained = _gathered(model, processes)
-    if not processes.is_first:
+    trained = _gathered(model, objective.processes)
+    if not objective.processes.is_first:
         return model
     whole_model = trained_model(order)
+    objective.attach(whole_model)
     with torch.no_grad():
         for name, weight in whole_model.named_parameters():
             if name in trained:
@@ -69,7 +77,9 @@ def save_whole(folder: Path, order: ChildOrder[FineTuneSpec], model: torch.nn.Mo
     trained = _gathered(model, processes)
     if processes.is_first:
         name = SAFE_WEIGHTS_NAME if order.spec.weights.is_full else ADAPTER_WEIGHTS
-        save_file({key.replace(f".{TRAINED}.", "."): weight for key, weight in trained.items()}, folder / name)
+        # What a method trains beside an adapter is for the method to save.
+        saved = {key: weight for key, weight in trained.items() if order.spec.weights.is_full or LORA in key}
+        save_file({key.replace(f".{TRAINED}.", "."): weight for key, weight in saved.items()}, folder / name)
 
 
 def _gathered(model: torch.nn.Module, processes: Processes) -> dict[str, torch.Tensor]:
@@ -77,8 +87,7 @@ def _gathered(model: torch.nn.Module, processes: Processes) -> dict[str, torch.T
     trained = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            sharded: Any = weight  # a DTensor, as FSDP2 makes of each parameter
-            whole: torch.Tensor = sharded.full_tensor()  # gathered by all; kept by one
+            whole = processes.whole_weight(weight)  # gathered by all; kept by one
             if processes.is_first:
                 trained[name] = whole.detach().cpu().contiguous()
     return trained

@@ -10,11 +10,12 @@ from transformers import GenerationConfig
 from trainer.data.encoded_row import IGNORED, EncodedRow
 from trainer.data.packing import RowCollator, model_inputs
 from trainer.training.base_model import load_base
-from trainer.training.sampling.outputs import SamplingPlan, sample_outputs
+from trainer.training.sampling.outputs import Asked, SamplingPlan, sample_outputs
 from trainer.training.sampling.policy_loss import token_logps
 from trainer.training.sampling.rollouts import Output, by_output, collate_outputs, encode_output
 
 PROMPTS = ((1, 50, 60, 70, 80, 90, 2, 33, 44), (1, 50, 60, 41))
+ASKED = [Asked(key=f"step 1/{at}", ids=ids) for at, ids in enumerate(PROMPTS)]
 OUTPUTS = ((100, 101, 102, 2), (100, 7), (9, 8, 7))
 
 
@@ -46,9 +47,20 @@ def test_outputs_of_a_prompt_that_was_read_once_follow_from_it(tiny_base: Path) 
     model = load_base(tiny_base, dtype=torch.float64).eval()
     # At such a temperature the likeliest token is drawn.
     plan = SamplingPlan(outputs=3, most_tokens=6, temperature=1e-6, end_ids=frozenset({2}), seed=1)
-    sampled = sample_outputs(model, PROMPTS, plan, "a step")
+    sampled = sample_outputs(model, ASKED, plan)
     greedy = GenerationConfig(do_sample=False, max_new_tokens=6, eos_token_id=2, pad_token_id=0)
     for prompt, outputs in zip(PROMPTS, sampled, strict=True):
         ids = torch.tensor([prompt])
         alone = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=greedy)
         assert outputs == [tuple(alone[0, len(prompt) :].tolist())] * 3
+
+
+def test_an_output_does_not_depend_on_what_is_sampled_beside_it(tiny_base: Path) -> None:
+    model = load_base(tiny_base, dtype=torch.float64).eval()
+    plan = SamplingPlan(outputs=3, most_tokens=6, temperature=1.0, end_ids=frozenset({2}), seed=1)
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    together = sample_outputs(model, ASKED, plan)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert [sample_outputs(model, [asked], plan)[0] for asked in ASKED] == together
+    assert len({output for outputs in together for output in outputs}) == 6
