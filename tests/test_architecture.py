@@ -76,7 +76,7 @@ LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
     "torch": TRAINING_AND_INFERENCE,
     "peft": TRAINING_AND_INFERENCE,
     "transformers": (*TRAINING_AND_INFERENCE, "gateway/pools/gguf_to_folder.py"),
-    "ray": ("gateway/up/*",),
+    "ray": ("gateway/up/*", "trainer/ranks/*"),
     "vllm": (),
     "sglang": (),
     "lmdeploy": (),

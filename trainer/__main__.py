@@ -34,7 +34,7 @@ def main() -> int:
     try:
         home = lorry_home()
         tables = read_tables(Path(config) if config else None)
-        settings = trainer_settings(tables, home, os.environ.get("LORRY_URL"))
+        settings = trainer_settings(tables, home, os.environ)
         registry = open_registry(registry_settings(tables, home))
     except RegistryError as exc:
         log.error("the trainer cannot start", extra={"error": str(exc)})

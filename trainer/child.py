@@ -21,8 +21,9 @@ from registry.errors import TrainingFileInvalid
 from trainer.errors import JobFailed
 from trainer.faults import failure_of
 from trainer.order import ChildOrder
-from trainer.progress import ProgressPipe, RecipeFailed, RecipeFinished, RecipeStopped
-from trainer.ranks import FurtherRanks, is_first, parent_of, write_failure
+from trainer.progress import ProgressPipe, RecipeFailed, RecipeFinished, RecipeStopped, Report
+from trainer.ranks.rank_process import is_first, parent_of, write_failure
+from trainer.ranks.start import start_ranks
 from trainer.recipes import load_recipe
 from trainer.tracking.tracked_report import tracked
 
@@ -72,14 +73,7 @@ def _carry_out(order: ChildOrder[JobSpec], pipe: ProgressPipe, stop: Event) -> R
     _check_base(order)
     before = _signature(order.base_path)
     with tracked(order, pipe.send) as report:
-        if (processes := order.spec.process_count()) > 1:
-            ranks = FurtherRanks(Path(sys.argv[1]), order.attempt_folder, processes)
-            ranks.watch(pipe.send)
-            with ranks.blamed():
-                outcome = load_recipe(order.spec)(order, report, stop.is_set)
-        else:
-            outcome = load_recipe(order.spec)(order, report, stop.is_set)
-        report.outcome = outcome
+        outcome = report.outcome = _train(order, pipe, report, stop)
     # Weights are mapped and rows may be read twice, so a change on the way may be in the result.
     if _signature(order.base_path) != before:
         _check_base(order)
@@ -87,6 +81,20 @@ def _carry_out(order: ChildOrder[JobSpec], pipe: ProgressPipe, stop: Event) -> R
         if not is_intact(path):
             raise JobFailed("file_not_readable", f"the bytes of {field} changed while the job was running", field)
     return outcome
+
+
+def _train(
+    order: ChildOrder[JobSpec], pipe: ProgressPipe, report: Report, stop: Event
+) -> RecipeFinished | RecipeStopped:
+    """Return the outcome of the recipe, by several processes where the job asks for them."""
+    if order.spec.process_count() == 1:
+        return load_recipe(order.spec)(order, report, stop.is_set)
+    ranks = start_ranks(Path(sys.argv[1]), order, report, stop.is_set)
+    if ranks is None:
+        return RecipeStopped(step=0)
+    ranks.watch(pipe.send)
+    with ranks.blamed():
+        return load_recipe(order.spec)(order, report, stop.is_set)
 
 
 def _signature(folder: Path) -> list[tuple[str, int, int, int]]:

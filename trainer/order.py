@@ -56,6 +56,8 @@ class ChildOrder(BaseModel, Generic[Spec_co]):
     nice: int
     model_requests: int | None = None
     """Descriptor of the socket over which the child may ask its worker for answers of models; None if it may not."""
+    ray_address: str | None = None
+    """Address of the Ray cluster that places the further processes of the job; None for this machine, without Ray."""
     worker_pid: int
     """The child ends when this process does."""
 

@@ -63,6 +63,7 @@ def prepare(registry: Registry, settings: TrainerSettings, job: Job, folders: At
         keep_checkpoints=settings.keep_checkpoints,
         threads=spec.threads() or settings.threads,
         nice=settings.nice,
+        ray_address=settings.ray_address if settings.placement == "ray" else None,
         worker_pid=os.getpid(),
     )
     return PreparedJob(order=order, files=files)

@@ -5,28 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 from threading import Thread
 from typing import Final
 
 from graders.grade import Models
 from registry.contracts.job_spec import JobSpec
+from trainer.child_environment import child_environment
 from trainer.errors import ChildCrashed
 from trainer.model_requests import ModelRequests
 from trainer.order import ChildOrder
 from trainer.progress import Progress, parse_progress
 
-SOURCES: Final = Path(__file__).parent.parent
 LOG_LINES: Final = 5
-SECRET: Final = re.compile(
-    r"^PG|^RAY_|TOKEN$|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH|_KEY$|_URL$"
-)
-"""Names of environment variables that may hold a secret, those of PostgreSQL and Ray among them."""
 GRACE_S: Final = 10.0
 """How long a child that was killed, or closed its pipe, may take to end."""
 
@@ -49,7 +42,7 @@ class TrainingChild:
                 self._process = subprocess.Popen(
                     # `-P`: with `-m` alone Python would look in the current folder first, which may be a checkout too.
                     [sys.executable, "-P", "-m", "trainer.child", str(order_path), str(writing)],
-                    env=child_environment(os.environ, order.threads),
+                    env=child_environment(os.environ, order.threads, asks_ray=order.ray_address is not None),
                     pass_fds=(writing, *passed),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
@@ -110,23 +103,3 @@ class TrainingChild:
         shown = f"; its last output: {' | '.join(line.strip() for line in lines)}" if lines else ""
         memory = " (the machine may have run out of memory)" if code == -signal.SIGKILL else ""
         return f"the training process {how}{memory}{shown}"
-
-
-def child_environment(environment: Mapping[str, str], threads: int) -> dict[str, str]:
-    """Return *environment* without secrets and access to hubs, with limited threads and fixed hash seeds.
-
-    A child reads an order and writes files: the database, Ray and whatever else a worker reaches are not its business.
-    """
-    count = str(threads)
-    paths = [str(SOURCES), environment.get("PYTHONPATH", "")]
-    return {name: value for name, value in environment.items() if SECRET.search(name) is None} | {
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-        "PYTHONHASHSEED": "0",  # PEFT writes sets into its config
-        "OMP_NUM_THREADS": count,
-        "MKL_NUM_THREADS": count,
-        "OMP_WAIT_POLICY": "passive",  # threads that spin for work starve the engines, and on a busy machine themselves
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }

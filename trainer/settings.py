@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
@@ -40,6 +40,10 @@ class TrainerSettings(KnownFields):
     """Address of the gateway, for graders that ask a model. In `lorry up` the default is its own gateway."""
     gateway_key_env: str = "LORRY_API_KEY"
     """Environment variable with the key for these requests, of the scope `inference`; children never see it."""
+    placement: Literal["worker", "ray"] = "worker"
+    """Where the processes of a job with several run: on the worker's machine, or where Ray places them."""
+    ray_address: str | None = None
+    """Address (`host:port`) of the Ray cluster for `placement = "ray"`; its default is the variable RAY_ADDRESS."""
     checkpoints_served_s: PositiveFloat = 604800.0
     """How long the checkpoints of a job are kept after they were published; then their bytes are removed."""
 
@@ -49,13 +53,21 @@ class TrainerSettings(KnownFields):
             raise ValueError(f"lease_s {self.lease_s} must be at least three times poll_s {self.poll_s}")
         return self
 
+    @model_validator(mode="after")
+    def _ray_is_somewhere(self) -> TrainerSettings:
+        if self.placement == "ray" and not self.ray_address:
+            raise ValueError("placement 'ray' needs ray_address, or RAY_ADDRESS in the environment of the trainer")
+        return self
+
 
 def trainer_settings(
-    tables: Mapping[str, Mapping[str, Any]], home: Path, gateway_url: str | None = None
+    tables: Mapping[str, Mapping[str, Any]], home: Path, environment: Mapping[str, str] | None = None
 ) -> TrainerSettings:
     """Return table `[trainer]` with its defaults below *home*; `SettingsInvalid` names what is wrong.
 
-    *gateway_url* is the address that counts unless the table has one.
+    `LORRY_URL` and `RAY_ADDRESS` of *environment* count unless the table has `gateway_url` and `ray_address`.
     """
-    defaults = {"work": home / "jobs"} | ({} if gateway_url is None else {"gateway_url": gateway_url})
+    around = {} if environment is None else environment
+    named = {"gateway_url": around.get("LORRY_URL"), "ray_address": around.get("RAY_ADDRESS")}
+    defaults = {"work": home / "jobs"} | {name: value for name, value in named.items() if value is not None}
     return parse_table(TrainerSettings, "trainer", defaults | dict(tables.get("trainer", {})))

@@ -242,11 +242,11 @@ def _ray_folder(stop: _StopSignal) -> Iterator[str]:
 
 def _serve(plan: Plan, cluster: ClusterStart, progress: StartProgress, stop: _StopSignal) -> None:
     settings = plan.settings
-    trainer = TrainerProcess(plan.url)
     _begin_ray(cluster, progress)
     from gateway.up import serve_app  # here: Ray reads its environment when it is imported
 
     serve_app.connect(cluster.address())
+    trainer = TrainerProcess(plan.url, ray_address=cluster.address())
     # The Ray driver has set a handler for SIGTERM of its own.
     stop.listen()
     ray_processes = cluster_processes()

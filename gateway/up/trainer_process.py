@@ -24,10 +24,11 @@ _SILENT_S: Final = 600.0
 _STOP_TIMEOUT_S: Final = 20.0
 
 
-def _environment(gateway_url: str) -> dict[str, str]:
+def _environment(gateway_url: str, ray_address: str | None) -> dict[str, str]:
     """Return our environment, in which the trainer's packages are found beside this one, before any others."""
     search_path = filter(None, (str(_SOURCES), os.environ.get("PYTHONPATH")))
-    return os.environ | {"PYTHONPATH": os.pathsep.join(search_path), "LORRY_URL": gateway_url}
+    placed = {} if ray_address is None else {"RAY_ADDRESS": ray_address}
+    return os.environ | {"PYTHONPATH": os.pathsep.join(search_path), "LORRY_URL": gateway_url} | placed
 
 
 def _opened_log(path: Path) -> BinaryIO:
@@ -40,9 +41,13 @@ def _opened_log(path: Path) -> BinaryIO:
 class TrainerProcess:
     """`python -m trainer`, its output in `logs/trainer.log`."""
 
-    def __init__(self, gateway_url: str, silent_s: float = _SILENT_S) -> None:
-        """A trainer that shows no work for *silent_s* seconds hangs. Its graders ask the gateway at *gateway_url*."""
+    def __init__(self, gateway_url: str, silent_s: float = _SILENT_S, ray_address: str | None = None) -> None:
+        """A trainer that shows no work for *silent_s* seconds hangs. Its graders ask the gateway at *gateway_url*.
+
+        The Ray cluster at *ray_address* may place the processes of its jobs.
+        """
         self._gateway_url = gateway_url
+        self._ray_address = ray_address
         self._silent_s = silent_s
         self._process: subprocess.Popen[bytes] | None = None
         self._not_before = 0.0
@@ -65,7 +70,11 @@ class TrainerProcess:
                 # `-P`: with `-m` alone Python would look in the current folder first, which may be a checkout too.
                 command = [sys.executable, "-P", "-m", "trainer"]
                 self._process = subprocess.Popen(
-                    command, env=_environment(self._gateway_url), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                    command,
+                    env=_environment(self._gateway_url, self._ray_address),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
                 )
         # A full disk or a lack of processes must not end what serves; the next attempt comes in two seconds.
         except OSError as exc:
