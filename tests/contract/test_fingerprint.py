@@ -115,7 +115,7 @@ def test_without_fingerprint_or_server_nothing_is_proven(tmp_path: Path, folders
     with pytest.raises(FingerprintMissing, match=r"has no fingerprint\.json"):
         ask(tmp_path)
     (tmp_path / "fingerprint.json").write_text('{"format": 2}')
-    with pytest.raises(FingerprintMissing, match="is not readable: format"):
+    with pytest.raises(FingerprintMissing, match="is not as this Lorry writes it, at format: publish the folder again"):
         ask(tmp_path)
     with pytest.raises(EngineUnreachable, match="POST /v1/chat/completions"):
         ask(folders["good@1"])

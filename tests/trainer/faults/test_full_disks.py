@@ -74,7 +74,7 @@ def test_a_full_disk_of_the_worker(registry: Registry, home: Path, place: str) -
     ended = registry.jobs.get(job.id)
     assert ended.error is not None, messages(registry, job.id)
     assert (ended.state, ended.error.code) == (JobState.FAILED, "storage_full"), ended.error.message
-    assert said in messages(registry, job.id)[-2]
+    assert any(said in message for message in messages(registry, job.id)[-3:-1])  # a kept step may answer meanwhile
     assert registry.snapshot().revisions == ()
 
 
