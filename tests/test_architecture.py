@@ -77,6 +77,7 @@ LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
     "peft": TRAINING_AND_INFERENCE,
     "transformers": (*TRAINING_AND_INFERENCE, "gateway/pools/gguf_to_folder.py"),
     "ray": ("gateway/up/*", "trainer/ranks/*"),
+    "deepspeed": ("trainer/training/together/zero.py",),
     "vllm": (),
     "sglang": (),
     "lmdeploy": (),

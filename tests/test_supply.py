@@ -29,14 +29,16 @@ ALLOWED: Final = {
         "ISC",
         "LLVM-exception",
     ),
-    *("MIT", "MIT-0", "MIT-CMU", "MPL-2.0", "PSF-2.0", "Unlicense", "Zlib"),
+    *("AFL-2.1", "MIT", "MIT-0", "MIT-CMU", "MPL-2.0", "PSF-2.0", "Unlicense", "Zlib"),
 }
 """SPDX identifiers of licences that ask no more of Lorry's users than notices, and changes of the same files."""
 OLD_NAMES: Final = {
     "3-Clause BSD License": "BSD-3-Clause",
+    "Academic Free License (AFL)": "AFL-2.1",
     "Apache 2.0": "Apache-2.0",
     "Apache 2.0 License": "Apache-2.0",
     "Apache Software License": "Apache-2.0",
+    "Apache Software License 2.0": "Apache-2.0",
     "BSD License": "BSD-3-Clause",
     "ISC License (ISCL)": "ISC",
     "MIT License": "MIT",

@@ -16,6 +16,7 @@ from typing import Final
 
 from registry.artifacts import folder_digest, is_intact
 from registry.contracts.job_spec import JobSpec
+from registry.contracts.parallel_spec import DEEPSPEED
 from registry.contracts.weights_spec import LIBRARIES
 from registry.errors import TrainingFileInvalid
 from trainer.errors import JobFailed
@@ -105,7 +106,7 @@ def _signature(folder: Path) -> list[tuple[str, int, int, int]]:
 
 def _leave_out_libraries(spec: JobSpec) -> None:
     """Hide the optional libraries that *spec* does not need: PEFT imports them where they are, which takes a second."""
-    for name in set(LIBRARIES.values()) - spec.libraries():
+    for name in {*LIBRARIES.values(), DEEPSPEED} - spec.libraries():
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # None says that there is no such module
 
 

@@ -12,7 +12,7 @@ from registry.contracts.chat_template import read_chat_template
 from registry.contracts.extensions.integrations import Integration
 from registry.contracts.hyperparameters import MethodOptions, resolve_auto
 from registry.contracts.job_spec import FineTuneFacts, JobSpec, LoraSpec, ResultKind
-from registry.contracts.parallel_spec import Parallelism, ParallelSpec
+from registry.contracts.parallel_spec import SUPERVISED_ALONE, Parallelism, ParallelSpec
 from registry.contracts.pictures.picture_part import PicturePart
 from registry.contracts.pictures.picture_sources import outside
 from registry.contracts.rollout_spec import RolloutSpec
@@ -64,7 +64,7 @@ class FineTuneSpec(JobSpec):
     id_prefix: ClassVar[str] = "ftjob"
     noun: ClassVar[str] = "fine-tuning"
     is_reproducible: ClassVar[bool] = True
-    not_shared: ClassVar[Mapping[Parallelism, str]] = {}
+    not_shared: ClassVar[Mapping[Parallelism, str]] = SUPERVISED_ALONE
     """Ways in which several processes cannot train the method, each with the reason."""
     file_fields: ClassVar[frozenset[str]] = frozenset({"training_file", "validation_file"})
     options_as: ClassVar[type[MethodOptions]] = MethodOptions
@@ -223,9 +223,9 @@ class FineTuneSpec(JobSpec):
         return self.priority
 
     def libraries(self) -> frozenset[str]:
-        """Return the library that quantizes, where the weights are quantized."""
+        """Return the libraries that quantized weights, and weights split by DeepSpeed, need."""
         needed = LIBRARIES.get(self.weights.kind)
-        return frozenset() if needed is None else frozenset({needed})
+        return self.parallel.libraries() | (frozenset() if needed is None else frozenset({needed}))
 
     def lora_shape(self) -> LoraSpec | None:
         """Return the shape of the adapter that the job trains; None where it trains all weights."""

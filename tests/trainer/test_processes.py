@@ -10,6 +10,7 @@ import pytest
 
 from registry.contracts.job_spec import LoraSpec
 from registry.contracts.parallel_spec import ParallelSpec
+from registry.contracts.weights_spec import WeightsSpec
 from registry.database import Registry
 from registry.jobs.job import Job, JobState
 from tests.trainer.attempts import (
@@ -48,7 +49,7 @@ def train(registry: Registry, settings: TrainerSettings, make_job: MakeJob) -> A
 @pytest.mark.parametrize("batch_size", [4, 10])
 def test_two_processes_have_the_losses_of_one(registry: Registry, train: Any, batch_size: int) -> None:
     one = train(1, batch_size=batch_size, validates=True)
-    for parallelism in ("fsdp2", "ddp"):
+    for parallelism in ("fsdp2", "deepspeed_zero2", "deepspeed_zero3", "ddp"):
         two = train(2, parallelism, batch_size=batch_size, validates=True)
         alone, together = loss_curve(registry, one.id), loss_curve(registry, two.id)
         assert list(together) == list(alone)
@@ -56,7 +57,26 @@ def test_two_processes_have_the_losses_of_one(registry: Registry, train: Any, ba
         assert two.trained_tokens == one.trained_tokens
 
 
-@pytest.mark.parametrize("parallelism", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_zero_splits_what_is_recomputed_accumulated_and_kept(registry: Registry, train: Any, kind: Any) -> None:
+    weights = WeightsSpec(kind=kind, gradient_checkpointing=True, micro_batch_size=1)
+    rate = 1e-3 if kind == "full" else 1e-2
+    asked = {"batch_size": 4, "validates": True, "weights": weights, "keep": "best", "learning_rate": rate}
+    one = train(1, **asked)
+    alone = loss_curve(registry, one.id)
+    for parallelism in ("deepspeed_zero2", "deepspeed_zero3"):
+        two = train(2, parallelism, **asked)
+        assert list(loss_curve(registry, two.id).values()) == pytest.approx(list(alone.values()), rel=1e-4)
+        assert validation(registry, two.id) == pytest.approx(validation(registry, one.id), rel=1e-4)
+
+
+def validation(registry: Registry, job_id: str) -> float:
+    """Return the loss of the step that was kept, as the job says."""
+    (message,) = [each for each in messages(registry, job_id) if each.startswith("The result is step")]
+    return float(message.rpartition(" ")[2])
+
+
+@pytest.mark.parametrize("parallelism", ["ddp", "fsdp2", "deepspeed_zero2", "deepspeed_zero3"])
 def test_two_processes_stop_die_and_go_on_as_one(
     registry: Registry, settings: TrainerSettings, make_job: MakeJob, train: Any, parallelism: Any
 ) -> None:

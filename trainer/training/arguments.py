@@ -29,7 +29,6 @@ def training_arguments(order: ChildOrder[FineTuneSpec], rows: int) -> TrainingAr
         lr_scheduler_type="linear",
         warmup_steps=round(spec.warmup_ratio * spec.n_epochs * spec.repeats() * -(-rows // spec.batch_size)),
         optim=TRAINERS_OWN.get(spec.weights.optimizer.kind, "adamw_torch"),
-        bf16=multiplies_bf16(spec.weights.precision),
         gradient_checkpointing=spec.weights.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if spec.weights.gradient_checkpointing else None,
         dataloader_pin_memory=on_gpu,
@@ -44,6 +43,9 @@ def training_arguments(order: ChildOrder[FineTuneSpec], rows: int) -> TrainingAr
         remove_unused_columns=False,
         disable_tqdm=True,
         report_to="none",
-        use_cpu=not on_gpu,
-        **sharing_arguments(spec.parallel),
+        **{
+            "use_cpu": not on_gpu,
+            "bf16": multiplies_bf16(spec.weights.precision),
+            **sharing_arguments(spec.parallel),
+        },
     )

@@ -14,7 +14,7 @@ from registry.contracts.pictures.vision_base import is_vision_base
 from trainer.errors import JobFailed
 
 VERSIONS_OF: Final = ("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors")
-OPTIONAL: Final = ("bitsandbytes",)
+OPTIONAL: Final = ("bitsandbytes", "deepspeed")
 
 
 def load_base(folder: Path, *, dtype: torch.dtype | None = None, quantization: Any = None) -> PreTrainedModel:

@@ -9,7 +9,7 @@ from pydantic import Field, SerializeAsAny
 
 from registry.contracts.hyperparameters import MethodOptions
 from registry.contracts.methods.sampling_options import SamplingHyperparameters, SamplingOptions, SamplingSpec
-from registry.contracts.parallel_spec import Parallelism
+from registry.contracts.parallel_spec import SUPERVISED_ALONE, Parallelism
 
 
 class PpoHyperparameters(SamplingHyperparameters):
@@ -41,7 +41,8 @@ class PpoSpec(SamplingSpec):
     default_beta: ClassVar[float] = 0.05
 
     not_shared: ClassVar[Mapping[Parallelism, str]] = {
-        "fsdp2": "the value head of ppo computes outside of the model whose weights are split; take ddp"
+        **SUPERVISED_ALONE,
+        "fsdp2": "the value head of ppo computes outside of the model whose weights are split; take ddp",
     }
 
     method: Literal["ppo"] = "ppo"

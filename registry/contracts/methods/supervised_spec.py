@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -11,6 +11,7 @@ from pydantic import SerializeAsAny
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.hyperparameters import AUTO_IS_NONE, Hyperparameters, MethodOptions
 from registry.contracts.methods.packing_limits import read_why_not_packed
+from registry.contracts.parallel_spec import Parallelism
 from registry.contracts.training_formats import CHATS_OR_TEXTS, LineFormat, TrainingLine
 from registry.errors import WeightsRefused
 
@@ -34,6 +35,8 @@ class SupervisedSpec(FineTuneSpec):
     options_as: ClassVar[type[MethodOptions]] = SupervisedOptions
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = CHATS_OR_TEXTS
     line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset({"messages"}), frozenset({"prompt", "completion"}))
+
+    not_shared: ClassVar[Mapping[Parallelism, str]] = {}
 
     method: Literal["supervised"] = "supervised"
     packing: bool | None = None

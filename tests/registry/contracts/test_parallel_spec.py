@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 
 from registry.contracts.hyperparameters import Hyperparameters
+from registry.contracts.job_kinds import FINE_TUNING_METHODS
 from registry.contracts.methods.supervised_spec import SupervisedHyperparameters, SupervisedOptions, SupervisedSpec
+from registry.contracts.parallel_spec import ZERO_STAGES
 from registry.errors import WeightsRefused
 
 FIELDS: dict[str, Any] = {"base": "tiny", "base_digest": "0" * 64, "adapter": "a", "training_file": "f", "seed": 1}
@@ -27,6 +30,9 @@ def spec_of(**asked: Any) -> SupervisedSpec:
         ({"processes": 2, "parallelism": "fsdp2", "batch_size": 4, "weights": "qlora"}, "take ddp"),
         ({"processes": 2, "parallelism": "fsdp2", "batch_size": 4, "lora_variant": "pissa"}, "take ddp"),
         ({"processes": 2, "parallelism": "fsdp2", "batch_size": 4, "optimizer": "adafactor"}, "take ddp"),
+        ({"processes": 2, "parallelism": "deepspeed_zero2", "batch_size": 4, "weights": "qlora"}, "take ddp"),
+        ({"processes": 2, "parallelism": "deepspeed_zero3", "batch_size": 4, "optimizer": "adafactor"}, "take ddp"),
+        ({"processes": 2, "parallelism": "deepspeed_zero3", "batch_size": 4, "precision": "bf16"}, "not bf16"),
     ],
 )
 def test_what_processes_cannot_share_is_refused(asked: dict[str, Any], said: str) -> None:
@@ -40,6 +46,24 @@ def test_an_automatic_batch_is_one_that_the_processes_can_share() -> None:
     spec.check_weights()
     assert spec_of(processes=2, parallelism="fsdp2", batch_size=4).parallel.shards_weights
     assert spec_of(parallelism="fsdp2").process_count() == 1
+
+
+@pytest.mark.parametrize("way", ["deepspeed_zero2", "deepspeed_zero3"])
+def test_deepspeed_is_refused_where_it_is_absent(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = spec_of(processes=2, parallelism=way, batch_size=4)
+    spec.check_weights()
+    assert spec.libraries() == {"deepspeed"}
+    assert spec_of(parallelism=way).libraries() == frozenset()
+    monkeypatch.setitem(sys.modules, "deepspeed", None)  # as if it was not installed
+    with pytest.raises(WeightsRefused, match=rf"{way} needs the library deepspeed.*lorry\[deepspeed\]"):
+        spec.check_weights()
+
+
+@pytest.mark.parametrize("method", [name for name in FINE_TUNING_METHODS if name != "supervised"])
+def test_other_methods_refuse_deepspeed(method: str) -> None:
+    kind = FINE_TUNING_METHODS[method]
+    for way in ZERO_STAGES:
+        assert "supervised alone" in kind.not_shared[way]
 
 
 @pytest.mark.parametrize("asked", [{"processes": 0}, {"processes": 65}, {"parallelism": "zero3"}])
