@@ -1,7 +1,7 @@
 """`python -m tests.trainer.together.rank_program RANK SIZE ORDER...`: one process of runs that several make together.
 
-The runs come one after the other in one process, which imports the libraries once. The first process writes what it
-reports beside each order.
+The runs come one after the other, each in a fork of one process, which imports the libraries once. The first process
+writes what it reports beside each order.
 """
 
 from __future__ import annotations
@@ -11,17 +11,21 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from accelerate.state import AcceleratorState, GradientState
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from registry.contracts.job_spec import JobSpec
 from tests.trainer.together.shared_runs import REPORTS, STOPS_AT
 from trainer.order import ChildOrder
 from trainer.progress import Progress, Stepped
 from trainer.recipes import load_recipe
+from trainer.training.run import run_training
+
+IMPORTED = (LlamaForCausalLM, PreTrainedTokenizerFast, run_training)
+"""What every run needs: imported before the forks."""
 
 
 def main() -> None:
-    """Carry out the orders."""
+    """Carry out the orders, each in a process of its own as a worker does, which has the libraries already."""
     rank, size, *orders = sys.argv[1:]
     os.environ |= {
         "RANK": rank,
@@ -32,14 +36,21 @@ def main() -> None:
         "GLOO_SOCKET_IFNAME": "lo",
     }
     for path in map(Path, orders):
-        order = ChildOrder[JobSpec].model_validate_json(path.read_bytes())
-        reported: list[Progress] = []
-        outcome = load_recipe(order.spec)(order, reported.append, stop_of(path, reported))
-        if rank == "0":
-            lines = [each.model_dump_json() for each in (*reported, outcome)]
-            (order.attempt_folder / REPORTS).write_text("".join(f"{line}\n" for line in lines))
-        AcceleratorState._reset_state(reset_partial_state=True)
-        GradientState._reset_state()
+        if (run := os.fork()) == 0:
+            carry_out(path, rank)
+            return
+        if code := os.waitstatus_to_exitcode(os.waitpid(run, 0)[1]):
+            sys.exit(f"process {rank} of {path} ended with {code}")
+
+
+def carry_out(path: Path, rank: str) -> None:
+    """Carry out the order at *path*."""
+    order = ChildOrder[JobSpec].model_validate_json(path.read_bytes())
+    reported: list[Progress] = []
+    outcome = load_recipe(order.spec)(order, reported.append, stop_of(path, reported))
+    if rank == "0":
+        lines = [each.model_dump_json() for each in (*reported, outcome)]
+        (order.attempt_folder / REPORTS).write_text("".join(f"{line}\n" for line in lines))
 
 
 def stop_of(path: Path, reported: list[Progress]) -> Callable[[], bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -30,6 +31,8 @@ STOPS_AT: Final = "-stops-at-"
 ROWS: Final = 10
 """In batches of four the last one of an epoch leaves the second process without a row."""
 TIMEOUT_S: Final = 300.0
+ALL_RUNS_S: Final = 1800.0
+"""Time for all runs of two processes, on a machine that has much else to do."""
 SIMILAR: Final[Mapping[str, Any]] = {
     "type": "text_similarity",
     "name": "similar",
@@ -159,14 +162,20 @@ def train_together(runs: Iterable[Run], size: int = 2) -> None:
     program = [sys.executable, "-m", "tests.trainer.together.rank_program"]
     environment = child_environment(os.environ, 1)
     ranks = [
-        subprocess.Popen([*program, str(rank), str(size), *paths], env=environment, stderr=subprocess.PIPE)
+        subprocess.Popen(
+            [*program, str(rank), str(size), *paths],
+            env=environment,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
         for rank in range(size)
     ]
     try:
-        errors = [rank.communicate(timeout=TIMEOUT_S)[1].decode() for rank in ranks]
+        errors = [rank.communicate(timeout=ALL_RUNS_S)[1].decode() for rank in ranks]
     finally:
         for rank in ranks:
-            rank.kill()
+            if rank.poll() is None:
+                os.killpg(rank.pid, signal.SIGKILL)  # its fork too
             rank.wait()
     codes = [rank.returncode for rank in ranks]
     assert codes == [0] * size, "\n".join([str(codes), *(error[-2000:] for error in errors)])

@@ -40,7 +40,9 @@ STOPPED: Final = [
     ("ppo", "ddp", 2),
 ]
 """Runs that are stopped after a step: those of `grpo` in the middle of the steps that use the same outputs."""
-WAYS: Final = [(name, way) for name in CASES for way in ("ddp", "fsdp2") if (name[:3], way) != ("ppo", "fsdp2")]
+SPLIT: Final = ("dpo", "kto", "reward", "grpo", "kept-full", "kept-reward")
+"""Runs whose weights are split too: of methods that share their code, one."""
+WAYS: Final = [*((name, "ddp") for name in CASES), *((name, "fsdp2") for name in SPLIT)]
 
 
 @pytest.fixture(scope="module")
