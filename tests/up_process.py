@@ -47,13 +47,13 @@ class Up:
         return next(process for process in tree if listens(process))
 
     def lorry(self, *words: str, code: int = 0) -> str:
-        """Run a `lorry` command that must exit with *code*, and return what it prints."""
+        """Run a `lorry` command that must exit with *code*; return what it prints, with `--json` the document alone."""
         environment = os.environ | {"LORRY_URL": self.url, "LORRY_API_KEY": self.api_key, "COLUMNS": "200"}
         told = subprocess.run(
             [*LORRY, *words], capture_output=True, text=True, env=environment, check=False, timeout=900
         )
         assert told.returncode == code, told.stdout + told.stderr
-        return told.stdout + told.stderr
+        return told.stdout if "--json" in words else told.stdout + told.stderr
 
     def stop(self, number: signal.Signals) -> int:
         """Signal it, wait until it and everything that it started has ended, and return its exit code."""
