@@ -56,7 +56,7 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """One way to learn, as a row of a table shows it."""
+    """A way to learn, as a row of a table shows it."""
 
     name: str
     steps: int

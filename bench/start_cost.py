@@ -60,7 +60,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """One process at rest: its memory in megabytes of 1e6 bytes, and its share of one core in percent."""
+    """A process at rest: its memory in megabytes of 1e6 bytes, and its share of one core in percent."""
 
     name: str
     core_percent: float

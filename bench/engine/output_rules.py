@@ -1,4 +1,4 @@
-"""What enforced output costs, and which schemas it enforces.
+"""Measure what enforced output costs, and count which schemas it enforces.
 
     python bench/engine/output_rules.py cost FOLDER [--rows 16] [--rounds 5]
     python bench/engine/output_rules.py schemas FOLDER SUITE

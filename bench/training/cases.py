@@ -28,7 +28,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingCase:
-    """One job, as each of the trainers does it: an epoch over the rows, every step of one batch."""
+    """A job, as each of the trainers does it: an epoch over the rows, every step of one batch."""
 
     name: str
     method: str

@@ -63,7 +63,7 @@ class ChildJob:
 
 @dataclass(slots=True)
 class ChildRun:
-    """What a child took and reported; times are processor seconds since its start."""
+    """The costs and reports of a child; times are processor seconds since its start."""
 
     result: Path
     """Folder of what it made."""

@@ -1,4 +1,4 @@
-"""One answer under its rule: which tokens may come next, as the tokens that came decide."""
+"""An answer under its rule: which tokens may come next, as the tokens that came decide."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request may prescribe for the text of its answer: a JSON Schema, a regular expression, a choice, a grammar.
+"""Forms that a request may prescribe for its answer: a JSON Schema, a regular expression, a choice, a grammar.
 
 The names are OpenAI's (`response_format`), and those of vLLM: `structured_outputs`, and `guided_...` before it.
 """

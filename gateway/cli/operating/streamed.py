@@ -20,7 +20,7 @@ Message = Mapping[str, str]
 
 @dataclass(slots=True, kw_only=True)
 class Answer:
-    """What has arrived of one answer."""
+    """The part of an answer that has arrived."""
 
     model: str
     """The name that was asked."""
