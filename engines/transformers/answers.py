@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from engines.transformers.sampling import ChosenToken
+from engines.transformers.sampling import ChosenToken, PromptScores
 from engines.transformers.sequence import Delta
 from engines.transformers.text import TokenTexts
 
@@ -56,6 +56,10 @@ class AnswerFormat(Protocol):
         """Return entries of `choices`, each for a chunk of its own."""
         ...
 
+    def with_prompts(self, body: Json, scores: Sequence[PromptScores], alternatives: int) -> Json:
+        """Return the whole answer with the `prompt_logprobs` of its prompts where vLLM has them."""
+        ...
+
 
 @dataclass(slots=True)
 class ChatFormat:
@@ -84,6 +88,10 @@ class ChatFormat:
             found.append(chat_piece(index, {}, finish=delta.finish))
         return found
 
+    def with_prompts(self, body: Json, scores: Sequence[PromptScores], alternatives: int) -> Json:
+        """Return the body with the member of its one prompt."""
+        return {**body, "prompt_logprobs": prompt_logprobs(scores[0], alternatives, self.tokens)}
+
     def _logprobs(self, choices: Sequence[ChosenToken]) -> Json | None:
         if not self.with_logprobs:
             return None
@@ -97,12 +105,28 @@ class ChatFormat:
         return {"token": self.tokens.text(token), "logprob": logprob, "bytes": list(self.tokens.spell(token))}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Echo:
+    """A prompt as it stands before its answers."""
+
+    text: str
+    spelled: Sequence[bytes]
+    """The bytes of each of its tokens in the text: none for a token that the tokenizer put in front."""
+    scores: PromptScores | None
+    """The tokens' logprobs, where they are wanted."""
+
+
 @dataclass(slots=True)
 class TextFormat:
     """`/v1/completions`."""
 
     tokens: TokenTexts
-    with_logprobs: bool
+    alternatives: int | None
+    """Beside each token's logprob; None: no logprobs."""
+    n: int = 1
+    """Answers to each prompt."""
+    echoes: Sequence[Echo] = ()
+    """The prompts, where the answers begin with them."""
     object: str = "text_completion"
     chunk_object: str = "text_completion"
     id_prefix: str = "cmpl-"
@@ -113,24 +137,43 @@ class TextFormat:
 
     def whole(self, index: int, answer: Whole) -> Json:
         """Return an entry with the text."""
-        return self._choice(index, "".join(answer.parts), answer.choices, answer.finish)
+        return self._choice(index, "".join(answer.parts), answer.choices, answer.finish, is_first=True)
 
     def pieces(self, index: int, delta: Delta, *, is_first: bool) -> list[Json]:
         """Return one entry, which in the last chunk has the reason."""
-        return [self._choice(index, delta.text, delta.choices, delta.finish)]
+        return [self._choice(index, delta.text, delta.choices, delta.finish, is_first=is_first)]
 
-    def _choice(self, index: int, text: str, choices: Sequence[ChosenToken], finish: str | None) -> Json:
-        logprobs = self._logprobs(index, choices) if self.with_logprobs else None
+    def with_prompts(self, body: Json, scores: Sequence[PromptScores], alternatives: int) -> Json:
+        """Return the body with the member of its prompt in each entry of `choices`."""
+        found = [prompt_logprobs(each, alternatives, self.tokens) for each in scores]
+        choices = [{**each, "prompt_logprobs": found[each["index"] // self.n]} for each in body["choices"]]
+        return {**body, "choices": choices}
+
+    def _choice(
+        self, index: int, text: str, choices: Sequence[ChosenToken], finish: str | None, *, is_first: bool
+    ) -> Json:
+        spelled = [self.tokens.spell(choice.token) for choice in choices]
+        if is_first and self.echoes:
+            echo = self.echoes[index // self.n]
+            text = echo.text + text
+            if echo.scores is not None:
+                choices, spelled = [*echo.scores.entries, *choices], [*echo.spelled, *spelled]
+        logprobs = self._logprobs(index, choices, spelled) if self.alternatives is not None else None
         return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
 
-    def _logprobs(self, index: int, choices: Sequence[ChosenToken]) -> Json:
+    def _logprobs(self, index: int, choices: Sequence[ChosenToken], spelled: Sequence[bytes]) -> Json:
         decoder = self.decoders.setdefault(index, _UTF8(errors="replace"))
         offset, offsets = self.offsets.get(index, 0), []
-        for choice in choices:
+        for piece in spelled:
             offsets.append(offset)
-            offset += len(decoder.decode(self.tokens.spell(choice.token)))
+            offset += len(decoder.decode(piece))
         self.offsets[index] = offset
-        tops = [{self._name(token): logprob for token, logprob in choice.alternatives} for choice in choices]
+        tops = [
+            None
+            if choice.logprob is None
+            else {self._name(token): logprob for token, logprob in choice.alternatives[: self.alternatives]}
+            for choice in choices
+        ]
         return {
             "tokens": [self._name(choice.token) for choice in choices],
             "token_logprobs": [choice.logprob for choice in choices],
@@ -145,6 +188,24 @@ class TextFormat:
             return spelled.decode()
         except UnicodeDecodeError:
             return "bytes:" + "".join(f"\\x{byte:02x}" for byte in spelled)
+
+
+def prompt_logprobs(scores: PromptScores, alternatives: int, tokens: TokenTexts) -> list[Json | None]:
+    """Return the logprobs of a prompt in vLLM's form: by token id, the prompt's own token and the likeliest ones."""
+    found: list[Json | None] = []
+    for choice, rank in zip(scores.entries, scores.ranks, strict=True):
+        if choice.logprob is None:
+            found.append(None)
+            continue
+        ranked = [(choice.token, choice.logprob, rank)]
+        ranked += [(*each, place) for place, each in enumerate(choice.alternatives[:alternatives], 1)]
+        found.append(
+            {
+                str(token): {"logprob": logprob, "rank": place, "decoded_token": tokens.text(token)}
+                for token, logprob, place in reversed(ranked)
+            }
+        )
+    return found
 
 
 def chat_piece(index: int, delta: Json, *, logprobs: Json | None = None, finish: str | None = None) -> Json:

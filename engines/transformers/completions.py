@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from engines.transformers.answers import AnswerFormat, ChatFormat, Json, TextFormat, Whole
+from engines.transformers.answers import AnswerFormat, ChatFormat, Echo, Json, TextFormat, Whole
 from engines.transformers.constraints.constraint import Constraint
 from engines.transformers.constraints.grammars import GrammarCompiler
 from engines.transformers.errors import ApiError, BadRequest
@@ -24,6 +24,7 @@ from engines.transformers.model import LoadedModel
 from engines.transformers.requests.bodies import ChatRequest, CompletionRequest, GenerationRequest
 from engines.transformers.requests.messages import render
 from engines.transformers.requests.parsing import parse_body
+from engines.transformers.sampling import PromptScores
 from engines.transformers.text import TokenTexts
 
 CLIENT_LEFT: Final = 499
@@ -37,6 +38,7 @@ class SubmittedAnswer:
 
     request: GenerationRequest
     generation: Generation
+    scores: list[PromptScores]
     format: AnswerFormat
     id: str
     created: int
@@ -61,15 +63,17 @@ class Completions:
         request = parse_body(ChatRequest, await http.body())
         if request.top_logprobs and not request.logprobs:
             raise BadRequest("top_logprobs needs logprobs to be true", param="top_logprobs")
+        prompts = [await asyncio.to_thread(self._render, request)]
         demand = GenerationDemand(
             request=request,
-            prompts=[await asyncio.to_thread(self._render, request)],
+            prompts=prompts,
             limit=request.limit,
             default_limit=None,
             limit_param="max_completion_tokens" if request.max_completion_tokens else "max_tokens",
             prompt_param="messages",
             top_logprobs=request.top_logprobs or 0 if request.logprobs else None,
             is_copy=COPY_HEADER in http.headers,
+            scores=scores_of(prompts, request.prompt_logprobs),
             constraints=await self._constraints(request),
         )
         return await self._answer(http, demand, ChatFormat(self._tokens, request.logprobs))
@@ -77,24 +81,35 @@ class Completions:
     async def text(self, http: Request) -> Response:
         """`POST /v1/completions`."""
         request = parse_body(CompletionRequest, await http.body())
+        if request.max_tokens == 0 and not request.echo:
+            raise BadRequest(
+                "max_tokens must be at least 1, or 0 beside echo, for the prompt alone", param="max_tokens"
+            )
+        prompts = await asyncio.to_thread(self._tokenize, request.prompts)
+        echoed = request.logprobs if request.echo else None
+        wanted = [count for count in (echoed, request.prompt_logprobs) if count is not None]
+        scores = scores_of(prompts, max(wanted, default=None))
         demand = GenerationDemand(
             request=request,
-            prompts=await asyncio.to_thread(self._tokenize, request.prompts),
+            prompts=prompts,
             limit=request.limit,
             default_limit=OPENAI_DEFAULT_TOKENS,
             limit_param="max_tokens",
             prompt_param="prompt",
             top_logprobs=request.logprobs,
             is_copy=COPY_HEADER in http.headers,
+            scores=scores,
             constraints=await self._constraints(request),
         )
-        return await self._answer(http, demand, TextFormat(self._tokens, request.logprobs is not None))
+        echoes = await asyncio.to_thread(self._echoes, request.prompts, demand) if request.echo else []
+        return await self._answer(http, demand, TextFormat(self._tokens, request.logprobs, request.n, echoes))
 
     async def _answer(self, http: Request, demand: GenerationDemand, wording: AnswerFormat) -> Response:
         generation = self._intake.submit(demand)
         answer = SubmittedAnswer(
             request=demand.request,
             generation=generation,
+            scores=demand.scores,
             format=wording,
             id=wording.id_prefix + uuid4().hex,
             created=int(time()),
@@ -113,6 +128,19 @@ class Completions:
     def _tokenize(self, prompts: list[str | list[int]]) -> list[list[int]]:
         codec = self._loaded.codec
         return [codec.encode(prompt).ids if isinstance(prompt, str) else prompt for prompt in prompts]
+
+    def _echoes(self, given: list[str | list[int]], demand: GenerationDemand) -> list[Echo]:
+        codec, found = self._loaded.codec, []
+        for place, (prompt, tokens) in enumerate(zip(given, demand.prompts, strict=True)):
+            text = prompt if isinstance(prompt, str) else codec.decode(prompt, skip_special_tokens=False)
+            scores = demand.scores[place] if demand.scores else None
+            found.append(Echo(text=text, spelled=self._tokens.spell_within(text, tokens), scores=scores))
+        return found
+
+
+def scores_of(prompts: list[list[int]], alternatives: int | None) -> list[PromptScores]:
+    """Return the places of the prompts' logprobs; none where *alternatives* is None."""
+    return [] if alternatives is None else [PromptScores.beginning(prompt, alternatives) for prompt in prompts]
 
 
 class EventStream(StreamingResponse):
@@ -153,7 +181,9 @@ async def collect(answer: SubmittedAnswer) -> Json:
         async for index, delta in deltas:
             wholes[index].add(delta)
     choices = [answer.format.whole(index, whole) for index, whole in enumerate(wholes)]
-    return {**answer.envelope(answer.format.object, choices), "usage": generation.usage.as_json()}
+    body = {**answer.envelope(answer.format.object, choices), "usage": generation.usage.as_json()}
+    wanted = answer.request.prompt_logprobs
+    return body if wanted is None else answer.format.with_prompts(body, answer.scores, wanted)
 
 
 async def client_leaves(http: Request) -> None:

@@ -14,7 +14,7 @@ from engines.transformers.lora import AdapterTable, LoadedAdapter
 from engines.transformers.metrics import EngineMetrics
 from engines.transformers.model import LoadedModel
 from engines.transformers.requests.bodies import GenerationRequest
-from engines.transformers.sampling import SamplingParams, chooser
+from engines.transformers.sampling import PromptScores, SamplingParams, chooser
 from engines.transformers.sequence import Delta, Sequence
 from engines.transformers.stepper import Stepper
 from engines.transformers.text import TextStream
@@ -44,6 +44,8 @@ class GenerationDemand:
     top_logprobs: int | None
     is_copy: bool
     """The header `x-lorry-shadow` marks a request that no client waits for."""
+    scores: list[PromptScores]
+    """For each prompt where its logprobs go; empty where nobody wants them."""
     constraints: Callable[[], Constraint] | None
     """Makes the constraint of one answer; None for free text."""
 
@@ -151,11 +153,13 @@ class GenerationIntake:
         return generation
 
     def _add_sequences(self, demand: GenerationDemand, generation: Generation, adapter: int) -> None:
-        for prompt in demand.prompts:
+        for place, prompt in enumerate(demand.prompts):
             leader = None
             for _ in range(demand.request.n):
                 sequence = self._sequence(demand, prompt, generation, adapter)
                 sequence.leader = leader
+                if leader is None and demand.scores:
+                    sequence.scores = demand.scores[place]
                 leader = leader or sequence
                 generation.add(sequence)
 
@@ -187,13 +191,14 @@ class GenerationIntake:
             raise BadRequest(f"{name} has no token to begin with", param=name)
         if max(prompt) >= self._loaded.vocabulary:
             raise BadRequest(f"{name}: {self._no_token(max(prompt))}", param=name)
-        if len(prompt) >= context or len(prompt) + (demand.limit or 0) > context:
+        longest = context if demand.limit == 0 else context - 1
+        if len(prompt) > longest or len(prompt) + (demand.limit or 0) > context:
             asked = f" and {demand.limit} more were asked for by {demand.limit_param}" if demand.limit else ""
             # Clients recognise these words, OpenAI's own, and shorten the conversation.
             raise BadRequest(
                 f"This model's maximum context length is {context} tokens. However, your {demand.prompt_param} resulted"
                 f" in {len(prompt)} tokens{asked}. Please reduce the length of the {demand.prompt_param}.",
-                param=demand.limit_param if len(prompt) < context else None,
+                param=demand.limit_param if len(prompt) <= longest else None,
                 code="context_length_exceeded",
             )
 
@@ -229,7 +234,7 @@ class GenerationIntake:
         return Sequence(
             tokens=list(prompt),
             adapter=adapter,
-            limit=demand.limit or min(demand.default_limit or room, room),
+            limit=min(demand.default_limit or room, room) if demand.limit is None else demand.limit,
             chooser=chooser(params, index % request.n, prompt=prompt, end_tokens=ends, constraint=constraint),
             text=TextStream(self._loaded.codec, request.stop),
             end_tokens=frozenset() if request.ignore_eos else ends,

@@ -143,17 +143,20 @@ class ModelRunner:
         ends = list(running_ends(rows))
         self._segments.current = tuple(segments_of(rows, ends))
         wanted = [index for index, row in enumerate(rows) if row.is_last]
-        # If no row ends its prompt, one position stands in; the result leaves its logits out.
-        last_tokens = torch.tensor([ends[index] - 1 for index in wanted] or [0])
+        kept = [ends[index] - 1 for index in wanted]
+        for row, end in zip(rows, ends, strict=True):
+            kept += range(end - row.length, end - row.length + len(row.foretold))
         tokens = [token for row in rows for token in row.sequence.tokens[row.start : row.start + row.length]]
         positions = torch.tensor([place for row in rows for place in range(row.start, row.start + row.length)])
         answer = self._model(
             input_ids=torch.tensor([tokens]),
             position_ids=positions[None],
             use_cache=False,
-            logits_to_keep=last_tokens,
+            # If no row ends its prompt, one position stands in; the result leaves its logits out.
+            logits_to_keep=torch.tensor(kept or [0]),
             plan=self._attention_plan(plan, rows, ends, positions, gives_way),
         )
+        note_scores(rows, answer.logits[0, len(wanted) :])
         return [rows[index] for index in wanted], answer.logits[0, : len(wanted)]
 
     def _attention_plan(
@@ -177,6 +180,15 @@ class ModelRunner:
         return AttentionPlan(
             cache=self._cache, written=written, decode=decode, prompts=tuple(prompts), gives_way=gives_way
         )
+
+
+def note_scores(rows: Sequence[Row], logits: Tensor) -> None:
+    """Hand the logits that foretell tokens of prompts to those who want them, in the order of the rows."""
+    for row in rows:
+        if (scores := row.sequence.scores) is not None:
+            count = len(row.foretold)
+            scores.note(row.foretold, logits[:count])
+            logits = logits[count:]
 
 
 def running_ends(rows: Sequence[Row]) -> Iterator[int]:

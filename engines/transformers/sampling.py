@@ -76,6 +76,30 @@ class ChosenToken(NamedTuple):
     alternatives: tuple[Alternative, ...]
 
 
+@dataclass(slots=True)
+class PromptScores:
+    """The logprobs of a prompt's own tokens under the model, from the second token on: nothing foretells the first."""
+
+    top: int
+    """Number of alternatives beside each token's own logprob."""
+    entries: list[ChosenToken] = field(default_factory=list)
+    ranks: list[int] = field(default_factory=list)
+    """Of each entry its place among all tokens, 1 for the likeliest."""
+
+    @classmethod
+    def beginning(cls, prompt: Sequence[int], top: int) -> PromptScores:
+        """Return the scores of *prompt* before the model ran; a prompt without tokens has none."""
+        first = [ChosenToken(token, None, ()) for token in prompt[:1]]
+        return cls(top, first, [0] * len(first))
+
+    @torch.inference_mode()
+    def note(self, tokens: Sequence[int], logits: Tensor) -> None:
+        """Append *tokens*, each of which the row of *logits*, [tokens, vocabulary], in its place foretells."""
+        for token, logprobs in zip(tokens, torch.log_softmax(logits, -1), strict=True):
+            self.entries.append(report(token, logprobs, self.top))
+            self.ranks.append(1 + int((logprobs > logprobs[token]).sum()))
+
+
 def chooser(
     params: SamplingParams,
     choice_index: int,
@@ -111,7 +135,10 @@ def choose(logits: Tensor, choosers: Sequence[Chooser]) -> list[ChosenToken]:
         tokens = [dict(zip(sampled, drawn, strict=True)).get(row, token) for row, token in enumerate(tokens)]
     for one, token in zip(choosers, tokens, strict=True):
         one.accept(token)
-    return [report(token, reported.get(row), choosers[row].params) for row, token in enumerate(tokens)]
+    return [
+        report(token, reported.get(row), one.params.top_logprobs or 0)
+        for (row, token), one in zip(enumerate(tokens), choosers, strict=True)
+    ]
 
 
 def adjust(logits: Tensor, choosers: Sequence[Chooser]) -> None:
@@ -193,10 +220,10 @@ def report_wanted(logits: Tensor, choosers: Sequence[Chooser]) -> dict[int, Tens
     return dict(zip(rows, torch.log_softmax(logits[rows], -1), strict=True))
 
 
-def report(token: int, logprobs: Tensor | None, params: SamplingParams) -> ChosenToken:
-    """Return the token with the logprobs that the client asked for."""
+def report(token: int, logprobs: Tensor | None, alternatives: int) -> ChosenToken:
+    """Return the token with its logprob and the likeliest *alternatives*; without them where there are no logprobs."""
     if logprobs is None:
         return ChosenToken(token, None, ())
-    likeliest = torch.topk(logprobs, params.top_logprobs or 0)
+    likeliest = torch.topk(logprobs, alternatives)
     pairs = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
     return ChosenToken(token, float(logprobs[token]), tuple(Alternative(*pair) for pair in pairs))

@@ -33,6 +33,13 @@ class Row(NamedTuple):
         """Whether the sequence's next token follows from this row."""
         return self.start + self.length == len(self.sequence.tokens)
 
+    @property
+    def foretold(self) -> list[int]:
+        """Tokens of the prompt whose logprobs are wanted, each behind its token of this row."""
+        # The first token of the answer is not there yet when the last row of the prompt is planned.
+        sequence = self.sequence
+        return [] if sequence.scores is None else sequence.tokens[self.start + 1 : self.start + self.length + 1]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepPlan:
@@ -149,8 +156,8 @@ class Scheduler:
 
 
 def shared_length(content: SlotContent, sequence: Sequence) -> int:
-    """Return how many first tokens of *sequence* the slot holds; never all, as the last one's logits are needed."""
-    if content.adapter != sequence.adapter:
+    """Return how many first tokens of *sequence* the slot holds; never those whose logits are needed."""
+    if content.adapter != sequence.adapter or sequence.scores is not None:
         return 0
     most = min(content.computed, len(sequence.tokens) - 1)
     pairs = zip(content.tokens[:most], sequence.tokens, strict=False)

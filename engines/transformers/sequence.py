@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from engines.transformers.sampling import Chooser, ChosenToken
+from engines.transformers.sampling import Chooser, ChosenToken, PromptScores
 from engines.transformers.text import TextStream
 
 
@@ -48,7 +48,7 @@ class Sequence:
     adapter: int
     """Id of a loaded adapter, 0 for the base model."""
     limit: int
-    """Most tokens to generate."""
+    """Most tokens to generate; 0 where only the prompt's own logprobs are wanted."""
     chooser: Chooser
     text: TextStream
     end_tokens: frozenset[int]
@@ -57,6 +57,8 @@ class Sequence:
     arrived_at: float
     is_copy: bool = False
     """No client waits for the sequence, so it leaves clients the slots that hold beginnings of their conversations."""
+    scores: PromptScores | None = None
+    """Filled by the runner while it computes the prompt, which then takes nothing from other slots."""
     leader: Sequence | None = None
     """A sequence with the same prompt; waiting until it is computed saves computing it twice."""
     state: SequenceState = SequenceState.WAITING
@@ -80,6 +82,8 @@ class Sequence:
 
     def accept(self, choice: ChosenToken) -> Delta | None:
         """Append the next token; return the delta for the client, None if nothing can be sent yet."""
+        if self.limit == 0:
+            return self._delta("", FinishReason.LENGTH)
         self.tokens.append(choice.token)
         self.generated += 1
         constraint = self.chooser.constraint

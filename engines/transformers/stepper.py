@@ -120,7 +120,7 @@ class Stepper:
             return []
         choices = choose(logits, [row.sequence.chooser for row in rows])
         ended = monotonic()
-        self._metrics.note_step(ended - started, len(rows))
+        self._metrics.note_step(ended - started, sum(row.sequence.limit > 0 for row in rows))
         news = [(row, _news_of(row.sequence, choice)) for row, choice in zip(rows, choices, strict=True)]
         return [self._delivery(row, each, ended) for row, each in news if each is not None]
 

@@ -74,6 +74,15 @@ class TokenTexts:
             return bytes.fromhex(byte[1])
         return piece.replace(_SPACE, " ").encode()
 
+    def spell_within(self, text: str, tokens: Sequence[int]) -> list[bytes]:
+        """Return the bytes of each token as they stand in *text*; of a token that the tokenizer added to it, none."""
+        spelled, left = [self.spell(token) for token in tokens], text.encode()
+        for place, piece in enumerate(spelled):
+            # SentencePiece puts a space before the first word, and a tokenizer may put a beginning before the text.
+            spelled[place] = next((form for form in (piece, piece.removeprefix(b" ")) if left.startswith(form)), b"")
+            left = left[len(spelled[place]) :]
+        return spelled
+
 
 class TextStream:
     """The text of one sequence, token by token."""

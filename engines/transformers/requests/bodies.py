@@ -116,6 +116,8 @@ class GenerationRequest(OutputRules):
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     logit_bias: Annotated[dict[str, Bias], AfterValidator(_with_token_keys), Field(default_factory=dict)]
     ignore_eos: bool = False
+    prompt_logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
+    """Alternatives beside the logprob of each token of the prompt, which the answer then has in vLLM's form."""
     user: Any = None
     metadata: Any = None
     store: Any = None
@@ -134,6 +136,8 @@ class GenerationRequest(OutputRules):
         limit = self.limit
         if limit is not None and self.min_tokens > limit:
             raise must(f"must not have min_tokens above the most tokens, {limit}")
+        if self.prompt_logprobs is not None and self.stream:
+            raise must("must not have prompt_logprobs beside stream: only a whole answer has a place for them")
         if self.min_tokens and self.output_rule is not None:
             raise must(f"must not have min_tokens beside {self.output_rule.param}, which decides where the answer ends")
         return self
@@ -169,6 +173,10 @@ class CompletionRequest(GenerationRequest):
     """Body of `POST /v1/completions`."""
 
     prompt: Prompt
+    echo: bool = False
+    """The answer begins with the prompt, its tokens' logprobs too where `logprobs` asks for them."""
+    max_tokens: Annotated[Whole, Field(ge=0)] | None = None
+    """0 beside `echo`: the prompt alone."""
     logprobs: Annotated[Annotated[Whole, Field(ge=0, le=20)] | None, BeforeValidator(_unless_false)] = None
 
     @property

@@ -16,7 +16,7 @@ NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "reasoning_effort": ("none", "minimal", "low", "medium", "high", "xhigh"),  # no model of this server has one
     "verbosity": ("medium",),
     "suffix": ("",),
-    "echo": (False,),
+    "echo": (False,),  # of a chat
     # vLLM's and SGLang's
     "length_penalty": (1,),
     "no_repeat_ngram_size": (0,),

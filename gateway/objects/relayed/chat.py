@@ -114,6 +114,8 @@ class GenerationFields(Relayed):
     min_tokens: Annotated[int, Field(ge=0)] | None = None
     ignore_eos: bool | None = None
     """Generate up to `max_tokens`."""
+    prompt_logprobs: Annotated[int, Field(ge=0)] | None = None
+    """Alternatives beside the log probability of each token of the prompt; in whole answers only."""
     structured_outputs: dict[str, Any] | None = None
     """A form that the answer must have: one of `json`, `regex`, `choice`, `grammar`."""
     guided_json: dict[str, Any] | str | None = None

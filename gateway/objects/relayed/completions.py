@@ -15,8 +15,11 @@ class CompletionRequest(GenerationFields):
 
     prompt: str | list[str] | list[int] | list[list[int]]
     """Text or token ids, one prompt or several."""
+    max_tokens: Annotated[int, Field(ge=0)] | None = None
+    """0 beside `echo`: the prompt alone."""
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool | None = None
+    """The answer begins with the prompt, with its tokens' log probabilities where `logprobs` asks for them."""
     suffix: str | None = None
 
 

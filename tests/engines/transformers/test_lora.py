@@ -198,6 +198,7 @@ def demand_that_breaks() -> GenerationDemand:
         limit_param="max_tokens",
         prompt_param="prompt",
         top_logprobs=None,
+        scores=[],
         constraints=None,
         is_copy=False,
     )

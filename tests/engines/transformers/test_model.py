@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Pretr
 from engines.transformers.cache import StepAbandoned
 from engines.transformers.lora import read_adapter
 from engines.transformers.model import LoadedModel, ModelRunner, UnsupportedModel, load_model
-from engines.transformers.sampling import ChosenToken, SamplingParams, choose, chooser
+from engines.transformers.sampling import ChosenToken, PromptScores, SamplingParams, choose, chooser
 from engines.transformers.scheduler import Scheduler
 from engines.transformers.sequence import Delta, Sequence
 from engines.transformers.text import TextStream
@@ -50,7 +50,7 @@ class Batch:
         self._choices: dict[int, list[ChosenToken]] = {}
         self.gives_way: Callable[[], bool] = lambda: False
 
-    def add(self, prompt: list[int], *, adapter: int, limit: int) -> Sequence:
+    def add(self, prompt: list[int], *, adapter: int, limit: int, scores: PromptScores | None = None) -> Sequence:
         sequence = Sequence(
             tokens=list(prompt),
             adapter=adapter,
@@ -60,6 +60,7 @@ class Batch:
             end_tokens=frozenset(),
             deliver=lambda news: None,
             arrived_at=0.0,
+            scores=scores,
         )
         self._scheduler.add(sequence)
         return sequence
@@ -131,6 +132,30 @@ def test_every_kind_of_model_gives_the_tokens_of_transformers(
     found = batch.run()
     for sequence, prompt in zip(sequences, PROMPTS, strict=True):
         assert_same(found[id(sequence)], reference(expected, prompt, 8))
+
+
+def test_a_prompts_own_logprobs_are_those_of_transformers(tmp_path: Path, model_folder: Path) -> None:
+    folder = small_model(tmp_path / "model", LlamaConfig(**SIZES), model_folder)
+    expected = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    batch = Batch(load_model(folder, slots=4, max_context=256), max_step_tokens=16)
+    batch.add(PROMPTS[3], adapter=0, limit=1)
+    batch.run()  # whose keys and values must not be taken for a prompt whose logprobs are wanted
+    prompts = [PROMPTS[3], PROMPTS[5], [41], PROMPTS[0]]
+    all_scores = [PromptScores.beginning(prompt, 2) for prompt in prompts]
+    for place, (prompt, scores) in enumerate(zip(prompts, all_scores, strict=True)):
+        batch.add(prompt, adapter=0, limit=3 * (place % 2), scores=scores)
+    batch.run()
+    for prompt, scores in zip(prompts, all_scores, strict=True):
+        with torch.inference_mode():
+            logits = expected(input_ids=torch.tensor([prompt]), use_cache=False).logits[0, :-1]
+        logprobs = torch.log_softmax(logits, -1)
+        assert [entry.token for entry in scores.entries] == prompt
+        assert (scores.entries[0].logprob, scores.entries[0].alternatives) == (None, ())
+        for row, entry, rank in zip(logprobs, scores.entries[1:], scores.ranks[1:], strict=True):
+            assert entry.logprob == pytest.approx(float(row[entry.token]), abs=2e-3)
+            assert entry.alternatives[0].logprob == pytest.approx(float(row.max()), abs=2e-3)
+            assert len(entry.alternatives) == 2
+            assert 1 <= rank <= SIZES["vocab_size"]
 
 
 def test_steps_that_were_abandoned_on_the_way_change_no_token(tmp_path: Path, model_folder: Path) -> None:

@@ -47,6 +47,7 @@ def test_bytes_are_read_in_the_form_of_sentencepiece_too() -> None:
     tokens = TokenTexts(codec)
     assert [tokens.spell(token) for token in range(4)] == [b" a", b"\xf0", b"\x9f", "é".encode()]
     assert tokens.spell(99) == b""
+    assert tokens.spell_within("a aé", [4, 0, 0, 3]) == [b"", b"a", b" a", "é".encode()]
 
 
 def test_pieces_of_characters_have_their_places_and_names_in_a_completion(codec: Tokenizer) -> None:
@@ -54,7 +55,7 @@ def test_pieces_of_characters_have_their_places_and_names_in_a_completion(codec:
     alternatives = tuple(Alternative(token, -1.0) for token in ids[1:4])
     choices = tuple(ChosenToken(token, -0.5, alternatives) for token in ids)
     delta = Delta(text="é🪿!", choices=choices, generated=len(ids), reused=0, finish=None)
-    logprobs = TextFormat(TokenTexts(codec), True).pieces(0, delta, is_first=True)[0]["logprobs"]
+    logprobs = TextFormat(TokenTexts(codec), 3).pieces(0, delta, is_first=True)[0]["logprobs"]
     assert logprobs["text_offset"] == [0, 1, 1, 1, 2]
     assert logprobs["tokens"] == ["é", r"bytes:\xf0\x9f", r"bytes:\xaa", r"bytes:\xbf", "!"]
     assert len(logprobs["top_logprobs"][0]) == 3
