@@ -37,6 +37,7 @@ from gateway.balancing.balancing import Balancer
 from gateway.balancing.demand import RevisionDemand
 from gateway.balancing.replica_health import ReplicaHealth, policy_of
 from gateway.balancing.retry_budget import RetryBudget
+from gateway.dialects.catalog import dialects_of
 from gateway.edge.edge import Edge, Swept
 from gateway.edge.parts import Gateway
 from gateway.errors import HTTP_ERRORS
@@ -153,6 +154,7 @@ def build_gateway(
         registry=registry,
         feed=feed,
         offers=Offers(),
+        dialects=dialects_of(settings),
         demand=RevisionDemand(registry, balancer, settings.use_report_s),
         keyring=keyring,
         page_guard=PageGuard(settings.allowed_hosts, origins, socket.gethostname()),

@@ -36,6 +36,10 @@ class InvalidRequest(GatewayError):
     """The request is wrong; the message names the field and what would be right."""
 
 
+class PreviousResponseNotFound(InvalidRequest):
+    """The response that a request goes on from is not stored, or is another tenant's."""
+
+
 class Unauthenticated(GatewayError):
     """The request carries no valid API key."""
 
@@ -130,6 +134,7 @@ class StartFailed(GatewayError):
 
 HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     InvalidRequest: (400, "invalid_request"),
+    PreviousResponseNotFound: (400, "previous_response_not_found"),
     Unauthenticated: (401, "invalid_api_key"),
     ScopeMissing: (403, "missing_scope"),
     ModelNotAllowed: (403, "model_not_allowed"),

@@ -31,6 +31,7 @@ from registry.jobs.read_by_jobs import folders_read, jobs_reading
 from registry.jobs.served_checkpoints import ServedCheckpointStore, ready_checkpoints, stored_artifacts
 from registry.keys import KeyStore
 from registry.replicas import ReplicaReader, ReplicaStore, with_passing_fields
+from registry.responses.response_store import ResponseStore
 from registry.rollouts.deliveries import ROLLOUT_MOVES
 from registry.rollouts.feedback import FeedbackStore
 from registry.rollouts.forced import ForcedSide, ForcedSideStore, all_forced_sides
@@ -107,6 +108,9 @@ class Registry:
         self.feedback = FeedbackStore(transactions)
         self.forced_sides = ForcedSideStore(transactions)
         self.keys = KeyStore(transactions)
+        self.responses = ResponseStore(
+            transactions, settings.responses_per_tenant, settings.response_bytes_per_tenant, settings.response_days
+        )
         self.ids = IdPrefixes(transactions)
 
     def snapshot(self, watch_s: float = 0.0) -> Snapshot:
@@ -145,9 +149,10 @@ class Registry:
         return self.artifacts.recover()
 
     def remove_expired(self) -> None:
-        """Remove the files whose time is over, and what uploads that have ended left."""
+        """Remove the files and responses whose time is over, and what uploads that have ended left."""
         self.files.remove_expired()
         self.uploads.remove_ended()
+        self.responses.forget_old()
 
     def close(self) -> None:
         """Close every connection."""

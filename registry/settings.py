@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from registry.errors import SettingsInvalid
 from registry.wording.field_faults import fault_in, written_as
@@ -31,6 +31,12 @@ class RegistrySettings(KnownFields):
     """Folder of the content-addressed artifacts."""
     picture_folder: Path | None = None
     """Folder below which training files may name pictures by their path; None allows no paths."""
+    response_days: Annotated[float, Field(gt=0)] = 30.0
+    """How long a stored response is kept after it was made, or last gone on from, in days."""
+    responses_per_tenant: Annotated[int, Field(ge=1)] = 10_000
+    """How many responses a tenant may have stored; those used least lately are removed."""
+    response_bytes_per_tenant: Annotated[int, Field(ge=1)] = 1 << 28
+    """How many bytes they may take in all, packed; those used least lately are removed."""
     organisation: Annotated[
         str, written_as(r"[a-z0-9][a-z0-9-]*", "small letters, digits and -, of which the first is no -")
     ] = "lorry"

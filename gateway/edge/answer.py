@@ -31,7 +31,7 @@ _END_BYTES: Final = 2048
 _EVENT_STREAM: Final = b"text/event-stream"
 # Each event is for now: no cache keeps it, and nginx passes it on at once.
 _STREAM_LINES: Final = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
-_LAST_CHUNK: Final = b"0\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 class _WithUsage(msgspec.Struct):
@@ -147,7 +147,7 @@ class RelayedAnswer:
         body = {"type": "error", **envelope(503, code, message)} if named else envelope(503, code, message)
         # The filter passed on whole events only, so this one begins on a line of its own.
         event = name + b"data: " + orjson.dumps(body) + b"\n\n"
-        self._write(self._framed(event) + (_LAST_CHUNK if self._is_chunked else b""))
+        self._write(self._framed(event) + (LAST_CHUNK if self._is_chunked else b""))
         return True
 
     def _pass_first(self, data: bytes, is_whole: bool) -> None:
@@ -167,14 +167,14 @@ class RelayedAnswer:
         out = events.feed(data)
         if is_whole:
             out += events.end()
-            self._write(self._opening(None) + self._framed(out) + (_LAST_CHUNK if self._is_chunked else b""))
+            self._write(self._opening(None) + self._framed(out) + (LAST_CHUNK if self._is_chunked else b""))
         elif out:
             self._write(self._opening(None) + self._framed(out))
 
     def _pass_part(self, data: bytes, is_whole: bool) -> None:
         """Hold the parts of an answer that is not a stream, and pass them on once they are whole or too large."""
         if self.has_begun:
-            last = _LAST_CHUNK if is_whole and self._is_chunked else b""
+            last = LAST_CHUNK if is_whole and self._is_chunked else b""
             self._write(self._framed(data) + last)
             return
         self._held.append(data)
@@ -184,10 +184,7 @@ class RelayedAnswer:
         data = b"".join(self._held)
         self._held.clear()
         if is_whole:
-            self._end = data[-_END_BYTES:]
-            if self.status >= 400:
-                self.engine_error = engine_error_in(data)
-            self._note_usage(data)
+            self._note_end(data)
             self._write(self._opening(len(data)) + data)
             return
         length = self._head.length
@@ -222,6 +219,13 @@ class RelayedAnswer:
                 b"\r\n" if may_stay else b"connection: close\r\n\r\n",
             )
         )
+
+    def _note_end(self, body: bytes) -> None:
+        """Note what is reported of an answer that is not a stream."""
+        self._end = body[-_END_BYTES:]
+        if self.status >= 400:
+            self.engine_error = engine_error_in(body)
+        self._note_usage(body)
 
     def _note_usage(self, body: bytes) -> None:
         if len(body) > _LONGEST_READ_FOR_USAGE or b'"usage"' not in body:

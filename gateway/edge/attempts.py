@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -18,7 +18,7 @@ from gateway.errors import DeadlineExceeded, EngineUnavailable
 from gateway.evidence.witness import Witness
 from gateway.routing.routing import Endpoint
 from gateway.wire.connections import EngineConnection, EnginePool
-from gateway.wire.engine_answer import AnswerHead, AnswerSink, Fault
+from gateway.wire.engine_answer import AnswerHead, AnswerSink, Fault, Requester
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,10 @@ _PASSED_TO_ANOTHER: Final = frozenset({429, 500, 502, 503, 504})
 _FULL: Final = 429
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 1.0
+
+
+Sink = Callable[[Turn, AnswerHead, AnswerPlan, Requester], RelayedAnswer]
+"""Returns the sink of an answer that is passed on."""
 
 
 class Order(NamedTuple):
@@ -45,6 +49,8 @@ class Order(NamedTuple):
     """Until then the client waits for the first byte; monotonic."""
     witness: Witness | None
     """Counts how the request is answered, where that is evidence for a rollout."""
+    sink: Sink
+    """Makes what receives the answer."""
 
 
 class Attempts:
@@ -143,7 +149,7 @@ class Attempts:
             health=self._gateway.health if head.status < 500 and head.status != _FULL else None,
             witness=order.witness,
         )
-        self.answer = RelayedAnswer(self._turn, head, plan, self)
+        self.answer = order.sink(self._turn, head, plan, self)
         if order.witness is not None:
             order.witness.opened(endpoint.replica, head.status, head.content_type)
         return self.answer

@@ -23,8 +23,9 @@ from gateway.edge.http_message import RequestHead
 from gateway.edge.parts import Gateway
 from gateway.edge.refusal import CLOSE, refusal_of
 from gateway.edge.target import kind_of, plain_target
+from gateway.edge.translated.exchange import TranslatedExchange
 from gateway.errors import GatewayError
-from gateway.routing.paths import PathKind
+from gateway.routing.paths import HOT_PATHS, PathKind
 
 PIECE: Final = 16 * 1024
 """Bytes that are parsed at a time: some hundred of the smallest requests."""
@@ -230,8 +231,11 @@ class ClientReading(HttpToolsProtocol):
         exchange = self._reading
         is_new = exchange is None
         if exchange is None:
-            head = RequestHead("", (), self._edge.request_ids.new())
-            exchange = Exchange(self._gateway, self, self._on_over, head, NO_KIND)
+            # Of a head that is not whole the target may be known, and with it the form that its client reads errors in.
+            kind = (HOT_PATHS.get(self.url.partition(b"?")[0]) if self._is_in_head else None) or NO_KIND
+            head = RequestHead(kind.path, (), self._edge.request_ids.new())
+            exchange_of = TranslatedExchange if kind.through else Exchange
+            exchange = exchange_of(self._gateway, self, self._on_over, head, kind)
         exchange.refuse(error)
         exchange.keep_alive = False
         self._listen_no_more()

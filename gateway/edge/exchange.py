@@ -11,11 +11,12 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.balancing.balancing import affinity_of
-from gateway.edge.attempts import Attempts, Order
+from gateway.edge.answer import RelayedAnswer
+from gateway.edge.attempts import Attempts, Order, Sink
 from gateway.edge.http_message import RequestHead, header_value
 from gateway.edge.intake import RequestIntake
 from gateway.edge.parts import Gateway
-from gateway.edge.refusal import refusal_of
+from gateway.edge.refusal import Refusal, refusal_of
 from gateway.edge.token_estimate import Seen
 from gateway.edge.turn import Step, Turn
 from gateway.errors import EngineUnavailable, GatewayError
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 class Exchange(Turn):
     """Gets one request answered, and reports how that went once it is over."""
 
+    sink: Sink = RelayedAnswer
+    """Makes what receives an engine's answer."""
     _attempts: Attempts | None = None
     _witness: Witness | None = None
     _is_over = False
@@ -148,10 +151,14 @@ class Exchange(Turn):
             self._attempts.stop()
         if self._attempts is None or self._attempts.sent_at is None:
             self._intake.withdraw()  # first, so that the answer shows the limits without this request
-        refusal = refusal_of(error)
+        refusal = self.refusal_for(error)
         self.write(refusal.written(self, self._request_lines()))
         self._finish(refusal.status, refusal.code)
         self.done()
+
+    def refusal_for(self, error: Exception) -> Refusal:
+        """Return *error* as the client gets it."""
+        return refusal_of(error)
 
     def answered(self) -> None:
         """End the turn after the last byte of an engine's answer."""
@@ -194,6 +201,7 @@ class Exchange(Turn):
             asks_for_usage=intake.asks_for_usage,
             deadline=intake.deadline,
             witness=self._witness,
+            sink=self.sink,
         )
         self._attempts = Attempts(self._gateway, self, order)
         self._attempts.start(intake.endpoints)
@@ -202,7 +210,7 @@ class Exchange(Turn):
         """Return a witness, with the copy that a shadow step may want of this request."""
         intake, shadow = self._intake, self._gateway.shadow
         body = intake.body.whole(ask_for_usage=intake.asks_for_usage)
-        copy = shadow.choose(intake.target, self.head.path, body)
+        copy = shadow.choose(intake.target, self.kind.path, body)
         asked = Asked.of(body, keep_text=copy is not None)
         witness = Witness(self._gateway.tally_reporter, evidence, asked, self._began)
         if copy is not None:

@@ -167,7 +167,7 @@ class RequestIntake:
             if not table.endpoints_of(served_name):
                 return self._wait(replica_of(gateway, served_name, self.deadline - now), self._enter)
             if self._has_refreshed:
-                raise not_offered(table, served_name, self._kind.path, self.caller.models)
+                raise not_offered(table, served_name, self._kind.path, self.caller.models, self._head.path)
             self._has_refreshed = True  # a replica that offers the path may be younger than the table
             return self._wait(gateway.feed.refresh(), self._enter)
         self.pool = self.endpoints[0].pool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
@@ -16,6 +16,7 @@ from gateway.balancing.balancing import Balancer
 from gateway.balancing.demand import RevisionDemand
 from gateway.balancing.replica_health import ReplicaHealth
 from gateway.balancing.retry_budget import RetryBudget
+from gateway.dialects.dialect import Dialect
 from gateway.edge.edge import Edge
 from gateway.evidence.shadow import Shadow
 from gateway.evidence.tally_reporter import TallyReporter
@@ -53,6 +54,8 @@ class Gateway:
     """Everything that runs in the background of this process."""
     feed: RouteFeed
     offers: Offers
+    dialects: Mapping[str, Dialect]
+    """Path of a request that is answered through another path -> its dialect."""
     demand: RevisionDemand
     keyring: Keyring
     page_guard: PageGuard

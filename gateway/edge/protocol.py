@@ -18,6 +18,7 @@ from gateway.edge.client_reading import NO_KIND, PIECE, ClientReading
 from gateway.edge.exchange import Exchange
 from gateway.edge.http_message import RequestHead
 from gateway.edge.parts import Gateway
+from gateway.edge.translated.exchange import TranslatedExchange
 from gateway.edge.turn import LARGEST_HEAD, head_too_large, is_too_large
 from gateway.errors import GatewayError, MalformedRequest, MethodNotAllowed, RequestTooSlow
 from gateway.routing.paths import HOT_PATHS
@@ -174,7 +175,9 @@ class EdgeProtocol(ClientReading):
             return
         head = RequestHead("" if kind is None else kind.path, self.headers, self._edge.request_ids.new())
         is_current = self.parser.get_http_version() == "1.1"
-        exchange = Exchange(self._gateway, self, self._on_over, head, kind or NO_KIND)
+        kind = kind or NO_KIND
+        exchange_of = TranslatedExchange if kind.through else Exchange
+        exchange = exchange_of(self._gateway, self, self._on_over, head, kind)
         exchange.takes_chunks = is_current
         exchange.keep_alive = is_current and self.parser.should_keep_alive()
         exchange.expects_continue = is_current and self.expect_100_continue  # RFC 9110, 10.1.1

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 import orjson
 
@@ -55,6 +55,12 @@ def refusal_of(error: Exception) -> Refusal:
     if error.retry_after_s:
         headers["retry-after"] = str(error.retry_after_s)
     return _refusal(status, code, str(error), error.param, headers)
+
+
+def translated_refusal(refusal: Refusal, translate: Callable[[int, Mapping[str, Any]], Mapping[str, Any]]) -> Refusal:
+    """Return *refusal* with its body as a dialect has it."""
+    body = orjson.dumps(translate(refusal.status, orjson.loads(refusal.body)))
+    return replace(refusal, body=body)
 
 
 def _refusal(status: int, code: str, message: str, param: str | None, headers: Mapping[str, str]) -> Refusal:

@@ -35,6 +35,8 @@ class PathKind:
     """Headers of a request that go on to the engine as they came; no others do."""
     error_event: str | None = None
     """Name of the event that ends a stream which failed on the way; None where events have no names."""
+    through: str = ""
+    """The path that answers the request in this one's stead, as its dialect translates it; empty where engines do."""
 
 
 _KINDS: Final = (

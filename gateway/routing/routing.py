@@ -153,11 +153,12 @@ class Offers:
 
 
 def not_offered(
-    table: RouteTable, served_name: str, path: str, models: Collection[str] | None = None
+    table: RouteTable, served_name: str, path: str, models: Collection[str] | None = None, asked: str = ""
 ) -> EndpointNotOffered:
     """Return the error for a path that no replica of *served_name* offers; its message lists the pools that do.
 
-    With *models* it lists only pools whose base model is one of them.
+    With *models* it lists only pools whose base model is one of them. *asked* is the path of the client's request where
+    *path* answers that one.
     """
     offering = sorted(
         {
@@ -171,7 +172,7 @@ def not_offered(
         served_name in endpoint.served_names and endpoint.offers(endpoint.base, path) for endpoint in table.endpoints
     )
     why = "its engines answer it by the base model alone" if is_base_only else "its engines do not offer it"
-    return EndpointNotOffered(f"{path} is not there for {served_name!r}: {why}. {where}", param="model")
+    return EndpointNotOffered(f"{asked or path} is not there for {served_name!r}: {why}. {where}", param="model")
 
 
 def resolve(table: RouteTable, name: str, sticky_key: str, side: Side | None = None, caller: str = "") -> Target:

@@ -1,0 +1,1 @@
+"""Forms of requests and answers that are translated to those of another path, and back. Pure."""

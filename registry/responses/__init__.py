@@ -1,0 +1,1 @@
+"""Stored answers of `POST /v1/responses`, which later requests go on from."""
