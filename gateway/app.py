@@ -247,6 +247,7 @@ def build_app(gateway: Gateway) -> FastAPI:
         lifespan=lifespan,
         responses=ERROR_ANSWERS,
         dependencies=[Depends(check_content_type)],
+        redirect_slashes=False,
         strict_content_type=False,  # `check_content_type` is, with an error that says so
     )
     app.state.gateway = gateway

@@ -24,7 +24,7 @@ class PlainTarget(NamedTuple):
 
 
 def plain_target(url: bytes, method: bytes) -> PlainTarget:
-    """Return the target without scheme, host, fragment and doubled slashes; `MalformedRequest`."""
+    """Return the target without scheme, host, fragment, doubled slashes and slashes at its end; `MalformedRequest`."""
     if url == b"*" and method == b"OPTIONS":
         return PlainTarget(url, None)
     host = None
@@ -34,7 +34,8 @@ def plain_target(url: bytes, method: bytes) -> PlainTarget:
             raise MalformedRequest("the target of a request is a path, or http://HOST/PATH")
         host, url = _checked(found[1]), found[2]
     path, mark, query = url.partition(b"#")[0].partition(b"?")
-    return PlainTarget((_SLASHES.sub(b"/", path) or b"/") + mark + query, host)
+    # A redirect to the path without its last slash would lose what a proxy put before it, and the body in some clients.
+    return PlainTarget((_SLASHES.sub(b"/", path).rstrip(b"/") or b"/") + mark + query, host)
 
 
 def kind_of(url: bytes) -> PathKind | None:

@@ -13,6 +13,7 @@ from starlette.types import Scope as Connection
 
 from gateway.edge.parts import Gateway
 from gateway.errors import GatewayError
+from gateway.http.absent_endpoints import instead_of
 from gateway.http.error_answers import answer_error
 from gateway.http.meant_path import meant_path
 from gateway.keys.auth import credential_of
@@ -47,8 +48,8 @@ def scopes_of(path: str) -> frozenset[Scope]:
     for beginning, scopes in SCOPES:
         if path.startswith(beginning):
             return scopes
-    # A client with a wrong base URL is to read its hint, and not that its key lacks the scope admin.
-    is_admin = path.startswith("/admin") or meant_path(path) is None
+    # A client with a wrong base URL, or of another API, is to read its hint and not that its key lacks a scope.
+    is_admin = path.startswith("/admin") or (meant_path(path) is None and instead_of(path) is None)
     return _ADMIN if is_admin else ANY
 
 

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from gateway.edge.refusal import refusal_of
 from gateway.errors import envelope
+from gateway.http.absent_endpoints import instead_of
 from gateway.http.meant_path import meant_path
 from registry.errors import StorageFull
 from registry.wording.field_faults import FieldFault, fault_of
@@ -59,12 +60,18 @@ async def answer_http(request: Request, exc: Exception) -> Response:
     code = {404: "unknown_url", 405: "method_not_allowed"}.get(exc.status_code)
     message = str(exc.detail)
     if code == "unknown_url":
-        meant = meant_path(request.scope["path"])
-        hint = f"; was {meant[:128]} meant? A client's base URL ends in /v1 once" if meant else ""
-        message = f"no endpoint has the path {request.scope['path'][:128]!r}{hint}"
+        message = f"no endpoint has the path {request.scope['path'][:128]!r}{_hint(request.scope['path'])}"
     elif code == "method_not_allowed":
         message = f"the path {request.scope['path'][:128]!r} takes no {request.method[:16]}; `allow` names its methods"
     return JSONResponse(envelope(exc.status_code, code, message), exc.status_code, exc.headers)
+
+
+def _hint(path: str) -> str:
+    """Return the end of a message about an unknown path: the path that was meant, or what there is instead."""
+    if (meant := meant_path(path)) is not None:
+        return f"; was {meant[:128]} meant? A client's base URL ends in /v1 once"
+    instead = instead_of(path)
+    return "" if instead is None else f"; {instead}"
 
 
 async def answer_os_error(request: Request, exc: Exception) -> Response:

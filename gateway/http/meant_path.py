@@ -14,6 +14,8 @@ _BEHIND_V1: Final = (
     "audio/transcriptions",
     "models",
     "files",
+    "uploads",
+    "batches",
     "fine_tuning",
     "feedback",
 )

@@ -147,7 +147,16 @@ def test_the_hot_path_is_known_however_it_is_written(gateway: ServedGateway, pat
 
 
 @pytest.mark.parametrize(
-    "path", ["http://x/healthz", "http://x:80/healthz?a=b", "//healthz", "/health%7A", "/healthz#a"]
+    "path",
+    [
+        "http://x/healthz",
+        "http://x:80/healthz?a=b",
+        "//healthz",
+        "/health%7A",
+        "/healthz#a",
+        "/healthz/",
+        "/healthz//?a=b/",
+    ],
 )
 def test_the_application_gets_a_plain_path(gateway: ServedGateway, path: str) -> None:
     (answer,) = told(gateway, get(path))

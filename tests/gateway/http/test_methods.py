@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from gateway.app import ROUTERS
+from gateway.http.absent_endpoints import instead_of
 from gateway.http.authentication import ANY, scopes_of
 from gateway.http.meant_path import meant_path
 from gateway.http.methods import MethodTable
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.keys import KeyDraft, Scope
+from registry.types import Base
 from tests.gateway.served import ServedGateway
 
 
@@ -81,6 +84,7 @@ def test_every_endpoint_takes_options_and_head_where_it_takes_get() -> None:
         ("/models", "/v1/models"),
         ("/v1/models", None),
         ("/v1/realtime", None),
+        ("/batches/batch_1", "/v1/batches/batch_1"),
         ("/", None),
         ("/admin/keys", None),
         ("/files", "/v1/files"),
@@ -89,6 +93,48 @@ def test_every_endpoint_takes_options_and_head_where_it_takes_get() -> None:
 )
 def test_a_wrong_base_url_is_told_by_its_path(path: str, meant: str | None) -> None:
     assert meant_path(path) == meant
+
+
+def test_a_slash_at_the_end_of_a_path_changes_nothing(
+    sqlite_registry: Registry, base: Base, gateway: ServedGateway
+) -> None:
+    sqlite_registry.bases.enter(replace(base, name="HuggingFaceTB/SmolLM2"))
+    for path in ("/v1/models", "/v1/files", "/v1/models/HuggingFaceTB/SmolLM2", "/v1/models/HuggingFaceTB%2FSmolLM2"):
+        plain, slashed = gateway.client.get(path), gateway.client.get(f"{path}/")
+        assert (plain.status_code, plain.json()) == (slashed.status_code, slashed.json())
+        assert plain.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "instead"),
+    [
+        ("/v1/moderations", "POST /v1/chat/completions"),
+        ("/v1/images/generations", "makes text only"),
+        ("/v1/audio/speech", "/v1/audio/transcriptions"),
+        ("/v1/assistants/asst_1", "previous_response_id"),
+        ("/v1/threads/t/runs", "previous_response_id"),
+        ("/v1/vector_stores/vs/files", "POST /v1/embeddings"),
+        ("/v1/realtime/client_secrets", "stream"),
+        ("/v1/evals/e/runs", "/v1/fine_tuning/alpha/graders/run"),
+        ("/v1/containers", "tools"),
+        ("/v1/chat/completions/chatcmpl-1", "stores no chats"),
+        ("/api/tags", "GET /v1/models"),
+    ],
+)
+def test_an_endpoint_of_another_api_is_answered_with_what_there_is(
+    gateway: ServedGateway, path: str, instead: str
+) -> None:
+    told = gateway.client.post(path, json={})
+    error = told.json()["error"]
+    assert (told.status_code, error["code"]) == (404, "unknown_url")
+    assert instead in error["message"]
+    assert scopes_of(path) == ANY if path.startswith("/api") else scopes_of(path) == {Scope.INFERENCE}
+
+
+def test_only_known_endpoints_of_others_have_a_hint() -> None:
+    for path in ("/", "/v1", "/v1/moderationsx", "/admin/moderations", "/api", "/v2", ""):
+        assert instead_of(path) is None
+    assert scopes_of("/nowhere") == {Scope.ADMIN}
 
 
 def test_the_hint_reaches_whoever_has_a_key(gateway: ServedGateway) -> None:

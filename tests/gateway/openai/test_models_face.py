@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import openai
 import pytest
+from openai.types import Model
 
 from gateway.errors import ModelNotFound
 from gateway.keys.access import check_model
@@ -50,6 +52,19 @@ def test_a_deleted_model_is_retired_and_gone(tenants: Tenants, ann: openai.OpenA
         with pytest.raises(openai.NotFoundError):
             call(SECOND)
     assert tenants.registry.audit.list(limit=1)[0].action == "revision.retire"
+
+
+def test_names_with_slashes_and_colons_are_found_however_they_are_written(tenants: Tenants, ann: openai.OpenAI) -> None:
+    tenants.registry.bases.enter(replace(tenants.registry.bases.get("tiny"), name="HuggingFaceTB/SmolLM2"))
+    for name in ("HuggingFaceTB/SmolLM2", FIRST, "tone@1", "tone"):
+        assert ann.models.retrieve(name).id == name
+        for path in (name, quote(name, safe="")):
+            assert ann.get(f"/models/{path}", cast_to=Model).id == name
+    with pytest.raises(openai.PermissionDeniedError, match="is a base model"):
+        ann.models.delete("HuggingFaceTB/SmolLM2")
+    with pytest.raises(openai.NotFoundError):
+        ann.models.retrieve("HuggingFaceTB/SmolLM3")
+    assert ann.models.delete(SECOND).deleted
 
 
 def test_the_last_revision_takes_its_adapter_along_and_the_name_can_be_trained_again(
