@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import socket
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,7 +58,7 @@ class RegistryJournal:
         """Return served name -> artifact digest of what placement puts here; `OSError` without a registry."""
         try:
             # The numbers are read before the snapshot: a change in between is read twice, but never missed.
-            now, ground = time.monotonic(), (self._registry.changes(), self._row.state)
+            now, ground = self._registry.transactions.steady(), (self._registry.changes(), self._row.state)
             if ground != self._placed_for or now - self._placed_at > _WHOLE_EVERY_S:
                 self._placed = self._place()
                 self._placed_for, self._placed_at = ground, now

@@ -15,6 +15,7 @@ from gateway.cli.flag_words import in_flags
 from registry import tables
 from registry.database import Registry
 from registry.publishing.publish import publish
+from registry.rollouts.rollout import RolloutPlan, weighted
 from registry.types import LOCAL_TENANT, Base, RevisionDraft
 from tests.gateway.cli.lorry_command import lorry, run_lorry
 
@@ -226,9 +227,9 @@ def test_an_ambiguous_beginning_lists_the_candidates(url: str, sqlite_registry: 
 def test_a_revision_is_found_by_its_digest_and_a_rollout_by_its_id(two_revisions: Registry, url: str) -> None:
     digest = two_revisions.adapters.revision("support", 2).artifact
     assert json.loads(lorry(url, "adapters", "show", digest[:8], "--json"))["name"] == "support@2"
-    rollout = json.loads(lorry(url, "rollout", "start", digest[:8], "--no-judge", "--json"))
-    assert rollout["canary"] == "support@2"
-    assert json.loads(lorry(url, "rollout", "abort", rollout["id"][:8], "--json"))["state"] == "aborted"
+    rollout = two_revisions.rollouts.start("support", 2, RolloutPlan(steps=weighted(50, 100)), "me")
+    assert "adapter 'support' has the open rollout" in one_line(url, "rollout", "start", digest[:8])
+    assert json.loads(lorry(url, "rollout", "abort", rollout.id[:8], "--json"))["state"] == "aborted"
 
 
 def test_a_key_is_revoked_by_its_name_or_the_beginning_of_its_id(url: str) -> None:
