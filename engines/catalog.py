@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # pydantic and the reader of metrics, which those who only lo
     from engines.settings import EngineSettings
 
 COMPLETIONS: Final = frozenset({"/v1/chat/completions", "/v1/completions"})
-ANSWERS: Final = COMPLETIONS | {"/v1/responses", "/v1/messages"}
+ANSWERS: Final = COMPLETIONS | {"/v1/responses"}
 EVERYTHING: Final = ANSWERS | {"/v1/embeddings", "/v1/rerank", "/tokenize", "/v1/audio/transcriptions"}
 
 NO_ADAPTERS: Final[Mapping[str, Path]] = MappingProxyType({})

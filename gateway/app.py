@@ -46,6 +46,7 @@ from gateway.evidence.shadow import Shadow
 from gateway.evidence.tally_reporter import TallyReporter
 from gateway.foreign_pages import PageGuard
 from gateway.http import health
+from gateway.http.anthropic_answers import AnthropicAnswers
 from gateway.http.authentication import Authentication
 from gateway.http.content_types import check_content_type
 from gateway.http.cors import Cors
@@ -260,6 +261,7 @@ def build_app(gateway: Gateway) -> FastAPI:
     app.add_middleware(Methods, table=MethodTable(ROUTERS))
     if gateway.settings.cors_origins:
         app.add_middleware(Cors, origins=gateway.settings.cors_origins)
+    app.add_middleware(AnthropicAnswers)
     app.add_middleware(RequestIds)
     for kind in HTTP_ERRORS:
         app.add_exception_handler(kind, answer_error)

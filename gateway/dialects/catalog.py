@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.dialects.dialect import Dialect
+from gateway.dialects.messages.dialect import CountDialect, MessagesDialect
 from gateway.settings import GatewaySettings
 
 
 def dialects_of(settings: GatewaySettings) -> Mapping[str, Dialect]:
     """Return the dialect of every path whose requests are answered through another path."""
-    return {}
+    return {"/v1/messages": MessagesDialect(), "/v1/messages/count_tokens": CountDialect()}

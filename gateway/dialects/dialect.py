@@ -19,6 +19,13 @@ class Arrival(NamedTuple):
     """The stored answers that the request goes on from, the oldest first."""
 
 
+class Refused(NamedTuple):
+    """An error as a dialect answers it."""
+
+    status: int
+    body: Mapping[str, Any]
+
+
 class AnswerTranslator(Protocol):
     """One answer on its way back: a stream chunk by chunk, or a whole answer; `end` comes last, and once.
 
@@ -81,6 +88,10 @@ class Dialect(Protocol):
         """Return *request*, whose members are not null, translated; `InvalidRequest` names the field at fault."""
         ...
 
-    def refusal(self, status: int, envelope: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return OpenAI's *envelope* of an error as the dialect has it."""
+    def refusal(self, status: int, envelope: Mapping[str, Any], request_id: str) -> Refused:
+        """Return OpenAI's *envelope* of an error as the dialect has it, and the status that its clients expect."""
+        ...
+
+    def head_lines(self, request_id: bytes) -> bytes:
+        """Return header lines that only clients of the dialect read, for every answer."""
         ...

@@ -220,9 +220,6 @@ class Exchange(Turn):
     def _engine_lines(self, content_type: bytes) -> bytes:
         """Return the header lines for the engine."""
         lines = b"content-type: %b\r\nx-request-id: %b\r\n" % (content_type, self.head.request_id)
-        for name in self.kind.passed_headers:
-            if value := self.head.headers.get(name):
-                lines += b"%b: %b\r\n" % (name, value)
         return lines + b"traceparent: %b\r\n" % self._traceparent if self._traceparent else lines
 
     def _request_lines(self) -> bytes:

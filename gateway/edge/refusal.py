@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.dialects.dialect import Refused
 from gateway.edge.http_message import header_value, status_line
 from gateway.edge.turn import Turn
 from gateway.errors import HTTP_ERRORS, GatewayError, envelope
@@ -57,10 +58,10 @@ def refusal_of(error: Exception) -> Refusal:
     return _refusal(status, code, str(error), error.param, headers)
 
 
-def translated_refusal(refusal: Refusal, translate: Callable[[int, Mapping[str, Any]], Mapping[str, Any]]) -> Refusal:
-    """Return *refusal* with its body as a dialect has it."""
-    body = orjson.dumps(translate(refusal.status, orjson.loads(refusal.body)))
-    return replace(refusal, body=body)
+def translated_refusal(refusal: Refusal, translate: Callable[[int, Mapping[str, Any]], Refused]) -> Refusal:
+    """Return *refusal* with its status and body as a dialect has them."""
+    status, body = translate(refusal.status, orjson.loads(refusal.body))
+    return replace(refusal, status=status, body=orjson.dumps(body))
 
 
 def _refusal(status: int, code: str, message: str, param: str | None, headers: Mapping[str, str]) -> Refusal:

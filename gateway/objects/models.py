@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -155,6 +156,25 @@ class ModelObject(ApiObject):
     created: int
     owned_by: str
     lorry: ModelFacts
+
+
+class AnthropicModel(ApiObject):
+    """A model in the form of Anthropic's API."""
+
+    type: Literal["model"] = "model"
+    id: str
+    display_name: str
+    created_at: datetime
+    lifecycle: Literal["active"] = "active"
+
+
+class AnthropicModelPage(ApiObject):
+    """A page of models, for clients that send the header `anthropic-version`."""
+
+    data: list[AnthropicModel]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
 
 
 class DeletedModel(ApiObject):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Header, Request
 
 from gateway.deps import ActorDep, CallerDep, Gateway, GatewayDep
 from gateway.errors import ModelNotAllowed, ModelNotFound
@@ -15,6 +16,8 @@ from gateway.objects.lists import ObjectList
 from gateway.objects.models import (
     AdapterFacts,
     AliasFacts,
+    AnthropicModel,
+    AnthropicModelPage,
     BaseModelFacts,
     CheckpointFacts,
     DeletedModel,
@@ -23,6 +26,7 @@ from gateway.objects.models import (
     RevisionFacts,
     RewardFacts,
 )
+from gateway.openai.anthropic_models import anthropic_model, anthropic_page
 from gateway.openai.types import whole_seconds
 from gateway.routing.route_table import endpoint_of, is_ready, private_adapters, served_series, shared_revisions
 from registry.database import Registry, Snapshot
@@ -34,16 +38,28 @@ from registry.wording.suggestions import did_you_mean
 
 router = APIRouter(tags=["models"])
 
+AnthropicVersion = Annotated[str | None, Header(alias="anthropic-version", description="Asks for Anthropic's form.")]
+
 
 @router.get("/v1/models")
-async def list_models(gateway: GatewayDep, caller: CallerDep) -> ObjectList[ModelObject]:
-    """List every name that a request of the caller may carry in `model`."""
-    return ObjectList(data=await _models_for(gateway, caller))
+async def list_models(
+    request: Request, gateway: GatewayDep, caller: CallerDep, version: AnthropicVersion = None
+) -> ObjectList[ModelObject] | AnthropicModelPage:
+    """List every name that a request of the caller may carry in `model`; with `anthropic-version` as Anthropic does."""
+    models = await _models_for(gateway, caller)
+    return ObjectList(data=models) if version is None else anthropic_page(models, request.query_params)
 
 
 @router.get("/v1/models/{name:path}")
-async def get_model(name: str, gateway: GatewayDep, caller: CallerDep) -> ModelObject:
+async def get_model(
+    name: str, gateway: GatewayDep, caller: CallerDep, version: AnthropicVersion = None
+) -> ModelObject | AnthropicModel:
     """Show one of these models, or a reward model; 404 for another name, which says what that is if it is known."""
+    model = await _model_of(gateway, caller, name)
+    return model if version is None else anthropic_model(model)
+
+
+async def _model_of(gateway: Gateway, caller: Caller, name: str) -> ModelObject:
     found = {model.id: model for model in await _models_for(gateway, caller)}
     if name not in found and (reward := await gateway.ask(_reward_model, gateway.registry, caller, name)) is not None:
         return reward
@@ -62,7 +78,7 @@ async def delete_model(name: str, gateway: GatewayDep, caller: CallerDep, actor:
     A revision cannot go while others leave it stable or in a rollout, a whole model while a replica serves it.
     """
     gateway.keyring.check(caller, Scope.TRAINING, Scope.ADMIN)
-    await get_model(name, gateway, caller)  # the same 404 for a name that is not there, or not any more
+    await _model_of(gateway, caller, name)  # the same 404 for a name that is not there, or not any more
     await gateway.ask(retire_model, gateway.registry, name, caller, actor)
     await gateway.feed.refresh()
     return DeletedModel(id=name)

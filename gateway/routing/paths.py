@@ -31,8 +31,6 @@ class PathKind:
     """Name in the answer's `usage` of the tokens of the prompt."""
     output_tokens: str = "completion_tokens"
     """Name in the answer's `usage` of the tokens of the answer."""
-    passed_headers: tuple[bytes, ...] = ()
-    """Headers of a request that go on to the engine as they came; no others do."""
     error_event: str | None = None
     """Name of the event that ends a stream which failed on the way; None where events have no names."""
     through: str = ""
@@ -66,16 +64,8 @@ _KINDS: Final = (
         output_tokens="output_tokens",
         error_event="error",
     ),
-    PathKind(
-        path="/v1/messages",
-        passed_headers=(b"anthropic-version", b"anthropic-beta"),
-        operation="chat",
-        prompt_fields=("system", "messages"),
-        may_stream=True,
-        input_tokens="input_tokens",
-        output_tokens="output_tokens",
-        error_event="error",
-    ),
+    PathKind(path="/v1/messages", operation="chat", prompt_fields=(), may_stream=True, through="/v1/chat/completions"),
+    PathKind(path="/v1/messages/count_tokens", operation="tokenize", prompt_fields=(), through="/tokenize"),
     PathKind(path="/v1/embeddings", operation="embeddings", prompt_fields=("input",)),
     PathKind(path="/v1/rerank", operation="rerank", prompt_fields=("query",)),
     PathKind(path="/tokenize", operation="tokenize", prompt_fields=("prompt", "messages"), has_chat_messages=True),

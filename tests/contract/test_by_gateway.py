@@ -29,11 +29,12 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": QUESTION, "max_tokens": 12, "temperature": 0},
     "/v1/completions": {"prompt": "The capital of France is", "max_tokens": 12, "temperature": 0},
     "/v1/messages": {"messages": QUESTION, "max_tokens": 12, "temperature": 0},
+    "/v1/messages/count_tokens": {"messages": QUESTION},
     "/v1/responses": {"input": QUESTION, "max_output_tokens": 12, "temperature": 0},
     "/tokenize": {"prompt": "The capital of France is"},
 }
-HEADERS = {"anthropic-version": "2023-06-01"}
-"""LMDeploy's messages want it, and clients of that API send it."""
+COUNTS = ("/tokenize", "/v1/messages/count_tokens")
+"""Paths on which an adapter's answer is its base model's."""
 
 
 @pytest.fixture
@@ -83,31 +84,31 @@ def test_every_path_that_an_engine_offers_is_answered_by_the_weights_that_are_na
     gateway: httpx2.Client, host: EngineHost, adapters: dict[str, Path]
 ) -> None:
     by_adapters = adapter_paths(host.kind)
-    for path in sorted(host.engine.traits.paths):
+    for path, through in sorted(answered_paths(host).items()):
         texts: dict[str, object] = {}
         for model in ("base", *adapters):
-            answer = gateway.post(path, json=REQUESTS[path] | {"model": model}, headers=HEADERS)
-            if model == "base" or path in by_adapters:
+            answer = gateway.post(path, json=REQUESTS[path] | {"model": model})
+            if model == "base" or through in by_adapters:
                 assert (answer.status_code, answer.headers["x-lorry-revision"]) == (200, model), (path, answer.text)
                 texts[model] = words_of(path, answer.json())
             else:
                 assert answer.json()["error"]["code"] == "endpoint_not_offered"
         assert all(texts.values()), path
-        assert len(set(map(str, texts.values()))) == (1 if path == "/tokenize" else len(texts)), (path, texts)
+        assert len(set(map(str, texts.values()))) == (1 if path in COUNTS else len(texts)), (path, texts)
 
 
 def test_requests_answers_and_streams_have_the_form_that_the_description_says(
     gateway: httpx2.Client, host: EngineHost
 ) -> None:
-    for path in sorted(host.engine.traits.paths & REQUESTS.keys()):
+    for path in sorted(answered_paths(host)):
         row, body = RELAYED[path], REQUESTS[path] | {"model": "base"}
         assert isinstance(row.body, type)
         row.body.model_validate_json(json.dumps(body))
-        answer = gateway.post(path, json=body, headers=HEADERS)
+        answer = gateway.post(path, json=body)
         row.answer.model_validate_json(answer.content)
         if row.event is None:
             continue
-        stream = gateway.post(path, json=body | {"stream": True}, headers=HEADERS)
+        stream = gateway.post(path, json=body | {"stream": True})
         assert stream.headers["content-type"].startswith("text/event-stream"), path
         events = [line.removeprefix("data:").strip() for line in stream.text.splitlines() if line.startswith("data:")]
         assert len(events) > 2, path
@@ -119,10 +120,17 @@ def test_requests_answers_and_streams_have_the_form_that_the_description_says(
 def test_paths_that_an_engine_does_not_offer_are_refused_before_it_sees_them(
     gateway: httpx2.Client, host: EngineHost
 ) -> None:
-    others = {kind.path for kind in HOT_PATHS.values() if not kind.is_multipart} - host.engine.traits.paths
+    relayed = {kind.path for kind in HOT_PATHS.values() if not (kind.is_multipart or kind.through)}
+    others = relayed - host.engine.traits.paths
     assert "/v1/embeddings" in others
     for path in others:
         assert gateway.post(path, json={"model": "base"}).json()["error"]["code"] == "endpoint_not_offered"
+
+
+def answered_paths(host: EngineHost) -> dict[str, str]:
+    """Every path that the engine answers -> the path by which it does: the same, or that of the translation."""
+    answering = {kind.path: kind.through or kind.path for kind in HOT_PATHS.values()}
+    return {path: through for path, through in answering.items() if through in host.engine.traits.paths}
 
 
 def words_of(path: str, body: dict[str, Any]) -> object:
@@ -136,6 +144,8 @@ def words_of(path: str, body: dict[str, Any]) -> object:
             return [part["text"] for part in body["content"]]
         case "/v1/responses":
             return [part["text"] for item in body["output"] for part in item.get("content") or ()]
+        case "/v1/messages/count_tokens":
+            return body["input_tokens"]
     return body["tokens"]
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from gateway.dialects.dialect import AnswerTranslator
+from gateway.dialects.dialect import AnswerTranslator, Refused
 from gateway.edge.answer import LAST_CHUNK, AnswerPlan, RelayedAnswer
 from gateway.edge.turn import Turn
 from gateway.errors import envelope
@@ -24,7 +24,7 @@ class WayBack(NamedTuple):
     """How an answer becomes the dialect's."""
 
     translator: AnswerTranslator
-    refusal: Callable[[int, Mapping[str, Any]], Mapping[str, Any]]
+    refusal: Callable[[int, Mapping[str, Any]], Refused]
     """Translates an error that the engine answered with."""
 
 
@@ -117,7 +117,9 @@ class TranslatedAnswer(RelayedAnswer):
         except ValueError:
             sent = body.decode(errors="replace")
         error = sent.get("error", sent) if isinstance(sent, dict) else sent
-        self._refused = orjson.dumps(self._refusal_of(self.status, _as_envelope(self.status, error)))
+        status, refused = self._refusal_of(self.status, _as_envelope(self.status, error))
+        self._head = self._head._replace(status=status)
+        self._refused = orjson.dumps(refused)
 
 
 def _as_envelope(status: int, error: Any) -> Mapping[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.dialects.dialect import Refused
 from gateway.edge.answer import AnswerPlan, RelayedAnswer
 from gateway.edge.exchange import Exchange
 from gateway.edge.http_message import RequestHead
@@ -51,11 +52,17 @@ class TranslatedExchange(Exchange):
 
     def refusal_for(self, error: Exception) -> Refusal:
         """Return *error* as the dialect has it."""
-        return translated_refusal(refusal_of(error), self._dialect.refusal)
+        return translated_refusal(refusal_of(error), self._refused_as)
+
+    def _refused_as(self, status: int, envelope: Mapping[str, Any]) -> Refused:
+        return self._dialect.refusal(status, envelope, self.head.request_id.decode())
+
+    def _request_lines(self) -> bytes:
+        return super()._request_lines() + self._dialect.head_lines(self.head.request_id)
 
     def _sink(self, turn: Turn, head: AnswerHead, plan: AnswerPlan, requester: Requester) -> RelayedAnswer:
         translator = self._translating.translation.begin()
-        self._translated = TranslatedAnswer(WayBack(translator, self._dialect.refusal), turn, head, plan, requester)
+        self._translated = TranslatedAnswer(WayBack(translator, self._refused_as), turn, head, plan, requester)
         return self._translated
 
     def answered(self) -> None:

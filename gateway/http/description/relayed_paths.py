@@ -14,9 +14,8 @@ from gateway.objects.relayed.audio import TRANSCRIPTION_FORM, Transcription, Tra
 from gateway.objects.relayed.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionRequest
 from gateway.objects.relayed.completions import Completion, CompletionRequest, Tokenization, TokenizationRequest
 from gateway.objects.relayed.embeddings import EmbeddingList, EmbeddingRequest, Reranking, RerankRequest
+from gateway.objects.relayed.messages import AnthropicError, CountRequest, MessageRequest, ModelMessage, TokenCount
 from gateway.objects.relayed.turns import (
-    AnthropicAnswer,
-    AnthropicRequest,
     ModelResponse,
     ResponseRequest,
     StreamEvent,
@@ -39,6 +38,8 @@ class RelayedPath:
     answer: type[BaseModel]
     event: type[BaseModel] | None = None
     """Model of the data of each event of a stream; None where the path does not stream."""
+    is_anthropics: bool = False
+    """Its requests are translated to a chat's, and its errors have Anthropic's form."""
 
 
 RELAYED: Final[Mapping[str, RelayedPath]] = {
@@ -66,9 +67,17 @@ RELAYED: Final[Mapping[str, RelayedPath]] = {
     "/v1/messages": RelayedPath(
         operation="create_message",
         summary="Answer in the form of Anthropic's Messages.",
-        body=AnthropicRequest,
-        answer=AnthropicAnswer,
+        body=MessageRequest,
+        answer=ModelMessage,
         event=StreamEvent,
+        is_anthropics=True,
+    ),
+    "/v1/messages/count_tokens": RelayedPath(
+        operation="count_message_tokens",
+        summary="Count the tokens of a message's prompt, by the model's own tokenizer.",
+        body=CountRequest,
+        answer=TokenCount,
+        is_anthropics=True,
     ),
     "/v1/embeddings": RelayedPath(
         operation="create_embedding",
@@ -114,6 +123,10 @@ _REMARK: Final = (
     "The request is relayed to a replica whose engine offers the path; fields that are not listed here go on to it "
     "unchanged. An error has the envelope of all errors."
 )
+_TRANSLATED_REMARK: Final = (
+    "The request is translated, so that models, adapters and rollouts answer as in a chat; a field that is not listed "
+    "here is refused. An error has Anthropic's form."
+)
 
 
 def relayed_operations() -> dict[str, Any]:
@@ -126,6 +139,7 @@ def relayed_schemas() -> dict[str, Any]:
     models = [
         model for row in RELAYED.values() for model in (row.body, row.answer, row.event) if isinstance(model, type)
     ]
+    models.append(AnthropicError)
     _, schema = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     found: dict[str, Any] = schema["$defs"]
     return found
@@ -139,12 +153,12 @@ def _operation(row: RelayedPath) -> dict[str, Any]:
     answers = {"application/json": {"schema": _ref(row.answer)}}
     if row.event is not None:
         answers["text/event-stream"] = {"schema": {"type": "string", "description": _stream_of(row.event)}}
-    error = {"application/json": {"schema": _ref(ErrorEnvelope)}}
+    error = {"application/json": {"schema": _ref(AnthropicError if row.is_anthropics else ErrorEnvelope)}}
     headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in _ANSWER_HEADERS.items()}
     return {
         "tags": [TAG],
         "summary": row.summary,
-        "description": _REMARK,
+        "description": _TRANSLATED_REMARK if row.is_anthropics else _REMARK,
         "operationId": row.operation,
         "parameters": [
             {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
@@ -153,7 +167,7 @@ def _operation(row: RelayedPath) -> dict[str, Any]:
         "requestBody": {"required": True, "content": body},
         "responses": {
             "200": {"description": "The answer.", "headers": headers, "content": answers},
-            "4XX": {"description": "The request cannot be answered; `error.code` has why.", "content": error},
+            "4XX": {"description": "The request cannot be answered; `error` has why.", "content": error},
             "5XX": {"description": "No replica could answer.", "content": error},
         },
     }

@@ -1,4 +1,4 @@
-"""`POST /v1/responses`, OpenAI's newer form of a chat, and `POST /v1/messages`, Anthropic's."""
+"""`POST /v1/responses`, OpenAI's newer form of a chat."""
 
 from __future__ import annotations
 
@@ -53,43 +53,6 @@ class ModelResponse(Relayed):
     """Items: messages, tool calls, reasoning."""
     usage: InputOutputUsage | None = None
     error: dict[str, Any] | None = None
-
-
-class AnthropicMessage(Relayed):
-    """A message of the conversation."""
-
-    role: Literal["user", "assistant"]
-    content: str | list[dict[str, Any]]
-
-
-class AnthropicRequest(Relayed):
-    """The body of a message in Anthropic's form."""
-
-    model: str
-    messages: Annotated[list[AnthropicMessage], Field(min_length=1)]
-    max_tokens: Annotated[int, Field(ge=1)]
-    system: str | list[dict[str, Any]] | None = None
-    stream: bool | None = None
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    stop_sequences: list[str] | None = None
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: dict[str, Any] | None = None
-    metadata: dict[str, Any] | None = None
-
-
-class AnthropicAnswer(Relayed):
-    """The answer in Anthropic's form."""
-
-    id: str
-    type: Literal["message"] = "message"
-    role: Literal["assistant"] = "assistant"
-    model: str
-    content: list[dict[str, Any]]
-    stop_reason: str | None = None
-    stop_sequence: str | None = None
-    usage: InputOutputUsage
 
 
 class StreamEvent(Relayed):

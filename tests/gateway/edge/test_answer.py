@@ -15,7 +15,7 @@ from gateway.wire.engine_answer import AnswerHead
 from tests.gateway.edge.wire import RecordingTurn, pieces
 
 CHAT = HOT_PATHS[b"/v1/chat/completions"]
-MESSAGES = HOT_PATHS[b"/v1/messages"]
+RESPONSES = HOT_PATHS[b"/v1/responses"]
 STREAM = b'data: {"n":1}\n\ndata: {"n":2}\n\ndata: [DONE]\n\n'
 WHOLE = b'{"choices":[],"usage":{"prompt_tokens":2,"completion_tokens":3}}'
 
@@ -49,8 +49,8 @@ def head(content_type: bytes, length: int | None = None, status: int = 200) -> A
 
 
 def answer(client: RecordingTurn, of: AnswerHead, kind: object = CHAT, lines: bytes = b"x-a: b\r\n") -> RelayedAnswer:
-    assert kind in (CHAT, MESSAGES)
-    plan = AnswerPlan(kind=CHAT if kind is CHAT else MESSAGES, lines=lines, hide_usage=True)
+    assert kind in (CHAT, RESPONSES)
+    plan = AnswerPlan(kind=CHAT if kind is CHAT else RESPONSES, lines=lines, hide_usage=True)
     return RelayedAnswer(client, of, plan, client)
 
 
@@ -138,7 +138,7 @@ def test_a_stream_that_breaks_anywhere_ends_with_an_error_event_and_cleanly(at: 
 
 def test_events_that_have_names_end_with_an_error_of_that_name() -> None:
     client = RecordingTurn()
-    streamed = answer(client, head(b"text/event-stream"), MESSAGES)
+    streamed = answer(client, head(b"text/event-stream"), RESPONSES)
     streamed.on_data(b"event: a\ndata: {}\n\n", False)
     streamed.break_off("engine_unavailable", "it broke")
     last = Read(client.written).body.decode().split("\n\n")[-2]
