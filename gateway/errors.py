@@ -40,6 +40,10 @@ class PreviousResponseNotFound(InvalidRequest):
     """The response that a request goes on from is not stored, or is another tenant's."""
 
 
+class ThreadsNotOffered(InvalidRequest):
+    """The request wants its conversation to be held by the server; Anthropic's SDKs send it again as a whole."""
+
+
 class Unauthenticated(GatewayError):
     """The request carries no valid API key."""
 
@@ -135,6 +139,7 @@ class StartFailed(GatewayError):
 HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     InvalidRequest: (400, "invalid_request"),
     PreviousResponseNotFound: (400, "previous_response_not_found"),
+    ThreadsNotOffered: (400, "thread_unsupported_request"),
     Unauthenticated: (401, "invalid_api_key"),
     ScopeMissing: (403, "missing_scope"),
     ModelNotAllowed: (403, "model_not_allowed"),

@@ -72,6 +72,10 @@ class Translation(Protocol):
         """Whether the request fails where its answer cannot be stored."""
         ...
 
+    def asked_field(self, field: str) -> str:
+        """Return the name of the client's field that *field* of `body` was made from: an engine names its own."""
+        ...
+
     def begin(self) -> AnswerTranslator:
         """Return the translator of a new answer; a request that is sent again begins anew."""
         ...

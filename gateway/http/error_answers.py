@@ -69,7 +69,9 @@ async def answer_http(request: Request, exc: Exception) -> Response:
 def _hint(path: str) -> str:
     """Return the end of a message about an unknown path: the path that was meant, or what there is instead."""
     if (meant := meant_path(path)) is not None:
-        return f"; was {meant[:128]} meant? A client's base URL ends in /v1 once"
+        return (
+            f"; was {meant[:128]} meant? A client's base URL ends in /v1 once, that of Anthropic's clients not at all"
+        )
     instead = instead_of(path)
     return "" if instead is None else f"; {instead}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -31,17 +31,35 @@ _BY_ROLE: Final[Mapping[str, tuple[str, ...]]] = {
 Json = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where in the request a message of the chat comes from; an engine names its own fields."""
+
+    path: str
+    parts: tuple[str, ...] = ()
+    """The blocks that its parts come from."""
+    calls: tuple[str, ...] = ()
+
+
+class Conversation(NamedTuple):
+    """The messages of a chat, each with its origin."""
+
+    messages: list[Json]
+    origins: list[Origin]
+
+
 @dataclass(slots=True)
 class _Turn:
-    """Messages of one role that follow each other: to the model they are one turn."""
+    """Messages of one role that follow each other: to the model they are one turn. Each part has its path beside it."""
 
     role: str
-    parts: list[Json] = field(default_factory=list)
-    calls: list[Json] = field(default_factory=list)
-    results: list[Json] = field(default_factory=list)
+    path: str
+    parts: list[tuple[Json, str]] = field(default_factory=list)
+    calls: list[tuple[Json, str]] = field(default_factory=list)
+    results: list[tuple[Json, str]] = field(default_factory=list)
 
 
-def chat_messages(body: Members) -> list[Json]:
+def conversation_of(body: Members) -> Conversation:
     """Return the conversation of *body* as a chat has it; `InvalidRequest`."""
     if not body.entries("messages"):
         raise fault("messages", "is required, and must have at least one message")
@@ -57,12 +75,13 @@ def chat_messages(body: Members) -> list[Json]:
             system += _system_texts(message, "content")
             continue
         if not turns or turns[-1].role != role:
-            turns.append(_Turn(role))
+            turns.append(_Turn(role, message.name))
         _read_blocks(message, turns[-1], names)
     if not turns or turns[-1].role == "assistant":
         raise fault("messages", "must end with a message of the role user: an answer cannot be begun by the request")
-    messages = [{"role": "system", "content": "\n".join(system)}] if system else []
-    return messages + [message for turn in turns for message in _chat_turn(turn)]
+    found = [({"role": "system", "content": "\n".join(system)}, Origin(path="system"))] if system else []
+    found += [each for turn in turns for each in _chat_turn(turn)]
+    return Conversation([message for message, _ in found], [origin for _, origin in found])
 
 
 def _system_texts(holder: Members, name: str) -> list[str]:
@@ -81,7 +100,7 @@ def _read_blocks(message: Members, turn: _Turn, names: dict[str, str]) -> None:
     """Add the blocks of a message to its *turn*; *names* maps the id of each call to its tool."""
     content = message.value("content")
     if isinstance(content, str):
-        turn.parts.append({"type": "text", "text": content})
+        turn.parts.append(({"type": "text", "text": content}, message.path("content")))
         return
     if not isinstance(content, list):
         what = "is required" if content is None else f"must be a string or an array of blocks, not {shown(content)}"
@@ -89,14 +108,14 @@ def _read_blocks(message: Members, turn: _Turn, names: dict[str, str]) -> None:
     for block in message.each("content"):
         match _check_type(block, turn.role):
             case "text":
-                turn.parts.append(_text(block))
+                turn.parts.append((_text(block), block.name))
             case "image":
-                turn.parts.append(_image(block))
+                turn.parts.append((_image(block), block.name))
             case "tool_use":
-                turn.calls.append(_call(block, names))
+                turn.calls.append((_call(block, names), block.name))
             case "tool_result":
                 result, images = _result(block, names)
-                turn.results.append(result)
+                turn.results.append((result, block.name))
                 turn.parts += images
 
 
@@ -136,8 +155,8 @@ def _call(block: Members, names: dict[str, str]) -> Json:
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def _result(block: Members, names: Mapping[str, str]) -> tuple[Json, list[Json]]:
-    """Return a tool's result, and its images, which the message of a tool cannot hold."""
+def _result(block: Members, names: Mapping[str, str]) -> tuple[Json, list[tuple[Json, str]]]:
+    """Return a tool's result, and its images with their paths, which the message of a tool cannot hold."""
     call_id = block.required_text("tool_use_id")
     if call_id not in names:
         raise fault(block.path("tool_use_id"), f"must be the id of a tool_use block before it, not {shown(call_id)}")
@@ -145,7 +164,7 @@ def _result(block: Members, names: Mapping[str, str]) -> tuple[Json, list[Json]]
     texts, images = [content] if isinstance(content, str) else [], []
     for part in block.each("content") if not isinstance(content, str) else []:
         if part.value("type") == "image":
-            images.append(_image(part))
+            images.append((_image(part), part.name))
         else:
             _check_type(part, "system")
             texts.append(part.required_text("text"))
@@ -155,15 +174,18 @@ def _result(block: Members, names: Mapping[str, str]) -> tuple[Json, list[Json]]
     return {"role": "tool", "tool_call_id": call_id, "name": names[call_id], "content": text}, images
 
 
-def _chat_turn(turn: _Turn) -> Iterable[Json]:
+def _chat_turn(turn: _Turn) -> Iterable[tuple[Json, Origin]]:
+    parts, paths = [part for part, _ in turn.parts], tuple(path for _, path in turn.parts)
     if turn.role == "assistant":
         # Blocks of an answer are pieces of one text; those of a user are texts of their own.
-        message: Json = {"role": "assistant", "content": "".join(part["text"] for part in turn.parts)}
-        yield message | {"tool_calls": turn.calls} if turn.calls else message
+        message: Json = {"role": "assistant", "content": "".join(part["text"] for part in parts)}
+        if turn.calls:
+            message["tool_calls"] = [call for call, _ in turn.calls]
+        yield message, Origin(path=turn.path, calls=tuple(path for _, path in turn.calls))
         return
-    yield from turn.results
-    if turn.parts or not turn.results:
-        yield {"role": "user", "content": _content(turn.parts)}
+    yield from ((result, Origin(path=path)) for result, path in turn.results)
+    if parts or not turn.results:
+        yield {"role": "user", "content": _content(parts)}, Origin(path=turn.path, parts=paths)
 
 
 def _content(parts: list[Json]) -> str | list[Json]:

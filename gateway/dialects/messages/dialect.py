@@ -8,8 +8,9 @@ from typing import Any
 from gateway.dialects.dialect import AnswerTranslator, Arrival, Refused, Translation
 from gateway.dialects.messages.answer import MessageTranslator
 from gateway.dialects.messages.count import CountTranslator
+from gateway.dialects.messages.fields import asked_field
 from gateway.dialects.messages.refusals import refusal_of, status_of
-from gateway.dialects.messages.request import AskedMessage, asked_count, asked_message
+from gateway.dialects.messages.request import AskedCount, AskedMessage, asked_count, asked_message
 
 Json = dict[str, Any]
 
@@ -48,6 +49,8 @@ class CountDialect(_AnthropicForm):
 
 
 class _TranslatedMessage:
+    """A message, translated."""
+
     must_keep = False
 
     def __init__(self, asked: AskedMessage, token: str) -> None:
@@ -55,17 +58,28 @@ class _TranslatedMessage:
         self._asked = asked
         self._token = token
 
+    def asked_field(self, field: str) -> str:
+        """Return the member that a field of the chat was made from."""
+        return asked_field(field, self._asked.origins)
+
     def begin(self) -> AnswerTranslator:
         """Return the translator of a new answer."""
         return MessageTranslator(self._asked, self._token)
 
 
 class _TranslatedCount:
+    """A count, translated."""
+
     must_keep = False
 
-    def __init__(self, body: Json, token: str) -> None:
-        self.body = body
+    def __init__(self, asked: AskedCount, token: str) -> None:
+        self.body: Json = asked.tokenization
+        self._origins = asked.origins
         self._token = token
+
+    def asked_field(self, field: str) -> str:
+        """Return the member that a field of the tokenization was made from."""
+        return asked_field(field, self._origins)
 
     def begin(self) -> AnswerTranslator:
         """Return the translator of a new answer."""

@@ -36,11 +36,11 @@ class Members:
     """The members of one object; a member that is null is absent."""
 
     def __init__(self, value: Any, path: str) -> None:
-        """*path* names the object in messages, and is empty for the body."""
+        """*path* names the object in messages of errors, and is empty for the body."""
         if not isinstance(value, dict):
             raise fault(path or "the body", f"must be an object, not {shown(value)}")
         self._values: Mapping[str, Any] = {name: each for name, each in value.items() if each is not None}
-        self._path = path
+        self.name = path
 
     def __contains__(self, name: str) -> bool:
         return name in self._values
@@ -48,7 +48,7 @@ class Members:
     def path(self, name: str) -> str:
         """Return the name of a member as messages show it."""
         shortened = name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}..."
-        return f"{self._path}.{shortened}" if self._path else shortened
+        return f"{self.name}.{shortened}" if self.name else shortened
 
     def value(self, name: str) -> Any:
         """Return a member as it came; None where it is absent."""
@@ -137,7 +137,7 @@ class Members:
     def only(self, *names: str) -> None:
         """Refuse a member that has none of these *names*."""
         for name in self._values.keys() - set(names):
-            of = "POST /v1/messages" if not self._path else self._path
+            of = "POST /v1/messages" if not self.name else self.name
             raise fault(self.path(name), f"is not supported; {of} takes {', '.join(sorted(names))}")
 
     def _required(self, name: str, value: T | None) -> T:

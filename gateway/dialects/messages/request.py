@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from gateway.dialects.messages.conversation import chat_messages
+from gateway.dialects.messages.conversation import Origin, conversation_of
 from gateway.dialects.messages.members import Members, fault, shown
 from gateway.dialects.messages.tools import chat_tools
+from gateway.errors import ThreadsNotOffered
 
 Json = dict[str, Any]
 _COUNTED: Final = ("model", "messages", "system", "tools", "tool_choice", "thinking", "output_config", "output_format")
@@ -21,7 +22,6 @@ _REFUSED: Final[Mapping[str, str]] = {
     "inference_geo": "is not supported: requests are answered where Lorry runs",
     "fallbacks": "is not supported: name one model",
     "compaction": "is not supported: shorten the conversation in the client",
-    "thread": "is not supported: send the whole conversation",
 }
 """Member that asks for what is not here -> why it is refused, unless it asks for nothing."""
 _EFFORTS: Final = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
@@ -44,6 +44,8 @@ class AskedMessage(NamedTuple):
     """A request, translated, with what its answer is translated by."""
 
     chat: Json
+    origins: list[Origin]
+    """Where each message of the chat comes from."""
     stops: tuple[str, ...]
     thinking: Thinking
     is_streamed: bool
@@ -53,7 +55,8 @@ def asked_message(request: Mapping[str, Any]) -> AskedMessage:
     """Return the body of `POST /v1/messages` as a chat; `InvalidRequest` names the member at fault."""
     body = Members(request, "")
     _refuse_foreign(body, _COUNTED + _TAKEN)
-    chat: Json = {"model": body.required_text("model"), "messages": chat_messages(body)}
+    conversation = conversation_of(body)
+    chat: Json = {"model": body.required_text("model"), "messages": conversation.messages}
     chat["max_tokens"] = _most_tokens(body)
     chat |= _sampling(body)
     stops = _stops(body)
@@ -70,17 +73,25 @@ def asked_message(request: Mapping[str, Any]) -> AskedMessage:
     if is_streamed:
         # With the usage in every chunk the first event already has the tokens of the prompt.
         chat |= {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}}
-    return AskedMessage(chat, stops, thinking, is_streamed)
+    return AskedMessage(chat, conversation.origins, stops, thinking, is_streamed)
 
 
-def asked_count(request: Mapping[str, Any]) -> Json:
+class AskedCount(NamedTuple):
+    """A request for a count, translated."""
+
+    tokenization: Json
+    origins: list[Origin]
+
+
+def asked_count(request: Mapping[str, Any]) -> AskedCount:
     """Return the body of `POST /v1/messages/count_tokens` as a tokenization; `InvalidRequest`.
 
     Members that a message takes and that leave the prompt as it is are taken too, as clients send the same body.
     """
     body = Members(request, "")
     _refuse_foreign(body, _COUNTED + _TAKEN)
-    counted: Json = {"model": body.required_text("model"), "messages": chat_messages(body)}
+    conversation = conversation_of(body)
+    counted: Json = {"model": body.required_text("model"), "messages": conversation.messages}
     if tools := chat_tools(body).get("tools"):
         counted["tools"] = tools
     arguments = _template_arguments(_thinking(body))
@@ -88,12 +99,14 @@ def asked_count(request: Mapping[str, Any]) -> Json:
         arguments["reasoning_effort"] = effort
     if arguments:
         counted["chat_template_kwargs"] = arguments
-    return counted
+    return AskedCount(counted, conversation.origins)
 
 
 def _refuse_foreign(body: Members, taken: tuple[str, ...]) -> None:
     for name, why in _REFUSED.items():
         body.refuse(name, why)
+    if "thread" in body:
+        raise ThreadsNotOffered("thread is not supported: send the whole conversation", param="thread")
     body.refuse("speed", 'must be "standard"', unless=("standard",))
     body.word("service_tier", ("auto", "standard_only"))
     _check_edits(body.members("context_management"))

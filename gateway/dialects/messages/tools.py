@@ -35,7 +35,7 @@ def _tool(tool: Members) -> Json:
     if kind not in (None, "custom"):
         raise fault(
             tool.path("type"),
-            f"must not be {shown(kind)}: tools of Anthropic's are not here; describe it as a custom tool, "
+            f"must not be {shown(kind)}: Anthropic's own tools are not here; describe it as a custom tool, "
             "with name, description and input_schema",
         )
     tool.only(*_TAKEN, *_PASSED_OVER)

@@ -122,6 +122,19 @@ class TranslatedAnswer(RelayedAnswer):
         self._refused = orjson.dumps(refused)
 
 
+def with_field(sent: Mapping[str, Any], asked_field: Callable[[str], str]) -> Mapping[str, Any]:
+    """Return OpenAI's envelope with the field at fault as the client knows it, in the message too if it begins so."""
+    error = sent["error"]
+    field, message = error["param"], error["message"]
+    if field is None:
+        return sent
+    named = asked_field(field)
+    rest = message.removeprefix(field)
+    if rest != message and not rest[:1].isalnum():
+        message = named + rest
+    return {"error": error | {"param": named, "message": message}}
+
+
 def _as_envelope(status: int, error: Any) -> Mapping[str, Any]:
     """Return an engine's *error* in OpenAI's envelope; some send an older form, or mere text."""
     if not isinstance(error, dict):

@@ -15,7 +15,7 @@ from gateway.edge.exchange import Exchange
 from gateway.edge.http_message import RequestHead
 from gateway.edge.parts import Gateway
 from gateway.edge.refusal import Refusal, refusal_of, translated_refusal
-from gateway.edge.translated.answer import NOT_AN_ANSWER, TranslatedAnswer, WayBack
+from gateway.edge.translated.answer import NOT_AN_ANSWER, TranslatedAnswer, WayBack, with_field
 from gateway.edge.translated.intake import TranslatedIntake
 from gateway.edge.turn import Turn
 from gateway.errors import EngineUnavailable
@@ -57,12 +57,15 @@ class TranslatedExchange(Exchange):
     def _refused_as(self, status: int, envelope: Mapping[str, Any]) -> Refused:
         return self._dialect.refusal(status, envelope, self.head.request_id.decode())
 
+    def _refused_by_engine(self, status: int, sent: Mapping[str, Any]) -> Refused:
+        return self._refused_as(status, with_field(sent, self._translating.translation.asked_field))
+
     def _request_lines(self) -> bytes:
         return super()._request_lines() + self._dialect.head_lines(self.head.request_id)
 
     def _sink(self, turn: Turn, head: AnswerHead, plan: AnswerPlan, requester: Requester) -> RelayedAnswer:
         translator = self._translating.translation.begin()
-        self._translated = TranslatedAnswer(WayBack(translator, self._refused_as), turn, head, plan, requester)
+        self._translated = TranslatedAnswer(WayBack(translator, self._refused_by_engine), turn, head, plan, requester)
         return self._translated
 
     def answered(self) -> None:

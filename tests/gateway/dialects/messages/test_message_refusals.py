@@ -39,25 +39,6 @@ def test_only_a_full_queue_is_overload() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "message", "renamed", "words"),
-    [
-        ("stop", "stop must have at most 4 entries", "stop_sequences", "stop_sequences must have at most 4 entries"),
-        (
-            "tools[2].function.parameters.properties",
-            "tools[2].function.parameters.properties must be an object",
-            "tools[2].input_schema.properties",
-            "tools[2].input_schema.properties must be an object",
-        ),
-        ("response_format", "oneOf cannot be enforced", "output_config.format", "oneOf cannot be enforced"),
-        ("temperature", "temperature must be lower", "temperature", "temperature must be lower"),
-    ],
-)
-def test_a_field_at_fault_has_the_name_that_the_client_sent(field: str, message: str, renamed: str, words: str) -> None:
-    error = refusal_of(400, envelope(400, "invalid_request", message, field))["error"]
-    assert (error["details"]["field"], error["message"]) == (renamed, words)
-
-
-@pytest.mark.parametrize(
     ("message", "words"),
     [
         (

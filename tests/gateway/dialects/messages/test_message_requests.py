@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.dialects.messages.fields import asked_field
 from gateway.dialects.messages.request import asked_count, asked_message
 from gateway.errors import InvalidRequest
 
@@ -244,6 +245,7 @@ WRONG: tuple[tuple[Json, str, str], ...] = (
     ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema", "is required"),
     ({"container": "c_1"}, "container", "is not supported"),
     ({"mcp_servers": [{"type": "url"}]}, "mcp_servers", "MCP"),
+    ({"thread": {"type": "create"}}, "thread", "the whole conversation"),
     ({"speed": "fast"}, "speed", "standard"),
     ({"service_tier": "gold"}, "service_tier", "auto"),
     ({"metadata": {"user_id": 5}}, "metadata.user_id", "must be a string"),
@@ -267,11 +269,43 @@ def test_a_wrong_member_is_named_with_what_would_be_right(members: Json, field: 
 
 
 def test_a_count_tokenizes_the_same_conversation_with_its_tools() -> None:
-    counted = asked_count(request(tools=[WEATHER], system="S", output_config={"effort": "low"}))
+    counted = asked_count(request(tools=[WEATHER], system="S", output_config={"effort": "low"})).tokenization
     assert counted["messages"] == said({"role": "user", "content": "Hi"}, system="S")
     assert counted["tools"] == chat(tools=[WEATHER])["tools"]
     assert counted["chat_template_kwargs"] == {"reasoning_effort": "low"}
     assert counted.keys() == {"model", "messages", "tools", "chat_template_kwargs"}
     bare = request()
     del bare["max_tokens"]
-    assert asked_count(bare).keys() == {"model", "messages"}
+    assert asked_count(bare).tokenization.keys() == {"model", "messages"}
+
+
+CONVERSATION = (
+    {"role": "user", "content": "Hi"},
+    user(text("a"), {"type": "image", "source": {"type": "url", "url": "http://a"}}),
+    {"role": "assistant", "content": [text("x"), CALL]},
+    user({"type": "tool_result", "tool_use_id": "toolu_1", "content": "Sunny"}, text("b")),
+)
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("stop", "stop_sequences"),
+        ("stop[2]", "stop_sequences[2]"),
+        ("tools[2].function.parameters.properties", "tools[2].input_schema.properties"),
+        ("tools[0].function.name", "tools[0].name"),
+        ("response_format.json_schema", "output_config.format.json_schema"),
+        ("temperature", "temperature"),
+        ("messages", "messages"),
+        ("messages[0].content", "system.content"),
+        ("messages[1].content[2].type", "messages[1].content[1].type"),
+        ("messages[1].content[0].text", "messages[0].content.text"),
+        ("messages[2].tool_calls[0].function", "messages[2].content[1].function"),
+        ("messages[3].content", "messages[3].content[0].content"),
+        ("messages[4].content", "messages[3].content"),
+        ("messages[9].content", "messages[9].content"),
+    ],
+)
+def test_a_field_of_the_chat_is_the_client_s_field_that_it_was_made_from(field: str, expected: str) -> None:
+    asked = asked_message(request(messages=list(CONVERSATION), system="S"))
+    assert asked_field(field, asked.origins) == expected
