@@ -22,10 +22,11 @@ LONGEST_FUNCTION: Final = 60
 
 PACKAGES: Final[Mapping[str, frozenset[str]]] = {
     "registry": frozenset(),
-    "engines": frozenset(),
+    "conversations": frozenset(),
+    "engines": frozenset({"conversations"}),
     "graders": frozenset({"registry"}),
     "gateway": frozenset({"registry", "engines", "graders"}),
-    "trainer": frozenset({"registry", "graders"}),
+    "trainer": frozenset({"registry", "graders", "conversations"}),
 }
 """Our packages, and which of the others each may import."""
 
@@ -44,6 +45,7 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
         "wire balancing pools",
         "routing",
     ),
+    "conversations": ("chat_template", "hermes"),
     "engines": ("replica proving transformers", "drivers environments hardware"),
     "graders": ("grading runs", "sandbox model_questions similarity http_models"),
     "registry": ("publishing backups", "database migrations", "jobs", "contracts", "rollouts responses"),

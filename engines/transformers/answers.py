@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from engines.transformers.calls.call_reader import CallPiece
 from engines.transformers.sampling import ChosenToken, PromptScores
 from engines.transformers.sequence import Delta
 from engines.transformers.text import TokenTexts
@@ -20,12 +21,19 @@ class Whole:
     """An answer, put together from its deltas."""
 
     parts: list[str] = field(default_factory=list)
+    calls: list[Json] = field(default_factory=list)
+    """Calls of functions, as a message has them."""
     choices: list[ChosenToken] = field(default_factory=list)
     finish: str | None = None
 
     def add(self, delta: Delta) -> None:
         """Append what is new."""
         self.parts.append(delta.text)
+        for piece in delta.calls:
+            if piece.index == len(self.calls):
+                self.calls.append(call_of(piece))
+            else:
+                self.calls[piece.index]["function"]["arguments"] += piece.arguments
         self.choices += delta.choices
         self.finish = delta.finish
 
@@ -73,7 +81,10 @@ class ChatFormat:
 
     def whole(self, index: int, answer: Whole) -> Json:
         """Return an entry with the message."""
-        message = {"role": "assistant", "content": "".join(answer.parts), "refusal": None}
+        text = "".join(answer.parts)
+        message: Json = {"role": "assistant", "content": text, "refusal": None}
+        if answer.calls:
+            message |= {"content": text or None, "tool_calls": answer.calls}
         logprobs = self._logprobs(answer.choices)
         return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": answer.finish}
 
@@ -81,9 +92,15 @@ class ChatFormat:
         """Return the role before the first text, and nothing but the reason at the end."""
         found = []
         if is_first:
-            found.append(chat_piece(index, {"role": "assistant", "content": ""}))
-        if delta.text or delta.choices:
-            found.append(chat_piece(index, {"content": delta.text}, logprobs=self._logprobs(delta.choices)))
+            begins_with_call = bool(delta.calls) and not delta.text
+            found.append(chat_piece(index, {"role": "assistant", "content": None if begins_with_call else ""}))
+        news: list[Json] = [{"content": delta.text}] if delta.text else []
+        news += [{"tool_calls": [called_piece(piece)]} for piece in delta.calls]
+        if delta.choices and not news:
+            news.append({"content": ""})
+        for at, what in enumerate(news):
+            # The tokens of a delta are reported once.
+            found.append(chat_piece(index, what, logprobs=None if at else self._logprobs(delta.choices)))
         if delta.finish is not None:
             found.append(chat_piece(index, {}, finish=delta.finish))
         return found
@@ -206,6 +223,19 @@ def prompt_logprobs(scores: PromptScores, alternatives: int, tokens: TokenTexts)
             }
         )
     return found
+
+
+def call_of(piece: CallPiece) -> Json:
+    """Return a call as a message has it, with the arguments so far."""
+    function = {"name": piece.name, "arguments": piece.arguments}
+    return {"id": piece.id, "type": "function", "function": function}
+
+
+def called_piece(piece: CallPiece) -> Json:
+    """Return an entry of `tool_calls` in a chunk: id and name come first, then pieces of the arguments."""
+    if piece.name is None:
+        return {"index": piece.index, "function": {"arguments": piece.arguments}}
+    return {"index": piece.index, **call_of(piece)}
 
 
 def chat_piece(index: int, delta: Json, *, logprobs: Json | None = None, finish: str | None = None) -> Json:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from time import time
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 import orjson
@@ -15,9 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from conversations.call_forms import CallForm
 from engines.transformers.answers import AnswerFormat, ChatFormat, Echo, Json, TextFormat, Whole
+from engines.transformers.calls.call_reader import CallReader
+from engines.transformers.calls.tool_offer import tool_offer
 from engines.transformers.constraints.constraint import Constraint
-from engines.transformers.constraints.grammars import GrammarCompiler
+from engines.transformers.constraints.grammars import AnswerRule, GrammarCompiler, special_tokens
 from engines.transformers.errors import ApiError, BadRequest
 from engines.transformers.generation import Generation, GenerationDemand, GenerationIntake
 from engines.transformers.model import LoadedModel
@@ -25,7 +29,7 @@ from engines.transformers.requests.bodies import ChatRequest, CompletionRequest,
 from engines.transformers.requests.messages import render
 from engines.transformers.requests.parsing import parse_body
 from engines.transformers.sampling import PromptScores
-from engines.transformers.text import TokenTexts
+from engines.transformers.text import TextStream, TokenTexts
 
 CLIENT_LEFT: Final = 499
 COPY_HEADER: Final = "x-lorry-shadow"
@@ -57,13 +61,17 @@ class Completions:
         self._intake = intake
         self._tokens = TokenTexts(loaded.codec)
         self._grammars = GrammarCompiler(loaded.codec, loaded.vocabulary, loaded.end_tokens)
+        form = loaded.template.call_form
+        special = special_tokens(loaded.codec) if form else {}
+        self._marks = {token: text for text, token in special.items() if form and form.has(text)}
 
     async def chat(self, http: Request) -> Response:
         """`POST /v1/chat/completions`."""
         request = parse_body(ChatRequest, await http.body())
         if request.top_logprobs and not request.logprobs:
             raise BadRequest("top_logprobs needs logprobs to be true", param="top_logprobs")
-        prompts = [await asyncio.to_thread(self._render, request)]
+        offer = tool_offer(request, request.output_rule, self._loaded.template.call_form)
+        prompts = [await asyncio.to_thread(self._render, request, offer.shown)]
         demand = GenerationDemand(
             request=request,
             prompts=prompts,
@@ -74,7 +82,8 @@ class Completions:
             top_logprobs=request.top_logprobs or 0 if request.logprobs else None,
             is_copy=COPY_HEADER in http.headers,
             scores=scores_of(prompts, request.prompt_logprobs),
-            constraints=await self._constraints(request),
+            constraints=await self._constraints(offer.rule),
+            text_stream=partial(self._text_stream, request, offer.read_form),
         )
         return await self._answer(http, demand, ChatFormat(self._tokens, request.logprobs))
 
@@ -99,7 +108,8 @@ class Completions:
             top_logprobs=request.logprobs,
             is_copy=COPY_HEADER in http.headers,
             scores=scores,
-            constraints=await self._constraints(request),
+            constraints=await self._constraints(request.output_rule),
+            text_stream=partial(self._text_stream, request),
         )
         echoes = await asyncio.to_thread(self._echoes, request.prompts, demand) if request.echo else []
         return await self._answer(http, demand, TextFormat(self._tokens, request.logprobs, request.n, echoes))
@@ -118,12 +128,15 @@ class Completions:
             return EventStream(answer)
         return await whole_or_gone(http, answer)
 
-    async def _constraints(self, request: GenerationRequest) -> Callable[[], Constraint] | None:
-        rule = request.output_rule
+    async def _constraints(self, rule: AnswerRule | None) -> Callable[[], Constraint] | None:
         return None if rule is None else await asyncio.to_thread(self._grammars.constraints, rule)
 
-    def _render(self, request: ChatRequest) -> list[int]:
-        return render(self._loaded.tokenizer, request.messages, arguments=request.chat_template_kwargs)
+    def _text_stream(self, request: GenerationRequest, form: CallForm | None = None) -> TextStream:
+        reader = None if form is None else CallReader(form)
+        return TextStream(self._loaded.codec, request.stop, reader, self._marks)
+
+    def _render(self, request: ChatRequest, tools: Sequence[Mapping[str, Any]]) -> list[int]:
+        return render(self._loaded.template, request.messages, tools, arguments=request.chat_template_kwargs)
 
     def _tokenize(self, prompts: list[str | list[int]]) -> list[list[int]]:
         codec = self._loaded.codec

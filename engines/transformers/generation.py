@@ -48,6 +48,8 @@ class GenerationDemand:
     """For each prompt where its logprobs go; empty where nobody wants them."""
     constraints: Callable[[], Constraint] | None
     """Makes the constraint of one answer; None for free text."""
+    text_stream: Callable[[], TextStream]
+    """Makes what turns the tokens of one answer into text."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -236,7 +238,7 @@ class GenerationIntake:
             adapter=adapter,
             limit=min(demand.default_limit or room, room) if demand.limit is None else demand.limit,
             chooser=chooser(params, index % request.n, prompt=prompt, end_tokens=ends, constraint=constraint),
-            text=TextStream(self._loaded.codec, request.stop),
+            text=demand.text_stream(),
             end_tokens=frozenset() if request.ignore_eos else ends,
             deliver=partial(generation.deliver, index),
             arrived_at=monotonic(),

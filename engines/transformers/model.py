@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
 
+from conversations.chat_template import ChatTemplate
 from engines.transformers.cache import (
     ATTENTION_NAME,
     AttentionPlan,
@@ -39,13 +40,11 @@ class UnsupportedModel(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedModel:
-    """A model that is ready to step, with its tokenizer and sizes."""
+    """A model that is ready to step, with its tokenizer, chat template and sizes."""
 
     model: nn.Module
-    tokenizer: Any
-    """The tokenizer of transformers, for templates and special tokens."""
     codec: Tokenizer
-    """The fast tokenizer inside it."""
+    template: ChatTemplate
     layers: dict[str, AdaptedLinear]
     """Layers that adapters may change, by their name in the model."""
     segments: StepSegments
@@ -75,8 +74,8 @@ def load_model(folder: Path, *, slots: int, max_context: int) -> LoadedModel:
     context = min(max_context, config.max_position_embeddings, fields.get("sliding_window") or max_context)
     return LoadedModel(
         model=model,
-        tokenizer=tokenizer,
         codec=tokenizer.backend_tokenizer,
+        template=ChatTemplate(tokenizer),
         layers=layers,
         segments=segments,
         end_tokens=end_tokens_of(model, tokenizer),

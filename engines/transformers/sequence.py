@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from engines.transformers.calls.call_reader import CallPiece
 from engines.transformers.sampling import Chooser, ChosenToken, PromptScores
-from engines.transformers.text import TextStream
+from engines.transformers.text import Piece, TextStream
 
 
 class SequenceState(StrEnum):
@@ -23,6 +24,7 @@ class FinishReason(StrEnum):
 
     STOP = "stop"  # the model or a stop string ended it
     LENGTH = "length"  # it may not grow further
+    TOOL_CALLS = "tool_calls"  # the model ended it, or its form did, after calls of functions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,8 @@ class Delta:
     """The new part of an answer."""
 
     text: str
+    calls: tuple[CallPiece, ...] = ()
+    """What is new of calls of functions, which come after the text."""
     choices: tuple[ChosenToken, ...]
     """The tokens behind it, where logprobs are wanted."""
     generated: int
@@ -83,23 +87,35 @@ class Sequence:
     def accept(self, choice: ChosenToken) -> Delta | None:
         """Append the next token; return the delta for the client, None if nothing can be sent yet."""
         if self.limit == 0:
-            return self._delta("", FinishReason.LENGTH)
+            return self._delta(Piece(""), FinishReason.LENGTH)
         self.tokens.append(choice.token)
         self.generated += 1
         constraint = self.chooser.constraint
         if choice.token in self.end_tokens:
-            return self._delta(self.text.flush(), FinishReason.STOP)
+            return self._delta(Piece(self.text.flush()), FinishReason.STOP)
         if choice.logprob is not None:
             self.unsent.append(choice)
         piece = self.text.push(choice.token)
         if piece.stopped:
-            return self._delta(piece.text, FinishReason.STOP)
+            return self._delta(piece, FinishReason.STOP)
         if constraint is not None and constraint.is_complete:
-            return self._delta(piece.text + self.text.flush(), FinishReason.STOP)
+            return self._delta(self._with_rest(piece), FinishReason.STOP)
         if self.generated == self.limit:
-            return self._delta(piece.text + self.text.flush(), FinishReason.LENGTH)
-        return self._delta(piece.text, None) if piece.text else None
+            return self._delta(self._with_rest(piece), FinishReason.LENGTH)
+        return self._delta(piece, None) if piece.text or piece.calls else None
 
-    def _delta(self, text: str, finish: FinishReason | None) -> Delta:
+    def _with_rest(self, piece: Piece) -> Piece:
+        return replace(piece, text=piece.text + self.text.flush())
+
+    def _delta(self, piece: Piece, finish: FinishReason | None) -> Delta:
         choices, self.unsent = tuple(self.unsent), []
-        return Delta(text=text, choices=choices, generated=self.generated, reused=self.reused, finish=finish)
+        if finish is FinishReason.STOP and self.text.has_called:
+            finish = FinishReason.TOOL_CALLS
+        return Delta(
+            text=piece.text,
+            calls=piece.calls,
+            choices=choices,
+            generated=self.generated,
+            reused=self.reused,
+            finish=finish,
+        )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from re import fullmatch
+from types import MappingProxyType
 from typing import Final
 
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+from engines.transformers.calls.call_reader import CallPiece, CallReader
 
 _SPACE: Final = "\u2581"
 """How SentencePiece writes a space."""
@@ -21,6 +24,8 @@ class Piece:
 
     text: str
     stopped: bool = False
+    calls: tuple[CallPiece, ...] = ()
+    """What is new of the calls, which come after the text."""
 
 
 class StopFilter:
@@ -85,20 +90,46 @@ class TokenTexts:
 
 
 class TextStream:
-    """The text of one sequence, token by token."""
+    """The text of one sequence, token by token; calls of functions apart from it, where *reader* finds them.
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
+    Stop strings end the text alone. *marks* are special tokens of which calls consist, with their text.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        stops: Sequence[str],
+        reader: CallReader | None = None,
+        marks: Mapping[int, str] = MappingProxyType({}),
+    ) -> None:
         self._tokenizer = tokenizer
         self._decoder = DecodeStream(skip_special_tokens=True)
         self._filter = StopFilter(stops)
+        self._reader = reader
+        self._marks = marks
+
+    @property
+    def has_called(self) -> bool:
+        """Whether the answer has a whole call of a function."""
+        return self._reader is not None and self._reader.finished > 0
 
     def push(self, token: int) -> Piece:
         """Return the text that *token* completes; bytes of an unfinished character wait for the next token."""
-        return self._filter.push(self._decoder.step(self._tokenizer, token) or "")
+        text = self._decoder.step(self._tokenizer, token) or ""
+        if self._reader is None:
+            return self._filter.push(text)
+        read = self._reader.push(self._marks.get(token, text))
+        piece = self._filter.push(read.content)
+        if piece.stopped or not read.calls:
+            return piece
+        return Piece(piece.text + self._filter.flush(), calls=read.calls)
 
     def flush(self) -> str:
         """Return the rest, when no more tokens come; bytes that never became a character are dropped."""
-        return self._filter.flush()
+        if self._reader is None:
+            return self._filter.flush()
+        piece = self._filter.push(self._reader.flush())
+        return piece.text if piece.stopped else piece.text + self._filter.flush()
 
 
 def overlap(text: str, stop: str) -> int:

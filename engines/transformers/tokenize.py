@@ -21,6 +21,7 @@ class Tokenize:
 
     def __init__(self, loaded: LoadedModel, adapters: AdapterTable, base_name: str) -> None:
         self._loaded = loaded
+        self._template = loaded.template
         self._adapters = adapters
         self._base_name = base_name
 
@@ -37,5 +38,5 @@ class Tokenize:
         if request.messages is None:
             encoded = self._loaded.codec.encode(request.prompt or "", add_special_tokens=request.add_special_tokens)
             return list(encoded.ids)
-        template = self._loaded.tokenizer
-        return render(template, request.messages, add_generation_prompt=request.add_generation_prompt)
+        tools = [tool.as_declared() for tool in request.tools]
+        return render(self._template, request.messages, tools, opens_answer=request.add_generation_prompt)

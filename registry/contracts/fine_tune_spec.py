@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from registry.contracts.chat_template import read_chat_template
 from registry.contracts.extensions.integrations import Integration
 from registry.contracts.hyperparameters import MethodOptions, resolve_auto
 from registry.contracts.job_spec import FineTuneFacts, JobSpec, LoraSpec, ResultKind
@@ -116,11 +115,10 @@ class FineTuneSpec(JobSpec):
     def count_rows(cls, lines: Iterable[bytes], base_folder: Path | None) -> int:
         """Return the number of examples in a file of this method; `TrainingFileInvalid` names line and field.
 
-        *base_folder* is the base model's: its chat template may not render everything that a file may hold. None checks
-        an upload, before anybody said which base model it is for.
+        *base_folder* is the base model's. None checks an upload, before anybody said which base model it is for; the
+        pictures inside the file are decoded then.
         """
-        template = None if base_folder is None else read_chat_template(base_folder)
-        return check_training_lines(lines, template, cls.formats).rows
+        return check_training_lines(lines, cls.formats, opens_pictures=base_folder is None).rows
 
     @classmethod
     def pictures_in(cls, lines: Iterable[bytes]) -> Iterator[PicturePart]:

@@ -188,7 +188,7 @@ class TrainingFileSummary:
     characters: int
     """Sum over all contents."""
     tool_rows: int
-    """Examples with tools, which not every base model's chat template can render."""
+    """Examples with tools."""
     ignored: Mapping[str, int]
     """Field of a message that training leaves out -> number of messages that have it."""
     pictures: int
@@ -197,13 +197,13 @@ class TrainingFileSummary:
 
 def check_training_lines(
     lines: Iterable[bytes],
-    template: str | None = None,
     wanted: tuple[LineFormat[TrainingLine], ...] = CHATS_OR_TEXTS,
+    *,
+    opens_pictures: bool = True,
 ) -> TrainingFileSummary:
     """Check the file of *lines* and count its contents; `TrainingFileInvalid` names lines and fields of faults.
 
-    With *template*, the text of a base model's chat templates, tools that it does not mention are faults too. Without,
-    pictures inside the file are decoded: a file is checked for a base model after it was checked for none.
+    Pictures inside the file are decoded where *opens_pictures*.
     """
     rows = learnt_turns = characters = tool_rows = pictures = 0
     ignored: Counter[str] = Counter()
@@ -212,10 +212,8 @@ def check_training_lines(
     for number, line in filled_lines(lines):
         try:
             row = parser.parse(line, number)
-            if template is None:
+            if opens_pictures:
                 _check_pictures(row)
-            else:
-                _check_rendered(row, template)
         except TrainingFileInvalid as exc:
             faults.append(str(exc))
             if parser.is_foreign:
@@ -244,16 +242,6 @@ def _check_pictures(row: TrainingLine) -> None:
         for picture in chat.pictures:
             if picture.kind is PictureKind.DATA:
                 check_picture(decode_data_url(picture.name, picture.where), picture.where)
-
-
-def _check_rendered(row: TrainingLine, template: str) -> None:
-    for chat in row.chats:
-        for has, word in ((bool(chat.tools), "tools"), (chat.calls_tools, "tool_calls")):
-            if has and word not in template:
-                raise TrainingFileInvalid(
-                    f"line {chat.line}: {word}: the base model's chat template renders no {word}, "
-                    "so they cannot be learnt"
-                )
 
 
 def _raise_faults(faults: list[str], rows: int) -> None:

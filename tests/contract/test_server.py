@@ -119,7 +119,7 @@ def test_models_lists_the_base_and_the_adapters(host: EngineHost, adapters: dict
     ("fields", "status", "param", "code"),
     [
         ({"temperature": 9}, 400, "temperature", "invalid_value"),
-        ({"tools": [{}]}, 400, "tools", "unsupported_parameter"),
+        ({"functions": [{}]}, 400, "functions", "unsupported_parameter"),
         ({"messages": "hi"}, 400, "messages", "invalid_value"),
         ({"top_logprobs": 2}, 400, "top_logprobs", "invalid_value"),
         ({"n": 1000}, 400, "n", "invalid_value"),

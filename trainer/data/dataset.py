@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from jinja2 import TemplateError
 from transformers import AutoTokenizer, GenerationConfig
 
+from conversations.chat_template import ChatTemplate, TemplateRefused
+from conversations.turns import Call, Turn, turn_role
 from registry.contracts.chat_template import read_processor_template
 from registry.contracts.plain_text import PlainText
 from registry.contracts.training_file import TrainingRow
@@ -38,6 +39,8 @@ class TemplateChat:
     line: int
     messages: Sequence[Mapping[str, Any]]
     tools: Sequence[Mapping[str, Any]] = ()
+    places: Sequence[int] = ()
+    """For each message of a row the place of that which has it here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,7 @@ class ChatEncoder:
             raise JobFailed(
                 "no_chat_template", "the base model has no chat template, so it cannot learn from chats", "model"
             )
+        self._template = ChatTemplate(self._tokenizer)
         self._end_ids = _end_ids(base_folder, self._tokenizer.eos_token_id)
         self._end_texts = [self._tokenizer.decode([token]) for token in sorted(self._end_ids)]
 
@@ -77,22 +81,21 @@ class ChatEncoder:
         """
         if row.text is not None:
             return [self._encode_text(row.line, row.text)]
-        messages = [self._template_input(message) for message in row.messages]
-        chat = TemplateChat(line=row.line, messages=messages, tools=row.tools)
+        chat = self._chat(row)
         text = self._render(chat)
         self._check_tools(chat, text)
         ids = self._ids(text)
         labels, alone = [IGNORED] * len(ids), []
-        learnt = [at for at, message in enumerate(row.messages) if message.is_learnt]
+        learnt = [at for at, message in zip(chat.places, row.messages, strict=True) if message.is_learnt]
         # Each answer costs two renderings of the chat, so a row that is refused for its length is not searched.
         for at in learnt if longest is None or len(ids) <= longest else []:
             answer = self._find_answer(chat, text, at)
             if answer.text == text:
-                self._mark(chat.line, at, labels, (ids, answer))
+                self._mark(chat, at, labels, (ids, answer))
             else:
                 own = self._ids(answer.text)
                 own_labels = [IGNORED] * len(own)
-                self._mark(chat.line, at, own_labels, (own, answer))
+                self._mark(chat, at, own_labels, (own, answer))
                 alone.append(self._encoded(row, answer.text, own, own_labels))
         whole = self._encoded(row, text, ids, labels)
         return alone if len(alone) == len(learnt) else [whole, *alone]
@@ -114,8 +117,25 @@ class ChatEncoder:
         """Return prompts with small pictures of the file at *path*: none for a base model that takes no pictures."""
         return []
 
-    def _template_input(self, message: ChatMessage) -> dict[str, Any]:
-        return message.as_template_input()
+    def _chat(self, row: TrainingRow) -> TemplateChat:
+        prepared = self._template.prepare([self._turn(message) for message in row.messages], row.tools)
+        return TemplateChat(line=row.line, messages=prepared.messages, tools=prepared.tools, places=prepared.places)
+
+    def _turn(self, message: ChatMessage) -> Turn:
+        calls = [
+            Call(name=call["function"]["name"], arguments=call["function"]["arguments"], id=call.get("id", ""))
+            for call in message.tool_calls
+        ]
+        return Turn(
+            role=turn_role(message.role),
+            content=self._content_of(message),
+            name=message.name,
+            calls=tuple(calls),
+            call_id=message.tool_call_id,
+        )
+
+    def _content_of(self, message: ChatMessage) -> Any:
+        return message.content
 
     def _template_content(self, content: Any) -> Any:
         """Return the content of a request's message as the template takes it."""
@@ -202,16 +222,16 @@ class ChatEncoder:
         blank = len(rest) - len(rest.lstrip())
         ends = [mark for mark in self._end_texts if mark and rest[blank:].startswith(mark)]
         if not ends:
-            raise _not_trainable(chat.line, at, NO_END)
+            raise _not_trainable(chat, at, NO_END)
         return _Answer(text=text, opened=text[:begin], closed=text[: end + blank + len(max(ends, key=len))])
 
-    def _mark(self, line: int, at: int, labels: list[int], found: tuple[Sequence[int], _Answer]) -> None:
+    def _mark(self, chat: TemplateChat, at: int, labels: list[int], found: tuple[Sequence[int], _Answer]) -> None:
         """Label the tokens of turn *at*, its end token included: a model that does not learn this token never stops."""
         ids, answer = found
         start, end = _shared(ids, self._ids(answer.opened)), _shared(ids, self._ids(answer.closed))
         ends = [index for index in range(start, end) if ids[index] in self._end_ids]
         if not ends:
-            raise _not_trainable(line, at, NO_END)
+            raise _not_trainable(chat, at, NO_END)
         labels[start : ends[-1] + 1] = ids[start : ends[-1] + 1]
 
     def _check_tools(self, chat: TemplateChat, text: str) -> None:
@@ -237,22 +257,16 @@ class ChatEncoder:
 
     def _render(self, chat: TemplateChat, *, opens_answer: bool = False) -> str:
         try:
-            text: str = self._tokenizer.apply_chat_template(
-                [*chat.messages], tools=[*chat.tools] or None, tokenize=False, add_generation_prompt=opens_answer
-            )
-        # A template is a program: whatever it does with a part that it did not expect is a refusal.
-        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as exc:
+            return self._template.render(chat.messages, chat.tools, opens_answer=opens_answer)
+        except TemplateRefused as exc:
             raise JobFailed(
                 "template_refused",
                 f"line {chat.line}: the base model's chat template refuses it: {exc}",
                 "training_file",
             ) from exc
-        return text
 
     def _ids(self, text: str) -> list[int]:
-        # The template writes the special tokens itself; the tokenizer would add the first one a second time.
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+        return self._template.ids(text)
 
 
 def read_rows(path: Path, encoder: ChatEncoder, max_length: int, param: str) -> list[EncodedRow]:
@@ -279,8 +293,8 @@ def _without_calls(chat: TemplateChat) -> TemplateChat | None:
     return None if plain == [*chat.messages] else replace(chat, messages=plain)
 
 
-def _not_trainable(line: int, at: int, how: str) -> JobFailed:
-    message = f"line {line}: messages[{at}]: the base model's chat template {how}"
+def _not_trainable(chat: TemplateChat, at: int, how: str) -> JobFailed:
+    message = f"line {chat.line}: messages[{chat.places.index(at)}]: the base model's chat template {how}"
     return JobFailed("template_not_trainable", message, "training_file")
 
 

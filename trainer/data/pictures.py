@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from conversations.chat_template import ChatTemplate
 from registry.contracts.pictures.picture_bytes import open_picture
 from registry.contracts.pictures.picture_part import PicturePart, parse_picture
 from registry.contracts.pictures.picture_sources import PictureSources
@@ -53,6 +54,7 @@ class PictureEncoder(ChatEncoder):
         self._processor = load_processor(base_folder)
         self._sources = sources
         self._takes_parts = self._renders_parts()
+        self._template = ChatTemplate(self._tokenizer, self._template_content)
         self._placeholder = ""
         """The text that stands for a picture in a rendered chat, once a picture was seen."""
         self._expanded: Sequence[str] = ()
@@ -137,21 +139,18 @@ class PictureEncoder(ChatEncoder):
             return False
         return "\ue000" in text and "'type'" not in text and '"type"' not in text
 
-    def _template_input(self, message: ChatMessage) -> dict[str, Any]:
-        made = message.as_template_input()
-        return made | {"content": message.as_parts()} if self._takes_parts else made
+    def _content_of(self, message: ChatMessage) -> Any:
+        return message.as_parts() if self._takes_parts and message.pictures else message.content
 
     def _template_content(self, content: Any) -> Any:
         if not self._takes_parts:
             return content
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        text = [{"type": "text", "text": content}] if content else []
+        parts = text if isinstance(content, str) else content
         return [part if part["type"] == "text" else {"type": "image"} for part in parts]
 
     def _expand(self, row: TrainingRow) -> list[str]:
-        chat = TemplateChat(
-            line=row.line, messages=[self._template_input(one) for one in row.messages], tools=row.tools
-        )
-        expanded = self._expansions(self._render(chat), self._open(row.pictures), f"line {row.line}")
+        expanded = self._expansions(self._render(self._chat(row)), self._open(row.pictures), f"line {row.line}")
         for at, message in enumerate(row.messages):
             if self._placeholder in message.content:
                 where = f"line {row.line}: messages[{at}].content"

@@ -5,9 +5,11 @@ The names are OpenAI's (`response_format`), and those of vLLM: `structured_outpu
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 import orjson
+from llguidance import LLMatcher, grammar_from
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from engines.transformers.requests.parsing import Fields, json_kind, must
@@ -23,6 +25,35 @@ class OutputRule(NamedTuple):
     text: str
     param: str
     """The field that has the rule, for messages about it."""
+
+    def grammar(self, _explain: Callable[[str], str], _special: Mapping[str, int]) -> str:
+        """Return the grammar for llguidance; `ValueError` says why there is none."""
+        return schema_grammar(self.text) if self.kind == "json_schema" else grammar_from(self.kind, self.text)
+
+    @property
+    def named_grammar(self) -> dict[str, Any]:
+        """The grammar as a member of a larger one; `ValueError` says why there is none."""
+        if self.kind == "grammar":
+            return {"lark_grammar": grammar_from(self.kind, self.text)}
+        text = schema_grammar(self.text) if self.kind == "json_schema" else grammar_from(self.kind, self.text)
+        found: dict[str, Any] = orjson.loads(text)["grammars"][0]
+        return found
+
+
+def schema_grammar(schema: str) -> str:
+    """Return the grammar of JSON by *schema*; `ValueError` where it is not one."""
+    # A small model that may write blanks without end does: each place of JSON has one way to be written here.
+    grammar: str = LLMatcher.grammar_from_json_schema(
+        schema,
+        overrides={
+            "item_separator": ", ",
+            "key_separator": ": ",
+            "whitespace_flexible": False,
+            "coerce_one_of": False,
+            "lenient": False,
+        },
+    )
+    return grammar
 
 
 def _schema(value: Any) -> Any:

@@ -11,6 +11,7 @@ from engines.transformers.constraints.output_rules import OutputRules
 from engines.transformers.requests.messages import Message
 from engines.transformers.requests.neutral import without_neutral
 from engines.transformers.requests.parsing import WRONG_KIND, Fields, Whole, must, shortened, shown, whole_number
+from engines.transformers.requests.tools import Tool, ToolFields, check_results, check_tools
 
 _TEMPLATE_ARGUMENTS: Final = frozenset(
     {"conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt"}
@@ -153,7 +154,7 @@ class GenerationRequest(OutputRules):
         return {int(token): bias for token, bias in self.logit_bias.items()}
 
 
-class ChatRequest(GenerationRequest):
+class ChatRequest(GenerationRequest, ToolFields):
     """Body of `POST /v1/chat/completions`."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
@@ -162,6 +163,14 @@ class ChatRequest(GenerationRequest):
     """What the model's chat template is given beside the messages, such as `enable_thinking`."""
     logprobs: bool = False
     top_logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
+
+    @model_validator(mode="after")
+    def _has_tools_in_order(self) -> Self:
+        check_tools(self)
+        check_results(self.messages)
+        if self.min_tokens and self.tools:
+            raise must("must not have min_tokens beside tools: an answer ends with its calls")
+        return self
 
     @property
     def limit(self) -> int | None:
@@ -196,12 +205,16 @@ class TokenizeRequest(Fields):
     prompt: str | None = None
     add_special_tokens: bool = True
     messages: Annotated[list[Message], Field(min_length=1)] | None = None
+    tools: Annotated[list[Tool], Field(default_factory=list)]
+    """Counted with the messages."""
     add_generation_prompt: bool = True
 
     @model_validator(mode="after")
     def _has_one(self) -> Self:
         if (self.prompt is None) == (self.messages is None):
             raise must("must have either prompt or messages")
+        if self.tools and self.messages is None:
+            raise must("must not have tools beside prompt")
         return self
 
 

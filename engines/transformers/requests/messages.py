@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
-import orjson
-from jinja2 import TemplateError
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, ValidationInfo
 
+from conversations.chat_template import ChatTemplate, TemplateRefused
+from conversations.turns import Call, Turn, read_arguments, turn_role
 from engines.transformers.errors import BadRequest
 from engines.transformers.requests.parsing import WRONG_KIND, Fields, missing, must, shortened
 
@@ -18,7 +18,6 @@ _SIDE_FIELDS: Final = ConfigDict(extra="ignore")
 _TEXT_PARTS: Final = ("text", "input_text", "output_text")
 _UNREAD_PARTS: Final = ("thinking", "redacted_thinking", "reasoning")
 """Parts that hold what a model thought before it answered: passed over, as `reasoning_content` is."""
-_TOOL_ROLES: Final = ("tool", "function")
 
 
 def _refuse_if_set(value: Any) -> None:
@@ -66,14 +65,6 @@ class FunctionCall(Fields):
 
     name: str
     arguments: str = "{}"
-
-    def as_template_input(self) -> dict[str, Any]:
-        """Return the call with its arguments as an object where they are one: templates write them as JSON."""
-        try:
-            arguments = orjson.loads(self.arguments)
-        except orjson.JSONDecodeError:
-            arguments = self.arguments
-        return {"name": self.name, "arguments": arguments}
 
 
 class ToolCall(Fields):
@@ -139,55 +130,41 @@ class Message(Fields):
         return [call.function for call in self.tool_calls] or ([self.function_call] if self.function_call else [])
 
 
+def as_turn(message: Message) -> Turn:
+    """Return the message as conversations have it."""
+    ids = [call.id for call in message.tool_calls] or [""]
+    calls = (
+        [
+            Call(name=call.name, arguments=read_arguments(call.arguments), id=id_)
+            for id_, call in zip(ids, message.calls, strict=True)
+        ]
+        if message.calls
+        else []
+    )
+    return Turn(
+        role=turn_role(message.role),
+        content=message.text,
+        name=message.name,
+        calls=tuple(calls),
+        call_id=message.tool_call_id,
+    )
+
+
 def render(
-    tokenizer: Any,
+    template: ChatTemplate,
     messages: Sequence[Message],
+    tools: Sequence[Mapping[str, Any]] = (),
     *,
-    add_generation_prompt: bool = True,
+    opens_answer: bool = True,
     arguments: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[int]:
-    """Return the conversation in tokens, by the model's chat template; `BadRequest` where that refuses it.
+    """Return the conversation in tokens; `BadRequest` where the model's chat template refuses it.
 
     *arguments* are further values for the template.
     """
-    # A template that does not know tools would leave their calls out in silence.
-    knows_tools = "tool_calls" in str(tokenizer.chat_template)
-    turns = [turn_with_tools(message) if knows_tools else plain_turn(message) for message in messages]
+    prepared = template.prepare([as_turn(message) for message in messages], tools)
     try:
-        tokens = tokenizer.apply_chat_template(
-            turns, add_generation_prompt=add_generation_prompt, return_dict=False, **arguments
-        )
-    except TemplateError as exc:
+        text = template.render(prepared.messages, prepared.tools, opens_answer=opens_answer, arguments=arguments)
+    except TemplateRefused as exc:
         raise BadRequest(f"the model's chat template refuses them: {exc}", param="messages") from exc
-    return list(tokens)
-
-
-def turn_with_tools(message: Message) -> dict[str, Any]:
-    """Return the message as a template expects it that knows tools."""
-    if message.role in _TOOL_ROLES:
-        named = {"name": message.name} if message.name else {}
-        return {"role": "tool", "content": message.text, "tool_call_id": message.tool_call_id or "", **named}
-    turn: dict[str, Any] = plain_role_and_text(message)
-    if message.calls:
-        ids = [call.id for call in message.tool_calls] or [""]
-        turn["tool_calls"] = [
-            {"id": id_, "type": "function", "function": call.as_template_input()}
-            for id_, call in zip(ids, message.calls, strict=True)
-        ]
-    return turn
-
-
-def plain_turn(message: Message) -> dict[str, str]:
-    """Return the message with calls and results of tools in its text, in the form of Hermes."""
-    if message.role in _TOOL_ROLES:
-        return {"role": "user", "content": f"<tool_response>\n{message.text}\n</tool_response>"}
-    turn = plain_role_and_text(message)
-    calls = [orjson.dumps(call.as_template_input()).decode() for call in message.calls]
-    texts = [turn["content"]] if turn["content"] else []
-    turn["content"] = "\n".join([*texts, *(f"<tool_call>\n{call}\n</tool_call>" for call in calls)])
-    return turn
-
-
-def plain_role_and_text(message: Message) -> dict[str, str]:
-    """Return role and text; a developer speaks as the system."""
-    return {"role": "system" if message.role == "developer" else message.role, "content": message.text}
+    return template.ids(text)

@@ -40,6 +40,8 @@ _WANTED: Final[Mapping[str, str]] = {
     "string_too_short": "must have at least {min_length} character(s)",
 }
 """Pydantic's type of an error -> what the value must be; the keys of its context in braces."""
+_SUCCESSORS: Final[Mapping[str, str]] = {"functions": "tools", "function_call": "tool_choice"}
+"""Fields of OpenAI's that are older than tools, with the fields that took their place."""
 _LENGTHS: Final[Mapping[str, str]] = {
     "too_short": "must have at least {min_length} entries, not {actual_length}",
     "too_long": "must have at most {max_length} entries, not {actual_length}",
@@ -129,11 +131,17 @@ def _refusal(model: type[Fields], error: ErrorDetails) -> BadRequest:
     return BadRequest(f"{field} {_wording(error)}", param=field)
 
 
+def _hint(field: str) -> str:
+    successor = _SUCCESSORS.get(field)
+    return f"; {successor} took its place" if successor else ""
+
+
 def _unsupported(model: type[Fields], field: str, *, is_top: bool) -> BadRequest:
     known = f"; it takes {', '.join(sorted(model.model_fields))}" if is_top else ""
     harmless = " or ".join(orjson.dumps(value).decode() for value in NEUTRAL.get(field, ()))
     but = f", except as {harmless}, which asks for nothing" if is_top and harmless else ""
-    message = f"{field} is not supported by this engine{but}{known}"
+    hint = _hint(field) if is_top else ""
+    message = f"{field} is not supported by this engine{hint}{but}{known}"
     return BadRequest(message, param=field, code="unsupported_parameter")
 
 

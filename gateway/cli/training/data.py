@@ -57,7 +57,7 @@ def check(
         return
     show(f"{file}: {rows} {summary.format}, all well formed")
     if summary.tool_rows:
-        show(f"{summary.tool_rows} of them have tools: the base model's chat template has to render these")
+        show(f"{summary.tool_rows} of them have tools, in the form that the base model's chat template has, or Hermes'")
     if summary.pictures:
         show(
             f"{summary.pictures} pictures: the base model has to take pictures; those outside of the file were not read"

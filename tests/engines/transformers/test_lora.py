@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from tokenizers import Tokenizer, models
 from torch import nn
 
+from conversations.chat_template import ChatTemplate
 from engines.transformers.cache import CacheShape
 from engines.transformers.errors import ApiError, BadRequest, NoSuchResource
 from engines.transformers.generation import GenerationDemand, GenerationIntake, QueueLimits
@@ -22,8 +24,10 @@ from engines.transformers.model import LoadedModel, ModelRunner
 from engines.transformers.requests.bodies import GenerationRequest
 from engines.transformers.scheduler import Scheduler
 from engines.transformers.stepper import Stepper
+from engines.transformers.text import TextStream
 from tests.engines.random_adapter import layer_shapes, write_adapter
 
+CODEC = Tokenizer(models.WordLevel({"a": 0}))
 CONFIG = {
     "model_type": "llama",
     "hidden_size": 16,
@@ -176,8 +180,8 @@ async def test_a_request_that_fails_on_its_way_in_holds_nothing(model: Path, lay
 def loaded_of(layers: dict[str, AdaptedLinear]) -> LoadedModel:
     return LoadedModel(
         model=nn.Identity(),
-        tokenizer=None,
-        codec=Tokenizer(models.WordLevel({"a": 0})),
+        codec=CODEC,
+        template=ChatTemplate(None),
         layers=layers,
         segments=StepSegments(),
         end_tokens=frozenset(),
@@ -188,8 +192,7 @@ def loaded_of(layers: dict[str, AdaptedLinear]) -> LoadedModel:
 
 
 def demand_that_breaks() -> GenerationDemand:
-    # Unchecked, as no checked request breaks.
-    request = GenerationRequest.model_construct(model="a", stop=None)
+    request = GenerationRequest.model_construct(model="a")
     return GenerationDemand(
         request=request,
         prompts=[[1]],
@@ -200,6 +203,7 @@ def demand_that_breaks() -> GenerationDemand:
         top_logprobs=None,
         scores=[],
         constraints=None,
+        text_stream=partial(TextStream, CODEC, cast("Any", None)),  # unchecked, as no checked request breaks
         is_copy=False,
     )
 

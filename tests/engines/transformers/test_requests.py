@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 from openai.types.chat import ChatCompletionMessage
 
+from conversations.turns import Call, Turn
 from engines.transformers.errors import BadRequest
 from engines.transformers.requests.bodies import ChatRequest, CompletionRequest, TokenizeRequest
-from engines.transformers.requests.messages import Message, plain_turn, turn_with_tools
+from engines.transformers.requests.messages import Message, as_turn
 from engines.transformers.requests.parsing import Parsed, parse_body
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 TEXT: dict[str, Any] = {"model": "m", "prompt": "hi"}
 CALL: dict[str, Any] = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": '{"id": 7}'}}
+
+
+def tool(name: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, **fields}}
+
+
+def allowed(*names: str) -> dict[str, Any]:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [tool(name) for name in names]}}
+
+
+TOOL = tool("f")
+BARE = Turn(role="assistant", content="b")
 PYTHON_WORDS = re.compile(r"\b(str|int|dict|dictionary|list|tuple|float|bool|None|Input|sys|python|pydantic)\b")
 
 
@@ -59,8 +73,37 @@ def message(**fields: Any) -> Message:
         ({"logit_bias": {"9" * 5000: 1}}, "logit_bias"),
         ({"logit_bias": {"5": "much"}}, "logit_bias.5"),
         ({"logit_bias": []}, "logit_bias"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"tools": [{}]}, "tools[0].type"),
+        ({"tools": [TOOL, {"type": "function"}]}, "tools[1].function"),
+        ({"tools": [TOOL, {"type": "function", "function": {}}]}, "tools[1].function.name"),
+        ({"tools": [tool("a b")]}, "tools[0].function.name"),
+        ({"tools": [tool("a" * 65)]}, "tools[0].function.name"),
+        ({"tools": [TOOL, TOOL]}, "tools[1].function.name"),
+        ({"tools": [tool("f", parameters={"type": "string"})]}, "tools[0].function.parameters"),
+        ({"tools": [tool("f", parameters="{}")]}, "tools[0].function.parameters"),
+        ({"tools": [tool("f", strict="yes")]}, "tools[0].function.strict"),
+        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0].type"),
+        ({"tools": [TOOL], "min_tokens": 3}, "body"),
+        ({"tools": [tool(f"f{at}") for at in range(129)]}, "tools"),
+        ({"tools": "f"}, "tools"),
         ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": "any"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": 5}, "tool_choice"),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}},
+            "tool_choice.function.name",
+        ),
+        ({"tools": [TOOL], "tool_choice": {"type": "function", "name": "f"}}, "tool_choice.function"),
+        ({"tools": [TOOL], "tool_choice": allowed("f", "g")}, "tool_choice.allowed_tools.tools[1].function.name"),
+        ({"tools": [TOOL], "parallel_tool_calls": "no"}, "parallel_tool_calls"),
+        ({"functions": [{"name": "f"}]}, "functions"),
+        ({"messages": [{"role": "tool", "content": "42"}]}, "messages[0].tool_call_id"),
+        ({"messages": [{"role": "tool", "content": "42", "tool_call_id": "c1"}]}, "messages[0].tool_call_id"),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [CALL]}, {"role": "tool", "tool_call_id": "c1"}]},
+            "messages[1].content",
+        ),
         ({"suffix": "end"}, "suffix"),
         ({"min_p": 1.1}, "min_p"),
         ({"repetition_penalty": 0}, "repetition_penalty"),
@@ -204,7 +247,7 @@ def test_an_answer_of_the_sdk_is_taken_back_as_it_was_dumped() -> None:
     ],
 )
 def test_what_clients_of_other_providers_leave_in_messages_is_passed_over(side: dict[str, Any]) -> None:
-    assert plain_turn(message(role="assistant", content="b", **side)) == {"role": "assistant", "content": "b"}
+    assert replace(as_turn(message(role="assistant", content="b", **side)), name=None) == BARE
 
 
 @pytest.mark.parametrize(
@@ -224,7 +267,6 @@ def test_parts_become_one_text(parts: Any, text: str) -> None:
 NEUTRAL: list[dict[str, Any]] = [
     {"tools": []},
     {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True},
-    {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "none"},
     {"functions": [], "function_call": "none"},
     {"modalities": ["text"]},
     {"repetition_penalty": 1.0},
@@ -251,7 +293,7 @@ NEUTRAL: list[dict[str, Any]] = [
 def test_values_that_ask_for_nothing_change_nothing_in_a_chat(more: dict[str, Any]) -> None:
     parsed, plain = (parse_body(ChatRequest, orjson.dumps(body)) for body in (CHAT | more, CHAT))
     differ = {name for name in ChatRequest.model_fields if getattr(parsed, name) != getattr(plain, name)}
-    assert differ <= {"top_k", "response_format", "top_logprobs", "best_of"}
+    assert differ <= {"top_k", "response_format", "top_logprobs", "best_of", "tool_choice"}
 
 
 @pytest.mark.parametrize("more", [*NEUTRAL, {"logprobs": False}, {"n": 3, "best_of": 3}])
@@ -261,8 +303,14 @@ def test_values_that_ask_for_nothing_are_taken_in_a_completion(more: dict[str, A
 
 
 def test_a_field_that_may_only_ask_for_nothing_says_so() -> None:
-    error = refused(ChatRequest, CHAT | {"tools": [1]})
+    error = refused(CompletionRequest, TEXT | {"tools": [1]})
     assert "except as [], which asks for nothing; it takes best_of, " in error.message
+
+
+def test_older_fields_name_those_that_took_their_place() -> None:
+    functions = [{"name": "f"}]
+    assert "tools took its place" in refused(ChatRequest, CHAT | {"functions": functions}).message
+    assert "tool_choice took its place" in refused(ChatRequest, CHAT | {"function_call": {"name": "f"}}).message
 
 
 @pytest.mark.parametrize("tokens", ["5", "5.0", "50e-1"])
@@ -276,26 +324,48 @@ def test_a_number_that_is_too_large_is_not_called_broken() -> None:
 
 
 def test_developers_speak_as_the_system() -> None:
-    assert plain_turn(message(role="developer", content="a")) == {"role": "system", "content": "a"}
+    assert as_turn(message(role="developer", content="a")) == Turn(role="system", content="a")
 
 
-def test_a_template_without_tools_reads_calls_and_results_as_hermes_writes_them() -> None:
-    assert plain_turn(message(role="assistant", content="Wait.", tool_calls=[CALL])) == {
-        "role": "assistant",
-        "content": 'Wait.\n<tool_call>\n{"name":"look_up","arguments":{"id":7}}\n</tool_call>',
-    }
-    result = message(role="tool", tool_call_id="c1", content="42")
-    assert plain_turn(result) == {"role": "user", "content": "<tool_response>\n42\n</tool_response>"}
+def test_calls_and_results_become_turns() -> None:
+    called = parse_body(
+        ChatRequest,
+        orjson.dumps(
+            chat_of(
+                {"role": "assistant", "content": None, "tool_calls": [CALL]},
+                {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "42"}]},
+                {"role": "assistant", "content": None, "function_call": CALL["function"]},
+                {"role": "function", "name": "look_up", "content": "43"},
+            )
+        ),
+    )
+    assert [as_turn(each) for each in called.messages] == [
+        Turn(role="assistant", content="", calls=(Call(name="look_up", arguments={"id": 7}, id="c1"),)),
+        Turn(role="tool", content="42", call_id="c1"),
+        Turn(role="assistant", content="", calls=(Call(name="look_up", arguments={"id": 7}),)),
+        Turn(role="tool", content="43", name="look_up"),
+    ]
 
 
-def test_a_template_with_tools_gets_calls_and_results_as_they_are() -> None:
-    function = {"name": "look_up", "arguments": {"id": 7}}
-    turn = turn_with_tools(message(role="assistant", content=None, tool_calls=[CALL]))
-    assert turn["tool_calls"] == [{"id": "c1", "type": "function", "function": function}]
-    older = turn_with_tools(message(role="assistant", content=None, function_call=CALL["function"]))
-    assert older["tool_calls"][0]["function"] == function
-    result = turn_with_tools(message(role="tool", tool_call_id="c1", content=[{"type": "text", "text": "42"}]))
-    assert result == {"role": "tool", "content": "42", "tool_call_id": "c1"}
+@pytest.mark.parametrize(
+    ("choice", "names", "is_required", "may_be_several"),
+    [
+        (None, "fg", False, True),
+        ("auto", "fg", False, True),
+        ("required", "fg", True, True),
+        ({"type": "function", "function": {"name": "g"}}, "g", True, False),
+        (allowed("g"), "g", False, True),
+    ],
+)
+def test_a_choice_says_which_functions_may_be_called(
+    choice: Any, names: str, is_required: bool, may_be_several: bool
+) -> None:
+    body = CHAT | {"tools": [tool("f"), tool("g")], "tool_choice": choice}
+    use = parse_body(ChatRequest, orjson.dumps(body)).tool_use
+    assert use is not None
+    assert use.may_call
+    assert "".join(function.name for _, function in use.functions) == names
+    assert (use.is_required, use.may_be_several) == (is_required, may_be_several)
 
 
 @pytest.mark.parametrize(

@@ -121,8 +121,6 @@ def test_a_method_refuses_a_file_of_another_format_by_its_name(form: LineFormat[
     assert str(caught.value) == f"line 1: is {form.singular}; the method learns from {other.plural}: {other.shape}"
 
 
-def test_tools_that_the_template_does_not_render_are_a_fault_of_pairs_too() -> None:
+def test_pairs_with_tools_are_counted() -> None:
     lines = [pair(preferred_output=[CALLS, RESULT, GOOD])] * 10
     assert check_training_lines(lines, wanted=(PAIRS,)).tool_rows == 10
-    with pytest.raises(TrainingFileInvalid, match=r"^line 1: tool_calls: the base model's chat template renders no"):
-        check_training_lines(lines, "{{ message.content }}", (PAIRS,))

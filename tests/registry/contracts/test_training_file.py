@@ -140,12 +140,9 @@ def test_a_template_gets_tools_as_engines_hand_them_over() -> None:
     assert row.tools == (TOOL,)
 
 
-def test_tools_that_the_base_models_template_does_not_render_are_refused_for_it() -> None:
+def test_examples_with_tools_are_counted() -> None:
     lines = [*[GOOD] * 9, chat(USER, CALLS, {"role": "tool", "content": ""}, ANSWER)]
     assert check_training_lines(lines).tool_rows == 1
-    assert check_training_lines(lines, "{{ message.tool_calls }}").rows == 10
-    with pytest.raises(TrainingFileInvalid, match=r"^line 10: tool_calls: the base model's chat template renders no"):
-        check_training_lines(lines, "{{ message.content }}")
 
 
 def test_what_is_left_out_of_training_is_counted() -> None:
@@ -165,7 +162,7 @@ def test_a_good_file_is_summed_up() -> None:
 
 
 def test_a_file_of_texts_is_summed_up() -> None:
-    summary = check_training_lines([TEXT] * 10, template="")
+    summary = check_training_lines([TEXT] * 10)
     assert (summary.rows, summary.learnt_turns, summary.characters) == (10, 10, 40)
 
 

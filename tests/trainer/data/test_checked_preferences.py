@@ -70,10 +70,10 @@ def objectives(folder: Path, kind: str) -> list[Objective[Any]]:
 def test_what_the_check_passes_can_be_trained_on(
     folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
 ) -> None:
-    for kind, line in data.draw(preferences_of(with_tools=name == "calls")).items():
+    for kind, line in data.draw(preferences_of(with_tools=True)).items():
         for objective in objectives(folders[name], kind):
             try:
-                check_training_lines(BytesIO(line * 10), TEMPLATES[name], objective.formats)
+                check_training_lines(BytesIO(line * 10), objective.formats)
             except TrainingFileInvalid as exc:
                 assert str(exc).startswith("line "), exc
                 continue

@@ -122,10 +122,10 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ChatEncoder]
     return found
 
 
-def passed(line: bytes, template: str) -> bool:
+def passed(line: bytes) -> bool:
     """Whether the check passes a file of this line."""
     try:
-        check_training_lines(BytesIO(line * 10), template)
+        check_training_lines(BytesIO(line * 10))
     except TrainingFileInvalid as exc:
         assert str(exc).startswith("line "), exc
         return False
@@ -141,8 +141,8 @@ PROPERTY: Final = settings(max_examples=60, deadline=None, suppress_health_check
 def test_what_the_check_passes_can_be_trained_on(
     encoders: dict[str, ChatEncoder], tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
 ) -> None:
-    line = data.draw(lines_of(with_tools=name == "calls") | texts_of())
-    if not passed(line, TEMPLATES[name]):
+    line = data.draw(lines_of(with_tools=True) | texts_of())
+    if not passed(line):
         return
     path = tmp_path_factory.getbasetemp() / f"{name}.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + line * 2)
@@ -219,15 +219,29 @@ def test_a_tool_call_is_learnt_and_its_result_is_read(tmp_path: Path) -> None:
     assert learnt == ['<tool_call>\nf {"day": null}\n</tool_call><|im_end|>Good.<|im_end|>']
 
 
-@pytest.mark.parametrize(
-    ("fields", "part"),
-    [({}, "tool calls"), ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "declared tools")],
-)
-def test_tools_that_the_template_leaves_out_fail_the_job(tmp_path: Path, fields: dict[str, Any], part: str) -> None:
+def test_calls_that_the_template_leaves_out_fail_the_job(tmp_path: Path) -> None:
+    either = CALLS.replace("in m.tool_calls or []", "in (not m.content and m.tool_calls) or []")
     call = {"function": {"name": "f", "arguments": "{}"}}
-    calls = {"role": "assistant", "content": "", "tool_calls": [call]}
-    with pytest.raises(JobFailed, match=f"^line 1: the base model's chat template leaves out {part};"):
-        encode(tmp_path, CHATML, ASKS, calls, ANSWERS, **fields)
+    calls = {"role": "assistant", "content": "Wait.", "tool_calls": [call]}
+    with pytest.raises(JobFailed, match=r"^line 1: the base model's chat template leaves out tool calls;"):
+        encode(tmp_path, either, ASKS, calls, ANSWERS)
+
+
+def test_a_template_without_tools_learns_them_in_the_form_of_hermes(tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    calls = [{"id": name, "function": {"name": "f", "arguments": json.dumps({"of": name})}} for name in "ab"]
+    results = [{"role": "tool", "content": name.upper(), "tool_call_id": name} for name in "ab"]
+    asked = {"role": "assistant", "content": None, "tool_calls": calls}
+    save_tokenizer(tmp_path, CHATML)
+    line = {"messages": [ASKS, asked, *results, ANSWERS], "tools": tools}
+    (tmp_path / "chats.jsonl").write_text(json.dumps(line) + "\n")
+    [row] = read_rows(tmp_path / "chats.jsonl", ChatEncoder(tmp_path), 2000, "training_file")
+    called = "\n".join(f'<tool_call>\n{{"name": "f", "arguments": {{"of": "{name}"}}}}\n</tool_call>' for name in "ab")
+    assert "".join(learnt_text(tmp_path, row)) == f"{called}<|im_end|>Good.<|im_end|>"
+    text = AutoTokenizer.from_pretrained(tmp_path).decode(row.input_ids)
+    assert text.startswith("<|im_start|>system\n# Tools\n")
+    assert '<tools>\n{"type": "function", "function": {"name": "f"}}\n</tools>' in text
+    assert "user\n<tool_response>\nA\n</tool_response>\n<tool_response>\nB\n</tool_response><|im_end|>" in text
 
 
 def test_a_completion_of_the_end_token_alone_can_be_trained_on(
