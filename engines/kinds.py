@@ -152,6 +152,8 @@ class EngineKind:
     """Fields of `EngineSettings` that must keep their defaults, as its servers have nothing for them."""
     model_types: frozenset[str] | None = None
     """`model_type`s of the base models that it serves; None where the engine itself decides."""
+    encoder_arguments: tuple[str, ...] | None = None
+    """Arguments of its server for a model that embeds or ranks; None where it serves none."""
     computed_in: Precision | None = None
     """The one precision that it computes in, whatever the weights are stored in; None where settings decide."""
     hardware: HardwareSupport

@@ -44,9 +44,20 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
 """`model_type` of a nested config -> what it may leave out, as transformers 5.19 fills it in."""
 
 
+OTHER_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "hidden_size": ("dim", "n_embd"),
+    "intermediate_size": ("hidden_dim", "n_inner"),
+    "num_hidden_layers": ("n_layers", "n_layer"),
+    "num_attention_heads": ("n_heads", "n_head"),
+    "max_position_embeddings": ("n_positions",),
+}
+"""Name of a field -> its names in configs of a kind of their own, such as DistilBERT's."""
+
+
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the fields of the language model in a model's *config*, those that were left out included."""
     nested = next((config[name] for name in NESTED if isinstance(config.get(name), dict)), None)
     if nested is None:
-        return config
+        found = {field: config[name] for field, names in OTHER_NAMES.items() for name in names if config.get(name)}
+        return {**found, **config}
     return {**DEFAULTS.get(str(nested.get("model_type")), {}), **nested}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
+from engines.base_task import BaseTask, task_of
 from engines.catalog import kind_of
 from engines.errors import EnvironmentMissing, SettingRefused
 from engines.kinds import Hardware, Precision
@@ -28,7 +29,12 @@ def server_variables(settings: EngineSettings) -> dict[str, str]:
 
 def refuse_unhonoured(settings: EngineSettings) -> None:
     """Raise `SettingRefused` for the settings that the row of the kind does not list as possible."""
-    row = kind_of(settings.kind)
+    row, task = kind_of(settings.kind), task_of(settings.base_path)
+    if settings.max_adapters and task is not BaseTask.GENERATE:
+        raise SettingRefused(
+            f"the {settings.kind} engine cannot have max_adapters = {settings.max_adapters}, only 0: "
+            f"{settings.base_name} is a model to {task} texts, which has no adapters"
+        )
     defaults = {field: EngineSettings.model_fields[field].default for field in row.unhonoured}
     on_cpu = settings.hardware is Hardware.CPU
     precisions = row.hardware.cpu_precisions if on_cpu else (*row.hardware.device_precisions, Precision.INT4)

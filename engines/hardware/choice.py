@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from engines.base_task import BaseTask
 from engines.catalog import kind_of
 from engines.errors import DoesNotFit
 from engines.hardware.fit import Fit, degrees
 from engines.hardware.machine import Machine
-from engines.hardware.rules import Candidate, candidates, has_adapters, obstacle, precisions
+from engines.hardware.rules import Candidate, candidates, has_adapters, obstacle, precisions, why_no_adapters
 from engines.hardware.shape import ModelShape
 from engines.hardware.wishes import Choice, Wishes
 from engines.kinds import Precision
@@ -45,7 +46,7 @@ def engine_defaults(choice: Choice) -> dict[str, Any]:
         "kind": choice.kind,
         "max_context": choice.context,
         "max_batch": choice.batch,
-        "max_adapters": max(1, choice.adapters),
+        "max_adapters": max(1, choice.adapters) if choice.task is BaseTask.GENERATE else 0,
         "max_rank": choice.rank,
     }
     row = kind_of(choice.kind)
@@ -76,8 +77,8 @@ def _wish_problem(candidate: Candidate, model: ModelShape, wishes: Wishes) -> st
     if wishes.precision is not None and wishes.precision not in possible:
         hint = "; int4 needs a checkpoint of 4-bit weights" if wishes.precision is Precision.INT4 else ""
         return f"{wishes.precision} is not one of {', '.join(possible)}{hint}"
-    if wishes.adapters and not has_adapters(candidate):
-        return "it serves no adapters there"
+    if wishes.adapters and not has_adapters(candidate, model):
+        return why_no_adapters(model)
     if wishes.context is not None and wishes.context > model.max_context:
         return f"a context of {wishes.context} is above the model's own {model.max_context}"
     return _degree_problem(candidate, model, wishes.tensor_parallel)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Final
 
+from engines.base_task import BaseTask
 from engines.hardware.machine import GB
 from engines.hardware.memory import embedding_parameters, kv_bytes_per_token, slot_bytes, weight_bytes
-from engines.hardware.rules import Candidate, has_adapters
+from engines.hardware.rules import Candidate, has_adapters, why_no_adapters
 from engines.hardware.shape import ModelShape
 from engines.hardware.wishes import Choice, Memory, Wishes
 from engines.kinds import Precision
@@ -83,7 +84,7 @@ class Fit:
         parts = [f"{_gb(weights * degree)} of weights in {self._precision}"]
         if slots:
             parts.append(f"{_gb(places * degree)} for {slots} adapter(s) of rank {self._wishes.rank}")
-        parts.append(f"{_gb(kv * degree)} for keys and values of {context} tokens")
+        parts.append(f"{_gb(kv * degree)} for {self._held} of {context} tokens")
         needed = (weights + places + kv) * degree
         usable_bytes = max(0, usable - reserve) * degree
         there = f"{degree} x {_gb(total)}" if not self._on_cpu else f"{_gb(total)} of memory"
@@ -109,7 +110,7 @@ class Fit:
         yield min(self._model.max_context, _LEAST_CONTEXT)
 
     def _slots(self) -> Iterator[int]:
-        if not has_adapters(self._candidate):
+        if not has_adapters(self._candidate, self._model):
             yield 0
         elif self._wishes.adapters is not None:
             yield self._wishes.adapters
@@ -154,6 +155,7 @@ class Fit:
             kv_bytes_per_token=kv_token,
             largest_context=min(self._model.max_context, kv_room // kv_token),
             largest_batch=kv_room // (kv_token * context),
+            task=self._model.task,
             extra_args=self._extra_args(),
             reasons=self._reasons(sizes, memory, kv_token),
         )
@@ -172,12 +174,29 @@ class Fit:
             self._candidate.why,
             f"{self._precision}: {self._why}",
             devices,
-            f"context {sizes.context}, batch {sizes.batch}: {_gb(memory.kv)} for keys and values{each}, "
+            f"context {sizes.context}, batch {sizes.batch}: {_gb(memory.kv)} for {self._held}{each}, "
             f"{kv_token / 1000:.1f} kB a token",
-            _slots_reason(sizes, memory, self._wishes.rank, has_adapters(self._candidate)),
+            self._slots_reason(sizes, memory),
         )
 
+    def _slots_reason(self, sizes: _Sizes, memory: Memory) -> str:
+        if self._model.task is not BaseTask.GENERATE:
+            return f"no adapters: {why_no_adapters(self._model)}"
+        if not has_adapters(self._candidate, self._model):
+            return "no adapters: the engine serves none there"
+        if not sizes.slots:
+            return "no adapters: none were asked for"
+        each = _gb(memory.slots // sizes.slots)
+        return f"{sizes.slots} adapter(s) of rank up to {self._wishes.rank}: {each} each"
+
+    @property
+    def _held(self) -> str:
+        """Name what grows with the tokens of a batch."""
+        return "keys and values" if self._model.task is BaseTask.GENERATE else "the states of a pass"
+
     def _extra_args(self) -> tuple[str, ...]:
+        if self._model.task is not BaseTask.GENERATE:
+            return self._candidate.row.encoder_arguments or ()
         mode = self._candidate.four_bit
         return () if mode is None else (*mode.arguments, mode.formats[str(self._model.quantization)])
 
@@ -208,14 +227,6 @@ class _Sizes:
     context: int
     batch: int
     slots: int
-
-
-def _slots_reason(sizes: _Sizes, memory: Memory, rank: int, possible: bool) -> str:
-    if not possible:
-        return "no adapters: the engine serves none there"
-    if not sizes.slots:
-        return "no adapters: none were asked for"
-    return f"{sizes.slots} adapter(s) of rank up to {rank}: {_gb(memory.slots // sizes.slots)} each"
 
 
 def _gb(size: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from engines.base_task import BaseTask
 from engines.hardware.shape import ModelShape
 from engines.kinds import Precision
 
@@ -40,11 +41,24 @@ def embedding_parameters(model: ModelShape) -> int:
 
 
 def kv_bytes_per_token(model: ModelShape, precision: Precision, devices: int = 1) -> int:
-    """Return 2 (key, value) x layers x kv heads x head size x bytes; a head that several devices need is on each."""
+    """Return 2 (key, value) x layers x kv heads x head size x bytes; a head that several devices need is on each.
+
+    A model that generates nothing keeps none; what a token takes there is that of a pass.
+    """
+    if model.task is not BaseTask.GENERATE:
+        return pass_bytes_per_token(model, precision)
     if model.latent_kv is not None:
         return model.attention_layers * model.latent_kv * value_bytes(precision)
     heads = max(1, model.kv_heads // devices)
     return 2 * model.attention_layers * heads * model.head_dim * value_bytes(precision)
+
+
+def pass_bytes_per_token(model: ModelShape, precision: Precision) -> int:
+    """Return the bytes of a token's states in one layer, the most that are held at a time in a pass.
+
+    Six of the layer's width (input, query, key, value, attention, output) and two of the inner width.
+    """
+    return (6 * model.hidden + 2 * model.intermediate) * value_bytes(precision)
 
 
 def slot_bytes(model: ModelShape, rank: int, precision: Precision, devices: int = 1) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from engines.base_task import BaseTask
 from engines.catalog import ENGINES, kind_of
 from engines.errors import DoesNotFit
 from engines.hardware.machine import Device, Processor
@@ -130,6 +131,8 @@ def _environment_obstacle(kind: str, variant: str, wishes: Wishes) -> str | None
 
 
 def _model_obstacle(row: EngineKind, model: ModelShape) -> str | None:
+    if model.task is not BaseTask.GENERATE and row.encoder_arguments is None:
+        return f"it serves models that generate text, not one to {model.task} texts"
     if row.model_types is not None and model.model_type not in row.model_types:
         return f"it serves {', '.join(sorted(row.model_types))}, not {model.model_type}"
     if row.computed_in is not None and model.quantization is not None:
@@ -225,7 +228,16 @@ def _has_fp8(device: Device) -> bool:
     return device.capability is not None and device.capability >= (8, 9)
 
 
-def has_adapters(candidate: Candidate) -> bool:
-    """Whether the engine serves adapters there."""
+def has_adapters(candidate: Candidate, model: ModelShape) -> bool:
+    """Whether the engine serves adapters of the model there."""
     vendor = candidate.place.vendor
+    if model.task is not BaseTask.GENERATE:
+        return False
     return candidate.four_bit is None and (vendor is None or vendor not in candidate.row.hardware.adapter_obstacles)
+
+
+def why_no_adapters(model: ModelShape) -> str:
+    """Return why there are none where `has_adapters` denies them."""
+    if model.task is BaseTask.GENERATE:
+        return "it serves no adapters there"
+    return f"a model to {model.task} texts has no adapters"

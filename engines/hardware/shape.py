@@ -6,10 +6,11 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from engines.base_task import BaseTask, task_of
 from engines.errors import ModelUnreadable
 from engines.text_config import text_config
 
@@ -23,7 +24,7 @@ _LARGEST_HEADER: Final = 100 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
-    """The sizes of a decoder; all experts of a mixture count as weights, though few compute for a token."""
+    """The sizes of a model; all experts of a mixture count as weights, though few compute for a token."""
 
     name: str
     model_type: str
@@ -53,6 +54,7 @@ class ModelShape:
     max_context: int
     experts: int = 0
     experts_per_token: int = 0
+    task: BaseTask = BaseTask.GENERATE
     latent_kv: int | None = None
     """Values kept per position and layer by models that compress keys and values together (DeepSeek's)."""
 
@@ -63,15 +65,14 @@ def read_shape(folder: Path) -> ModelShape:
         config = json.loads((folder / "config.json").read_bytes())
         text = text_config(config)
         tensors = list(_tensors(folder))
-        return _shape(folder.name, text, {**text, **config}, tensors)
+        shape = _shape(folder.name, text, {**text, **config}, tensors)
+        return replace(shape, task=task_of(folder))
     except FileNotFoundError as exc:
         raise ModelUnreadable(
             f"{folder}: no {Path(exc.filename or '').name}; is this a Hugging Face model folder?"
         ) from exc
     except KeyError as exc:
-        raise ModelUnreadable(
-            f"{folder}/config.json has no {exc.args[0]!r}; this is not a decoder that we know"
-        ) from exc
+        raise ModelUnreadable(f"{folder}/config.json has no {exc.args[0]!r}; this is not a model that we know") from exc
     except (ValueError, OSError) as exc:
         raise ModelUnreadable(f"{folder}: {exc}") from exc
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engines.base_task import BaseTask
 from engines.kinds import Precision, Workload
 
 
@@ -64,6 +65,7 @@ class Choice:
     """Longest context of one sequence alone."""
     largest_batch: int
     """Most sequences of full length."""
+    task: BaseTask = BaseTask.GENERATE
     extra_args: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
     """A sentence each for kind, precision, devices and sizes."""

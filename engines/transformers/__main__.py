@@ -7,16 +7,20 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 import torch
 import uvicorn
+from starlette.applications import Starlette
 from transformers.utils import logging as transformers_logging
 
+from engines.base_task import BaseTask, task_of
 from engines.keyed_server import KEY_VARIABLE
-from engines.transformers.model import load_model
+from engines.transformers.errors import UnsupportedModel
 from engines.transformers.options import ServerOptions, parse_options
-from engines.transformers.server import build_app
+
+logger = logging.getLogger(__name__)
 
 KEEP_ALIVE_S = 75
 
@@ -34,15 +38,19 @@ def main() -> None:
 def serve(options: ServerOptions) -> int:
     """Load the model and answer requests; return the exit code."""
     failures: list[str] = []
-    loaded = load_model(options.base_path, slots=options.max_batch, max_context=options.max_context)
-    return_freed_memory()
 
     def fail() -> None:
         failures.append("model")
         server.should_exit = True
 
+    try:
+        app = application_of(options, fail, os.environ.pop(KEY_VARIABLE, ""))
+    except UnsupportedModel as exc:
+        logger.error("the model cannot be served: %s", exc)
+        return 1
+    return_freed_memory()
     config = uvicorn.Config(
-        build_app(options, loaded, fail, os.environ.pop(KEY_VARIABLE, "")),
+        app,
         host=options.host,
         port=options.port,
         log_config=None,
@@ -52,6 +60,20 @@ def serve(options: ServerOptions) -> int:
     server = uvicorn.Server(config)
     server.run()
     return 1 if failures else 0
+
+
+def application_of(options: ServerOptions, on_failure: Callable[[], None], key: str) -> Starlette:
+    """Load the model and build the application for what it does; the code of the other kind is not imported."""
+    if task_of(options.base_path) is BaseTask.GENERATE:
+        from engines.transformers.model import load_model
+        from engines.transformers.server import build_app
+
+        loaded = load_model(options.base_path, slots=options.max_batch, max_context=options.max_context)
+        return build_app(options, loaded, on_failure, key)
+    from engines.transformers.encoders.model import load_encoder
+    from engines.transformers.encoders.server import build_encoder_app
+
+    return build_encoder_app(options, load_encoder(options.base_path, options.max_context), on_failure, key)
 
 
 def return_freed_memory() -> None:

@@ -28,10 +28,10 @@ from engines.transformers.model import LoadedModel
 from engines.transformers.requests.bodies import ChatRequest, CompletionRequest, GenerationRequest
 from engines.transformers.requests.messages import render
 from engines.transformers.requests.parsing import parse_body
+from engines.transformers.requests.presence import CLIENT_LEFT, client_leaves
 from engines.transformers.sampling import PromptScores
 from engines.transformers.text import TextStream, TokenTexts
 
-CLIENT_LEFT: Final = 499
 COPY_HEADER: Final = "x-lorry-shadow"
 OPENAI_DEFAULT_TOKENS: Final = 16
 
@@ -197,12 +197,6 @@ async def collect(answer: SubmittedAnswer) -> Json:
     body = {**answer.envelope(answer.format.object, choices), "usage": generation.usage.as_json()}
     wanted = answer.request.prompt_logprobs
     return body if wanted is None else answer.format.with_prompts(body, answer.scores, wanted)
-
-
-async def client_leaves(http: Request) -> None:
-    """Return when the client has closed its connection."""
-    while (await http.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def stream(answer: SubmittedAnswer) -> AsyncIterator[bytes]:

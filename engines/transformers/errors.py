@@ -1,8 +1,12 @@
-"""The errors of the server, in OpenAI's format."""
+"""The errors of the server: those of requests in OpenAI's format, and that of a model."""
 
 from __future__ import annotations
 
 from typing import Any
+
+
+class UnsupportedModel(Exception):
+    """The folder holds a model that this server cannot serve; the message has the reason."""
 
 
 class ApiError(Exception):

@@ -24,6 +24,7 @@ from engines.transformers.cache import (
     plan_prompt,
 )
 from engines.transformers.embedding import halve_embedding
+from engines.transformers.errors import UnsupportedModel
 from engines.transformers.linear import AdaptedLinear, Segment, SharedProduct, StepSegments
 from engines.transformers.scheduler import Row, StepPlan
 
@@ -32,10 +33,6 @@ SUPPORTED: Final = ("llama", "mistral", "qwen2", "qwen3")
 
 READ_TOGETHER: Final = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Layers that all these models call one after the other, in this order, with the same rows."""
-
-
-class UnsupportedModel(Exception):
-    """The folder holds a model that this server cannot serve; the message has the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import time
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -19,10 +17,9 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engines.transformers.completions import Completions
-from engines.transformers.errors import ApiError, BadRequest, EngineFailed, MethodNotAllowed, NoSuchResource
+from engines.transformers.errors import ApiError, BadRequest, NoSuchResource
 from engines.transformers.generation import GenerationIntake, QueueLimits
 from engines.transformers.lora import AdapterTable
 from engines.transformers.metrics import EngineMetrics
@@ -30,11 +27,13 @@ from engines.transformers.model import LoadedModel, ModelRunner
 from engines.transformers.options import ServerOptions
 from engines.transformers.requests.bodies import LoadAdapterRequest, UnloadAdapterRequest
 from engines.transformers.requests.parsing import parse_body
+from engines.transformers.requests.refusals import RequireKey, json_response, refuse, refuse_route
 from engines.transformers.scheduler import Scheduler
 from engines.transformers.stepper import Stepper
 from engines.transformers.tokenize import Tokenize
 
-logger = logging.getLogger(__name__)
+PATHS: Final = ("/v1/chat/completions", "/v1/completions", "/tokenize")
+"""Paths of inference requests that a model which generates text answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +63,9 @@ class Routes:
         return Response(self._served.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     async def models(self, _http: Request) -> Response:
-        """List the base model and the loaded adapters; `root` is where each was read from."""
+        """List the base model with the paths that it answers, and the adapters; `root` is where each was read from."""
         options = self._served.options
-        entries = [self._entry(options.base_name, str(options.base_path), None)]
+        entries = [{**self._entry(options.base_name, str(options.base_path), None), "paths": PATHS}]
         entries += [self._entry(one.name, one.path, options.base_name) for one in self._served.adapters.listing()]
         return json_response({"object": "list", "data": entries})
 
@@ -105,26 +104,6 @@ class Routes:
         }
 
 
-class RequireKey:
-    """Answers 401 unless the header `authorization` has the key."""
-
-    def __init__(self, app: ASGIApp, key: str) -> None:
-        self._app = app
-        self._wanted = f"Bearer {key}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or refuse it."""
-        if scope["type"] == "http" and scope["path"] != "/health" and not self._knows(scope):
-            refusal = orjson.dumps({"error": {"message": "this server wants its key", "code": "invalid_api_key"}})
-            await Response(refusal, 401, media_type="application/json")(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-    def _knows(self, scope: Scope) -> bool:
-        sent: bytes = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        return hmac.compare_digest(sent, self._wanted)
-
-
 def build_app(options: ServerOptions, loaded: LoadedModel, on_failure: Callable[[], None], key: str = "") -> Starlette:
     """Build the application, which wants *key* unless it is empty; *on_failure* is called when the model has failed."""
     metrics = EngineMetrics()
@@ -161,23 +140,3 @@ def build_app(options: ServerOptions, loaded: LoadedModel, on_failure: Callable[
         lifespan=lifespan,
         middleware=[Middleware(RequireKey, key=key)] if key else [],
     )
-
-
-async def refuse(http: Request, exc: Exception) -> Response:
-    """Answer with an `ApiError`; another exception is a fault of ours, and the client gets no details."""
-    if isinstance(exc, ApiError):
-        return json_response(exc.body, exc.status, exc.headers)
-    logger.error("a request failed", exc_info=exc, extra={"path": http.url.path})
-    return await refuse(http, EngineFailed("the engine failed", code="internal_error"))
-
-
-async def refuse_route(http: Request, exc: Exception) -> Response:
-    """Answer an unknown path or a wrong method in OpenAI's envelope."""
-    status = exc.status_code if isinstance(exc, HTTPException) else 404
-    wording = MethodNotAllowed if status == MethodNotAllowed.status else NoSuchResource
-    return await refuse(http, wording(f"{http.method} {http.url.path} does not exist"))
-
-
-def json_response(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Answer with *body* as JSON."""
-    return Response(orjson.dumps(body), status_code=status, headers=headers, media_type="application/json")

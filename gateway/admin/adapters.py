@@ -19,6 +19,7 @@ from gateway.objects.jobs import AnyJob
 from gateway.objects.lists import ObjectList
 from gateway.openai.models import loaded_on
 from gateway.openai.types import Whole
+from gateway.pools.base_tasks import check_generates
 from registry.database import Registry, Snapshot
 from registry.errors import StorageFull
 from registry.jobs.job import Job
@@ -82,6 +83,7 @@ async def publish_revision(
             left_out = _unpack(archive, Path(folder) / "adapter", limit_bytes)
             upload = Upload(folder=Path(folder) / "adapter", left_out=left_out, limit_bytes=limit_bytes)
             chosen = base or _only_base(gateway.registry, name)
+            check_generates(gateway.registry.bases.get(chosen))
             claim = author.caller.claim_on(name)
             return queue_publication(
                 gateway.registry, upload, adapter=name, base=chosen, owner=author.name, claim=claim

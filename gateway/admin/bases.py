@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from gateway.deps import ActorDep, GatewayDep
 from gateway.objects.bases import BaseModelObject, BaseModelOrigin, RemovedBaseModel
 from gateway.objects.lists import ObjectList
-from gateway.openai.models import loaded_on
+from gateway.openai.models import loaded_on, paths_on
 from registry.database import Snapshot
 from registry.publishing.checkpoints import delete_checkpoint
 from registry.types import Base
@@ -60,5 +60,6 @@ def _shown(base: Base, snapshot: Snapshot) -> dict[str, object]:
         "shared": owner is None or owner.is_shared,
         "created_at": base.created_at,
         "replicas": loaded_on(snapshot).get(base.name, 0),
+        "paths": paths_on(snapshot).get(base.name, []),
         "adapters": [adapter.name for adapter in snapshot.adapters if adapter.base == base.name],
     }

@@ -33,6 +33,8 @@ class BaseModelObject(ApiObject):
     created_at: float
     replicas: int
     """Number of ready replicas that serve it."""
+    paths: list[str]
+    """Paths of requests that these replicas answer by it, such as `/v1/embeddings`."""
     adapters: list[str]
     """Names of the adapters for this base model."""
 

@@ -24,6 +24,8 @@ class BaseModelFacts(ApiObject):
     """The step of that job whose weights these are; None for a folder that was entered."""
     expires_at: int | None
     """When an earlier step of the job is deleted, unless something uses it; None for what stays."""
+    paths: list[str]
+    """Paths of requests that ready replicas answer by it, such as `/v1/embeddings`; empty while none is ready."""
 
     @property
     def base_name(self) -> str | None:

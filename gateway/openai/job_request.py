@@ -15,6 +15,7 @@ from gateway.keys.auth import ANYBODY, Caller
 from gateway.openai.job_pictures import check_pictures
 from gateway.openai.reward_graders import find_reward_models
 from gateway.openai.types import CreateJob, RolloutRequest
+from gateway.pools.base_tasks import check_generates
 from gateway.routing.route_table import private_adapters
 from registry.contracts.extensions.integrations import Integration
 from registry.contracts.fine_tune_spec import FineTuneSpec
@@ -202,6 +203,10 @@ def _options(body: CreateJob, kind: type[FineTuneSpec]) -> MethodOptions:
 def _check_servable(spec: FineTuneSpec, base: Base, registry: Registry) -> None:
     """Raise `InvalidRequest` for a result that the base model cannot have or that no replica of it could serve."""
     lora, replicas = spec.lora_shape(), registry.replicas.list()
+    try:
+        check_generates(base)
+    except AdapterRejected as exc:
+        raise InvalidRequest(f"{exc}", param="model") from exc
     try:
         spec.check_weights()
         spec.check_base(Path(base.path))

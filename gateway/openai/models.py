@@ -138,10 +138,12 @@ async def _models_for(gateway: Gateway, caller: Caller) -> list[ModelObject]:
 
 def models_of(snapshot: Snapshot, organisation: str) -> list[ModelObject]:
     """Return all base models, adapters, revisions and checkpoints, in this order; aliases follow their revisions."""
-    loaded = loaded_on(snapshot)
+    loaded, paths = loaded_on(snapshot), paths_on(snapshot)
     models = []
     for base in snapshot.bases:
-        models.append(_model(base.name, base.created_at, base.owner or organisation, _base(base)))
+        models.append(
+            _model(base.name, base.created_at, base.owner or organisation, _base(base, paths.get(base.name, [])))
+        )
         if base.alias:
             step = _whole_step(base, loaded.get(base.name, 0))
             models.append(_model(base.alias, base.created_at, base.owner, step))
@@ -165,7 +167,7 @@ def models_of(snapshot: Snapshot, organisation: str) -> list[ModelObject]:
     return models
 
 
-def _base(base: Base) -> BaseModelFacts:
+def _base(base: Base, paths: list[str]) -> BaseModelFacts:
     return BaseModelFacts(
         digest=base.digest,
         licence=base.licence,
@@ -173,6 +175,7 @@ def _base(base: Base) -> BaseModelFacts:
         job_id=base.job_id,
         step=base.step,
         expires_at=whole_seconds(base.expires_at),
+        paths=paths,
     )
 
 
@@ -205,6 +208,14 @@ def loaded_on(snapshot: Snapshot) -> dict[str, int]:
         for served_name in endpoint_of(replica).served_names:
             counts[served_name] = counts.get(served_name, 0) + 1
     return counts
+
+
+def paths_on(snapshot: Snapshot) -> dict[str, list[str]]:
+    """Map each base model to the paths of requests that its ready replicas answer by it."""
+    found: dict[str, set[str]] = {}
+    for replica in filter(is_ready, snapshot.replicas):
+        found.setdefault(replica.base, set()).update(replica.paths)
+    return {base: sorted(paths) for base, paths in found.items()}
 
 
 def _model(name: str, created_at: float, owner: str, facts: ModelFacts) -> ModelObject:

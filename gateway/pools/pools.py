@@ -6,10 +6,11 @@ import json
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
 
+from engines.base_task import BaseTask, task_of
 from engines.catalog import ENVIRONMENTS, adapter_fields, build_engine, live_adapters
 from engines.environments.record import ready_interpreter
 from engines.hardware.machine import Machine
@@ -96,7 +97,9 @@ def _checkpoint(name: str, registry: Registry) -> Base:
 def engine_settings(pool: PoolSettings, home: Path, base: Base) -> EngineSettings:
     """Return the engine's settings: those of the pool and those that follow from the base model; `StartFailed`."""
     known = {"kind": pool.kind, "base_path": base.path, "base_name": base.name, "log_path": "engine.log"}
-    found = {"interpreter": ready_interpreter(home, pool.kind)} if _needs_interpreter(pool) else {}
+    found: dict[str, Any] = {"interpreter": ready_interpreter(home, pool.kind)} if _needs_interpreter(pool) else {}
+    if task_of(Path(base.path)) is not BaseTask.GENERATE:
+        found["max_adapters"] = 0
     try:
         engine = EngineSettings.model_validate(found | pool.engine | known)
     except ValidationError as exc:

@@ -68,6 +68,8 @@ _KINDS: Final = (
     PathKind(path="/v1/messages/count_tokens", operation="tokenize", prompt_fields=(), through="/tokenize"),
     PathKind(path="/v1/embeddings", operation="embeddings", prompt_fields=("input",)),
     PathKind(path="/v1/rerank", operation="rerank", prompt_fields=("query",)),
+    PathKind(path="/v2/rerank", operation="rerank", prompt_fields=("query",)),  # Cohere's second form of it
+    PathKind(path="/rerank", operation="rerank", prompt_fields=("query",)),  # without a prefix, as vLLM and TEI have it
     PathKind(path="/tokenize", operation="tokenize", prompt_fields=("prompt", "messages"), has_chat_messages=True),
     PathKind(
         path="/v1/audio/transcriptions",

@@ -29,12 +29,20 @@ app = typer.Typer(name="bases", no_args_is_help=True)
 COLUMNS: Final = (
     Column("BASE"),
     Column("FROM", 3),
+    Column("ANSWERS", 2),
     Column("REPLICAS", 1),
     Column("TENANT", 2),
     Column("DIGEST", 6, short_digests),
     Column("CREATED", 4, moments),
     Column("LICENCE", 5),
 )
+ANSWERS: Final = {
+    "/v1/chat/completions": "chats",
+    "/v1/embeddings": "embeddings",
+    "/v1/rerank": "ranks",
+    "/v1/audio/transcriptions": "transcriptions",
+}
+"""Path of a request -> how the table names it."""
 
 
 @app.command("list")
@@ -45,7 +53,7 @@ def list_bases(wide: WideFlag = False, as_json: JsonFlag = False) -> None:
     if as_json:
         show_json(bases)
         return
-    rows = ((b.name, b.parent, b.replicas, _users(b), b.digest, b.created_at, b.licence) for b in bases)
+    rows = ((b.name, b.parent, _answers(b), b.replicas, _users(b), b.digest, b.created_at, b.licence) for b in bases)
     show_table(COLUMNS, rows, "No base models.", wide=wide)
 
 
@@ -72,6 +80,7 @@ def show_base(name: BaseName, as_json: JsonFlag = False) -> None:
             ("path", base.path),
             ("created", moment(base.created_at)),
             ("replicas", f"ready on {base.replicas}"),
+            ("answers", ", ".join(base.paths)),
             ("adapters", ", ".join(base.adapters)),
             *origin_fields(base.provenance),
         ]
@@ -87,6 +96,10 @@ def delete(name: BaseName, as_json: JsonFlag = False) -> None:
         show_json(removed)
         return
     show(f"{removed.name} is deleted")
+
+
+def _answers(base: BaseModelObject) -> str:
+    return ", ".join(name for path, name in ANSWERS.items() if path in base.paths)
 
 
 def _users(base: BaseModelObject) -> str:

@@ -91,6 +91,18 @@ RELAYED: Final[Mapping[str, RelayedPath]] = {
         body=RerankRequest,
         answer=Reranking,
     ),
+    "/v2/rerank": RelayedPath(
+        operation="create_reranking_v2",
+        summary="Order documents, on the path of Cohere's second API.",
+        body=RerankRequest,
+        answer=Reranking,
+    ),
+    "/rerank": RelayedPath(
+        operation="create_reranking_unprefixed",
+        summary="Order documents, on the path that vLLM and TEI have without a prefix.",
+        body=RerankRequest,
+        answer=Reranking,
+    ),
     "/tokenize": RelayedPath(
         operation="tokenize",
         summary="Return the tokens of a text or of a chat.",

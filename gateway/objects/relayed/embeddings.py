@@ -14,8 +14,16 @@ class EmbeddingRequest(Relayed):
     input: str | list[str] | list[int] | list[list[int]]
     """Text or token ids, one or several."""
     encoding_format: Literal["float", "base64"] | None = None
+    """`float` unless set; OpenAI's own clients ask for `base64` and turn it into numbers."""
     dimensions: int | None = None
+    """Numbers of each vector, at most the model's; a shorter vector has length 1 again."""
     user: str | None = None
+    truncate_prompt_tokens: int | None = None
+    """Tokens to which a longer text is cut; -1 is as many as the model reads. Without it such a text is refused."""
+    truncation_side: Literal["left", "right"] | None = None
+    """The end at which tokens are cut off; `right` unless set."""
+    prompt_name: str | None = None
+    """Lorry's own engine: name of one of the model's prompts, such as `query`, to go before each text."""
 
 
 class Embedding(Relayed):
@@ -42,8 +50,15 @@ class RerankRequest(Relayed):
     model: str
     query: str
     documents: list[str | dict[str, Any]]
+    """Each a string, or an object with `text`, whose other members come back unread."""
     top_n: int | None = None
+    """Documents in the answer, the best ones; all unless set."""
     return_documents: bool | None = None
+    """Whether the answer has the documents; true unless set to false."""
+    max_tokens_per_doc: int | None = None
+    """Tokens to which a longer document is cut."""
+    truncate_prompt_tokens: int | None = None
+    """Tokens to which query and document together are cut; -1 is as many as the model reads."""
 
 
 class RankedDocument(Relayed):
@@ -61,3 +76,4 @@ class Reranking(Relayed):
     id: str | None = None
     model: str | None = None
     results: list[RankedDocument]
+    usage: TokenUsage | None = None

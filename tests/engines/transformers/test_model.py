@@ -13,8 +13,9 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, PretrainedConfig, Qwen2Config, Qwen3Config
 
 from engines.transformers.cache import StepAbandoned
+from engines.transformers.errors import UnsupportedModel
 from engines.transformers.lora import read_adapter
-from engines.transformers.model import LoadedModel, ModelRunner, UnsupportedModel, load_model
+from engines.transformers.model import LoadedModel, ModelRunner, load_model
 from engines.transformers.sampling import ChosenToken, PromptScores, SamplingParams, choose, chooser
 from engines.transformers.scheduler import Scheduler
 from engines.transformers.sequence import Delta, Sequence
