@@ -59,5 +59,5 @@ def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
     nested = next((config[name] for name in NESTED if isinstance(config.get(name), dict)), None)
     if nested is None:
         found = {field: config[name] for field, names in OTHER_NAMES.items() for name in names if config.get(name)}
-        return {**found, **config}
+        return {**found, **config} if found else config
     return {**DEFAULTS.get(str(nested.get("model_type")), {}), **nested}

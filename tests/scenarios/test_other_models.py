@@ -14,6 +14,7 @@ import numpy as np
 import openai
 import pytest
 
+from engines.kinds import DEFAULT_KIND
 from gateway.settings import BUNDLED_BASE
 from tests.contract.kinds import CASES, link_environments
 from tests.scenarios.other_models import save_hearer, save_reranker
@@ -36,6 +37,7 @@ base = "{base}"
 engine = {{ max_adapters = 0, max_context = 256, max_batch = 4{more} }}
 """
 ENGINES: Final = {
+    "transformers": {"vectors": "", "ranks": ""},
     "vllm": {
         "vectors": ', extra_args = ["--runner", "pooling", "--convert", "embed"]',
         "ranks": "",
@@ -58,13 +60,19 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def up(kind: str, home: Path, port: int, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    """A Lorry with a pool that chats and one for each of the others."""
-    link_environments(home, kind)
-    models = tmp_path_factory.mktemp("models")
-    (models / "vectors").symlink_to(model_folder)
+def models(kind: str, model_folder: Path, encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the models: the others embed by a model that chats, Lorry's own engine by an encoder."""
+    models: Path = tmp_path_factory.mktemp("models")
+    (models / "vectors").symlink_to(encoder_folder if kind == DEFAULT_KIND else model_folder)
     save_reranker(models / "ranks")
     save_hearer(models / "speech")
+    return models
+
+
+@pytest.fixture(scope="module")
+def up(kind: str, home: Path, port: int, models: Path) -> Iterator[Up]:
+    """A Lorry with a pool that chats and one for each of the others."""
+    link_environments(home, kind)
     others = ENGINES[kind].items()
     pools = [POOL.format(name=name, kind=kind, base=models / name, more=more) for name, more in others]
     running = Up(home, port, CHAT + "".join(pools))

@@ -92,7 +92,7 @@ RELAYED: Final[Mapping[str, RelayedPath]] = {
         answer=Reranking,
     ),
     "/v2/rerank": RelayedPath(
-        operation="create_reranking_v2",
+        operation="create_second_reranking",
         summary="Order documents, on the path of Cohere's second API.",
         body=RerankRequest,
         answer=Reranking,

@@ -25,6 +25,8 @@ OK = answer(200, b'{"object": "list", "usage": {"input_tokens": 5, "output_token
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/embeddings": {"input": ["a", "b"]},
     "/v1/rerank": {"query": "a", "documents": ["b", "c"]},
+    "/v2/rerank": {"query": "a", "documents": ["b", "c"]},
+    "/rerank": {"query": "a", "documents": ["b", "c"]},
     "/v1/responses": {"input": "hi", "instructions": "be brief"},
     "/tokenize": {"prompt": "hi"},
 }
