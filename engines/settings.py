@@ -57,8 +57,8 @@ class EngineSettings(BaseModel):
     max_queue: NonNegativeInt | None = None
     """How many sequences may wait for a place before more are turned away; None is 64 in transformers, else endless."""
     max_step_tokens: PositiveInt | None = None
-    """Most tokens of one forward pass, so that long prompts are read in pieces; None is 128 in transformers, 1,024 there
-    for texts to embed or rank, else the engine's own choice."""
+    """Most tokens of one forward pass, so that long prompts are read in pieces; None is 128 in transformers, 1,024
+    there for texts to embed or rank, else the engine's own choice."""
     kv_memory_gib: PositiveFloat | None = None
     """Memory for keys and values on each device; None is room for a full batch on a CPU, else what the device has."""
     extra_args: tuple[str, ...] = ()
