@@ -25,6 +25,7 @@ class Whole:
     """Calls of functions, as a message has them."""
     choices: list[ChosenToken] = field(default_factory=list)
     finish: str | None = None
+    met_stop: str | None = None
 
     def add(self, delta: Delta) -> None:
         """Append what is new."""
@@ -36,6 +37,7 @@ class Whole:
                 self.calls[piece.index]["function"]["arguments"] += piece.arguments
         self.choices += delta.choices
         self.finish = delta.finish
+        self.met_stop = delta.met_stop
 
 
 class AnswerFormat(Protocol):
@@ -86,7 +88,8 @@ class ChatFormat:
         if answer.calls:
             message |= {"content": text or None, "tool_calls": answer.calls}
         logprobs = self._logprobs(answer.choices)
-        return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": answer.finish}
+        choice = {"index": index, "message": message, "logprobs": logprobs, "finish_reason": answer.finish}
+        return choice | stop_reason(answer.met_stop)
 
     def pieces(self, index: int, delta: Delta, *, is_first: bool) -> list[Json]:
         """Return the role before the first text, and nothing but the reason at the end."""
@@ -102,7 +105,7 @@ class ChatFormat:
             # The tokens of a delta are reported once.
             found.append(chat_piece(index, what, logprobs=None if at else self._logprobs(delta.choices)))
         if delta.finish is not None:
-            found.append(chat_piece(index, {}, finish=delta.finish))
+            found.append(chat_piece(index, {}, finish=delta.finish) | stop_reason(delta.met_stop))
         return found
 
     def with_prompts(self, body: Json, scores: Sequence[PromptScores], alternatives: int) -> Json:
@@ -154,11 +157,13 @@ class TextFormat:
 
     def whole(self, index: int, answer: Whole) -> Json:
         """Return an entry with the text."""
-        return self._choice(index, "".join(answer.parts), answer.choices, answer.finish, is_first=True)
+        choice = self._choice(index, "".join(answer.parts), answer.choices, answer.finish, is_first=True)
+        return choice | stop_reason(answer.met_stop)
 
     def pieces(self, index: int, delta: Delta, *, is_first: bool) -> list[Json]:
         """Return one entry, which in the last chunk has the reason."""
-        return [self._choice(index, delta.text, delta.choices, delta.finish, is_first=is_first)]
+        choice = self._choice(index, delta.text, delta.choices, delta.finish, is_first=is_first)
+        return [choice | stop_reason(delta.met_stop)]
 
     def with_prompts(self, body: Json, scores: Sequence[PromptScores], alternatives: int) -> Json:
         """Return the body with the member of its prompt in each entry of `choices`."""
@@ -236,6 +241,11 @@ def called_piece(piece: CallPiece) -> Json:
     if piece.name is None:
         return {"index": piece.index, "function": {"arguments": piece.arguments}}
     return {"index": piece.index, **call_of(piece)}
+
+
+def stop_reason(met: str | None) -> Json:
+    """Return the member that names the stop string which ended an answer, as vLLM has it; nothing without one."""
+    return {} if met is None else {"stop_reason": met}
 
 
 def chat_piece(index: int, delta: Json, *, logprobs: Json | None = None, finish: str | None = None) -> Json:

@@ -41,6 +41,8 @@ class Delta:
     reused: int
     """Tokens of the prompt that were not computed for it."""
     finish: FinishReason | None
+    met_stop: str | None = None
+    """The stop string that ended the answer."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -118,4 +120,5 @@ class Sequence:
             generated=self.generated,
             reused=self.reused,
             finish=finish,
+            met_stop=self.text.met_stop if finish is FinishReason.STOP else None,
         )

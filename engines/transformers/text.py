@@ -34,14 +34,17 @@ class StopFilter:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
         self._held = ""
+        self.met: str | None = None
+        """The stop string that ended the answer."""
 
     def push(self, text: str) -> Piece:
         """Return what may be sent after *text* came; the earliest stop string and all behind it never is."""
         held = self._held + text
-        found = [place for place in (held.find(stop) for stop in self._stops) if place >= 0]
+        found = [(place, len(stop), stop) for stop in self._stops if (place := held.find(stop)) >= 0]
         if found:
             self._held = ""
-            return Piece(held[: min(found)], stopped=True)
+            place, _, self.met = min(found)
+            return Piece(held[:place], stopped=True)
         keep = max((overlap(held, stop) for stop in self._stops), default=0)
         self._held = held[len(held) - keep :]
         return Piece(held[: len(held) - keep])
@@ -112,6 +115,11 @@ class TextStream:
     def has_called(self) -> bool:
         """Whether the answer has a whole call of a function."""
         return self._reader is not None and self._reader.finished > 0
+
+    @property
+    def met_stop(self) -> str | None:
+        """The stop string that ended the answer; None where none did."""
+        return self._filter.met
 
     def push(self, token: int) -> Piece:
         """Return the text that *token* completes; bytes of an unfinished character wait for the next token."""

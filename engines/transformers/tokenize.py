@@ -39,4 +39,10 @@ class Tokenize:
             encoded = self._loaded.codec.encode(request.prompt or "", add_special_tokens=request.add_special_tokens)
             return list(encoded.ids)
         tools = [tool.as_declared() for tool in request.tools]
-        return render(self._template, request.messages, tools, opens_answer=request.add_generation_prompt)
+        return render(
+            self._template,
+            request.messages,
+            tools,
+            opens_answer=request.add_generation_prompt,
+            arguments=request.chat_template_kwargs,
+        )

@@ -36,6 +36,9 @@ REQUESTS: dict[str, dict[str, Any]] = {
 COUNTS = ("/tokenize", "/v1/messages/count_tokens")
 """Paths on which an adapter's answer is its base model's."""
 
+NAMED_STOP = {"lmdeploy": ("end_turn", None)}
+"""Kinds that do not report which stop sequence was met."""
+
 
 @pytest.fixture
 def gateway(
@@ -153,3 +156,18 @@ def test_an_unknown_name_is_404_whatever_the_engine_would_say(gateway: httpx2.Cl
     answer = gateway.post("/v1/chat/completions", json=host.body() | {"model": "ghost@1"})
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "model_not_found"
+
+
+def test_a_message_names_the_stop_sequence_and_its_count_is_its_usage(gateway: httpx2.Client, host: EngineHost) -> None:
+    body = {"model": "base", "system": "Be brief.", "messages": QUESTION}
+    asked = body | {"max_tokens": 12, "temperature": 0}
+    whole = gateway.post("/v1/messages", json=asked).json()
+    words = whole["content"][0]["text"].split()
+    cut = gateway.post("/v1/messages", json=asked | {"stop_sequences": ["\u2603", words[1]]}).json()
+    assert (cut["stop_reason"], cut["stop_sequence"]) == NAMED_STOP.get(host.kind, ("stop_sequence", words[1]))
+    if "/tokenize" in host.engine.traits.paths:
+        counted = gateway.post("/v1/messages/count_tokens", json=body).json()
+        usage = whole["usage"]
+        assert counted["input_tokens"] == usage["input_tokens"] + (usage["cache_read_input_tokens"] or 0)
+        thinking = {"thinking": {"type": "disabled"}}
+        assert gateway.post("/v1/messages/count_tokens", json=body | thinking).status_code == 200

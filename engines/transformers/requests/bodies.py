@@ -207,6 +207,7 @@ class TokenizeRequest(Fields):
     messages: Annotated[list[Message], Field(min_length=1)] | None = None
     tools: Annotated[list[Tool], Field(default_factory=list)]
     """Counted with the messages."""
+    chat_template_kwargs: Annotated[dict[str, Any], AfterValidator(_without_our_own), Field(default_factory=dict)]
     add_generation_prompt: bool = True
 
     @model_validator(mode="after")

@@ -75,6 +75,14 @@ def test_a_stop_string_across_pieces_never_shows() -> None:
     assert [piece.stopped for piece in pieces] == [False, False, True]
 
 
+def test_the_stop_string_that_ended_an_answer_is_named() -> None:
+    stops = StopFilter(["END", "\n\n"])
+    stops.push("one E")
+    assert stops.met is None
+    stops.push("ND\n\n")
+    assert stops.met == "END"
+
+
 def test_text_held_back_in_vain_is_sent() -> None:
     stops = StopFilter(["STOP"])
     assert stops.push("a ST").text == "a "
