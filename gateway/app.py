@@ -37,6 +37,7 @@ from gateway.balancing.balancing import Balancer
 from gateway.balancing.demand import RevisionDemand
 from gateway.balancing.replica_health import ReplicaHealth, policy_of
 from gateway.balancing.retry_budget import RetryBudget
+from gateway.batches.runner import BatchRunner
 from gateway.dialects.catalog import dialects_of
 from gateway.edge.edge import Edge, Swept
 from gateway.edge.parts import Gateway
@@ -67,7 +68,7 @@ from gateway.http.request_ids import RequestIds
 from gateway.keys.auth import Keyring
 from gateway.keys.limits import RateLimiter
 from gateway.objects.problems import ErrorEnvelope
-from gateway.openai import feedback, files, fine_tuning, graders, hot_paths, models, permissions, uploads
+from gateway.openai import batches, feedback, files, fine_tuning, graders, hot_paths, models, permissions, uploads
 from gateway.origins import AllowedOrigins
 from gateway.pools.journal import host_prefix
 from gateway.routing.route_feed import RouteFeed
@@ -92,6 +93,7 @@ ROUTERS = (
     models.router,
     files.router,
     uploads.router,
+    batches.router,
     fine_tuning.router,
     permissions.router,
     graders.router,
@@ -230,8 +232,11 @@ def build_app(gateway: Gateway) -> FastAPI:
         except OSError:
             log.exception("the other gateways cannot read the figures of this one")
         _start_loops(gateway)
+        batch_runner = BatchRunner(gateway)
+        gateway.loops.start("batches", batch_runner.run)
         yield
         gateway.loops.cancel()
+        await batch_runner.aclose()
         gateway.edge.close()
         await gateway.rate_limiter.aclose()
         await gateway.shadow.aclose()

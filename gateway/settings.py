@@ -103,6 +103,10 @@ class GatewaySettings(KnownFields):
     """Largest uploaded file; also the largest adapter, unpacked and once normalised."""
     max_pending_uploads: PositiveInt = 8
     """Uploads in parts that a tenant may have unfinished, each of at most `max_upload_bytes`; one lasts an hour."""
+    max_open_batches: PositiveInt = 100
+    """Batches that may be open for each key at a time: validating, in progress, finalizing or cancelling."""
+    batch_share: float = Field(default=0.5, gt=0.0, le=1.0)
+    """Largest share of a pool's places (`max_batch` of its engines) that batches use while clients leave them free."""
     reconcile_s: PositiveFloat = 0.25
     """How often the controller looks at rollouts, replicas and leases."""
     heartbeat_timeout_s: PositiveFloat = 10.0

@@ -16,6 +16,7 @@ from registry.adapters import AdapterStore, ready_revisions, served_adapters
 from registry.artifacts import ArtifactStore
 from registry.audit import AuditStore
 from registry.bases import BaseStore, all_bases
+from registry.batches.batch_store import BatchStore, batches_reading
 from registry.changes import KeptParts, changes_in
 from registry.deliveries import DeliveryStore
 from registry.entered import EnteredEngineStore
@@ -98,8 +99,9 @@ class Registry:
         self.checkpoints = ServedCheckpointStore(transactions)
         self.job_deliveries = DeliveryStore(transactions, JOB_ENDS)
         self.permissions = CheckpointPermissionStore(transactions)
-        self.files = FileStore(transactions, self.artifacts, jobs_reading)
+        self.files = FileStore(transactions, self.artifacts, _readers_of)
         self.uploads = UploadStore(transactions, self.artifacts)
+        self.batches = BatchStore(transactions, self.artifacts)
         self.replicas = ReplicaStore(transactions)
         self.entered = EnteredEngineStore(transactions)
         self.uses = UseStore(transactions)
@@ -166,6 +168,11 @@ class Registry:
         kept = (files, sa.select(upload_parts.c.digest), checkpoints, stored_artifacts())
         with self.transactions.read() as tx:
             return set(tx.execute(revisions.union(*kept)).scalars()) | folders_read(tx)
+
+
+def _readers_of(tx: sa.Connection, file_id: str) -> list[str]:
+    """Return what reads a file and has not ended: jobs and batches."""
+    return [*jobs_reading(tx, file_id), *batches_reading(tx, file_id)]
 
 
 def migrate(url: str) -> None:

@@ -38,7 +38,7 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
         "http",
         "admin",
         "openai",
-        "deps",
+        "deps batches",
         "edge",
         "dialects evidence keys",
         "telemetry rollouts",

@@ -25,5 +25,7 @@ async def find_ids(
     """List what begins with *prefix*, newest first, at most 20; a key without the scope admin finds its tenant's."""
     if kind not in OF_TENANTS:
         gateway.keyring.check(caller, Scope.ADMIN)
+    elif kind is not IdKind.BATCH:
+        gateway.keyring.check(caller, Scope.TRAINING, Scope.ADMIN)
     found = await gateway.ask(gateway.registry.ids.find, kind, prefix, caller.sees)
     return ObjectList(data=[FoundId(id=each) for each in found])

@@ -14,8 +14,17 @@ from fastapi import APIRouter
 from gateway.admin.needs import NEWS_S, needs_of_jobs, needs_of_machine, needs_of_replicas, needs_of_rollouts
 from gateway.admin.rollouts import rollout_object
 from gateway.deps import Gateway, GatewayDep
-from gateway.objects.status import CurrentJob, DiskStatus, PartStatus, PoolStatus, ReplicaBrief, SystemStatus
+from gateway.objects.status import (
+    BatchBrief,
+    CurrentJob,
+    DiskStatus,
+    PartStatus,
+    PoolStatus,
+    ReplicaBrief,
+    SystemStatus,
+)
 from gateway.openai.job_estimate import estimate_of
+from registry.batches.batch import Batch
 from registry.database import Registry
 from registry.disk import all_beats
 from registry.jobs.job import Job
@@ -53,6 +62,7 @@ def _status(gateway: Gateway) -> SystemStatus:
         disks=disks,
         rollouts=[rollout_object(each) for each in snapshot.rollouts],
         jobs=[_current(job, registry) for job in jobs if not job.state.is_terminal],
+        batches=[_batch(batch) for batch in registry.batches.open()],
         needs=[
             *needs_of_replicas(snapshot.replicas, now),
             *needs_of_rollouts(latest, now),
@@ -105,6 +115,19 @@ def _disks(folders: Iterable[Path | None]) -> list[DiskStatus]:
             disk = DiskStatus(path=str(folder), free_bytes=room.free, total_bytes=room.total, is_low=is_low)
             found.setdefault(folder.stat().st_dev, disk)
     return list(found.values())
+
+
+def _batch(batch: Batch) -> BatchBrief:
+    return BatchBrief(
+        id=batch.id,
+        owner=batch.owner,
+        model=batch.model,
+        status=batch.state,
+        total=batch.total,
+        done=batch.completed + batch.failed,
+        waits_for=batch.note or None,
+        created_at=batch.created_at,
+    )
 
 
 def _current(job: Job, registry: Registry) -> CurrentJob:

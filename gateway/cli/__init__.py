@@ -69,6 +69,11 @@ COMMANDS: Final[Mapping[str, Listed]] = {
     "chat": Listed(
         "gateway.cli.operating.chat", "Inspect", "Chat in the terminal with one model, or two side by side."
     ),
+    "batches": Listed(
+        "gateway.cli.batches.commands",
+        "Inspect",
+        "Files of requests that are answered beside all others: create, list, show, cancel, download.",
+    ),
     "models": Listed("gateway.cli.models.commands", "Inspect", "Every name that a request may carry: list, show."),
     "bases": Listed(
         "gateway.cli.models.bases", "Inspect", "Base models, and checkpoints that jobs made: list, show, delete."

@@ -70,6 +70,17 @@ class Client:
         """Send a file as a form and return the answer."""
         return self._request(answer, "POST", path, files={"file": (filename, content)}, data=fields)
 
+    def download(self, path: str) -> Iterator[bytes]:
+        """Yield the bytes at *path* piece by piece."""
+        try:
+            with self._http.stream("GET", path) as response:
+                if response.status_code >= 400:
+                    response.read()
+                    raise self.failure(response)
+                yield from response.iter_bytes()
+        except httpx2.TransportError as exc:
+            raise self.unreachable(exc) from exc
+
     def put(self, path: str, answer: type[Answer], body: Any) -> Answer:
         """Send *body* as JSON and return the answer."""
         return self._request(answer, "PUT", path, json=body)

@@ -31,14 +31,15 @@ ANY: Final = frozenset({Scope.INFERENCE, Scope.TRAINING, Scope.ADMIN})
 _ADMIN: Final = frozenset({Scope.ADMIN})
 SCOPES: Final[Sequence[tuple[str, frozenset[Scope]]]] = (
     ("/v1/models", ANY),
-    ("/v1/files", frozenset({Scope.TRAINING})),
-    ("/v1/uploads", frozenset({Scope.TRAINING})),
+    ("/v1/files", frozenset({Scope.TRAINING, Scope.INFERENCE})),
+    ("/v1/uploads", frozenset({Scope.TRAINING, Scope.INFERENCE})),
+    ("/v1/batches", frozenset({Scope.INFERENCE, Scope.ADMIN})),
     ("/v1/fine_tuning/checkpoints", frozenset({Scope.TRAINING, Scope.ADMIN})),
     ("/v1/fine_tuning", frozenset({Scope.TRAINING})),
     ("/v1/", frozenset({Scope.INFERENCE})),
     ("/tokenize", frozenset({Scope.INFERENCE})),
     (METRICS, frozenset({Scope.METRICS, Scope.ADMIN})),
-    ("/admin/ids", frozenset({Scope.TRAINING, Scope.ADMIN})),
+    ("/admin/ids", frozenset({Scope.INFERENCE, Scope.TRAINING, Scope.ADMIN})),
 )
 """Prefix of a path -> the scopes that open it (any of them); the first match counts, other paths need admin."""
 

@@ -42,9 +42,10 @@ async def health(gateway: GatewayDep) -> Response:
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(gateway: GatewayDep) -> Response:
-    """Send the figures of all gateways of this machine, and the registry's of rollouts, in Prometheus' text format."""
+    """Send the figures of all gateways here, and the registry's of rollouts and batches, in Prometheus' text format."""
     figures = await gateway.siblings.figures()
     with contextlib.suppress(RegistryError):  # the moves of the last reading stay
         gateway.metrics.moves.figures = await gateway.ask(gateway.registry.rollouts.figures)
+        gateway.metrics.batch_states.figures = await gateway.ask(gateway.registry.batches.figures)
     text = merge(figures.texts) + counted(len(figures.texts), figures.silent) + gateway.metrics.shared()
     return Response(text, media_type="text/plain; version=0.0.4")

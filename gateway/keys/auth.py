@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from secrets import token_hex
 from typing import Final
 
 from gateway.errors import InvalidRequest, ScopeMissing, Unauthenticated
@@ -102,6 +103,8 @@ class Keyring:
         """Whether no key was ever made, or the keys were not read yet."""
         self._callers: Mapping[bytes, tuple[bytes, Caller]] = {}
         """Leading bytes of a hash -> the whole hash and its caller."""
+        self._lent: dict[str, bytes] = {}
+        """Id of a key -> the credential by which this process itself acts with the key's rights."""
         self._used: dict[str, float] = {}
         self.read_at = 0.0
         """When the registry was last read; unix seconds, 0 before the first reading."""
@@ -138,6 +141,36 @@ class Keyring:
         if latest is not self._read:
             self._read, self._callers = latest, dict(_entry(key) for key in latest.keys)
             self.is_keyless = latest.is_keyless
+            lent_to = [caller for _, caller in self._callers.values() if caller.key_id in self._lent]
+            self._lent = {caller.key_id: self._lend(caller) for caller in lent_to}
+
+    def caller_with(self, key_id: str) -> Caller | None:
+        """Return the caller with the valid key of this id, everybody's for an empty id while no key exists.
+
+        Raises `RegistryUnavailable` before the first reading of the keys.
+        """
+        self._check_read()
+        if self.is_keyless:
+            return ANYBODY if self._is_loopback and not key_id else None
+        return next((caller for _, caller in self._callers.values() if caller.key_id == key_id), None)
+
+    def lend(self, key_id: str) -> bytes | None:
+        """Return the value of `authorization` by which this process acts with the key's rights; None if it has none.
+
+        The credential is known to this process only, and ends with the key.
+        """
+        caller = self.caller_with(key_id)
+        if caller is None or not key_id:
+            return None if caller is None else b""
+        if key_id not in self._lent:
+            self._lent[key_id] = self._lend(caller)
+        return b"Bearer " + self._lent[key_id]
+
+    def _lend(self, caller: Caller) -> bytes:
+        secret = self._lent.get(caller.key_id) or token_hex(32).encode()
+        digest = sha256(secret).digest()
+        self._callers = {**self._callers, digest[:_LOOKED_UP]: (digest, caller)}
+        return secret
 
     async def _attempt_refresh(self) -> None:
         try:
@@ -161,8 +194,7 @@ class Keyring:
 
         Raises `Unauthenticated` without a valid key, `RegistryUnavailable` before the first reading of the keys.
         """
-        if self._read is None:
-            raise RegistryUnavailable("the API keys were not read from the registry yet; try again in a moment")
+        self._check_read()
         if self.is_keyless:
             return self._anybody()
         if authorization[:7].lower() != _BEARER:
@@ -177,6 +209,10 @@ class Keyring:
             raise Unauthenticated("the API key is not valid; it was mistyped or revoked", headers=_CHALLENGE)
         self._used[found[1].key_id] = now_unix
         return found[1]
+
+    def _check_read(self) -> None:
+        if self._read is None:
+            raise RegistryUnavailable("the API keys were not read from the registry yet; try again in a moment")
 
     def _anybody(self) -> Caller:
         if self._is_loopback:

@@ -7,6 +7,7 @@ from typing import Literal
 from gateway.objects.jobs import JobEstimate
 from gateway.objects.lists import ApiObject
 from gateway.objects.rollouts import RolloutObject
+from registry.batches.batch import BatchState
 from registry.jobs.job import JobState
 from registry.jobs.job_phase import JobPhase
 from registry.types import ReplicaState
@@ -58,6 +59,20 @@ class CurrentJob(ApiObject):
     created_at: float
 
 
+class BatchBrief(ApiObject):
+    """A batch that has not ended."""
+
+    id: str
+    owner: str
+    model: str | None
+    status: BatchState
+    total: int
+    done: int
+    """Requests with an answer or an error."""
+    waits_for: str | None
+    created_at: float
+
+
 class DiskStatus(ApiObject):
     """Room on the disk of a folder that grows."""
 
@@ -104,5 +119,7 @@ class SystemStatus(ApiObject):
     """Open rollouts."""
     jobs: list[CurrentJob]
     """Jobs that wait, run or are paused, oldest first."""
+    batches: list[BatchBrief]
+    """Batches that have not ended, oldest first."""
     needs: list[Need]
     """Empty where nothing needs a person."""

@@ -12,16 +12,20 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from pydantic import Field, ValidationError
 from starlette.datastructures import FormData
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
+from starlette.types import Scope as Connection
 
-from gateway.deps import AuthorDep, CallerDep, GatewayDep, KnownQuery
-from gateway.errors import BodyTooLarge, InvalidRequest
+from gateway.deps import AuthorDep, CallerDep, Gateway, GatewayDep, KnownQuery
+from gateway.errors import BodyTooLarge, InvalidRequest, ScopeMissing
+from gateway.keys.auth import Caller
 from gateway.objects.files import DeletedFile, FileObject
 from gateway.objects.lists import ObjectPage, page_of
 from gateway.openai.job_pictures import check_unnamed
 from gateway.openai.types import Body, whole_seconds
-from registry.contracts.uploads.file_purposes import PURPOSES, FilePurpose
+from registry.batches.batch import OUTPUT_PURPOSE
+from registry.contracts.uploads.file_purposes import BATCH, PURPOSES, FilePurpose
 from registry.errors import NotFound
+from registry.keys import Scope
 from registry.publishing.job_end import RESULTS_PURPOSE
 from registry.types import File
 from registry.wording.suggestions import meant_or_known
@@ -37,6 +41,7 @@ BYTES: Final[dict[int | str, dict[str, Any]]] = {
 }
 """The answer with a file's bytes, for the description."""
 _CHUNK_BYTES: Final = 1 << 20
+_OF_BATCHES: Final = (BATCH.name, OUTPUT_PURPOSE)
 _LONGEST_NAME: Final = 255
 
 
@@ -59,7 +64,7 @@ class OpenedFile(FileResponse):
         super().__init__(path, filename=filename, media_type="application/octet-stream", stat_result=stat)
         self._opened = opened
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Send head and bytes, the head alone in answer to HEAD."""
         if scope.get("state", {}).get("is_head"):
             scope = {**scope, "method": "HEAD"}
@@ -77,6 +82,7 @@ async def upload_file(
         listed = ", ".join(FORM_FIELDS)
         raise InvalidRequest(f"unknown field {unknown[:64]!r}; there are {listed}", param=unknown[:64])
     meant = purpose_of(purpose)
+    check_purpose(author.caller, meant.name)
     expires_after_s = kept_for(meant, _expires_after(form))
     check_filename(file.filename or "", "file")
     limit = gateway.settings.max_upload_bytes
@@ -104,6 +110,13 @@ def purpose_of(name: str) -> FilePurpose:
     if name not in PURPOSES:
         raise InvalidRequest(f"purpose must be one of {', '.join(PURPOSES)}; got {name[:64]!r}", param="purpose")
     return PURPOSES[name]
+
+
+def check_purpose(caller: Caller, purpose: str) -> None:
+    """Raise `ScopeMissing` unless the caller's scopes are for files of this purpose: those of batches need no other."""
+    if purpose not in _OF_BATCHES and Scope.TRAINING not in caller.scopes:
+        listed = " and ".join(_OF_BATCHES)
+        raise ScopeMissing(f"the key {caller.name!r} lacks the scope training; without it files are for {listed}")
 
 
 def kept_for(purpose: FilePurpose, asked: ExpiresAfter | None) -> int | None:
@@ -147,27 +160,37 @@ async def list_files(  # noqa: PLR0913  its parameters are those of the query
     after: str | None = None,
 ) -> ObjectPage[FileObject]:
     """List the files, newest first unless asked otherwise."""
-    known = (*PURPOSES, RESULTS_PURPOSE)
+    known = (*PURPOSES, RESULTS_PURPOSE, OUTPUT_PURPOSE)
     if purpose is not None and purpose not in known:
         hint = meant_or_known(purpose, known)
         raise InvalidRequest(f"purpose: no file is for {purpose[:64]!r}{hint}", param="purpose")
+    if purpose is not None:
+        check_purpose(caller, purpose)
+    purposes = (purpose,) if purpose is not None else None if Scope.TRAINING in caller.scopes else _OF_BATCHES
     files = gateway.registry.files
     found = await gateway.ask(
-        files.list, purpose=purpose, limit=limit + 1, order=order, after=after, tenant=caller.sees
+        files.list, purposes=purposes, limit=limit + 1, order=order, after=after, tenant=caller.sees
     )
     return page_of([file_object(file) for file in found], limit)
+
+
+async def find_file(file_id: str, gateway: Gateway, caller: Caller) -> File:
+    """Return the file if the caller sees it and its scopes are for it. Raises `NotFound`, `ScopeMissing`."""
+    file = await gateway.ask(gateway.registry.files.get, file_id, caller.sees)
+    check_purpose(caller, file.purpose)
+    return file
 
 
 @router.get("/v1/files/{file_id}", **WITHOUT_NULLS)
 async def get_file(file_id: str, gateway: GatewayDep, caller: CallerDep) -> FileObject:
     """Describe one file."""
-    return file_object(await gateway.ask(gateway.registry.files.get, file_id, caller.sees))
+    return file_object(await find_file(file_id, gateway, caller))
 
 
 @router.get("/v1/files/{file_id}/content", response_class=FileResponse, responses=BYTES)
 async def get_content(file_id: str, gateway: GatewayDep, caller: CallerDep) -> FileResponse:
     """Send the file's bytes, verified."""
-    file = await gateway.ask(gateway.registry.files.get, file_id, caller.sees)
+    file = await find_file(file_id, gateway, caller)
     path = await gateway.ask(gateway.registry.files.path, file)
     try:
         return await asyncio.to_thread(lambda: OpenedFile(path.open("rb"), file.filename))
@@ -177,8 +200,8 @@ async def get_content(file_id: str, gateway: GatewayDep, caller: CallerDep) -> F
 
 @router.delete("/v1/files/{file_id}")
 async def delete_file(file_id: str, gateway: GatewayDep, caller: CallerDep) -> DeletedFile:
-    """Delete the file; 409 while a job that has not ended reads it, or reads a file that names it as a picture."""
-    await gateway.ask(gateway.registry.files.get, file_id, caller.sees)
+    """Delete the file; 409 while a job or batch that has not ended reads it, or a file that names it as a picture."""
+    await find_file(file_id, gateway, caller)
     await gateway.ask(check_unnamed, gateway.registry, file_id)
     await gateway.ask(gateway.registry.files.delete, file_id)
     return DeletedFile(id=file_id)

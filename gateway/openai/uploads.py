@@ -10,11 +10,13 @@ from pydantic import Field
 
 from gateway.deps import AuthorDep, CallerDep, Gateway, GatewayDep, KnownQuery
 from gateway.errors import BodyTooLarge, InvalidRequest
+from gateway.keys.auth import Caller
 from gateway.objects.files import UploadObject, UploadPartObject
 from gateway.openai.files import (
     WITHOUT_NULLS,
     ExpiresAfter,
     check_filename,
+    check_purpose,
     chunks_of,
     file_object,
     kept_for,
@@ -50,6 +52,7 @@ class CompleteUpload(Body):
 async def create_upload(body: CreateUpload, gateway: GatewayDep, author: AuthorDep) -> UploadObject:
     """Announce a file; it must be completed within an hour."""
     purpose = purpose_of(body.purpose)
+    check_purpose(author.caller, purpose.name)
     check_filename(body.filename, "filename")
     limit = gateway.settings.max_upload_bytes
     if body.bytes > limit:
@@ -77,6 +80,7 @@ async def add_part(
     if (data.size or 0) > PART_BYTES:
         raise BodyTooLarge(f"the part is larger than {PART_BYTES} bytes", param="data")
     chunks = chunks_of(data.file)
+    await find_upload(upload_id, gateway, caller)
     # `ask` may ask twice, and the part is read only once.
     part = await asyncio.to_thread(gateway.registry.uploads.add_part, upload_id, chunks, caller.sees)
     return part_object(part)
@@ -86,7 +90,7 @@ async def add_part(
 async def complete_upload(upload_id: str, body: CompleteUpload, gateway: GatewayDep, caller: CallerDep) -> UploadObject:
     """Make a file of the parts in the order of `part_ids`; 400 if they are not the file that was announced."""
     uploads, sees = gateway.registry.uploads, caller.sees
-    check = PURPOSES[(await gateway.ask(uploads.get, upload_id, sees)).purpose].check
+    check = PURPOSES[(await find_upload(upload_id, gateway, caller)).purpose].check
     done = await gateway.ask(uploads.complete, upload_id, body.part_ids, body.md5, check, sees)
     return await upload_object(gateway, done)
 
@@ -94,7 +98,15 @@ async def complete_upload(upload_id: str, body: CompleteUpload, gateway: Gateway
 @router.post("/{upload_id}/cancel", **WITHOUT_NULLS)
 async def cancel_upload(upload_id: str, gateway: GatewayDep, caller: CallerDep) -> UploadObject:
     """End the upload without a file."""
+    await find_upload(upload_id, gateway, caller)
     return await upload_object(gateway, await gateway.ask(gateway.registry.uploads.cancel, upload_id, caller.sees))
+
+
+async def find_upload(upload_id: str, gateway: Gateway, caller: Caller) -> Upload:
+    """Return the upload if the caller sees it and its scopes are for it. Raises `NotFound`, `ScopeMissing`."""
+    upload = await gateway.ask(gateway.registry.uploads.get, upload_id, caller.sees)
+    check_purpose(caller, upload.purpose)
+    return upload
 
 
 async def upload_object(gateway: Gateway, upload: Upload) -> UploadObject:

@@ -36,6 +36,11 @@ class PathKind:
     through: str = ""
     """The path that answers the request in this one's stead, as its dialect translates it; empty where engines do."""
 
+    @property
+    def takes_batches(self) -> bool:
+        """Whether a batch may be for this path: its requests are JSON, one to a line."""
+        return not self.is_multipart
+
 
 _KINDS: Final = (
     PathKind(

@@ -8,6 +8,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.registry import Collector
 
+from gateway.telemetry.batch_metrics import BatchMetrics, BatchStates
 from gateway.telemetry.finished_metrics import FinishedMetrics
 from gateway.telemetry.loop_metrics import LoopMetrics, PartMetrics
 from gateway.telemetry.move_metrics import MoveMetrics
@@ -34,8 +35,11 @@ class GatewayMetrics:
             registry=self._collector,
         )
         self.rollouts = RolloutMetrics(self._collector)
+        self.batches = BatchMetrics(self._collector)
         self.moves = MoveMetrics()
         self._shared.register(self.moves)
+        self.batch_states = BatchStates()
+        self._shared.register(self.batch_states)
 
     def show(self, collector: Collector) -> None:
         """Add *collector*'s families to those of this process."""

@@ -35,7 +35,7 @@ class Siblings:
 
     def __init__(self, folder: Path | None, name: str, own: Callable[[], Awaitable[str]], timeout_s: float) -> None:
         self._folder = folder
-        self._name = name
+        self.name = name
         self._prefix = f"{name.rpartition('-')[0]}-"
         self._own = own
         self._timeout_s = timeout_s
@@ -48,30 +48,30 @@ class Siblings:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         with _short(self._folder) as folder:
-            listener.bind(f"{folder}/.{self._name}")
+            listener.bind(f"{folder}/.{self.name}")
         listener.listen()
-        (self._folder / f".{self._name}").rename(self._folder / self._name)  # visible only once it answers
+        (self._folder / f".{self.name}").rename(self._folder / self.name)  # visible only once it answers
         self._server = await asyncio.start_unix_server(self._answer, sock=listener)
 
     async def aclose(self) -> None:
         """Stop listening."""
         if self._server is not None and self._folder is not None:
             # The name goes first, so that no other gateway asks a socket that is about to close.
-            (self._folder / self._name).unlink(missing_ok=True)
+            (self._folder / self.name).unlink(missing_ok=True)
             self._server.close()
             self._server = None
 
     async def figures(self) -> Figures:
         """Return the metrics of this process and all others."""
-        names = [name for name in self._names() if name != self._name]
+        names = [name for name in self._names() if name != self.name]
         own, *others = await asyncio.gather(self._own(), *(self._ask(name) for name in names))
-        texts = {self._name: own or ""}
+        texts = {self.name: own or ""}
         texts |= {name: text for name, text in zip(names, others, strict=True) if text}
         return Figures(texts=texts, silent=sum(text is None for text in others))
 
     def processes(self) -> list[str]:
         """Return the names of this machine's gateway processes, this one's among them."""
-        return sorted({self._name, *self._names()})
+        return sorted({self.name, *self._names()})
 
     def _names(self) -> list[str]:
         if self._folder is None or not self._folder.is_dir():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,10 +34,10 @@ class FileDraft:
 
 
 class FileStore:
-    """Stores files by id. A file that has expired is there for the jobs that read it, and for nobody else."""
+    """Stores files by id. An expired file is there for the jobs and batches that read it, and for nobody else."""
 
     def __init__(self, transactions: Transactions, artifacts: ArtifactStore, readers_of: ReadersOf) -> None:
-        """*readers_of* returns the jobs that still read a file."""
+        """*readers_of* returns the jobs and batches that still read a file."""
         self._tx = transactions
         self._artifacts = artifacts
         self._readers_of = readers_of
@@ -70,7 +70,7 @@ class FileStore:
             return file_of(self._find(tx, file_id, tenant))
 
     def held(self, file_id: str) -> File:
-        """Return the file with this id for a job that reads it, which keeps it beyond its time. Raises `NotFound`."""
+        """Return the file with this id for what reads it, which keeps it beyond its time. Raises `NotFound`."""
         with self._tx.read() as tx:
             return file_of(find_file(tx, file_id))
 
@@ -88,7 +88,7 @@ class FileStore:
     def delete(self, file_id: str) -> None:
         """Remove the row, and the bytes unless another file has the same ones.
 
-        Raises `NotFound`, and `Conflict` while a job that has not ended reads the file.
+        Raises `NotFound`, and `Conflict` while a job or batch that has not ended reads the file.
         """
         # The transaction is the inner context: the row is gone when `discarding` looks for rows with these bytes.
         with self._artifacts.discarding(self.held(file_id).digest), self._tx.write() as tx:
@@ -98,14 +98,14 @@ class FileStore:
                 raise NotFound(f"there is no file {file_id!r}")
 
     def remove_expired(self) -> builtins.list[str]:
-        """Remove the files whose time is over and that no job reads; return their ids."""
+        """Remove the files whose time is over and that nothing reads; return their ids."""
         files = tables.files
         over = sa.select(files.c.id).where(files.c.expires_at <= self._tx.now()).order_by(files.c.seq)
         with self._tx.read() as tx:
             unused = [file_id for file_id in tx.execute(over).scalars() if not self._readers_of(tx, file_id)]
         removed = []
         for file_id in unused:
-            # Another process may have removed it, or queued a job that reads it, since the reading above.
+            # Another process may have removed it, or something may read it now, since the reading above.
             with suppress(NotFound, Conflict):
                 self.delete(file_id)
                 removed.append(file_id)
@@ -113,7 +113,7 @@ class FileStore:
 
     def list(
         self,
-        purpose: str | None = None,
+        purposes: Collection[str] | None = None,
         limit: int = 10000,
         order: Literal["asc", "desc"] = "desc",
         after: str | None = None,
@@ -121,13 +121,13 @@ class FileStore:
     ) -> builtins.list[File]:
         """Return files, newest first, or oldest first with `asc`; *after* is the last id of the previous page.
 
-        With *tenant* only files of that tenant.
+        With *tenant* only files of that tenant, with *purposes* only those of one of them.
         """
         seq, expires_at = tables.files.c.seq, tables.files.c.expires_at
         query = sa.select(tables.files).order_by(seq.desc() if order == "desc" else seq.asc()).limit(limit)
         query = query.where(sa.or_(expires_at.is_(None), expires_at > self._tx.now()))
-        if purpose is not None:
-            query = query.where(tables.files.c.purpose == purpose)
+        if purposes is not None:
+            query = query.where(tables.files.c.purpose.in_(purposes))
         if tenant is not None:
             query = query.where(tables.files.c.tenant == tenant)
         with self._tx.read() as tx:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from registry import tables
+from registry.batches.batch_tables import batches
 from registry.transactions import Transactions
 from registry.wording.id_parts import LEAST_TYPED, random_part
 
@@ -19,6 +20,7 @@ class IdKind(StrEnum):
     """A kind of thing that people name by the beginning of its id."""
 
     JOB = "job"
+    BATCH = "batch"
     FILE = "file"
     KEY = "key"
     ROLLOUT = "rollout"
@@ -27,11 +29,12 @@ class IdKind(StrEnum):
 
 _TABLES: Final[Mapping[IdKind, sa.Table]] = {
     IdKind.JOB: tables.jobs,
+    IdKind.BATCH: batches,
     IdKind.FILE: tables.files,
     IdKind.KEY: tables.keys,
     IdKind.ROLLOUT: tables.rollouts,
 }
-OF_TENANTS: Final = frozenset({IdKind.JOB, IdKind.FILE})
+OF_TENANTS: Final = frozenset({IdKind.JOB, IdKind.BATCH, IdKind.FILE})
 """Kinds whose rows belong to tenants; all others are for admins."""
 
 

@@ -70,7 +70,7 @@ def test_the_list_is_ordered_filtered_and_paged(registry: Registry) -> None:
     ids = [add(registry, bytes([number]) * 4).id for number in range(4)]
     other = add(registry, b"report", purpose="fine-tune-results").id
     assert [file.id for file in registry.files.list()] == [other, *ids[::-1]]
-    assert [file.id for file in registry.files.list(purpose="fine-tune", order="asc", limit=2)] == ids[:2]
+    assert [file.id for file in registry.files.list(purposes=["fine-tune"], order="asc", limit=2)] == ids[:2]
     assert [file.id for file in registry.files.list(order="asc", after=ids[2])] == [ids[3], other]
     assert [file.id for file in registry.files.list(after=ids[2], limit=1)] == [ids[1]]
     with pytest.raises(NotFound, match="file-none"):

@@ -23,6 +23,7 @@ BaseName = Annotated[str, typer.Argument(metavar="BASE", help="Name of a base mo
 JobId = Annotated[
     str, typer.Argument(metavar="JOB", help="Id of a job, ftjob-... or pubjob-...", autocompletion=names.jobs)
 ]
+BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Id of a batch, batch_...", autocompletion=names.batches)]
 ReplicaId = Annotated[
     str, typer.Argument(metavar="REPLICA", help="Id of an inference server.", autocompletion=names.replicas)
 ]

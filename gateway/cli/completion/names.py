@@ -42,6 +42,11 @@ def jobs(incomplete: str) -> list[str]:
     return _matching(incomplete, _jobs)
 
 
+def batches(incomplete: str) -> list[str]:
+    """Return the ids of the newest batches."""
+    return _matching(incomplete, _batches)
+
+
 def replicas(incomplete: str) -> list[str]:
     """Return the ids of the inference servers."""
     return _matching(incomplete, _replicas)
@@ -67,6 +72,15 @@ def _models(*kinds: str) -> list[str]:
     with Client(timeout_s=PATIENCE_S) as client:
         found = client.get("/v1/models", ObjectList[ModelObject]).data
     return [model.id for model in found if model.lorry.kind in kinds]
+
+
+def _batches() -> list[str]:
+    from gateway.cli.client import Client
+    from gateway.objects.batches import BatchObject
+    from gateway.objects.lists import ObjectPage
+
+    with Client(timeout_s=PATIENCE_S) as client:
+        return [each.id for each in client.get("/v1/batches", ObjectPage[BatchObject], limit=_MOST_JOBS).data]
 
 
 def _jobs() -> list[str]:

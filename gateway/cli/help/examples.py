@@ -68,6 +68,21 @@ EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
         ),
     ),
     "train reward": (("Train a reward model", "lorry train reward --data pairs.jsonl --name taste --follow"),),
+    "batches": (
+        ("Have the requests of a file answered, and watch", "lorry batches create requests.jsonl --follow"),
+        ("Read the answers", "lorry batches download batch_1a2b > answers.jsonl"),
+    ),
+    "batches create": (
+        ("Have the requests of a file answered, and watch", "lorry batches create requests.jsonl --follow"),
+        ("Name the batch", "lorry batches create requests.jsonl --metadata night=monday"),
+    ),
+    "batches list": (("The newest batches", "lorry batches list"),),
+    "batches show": (("How far a batch is", "lorry batches show batch_1a2b"),),
+    "batches cancel": (("End a batch with what it has", "lorry batches cancel batch_1a2b"),),
+    "batches download": (
+        ("Read the answers", "lorry batches download batch_1a2b > answers.jsonl"),
+        ("Read what failed, and why", "lorry batches download batch_1a2b --errors"),
+    ),
     "jobs": (
         ("The newest jobs", "lorry jobs list"),
         ("Follow one until it has ended", "lorry jobs logs ftjob-1a2b --follow"),

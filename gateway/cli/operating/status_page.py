@@ -11,7 +11,7 @@ from gateway.cli.output import Screen, ago, length
 from gateway.cli.rollout.page import headline
 from gateway.cli.tables.forms import Reader, printable
 from gateway.cli.tables.layout import broken_at_blanks
-from gateway.objects.status import CurrentJob, DiskStatus, PoolStatus, SystemStatus
+from gateway.objects.status import BatchBrief, CurrentJob, DiskStatus, PoolStatus, SystemStatus
 from registry.jobs.job import JobState
 
 _LABEL: Final = 13
@@ -61,8 +61,16 @@ def _moves(found: SystemStatus) -> Iterator[Line]:
         yield "rollout", f"{headline(rollout)}{'; ' if held else ''}{held}"
     for job in found.jobs:
         yield "job", _job(job)
-    if not found.rollouts and not found.jobs:
+    for batch in found.batches:
+        yield "batch", _batch(batch)
+    if not (found.rollouts or found.jobs or found.batches):
         yield "", "nothing"
+
+
+def _batch(batch: BatchBrief) -> str:
+    done = f", {batch.done} of {batch.total} requests done" if batch.total else ""
+    waits = f", waits: {batch.waits_for}" if batch.waits_for else ""
+    return f"{batch.id} of {batch.owner}: {batch.status}{done}{waits}, created {ago(batch.created_at)}"
 
 
 def _job(job: CurrentJob) -> str:

@@ -27,6 +27,7 @@ TAGS: Final[Mapping[str, str]] = {
     TAG: "Requests to models: chats, completions, embeddings and others.",
     "models": "Names that a request may carry.",
     "files": "Files, and uploads in parts.",
+    "batches": "Files of requests that are answered beside all others.",
     "fine-tuning": "OpenAI's fine-tuning jobs, checkpoints and graders.",
     "feedback": "Ratings of answers.",
     "adapters": "Adapters and their revisions.",

@@ -26,13 +26,14 @@ class FilePurpose:
     """How long a file is kept whose sender did not say; None keeps it until it is deleted."""
 
 
+BATCH: Final = FilePurpose(name="batch", expires_after_s=30 * _DAY_S)
 TRAINING: Final = FilePurpose(name="fine-tune", check=check_training_upload)
 
 PURPOSES: Final[Mapping[str, FilePurpose]] = {
     purpose.name: purpose
     for purpose in (
         FilePurpose(name="assistants"),
-        FilePurpose(name="batch", expires_after_s=30 * _DAY_S),
+        BATCH,
         TRAINING,
         FilePurpose(name="vision"),
         FilePurpose(name="user_data"),

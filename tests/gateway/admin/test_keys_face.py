@@ -102,7 +102,7 @@ def test_once_there_is_a_key_every_endpoint_but_health_wants_one(gateway: Open, 
 @pytest.mark.parametrize(
     ("scope", "open_to", "closed_to"),
     [
-        (Scope.INFERENCE, {"/v1/models"}, {"/v1/files", "/v1/fine_tuning/jobs", "/admin/keys", "/admin/jobs"}),
+        (Scope.INFERENCE, {"/v1/models", "/v1/files"}, {"/v1/fine_tuning/jobs", "/admin/keys", "/admin/jobs"}),
         (Scope.TRAINING, {"/v1/models", "/v1/files", "/v1/fine_tuning/jobs"}, {"/admin/keys", "/docs"}),
         (Scope.ADMIN, {"/v1/models", "/admin/keys", "/admin/audit", "/docs"}, {"/v1/files", "/v1/fine_tuning/jobs"}),
     ],
@@ -276,10 +276,13 @@ def test_the_openai_client_understands_every_refusal(url: str, sqlite_registry: 
     secret = sqlite_registry.keys.create(chat, actor="ann").secret
     bearer = {"authorization": f"Bearer {secret}"}
     # the gateway may have read the first key and not yet the second
-    wait_for(lambda: httpx2.get(f"{url}/v1/files", headers=bearer, trust_env=False).status_code == 403)
+    wait_for(lambda: httpx2.get(f"{url}/v1/fine_tuning/jobs", headers=bearer, trust_env=False).status_code == 403)
     client = openai.OpenAI(base_url=f"{url}/v1", api_key=secret, max_retries=0)
     with pytest.raises(openai.PermissionDeniedError, match="lacks the scope training"):
-        client.files.list()
+        client.fine_tuning.jobs.list()
+    assert client.files.list().data == []  # of the purposes of batches
+    with pytest.raises(openai.PermissionDeniedError, match="without it files are for batch and batch_output"):
+        client.files.create(file=("x.jsonl", b"{}"), purpose="fine-tune")
     with pytest.raises(openai.RateLimitError, match="10 tokens a minute") as refused:
         client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "hi"}])
     assert refused.value.code == "rate_limit_exceeded"

@@ -27,6 +27,7 @@ READS = {
     "ps": "",
     "keys list": "",
     "audit": "",
+    "batches list": "",
     "jobs list": "",
     "jobs show": "JOB",
     "jobs logs": "JOB",
@@ -38,19 +39,20 @@ READS = {
     "data check": str(EXAMPLES / "plain.jsonl"),
 }
 """Commands that only read, and what is typed after them."""
-READS_ELSEWHERE = {"status", "chat", "doctor", "rollout force", "reproduce"}
+READS_ELSEWHERE = {"status", "chat", "batches show", "batches download", "doctor", "rollout force", "reproduce"}
 """Commands that read, whose own tests look at both streams or at `--json`."""
 ACTS = {
     *("up", "envs install", "completion", "backup", "restore"),
     *("train sft", "train dpo", "train kto", "train orpo", "train simpo", "train reward"),
     *("train reinforcement", "train ppo"),
+    *("batches create", "batches cancel"),
     *("jobs cancel", "jobs pause", "jobs resume", "data from-feedback", "graders validate", "graders run"),
     *("rollout start", "rollout promote", "rollout pause", "rollout resume", "rollout abort", "rollback"),
     *("bases delete", "adapters publish", "adapters retire", "adapters owner"),
     *("replicas add", "replicas remove", "keys create", "keys revoke"),
 }
 """Commands that change something."""
-WITHOUT_JSON = {"up", "completion"}
+WITHOUT_JSON = {"up", "completion", "batches download"}
 """Commands whose output is no object of the API."""
 
 

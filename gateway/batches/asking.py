@@ -1,0 +1,107 @@
+"""Asking the lines of a batch: each begins where a place is free, and is sent again where that may help."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.batches.free_places import FreePlaces
+from gateway.batches.front_door import FrontDoor
+from gateway.batches.line_results import LineResults
+from gateway.batches.lines import BatchFile, BatchLine
+from gateway.batches.records import result_of
+from gateway.batches.retrying import again
+from gateway.edge.parts import Gateway
+from gateway.routing.paths import HOT_PATHS
+from registry.batches.batch import Batch
+
+_READ_AT_ONCE: Final = 32
+"""Lines that are read from the file at a time, in a thread."""
+_MOST_PAUSING: Final = 256
+"""Lines that may wait to be sent again; no further line begins while so many do."""
+_LOOK_AGAIN_S: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchTools:
+    """What the batches of a gateway share."""
+
+    gateway: Gateway
+    door: FrontDoor
+    places: FreePlaces
+
+
+class LineAsking:
+    """Asks the lines of one batch; a caller that is cancelled cuts off what is under way."""
+
+    def __init__(self, tools: BatchTools, batch: Batch, file: BatchFile, results: LineResults) -> None:
+        self._tools = tools
+        self._batch = batch
+        self._file = file
+        self._results = results
+        self._kind = HOT_PATHS[batch.endpoint.encode()]
+        self._not_before = 0.0
+        """Monotonic time until which no line of the batch is sent, as a limit is used up."""
+        self._pausing = 0
+
+    async def run(self, path: Path, answered: set[int]) -> None:
+        """Return when every line of the file at *path* that is not among *answered* has a result."""
+        async with asyncio.TaskGroup() as under_way:
+            async for line in self._lines(path, answered):
+                await self._may_begin()
+                pool = await self._tools.places.enter(self._kind, line.model)
+                under_way.create_task(self._ask(line, pool))
+
+    async def _lines(self, path: Path, answered: set[int]) -> AsyncIterator[BatchLine]:
+        with await asyncio.to_thread(path.open, "rb") as file:
+            lines = (line for line in self._file.lines(file) if line.number not in answered)
+            while some := await asyncio.to_thread(_next, lines):
+                for line in some:
+                    yield line
+
+    async def _may_begin(self) -> None:
+        await self._results.has_room()
+        while self._pausing >= _MOST_PAUSING or time.monotonic() < self._not_before:  # noqa: ASYNC110  time passes
+            await asyncio.sleep(_LOOK_AGAIN_S)
+
+    async def _ask(self, line: BatchLine, pool: str) -> None:
+        """Ask until the answer is a result; *pool* is where the line has its place."""
+        failures = 0
+        while True:
+            try:
+                answer = await self._tools.door.ask(self._kind.path, line.body, self._headers())
+            finally:
+                self._tools.places.leave(pool)
+            repeat = again(answer, failures)
+            if repeat is None:
+                await self._results.add(result_of(line, answer))
+                return
+            self._tools.gateway.metrics.batches.lines.labels("again").inc()
+            failures += repeat.is_failure
+            resumes = time.monotonic() + repeat.after_s
+            if repeat.holds_all:
+                self._not_before = max(self._not_before, resumes)
+            await self._pause(resumes)
+            pool = await self._tools.places.enter(self._kind, line.model)
+
+    async def _pause(self, until: float) -> None:
+        self._pausing += 1
+        try:
+            while (rest_s := max(until, self._not_before) - time.monotonic()) > 0:  # noqa: ASYNC110  time passes
+                await asyncio.sleep(rest_s)
+        finally:
+            self._pausing -= 1
+
+    def _headers(self) -> list[tuple[str, bytes]]:
+        credential = self._tools.gateway.keyring.lend(self._batch.key_id)
+        headers = [("x-lorry-priority", b"low")]
+        return [*headers, ("authorization", credential)] if credential else headers
+
+
+def _next(lines: Iterator[BatchLine]) -> list[BatchLine]:
+    return list(itertools.islice(lines, _READ_AT_ONCE))

@@ -1,0 +1,102 @@
+"""The places in pools that batches may use at the moment, given to their lines in the order in which they ask."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from gateway.batches.parallelism import PoolLoad, lines_allowed
+from gateway.edge.parts import Gateway
+from gateway.routing.paths import PathKind
+from gateway.routing.routing import Endpoint
+from registry.types import Replica
+
+_LOOK_AGAIN_S: Final = 0.1
+"""How often a line that waits looks whether clients have left places, of which nobody tells it."""
+_REMEMBERED: Final = 8
+"""Looks over which our own requests are subtracted from the replicas' figures, which are seconds old."""
+
+
+class FreePlaces:
+    """Lets lines of batches begin while there are places that no client needs."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._under_way: Counter[str] = Counter()
+        self._queues: dict[str, deque[object]] = {}
+        self._elsewhere: Mapping[str, int] = {}
+        self._running: deque[Mapping[str, int]] = deque(maxlen=_REMEMBERED)
+        self._changed = asyncio.Event()
+        self.sharers = 1
+        """How many gateways run batches."""
+
+    def look(self, replicas: Iterable[Replica]) -> None:
+        """Note what the replicas have to do for other gateways, by their own figures."""
+        loads: Counter[str] = Counter()
+        for each in replicas:
+            loads[each.pool] += each.load
+        self._running.append({pool: self._gateway.admission.running(pool) for pool in loads})
+        self._elsewhere = {
+            pool: max(0, load - max(running.get(pool, 0) for running in self._running)) for pool, load in loads.items()
+        }
+
+    async def enter(self, kind: PathKind, model: str) -> str:
+        """Return once a line may begin, with the pool in which it has a place now."""
+        while (pool := self._pool_of(kind, model)) is None:  # noqa: ASYNC110  the table is replaced, without an event
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        mark = object()
+        queue = self._queues.setdefault(pool, deque())
+        queue.append(mark)
+        try:
+            while queue[0] is not mark or not self._has_place(pool):
+                await self._wait()
+            self._under_way[pool] += 1
+        finally:
+            queue.remove(mark)
+            self._wake()
+        return pool
+
+    def leave(self, pool: str) -> None:
+        """Give a place back."""
+        self._under_way[pool] -= 1
+        self._wake()
+
+    def _has_place(self, pool: str) -> bool:
+        gateway, own = self._gateway, self._under_way[pool]
+        places = gateway.feed.table.request_places.get(pool, 0) / gateway.settings.room_factor
+        here = max(0, gateway.admission.running(pool) - own)
+        load = PoolLoad(
+            places=places,
+            interactive=here + self._elsewhere.get(pool, 0),
+            waiting=gateway.admission.waiting(pool),
+        )
+        return own < lines_allowed(load, gateway.settings.batch_share, self.sharers)
+
+    def _pool_of(self, kind: PathKind, model: str) -> str | None:
+        """Return the pool that answers *model*; None while no replica does. A name that is unknown is asked anyway."""
+        found = self._endpoints(kind, model)
+        if found is None:
+            return ""
+        return found[0].pool if found else None
+
+    def _endpoints(self, kind: PathKind, model: str) -> tuple[Endpoint, ...] | None:
+        table = self._gateway.feed.table
+        name = table.aliases.get(model, model)
+        route = table.routes.get(name)
+        if route is not None:
+            name = route.stable or route.canary or name
+        return table.endpoints_of(name) if route is not None or table.knows(name) else None
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(_LOOK_AGAIN_S):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    def _wake(self) -> None:
+        """Have all that wait look again."""
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -1,0 +1,112 @@
+"""The batches of one gateway: which ones it takes over, runs, and gives back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from gateway.batches.asking import BatchTools
+from gateway.batches.batch_run import BatchRun
+from gateway.batches.free_places import FreePlaces
+from gateway.batches.front_door import FrontDoor
+from gateway.edge.parts import Gateway
+from registry.batches.batch import Batch, BatchHold
+from registry.errors import RegistryError
+from registry.liveness.silence import SilenceWatch
+
+log = logging.getLogger(__name__)
+
+LEASE_S: Final = 10.0
+"""How long a batch stays with a gateway that does not renew its lease, measured by those that wait for it."""
+_LOOK_AT_LOADS_S: Final = 1.0
+_MOST_HELD: Final = 64
+"""Batches that a gateway runs at a time."""
+
+
+class _Running(NamedTuple):
+    """A batch that this gateway runs."""
+
+    hold: BatchHold
+    run: BatchRun
+    task: asyncio.Task[None]
+
+
+class BatchRunner:
+    """Takes batches over that no gateway runs, and moves them to their ends."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._registry = gateway.registry
+        self._name = gateway.siblings.name
+        self._tools = BatchTools(gateway=gateway, door=FrontDoor(gateway), places=FreePlaces(gateway))
+        self._running: dict[str, _Running] = {}
+        self._loads_at = -math.inf
+        self._silences = SilenceWatch(self._registry.transactions.steady)
+
+    async def run(self) -> None:
+        """Look for batches, half as often as for routes, until cancelled."""
+        while True:
+            if self._gateway.edge.is_draining:
+                await self._give_back()
+            elif self._gateway.feed.read_at and self._gateway.keyring.read_at:
+                try:
+                    await self._look()
+                except RegistryError as exc:
+                    # Nobody could renew a lease meanwhile either: all get the time to do so again.
+                    self._silences = SilenceWatch(self._registry.transactions.steady)
+                    log.warning("batches not looked for, trying again", extra={"error": str(exc)})
+            await asyncio.sleep(2 * self._gateway.settings.route_refresh_s)
+
+    async def aclose(self) -> None:
+        """Stop all batches where they are, and give them back."""
+        await self._give_back()
+        self._tools.door.close()
+
+    async def _look(self) -> None:
+        found = await asyncio.to_thread(self._registry.batches.open)
+        self._tools.places.sharers = len({batch.holder for batch in found if batch.holder is not None})
+        for batch in found:
+            if (running := self._running.get(batch.id)) is not None:
+                running.run.note(batch)
+        if self._running and (now := time.monotonic()) - self._loads_at > _LOOK_AT_LOADS_S:
+            self._loads_at = now
+            self._tools.places.look(await asyncio.to_thread(self._registry.replicas.list))
+        if (free := self._next(found)) is not None and len(self._running) < _MOST_HELD:
+            hold = await asyncio.to_thread(self._registry.batches.claim, free, self._name)
+            if hold is not None:
+                self._start(hold)
+
+    def _next(self, found: Sequence[Batch]) -> Batch | None:
+        """Return the oldest batch that no gateway runs; with a look for each, gateways get similar numbers."""
+        silences = self._silences.look({batch.id: (batch.attempt, batch.beat) for batch in found})
+        free = (batch for batch in found if batch.holder is None or silences[batch.id] > LEASE_S)
+        return next((batch for batch in free if batch.id not in self._running), None)
+
+    def _start(self, hold: BatchHold) -> None:
+        run = BatchRun(self._tools, hold)
+        task = asyncio.create_task(run.run(), name=hold.batch_id)
+        self._running[hold.batch_id] = _Running(hold, run, task)
+        task.add_done_callback(lambda ended: self._ended(hold, ended))
+
+    def _ended(self, hold: BatchHold, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return
+        # A batch that failed here stays held until its lease is over, so that it is not begun again at once.
+        if (error := task.exception()) is not None:
+            log.error("a batch failed unforeseen", exc_info=error, extra={"batch": hold.batch_id})
+        self._running.pop(hold.batch_id, None)
+
+    async def _give_back(self) -> None:
+        running, self._running = self._running, {}
+        for each in running.values():
+            each.task.cancel()
+        for each in running.values():
+            await asyncio.gather(each.task, return_exceptions=True)
+            try:
+                await asyncio.to_thread(self._registry.batches.release, each.hold)
+            except RegistryError as exc:
+                log.warning("a batch is given back only by its lease", extra={"error": str(exc)})

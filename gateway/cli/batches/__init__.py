@@ -1,0 +1,1 @@
+"""Commands about batches of requests."""

@@ -1,0 +1,95 @@
+"""`/v1/batches`: OpenAI's object of a batch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from gateway.objects.lists import ApiObject, ListedObject
+from registry.batches.batch import BatchState
+
+
+class BatchFaultObject(ApiObject):
+    """What is wrong with the input file, or why the batch failed."""
+
+    code: str
+    line: int | None
+    """Number of the line in the input file, counted from 1."""
+    message: str
+    param: str | None
+
+
+class BatchFaultList(ApiObject):
+    """All faults of a batch, of a wrong file the first hundred."""
+
+    object: Literal["list"] = "list"
+    data: list[BatchFaultObject]
+
+
+class BatchCounts(ApiObject):
+    """How many requests a batch has, and how many have a result."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+class InputTokensDetails(ApiObject):
+    """Where input tokens came from."""
+
+    cached_tokens: int
+
+
+class OutputTokensDetails(ApiObject):
+    """What output tokens were for."""
+
+    reasoning_tokens: int
+
+
+class BatchUsageObject(ApiObject):
+    """Tokens of all answers so far."""
+
+    input_tokens: int
+    input_tokens_details: InputTokensDetails
+    output_tokens: int
+    output_tokens_details: OutputTokensDetails
+    total_tokens: int
+
+
+class BatchFacts(ApiObject):
+    """Lorry's additions to OpenAI's batch object."""
+
+    owner: str
+    """Name of the key that created the batch."""
+    gateway: str | None
+    """The gateway process that runs the batch at the moment."""
+    attempt: int
+    """How many times a gateway took the batch over."""
+    waits_for: str | None
+    """Why the batch does not go on at the moment; null while it does."""
+
+
+class BatchObject(ListedObject):
+    """OpenAI's `batch`: requests of a file, answered beside all others."""
+
+    object: Literal["batch"] = "batch"
+    endpoint: str
+    model: str | None
+    errors: BatchFaultList | None
+    input_file_id: str
+    completion_window: Literal["24h"] = "24h"
+    status: BatchState
+    output_file_id: str | None
+    error_file_id: str | None
+    created_at: int
+    in_progress_at: int | None
+    expires_at: int
+    finalizing_at: int | None
+    completed_at: int | None
+    failed_at: int | None
+    expired_at: int | None
+    cancelling_at: int | None
+    cancelled_at: int | None
+    request_counts: BatchCounts
+    usage: BatchUsageObject
+    metadata: dict[str, str] | None
+    lorry: BatchFacts
