@@ -58,7 +58,15 @@ def _convert(folder: Path, progress: Progress) -> None:
     """Run the conversion in a process of its own: torch stays out of this one. Its progress bar is read, not shown."""
     command = [sys.executable, "-P", "-m", "gateway.pools.gguf_to_folder", str(_gguf_file()), str(folder)]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace", env=environment) as child:
+    # Libraries log to standard output as well, which is for the answers of our own command.
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=environment,
+    ) as child:
         assert child.stderr is not None  # noqa: S101 - PIPE was asked for
         last_lines: deque[str] = deque(maxlen=20)
         for line in child.stderr:  # universal newlines: each redrawing of the bar is a line
