@@ -196,10 +196,12 @@ class GenerationIntake:
         longest = context if demand.limit == 0 else context - 1
         if len(prompt) > longest or len(prompt) + (demand.limit or 0) > context:
             asked = f" and {demand.limit} more were asked for by {demand.limit_param}" if demand.limit else ""
-            # Clients recognise these words, OpenAI's own, and shorten the conversation.
+            # Clients recognise these words and shorten the conversation: LiteLLM the first ones, LangChain
+            # "prompt is too long", Anthropic's.
             raise BadRequest(
                 f"This model's maximum context length is {context} tokens. However, your {demand.prompt_param} resulted"
-                f" in {len(prompt)} tokens{asked}. Please reduce the length of the {demand.prompt_param}.",
+                f" in {len(prompt)} tokens{asked}: the prompt is too long. Please reduce the length of the"
+                f" {demand.prompt_param}.",
                 param=demand.limit_param if len(prompt) <= longest else None,
                 code="context_length_exceeded",
             )

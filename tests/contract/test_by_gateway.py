@@ -35,6 +35,64 @@ REQUESTS: dict[str, dict[str, Any]] = {
 }
 COUNTS = ("/tokenize", "/v1/messages/count_tokens")
 """Paths on which an adapter's answer is its base model's."""
+NOTHING: dict[str, tuple[Any, ...]] = {
+    # OpenAI's
+    "best_of": (1,),
+    "frequency_penalty": (0,),
+    "function_call": ("none", "auto"),
+    "functions": ([],),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "metadata": ({}, {"team": "blue"}),
+    "modalities": (["text"],),
+    "n": (1,),
+    "parallel_tool_calls": (True, False),
+    "presence_penalty": (0.0,),
+    "prompt_cache_key": ("a",),
+    "prompt_cache_retention": ("24h",),
+    "reasoning_effort": ("none", "low", "medium", "high"),
+    "response_format": ({"type": "text"},),
+    "safety_identifier": ("a",),
+    "seed": (7,),
+    "service_tier": ("auto", "default"),
+    "stop": ("", [], [""]),
+    "store": (True, False),
+    "stream": (False,),
+    "suffix": ("",),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+    "top_p": (1,),
+    "user": ("a",),
+    "verbosity": ("medium",),
+    # vLLM's, SGLang's and those of others
+    "add_generation_prompt": (True,),
+    "bad_words": ([],),
+    "chat_template_kwargs": ({}, {"enable_thinking": False}),
+    "continue_final_message": (False,),
+    "documents": ([],),
+    "early_stopping": (False,),
+    "echo": (False,),
+    "ignore_eos": (False,),
+    "include_reasoning": (True, False),
+    "include_stop_str_in_output": (False,),
+    "length_penalty": (1, 1.0),
+    "min_p": (0, 0.0),
+    "min_tokens": (0,),
+    "priority": (0,),
+    "repetition_penalty": (1, 1.0),
+    "return_token_ids": (False,),
+    "separate_reasoning": (True, False),
+    "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True,),
+    "stop_token_ids": ([],),
+    "top_k": (-1, 0),
+    "use_beam_search": (False,),
+}
+"""Field -> values that ask for nothing, or for nothing that changes an answer; null is one of each field."""
+SPELT_OTHERWISE = {"lmdeploy": frozenset({'reasoning_effort: "none"', "top_k: -1"})}
+"""Kind -> values that it refuses by name, as docs/engines.md says: it spells them in another way."""
+CHATS_ALONE = frozenset({"chat_template_kwargs", "logprobs", "modalities", "reasoning_effort"})
+"""Fields that have such values in chats only."""
 
 NAMED_STOP = {"lmdeploy": ("end_turn", None)}
 """Kinds that do not report which stop sequence was met."""
@@ -118,6 +176,27 @@ def test_requests_answers_and_streams_have_the_form_that_the_description_says(
         for event in events:
             if event != "[DONE]":
                 row.event.model_validate_json(event)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_what_asks_for_nothing_is_taken_and_changes_nothing(
+    gateway: httpx2.Client, host: EngineHost, path: str
+) -> None:
+    body = REQUESTS[path] | {"model": "base", "max_tokens": 2}
+    plain = words_of(path, gateway.post(path, json=body).json())
+    fields = {name: values for name, values in NOTHING.items() if "chat" in path or name not in CHATS_ALONE}
+    refused = {}
+    asked = [(name, value) for name, values in fields.items() for value in (*values, None)]
+    for name, value in asked:
+        answer = gateway.post(path, json=body | {name: value})
+        if answer.status_code != 200 or words_of(path, answer.json()) != plain:
+            refused[f"{name}: {json.dumps(value)}"] = answer.text[:200]
+    assert refused.keys() == SPELT_OTHERWISE.get(host.kind, frozenset()) & {
+        f"{name}: {json.dumps(value)}" for name, value in asked
+    }
+    everything = {name: values[0] for name, values in fields.items()}
+    answer = gateway.post(path, json=everything | body)
+    assert (answer.status_code, words_of(path, answer.json())) == (200, plain), answer.text
 
 
 def test_paths_that_an_engine_does_not_offer_are_refused_before_it_sees_them(

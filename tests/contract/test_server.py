@@ -55,7 +55,7 @@ def test_a_conversation_that_is_too_long_is_refused_in_words_that_clients_know(h
     messages = [{"role": "user", "content": "word " * 600}]
     error = host.http.post("/v1/chat/completions", json=host.body(messages=messages)).json()["error"]
     assert error["message"].startswith("This model's maximum context length is 512 tokens. However, your messages ")
-    assert error["message"].endswith(" Please reduce the length of the messages.")
+    assert error["message"].endswith(": the prompt is too long. Please reduce the length of the messages.")
 
 
 def test_an_answer_is_as_long_as_asked_and_its_template_gets_what_the_client_sends(host: EngineHost) -> None:
