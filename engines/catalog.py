@@ -29,8 +29,7 @@ if TYPE_CHECKING:  # pydantic and the reader of metrics, which those who only lo
     from engines.settings import EngineSettings
 
 COMPLETIONS: Final = frozenset({"/v1/chat/completions", "/v1/completions"})
-ANSWERS: Final = COMPLETIONS | {"/v1/responses"}
-EVERYTHING: Final = ANSWERS | {"/v1/embeddings", "/v1/rerank", "/tokenize", "/v1/audio/transcriptions"}
+EVERYTHING: Final = COMPLETIONS | {"/v1/embeddings", "/v1/rerank", "/tokenize", "/v1/audio/transcriptions"}
 
 RERANKING: Final = frozenset({"/v1/rerank", "/v2/rerank", "/rerank"})
 """Paths of one and the same request, as clients of Cohere, Jina and others send it."""
@@ -145,8 +144,8 @@ ENGINES: Final[Mapping[str, EngineKind]] = {
     "lmdeploy": EngineKind(
         builder="engines.drivers.lmdeploy:LmdeployEngine",
         live_adapters=False,
-        paths=ANSWERS,
-        adapter_paths=ANSWERS,
+        paths=COMPLETIONS,
+        adapter_paths=COMPLETIONS,
         load=LoadSource(reader="engines.drivers.lmdeploy:read_load"),
         environment=EngineEnvironment(distributions=("lmdeploy",), check="import lmdeploy.serve.openai.api_server"),
         unhonoured=("pipeline_parallel", "data_parallel", "batch_adapters", "max_queue"),

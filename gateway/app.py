@@ -68,7 +68,18 @@ from gateway.http.request_ids import RequestIds
 from gateway.keys.auth import Keyring
 from gateway.keys.limits import RateLimiter
 from gateway.objects.problems import ErrorEnvelope
-from gateway.openai import batches, feedback, files, fine_tuning, graders, hot_paths, models, permissions, uploads
+from gateway.openai import (
+    batches,
+    feedback,
+    files,
+    fine_tuning,
+    graders,
+    hot_paths,
+    models,
+    permissions,
+    responses,
+    uploads,
+)
 from gateway.origins import AllowedOrigins
 from gateway.pools.journal import host_prefix
 from gateway.routing.route_feed import RouteFeed
@@ -98,6 +109,7 @@ ROUTERS = (
     permissions.router,
     graders.router,
     feedback.router,
+    responses.router,
     admin_adapters.router,
     admin_owners.router,
     admin_bases.router,

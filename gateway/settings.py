@@ -95,6 +95,8 @@ class GatewaySettings(KnownFields):
     """How long requests in flight may finish when a gateway or an engine stops."""
     count_tokens: bool = True
     """Ask engines for the usage of streams whose client did not ask for it; metrics and token limits need it."""
+    store_responses: bool = True
+    """Store the answers of `/v1/responses`, unless a request says `store: false`; see `[registry] response_days`."""
     max_body_bytes: PositiveInt = 8 * 1024 * 1024
     """Largest JSON body."""
     max_form_bytes: PositiveInt = 32 * 1024 * 1024

@@ -19,7 +19,7 @@ from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from engines.catalog import ANSWERS
+from engines.catalog import COMPLETIONS
 from engines.drivers.base_model import context_length, kv_memory_gib, read_base_model
 from engines.drivers.command_line import command_line, server_variables
 from engines.drivers.openai_server import OpenAiServer
@@ -72,7 +72,7 @@ async def routed_paths(paths: frozenset[str], http: OpenAiServer) -> frozenset[s
         listed = frozenset((await http.get("/openapi.json")).json()["paths"])
     except (EngineUnreachable, KeyError) as exc:
         log.warning("vLLM lists no routes, taken for a model that generates text", extra={"error": str(exc)})
-        return paths & (ANSWERS | {"/tokenize"})
+        return paths & (COMPLETIONS | {"/tokenize"})
     return paths & listed
 
 

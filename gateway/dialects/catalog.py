@@ -6,9 +6,14 @@ from collections.abc import Mapping
 
 from gateway.dialects.dialect import Dialect
 from gateway.dialects.messages.dialect import CountDialect, MessagesDialect
+from gateway.dialects.responses.dialect import ResponsesDialect
 from gateway.settings import GatewaySettings
 
 
 def dialects_of(settings: GatewaySettings) -> Mapping[str, Dialect]:
     """Return the dialect of every path whose requests are answered through another path."""
-    return {"/v1/messages": MessagesDialect(), "/v1/messages/count_tokens": CountDialect()}
+    return {
+        "/v1/responses": ResponsesDialect(may_store=settings.store_responses),
+        "/v1/messages": MessagesDialect(),
+        "/v1/messages/count_tokens": CountDialect(),
+    }

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from registry.responses.types import StoredResponse
+
+
+class Needed(NamedTuple):
+    """Ids of the stored answers that a request cannot be translated without."""
+
+    previous: str | None
+    """The answer that the request goes on from, with all those before it."""
+    others: frozenset[str]
 
 
 class Arrival(NamedTuple):
@@ -17,6 +26,8 @@ class Arrival(NamedTuple):
     """Random letters and digits, unlike those of any other request: ids are formed from it."""
     earlier: tuple[StoredResponse, ...] = ()
     """The stored answers that the request goes on from, the oldest first."""
+    referenced: Mapping[str, StoredResponse] = MappingProxyType({})
+    """Further stored answers that the request refers to, by their id, as far as there are any."""
 
 
 class Refused(NamedTuple):
@@ -46,8 +57,8 @@ class AnswerTranslator(Protocol):
         """Take an answer in that is not a stream; `end` returns it."""
         ...
 
-    def to_keep(self) -> StoredResponse | None:
-        """Return what is stored before `end`; None where nothing is to be stored."""
+    def to_keep(self, at: float) -> StoredResponse | None:
+        """Return what is stored before `end`, None where nothing is; the answer was whole *at* these unix seconds."""
         ...
 
     def end(self, *, is_kept: bool) -> bytes:
@@ -84,8 +95,8 @@ class Translation(Protocol):
 class Dialect(Protocol):
     """A form of requests and answers, translated to those of the path that its `PathKind` names by `through`."""
 
-    def needs(self, request: Mapping[str, Any]) -> str | None:
-        """Return the id of the stored answer that *request* goes on from, None without one; `InvalidRequest`."""
+    def needs(self, request: Mapping[str, Any]) -> Needed | None:
+        """Return which stored answers *request* refers to, None where to none; `InvalidRequest`."""
         ...
 
     def translate(self, request: Mapping[str, Any], arrival: Arrival) -> Translation:

@@ -16,7 +16,6 @@ from gateway.edge.http_message import status_line
 from gateway.edge.turn import Turn
 from gateway.errors import envelope
 from gateway.evidence.witness import Witness
-from gateway.routing.paths import PathKind
 from gateway.wire.engine_answer import AnswerHead, Fault, Requester
 
 _MOST_HELD: Final = 1 << 20
@@ -45,7 +44,6 @@ _USAGE: Final = msgspec.json.Decoder(_WithUsage)
 class AnswerPlan(NamedTuple):
     """The facts of an answer that are known before its first byte. A tuple, as there is one for each request."""
 
-    kind: PathKind
     lines: bytes
     """Header lines of ours: whose answer it is and what its caller may still ask."""
     hide_usage: bool
@@ -142,11 +140,8 @@ class RelayedAnswer:
         # Nothing in a body of JSON can mark it as incomplete: only an early end of the connection can (RFC 9112, 8).
         if not self.is_streamed:
             return False
-        named = self._plan.kind.error_event
-        name = b"" if named is None else b"event: %b\n" % named.encode()
-        body = {"type": "error", **envelope(503, code, message)} if named else envelope(503, code, message)
         # The filter passed on whole events only, so this one begins on a line of its own.
-        event = name + b"data: " + orjson.dumps(body) + b"\n\n"
+        event = b"data: " + orjson.dumps(envelope(503, code, message)) + b"\n\n"
         self._write(self._framed(event) + (LAST_CHUNK if self._is_chunked else b""))
         return True
 

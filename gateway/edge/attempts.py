@@ -141,7 +141,6 @@ class Attempts:
                 self.start(self._endpoints())
                 return None
         plan = AnswerPlan(
-            kind=self._turn.kind,
             lines=b"%bx-lorry-replica: %b\r\n" % (order.answer_lines, header_value(endpoint.replica)),
             hide_usage=order.asks_for_usage,
             replica=endpoint.replica,

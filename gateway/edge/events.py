@@ -23,14 +23,9 @@ _BLANK_LINES: Final = (b"\n\n", b"\r\n\r\n")
 
 
 def usage_of(answer: Any) -> Mapping[str, Any]:
-    """Return the `usage` of an event, or of the answer inside it; empty where there is none."""
-    if not isinstance(answer, dict):
-        return {}
-    # Responses put their usage into `response`; Messages begin with that of the prompt, in `message`.
-    for holder in (answer, answer.get("response"), answer.get("message")):
-        if isinstance(holder, dict) and isinstance(usage := holder.get("usage"), dict):
-            return usage
-    return {}
+    """Return the `usage` of an event; empty where there is none."""
+    usage = answer.get("usage") if isinstance(answer, dict) else None
+    return usage if isinstance(usage, dict) else {}
 
 
 def finish_reason_in(end: bytes) -> str:
@@ -123,7 +118,6 @@ class EventFilter:
         except (ValueError, RecursionError):
             return False
         usage = usage_of(event_body)
-        # The parts are merged: Messages report the prompt's tokens in one event and the answer's in another.
         self.usage.update(usage)
         # Only completions end with an event whose `choices` are empty; other paths have no such field and lose nothing.
         return self._hide_usage and bool(usage) and not event_body.get("choices", True)

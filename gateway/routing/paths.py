@@ -31,8 +31,6 @@ class PathKind:
     """Name in the answer's `usage` of the tokens of the prompt."""
     output_tokens: str = "completion_tokens"
     """Name in the answer's `usage` of the tokens of the answer."""
-    error_event: str | None = None
-    """Name of the event that ends a stream which failed on the way; None where events have no names."""
     through: str = ""
     """The path that answers the request in this one's stead, as its dialect translates it; empty where engines do."""
 
@@ -60,15 +58,7 @@ _KINDS: Final = (
         asks_for_usage=True,
         is_judged=True,
     ),
-    PathKind(
-        path="/v1/responses",
-        operation="chat",
-        prompt_fields=("instructions", "input"),
-        may_stream=True,
-        input_tokens="input_tokens",
-        output_tokens="output_tokens",
-        error_event="error",
-    ),
+    PathKind(path="/v1/responses", operation="chat", prompt_fields=(), may_stream=True, through="/v1/chat/completions"),
     PathKind(path="/v1/messages", operation="chat", prompt_fields=(), may_stream=True, through="/v1/chat/completions"),
     PathKind(path="/v1/messages/count_tokens", operation="tokenize", prompt_fields=(), through="/tokenize"),
     PathKind(path="/v1/embeddings", operation="embeddings", prompt_fields=("input",)),

@@ -34,6 +34,12 @@ class GatewayMetrics:
             "Requests that this gateway counted alone because Redis did not answer",
             registry=self._collector,
         )
+        self.response_stores = Counter(
+            "gateway_response_stores",
+            "Attempts to store a response before its last byte, and how they ended",
+            ["outcome"],
+            registry=self._collector,
+        )
         self.rollouts = RolloutMetrics(self._collector)
         self.batches = BatchMetrics(self._collector)
         self.moves = MoveMetrics()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import orjson
@@ -73,7 +73,7 @@ class ResponseStore:
             root = tx.execute(sa.select(table.c.root).where(asked, table.c.tenant == of)).scalar()
             # A conversation may branch: the parents are read first, then the turns of the one branch.
             query = sa.select(table.c.id, table.c.previous).where(table.c.root == root, table.c.tenant == of)
-            parents = dict(tx.execute(query).tuples().all())
+            parents: dict[str, str | None] = {row.id: row.previous for row in tx.execute(query)}
             ids: list[str] = []
             wanted: str | None = response_id
             while wanted is not None:
@@ -84,6 +84,13 @@ class ResponseStore:
             found = tx.execute(sa.select(table).where(table.c.id.in_(ids))).mappings()
             by_id = {row["id"]: _unpacked(row) for row in found}
         return tuple(by_id[each] for each in reversed(ids))
+
+    def those_of(self, of: str, ids: Collection[str]) -> dict[str, StoredResponse]:
+        """Return the responses of the tenant *of* that have one of these *ids*, by their id."""
+        table = responses
+        query = sa.select(table).where(table.c.id.in_(sorted(ids)), table.c.tenant == of)
+        with self._tx.read() as tx:
+            return {row["id"]: _unpacked(row) for row in tx.execute(query).mappings()}
 
     def get(self, of: str, response_id: str) -> StoredResponse:
         """Return a response of the tenant *of*; `NotFound`."""

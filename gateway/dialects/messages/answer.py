@@ -49,7 +49,7 @@ class MessageTranslator:
             return self.broke(chunk)
         return b"".join(self._events(chunk))
 
-    def to_keep(self) -> None:
+    def to_keep(self, at: float) -> None:
         """Return nothing: messages are not stored."""
 
     def end(self, *, is_kept: bool) -> bytes:

@@ -26,7 +26,7 @@ class CountTranslator:
         """Return nothing: a count is not streamed."""
         return b""
 
-    def to_keep(self) -> None:
+    def to_keep(self, at: float) -> None:
         """Return nothing: a count is not stored."""
 
     def end(self, *, is_kept: bool) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.dialects.dialect import AnswerTranslator, Arrival, Refused, Translation
+from gateway.dialects.dialect import AnswerTranslator, Arrival, Needed, Refused, Translation
 from gateway.dialects.messages.answer import MessageTranslator
 from gateway.dialects.messages.count import CountTranslator
 from gateway.dialects.messages.fields import asked_field
@@ -18,7 +18,7 @@ Json = dict[str, Any]
 class _AnthropicForm:
     """The form that both share: errors, headers, and that nothing is stored."""
 
-    def needs(self, request: Mapping[str, Any]) -> str | None:
+    def needs(self, request: Mapping[str, Any]) -> Needed | None:
         """Return None: the request has the whole conversation."""
 
     def refusal(self, status: int, envelope: Mapping[str, Any], request_id: str) -> Refused:

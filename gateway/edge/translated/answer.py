@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -62,7 +63,7 @@ class TranslatedAnswer(RelayedAnswer):
 
     def to_keep(self) -> StoredResponse | None:
         """Return what is stored before the client has all of the answer."""
-        return None if self._refused or self._has_failed else self._translator.to_keep()
+        return None if self._refused or self._has_failed else self._translator.to_keep(time.time())
 
     def close(self, *, is_kept: bool) -> None:
         """Write the last of the answer, which the engine has sent whole."""

@@ -111,7 +111,9 @@ class TranslatedExchange(Exchange):
         answer = self._translated
         if self._is_over or answer is None:
             return
-        if not storing.cancelled() and error is None:
+        is_stored = not storing.cancelled() and error is None
+        self._gateway.metrics.response_stores.labels("stored" if is_stored else "failed").inc()
+        if is_stored:
             answer.close(is_kept=True)
             super().answered()
             return

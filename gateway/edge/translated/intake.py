@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from functools import partial
 from secrets import token_hex
+from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
 
-from gateway.dialects.dialect import Arrival, Dialect, Translation
+from gateway.dialects.dialect import Arrival, Dialect, Needed, Translation
 from gateway.edge.http_message import body_of
 from gateway.edge.intake import RequestIntake
 from gateway.edge.parts import Gateway
@@ -40,19 +40,28 @@ class TranslatedIntake(RequestIntake):
         request = body.whole()
         needed = self._dialect.needs(request)
         if needed is None:
-            return self._translate(request, ())
-        return self._wait(self._chain(needed), partial(self._translate, request))
+            return self._translate(request)
+        return self._wait(self._stored(needed), lambda stored: self._translate(request, *stored))
 
-    async def _chain(self, response_id: str) -> tuple[StoredResponse, ...]:
-        gateway = self._gateway
+    async def _stored(self, needed: Needed) -> tuple[tuple[StoredResponse, ...], Mapping[str, StoredResponse]]:
+        gateway, tenant = self._gateway, self.caller.tenant
+        store = gateway.registry.responses
+        others = await gateway.ask(store.those_of, tenant, needed.others) if needed.others else {}
+        if needed.previous is None:
+            return (), others
         try:
-            return await gateway.ask(gateway.registry.responses.chain, self.caller.tenant, response_id)
+            return await gateway.ask(store.chain, tenant, needed.previous), others
         except NotFound as exc:
             message = f"Previous response with id {str(exc)[:64]!r} not found."
             raise PreviousResponseNotFound(message, param="previous_response_id") from exc
 
-    def _translate(self, request: Mapping[str, Any], earlier: tuple[StoredResponse, ...]) -> bool:
-        arrival = Arrival(time.time(), token_hex(_TOKEN_BYTES), earlier)
+    def _translate(
+        self,
+        request: Mapping[str, Any],
+        earlier: tuple[StoredResponse, ...] = (),
+        referenced: Mapping[str, StoredResponse] = MappingProxyType({}),
+    ) -> bool:
+        arrival = Arrival(time.time(), token_hex(_TOKEN_BYTES), earlier, referenced)
         self.translation = self._dialect.translate(request, arrival)
         try:
             raw = orjson.dumps(self.translation.body)

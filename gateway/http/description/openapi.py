@@ -25,6 +25,7 @@ _SCHEMES: Final[Mapping[str, Any]] = {
 }
 TAGS: Final[Mapping[str, str]] = {
     TAG: "Requests to models: chats, completions, embeddings and others.",
+    "responses": "Stored responses.",
     "models": "Names that a request may carry.",
     "files": "Files, and uploads in parts.",
     "batches": "Files of requests that are answered beside all others.",

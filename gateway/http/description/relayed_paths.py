@@ -13,13 +13,10 @@ from gateway.objects.problems import ErrorEnvelope
 from gateway.objects.relayed.audio import TRANSCRIPTION_FORM, Transcription, TranscriptionEvent
 from gateway.objects.relayed.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionRequest
 from gateway.objects.relayed.completions import Completion, CompletionRequest, Tokenization, TokenizationRequest
+from gateway.objects.relayed.described import StreamEvent
 from gateway.objects.relayed.embeddings import EmbeddingList, EmbeddingRequest, Reranking, RerankRequest
 from gateway.objects.relayed.messages import AnthropicError, CountRequest, MessageRequest, ModelMessage, TokenCount
-from gateway.objects.relayed.turns import (
-    ModelResponse,
-    ResponseRequest,
-    StreamEvent,
-)
+from gateway.objects.relayed.responses import ModelResponse, ResponseRequest
 from gateway.routing.paths import HOT_PATHS
 
 TAG: Final = "inference"

@@ -18,3 +18,9 @@ class TokenUsage(Relayed):
     completion_tokens: int | None = None
     """Left out where the answer has no tokens, as that of embeddings."""
     total_tokens: int
+
+
+class StreamEvent(Relayed):
+    """The data of an event, whose name is its `type`; `error` ends a stream that failed."""
+
+    type: str

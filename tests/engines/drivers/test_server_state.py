@@ -15,7 +15,7 @@ from engines.drivers.openai_server import OpenAiServer
 from engines.drivers.server_state import offered_paths
 from tests.loopback import LoopbackHandler, LoopbackServer
 
-TEXT = {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/tokenize"}
+TEXT = {"/v1/chat/completions", "/v1/completions", "/tokenize"}
 
 
 @contextmanager

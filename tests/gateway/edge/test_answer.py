@@ -10,12 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.edge.answer import AnswerPlan, RelayedAnswer
-from gateway.routing.paths import HOT_PATHS
 from gateway.wire.engine_answer import AnswerHead
 from tests.gateway.edge.wire import RecordingTurn, pieces
 
-CHAT = HOT_PATHS[b"/v1/chat/completions"]
-RESPONSES = HOT_PATHS[b"/v1/responses"]
 STREAM = b'data: {"n":1}\n\ndata: {"n":2}\n\ndata: [DONE]\n\n'
 WHOLE = b'{"choices":[],"usage":{"prompt_tokens":2,"completion_tokens":3}}'
 
@@ -48,9 +45,8 @@ def head(content_type: bytes, length: int | None = None, status: int = 200) -> A
     return AnswerHead(status=status, content_type=content_type, retry_after=b"", length=length)
 
 
-def answer(client: RecordingTurn, of: AnswerHead, kind: object = CHAT, lines: bytes = b"x-a: b\r\n") -> RelayedAnswer:
-    assert kind in (CHAT, RESPONSES)
-    plan = AnswerPlan(kind=CHAT if kind is CHAT else RESPONSES, lines=lines, hide_usage=True)
+def answer(client: RecordingTurn, of: AnswerHead, lines: bytes = b"x-a: b\r\n") -> RelayedAnswer:
+    plan = AnswerPlan(lines=lines, hide_usage=True)
     return RelayedAnswer(client, of, plan, client)
 
 
@@ -134,16 +130,6 @@ def test_a_stream_that_breaks_anywhere_ends_with_an_error_event_and_cleanly(at: 
     assert events[-1] == ""
     assert json.loads(events[-2].removeprefix("data: "))["error"]["code"] == "engine_unavailable"
     assert STREAM.decode().split("\n\n")[: len(events) - 2] == events[:-2]
-
-
-def test_events_that_have_names_end_with_an_error_of_that_name() -> None:
-    client = RecordingTurn()
-    streamed = answer(client, head(b"text/event-stream"), RESPONSES)
-    streamed.on_data(b"event: a\ndata: {}\n\n", False)
-    streamed.break_off("engine_unavailable", "it broke")
-    last = Read(client.written).body.decode().split("\n\n")[-2]
-    assert last.startswith("event: error\ndata: ")
-    assert json.loads(last.partition("data: ")[2])["type"] == "error"
 
 
 def test_only_a_stream_can_end_with_an_event() -> None:

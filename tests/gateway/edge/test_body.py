@@ -181,7 +181,7 @@ def test_what_asks_for_nothing_reaches_no_engine(fields: str, after: dict[str, A
 
 
 def test_other_paths_keep_what_chats_would_not_need() -> None:
-    assert asked(', "tools": [], "top_p": 0', HOT_PATHS[b"/v1/responses"]) == {"tools": [], "top_p": 0}
+    assert asked(', "tools": [], "top_p": 0', HOT_PATHS[b"/v1/embeddings"]) == {"tools": [], "top_p": 0}
 
 
 def test_requests_that_begin_alike_have_the_same_prefix() -> None:

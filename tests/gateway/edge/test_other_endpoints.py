@@ -17,7 +17,7 @@ from registry.database import Registry
 from registry.publishing.publish import publish
 from registry.types import Base, Replica, ReplicaState, RevisionDraft, Slot, SlotState
 from tests.gateway.served import ServedGateway
-from tests.stub_engine import StubEngine, answer, stream_then_drop
+from tests.stub_engine import StubEngine, answer
 from tests.waiting import wait_for
 
 SETTINGS = GatewaySettings(replica_wait_s=2.0, route_refresh_s=0.05)
@@ -27,7 +27,6 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/rerank": {"query": "a", "documents": ["b", "c"]},
     "/v2/rerank": {"query": "a", "documents": ["b", "c"]},
     "/rerank": {"query": "a", "documents": ["b", "c"]},
-    "/v1/responses": {"input": "hi", "instructions": "be brief"},
     "/tokenize": {"prompt": "hi"},
 }
 OTHERS = ("/v1/audio/transcriptions", *BODIES)
@@ -145,14 +144,6 @@ def test_an_adapter_is_not_sent_where_the_base_model_would_answer_for_it(client:
     assert "by the base model alone" in told.json()["error"]["message"]
     assert client.post("/v1/embeddings", json=BODIES["/v1/embeddings"] | {"model": "support"}).status_code == 200
     assert engine.paths == ["/v1/rerank", "/v1/embeddings"]
-
-
-def test_a_stream_with_named_events_breaks_with_a_named_event(client: httpx2.Client, add: Add) -> None:
-    add("chat", ("/v1/responses",), script=stream_then_drop(b'event: response.created\ndata: {"n": 1}\n\n'))
-    told = client.post("/v1/responses", json=BODIES["/v1/responses"] | {"model": "tiny", "stream": True})
-    *_, name, event, _, _ = told.text.split("\n")
-    assert name == "event: error"
-    assert orjson.loads(event.removeprefix("data: "))["error"]["code"] == "engine_unavailable"
 
 
 def test_a_form_above_the_limit_is_refused(sqlite_registry: Registry, base: Base) -> None:

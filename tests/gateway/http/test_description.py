@@ -22,7 +22,8 @@ from registry.database import Registry
 from tests.gateway.served import ServedGateway
 
 WITHOUT_BODY = {
-    *("cancel_upload", "cancel_batch", "cancel_job", "pause_job", "resume_job", "admin_cancel_job", "admin_pause_job"),
+    *("cancel_upload", "cancel_batch", "cancel_response", "cancel_job", "pause_job", "resume_job", "admin_cancel_job"),
+    "admin_pause_job",
     *("admin_resume_job", "admin_pause_rollout", "admin_resume_rollout", "admin_abort_rollout"),
 }
 """Names of the POST endpoints that take no body."""
