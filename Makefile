@@ -79,8 +79,10 @@ engines-test-%: env-%
 engines-stories: envs  ## Each of them behind the gateway, whole, told line by line
 	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -s -m "($(FOREIGN)) and scenario" $(ARGS)
 
+# Folders of which nearly every test starts servers, builds environments or simulates for seconds.
+SLOW_FOLDERS := tests/contract tests/scenarios tests/engines/environments tests/studies
 unit: venv postgres redis bubblewrap proxies compiler  ## The quick tests only
-	$(ON_BOTH_CORES) -m "not (engine or scenario or fuzz or trains or killed or $(ON_DEMAND))" --ignore tests/contract --ignore tests/scenarios $(ARGS)
+	$(ON_BOTH_CORES) -m "not (engine or scenario or fuzz or trains or killed or $(ON_DEMAND))" $(addprefix --ignore ,$(SLOW_FOLDERS)) $(ARGS)
 
 fuzz: venv  ## 50,000 odd requests to a gateway, some 10 min; a tenth of them is in `make tests`. E.g. ARGS="--seed 7 --only 123"
 	$(BIN)/python -m tests.fuzz $(ARGS)
