@@ -51,6 +51,7 @@ ENGINES: Final[Mapping[str, EngineKind]] = {
         unhonoured=(
             *("interpreter", "batch_adapters", "kv_memory_gib"),
             *("tensor_parallel", "pipeline_parallel", "data_parallel"),
+            *("tool_call_parser", "reasoning_parser"),
         ),
         model_types=frozenset({"llama", "mistral", "qwen2", "qwen3"}) | ENCODERS,
         encoder_arguments=(),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from engines.kinds import DEFAULT_KIND, Hardware, Precision
 
 KEEP_ALIVE_S: Final = "75"
 """Seconds that servers keep an idle connection: longer than our clients, so that none is closed under a request."""
+NonEmptyName = Annotated[str, Field(min_length=1)]
 
 
 class EngineSettings(BaseModel):
@@ -61,6 +62,10 @@ class EngineSettings(BaseModel):
     there for texts to embed or rank, else the engine's own choice."""
     kv_memory_gib: PositiveFloat | None = None
     """Memory for keys and values on each device; None is room for a full batch on a CPU, else what the device has."""
+    tool_call_parser: NonEmptyName | None = None
+    """The engine's parser of tool calls; None is the one that fits the base model's template, `none` is without."""
+    reasoning_parser: NonEmptyName | None = None
+    """The engine's parser of reasoning; None is the one that fits the base model's template, `none` is without."""
     extra_args: tuple[str, ...] = ()
     """Further arguments of the server, as its command line takes them."""
     start_timeout_s: PositiveFloat = 300.0

@@ -19,6 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+from engines.drivers.answer_parsers import CallFamily, ParserNames, ReasoningFamily, choose_parsers
 from engines.drivers.base_model import context_length, kv_tokens, read_base_model
 from engines.drivers.command_line import command_line, refuse_others, server_variables
 from engines.drivers.live_adapters import check_adapter
@@ -39,6 +40,13 @@ MISSED: Final = "PyTorch ZMQ engine process is not alive"
 DEVICES: Final = {Hardware.CPU: "maca", Hardware.NVIDIA: "cuda", Hardware.AMD: "cuda", Hardware.ASCEND: "ascend"}
 LOAD: Final = LoadMetrics(running="lmdeploy:num_requests_running", waiting="lmdeploy:num_requests_waiting")
 DTYPES: Final = {Precision.BF16: "bfloat16", Precision.FP16: "float16"}
+PARSERS: Final = ParserNames(  # its `llama3` reads calls behind a token that Llama 3.2 does not write
+    calls={
+        CallFamily.QWEN3_CODER: "qwen3coder",
+        CallFamily.HERMES: "qwen3",
+    },
+    reasoning={ReasoningFamily.QWEN3: "default", ReasoningFamily.DEEPSEEK_R1: "default"},
+)
 KNOWN_FIELDS: Final = frozenset(
     {
         *("peft_type", "base_model_name_or_path", "task_type", "inference_mode", "r", "lora_alpha", "lora_dropout"),
@@ -124,7 +132,7 @@ def server_arguments(settings: EngineSettings, port: int, adapters: Mapping[str,
     turbomind = is_turbomind(settings)
     if turbomind:
         refuse_others(settings, {"kv_memory_gib": (None,), "hardware": (Hardware.NVIDIA,)})
-    tokens = kv_tokens(settings, base, KV_BLOCK)
+    tokens, parsers = kv_tokens(settings, base, KV_BLOCK), choose_parsers(settings, PARSERS)
     options = {
         "--model-name": settings.base_name,
         "--backend": None if turbomind else "pytorch",
@@ -141,6 +149,8 @@ def server_arguments(settings: EngineSettings, port: int, adapters: Mapping[str,
         "--generation-config": "lmdeploy",  # its own defaults, not the model folder's
         "--enable-prefix-caching": True,
         "--enable-abort-handling": True,
+        "--tool-call-parser": parsers.calls,
+        "--reasoning-parser": parsers.reasoning,
         "--eager-mode": True if settings.hardware is Hardware.CPU else None,
         "--adapters": [f"{name}={path}" for name, path in adapters.items()] or None,
     }

@@ -18,6 +18,7 @@ from typing import Final
 
 import orjson
 
+from engines.drivers.answer_parsers import CallFamily, ParserNames, ReasoningFamily, choose_parsers
 from engines.drivers.base_model import context_length, kv_tokens, read_base_model
 from engines.drivers.command_line import command_line, server_variables
 from engines.drivers.openai_server import OpenAiServer
@@ -43,6 +44,22 @@ HARDWARE_OPTIONS: Final[Mapping[Hardware, Mapping[str, object]]] = {
     Hardware.AMD: {"--device": "cuda"},
     Hardware.ASCEND: {"--device": "npu", "--attention-backend": "ascend"},
 }
+PARSERS: Final = ParserNames(
+    calls={
+        CallFamily.GPT_OSS: "gpt-oss",
+        CallFamily.MISTRAL: "mistral",
+        CallFamily.QWEN3_CODER: "qwen3_coder",
+        CallFamily.HERMES: "hermes",
+        CallFamily.DEEPSEEK_V3: "deepseekv3",
+        CallFamily.DEEPSEEK_V31: "deepseekv31",
+        CallFamily.LLAMA3: "llama3",
+    },
+    reasoning={
+        ReasoningFamily.GPT_OSS: "gpt-oss",
+        ReasoningFamily.QWEN3: "qwen3",
+        ReasoningFamily.DEEPSEEK_R1: "deepseek-r1",
+    },
+)
 EMBEDDING: Final = frozenset({"/v1/embeddings", "/v1/rerank", "/tokenize"})
 """Paths that are answered with a model that generates nothing."""
 NEEDS_AUDIO: Final = frozenset({"/v1/audio/transcriptions"})
@@ -83,6 +100,7 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
     """Return the command line of the server behind the interpreter; `SettingRefused` for what SGLang cannot honour."""
     base = read_base_model(settings)
     precision = settings.precision or (Precision.FP32 if settings.hardware is Hardware.CPU else None)
+    parsers = choose_parsers(settings, PARSERS)
     options: dict[str, object] = {
         "--model-path": settings.base_path,
         "--served-model-name": settings.base_name,
@@ -102,6 +120,8 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
         "--enable-metrics": True,
         "--enable-cache-report": True,
         "--skip-server-warmup": True,
+        "--tool-call-parser": parsers.calls,
+        "--reasoning-parser": parsers.reasoning,
         "--log-level-http": "warning",
         **HARDWARE_OPTIONS[settings.hardware],
     }

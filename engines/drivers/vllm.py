@@ -20,6 +20,7 @@ from typing import Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from engines.catalog import COMPLETIONS
+from engines.drivers.answer_parsers import CallFamily, ParserNames, ReasoningFamily, choose_parsers
 from engines.drivers.base_model import context_length, kv_memory_gib, read_base_model
 from engines.drivers.command_line import command_line, server_variables
 from engines.drivers.openai_server import OpenAiServer
@@ -39,6 +40,22 @@ LONGEST_DRAIN_S: Final = 3600
 LOAD: Final = LoadMetrics(running="vllm:num_requests_running", waiting="vllm:num_requests_waiting")
 DTYPES: Final = {Precision.FP32: "float32", Precision.BF16: "bfloat16", Precision.FP16: "float16"}
 """Names of the precisions; for one that is not here the folder of the base model decides."""
+PARSERS: Final = ParserNames(
+    calls={
+        CallFamily.GPT_OSS: "openai",
+        CallFamily.MISTRAL: "mistral",
+        CallFamily.QWEN3_CODER: "qwen3_coder",
+        CallFamily.HERMES: "hermes",
+        CallFamily.DEEPSEEK_V3: "deepseek_v3",
+        CallFamily.DEEPSEEK_V31: "deepseek_v31",
+        CallFamily.LLAMA3: "llama3_json",
+    },
+    reasoning={
+        ReasoningFamily.GPT_OSS: "openai_gptoss",
+        ReasoningFamily.QWEN3: "qwen3",
+        ReasoningFamily.DEEPSEEK_R1: "deepseek_r1",
+    },
+)
 POLL_S: Final = 0.1
 
 
@@ -101,11 +118,22 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
         "--generation-config": "vllm",  # OpenAI's defaults, not the model folder's, as with every engine
         "--enable-scale-out": True,  # a proof asks for the tokens of its prompts
         "--enable-prompt-tokens-details": True,
+        **parser_options(settings),
         "--disable-uvicorn-access-log": True,
         "--middleware": "lorry_require_key.RequireKey",
         "--enforce-eager": True if on_cpu else None,
     }
     return command_line(MODULE, options, settings.extra_args)
+
+
+def parser_options(settings: EngineSettings) -> dict[str, object]:
+    """Return the flags of the parsers; without that of tool calls vLLM refuses `tool_choice: "auto"`."""
+    parsers = choose_parsers(settings, PARSERS)
+    return {
+        "--enable-auto-tool-choice": True if parsers.calls else None,
+        "--tool-call-parser": parsers.calls,
+        "--reasoning-parser": parsers.reasoning,
+    }
 
 
 def lora_options(settings: EngineSettings) -> dict[str, object]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import pytest
 
 from engines.drivers import lmdeploy, sglang, vllm
+from engines.drivers.answer_parsers import CallFamily, ParserNames, ReasoningFamily
 from engines.kinds import Hardware, Precision
 from engines.settings import EngineSettings
 from tests.contract.kinds import FOREIGN, interpreter_of
@@ -41,6 +42,16 @@ CASES: Final[dict[str, dict[str, Any]]] = {
 }
 
 
+NAMES: Final[dict[str, ParserNames]] = {"vllm": vllm.PARSERS, "sglang": sglang.PARSERS, "lmdeploy": lmdeploy.PARSERS}
+PARSER_FIELDS: Final = ("tool_call_parser", "reasoning_parser")
+
+
+def named(kind: str) -> list[str]:
+    """A parser of tool calls and one of reasoning."""
+    names = NAMES[kind]
+    return [names.calls[CallFamily.HERMES], names.reasoning[ReasoningFamily.QWEN3]]
+
+
 @pytest.fixture(scope="session")
 def parsed(settings_of: Callable[..., EngineSettings], kind: str) -> dict[str, Any]:
     """Case -> what the parser read, None where it refused the command line; and one that is misspelt."""
@@ -48,6 +59,7 @@ def parsed(settings_of: Callable[..., EngineSettings], kind: str) -> dict[str, A
     for name, fields in CASES.items():
         lines[name] = ARGUMENTS[kind](settings_of(**fields))
         lines[f"{name}, several"] = ARGUMENTS[kind](settings_of(**fields, **SEVERAL[kind]))
+    lines["parsers"] = ARGUMENTS[kind](settings_of(**dict(zip(PARSER_FIELDS, named(kind), strict=True))))
     lines["misspelt"] = [*lines["cpu"], "--max-batchsize=3"]
     run = subprocess.run(
         [str(interpreter_of(kind)), str(PROGRAM), kind],
@@ -74,6 +86,15 @@ def test_the_engine_reads_what_we_meant(parsed: dict[str, Any], kind: str, case:
     assert several["data"] == fields.get("data_parallel", 1)
     assert several["extra"] == 7
     assert (one["context"], one["batch"]) == (512, 16)
+
+
+@pytest.mark.parametrize("kind", FOREIGN, indirect=True)
+def test_parsers_of_answers_have_names_that_the_engine_knows(parsed: dict[str, Any], kind: str) -> None:
+    calls, reasoning = parsed["known"]
+    assert set(NAMES[kind].calls.values()) <= set(calls)
+    assert set(NAMES[kind].reasoning.values()) <= set(reasoning)
+    assert parsed["parsers"]["parsers"] == named(kind)
+    assert parsed["cpu"]["parsers"] == [None, None], "the bundled model's template has no tools"
 
 
 @pytest.mark.parametrize("kind", FOREIGN, indirect=True)

@@ -56,6 +56,8 @@ def value_of(arguments: list[str], flag: str) -> str:
         ("transformers", {"precision": Precision.BF16}),
         ("transformers", {"hardware": Hardware.NVIDIA}),
         ("transformers", {"kv_memory_gib": 1.0}),
+        ("transformers", {"tool_call_parser": "hermes"}),
+        ("transformers", {"reasoning_parser": "qwen3"}),
         ("transformers", {"interpreter": Path("/usr/bin/python3")}),
         ("vllm", {"max_queue": 3}),
         ("vllm", {"max_rank": 1024}),

@@ -1,0 +1,121 @@
+"""Which parsers of tool calls and of reasoning a server gets: those of its settings, or those that fit the template.
+
+Servers name their parsers each in its own way; a driver has the names of its kind. What marks a family are the words by
+which its template writes calls and thoughts, as models of many makers have the template of another.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from engines.settings import EngineSettings
+
+Family = TypeVar("Family", bound=StrEnum)
+NO_PARSER: Final = "none"
+"""Value of a setting that turns the parser off."""
+
+
+class CallFamily(StrEnum):
+    """Ways in which models write tool calls."""
+
+    GPT_OSS = "gpt-oss"
+    MISTRAL = "mistral"
+    QWEN3_CODER = "qwen3-coder"
+    HERMES = "hermes"  # Qwen 2.5, Qwen 3 and others
+    DEEPSEEK_V3 = "deepseek-v3"
+    DEEPSEEK_V31 = "deepseek-v3.1"
+    LLAMA3 = "llama-3"
+
+
+class ReasoningFamily(StrEnum):
+    """Ways in which models write what they think before they answer."""
+
+    GPT_OSS = "gpt-oss"
+    QWEN3 = "qwen3"
+    DEEPSEEK_R1 = "deepseek-r1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParserNames:
+    """The names of a kind's parsers; a family without one has none there."""
+
+    calls: Mapping[CallFamily, str]
+    reasoning: Mapping[ReasoningFamily, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsers:
+    """The parsers of one server, None for none."""
+
+    calls: str | None
+    reasoning: str | None
+
+
+_BAR: Final = "\N{FULLWIDTH VERTICAL LINE}"
+_CALLS_BEGIN: Final = f"<{_BAR}tool\N{LOWER ONE EIGHTH BLOCK}calls\N{LOWER ONE EIGHTH BLOCK}begin{_BAR}>"
+_CALL_MARKS: Final[Mapping[CallFamily, tuple[str, ...]]] = {
+    CallFamily.GPT_OSS: (r"<\|channel\|>", r"<\|call\|>"),
+    CallFamily.MISTRAL: (r"\[TOOL_CALLS\]", r"\btools\b"),
+    CallFamily.QWEN3_CODER: ("<tool_call>", "<function=", "<parameter=", r"\btools\b"),
+    CallFamily.HERMES: (r"<tool_call>(\\n|\s)*\{", r"\btools\b"),
+    CallFamily.DEEPSEEK_V3: (_CALLS_BEGIN, "```json", r"\btools\b"),
+    CallFamily.DEEPSEEK_V31: (_CALLS_BEGIN, r"\btools\b"),
+    CallFamily.LLAMA3: (r"<\|start_header_id\|>", '"parameters": ', r"\btools\b"),
+}
+"""Patterns that a template of the family has, all of them; the first family counts.
+
+A template that does not mention `tools` shows none, so that nothing could be called.
+"""
+_REASONING_MARKS: Final[Mapping[ReasoningFamily, tuple[str, ...]]] = {
+    ReasoningFamily.GPT_OSS: (r"<\|channel\|>", r"<\|call\|>"),
+    ReasoningFamily.QWEN3: (r"<\|im_start\|>", "</think>", "enable_thinking"),
+    ReasoningFamily.DEEPSEEK_R1: (f"<{_BAR}Assistant{_BAR}><think>",),
+}
+
+
+def choose_parsers(settings: EngineSettings, names: ParserNames) -> Parsers:
+    """Return the parsers that the settings name, or those of the families of the base model's template."""
+    template = _template_of(settings.base_path)
+    calls, reasoning = _family(template, _CALL_MARKS), _family(template, _REASONING_MARKS)
+    return Parsers(
+        calls=_chosen(
+            settings, "--tool-call-parser", settings.tool_call_parser, names.calls.get(calls) if calls else None
+        ),
+        reasoning=_chosen(
+            settings,
+            "--reasoning-parser",
+            settings.reasoning_parser,
+            names.reasoning.get(reasoning) if reasoning else None,
+        ),
+    )
+
+
+def _chosen(settings: EngineSettings, flag: str, asked: str | None, fitting: str | None) -> str | None:
+    if asked is not None:
+        return None if asked == NO_PARSER else asked
+    is_given = any(argument.partition("=")[0].replace("_", "-") == flag for argument in settings.extra_args)
+    return None if is_given else fitting
+
+
+def _family(template: str, marks: Mapping[Family, tuple[str, ...]]) -> Family | None:
+    found = (family for family, patterns in marks.items() if all(re.search(one, template) for one in patterns))
+    return next(found, None)
+
+
+def _template_of(folder: Path) -> str:
+    """Return the chat templates in *folder*, joined; empty without one."""
+    found = [path.read_text(errors="replace") for path in sorted(folder.rglob("*.jinja"))]
+    try:
+        config: Any = json.loads((folder / "tokenizer_config.json").read_bytes())
+    except (OSError, ValueError):  # a server reports a broken tokenizer
+        config = {}
+    written = config.get("chat_template") if isinstance(config, dict) else None
+    named = written if isinstance(written, list) else [written]
+    found += [str(entry.get("template", "") if isinstance(entry, dict) else entry or "") for entry in named]
+    return "\n".join(found)
