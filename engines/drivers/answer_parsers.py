@@ -79,20 +79,22 @@ _REASONING_MARKS: Final[Mapping[ReasoningFamily, tuple[str, ...]]] = {
 }
 
 
-def choose_parsers(settings: EngineSettings, names: ParserNames) -> Parsers:
-    """Return the parsers that the settings name, or those of the families of the base model's template."""
-    template = _template_of(settings.base_path)
+def fitting_parsers(base_path: Path, names: ParserNames) -> Parsers:
+    """Return the parsers of the families that the chat template in *base_path* belongs to."""
+    template = _template_of(base_path)
     calls, reasoning = _family(template, _CALL_MARKS), _family(template, _REASONING_MARKS)
     return Parsers(
-        calls=_chosen(
-            settings, "--tool-call-parser", settings.tool_call_parser, names.calls.get(calls) if calls else None
-        ),
-        reasoning=_chosen(
-            settings,
-            "--reasoning-parser",
-            settings.reasoning_parser,
-            names.reasoning.get(reasoning) if reasoning else None,
-        ),
+        calls=names.calls.get(calls) if calls else None,
+        reasoning=names.reasoning.get(reasoning) if reasoning else None,
+    )
+
+
+def choose_parsers(settings: EngineSettings, names: ParserNames) -> Parsers:
+    """Return the parsers that the settings name, or those that fit the base model's template."""
+    fitting = fitting_parsers(settings.base_path, names)
+    return Parsers(
+        calls=_chosen(settings, "--tool-call-parser", settings.tool_call_parser, fitting.calls),
+        reasoning=_chosen(settings, "--reasoning-parser", settings.reasoning_parser, fitting.reasoning),
     )
 
 

@@ -1,7 +1,8 @@
 """An engine's own parser, as a program for the interpreter of its environment; `tests.contract.test_parsers` runs it.
 
 `own_parser.py KIND`: command lines by name come in as JSON; what was read of each goes out in the last line, null where
-it was refused. A command line begins with `-m` and the module. `known` has the names of the engine's parsers of answers.
+it was refused. A command line begins with `-m` and the module.
+`known` has the names of the engine's parsers of answers.
 """
 
 import json
