@@ -23,7 +23,7 @@ def vllm(arguments: list[str]) -> dict[str, object]:
         "context": found.max_model_len,
         "batch": found.max_num_seqs,
         "extra": found.seed,
-        "parsers": [found.tool_call_parser, found.reasoning_parser],
+        "parsers": [found.tool_call_parser, found.reasoning_parser or None],
     }
 
 
@@ -39,7 +39,7 @@ def sglang(arguments: list[str]) -> dict[str, object]:
         "context": found.context_length,
         "batch": found.max_running_requests,
         "extra": found.random_seed,
-        "parsers": [found.tool_call_parser, found.reasoning_parser],
+        "parsers": [found.tool_call_parser, found.reasoning_parser or None],
     }
 
 
@@ -58,7 +58,7 @@ def lmdeploy(arguments: list[str]) -> dict[str, object]:
         "context": found.session_len,
         "batch": found.max_batch_size,
         "extra": found.max_prefill_iters,
-        "parsers": [found.tool_call_parser, found.reasoning_parser],
+        "parsers": [found.tool_call_parser, found.reasoning_parser or None],
     }
 
 
