@@ -66,7 +66,9 @@ def read_shape(folder: Path) -> ModelShape:
         text = text_config(config)
         tensors = list(_tensors(folder))
         shape = _shape(folder.name, text, {**text, **config}, tensors)
-        return replace(shape, task=task_of(folder))
+        task = task_of(folder)
+        longest = shape.max_context if task is BaseTask.GENERATE else _longest_text(folder) or shape.max_context
+        return replace(shape, task=task, max_context=min(shape.max_context, longest))
     except FileNotFoundError as exc:
         raise ModelUnreadable(
             f"{folder}: no {Path(exc.filename or '').name}; is this a Hugging Face model folder?"
@@ -106,6 +108,14 @@ def _shape(name: str, text: Mapping[str, Any], config: Mapping[str, Any], tensor
         experts_per_token=int(text.get("num_experts_per_tok") or 0),
         latent_kv=int(latent) + int(text["qk_rope_head_dim"]) if latent else None,
     )
+
+
+def _longest_text(folder: Path) -> int | None:
+    """Return the length to which sentence-transformers cuts texts, in tokens, where the folder names one."""
+    for file in sorted(folder.glob("sentence_*_config.json")):
+        longest = json.loads(file.read_bytes()).get("max_seq_length")
+        return None if longest is None else int(longest)
+    return None
 
 
 def _quantized_bits(quantized: Mapping[str, Any]) -> int:

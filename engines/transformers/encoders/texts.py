@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tokenizers import Encoding
+from tokenizers import Encoding, Tokenizer
 
 from engines.transformers.encoders.bodies import WHOLE_CONTEXT, EmbeddingRequest, ReadRequest, RerankRequest
 from engines.transformers.encoders.model import LoadedEncoder
@@ -31,6 +31,7 @@ class TextReader:
     def __init__(self, loaded: LoadedEncoder) -> None:
         self._loaded = loaded
         self._codec = loaded.codec
+        self._edges = edges_of(loaded.codec)
 
     def inputs(self, request: EmbeddingRequest) -> list[TokenRow]:
         """Return the rows of the inputs; `BadRequest`."""
@@ -89,12 +90,17 @@ class TextReader:
         return prompts[name]
 
     def _of_tokens(self, tokens: list[int], cut: Cut, name: str) -> TokenRow:
-        largest = max(tokens)
+        largest, (begin, end) = max(tokens), self._edges
+        fault = None
         if largest >= self._loaded.vocabulary:
+            fault = f"{largest} is not a token of this model, whose ids are 0 to {self._loaded.vocabulary - 1}"
+        elif tokens[: len(begin)] != begin or tokens[len(tokens) - len(end) :] != end:
+            # OpenAI's ids would otherwise be read as other words, and the vectors be wrong in silence.
+            fault = f"the tokens of a text begin with {begin} and end with {end} here, as POST /tokenize returns them"
+        if fault is not None:
             raise BadRequest(
-                f"{name}: {largest} is not a token of this model, whose ids are 0 to {self._loaded.vocabulary - 1}. "
-                "Token ids must be of the model's own tokenizer, not OpenAI's; send text instead (in LangChain by "
-                "check_embedding_ctx_length=False)",
+                f"{name}: {fault}. Token ids must be of the model's own tokenizer, not OpenAI's; send text instead (in "
+                "LangChain by check_embedding_ctx_length=False)",
                 param=name,
             )
         if len(tokens) <= cut.tokens:
@@ -140,6 +146,14 @@ class TextReader:
                 param=name,
                 code="context_length_exceeded",
             )
+
+
+def edges_of(codec: Tokenizer) -> tuple[list[int], list[int]]:
+    """Return the special tokens before and behind every text."""
+    whole = codec.encode("a").ids
+    bare = codec.encode("a", add_special_tokens=False).ids
+    before = next((place for place in range(len(whole)) if whole[place : place + len(bare)] == bare), 0)
+    return whole[:before], whole[before + len(bare) :]
 
 
 def kept_of_pair(first: int, second: int, room: int) -> tuple[int, int]:

@@ -68,3 +68,9 @@ def test_vllm_that_lists_no_routes_is_taken_for_one_with_a_text_model() -> None:
 )
 def test_sglang_offers_what_its_model_can_do(model: dict[str, bool], paths: set[str]) -> None:
     assert offered("sglang", model_info=model) == paths
+
+
+def test_our_own_server_lists_what_its_model_is_for() -> None:
+    base = {"id": "base", "parent": None, "paths": ["/v1/embeddings", "/rerank", "/pooling"]}
+    listing = {"data": [base, {"id": "one@1", "parent": "base"}]}
+    assert offered("transformers", **{"v1/models": listing}) == {"/v1/embeddings", "/rerank"}

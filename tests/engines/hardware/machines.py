@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from engines.base_task import BaseTask
 from engines.hardware.machine import GB, Device, Machine, Processor
 from engines.hardware.shape import ModelShape
 from engines.kinds import Vendor
@@ -77,6 +78,12 @@ HALF_B: Final = qwen2("Qwen2.5-0.5B", 494_032_768, (24, 896, 14, 2, 4864), is_ti
 SEVEN_B: Final = qwen2("Qwen2.5-7B", 7_615_616_512, (28, 3584, 28, 4, 18944))
 THIRTY_TWO_B: Final = qwen2("Qwen2.5-32B", 32_763_876_352, (64, 5120, 40, 8, 27648))
 SEVENTY_TWO_B: Final = qwen2("Qwen2.5-72B", 72_706_203_648, (80, 8192, 64, 8, 29568))
+ENCODER: Final = replace(
+    qwen2("bge-m3", 567_754_752, (24, 1024, 16, 16, 4096)),
+    model_type="xlm-roberta",
+    task=BaseTask.EMBED,
+    max_context=8194,
+)
 MIXTURE: Final = replace(
     qwen2("Qwen3-30B-A3B", 30_532_122_624, (48, 2048, 32, 4, 768)),
     model_type="qwen3_moe",

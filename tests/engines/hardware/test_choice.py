@@ -40,6 +40,7 @@ from engines.settings import EngineSettings
 from tests.engines.hardware.machines import (
     A100_40,
     AMX,
+    ENCODER,
     H100,
     HALF_B,
     MACHINES,
@@ -88,6 +89,15 @@ FITS = [
     ("laptop", HALF_B, "transformers cpu fp32", 1, 2048, 16, 16),
 ]
 
+ENCODERS = [
+    # machine, engine, context, adapters, arguments
+    ("H100", "vllm nvidia bf16", 8192, 0, ()),
+    ("MI300X", "vllm amd bf16", 8192, 0, ()),
+    ("Apple", "transformers cpu fp32", 2048, 0, ()),
+    ("CPU", "transformers cpu fp32", 2048, 0, ()),
+    ("laptop", "transformers cpu fp32", 2048, 0, ()),
+]
+
 REFUSED = [
     ("T4", SEVEN_B, "15.2 GB of weights in fp16", "leave 12.5 GB"),
     ("A10", THIRTY_TWO_B, "65.5 GB of weights in bf16", "leave 19.7 GB"),
@@ -125,6 +135,27 @@ def test_the_table_of_what_fits(
     assert choice.tensor_parallel * choice.replicas <= max(1, len(MACHINES[where].devices))
     assert len(choice.reasons) == 5
     assert all(choice.reasons)
+
+
+@pytest.mark.parametrize(("where", "engine", "context", "adapters", "arguments"), ENCODERS)
+def test_a_model_that_embeds_gets_an_engine_that_can_and_no_adapters(
+    where: str, engine: str, context: int, adapters: int, arguments: tuple[str, ...]
+) -> None:
+    choice = choose(MACHINES[where], ENCODER, ANYTHING)
+    assert (engine_of(choice), choice.context, choice.adapters) == (engine, context, adapters)
+    assert engine_defaults(choice)["max_adapters"] == 0
+    assert choice.extra_args == arguments
+    assert "no adapters: a model to embed texts has no adapters" in choice.reasons
+    assert "states of a pass" in choice.reasons[3]
+
+
+def test_an_engine_that_needs_flags_for_an_encoder_gets_them_and_one_that_serves_none_says_so() -> None:
+    choice = choose(MACHINES["H100"], ENCODER, Wishes(kind="sglang"))
+    assert choice.extra_args == ("--is-embedding", "--disable-radix-cache")
+    with pytest.raises(DoesNotFit, match="it serves models that generate text, not one to embed texts"):
+        choose(MACHINES["H100"], ENCODER, Wishes(kind="lmdeploy"))
+    with pytest.raises(DoesNotFit, match="a model to embed texts has no adapters"):
+        choose(MACHINES["CPU"], ENCODER, Wishes(adapters=4))
 
 
 @pytest.mark.parametrize(("where", "model", "needed", "left"), REFUSED)

@@ -10,8 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from engines.base_task import BaseTask
 from engines.errors import ModelUnreadable
 from engines.hardware.shape import read_shape
+from tests.tiny_encoder import save_encoder, save_reranker
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
@@ -114,3 +116,10 @@ def test_a_folder_that_cannot_be_read_says_what_is_missing(tmp_path: Path) -> No
     (tmp_path / "model-0.safetensors").write_bytes(b"\xff" * 64)
     with pytest.raises(ModelUnreadable, match="not a safetensors file"):
         read_shape(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "modernbert", "xlm-roberta"])
+def test_an_encoder_is_read_under_the_names_of_its_kind(tmp_path: Path, kind: str) -> None:
+    shape = read_shape(save_encoder(tmp_path, kind))
+    assert (shape.task, shape.layers, shape.hidden, shape.heads, shape.intermediate) == (BaseTask.EMBED, 2, 32, 2, 48)
+    assert read_shape(save_reranker(tmp_path, kind)).task is BaseTask.RANK

@@ -227,6 +227,10 @@ def test_an_upload_that_no_replica_could_serve_is_refused(
     told = promoted.post("/admin/adapters/support/revisions", content=tar_of(make_adapter(rank=8)))
     assert (told.status_code, told.json()["error"]["code"]) == (422, "adapter_rejected")
     assert "tiny is served without adapters" in told.json()["error"]["message"]
+    (Path(sqlite_registry.bases.get("tiny").path) / "config.json").write_text('{"model_type": "bert"}')
+    told = promoted.post("/admin/adapters/support/revisions", content=tar_of(make_adapter(rank=8)))
+    assert (told.status_code, told.json()["error"]["code"]) == (422, "adapter_rejected")
+    assert "tiny is a model to embed texts; it generates none" in told.json()["error"]["message"]
 
 
 def test_the_numbers_of_a_proof_are_shown_with_the_slot(promoted: TestClient) -> None:

@@ -304,6 +304,10 @@ def test_a_job_whose_rank_no_replica_takes_is_refused_with_the_numbers(
     with pytest.raises(openai.BadRequestError, match="tiny is served without adapters") as useless:
         create(client)
     assert useless.value.param == "model"
+    (Path(sqlite_registry.bases.get("tiny").path) / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(openai.BadRequestError, match="tiny is a model to embed texts; it generates none") as useless:
+        create(client)
+    assert useless.value.param == "model"
 
 
 def test_models_are_bases_adapters_revisions_and_aliases(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from engines.catalog import build_engine
 from engines.errors import SettingRefused, UnknownEngine
 from engines.hardware.machine import Machine
 from engines.kinds import Hardware, Precision
@@ -103,6 +104,16 @@ def test_what_cannot_be_is_refused_before_anything_is_started(
     settings = settings_with(tmp_path, sqlite_settings, TRANSFORMERS | pool)
     with pytest.raises(error, match=said):
         prepare_pools(settings, sqlite_registry, Desk(base_folder))
+
+
+def test_a_model_that_embeds_has_no_adapters_and_needs_no_setting_for_that(tmp_path: Path, base: Base) -> None:
+    (Path(base.path) / "config.json").write_text('{"model_type": "bert"}')
+    own = engine_settings(PoolSettings(name="a", kind="transformers"), tmp_path, base)
+    assert own.max_adapters == 0
+    build_engine(own)
+    asked = engine_settings(PoolSettings(name="a", kind="transformers", engine={"max_adapters": 4}), tmp_path, base)
+    with pytest.raises(SettingRefused, match="max_adapters = 4, only 0: tiny is a model to embed texts"):
+        build_engine(asked)
 
 
 def test_a_fixed_port_is_for_one_engine_at_a_time(tmp_path: Path, base: Base) -> None:

@@ -52,13 +52,13 @@ def test_all_forms_of_input_are_read(reader: TextReader) -> None:
     assert (text.ids[0], text.ids[-1], len(text.ids)) == (CLS, SEP, 4)
     assert reader.inputs(embedding(input=["ab", "ab"])) == [text, text]
     assert [row.ids for row in reader.inputs(embedding(input=text.ids))] == [text.ids]
-    assert [row.ids for row in reader.inputs(embedding(input=[text.ids, [7]]))] == [text.ids, [7]]
+    assert [row.ids for row in reader.inputs(embedding(input=[text.ids, [CLS, SEP]]))] == [text.ids, [CLS, SEP]]
 
 
 def test_a_prompt_goes_before_each_text_where_it_is_named(reader: TextReader) -> None:
     assert reader.inputs(embedding(input="ab", prompt_name="query")) == reader.inputs(embedding(input="q: ab"))
     assert refused(reader, input="ab", prompt_name="qurey").message.endswith("it has document, query")
-    assert refused(reader, input=[7], prompt_name="query").param == "prompt_name"
+    assert refused(reader, input=[CLS, SEP], prompt_name="query").param == "prompt_name"
 
 
 def test_a_text_that_is_too_long_is_refused_in_the_words_that_clients_know(reader: TextReader) -> None:
@@ -68,7 +68,7 @@ def test_a_text_that_is_too_long_is_refused_in_the_words_that_clients_know(reade
         "This model's maximum context length is 20 tokens. However, your input[1] resulted"
     )
     assert "32 tokens" in refusal.message
-    assert refused(reader, input=[7] * 21).code == "context_length_exceeded"
+    assert refused(reader, input=[CLS, *[7] * 19, SEP]).code == "context_length_exceeded"
 
 
 @pytest.mark.parametrize(("asked", "length"), [(-1, LONGEST), (20, 20), (5, 5)])
@@ -82,8 +82,8 @@ def test_a_text_is_cut_where_that_is_asked_for_and_keeps_its_special_tokens(
     [row] = reader.inputs(embedding(input=text, truncate_prompt_tokens=asked, truncation_side="left"))
     end = reader.inputs(embedding(input=text[26 - length + 2 :]))[0].ids
     assert row.ids == end
-    [row] = reader.inputs(embedding(input=[9] * 50, truncate_prompt_tokens=asked))
-    assert row.ids == [9] * length
+    [row] = reader.inputs(embedding(input=[CLS, *[9] * 50, SEP], truncate_prompt_tokens=asked))
+    assert row.ids == [CLS, *[9] * (length - 1)]
 
 
 @pytest.mark.parametrize("asked", [2, 21])
@@ -91,8 +91,11 @@ def test_a_cut_that_leaves_nothing_or_is_above_the_models_length_is_refused(read
     assert refused(reader, input="ab", truncate_prompt_tokens=asked).param == "truncate_prompt_tokens"
 
 
-def test_a_token_of_another_vocabulary_is_refused_with_what_to_send_instead(reader: TextReader) -> None:
-    refusal = refused(reader, input=[[5], [9906, 1917]])
+@pytest.mark.parametrize("tokens", [[CLS, 9906, SEP], [17, 38], [CLS, 17], [17, SEP]])
+def test_tokens_of_another_tokenizer_are_refused_with_what_to_send_instead(
+    reader: TextReader, tokens: list[int]
+) -> None:
+    refusal = refused(reader, input=[[CLS, 5, SEP], tokens])
     assert (refusal.param, "send text instead" in refusal.message) == ("input[1]", True)
 
 
