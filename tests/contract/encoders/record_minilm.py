@@ -12,7 +12,7 @@ import json
 import sys
 from typing import Final
 
-import sentence_transformers
+import sentence_transformers  # type: ignore[import-not-found]  # in an environment of its own
 import torch
 import transformers
 
