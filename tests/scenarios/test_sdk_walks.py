@@ -149,6 +149,12 @@ def user(text: str) -> dict[str, str]:
     return {"role": "user", "content": text}
 
 
+def test_batches_of_openai_python(up: Up) -> None:
+    walk = (sys.executable, "-P", str(HERE / "batch_walk.py"), f"{up.url}/v1")
+    assert run_program(*walk).startswith("openai-python 3.")
+    assert run_program(*walk, PYTHONPATH=str(place_of("openai-2"))).startswith("openai-python 2.")
+
+
 def test_openai_python_2(up: Up, notices: Path) -> None:
     walk = (sys.executable, "-P", str(HERE / "sdk_walk.py"), f"{up.url}/v1", "py2", str(notices))
     assert run_program(*walk, PYTHONPATH=str(place_of("openai-2"))).startswith("openai-python 2.")

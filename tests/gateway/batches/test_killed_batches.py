@@ -1,0 +1,170 @@
+"""A gateway that is killed with -9 while it runs a batch: another one goes on, and nothing is there twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway.settings import GatewaySettings
+from registry.batches.batch import BatchDraft, BatchState
+from registry.database import Registry
+from registry.settings import RegistrySettings
+from registry.types import Base, Replica, ReplicaState
+from tests.clock import Clock
+from tests.gateway.served import ServedGateway
+from tests.stub_engine import StubEngine, StubHandler, answer
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.killed
+
+ROOT = Path(__file__).parents[3]
+LINES = 120
+ROOM = 16
+MOST_UNDER_WAY = ROOM // 4
+"""Half of the engine's places, which are half of its room."""
+OK = answer(200, b'{"id": "c", "choices": [], "usage": {"prompt_tokens": 2, "completion_tokens": 1}}')
+
+
+@pytest.fixture
+def engine() -> Iterator[StubEngine]:
+    stub = StubEngine(OK)
+    yield stub
+    stub.close()
+
+
+@contextmanager
+def doomed(settings: RegistrySettings) -> Iterator[subprocess.Popen[bytes]]:
+    """A gateway in a process of its own, killed at the end if not before."""
+    program = [sys.executable, str(Path(__file__).with_name("doomed_gateway.py")), settings.model_dump_json(), "0"]
+    with subprocess.Popen(program, env=os.environ | {"PYTHONPATH": str(ROOT)}) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def line(number: int) -> bytes:
+    body = {"model": "tiny", "messages": [{"role": "user", "content": f"line {number}"}]}
+    fields = {"custom_id": f"c{number}", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    return json.dumps(fields).encode() + b"\n"
+
+
+def create(registry: Registry, engine: StubEngine, base: Base) -> str:
+    registry.bases.enter(base)
+    row = Replica(
+        id="r0",
+        base="tiny",
+        engine="transformers",
+        url=engine.url,
+        state=ReplicaState.READY,
+        capacity=8,
+        slots=(),
+        message="",
+        started_at=0.0,
+        heartbeat_at=0.0,
+        room=ROOM,
+    )
+    registry.replicas.report(row)
+    file = registry.files.add(map(line, range(LINES)), filename="in.jsonl", purpose="batch", owner="ann")
+    draft = BatchDraft(
+        endpoint="/v1/chat/completions",
+        input_file=file.id,
+        metadata=None,
+        output_expires_after_s=None,
+        owner="ann",
+        tenant="local",
+        key_id="",
+    )
+    return registry.batches.create(draft, most_open=1).id
+
+
+def test_a_batch_goes_on_after_kills_without_repeating_what_is_done(
+    sqlite_registry: Registry, sqlite_settings: RegistrySettings, base: Base, engine: StubEngine, clock: Clock
+) -> None:
+    asked: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def count(handler: StubHandler) -> None:
+        with lock:
+            asked[json.loads(handler.body)["messages"][0]["content"]] += 1
+        OK(handler)
+
+    engine.scripts = [count]
+    registry, batches = sqlite_registry, sqlite_registry.batches
+    # The clock of this process stands still at a time long ago; those that are killed have the real one.
+    clock.jump(2e9 - clock())
+    batch_id = create(registry, engine, base)
+    kills = 0
+    for part in sorted(random.Random(7).sample(range(5, LINES - 20), 3)):
+        with doomed(sqlite_settings) as process:
+            seen = wait_for(lambda part=part: _done_at_least(registry, batch_id, part))  # type: ignore[misc]
+            process.kill()
+            process.wait()
+        kills += 1
+        held = batches.get(batch_id)
+        assert held.holder is not None, "a killed gateway gives nothing back"
+        if held.state.is_terminal:
+            break
+        assert held.completed >= seen
+        hold = batches.claim(held, "nobody")  # as another gateway would, once the lease is over
+        assert hold is not None
+        batches.release(hold)
+    with ServedGateway(GatewaySettings(route_refresh_s=0.05), registry):
+        wait_for(lambda: batches.get(batch_id).state.is_terminal)
+    done = batches.get(batch_id)
+    assert (done.state, done.completed, done.failed) == (BatchState.COMPLETED, LINES, 0)
+    assert done.usage.input_tokens == 2 * LINES
+    path = registry.files.path(registry.files.get(str(done.output_file)))
+    ids = [json.loads(each)["custom_id"] for each in path.read_text().splitlines()]
+    assert ids == [f"c{number}" for number in range(LINES)]
+    # What was finished and being written at a kill counts as under way: one group of results.
+    assert sum(asked.values()) - LINES <= kills * 2 * MOST_UNDER_WAY
+    assert max(asked.values()) <= 1 + kills
+
+
+def _done_at_least(registry: Registry, batch_id: str, part: int) -> int:
+    completed = registry.batches.get(batch_id).completed
+    return completed if completed >= part else 0
+
+
+def test_a_lease_that_nobody_renews_ends_by_silence_alone(
+    sqlite_registry: Registry, sqlite_settings: RegistrySettings, base: Base, engine: StubEngine, clock: Clock
+) -> None:
+    clock.jump(2e9 - clock())
+    held = threading.Event()
+
+    def hang(handler: StubHandler) -> None:
+        held.wait(30)
+        OK(handler)
+
+    engine.scripts = [hang]
+    batch_id = create(sqlite_registry, engine, base)
+    with doomed(sqlite_settings) as process:
+        wait_for(lambda: engine.bodies)
+        process.kill()
+        process.wait()
+    first = sqlite_registry.batches.get(batch_id)
+    held.set()
+    with ServedGateway(GatewaySettings(route_refresh_s=0.05), sqlite_registry):
+        clock.jump(3600)  # the clock on the wall ends no lease
+        wait_for(lambda: engine.looks >= 0)
+        assert sqlite_registry.batches.get(batch_id).holder == first.holder
+        # While time passes the new gateway finds the lease silent; its loop looks several times a second.
+        wait_for(lambda: _advanced(clock) and sqlite_registry.batches.get(batch_id).state.is_terminal)
+    done = sqlite_registry.batches.get(batch_id)
+    assert (done.state, done.completed, done.attempt) == (BatchState.COMPLETED, LINES, 2)
+
+
+def _advanced(clock: Clock) -> bool:
+    clock.advance(1.0)
+    return True
