@@ -108,7 +108,9 @@ class GatewaySettings(KnownFields):
     max_open_batches: PositiveInt = 100
     """Batches that may be open for each key at a time: validating, in progress, finalizing or cancelling."""
     batch_share: float = Field(default=0.5, gt=0.0, le=1.0)
-    """Largest share of a pool's places (`max_batch` of its engines) that batches use while clients leave them free."""
+    """Largest share of a pool's places (`max_batch` of its engines) that batches use while no client is there."""
+    batch_share_beside_clients: float = Field(default=0.125, gt=0.0, le=1.0)
+    """The same while clients are there, and ten seconds longer; each further place slows their answers down."""
     reconcile_s: PositiveFloat = 0.25
     """How often the controller looks at rollouts, replicas and leases."""
     heartbeat_timeout_s: PositiveFloat = 10.0

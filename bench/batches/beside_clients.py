@@ -26,7 +26,7 @@ import openai
 
 CHAT: Final[Any] = "/v1/chat/completions"
 ENDS: Final = ("completed", "failed", "expired", "cancelled")
-WORDS: Final = "river lamp winter paper orange cloud seven music garden stone letter train window coffee".split()
+WORDS: Final = ("river", "lamp", "winter", "paper", "orange", "cloud", "seven", "music", "garden", "stone", "coffee")
 CLIENT_TOKENS: Final = 24
 LINE_TOKENS: Final = 64
 PAUSE_S: Final = 0.5

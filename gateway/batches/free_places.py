@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from gateway.batches.parallelism import PoolLoad, lines_allowed
+from gateway.batches.parallelism import BatchShares, PoolLoad, lines_allowed
 from gateway.edge.parts import Gateway
 from gateway.routing.paths import PathKind
 from gateway.routing.routing import Endpoint
@@ -15,6 +17,8 @@ from registry.types import Replica
 
 _LOOK_AGAIN_S: Final = 0.1
 """How often a line that waits looks whether clients have left places, of which nobody tells it."""
+_VISIT_S: Final = 10.0
+"""How long after a client's last request a pool counts as visited: people pause between two requests."""
 _REMEMBERED: Final = 8
 """Looks over which our own requests are subtracted from the replicas' figures, which are seconds old."""
 
@@ -28,7 +32,11 @@ class FreePlaces:
         self._queues: dict[str, deque[object]] = {}
         self._elsewhere: Mapping[str, int] = {}
         self._running: deque[Mapping[str, int]] = deque(maxlen=_REMEMBERED)
+        self._visited_at: dict[str, float] = {}
         self._changed = asyncio.Event()
+        self._shares = BatchShares(
+            alone=gateway.settings.batch_share, beside_clients=gateway.settings.batch_share_beside_clients
+        )
         self.sharers = 1
         """How many gateways run batches."""
 
@@ -66,13 +74,17 @@ class FreePlaces:
     def _has_place(self, pool: str) -> bool:
         gateway, own = self._gateway, self._under_way[pool]
         places = gateway.feed.table.request_places.get(pool, 0) / gateway.settings.room_factor
-        here = max(0, gateway.admission.running(pool) - own)
+        interactive = max(0, gateway.admission.running(pool) - own) + self._elsewhere.get(pool, 0)
+        now = time.monotonic()
+        if interactive:
+            self._visited_at[pool] = now
         load = PoolLoad(
             places=places,
-            interactive=here + self._elsewhere.get(pool, 0),
+            interactive=interactive,
+            is_visited=now - self._visited_at.get(pool, -math.inf) < _VISIT_S,
             waiting=gateway.admission.waiting(pool),
         )
-        return own < lines_allowed(load, gateway.settings.batch_share, self.sharers)
+        return own < lines_allowed(load, self._shares, self.sharers)
 
     def _pool_of(self, kind: PathKind, model: str) -> str | None:
         """Return the pool that answers *model*; None while no replica does. A name that is unknown is asked anyway."""

@@ -44,7 +44,7 @@ def request(custom_id: str, url: str = CHAT, **body: Any) -> bytes:
 
 
 def chat(custom_id: str, **more: Any) -> bytes:
-    fields = {"messages": [{"role": "user", "content": custom_id}], "max_tokens": 4}
+    fields: dict[str, Any] = {"messages": [{"role": "user", "content": custom_id}], "max_tokens": 4}
     return request(custom_id, **(fields | more))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -63,6 +63,7 @@ def create(
     as_json: JsonFlag = False,
 ) -> None:
     """Upload a file of requests and have them answered beside all others."""
+    pairs = _pairs(metadata or [])
     try:
         content = file.read_bytes()
     except OSError as exc:
@@ -70,7 +71,7 @@ def create(
     body: dict[str, Any] = {
         "endpoint": endpoint or _endpoint_in(content, file),
         "completion_window": "24h",
-        "metadata": _pairs(metadata or []) or None,
+        "metadata": pairs or None,
     }
     with Client(flags=_FLAGS) as client:
         body["input_file_id"] = client.upload("/v1/files", FileObject, file.name, content, purpose="batch").id
@@ -141,9 +142,8 @@ def download(
             raise CommandFailed(_why_no_file(batch, errors))
         chunks = client.download(f"/v1/files/{part(file_id)}/content")
         if output is None:
-            for chunk in chunks:
-                sys.stdout.buffer.write(chunk)
-            sys.stdout.flush()
+            for text in codecs.iterdecode(chunks, "utf-8"):
+                typer.echo(text, nl=False)
             return
         try:
             with output.open("wb") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.batches.lines import MOST_FAULTS, MOST_LINES, BatchFile, BatchLine, FileRefused
-from gateway.batches.parallelism import PoolLoad, lines_allowed
+from gateway.batches.parallelism import BatchShares, PoolLoad, lines_allowed
 from gateway.batches.records import LineAnswer, result_of, unasked_records, usage_in
 from gateway.batches.retrying import MOST_FAILURES, again
 from gateway.routing.paths import HOT_PATHS
@@ -191,11 +192,13 @@ def test_refusals_for_now_are_waited_out_and_others_are_results() -> None:
     sharers=st.integers(0, 8),
 )
 def test_batches_take_only_what_clients_leave(places: float, interactive: int, share: float, sharers: int) -> None:
-    load = PoolLoad(places=places, interactive=interactive, waiting=0)
-    allowed = lines_allowed(load, share, sharers)
-    assert 0 <= allowed <= max(1, places * share)
+    load = PoolLoad(places=places, interactive=interactive, is_visited=bool(interactive), waiting=0)
+    shares = BatchShares(alone=share, beside_clients=share / 2)
+    allowed = lines_allowed(load, shares, sharers)
+    assert 0 <= allowed <= max(1, places * (share / 2 if interactive else share))
+    assert lines_allowed(replace(load, is_visited=True), shares, sharers) <= allowed
     if interactive:
         assert allowed <= max(0, places - interactive)
     else:
         assert allowed >= 1
-    assert lines_allowed(PoolLoad(places=places, interactive=interactive, waiting=1), share, sharers) == 0
+    assert lines_allowed(replace(load, waiting=1), shares, sharers) == 0
