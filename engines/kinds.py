@@ -148,6 +148,8 @@ class EngineKind:
     """Path before `/load_lora_adapter` and `/unload_lora_adapter`, for kinds with live adapters."""
     environment: EngineEnvironment | None = None
     """The environment that its servers run in; None is Lorry's own."""
+    parsers: str | None = None
+    """`module:attribute`, the names of its parsers of tool calls and reasoning; None where it needs none."""
     unhonoured: tuple[str, ...] = ()
     """Fields of `EngineSettings` that must keep their defaults, as its servers have nothing for them."""
     model_types: frozenset[str] | None = None

@@ -4,8 +4,9 @@
     python bench/engine/output_rules.py schemas FOLDER SUITE
 
 FOLDER has a base model, such as the bundled one. `cost` starts our own engine and sends as many chats at a time as
-*rows*, in turn free and bound by a schema, and prints the medians of the rounds: time a token by the clock and by the
-engine's processors, and their ratios.
+*rows*, in turn free, bound by a schema, and with tools that could be called, while the model writes text. For the last
+there is a pair: the same prompt without `tools`, so that the answer is free. `cost` prints the medians of the rounds:
+time a token by the clock and by the engine's processors, and their ratios.
 
 `schemas` reads SUITE, a folder of the JSON Schema test suite (`tests/draft2020-12`; the source archive of the package
 `jsonschema` has it as `json/tests/draft2020-12`). Each schema is enforced or refused by name. For one that is enforced,
@@ -33,6 +34,8 @@ from tokenizers import Tokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from conversations.hermes import as_plain_messages
+from conversations.turns import Turn
 from engines.settings import EngineSettings
 from engines.transformers.constraints.constraint import Constraint
 from engines.transformers.constraints.grammars import GrammarCompiler
@@ -47,6 +50,17 @@ LONG: Final = {
     "required": ["text", "is_so"],
 }
 RULE: Final = {"type": "json_schema", "json_schema": {"name": "long", "schema": LONG}}
+TOOLS: Final = [{"type": "function", "function": {"name": f"tool_{number}", "parameters": LONG}} for number in range(4)]
+NO_END: Final = {"logit_bias": {"2": -100}}
+"""The bundled model's end token does not come."""
+VARIANTS: Final[dict[str, dict[str, Any]]] = {
+    "free": {"ignore_eos": True},
+    "bound": {"response_format": RULE},
+    "told of tools": {**NO_END, "offers": True},
+    "with tools": {**NO_END, "tools": TOOLS},
+}
+"""Name -> further fields of the chats; `offers` puts the tools into the system's message alone."""
+PAIRS: Final = (("free", "bound"), ("told of tools", "with tools"))
 
 
 def main() -> None:
@@ -73,26 +87,37 @@ def measure(folder: Path, rows: int, rounds: int) -> None:
         settings = EngineSettings(base_path=folder, base_name="base", log_path=Path(scratch) / "log", max_batch=rows)
         host = EngineHost(settings, {})
         try:
-            spent: dict[str, list[tuple[float, float]]] = {"free": [], "bound": []}
+            spent: dict[str, list[tuple[float, float]]] = {name: [] for name in VARIANTS}
             for number in range(rounds + 1):
-                for name, fields in (("free", {"ignore_eos": True}), ("bound", {"response_format": RULE})):
+                for name, fields in VARIANTS.items():
                     seconds = _seconds_a_token(host, rows, fields)
                     if number:  # the first round warms up
                         spent[name].append(seconds)
         finally:
             host.close()
-    for place, clock in enumerate(("clock", "processor")):
-        free, bound = (statistics.median(each[place] for each in spent[name]) for name in ("free", "bound"))
-        _print(f"{clock:<10} free {1e3 * free:7.1f} ms a token, bound {1e3 * bound:7.1f} ms, ratio {bound / free:.3f}")
+    for free, bound in PAIRS:
+        for place, clock in enumerate(("clock", "processor")):
+            without, under = (statistics.median(each[place] for each in spent[name]) for name in (free, bound))
+            figures = f"{1e3 * without:7.1f} ms a token, {bound} {1e3 * under:7.1f} ms, ratio {under / without:.3f}"
+            _print(f"{clock:<10} {free} {figures}")
 
 
 def _seconds_a_token(host: EngineHost, rows: int, fields: dict[str, Any]) -> tuple[float, float]:
-    began, worked = time.perf_counter(), _processor_s()
     with ThreadPoolExecutor(rows) as clients:
-        asked = [clients.submit(host.chat, f"Story {row}", max_tokens=TOKENS, **fields) for row in range(rows)]
-        tokens = [each.result()["usage"]["completion_tokens"] for each in asked]
+        # The slots hold the prompts from here on: their lengths differ, and only the answers are to be compared.
+        list(clients.map(lambda row: _tokens_of(host, f"Story {row}", fields | {"max_tokens": 1}), range(rows)))
+        began, worked = time.perf_counter(), _processor_s()
+        tokens = list(clients.map(lambda row: _tokens_of(host, f"Story {row}", dict(fields)), range(rows)))
     assert min(tokens) == TOKENS
     return (time.perf_counter() - began) / TOKENS, (_processor_s() - worked) / TOKENS
+
+
+def _tokens_of(host: EngineHost, question: str, fields: dict[str, Any]) -> int:
+    if fields.pop("offers", False):
+        turns = [Turn(role="user", content=question)]
+        fields["messages"], _ = as_plain_messages(turns, TOOLS, takes_system=True)
+    count: int = host.chat(question, **{"max_tokens": TOKENS, **fields})["usage"]["completion_tokens"]
+    return count
 
 
 def _processor_s() -> float:

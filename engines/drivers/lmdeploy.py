@@ -19,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from engines.drivers.answer_parsers import CallFamily, ParserNames, ReasoningFamily, choose_parsers
+from engines.answer_parsers import CallFamily, ParserNames, ReasoningFamily, choose_parsers
 from engines.drivers.base_model import context_length, kv_tokens, read_base_model
 from engines.drivers.command_line import command_line, refuse_others, server_variables
 from engines.drivers.live_adapters import check_adapter

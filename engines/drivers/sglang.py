@@ -18,7 +18,7 @@ from typing import Final
 
 import orjson
 
-from engines.drivers.answer_parsers import CallFamily, ParserNames, ReasoningFamily, choose_parsers
+from engines.answer_parsers import CallFamily, ParserNames, ReasoningFamily, choose_parsers
 from engines.drivers.base_model import context_length, kv_tokens, read_base_model
 from engines.drivers.command_line import command_line, server_variables
 from engines.drivers.openai_server import OpenAiServer

@@ -19,8 +19,8 @@ from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from engines.answer_parsers import CallFamily, ParserNames, ReasoningFamily, choose_parsers
 from engines.catalog import COMPLETIONS
-from engines.drivers.answer_parsers import CallFamily, ParserNames, ReasoningFamily, choose_parsers
 from engines.drivers.base_model import context_length, kv_memory_gib, read_base_model
 from engines.drivers.command_line import command_line, server_variables
 from engines.drivers.openai_server import OpenAiServer

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress
 
+from engines.answer_parsers import Parsers, parsers_of_kind
 from engines.catalog import ENVIRONMENTS
 from engines.environments.record import ready_environments
 from engines.errors import DoesNotFit, ModelUnreadable
@@ -71,11 +72,13 @@ def doctor(
         workload=workload,
         ready=ready_environments(lorry_home()),
     )
-    found = find(read_machine(), _shape(model), wishes)
+    folder = _bundled() if model is None else model
+    found = find(read_machine(), _shape(folder), wishes)
+    parsers = None if found.choice is None else parsers_of_kind(found.choice.kind, folder)
     if as_json:
-        show_json(as_document(found))
+        show_json(as_document(found) | {"parsers": None if parsers is None else asdict(parsers)})
     else:
-        _show(found)
+        _show(found, parsers)
     if found.choice is None:
         raise typer.Exit(1)
 
@@ -118,12 +121,10 @@ def _better(hardware: Machine, model: ModelShape, wishes: Wishes, now: Choice | 
     return None if now is not None and (best.kind, best.hardware) == (now.kind, now.hardware) else best
 
 
-def _shape(folder: Path | None) -> ModelShape:
+def _shape(folder: Path) -> ModelShape:
     from gateway.pools.bundled import check_base_folder  # imports the registry's database
 
     try:
-        if folder is None:
-            return read_shape(_bundled())
         check_base_folder(folder)
         return read_shape(folder)
     except (StartFailed, ModelUnreadable) as exc:
@@ -135,9 +136,12 @@ def _bundled() -> Path:
 
     with Progress(console=stderr_console(), transient=True) as bar:
         line = bar.add_task("Unpacking the bundled model (once)", total=None, visible=False)
-        return unpack_bundled(
-            lorry_home() / "cache", lambda done, total: bar.update(line, completed=done, total=total, visible=True)
-        )
+        try:
+            return unpack_bundled(
+                lorry_home() / "cache", lambda done, total: bar.update(line, completed=done, total=total, visible=True)
+            )
+        except StartFailed as exc:
+            raise CommandFailed(str(exc)) from exc
 
 
 def _hardware_document(hardware: Machine) -> dict[str, Any]:
@@ -152,7 +156,7 @@ def _choice_document(choice: Choice | None) -> dict[str, Any] | None:
     return {**asdict(choice), "replicas": choice.replicas, "settings": engine_defaults(choice)}
 
 
-def _show(found: Findings) -> None:
+def _show(found: Findings, parsers: Parsers | None) -> None:
     processor = found.hardware.processor
     flags = " ".join(sorted(processor.flags))
     _heading("Machine")
@@ -172,13 +176,13 @@ def _show(found: Findings) -> None:
     if found.choice is None:
         show(f"nothing can serve it: {found.refusal}", style="red")
     else:
-        _show_choice(found.choice)
+        _show_choice(found.choice, parsers)
     if found.better is not None:
         command = f"lorry envs install {found.better.kind} --variant {found.better.hardware}"
         show(f"With `{command}`: {found.better.reasons[0]}")
 
 
-def _show_choice(choice: Choice) -> None:
+def _show_choice(choice: Choice, parsers: Parsers | None) -> None:
     kind, precision, devices, sizes, adapters = choice.reasons
     show_fields(
         [
@@ -188,12 +192,21 @@ def _show_choice(choice: Choice) -> None:
             ("replicas", f"{choice.replicas}" if choice.devices else None),
             ("sizes", sizes),
             ("adapters", adapters),
+            ("parsers", _named(parsers)),
             (
                 "would fit",
                 f"one sequence of {choice.largest_context} tokens, or {choice.largest_batch} full-length ones",
             ),
         ]
     )
+
+
+def _named(parsers: Parsers | None) -> str | None:
+    """Return the parsers of the engine, None for an engine that needs none."""
+    if parsers is None:
+        return None
+    named = {"tool calls": parsers.calls, "reasoning": parsers.reasoning}
+    return ", ".join(f"{what} {name or 'none, by the chat template'}" for what, name in named.items())
 
 
 def _heading(text: str) -> None:

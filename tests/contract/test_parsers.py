@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import pytest
 
+from engines.answer_parsers import CallFamily, ParserNames, ReasoningFamily
 from engines.drivers import lmdeploy, sglang, vllm
-from engines.drivers.answer_parsers import CallFamily, ParserNames, ReasoningFamily
 from engines.kinds import Hardware, Precision
 from engines.settings import EngineSettings
 from tests.contract.kinds import FOREIGN, interpreter_of

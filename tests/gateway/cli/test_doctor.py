@@ -42,6 +42,7 @@ def test_doctor_says_what_would_serve_a_model_and_why(tmp_path: Path, model_fold
         )
     )
     assert document["model"]["parameters"] == 134_515_008
+    assert document["parsers"] is None
     assert document["choice"]["settings"]["max_context"] == document["choice"]["context"] == 512
     # 30 layers x 3 heads x 64 x 2 x 4 bytes
     assert document["choice"]["kv_bytes_per_token"] == 46_080

@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from engines.catalog import code_of, kind_of
 from engines.settings import EngineSettings
 
 Family = TypeVar("Family", bound=StrEnum)
@@ -77,6 +78,12 @@ _REASONING_MARKS: Final[Mapping[ReasoningFamily, tuple[str, ...]]] = {
     ReasoningFamily.QWEN3: (r"<\|im_start\|>", "</think>", "enable_thinking"),
     ReasoningFamily.DEEPSEEK_R1: (f"<{_BAR}Assistant{_BAR}><think>",),
 }
+
+
+def parsers_of_kind(kind: str, base_path: Path) -> Parsers | None:
+    """Return the parsers that a kind's servers get for a model, None for a kind that needs none; `UnknownEngine`."""
+    names = kind_of(kind).parsers
+    return None if names is None else fitting_parsers(base_path, code_of(names))
 
 
 def fitting_parsers(base_path: Path, names: ParserNames) -> Parsers:

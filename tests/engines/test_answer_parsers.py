@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from engines.answer_parsers import Parsers, parsers_of_kind
 from engines.drivers import lmdeploy, sglang, vllm
 from engines.errors import SettingRefused
 from engines.settings import EngineSettings
@@ -88,6 +89,12 @@ def test_vllm_is_told_to_use_its_parser(flags_of: Callable[..., tuple[str | None
     for fields, is_told in (({}, True), ({"tool_call_parser": "none"}, False)):
         line = vllm.server_arguments(EngineSettings.model_validate(known | fields), 1)
         assert ("--enable-auto-tool-choice" in line) is is_told
+
+
+def test_the_parsers_of_a_kind_are_known_before_its_start(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.jinja").write_text(QWEN_3)
+    assert parsers_of_kind("vllm", tmp_path) == Parsers(calls="hermes", reasoning="qwen3")
+    assert parsers_of_kind("transformers", tmp_path) is None
 
 
 def test_a_parser_is_not_named_twice(flags_of: Callable[..., tuple[str | None, str | None]]) -> None:
