@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from gateway.errors import HTTP_ERRORS
 
@@ -25,6 +25,7 @@ _WORDS: Final = re.compile(
 _LENGTH: Final = re.compile(rb"(?im)^content-length: *(\d+)\r$")
 _CHUNKED: Final = re.compile(rb"(?im)^transfer-encoding: *chunked\r$")
 _TYPE: Final = re.compile(rb"(?im)^content-type: *([^;\r]*)")
+_ANTHROPICS: Final = re.compile(rb"(?im)^request-id:")
 _CLOSES: Final = re.compile(rb"(?im)^connection: *close\r$")
 
 
@@ -120,9 +121,8 @@ def judge(answer: Answer, *, is_head: bool) -> None:
 
 
 def _judge_error(answer: Answer) -> None:
-    decoded = _decoded(answer.body)
-    error = decoded.get("error") if isinstance(decoded, dict) and len(decoded) == 1 else None
-    if not isinstance(error, dict) or error.keys() != {"message", "type", "param", "code"}:
+    error = _anthropic_error(answer) if _ANTHROPICS.search(answer.head) else _openai_error(answer)
+    if error is None:
         raise Fault(f"{answer.status} is not in the envelope: {answer.body[:300]!r}")
     if not (isinstance(error["message"], str) and error["message"] and isinstance(error["type"], str)):
         raise Fault(f"{answer.status} has no message: {answer.body[:300]!r}")
@@ -132,6 +132,24 @@ def _judge_error(answer: Answer) -> None:
         raise Fault(f"{answer.status} has {found[0]!r}: {answer.body[:600]!r}")
     if answer.status >= 500 and (answer.status, error["code"]) not in OURS:
         raise Fault(f"{answer.status} {error['code']}: {error['message'][:300]}")
+
+
+def _openai_error(answer: Answer) -> dict[str, Any] | None:
+    decoded = _decoded(answer.body)
+    error = decoded.get("error") if isinstance(decoded, dict) and len(decoded) == 1 else None
+    return error if isinstance(error, dict) and error.keys() == {"message", "type", "param", "code"} else None
+
+
+def _anthropic_error(answer: Answer) -> dict[str, Any] | None:
+    """Return the error as OpenAI's envelope has it."""
+    decoded = _decoded(answer.body)
+    if not isinstance(decoded, dict) or decoded.keys() != {"type", "error", "request_id"} or decoded["type"] != "error":
+        return None
+    error = decoded["error"]
+    if not isinstance(error, dict) or error.keys() - {"details"} != {"type", "message"}:
+        return None
+    details = error.get("details", {})
+    return {**error, "code": details.get("error_code"), "param": details.get("field")}
 
 
 def _decoded(body: bytes) -> object:

@@ -45,7 +45,7 @@ class QuickEngine:
             return _whole(200, b"text/plain", b"engine_requests_running 0.0\nengine_requests_waiting 0.0\n")
         if not number % 8 and GOOD not in body:
             return _whole(400, b"application/json", _REFUSED)
-        made = b'{"id":"chatcmpl-%d","object":"chat.completion","model":"m","choices":[%b],%b}' % (
+        made = b'{"id":"chatcmpl-%d","object":"chat.completion","model":"m","count":3,"choices":[%b],%b}' % (
             number,
             _MESSAGE,
             _USAGE,

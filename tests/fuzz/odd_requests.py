@@ -28,6 +28,31 @@ ROW: Final = b'{"messages": [{"role": "user", "content": "hi"}, {"role": "assist
 _CALL: Final = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 _TOOL: Final = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
 _ASKED: Final = [{"role": "user", "content": "hi"}]
+_BLOCKS: Final = [
+    {"role": "user", "content": [{"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}}]},
+    {
+        "role": "assistant",
+        "content": [
+            {"type": "thinking", "thinking": "hm", "signature": "s"},
+            {"type": "tool_use", "id": "c1", "name": "f", "input": {"a": 1}},
+        ],
+    },
+    {
+        "role": "user",
+        "content": [
+            {"type": "tool_result", "tool_use_id": "c1", "content": [{"type": "text", "text": "42"}], "is_error": True},
+            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QUJD"}},
+        ],
+    },
+]
+_MESSAGE: Final[Mapping[str, Any]] = {
+    "messages": _BLOCKS,
+    "system": [{"type": "text", "text": "Be brief."}],
+    "tools": [{"name": "f", "description": "d", "input_schema": {"type": "object"}, "strict": True}],
+    "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
+    "thinking": {"type": "enabled", "budget_tokens": 1024, "display": "omitted"},
+    "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": {"type": "object"}}},
+}
 HOT_BODIES: Final[Mapping[str, Mapping[str, Any]]] = {
     "/v1/chat/completions": {
         "messages": [
@@ -47,9 +72,17 @@ HOT_BODIES: Final[Mapping[str, Mapping[str, Any]]] = {
         **{"stop": "", "user": "ann", "seed": 1},
     },
     "/v1/responses": {"input": _ASKED, "instructions": "Be brief.", "max_output_tokens": 16, "metadata": {}},
-    "/v1/messages": {"messages": _ASKED, "system": "Be brief.", "max_tokens": 8},
+    "/v1/messages": _MESSAGE
+    | {
+        **{"max_tokens": 8, "temperature": 0.5, "top_p": 0.9, "top_k": 4, "stop_sequences": ["x"], "speed": "standard"},
+        **{"metadata": {"user_id": "ann"}, "service_tier": "auto", "cache_control": {"type": "ephemeral"}},
+        "context_management": {"edits": [{"type": "clear_thinking_20251015"}]},
+    },
+    "/v1/messages/count_tokens": _MESSAGE,
     "/v1/embeddings": {"input": ["a", "b"], "encoding_format": "float", "dimensions": 8},
     "/v1/rerank": {"query": "a", "documents": ["b"], "top_n": 1},
+    "/v2/rerank": {"query": "a", "documents": ["b"], "top_n": 1},
+    "/rerank": {"query": "a", "documents": ["b"], "top_n": 1},
     "/tokenize": {"prompt": "hello", "messages": _ASKED},
 }
 """Bodies with every field that clients send to a hot path, but for the model and `stream`."""
