@@ -72,8 +72,8 @@ HOT_BODIES: Final[Mapping[str, Mapping[str, Any]]] = {
         **{"stop": "", "user": "ann", "seed": 1},
     },
     "/v1/responses": {"input": _ASKED, "instructions": "Be brief.", "max_output_tokens": 16, "metadata": {}},
-    "/v1/messages": _MESSAGE
-    | {
+    "/v1/messages": {
+        **_MESSAGE,
         **{"max_tokens": 8, "temperature": 0.5, "top_p": 0.9, "top_k": 4, "stop_sequences": ["x"], "speed": "standard"},
         **{"metadata": {"user_id": "ann"}, "service_tier": "auto", "cache_control": {"type": "ephemeral"}},
         "context_management": {"edits": [{"type": "clear_thinking_20251015"}]},

@@ -14,7 +14,9 @@ from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.keys import KeyDraft, KeyLimits, Scope
 from registry.publishing.publish import publish
+from registry.rollouts.tally import Side
 from registry.types import Base, Replica, ReplicaState, RevisionDraft, Slot, SlotState
+from tests.gateway.rollouts.rollout_scene import RolloutScene
 from tests.gateway.served import ServedGateway
 from tests.stub_engine import StubEngine, answer, stream, stream_then_drop
 from tests.waiting import wait_for
@@ -177,7 +179,7 @@ def test_keys_are_sent_in_either_header_and_their_faults_have_that_form(
     sqlite_registry.keys.create(KeyDraft(name="root", scopes=frozenset(Scope)), actor="ann")
     secret = sqlite_registry.keys.create(KeyDraft(name="app", scopes=scopes, limits=limits), actor="ann").secret
     other = sqlite_registry.keys.create(KeyDraft(name="job", scopes=frozenset({Scope.TRAINING})), actor="ann").secret
-    wait_for(lambda: served.client.post("/v1/messages", json=BODY).status_code == 401)
+    wait_for(lambda: served.client.post("/v1/messages", json=BODY, headers={"x-api-key": other}).status_code == 403)
     assert error_of(served.client.post("/v1/messages", json=BODY))["type"] == "authentication_error"
     assert error_of(served.client.post("/v1/messages/batches", json=BODY))["type"] == "authentication_error"
     refused = served.client.post("/v1/messages", json=BODY, headers={"x-api-key": other})
@@ -203,3 +205,20 @@ def test_a_client_of_anthropic_s_reads_models_and_faults_elsewhere_in_its_form(s
     told = served.client.get("/v1/models/no", headers=headers)
     assert (told.status_code, error_of(told)["type"]) == (404, "not_found_error")
     assert "code" in served.client.get("/v1/models/no").json()["error"]
+
+
+def test_messages_are_evidence_for_a_rollout_and_a_user_stays_on_one_side(scene: RolloutScene) -> None:
+    scene.add_replica(answer(200, chat()))
+    rollout = scene.start(50)
+    client = scene.client()
+
+    def side_of(user: int) -> str:
+        told = client.post("/v1/messages", json=BODY | {"metadata": {"user_id": f"u{user}"}})
+        assert told.status_code == 200
+        return told.headers["x-lorry-revision"]
+
+    sides = [side_of(user) for user in range(8)]
+    assert [side_of(user) for user in range(8)] == sides
+    assert set(sides) == {"support@1", "support@2"}
+    counted = scene.counted(rollout, Side.CANARY, 2 * sides.count("support@2"))
+    assert (counted.answers, counted.output_tokens) == (counted.requests, 2 * counted.requests)
