@@ -51,6 +51,7 @@ _INSTEAD: Final[Mapping[str, str]] = {
     "/v1/organization": _KEYS,
     "/v1/projects": _KEYS,
     "/v1/chat/completions": _STORED,
+    "/v1/responses/compact": "send fewer items to POST /v1/responses where the context is full",
     "/v1/fine-tunes": "POST /v1/fine_tuning/jobs fine-tunes",
     "/v1/engines": "GET /v1/models lists models, whose name a request has in model",
     "/v1/edits": _GENERATE,

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 import orjson
 from fastapi import APIRouter, Query, Response
+from starlette.exceptions import HTTPException
 
 from gateway.deps import CallerDep, GatewayDep, KnownQuery
 from gateway.errors import InvalidRequest
@@ -20,6 +21,12 @@ _RESPONSE: Final[dict[int | str, dict[str, Any]]] = {
 """The answer with a response, described as that of `POST /v1/responses` is."""
 Include = Annotated[list[str] | None, Query()]
 """OpenAI's further parts of what was stored; a stored response has all that it ever had."""
+
+
+@router.post("/v1/responses/compact", include_in_schema=False)
+async def refuse_compaction() -> None:
+    """Answer 404 with what there is instead, where the next path would say that the method is wrong."""
+    raise HTTPException(404)
 
 
 @router.get("/v1/responses/{response_id}", response_model=None, responses=_RESPONSE)

@@ -59,6 +59,7 @@ _KINDS: Final = (
         is_judged=True,
     ),
     PathKind(path="/v1/responses", operation="chat", prompt_fields=(), may_stream=True, through="/v1/chat/completions"),
+    PathKind(path="/v1/responses/input_tokens", operation="tokenize", prompt_fields=(), through="/tokenize"),
     PathKind(path="/v1/messages", operation="chat", prompt_fields=(), may_stream=True, through="/v1/chat/completions"),
     PathKind(path="/v1/messages/count_tokens", operation="tokenize", prompt_fields=(), through="/tokenize"),
     PathKind(path="/v1/embeddings", operation="embeddings", prompt_fields=("input",)),

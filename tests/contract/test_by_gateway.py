@@ -30,10 +30,11 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "/v1/completions": {"prompt": "The capital of France is", "max_tokens": 12, "temperature": 0},
     "/v1/messages": {"messages": QUESTION, "max_tokens": 12, "temperature": 0},
     "/v1/messages/count_tokens": {"messages": QUESTION},
+    "/v1/responses/input_tokens": {"input": QUESTION},
     "/v1/responses": {"input": QUESTION, "max_output_tokens": 12, "temperature": 0},
     "/tokenize": {"prompt": "The capital of France is"},
 }
-COUNTS = ("/tokenize", "/v1/messages/count_tokens")
+COUNTS = ("/tokenize", "/v1/messages/count_tokens", "/v1/responses/input_tokens")
 """Paths on which an adapter's answer is its base model's."""
 NOTHING: dict[str, tuple[Any, ...]] = {
     # OpenAI's
@@ -226,7 +227,7 @@ def words_of(path: str, body: dict[str, Any]) -> object:
             return [part["text"] for part in body["content"]]
         case "/v1/responses":
             return [part["text"] for item in body["output"] for part in item.get("content") or ()]
-        case "/v1/messages/count_tokens":
+        case "/v1/messages/count_tokens" | "/v1/responses/input_tokens":
             return body["input_tokens"]
     return body["tokens"]
 
@@ -250,3 +251,11 @@ def test_a_message_names_the_stop_sequence_and_its_count_is_its_usage(gateway: h
         assert counted["input_tokens"] == usage["input_tokens"] + (usage["cache_read_input_tokens"] or 0)
         thinking = {"thinking": {"type": "disabled"}}
         assert gateway.post("/v1/messages/count_tokens", json=body | thinking).status_code == 200
+
+
+def test_the_count_of_a_response_is_its_usage(gateway: httpx2.Client, host: EngineHost) -> None:
+    body = {"model": "base", "instructions": "Be brief.", "input": QUESTION}
+    whole = gateway.post("/v1/responses", json=body | {"max_output_tokens": 4}).json()
+    if "/tokenize" in host.engine.traits.paths:
+        counted = gateway.post("/v1/responses/input_tokens", json=body).json()
+        assert counted == {"object": "response.input_tokens", "input_tokens": whole["usage"]["input_tokens"]}

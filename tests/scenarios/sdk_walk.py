@@ -32,8 +32,8 @@ from openai.types.webhooks import FineTuningJobSucceededWebhookEvent
 from pydantic import BaseModel
 
 T = TypeVar("T", bound=BaseModel)
-OURS = {"lorry", "user_provided_suffix", "other_error_details"}
-"""Fields that the SDK's types lack: our own, of which one is a grader's, and one that OpenAI sends too."""
+OURS = {"lorry", "user_provided_suffix", "other_error_details", "store"}
+"""Fields that the SDK's types lack: our own, of which one is a grader's, and two that OpenAI sends too."""
 PATIENCE_S = 300.0
 """Beyond this the program reports what it waits for, instead of waiting for ever."""
 ROWS = [

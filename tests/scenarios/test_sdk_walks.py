@@ -41,7 +41,7 @@ url = "{receiver}/hook"
 [[engines.pools]]
 name = "small"
 base = "{base}"
-engine = {{ max_context = 256 }}
+engine = {{ max_context = 1024 }}
 """
 
 
@@ -71,7 +71,7 @@ def receiver(notices: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def settings(receiver: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     base = tmp_path_factory.mktemp("base") / "tiny"
-    save_base(base)
+    save_base(base, positions=1024)  # a tool takes some 500 of its tokens, which are bytes
     return CONFIG.format(receiver=receiver, base=base)
 
 
@@ -96,6 +96,11 @@ def place_of(sdk: str) -> Path:
 def test_openai_python_3(up: Up, notices: Path) -> None:
     told = run_program(sys.executable, "-P", str(HERE / "sdk_walk.py"), f"{up.url}/v1", "py3", str(notices))
     assert told.startswith("openai-python 3.")
+
+
+def test_responses_by_openai_python_3(up: Up) -> None:
+    told = run_program(sys.executable, "-P", str(HERE / "responses_walk.py"), f"{up.url}/v1", "tiny")
+    assert "deleted: 400 previous_response_not_found" in told
 
 
 def test_a_fine_tuned_model_and_a_step_of_a_running_job_answer_at_once(up: Up) -> None:

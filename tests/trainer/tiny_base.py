@@ -43,8 +43,8 @@ def write_chats(path: Path, rows: int = ROWS) -> Path:
     return path
 
 
-def save_base(folder: Path) -> None:
-    """Write a Llama of two small layers with random weights as a Hugging Face folder."""
+def save_base(folder: Path, positions: int = 512) -> None:
+    """Write a Llama of two small layers with random weights as a Hugging Face folder; *positions*: longest context."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(SPECIAL) + 256,
@@ -53,7 +53,7 @@ def save_base(folder: Path) -> None:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=512,
+        max_position_embeddings=positions,
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=2,

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.dialects.dialect import AnswerTranslator, Arrival, Needed, Refused
+from gateway.dialects.dialect import AnswerTranslator, Arrival, Needed, Refused, Translation
+from gateway.dialects.responses.count import CountTranslator, tokenization_of
 from gateway.dialects.responses.fields import member
 from gateway.dialects.responses.items import referenced_in, response_id_of
 from gateway.dialects.responses.output import ResponseOutput
@@ -43,7 +44,7 @@ class ResponsesDialect:
         others = referenced_in(request.get("input"))
         return Needed(previous, others) if previous is not None or others else None
 
-    def translate(self, request: Mapping[str, Any], arrival: Arrival) -> ResponsesTranslation:
+    def translate(self, request: Mapping[str, Any], arrival: Arrival) -> Translation:
         """Return *request* translated; `InvalidRequest`."""
         return ResponsesTranslation(asked_of(request, arrival, may_store=self._may_store))
 
@@ -54,6 +55,17 @@ class ResponsesDialect:
     def head_lines(self, request_id: bytes) -> bytes:
         """Return nothing: clients read the headers of every path."""
         return b""
+
+
+class InputTokensDialect(ResponsesDialect):
+    """The dialect of `POST /v1/responses/input_tokens`, which asks for the size of a prompt."""
+
+    def __init__(self) -> None:
+        super().__init__(may_store=True)
+
+    def translate(self, request: Mapping[str, Any], arrival: Arrival) -> Translation:
+        """Return *request* as a tokenization of the chat's prompt; `InvalidRequest`."""
+        return InputTokensTranslation(asked_of(request, arrival, may_store=True))
 
 
 class ResponsesTranslation:
@@ -75,6 +87,19 @@ class ResponsesTranslation:
     def begin(self) -> AnswerTranslator:
         """Return the translator of a new answer."""
         return ResponseTranslator(self._asked)
+
+
+class InputTokensTranslation(ResponsesTranslation):
+    """A request in Responses' form whose prompt is counted."""
+
+    def __init__(self, asked: AskedResponse) -> None:
+        super().__init__(asked)
+        self.body = tokenization_of(asked.chat)
+        self.must_keep = False
+
+    def begin(self) -> AnswerTranslator:
+        """Return the translator of a tokenization."""
+        return CountTranslator()
 
 
 class ResponseTranslator:

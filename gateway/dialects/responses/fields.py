@@ -61,9 +61,10 @@ def wrong(where: str, wanted: str, value: Any) -> InvalidRequest:
     return InvalidRequest(f"{where} must be {wanted}; got {shown(value)}", param=where)
 
 
-def unsupported(where: str, instead: str) -> InvalidRequest:
-    """Return the refusal of something that OpenAI has and Lorry does not; *instead* says what to do."""
-    return InvalidRequest(f"{where} is not supported here: {instead}", param=where)
+def unsupported(where: str, instead: str, value: str | None = None) -> InvalidRequest:
+    """Return the refusal of a field, or of this *value* of it, that OpenAI has and Lorry does not."""
+    what = where if value is None else f"{where} {shown(value)}"
+    return InvalidRequest(f"{what} is not supported here: {instead}", param=where)
 
 
 def shown(value: Any) -> str:

@@ -203,7 +203,7 @@ def _input_part(given: Any, where: str) -> Item:
             raise unsupported(f"{where}.file_id", "send the picture in image_url, as an address or a data: URL")
         detail = one_of(member(part, "detail", str, where) or "auto", _DETAILS, f"{where}.detail")
         return {"type": "input_image", "image_url": needed(part, "image_url", str, where), "detail": detail}
-    raise unsupported(f"{where}.type {shown(kind)}", "the types are input_text and input_image")
+    raise unsupported(f"{where}.type", "the types are input_text and input_image", kind)
 
 
 def _answer_part(given: Any, where: str) -> Item:
@@ -213,7 +213,7 @@ def _answer_part(given: Any, where: str) -> Item:
         return {"type": "output_text", "text": needed(part, "text", str, where), "annotations": [], "logprobs": []}
     if kind == "refusal":
         return {"type": "refusal", "refusal": needed(part, "refusal", str, where)}
-    raise unsupported(f"{where}.type {shown(kind)}", "the types of an assistant's parts are output_text and refusal")
+    raise unsupported(f"{where}.type", "the types of an assistant's parts are output_text and refusal", kind)
 
 
 def _output_part(given: Any, where: str) -> Item:
@@ -221,7 +221,7 @@ def _output_part(given: Any, where: str) -> Item:
     kind = needed(part, "type", str, where)
     if kind in ("input_text", "text", "output_text"):
         return {"type": "input_text", "text": needed(part, "text", str, where)}
-    raise unsupported(f"{where}.type {shown(kind)}", "the output of a function is text (input_text)")
+    raise unsupported(f"{where}.type", "the output of a function is text (input_text)", kind)
 
 
 def _is_reference(item: Mapping[str, Any]) -> bool:

@@ -33,7 +33,8 @@ def tool_use_of(request: Mapping[str, Any]) -> ToolUse:
     names = [tool["name"] for tool in tools]
     chosen, offered = _choice(choice, names)
     chat: dict[str, Any] = {}
-    if offered and (tools_sent := [_chat_tool(tool) for tool in tools if tool["name"] in offered]):
+    # A tool that must not be called is not shown either, so that the prompt is the same on every engine.
+    if chosen != "none" and (tools_sent := [_chat_tool(tool) for tool in tools if tool["name"] in offered]):
         chat = {"tools": tools_sent, "tool_choice": chosen}
         if (parallel := member(request, "parallel_tool_calls", bool)) is not None:
             chat["parallel_tool_calls"] = parallel
@@ -44,7 +45,7 @@ def _tool(given: Any, where: str) -> dict[str, Any]:
     tool = as_object(given, where)
     kind = needed(tool, "type", str, where)
     if kind != "function":
-        raise unsupported(f"{where}.type {shown(kind)}", _FUNCTIONS_ONLY)
+        raise unsupported(f"{where}.type", _FUNCTIONS_ONLY, kind)
     if tool.get("defer_loading"):
         raise unsupported(f"{where}.defer_loading", "every tool is there from the beginning")
     # A null here says something: a function without arguments, and one whose arguments are held to no schema.
@@ -81,7 +82,7 @@ def _choice(choice: Any, names: Sequence[str]) -> tuple[Any, Sequence[str]]:
             mode = one_of(needed(choice, "mode", str, "tool_choice"), _MODES[1:], "tool_choice.mode")
             return mode, _allowed(needed(choice, "tools", list, "tool_choice"), names)
         case kind:
-            raise unsupported(f"tool_choice.type {shown(kind)}", "the types are function and allowed_tools")
+            raise unsupported("tool_choice.type", "the types are function and allowed_tools", kind)
 
 
 def _allowed(given: Sequence[Any], names: Sequence[str]) -> list[str]:
@@ -90,7 +91,7 @@ def _allowed(given: Sequence[Any], names: Sequence[str]) -> list[str]:
         where = f"tool_choice.tools[{at}]"
         tool = as_object(each, where)
         if (kind := needed(tool, "type", str, where)) != "function":
-            raise unsupported(f"{where}.type {shown(kind)}", _FUNCTIONS_ONLY)
+            raise unsupported(f"{where}.type", _FUNCTIONS_ONLY, kind)
         allowed.append(_known(needed(tool, "name", str, where), names, f"{where}.name"))
     if not allowed:
         raise InvalidRequest("tool_choice.tools must name at least one tool", param="tool_choice.tools")

@@ -16,7 +16,7 @@ from gateway.objects.relayed.completions import Completion, CompletionRequest, T
 from gateway.objects.relayed.described import StreamEvent
 from gateway.objects.relayed.embeddings import EmbeddingList, EmbeddingRequest, Reranking, RerankRequest
 from gateway.objects.relayed.messages import AnthropicError, CountRequest, MessageRequest, ModelMessage, TokenCount
-from gateway.objects.relayed.responses import ModelResponse, ResponseRequest
+from gateway.objects.relayed.responses import ModelResponse, ResponseInputTokens, ResponseRequest
 from gateway.routing.paths import HOT_PATHS
 
 TAG: Final = "inference"
@@ -60,6 +60,12 @@ RELAYED: Final[Mapping[str, RelayedPath]] = {
         body=ResponseRequest,
         answer=ModelResponse,
         event=StreamEvent,
+    ),
+    "/v1/responses/input_tokens": RelayedPath(
+        operation="count_response_tokens",
+        summary="Count the tokens of a response's prompt, by the model's own tokenizer.",
+        body=ResponseRequest,
+        answer=ResponseInputTokens,
     ),
     "/v1/messages": RelayedPath(
         operation="create_message",

@@ -97,6 +97,13 @@ class ResponseItemPage(ApiObject):
     """Value of `after` for the next page."""
 
 
+class ResponseInputTokens(Relayed):
+    """The size of a response's prompt."""
+
+    object: Literal["response.input_tokens"] = "response.input_tokens"
+    input_tokens: int
+
+
 class DeletedResponse(ApiObject):
     """The answer to a deletion."""
 
