@@ -285,7 +285,13 @@ def test_a_house_may_store_nothing() -> None:
 
 
 def test_the_prompt_of_a_response_is_counted_with_its_tools() -> None:
-    request: dict[str, Any] = {"model": "m", "input": "hi", "instructions": "be brief", "tools": [WEATHER], "max_output_tokens": 3}
+    request: dict[str, Any] = {
+        "model": "m",
+        "input": "hi",
+        "instructions": "be brief",
+        "tools": [WEATHER],
+        "max_output_tokens": 3,
+    }
     translation = InputTokensDialect().translate(request, Arrival(1.0, TOKEN))
     assert translation.body == {name: chat(**request)[name] for name in ("model", "messages", "tools")}
     translator = translation.begin()
