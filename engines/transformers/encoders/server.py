@@ -90,12 +90,12 @@ class EncoderRoutes:
         self._check_name(request.model)
         if request.prompt is None:
             raise BadRequest("this model has no chats, send prompt in place of messages", param="messages")
-        encoded = self._loaded.codec.encode(request.prompt, add_special_tokens=request.add_special_tokens)
-        return json_response({"count": len(encoded.ids), "max_model_len": self._loaded.context, "tokens": encoded.ids})
+        ids = await asyncio.to_thread(self._ids, request.prompt, request.add_special_tokens)
+        return json_response({"count": len(ids), "max_model_len": self._loaded.context, "tokens": ids})
 
     async def embed(self, http: Request) -> Response:
         """`POST /v1/embeddings`."""
-        request = parse_body(EmbeddingRequest, await http.body())
+        request = await asyncio.to_thread(parse_body, EmbeddingRequest, await http.body())
         self._check_name(request.model)
         if request.dimensions is not None and request.dimensions > self._loaded.width:
             raise BadRequest(
@@ -113,7 +113,7 @@ class EncoderRoutes:
 
     async def rerank(self, http: Request) -> Response:
         """`POST /v1/rerank`: by a cross-encoder's score of each pair, else by the cosine of the vectors."""
-        request = parse_body(RerankRequest, await http.body())
+        request = await asyncio.to_thread(parse_body, RerankRequest, await http.body())
         self._check_name(request.model)
         ranks = self._loaded.folder.task is BaseTask.RANK
 
@@ -124,6 +124,10 @@ class EncoderRoutes:
             return orjson.dumps(ranking(request, scores, tokens_of(rows)))
 
         return await self._unless_client_leaves(http, answer())
+
+    def _ids(self, text: str, special: bool) -> list[int]:
+        ids: list[int] = self._loaded.codec.encode(text, add_special_tokens=special).ids
+        return ids
 
     def _embeddings(self, request: EmbeddingRequest, vectors: Vectors, rows: list[TokenRow]) -> bytes:
         normalizes = self._loaded.folder.normalizes

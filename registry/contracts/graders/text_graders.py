@@ -51,7 +51,7 @@ class TextSimilarityGrader(GraderSpec):
     def _check_metric(cls, metric: str) -> str:
         if metric == "cosine":
             raise ValueError(
-                "cosine compares embeddings, and Lorry has no embedding model; "
+                "cosine compares embeddings, which graders do not compute; "
                 "fuzzy_match, bleu, gleu, meteor, rouge_1 to rouge_5 and rouge_l compare the texts themselves"
             )
         return metric

@@ -65,7 +65,7 @@ def test_every_kind_of_grader_is_accepted_and_read_back_alike(grader: Mapping[st
         ({**CHECK, "input": "{{sample.text}}"}, "grader.input", "output_text, output_json"),
         ({**CHECK, "input": "{{item}}"}, "grader.input", "must name a variable"),
         ({**CHECK, "input": "{{item.a b}}"}, "grader.input", "is not a path"),
-        ({**LIKE, "evaluation_metric": "cosine"}, "grader.evaluation_metric", "no embedding model"),
+        ({**LIKE, "evaluation_metric": "cosine"}, "grader.evaluation_metric", "which graders do not compute"),
         ({"type": "python", "name": "x", "source": "#" * 300_000}, "grader.source", "256 KiB"),
         ({"type": "python", "name": "x", "source": "", "image_tag": "2025"}, "grader.image_tag", "leave image_tag out"),
         ({**SCORE, "range": [1, 0]}, "grader.range", "the smaller one first"),
