@@ -165,7 +165,7 @@ NOT_RUN_FOR: Final[Mapping[str, int]] = {
     "minutes of measurement": 7,
     "needs a GPU": 3,
     "needs a PostgreSQL server": 1,
-    "needs a further package": 2,
+    "needs a further package": 3,
     "takes as long as a rollout": 1,
     "takes as long as all tests": 2,
     "the test has a Lorry already": 1,
