@@ -7,10 +7,11 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from gateway.batches.free_places import FreePlaces
+from gateway.batches.free_places import FreePlaces, Place
 from gateway.batches.front_door import FrontDoor
 from gateway.batches.line_results import LineResults
 from gateway.batches.lines import BatchFile, BatchLine
@@ -22,8 +23,8 @@ from registry.batches.batch import Batch
 
 _READ_AT_ONCE: Final = 32
 """Lines that are read from the file at a time, in a thread."""
-_MOST_PAUSING: Final = 256
-"""Lines that may wait to be sent again; no further line begins while so many do."""
+_MOST_UNDER_WAY: Final = 256
+"""Lines of a batch that may be under way, those that wait to be sent again among them."""
 _LOOK_AGAIN_S: Final = 0.25
 
 
@@ -47,15 +48,28 @@ class LineAsking:
         self._kind = HOT_PATHS[batch.endpoint.encode()]
         self._not_before = 0.0
         """Monotonic time until which no line of the batch is sent, as a limit is used up."""
-        self._pausing = 0
+        caller = tools.gateway.keyring.caller_with(batch.key_id)
+        most = None if caller is None else caller.limits.concurrent_requests
+        self._own = asyncio.Semaphore(_MOST_UNDER_WAY if most is None else max(1, most // 2))
+        """Lines that may be under way: half of what the key may have at a time, which leaves it the rest."""
 
     async def run(self, path: Path, answered: set[int]) -> None:
         """Return when every line of the file at *path* that is not among *answered* has a result."""
         async with asyncio.TaskGroup() as under_way:
             async for line in self._lines(path, answered):
                 await self._may_begin()
-                pool = await self._tools.places.enter(self._kind, line.model)
-                under_way.create_task(self._ask(line, pool))
+                await self._own.acquire()
+                place = await self._tools.places.enter(self._kind, line.model)
+                task = under_way.create_task(self._ask(line, place))
+                task.add_done_callback(partial(self._ended, place))
+
+    def waits_for(self) -> str:
+        """Return why no line begins; empty while lines do, or where clients need all places."""
+        if self._batch.model is not None and not self._tools.places.is_served(self._kind, self._batch.model):
+            return f"no replica of {self._batch.model} is ready"
+        if time.monotonic() < self._not_before:
+            return "a limit of its key is nearly used up, or the engines have more to do than they can"
+        return ""
 
     async def _lines(self, path: Path, answered: set[int]) -> AsyncIterator[BatchLine]:
         with await asyncio.to_thread(path.open, "rb") as file:
@@ -66,17 +80,22 @@ class LineAsking:
 
     async def _may_begin(self) -> None:
         await self._results.has_room()
-        while self._pausing >= _MOST_PAUSING or time.monotonic() < self._not_before:  # noqa: ASYNC110  time passes
+        while time.monotonic() < self._not_before:  # noqa: ASYNC110  time passes
             await asyncio.sleep(_LOOK_AGAIN_S)
 
-    async def _ask(self, line: BatchLine, pool: str) -> None:
-        """Ask until the answer is a result; *pool* is where the line has its place."""
+    def _ended(self, place: Place, _: asyncio.Task[None]) -> None:
+        place.leave()  # of a task that was cancelled before it began
+        self._own.release()
+
+    async def _ask(self, line: BatchLine, place: Place) -> None:
+        """Ask until the answer is a result; *place* is that of the first attempt."""
         failures = 0
         while True:
             try:
                 answer = await self._tools.door.ask(self._kind.path, line.body, self._headers())
             finally:
-                self._tools.places.leave(pool)
+                place.leave()
+            self._not_before = max(self._not_before, time.monotonic() + answer.leaves_s)
             repeat = again(answer, failures)
             if repeat is None:
                 await self._results.add(result_of(line, answer))
@@ -87,15 +106,11 @@ class LineAsking:
             if repeat.holds_all:
                 self._not_before = max(self._not_before, resumes)
             await self._pause(resumes)
-            pool = await self._tools.places.enter(self._kind, line.model)
+            place = await self._tools.places.enter(self._kind, line.model)
 
     async def _pause(self, until: float) -> None:
-        self._pausing += 1
-        try:
-            while (rest_s := max(until, self._not_before) - time.monotonic()) > 0:  # noqa: ASYNC110  time passes
-                await asyncio.sleep(rest_s)
-        finally:
-            self._pausing -= 1
+        while (rest_s := max(until, self._not_before) - time.monotonic()) > 0:  # noqa: ASYNC110  time passes
+            await asyncio.sleep(rest_s)
 
     def _headers(self) -> list[tuple[str, bytes]]:
         credential = self._tools.gateway.keyring.lend(self._batch.key_id)

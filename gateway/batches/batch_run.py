@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, ParamSpec, TypeVar
 
 from gateway.batches.asking import BatchTools, LineAsking
-from gateway.batches.input_file import KEY_GONE, checked, input_path, model_fault, unasked
+from gateway.batches.input_file import checked, input_path, key_fault, model_fault, unasked
 from gateway.batches.line_results import LineResults
 from gateway.batches.lines import BatchFile, FileRefused
 from registry.batches.batch import Batch, BatchFault, BatchHold, BatchResult, BatchState
@@ -37,6 +37,7 @@ class BatchRun:
         self._problem = ""
         """Why the batch does not go on; empty while it does."""
         self._results: LineResults | None = None
+        self._asking: LineAsking | None = None
 
     def note(self, batch: Batch) -> None:
         """Notice how the batch stands in the registry."""
@@ -61,14 +62,18 @@ class BatchRun:
         """Renew the lease until cancelled. Raises `LeaseLost`."""
         while True:
             try:
-                results = self._results
-                problem = self._problem or ("" if results is None else results.problem)
-                self.note(await asyncio.to_thread(self._store.renew, self._hold, problem))
+                self.note(await asyncio.to_thread(self._store.renew, self._hold, self._waits_for()))
             except LeaseLost:
                 raise
             except RegistryError as exc:
                 log.warning("lease of a batch not renewed, trying again", extra={"error": str(exc)})
             await asyncio.sleep(_RENEW_EVERY_S if not self._problem else _FIRST_PAUSE_S)
+
+    def _waits_for(self) -> str:
+        """Return why the batch does not go on; empty while it does."""
+        written = "" if self._results is None else self._results.problem
+        asked = "" if self._asking is None else self._asking.waits_for()
+        return self._problem or written or asked
 
     async def _work(self) -> None:
         """Take one step after the other. Raises `LeaseLost`."""
@@ -115,7 +120,8 @@ class BatchRun:
             return
         results = self._results = LineResults(self._record)
         writing = asyncio.create_task(results.run())
-        asking = asyncio.create_task(LineAsking(self._tools, batch, self._file(batch), results).run(path, answered))
+        self._asking = LineAsking(self._tools, batch, self._file(batch), results)
+        asking = asyncio.create_task(self._asking.run(path, answered))
         ending = asyncio.create_task(self._end_of(batch))
         try:
             await asyncio.wait({writing, asking, ending}, return_when=asyncio.FIRST_COMPLETED)
@@ -128,7 +134,7 @@ class BatchRun:
                 asking.result()
             await self._all_kept(results, writing)
         finally:
-            self._results = None
+            self._results = self._asking = None
             for task in (writing, asking, ending):
                 task.cancel()
             await asyncio.gather(writing, asking, ending, return_exceptions=True)
@@ -152,8 +158,8 @@ class BatchRun:
                 return BatchState.CANCELLED, []
             if self._now() >= batch.expires_at:
                 return BatchState.EXPIRED, []
-            if self._gateway.keyring.caller_with(batch.key_id) is None:
-                return BatchState.FAILED, [KEY_GONE]
+            if (fault := key_fault(self._gateway, batch)) is not None:
+                return BatchState.FAILED, [fault]
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _finish(self, batch: Batch, outcome: BatchState) -> None:

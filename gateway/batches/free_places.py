@@ -6,7 +6,8 @@ import asyncio
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Final
 
 from gateway.batches.parallelism import BatchShares, PoolLoad, lines_allowed
@@ -21,6 +22,19 @@ _VISIT_S: Final = 10.0
 """How long after a client's last request a pool counts as visited: people pause between two requests."""
 _REMEMBERED: Final = 8
 """Looks over which our own requests are subtracted from the replicas' figures, which are seconds old."""
+
+
+class Place:
+    """A place of one line in a pool."""
+
+    def __init__(self, give_back: Callable[[], None]) -> None:
+        self._give_back: Callable[[], None] | None = give_back
+
+    def leave(self) -> None:
+        """Give the place back; doing so again does nothing."""
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back()
 
 
 class FreePlaces:
@@ -50,8 +64,8 @@ class FreePlaces:
             pool: max(0, load - max(running.get(pool, 0) for running in self._running)) for pool, load in loads.items()
         }
 
-    async def enter(self, kind: PathKind, model: str) -> str:
-        """Return once a line may begin, with the pool in which it has a place now."""
+    async def enter(self, kind: PathKind, model: str) -> Place:
+        """Return once a line may begin, with its place."""
         while (pool := self._pool_of(kind, model)) is None:  # noqa: ASYNC110  the table is replaced, without an event
             await asyncio.sleep(_LOOK_AGAIN_S)
         mark = object()
@@ -64,10 +78,13 @@ class FreePlaces:
         finally:
             queue.remove(mark)
             self._wake()
-        return pool
+        return Place(partial(self._leave, pool))
 
-    def leave(self, pool: str) -> None:
-        """Give a place back."""
+    def is_served(self, kind: PathKind, model: str) -> bool:
+        """Whether a replica is there, or the model is unknown, which each line is told."""
+        return self._pool_of(kind, model) is not None
+
+    def _leave(self, pool: str) -> None:
         self._under_way[pool] -= 1
         self._wake()
 

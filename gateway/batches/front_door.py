@@ -15,6 +15,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from gateway.batches.records import LineAnswer
+from gateway.batches.retrying import leaves_s
 from gateway.edge.parts import Gateway
 from gateway.edge.protocol import EdgeProtocol
 
@@ -112,12 +113,14 @@ class _Reading:
             self.keeps_alive = self.parser.should_keep_alive()
 
     def answer(self) -> LineAnswer:
-        retry_after = self._headers.get(b"retry-after", b"")
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self._headers.items()}
+        retry_after = headers.get("retry-after", "")
         return LineAnswer(
             status=self._status,
-            request_id=self._headers.get(b"x-request-id", b"").decode("latin-1"),
+            request_id=headers.get("x-request-id", ""),
             retry_after_s=float(retry_after) if retry_after.isdigit() else None,
             body=b"".join(self._body),
+            leaves_s=leaves_s(headers),
         )
 
 

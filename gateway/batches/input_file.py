@@ -18,10 +18,15 @@ from registry.batches.batch import Batch, BatchFault, BatchState
 from registry.database import Registry
 from registry.errors import ArtifactCorrupt, NotFound
 
-KEY_GONE: Final = BatchFault(
-    code="key_revoked",
-    message="the API key that created the batch is not valid any more; create the batch again with a valid key",
-)
+_GONE: Final = "the API key that created the batch is not valid any more; create the batch again with a valid key"
+_FIRST_KEY: Final = "the batch was created while there was no API key, and there are keys now; create it again with one"
+
+
+def key_fault(gateway: Gateway, batch: Batch) -> BatchFault | None:
+    """Return the fault of a batch whose key is gone; None while it is valid."""
+    if gateway.keyring.caller_with(batch.key_id) is not None:
+        return None
+    return BatchFault(code="key_revoked", message=_GONE if batch.key_id else _FIRST_KEY)
 
 
 def checked(registry: Registry, batch: Batch, file: BatchFile) -> CheckedFile:
@@ -68,7 +73,7 @@ def model_fault(gateway: Gateway, batch: Batch, model: str) -> BatchFault | None
     """Return why the creator of the batch cannot have it answered by *model*; None if nothing is wrong."""
     caller = gateway.keyring.caller_with(batch.key_id)
     if caller is None:
-        return KEY_GONE
+        return key_fault(gateway, batch)
     try:
         _check(gateway, caller, batch.endpoint, model)
     except GatewayError as exc:

@@ -36,6 +36,8 @@ class LineAnswer:
     request_id: str
     retry_after_s: float | None
     body: bytes
+    leaves_s: float = 0.0
+    """How long the rest of a limit is to be left to the key's other requests."""
 
 
 def result_of(line: BatchLine, answer: LineAnswer) -> BatchResult:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +11,9 @@ from gateway.batches.records import LineAnswer
 
 MOST_FAILURES: Final = 5
 """Times that a request may fail for no stated reason (5xx, an answer that breaks off) until that is its result."""
+_LEFT_SHARE: Final = 0.2
+"""Share of a key's limits a minute that batches leave to its other requests."""
+_DURATION: Final = re.compile(r"(?:(?P<m>\d+)m(?!s))?(?:(?P<ms>[\d.]+)ms|(?P<s>[\d.]+)s)?")
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 60.0
 
@@ -39,3 +44,25 @@ def again(answer: LineAnswer, failures: int) -> Again | None:
     if not is_fault or failures + 1 >= MOST_FAILURES:
         return None
     return Again(after_s=pause_s, holds_all=False, is_failure=True)
+
+
+def leaves_s(headers: Mapping[str, str]) -> float:
+    """Return for how long no line is to be sent, by the `x-ratelimit-*` headers of an answer.
+
+    A fifth of each limit a minute is left to the other requests of the key.
+    """
+    longest = 0.0
+    for name in ("requests", "tokens"):
+        limit, rest = headers.get(f"x-ratelimit-limit-{name}", ""), headers.get(f"x-ratelimit-remaining-{name}", "")
+        if limit.isdigit() and rest.isdigit() and int(rest) < _LEFT_SHARE * int(limit):
+            longest = max(longest, _seconds(headers.get(f"x-ratelimit-reset-{name}", "")))
+    return longest
+
+
+def _seconds(duration: str) -> float:
+    """Return the seconds of a duration as OpenAI writes it, `12ms`, `1.5s` or `1m0s`."""
+    found = _DURATION.fullmatch(duration)
+    if found is None:
+        return 0.0
+    parts = {name: float(value or 0) for name, value in found.groupdict().items()}
+    return 60 * parts["m"] + parts["s"] + parts["ms"] / 1000

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gateway.batches.lines import MOST_FAULTS, MOST_LINES, BatchFile, BatchLine, FileRefused
 from gateway.batches.parallelism import BatchShares, PoolLoad, lines_allowed
 from gateway.batches.records import LineAnswer, result_of, unasked_records, usage_in
-from gateway.batches.retrying import MOST_FAILURES, again
+from gateway.batches.retrying import MOST_FAILURES, again, leaves_s
 from gateway.routing.paths import HOT_PATHS
 from registry.batches.batch import BatchFault, BatchState, BatchUsage
 
@@ -183,6 +183,27 @@ def test_refusals_for_now_are_waited_out_and_others_are_results() -> None:
         assert repeat is not None
         assert repeat.is_failure
         assert again(answer(status), failures=MOST_FAILURES - 1) is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "remaining", "reset", "expected"),
+    [
+        ("100", "20", "30s", 0.0),
+        ("100", "19", "30s", 30.0),
+        ("100", "0", "1m0s", 60.0),
+        ("100", "0", "1m2.5s", 62.5),
+        ("100", "0", "12ms", 0.012),
+        ("100", "0", "soon", 0.0),
+    ],
+)
+def test_a_fifth_of_a_limit_is_left_to_the_keys_other_requests(
+    limit: str, remaining: str, reset: str, expected: float
+) -> None:
+    for name in ("requests", "tokens"):
+        values = {"limit": limit, "remaining": remaining, "reset": reset}
+        headers = {f"x-ratelimit-{part}-{name}": value for part, value in values.items()}
+        assert leaves_s(headers) == pytest.approx(expected)
+    assert leaves_s({}) == 0.0
 
 
 @given(
