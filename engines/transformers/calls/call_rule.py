@@ -22,6 +22,8 @@ _OPEN_ENDED: Final = frozenset(
     {"additionalProperties", "patternProperties", "unevaluatedProperties", "allOf", "anyOf", "oneOf", "$ref"}
 )
 """Members beside `properties` that decide about further properties."""
+_MALFORMED: Final = ("must be ", "Invalid type", "Expected ", "Pointer ", "Unsatisfiable")
+"""Parts of llguidance's reasons for a schema that is wrong, and not only beyond what can be enforced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +135,8 @@ def _arguments(function: CallableFunction, explain: Callable[[str], str]) -> dic
     """Return the grammar of a function's arguments: of its schema, else, unless it is strict, of any object."""
     grammar = schema_grammar(_NOTHING if function.schema is None else _closed(function.schema))
     reason = explain(grammar)
+    if reason and any(sign in reason for sign in _MALFORMED):
+        raise BadRequest(f"{function.param} cannot be satisfied by any arguments: {reason}", param=function.param)
     if reason and function.is_strict:
         wording = f"{function.param} cannot be enforced, as strict asks: {reason}"
         raise BadRequest(wording, param=function.param)

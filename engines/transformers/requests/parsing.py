@@ -140,8 +140,7 @@ def _unsupported(model: type[Fields], field: str, *, is_top: bool) -> BadRequest
     known = f"; it takes {', '.join(sorted(model.model_fields))}" if is_top else ""
     harmless = " or ".join(orjson.dumps(value).decode() for value in NEUTRAL.get(field, ()))
     but = f", except as {harmless}, which asks for nothing" if is_top and harmless else ""
-    hint = _hint(field) if is_top else ""
-    message = f"{field} is not supported by this engine{hint}{but}{known}"
+    message = f"{field} is not supported by this engine{_hint(field) or but}{known}"
     return BadRequest(message, param=field, code="unsupported_parameter")
 
 

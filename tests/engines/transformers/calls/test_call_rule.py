@@ -200,6 +200,30 @@ def test_a_strict_function_that_cannot_be_enforced_is_refused_and_another_takes_
     assert caught.value.param == "tools[1].function.parameters"
 
 
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"properties": []}, "properties must be an object"),
+        ({"properties": {"a": 5}}, "schema must be an object or boolean"),
+        ({"properties": {"a": {"type": "strin"}}}, "Invalid type: strin"),
+        ({"properties": {"a": {"enum": "x"}}}, "enum must be an array"),
+        ({"properties": {"a": {"$ref": "#/$defs/b"}}}, "/$defs/b"),
+        ({"required": "a"}, "required"),
+        ({"properties": {"a": False}, "required": ["a"]}, "Unsatisfiable"),
+    ],
+)
+def test_a_schema_that_is_wrong_is_refused_without_strict_too(
+    compiler: GrammarCompiler, schema: dict[str, Any], said: str
+) -> None:
+    function = {"name": "f", "parameters": {"type": "object", **schema}}
+    rule = offer(tools=[CLOCK, {"type": "function", "function": function}]).rule
+    assert rule is not None
+    with pytest.raises(BadRequest) as caught:
+        compiler.constraints(rule)
+    assert caught.value.param == "tools[1].function.parameters"
+    assert said in caught.value.message
+
+
 def test_what_a_model_cannot_do_with_tools_is_refused_by_name() -> None:
     with pytest.raises(BadRequest, match="in a form that this engine does not read") as caught:
         offer(None)
