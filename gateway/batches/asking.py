@@ -25,7 +25,6 @@ _READ_AT_ONCE: Final = 32
 """Lines that are read from the file at a time, in a thread."""
 _MOST_UNDER_WAY: Final = 256
 """Lines of a batch that may be under way, those that wait to be sent again among them."""
-_LOOK_AGAIN_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +56,9 @@ class LineAsking:
         """Return when every line of the file at *path* that is not among *answered* has a result."""
         async with asyncio.TaskGroup() as under_way:
             async for line in self._lines(path, answered):
-                await self._may_begin()
+                await self._results.has_room()
                 await self._own.acquire()
-                place = await self._tools.places.enter(self._kind, line.model)
+                place = await self._begin(line)
                 task = under_way.create_task(self._ask(line, place))
                 task.add_done_callback(partial(self._ended, place))
 
@@ -78,10 +77,15 @@ class LineAsking:
                 for line in some:
                     yield line
 
-    async def _may_begin(self) -> None:
-        await self._results.has_room()
-        while time.monotonic() < self._not_before:  # noqa: ASYNC110  time passes
-            await asyncio.sleep(_LOOK_AGAIN_S)
+    async def _begin(self, line: BatchLine, not_before: float = 0.0) -> Place:
+        """Return a place for the line once there is one and the batch may go on."""
+        while True:
+            while (rest_s := max(not_before, self._not_before) - time.monotonic()) > 0:  # noqa: ASYNC110  time passes
+                await asyncio.sleep(rest_s)
+            place = await self._tools.places.enter(self._kind, line.model)
+            if time.monotonic() >= self._not_before:
+                return place
+            place.leave()  # another line used a limit up meanwhile
 
     def _ended(self, place: Place, _: asyncio.Task[None]) -> None:
         place.leave()  # of a task that was cancelled before it began
@@ -105,12 +109,7 @@ class LineAsking:
             resumes = time.monotonic() + repeat.after_s
             if repeat.holds_all:
                 self._not_before = max(self._not_before, resumes)
-            await self._pause(resumes)
-            place = await self._tools.places.enter(self._kind, line.model)
-
-    async def _pause(self, until: float) -> None:
-        while (rest_s := max(until, self._not_before) - time.monotonic()) > 0:  # noqa: ASYNC110  time passes
-            await asyncio.sleep(rest_s)
+            place = await self._begin(line, resumes)
 
     def _headers(self) -> list[tuple[str, bytes]]:
         credential = self._tools.gateway.keyring.lend(self._batch.key_id)
