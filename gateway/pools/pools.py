@@ -21,9 +21,9 @@ from engines.replica.adapter_sets import EngineSource, Pace
 from engines.replica.report import Prover
 from engines.settings import EngineSettings
 from gateway.errors import StartFailed
-from gateway.pools.bundled import base_name_of, check_base_folder, enter_base
+from gateway.pools.bundled import base_name_of, check_base_folder, encoder_folder, enter_base, is_bundled_encoder
 from gateway.pools.engine_choice import chosen_pool
-from gateway.settings import BUNDLED_BASE, PaceFields, PoolSettings, Settings
+from gateway.settings import BUNDLED_BASE, BUNDLED_ENCODER, PaceFields, PoolSettings, Settings
 from registry.database import Registry
 from registry.errors import RegistryError
 from registry.types import Base
@@ -68,13 +68,16 @@ def prepare_pools(settings: Settings, registry: Registry, ground: Ground) -> lis
 
 def _prepared(asked: PoolSettings, home: Path, registry: Registry, ground: Ground) -> Pool:
     entered = None if asked.checkpoint is None else _checkpoint(asked.checkpoint, registry)
-    folder = Path(entered.path) if entered else asked.base or ground.bundled_folder()
+    is_encoder = asked.base is not None and is_bundled_encoder(asked.base)
+    base_folder = encoder_folder() if is_encoder else asked.base
+    folder = Path(entered.path) if entered else base_folder or ground.bundled_folder()
     if asked.base is not None:
         check_base_folder(folder)
     pool, choice = chosen_pool(asked, home, folder, ground.read_machine)
     for reason in choice.reasons if choice else ():
         ground.explain(reason)
-    name = BUNDLED_BASE if pool.base is None else base_name_of(folder)
+    bundled = BUNDLED_ENCODER if is_encoder else BUNDLED_BASE
+    name = bundled if is_encoder or pool.base is None else base_name_of(folder)
     base = entered or enter_base(registry, folder, name, registry.transactions.now())
     engine = engine_settings(pool, home, base)
     build_engine(engine)  # raises for what cannot be; nothing is started

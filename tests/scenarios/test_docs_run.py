@@ -39,7 +39,7 @@ engine = {{ max_context = 512 }}
 
 [[engines.pools]]
 name = "embed"
-base = "{encoder}"
+base = "all-minilm-l6-v2"
 """
 JOB_S: Final = 240.0
 TO_RUN: Final = [
@@ -59,10 +59,8 @@ def base_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def settings(base_path: Path, encoder_folder: Path) -> str:
-    encoder = base_path.parent / "all-minilm-l6-v2"
-    encoder.symlink_to(encoder_folder)
-    return CONFIG.format(base=base_path, encoder=encoder)
+def settings(base_path: Path) -> str:
+    return CONFIG.format(base=base_path)
 
 
 @pytest.fixture(scope="module")

@@ -55,13 +55,19 @@ def load_encoder(folder: Path, max_context: int) -> LoadedEncoder:
     """Read the model in *folder* in float32 and have it prove itself; `UnsupportedModel`."""
     described = read_folder(folder)
     kind = AutoModelForSequenceClassification if described.task is BaseTask.RANK else AutoModel
-    model, loading = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True, output_loading_info=True)
+    try:
+        # A folder whose model is code of its own would otherwise ask on the terminal whether to run that.
+        model, loading = kind.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as exc:
+        raise UnsupportedModel(f"{folder}: {exc}") from exc
     _check_config(described, model.config)
     # A pooler is read by none of our poolings; every other weight that is absent would be random.
     absent = sorted(name for name in loading["missing_keys"] if not name.startswith("pooler."))
     if absent:
         raise UnsupportedModel(f"{folder}: the weights lack {len(absent)} tensors, such as {absent[0]}")
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if not tokenizer.is_fast:
         raise UnsupportedModel(f"{folder}: it has no tokenizer.json")
     config, taken = model.config, signature(model.forward).parameters

@@ -16,7 +16,15 @@ from engines.kinds import Hardware, Precision
 from engines.settings import EngineSettings
 from gateway.errors import StartFailed
 from gateway.pools.pools import engine_settings, engine_source, precision_of, prepare_pools
-from gateway.settings import GatewaySettings, PoolSettings, Settings, TraceSettings, WebhookSettings, engines_settings
+from gateway.settings import (
+    BUNDLED_ENCODER,
+    GatewaySettings,
+    PoolSettings,
+    Settings,
+    TraceSettings,
+    WebhookSettings,
+    engines_settings,
+)
 from registry.database import Registry
 from registry.errors import SettingsInvalid
 from registry.publishing.checkpoints import publish_checkpoint
@@ -104,6 +112,15 @@ def test_what_cannot_be_is_refused_before_anything_is_started(
     settings = settings_with(tmp_path, sqlite_settings, TRANSFORMERS | pool)
     with pytest.raises(error, match=said):
         prepare_pools(settings, sqlite_registry, Desk(base_folder))
+
+
+def test_the_bundled_encoder_is_served_by_its_name_alone(
+    tmp_path: Path, sqlite_registry: Registry, sqlite_settings: RegistrySettings, encoder_folder: Path
+) -> None:
+    settings = settings_with(tmp_path, sqlite_settings, TRANSFORMERS | {"base": BUNDLED_ENCODER})
+    [pool] = prepare_pools(settings, sqlite_registry, Desk(tmp_path / "none"))
+    assert (pool.base.name, pool.engine.base_name) == (BUNDLED_ENCODER, BUNDLED_ENCODER)
+    assert (pool.engine.base_path, pool.engine.max_adapters) == (encoder_folder, 0)
 
 
 def test_a_model_that_embeds_has_no_adapters_and_needs_no_setting_for_that(tmp_path: Path, base: Base) -> None:

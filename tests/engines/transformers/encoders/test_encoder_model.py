@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,12 @@ def test_weights_that_are_absent_or_no_numbers_and_labels_beyond_one_are_refused
         load_encoder(tmp_path / "lacking", PLACES)
     with pytest.raises(UnsupportedModel, match="one label, this one has 3"):
         load_encoder(save_reranker(tmp_path / "classes", labels=3), PLACES)
+
+
+def test_a_model_whose_code_is_its_own_is_refused_without_a_question(tmp_path: Path) -> None:
+    save_encoder(tmp_path, pooling_mode="mean")
+    own = {"model_type": "my_bert", "auto_map": {"AutoConfig": "mine.MyConfig", "AutoModel": "mine.MyModel"}}
+    (tmp_path / "config.json").write_text(json.dumps(own))
+    (tmp_path / "mine.py").write_text("raise SystemExit")
+    with pytest.raises(UnsupportedModel, match="custom code"):
+        load_encoder(tmp_path, PLACES)
