@@ -162,7 +162,7 @@ NOT_RUN_FOR: Final[Mapping[str, int]] = {
     "changes this machine": 4,
     "downloads gigabytes": 3,
     "has a test of its own": 1,
-    "minutes of measurement": 7,
+    "minutes of measurement": 8,
     "needs a GPU": 3,
     "needs a PostgreSQL server": 1,
     "needs a further package": 3,

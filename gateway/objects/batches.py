@@ -12,10 +12,10 @@ class BatchFaultObject(ApiObject):
     """What is wrong with the input file, or why the batch failed."""
 
     code: str
-    line: int | None
+    line: int | None = None
     """Number of the line in the input file, counted from 1."""
     message: str
-    param: str | None
+    param: str | None = None
 
 
 class BatchFaultList(ApiObject):
@@ -60,11 +60,11 @@ class BatchFacts(ApiObject):
 
     owner: str
     """Name of the key that created the batch."""
-    gateway: str | None
+    gateway: str | None = None
     """The gateway process that runs the batch at the moment."""
     attempt: int
     """How many times a gateway took the batch over."""
-    waits_for: str | None
+    waits_for: str | None = None
     """Why the batch does not go on at the moment; null while it does."""
 
 
@@ -73,23 +73,23 @@ class BatchObject(ListedObject):
 
     object: Literal["batch"] = "batch"
     endpoint: str
-    model: str | None
-    errors: BatchFaultList | None
+    model: str | None = None
+    errors: BatchFaultList | None = None
     input_file_id: str
     completion_window: Literal["24h"] = "24h"
     status: BatchState
-    output_file_id: str | None
-    error_file_id: str | None
+    output_file_id: str | None = None
+    error_file_id: str | None = None
     created_at: int
-    in_progress_at: int | None
+    in_progress_at: int | None = None
     expires_at: int
-    finalizing_at: int | None
-    completed_at: int | None
-    failed_at: int | None
-    expired_at: int | None
-    cancelling_at: int | None
-    cancelled_at: int | None
+    finalizing_at: int | None = None
+    completed_at: int | None = None
+    failed_at: int | None = None
+    expired_at: int | None = None
+    cancelling_at: int | None = None
+    cancelled_at: int | None = None
     request_counts: BatchCounts
     usage: BatchUsageObject
-    metadata: dict[str, str] | None
+    metadata: dict[str, str] | None = None
     lorry: BatchFacts

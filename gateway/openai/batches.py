@@ -21,7 +21,7 @@ from gateway.objects.batches import (
     OutputTokensDetails,
 )
 from gateway.objects.lists import ObjectPage, page_of
-from gateway.openai.files import ExpiresAfter
+from gateway.openai.files import WITHOUT_NULLS, ExpiresAfter
 from gateway.openai.types import Body, MetadataKey, MetadataValue, whole_seconds
 from gateway.routing.paths import HOT_PATHS
 from registry.batches.batch import Batch, BatchDraft
@@ -45,7 +45,7 @@ class CreateBatch(Body):
     output_expires_after: ExpiresAfter | None = None
 
 
-@router.post("")
+@router.post("", **WITHOUT_NULLS)
 async def create_batch(body: CreateBatch, gateway: GatewayDep, author: AuthorDep) -> BatchObject:
     """Create a batch of the requests in a file; its lines are checked next, while it is `validating`."""
     caller = author.caller
@@ -70,7 +70,7 @@ async def create_batch(body: CreateBatch, gateway: GatewayDep, author: AuthorDep
     return batch_object(await gateway.ask(gateway.registry.batches.create, draft, most))
 
 
-@router.get("")
+@router.get("", **WITHOUT_NULLS)
 async def list_batches(
     gateway: GatewayDep,
     caller: CallerDep,
@@ -82,13 +82,13 @@ async def list_batches(
     return page_of([batch_object(batch) for batch in found], limit)
 
 
-@router.get("/{batch_id}")
+@router.get("/{batch_id}", **WITHOUT_NULLS)
 async def get_batch(batch_id: str, gateway: GatewayDep, caller: CallerDep) -> BatchObject:
     """Show one batch, with what it has answered so far."""
     return batch_object(await gateway.ask(gateway.registry.batches.get, batch_id, caller.sees))
 
 
-@router.post("/{batch_id}/cancel")
+@router.post("/{batch_id}/cancel", **WITHOUT_NULLS)
 async def cancel_batch(batch_id: str, gateway: GatewayDep, caller: CallerDep, actor: ActorDep) -> BatchObject:
     """Cancel a batch; what is answered already will be in its output file."""
     return batch_object(await gateway.ask(gateway.registry.batches.request_cancel, batch_id, actor, caller.sees))
