@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 
@@ -53,6 +53,7 @@ MISTRAL: Final = CallForm(
     ends="]",
     has_short_ids=True,
 )
+MISTRAL_NEMO: Final = replace(MISTRAL, name="Mistral Nemo", before_name='[{"name": "')
 LLAMA: Final = CallForm(
     name="Llama 3",
     begins='{"name": "',
@@ -62,5 +63,5 @@ LLAMA: Final = CallForm(
     between=None,
     may_follow_text=False,
 )
-CALL_FORMS: Final = (HERMES, MISTRAL, LLAMA)
+CALL_FORMS: Final = (HERMES, MISTRAL, MISTRAL_NEMO, LLAMA)
 """Tried in this order: what the last one begins with is part of the others."""

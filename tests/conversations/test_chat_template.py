@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from conversations.call_forms import HERMES, LLAMA, MISTRAL, CallForm
+from conversations.call_forms import HERMES, LLAMA, MISTRAL, MISTRAL_NEMO, CallForm
 from conversations.chat_template import ChatTemplate
 from conversations.turns import Call, Turn
 from engines.transformers.requests.bodies import ChatRequest
@@ -90,6 +90,7 @@ def rendered(template: ChatTemplate, turns: list[Turn], tools: list[dict[str, An
         (QWEN, True, HERMES),
         (LLAMA_3, True, LLAMA),
         (MISTRAL_3, True, MISTRAL),
+        (MISTRAL_3.replace("[TOOL_CALLS] [", "[TOOL_CALLS]["), True, MISTRAL_NEMO),
         (OWN_WAY, True, None),
         (CHATML, False, HERMES),
         (QWEN.replace("tools", "documents"), False, HERMES),

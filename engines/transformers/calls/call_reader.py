@@ -122,7 +122,9 @@ class CallReader:
 
     def _read_name(self) -> bool:
         form = self.form
-        name, found, rest = self._held[len(form.before_name) :].partition(form.before_arguments)
+        # A decoder of SentencePiece leaves out the space of the first word.
+        head, before = self._held.lstrip(), form.before_name.lstrip()
+        name, found, rest = head.removeprefix(before).partition(form.before_arguments)
         if not found:
             return False
         digits = uuid4().hex

@@ -52,6 +52,8 @@ class ChatToolFunction(Relayed):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     """JSON Schema of the arguments."""
+    strict: bool | None = None
+    """Refuse a schema that cannot be enforced whole."""
 
 
 class ChatTool(Relayed):
@@ -136,7 +138,9 @@ class ChatCompletionRequest(GenerationFields):
     """Not OpenAI's: further values for the chat template."""
     tools: list[ChatTool] | None = None
     tool_choice: str | dict[str, Any] | None = None
+    """`auto`, `none`, `required`, or an object that names the function to call."""
     parallel_tool_calls: bool | None = None
+    """False: at most one call in an answer."""
 
 
 class TokenLogprob(Relayed):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from gateway.objects.relayed.chat import ChatMessage, GenerationFields
+from gateway.objects.relayed.chat import ChatMessage, ChatTool, GenerationFields
 from gateway.objects.relayed.described import Relayed, TokenUsage
 
 
@@ -60,6 +60,10 @@ class TokenizationRequest(Relayed):
     prompt: str | None = None
     add_special_tokens: bool | None = None
     messages: list[ChatMessage] | None = None
+    tools: list[ChatTool] | None = None
+    """Counted with the messages."""
+    chat_template_kwargs: dict[str, Any] | None = None
+    """As in a chat."""
     add_generation_prompt: bool | None = None
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conversations.call_forms import HERMES, LLAMA, MISTRAL, CallForm
+from conversations.call_forms import CALL_FORMS, HERMES, MISTRAL, CallForm
 from engines.transformers.calls.call_reader import CallReader
 
 VALUES = st.recursive(
@@ -61,7 +61,7 @@ def cut(text: str, places: list[int]) -> list[str]:
 
 
 @given(
-    form=st.sampled_from([HERMES, MISTRAL, LLAMA]),
+    form=st.sampled_from(CALL_FORMS),
     content=st.sampled_from(["", "Let me look.", "a\n\n b", "<tool", '{"nam', "[TOOL_", "</tool_call>", "é☃"]),
     calls=st.lists(CALLS, max_size=3),
     places=st.lists(st.integers(0, 400), max_size=12),
@@ -85,6 +85,11 @@ def test_text_that_only_looks_like_a_call_stays_whole(text: str) -> None:
 
 def test_white_space_before_a_call_belongs_to_neither() -> None:
     assert read(HERMES, list(written(HERMES, "Wait.\n\n", [("f", {})])))[:2] == ("Wait.", [("f", "{}")])
+
+
+def test_a_call_is_read_without_the_space_that_a_decoder_leaves_out() -> None:
+    text = written(MISTRAL, "", [("f", {})]).replace("] [", "][")
+    assert read(MISTRAL, list(text))[:2] == ("", [("f", "{}")])
 
 
 def test_a_call_that_was_cut_off_has_its_arguments_so_far_and_one_without_a_name_is_dropped() -> None:
