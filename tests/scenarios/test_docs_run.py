@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx2
+import openai
 import pytest
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
@@ -90,8 +91,8 @@ def names(up: Up, place: Path) -> Iterator[dict[str, Any]]:
     """The names that programs of the pages share; a stable `support` is there before the first."""
     before = Path.cwd()
     os.chdir(place)
-    names: dict[str, Any] = {"client": up.client(), "__name__": "pages"}
-    client = names["client"]
+    client = up.client()
+    names: dict[str, Any] = {"client": client, "__name__": "pages"}
     with Path("chats.jsonl").open("rb") as chats:
         file = client.files.create(file=chats, purpose="fine-tune")
     quick = {"hyperparameters": {"n_epochs": 1}}
@@ -101,6 +102,9 @@ def names(up: Up, place: Path) -> Iterator[dict[str, Any]]:
     wait_for(lambda: httpx2.get(f"{up.url}/admin/adapters/support", trust_env=False).json()["stable"], JOB_S)
     yield names
     os.chdir(before)
+    for each in (client, *names.values()):  # a program may have put one of its own in its place
+        if isinstance(each, openai.OpenAI):
+            each.close()
 
 
 def run_shell(block: Block, up: Up, place: Path) -> None:

@@ -66,6 +66,7 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "use_activation": (True,),
     "max_tokens_per_query": (0,),
     "rank_fields": (["text"], []),
+    "stream": (False,),
 }
 """Names of further fields, all vLLM's or Cohere's -> the values with which they ask for nothing."""
 

@@ -61,6 +61,7 @@ def refused(model: type[Parsed], **fields: Any) -> BadRequest:
         ({"input": "a", "truncation_side": "middle"}, "truncation_side"),
         ({"input": "a", "add_special_tokens": False}, "add_special_tokens"),
         ({"input": "a", "input_type": "query"}, "input_type"),
+        ({"input": "a", "stream": True}, "stream"),
         ({"input": "a", "messages": [{"role": "user"}]}, "messages"),
     ],
 )
@@ -90,7 +91,13 @@ def test_a_rerank_without_sense_is_refused_by_the_name_of_the_field(fields: dict
 
 def test_fields_that_ask_for_nothing_are_taken() -> None:
     embedding(
-        user="me", add_special_tokens=True, embed_dtype="float32", endianness="little", priority=0, dimensions=None
+        user="me",
+        add_special_tokens=True,
+        embed_dtype="float32",
+        endianness="little",
+        priority=0,
+        stream=False,
+        dimensions=None,
     )
     rerank(user="me", rank_fields=["text"], max_tokens_per_query=0, use_activation=True, top_n=0)
 
