@@ -59,6 +59,9 @@ class RerankRequest(Relayed):
     """Tokens to which a longer document is cut."""
     truncate_prompt_tokens: int | None = None
     """Tokens to which query and document together are cut; -1 is as many as the model reads."""
+    truncation_side: Literal["left", "right"] | None = None
+    """The end at which tokens are cut off; `right` unless set."""
+    user: str | None = None
 
 
 class RankedDocument(Relayed):

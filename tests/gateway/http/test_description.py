@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from engines.transformers.encoders.bodies import EmbeddingRequest, RerankRequest
 from engines.transformers.requests import bodies
 from gateway.app import build_app, build_gateway
 from gateway.http.authentication import OPEN
@@ -81,6 +82,8 @@ def test_what_our_engine_takes_is_described() -> None:
         "/v1/chat/completions": bodies.ChatRequest,
         "/v1/completions": bodies.CompletionRequest,
         "/tokenize": bodies.TokenizeRequest,
+        "/v1/embeddings": EmbeddingRequest,
+        "/v1/rerank": RerankRequest,
     }
     for path, model in taken.items():
         body = RELAYED[path].body
