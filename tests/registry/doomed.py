@@ -23,6 +23,7 @@ from sqlalchemy.engine.default import DefaultDialect
 
 from gateway.rollouts.controller import reconcile
 from gateway.settings import GatewaySettings
+from registry.batches.batch import BatchHold, BatchState
 from registry.database import Registry, open_registry
 from registry.errors import StorageFull
 from registry.jobs.job import Lease
@@ -77,6 +78,9 @@ def carry_out(request: dict[str, Any]) -> None:
         ),
         "upload": lambda: registry.files.add([b"row\n" * 1000] * 3, filename="rows", purpose="fine-tune", owner="ann"),
         "delete": lambda: registry.files.delete(request["file"]),
+        "finish": lambda: registry.batches.finish(
+            BatchHold(**request["hold"]), BatchState.COMPLETED, ['{"late": 1}' * 100]
+        ),
         "reconcile": lambda: keep_reconciling(registry, clock, request["ticks"]),
     }
     with_points(request, actions[request["action"]])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from registry.batches.batch import BatchState
 from registry.database import Registry, open_registry
 from registry.settings import RegistrySettings
+from tests.registry.finalizing_batch import finalizing
 
 STORAGE_FULL = 28
 """Exit status by which `doomed.py` reports `StorageFull`."""
@@ -41,6 +44,18 @@ def test_a_publication_that_does_not_fit_changes_nothing(
     assert doom(action="publish", folder=folder) == 0
     assert restarted.adapters.revisions("support")[0].number == 4
     restarted.close()
+
+
+def test_the_files_of_a_batch_that_do_not_fit_leave_its_results(
+    registry: Registry, settings: RegistrySettings, doom: Callable[..., int]
+) -> None:
+    hold = finalizing(registry)
+    assert doom(action="finish", hold=asdict(hold), file_limit=SMALLER_THAN_ANY_ADAPTER) == STORAGE_FULL
+    assert registry.batches.get(hold.batch_id).state is BatchState.FINALIZING
+    assert registry.batches.answered(hold.batch_id) == {1, 2}
+    assert content(settings.artifacts / "files") == {}
+    assert doom(action="finish", hold=asdict(hold)) == 0
+    assert registry.batches.get(hold.batch_id).state is BatchState.COMPLETED
 
 
 def test_an_upload_that_does_not_fit_changes_nothing(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from registry.batches.batch import BatchState
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry, open_registry
 from registry.errors import NotFound
@@ -20,6 +21,7 @@ from registry.publishing.publications import discard_uploads
 from registry.rollouts.rollout import RolloutState
 from registry.settings import RegistrySettings
 from registry.types import Base, File, Revision
+from tests.registry.finalizing_batch import finalizing
 
 pytestmark = pytest.mark.killed
 KILLED = -signal.SIGKILL
@@ -226,3 +228,22 @@ def delete_all(settings: RegistrySettings) -> None:
     for file in registry.files.list():
         registry.files.delete(file.id)
     registry.close()
+
+
+@ON_SQLITE
+def test_a_batch_ends_with_its_files_or_keeps_its_results(
+    registry: Registry, settings: RegistrySettings, doom: Doom
+) -> None:
+    hold = finalizing(registry)
+    for point in count():
+        status = doom(action="finish", hold=asdict(hold), point=point)
+        restarted = open_registry(settings)
+        batch = restarted.batches.get(hold.batch_id)
+        ended = batch.state is BatchState.COMPLETED
+        assert ended == (batch.output_file is not None) == (restarted.batches.answered(batch.id) == set())
+        assert len(stored(settings, "files")) == (2 if ended else 0)
+        restarted.close()
+        if ended:
+            break
+        assert status == KILLED
+    assert point > 5
