@@ -21,7 +21,9 @@ SDKS ?= $(or $(LORRY_TEST_SDKS),$(dir $(abspath $(VENV))).sdks)
 ENVS ?= $(or $(LORRY_TEST_ENVS),$(dir $(abspath $(VENV))).envs)
 ENGINES := vllm sglang lmdeploy
 FOREIGN := vllm or sglang or lmdeploy
-ON_DEMAND := $(FOREIGN) or judged or walk
+# Clients that only `make clients` runs.
+CLIENTS := dspy llama-index lm-eval evalscope guidellm aiperf
+ON_DEMAND := $(FOREIGN) or judged or walk or clients
 # Of two processes with two threads each every thread waits for another's: some tests took ten times as long.
 ONE_THREAD := OMP_NUM_THREADS=1
 # Tests wait for as long as they compute: three processes keep two cores busy. Tests of a file stay in their order, so
@@ -31,7 +33,7 @@ ON_BOTH_CORES := $(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $(PROCESSE
 # Our own modules are compiled once: the tests start hundreds of Pythons.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: serve venv envs test tests stories fuzz kills judged-test engines-test engines-stories walk everything unit check pins format postgres redis bubblewrap proxies chromium sdks node compiler bench bench-training drills natives
+.PHONY: serve venv envs test tests stories fuzz kills judged-test engines-test engines-stories walk everything clients unit check pins format postgres redis bubblewrap proxies chromium sdks node compiler bench bench-training drills natives
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -59,7 +61,7 @@ walk: venv  ## What README says, typed in a fresh home on the real model: some t
 	$(BIN)/python -m pytest -s -m walk $(ARGS)
 
 # What takes longer than continuous integration has, each part after the one before, so that none slows another.
-EVERYTHING := test engines-test engines-stories judged-test walk fuzz kills bench drills bench-training
+EVERYTHING := test engines-test engines-stories judged-test walk clients fuzz kills bench drills bench-training
 everything:  ## All tests, drills and benchmarks, those too for which continuous integration has no time: some hours
 	@set -e; for part in $(EVERYTHING); do began=$$(date +%s); $(MAKE) --no-print-directory $$part; echo "== make $$part: $$(( $$(date +%s) - began )) s"; done
 
@@ -171,11 +173,21 @@ install-node:
 	@echo "Installing Node (Debian packages nodejs and npm)"
 	@SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null
 
-sdks: $(SDKS)/openai-2/.installed $(SDKS)/openapi/.installed $(SDKS)/node/.installed  ## OpenAI 2.x for Python, OpenAI for JavaScript, and what generates a client from the OpenAPI description
+sdks: $(patsubst %,$(SDKS)/%/.installed,openai-2 openapi node clients instructor)  ## OpenAI 2.x for Python, SDKs for JavaScript, what generates a client from the OpenAPI description, and other clients
+
+clients: sdks env-vllm $(CLIENTS:%=$(SDKS)/%/.installed)  ## Clients that CI has no time for as well: DSPy, LlamaIndex, EvalScope, lm-eval, guidellm, aiperf, vllm bench serve
+	LORRY_TEST_SDKS=$(SDKS) LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -s tests/scenarios/test_clients.py tests/scenarios/test_clients_on_demand.py -m scenario $(ARGS)
 
 $(SDKS)/openai-2/.installed $(SDKS)/openapi/.installed: $(SDKS)/%/.installed: deploy/sdks/%.txt | venv
 	rm -rf $(@D)
 	$(PIP) install --quiet --no-deps --require-hashes --target $(@D) --requirement $<
+	@touch $@
+
+# Environments of their own: these clients need other versions than Lorry does.
+$(SDKS)/%/.installed: deploy/sdks/%.txt | venv
+	rm -rf $(@D)
+	$(BIN)/python -m venv --without-pip $(@D)
+	$(BIN)/python -m engines.environments.installer --python $(@D)/bin/python --quiet --no-deps --require-hashes --requirement $<
 	@touch $@
 
 $(SDKS)/node/.installed: deploy/sdks/node/package.json deploy/sdks/node/package-lock.json | node

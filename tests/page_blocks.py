@@ -51,6 +51,11 @@ def check_yaml(block: Block) -> None:
     yaml.safe_load(block.text)
 
 
+def check_js(block: Block) -> None:
+    """Only running it shows more, which needs an environment."""
+    assert block.environment is not None or block.reason is not None
+
+
 def check_shown(block: Block) -> None:
     assert [line for line in block.text.splitlines() if line.lstrip().startswith(PROGRAMS)] == []
 
@@ -62,6 +67,7 @@ CHECKS: Final[Mapping[str, Callable[[Block], None]]] = {
     "jsonl": check_lines_of_json,
     "toml": check_toml,
     "yaml": check_yaml,
+    "js": check_js,
     "text": check_shown,
 }
 """What is checked of the blocks of each language; a block of another one is a mistake."""

@@ -18,6 +18,8 @@ ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))
 NOT_RUN: Final = "not-run:"
 """What begins the reason in the line that opens a block of shell or Python which the tests do not run."""
+ELSEWHERE: Final = "in:"
+"""What begins the name of the environment in whose client a block runs, by `tests/scenarios/test_clients.py`."""
 RUNNABLE: Final = ("bash", "python")
 """Languages whose blocks are run unless they give a reason why not."""
 
@@ -44,6 +46,12 @@ class Block:
         """Why the block is not run; None where it is to run."""
         _, mark, reason = self.notes.partition(NOT_RUN)
         return reason.strip() if mark else None
+
+    @property
+    def environment(self) -> str | None:
+        """Name in `deploy/sdks/` of the environment that the block runs in; None for Lorry's own."""
+        _, mark, name = self.notes.partition(ELSEWHERE)
+        return name.strip() if mark else None
 
 
 def name_of(page: Path) -> str:

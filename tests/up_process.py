@@ -36,6 +36,12 @@ class Up:
         """Return an OpenAI client that retries nothing."""
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.api_key, max_retries=0, timeout=120.0)
 
+    def addressed(self, text: str) -> str:
+        """Return *text* of a page with this address in place of the usual one."""
+        return text.replace("localhost:8080", f"127.0.0.1:{self.port}").replace(
+            "127.0.0.1:8080", f"127.0.0.1:{self.port}"
+        )
+
     def listener(self, url: str) -> psutil.Process:
         """Return the process of this `lorry up` that listens on the port of *url*."""
         port = int(url.rpartition(":")[2])

@@ -1,6 +1,7 @@
 """uv with pip's settings: it installs in seconds what takes pip minutes, but reads none of them by itself.
 
-`python -m engines.environments.installer ARGUMENTS` is `uv pip install ARGUMENTS` into the environment of that Python.
+`python -m engines.environments.installer ARGUMENTS` is `uv pip install ARGUMENTS` into the environment of that Python,
+or, where they begin with `--python PATH`, of another one.
 Imports nothing but uv and the standard library, because `make venv` runs it before anything else is installed.
 """
 
@@ -76,7 +77,10 @@ def source_options(settings: Mapping[str, str]) -> list[str]:
 
 def main() -> None:
     """Replace this process by uv."""
-    command = [*pip_command("install", Path(sys.executable)), *sys.argv[1:]]
+    arguments, python = sys.argv[1:], Path(sys.executable)
+    if arguments[:1] == ["--python"]:
+        python, arguments = Path(arguments[1]), arguments[2:]
+    command = [*pip_command("install", python), *arguments]
     os.execve(command[0], command, os.environ | uv_variables())  # noqa: S606 - no shell is wanted
 
 

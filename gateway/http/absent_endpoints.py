@@ -60,8 +60,6 @@ _INSTEAD: Final[Mapping[str, str]] = {
     "/v1/messages/batches": "POST /v1/batches runs many requests; Anthropic's form of it is not in Lorry",
     "/v1/score": _RERANK,
     "/score": _RERANK,
-    "/rerank": _RERANK,
-    "/v2/rerank": _RERANK,
     "/detokenize": _TOKENS,
     "/v1/detokenize": _TOKENS,
     "/v1/tokenize": "POST /tokenize turns text into tokens",

@@ -47,7 +47,7 @@ TO_RUN: Final = [
     block
     for page in sorted(PAGES, key=lambda page: page.name != "README.md")
     for block in blocks(page)
-    if block.language in RUNNABLE and block.reason is None
+    if block.language in RUNNABLE and block.reason is None and block.environment is None
 ]
 
 
@@ -113,7 +113,7 @@ def run_shell(block: Block, up: Up, place: Path) -> None:
     home = place / "other-home" if "--home" in block.text else up.home
     own = {"LORRY_URL": up.url, "LORRY_API_KEY": "none", "LORRY_HOME": str(home), "PATH": path, "HOME": str(place)}
     own |= {"LORRY_CONFIG": str(up.home / "lorry.toml"), "PYTHONPATH": str(ROOT)}
-    text = addressed(block.text, up).replace("/tmp/lorry-", f"{place}/lorry-")
+    text = up.addressed(block.text).replace("/tmp/lorry-", f"{place}/lorry-")
     told = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", text],
         capture_output=True,
@@ -126,11 +126,6 @@ def run_shell(block: Block, up: Up, place: Path) -> None:
     assert told.returncode == 0, f"{block.place}\n{told.stdout}{told.stderr}"
 
 
-def addressed(text: str, up: Up) -> str:
-    """Return *text* with the address of *up* in place of the usual one."""
-    return text.replace("localhost:8080", f"127.0.0.1:{up.port}").replace("127.0.0.1:8080", f"127.0.0.1:{up.port}")
-
-
 @pytest.mark.parametrize("block", TO_RUN, ids=lambda block: block.place)
 def test_a_block_of_the_pages_runs(block: Block, up: Up, place: Path, names: dict[str, Any]) -> None:
     if block.language == "bash":
@@ -138,7 +133,7 @@ def test_a_block_of_the_pages_runs(block: Block, up: Up, place: Path, names: dic
     else:
         if ".list(job.id)" in block.text:
             wait_for(lambda: names["client"].fine_tuning.jobs.retrieve(names["job"].id).status == "succeeded", JOB_S)
-        exec(compile(addressed(block.text, up), block.place, "exec"), names)
+        exec(compile(up.addressed(block.text), block.place, "exec"), names)
 
 
 def test_the_restored_backup_answers_elsewhere(up: Up, place: Path, settings: str) -> None:
