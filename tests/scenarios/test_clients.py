@@ -26,13 +26,22 @@ SNIPPETS: Final = [block for block in blocks(PAGE) if block.environment is not N
 MODELS_OF_LLM: Final = next(block.text for block in blocks(PAGE) if block.language == "yaml")
 RUN_BY: Final = {"python": (".py", "python"), "js": (".mjs", "node"), "bash": (".sh", "bash", "-eu")}
 """Language of a snippet -> the ending of its file, and what runs it."""
+ENCODER: Final = "all-minilm-l6-v2"
+CONFIG: Final = """
+[[engines.pools]]
+name = "chat"
+
+[[engines.pools]]
+name = "embed"
+base = "{encoder}"
+"""
 PROGRAMS: Final = Path(__file__).parent / "clients"
 BOTH_OF_OPENAI_AGENTS: Final = ("run", "stream", "structured", "tools")
 BOTH_OF_PYDANTIC_AI: Final = ("text", "stream", "NativeOutput", "ToolOutput", "tools")
 BOTH_OF_VERCEL: Final = ("generateText", "streamText", "generateObject", "streamObject", "tools", "streamed tools")
 OPENAI_PYTHON: Final = (
     *("chat", "stream", "stream helper", "structured", "completions", "models and errors", "tools", "streamed tools"),
-    *("responses", "streamed responses", "structured responses", "responses with tools"),
+    *("responses", "streamed responses", "structured responses", "responses with tools", "embeddings"),
 )
 
 
@@ -43,7 +52,7 @@ def each_of(*apis: str, steps: tuple[str, ...]) -> tuple[str, ...]:
 STEPS: Final = {
     "langchain_walk.py": (
         *("chat", "stream", "structured by json_schema", "structured by json_mode", "structured by function_calling"),
-        *("context overflow", "agent", "responses"),
+        *("context overflow", "agent", "responses", "embeddings"),
     ),
     "pydantic_ai_walk.py": each_of("chat", "responses", steps=BOTH_OF_PYDANTIC_AI),
     "openai_agents_walk.py": each_of("chat", "responses", steps=BOTH_OF_OPENAI_AGENTS),
@@ -58,15 +67,32 @@ STEPS: Final = {
         "models",
     ),
     "litellm_walk.py": (
-        *("completion", "stream", "structured", "context window exceeded", "tools", "responses", "anthropic_messages"),
+        *(
+            "completion",
+            "stream",
+            "structured",
+            "context window exceeded",
+            "tools",
+            "responses",
+            "anthropic_messages",
+            "embeddings",
+        ),
     ),
 }
 """Program in the environment of `clients` -> what it reports, in this order."""
 
 
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> str:
+    encoder = tmp_path_factory.mktemp("encoder") / ENCODER
+    encoder.symlink_to(encoder_folder)
+    return CONFIG.format(encoder=encoder)
+
+
 def walk(up: Up, *command: str, **environment: str) -> tuple[str, ...]:
     """Run a program; return the steps that it reports behind its version."""
-    told = run_program(*command, LORRY_URL=up.url, LORRY_MODEL=BUNDLED_BASE, OPENAI_API_KEY="none", **environment)
+    known = {"LORRY_URL": up.url, "LORRY_MODEL": BUNDLED_BASE, "LORRY_ENCODER": ENCODER, "OPENAI_API_KEY": "none"}
+    told = run_program(*command, **known, **environment)
     reported = [json.loads(line) for line in told.splitlines() if line.startswith('{"step"')]
     assert reported[0]["step"] == "client"
     assert reported[0]["version"]
@@ -103,7 +129,7 @@ def test_openai_node(up: Up) -> None:
 
 def test_vercel_ai(up: Up) -> None:
     told = walk(up, "node", str(PROGRAMS / "vercel_ai.mjs"), str(place_of("node")))
-    assert told == each_of("chat", "responses", steps=BOTH_OF_VERCEL)
+    assert told == (*each_of("chat", "responses", steps=BOTH_OF_VERCEL), "embeddings")
 
 
 def test_llm(up: Up, tmp_path: Path) -> None:

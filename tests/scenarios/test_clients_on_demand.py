@@ -13,9 +13,11 @@ import pytest
 
 from gateway.settings import BUNDLED_BASE
 from tests.contract.kinds import interpreter_of
-from tests.scenarios.test_clients import PROGRAMS, python_of, walk
+from tests.scenarios.test_clients import PROGRAMS, python_of, settings, walk
 from tests.scenarios.test_sdk_walks import run_program
 from tests.up_process import Up
+
+__all__ = ["settings"]
 
 pytestmark = [pytest.mark.scenario, pytest.mark.clients]
 

@@ -12,9 +12,9 @@ from langchain.agents.middleware import ModelRequest, ModelResponse, wrap_model_
 from langchain_core.exceptions import ContextOverflowError
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import tool
-from langchain_openai import ChatOpenAI
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
-from steps import BASE_URL, CITY_QUESTION, MODEL, WEATHER_QUESTION, done, expect
+from steps import BASE_URL, CITY_QUESTION, ENCODER, MODEL, WEATHER_QUESTION, done, expect
 
 
 class City(BaseModel):
@@ -90,6 +90,10 @@ def main() -> None:
     expect("".join(chunk.text for chunk in responses.stream(CITY_QUESTION)), "streamed responses")
     walk_agent(responses)
     done("responses")
+    # By itself it sends the token ids of an OpenAI model.
+    encoder = OpenAIEmbeddings(model=ENCODER, base_url=BASE_URL, api_key="none", check_embedding_ctx_length=False)
+    expect([len(vector) for vector in encoder.embed_documents(["a cat", "a dog"])] == [384] * 2, "vectors")
+    done("embeddings")
 
 
 if __name__ == "__main__":

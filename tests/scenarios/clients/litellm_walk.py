@@ -12,7 +12,7 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # which it would fetch
 
 import litellm
 from pydantic import BaseModel
-from steps import BASE_URL, CITY_QUESTION, MODEL, WEATHER_QUESTION, done, expect
+from steps import BASE_URL, CITY_QUESTION, ENCODER, MODEL, WEATHER_QUESTION, done, expect
 
 FIELDS = {
     "model": f"openai/{MODEL}",
@@ -84,6 +84,9 @@ def main() -> None:
     )
     expect(asyncio.run(asked)["content"][0]["text"], "messages")
     done("anthropic_messages")
+    vectors = litellm.embedding(model=f"openai/{ENCODER}", api_base=BASE_URL, api_key="none", input=["a cat", "a dog"])
+    expect(len(vectors.data) == 2, "vectors")
+    done("embeddings")
 
 
 if __name__ == "__main__":

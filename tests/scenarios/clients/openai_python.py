@@ -7,7 +7,7 @@ from typing import Literal
 
 import openai
 from pydantic import BaseModel
-from steps import BASE_URL, CITY_QUESTION, MODEL, WEATHER_QUESTION, done, expect
+from steps import BASE_URL, CITY_QUESTION, ENCODER, MODEL, WEATHER_QUESTION, done, expect
 
 CLIENT = openai.OpenAI(base_url=BASE_URL, api_key="none", max_retries=0)
 MESSAGES = [{"role": "user", "content": CITY_QUESTION}]
@@ -146,6 +146,13 @@ def walk_models() -> None:
     done("models and errors")
 
 
+def walk_embeddings() -> None:
+    """Vectors, cut to some of their numbers."""
+    told = CLIENT.embeddings.create(model=ENCODER, input=["a cat", "a dog"], dimensions=64)
+    expect([len(one.embedding) for one in told.data] == [64] * 2 and told.usage.total_tokens, told.usage)
+    done("embeddings")
+
+
 def user(text: str) -> dict[str, str]:
     """A message."""
     return {"role": "user", "content": text}
@@ -154,7 +161,15 @@ def user(text: str) -> dict[str, str]:
 def main() -> None:
     """Walk through all of it."""
     done("client", version=openai.__version__)
-    for walk in (walk_chat, walk_structured, walk_completions, walk_models, walk_tools, walk_responses):
+    for walk in (
+        walk_chat,
+        walk_structured,
+        walk_completions,
+        walk_models,
+        walk_tools,
+        walk_responses,
+        walk_embeddings,
+    ):
         walk()
 
 

@@ -10,6 +10,8 @@ import os
 
 BASE_URL = os.environ["LORRY_URL"] + "/v1"
 MODEL = os.environ["LORRY_MODEL"]
+ENCODER = os.environ["LORRY_ENCODER"]
+"""A model that turns texts into vectors of 384 numbers."""
 CITY_QUESTION = "Which city is the capital of France, and which river flows through it?"
 WEATHER_QUESTION = "What is the weather in Paris?"
 

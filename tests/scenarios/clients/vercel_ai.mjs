@@ -4,7 +4,7 @@ import { pathToFileURL } from "node:url";
 
 const require = createRequire(`${process.argv[2]}/`);
 const load = (name) => import(pathToFileURL(require.resolve(name)));
-const { generateObject, generateText, stepCountIs, streamObject, streamText, tool } = await load("ai");
+const { embedMany, generateObject, generateText, stepCountIs, streamObject, streamText, tool } = await load("ai");
 const { createOpenAI } = await load("@ai-sdk/openai");
 const { z } = await load("zod");
 
@@ -64,3 +64,8 @@ async function walk(kind, model) {
 done("client", { version: require("ai/package.json").version, provider: require("@ai-sdk/openai/package.json").version });
 await walk("chat", provider.chat(name));
 await walk("responses", provider(name));
+const { embeddings } = await embedMany({
+  model: provider.embedding(process.env.LORRY_ENCODER), values: ["a cat", "a dog"], maxRetries: 0,
+});
+expect(embeddings.every((vector) => vector.length === 384), embeddings.length);
+done("embeddings");
