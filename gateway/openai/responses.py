@@ -19,7 +19,7 @@ _RESPONSE: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {_JSON: {"schema": {"$ref": "#/components/schemas/ModelResponse"}}}}
 }
 """The answer with a response, described as that of `POST /v1/responses` is."""
-Include = Annotated[list[str] | None, Query()]
+Include = Annotated[list[str] | None, Query(alias="include[]")]
 """OpenAI's further parts of what was stored; a stored response has all that it ever had."""
 
 

@@ -53,6 +53,28 @@ _MESSAGE: Final[Mapping[str, Any]] = {
     "thinking": {"type": "enabled", "budget_tokens": 1024, "display": "omitted"},
     "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": {"type": "object"}}},
 }
+_RESPONSE: Final[Mapping[str, Any]] = {
+    "input": [
+        {"role": "developer", "content": "Be kind."},
+        {
+            "role": "user",
+            "content": [
+                {"type": "input_text", "text": "hi"},
+                {"type": "input_image", "image_url": "data:image/png;base64,QUJD", "detail": "low"},
+            ],
+        },
+        {"type": "reasoning", "id": "rs_1", "summary": []},
+        {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": [{"type": "input_text", "text": "42"}]},
+    ],
+    **{"instructions": "Be brief.", "max_output_tokens": 16, "metadata": {"a": "b"}, "temperature": 0.5, "top_p": 0.9},
+    **{"tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}]},
+    **{"tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]}},
+    **{"text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}}, "store": True},
+    **{"reasoning": {"effort": "low", "summary": "auto"}, "include": ["message.output_text.logprobs"]},
+    **{"top_logprobs": 2, "parallel_tool_calls": False, "stream_options": {"include_obfuscation": False}},
+    **{"truncation": "disabled", "background": False, "service_tier": "auto", "user": "ann", "prompt_cache_key": "k"},
+}
 HOT_BODIES: Final[Mapping[str, Mapping[str, Any]]] = {
     "/v1/chat/completions": {
         "messages": [
@@ -71,7 +93,8 @@ HOT_BODIES: Final[Mapping[str, Mapping[str, Any]]] = {
         **{"prompt": "Once", "max_tokens": 8, "n": 1, "best_of": 1, "echo": True, "logprobs": 2, "suffix": ""},
         **{"stop": "", "user": "ann", "seed": 1},
     },
-    "/v1/responses": {"input": _ASKED, "instructions": "Be brief.", "max_output_tokens": 16, "metadata": {}},
+    "/v1/responses": _RESPONSE,
+    "/v1/responses/input_tokens": _RESPONSE,
     "/v1/messages": {
         **_MESSAGE,
         **{"max_tokens": 8, "temperature": 0.5, "top_p": 0.9, "top_k": 4, "stop_sequences": ["x"], "speed": "standard"},

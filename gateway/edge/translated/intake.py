@@ -17,7 +17,7 @@ from gateway.edge.parts import Gateway
 from gateway.edge.turn import Turn
 from gateway.errors import InvalidRequest, PreviousResponseNotFound
 from gateway.routing.paths import PathKind
-from registry.errors import NotFound
+from registry.errors import NotFound, NotStorable
 from registry.responses.types import StoredResponse
 
 _TOKEN_BYTES: Final = 24
@@ -52,8 +52,9 @@ class TranslatedIntake(RequestIntake):
         try:
             return await gateway.ask(store.chain, tenant, needed.previous), others
         except NotFound as exc:
-            message = f"Previous response with id {str(exc)[:64]!r} not found."
-            raise PreviousResponseNotFound(message, param="previous_response_id") from exc
+            raise _missing(str(exc)) from exc
+        except NotStorable as exc:  # an id with a NUL, which PostgreSQL cannot even look for
+            raise _missing(needed.previous) from exc
 
     def _translate(
         self,
@@ -68,3 +69,9 @@ class TranslatedIntake(RequestIntake):
         except orjson.JSONEncodeError as exc:
             raise InvalidRequest("the body has a number beyond 64 bits, a broken text, or too deep nesting") from exc
         return super()._read(raw)
+
+
+def _missing(response_id: str) -> PreviousResponseNotFound:
+    return PreviousResponseNotFound(
+        f"Previous response with id {response_id[:64]!r} not found.", param="previous_response_id"
+    )

@@ -142,6 +142,15 @@ def test_a_conversation_goes_on_at_any_gateway(serve: Serve, engines: list[StubE
     assert second.get(f"{PATH}/{three['id']}").json()["previous_response_id"] == two["id"]
 
 
+def test_a_response_is_rated_by_its_own_id(serve: Serve) -> None:
+    client = serve([answer(200, whole()), STREAM])
+    for streamed in (False, True):
+        told = client.post(PATH, json=ASKED | {"stream": streamed})
+        name = events_of(told)[0]["response"]["id"] if streamed else told.json()["id"]
+        rated = client.post("/v1/feedback", json={"completion_id": name, "score": 1.0})
+        assert rated.status_code == 200, rated.text
+
+
 def test_a_reference_leads_to_an_item_of_a_stored_response(serve: Serve, engines: list[StubEngine]) -> None:
     client = serve([answer(200, whole())])
     item = client.post(PATH, json=ASKED).json()["output"][0]["id"]
@@ -172,6 +181,7 @@ def test_a_stored_response_is_read_listed_and_deleted_by_its_tenant_alone(
     assert page["has_more"] is True
     rest = client.get(f"{path}/input_items?limit=2&after={page['last_id']}", headers=mine).json()
     assert ([item["content"][0]["text"] for item in rest["data"]], rest["has_more"]) == (["a"], False)
+    assert client.get(f"{path}?include[]=message.input_image.image_url", headers=mine).json() == made
     assert client.get(f"{path}?stream=true", headers=mine).json()["error"]["param"] == "stream"
     assert "synchronous" in client.post(f"{path}/cancel", headers=mine).json()["error"]["message"]
     for ask in (client.get, client.delete):
