@@ -127,7 +127,7 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
 
 
 def parser_options(settings: EngineSettings) -> dict[str, object]:
-    """Return the flags of the parsers; without that of tool calls vLLM refuses `tool_choice: "auto"`."""
+    """Return the flags of the parsers; without that of tool calls vLLM refuses tools."""
     parsers = choose_parsers(settings, PARSERS)
     return {
         "--enable-auto-tool-choice": True if parsers.calls else None,
