@@ -245,6 +245,10 @@ def test_a_message_names_the_stop_sequence_and_its_count_is_its_usage(gateway: h
     words = whole["content"][0]["text"].split()
     cut = gateway.post("/v1/messages", json=asked | {"stop_sequences": ["\u2603", words[1]]}).json()
     assert (cut["stop_reason"], cut["stop_sequence"]) == NAMED_STOP.get(host.kind, ("stop_sequence", words[1]))
+    stream = gateway.post("/v1/messages", json=asked | {"stream": True}).text
+    first = json.loads(stream.partition("data: ")[2].partition("\n")[0])["message"]["usage"]
+    prompt = first["input_tokens"] + (first["cache_read_input_tokens"] or 0)
+    assert (prompt > 0) == (host.kind != "lmdeploy")
     if "/tokenize" in host.engine.traits.paths:
         counted = gateway.post("/v1/messages/count_tokens", json=body).json()
         usage = whole["usage"]

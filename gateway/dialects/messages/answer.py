@@ -72,12 +72,16 @@ class MessageTranslator:
 
     def _events(self, chunk: Mapping[str, Any]) -> Iterator[Event]:
         self._usage = chunk.get("usage") or self._usage
+        choices = chunk.get("choices") or ()
         if not self._is_begun:
+            # SGLang sends the prompt's tokens with the first piece of the answer, after a chunk with the role alone.
+            if self._usage is None and not any(map(_has_news, choices)):
+                return
             self._is_begun = True
             usage = usage_of(self._usage) | {"output_tokens": 0}
             yield event({"type": "message_start", "message": self._message(chunk["model"], [], None, usage)})
             yield event({"type": "ping"})
-        for choice in chunk.get("choices") or ():
+        for choice in choices:
             yield from self._add(choice)
 
     def _add(self, choice: Mapping[str, Any]) -> Iterator[Event]:
@@ -104,3 +108,9 @@ class MessageTranslator:
             "stop_sequence": None if ending is None else ending.stop_sequence,
             "usage": usage,
         }
+
+
+def _has_news(choice: Mapping[str, Any]) -> bool:
+    """Whether a piece has more than the role of its answer."""
+    delta = choice.get("delta") or {}
+    return bool(choice.get("finish_reason") or any(value for name, value in delta.items() if name != "role"))

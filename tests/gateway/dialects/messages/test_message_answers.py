@@ -190,6 +190,15 @@ def test_the_first_event_has_the_tokens_of_the_prompt_where_the_engine_sends_the
     assert found[5]["usage"]["output_tokens"] == 2
 
 
+def test_the_first_event_waits_for_the_first_piece_which_may_bring_the_tokens_of_the_prompt() -> None:
+    role, piece = chunk({"role": "assistant", "content": ""}), chunk({"content": "Hi"})
+    piece["usage"] = {"prompt_tokens": 7, "completion_tokens": 1}
+    found = events(streamed([role, piece, chunk({}, "stop")]))
+    assert found[0]["message"]["usage"]["input_tokens"] == 7
+    without = events(streamed([role, chunk({"content": "Hi"}), chunk({}, "stop")]))
+    assert without[0]["message"]["usage"]["input_tokens"] == 0
+
+
 def test_a_stream_that_breaks_off_ends_with_an_error_event_and_nothing_after_it() -> None:
     translator = MessageTranslator(asked(stream=True), "t")
     translator.chunk(chunk({"content": "Hi"}))
