@@ -31,8 +31,13 @@ POOLED: dict[str, Any] = {
 """Pooling -> the same of the states of one text, by its definition."""
 
 
+QUICK = ("bert", "modernbert", "qwen3", "roberta")
+"""Kinds whose code differs most; importing the code of all takes too long for the quick tests."""
+KINDS = [*QUICK, *(pytest.param(kind, marks=pytest.mark.engine) for kind in sorted(ENCODERS - {*QUICK}))]
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # transformers' DeBERTa
-@pytest.mark.parametrize("kind", sorted(ENCODERS | {"qwen3"}))
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_text_has_the_vector_that_it_has_alone(tmp_path: Path, kind: str) -> None:
     loaded = load_encoder(save_encoder(tmp_path, kind, pooling_mode=list(POOLED), normalizes=False), PLACES)
     rows = [TokenRow(loaded.codec.encode(text).ids) for text in TEXTS]
@@ -45,7 +50,7 @@ def test_a_text_has_the_vector_that_it_has_alone(tmp_path: Path, kind: str) -> N
         torch.testing.assert_close(vector, torch.cat([pool(states) for pool in POOLED.values()]), atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta", "modernbert", "distilbert"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", pytest.param("distilbert", marks=pytest.mark.engine)])
 def test_a_pair_has_the_score_of_transformers(tmp_path: Path, kind: str) -> None:
     loaded = load_encoder(save_reranker(tmp_path, kind), PLACES)
     pairs = [loaded.codec.encode(TEXTS[0], other) for other in TEXTS]
