@@ -183,11 +183,12 @@ $(SDKS)/openai-2/.installed $(SDKS)/openapi/.installed: $(SDKS)/%/.installed: de
 	$(PIP) install --quiet --no-deps --require-hashes --target $(@D) --requirement $<
 	@touch $@
 
-# Environments of their own: these clients need other versions than Lorry does.
+# Environments of their own: these clients need other versions than Lorry does. uv checks the hashes that it is given, but
+# finds none for a local build such as `torch==2.13.0+cpu`, so it must not ask for all.
 $(SDKS)/%/.installed: deploy/sdks/%.txt | venv
 	rm -rf $(@D)
 	$(BIN)/python -m venv --without-pip $(@D)
-	$(BIN)/python -m engines.environments.installer --python $(@D)/bin/python --quiet --no-deps --require-hashes --requirement $<
+	$(BIN)/python -m engines.environments.installer --python $(@D)/bin/python --quiet --no-deps --requirement $<
 	@touch $@
 
 $(SDKS)/node/.installed: deploy/sdks/node/package.json deploy/sdks/node/package-lock.json | node
