@@ -51,7 +51,7 @@ NOTHING: dict[str, tuple[Any, ...]] = {
     "presence_penalty": (0.0,),
     "prompt_cache_key": ("a",),
     "prompt_cache_retention": ("24h",),
-    "reasoning_effort": ("none", "low", "medium", "high"),
+    "reasoning_effort": ("low", "none", "medium", "high"),
     "response_format": ({"type": "text"},),
     "safety_identifier": ("a",),
     "seed": (7,),
@@ -86,7 +86,7 @@ NOTHING: dict[str, tuple[Any, ...]] = {
     "skip_special_tokens": (True,),
     "spaces_between_special_tokens": (True,),
     "stop_token_ids": ([],),
-    "top_k": (-1, 0),
+    "top_k": (0, -1),
     "use_beam_search": (False,),
 }
 """Field -> values that ask for nothing, or for nothing that changes an answer; null is one of each field."""
