@@ -42,10 +42,11 @@ LONGEST = ("tests/trainer/test_kills.py", "tests/trainer", "tests/contract", "te
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first; inside a file the order stays as it is."""
+    """Put the longest files first, and the end of a shared server last; inside a file the order stays as it is."""
 
-    def rank(item: pytest.Item) -> int:
-        return next((number for number, path in enumerate(LONGEST) if item.nodeid.startswith(path)), len(LONGEST))
+    def rank(item: pytest.Item) -> tuple[int, bool]:
+        place = next((number for number, path in enumerate(LONGEST) if item.nodeid.startswith(path)), len(LONGEST))
+        return place, "test_the_end" in item.nodeid
 
     items.sort(key=rank)
 

@@ -59,9 +59,10 @@ def test_answers_that_are_no_json_are_described_as_they_are(sqlite_registry: Reg
     }
 
 
-def test_errors_are_described_in_the_form_of_openai(sqlite_registry: Registry) -> None:
+def test_errors_are_described_in_the_form_of_the_paths_makers(sqlite_registry: Registry) -> None:
     found = {"200", "201", "202", "503"}
     for endpoint, status, content in answers(described(sqlite_registry)):
         if status not in found and JSON in content:
             assert status in ("4XX", "5XX"), endpoint
-            assert content[JSON]["schema"] == {"$ref": "#/components/schemas/ErrorEnvelope"}, endpoint
+            form = "AnthropicError" if "/v1/messages" in endpoint else "ErrorEnvelope"
+            assert content[JSON]["schema"] == {"$ref": f"#/components/schemas/{form}"}, endpoint

@@ -77,7 +77,9 @@ def engine(sqlite_registry: Registry) -> Iterator[Callable[..., StubEngine]]:
 
 
 def code_of(told: Any) -> tuple[int, str]:
-    return told.status_code, told.json()["error"]["code"]
+    error = told.json()["error"]
+    # Anthropic's form has the code among its details.
+    return told.status_code, error["code"] if "code" in error else error["details"]["error_code"]
 
 
 def test_once_there_is_a_key_every_endpoint_but_health_wants_one(gateway: Open, issue: Issue) -> None:
