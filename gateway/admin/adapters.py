@@ -19,7 +19,7 @@ from gateway.objects.jobs import AnyJob
 from gateway.objects.lists import ObjectList
 from gateway.openai.models import loaded_on
 from gateway.openai.types import Whole
-from gateway.pools.base_tasks import check_generates
+from gateway.pools.base_tasks import check_generates, generates
 from registry.database import Registry, Snapshot
 from registry.errors import StorageFull
 from registry.jobs.job import Job
@@ -122,13 +122,15 @@ def _unpack(archive: Path, folder: Path, limit_bytes: int) -> list[str]:
 
 
 def _only_base(registry: Registry, name: str) -> str:
+    """Return the base of the adapter *name*; of a new one the only base that adapters are made for."""
     known = {adapter.name: adapter.base for adapter in registry.adapters.list()}
-    bases = [base.name for base in registry.bases.list()]
     if name in known:
         return known[name]
-    if len(bases) != 1:
-        raise InvalidRequest(f"base must be one of {', '.join(bases)}", param="base")
-    return bases[0]
+    bases = [base for base in registry.bases.list() if generates(base)]
+    entered = [base.name for base in bases if base.parent is None]  # the others were made by jobs from one of these
+    if len(entered) != 1:
+        raise InvalidRequest(f"base must be one of {', '.join(base.name for base in bases)}", param="base")
+    return entered[0]
 
 
 def _adapter(adapter: Adapter, snapshot: Snapshot, latest: int | None) -> dict[str, object]:

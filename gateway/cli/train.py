@@ -239,8 +239,14 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
 
 def _only_base(client: Client) -> str:
     models = client.get("/v1/models", ObjectList[ModelObject]).data
-    # Whole models that jobs made stand on another one.
-    bases = [model.id for model in models if model.lorry.kind == "base" and model.lorry.base_name is None]
+    # Whole models that jobs made stand on another one, and models that embed or rank texts are not fine-tuned.
+    bases = [
+        model.id
+        for model in models
+        if model.lorry.kind == "base"
+        and model.lorry.base_name is None
+        and ("/v1/completions" in model.lorry.paths or not model.lorry.paths)
+    ]
     if len(bases) != 1:
         raise CommandFailed(f"name the base model with --model: {', '.join(bases) or 'there is none yet'}")
     return bases[0]

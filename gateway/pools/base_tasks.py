@@ -9,6 +9,11 @@ from registry.errors import AdapterRejected
 from registry.types import Base
 
 
+def generates(base: Base) -> bool:
+    """Whether the base model writes texts, so that it can have adapters and be fine-tuned."""
+    return task_of(Path(base.path)) is BaseTask.GENERATE
+
+
 def check_generates(base: Base) -> None:
     """Raise `AdapterRejected` for a base model that embeds or ranks texts: it has no adapters and no fine-tunes."""
     task = task_of(Path(base.path))

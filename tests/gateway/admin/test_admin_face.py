@@ -233,6 +233,21 @@ def test_an_upload_that_no_replica_could_serve_is_refused(
     assert "tiny is a model to embed texts; it generates none" in told.json()["error"]["message"]
 
 
+def test_an_encoder_beside_it_and_a_model_made_from_it_leave_one_base_for_an_adapter_without_a_base(
+    http: TestClient, sqlite_registry: Registry, base: Base, make_adapter: Callable[..., Path], tmp_path: Path
+) -> None:
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    (encoder / "config.json").write_text('{"model_type": "bert"}')
+    sqlite_registry.bases.enter(replace(base, name="encoder", path=str(encoder), digest="e" * 64))
+    sqlite_registry.bases.enter(replace(base, name="support-1", digest="f" * 64, parent=base.name))
+    job = http.post("/admin/adapters/support/revisions", content=tar_of(make_adapter())).json()
+    assert job["spec"]["base"] == base.name
+    sqlite_registry.bases.enter(replace(base, name="another", digest="a" * 64))
+    told = http.post("/admin/adapters/shop/revisions", content=tar_of(make_adapter(1))).json()["error"]
+    assert (told["param"], told["message"]) == ("base", "base must be one of another, support-1, tiny")
+
+
 def test_the_numbers_of_a_proof_are_shown_with_the_slot(promoted: TestClient) -> None:
     shown = promoted.get("/admin/adapters/support").json()["revisions"][0]
     assert shown["slots"] == {"r1": {"state": "ready", "reason": "", "message": "", "proof": None}}
