@@ -24,7 +24,8 @@ def test_a_header_reaches_a_canary_that_takes_no_traffic_yet_where_it_is_loaded(
     impatient = SETTINGS.model_copy(update={"request_timeout_s": 0.3})
     assert revision(scene.client(impatient), x_lorry_side="canary") == "support@1"
     rollout = scene.start(50, to=None)
-    assert revision(scene.client(impatient), x_lorry_side="canary") == "503"
+    # The wait for a replica and the request itself end at the same time, whichever is noticed first.
+    assert revision(scene.client(impatient), x_lorry_side="canary") in ("503", "504")
     scene.add_replica(said("from r1"))
     ready = scene.client()
     told = ready.post("/v1/chat/completions", json=CHAT, headers={"x-lorry-side": "canary"})
