@@ -72,7 +72,7 @@ class OneFunction(Fields):
 
 
 class AllowedTools(Fields):
-    """Those of the tools that count for this answer."""
+    """The tools that count for this answer."""
 
     mode: Literal["auto", "required"]
     tools: Annotated[list[OneFunction], Field(min_length=1)]
