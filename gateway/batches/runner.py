@@ -48,25 +48,27 @@ class BatchRunner:
         self._silences = SilenceWatch(self._registry.transactions.steady)
 
     async def run(self) -> None:
-        """Look for batches, half as often as for routes, until cancelled."""
+        """Look for batches until cancelled: half as often as for routes while some are open, else an eighth."""
         while True:
+            are_open = False
             if self._gateway.edge.is_draining:
                 await self._give_back()
             elif self._gateway.feed.read_at and self._gateway.keyring.read_at:
                 try:
-                    await self._look()
+                    are_open = await self._look()
                 except RegistryError as exc:
                     # Nobody could renew a lease meanwhile either: all get the time to do so again.
                     self._silences = SilenceWatch(self._registry.transactions.steady)
                     log.warning("batches not looked for, trying again", extra={"error": str(exc)})
-            await asyncio.sleep(2 * self._gateway.settings.route_refresh_s)
+            await asyncio.sleep((2 if are_open else 8) * self._gateway.settings.route_refresh_s)
 
     async def aclose(self) -> None:
         """Stop all batches where they are, and give them back."""
         await self._give_back()
         self._tools.door.close()
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
+        """Take over what nobody runs; return whether any batch is open."""
         found = await asyncio.to_thread(self._registry.batches.open)
         self._tools.places.sharers = len({batch.holder for batch in found if batch.holder is not None})
         for batch in found:
@@ -79,6 +81,7 @@ class BatchRunner:
             hold = await asyncio.to_thread(self._registry.batches.claim, free, self._name)
             if hold is not None:
                 self._start(hold)
+        return bool(found)
 
     def _next(self, found: Sequence[Batch]) -> Batch | None:
         """Return the oldest batch that no gateway runs; with a look for each, gateways get similar numbers."""
