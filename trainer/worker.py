@@ -43,6 +43,7 @@ class Worker:
         self._away_at = -math.inf
         """When the registry did not answer last; monotonic."""
         self._discarded_at = -math.inf
+        self._swept = False
 
     def run(self, stop: Event) -> None:
         """Work until *stop* is set; the current job then stops at a checkpoint and goes back into the queue."""
@@ -50,6 +51,7 @@ class Worker:
         pause_s = self._settings.poll_s
         while not stop.is_set():
             try:
+                self._sweep_at_start()
                 busy = self.work_once(stop)
             except RegistryUnavailable as exc:
                 self._away_at = time.monotonic()
@@ -90,6 +92,12 @@ class Worker:
         Attempt(self._registry, self._settings, lease, stop, self._liveness).run()
         discard_uploads(self._registry)
         return True
+
+    def _sweep_at_start(self) -> None:
+        """Remove what a worker left that was killed right after the end of its job: no further job may come."""
+        if not self._swept:
+            self.sweep()
+            self._swept = True
 
     def sweep(self) -> None:
         """Remove checkpoints and uploads of jobs that were cancelled while they waited, or whose worker died."""

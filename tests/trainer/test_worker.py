@@ -7,7 +7,9 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from registry.database import Registry
 from registry.disk import Liveness
 from registry.jobs.job import JobState
 from tests.trainer.attempts import TIMEOUT_S, MakeJob, loss_curve, messages, work
+from tests.waiting import wait_for
 from trainer.settings import TrainerSettings
 from trainer.worker import Worker
 
@@ -114,6 +117,22 @@ def test_checkpoints_of_a_job_that_was_cancelled_while_it_waited_are_swept(
     registry.jobs.request_cancel(cancelled.id, "ann")
     Worker(registry, settings, "w1", Liveness(settings.work.parent, "w1")).sweep()
     assert [path.parent.parent.name for path in settings.work.glob("*/*/checkpoint-*")] == [waiting.id]
+
+
+def test_a_worker_that_starts_removes_what_a_killed_one_left_of_an_ended_job(
+    registry: Registry, settings: TrainerSettings, make_job: MakeJob
+) -> None:
+    ended, stop = make_job(), Event()
+    weights = settings.work / ended.id / "attempt-0001" / "final"
+    weights.mkdir(parents=True)
+    registry.jobs.request_cancel(ended.id, "ann")
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(Worker(registry, settings, "w1", Liveness(settings.work.parent, "w1")).run, stop)
+        try:
+            wait_for(lambda: not weights.exists(), TIMEOUT_S)
+        finally:
+            stop.set()
+        running.result(TIMEOUT_S)
 
 
 def test_a_worker_without_a_registry_says_so_and_ends(tmp_path: Path) -> None:
