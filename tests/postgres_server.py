@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from engines.bound_child import die_with_parent
 
-START_TIMEOUT_S: Final = 30.0
+START_TIMEOUT_S: Final = 120.0
 
 
 class NoPostgres(Exception):

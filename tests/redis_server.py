@@ -44,7 +44,7 @@ class RedisServer:
     def stop(self) -> None:
         """Kill the server; all that it held is lost."""
         self.process.kill()
-        self.process.wait(timeout=10)
+        self.process.wait(timeout=60)
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, "Redis has ended"

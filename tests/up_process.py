@@ -68,6 +68,6 @@ class Up:
         code = self.process.wait(timeout=STOP_TIMEOUT_S)
         assert self.process.stdout is not None
         self.process.stdout.close()
-        _, alive = psutil.wait_procs(self.tree, timeout=15)
+        _, alive = psutil.wait_procs(self.tree, timeout=60)
         assert alive == []
         return code

@@ -11,7 +11,7 @@ FIRST_PAUSE_S = 0.001
 LONGEST_PAUSE_S = 0.05
 
 
-def wait_for(condition: Callable[[], T], timeout_s: float = 20.0) -> T:
+def wait_for(condition: Callable[[], T], timeout_s: float = 60.0) -> T:
     """Return the first true value of *condition*; fail after *timeout_s* of asking, ever less often."""
     deadline = time.monotonic() + timeout_s
     pause_s = FIRST_PAUSE_S

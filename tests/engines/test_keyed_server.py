@@ -24,7 +24,7 @@ def test_a_module_sees_the_key_in_its_arguments_and_others_do_not(tmp_path: Path
         env={keyed_server.KEY_VARIABLE: "secret", "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=20.0,
+        timeout=60.0,
         check=True,
     )
     seen, command_line = ran.stdout.splitlines()

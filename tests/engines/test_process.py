@@ -15,7 +15,7 @@ import pytest
 
 from engines.process import ChildProcess
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
 )

@@ -63,7 +63,7 @@ class ServedGateway:
 
     def connect(self) -> socket.socket:
         """A connection to it."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=8)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def forget_connections(self) -> None:
         """Close those that `client` keeps; it is another one now."""

@@ -28,7 +28,7 @@ def test_ctrl_c_during_a_first_start_ends_it_whatever_is_under_way(tmp_path: Pat
         tree = psutil.Process(up.pid).children(recursive=True)
         up.send_signal(signal.SIGINT)
         assert up.wait(timeout=START_S) == 1
-    _, alive = psutil.wait_procs(tree, timeout=15)
+    _, alive = psutil.wait_procs(tree, timeout=60)
     assert alive == []
     lines = said.read_text().splitlines()
     assert lines[0].endswith("s  Starting Lorry")

@@ -30,7 +30,7 @@ from trainer.worker import Worker
 MakeJob = Callable[..., Job]
 LONG = {"n_epochs": 30, "checkpoint_steps": 10}
 """90 steps: long enough to be interrupted, short enough to end soon."""
-TIMEOUT_S = 90.0
+TIMEOUT_S = 240.0
 
 
 def queue(registry: Registry, kind: Trained, **changes: Any) -> Job:

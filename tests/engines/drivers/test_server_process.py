@@ -22,7 +22,7 @@ async def test_the_answer_of_another_process_on_the_port_is_not_that_of_the_chil
         base_name="tiny",
         log_path=tmp_path / "log",
         port=int(other.url.rpartition(":")[2]),
-        start_timeout_s=20.0,
+        start_timeout_s=60.0,
     )
     server = ServerProcess(settings)
     script = "import time; print('loading', flush=True); time.sleep(0.3); raise SystemExit('address already in use')"

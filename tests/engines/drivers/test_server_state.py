@@ -34,7 +34,7 @@ def server(**pages: Any) -> Iterator[str]:
 
 def offered(kind: str, **pages: Any) -> frozenset[str]:
     async def ask(url: str) -> frozenset[str]:
-        http = OpenAiServer(url, timeout_s=10.0)
+        http = OpenAiServer(url, timeout_s=60.0)
         try:
             return await offered_paths(kind, http)
         finally:

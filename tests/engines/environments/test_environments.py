@@ -129,7 +129,7 @@ def test_a_killed_build_leaves_no_process_and_is_gone_on_with(plan: BuildPlan, t
     finally:
         builder.send_signal(signal.SIGKILL)
         builder.wait()
-    psutil.wait_procs(checking, timeout=10)
+    psutil.wait_procs(checking, timeout=60)
     assert not any(child.is_running() for child in checking)
     assert state(plan) is EnvironmentState.PARTIAL
 

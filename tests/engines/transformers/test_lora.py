@@ -174,7 +174,7 @@ async def test_a_request_that_fails_on_its_way_in_holds_nothing(model: Path, lay
     for _ in range(3):
         with pytest.raises(TypeError):
             intake.submit(demand_that_breaks())
-    await asyncio.wait_for(table.unload("a"), 5)
+    await asyncio.wait_for(table.unload("a"), 60)
 
 
 def loaded_of(layers: dict[str, AdaptedLinear]) -> LoadedModel:

@@ -79,7 +79,7 @@ async def test_news_come_in_order_until_the_end(codec: Tokenizer) -> None:
     stepper = Stepper(Constant(), Scheduler(2, 100), EngineMetrics(), threads=1)
     thread = stepper.start(asyncio.get_running_loop(), lambda: None)
     stepper.submit([sequence(codec, 1, news.put_nowait)])
-    deltas = [await asyncio.wait_for(news.get(), 10) for _ in range(3)]
+    deltas = [await asyncio.wait_for(news.get(), 60) for _ in range(3)]
     assert [delta.finish for delta in deltas if isinstance(delta, Delta)] == [None, None, FinishReason.LENGTH]
     stepper.stop()
     await asyncio.to_thread(thread.join, 10)
@@ -96,7 +96,7 @@ async def test_a_step_for_copies_is_abandoned_when_a_client_comes_and_run_again(
     stepper.submit([copy])
     assert await asyncio.to_thread(runner.copies_run.wait, 10)
     stepper.submit([sequence(codec, 2, lambda each: news.put_nowait(("client", each)))])
-    delivered = [await asyncio.wait_for(news.get(), 10) for _ in range(6)]
+    delivered = [await asyncio.wait_for(news.get(), 60) for _ in range(6)]
     for who in ("copy", "client"):
         finishes = [delta.finish for one, delta in delivered if one == who and isinstance(delta, Delta)]
         assert finishes == [None, None, FinishReason.LENGTH]
@@ -110,9 +110,9 @@ async def test_a_broken_model_fails_all_that_is_open_and_all_that_comes(codec: T
     stepper = Stepper(Constant(), Scheduler(1, 100), EngineMetrics(), threads=1)
     thread = stepper.start(asyncio.get_running_loop(), failed.set)
     stepper.submit([sequence(codec, 666, news.put_nowait), sequence(codec, 1, news.put_nowait)])
-    assert [type(await asyncio.wait_for(news.get(), 10)) for _ in range(2)] == [EngineFailed] * 2
-    await asyncio.wait_for(failed.wait(), 10)
+    assert [type(await asyncio.wait_for(news.get(), 60)) for _ in range(2)] == [EngineFailed] * 2
+    await asyncio.wait_for(failed.wait(), 60)
     stepper.submit([sequence(codec, 1, news.put_nowait)])
-    assert isinstance(await asyncio.wait_for(news.get(), 10), EngineFailed)
+    assert isinstance(await asyncio.wait_for(news.get(), 60), EngineFailed)
     stepper.stop()
     await asyncio.to_thread(thread.join, 10)

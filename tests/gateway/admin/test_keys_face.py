@@ -140,7 +140,7 @@ def test_an_upload_without_a_key_is_refused_before_it_is_sent(url: str, sqlite_r
     wait_for(lambda: openai_refuses(url))
     address = urlsplit(url)
     head = f"POST /v1/files HTTP/1.1\r\nhost: {address.netloc}\r\n"
-    with socket.create_connection((address.hostname or "", address.port), timeout=10) as client:
+    with socket.create_connection((address.hostname or "", address.port), timeout=60) as client:
         client.sendall(
             f"{head}content-type: multipart/form-data; boundary=x\r\ncontent-length: 100000000\r\n\r\n".encode()
         )

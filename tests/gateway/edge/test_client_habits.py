@@ -228,7 +228,7 @@ def test_a_client_that_left_without_reading_ends_its_generation(gateway: ServedG
     with gateway.connect() as connection:
         send(connection, [chat(1, wait=True)])
         wait_for(lambda: len(engine.stub.bodies) > seen)
-    assert engine.left.wait(5)
+    assert engine.left.wait(60)
 
 
 def test_a_client_that_does_not_read_has_few_requests_parsed(gateway: ServedGateway) -> None:

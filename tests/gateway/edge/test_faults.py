@@ -139,7 +139,7 @@ def test_a_stream_that_falls_silent_ends_with_an_error_event(serve: Serve) -> No
     told = serve([hang]).client.post("/v1/chat/completions", json=STREAM)
     assert told.content.startswith(EVENT)
     assert json.loads(told.content[len(EVENT) :].removeprefix(b"data: "))["error"]["code"] == "engine_unavailable"
-    assert hang.left.wait(10)
+    assert hang.left.wait(60)
 
 
 def test_a_request_is_given_up_at_its_deadline(serve: Serve) -> None:
@@ -148,8 +148,8 @@ def test_a_request_is_given_up_at_its_deadline(serve: Serve) -> None:
     began = time.monotonic()
     told = gateway.client.post("/v1/chat/completions", json=CHAT, headers={"x-request-timeout": "0.3"})
     assert (told.status_code, told.json()["error"]["code"]) == (504, "deadline_exceeded")
-    assert 0.3 <= time.monotonic() - began < 5
-    assert hang.left.wait(10)
+    assert 0.3 <= time.monotonic() - began < 60
+    assert hang.left.wait(60)
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "soon", "inf"])
@@ -177,8 +177,8 @@ def test_a_client_that_leaves_ends_the_generation(serve: Serve, said: tuple[byte
     gateway = serve([hang], first_byte_timeout_s=60.0, idle_timeout_s=60.0)
     with gateway.connect() as connection:
         send(connection, [request(stream=True)])
-        assert hang.reached.wait(10)
-    assert hang.left.wait(10)
+        assert hang.reached.wait(60)
+    assert hang.left.wait(60)
     wait_for(lambda: not gateway.gateway.edge.under_way)
 
 
@@ -232,7 +232,7 @@ def test_what_the_pool_has_no_room_for_waits_its_turn_or_comes_again_later(serve
     opened = threading.Event()
 
     def slow(handler: StubHandler) -> None:
-        opened.wait(10)
+        opened.wait(60)
         OK(handler)
 
     gateway = serve([slow], room=1, queue_limit=1, first_byte_timeout_s=60.0)
@@ -256,7 +256,7 @@ def test_a_drain_finishes_what_is_under_way_and_lets_go_of_the_rest(serve: Serve
 
     def held(handler: StubHandler) -> None:
         handler.wfile.write(STREAM_HEAD + b"%x\r\n%b\r\n" % (len(EVENT), EVENT))
-        go_on.wait(10)
+        go_on.wait(60)
         handler.wfile.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT))
 
     gateway = serve([by_model(rtiny=held)], first_byte_timeout_s=60.0, idle_timeout_s=60.0)

@@ -55,7 +55,7 @@ def test_a_stream_that_its_client_left_counts_what_was_sent(serve: Serve, bearer
             while sent[0] < 1000:
                 handler.wfile.write(b"%x\r\n%b\r\n" % (len(event), event))
                 sent[0] += 1
-                assert sent[0] < 5 or may_go_on.wait(10)
+                assert sent[0] < 5 or may_go_on.wait(60)
         handler.close_connection = True
 
     gateway = serve([talk, OK])
@@ -74,7 +74,7 @@ def test_a_refusal_of_the_queue_counts_nothing(serve: Serve, bearer: dict[str, s
     opened = threading.Event()
 
     def slow(handler: StubHandler) -> None:
-        opened.wait(10)
+        opened.wait(60)
         OK(handler)
 
     gateway = serve([slow], room=1, queue_limit=0, first_byte_timeout_s=60.0)

@@ -33,10 +33,10 @@ class Endless:
         self._cut_off.release()
 
     def has_begun(self) -> bool:
-        return self._began.acquire(timeout=20)
+        return self._began.acquire(timeout=60)
 
     def was_cut_off(self) -> bool:
-        return self._cut_off.acquire(timeout=20)
+        return self._cut_off.acquire(timeout=60)
 
 
 class Visit:
@@ -79,7 +79,7 @@ def visit() -> Iterator[Visit]:
 
 def ask(client: httpx2.Client) -> None:
     """A request that is answered."""
-    assert client.post("/v1/chat/completions", json=CHAT, timeout=10).status_code == 200
+    assert client.post("/v1/chat/completions", json=CHAT, timeout=60).status_code == 200
 
 
 def left_out(scene: RolloutScene, rollout: Rollout, reason: str) -> bool:

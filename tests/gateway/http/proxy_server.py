@@ -48,13 +48,13 @@ class Proxy:
 
     def connect(self) -> ssl.SSLSocket:
         """Return a connection with TLS."""
-        plain = socket.create_connection(("127.0.0.1", self._port), timeout=10)
+        plain = socket.create_connection(("127.0.0.1", self._port), timeout=60)
         return self.trust.wrap_socket(plain, server_hostname="localhost")
 
     def close(self) -> None:
         """End the proxy."""
         self._process.terminate()
-        self._process.wait(timeout=20)
+        self._process.wait(timeout=60)
         self._log.close()
 
     def _make_certificate(self) -> None:

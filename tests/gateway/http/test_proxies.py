@@ -74,7 +74,7 @@ def proxy(
 
 def client_of(proxy: Proxy) -> openai.OpenAI:
     http = openai.DefaultHttpxClient(verify=proxy.trust, trust_env=False)
-    return openai.OpenAI(base_url=f"{proxy.url}/v1", api_key="none", http_client=http, max_retries=0, timeout=20)
+    return openai.OpenAI(base_url=f"{proxy.url}/v1", api_key="none", http_client=http, max_retries=0, timeout=60)
 
 
 def test_each_event_arrives_when_it_is_sent(proxy: Proxy, words: TwoWords) -> None:
@@ -92,7 +92,7 @@ def test_a_client_that_leaves_ends_the_generation(proxy: Proxy, words: TwoWords)
         chat = client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "hi"}], stream=True)
         assert next(iter(chat)).choices[0].delta.content == "first"
         chat.close()
-    assert words.left.wait(10)
+    assert words.left.wait(60)
 
 
 def test_a_large_file_passes(proxy: Proxy) -> None:

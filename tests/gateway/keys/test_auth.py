@@ -115,9 +115,9 @@ def test_new_and_revoked_keys_are_known_soon(sqlite_registry: Registry, issue: I
     def steps() -> None:
         issue()
         secret = issue("chat", INFERENCE).secret
-        wait_for(lambda: is_let_in(keyring, secret), timeout_s=1.0)
+        wait_for(lambda: is_let_in(keyring, secret))
         sqlite_registry.keys.revoke("chat", actor="ann")
-        wait_for(lambda: not is_let_in(keyring, secret), timeout_s=1.0)
+        wait_for(lambda: not is_let_in(keyring, secret))
 
     asyncio.run(_while_running(keyring, steps))
 

@@ -65,7 +65,7 @@ async def gateways(
         await limits.aclose()
 
 
-async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 20.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not await condition():
         assert time.monotonic() < deadline, "it did not come about in time"
@@ -181,7 +181,7 @@ def test_a_client_that_leaves_while_redis_is_asked_keeps_no_place(server: RedisS
                 async def are_free() -> bool:
                     return bool(client.zcard(f"lorry:{who.key_id}/places") == 0)
 
-                await until(are_free, timeout_s=5)
+                await until(are_free, timeout_s=60)
 
     asyncio.run(story())
 

@@ -96,7 +96,7 @@ def end_of(scene: RolloutScene, clock: Clock, begun: list[Rush]) -> Rollout:
     """The rollout once it has ended by itself under traffic."""
     rollout = begin(scene.registry)
     begun.append(Rush(scene, clock))
-    wait_for(lambda: scene.registry.rollouts.get(rollout.id).state.is_terminal, 60)
+    wait_for(lambda: scene.registry.rollouts.get(rollout.id).state.is_terminal)
     ended = scene.registry.rollouts.get(rollout.id)
     print(ended.message)  # noqa: T201  figures for people, shown by -rP
     return ended

@@ -24,7 +24,7 @@ async def run():
     await asyncio.Event().wait()
 asyncio.run(run())
 """
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 
 
 def run(story: Coroutine[None, None, None]) -> None:
