@@ -66,6 +66,8 @@ class FineTuneSpec(JobSpec):
     not_shared: ClassVar[Mapping[Parallelism, str]] = SUPERVISED_ALONE
     """Ways in which several processes cannot train the method, each with the reason."""
     file_fields: ClassVar[frozenset[str]] = frozenset({"training_file", "validation_file"})
+    trains_beside: ClassVar[bool] = False
+    """Whether the method can train in one process with other jobs, between whose steps it waits."""
     options_as: ClassVar[type[MethodOptions]] = MethodOptions
     """The fields that a caller may give below `method.<type>`: hyperparameters, and whatever else the method needs."""
     multiplied_rate: ClassVar[float] = 1e-3
@@ -215,6 +217,13 @@ class FineTuneSpec(JobSpec):
     def process_count(self) -> int:
         """Return how many processes train."""
         return self.parallel.processes
+
+    def is_light(self) -> bool:
+        """Whether only a plain adapter is trained, of which nothing is left in the base model or in the process."""
+        is_plain = self.lora.variant in ("lora", "rslora") and self.lora.dropout == 0.0
+        leaves_base = self.weights.kind == "lora" and not self.weights.merge and self.weights.precision == "auto"
+        is_alone = self.process_count() == 1 and not self.integrations and not self.names_pictures()
+        return self.trains_beside and is_plain and leaves_base and is_alone
 
     def queue_priority(self) -> Priority:
         """Return the priority that was asked for."""

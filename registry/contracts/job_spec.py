@@ -191,6 +191,10 @@ class JobSpec(BaseModel, ABC):
         """Return the name by which OpenAI's clients address the checkpoint of a step."""
         return f"{self.alias(job_id, organisation) or self.adapter}:ckpt-step-{step}"
 
+    def is_light(self) -> bool:
+        """Whether the job may be trained in one process with others that leave its base model as it is."""
+        return False
+
     def integrations_asked(self) -> Sequence[Integration]:
         """Return the experiment trackers that get the job's figures."""
         return ()

@@ -43,6 +43,7 @@ class DpoSpec(FineTuneSpec):
     """A job that trains on pairs; the reference is the base model."""
 
     recipe: ClassVar[str] = "dpo"
+    trains_beside: ClassVar[bool] = True
     options_as: ClassVar[type[MethodOptions]] = DpoOptions
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = (PAIRS,)
     line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset(PAIR_FIELDS),)

@@ -30,6 +30,7 @@ class KtoSpec(FineTuneSpec):
     """A job that trains on rated chats; the reference is the base model."""
 
     recipe: ClassVar[str] = "kto"
+    trains_beside: ClassVar[bool] = True
     options_as: ClassVar[type[MethodOptions]] = KtoOptions
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = (RATED_CHATS,)
     line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset({"messages", "label"}),)

@@ -29,6 +29,7 @@ class OrpoSpec(FineTuneSpec):
     """A job that trains on pairs in one stage, as supervised fine-tuning with a penalty."""
 
     recipe: ClassVar[str] = "orpo"
+    trains_beside: ClassVar[bool] = True
     options_as: ClassVar[type[MethodOptions]] = OrpoOptions
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = (PAIRS,)
     line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset(PAIR_FIELDS),)

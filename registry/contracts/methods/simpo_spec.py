@@ -30,6 +30,7 @@ class SimpoSpec(FineTuneSpec):
     """A job that trains on pairs by the mean logprobs of their tokens."""
 
     recipe: ClassVar[str] = "simpo"
+    trains_beside: ClassVar[bool] = True
     options_as: ClassVar[type[MethodOptions]] = SimpoOptions
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = (PAIRS,)
     line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset(PAIR_FIELDS),)

@@ -32,6 +32,7 @@ class SupervisedSpec(FineTuneSpec):
     """A job that trains a LoRA adapter on the assistant's answers."""
 
     recipe: ClassVar[str] = "supervised"
+    trains_beside: ClassVar[bool] = True
     options_as: ClassVar[type[MethodOptions]] = SupervisedOptions
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = CHATS_OR_TEXTS
     line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset({"messages"}), frozenset({"prompt", "completion"}))
