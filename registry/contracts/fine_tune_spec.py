@@ -11,7 +11,7 @@ from pydantic import Field
 from registry.contracts.extensions.integrations import Integration
 from registry.contracts.hyperparameters import MethodOptions, resolve_auto
 from registry.contracts.job_spec import FineTuneFacts, JobSpec, LoraSpec, ResultKind
-from registry.contracts.parallel_spec import SUPERVISED_ALONE, Parallelism, ParallelSpec
+from registry.contracts.parallel_spec import ParallelSpec
 from registry.contracts.pictures.picture_part import PicturePart
 from registry.contracts.pictures.picture_sources import outside
 from registry.contracts.rollout_spec import RolloutSpec
@@ -63,8 +63,6 @@ class FineTuneSpec(JobSpec):
     id_prefix: ClassVar[str] = "ftjob"
     noun: ClassVar[str] = "fine-tuning"
     is_reproducible: ClassVar[bool] = True
-    not_shared: ClassVar[Mapping[Parallelism, str]] = SUPERVISED_ALONE
-    """Ways in which several processes cannot train the method, each with the reason."""
     file_fields: ClassVar[frozenset[str]] = frozenset({"training_file", "validation_file"})
     trains_beside: ClassVar[bool] = False
     """Whether the method can train in one process with other jobs, between whose steps it waits."""
@@ -256,8 +254,6 @@ class FineTuneSpec(JobSpec):
         micro = self.weights.micro_batch_size
         if micro is not None and self.batch_size % micro != 0:
             raise WeightsRefused(f"micro_batch_size {micro} does not divide the batch_size {self.batch_size}")
-        if (why := self.not_shared.get(self.parallel.parallelism)) is not None and self.parallel.processes > 1:
-            raise WeightsRefused(f"parallelism {self.parallel.parallelism}: {why}")
         self.parallel.check(self.batch_size, self.weights, self.lora)
         if (missing := self.weights.missing_library()) is not None:
             raise WeightsRefused(f"weights {self.weights.kind!r} needs the library {missing}, which is not installed")

@@ -20,10 +20,6 @@ by PyTorch; deepspeed_zero3: the same, by DeepSpeed; deepspeed_zero2: gradients 
 """
 ZERO_STAGES: Final[Mapping[Parallelism, int]] = {"deepspeed_zero2": 2, "deepspeed_zero3": 3}
 """Way of DeepSpeed -> the stage of its ZeRO."""
-SUPERVISED_ALONE: Final[Mapping[Parallelism, str]] = dict.fromkeys(
-    ZERO_STAGES, "DeepSpeed trains jobs of the method supervised alone; take ddp"
-)
-"""The reason for which the other methods refuse DeepSpeed."""
 DEEPSPEED: Final = "deepspeed"
 """The optional library that these ways need."""
 MOST_PROCESSES: Final = 64

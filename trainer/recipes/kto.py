@@ -110,7 +110,7 @@ class KtoObjective(Objective[EncodedRating]):
     def begin_step(self, model: torch.nn.Module, batches: Sequence[Batch]) -> None:
         """Estimate the KL divergence over all rows of the step, so that it depends on no passes and processes."""
         self._reference.begin_step(model, [*_halves(batches)], self.processes)
-        with self.processes.whole(model):
+        with self.processes.whole():
             ratios = self._mismatched_ratios(model, batches)
         summed = torch.stack([ratios.sum(), torch.tensor(float(len(ratios)), device=ratios.device)])
         total, count = self.processes.total(summed)

@@ -32,20 +32,28 @@ from trainer.training.sampling.value_loss import generalised_advantages, penalis
 VALUE_HEAD: Final = "value_head.safetensors"
 
 
+class ValueHead(torch.nn.Linear):
+    """The value before a token, of its hidden state; a class of its own, so that it can be named."""
+
+
 class PpoObjective(PolicyObjective[PpoSpec]):
     """PPO's clipped loss of the policy, and `value_weight` times the clipped loss of the values."""
 
     def __init__(self, encoder: ChatEncoder, spec: PpoSpec, rewarder: Rewarder) -> None:
         super().__init__(encoder, spec, rewarder)
-        self._head = torch.nn.Linear(1, 1)
+        self._head = ValueHead(1, 1)
 
     def attach(self, model: PeftModel) -> None:
         """Put a value head into the model: zeros, so that no value is expected at first."""
         parameter = next(model.parameters())
-        self._head = torch.nn.Linear(int(model.config.hidden_size), 1).to(parameter.device, parameter.dtype)
+        self._head = ValueHead(int(model.config.hidden_size), 1).to(parameter.device, parameter.dtype)
         torch.nn.init.zeros_(self._head.weight)
         torch.nn.init.zeros_(self._head.bias)
         model.add_module("value_head", self._head)
+        # FSDP2 splits the weights of these classes as parts of their own, each of which gathers what it computes with:
+        # the head computes after the model's own pass, when the model's part is split again.
+        base = model.get_base_model()
+        base._no_split_modules = [*(base._no_split_modules or ()), ValueHead.__name__]
 
     def judged(self, outputs: Sequence[Output], rewards: torch.Tensor) -> Sequence[Output]:
         """Give every token its advantage, and the return that its value should have been."""
@@ -89,9 +97,11 @@ class PpoObjective(PolicyObjective[PpoSpec]):
     def save_state(self, folder: Path) -> None:
         """Write the value head too."""
         super().save_state(folder)
+        weights = {name: self.processes.whole_weight(weight) for name, weight in self._head.named_parameters()}
         if self.processes.is_first:
-            tensors = {name: tensor.detach().cpu() for name, tensor in self._head.state_dict().items()}
-            save_file(tensors, folder / VALUE_HEAD)
+            save_file(
+                {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, folder / VALUE_HEAD
+            )
 
     def load_state(self, folder: Path) -> None:
         """Read what `save_state` wrote."""

@@ -59,6 +59,7 @@ class TrainingLoop(Trainer):  # type: ignore[misc]  # transformers ships no type
 
     def _run_epoch(self, *, epoch: int, **facts: Any) -> Any:
         """Train one epoch; in an epoch that is continued accelerate forgets to tell the order which one it is."""
+        self._processes.wrap(self.model_wrapped)
         if self._order is not None:
             self._order.set_epoch(epoch)
         return super()._run_epoch(epoch=epoch, **facts)

@@ -9,7 +9,6 @@ from pydantic import Field, SerializeAsAny
 
 from registry.contracts.hyperparameters import MethodOptions
 from registry.contracts.methods.sampling_options import SamplingHyperparameters, SamplingOptions, SamplingSpec
-from registry.contracts.parallel_spec import SUPERVISED_ALONE, Parallelism
 
 
 class PpoHyperparameters(SamplingHyperparameters):
@@ -39,11 +38,6 @@ class PpoSpec(SamplingSpec):
     least_group: ClassVar[int] = 1
     default_iterations: ClassVar[int] = 2
     default_beta: ClassVar[float] = 0.05
-
-    not_shared: ClassVar[Mapping[Parallelism, str]] = {
-        **SUPERVISED_ALONE,
-        "fsdp2": "the value head of ppo computes outside of the model whose weights are split; take ddp",
-    }
 
     method: Literal["ppo"] = "ppo"
     gamma: float = Field(default=1.0, gt=0, le=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -11,7 +11,6 @@ from pydantic import SerializeAsAny
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.hyperparameters import AUTO_IS_NONE, Hyperparameters, MethodOptions
 from registry.contracts.methods.packing_limits import read_why_not_packed
-from registry.contracts.parallel_spec import Parallelism
 from registry.contracts.training_formats import CHATS_OR_TEXTS, LineFormat, TrainingLine
 from registry.errors import WeightsRefused
 
@@ -36,8 +35,6 @@ class SupervisedSpec(FineTuneSpec):
     options_as: ClassVar[type[MethodOptions]] = SupervisedOptions
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = CHATS_OR_TEXTS
     line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset({"messages"}), frozenset({"prompt", "completion"}))
-
-    not_shared: ClassVar[Mapping[Parallelism, str]] = {}
 
     method: Literal["supervised"] = "supervised"
     packing: bool | None = None

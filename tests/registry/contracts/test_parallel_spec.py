@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from registry.contracts.hyperparameters import Hyperparameters
 from registry.contracts.job_kinds import FINE_TUNING_METHODS
+from registry.contracts.methods.sampling_options import SamplingSpec
 from registry.contracts.methods.supervised_spec import SupervisedHyperparameters, SupervisedOptions, SupervisedSpec
-from registry.contracts.parallel_spec import ZERO_STAGES
+from registry.contracts.parallel_spec import Parallelism
 from registry.errors import WeightsRefused
 
+GRADER = {"type": "string_check", "name": "right", "input": "a", "reference": "b", "operation": "eq"}
 FIELDS: dict[str, Any] = {"base": "tiny", "base_digest": "0" * 64, "adapter": "a", "training_file": "f", "seed": 1}
 
 
@@ -59,11 +61,16 @@ def test_deepspeed_is_refused_where_it_is_absent(way: str, monkeypatch: pytest.M
         spec.check_weights()
 
 
-@pytest.mark.parametrize("method", [name for name in FINE_TUNING_METHODS if name != "supervised"])
-def test_other_methods_refuse_deepspeed(method: str) -> None:
+@pytest.mark.parametrize("method", FINE_TUNING_METHODS)
+@pytest.mark.parametrize("way", get_args(Parallelism))
+def test_every_method_is_shared_in_every_way(method: str, way: str) -> None:
+    given = FIELDS | {"n_epochs": 1, "batch_size": 4, "learning_rate": 1e-3}
+    sampling = {"grader": GRADER, "group_size": 2, "beta": 0.04, "iterations": 1}
+    shared = {"parallel": {"processes": 2, "parallelism": way}}
     kind = FINE_TUNING_METHODS[method]
-    for way in ZERO_STAGES:
-        assert "supervised alone" in kind.not_shared[way]
+    spec = kind.model_validate(given | shared | (sampling if issubclass(kind, SamplingSpec) else {}))
+    spec.check_weights()
+    assert spec.process_count() == 2
 
 
 @pytest.mark.parametrize("asked", [{"processes": 0}, {"processes": 65}, {"parallelism": "zero3"}])

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -36,6 +37,8 @@ def main() -> None:
         "GLOO_SOCKET_IFNAME": "lo",
     }
     for path in map(Path, orders):
+        if order_at(path).spec.libraries():
+            import deepspeed  # noqa: F401  once for all forks that need it
         if (run := os.fork()) == 0:
             carry_out(path, rank)
             return
@@ -45,12 +48,17 @@ def main() -> None:
 
 def carry_out(path: Path, rank: str) -> None:
     """Carry out the order at *path*."""
-    order = ChildOrder[JobSpec].model_validate_json(path.read_bytes())
+    order = order_at(path)
     reported: list[Progress] = []
     outcome = load_recipe(order.spec)(order, reported.append, stop_of(path, reported))
     if rank == "0":
         lines = [each.model_dump_json() for each in (*reported, outcome)]
         (order.attempt_folder / REPORTS).write_text("".join(f"{line}\n" for line in lines))
+
+
+def order_at(path: Path) -> ChildOrder[Any]:
+    """Return the order at *path*."""
+    return ChildOrder[JobSpec].model_validate_json(path.read_bytes())
 
 
 def stop_of(path: Path, reported: list[Progress]) -> Callable[[], bool]:

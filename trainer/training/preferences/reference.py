@@ -58,7 +58,7 @@ class Reference:
             return
         unknown = [batch for batch in batches if not self._knows(batch)]
         if any(processes.gathered(bool(unknown))):
-            with processes.whole(model):
+            with processes.whole():
                 self._exchange(model, unknown, processes)
 
     def logprobs(self, model: torch.nn.Module, batch: Batch) -> Tensor:

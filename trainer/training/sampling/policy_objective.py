@@ -136,7 +136,7 @@ class PolicyObjective(Objective[Prompt], Generic[Spec]):
         """Begin a step: sample and grade outputs unless those of the last step serve again; return the divisor."""
         places = [place for batch in batches for place in batch["places"].tolist()]
         if self._steps % self.spec.iterations == 0:
-            with self.processes.whole(self._model):
+            with self.processes.whole():
                 self._sample_step([self._prompts[place] for place in places])
         self._steps += 1
         return self.count([output for place in dict.fromkeys(places) for output in self._outputs[place]])
@@ -161,7 +161,7 @@ class PolicyObjective(Objective[Prompt], Generic[Spec]):
     def measure(self, model: torch.nn.Module, rows: Sequence[Prompt], rows_at_once: int) -> Mapping[str, float]:
         """Return the mean reward of new outputs for *rows*; `loss` is the reward with its sign changed."""
         own = rows[self.processes.rank :: self.processes.size]
-        with self.processes.whole(self._model):
+        with self.processes.whole():
             found = self._sample(own, self.spec.eval_samples, "evaluation")
         means = mean_rewards(self._grade(own, found, "an evaluation").all)
         return {"loss": -means["mean_reward"], **means}

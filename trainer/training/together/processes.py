@@ -37,6 +37,7 @@ class Processes:
         self.rank = rank
         self.size = size
         self._weights = weights
+        self._wrapped: torch.nn.Module | None = None
 
     @property
     def is_first(self) -> bool:
@@ -89,12 +90,18 @@ class Processes:
                 added[name] = added.get(name, 0.0) + value
         return added
 
-    def whole(self, model: torch.nn.Module) -> AbstractContextManager[object]:
-        """Have all weights of *model* in this process while the block runs; all must call it.
+    def wrap(self, wrapped: torch.nn.Module) -> None:
+        """Take the model as the loop trains it, which splits the weights from now on."""
+        self._wrapped = wrapped
+
+    def whole(self) -> AbstractContextManager[object]:
+        """Have all weights of the trained model in this process while the block runs; all must call it.
 
         In the block each process may compute as often as it likes: elsewhere every pass waits for the others' parts.
         """
-        return nullcontext() if self._weights is None else self._weights.whole(model)
+        if self._weights is None or self._wrapped is None:
+            return nullcontext()
+        return self._weights.whole(self._wrapped)
 
     def whole_weight(self, weight: torch.Tensor) -> torch.Tensor:
         """Return *weight* whole; all must call it."""

@@ -18,7 +18,7 @@ from trainer.training.objective import Objective
 from trainer.training.steps.kept_steps import ADAPTER_WEIGHTS
 from trainer.training.together.even_order import FilledRows, collate_filled
 from trainer.training.together.processes import Processes
-from trainer.training.together.zero import load_whole_from_now_on, whole_zero_weight, zero_arguments
+from trainer.training.together.zero import load_whole_from_now_on, zero_arguments
 from trainer.training.weights import TRAINED, trained_model
 
 SAFE_WEIGHTS_NAME: Final = "model.safetensors"
@@ -61,7 +61,7 @@ def whole_again(
     """Return the trained model with all of its weights, in the first process; all processes must call it."""
     if not order.spec.parallel.shards_weights:
         return model
-    trained = _gathered(order.spec.parallel, model, objective.processes)
+    trained = _gathered(model, objective.processes)
     if not objective.processes.is_first:
         return model
     if order.spec.parallel.zero_stage is not None:
@@ -79,7 +79,7 @@ def save_whole(folder: Path, order: ChildOrder[FineTuneSpec], model: torch.nn.Mo
     """Write split weights whole into a checkpoint's folder, under the names of an unsplit one; all must call it."""
     if not order.spec.parallel.shards_weights or order.spec.parallel.zero_stage is not None:
         return  # the Trainer gathers what DeepSpeed split, and saves it like unsplit weights
-    trained = _gathered(order.spec.parallel, model, processes)
+    trained = _gathered(model, processes)
     if processes.is_first:
         name = SAFE_WEIGHTS_NAME if order.spec.weights.is_full else ADAPTER_WEIGHTS
         # What a method trains beside an adapter is for the method to save.
@@ -87,14 +87,12 @@ def save_whole(folder: Path, order: ChildOrder[FineTuneSpec], model: torch.nn.Mo
         save_file({key.replace(f".{TRAINED}.", "."): weight for key, weight in saved.items()}, folder / name)
 
 
-def _gathered(parallel: ParallelSpec, model: torch.nn.Module, processes: Processes) -> dict[str, torch.Tensor]:
+def _gathered(model: torch.nn.Module, processes: Processes) -> dict[str, torch.Tensor]:
     """Return the trained weights by name in the first process, and none in the others."""
     trained = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            zero = parallel.zero_stage is not None
-            # Gathered by all; kept by one.
-            whole = whole_zero_weight(weight) if zero else processes.whole_weight(weight)
+            whole = processes.whole_weight(weight)  # gathered by all; kept by one
             if processes.is_first:
                 trained[name] = whole.detach().cpu().contiguous()
     return trained

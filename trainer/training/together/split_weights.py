@@ -10,15 +10,17 @@ import torch
 from torch.distributed.fsdp import FSDPModule
 
 from registry.contracts.parallel_spec import Parallelism
+from trainer.training.together.zero import ZeroWeights
 
 
 class SplitWeights(Protocol):
     """Weights of which each process has a part; every process has to call the same at the same point."""
 
-    def whole(self, model: torch.nn.Module) -> AbstractContextManager[object]:
-        """Have the weights of *model* whole in every process while the block runs, which computes without a gradient.
+    def whole(self, wrapped: torch.nn.Module) -> AbstractContextManager[object]:
+        """Have all weights whole in every process while the block runs, which computes without a gradient.
 
-        In the block each process may compute as often as it likes: elsewhere every pass waits for the others' parts.
+        *wrapped* is the model as the loop trains it. In the block each process may compute as often as it likes:
+        elsewhere every pass waits for the others' parts.
         """
         ...
 
@@ -31,9 +33,9 @@ class FsdpWeights:
     """Weights that FSDP2 split."""
 
     @contextmanager
-    def whole(self, model: torch.nn.Module) -> Iterator[None]:
+    def whole(self, wrapped: torch.nn.Module) -> Iterator[None]:
         """Put the parts together, and split them again afterwards."""
-        parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
+        parts = [module for module in wrapped.modules() if isinstance(module, FSDPModule)]
         # The first part is the whole model. Its first pass would do this, but a process may have none in the block.
         for part in parts[:1]:
             part._get_fsdp_state()._lazy_init()
@@ -53,7 +55,7 @@ class FsdpWeights:
         return whole
 
 
-SPLITTERS: Final[Mapping[Parallelism, SplitWeights]] = {"fsdp2": FsdpWeights()}
+SPLITTERS: Final[Mapping[Parallelism, SplitWeights]] = {"fsdp2": FsdpWeights(), "deepspeed_zero3": ZeroWeights()}
 """Ways in which processes split the weights -> how they are put together again."""
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
@@ -57,12 +58,35 @@ def _settings(stage: int) -> dict[str, Any]:
     }
 
 
-def whole_zero_weight(weight: torch.nn.Parameter) -> torch.Tensor:
-    """Return a copy of a weight that ZeRO split; all processes must call it."""
-    import deepspeed
+class ZeroWeights:
+    """Weights that ZeRO-3 split."""
 
-    with deepspeed.zero.GatheredParameters([weight]):
-        return weight.detach().clone()
+    @contextmanager
+    def whole(self, wrapped: torch.nn.Module) -> Iterator[None]:
+        """Gather all weights, and split them again afterwards.
+
+        The hooks of ZeRO-3 are off in the block. They would split the weights of each layer after its pass, and compare
+        with the other processes which layers each pass of a process went through.
+        """
+        import deepspeed
+
+        engine: Any = wrapped
+        hooked = engine.optimizer.parameter_offload
+        with deepspeed.zero.GatheredParameters(list(wrapped.parameters())):
+            hooked._remove_module_hooks()
+            hooked.forward_hooks.clear()
+            hooked.backward_hooks.clear()
+            try:
+                yield
+            finally:
+                hooked.setup_zero_stage3_hooks()
+
+    def whole_weight(self, weight: torch.Tensor) -> torch.Tensor:
+        """Gather the parts."""
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters([weight]):
+            return weight.detach().clone()
 
 
 def load_whole_from_now_on() -> None:
