@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
-import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -172,8 +171,6 @@ def test_compression_makes_no_more_of_it_either(unpack: Unpack) -> None:
         unpack(bomb)
 
 
-def test_a_gzip_file_of_many_empty_members_ends_at_once(unpack: Unpack) -> None:
-    began = time.process_time()
+def test_of_a_gzip_file_of_many_members_only_the_first_is_read(unpack: Unpack) -> None:
     with pytest.raises(AdapterRejected, match="missing"):
-        unpack(gzip.compress(b"", mtime=0) * 200_000)
-    assert time.process_time() - began < 1.0
+        unpack(gzip.compress(b"", mtime=0) * 200_000 + gzip.compress(tar(*ADAPTER)))

@@ -40,7 +40,7 @@ def gateway(sqlite_registry: Registry, base: Base) -> Iterator[Open]:
     with ExitStack() as running:
 
         def start(**settings: Any) -> httpx2.Client:
-            knobs = GatewaySettings(route_refresh_s=0.05, replica_wait_s=2.0, **settings)
+            knobs = GatewaySettings(route_refresh_s=0.05, replica_wait_s=20.0, **settings)
             return running.enter_context(ServedGateway(knobs, sqlite_registry)).client
 
         yield start

@@ -79,7 +79,7 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture(scope="module")
 def gateway(engine: Engine, registry: Registry) -> Iterator[ServedGateway]:
     registry.replicas.report(replica("r0", engine.stub.url))
-    with ServedGateway(GatewaySettings(route_refresh_s=0.05, replica_wait_s=2.0), registry) as served:
+    with ServedGateway(GatewaySettings(route_refresh_s=0.05, replica_wait_s=20.0), registry) as served:
         yield served
 
 

@@ -24,7 +24,7 @@ from tests.stub_engine import Script, StubEngine, StubHandler, answer, by_model,
 from tests.waiting import wait_for
 
 KNOBS = GatewaySettings(
-    replica_wait_s=3.0,
+    replica_wait_s=20.0,
     route_refresh_s=0.05,
     first_byte_timeout_s=0.5,
     idle_timeout_s=0.5,

@@ -20,7 +20,7 @@ from tests.gateway.served import ServedGateway
 from tests.stub_engine import StubEngine, answer
 from tests.waiting import wait_for
 
-SETTINGS = GatewaySettings(replica_wait_s=2.0, route_refresh_s=0.05)
+SETTINGS = GatewaySettings(replica_wait_s=20.0, route_refresh_s=0.05)
 OK = answer(200, b'{"object": "list", "usage": {"input_tokens": 5, "output_tokens": 2, "prompt_tokens": 5}}')
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/embeddings": {"input": ["a", "b"]},

@@ -20,7 +20,7 @@ from tests.waiting import wait_for
 
 OK = answer(200, b'{"model": "tiny", "choices": []}')
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
-SETTINGS = GatewaySettings(replica_wait_s=2.0, route_refresh_s=0.05)
+SETTINGS = GatewaySettings(replica_wait_s=20.0, route_refresh_s=0.05)
 
 Serve = Callable[..., httpx2.Client]
 
@@ -177,7 +177,7 @@ def test_the_last_table_serves_on_while_the_registry_is_away(
 
 
 def test_readiness_follows_the_replicas(serve: Serve, sqlite_registry: Registry, engines: list[StubEngine]) -> None:
-    client = serve([OK])
+    client = serve([OK], settings=SETTINGS.model_copy(update={"replica_wait_s": 0.2}))
     assert client.get("/readyz").status_code == 200
     sqlite_registry.replicas.report(replace(replica("r0", engines[0].url), state=ReplicaState.DRAINING))
     wait_for(lambda: client.get("/readyz").status_code == 503)

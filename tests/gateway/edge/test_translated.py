@@ -28,7 +28,7 @@ from tests.stub_engine import (
 )
 from tests.waiting import wait_for
 
-SETTINGS: Final = GatewaySettings(replica_wait_s=2.0, route_refresh_s=0.05)
+SETTINGS: Final = GatewaySettings(replica_wait_s=20.0, route_refresh_s=0.05)
 USAGE: Final = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 ASKED: Final = {"model": "tiny", "input": "hi"}
 PATH: Final = "/v1/responses"

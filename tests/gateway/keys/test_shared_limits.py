@@ -94,7 +94,7 @@ def test_a_minute_is_counted_over_all_gateways(server: RedisServer) -> None:
             await one.admit_shared(who, 400)
             with pytest.raises(RateLimited, match="3 requests a minute; try again in") as refused:
                 await other.admit_shared(who, 0)
-            assert 55 < (refused.value.retry_after_s or 0) <= 60
+            assert 0 < (refused.value.retry_after_s or 0) <= 60
 
     asyncio.run(story())
 

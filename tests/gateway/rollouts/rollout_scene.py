@@ -20,7 +20,7 @@ from tests.gateway.telemetry.scraped import without_process
 from tests.stub_engine import Script, StubEngine, answer, stream
 from tests.waiting import wait_for
 
-SETTINGS = GatewaySettings(replica_wait_s=2.0, route_refresh_s=0.05, observe_flush_s=0.05)
+SETTINGS = GatewaySettings(replica_wait_s=20.0, route_refresh_s=0.05, observe_flush_s=0.05)
 CHAT = {"model": "support", "messages": [{"role": "user", "content": "hi"}]}
 
 

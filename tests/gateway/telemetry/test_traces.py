@@ -18,7 +18,7 @@ from tests.gateway.telemetry.otlp_receiver import OtlpReceiver
 from tests.stub_engine import Script, StubEngine, answer, stream, stream_then_drop
 from tests.waiting import wait_for
 
-SETTINGS = GatewaySettings(replica_wait_s=0.5, route_refresh_s=0.05)
+SETTINGS = GatewaySettings(replica_wait_s=20.0, route_refresh_s=0.05)
 SECRET = "the words that nobody else may read"
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": SECRET}]}
 WHOLE = answer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -16,14 +17,15 @@ from tests.waiting import wait_for
 
 
 def test_a_trainer_that_shows_no_work_is_killed_and_one_that_does_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sqlite_template: Path
 ) -> None:
     monkeypatch.setenv("LORRY_HOME", str(tmp_path))
+    shutil.copy(sqlite_template, tmp_path / "registry.db")  # without one the trainer would end by itself
     (tmp_path / "logs").mkdir()
     trainer, alive = TrainerProcess("http://127.0.0.1:1", silent_s=1.0), tmp_path / "run" / "trainer.alive"
     trainer.keep_running(tmp_path)
     (pid,) = trainer.pids
-    os.kill(pid, signal.SIGSTOP)  # at once, as it would end without a registry
+    os.kill(pid, signal.SIGSTOP)
     wait_for(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
     Liveness(tmp_path, TRAINER).beat()
     os.utime(alive, (time.time() + 60.0,) * 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 import psutil
@@ -87,8 +88,10 @@ def placed_processes() -> list[psutil.Process]:
 
 def has_actor(process: psutil.Process) -> bool:
     """Whether *process* was started by an actor of Ray."""
-    parent = process.parent()
-    return parent is not None and "RankActor" in " ".join(parent.cmdline())
+    with suppress(psutil.Error):  # either may end at any moment
+        parent = process.parent()
+        return parent is not None and "RankActor" in " ".join(parent.cmdline())
+    return False
 
 
 def ended(registry: Registry, job: Job) -> Job:

@@ -69,7 +69,7 @@ def served(
             paths=("/v1/chat/completions", "/tokenize"),
         )
     )
-    with ServedGateway(GatewaySettings(replica_wait_s=0.5, route_refresh_s=0.05), sqlite_registry) as gateway:
+    with ServedGateway(GatewaySettings(replica_wait_s=20.0, route_refresh_s=0.05), sqlite_registry) as gateway:
         yield gateway
 
 
