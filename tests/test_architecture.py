@@ -25,7 +25,8 @@ PACKAGES: Final[Mapping[str, frozenset[str]]] = {
     "conversations": frozenset(),
     "engines": frozenset({"conversations"}),
     "graders": frozenset({"registry"}),
-    "gateway": frozenset({"registry", "engines", "graders"}),
+    "estimates": frozenset({"registry", "engines"}),
+    "gateway": frozenset({"registry", "engines", "graders", "estimates"}),
     "trainer": frozenset({"registry", "graders", "conversations"}),
 }
 """Our packages, and which of the others each may import."""
@@ -47,6 +48,15 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "conversations": ("chat_template", "hermes"),
     "engines": ("replica proving transformers", "drivers environments hardware"),
+    "estimates": (
+        "training",
+        "training_time",
+        "training_phases",
+        "training_memory",
+        "data_shape devices",
+        "model_config",
+        "linears",
+    ),
     "graders": ("grading runs", "sandbox model_questions similarity http_models"),
     "registry": ("publishing backups", "database migrations", "jobs", "contracts", "rollouts responses"),
     "trainer": (

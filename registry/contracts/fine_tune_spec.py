@@ -170,6 +170,18 @@ class FineTuneSpec(JobSpec):
         """Return the rows that may go through the model at once; a larger batch takes several passes."""
         return ROWS_AT_ONCE
 
+    def passes_without_gradient(self) -> float:
+        """Return how many forward passes without a gradient come with every pass of training, as a mean."""
+        return 0.0
+
+    def sampled_outputs(self) -> tuple[int, int] | None:
+        """Return how many outputs are sampled for a row, and their most tokens; None where rows have answers."""
+        return None
+
+    def packs_rows(self) -> bool | None:
+        """Return whether several rows lie in one sequence; None leaves it to the trainer."""
+        return None
+
     def repeats(self) -> int:
         """Return how many steps of the optimizer in a row take the same rows."""
         return 1

@@ -56,6 +56,10 @@ class DpoSpec(FineTuneSpec):
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Share of the labels that is taken to be wrong."""
 
+    def passes_without_gradient(self) -> float:
+        """Return those of the reference, whose logprobs are remembered over the epochs."""
+        return 1.0 / self.n_epochs
+
     def hyperparameters(self) -> Mapping[str, Any]:
         """Return OpenAI's for this method, and ours beside them."""
         own = {"beta": self.beta, "loss_type": self.loss_type, "label_smoothing": self.label_smoothing}

@@ -42,6 +42,10 @@ class KtoSpec(FineTuneSpec):
     desirable_weight: float = Field(default=1.0, gt=0)
     undesirable_weight: float = Field(default=1.0, gt=0)
 
+    def passes_without_gradient(self) -> float:
+        """Return those of answers to other prompts, and in the first epoch the reference of both."""
+        return 1.0 + 2.0 / self.n_epochs
+
     def hyperparameters(self) -> Mapping[str, Any]:
         """Return the method's hyperparameters."""
         own = {"desirable_weight": self.desirable_weight, "undesirable_weight": self.undesirable_weight}

@@ -152,6 +152,14 @@ class SamplingSpec(FineTuneSpec):
         """Return how many steps in a row take the same rows."""
         return self.iterations
 
+    def sampled_outputs(self) -> tuple[int, int] | None:
+        """Return the outputs of each prompt in a step, and their most tokens."""
+        return self.group_size, self.max_completion_tokens
+
+    def passes_without_gradient(self) -> float:
+        """Return those that read new outputs: by the base model, and by the model if later steps compare with it."""
+        return ((self.beta > 0) + (self.iterations > 1)) / self.iterations
+
     def rows_at_once(self) -> int:
         """Return the prompts whose outputs go through the model at once."""
         return max(1, super().rows_at_once() // self.group_size)

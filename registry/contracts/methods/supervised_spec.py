@@ -40,6 +40,10 @@ class SupervisedSpec(FineTuneSpec):
     packing: bool | None = None
     """Whether several rows lie in one sequence; None packs, on CPUs, the passes that it makes cheaper."""
 
+    def packs_rows(self) -> bool | None:
+        """Return what was asked for."""
+        return self.packing
+
     def check_base(self, folder: Path) -> None:
         """Raise `WeightsRefused` if packing was asked for and the base model cannot keep packed rows apart."""
         if self.packing and (why := read_why_not_packed(folder)) is not None:
