@@ -29,6 +29,7 @@ from registry.jobs.checkpoint_permissions import CheckpointPermission, Checkpoin
 from registry.jobs.deliveries import JOB_ENDS
 from registry.jobs.job_store import JobStore
 from registry.jobs.read_by_jobs import folders_read, jobs_reading
+from registry.jobs.scheduling.worker_store import WorkerStore
 from registry.jobs.served_checkpoints import ServedCheckpointStore, ready_checkpoints, stored_artifacts
 from registry.keys import KeyStore
 from registry.replicas import ReplicaReader, ReplicaStore, with_passing_fields
@@ -96,6 +97,7 @@ class Registry:
         self.rollouts = RolloutStore(transactions)
         self.rollout_deliveries = DeliveryStore(transactions, ROLLOUT_MOVES)
         self.jobs = JobStore(transactions)
+        self.workers = WorkerStore(transactions)
         self.checkpoints = ServedCheckpointStore(transactions)
         self.job_deliveries = DeliveryStore(transactions, JOB_ENDS)
         self.permissions = CheckpointPermissionStore(transactions)

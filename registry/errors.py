@@ -29,6 +29,14 @@ class RolloutOpen(RegistryError):
     """The adapter already has an open rollout."""
 
 
+class DependencyRefused(RegistryError):
+    """A job cannot come after a job that does not exist, or that failed or was cancelled."""
+
+
+class JobTooLarge(RegistryError):
+    """No worker of the trainer has a device that could hold the job; the message has the numbers."""
+
+
 class NotServable(RegistryError):
     """The revision is retired, already stable, or otherwise cannot be rolled out or retired."""
 

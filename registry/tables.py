@@ -11,6 +11,9 @@ from registry.columns import at, metadata, sequence, tenant
 OPEN_ROLLOUT: Final = "state IN ('pending', 'progressing', 'paused')"
 """The condition of an open rollout, as written in the unique index."""
 
+QUEUED_JOB: Final = "state = 'queued'"
+"""The condition of a job that waits, as written in the index of the queue."""
+
 VALID_KEY: Final = "revoked_at IS NULL"
 """The condition of a valid key, as written in the unique index."""
 
@@ -149,7 +152,24 @@ jobs: Final = sa.Table(
     at("created_at"),
     at("started_at", nullable=True),
     sa.Column("finished_at", sa.Double, index=True),
+    sa.Column("base_digest", sa.Text, nullable=False, server_default=""),
+    sa.Column("is_light", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("needed_bytes", sa.BigInteger),
+    sa.Column("expected_s", sa.Double),
+    sa.Column("queued_at", sa.Double, nullable=False, server_default="0"),
+    sa.Column("not_before", sa.Double, nullable=False, server_default="0"),
+    at("claimed_at", nullable=True),
+    sa.Column("losses", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("gives_way_to", sa.Text),
+    sa.Column("gave_way", sa.Integer, nullable=False, server_default="0"),
     sa.Index("ix_jobs_tenant", "tenant"),
+    # Every column that the choice of the next job looks at, so that it reads no row of a job.
+    sa.Index(
+        "ix_jobs_queue",
+        *("priority", "tenant", "seq", "id", "base_digest", "is_light", "needed_bytes", "not_before", "queued_at"),
+        sqlite_where=sa.text(QUEUED_JOB),
+        postgresql_where=sa.text(QUEUED_JOB),
+    ),
     sqlite_autoincrement=True,
 )
 

@@ -214,7 +214,8 @@ class Attempt:
             raise _Cancelled
         # A renewal that failed shows no flags, so a pause that was seen once stays seen.
         watch.pauses = watch.pauses or (job is not None and job.pause_requested)
-        if watch.stop_asked_at is None and (watch.pauses or self._stop.is_set()):
+        gives_way = job is not None and job.gives_way_to is not None
+        if watch.stop_asked_at is None and (watch.pauses or gives_way or self._stop.is_set()):
             watch.stop_asked_at = now
             child.ask_to_stop()
 

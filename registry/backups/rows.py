@@ -11,7 +11,7 @@ from registry.errors import Conflict
 from registry.transactions import Transactions
 
 CHUNK_ROWS: Final = 1000
-PASSING: Final = frozenset({"replicas", "revision_uses"})
+PASSING: Final = frozenset({"replicas", "revision_uses", "trainer_workers"})
 """Tables about processes that run now; in another place they would be wrong."""
 
 

@@ -63,6 +63,7 @@ class FineTuneSpec(JobSpec):
     id_prefix: ClassVar[str] = "ftjob"
     noun: ClassVar[str] = "fine-tuning"
     is_reproducible: ClassVar[bool] = True
+    stops_at_checkpoints: ClassVar[bool] = True
     file_fields: ClassVar[frozenset[str]] = frozenset({"training_file", "validation_file"})
     trains_beside: ClassVar[bool] = False
     """Whether the method can train in one process with other jobs, between whose steps it waits."""

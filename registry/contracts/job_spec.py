@@ -100,6 +100,9 @@ class JobSpec(BaseModel, ABC):
     is_reproducible: ClassVar[bool] = False
     """Whether the work can be done again from this spec, so that its results can be compared."""
 
+    stops_at_checkpoints: ClassVar[bool] = False
+    """Whether a running job can stop at a checkpoint and go on later, so that it may give way to another one."""
+
     method: str
     """Name of the kind; each kind narrows the type to a literal with a default."""
     base: str

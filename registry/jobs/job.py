@@ -29,11 +29,11 @@ class JobState(StrEnum):
 
 
 MOVES: Final[Mapping[JobState, frozenset[JobState]]] = {
-    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.PAUSED, JobState.CANCELLED}),
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.PAUSED, JobState.FAILED, JobState.CANCELLED}),
     JobState.RUNNING: frozenset(
         {JobState.QUEUED, JobState.PAUSED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
     ),
-    JobState.PAUSED: frozenset({JobState.QUEUED, JobState.CANCELLED}),
+    JobState.PAUSED: frozenset({JobState.QUEUED, JobState.FAILED, JobState.CANCELLED}),
     JobState.SUCCEEDED: frozenset(),
     JobState.FAILED: frozenset(),
     JobState.CANCELLED: frozenset(),
@@ -102,7 +102,24 @@ class Job:
     phase_since: float | None
     created_at: float
     started_at: float | None
+    """When a worker first claimed the job."""
     finished_at: float | None
+    needed_bytes: int | None
+    """Most memory of a device that the job is expected to take."""
+    expected_s: float | None
+    """How long the job is expected to take from its claim to its end."""
+    queued_at: float
+    """Since when the job waits, or had waited before its latest claim."""
+    not_before: float
+    """The earliest time of the next claim, after machines were lost with the job."""
+    claimed_at: float | None
+    """When the present attempt began."""
+    losses: int
+    """How many workers were lost with the job since its latest checkpoint."""
+    gives_way_to: str | None
+    """Id of the job of a higher priority for which this one is asked to stop at a checkpoint."""
+    gave_way: int
+    """How many times the job was asked to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

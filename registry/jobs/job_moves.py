@@ -14,6 +14,8 @@ from registry.contracts.job_kinds import spec_from
 from registry.errors import LeaseLost, NotFound, StaleState
 from registry.jobs.job import Job, JobCheckpoint, JobError, JobEvent, JobState, Lease, check_move
 from registry.jobs.job_phase import JobPhase
+from registry.jobs.scheduling.dependencies import failure_of, waiting_rows
+from registry.jobs.scheduling.tenant_uses import add_use
 from registry.transactions import insert_or_ignore
 from registry.wording.suggestions import did_you_mean
 
@@ -24,9 +26,13 @@ UNLEASED: Final[Mapping[str, Any]] = {
     "estimated_finish": None,
     "phase": None,
     "phase_since": None,
+    "claimed_at": None,
+    "gives_way_to": None,
 }
 
 
+_QUEUE_ONLY: Final = frozenset({"seq", "priority", "base_digest", "is_light"})
+"""Columns by which jobs are ordered and chosen; the spec has what they say."""
 _MOST_COMPARED: Final = 200
 """How many ids, the newest, are compared with an unknown one."""
 
@@ -52,7 +58,7 @@ class JobMove:
 
 def job_of(row: sa.RowMapping) -> Job:
     """Return a row of `jobs` as a value."""
-    fields = {name: value for name, value in row.items() if name not in ("seq", "priority")}
+    fields = {name: value for name, value in row.items() if name not in _QUEUE_ONLY}
     error = None if row["error"] is None else JobError(**row["error"])
     phase = None if row["phase"] is None else JobPhase(row["phase"])
     parsed = {"spec": spec_from(row["spec"]), "error": error, "state": JobState(row["state"]), "phase": phase}
@@ -104,6 +110,13 @@ def state_after_lease(job: Job) -> JobState:
 
 def move_job(tx: sa.Connection, job: Job, move: JobMove, at: float) -> Job:
     """Move *job* from the state that the caller saw and record the event. Raises `IllegalMove` or `StaleState`."""
+    _move_row(tx, job, move, at)
+    if move.to in (JobState.FAILED, JobState.CANCELLED):
+        _fail_waiting(tx, job.id, move.to, at)
+    return find_job(tx, job.id)
+
+
+def _move_row(tx: sa.Connection, job: Job, move: JobMove, at: float) -> None:
     to = move.to
     check_move(job.state, to)
     changed: dict[str, Any] = {"state": to, **move.values}
@@ -111,6 +124,8 @@ def move_job(tx: sa.Connection, job: Job, move: JobMove, at: float) -> Job:
         changed |= UNLEASED
     if to in (JobState.PAUSED, JobState.QUEUED):
         changed["pause_requested"] = False
+    if to is JobState.QUEUED:
+        changed["queued_at"] = at
     if to.is_terminal:
         changed["finished_at"] = at
     # Compare-and-set: the attempt too, since another worker may have claimed and run the job in between.
@@ -120,7 +135,24 @@ def move_job(tx: sa.Connection, job: Job, move: JobMove, at: float) -> Job:
         raise StaleState(f"job {job.id} is no longer {job.state}")
     # Only the caller whose update met the row gets here: each move has one event, in its own transaction.
     add_note(tx, job.id, move.note, at)
-    return find_job(tx, job.id)
+    if job.state is JobState.RUNNING:
+        add_use(tx, job, at)
+    if job.state is JobState.QUEUED:
+        # Whoever was asked to give way to a job that no longer waits may go on.
+        gives_way = sa.and_(tables.jobs.c.state == JobState.RUNNING, tables.jobs.c.gives_way_to == job.id)
+        tx.execute(sa.update(tables.jobs).where(gives_way).values(gives_way_to=None))
+
+
+def _fail_waiting(tx: sa.Connection, job_id: str, state: JobState, at: float) -> None:
+    """Fail the jobs that wait for one which ended in *state*, and those that wait for them."""
+    ended = [(job_id, state)]
+    while ended:
+        first = ended.pop()
+        for waiting in map(job_of, waiting_rows(tx, first[0])):
+            error = failure_of(*first)
+            note = JobNote(message=error["message"], level="error")
+            _move_row(tx, waiting, JobMove(to=JobState.FAILED, note=note, values={"error": error}), at)
+            ended.append((waiting.id, JobState.FAILED))
 
 
 def new_event_id() -> str:

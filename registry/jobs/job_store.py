@@ -16,7 +16,7 @@ from registry.audit import Act, write_audit
 from registry.contracts.job_kinds import FINE_TUNING_METHODS
 from registry.contracts.job_spec import JobSpec
 from registry.errors import IllegalMove, NotFound, StaleState
-from registry.jobs.adapter_owners import LOCAL_CLAIM, Claim, claim_adapter
+from registry.jobs.adapter_owners import LOCAL_CLAIM, Claim
 from registry.jobs.durations import ExpectedDuration, expected_duration
 from registry.jobs.job import ENDED, Job, JobCheckpoint, JobError, JobEvent, JobState, Lease, has_metadata
 from registry.jobs.job_moves import (
@@ -33,12 +33,12 @@ from registry.jobs.job_moves import (
 )
 from registry.jobs.job_phase import JobPhase
 from registry.jobs.lease_expiry import LeaseExpiry
+from registry.jobs.scheduling.claims import Claimant, claim_next
+from registry.jobs.scheduling.entering import queue_job
+from registry.jobs.scheduling.room import ANY_ROOM, NO_ENTRY, QueueEntry, Room
 from registry.jobs.served_checkpoints import served_checkpoints
 from registry.transactions import Transactions, upsert
-from registry.types import Priority
 
-PLACES: Final[Mapping[Priority, int]] = {priority: place for place, priority in enumerate(Priority)}
-"""Priority -> its place in the queue; a lower one is claimed first."""
 ID_ENDING: Final = 8
 """Characters of a job's id that its model's name ends with."""
 FILTERED_AT_ONCE: Final = 200
@@ -52,10 +52,13 @@ class JobStore:
         self._tx = transactions
         self._expiry = LeaseExpiry(transactions)
 
-    def create(self, spec: JobSpec, owner: str, claim: Claim = LOCAL_CLAIM) -> Job:
-        """Queue a job of the claim's tenant and return it; `NameTaken` if its adapter is not for that tenant."""
+    def create(self, spec: JobSpec, owner: str, claim: Claim = LOCAL_CLAIM, entry: QueueEntry = NO_ENTRY) -> Job:
+        """Queue a job of the claim's tenant and return it.
+
+        `NameTaken` if its adapter is not for that tenant, `DependencyRefused`, or `JobTooLarge`.
+        """
         with self._tx.write() as tx:
-            return queue_job(tx, spec, owner, self._tx.now(), claim)
+            return queue_job(tx, spec, owner, self._tx.now(), claim, entry)
 
     def get(self, job_id: str, tenant: str | None = None) -> Job:
         """Return the job with this id, of *tenant* if one is given, else raise `NotFound`."""
@@ -79,34 +82,9 @@ class JobStore:
         with self._tx.read() as tx:
             return [job_of(row) for row in tx.execute(query).mappings()]
 
-    def claim(self, worker: str, lease_s: float) -> Lease | None:
-        """Claim the oldest job of the highest priority that is queued, for *lease_s* seconds; None without one."""
-        # PostgreSQL: two workers that claim at once skip each other's locked row. SQLite has one writer at a time.
-        first = (
-            sa.select(tables.jobs)
-            .where(tables.jobs.c.state == JobState.QUEUED)
-            .order_by(tables.jobs.c.priority, tables.jobs.c.seq)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
-        with self._tx.write() as tx:
-            row = tx.execute(first).mappings().one_or_none()
-            if row is None:
-                return None
-            job, now = job_of(row), self._tx.now()
-            values = {
-                "attempt": job.attempt + 1,
-                "worker": worker,
-                "lease_expires_at": now + lease_s,
-                "lease_s": lease_s,
-                "started_at": job.started_at if job.started_at is not None else now,
-                "phase": JobPhase.STARTING,
-                "phase_since": now,
-            }
-            verb = "Started" if job.attempt == 0 else "Continued"
-            note = JobNote(message=f"{verb} by worker {worker}", data={"attempt": job.attempt + 1})
-            move_job(tx, job, JobMove(to=JobState.RUNNING, note=note, values=values), now)
-            return Lease(job_id=job.id, worker=worker, attempt=job.attempt + 1)
+    def claim(self, worker: str, lease_s: float, room: Room = ANY_ROOM) -> Lease | None:
+        """Claim the first job of the queue that *room* can hold, for *lease_s* seconds; None where there is none."""
+        return claim_next(self._tx, Claimant(worker=worker, lease_s=lease_s, room=room))
 
     def renew(self, lease: Lease, lease_s: float) -> Job:
         """Hold the job for *lease_s* more seconds and return it; its flags show whether to cancel or pause."""
@@ -218,6 +196,9 @@ class JobStore:
                 "at": self._tx.now(),
             }
             upsert(tx, tables.job_checkpoints, ("job_id", "global_step"), row)
+            # The job has come further: what took its workers before is over.
+            had_losses = sa.and_(tables.jobs.c.id == lease.job_id, tables.jobs.c.losses > 0)
+            tx.execute(sa.update(tables.jobs).where(had_losses).values(losses=0))
 
     def events(self, job_id: str, after: str | None = None, limit: int = 20) -> builtins.list[JobEvent]:
         """Return events, newest first; *after* is the id of the last event of the previous page."""
@@ -285,29 +266,11 @@ class JobStore:
         with self._tx.write() as tx:
             job = held_job(tx, lease)
             # The flags of this moment decide: a pause may have been withdrawn since the worker saw its request.
+            if job.gives_way_to is not None and state_after_lease(job) is JobState.QUEUED:
+                message = (
+                    f"Gave way to job {job.gives_way_to} of a higher priority; it goes on from its checkpoint later"
+                )
             return move_job(tx, job, JobMove(to=state_after_lease(job), note=JobNote(message=message)), self._tx.now())
-
-
-def queue_job(tx: sa.Connection, spec: JobSpec, owner: str, at: float, claim: Claim) -> Job:
-    """Insert a queued job of any kind and return it; `NameTaken` if its adapter is not for the claim's tenant."""
-    claim_adapter(tx, spec.adapter, claim, at)
-    job_id = f"{spec.id_prefix}-{token_hex(12)}"
-    row = {
-        "id": job_id,
-        "spec": spec.model_dump(mode="json"),
-        "state": JobState.QUEUED,
-        "owner": owner,
-        "priority": PLACES[spec.queue_priority()],
-        "tenant": claim.tenant,
-        "attempt": 0,
-        "cancel_requested": False,
-        "pause_requested": False,
-        "created_at": at,
-    }
-    tx.execute(sa.insert(tables.jobs).values(row))
-    for message in (f"Created {spec.noun} job: {job_id}", *spec.remarks()):
-        add_note(tx, job_id, JobNote(message=message), at)
-    return find_job(tx, job_id)
 
 
 def page(

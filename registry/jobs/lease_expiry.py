@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from registry import tables
-from registry.jobs.job import JobState
+from registry.jobs.job import Job, JobState
 from registry.jobs.job_moves import JobMove, JobNote, job_of, move_job, state_after_lease
 from registry.liveness.silence import SilenceWatch
 from registry.transactions import Transactions
+
+_FIRST_PAUSE_S: Final = 10.0
+LONGEST_PAUSE_S: Final = 600.0
+"""The longest time for which a job waits after workers were lost with it."""
+
+
+def pause_after(losses: int) -> float:
+    """Return for how many seconds a job waits whose *losses*-th worker in a row was lost.
+
+    The first loss costs no time. Where one follows another without a checkpoint in between, the job itself may be what
+    takes its machines down, and the pause doubles.
+    """
+    return 0.0 if losses < 2 else min(LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(losses - 2, 10))
+
+
+def _after_loss(job: Job, now: float) -> JobMove:
+    """Return the move of a job whose worker was lost."""
+    to, message = state_after_lease(job), f"Worker {job.worker} stopped renewing its lease; the job is "
+    if to is not JobState.QUEUED:
+        return JobMove(to=to, note=JobNote(message=message + to, level="warn"))
+    pause_s = pause_after(job.losses + 1)
+    if pause_s:
+        to_wait = f" for {pause_s:g} s or longer: {job.losses + 1} workers were lost since its last checkpoint"
+        message += f"{to}{to_wait}"
+    else:
+        message += to
+    values = {"losses": job.losses + 1, "not_before": now + pause_s}
+    return JobMove(to=to, note=JobNote(message=message, level="warn"), values=values)
 
 
 class LeaseExpiry:
@@ -34,9 +62,7 @@ class LeaseExpiry:
             # A job whose worker renews the lease at this moment is locked by that worker and skipped.
             rows = tx.execute(expired.order_by(tables.jobs.c.seq).with_for_update(skip_locked=True)).mappings().all()
             for job in map(job_of, rows):
-                to = state_after_lease(job)
-                note = JobNote(message=f"Worker {job.worker} stopped renewing its lease; the job is {to}", level="warn")
-                move_job(tx, job, JobMove(to=to, note=note), now)
+                move_job(tx, job, _after_loss(job, now), now)
             return [row["id"] for row in rows]
 
     def _unrenewed(self) -> sa.Select[Any] | None:

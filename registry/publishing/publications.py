@@ -13,8 +13,8 @@ from registry.database import Registry
 from registry.jobs.adapter_owners import LOCAL_CLAIM, Claim
 from registry.jobs.job import Job
 from registry.jobs.job_moves import JobNote, add_note
-from registry.jobs.job_store import queue_job
 from registry.jobs.read_by_jobs import folders_of_ended, folders_read
+from registry.jobs.scheduling.entering import queue_job
 from registry.publishing.adapter_files import list_names
 from registry.publishing.adapter_name import check_adapter_name
 from registry.publishing.checks import check_claim

@@ -13,7 +13,7 @@ from registry.database import Registry
 from registry.errors import NotFound, NotReproducible, RegistryError
 from registry.jobs.adapter_owners import LOCAL_CLAIM, Claim
 from registry.jobs.job import Job
-from registry.jobs.job_store import queue_job
+from registry.jobs.scheduling.entering import queue_job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,72 @@
+"""What a job needs of a device, and what a worker has of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueEntry:
+    """How a new job waits, beside what its spec says."""
+
+    after: tuple[str, ...] = ()
+    """Ids of the jobs that must have succeeded before this one begins."""
+    needed_bytes: int | None = None
+    """Most memory of a device that the job is expected to take; None where nobody has estimated it."""
+    expected_s: float | None = None
+    """How long the job is expected to take; None where nobody has estimated it."""
+
+
+NO_ENTRY: Final = QueueEntry()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What a worker's device has for further jobs. A memory of None was not measured: every job fits."""
+
+    total_bytes: int | None = None
+    """What the device has for jobs while the worker holds none."""
+    free_bytes: int | None = None
+    """What is left beside the jobs that the worker holds; what it keeps only for later jobs counts as free."""
+    resident: frozenset[str] = frozenset()
+    """Digests of the bases that the worker has in memory."""
+    beside: str | None = None
+    """The digest of a base whose light jobs run in one process: only such a job is wanted, beside them."""
+
+
+ANY_ROOM: Final = Room()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerWorker:
+    """A worker of the trainer with its device, as it last reported itself."""
+
+    name: str
+    device: str
+    """The device for people: `cpu`, or the name of an accelerator."""
+    total_bytes: int | None
+    free_bytes: int | None
+    places: int = 1
+    """How many jobs the worker takes at once."""
+    resident: frozenset[str] = frozenset()
+    started_at: float = 0.0
+    """Set by the registry with the first report."""
+    reported_at: float = 0.0
+    """Set by the registry with each report."""
+
+    @property
+    def room(self) -> Room:
+        """The worker's device as `JobStore.claim` is given it."""
+        return Room(total_bytes=self.total_bytes, free_bytes=self.free_bytes, resident=self.resident)
+
+    def can_hold(self, needed_bytes: int | None) -> bool:
+        """Return whether the job fits while the worker holds no other."""
+        return needed_bytes is None or self.total_bytes is None or needed_bytes <= self.total_bytes
+
+
+def can_hold_some(workers: Iterable[TrainerWorker], needed_bytes: int | None) -> bool:
+    """Return whether one of *workers* can hold the job, or none is known."""
+    known = list(workers)
+    return not known or any(worker.can_hold(needed_bytes) for worker in known)

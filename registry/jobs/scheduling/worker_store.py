@@ -1,0 +1,69 @@
+"""The workers of the trainer as they report themselves; a worker that stops reporting is forgotten."""
+
+from __future__ import annotations
+
+import builtins
+
+import sqlalchemy as sa
+
+from registry.jobs.scheduling.queue_tables import trainer_workers
+from registry.jobs.scheduling.room import TrainerWorker
+from registry.liveness.silence import SilenceWatch
+from registry.transactions import Transactions, upsert
+
+
+class WorkerStore:
+    """Stores the reports of workers, several at once too."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._tx = transactions
+        self._reports = SilenceWatch(transactions.steady)
+
+    def report(self, worker: TrainerWorker) -> None:
+        """Store what the worker says of itself, with the time of now."""
+        known = sa.select(trainer_workers.c.started_at).where(trainer_workers.c.name == worker.name)
+        with self._tx.write() as tx:
+            now = self._tx.now()
+            row = {
+                "name": worker.name,
+                "device": worker.device,
+                "total_bytes": worker.total_bytes,
+                "free_bytes": worker.free_bytes,
+                "places": worker.places,
+                "resident": sorted(worker.resident),
+                "started_at": tx.execute(known).scalar() or now,
+                "reported_at": now,
+            }
+            upsert(tx, trainer_workers, ("name",), row)
+
+    def leave(self, name: str) -> None:
+        """Forget a worker that stops in good order."""
+        with self._tx.write() as tx:
+            tx.execute(sa.delete(trainer_workers).where(trainer_workers.c.name == name))
+
+    def list(self) -> builtins.list[TrainerWorker]:
+        """Return the workers by name."""
+        with self._tx.read() as tx:
+            return workers_of(tx)
+
+    def expire(self, older_than_s: float) -> builtins.list[str]:
+        """Forget the workers that have not reported for *older_than_s*, and return their names.
+
+        The time is measured here, from one call to a later one, so that no clock that jumps removes a worker.
+        """
+        columns = trainer_workers.c
+        with self._tx.read() as tx:
+            reports = {row.name: row.reported_at for row in tx.execute(sa.select(columns.name, columns.reported_at))}
+        silences = self._reports.look(reports)
+        quiet = [name for name, silent_s in silences.items() if silent_s > older_than_s]
+        if not quiet:
+            return []
+        silent = sa.or_(*(sa.and_(columns.name == each, columns.reported_at == reports[each]) for each in quiet))
+        with self._tx.write() as tx:
+            return sorted(tx.execute(sa.delete(trainer_workers).where(silent).returning(columns.name)).scalars())
+
+
+def workers_of(tx: sa.Connection) -> builtins.list[TrainerWorker]:
+    """Return the workers by name."""
+    rows = tx.execute(sa.select(trainer_workers).order_by(trainer_workers.c.name)).mappings()
+    return [TrainerWorker(**(dict(row) | {"resident": frozenset(row["resident"])})) for row in rows]
