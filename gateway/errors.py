@@ -44,6 +44,10 @@ class ThreadsNotOffered(InvalidRequest):
     """The request wants its conversation to be held by the server; Anthropic's SDKs send it again as a whole."""
 
 
+class JobTooLarge(InvalidRequest):
+    """No worker of the trainer has a device that could hold the job; the message has the numbers."""
+
+
 class Unauthenticated(GatewayError):
     """The request carries no valid API key."""
 
@@ -140,6 +144,7 @@ HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     InvalidRequest: (400, "invalid_request"),
     PreviousResponseNotFound: (400, "previous_response_not_found"),
     ThreadsNotOffered: (400, "thread_unsupported_request"),
+    JobTooLarge: (400, "job_too_large"),
     Unauthenticated: (401, "invalid_api_key"),
     ScopeMissing: (403, "missing_scope"),
     ModelNotAllowed: (403, "model_not_allowed"),

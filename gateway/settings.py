@@ -117,6 +117,10 @@ class GatewaySettings(KnownFields):
     """How often the controller looks at rollouts, replicas and leases."""
     heartbeat_timeout_s: PositiveFloat = 10.0
     """How long a replica may send no heartbeat before it counts as gone."""
+    give_way_after_s: float = Field(default=60.0, ge=0.0)
+    """How long a training job runs at least before it may be stopped at a checkpoint for one of a higher priority."""
+    give_way_left_s: float = Field(default=120.0, ge=0.0)
+    """A job that is expected to end within this time gives way to no other."""
     use_report_s: PositiveFloat = 5.0
     """How often each gateway reports to the registry which revisions are requested, and how many requests at a time."""
     rollback_window_s: PositiveFloat = 86400.0

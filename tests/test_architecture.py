@@ -61,7 +61,7 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
     "registry": ("publishing backups", "database migrations", "jobs", "contracts", "rollouts responses"),
     "trainer": (
         "__main__",
-        "worker",
+        "worker devices",
         "attempt",
         "prepare runner progress_writer child",
         "recipes hand_over tracking",

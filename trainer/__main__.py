@@ -16,6 +16,7 @@ from registry.database import open_registry
 from registry.disk import TRAINER, Liveness, keep_files_private
 from registry.errors import RegistryError
 from registry.settings import lorry_home, read_tables, registry_settings
+from trainer.devices.worker_reports import reporting
 from trainer.logs import log_to_stderr
 from trainer.settings import trainer_settings
 from trainer.worker import Worker, worker_name
@@ -41,7 +42,9 @@ def main() -> int:
         return 1
     try:
         settings.work.mkdir(parents=True, exist_ok=True)
-        Worker(registry, settings, worker_name(), Liveness(home, TRAINER)).run(stop)
+        name = worker_name()
+        with reporting(registry, name, settings.device_bytes):
+            Worker(registry, settings, name, Liveness(home, TRAINER)).run(stop)
     finally:
         registry.close()
     return 0

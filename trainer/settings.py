@@ -23,6 +23,8 @@ class TrainerSettings(KnownFields):
     """How long a job stays with a worker that does not renew its lease; a live worker renews at every poll."""
     poll_s: PositiveFloat = 1.0
     """How often an idle worker looks for a job, and a busy one for progress, cancellation and the end of its child."""
+    device_bytes: PositiveInt | None = None
+    """Memory that jobs may take of the worker's device; by default all that the accelerator or the machine has."""
     threads: PositiveInt = 1
     """CPU threads of a training child. The last digits of a result depend on it."""
     nice: int = Field(default=5, ge=0, le=19)

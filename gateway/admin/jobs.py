@@ -12,6 +12,7 @@ from gateway.deps import ActorDep, Gateway, GatewayDep
 from gateway.objects.jobs import AnyJob, FineTuningJobWithSpec, JobEventObject, JobWithSpec
 from gateway.objects.lists import ObjectList, ObjectPage
 from gateway.openai.fine_tuning import events_page, fine_tune_fields, job_state
+from gateway.openai.queueing.queue_facts import QueueFacts, queue_facts
 from registry.database import Registry
 from registry.errors import NotFound
 from registry.jobs.job import Job
@@ -25,7 +26,12 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 async def list_jobs(gateway: GatewayDep, after: str | None = None, limit: Limit = 100) -> ObjectList[AnyJob]:
     """List jobs, newest first, with the spec that the trainer runs."""
     found = await gateway.ask(gateway.registry.jobs.list, after=after, limit=limit)
-    return ObjectList(data=await gateway.ask(lambda: [any_job(job, gateway.registry) for job in found]))
+
+    def shown() -> list[AnyJob]:
+        queue = queue_facts(gateway.registry, found)
+        return [any_job(job, gateway.registry, queue=queue) for job in found]
+
+    return ObjectList(data=await gateway.ask(shown))
 
 
 @router.get("/{job_id}")
@@ -63,18 +69,22 @@ async def resume_job(job_id: str, gateway: GatewayDep) -> AnyJob:
     return await _shown(gateway, job_id)
 
 
-def any_job(job: Job, registry: Registry, filenames: Mapping[str, str] | None = None) -> AnyJob:
+def any_job(
+    job: Job, registry: Registry, filenames: Mapping[str, str] | None = None, queue: QueueFacts | None = None
+) -> AnyJob:
     """Return OpenAI's object for a fine-tuning job, its common fields for any other kind; with the spec in both.
 
     Reads the registry.
     """
     spec, facts = job.spec.model_dump(mode="json"), job.spec.fine_tune_facts()
     if facts is not None:
-        fields = fine_tune_fields(job, facts, registry)
+        fields = fine_tune_fields(job, facts, registry, queue)
         return AnyJob(FineTuningJobWithSpec.model_validate({**fields, "spec": spec, "filenames": filenames or {}}))
     kind = {"object": f"{job.spec.method}.job", "method": {"type": job.spec.method}}
     return AnyJob(
-        JobWithSpec.model_validate({**job_state(job, registry), **kind, "spec": spec, "filenames": filenames or {}})
+        JobWithSpec.model_validate(
+            {**job_state(job, registry, queue), **kind, "spec": spec, "filenames": filenames or {}}
+        )
     )
 
 

@@ -35,10 +35,13 @@ COLUMNS: Final = (
     Column("JOB", 0, short_ids),
     Column("STATE"),
     Column("ADAPTER", 1),
-    Column("METHOD", 2),
-    Column("REVISION", 4),
-    Column("CREATED", 3, moments),
-    Column("BASE", 5),
+    Column("PLACE", 2),
+    Column("STARTS", 3, moments),
+    Column("ENDS", 4, moments),
+    Column("METHOD", 5),
+    Column("CREATED", 6, moments),
+    Column("REVISION", 7),
+    Column("BASE", 8),
 )
 
 
@@ -48,7 +51,7 @@ def list_jobs(
     wide: WideFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first, with place in the queue and expected times."""
     with Client() as client:
         jobs = [each.root for each in client.get("/admin/jobs", ObjectList[AnyJob], limit=limit).data]
     if as_json:
@@ -59,9 +62,12 @@ def list_jobs(
             job.id,
             job.status,
             job.lorry.adapter,
+            job.lorry.queue and job.lorry.queue.place,
+            job.lorry.started_at or job.lorry.expected_start,
+            job.finished_at or job.lorry.expected_finish,
             job.method.type,
-            job.lorry.revision,
             job.created_at,
+            job.lorry.revision,
             job.model,
         )
         for job in jobs
@@ -135,6 +141,13 @@ def show_job(job: JobObject, as_json: bool, figures: StepFigures | None = None) 
             ("base", job.model),
             ("method", job.method.type),
             ("doing", job.lorry.phase and job.lorry.phase.doing),
+            ("gives way", "at its next checkpoint, to a job of a higher priority" if job.lorry.gives_way else None),
+            ("place", _place(job)),
+            ("waits because", job.lorry.queue and job.lorry.queue.reason),
+            ("comes after", ", ".join(job.lorry.after) or None),
+            ("needs", job.lorry.needed_bytes and f"about {job.lorry.needed_bytes / 1e9:.2f} GB of a device"),
+            ("expected start", moment(job.lorry.expected_start)),
+            ("expected end", moment(job.lorry.expected_finish)),
             ("step", figures and f"{figures.step} of {figures.total_steps}"),
             ("loss", figures and f"{figures.train_loss:.4g}"),
             ("remaining", _remaining(job)),
@@ -150,6 +163,11 @@ def show_job(job: JobObject, as_json: bool, figures: StepFigures | None = None) 
     )
     if job.lorry.revision and not job.lorry.revision.endswith("@1"):
         note(f"Next: lorry rollout start {job.lorry.revision} --steps 25,100")
+
+
+def _place(job: JobObject) -> str | None:
+    queue = job.lorry.queue
+    return None if queue is None else f"{queue.place} of {queue.of} in the queue"
 
 
 def _remaining(job: JobObject) -> str | None:

@@ -98,6 +98,7 @@ _FLAGS: Final[Mapping[str, str]] = {
     "seed": "--seed",
     "priority": "--priority",
     "owner": "--owner",
+    "after": "--after",
     "rollout.steps": "--rollout",
     "rollout": "--rollout",
     **{f"rollout.{field}": flag for field, flag in PLAN_FLAGS.items() if field != "steps"},
@@ -138,6 +139,10 @@ GraderFlag = Annotated[
 PriorityFlag = Annotated[
     Priority | None, typer.Option(help="How the job waits for a worker; your key's own if left out.")
 ]
+AfterFlag = Annotated[
+    list[str] | None,
+    typer.Option("--after", metavar="JOB", help="Begin once this job has succeeded; repeat it for others."),
+]
 OwnerFlag = Annotated[
     str | None, typer.Option(metavar="TENANT", help="Tenant that the job is for; needs an admin key.")
 ]
@@ -159,6 +164,7 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Random seed; the same seed gives the same bytes.")] = None,
     priority: PriorityFlag = None,
     owner: OwnerFlag = None,
+    after: AfterFlag = None,
     follow: Annotated[bool, typer.Option("--follow", help="Wait for the end and show progress.")] = False,
     rollout: RolloutFlag = None,
     every: EveryFlag = None,
@@ -188,6 +194,8 @@ def train(
     with Client(flags=flags) as client:
         body["model"] = model or _only_base(client)
         body["training_file"] = whole_id(client, "file", str(file)) if data is None else _upload(client, data)
+        if after:
+            body["after"] = [whole_id(client, "job", each) for each in after]
         if validation is not None:
             body["validation_file"] = _upload(client, validation)
         job: JobObject = client.post("/v1/fine_tuning/jobs", FineTuningJob, body)

@@ -33,6 +33,19 @@ class JobEstimate(ApiObject):
     """How many earlier jobs the estimate follows from."""
 
 
+class QueuePlace(ApiObject):
+    """How a queued job waits for a worker."""
+
+    place: int
+    """1 for the job that begins next."""
+    of: int
+    """How many jobs wait."""
+    waits_for: list[str]
+    """Ids of the jobs that it comes after and that have not succeeded yet."""
+    reason: str | None
+    """Why it cannot begin now whatever workers are free; None where a free worker is all that it waits for."""
+
+
 class JobFacts(ApiObject):
     """Lorry's additions to OpenAI's job object; some kinds of jobs add further fields."""
 
@@ -52,6 +65,18 @@ class JobFacts(ApiObject):
     phase_since: int | None = None
     estimate: JobEstimate | None = None
     """None for a job that does not wait or run, and where nothing was measured that it could follow from."""
+    after: list[str] = Field(default_factory=list)
+    """Ids of the jobs that must have succeeded before it begins."""
+    queue: QueuePlace | None = None
+    """None unless the job is queued."""
+    expected_start: int | None = None
+    """For a queued job; None where nobody knows how long the jobs before it take, or no worker is known."""
+    expected_finish: int | None = None
+    """For a job that is queued or running; None where nobody knows."""
+    needed_bytes: int | None = None
+    """Most memory of a device that the job is expected to take; None where nobody has estimated it."""
+    gives_way: bool = False
+    """Whether it is asked to stop at a checkpoint for a job of a higher priority, and to go on later."""
 
 
 class JobMethod(ApiObject):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -14,11 +15,14 @@ from gateway.objects.lists import ObjectPage, page_of
 from gateway.openai.graders import check_grader
 from gateway.openai.job_estimate import estimate_of
 from gateway.openai.job_request import build_spec, claim_for
+from gateway.openai.queueing.entering import after_of, enter
+from gateway.openai.queueing.queue_facts import QueueFacts, queue_facts, waiting_fields
 from gateway.openai.types import CreateJob, whole_seconds
 from registry.contracts.job_spec import FineTuneFacts
 from registry.database import Registry
 from registry.errors import NotFound
 from registry.jobs.job import Job, JobCheckpoint, JobEvent
+from registry.jobs.scheduling.room import QueueEntry
 from registry.types import RevisionState
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", dependencies=[KnownQuery], tags=["fine-tuning"])
@@ -58,7 +62,9 @@ async def create_job(body: CreateJob, gateway: GatewayDep, caller: CallerDep, ac
     def create() -> Job:
         spec = build_spec(body, gateway.registry, caller)
         check_plan(caller, spec.rollout_plan())
-        job = gateway.registry.jobs.create(spec, actor, claim_for(body, caller, spec.adapter))
+        job = enter(
+            gateway.registry, spec, actor, claim_for(body, caller, spec.adapter), QueueEntry(after=after_of(body))
+        )
         gateway.registry.audit.record(actor, "job.create", job.id, {"adapter": spec.adapter, "base": spec.base})
         return job
 
@@ -75,7 +81,12 @@ async def list_jobs(
     found = await gateway.ask(
         jobs.list, after=after, limit=limit + 1, metadata=wanted, only_fine_tuning=True, tenant=sees
     )
-    return page_of(await gateway.ask(lambda: [job_object(job, gateway.registry) for job in found]), limit)
+    return page_of(await gateway.ask(_objects, found, gateway.registry), limit)
+
+
+def _objects(jobs: Sequence[Job], registry: Registry) -> list[FineTuningJob]:
+    queue = queue_facts(registry, jobs)
+    return [job_object(job, registry, queue) for job in jobs]
 
 
 async def find_job(job_id: str, gateway: GatewayDep, caller: CallerDep) -> Job:
@@ -162,17 +173,21 @@ async def events_page(gateway: Gateway, job_id: str, after: str | None, limit: i
     return page_of([_event(event) for event in found], limit)
 
 
-def job_object(job: Job, registry: Registry) -> FineTuningJob:
-    """Return OpenAI's `fine_tuning.job` object with Lorry's facts; `NotFound` for other kinds. Reads the registry."""
+def job_object(job: Job, registry: Registry, queue: QueueFacts | None = None) -> FineTuningJob:
+    """Return OpenAI's `fine_tuning.job` object with Lorry's facts; `NotFound` for other kinds. Reads the registry.
+
+    *queue* is given where several jobs are shown, so that the queue is read once.
+    """
     facts = job.spec.fine_tune_facts()
     if facts is None:
         raise NotFound(f"there is no fine-tuning job {job.id!r}")
-    return FineTuningJob.model_validate(fine_tune_fields(job, facts, registry))
+    return FineTuningJob.model_validate(fine_tune_fields(job, facts, registry, queue))
 
 
-def job_state(job: Job, registry: Registry) -> dict[str, Any]:
+def job_state(job: Job, registry: Registry, queue: QueueFacts | None = None) -> dict[str, Any]:
     """Return the fields that the objects of all kinds of jobs have in common, as `JobObject` has them."""
     spec = job.spec
+    queue = queue_facts(registry, [job]) if queue is None else queue
     return {
         "id": job.id,
         "created_at": int(job.created_at),
@@ -190,15 +205,18 @@ def job_state(job: Job, registry: Registry) -> dict[str, Any]:
             "phase": job.phase,
             "phase_since": None if job.phase_since is None else int(job.phase_since),
             "estimate": estimate_of(job, registry),
+            **waiting_fields(job, queue),
         },
     }
 
 
-def fine_tune_fields(job: Job, facts: FineTuneFacts, registry: Registry) -> dict[str, Any]:
+def fine_tune_fields(
+    job: Job, facts: FineTuneFacts, registry: Registry, queue: QueueFacts | None = None
+) -> dict[str, Any]:
     """Return the fields of `FineTuningJob`."""
-    state = job_state(job, registry)
+    state = job_state(job, registry, queue)
     return state | {
-        "estimated_finish": whole_seconds(job.estimated_finish),
+        "estimated_finish": whole_seconds(job.expected_finish),
         "fine_tuned_model": job.fine_tuned_model,
         "organization_id": registry.organisation,
         "training_file": facts.training_file,

@@ -10,6 +10,7 @@ from registry.contracts.extensions.integrations import MOST_INTEGRATIONS, Integr
 from registry.contracts.hyperparameters import Hyperparameters, MethodOptions
 from registry.contracts.job_kinds import FINE_TUNING_KINDS, FINE_TUNING_METHODS
 from registry.errors import InvalidPlan
+from registry.jobs.scheduling.room import MOST_DEPENDENCIES
 from registry.rollouts.rollout import RolloutPlan, plan_from
 from registry.types import Priority
 from registry.wording.field_faults import written_as
@@ -126,6 +127,8 @@ class CreateJob(Body):
     """A field of Lorry's: the exact name of the adapter, where a suffix would be made into a legal name."""
     priority: Priority | None = None
     """A field of Lorry's: how the job waits for a worker; the key's own priority if it is not given."""
+    after: Annotated[list[str], Field(max_length=MOST_DEPENDENCIES)] | None = None
+    """A field of Lorry's: ids of jobs; the job waits until all of them have succeeded, and fails if one does not."""
     owner: TenantName | None = None
     """A field of Lorry's: the tenant that the job and its result belong to; an admin key may name any."""
 

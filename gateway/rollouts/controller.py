@@ -19,6 +19,7 @@ from gateway.routing.readiness import Readiness, readiness_of
 from gateway.settings import GatewaySettings
 from registry.database import Registry, Snapshot
 from registry.errors import NotServable, RolloutOpen, StaleState
+from registry.jobs.scheduling.giving_way import GiveWayRules
 from registry.publishing.checkpoints import expire_checkpoints
 from registry.rollouts.guardrails import GuardrailPlan
 from registry.rollouts.rollout import Rollout, RolloutState
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 JUDGE_EVERY_S: Final = 1.0
 """How often a rollout is judged; gateways report their counts to the registry once a second."""
+WORKER_SILENT_S: Final = 30.0
+"""How long a worker of the trainer may send no report before it is forgotten; it sends one every 5 s."""
 
 
 def reconcile(registry: Registry, knobs: GatewaySettings, now: float, *, trusts_silence: bool = True) -> bool:
@@ -41,6 +44,8 @@ def reconcile(registry: Registry, knobs: GatewaySettings, now: float, *, trusts_
     if trusts_silence:
         registry.replicas.expire(knobs.heartbeat_timeout_s)
         registry.jobs.expire_leases()
+        registry.workers.expire(WORKER_SILENT_S)
+    _make_room(registry, knobs)
     registry.uses.forget_old()
     snapshot = registry.snapshot()
     registry.checkpoints.expire(snapshot.checkpoints)
@@ -58,6 +63,12 @@ def reconcile(registry: Registry, knobs: GatewaySettings, now: float, *, trusts_
         if guardrails is not None and promoted.adapter not in busy and _is_due(promoted, now):
             _watch(registry, promoted, guardrails)
     return bool(snapshot.rollouts)
+
+
+def _make_room(registry: Registry, knobs: GatewaySettings) -> None:
+    rules = GiveWayRules(least_run_s=knobs.give_way_after_s, least_left_s=knobs.give_way_left_s)
+    for job_id, waiting in registry.jobs.ask_to_give_way(rules).items():
+        log.info("job asked to give way", extra={"job": job_id, "to": waiting})
 
 
 def begin_if_loaded(registry: Registry, rollout: Rollout) -> Rollout:

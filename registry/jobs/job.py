@@ -121,6 +121,13 @@ class Job:
     gave_way: int
     """How many times the job was asked to."""
 
+    @property
+    def expected_finish(self) -> float | None:
+        """When the running job is expected to end: by the speed of its steps, before the first by its estimate."""
+        if self.estimated_finish is not None or self.claimed_at is None or self.expected_s is None:
+            return self.estimated_finish
+        return self.claimed_at + self.expected_s
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEvent:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from secrets import token_hex
 from string import hexdigits
@@ -34,8 +34,12 @@ from registry.jobs.job_moves import (
 from registry.jobs.job_phase import JobPhase
 from registry.jobs.lease_expiry import LeaseExpiry
 from registry.jobs.scheduling.claims import Claimant, claim_next
+from registry.jobs.scheduling.dependencies import dependencies_of
 from registry.jobs.scheduling.entering import queue_job
+from registry.jobs.scheduling.forecast import Turn
+from registry.jobs.scheduling.giving_way import GiveWayRules, ask_to_give_way
 from registry.jobs.scheduling.room import ANY_ROOM, NO_ENTRY, QueueEntry, Room
+from registry.jobs.scheduling.turns import turns_of_queue
 from registry.jobs.served_checkpoints import served_checkpoints
 from registry.transactions import Transactions, upsert
 
@@ -85,6 +89,19 @@ class JobStore:
     def claim(self, worker: str, lease_s: float, room: Room = ANY_ROOM) -> Lease | None:
         """Claim the first job of the queue that *room* can hold, for *lease_s* seconds; None where there is none."""
         return claim_next(self._tx, Claimant(worker=worker, lease_s=lease_s, room=room))
+
+    def turns(self) -> Mapping[str, Turn]:
+        """Return the place of every queued job in the queue, and when its turn is expected, by id."""
+        return turns_of_queue(self._tx)
+
+    def dependencies(self, job_ids: Sequence[str]) -> Mapping[str, Mapping[str, JobState]]:
+        """Return for each job the jobs that it was to come after, with their states; one without any is missing."""
+        with self._tx.read() as tx:
+            return dependencies_of(tx, job_ids)
+
+    def ask_to_give_way(self, rules: GiveWayRules) -> Mapping[str, str]:
+        """Ask running jobs to stop for jobs of a higher priority that find no room; return who gives way to whom."""
+        return ask_to_give_way(self._tx, rules)
 
     def renew(self, lease: Lease, lease_s: float) -> Job:
         """Hold the job for *lease_s* more seconds and return it; its flags show whether to cancel or pause."""
@@ -267,9 +284,7 @@ class JobStore:
             job = held_job(tx, lease)
             # The flags of this moment decide: a pause may have been withdrawn since the worker saw its request.
             if job.gives_way_to is not None and state_after_lease(job) is JobState.QUEUED:
-                message = (
-                    f"Gave way to job {job.gives_way_to} of a higher priority; it goes on from its checkpoint later"
-                )
+                message = "Gave way to a job of a higher priority; the job goes on from its checkpoint later"
             return move_job(tx, job, JobMove(to=state_after_lease(job), note=JobNote(message=message)), self._tx.now())
 
 

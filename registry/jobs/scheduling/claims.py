@@ -7,7 +7,7 @@ a base that the worker has in memory come first, until another one has waited fo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from registry.jobs.scheduling.dependencies import UNMET
 from registry.jobs.scheduling.queue_tables import trainer_workers
 from registry.jobs.scheduling.room import Room
 from registry.jobs.scheduling.tenant_uses import uses_of_tenants
+from registry.jobs.scheduling.worker_store import room_of
 from registry.transactions import Transactions
 
 PASSED_S: Final = 600.0
@@ -143,6 +144,7 @@ def _fit(claimant: Claimant, now: float) -> sa.ColumnElement[int | None]:
 
 
 def _first(tx: sa.Connection, claimant: Claimant, now: float) -> int | None:
+    claimant = replace(claimant, room=room_of(tx, claimant.worker, claimant.room))
     heads = heads_of(tx, claimant, now)
     several = len({head.tenant for head in heads}) > 1
     for head in in_order(heads, uses_of_tenants(tx, now) if several else {}):

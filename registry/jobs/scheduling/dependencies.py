@@ -13,8 +13,6 @@ from registry.jobs.job import JobState
 from registry.jobs.scheduling.queue_tables import job_dependencies
 from registry.wording.suggestions import did_you_mean
 
-MOST_DEPENDENCIES: Final = 100
-"""How many jobs one job may wait for."""
 _MOST_COMPARED: Final = 200
 """How many ids, the newest, are compared with an unknown one."""
 

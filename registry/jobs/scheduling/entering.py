@@ -12,6 +12,7 @@ from registry import tables
 from registry.contracts.job_spec import JobSpec
 from registry.errors import JobTooLarge
 from registry.jobs.adapter_owners import Claim, claim_adapter
+from registry.jobs.durations import expected_duration
 from registry.jobs.job import Job, JobState
 from registry.jobs.job_moves import JobNote, add_note, find_job
 from registry.jobs.scheduling.dependencies import check_dependencies, enter_dependencies
@@ -48,7 +49,7 @@ def queue_job(  # noqa: PLR0913  the facts of a row, of which the last has a def
         "base_digest": spec.base_digest,
         "is_light": spec.is_light(),
         "needed_bytes": entry.needed_bytes,
-        "expected_s": entry.expected_s,
+        "expected_s": entry.expected_s if entry.expected_s is not None else _earlier_s(tx, spec),
         "created_at": at,
         "queued_at": at,
     }
@@ -59,6 +60,11 @@ def queue_job(  # noqa: PLR0913  the facts of a row, of which the last has a def
     for message in (f"Created {spec.noun} job: {job_id}", *spec.remarks(), *notes):
         add_note(tx, job_id, JobNote(message=message), at)
     return find_job(tx, job_id)
+
+
+def _earlier_s(tx: sa.Connection, spec: JobSpec) -> float | None:
+    earlier = expected_duration(tx, spec)
+    return None if earlier is None else earlier.seconds
 
 
 def _check_room(tx: sa.Connection, entry: QueueEntry) -> list[str]:
@@ -72,7 +78,9 @@ def _check_room(tx: sa.Connection, entry: QueueEntry) -> list[str]:
             "yet, so whether one has as much is found out when one reports"
         ]
     if not can_hold_some(workers, entry.needed_bytes):
-        has = ", ".join(f"{each.name} ({each.device}) has {(each.total_bytes or 0) / _GB:.2f} GB" for each in workers)
+        # The message goes to any tenant, so it has no names of machines.
+        sizes = sorted({(each.device, each.total_bytes or 0) for each in workers})
+        has = ", ".join(f"{device} has {total / _GB:.2f} GB" for device, total in sizes)
         raise JobTooLarge(
             f"the job needs about {entry.needed_bytes / _GB:.2f} GB of a device, and no worker of the trainer has as "
             f"much: {has}; make batch_size, micro_batch_size or max_length smaller, or train with weights qlora"

@@ -34,7 +34,6 @@ trainer_workers: Final = sa.Table(
     sa.Column("total_bytes", sa.BigInteger),
     sa.Column("free_bytes", sa.BigInteger),
     sa.Column("places", sa.Integer, nullable=False),
-    sa.Column("resident", sa.JSON, nullable=False),
     at("started_at"),
     at("reported_at"),
 )

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+MOST_DEPENDENCIES: Final = 100
+"""How many jobs one job may wait for."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueEntry:
@@ -24,7 +27,7 @@ NO_ENTRY: Final = QueueEntry()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """What a worker's device has for further jobs. A memory of None was not measured: every job fits."""
+    """What a worker's device has for further jobs. A memory of None is what the worker has reported, if it has."""
 
     total_bytes: int | None = None
     """What the device has for jobs while the worker holds none."""
@@ -47,19 +50,15 @@ class TrainerWorker:
     device: str
     """The device for people: `cpu`, or the name of an accelerator."""
     total_bytes: int | None
-    free_bytes: int | None
+    """What the device has for jobs while the worker holds none; None where that is not known."""
+    free_bytes: int | None = None
+    """What is left of it; the registry computes it from what the jobs need that the worker holds."""
     places: int = 1
-    """How many jobs the worker takes at once."""
-    resident: frozenset[str] = frozenset()
+    """How many jobs the worker takes at once, whatever they are."""
     started_at: float = 0.0
     """Set by the registry with the first report."""
     reported_at: float = 0.0
     """Set by the registry with each report."""
-
-    @property
-    def room(self) -> Room:
-        """The worker's device as `JobStore.claim` is given it."""
-        return Room(total_bytes=self.total_bytes, free_bytes=self.free_bytes, resident=self.resident)
 
     def can_hold(self, needed_bytes: int | None) -> bool:
         """Return whether the job fits while the worker holds no other."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import builtins
+from dataclasses import replace
 
 import sqlalchemy as sa
 
+from registry import tables
+from registry.jobs.job import JobState
 from registry.jobs.scheduling.queue_tables import trainer_workers
-from registry.jobs.scheduling.room import TrainerWorker
+from registry.jobs.scheduling.room import Room, TrainerWorker
 from registry.liveness.silence import SilenceWatch
 from registry.transactions import Transactions, upsert
 
@@ -28,9 +31,8 @@ class WorkerStore:
                 "name": worker.name,
                 "device": worker.device,
                 "total_bytes": worker.total_bytes,
-                "free_bytes": worker.free_bytes,
+                "free_bytes": worker.free_bytes if worker.free_bytes is not None else free_of(tx, worker),
                 "places": worker.places,
-                "resident": sorted(worker.resident),
                 "started_at": tx.execute(known).scalar() or now,
                 "reported_at": now,
             }
@@ -66,4 +68,25 @@ class WorkerStore:
 def workers_of(tx: sa.Connection) -> builtins.list[TrainerWorker]:
     """Return the workers by name."""
     rows = tx.execute(sa.select(trainer_workers).order_by(trainer_workers.c.name)).mappings()
-    return [TrainerWorker(**(dict(row) | {"resident": frozenset(row["resident"])})) for row in rows]
+    return [TrainerWorker(**row) for row in rows]
+
+
+def free_of(tx: sa.Connection, worker: TrainerWorker) -> int | None:
+    """Return what is left of the worker's device beside the needs of the jobs that it holds; None if not measured."""
+    if worker.total_bytes is None:
+        return None
+    jobs = tables.jobs.c
+    held = sa.and_(jobs.state == JobState.RUNNING, jobs.worker == worker.name)
+    needed = tx.execute(sa.select(sa.func.sum(jobs.needed_bytes)).where(held)).scalar()
+    return max(0, worker.total_bytes - int(needed or 0))
+
+
+def room_of(tx: sa.Connection, name: str, room: Room) -> Room:
+    """Return *room* with the memory that the worker reported of its device, where *room* has none."""
+    if room.total_bytes is not None:
+        return room
+    row = tx.execute(sa.select(trainer_workers).where(trainer_workers.c.name == name)).mappings().one_or_none()
+    if row is None:
+        return room
+    worker = TrainerWorker(**row)
+    return replace(room, total_bytes=worker.total_bytes, free_bytes=free_of(tx, worker))

@@ -63,7 +63,6 @@ def upgrade() -> None:
         sa.Column("total_bytes", sa.BigInteger),
         sa.Column("free_bytes", sa.BigInteger),
         sa.Column("places", sa.Integer, nullable=False),
-        sa.Column("resident", sa.JSON, nullable=False),
         sa.Column("started_at", sa.Double, nullable=False),
         sa.Column("reported_at", sa.Double, nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_trainer_workers"),

@@ -100,6 +100,19 @@ def test_every_method_has_a_command_that_queues_its_job(
         assert "takes no --grader" in lorry(url, *words, "--grader", str(grader), code=2)
 
 
+def test_a_job_names_the_jobs_to_wait_for_and_shows_its_place(url: str, rows: dict[str, Path]) -> None:
+    words = ["train", "sft", "--data", str(rows["sft"]), "--name", "support", *FITS, "--json"]
+    first, second = (json.loads(lorry(url, *words))["id"] for _ in range(2))
+    last = json.loads(lorry(url, *words, "--after", first, "--after", second[:14]))
+    assert last["lorry"]["after"] == [first, second]
+    shown = lorry(url, "jobs", "show", last["id"])
+    for text in ("3 of 3 in the queue", f"waits until {first}, {second} succeeded"):
+        assert text in shown
+    assert "PLACE" in lorry(url, "jobs", "list")
+    told = lorry(url, *words, "--after", "ftjob-none", code=1)
+    assert "ftjob-none" in told
+
+
 def test_a_grader_that_is_not_json_or_not_right_is_named(url: str, rows: dict[str, Path], tmp_path: Path) -> None:
     wrong = tmp_path / "grader.json"
     words = ["train", "ppo", "--data", str(rows["ppo"]), "--name", "support", *FITS, "--grader", str(wrong)]

@@ -142,6 +142,24 @@ def test_a_worker_gets_only_what_fits_beside_its_jobs(queue: Queue) -> None:
     assert queue.next(Room(total_bytes=9 * GB, free_bytes=9 * GB)) == "large"
 
 
+def test_what_a_worker_holds_is_taken_off_what_it_reported(queue: Queue) -> None:
+    queue.registry.workers.report(TrainerWorker(name="w1", device="cpu", total_bytes=8 * GB))
+    for name in ("first", "second", "third"):
+        queue.put(name, entry=QueueEntry(needed_bytes=3 * GB))
+    assert [queue.next() for _ in range(3)] == ["first", "second", None]
+    queue.registry.workers.report(TrainerWorker(name="w1", device="cpu", total_bytes=8 * GB))
+    assert [worker.free_bytes for worker in queue.registry.workers.list()] == [2 * GB]
+    assert queue.next(worker="w2") == "third", "nothing is known of this worker's device"
+
+
+def test_beside_light_jobs_only_light_jobs_of_their_base_are_claimed(queue: Queue) -> None:
+    queue.put("other base", base_digest="1" * 64)
+    queue.put("heavy", base_digest="2" * 64, lora=queue.spec.lora.model_copy(update={"dropout": 0.5}))
+    queue.put("light", base_digest="2" * 64)
+    beside = Room(beside="2" * 64)
+    assert [queue.next(beside) for _ in range(2)] == ["light", None]
+
+
 def test_a_large_job_is_not_passed_over_for_ever(queue: Queue, advance: Callable[[float], None]) -> None:
     queue.put("large", entry=QueueEntry(needed_bytes=9 * GB))
     for name in ("small 1", "small 2"):
@@ -177,20 +195,20 @@ def test_a_job_that_no_worker_could_hold_is_refused_with_the_numbers(queue: Queu
     assert any("12.00 GB" in note and "no worker of the trainer is known yet" in note for note in notes)
     for name, total in (("w1", 8 * GB), ("w2", 10 * GB)):
         queue.registry.workers.report(TrainerWorker(name=name, device="cpu", total_bytes=total, free_bytes=total))
-    with pytest.raises(JobTooLarge, match=r"12\.00 GB .* w1 \(cpu\) has 8\.00 GB, w2 \(cpu\) has 10\.00 GB"):
+    with pytest.raises(JobTooLarge, match=r"12\.00 GB .* cpu has 8\.00 GB, cpu has 10\.00 GB"):
         queue.put("late", entry=entry)
     queue.registry.workers.report(TrainerWorker(name="w3", device="gpu", total_bytes=None, free_bytes=None))
     assert queue.put("fits perhaps", entry=entry)
 
 
 def test_a_worker_is_known_while_it_reports(registry: Registry, advance: Callable[[float], None]) -> None:
-    worker = TrainerWorker(name="w1", device="cpu", total_bytes=5, free_bytes=3, places=2, resident=frozenset({"a"}))
+    worker = TrainerWorker(name="w1", device="cpu", total_bytes=5, free_bytes=3, places=2)
     registry.workers.report(worker)
     assert registry.workers.expire(10) == []
     advance(8)
     registry.workers.report(worker)
     (known,) = registry.workers.list()
-    assert (known.room, known.places) == (Room(total_bytes=5, free_bytes=3, resident=frozenset({"a"})), 2)
+    assert (known.total_bytes, known.free_bytes, known.places) == (5, 3, 2)
     assert (known.started_at, known.reported_at) == (1000.0, 1008.0)
     assert registry.workers.expire(10) == []
     advance(11)

@@ -1,0 +1,77 @@
+"""When the jobs that wait come to their turn, as the queue, the workers and the running jobs are at this moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import median
+from typing import Final
+
+import sqlalchemy as sa
+
+from registry import tables
+from registry.jobs.job import JobState
+from registry.jobs.scheduling.dependencies import UNMET, dependencies_of
+from registry.jobs.scheduling.forecast import QueuedJob, Turn, forecast
+from registry.jobs.scheduling.tenant_uses import uses_of_tenants
+from registry.jobs.scheduling.worker_store import workers_of
+from registry.transactions import Transactions
+
+USUAL_OF: Final = 20
+"""How many of the newest jobs that succeeded tell how long a job takes of which nothing else is known."""
+
+
+def turns_of_queue(transactions: Transactions) -> Mapping[str, Turn]:
+    """Return the turn of every queued job, by id."""
+    with transactions.read() as tx:
+        now = transactions.now()
+        usual_s = _usual_s(tx)
+        waiting = _waiting(tx, usual_s)
+        if not waiting:
+            return {}
+        running = _running(tx, usual_s)
+        places = sum(worker.places for worker in workers_of(tx))
+        idle = max(0, places - len(running))
+        return forecast(waiting, running, idle, uses_of_tenants(tx, now), now)
+
+
+def _waiting(tx: sa.Connection, usual_s: float | None) -> list[QueuedJob]:
+    jobs = tables.jobs.c
+    columns = sa.select(jobs.id, jobs.priority, jobs.tenant, jobs.seq, jobs.expected_s, jobs.not_before)
+    is_queued = jobs.state == sa.literal_column("'queued'")
+    rows = tx.execute(columns.where(is_queued)).all()
+    blocked = tx.execute(sa.select(jobs.id).where(is_queued, UNMET)).scalars().all()
+    edges = dependencies_of(tx, blocked) if blocked else {}
+    return [
+        QueuedJob(
+            id=row.id,
+            priority=row.priority,
+            tenant=row.tenant,
+            seq=row.seq,
+            expected_s=usual_s if row.expected_s is None else row.expected_s,
+            not_before=row.not_before,
+            after=frozenset(each for each, state in edges.get(row.id, {}).items() if state is not JobState.SUCCEEDED),
+        )
+        for row in rows
+    ]
+
+
+def _running(tx: sa.Connection, usual_s: float | None) -> dict[str, float | None]:
+    """Return when each running job is expected to end."""
+    jobs = tables.jobs.c
+    columns = sa.select(jobs.id, jobs.estimated_finish, jobs.claimed_at, jobs.expected_s)
+    ends: dict[str, float | None] = {}
+    for row in tx.execute(columns.where(jobs.state == JobState.RUNNING)):
+        expected_s = usual_s if row.expected_s is None else row.expected_s
+        ends[row.id] = row.estimated_finish
+        if row.estimated_finish is None and expected_s is not None and row.claimed_at is not None:
+            ends[row.id] = row.claimed_at + expected_s
+    return ends
+
+
+def _usual_s(tx: sa.Connection) -> float | None:
+    """Return the median time of the latest jobs that succeeded in one attempt; None where there was none."""
+    jobs = tables.jobs.c
+    whole = sa.and_(jobs.state == JobState.SUCCEEDED, jobs.attempt == 1)
+    query = sa.select(jobs.finished_at - jobs.started_at).where(whole).order_by(jobs.finished_at.desc())
+    found = tx.execute(query.limit(USUAL_OF)).scalars().all()
+    return median(found) if found else None

@@ -1,0 +1,47 @@
+"""A worker's reports to the registry: that it is there, and how large its device is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Final
+
+from registry.database import Registry
+from registry.errors import RegistryError
+from registry.jobs.scheduling.room import TrainerWorker
+from trainer.devices.job_device import find_device
+
+log = logging.getLogger(__name__)
+
+REPORT_EVERY_S: Final = 5.0
+
+
+@contextmanager
+def reporting(registry: Registry, name: str, device_bytes: int | None) -> Iterator[None]:
+    """Report the worker from a thread of its own until the block ends; then the registry forgets it."""
+    stop = Event()
+
+    def report() -> None:
+        device = find_device(device_bytes)
+        worker = TrainerWorker(name=name, device=device.name, total_bytes=device.total_bytes)
+        while True:
+            try:
+                registry.workers.report(worker)
+            except RegistryError as exc:  # the next report comes soon
+                log.warning("the worker's report was not stored", extra={"error": str(exc)})
+            if stop.wait(REPORT_EVERY_S):
+                return
+
+    thread = Thread(target=report, name="worker-reports")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        try:
+            registry.workers.leave(name)
+        except RegistryError as exc:  # its silence is noticed
+            log.warning("the worker could not sign off", extra={"error": str(exc)})
