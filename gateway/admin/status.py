@@ -38,6 +38,8 @@ LOW_SHARE: Final = 0.05
 ROOM_FOR_LONG: Final = 20_000_000_000
 """A disk is low below `LOW_BYTES` of room, and below `LOW_SHARE` unless that leaves so much."""
 _LATEST_ROLLOUTS: Final = 200
+QUEUED_SHOWN: Final = 20
+"""So many of the jobs that wait are shown."""
 
 
 @router.get("")
@@ -50,7 +52,7 @@ def _status(gateway: Gateway) -> SystemStatus:
     registry, now = gateway.registry, gateway.registry.transactions.now()
     snapshot = registry.snapshot()
     latest = registry.rollouts.list(limit=_LATEST_ROLLOUTS)
-    jobs = registry.jobs.current(now - NEWS_S)
+    jobs = registry.jobs.current(now - NEWS_S, QUEUED_SHOWN)
     parts, disks = _parts(gateway.home), _disks({gateway.home, registry.artifacts.root})
     return SystemStatus(
         version=version("lorry"),
@@ -62,6 +64,7 @@ def _status(gateway: Gateway) -> SystemStatus:
         disks=disks,
         rollouts=[rollout_object(each) for each in snapshot.rollouts],
         jobs=[_current(job, registry) for job in jobs if not job.state.is_terminal],
+        queued_jobs=registry.jobs.queued_count(),
         batches=[_batch(batch) for batch in registry.batches.open()],
         needs=[
             *needs_of_replicas(snapshot.replicas, now),

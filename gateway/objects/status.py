@@ -118,7 +118,9 @@ class SystemStatus(ApiObject):
     rollouts: list[RolloutObject]
     """Open rollouts."""
     jobs: list[CurrentJob]
-    """Jobs that wait, run or are paused, oldest first."""
+    """Jobs that run or are paused, and the first 20 of those that wait, oldest first."""
+    queued_jobs: int
+    """How many jobs wait."""
     batches: list[BatchBrief]
     """Batches that have not ended, oldest first."""
     needs: list[Need]

@@ -97,6 +97,8 @@ class JobSpec(BaseModel, ABC):
     artifact_fields: ClassVar[frozenset[str]] = frozenset()
     """Fields that hold the digest of a folder which the job reads. The folder is kept until the job has ended."""
 
+    reads_folders: ClassVar[bool] = False
+    """Whether `artifacts` may name folders."""
     is_reproducible: ClassVar[bool] = False
     """Whether the work can be done again from this spec, so that its results can be compared."""
 

@@ -14,6 +14,7 @@ class PublishSpec(JobSpec):
     id_prefix: ClassVar[str] = "pubjob"
     noun: ClassVar[str] = "publish"
     recipe: ClassVar[str] = "prove"
+    reads_folders: ClassVar[bool] = True
     artifact_fields: ClassVar[frozenset[str]] = frozenset({"artifact"})
 
     method: Literal["publish"] = "publish"

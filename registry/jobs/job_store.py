@@ -15,7 +15,7 @@ from registry import tables
 from registry.audit import Act, write_audit
 from registry.contracts.job_kinds import FINE_TUNING_METHODS
 from registry.contracts.job_spec import JobSpec
-from registry.errors import IllegalMove, NotFound, StaleState
+from registry.errors import IllegalMove, StaleState
 from registry.jobs.adapter_owners import LOCAL_CLAIM, Claim
 from registry.jobs.durations import ExpectedDuration, expected_duration
 from registry.jobs.job import ENDED, Job, JobCheckpoint, JobError, JobEvent, JobState, Lease, has_metadata
@@ -33,13 +33,14 @@ from registry.jobs.job_moves import (
 )
 from registry.jobs.job_phase import JobPhase
 from registry.jobs.lease_expiry import LeaseExpiry
+from registry.jobs.pages import page
 from registry.jobs.scheduling.claims import Claimant, claim_next
 from registry.jobs.scheduling.dependencies import dependencies_of
 from registry.jobs.scheduling.entering import queue_job
 from registry.jobs.scheduling.forecast import Turn
 from registry.jobs.scheduling.giving_way import GiveWayRules, ask_to_give_way
 from registry.jobs.scheduling.room import ANY_ROOM, NO_ENTRY, QueueEntry, Room
-from registry.jobs.scheduling.turns import turns_of_queue
+from registry.jobs.scheduling.turns import QueueTurns
 from registry.jobs.served_checkpoints import served_checkpoints
 from registry.transactions import Transactions, upsert
 
@@ -55,6 +56,7 @@ class JobStore:
     def __init__(self, transactions: Transactions) -> None:
         self._tx = transactions
         self._expiry = LeaseExpiry(transactions)
+        self._turns = QueueTurns(transactions)
 
     def create(self, spec: JobSpec, owner: str, claim: Claim = LOCAL_CLAIM, entry: QueueEntry = NO_ENTRY) -> Job:
         """Queue a job of the claim's tenant and return it.
@@ -92,7 +94,7 @@ class JobStore:
 
     def turns(self) -> Mapping[str, Turn]:
         """Return the place of every queued job in the queue, and when its turn is expected, by id."""
-        return turns_of_queue(self._tx)
+        return self._turns.read()
 
     def dependencies(self, job_ids: Sequence[str]) -> Mapping[str, Mapping[str, JobState]]:
         """Return for each job the jobs that it was to come after, with their states; one without any is missing."""
@@ -271,13 +273,24 @@ class JobStore:
                 after = jobs[-1].id
             return found[:limit]
 
-    def current(self, ended_since: float) -> builtins.list[Job]:
-        """Return the jobs that have not ended, and those that have ended since then, oldest first."""
+    def current(self, ended_since: float, most_queued: int) -> builtins.list[Job]:
+        """Return the jobs that have not ended, of the queued ones the first, and those that ended since then.
+
+        The oldest come first.
+        """
         jobs = tables.jobs
-        is_current = sa.or_(jobs.c.state.not_in(ENDED), jobs.c.finished_at >= ended_since)
-        query = sa.select(jobs).where(is_current).order_by(jobs.c.seq)
+        is_queued = jobs.c.state == JobState.QUEUED
+        first = sa.select(jobs.c.seq).where(is_queued).order_by(jobs.c.priority, jobs.c.seq).limit(most_queued)
+        is_current = jobs.c.state.not_in([*ENDED, JobState.QUEUED])
+        shown = sa.or_(is_current, jobs.c.finished_at >= ended_since, jobs.c.seq.in_(first))
         with self._tx.read() as tx:
-            return [job_of(row) for row in tx.execute(query).mappings()]
+            return [job_of(row) for row in tx.execute(sa.select(jobs).where(shown).order_by(jobs.c.seq)).mappings()]
+
+    def queued_count(self) -> int:
+        """Return how many jobs wait."""
+        queued = sa.select(sa.func.count()).where(tables.jobs.c.state == JobState.QUEUED)
+        with self._tx.read() as tx:
+            return tx.execute(queued).scalar_one()
 
     def _give_back(self, lease: Lease, message: str) -> Job:
         with self._tx.write() as tx:
@@ -286,20 +299,6 @@ class JobStore:
             if job.gives_way_to is not None and state_after_lease(job) is JobState.QUEUED:
                 message = "Gave way to a job of a higher priority; the job goes on from its checkpoint later"
             return move_job(tx, job, JobMove(to=state_after_lease(job), note=JobNote(message=message)), self._tx.now())
-
-
-def page(
-    tx: sa.Connection, query: sa.Select[Any], table: sa.Table, after: str | None, limit: int
-) -> list[sa.RowMapping]:
-    """Return at most *limit* rows of *query*, newest first, older than the row with the id *after*, else `NotFound`."""
-    if after is not None:
-        # Ids are random; only `seq` has the order in which rows were entered. The entry is looked for in the list
-        # itself, so that nobody learns whether an id exists elsewhere.
-        seq = tx.execute(query.with_only_columns(table.c.seq).where(table.c.id == after)).scalar_one_or_none()
-        if seq is None:
-            raise NotFound(f"no entry has the id {after!r} to continue after")
-        query = query.where(table.c.seq < seq)
-    return list(tx.execute(query.order_by(table.c.seq.desc()).limit(limit)).mappings())
 
 
 def _set(tx: sa.Connection, job_id: str, values: Mapping[str, Any]) -> Job:

@@ -61,6 +61,9 @@ def _moves(found: SystemStatus) -> Iterator[Line]:
         yield "rollout", f"{headline(rollout)}{'; ' if held else ''}{held}"
     for job in found.jobs:
         yield "job", _job(job)
+    unseen = found.queued_jobs - sum(job.status is JobState.QUEUED for job in found.jobs)
+    if unseen > 0:
+        yield "", f"{unseen} more jobs wait, see lorry jobs list"
     for batch in found.batches:
         yield "batch", _batch(batch)
     if not (found.rollouts or found.jobs or found.batches):

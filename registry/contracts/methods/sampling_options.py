@@ -81,6 +81,7 @@ class SamplingOptions(MethodOptions):
 class SamplingSpec(FineTuneSpec):
     """A job that samples outputs, grades them, and makes good ones likelier."""
 
+    reads_folders: ClassVar[bool] = True
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = (PROMPTS,)
     options_as: ClassVar[type[MethodOptions]] = SamplingOptions
     multiplied_rate: ClassVar[float] = 1e-4

@@ -15,6 +15,7 @@ class ReproduceSpec(JobSpec):
 
     id_prefix: ClassVar[str] = "repjob"
     noun: ClassVar[str] = "reproduction"
+    reads_folders: ClassVar[bool] = True
     recipe: ClassVar[str] = ""
     file_fields: ClassVar[frozenset[str]] = frozenset({"training_file", "validation_file"})
 

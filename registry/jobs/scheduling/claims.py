@@ -29,6 +29,10 @@ PASSED_S: Final = 600.0
 """For so long others may go before a job because their base is in memory, or because they need less room."""
 
 
+QUEUED: Final[sa.ColumnElement[str]] = sa.literal_column("'queued'")
+"""The state as a literal, not a parameter: by it the databases see that the index of the queue has all such rows."""
+
+
 class Fit(IntEnum):
     """Whether a job can begin on the worker's device now."""
 
@@ -93,8 +97,7 @@ def ready(now: float) -> sa.ColumnElement[bool]:
     jobs = tables.jobs.c
     # A pause that lasts longer than any was written by a clock that was set back since.
     may_begin = sa.or_(jobs.not_before <= now, jobs.not_before > now + LONGEST_PAUSE_S)
-    # The literal, not a parameter: by it the databases see that the index of the queue has all such rows.
-    return sa.and_(jobs.state == sa.literal_column("'queued'"), may_begin, ~UNMET)
+    return sa.and_(jobs.state == QUEUED, may_begin, ~UNMET)
 
 
 def heads_of(tx: sa.Connection, claimant: Claimant, now: float) -> list[Head]:
