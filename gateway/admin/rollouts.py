@@ -12,6 +12,7 @@ from gateway.objects.lists import ObjectList
 from gateway.objects.rollouts import RolloutMove, RolloutObject, RolloutStory
 from gateway.openai.types import Body, RolloutRequest
 from gateway.rollouts import controller, rollback
+from gateway.routing.readiness import why_not_begun
 from registry.rollouts.rollout import Rollout, RolloutEvent, RolloutState, plan_as_json
 
 router = APIRouter(prefix="/admin", tags=["rollouts"])
@@ -122,7 +123,11 @@ async def _move(gateway: Gateway, rollout_id: str, to: RolloutState, actor: str)
 async def _answer(gateway: Gateway, rollout: Rollout) -> RolloutStory:
     await gateway.feed.refresh()
     events = await gateway.ask(gateway.registry.rollouts.events, rollout.id)
-    return RolloutStory.model_validate({**_fields_of(rollout), "events": [_move_object(event) for event in events]})
+    moves = [_move_object(event) for event in events]
+    # Not from the feed's table, which stays as it is while a change of replicas changes no endpoint.
+    is_pending = rollout.state is RolloutState.PENDING
+    obstacle = why_not_begun(await gateway.ask(gateway.registry.snapshot), rollout) if is_pending else None
+    return RolloutStory.model_validate({**_fields_of(rollout), "events": moves, "obstacle": obstacle})
 
 
 def rollout_object(rollout: Rollout) -> RolloutObject:

@@ -138,3 +138,5 @@ class RolloutStory(RolloutObject):
     """A rollout with all its moves, oldest first."""
 
     events: list[RolloutMove]
+    obstacle: str | None = None
+    """Why no replica will load the canary of a pending rollout, and what to do; None where one may."""

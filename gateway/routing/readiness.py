@@ -7,7 +7,8 @@ from typing import Final
 
 from gateway.routing.placement import homes_of
 from registry.database import Snapshot
-from registry.types import ReplicaState, SlotState
+from registry.rollouts.rollout import Rollout
+from registry.types import Base, ReplicaState, SlotState
 
 MISMATCH: Final = "fingerprint_mismatch"
 """Why a slot failed whose replica answers unlike the trainer; then also why the rollout ended."""
@@ -50,10 +51,31 @@ def readiness_of(snapshot: Snapshot, base: str, served_name: str) -> Readiness:
 
 def why_unserved(snapshot: Snapshot, base: str) -> str | None:
     """Return why no replica will serve the base model *base*, and what to do; None where one is there, or may come."""
-    made = any(each.name == base and each.is_checkpoint for each in snapshot.bases)
-    if not made or any(replica.base == base for replica in snapshot.replicas):
+    made = next((each for each in snapshot.bases if each.name == base and each.is_checkpoint), None)
+    if made is None or any(replica.base == base for replica in snapshot.replicas):
         return None
+    return f"The checkpoint {base!r} is a whole model that no pool serves. {_how_to_serve(made)}."
+
+
+def why_not_begun(snapshot: Snapshot, rollout: Rollout) -> str | None:
+    """Return why no replica will load the canary of a pending rollout, and what to do; None where one may."""
+    name = next(adapter.base for adapter in snapshot.adapters if adapter.name == rollout.adapter)
+    present = [each for each in snapshot.replicas if each.base == name and each.state is not ReplicaState.DRAINING]
+    if not present:
+        base = next(each for each in snapshot.bases if each.name == name)
+        return (
+            f"No replica serves the base model {name!r}. {_how_to_serve(base)}, unless it was started just now. The "
+            f"rollout begins once a replica has loaded the canary; `lorry rollout abort {rollout.adapter}` ends it."
+        )
+    if any(each.state is not ReplicaState.UNHEALTHY for each in present):
+        return None
+    failed = "; ".join(f"{each.id} is unhealthy{each.message and f' ({each.message})'}" for each in present)
     return (
-        f"The checkpoint {base!r} is a whole model that no pool serves. Give it a pool in the settings, "
-        f'[[engines.pools]] with checkpoint = "{base}", and start Lorry again.'
+        f"No replica of the base model {name!r} answers: {failed}. Lorry starts them again, and the rollout begins "
+        "once all have loaded the canary; `lorry replicas` shows their state."
     )
+
+
+def _how_to_serve(base: Base) -> str:
+    field = f'checkpoint = "{base.name}"' if base.is_checkpoint else f'base = "{base.path}"'
+    return f"Give it a pool in the settings, [[engines.pools]] with {field}, and start Lorry again"

@@ -49,7 +49,9 @@ from registry.rollouts.rollout import RolloutState
 app = typer.Typer(name="rollout", no_args_is_help=True)
 app.command("force")(force)
 
-_LOAD_WAIT_S = 60.0
+_LOAD_WAIT_S: Final = 60.0
+_APPEAR_S: Final = 1.0
+"""How long a replica that is about to be started may not have reported yet."""
 HISTORY_COLUMNS: Final = (
     Column("ROLLOUT", 1, short_ids),
     Column("FROM", 1, numbers_of_revisions),
@@ -85,7 +87,7 @@ def start(
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Open a rollout and return when its first step begins.
+    """Open a rollout and return when its first step begins, or with the reason where no replica serves its base model.
 
     The rollout advances by itself when the evidence suffices, and is aborted when the canary is worse.
     """
@@ -111,10 +113,15 @@ def start(
 
 
 def _loaded(client: Client, rollout: RolloutStory) -> RolloutStory:
-    """Show how replicas load and prove the canary, and return the rollout when its first step begins, or after long."""
-    deadline = time.monotonic() + _LOAD_WAIT_S
+    """Show how replicas load and prove the canary, and return the rollout when its first step begins.
+
+    The rollout is returned sooner where no replica will load the canary, and after `_LOAD_WAIT_S` in any case.
+    """
+    began = time.monotonic()
     with LiveLine(stderr_console()) as line:
-        while rollout.state is RolloutState.PENDING and time.monotonic() < deadline:
+        while rollout.state is RolloutState.PENDING and time.monotonic() - began < _LOAD_WAIT_S:
+            if rollout.obstacle is not None and time.monotonic() - began > _APPEAR_S:
+                break
             replicas = client.get("/admin/replicas", ObjectList[ReplicaObject]).data
             holding = [each for each in replicas if slots_of(rollout.canary, [each])]
             line.show(serving_text(rollout.canary, slots_of(rollout.canary, holding), len(holding)))

@@ -44,6 +44,7 @@ def page(rollout: RolloutStory, screen: Screen, notice: str = "") -> list[Text]:
     if rollout.evidence is not None:
         lines += [Text(), *guardrails_of(rollout.evidence, screen)]
     lines += [Text(), *laid_out(MOVE_COLUMNS, map(_move_row, _numbered(rollout)), screen).lines]
+    notice = notice or rollout.obstacle or ""
     return lines + (sentence_lines(notice, screen, "yellow") if notice else [])
 
 
@@ -57,7 +58,7 @@ def headline(rollout: RolloutObject) -> str:
     if rollout.state is RolloutState.ABORTED:
         return f"{rest}; the rollout of {canary} was aborted {at}"
     if rollout.state is RolloutState.PENDING:
-        return f"{rest}; {canary} is being loaded"
+        return f"{rest}; {canary} is not loaded yet"
     held = ", held by a pause" if rollout.state is RolloutState.PAUSED else ""
     if rollout.canary_weight:
         return (
@@ -192,20 +193,20 @@ def grounds_of(move: RolloutMove | RolloutObject) -> str:
     return move.message or (f"(the judge: {verdict.message})" if verdict else "")
 
 
-def line_of(rollout: RolloutObject) -> str:
+def line_of(rollout: RolloutStory) -> str:
     """Return where the rollout stands, in one line for a log."""
     verdict = rollout.evidence
     grounds = f"{verdict.decision}: {verdict.message}" if verdict else rollout.message
-    grounds = traffic_text(rollout) or grounds
+    grounds = rollout.obstacle or traffic_text(rollout) or grounds
     at = time.strftime("%H:%M:%S")
     weight = f"{rollout.canary_weight} %"
     return f"{at}  {rollout.canary}  {rollout.state} ({rollout.reason})  {weight}  {grounds}".rstrip()
 
 
-def changes_of(rollout: RolloutObject) -> Sequence[object]:
+def changes_of(rollout: RolloutStory) -> Sequence[object]:
     """Return what makes two readings of a rollout different: its place and the verdict's words, not the numbers."""
     verdict = rollout.evidence
-    place = [rollout.state, rollout.step, rollout.reason]
+    place = [rollout.state, rollout.step, rollout.reason, rollout.obstacle]
     return place if verdict is None else [*place, verdict.decision, verdict.reason]
 
 

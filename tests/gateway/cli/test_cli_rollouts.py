@@ -23,6 +23,7 @@ from gateway.objects.rollouts import GuardrailEvidence, RolloutObject, RolloutSt
 from registry.database import Registry
 from registry.rollouts.guardrails import GuardrailPlan
 from registry.rollouts.rollout import RolloutState
+from registry.types import ReplicaState
 from tests.clock import Clock
 from tests.gateway.cli.lorry_command import COMMAND, environment, lorry, run_lorry
 from tests.gateway.stage import bad, count, good, report, tick
@@ -123,7 +124,7 @@ def test_a_bar_shows_interval_margin_and_no_difference_in_their_places() -> None
     [
         ("promoted", 0, "a@2 serves all traffic since 0 s ago; before that a@1 did"),
         ("aborted", 0, "a@1 serves all traffic; the rollout of a@2 was aborted 0 s ago"),
-        ("pending", 0, "a@1 serves all traffic; a@2 is being loaded"),
+        ("pending", 0, "a@1 serves all traffic; a@2 is not loaded yet"),
         ("progressing", 5, "a@1 serves 95 %, a@2 5 % of the traffic"),
         ("paused", 5, "a@1 serves 95 %, a@2 5 % of the traffic, held by a pause"),
         ("progressing", 0, "a@1 serves all traffic; a@2 gets copies of 10 % of the requests"),
@@ -270,6 +271,25 @@ def test_a_start_that_follows_ends_with_the_rollout_and_says_what_the_step_waits
     lines = watched[0].communicate(timeout=30)[0].splitlines()
     assert watched[0].returncode == 0
     assert "promoted (no_violation)" in lines[-1]
+
+
+def test_a_start_without_a_replica_of_its_base_returns_with_what_to_do(
+    url: str, two_revisions: Registry, clock: Clock
+) -> None:
+    two_revisions.replicas.expire(10.0)
+    clock.advance(100.0)
+    assert two_revisions.replicas.expire(10.0) == ["r1"]
+    page = " ".join(lorry(url, "rollout", "start", "support@2").split())
+    assert "support@2 is not loaded yet" in page
+    assert "No replica serves the base model 'tiny'. Give it a pool in the settings, [[engines.pools]]" in page
+    assert f'base = "{two_revisions.bases.get("tiny").path}"' in page
+    assert "`lorry rollout abort support` ends it" in page
+    report(two_revisions, "r2", state=ReplicaState.UNHEALTHY)
+    shown = json.loads(lorry(url, "rollout", "status", "support", "--json"))
+    assert shown["obstacle"].startswith("No replica of the base model 'tiny' answers: r2 is unhealthy. Lorry starts")
+    report(two_revisions, "r3", state=ReplicaState.STARTING)
+    shown = json.loads(lorry(url, "rollout", "status", "support", "--json"))
+    assert (shown["state"], shown["obstacle"]) == ("pending", None)
 
 
 def test_history_gives_reason_and_evidence_of_each(url: str, loaded: Registry, clock: Clock) -> None:
