@@ -10,28 +10,13 @@ from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, Final
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from engines.loops import Loops
-from gateway.admin import adapters as admin_adapters
-from gateway.admin import audit as admin_audit
-from gateway.admin import bases as admin_bases
-from gateway.admin import feedback as admin_feedback
-from gateway.admin import forced as admin_forced
-from gateway.admin import ids as admin_ids
-from gateway.admin import jobs as admin_jobs
-from gateway.admin import keys as admin_keys
-from gateway.admin import observations as admin_observations
-from gateway.admin import owners as admin_owners
-from gateway.admin import replicas as admin_replicas
-from gateway.admin import reproductions as admin_reproductions
-from gateway.admin import rollouts as admin_rollouts
-from gateway.admin import status as admin_status
 from gateway.balancing.admission import Admission
 from gateway.balancing.balancing import Balancer
 from gateway.balancing.demand import RevisionDemand
@@ -41,18 +26,16 @@ from gateway.batches.runner import BatchRunner
 from gateway.dialects.catalog import dialects_of
 from gateway.edge.edge import Edge, Swept
 from gateway.edge.parts import Gateway
+from gateway.endpoints import ROUTERS, routes
 from gateway.errors import HTTP_ERRORS
 from gateway.evidence.quiet_calls import QuietCalls
 from gateway.evidence.shadow import Shadow
 from gateway.evidence.tally_reporter import TallyReporter
 from gateway.foreign_pages import PageGuard
-from gateway.http import health
 from gateway.http.anthropic_answers import AnthropicAnswers
 from gateway.http.authentication import Authentication
-from gateway.http.content_types import check_content_type
 from gateway.http.cors import Cors
-from gateway.http.description import docs_page
-from gateway.http.description.openapi import operation_name
+from gateway.http.description.docs_page import ApiDocuments
 from gateway.http.error_answers import (
     answer_departed,
     answer_error,
@@ -67,19 +50,6 @@ from gateway.http.request_bodies import RequestBodies
 from gateway.http.request_ids import RequestIds
 from gateway.keys.auth import Keyring
 from gateway.keys.limits import RateLimiter
-from gateway.objects.problems import ErrorEnvelope
-from gateway.openai import (
-    batches,
-    feedback,
-    files,
-    fine_tuning,
-    graders,
-    hot_paths,
-    models,
-    permissions,
-    responses,
-    uploads,
-)
 from gateway.origins import AllowedOrigins
 from gateway.pools.journal import host_prefix
 from gateway.routing.route_feed import RouteFeed
@@ -98,41 +68,6 @@ from registry.database import Registry
 from registry.errors import RegistryError
 
 log = logging.getLogger(__name__)
-
-ROUTERS = (
-    hot_paths.router,
-    models.router,
-    files.router,
-    uploads.router,
-    batches.router,
-    fine_tuning.router,
-    permissions.router,
-    graders.router,
-    feedback.router,
-    responses.router,
-    admin_adapters.router,
-    admin_owners.router,
-    admin_bases.router,
-    admin_feedback.router,
-    admin_forced.router,
-    admin_reproductions.router,
-    admin_rollouts.router,
-    admin_observations.router,
-    admin_jobs.router,
-    admin_replicas.router,
-    admin_keys.router,
-    admin_audit.router,
-    admin_status.router,
-    admin_ids.router,
-    health.router,
-    docs_page.router,
-)
-
-ERROR_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
-    "4XX": {"model": ErrorEnvelope, "description": "The request cannot be done; `error.code` has why."},
-    "5XX": {"model": ErrorEnvelope, "description": "Lorry could not do it now."},
-}
-"""Errors of every endpoint, for the description."""
 
 
 def build_gateway(
@@ -259,19 +194,11 @@ def build_app(gateway: Gateway) -> FastAPI:
         with contextlib.suppress(RegistryError):  # the last counts are lost
             await gateway.tally_reporter.flush()
 
-    app = FastAPI(
-        openapi_url=None,  # `docs_page` has the description of all paths, those before this application too
-        generate_unique_id_function=operation_name,
-        lifespan=lifespan,
-        responses=ERROR_ANSWERS,
-        dependencies=[Depends(check_content_type)],
-        redirect_slashes=False,
-        strict_content_type=False,  # `check_content_type` is, with an error that says so
-    )
+    # `docs_page` has the description of all paths, those before this application too.
+    app = FastAPI(openapi_url=None, lifespan=lifespan, redirect_slashes=False)
     app.state.gateway = gateway
-    app.state.api_documents = docs_page.ApiDocuments(app)
-    for router in ROUTERS:
-        app.include_router(router)
+    app.state.api_documents = ApiDocuments(app)
+    app.router.routes.extend(routes())
     app.add_middleware(RequestBodies, settings=gateway.settings)
     app.add_middleware(PackedBodies, settings=gateway.settings)  # outside of what looks at bodies
     app.add_middleware(Authentication, gateway=gateway)

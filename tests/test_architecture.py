@@ -36,6 +36,7 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
         "cli",
         "up",
         "app",
+        "endpoints",
         "http",
         "admin",
         "openai",

@@ -20,8 +20,9 @@ from typer.main import get_group
 
 from engines.environments.record import EnvironmentState
 from engines.settings import EngineSettings
-from gateway.app import ROUTERS, build_gateway
+from gateway.app import build_gateway
 from gateway.cli import COMMANDS
+from gateway.endpoints import ROUTERS
 from gateway.errors import HTTP_ERRORS
 from gateway.settings import (
     EnginesSettings,

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-from gateway.app import ROUTERS
+from gateway.endpoints import ROUTERS
 from tests.fuzz.answers import Answer, Fault, judge, read_answer
 from tests.fuzz.engine import QuickEngine
 from tests.fuzz.odd_bytes import RawTurn, raw_turn

@@ -14,7 +14,7 @@ import openai
 import pytest
 from fastapi.routing import APIRoute
 
-from gateway.app import ROUTERS
+from gateway.endpoints import ROUTERS
 from gateway.http.authentication import OPEN
 from gateway.settings import GatewaySettings
 from registry.database import Registry

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.app import ROUTERS
+from gateway.endpoints import ROUTERS
 from gateway.http.absent_endpoints import instead_of
 from gateway.http.authentication import ANY, scopes_of
 from gateway.http.meant_path import meant_path
