@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import openai
@@ -47,7 +48,10 @@ class Up:
         port = int(url.rpartition(":")[2])
 
         def listens(process: psutil.Process) -> bool:
-            return any(at.laddr.port == port and at.status == psutil.CONN_LISTEN for at in process.net_connections())
+            with suppress(psutil.Error):  # some live for a moment
+                found = process.net_connections()
+                return any(at.laddr.port == port and at.status == psutil.CONN_LISTEN for at in found)
+            return False
 
         tree: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
         return next(process for process in tree if listens(process))

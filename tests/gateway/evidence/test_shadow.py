@@ -117,7 +117,7 @@ def test_a_gateway_that_ends_cuts_its_copies_off(scene: RolloutScene, rollout: R
 
 def test_copies_stop_when_the_tokens_are_spent(scene: RolloutScene, rollout: Rollout) -> None:
     scene.add_replica(said("well"))
-    client = scene.client(SETTINGS.model_copy(update={"shadow_tokens_per_s": 0.1, "shadow_wait_s": 0.3}))
+    client = scene.client(SETTINGS.model_copy(update={"shadow_tokens_per_s": 0.1, "shadow_wait_s": 2.0}))
     ask(client)
     scene.counted(rollout, Side.SHADOW_CANARY, 1)
     ask(client)
@@ -128,7 +128,7 @@ def test_a_replica_without_the_canary_gets_no_copy(scene: RolloutScene, rollout:
     scene.add_replica(said("stable"), loaded=(1,))
     client = scene.client()
     ask(client)
-    assert scene.dropped(client, "canary_not_loaded") == 1
+    assert wait_for(lambda: scene.dropped(client, "canary_not_loaded")) == 1
 
 
 @pytest.mark.parametrize(

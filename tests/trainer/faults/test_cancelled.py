@@ -87,7 +87,7 @@ def test_a_job_is_cancelled_in_every_phase(
     registry: Registry, settings: TrainerSettings, make_job: MakeJob, phase: Phase
 ) -> None:
     # Of many checkpoints one is met for certain. The end of the job comes once, and soon.
-    job = make_job(n_epochs=1 if phase is Phase.FINISHING else 60, checkpoint_steps=1)
+    job = make_job(n_epochs=1 if phase is Phase.FINISHING else 50, checkpoint_steps=1)
     with working(registry, settings) as (attempt, _), suspended_in(settings, phase):
         registry.jobs.request_cancel(job.id, "ann")
         attempt.result(TIMEOUT_S)
