@@ -28,6 +28,7 @@ from registry.jobs.adapter_owners import AdapterOwner, AdapterOwnerStore, all_ow
 from registry.jobs.checkpoint_permissions import CheckpointPermission, CheckpointPermissionStore, all_permissions
 from registry.jobs.deliveries import JOB_ENDS
 from registry.jobs.job_store import JobStore
+from registry.jobs.measurements import JobMeasurements
 from registry.jobs.read_by_jobs import folders_read, jobs_reading
 from registry.jobs.scheduling.worker_store import WorkerStore
 from registry.jobs.served_checkpoints import ServedCheckpointStore, ready_checkpoints, stored_artifacts
@@ -98,6 +99,7 @@ class Registry:
         self.rollout_deliveries = DeliveryStore(transactions, ROLLOUT_MOVES)
         self.jobs = JobStore(transactions)
         self.workers = WorkerStore(transactions)
+        self.measurements = JobMeasurements(transactions)
         self.checkpoints = ServedCheckpointStore(transactions)
         self.job_deliveries = DeliveryStore(transactions, JOB_ENDS)
         self.permissions = CheckpointPermissionStore(transactions)

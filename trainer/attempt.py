@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -246,7 +247,19 @@ class Attempt:
             raise JobFailed("publish_failed", f"the result cannot be handed over: {exc}") from exc
         # Only now: until the publication is committed, another attempt may have to continue from a checkpoint.
         remove_checkpoints(self._job_folder)
+        self._remember_costs(done)
         log.info("published", extra={"job": done.job.id, "result": result})
+
+    def _remember_costs(self, done: FinishedJob) -> None:
+        """Store peak and seconds of a job that one attempt did as a whole; estimates go on without them."""
+        peak = done.finished.peak_bytes
+        if peak is None or self._lease.attempt > 1 or done.job.started_at is None:
+            return
+        seconds = time.time() - done.job.started_at
+        try:
+            self._registry.measurements.add_measured(done.job.id, socket.gethostname(), peak, seconds)
+        except (RegistryUnavailable, StorageFull) as exc:
+            log.warning("peak and time not stored", extra={"job": done.job.id, "error": str(exc)})
 
     def _give_back(self, watch: _Watch) -> None:
         # The mark comes first: if this worker dies before the next line, the attempt still does not count as a crash.

@@ -92,6 +92,8 @@ class RecipeFinished(_Message):
     """The step whose weights are the result; None from a recipe that trains nothing."""
     served_steps: tuple[int, ...] = ()
     """Further steps that are published, each in its folder of the attempt."""
+    peak_bytes: int | None = None
+    """Most memory that the child's processes had: resident, or of a GPU; None where it is no single job's."""
     machine: dict[str, str]
     """Facts of the machine on which the last digits depend, the number of threads among them."""
 

@@ -75,6 +75,8 @@ class FineTuneSpec(JobSpec):
     """The kind of thing that the result becomes, where neither all weights are trained nor an adapter is merged."""
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = ()
     """The formats of lines that the method learns from; empty for a method that counts its rows itself."""
+    answers_per_row: ClassVar[int] = 1
+    """Answers of a row that go through the model."""
     line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset({"messages"}),)
     """Fields by which a line for this method is recognised in an upload: all of a set, for each form of its rows."""
 
@@ -288,6 +290,11 @@ class FineTuneSpec(JobSpec):
     def speed_fields(self) -> Mapping[str, Any]:
         """Return every field on which the time for a row depends."""
         return self.model_dump(mode="json", exclude=set(NO_SPEED))
+
+    def memory_kind(self) -> str:
+        """Return method and kind of weights, and whether activations are computed again."""
+        again = "/checkpointed" if self.weights.gradient_checkpointing else ""
+        return f"{self.method}/{self.weights.kind}{again}"
 
     def workload(self, sizes: Mapping[str, int]) -> float | None:
         """Return the bytes of the training file, once for each epoch."""

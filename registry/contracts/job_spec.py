@@ -212,6 +212,10 @@ class JobSpec(BaseModel, ABC):
         """Return what the time for a piece of the work depends on; jobs with the same fields are equally fast."""
         return {}
 
+    def memory_kind(self) -> str:
+        """Return the kind of jobs whose measured memory and speed say something about this one's."""
+        return self.method
+
     def workload(self, sizes: Mapping[str, int]) -> float | None:
         """Return an amount that the time grows with; None where *sizes* (id -> bytes) lacks a file."""
         return 1.0

@@ -20,7 +20,7 @@ from trainer.order import ChildOrder, spec_identity
 from trainer.progress import Noted, RecipeFinished, Report
 from trainer.training.base_model import library_versions
 from trainer.training.fingerprint import record_fingerprint
-from trainer.training.machine import machine_facts
+from trainer.training.machine import machine_facts, peak_bytes
 from trainer.training.objective import Objective
 from trainer.training.steps.kept_steps import FinalSteps
 from trainer.training.steps.step_folders import NEUTRAL_PROMPTS, TRAINING_PROMPTS, restore_step, write_earlier_step
@@ -137,4 +137,5 @@ def outcome_of(order: ChildOrder[JobSpec], state: TrainerState, result: int, ser
         trained_tokens=int(state.num_input_tokens_seen),
         versions=library_versions(),
         machine=machine_facts(order.threads),
+        peak_bytes=peak_bytes(order.spec.process_count()),
     )

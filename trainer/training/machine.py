@@ -21,6 +21,22 @@ def machine_facts(threads: int) -> dict[str, str]:
     return facts | {"cuda": str(torch.version.cuda)} if has_gpu else facts
 
 
+def peak_bytes(processes: int) -> int | None:
+    """Return the most bytes that the job had at a time: of a GPU, else resident ones of *processes* alike.
+
+    None where the system does not say.
+    """
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_reserved())
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    # Unlike getrusage's, this peak begins anew with the program, and does not have its parent's.
+    found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return found[0] * 1024 * processes if found else None
+
+
 def _cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -46,6 +46,7 @@ class DpoSpec(FineTuneSpec):
     trains_beside: ClassVar[bool] = True
     options_as: ClassVar[type[MethodOptions]] = DpoOptions
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = (PAIRS,)
+    answers_per_row: ClassVar[int] = 2
     line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset(PAIR_FIELDS),)
     multiplied_rate: ClassVar[float] = 1e-4
 

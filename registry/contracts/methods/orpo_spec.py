@@ -32,6 +32,7 @@ class OrpoSpec(FineTuneSpec):
     trains_beside: ClassVar[bool] = True
     options_as: ClassVar[type[MethodOptions]] = OrpoOptions
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = (PAIRS,)
+    answers_per_row: ClassVar[int] = 2
     line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset(PAIR_FIELDS),)
     multiplied_rate: ClassVar[float] = 3e-4
 

@@ -17,6 +17,7 @@ class RewardSpec(FineTuneSpec):
     recipe: ClassVar[str] = "reward"
     makes: ClassVar[ResultKind] = ResultKind.REWARD
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = (PAIRS,)
+    answers_per_row: ClassVar[int] = 2
     line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset(PAIR_FIELDS),)
     multiplied_rate: ClassVar[float] = 1e-4
 

@@ -33,6 +33,7 @@ class SimpoSpec(FineTuneSpec):
     trains_beside: ClassVar[bool] = True
     options_as: ClassVar[type[MethodOptions]] = SimpoOptions
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = (PAIRS,)
+    answers_per_row: ClassVar[int] = 2
     line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset(PAIR_FIELDS),)
     multiplied_rate: ClassVar[float] = 1e-4
 
