@@ -31,12 +31,16 @@ class ComputeDevice:
     memory_bytes: int
     flops: float
     """Operations a second on matrices in the type that training computes in, as the maker gives them."""
+    bandwidth: float = 2e10
+    """Bytes a second between the device and its memory, as the maker gives them; 20 GB/s for a core or two."""
     is_processor: bool = False
     has_bf16: bool = True
     count: int = 1
     """How many alike are there."""
     capability: tuple[int, int] | None = None
     vendor: Vendor = Vendor.NVIDIA
+    architecture: str | None = None
+    """AMD's name of the architecture."""
 
     @property
     def usable_bytes(self) -> int:
@@ -47,38 +51,53 @@ class ComputeDevice:
         """Return a machine with these devices, as the choice of an engine takes it."""
         if self.is_processor:
             return Machine(processor=replace(processor, memory_bytes=self.memory_bytes))
-        device = Device(vendor=self.vendor, name=self.name, memory_bytes=self.memory_bytes, capability=self.capability)
+        device = Device(
+            vendor=self.vendor,
+            name=self.name,
+            memory_bytes=self.memory_bytes,
+            capability=self.capability,
+            architecture=self.architecture,
+        )
         return Machine(processor=processor, devices=(device,) * self.count)
 
 
-def _nvidia(name: str, mib: int, tera: float, capability: tuple[int, int]) -> ComputeDevice:
-    """Memory in MiB as `nvidia-smi` reports it; tera operations a second of dense 16-bit products by the data sheet."""
+def _nvidia(name: str, mib: int, speed: tuple[float, float], capability: tuple[int, int]) -> ComputeDevice:
+    """Memory in MiB as `nvidia-smi` reports it.
+
+    *speed*: tera operations a second of dense 16-bit products, and GB a second of the memory, by the data sheet.
+    """
     return ComputeDevice(
         name=name,
         memory_bytes=mib * MIB,
-        flops=tera * _TERA,
+        flops=speed[0] * _TERA,
+        bandwidth=speed[1] * _GIGA,
         has_bf16=capability >= (8, 0),
         capability=capability,
     )
 
 
 KNOWN_DEVICES: Final[Mapping[str, ComputeDevice]] = {
-    "t4": _nvidia("NVIDIA T4", 15360, 65, (7, 5)),
-    "v100-32": _nvidia("NVIDIA V100 32GB", 32768, 125, (7, 0)),
-    "a10": _nvidia("NVIDIA A10", 23028, 125, (8, 6)),
-    "l4": _nvidia("NVIDIA L4", 23034, 121, (8, 9)),
-    "rtx3090": _nvidia("NVIDIA RTX 3090", 24576, 71, (8, 6)),
-    "rtx4090": _nvidia("NVIDIA RTX 4090", 24564, 165, (8, 9)),
-    "rtx5090": _nvidia("NVIDIA RTX 5090", 32607, 210, (12, 0)),
-    "a6000": _nvidia("NVIDIA RTX A6000", 49140, 155, (8, 6)),
-    "l40s": _nvidia("NVIDIA L40S", 46068, 362, (8, 9)),
-    "a100-40": _nvidia("NVIDIA A100 40GB", 40960, 312, (8, 0)),
-    "a100-80": _nvidia("NVIDIA A100 80GB", 81920, 312, (8, 0)),
-    "h100": _nvidia("NVIDIA H100 80GB", 81559, 989, (9, 0)),
-    "h200": _nvidia("NVIDIA H200", 143771, 989, (9, 0)),
-    "b200": _nvidia("NVIDIA B200", 183359, 2250, (10, 0)),
+    "t4": _nvidia("NVIDIA T4", 15360, (65, 320), (7, 5)),
+    "v100-32": _nvidia("NVIDIA V100 32GB", 32768, (125, 900), (7, 0)),
+    "a10": _nvidia("NVIDIA A10", 23028, (125, 600), (8, 6)),
+    "l4": _nvidia("NVIDIA L4", 23034, (121, 300), (8, 9)),
+    "rtx3090": _nvidia("NVIDIA RTX 3090", 24576, (71, 936), (8, 6)),
+    "rtx4090": _nvidia("NVIDIA RTX 4090", 24564, (165, 1008), (8, 9)),
+    "rtx5090": _nvidia("NVIDIA RTX 5090", 32607, (210, 1792), (12, 0)),
+    "a6000": _nvidia("NVIDIA RTX A6000", 49140, (155, 768), (8, 6)),
+    "l40s": _nvidia("NVIDIA L40S", 46068, (362, 864), (8, 9)),
+    "a100-40": _nvidia("NVIDIA A100 40GB", 40960, (312, 1555), (8, 0)),
+    "a100-80": _nvidia("NVIDIA A100 80GB", 81920, (312, 2039), (8, 0)),
+    "h100": _nvidia("NVIDIA H100 80GB", 81559, (989, 3350), (9, 0)),
+    "h200": _nvidia("NVIDIA H200", 143771, (989, 4800), (9, 0)),
+    "b200": _nvidia("NVIDIA B200", 183359, (2250, 8000), (10, 0)),
     "mi300x": ComputeDevice(
-        name="AMD MI300X", memory_bytes=196592 * MIB, flops=1307 * _TERA, vendor=Vendor.AMD, capability=None
+        name="AMD MI300X",
+        memory_bytes=196592 * MIB,
+        flops=1307 * _TERA,
+        bandwidth=5300 * _GIGA,
+        vendor=Vendor.AMD,
+        architecture="gfx942",
     ),
 }
 """Name on the command line -> device."""
@@ -95,9 +114,8 @@ _UNITS: Final[Mapping[str, int]] = {
 
 def known_device(name: str) -> ComputeDevice:
     """Return the device called *name*, of which `4xh100` has four; `EstimateError` lists the names."""
-    count, _, plain = name.lower().rpartition("x") if re.match(r"\d+x", name.lower()) else ("1", "", name.lower())
-    if re.match(r"\d+x", name.lower()):
-        count, plain = name.lower().split("x", 1)
+    many = re.fullmatch(r"(\d{1,3})x(.+)", name.lower())
+    count, plain = (many[1], many[2]) if many else ("1", name.lower())
     if plain not in KNOWN_DEVICES or not 0 < int(count) <= 64:
         known = ", ".join(KNOWN_DEVICES)
         raise EstimateError(
@@ -144,12 +162,14 @@ def _accelerator(device: Device) -> ComputeDevice:
     """Return a device that was found, with the speed of the known one whose name it has, else of an A10."""
     spoken = re.sub(r"[^a-z0-9]", "", device.name.lower())
     named = [known for key, known in KNOWN_DEVICES.items() if re.sub(r"[^a-z0-9]", "", key.split("-")[0]) in spoken]
-    flops = max((known.flops for known in named), default=KNOWN_DEVICES["a10"].flops)
+    like = max(named, key=lambda known: known.flops, default=KNOWN_DEVICES["a10"])
     return ComputeDevice(
         name=device.name,
         memory_bytes=device.memory_bytes,
-        flops=flops,
+        flops=like.flops,
+        bandwidth=like.bandwidth,
         has_bf16=device.capability is None or device.capability >= (8, 0),
         capability=device.capability,
         vendor=device.vendor,
+        architecture=device.architecture,
     )

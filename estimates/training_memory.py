@@ -33,14 +33,15 @@ CONTEXT_BYTES: Final = 800 * MIB
 
 PyTorch's and Hugging Face's documents give 0.5 to 1.3 GB (huggingface.co/docs/transformers/v4.20.1/perf_train_gpu_one).
 """
-HEAP: Final = 1.8
-"""What glibc's heap holds of a pass on a CPU for each byte that is kept for the backward pass.
+FRAGMENTS: Final = 0.37
+"""Part of the tensors of a pass that it does not keep for the backward pass, which glibc's heap holds all the same.
 
-Tensors that are kept lie between those of a layer that are not, and the holes between them are seldom reused: measured
-1.78 to 1.84 for passes of 200 to 2,100 tokens with LoRA.
+They lie between those that are kept, and the holes that they leave are too small for the next ones, which begin at
+multiples of 64 bytes: measured 0.34 to 0.40 with LoRA, and the same with gradient checkpointing.
 """
+FRAGMENTS_CHECKPOINTED: Final = 0.34
 HEAP_FULL: Final = 1.5
-"""The same where all weights are trained: without an adapter a layer makes fewer tensors that it does not keep."""
+"""What the heap holds for each byte that is kept where all weights are trained, measured."""
 LOGITS_BUFFERS: Final = 3.6
 """Tensors of the logits' size at the beginning of a backward pass in float32, measured 3.2 to 4.2.
 
@@ -56,6 +57,8 @@ HEAP_BLOCK: Final = 32 * MIB
 """From this size on glibc maps a block of its own, and gives its memory back (`M_MMAP_THRESHOLD` in mallopt(3))."""
 PROBES: Final = 7
 """Prompts of the fingerprint, which go through the model together (`trainer.training.fingerprint`)."""
+LONGEST_PROBE: Final = 256
+"""Tokens of the longest prompt that a fingerprint takes."""
 PROBE_LOGITS: Final = 17
 """Positions of each whose logits are computed; twice, as they are and as logarithmic softmax."""
 ADAPTED: Final[Mapping[str, tuple[str, ...]]] = {
@@ -188,7 +191,7 @@ class TrainingMemory:
         model = self.model
         hidden, inner = model.hidden, model.intermediate
         queries, keys = model.query_width, model.kv_width
-        names = {name for target in self._targets() for name in ADAPTED.get(target, (target,))}
+        names = self.adapted_names()
         rank = 0 if self.is_full else self.spec.lora.rank * len(names)
         if not self.is_mixed:
             # A frozen layer needs no input for the backward pass; one that is trained or adapted does.
@@ -211,15 +214,30 @@ class TrainingMemory:
         With gradient checkpointing each block keeps its input alone, and one block at a time is computed again (Chen et
         al. 2016, arXiv:1604.06174). A mask is made into numbers for each block.
         """
-        model = self.model
-        mask = size.sequences * size.length**2 * (2 if self.is_mixed else 4) if size.is_masked else 0
+        model, number = self.model, 2 if self.is_mixed else 4
+        mask = size.sequences * size.length**2 * number if size.is_masked else 0
         block = self.layer_kept() * size.tokens + mask
-        heap = 1.0 if not self.device.is_processor else HEAP_FULL if self.is_full else HEAP
+        dropped = number * self.layer_dropped() * size.tokens if self.device.is_processor else 0.0
         if self.spec.weights.gradient_checkpointing:
-            inputs = model.layers * model.hidden * size.tokens * (2 if self.is_mixed else 4)
-            # The block that is computed again leaves its tensors beside the gradients of the block before.
-            return int(inputs + 2 * heap * block)
-        return int(heap * block * model.layers)
+            inputs = model.layers * model.hidden * size.tokens * number
+            return int(inputs + block + FRAGMENTS_CHECKPOINTED * dropped * model.layers)
+        if self.device.is_processor and self.is_full:
+            return int(HEAP_FULL * block * model.layers)
+        return int((block + FRAGMENTS * dropped) * model.layers)
+
+    def layer_dropped(self) -> float:
+        """Return the numbers that a block makes for each token and does not keep.
+
+        A norm makes two, a rotation three and a half, and an adapted layer three beside its result: that of the base,
+        that of the adapter, and the latter scaled.
+        """
+        model = self.model
+        hidden, inner, queries, keys = model.hidden, model.intermediate, model.query_width, model.kv_width
+        names = set() if self.is_full else self.adapted_names()
+        widths = {"q_proj": queries, "k_proj": keys, "v_proj": keys, "o_proj": hidden}
+        widths |= {"gate_proj": inner, "up_proj": inner, "down_proj": hidden}
+        plain = 4.0 * hidden + 4.5 * (queries + keys) + 2.0 * hidden
+        return plain + sum(3.0 * widths.get(name, hidden) for name in names)
 
     def logits(self, size: PassSize) -> int:
         """Return the bytes of logits, softmax and gradients over the vocabulary, where a row is learnt."""
@@ -231,6 +249,10 @@ class TrainingMemory:
         if not self.device.is_processor:
             return CONTEXT_BYTES
         return PROCESS_BYTES + (QUANTIZED_PROCESS_BYTES if self.spec.weights.kind == "qlora" else 0)
+
+    def adapted_names(self) -> set[str]:
+        """Return the kinds of linear layers whose inputs are needed in the backward pass."""
+        return {name for target in self._targets() for name in ADAPTED.get(target, (target,))}
 
     def _targets(self) -> tuple[str, ...]:
         everything = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

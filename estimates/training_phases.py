@@ -9,7 +9,7 @@ from typing import Final
 from engines.hardware.memory import kv_bytes_per_token
 from engines.kinds import Precision
 from estimates.data_shape import DataShape, PassPlan, PassSize, draw_passes, token_work
-from estimates.training_memory import PROBE_LOGITS, PROBES, PhaseMemory, TrainingMemory
+from estimates.training_memory import HEAP_BLOCK, LONGEST_PROBE, PROBE_LOGITS, PROBES, PhaseMemory, TrainingMemory
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.job_spec import ResultKind
 
@@ -57,7 +57,7 @@ def phases(memory: TrainingMemory, found: Workings) -> Iterator[PhaseMemory]:
         yield _sampling(memory, found, *sampled)
         training = replace(training, parts=dict(training.parts) | _reward_model(memory))
     yield training
-    yield _finishing(memory, training)
+    yield _finishing(memory, found, training)
 
 
 def _loading(memory: TrainingMemory) -> PhaseMemory:
@@ -116,13 +116,19 @@ def _reward_model(memory: TrainingMemory) -> dict[str, int]:
     return {"reward_models": count * memory.model.parameters * (4 if memory.device.is_processor else 2)}
 
 
-def _finishing(memory: TrainingMemory, training: PhaseMemory) -> PhaseMemory:
+def _logits_are_small(memory: TrainingMemory, found: Workings) -> bool:
+    return max(size.logits for size in found.passes) * memory.model.vocabulary * 4 < HEAP_BLOCK
+
+
+def _finishing(memory: TrainingMemory, found: Workings, training: PhaseMemory) -> PhaseMemory:
     """Return the memory of the fingerprint, or of writing a whole model.
 
     On a CPU the heap keeps what training took. QLoRA and variants that change the base load it anew, as it is served.
     """
     spec, model = memory.spec, memory.model
-    kept = dict(training.parts) | {"logits": 0}
+    # Buffers that are small enough lie in the heap as well.
+    in_heap = training.parts["logits"] if memory.device.is_processor and _logits_are_small(memory, found) else 0
+    kept = dict(training.parts) | {"logits": in_heap}
     if not memory.device.is_processor:
         kept["activations"] = 0
     if spec.result_kind() is ResultKind.CHECKPOINT:
@@ -132,8 +138,11 @@ def _finishing(memory: TrainingMemory, training: PhaseMemory) -> PhaseMemory:
     if spec.result_kind() is ResultKind.REWARD:
         return PhaseMemory(phase="finishing", parts=kept)
     probes = 2 * PROBES * PROBE_LOGITS * model.vocabulary * 4
+    longest = min(LONGEST_PROBE, max(row.prompt for row in found.shape.sample)) + PROBE_LOGITS
+    precision = Precision.FP32 if memory.device.is_processor else Precision.BF16
+    probe_kv = PROBES * longest * kv_bytes_per_token(model.shape(), precision)
     if spec.weights.kind == "lora" and not spec.lora.changes_base:
-        return PhaseMemory(phase="finishing", parts=kept | {"logits": probes})
+        return PhaseMemory(phase="finishing", parts=kept | {"logits": in_heap + probes, "kv": probe_kv})
     plain = 4 if memory.device.is_processor else 2
     parts = {
         "process": memory.process(),
@@ -141,6 +150,7 @@ def _finishing(memory: TrainingMemory, training: PhaseMemory) -> PhaseMemory:
         "adapter": memory.adapter(),
         "optimizer": memory.optimizer(),
         "logits": probes,
+        "kv": probe_kv,
     }
     if memory.device.is_processor:
         parts["file"] = min(model.stored_bytes, LARGEST_FILE)

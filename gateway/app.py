@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from engines.hardware.probe import read_machine
 from engines.loops import Loops
 from gateway.balancing.admission import Admission
 from gateway.balancing.balancing import Balancer
@@ -51,6 +52,7 @@ from gateway.http.request_ids import RequestIds
 from gateway.keys.auth import Keyring
 from gateway.keys.limits import RateLimiter
 from gateway.origins import AllowedOrigins
+from gateway.own_machine import OwnMachine
 from gateway.pools.journal import host_prefix
 from gateway.routing.route_feed import RouteFeed
 from gateway.routing.routing import Offers
@@ -128,6 +130,7 @@ def build_gateway(
         traces=tracing,
         access_log=access_log,
         grader_runs=GraderRuns(),
+        own_machine=OwnMachine(read_machine),
     )
 
 

@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute
 from gateway.admin import adapters as admin_adapters
 from gateway.admin import audit as admin_audit
 from gateway.admin import bases as admin_bases
+from gateway.admin import estimates as admin_estimates
 from gateway.admin import feedback as admin_feedback
 from gateway.admin import forced as admin_forced
 from gateway.admin import ids as admin_ids
@@ -61,6 +62,7 @@ ROUTERS: Final = (
     admin_rollouts.router,
     admin_observations.router,
     admin_jobs.router,
+    admin_estimates.router,
     admin_replicas.router,
     admin_keys.router,
     admin_audit.router,

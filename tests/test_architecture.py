@@ -50,10 +50,10 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
     "conversations": ("chat_template", "hermes"),
     "engines": ("replica proving transformers", "drivers environments hardware"),
     "estimates": (
-        "training",
+        "training serving asked",
         "training_time",
         "training_phases",
-        "training_memory",
+        "training_memory row_lengths",
         "data_shape devices",
         "model_config",
         "linears",

@@ -43,6 +43,11 @@ COMMANDS: Final[Mapping[str, Listed]] = {
         "gateway.cli.envs", "Serve", "Environments of the engines that cannot live in Lorry's own: build, list."
     ),
     "train": Listed("gateway.cli.train", "Train", "Train an adapter, one command for each method."),
+    "estimate": Listed(
+        "gateway.cli.training.estimate",
+        "Train",
+        "What a job or an engine would take: memory by part, time, what fits. A model's folder needs no gateway.",
+    ),
     "jobs": Listed("gateway.cli.jobs", "Train", "Jobs of the trainer: list, show, follow, cancel, pause, resume."),
     "data": Listed("gateway.cli.training.data", "Train", "Training files: check one, make one of ratings."),
     "graders": Listed(

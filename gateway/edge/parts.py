@@ -23,6 +23,7 @@ from gateway.evidence.tally_reporter import TallyReporter
 from gateway.foreign_pages import PageGuard
 from gateway.keys.auth import Keyring
 from gateway.keys.limits import RateLimiter
+from gateway.own_machine import OwnMachine
 from gateway.routing.route_feed import RouteFeed
 from gateway.routing.routing import Offers
 from gateway.settings import GatewaySettings
@@ -73,6 +74,7 @@ class Gateway:
     traces: Traces
     access_log: AccessLog | None
     grader_runs: GraderRuns
+    own_machine: OwnMachine
 
     def problems(self, now: float) -> list[str]:
         """Return what keeps this process from following the registry, a sentence each; *now* is monotonic."""

@@ -27,8 +27,9 @@ class JobEstimate(ApiObject):
 
     remaining_s: int
     """Seconds that remain; for a job that waits, seconds from the moment in which a worker begins it."""
-    source: Literal["steps", "earlier_jobs"]
-    """The speed of the job's own steps, up to the last of them; or the time that earlier jobs like it took."""
+    source: Literal["steps", "earlier_jobs", "formula"]
+    """The speed of the job's own steps, up to the last of them; the time that earlier jobs like it took; or that of
+    `POST /admin/estimates`, corrected by finished jobs of its kind."""
     earlier_jobs: int | None
     """How many earlier jobs the estimate follows from."""
 

@@ -8,12 +8,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request
 
 from gateway.deps import ActorDep, CallerDep, Gateway, GatewayDep, KnownQuery
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, JobTooLarge
 from gateway.keys.access import check_judge, check_plan
 from gateway.objects.jobs import CheckpointState, FineTuningJob, JobCheckpointObject, JobEventObject
 from gateway.objects.lists import ObjectPage, page_of
 from gateway.openai.graders import check_grader
 from gateway.openai.job_estimate import estimate_of
+from gateway.openai.job_measurements import advice, estimate_of_spec, queue_entry, remember_estimate
 from gateway.openai.job_request import build_spec, claim_for
 from gateway.openai.queueing.entering import after_of, enter
 from gateway.openai.queueing.queue_facts import QueueFacts, queue_facts, waiting_fields
@@ -22,7 +23,6 @@ from registry.contracts.job_spec import FineTuneFacts
 from registry.database import Registry
 from registry.errors import NotFound
 from registry.jobs.job import Job, JobCheckpoint, JobEvent
-from registry.jobs.scheduling.room import QueueEntry
 from registry.types import RevisionState
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", dependencies=[KnownQuery], tags=["fine-tuning"])
@@ -62,9 +62,18 @@ async def create_job(body: CreateJob, gateway: GatewayDep, caller: CallerDep, ac
     def create() -> Job:
         spec = build_spec(body, gateway.registry, caller)
         check_plan(caller, spec.rollout_plan())
-        job = enter(
-            gateway.registry, spec, actor, claim_for(body, caller, spec.adapter), QueueEntry(after=after_of(body))
-        )
+        made = estimate_of_spec(spec, gateway.registry, gateway.own_machine)
+        try:
+            job = enter(
+                gateway.registry,
+                spec,
+                actor,
+                claim_for(body, caller, spec.adapter),
+                queue_entry(made, after_of(body)),
+            )
+        except JobTooLarge as exc:
+            raise JobTooLarge(f"{exc}{advice(made)}", param=exc.param) from exc
+        remember_estimate(job, made, gateway.registry)
         gateway.registry.audit.record(actor, "job.create", job.id, {"adapter": spec.adapter, "base": spec.base})
         return job
 

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+from estimates.data_shape import DataShape
+from estimates.row_lengths import read_data_shape
 from gateway.errors import InvalidRequest
 from gateway.keys.access import check_trainable, shown
 from gateway.keys.auth import ANYBODY, Caller
 from gateway.openai.job_pictures import check_pictures
 from gateway.openai.reward_graders import find_reward_models
-from gateway.openai.types import CreateJob, RolloutRequest
+from gateway.openai.types import CreateJob, MethodBody, RolloutRequest
 from gateway.pools.base_tasks import check_generates
 from gateway.routing.route_table import private_adapters
 from registry.contracts.extensions.integrations import Integration
 from registry.contracts.fine_tune_spec import FineTuneSpec
-from registry.contracts.hyperparameters import MethodOptions
+from registry.contracts.hyperparameters import Hyperparameters, MethodOptions
 from registry.contracts.job_kinds import FINE_TUNING_KINDS, FINE_TUNING_METHODS
 from registry.contracts.job_spec import ADAPTER_KINDS, LoraSpec, ResultKind
 from registry.contracts.rollout_spec import RolloutSpec
@@ -40,14 +43,14 @@ ORDER: Final = tuple(Priority)
 def build_spec(body: CreateJob, registry: Registry, caller: Caller = ANYBODY) -> FineTuneSpec:
     """Return the spec of the job that *body* asks for; `InvalidRequest` names the field that cannot be served."""
     kind = FINE_TUNING_KINDS[0] if body.method is None else FINE_TUNING_METHODS[body.method.type]
-    base = _base(body.model, registry, caller)
+    base = find_base(body.model, registry, caller)
     files = Uploads(registry, caller.sees, Path(base.path))
     rows = files.count_rows(kind, body.training_file, "training_file")
     if body.validation_file is not None:
         files.count_rows(kind, body.validation_file, "validation_file")
     named = {"training_file": body.training_file, "validation_file": body.validation_file}
     asked = {field: file_id for field, file_id in named.items() if file_id is not None}
-    options = _options(body, kind)
+    options = method_options(body.method, body.hyperparameters, kind)
     spec = kind(
         base=base.name,
         base_digest=base.digest,
@@ -148,7 +151,7 @@ def _rollout(asked: RolloutRequest | None) -> RolloutSpec | None:
         raise InvalidRequest(f"rollout: {exc}", param="rollout") from exc
 
 
-def _base(name: str, registry: Registry, caller: Caller) -> Base:
+def find_base(name: str, registry: Registry, caller: Caller) -> Base:
     """Return the base model that a job may start from: an entered folder, or a checkpoint that the caller may use."""
     snapshot = registry.snapshot()
     private = private_adapters(snapshot.owners)
@@ -168,10 +171,21 @@ class Uploads:
 
     registry: Registry
     tenant: str | None
-    base_folder: Path
+    base_folder: Path | None
 
     def count_rows(self, kind: type[FineTuneSpec], file_id: str, param: str) -> int:
         """Return the number of rows that *kind* finds in the file; `InvalidRequest` names *param*."""
+        with self._readable(file_id, param) as path, path.open("rb") as lines:
+            return kind.count_rows(lines, self.base_folder)
+
+    def data_shape(self, kind: type[FineTuneSpec], file_id: str, param: str) -> DataShape:
+        """Return the lengths of the file's rows; `InvalidRequest` names *param*."""
+        with self._readable(file_id, param) as path:
+            return read_data_shape(path, kind, self.base_folder)
+
+    @contextmanager
+    def _readable(self, file_id: str, param: str) -> Iterator[Path]:
+        """Provide the path of a training file; `InvalidRequest` if there is none, or if what reads it finds a fault."""
         try:
             file: File = self.registry.files.get(file_id, self.tenant)
         except NotFound as exc:
@@ -183,21 +197,20 @@ class Uploads:
                 f"{param} {file_id!r} was uploaded for {file.purpose}; its purpose must be {TRAINING.name}", param=param
             )
         try:
-            with self.registry.files.path(file).open("rb") as lines:
-                return kind.count_rows(lines, self.base_folder)
+            yield self.registry.files.path(file)
         except TrainingFileInvalid as exc:
             raise InvalidRequest(f"{param} {shown(file_id)!r}: {exc}", param=param) from exc
 
 
-def _options(body: CreateJob, kind: type[FineTuneSpec]) -> MethodOptions:
-    if body.method is None:
-        given = body.hyperparameters
+def method_options(method: MethodBody | None, given: Hyperparameters | None, kind: type[FineTuneSpec]) -> MethodOptions:
+    """Return the options of a request's method; `InvalidRequest` for hyperparameters in two places."""
+    if method is None:
         return kind.options_as() if given is None else kind.options_as(hyperparameters=given)
-    if body.hyperparameters is not None:
+    if given is not None:
         raise InvalidRequest(
-            f"give hyperparameters or method.{body.method.type}.hyperparameters, not both", param="hyperparameters"
+            f"give hyperparameters or method.{method.type}.hyperparameters, not both", param="hyperparameters"
         )
-    return body.method.options()
+    return method.options()
 
 
 def _check_servable(spec: FineTuneSpec, base: Base, registry: Registry) -> None:

@@ -99,8 +99,8 @@ class RolloutRequest(Body):
         return plan_from(self.model_dump(include={"steps", "every_s", "shadow_judge"}) | {"guardrails": guardrails})
 
 
-def _as_model(model: Any) -> GetPydanticSchema:
-    """Validate a field by a model of the catalog of methods, which type checkers do not know."""
+def as_model(model: Any) -> GetPydanticSchema:
+    """Return what validates a field by a model of the catalog of methods, which type checkers do not know."""
     return GetPydanticSchema(lambda _, handler: handler(model))
 
 
@@ -114,8 +114,8 @@ class CreateJob(Body):
     model: str
     training_file: str
     validation_file: str | None = None
-    method: Annotated[MethodBody, _as_model(METHOD)] | None = None
-    hyperparameters: Annotated[Hyperparameters, _as_model(DEFAULT_HYPERPARAMETERS)] | None = None
+    method: Annotated[MethodBody, as_model(METHOD)] | None = None
+    hyperparameters: Annotated[Hyperparameters, as_model(DEFAULT_HYPERPARAMETERS)] | None = None
     suffix: Annotated[str, Field(max_length=64)] | None = None
     """Empty like None: the name is drawn."""
     seed: Annotated[int, Field(ge=0, le=2147483647)] | None = None

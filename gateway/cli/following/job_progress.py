@@ -74,6 +74,8 @@ def estimate_text(estimate: JobEstimate | None, *, is_begun: bool) -> list[str]:
     time_left = rough_time(estimate.remaining_s)
     if estimate.source == "steps":
         return [f"{time_left} left by the speed of its steps"]
+    if estimate.source == "formula":
+        return [f"{time_left} {'left' if is_begun else 'once it begins'}, estimated from its model and rows"]
     ground = "an earlier job like it" if estimate.earlier_jobs == 1 else f"{estimate.earlier_jobs} earlier jobs like it"
     return [f"{time_left} {'left' if is_begun else 'once it begins'}, estimated from {ground}"]
 

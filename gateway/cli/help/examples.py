@@ -30,6 +30,31 @@ EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
         ("The same without a GPU", "lorry envs install vllm --variant cpu"),
     ),
     "envs list": (("Which engines are installed", "lorry envs list"),),
+    "estimate": (
+        (
+            "Would full training of this model fit here",
+            "lorry estimate train --model ~/models/qwen3-4b --set weights=full",
+        ),
+    ),
+    "estimate train": (
+        (
+            "What a job on this file would take here",
+            "lorry estimate train --model ~/models/qwen3-4b --data chats.jsonl",
+        ),
+        (
+            "QLoRA on rows of 4,096 tokens, on another machine's GPU",
+            "lorry estimate train --model config.json --length 4096 --set weights=qlora --device rtx4090",
+        ),
+        (
+            "Four GPUs that share the weights",
+            "lorry estimate train --model config.json --set processes=4 --set parallelism=fsdp2 --device 4xh100",
+        ),
+        ("A base model of Lorry's, and an uploaded file", "lorry estimate train --model smollm2 --file file-3f9a"),
+    ),
+    "estimate serve": (
+        ("What serving would take on a GPU", "lorry estimate serve --model ~/models/qwen3-4b --device l4"),
+        ("Long contexts on two", "lorry estimate serve --model config.json --context 131072 --device 2xa100-80"),
+    ),
     "train": (("Fine-tune on chats", "lorry train sft --data chats.jsonl --name support --follow"),),
     "train sft": (
         ("Train the adapter support, and watch", "lorry train sft --data chats.jsonl --name support --follow"),

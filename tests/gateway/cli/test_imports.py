@@ -24,7 +24,7 @@ HEAVY: Final = {
     "uvicorn",
 }
 """Top-level modules that no command which asks a gateway needs."""
-ABOUT_THIS_MACHINE: Final = {"doctor": {"engines"}, "envs": {"engines"}}
+ABOUT_THIS_MACHINE: Final = {"doctor": {"engines"}, "envs": {"engines"}, "estimate": {"engines"}}
 """Commands that need no gateway, and what they may import of `HEAVY` when they are parsed."""
 REPORT: Final = """
 import io, sys

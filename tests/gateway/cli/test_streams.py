@@ -39,7 +39,17 @@ READS = {
     "data check": str(EXAMPLES / "plain.jsonl"),
 }
 """Commands that only read, and what is typed after them."""
-READS_ELSEWHERE = {"status", "chat", "batches show", "batches download", "doctor", "rollout force", "reproduce"}
+READS_ELSEWHERE = {
+    "estimate train",
+    "estimate serve",
+    "status",
+    "chat",
+    "batches show",
+    "batches download",
+    "doctor",
+    "rollout force",
+    "reproduce",
+}
 """Commands that read, whose own tests look at both streams or at `--json`."""
 ACTS = {
     *("up", "envs install", "completion", "backup", "restore"),
