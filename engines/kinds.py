@@ -126,6 +126,23 @@ class HardwareSupport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputForms:
+    """The forms of answers that servers of a kind enforce by XGrammar; the gateway refuses requests for others.
+
+    The servers themselves pass over fields that they do not know, and parts of schemas.
+    """
+
+    fields: Mapping[str, frozenset[str]]
+    """Path -> fields of a request that prescribe a form and that the server reads."""
+    formats: frozenset[str]
+    """Values of `type` in `response_format`; `text` is one everywhere."""
+    left_to_guidance: frozenset[str] = frozenset()
+    """Keywords of a JSON Schema at which the server takes llguidance, which refuses what it does not enforce."""
+    holds_strict_calls: bool = True
+    """Arguments of a function with `strict` keep to its schema, whatever `tool_choice` is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineKind:
     """A row of the catalog: one kind of engine. Its own code is named `module:attribute`, and imported when needed."""
 
@@ -150,6 +167,11 @@ class EngineKind:
     """The environment that its servers run in; None is Lorry's own."""
     parsers: str | None = None
     """`module:attribute`, the names of its parsers of tool calls and reasoning; None where it needs none."""
+    calls_reader: str | None = None
+    """`module:function`; the function asks a running server that others started whether it reads tool calls. None:
+    servers refuse tools themselves where they do not."""
+    output_forms: OutputForms | None = None
+    """None where the server refuses itself what it cannot enforce."""
     unhonoured: tuple[str, ...] = ()
     """Fields of `EngineSettings` that must keep their defaults, as its servers have nothing for them."""
     model_types: frozenset[str] | None = None

@@ -19,6 +19,8 @@ class EngineTraits:
     """Most adapters that it holds at a time, without the base model."""
     paths: frozenset[str]
     """Paths of inference requests that it answers with its base model; before its start, all paths of its kind."""
+    reads_calls: bool = True
+    """Tool calls that the model writes become `tool_calls` of the answer, or `tools` are refused by the server."""
 
 
 class Engine(Protocol):

@@ -116,6 +116,18 @@ class ModelNotFound(GatewayError):
     """No base model, adapter, revision or alias has this name."""
 
 
+class EngineLacks(InvalidRequest):
+    """Base of the errors for what an engine would pass over in silence; the message begins with the field."""
+
+
+class NotEnforceable(EngineLacks):
+    """The engines of the model do not enforce the form of the answer, or the arguments of calls, that is asked for."""
+
+
+class CallsNotRead(EngineLacks):
+    """The engines of the model would leave tool calls in the text, as they have no parser for them."""
+
+
 class EndpointNotOffered(GatewayError):
     """No replica of the model answers requests of this path; the message lists pools with replicas that do."""
 
@@ -160,6 +172,8 @@ HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     BodyTooLarge: (413, "body_too_large"),
     HeadTooLarge: (431, "head_too_large"),
     ModelNotFound: (404, "model_not_found"),
+    NotEnforceable: (400, "not_enforceable"),
+    CallsNotRead: (400, "tool_calls_not_read"),
     EndpointNotOffered: (404, "endpoint_not_offered"),
     NothingStable: (503, "nothing_stable"),
     EngineUnavailable: (503, "engine_unavailable"),

@@ -236,6 +236,7 @@ replicas: Final = sa.Table(
     sa.Column("room", sa.Integer, nullable=False, server_default="0"),
     sa.Column("paths", sa.JSON, nullable=False, server_default='["/v1/chat/completions", "/v1/completions"]'),
     sa.Column("memory_bytes", sa.BigInteger),
+    sa.Column("reads_calls", sa.Boolean, nullable=False, server_default=sa.true()),
 )
 
 entered_engines: Final = sa.Table(

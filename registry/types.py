@@ -260,6 +260,8 @@ class Replica:
     """Paths of inference requests that the engine answers, sorted; the two of completions if not reported."""
     memory_bytes: int | None = None
     """Resident memory of the engine's processes, which may be some seconds old; None if not reported."""
+    reads_calls: bool = True
+    """False where the engine would leave the tool calls of its model in the text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from engines.address import shown_address
 from engines.catalog import kind_of
 from engines.drivers.live_adapters import LiveAdapters
 from engines.drivers.openai_server import OpenAiServer
-from engines.drivers.server_state import offered_paths, server_load
+from engines.drivers.server_state import does_read_calls, offered_paths, server_load
 from engines.errors import AdapterLoadFailed, AdapterNotLoaded, AdaptersFixed, EngineError, EngineStartFailed
 from engines.load import EngineLoad
 from engines.protocol import EngineTraits
@@ -30,6 +30,7 @@ class AdoptedEngine:
         self._settings = settings
         self._row = kind_of(settings.kind)
         self._paths = self._row.paths
+        self._reads_calls = True
         self._http = OpenAiServer(self.base_url, timeout_s=settings.admin_timeout_s)
         self._adapters = LiveAdapters(settings, self._http)
         self._loaded_by_us: set[str] = set()
@@ -37,7 +38,12 @@ class AdoptedEngine:
     @property
     def traits(self) -> EngineTraits:
         """Adapters come and go, or are found."""
-        return EngineTraits(live_adapters=True, max_adapters=self._settings.max_adapters, paths=self._paths)
+        return EngineTraits(
+            live_adapters=True,
+            max_adapters=self._settings.max_adapters,
+            paths=self._paths,
+            reads_calls=self._reads_calls,
+        )
 
     async def start(self) -> None:
         """Find the server ready with its base model; `EngineStartFailed` with what it serves instead."""
@@ -52,6 +58,7 @@ class AdoptedEngine:
                 f"{settings.base_name}: start it with that as the model's served name"
             )
         self._paths = await offered_paths(settings.kind, self._http)
+        self._reads_calls = await does_read_calls(settings.kind, self._http)
 
     async def stop(self, drain_timeout_s: float) -> None:
         """Unload the adapters that we loaded; the server runs on."""

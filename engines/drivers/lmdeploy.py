@@ -46,6 +46,7 @@ PARSERS: Final = ParserNames(  # its `llama3` reads calls behind a token that Ll
         CallFamily.HERMES: "qwen3",
     },
     reasoning={ReasoningFamily.QWEN3: "default", ReasoningFamily.DEEPSEEK_R1: "default"},
+    by_architecture=frozenset({CallFamily.GPT_OSS}),
 )
 KNOWN_FIELDS: Final = frozenset(
     {
@@ -68,7 +69,7 @@ class LmdeployEngine(OwnServer):
     @property
     def traits(self) -> EngineTraits:
         """Adapters are fixed at launch."""
-        return EngineTraits(live_adapters=False, max_adapters=self._settings.max_adapters, paths=self._paths)
+        return self._traits(live_adapters=False)
 
     async def start(self) -> None:
         """Start the server with its adapters; once more when its two processes missed each other."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from engines import keyed_server
+from engines.answer_parsers import reads_calls
 from engines.catalog import kind_of
 from engines.drivers.command_line import interpreter_of, refuse_unhonoured
 from engines.drivers.live_adapters import LiveAdapters
@@ -45,6 +46,7 @@ class OwnServer:
         refuse_unhonoured(settings)
         self._settings = settings
         self._paths = row.paths
+        self._reads_calls = reads_calls(settings)
         # Hexadecimal: no character that a parser of arguments or a log would write otherwise.
         key = secrets.token_hex(32) if launch.key_variable else ""
         self._server = ServerProcess(settings, ready_path=row.ready_path, key=key)
@@ -84,6 +86,14 @@ class OwnServer:
         """Return the resident memory of the server's processes."""
         return await self._server.memory_bytes()
 
+    def _traits(self, *, live_adapters: bool) -> EngineTraits:
+        return EngineTraits(
+            live_adapters=live_adapters,
+            max_adapters=self._settings.max_adapters,
+            paths=self._paths,
+            reads_calls=self._reads_calls,
+        )
+
     async def _start_server(self) -> None:
         """Start the process, then ask what the server can do with its model."""
         await self._server.start(self._command, self._environment)
@@ -101,7 +111,7 @@ class LiveServer(OwnServer):
     @property
     def traits(self) -> EngineTraits:
         """Adapters come and go live."""
-        return EngineTraits(live_adapters=True, max_adapters=self._settings.max_adapters, paths=self._paths)
+        return self._traits(live_adapters=True)
 
     async def start(self) -> None:
         """Start the server, learn what its model can do, then load its first adapters."""

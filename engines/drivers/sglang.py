@@ -96,6 +96,11 @@ async def paths_of_model(paths: frozenset[str], http: OpenAiServer) -> frozenset
     return generating if model.get("has_audio_understanding") else generating - NEEDS_AUDIO
 
 
+async def reads_calls(http: OpenAiServer) -> bool:
+    """Return whether the server has a parser of tool calls: without one it leaves calls in the text."""
+    return bool((await http.get("/server_info")).json().get("tool_call_parser"))
+
+
 def server_arguments(settings: EngineSettings, port: int) -> list[str]:
     """Return the command line of the server behind the interpreter; `SettingRefused` for what SGLang cannot honour."""
     base = read_base_model(settings)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterable
 from contextlib import suppress
 
+from engines.protocol import EngineTraits
 from engines.replica.report import Journal, Phase, ReplicaReport, SlotPhase, SlotReport
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class Board:
         self._message = ""
         self._url = ""
         self._paths: frozenset[str] = frozenset()
+        self._reads_calls = True
         self.load = 0
         """Requests that run or wait in the engine; goes out with the next report."""
         self.memory_bytes: int | None = None
@@ -56,9 +58,10 @@ class Board:
             self._phase, self._message = phase, message
             self._change()
 
-    def move_to(self, url: str, paths: frozenset[str], slots: dict[str, SlotReport]) -> None:
-        """Send requests to *url*, which answers *paths* and has these slots; one report has all of it."""
-        self._url, self._paths, self._slots = url, paths, dict(slots)
+    def move_to(self, url: str, traits: EngineTraits, slots: dict[str, SlotReport]) -> None:
+        """Send requests to *url*, whose engine has *traits* and these slots; one report has all of it."""
+        self._url, self._slots = url, dict(slots)
+        self._paths, self._reads_calls = traits.paths, traits.reads_calls
         self._change()
 
     def slot(self, served_name: str) -> SlotReport | None:
@@ -104,6 +107,7 @@ class Board:
             url=self._url,
             phase=self._phase,
             paths=self._paths,
+            reads_calls=self._reads_calls,
             slots=dict(self._slots),
             load=self.load,
             message=self._message,

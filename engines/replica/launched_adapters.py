@@ -148,7 +148,7 @@ class LaunchedAdapters:
         self._engines.serve_with(engine)
         # Adapters that are still to come, or failed, are not in the new process and stay in the report.
         others = {name: slot for name, slot in self._board.slots().items() if name not in slots}
-        self._board.move_to(engine.base_url, engine.traits.paths, others | dict(slots))
+        self._board.move_to(engine.base_url, engine.traits, others | dict(slots))
         log.info(
             "another process serves", extra={"url": shown_address(engine.base_url), "adapters": sorted(self._proven)}
         )

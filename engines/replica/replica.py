@@ -120,7 +120,7 @@ class EngineReplica:
             folders = _NOTHING
             engine = await self._engines.start(folders)
         self._engines.serve_with(engine)
-        self._board.move_to(engine.base_url, engine.traits.paths, self._board.slots())
+        self._board.move_to(engine.base_url, engine.traits, self._board.slots())
         if source.live_adapters:
             return ResidentAdapters(engine, self._trials, self._pace)
         return LaunchedAdapters(self._engines, folders, self._trials)

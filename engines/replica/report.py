@@ -41,7 +41,7 @@ class SlotReport:
 class ReplicaReport:
     """The report of a replica: `slots` by served name, `load` the requests that run or wait in its engine.
 
-    `paths` are those of the inference requests that its engine answers.
+    `paths` are those of the inference requests that its engine answers; `reads_calls` is that of `EngineTraits`.
     """
 
     url: str
@@ -50,6 +50,7 @@ class ReplicaReport:
     slots: Mapping[str, SlotReport]
     load: int
     message: str
+    reads_calls: bool = True
     memory_bytes: int | None = None
     """Resident memory of the engine's processes; None where that is not known."""
 

@@ -23,6 +23,7 @@ class Form:
     """A `RequestBody` that is a form; *model_at* is where in it the model stands."""
 
     wants_usage = False
+    prescribes = False
 
     def __init__(self, body: bytes, content_type: str, model_at: slice, *, is_streamed: bool) -> None:
         self._body = body

@@ -22,6 +22,7 @@ from gateway.edge.neutral import NEUTRAL_FIELDS, NULL, without_neutral, without_
 from gateway.edge.token_estimate import TokenEstimate, estimate_of
 from gateway.errors import InvalidRequest
 from gateway.foreign_pages import BROWSERS_HEADERS, check_is_json
+from gateway.routing.enforceable import PRESCRIBING
 from gateway.routing.paths import PathKind
 from registry.rollouts.tally import Side
 
@@ -103,6 +104,8 @@ class RequestBody(Protocol):
     """True if the client wants server-sent events."""
     size: int
     """Bytes as they were sent."""
+    prescribes: bool
+    """The request may prescribe a form of its answer, or offers tools."""
     content_type: bytes
     """Content type with which the body goes to an engine."""
 
@@ -142,6 +145,7 @@ class JsonBody:
         self._members = _asked_of(members_of(raw), kind, may_have_nulls=b"null" in raw)
         self._kind = kind
         self.size = len(raw)
+        self.prescribes = kind.is_judged and not PRESCRIBING.isdisjoint(self._members)
         self.model = _model_of(self._members)
         self.is_streamed = kind.may_stream and self._members.get("stream") == _TRUE
 

@@ -27,6 +27,7 @@ from gateway.keys.access import check_model
 from gateway.keys.auth import ANYBODY, credential_of, priority_of
 from gateway.keys.limit_ledger import Admitted
 from gateway.keys.not_served import why_unknown
+from gateway.routing.enforceable import check_enforceable
 from gateway.routing.routing import Endpoint, RouteTable, Target, not_offered, resolve, sticky_key
 from registry.keys import Scope
 
@@ -170,6 +171,8 @@ class RequestIntake:
                 raise not_offered(table, served_name, self._kind.path, self.caller.models, self._head.path)
             self._has_refreshed = True  # a replica that offers the path may be younger than the table
             return self._wait(gateway.feed.refresh(), self._enter)
+        if self.body.prescribes:
+            self._check_form()
         self.pool = self.endpoints[0].pool
         self.entered = now
         places = table.request_places.get(self.pool, 0)
@@ -183,6 +186,10 @@ class RequestIntake:
         on_turn, on_expired = partial(self._turn.advance, self._begin_turn), partial(self._turn.advance, self.expire)
         self._ticket = gateway.admission.enter(self.pool, places, claim, on_turn, on_expired, now)
         return self._ticket.is_running and self._begin_turn()
+
+    def _check_form(self) -> None:
+        """Return if the engines keep to the form that the request prescribes; `EngineLacks`."""
+        check_enforceable(self.body.whole(), self._kind.path, self.endpoints)
 
     def _begin_turn(self) -> bool:
         """Begin after a time in the queue, in which replicas may have come and gone."""

@@ -99,6 +99,7 @@ class RegistryJournal:
             url=report.url,
             state=_STATES[report.phase],
             paths=tuple(sorted(report.paths)),
+            reads_calls=report.reads_calls,
             slots=slots,
             load=report.load,
             memory_bytes=report.memory_bytes,

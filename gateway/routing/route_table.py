@@ -203,4 +203,5 @@ def endpoint_of(replica: Replica) -> Endpoint:
         pool=replica.pool or f"hand:{replica.base}",
         room=replica.room or UNKNOWN_ROOM,
         paths=frozenset(replica.paths),
+        reads_calls=replica.reads_calls,
     )

@@ -83,6 +83,8 @@ class Endpoint:
     """How many requests a gateway has there at a time before more wait at the gateway."""
     paths: frozenset[str] = frozenset(COMPLETION_PATHS)
     """Paths of the inference requests that it answers by its base model."""
+    reads_calls: bool = True
+    """False where tool calls of the model would stay in the text."""
 
     def offers(self, served_name: str, path: str) -> bool:
         """Whether the replica answers requests of *path* by *served_name*, and not by its base model in its place."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from secrets import token_hex
 from types import MappingProxyType
 from typing import Any, Final
@@ -15,7 +15,7 @@ from gateway.edge.http_message import body_of
 from gateway.edge.intake import RequestIntake
 from gateway.edge.parts import Gateway
 from gateway.edge.turn import Turn
-from gateway.errors import InvalidRequest, PreviousResponseNotFound
+from gateway.errors import EngineLacks, InvalidRequest, PreviousResponseNotFound
 from gateway.routing.paths import PathKind
 from registry.errors import NotFound, NotStorable
 from registry.responses.types import StoredResponse
@@ -69,6 +69,19 @@ class TranslatedIntake(RequestIntake):
         except orjson.JSONEncodeError as exc:
             raise InvalidRequest("the body has a number beyond 64 bits, a broken text, or too deep nesting") from exc
         return super()._read(raw)
+
+    def _check_form(self) -> None:
+        try:
+            super()._check_form()
+        except EngineLacks as exc:
+            raise in_asked_terms(exc, self.translation.asked_field) from exc
+
+
+def in_asked_terms(error: EngineLacks, asked_field: Callable[[str], str]) -> EngineLacks:
+    """Return the error with the field at fault as the client knows it."""
+    field = error.param or ""
+    named = asked_field(field)
+    return type(error)(named + error.message.removeprefix(field), param=named)
 
 
 def _missing(response_id: str) -> PreviousResponseNotFound:
