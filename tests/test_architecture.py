@@ -25,9 +25,10 @@ PACKAGES: Final[Mapping[str, frozenset[str]]] = {
     "conversations": frozenset(),
     "engines": frozenset({"conversations"}),
     "graders": frozenset({"registry"}),
+    "corpus": frozenset({"registry", "conversations"}),
     "estimates": frozenset({"registry", "engines"}),
-    "gateway": frozenset({"registry", "engines", "graders", "estimates"}),
-    "trainer": frozenset({"registry", "graders", "conversations"}),
+    "gateway": frozenset({"registry", "engines", "graders", "estimates", "corpus"}),
+    "trainer": frozenset({"registry", "graders", "conversations", "corpus"}),
 }
 """Our packages, and which of the others each may import."""
 
@@ -57,6 +58,13 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
         "data_shape devices",
         "model_config",
         "linears",
+    ),
+    "corpus": (
+        "examination",
+        "reporting page",
+        "findings_joined excerpts",
+        "chunk converting duplicates",
+        "chat_tokens findings forms sources row_view",
     ),
     "graders": ("grading runs", "sandbox model_questions similarity http_models"),
     "registry": ("publishing backups", "database migrations", "jobs", "contracts", "rollouts responses"),

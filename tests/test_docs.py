@@ -163,7 +163,7 @@ NOT_RUN_FOR: Final[Mapping[str, int]] = {
     "a random model writes no text": 1,
     "changes this machine": 4,
     "downloads gigabytes": 3,
-    "has a test of its own": 3,
+    "has a test of its own": 4,
     "minutes of measurement": 8,
     "needs a GPU": 3,
     "needs a PostgreSQL server": 1,

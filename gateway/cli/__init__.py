@@ -49,7 +49,7 @@ COMMANDS: Final[Mapping[str, Listed]] = {
         "What a job or an engine would take: memory by part, time, what fits. A model's folder needs no gateway.",
     ),
     "jobs": Listed("gateway.cli.jobs", "Train", "Jobs of the trainer: list, show, follow, cancel, pause, resume."),
-    "data": Listed("gateway.cli.training.data", "Train", "Training files: check one, make one of ratings."),
+    "data": Listed("gateway.cli.training.data", "Train", "Training data: convert, check and review it."),
     "graders": Listed(
         "gateway.cli.training.graders", "Train", "Graders of reinforcement fine-tuning: check one, try it on a sample."
     ),

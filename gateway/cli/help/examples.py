@@ -121,8 +121,24 @@ EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
     "jobs cancel": (("End a job without a result", "lorry jobs cancel ftjob-1a2b"),),
     "jobs pause": (("Give the trainer to another job", "lorry jobs pause ftjob-1a2b"),),
     "jobs resume": (("Go on from the last checkpoint", "lorry jobs resume ftjob-1a2b"),),
-    "data": (("Check a file before it is uploaded", "lorry data check chats.jsonl"),),
-    "data check": (("Check a file before it is uploaded", "lorry data check chats.jsonl"),),
+    "data": (
+        ("Make training lines of other data", "lorry data convert alpaca.json --out chats.jsonl"),
+        ("Look at a file before training on it", "lorry data check chats.jsonl --html report.html"),
+    ),
+    "data convert": (
+        ("Rows of ShareGPT, Alpaca or query and response", "lorry data convert alpaca.json --out chats.jsonl"),
+        (
+            "A data set of Hugging Face at one commit",
+            "lorry data convert hf://datasets/owner/name@1a2b3c4/data/train-*.parquet --out chats.jsonl",
+        ),
+    ),
+    "data check": (
+        ("Look at a file before training on it", "lorry data check chats.jsonl --html report.html"),
+        (
+            "Count tokens as a base model does, and look for rows of the validation file",
+            "lorry data check chats.jsonl --model smollm2-135m-instruct --validation held_out.jsonl",
+        ),
+    ),
     "data from-feedback": (("Make a training file of rated answers", "lorry data from-feedback support"),),
     "graders": (("Check a grader", "lorry graders validate grader.json"),),
     "graders validate": (("Check a grader as a job would", "lorry graders validate grader.json"),),

@@ -1,23 +1,118 @@
-"""`lorry data`: check a training file before it is uploaded, or make one of ratings."""
+"""`lorry data`: convert, check and review training data before it is trained on, or make a file of ratings."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from gateway.cli.client import Client
 from gateway.cli.completion.arguments import ModelName
 from gateway.cli.errors import CommandFailed
-from gateway.cli.output import JsonFlag, show, show_json
+from gateway.cli.output import JsonFlag, note, show, show_json, warn
 from gateway.objects.files import FileObject
-from registry.contracts.training_formats import check_training_lines
-from registry.contracts.uploads.training_upload import check_training_upload
-from registry.errors import TrainingFileInvalid
 
 app = typer.Typer(name="data", no_args_is_help=True)
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="JSONL file, one example a line.")]
+_LISTED_PLACES: Final = 10
+
+
+@app.command("convert")
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="JSONL, JSON, CSV, TSV or Parquet file; or a data set of Hugging Face (hf://datasets/OWNER/NAME@REVISION/"
+            "FILES) or ModelScope (ms://datasets/...).",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The JSONL file to write.")],
+    form: Annotated[
+        str | None,
+        typer.Option(help="Form of the rows, where their fields do not show it: openai, sharegpt, alpaca, ..."),
+    ] = None,
+    most_dropped: Annotated[
+        float, typer.Option(min=0, max=100, help="Percent of the rows that may be left out before nothing is written.")
+    ] = 1.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write data of another form as training lines. Needs no gateway.
+
+    Rows that no job could train on are left out; each is counted with its reason and line.
+    """
+    from dataclasses import asdict
+
+    from corpus.converting import convert as convert_rows
+    from corpus.errors import CorpusError
+    from corpus.forms.catalog import BY_NAME
+
+    if form is not None and form not in BY_NAME:
+        raise CommandFailed(f"--form {form}: there are {', '.join(BY_NAME)}")
+    try:
+        done = convert_rows(source, out, form, most_dropped / 100)
+    except CorpusError as exc:
+        raise CommandFailed(str(exc)) from exc
+    if as_json:
+        show_json({"out": str(out), **asdict(done)})
+        return
+    show(f"{out}: {done.written} of {done.read} rows, of the form {done.form}")
+    for origin in done.origins:
+        at = f" at {origin.revision}" if origin.revision else ""
+        note(f"from {origin.name}{at}, sha256 {origin.sha256}")
+    for reason, places in done.dropped.items():
+        more = f" and {len(places) - _LISTED_PLACES} more" if len(places) > _LISTED_PLACES else ""
+        warn(f"left out: {reason}: {', '.join(places[:_LISTED_PLACES])}{more}")
+    show(f"Look at it with `lorry data check {out}`.")
+
+
+@app.command("check")
+def check(
+    file: FileArgument,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Folder or name of the base model whose tokenizer counts the tokens."),
+    ] = None,
+    validation: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Validation file, to find rows that both files have.")
+    ] = None,
+    max_length: Annotated[int, typer.Option(min=16, help="Tokens that a row may have in the job.")] = 1024,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as one HTML page too.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Draws the rows for review; else the file's bytes do.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Report on a training file: faults, lengths, repeats, leaks, secrets, odd rows. Needs no gateway.
+
+    Exit code 1 if an upload would refuse the file.
+    """
+    from corpus.errors import CorpusError
+    from corpus.examination import Wishes, examine
+    from corpus.page.page import page_of
+    from gateway.cli.training.model_folder import model_folder
+    from gateway.cli.training.report_shown import show_report
+
+    folder = None if model is None else model_folder(model)
+    wishes = Wishes(model=folder, model_name=model, validation=validation, max_length=max_length, seed=seed)
+    try:
+        report = examine(file, wishes)
+        if html is not None:
+            html.write_text(page_of(report), encoding="utf-8")
+    except CorpusError as exc:
+        raise CommandFailed(str(exc)) from exc
+    except OSError as exc:
+        raise CommandFailed(f"{html}: {exc.strerror}") from exc
+    if as_json:
+        show_json(report)
+    else:
+        show_report(report)
+        if html is not None:
+            show(f"The page: {html}")
+    if report.level == "error":
+        faults = [finding.text for finding in report.findings if finding.level == "error"]
+        raise CommandFailed(f"{file}: {faults[0]}" + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""))
 
 
 @app.command("from-feedback")
@@ -32,35 +127,3 @@ def from_feedback(
         show_json(made)
         return
     show(f"{made.id} has {made.bytes} bytes; learn from it with `lorry train kto --file {made.id}`")
-
-
-@app.command("check")
-def check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL file, one example a line.")],
-    as_json: JsonFlag = False,
-) -> None:
-    """Check every line as an upload would; needs no gateway."""
-    try:
-        with file.open("rb") as lines:
-            kind, rows = check_training_upload(lines)
-            lines.seek(0)
-            summary = check_training_lines(lines, wanted=kind.formats) if kind.formats else None
-    except OSError as exc:
-        raise CommandFailed(f"{file}: {exc.strerror}") from exc
-    except TrainingFileInvalid as exc:
-        raise CommandFailed(f"{file}: {exc}") from exc
-    if as_json:
-        show_json({"method": kind.method_name(), "rows": rows} | ({} if summary is None else asdict(summary)))
-        return
-    if summary is None:
-        show(f"{file}: {rows} rows for the method {kind.method_name()}, all well formed")
-        return
-    show(f"{file}: {rows} {summary.format}, all well formed")
-    if summary.tool_rows:
-        show(f"{summary.tool_rows} of them have tools, in the form that the base model's chat template has, or Hermes'")
-    if summary.pictures:
-        show(
-            f"{summary.pictures} pictures: the base model has to take pictures; those outside of the file were not read"
-        )
-    for field, count in summary.ignored.items():
-        show(f"not trained on: {field} of {count} messages")

@@ -1,0 +1,1 @@
+"""Training data before it is trained on: read from other forms, looked over, drawn for review."""

@@ -1,0 +1,1 @@
+"""Forms in which data sets are published, and their rows as our training lines."""

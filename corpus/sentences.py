@@ -1,0 +1,131 @@
+"""What a report comes to, in sentences with numbers: errors first, then what to look at, then what to know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from corpus.report import Finding, Hits, Report
+
+_ANSWERS = {
+    "empty": "have an answer that is empty or a placeholder",
+    "refusing": "have an answer that refuses: the model learns to refuse such requests",
+    "truncated": "have an answer that breaks off: the model learns to stop in the middle",
+    "looping": "have an answer that repeats itself",
+}
+_LEAKS = {
+    "exact": "are in the training file too",
+    "near": "are nearly equal to rows of the training file",
+    "prompt": "have a prompt of the training file, with another answer",
+}
+_ONE_SIDED = 0.8
+_MANY_LANGUAGES = 0.02
+
+
+def findings_of(report: Report) -> list[Finding]:
+    """Return the findings, the worst first."""
+    found = [
+        *_faults(report),
+        *_lengths(report),
+        *_repeats(report),
+        *_leaks(report),
+        *_contents(report),
+        *_notes(report),
+    ]
+    order = {"error": 0, "warn": 1, "note": 2}
+    return sorted(found, key=lambda finding: order[finding.level])
+
+
+def rows_of(hits: Hits) -> str:
+    """Return the number of rows and the first lines."""
+    return f"{_rows(hits.rows)} ({lines_of(hits.lines, hits.rows)})"
+
+
+def lines_of(lines: list[int], rows: int) -> str:
+    """Return the first lines of so many rows."""
+    listed = ", ".join(map(str, lines[:5]))
+    return f"line{'s' if rows > 1 else ''} {listed}{', …' if rows > min(5, len(lines)) else ''}"
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'s' if count != 1 else ''}"
+
+
+def _faults(report: Report) -> Iterator[Finding]:
+    for hits in report.faults:
+        where = f"{lines_of(hits.lines, hits.rows)}: " if hits.lines else ""
+        count = f" ({hits.rows:,} lines)" if len(hits.lines) and hits.rows > 1 else ""
+        yield Finding(level="error", about="faults", text=f"{where}{hits.kind}{count}")
+
+
+def _lengths(report: Report) -> Iterator[Finding]:
+    tokens = report.tokens
+    about = "" if tokens.counted_by else "about "
+    for hits in tokens.refused:
+        text = f"{rows_of(hits)} are refused by the chat template of {tokens.counted_by}: {hits.kind}"
+        yield Finding(level="error", about="tokens", text=text)
+    if hits_over := tokens.over_context.rows:
+        text = f"{rows_of(tokens.over_context)} are longer than the context of {tokens.context:,} tokens"
+        yield Finding(level="error", about="tokens", text=text)
+    if tokens.over_max_length.rows > hits_over:
+        line, most = tokens.longest[0]
+        text = (
+            f"{rows_of(tokens.over_max_length)} have {about}more than {tokens.max_length:,} tokens, the max_length; "
+            f"the longest (line {line}) has {most:,}. A job refuses them unless max_length is raised"
+        )
+        yield Finding(level="warn", about="tokens", text=text)
+
+
+def _repeats(report: Report) -> Iterator[Finding]:
+    for repeats, what in ((report.exact, "equal"), (report.near, "nearly equal")):
+        if repeats.rows:
+            first = repeats.groups[0]
+            text = (
+                f"{_rows(repeats.rows)} {'is' if repeats.rows == 1 else 'are'} {what} to an earlier one; the largest "
+                f"group has {first.rows:,} rows ({lines_of(first.lines, first.rows)})"
+            )
+            yield Finding(level="warn", about="repeats", text=text)
+
+
+def _leaks(report: Report) -> Iterator[Finding]:
+    if report.leaks is None:
+        return
+    for leak in report.leaks.found:
+        mine, theirs = leak.pairs[0]
+        text = (
+            f"{_rows(leak.rows)} of {report.leaks.validation_file} {_LEAKS[leak.kind]}, such as its line {theirs} "
+            f"(training line {mine}): the validation loss says less than it seems to"
+        )
+        yield Finding(level="warn", about="leaks", text=text)
+
+
+def _contents(report: Report) -> Iterator[Finding]:
+    for hits in report.answers:
+        yield Finding(level="warn", about="answers", text=f"{rows_of(hits)} {_ANSWERS[hits.kind]}")
+    for hits in report.personal:
+        text = f"{rows_of(hits)} have what looks like: {hits.kind}, such as {hits.example}"
+        yield Finding(level="warn", about="personal", text=text)
+    balance = report.balance
+    if balance is not None and balance.most_share >= _ONE_SIDED:
+        most = balance.counts[0]
+        text = f"{100 * balance.most_share:.0f} % of the rows have the {balance.of} {most.name!r}"
+        yield Finding(level="warn", about="balance", text=text)
+
+
+def _notes(report: Report) -> Iterator[Finding]:
+    if report.phrases:
+        first = report.phrases[0]
+        text = f"{_rows(first.rows)} share the sentence {first.name!r}"
+        yield Finding(level="note", about="phrases", text=text)
+    named = [each for each in report.languages if each.name not in ("unclear", "others")]
+    rare = [each for each in named[1:] if each.rows < _MANY_LANGUAGES * report.rows]
+    if rare:
+        listed = ", ".join(f"{each.name} {each.rows:,}" for each in rare[:5])
+        yield Finding(level="note", about="languages", text=f"most rows are in {named[0].name}; a few are in: {listed}")
+    if report.tool_rows:
+        text = f"{_rows(report.tool_rows)} have tools, in the form that the base model's chat template has, or Hermes'"
+        yield Finding(level="note", about="tools", text=text)
+    if report.pictures:
+        text = (
+            f"{report.pictures:,} pictures: the base model has to take pictures; those outside the file were not read"
+        )
+        yield Finding(level="note", about="pictures", text=text)

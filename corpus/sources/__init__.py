@@ -1,0 +1,1 @@
+"""The files and hubs that rows come from."""
