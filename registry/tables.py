@@ -11,9 +11,6 @@ from registry.columns import at, metadata, sequence, tenant
 OPEN_ROLLOUT: Final = "state IN ('pending', 'progressing', 'paused')"
 """The condition of an open rollout, as written in the unique index."""
 
-QUEUED_JOB: Final = "state = 'queued'"
-"""The condition of a job that waits, as written in the index of the queue."""
-
 VALID_KEY: Final = "revoked_at IS NULL"
 """The condition of a valid key, as written in the unique index."""
 
@@ -131,7 +128,7 @@ jobs: Final = sa.Table(
     sequence(),
     sa.Column("id", sa.Text, nullable=False, unique=True),
     sa.Column("spec", sa.JSON, nullable=False),
-    sa.Column("state", sa.Text, nullable=False, index=True),
+    sa.Column("state", sa.Text, nullable=False),
     sa.Column("owner", sa.Text, nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("worker", sa.Text),
@@ -166,9 +163,8 @@ jobs: Final = sa.Table(
     # Every column that the choice of the next job looks at, so that it reads no row of a job.
     sa.Index(
         "ix_jobs_queue",
-        *("priority", "tenant", "seq", "id", "base_digest", "is_light", "needed_bytes", "not_before", "queued_at"),
-        sqlite_where=sa.text(QUEUED_JOB),
-        postgresql_where=sa.text(QUEUED_JOB),
+        *("state", "priority", "tenant", "seq", "id"),
+        *("base_digest", "is_light", "needed_bytes", "not_before", "queued_at"),
     ),
     sqlite_autoincrement=True,
 )

@@ -70,6 +70,7 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
     "registry": ("publishing backups", "database migrations", "jobs", "contracts", "rollouts responses"),
     "trainer": (
         "__main__",
+        "placed",
         "worker devices",
         "attempt",
         "prepare runner progress_writer child",
@@ -97,7 +98,7 @@ LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
     "torch": TRAINING_AND_INFERENCE,
     "peft": TRAINING_AND_INFERENCE,
     "transformers": (*TRAINING_AND_INFERENCE, "gateway/pools/gguf_to_folder.py"),
-    "ray": ("gateway/up/*", "trainer/ranks/*"),
+    "ray": ("gateway/up/*", "trainer/ranks/*", "trainer/placed/*"),
     "deepspeed": ("trainer/training/together/zero.py",),
     "vllm": (),
     "sglang": (),

@@ -167,6 +167,7 @@ NOT_RUN_FOR: Final[Mapping[str, int]] = {
     "minutes of measurement": 8,
     "needs a GPU": 3,
     "needs a PostgreSQL server": 1,
+    "needs a Ray cluster": 1,
     "needs a further package": 3,
     "takes as long as a rollout": 1,
     "takes as long as all tests": 2,

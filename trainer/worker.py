@@ -13,6 +13,7 @@ from typing import Final
 from registry.database import Registry
 from registry.disk import Liveness
 from registry.errors import NotFound, RegistryUnavailable, StorageFull
+from registry.jobs.scheduling.room import ANY_ROOM, Room
 from registry.publishing.publications import discard_checkpoints, discard_uploads
 from trainer.attempt import Attempt
 from trainer.checkpoints import remove_checkpoints
@@ -79,13 +80,13 @@ class Worker:
         except (RegistryUnavailable, StorageFull) as exc:
             log.warning("retired checkpoints not removed", extra={"error": str(exc)})
 
-    def work_once(self, stop: Event) -> bool:
-        """Make an attempt at the oldest queued job and return True; False when no job is queued."""
+    def work_once(self, stop: Event, room: Room = ANY_ROOM) -> bool:
+        """Make an attempt at the first queued job that *room* can hold and return True; False without one."""
         # While the database was away, no worker could renew a lease; all get the time to do so again.
         if time.monotonic() - self._away_at > self._settings.lease_s:
             for job_id in self._registry.jobs.expire_leases():
                 log.warning("a worker stopped renewing its lease", extra={"job": job_id})
-        lease = self._registry.jobs.claim(self._name, self._settings.lease_s)
+        lease = self._registry.jobs.claim(self._name, self._settings.lease_s, room)
         if lease is None:
             return False
         self.sweep()

@@ -31,6 +31,7 @@ from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry, migrate, open_registry
 from registry.jobs.scheduling.queue_tables import job_dependencies
 from registry.jobs.scheduling.room import Room, TrainerWorker
+from registry.jobs.scheduling.turns import QueueTurns
 from registry.publishing.publications import discard_checkpoints
 from registry.settings import RegistrySettings
 
@@ -111,7 +112,7 @@ def measure(registry: Registry, rounds: int) -> Iterator[tuple[str, tuple[float,
     registry.workers.report(TrainerWorker(name="other", device="cpu", total_bytes=8 * GB))
     room = Room(total_bytes=8 * GB, free_bytes=6 * GB)
     yield "controller's tick", timed(lambda: reconcile(registry, knobs, now()), rounds)
-    yield "turns of all", timed(registry.jobs.turns, max(3, rounds // 4))
+    yield "turns of all", timed(lambda: QueueTurns(registry.transactions).read(), max(3, rounds // 4))
     yield "worker's look for old checkpoints", timed(lambda: discard_checkpoints(registry), max(3, rounds // 4))
     yield "idle claim", timed(lambda: registry.jobs.claim("w", 30.0, Room(beside="none")), rounds)
     yield "claim", timed(lambda: registry.jobs.claim("w", 3600.0, room), rounds)

@@ -34,7 +34,7 @@ from registry.jobs.job_moves import (
 from registry.jobs.job_phase import JobPhase
 from registry.jobs.lease_expiry import LeaseExpiry
 from registry.jobs.pages import page
-from registry.jobs.scheduling.claims import Claimant, claim_next
+from registry.jobs.scheduling.claims import Claimant, claim_next, first_for
 from registry.jobs.scheduling.dependencies import dependencies_of
 from registry.jobs.scheduling.entering import queue_job
 from registry.jobs.scheduling.forecast import Turn
@@ -91,6 +91,10 @@ class JobStore:
     def claim(self, worker: str, lease_s: float, room: Room = ANY_ROOM) -> Lease | None:
         """Claim the first job of the queue that *room* can hold, for *lease_s* seconds; None where there is none."""
         return claim_next(self._tx, Claimant(worker=worker, lease_s=lease_s, room=room))
+
+    def first(self, worker: str, room: Room) -> Job | None:
+        """Return the job that `claim` would give, and leave it where it is; None where there is none."""
+        return first_for(self._tx, worker, room)
 
     def turns(self) -> Mapping[str, Turn]:
         """Return the place of every queued job in the queue, and when its turn is expected, by id."""

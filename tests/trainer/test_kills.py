@@ -13,6 +13,8 @@ import pytest
 from registry.database import Registry
 from registry.disk import Liveness
 from registry.jobs.job import JobState, Lease
+from registry.jobs.scheduling.giving_way import GiveWayRules
+from registry.types import Priority
 from tests.trainer.attempts import (
     LONG,
     TIMEOUT_S,
@@ -75,7 +77,7 @@ def has_ended(process: psutil.Process) -> bool:
     return True
 
 
-def test_a_job_pauses_resumes_follows_its_worker_into_a_stop_and_can_be_cancelled_at_work(
+def test_a_job_pauses_resumes_gives_way_follows_its_worker_into_a_stop_and_can_be_cancelled_at_work(
     registry: Registry, settings: TrainerSettings, make_job: MakeJob
 ) -> None:
     job = make_job(**LONG)
@@ -90,8 +92,20 @@ def test_a_job_pauses_resumes_follows_its_worker_into_a_stop_and_can_be_cancelle
         "a paused job waits"
     )
     registry.jobs.resume(job.id)
-    with working(registry, settings) as (attempt, stop):
+    with working(registry, settings) as (attempt, _):
         with suspended(THIS, folder, paused_at):
+            urgent = make_job(priority=Priority.HIGH)
+            rules = GiveWayRules(least_run_s=0.0, least_left_s=0.0)
+            asked = wait_for(lambda: registry.jobs.ask_to_give_way(rules), TIMEOUT_S)
+        attempt.result(TIMEOUT_S)
+    assert asked == {job.id: urgent.id}
+    assert registry.jobs.get(job.id).state is JobState.QUEUED
+    assert any("Gave way to a job of a higher priority" in message for message in messages(registry, job.id))
+    gave_way_at = stored_step(folder)
+    assert gave_way_at > paused_at
+    registry.jobs.request_cancel(urgent.id, "ann")
+    with working(registry, settings) as (attempt, stop):
+        with suspended(THIS, folder, gave_way_at):
             stop.set()
         attempt.result(TIMEOUT_S)
     assert registry.jobs.get(job.id).state is JobState.QUEUED

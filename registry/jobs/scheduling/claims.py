@@ -14,7 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from registry import tables
-from registry.jobs.job import JobState, Lease
+from registry.jobs.job import Job, JobState, Lease
 from registry.jobs.job_moves import JobMove, JobNote, job_of, move_job
 from registry.jobs.job_phase import JobPhase
 from registry.jobs.lease_expiry import LONGEST_PAUSE_S
@@ -29,16 +29,13 @@ PASSED_S: Final = 600.0
 """For so long others may go before a job because their base is in memory, or because they need less room."""
 
 
-QUEUED: Final[sa.ColumnElement[str]] = sa.literal_column("'queued'")
-"""The state as a literal, not a parameter: by it the databases see that the index of the queue has all such rows."""
-
-
 class Fit(IntEnum):
     """Whether a job can begin on the worker's device now."""
 
     NOW = 0
     OVERDUE = 1  # no room yet, and others went before it for long enough
     PROMISED = 2  # no room yet, and a job of this worker gives way to it
+    APART = 3  # the worker wants only jobs that share the process of those which it has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,20 +89,30 @@ def claim_next(transactions: Transactions, claimant: Claimant) -> Lease | None:
             return lease
 
 
+def first_for(transactions: Transactions, worker: str, room: Room) -> Job | None:
+    """Return the job that the worker would get, without claiming it; None where there is none."""
+    with transactions.read() as tx:
+        seq = _first(tx, Claimant(worker=worker, lease_s=0.0, room=room), transactions.now())
+        row = None if seq is None else tx.execute(sa.select(tables.jobs).where(tables.jobs.c.seq == seq)).mappings()
+        return None if row is None else job_of(row.one())
+
+
 def ready(now: float) -> sa.ColumnElement[bool]:
     """Return the condition of jobs that wait for nothing but a worker."""
     jobs = tables.jobs.c
     # A pause that lasts longer than any was written by a clock that was set back since.
     may_begin = sa.or_(jobs.not_before <= now, jobs.not_before > now + LONGEST_PAUSE_S)
-    return sa.and_(jobs.state == QUEUED, may_begin, ~UNMET)
+    return sa.and_(jobs.state == JobState.QUEUED, may_begin, ~UNMET)
 
 
 def heads_of(tx: sa.Connection, claimant: Claimant, now: float) -> list[Head]:
     """Return the oldest job of each group of jobs that wait alike and fit on the claimant's device in the end."""
     jobs, room = tables.jobs.c, claimant.room
     conditions = [ready(now)]
-    if room.beside is not None:
-        conditions.append(sa.and_(jobs.base_digest == room.beside, jobs.is_light))
+    if room.only is not None:
+        conditions.append(jobs.id == room.only)
+    if room.without:
+        conditions.append(jobs.id.not_in(sorted(room.without)))
     if room.total_bytes is not None:
         conditions.append(_within(room.total_bytes))
     is_overdue, fit = jobs.queued_at < now - PASSED_S, _fit(claimant, now)
@@ -129,32 +136,41 @@ def _within(limit: int) -> sa.ColumnElement[bool]:
 
 def _fit(claimant: Claimant, now: float) -> sa.ColumnElement[int | None]:
     """Return the expression of a job's `Fit`, NULL for one that waits for room in its turn."""
-    free, jobs = claimant.room.free_bytes, tables.jobs.c
-    if free is None:
-        return sa.literal_column(str(int(Fit.NOW)))
-    victims = tables.jobs.alias("victims")
-    promised = sa.select(victims.c.gives_way_to).where(
-        victims.c.state == JobState.RUNNING,
-        victims.c.worker == claimant.worker,
-        victims.c.gives_way_to.is_not(None),
-    )
-    return sa.case(
-        (_within(free), int(Fit.NOW)),
-        (jobs.id.in_(promised), int(Fit.PROMISED)),
-        (jobs.queued_at < now - PASSED_S, int(Fit.OVERDUE)),
-        else_=sa.null(),
-    )
+    room, jobs = claimant.room, tables.jobs.c
+    is_overdue = jobs.queued_at < now - PASSED_S
+    cases: list[tuple[sa.ColumnElement[bool], int]] = []
+    if room.beside is not None:
+        is_apart = ~sa.and_(jobs.base_digest == room.beside, jobs.is_light)
+        cases += [(sa.and_(is_apart, is_overdue), int(Fit.OVERDUE)), (is_apart, int(Fit.APART))]
+    if room.free_bytes is not None:
+        victims = tables.jobs.alias("victims")
+        promised = sa.select(victims.c.gives_way_to).where(
+            victims.c.state == JobState.RUNNING,
+            victims.c.worker == claimant.worker,
+            victims.c.gives_way_to.is_not(None),
+        )
+        is_large = ~_within(room.free_bytes)
+        cases += [
+            (sa.and_(is_large, jobs.id.in_(promised)), int(Fit.PROMISED)),
+            (sa.and_(is_large, is_overdue), int(Fit.OVERDUE)),
+        ]
+        return sa.case(*cases, (is_large, sa.null()), else_=int(Fit.NOW))
+    return sa.case(*cases, else_=int(Fit.NOW)) if cases else sa.literal_column(str(int(Fit.NOW)))
 
 
 def _first(tx: sa.Connection, claimant: Claimant, now: float) -> int | None:
     claimant = replace(claimant, room=room_of(tx, claimant.worker, claimant.room))
     heads = heads_of(tx, claimant, now)
     several = len({head.tenant for head in heads}) > 1
+    most_urgent_apart: int | None = None
     for head in in_order(heads, uses_of_tenants(tx, now) if several else {}):
-        if head.fit is Fit.NOW:
-            return head.seq
+        if head.fit is Fit.APART:
+            most_urgent_apart = head.priority if most_urgent_apart is None else most_urgent_apart
+        elif head.fit is Fit.NOW:
+            # Whoever joined now would keep the worker from a more urgent job, which has to wait for all to end.
+            return head.seq if most_urgent_apart in (None, head.priority) else None
         # What comes behind would take the room that this job waits for.
-        if head.fit is Fit.PROMISED or _has_most_room(tx, claimant.worker, head.seq):
+        elif head.fit is Fit.PROMISED or _has_most_room(tx, claimant.worker, head.seq):
             return None
     return None
 

@@ -16,7 +16,7 @@ from registry import tables
 from registry.jobs.job import Job, JobState
 from registry.jobs.job_moves import JobNote, add_note, job_of
 from registry.jobs.job_phase import JobPhase
-from registry.jobs.scheduling.claims import QUEUED, ready
+from registry.jobs.scheduling.claims import ready
 from registry.jobs.scheduling.room import TrainerWorker
 from registry.jobs.scheduling.worker_store import workers_of
 from registry.transactions import Transactions
@@ -150,7 +150,8 @@ def ask_to_give_way(transactions: Transactions, rules: GiveWayRules) -> Mapping[
         is_running = jobs.state == JobState.RUNNING
         lowest = tx.execute(sa.select(sa.func.max(jobs.priority)).where(is_running)).scalar()
         # The index of the queue begins with the priority: most often this look is all.
-        highest = tx.execute(sa.select(sa.func.min(jobs.priority)).where(jobs.state == QUEUED)).scalar()
+        priorities = sa.select(jobs.priority).where(jobs.state == JobState.QUEUED).order_by(jobs.priority).limit(1)
+        highest = tx.execute(priorities).scalar()
         if lowest is None or highest is None or highest >= lowest:
             return {}
         columns = sa.select(jobs.id, jobs.priority, jobs.needed_bytes, jobs.queued_at)

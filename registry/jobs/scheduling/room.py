@@ -37,6 +37,10 @@ class Room:
     """Digests of the bases that the worker has in memory."""
     beside: str | None = None
     """The digest of a base whose light jobs run in one process: only such a job is wanted, beside them."""
+    only: str | None = None
+    """Id of the one job that is wanted."""
+    without: frozenset[str] = frozenset()
+    """Ids of jobs that are not wanted."""
 
 
 ANY_ROOM: Final = Room()

@@ -12,7 +12,6 @@ import sqlalchemy as sa
 
 from registry import tables
 from registry.jobs.job import JobState
-from registry.jobs.scheduling.claims import QUEUED
 from registry.jobs.scheduling.dependencies import UNMET, dependencies_of
 from registry.jobs.scheduling.forecast import QueuedJob, Turn, forecast
 from registry.jobs.scheduling.tenant_uses import uses_of_tenants
@@ -65,7 +64,7 @@ def _turns_of_queue(transactions: Transactions) -> Mapping[str, Turn]:
 def _waiting(tx: sa.Connection, usual_s: float | None) -> list[QueuedJob]:
     jobs = tables.jobs.c
     columns = sa.select(jobs.id, jobs.priority, jobs.tenant, jobs.seq, jobs.expected_s, jobs.not_before)
-    is_queued = jobs.state == QUEUED
+    is_queued = jobs.state == JobState.QUEUED
     rows = tx.execute(columns.where(is_queued)).all()
     blocked = tx.execute(sa.select(jobs.id).where(is_queued, UNMET)).scalars().all()
     edges = dependencies_of(tx, blocked) if blocked else {}

@@ -6,8 +6,6 @@ from alembic import op
 revision = "0023"
 down_revision = "0022"
 
-_QUEUED = sa.text("state = 'queued'")
-
 
 def upgrade() -> None:
     """Add the columns and the three tables."""
@@ -24,6 +22,28 @@ def upgrade() -> None:
         sa.Column("gave_way", sa.Integer, nullable=False, server_default="0"),
     ):
         op.add_column("jobs", column)
+    _fill()
+    op.drop_index("ix_jobs_state", "jobs")
+    op.create_index(
+        "ix_jobs_queue",
+        "jobs",
+        [
+            "state",
+            "priority",
+            "tenant",
+            "seq",
+            "id",
+            "base_digest",
+            "is_light",
+            "needed_bytes",
+            "not_before",
+            "queued_at",
+        ],
+    )
+    _add_tables()
+
+
+def _fill() -> None:
     jobs = sa.table(
         "jobs",
         sa.column("spec", sa.JSON),
@@ -33,13 +53,9 @@ def upgrade() -> None:
     op.execute(sa.update(jobs).values(base_digest=digest, queued_at=jobs.c.created_at))
     # Nobody recorded when a running attempt began; the phase that it is in began later.
     op.execute(sa.update(jobs).where(jobs.c.state == "running").values(claimed_at=jobs.c.phase_since))
-    op.create_index(
-        "ix_jobs_queue",
-        "jobs",
-        ["priority", "tenant", "seq", "id", "base_digest", "is_light", "needed_bytes", "not_before", "queued_at"],
-        sqlite_where=_QUEUED,
-        postgresql_where=_QUEUED,
-    )
+
+
+def _add_tables() -> None:
     op.create_table(
         "job_dependencies",
         sa.Column("job_id", sa.Text, nullable=False),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 import psutil
@@ -14,7 +16,9 @@ import pytest
 from registry.contracts.job_spec import LoraSpec
 from registry.contracts.parallel_spec import ParallelSpec
 from registry.database import Registry
+from registry.errors import JobTooLarge
 from registry.jobs.job import Job, JobState
+from registry.jobs.scheduling.room import QueueEntry
 from tests.trainer.attempts import (
     LONG,
     TIMEOUT_S,
@@ -160,3 +164,38 @@ def test_more_processes_than_the_cluster_could_have_are_refused_by_the_number(
         "no_room",
         "the Ray cluster could have 2 processes of 1 CPUs, and the job asks for processes 3",
     )
+
+
+@pytest.fixture
+def placer(home: Path, cluster: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that gives the jobs of the queue to the cluster."""
+    config = home / "lorry.toml"
+    config.write_text(f'[trainer]\npoll_s = 0.1\nlease_s = 20.0\nray_address = "{cluster}"\n')
+    environment = os.environ | {"LORRY_HOME": str(home), "LORRY_CONFIG": str(config)}
+    process = subprocess.Popen([sys.executable, "-m", "trainer.placed"], env=environment, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_jobs_are_placed_on_the_nodes_with_room_and_come_back_when_the_placer_stops(
+    registry: Registry, settings: TrainerSettings, make_job: MakeJob, placer: subprocess.Popen[bytes]
+) -> None:
+    long = make_job(**LONG)
+    short = registry.jobs.create(make_job().spec, "ann", entry=QueueEntry(needed_bytes=1_000_000))
+    wait_for(lambda: registry.jobs.get(short.id).state is JobState.SUCCEEDED, TIMEOUT_S)
+    nodes = {worker.name for worker in registry.workers.list()}
+    assert len(nodes) == 2
+    started = messages(registry, short.id)
+    assert any(f"Started by worker {name}" in started for name in nodes), started
+    with pytest.raises(JobTooLarge, match=r"cpu has .* GB"):
+        registry.jobs.create(short.spec, "ann", entry=QueueEntry(needed_bytes=10**18))
+    wait_for(lambda: stored_step(settings.work / long.id) > 0, TIMEOUT_S)
+    placer.terminate()
+    assert placer.wait(TIMEOUT_S) == 0
+    ended = registry.jobs.get(long.id)
+    assert ended.state in (JobState.QUEUED, JobState.SUCCEEDED), ended
+    assert any("Released by worker ray-" in text for text in messages(registry, long.id)) or ended.attempt == 1
+    assert registry.workers.list() == []

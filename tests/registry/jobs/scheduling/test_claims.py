@@ -160,6 +160,36 @@ def test_beside_light_jobs_only_light_jobs_of_their_base_are_claimed(queue: Queu
     assert [queue.next(beside) for _ in range(2)] == ["light", None]
 
 
+def test_light_jobs_do_not_join_where_a_job_apart_is_more_urgent_or_waits_long(
+    queue: Queue, advance: Callable[[float], None]
+) -> None:
+    beside = Room(beside="2" * 64)
+    queue.put("light 1", base_digest="2" * 64)
+    queue.put("urgent", base_digest="1" * 64, priority=Priority.HIGH)
+    assert queue.next(beside) is None
+    assert [queue.next(), queue.next(beside)] == ["urgent", "light 1"]
+    queue.put("apart", base_digest="1" * 64)
+    queue.put("light 2", base_digest="2" * 64)
+    queue.put("light 3", base_digest="2" * 64)
+    assert queue.next(beside) == "light 2"
+    advance(PASSED_S + 1)
+    assert queue.next(beside) is None
+    assert queue.rest() == ["apart", "light 3"]
+
+
+def test_a_worker_that_wants_one_job_gets_no_other(queue: Queue) -> None:
+    first, second = queue.put("first"), queue.put("second")
+    jobs = queue.registry.jobs
+    seen = jobs.first("w1", ANY_ROOM)
+    assert seen is not None
+    assert (seen.id, seen.state) == (first, JobState.QUEUED)
+    assert queue.next(Room(only=second)) == "second"
+    assert queue.next(Room(only=second)) is None
+    assert queue.next(Room(without=frozenset({first}))) is None
+    assert queue.next() == "first"
+    assert jobs.first("w1", ANY_ROOM) is None
+
+
 def test_a_large_job_is_not_passed_over_for_ever(queue: Queue, advance: Callable[[float], None]) -> None:
     queue.put("large", entry=QueueEntry(needed_bytes=9 * GB))
     for name in ("small 1", "small 2"):

@@ -1,0 +1,1 @@
+"""A trainer on a Ray cluster: each job in an actor, on the node that has room for it."""
