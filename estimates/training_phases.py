@@ -72,7 +72,7 @@ def _training(memory: TrainingMemory, largest: PassSize) -> PhaseMemory:
     """Return the memory at the beginning of a backward pass, or of an optimizer's step if that is more."""
     parts = {
         "process": memory.process(),
-        "weights": memory.weights() + _gathered_layer(memory),
+        "weights": memory.weights() + memory.casts() + _gathered_layer(memory),
         "adapter": memory.adapter(),
         "gradients": memory.gradients(),
         "optimizer": memory.optimizer(),
@@ -111,9 +111,10 @@ def _sampling(memory: TrainingMemory, found: Workings, outputs: int, longest: in
 
 
 def _reward_model(memory: TrainingMemory) -> dict[str, int]:
-    """Return the bytes of the reward models that the grader asks: each is the base model once more."""
-    count = len(memory.spec.artifacts())
-    return {"reward_models": count * memory.model.parameters * (4 if memory.device.is_processor else 2)}
+    """Return the bytes of the reward models that the grader asks: each is the base once more, in the host's memory."""
+    if not memory.device.is_processor:
+        return {}
+    return {"reward_models": 4 * len(memory.spec.artifacts()) * memory.model.parameters}
 
 
 def _logits_are_small(memory: TrainingMemory, found: Workings) -> bool:
@@ -123,7 +124,8 @@ def _logits_are_small(memory: TrainingMemory, found: Workings) -> bool:
 def _finishing(memory: TrainingMemory, found: Workings, training: PhaseMemory) -> PhaseMemory:
     """Return the memory of the fingerprint, or of writing a whole model.
 
-    On a CPU the heap keeps what training took. QLoRA and variants that change the base load it anew, as it is served.
+    On a CPU the heap keeps what training took. QLoRA and variants that change the base load it anew, as it is served,
+    into the host's memory.
     """
     spec, model = memory.spec, memory.model
     # Buffers that are small enough lie in the heap as well.
@@ -143,15 +145,8 @@ def _finishing(memory: TrainingMemory, found: Workings, training: PhaseMemory) -
     probe_kv = PROBES * longest * kv_bytes_per_token(model.shape(), precision)
     if spec.weights.kind == "lora" and not spec.lora.changes_base:
         return PhaseMemory(phase="finishing", parts=kept | {"logits": in_heap + probes, "kv": probe_kv})
-    plain = 4 if memory.device.is_processor else 2
-    parts = {
-        "process": memory.process(),
-        "weights": plain * model.parameters,
-        "adapter": memory.adapter(),
-        "optimizer": memory.optimizer(),
-        "logits": probes,
-        "kv": probe_kv,
-    }
+    parts = {"process": memory.process(), "adapter": memory.adapter(), "optimizer": memory.optimizer()}
     if memory.device.is_processor:
-        parts["file"] = min(model.stored_bytes, LARGEST_FILE)
+        file = min(model.stored_bytes, LARGEST_FILE)
+        parts |= {"weights": 4 * model.parameters, "logits": probes, "kv": probe_kv, "file": file}
     return PhaseMemory(phase="finishing", parts=parts)
