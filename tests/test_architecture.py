@@ -8,6 +8,7 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache
 from graphlib import TopologicalSorter
@@ -126,16 +127,35 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFacts:
+    """What the rules are about in one file; its syntax tree would take a hundred times as much memory."""
+
+    lines: int
+    imports: frozenset[tuple[str, tuple[str, ...]]]
+    """Absolute modules that are imported anywhere, inside functions too, each with the names that are taken from it."""
+    functions: tuple[tuple[str, int, int], ...]
+    """Name, first line and number of lines of each function."""
+
+
 @cache
+def facts_of(path: Path) -> FileFacts:
+    text = path.read_text()
+    imports: set[tuple[str, tuple[str, ...]]] = set()
+    functions = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            imports |= {(alias.name, ()) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module is not None:
+            imports.add((node.module, tuple(alias.name for alias in node.names)))
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            functions.append((node.name, node.lineno, (node.end_lineno or node.lineno) - node.lineno + 1))
+    return FileFacts(lines=text.count("\n"), imports=frozenset(imports), functions=tuple(functions))
+
+
 def imported(path: Path) -> frozenset[str]:
     """Return the first parts of the absolute names that a file imports anywhere, inside functions too."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module is not None:
-            found.add(node.module.split(".")[0])
-    return frozenset(found)
+    return frozenset(module.split(".")[0] for module, _ in facts_of(path).imports)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -151,17 +171,15 @@ def modules_of(package: str) -> dict[str, Path]:
     return {name.removesuffix(".__init__"): path for name, path in named.items()}
 
 
+@cache
 def imports_within(package: str) -> dict[str, set[str]]:
     """For every module of *package* the others of it that it imports anywhere."""
     modules = modules_of(package)
     found: dict[str, set[str]] = {name: set() for name in modules}
     for name, path in modules.items():
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                found[name] |= {alias.name for alias in node.names} & modules.keys()
-            elif isinstance(node, ast.ImportFrom) and node.module is not None:
-                inner = {f"{node.module}.{alias.name}" for alias in node.names} & modules.keys()
-                found[name] |= inner or {node.module} & modules.keys()
+        for module, taken in facts_of(path).imports:
+            inner = {f"{module}.{each}" for each in taken} & modules.keys()
+            found[name] |= inner or {module} & modules.keys()
     return found
 
 
@@ -222,14 +240,12 @@ def test_importing_it_loads_no_heavy_library(module: str) -> None:
 def test_no_file_and_no_function_is_too_long_to_be_read_at_once() -> None:
     long = []
     for path in sources(*PACKAGES, *BESIDE):
-        text = path.read_text()
-        if text.count("\n") > LONGEST_FILE:
-            long.append(f"{name_of(path)} has {text.count(chr(10))} lines")
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                lines = (node.end_lineno or node.lineno) - node.lineno + 1
-                if lines > LONGEST_FUNCTION:
-                    long.append(f"{name_of(path)}:{node.lineno} {node.name} has {lines} lines")
+        facts = facts_of(path)
+        if facts.lines > LONGEST_FILE:
+            long.append(f"{name_of(path)} has {facts.lines} lines")
+        for name, line, lines in facts.functions:
+            if lines > LONGEST_FUNCTION:
+                long.append(f"{name_of(path)}:{line} {name} has {lines} lines")
     assert long == []
 
 

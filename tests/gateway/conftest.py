@@ -5,15 +5,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gateway.app import build_app, build_gateway
+from gateway.http.description.openapi import describe
 from gateway.settings import GatewaySettings
 from registry.contracts.fingerprint import write_fingerprint
 from registry.contracts.publish_spec import PublishSpec
-from registry.database import Registry
+from registry.database import Registry, open_registry
 from registry.publishing.publications import discard_uploads
 from registry.publishing.publish import publish
+from registry.settings import RegistrySettings
 from registry.types import Base, Revision, RevisionDraft
 from tests.conftest import made_up_fingerprint
 from tests.gateway.rollouts.rollout_scene import RolloutScene
@@ -46,6 +50,16 @@ def url(sqlite_registry: Registry, base: Base) -> Iterator[str]:
     sqlite_registry.bases.enter(base)
     with ServedGateway(GatewaySettings(), sqlite_registry) as gateway:
         yield f"http://127.0.0.1:{gateway.port}"
+
+
+@pytest.fixture(scope="session")
+def described(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The OpenAPI description, which takes a second to make. Tests only read it."""
+    artifacts = tmp_path_factory.mktemp("described")
+    registry = open_registry(RegistrySettings(url=f"sqlite:///{sqlite_template}", artifacts=artifacts))
+    description = describe(build_app(build_gateway(GatewaySettings(), registry)))
+    registry.close()
+    return description
 
 
 @pytest.fixture

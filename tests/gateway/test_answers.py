@@ -5,16 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from gateway.app import build_app, build_gateway
-from gateway.http.description.openapi import describe
-from gateway.settings import GatewaySettings
-from registry.database import Registry
-
 JSON = "application/json"
-
-
-def described(registry: Registry) -> dict[str, Any]:
-    return describe(build_app(build_gateway(GatewaySettings(), registry)))
 
 
 def answers(description: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -34,10 +25,9 @@ def is_described(schema: dict[str, Any], schemas: dict[str, Any]) -> bool:
     return bool(schema.get("properties"))
 
 
-def test_every_json_answer_has_a_schema_with_fields(sqlite_registry: Registry) -> None:
-    description = described(sqlite_registry)
-    schemas = description["components"]["schemas"]
-    contents = [(endpoint, status, content) for endpoint, status, content in answers(description) if JSON in content]
+def test_every_json_answer_has_a_schema_with_fields(described: dict[str, Any]) -> None:
+    schemas = described["components"]["schemas"]
+    contents = [(endpoint, status, content) for endpoint, status, content in answers(described) if JSON in content]
     assert len({endpoint for endpoint, _, _ in contents}) > 30
     bare = [
         (endpoint, status)
@@ -47,10 +37,8 @@ def test_every_json_answer_has_a_schema_with_fields(sqlite_registry: Registry) -
     assert bare == []
 
 
-def test_answers_that_are_no_json_are_described_as_they_are(sqlite_registry: Registry) -> None:
-    succeeded = {
-        endpoint: content for endpoint, status, content in answers(described(sqlite_registry)) if status == "200"
-    }
+def test_answers_that_are_no_json_are_described_as_they_are(described: dict[str, Any]) -> None:
+    succeeded = {endpoint: content for endpoint, status, content in answers(described) if status == "200"}
     others = {endpoint: list(content) for endpoint, content in succeeded.items() if JSON not in content}
     assert others == {
         "GET /health": [],
@@ -59,9 +47,9 @@ def test_answers_that_are_no_json_are_described_as_they_are(sqlite_registry: Reg
     }
 
 
-def test_errors_are_described_in_the_form_of_the_paths_makers(sqlite_registry: Registry) -> None:
+def test_errors_are_described_in_the_form_of_the_paths_makers(described: dict[str, Any]) -> None:
     found = {"200", "201", "202", "503"}
-    for endpoint, status, content in answers(described(sqlite_registry)):
+    for endpoint, status, content in answers(described):
         if status not in found and JSON in content:
             assert status in ("4XX", "5XX"), endpoint
             form = "AnthropicError" if "/v1/messages" in endpoint else "ErrorEnvelope"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import pytest
@@ -27,19 +28,26 @@ HEAVY: Final = {
 ABOUT_THIS_MACHINE: Final = {"doctor": {"engines"}, "envs": {"engines"}, "estimate": {"engines"}}
 """Commands that need no gateway, and what they may import of `HEAVY` when they are parsed."""
 REPORT: Final = """
-import io, sys
+import io, json, os, sys
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from gateway.cli import main
-with suppress(SystemExit), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-    main(sys.argv[1:])
-print(*sys.modules)
+for words in json.loads(sys.argv[1]):
+    if os.fork() == 0:
+        with suppress(SystemExit), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            main(words)
+        print(*sys.modules, flush=True)
+        os._exit(0)
+    os.wait()
 """
+"""Prints the modules that are imported after each of several commands, each in a copy of one fresh interpreter."""
 
 
-def imported_by(*words: str) -> set[str]:
-    """The modules that a process has imported after `lorry` *words*."""
-    command = [sys.executable, "-c", REPORT, *words]
-    return set(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split())
+def imported_by(*commands: Sequence[str]) -> list[set[str]]:
+    """Return the modules that a process has imported after each of these words of `lorry`."""
+    command = [sys.executable, "-c", REPORT, json.dumps(commands)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+    assert len(lines) == len(commands)
+    return [set(line.split()) for line in lines]
 
 
 def heavy(modules: Collection[str]) -> set[str]:
@@ -47,17 +55,18 @@ def heavy(modules: Collection[str]) -> set[str]:
 
 
 def test_the_page_of_all_commands_imports_none_of_them() -> None:
-    modules = imported_by("--help")
+    (modules,) = imported_by(["--help"])
     assert heavy(modules) == set()
     assert modules.isdisjoint({listed.module for listed in COMMANDS.values()} | {"httpx2"})
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_parsing_a_command_imports_no_database_and_no_engine(command: str) -> None:
-    assert heavy(imported_by(command, "--help")) <= ABOUT_THIS_MACHINE.get(command, set())
+def test_parsing_a_command_imports_no_database_and_no_engine() -> None:
+    for command, modules in zip(COMMANDS, imported_by(*([command, "--help"] for command in COMMANDS)), strict=True):
+        assert heavy(modules) <= ABOUT_THIS_MACHINE.get(command, set()), command
 
 
 def test_asking_a_gateway_imports_no_database_and_no_engine(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORRY_URL", url)
-    for words in (("models", "list"), ("rollout", "status", "support"), ("keys", "list"), ("jobs", "list")):
-        assert heavy(imported_by(*words)) == set()
+    asking = (["models", "list"], ["rollout", "status", "support"], ["keys", "list"], ["jobs", "list"])
+    for words, modules in zip(asking, imported_by(*asking), strict=True):
+        assert heavy(modules) == set(), words

@@ -15,7 +15,7 @@ from engines.transformers.encoders.bodies import EmbeddingRequest, RerankRequest
 from engines.transformers.requests import bodies
 from gateway.app import build_app, build_gateway
 from gateway.http.authentication import OPEN
-from gateway.http.description.openapi import TAGS, describe
+from gateway.http.description.openapi import TAGS
 from gateway.http.description.relayed_paths import RELAYED, relayed_schemas
 from gateway.routing.paths import HOT_PATHS
 from gateway.settings import GatewaySettings
@@ -34,11 +34,6 @@ WITHOUT_BODY = {
 def gateway(sqlite_registry: Registry) -> Iterator[ServedGateway]:
     with ServedGateway(GatewaySettings(), sqlite_registry) as served:
         yield served
-
-
-@pytest.fixture
-def described(sqlite_registry: Registry) -> dict[str, Any]:
-    return describe(build_app(build_gateway(GatewaySettings(), sqlite_registry)))
 
 
 def operations(described: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
