@@ -11,6 +11,8 @@ import pytest
 from bench.comparison.native import Load, MockEngine, free_ports, generate_load, mock_engine
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 SHORT = ("--seconds", "0.3", "--warm-s", "0", "--clients", "2")
 

@@ -49,6 +49,7 @@ def test_migrating_again_keeps_what_is_there(settings: RegistrySettings, base: B
     registry.close()
 
 
+@pytest.mark.long
 def test_processes_that_migrate_a_new_database_at_once_agree(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new' / 'registry.db'}"
     command = [sys.executable, "-c", f"from registry.database import migrate; migrate({url!r})"]

@@ -13,6 +13,8 @@ from registry.database import Registry, open_registry
 from registry.settings import RegistrySettings
 from tests.registry.finalizing_batch import finalizing
 
+pytestmark = pytest.mark.long
+
 STORAGE_FULL = 28
 """Exit status by which `doomed.py` reports `StorageFull`."""
 

@@ -128,6 +128,7 @@ def tree_with_echo(tmp_path: Path) -> Path:
     return tree
 
 
+@pytest.mark.trains
 def test_a_new_kind_goes_from_its_request_to_its_revision(
     tree_with_echo: Path, tmp_path: Path, sqlite_template: Path, base: Base, make_adapter: Callable[..., Path]
 ) -> None:

@@ -112,6 +112,7 @@ def small_model(folder: Path, config: PretrainedConfig, tokenizer: Path) -> Path
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "config",
     [

@@ -47,6 +47,7 @@ def completed(line: str, path: str, url: str) -> list[str]:
     return run.stdout.split()
 
 
+@pytest.mark.long
 def test_bash_completes_commands_options_and_names(two_revisions: Registry, lorry_on_the_path: str) -> None:
     with ServedGateway(GatewaySettings(), two_revisions) as served:
         url = f"http://127.0.0.1:{served.port}"

@@ -20,6 +20,8 @@ from tests.gateway.rollouts.rollout_scene import CHAT, RolloutScene, events
 from tests.stub_engine import Script, by_model, stream_slowly
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.long
+
 CLIENTS = 20
 KNOBS = GatewaySettings(heartbeat_timeout_s=86400.0)
 TIMES = ("ttft_p95", "tpot_p95")

@@ -17,6 +17,8 @@ from tests.clock import Clock
 from tests.gateway.rollouts.rollout_scene import CHAT, RolloutScene, events, said, streamed
 from tests.stub_engine import Script, StubHandler, by_model, stream_then_drop
 
+pytestmark = pytest.mark.long
+
 GATEWAYS = 4
 PATIENCE_S = 60.0
 KNOBS = GatewaySettings(heartbeat_timeout_s=1e12, eject_s=0.001, observe_flush_s=0.25)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+pytestmark = pytest.mark.long
+
 
 def up(home: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from gateway.cli import main; main()", "up", *flags]

@@ -81,6 +81,7 @@ def test_jobs_are_claimed_by_their_priority_and_then_by_their_age(registry: Regi
     assert [ids.index(lease.job_id) for lease in claimed if lease] == [2, 4, 1, 3, 0]
 
 
+@pytest.mark.long
 def test_threads_and_processes_that_claim_at_once_never_get_the_same_job(
     registry: Registry, spec: SupervisedSpec, settings: RegistrySettings
 ) -> None:

@@ -64,6 +64,7 @@ def objectives(folder: Path, kind: str) -> list[Objective[Any]]:
     return [DpoObjective(encoder, specs["dpo"]), RewardObjective(encoder, specs["reward"])]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TEMPLATES)
 @PROPERTY
 @given(data=st.data())

@@ -135,6 +135,7 @@ def passed(line: bytes) -> bool:
 PROPERTY: Final = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TEMPLATES)
 @PROPERTY
 @given(data=st.data())
