@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from graders.http_models import HttpModels
 from registry.contracts.job_spec import JobSpec
 from registry.database import Registry
 from registry.disk import FULL_ERRNOS, Liveness
@@ -47,6 +46,9 @@ from trainer.progress import (
 from trainer.progress_writer import ProgressWriter
 from trainer.runner import TrainingChild
 from trainer.settings import TrainerSettings
+
+if TYPE_CHECKING:
+    from graders.http_models import HttpModels
 
 log = logging.getLogger(__name__)
 
@@ -145,6 +147,8 @@ class Attempt:
         """Return the gateway as a child's source of answers; None for a job that asks no model."""
         if not spec.asked_models():
             return None
+        from graders.http_models import HttpModels  # an HTTP client, 11 MB that a resting worker does without
+
         key = os.environ.get(self._settings.gateway_key_env)
         return HttpModels(self._settings.gateway_url, {} if key is None else {"authorization": f"Bearer {key}"})
 

@@ -1,4 +1,7 @@
-"""A finished child's folder enters the registry as what its job was for, with a record of what made it."""
+"""A finished child's folder enters the registry as what its job was for, with a record of what made it.
+
+What reads and writes weights is imported when there are some: a resting worker does without numpy.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,9 @@ from registry.contracts.reproductions.reproduction_report import REPORT
 from registry.database import Registry
 from registry.jobs.job import Job, Lease
 from registry.jobs.job_moves import JobNote
-from registry.publishing.checkpoints import publish_checkpoint
-from registry.publishing.publish import publish, publish_step
 from registry.types import CheckpointDraft, RevisionDraft, ServedCheckpointDraft
 from trainer.order import served_folder
 from trainer.progress import RecipeFinished
-from trainer.reproduction.report import reproduction_report
 from trainer.result_file import result_csv
 
 
@@ -44,6 +44,8 @@ def hand_over(registry: Registry, lease: Lease, done: FinishedJob) -> str:
 
 
 def _publish_revision(registry: Registry, lease: Lease, done: FinishedJob) -> str:
+    from registry.publishing.publish import publish
+
     job = done.job
     draft = RevisionDraft(
         adapter=job.spec.adapter,
@@ -93,6 +95,8 @@ def hand_over_step(  # noqa: PLR0913
 
     Raises the errors of `registry.publishing.publish.publish_step`.
     """
+    from registry.publishing.publish import publish_step
+
     expires_at = registry.transactions.now() + kept_s
     draft = _step_draft(registry, job, step, served_folder(attempt_folder, step), expires_at)
     series = RevisionDraft(adapter=job.spec.adapter, base=job.spec.base, owner=job.owner)
@@ -101,6 +105,8 @@ def hand_over_step(  # noqa: PLR0913
 
 
 def _publish_checkpoint(registry: Registry, lease: Lease, done: FinishedJob) -> str:
+    from registry.publishing.checkpoints import publish_checkpoint
+
     job = done.job
     owner = registry.owners.get(job.spec.adapter)
     draft = CheckpointDraft(
@@ -125,6 +131,8 @@ def _publish_checkpoint(registry: Registry, lease: Lease, done: FinishedJob) -> 
 
 
 def _compare(registry: Registry, lease: Lease, done: FinishedJob) -> str:
+    from trainer.reproduction.report import reproduction_report
+
     report = reproduction_report(registry, done.job, done.folder, done.finished)
     note = JobNote(message=report.verdict, data={REPORT: report.model_dump(mode="json")})
     registry.jobs.succeed(lease, note)

@@ -15,7 +15,6 @@ from registry.contracts.pictures.picture_part import PictureKind
 from registry.database import Registry
 from registry.errors import AdapterRejected, ArtifactCorrupt, NotFound
 from registry.jobs.job import Job
-from registry.publishing.checks import check_targets
 from registry.types import Base
 from trainer.errors import JobFailed
 from trainer.order import ChildOrder, PictureFiles
@@ -73,6 +72,8 @@ def _check_lora(spec: JobSpec, base: Base) -> None:
     lora = spec.lora_shape()
     if lora is None:
         return
+    from registry.publishing.checks import check_targets  # loads numpy, which a resting worker does without
+
     try:
         check_targets(lora.rank, lora.target_modules, base)
     except AdapterRejected as exc:

@@ -14,7 +14,7 @@ from registry.database import Registry
 from registry.disk import Liveness
 from registry.errors import NotFound, RegistryUnavailable, StorageFull
 from registry.jobs.scheduling.room import ANY_ROOM, Room
-from registry.publishing.publications import discard_checkpoints, discard_uploads
+from registry.publishing.unused_folders import discard_checkpoints, discard_uploads
 from trainer.attempt import Attempt
 from trainer.checkpoints import remove_checkpoints
 from trainer.settings import TrainerSettings

@@ -32,7 +32,7 @@ from registry.database import Registry, migrate, open_registry
 from registry.jobs.scheduling.queue_tables import job_dependencies
 from registry.jobs.scheduling.room import Room, TrainerWorker
 from registry.jobs.scheduling.turns import QueueTurns
-from registry.publishing.publications import discard_checkpoints
+from registry.publishing.unused_folders import discard_checkpoints
 from registry.settings import RegistrySettings
 
 GB: Final = 10**9

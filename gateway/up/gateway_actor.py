@@ -10,9 +10,7 @@ from typing import Final
 
 import uvicorn
 
-from gateway.app import build_gateway
 from gateway.settings import Settings
-from gateway.up.http_server import server_config
 from gateway.up.listening import addresses_of, check_keys, listen
 from gateway.up.logs import log_to
 from registry.database import open_registry
@@ -26,6 +24,10 @@ class GatewayReplica:
     async def __init__(self, settings: Settings, secrets: Mapping[str, str]) -> None:  # type: ignore[misc]  # Serve awaits it
         """Return once the port answers; *secrets* are variables that only this process' environment has."""
         os.environ.update(secrets)
+        # The host imports this module too, and serves nothing: an application takes 16 MB.
+        from gateway.app import build_gateway
+        from gateway.up.http_server import server_config
+
         log_to(settings.home, "gateway")
         knobs = settings.gateway
         registry = open_registry(settings.registry)

@@ -13,7 +13,6 @@ from registry.database import Registry
 from registry.jobs.adapter_owners import LOCAL_CLAIM, Claim
 from registry.jobs.job import Job
 from registry.jobs.job_moves import JobNote, add_note
-from registry.jobs.read_by_jobs import folders_of_ended, folders_read
 from registry.jobs.scheduling.entering import queue_job
 from registry.publishing.adapter_files import list_names
 from registry.publishing.adapter_name import check_adapter_name
@@ -76,25 +75,3 @@ def _notes(left_out: Sequence[str], dropped: Sequence[str]) -> list[JobNote]:
     if dropped:
         notes.append(JobNote(message=f"Left out, as they equal the base model's own weights: {list_names(dropped)}"))
     return notes
-
-
-def discard_checkpoints(registry: Registry) -> list[str]:
-    """Remove the bytes of retired checkpoints that no replica has and no job reads; return their served names."""
-    with registry.transactions.read() as tx:
-        read = folders_read(tx)
-    return registry.checkpoints.discard_retired(registry.artifacts, registry.replicas.list(), read)
-
-
-def discard_uploads(registry: Registry) -> list[str]:
-    """Remove the uploads whose jobs have all ended and that nothing else refers to; return their digests."""
-    with registry.transactions.read() as tx:
-        digests = sorted(folders_of_ended(tx))
-    unused = [digest for digest in digests if registry.artifacts.has_folder(digest)]
-    removed = []
-    for digest in unused:
-        # No row has to go: a job that has ended does not count as a reference, so `discarding` looks for others.
-        with registry.artifacts.discarding(digest):
-            pass
-        if not registry.artifacts.has_folder(digest):
-            removed.append(digest)
-    return removed

@@ -15,8 +15,8 @@ from gateway.settings import GatewaySettings
 from registry.contracts.fingerprint import write_fingerprint
 from registry.contracts.publish_spec import PublishSpec
 from registry.database import Registry, open_registry
-from registry.publishing.publications import discard_uploads
 from registry.publishing.publish import publish
+from registry.publishing.unused_folders import discard_uploads
 from registry.settings import RegistrySettings
 from registry.types import Base, Revision, RevisionDraft
 from tests.conftest import made_up_fingerprint

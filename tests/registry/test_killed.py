@@ -17,7 +17,7 @@ from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry, open_registry
 from registry.errors import NotFound
 from registry.jobs.job import JobState, Lease
-from registry.publishing.publications import discard_uploads
+from registry.publishing.unused_folders import discard_uploads
 from registry.rollouts.rollout import RolloutState
 from registry.settings import RegistrySettings
 from registry.types import Base, File, Revision

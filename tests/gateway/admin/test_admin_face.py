@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from gateway.app import build_app, build_gateway
 from gateway.settings import GatewaySettings
 from registry.database import Registry
-from registry.publishing.publications import discard_uploads
+from registry.publishing.unused_folders import discard_uploads
 from registry.types import Base, Replica, ReplicaState, Revision, Slot, SlotState
 
 

@@ -13,8 +13,9 @@ from registry.contracts.publish_spec import PublishSpec
 from registry.database import Registry
 from registry.errors import AdapterRejected, Conflict
 from registry.jobs.job import Job, JobState, Lease
-from registry.publishing.publications import Upload, discard_uploads, queue_publication
+from registry.publishing.publications import Upload, queue_publication
 from registry.publishing.publish import publish
+from registry.publishing.unused_folders import discard_uploads
 from registry.types import Base, RevisionDraft
 
 Make = Callable[..., Path]
