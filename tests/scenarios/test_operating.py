@@ -242,7 +242,7 @@ def test_two_tenants_have_nothing_of_each_other(up: Up, tmp_path: Path) -> None:
     assert json.loads(up.lorry("feedback", "list", "--json"))[0]["revision"] == BASE
     wait_for(lambda: ann.fine_tuning.jobs.retrieve(job_id).status in ("succeeded", "failed"), CHANGE_S)
     assert ann.fine_tuning.jobs.retrieve(job_id).status == "succeeded"
-    assert "tone@1" in {model.id for model in ann.models.list()}
+    wait_for(lambda: "tone@1" in {model.id for model in ann.models.list()})
     with pytest.raises(openai.NotFoundError, match=f"Models here: {BASE}"):
         bob.chat.completions.create(model="tone@1", messages=[{"role": "user", "content": "hi"}], max_tokens=1)
 

@@ -38,13 +38,12 @@ STOPPED: Final = [
     ("reward", "fsdp2", 4),
     ("grpo", "fsdp2", 3),
     ("ppo", "ddp", 2),
-    ("ppo", "deepspeed_zero3", 2),
 ]
 """Runs that are stopped after a step: those of `grpo` in the middle of the steps that use the same outputs."""
 SPLIT: Final = {
     "fsdp2": ("dpo", "kto", "reward", "grpo", "ppo", "kept-full", "kept-reward"),
-    "deepspeed_zero2": ("dpo", "ppo"),
-    "deepspeed_zero3": ("kto", "reward", "grpo", "ppo"),
+    "deepspeed_zero2": ("dpo",),
+    "deepspeed_zero3": ("kto", "grpo", "ppo"),
 }
 """Runs that split weights, or gradients and states: of methods that share their code, one."""
 WAYS: Final = [*((name, "ddp") for name in CASES), *((name, way) for way, names in SPLIT.items() for name in names)]
