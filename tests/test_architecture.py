@@ -52,7 +52,7 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
     "conversations": ("chat_template", "hermes"),
     "engines": ("replica proving transformers", "drivers environments hardware"),
     "estimates": (
-        "training serving asked",
+        "training serving asked usual",
         "training_time",
         "training_phases",
         "training_memory row_lengths",

@@ -10,14 +10,16 @@ from pydantic import Field
 
 from engines.hardware.wishes import Wishes
 from engines.kinds import Precision
-from estimates.asked import USUAL_LENGTH, USUAL_ROWS, AskedDevice, job_spec
+from estimates.asked import job_spec
 from estimates.data_shape import DataShape
 from estimates.errors import EstimateError
 from estimates.model_config import ModelConfig, model_config, read_model_config
 from estimates.serving import estimate_serving
 from estimates.training import estimate_training
+from estimates.usual import USUAL_LENGTH, USUAL_ROWS, AskedDevice
 from gateway.deps import CallerDep, Gateway, GatewayDep
 from gateway.errors import InvalidRequest
+from gateway.estimate_answers import serving_answer, training_answer
 from gateway.keys.auth import Caller
 from gateway.objects.estimates import ServingEstimateObject, TrainingEstimateObject
 from gateway.openai.job_measurements import measured_like
@@ -131,7 +133,7 @@ def _training(body: EstimateRequest, gateway: Gateway, caller: Caller) -> Traini
     measured = measured_like(gateway.registry, spec) if body.device is None else ()
     made = estimate_training(model, spec, shape, device, measured)
     name = str(body.model) if body.model is not None else model.model_type
-    return TrainingEstimateObject.of(made, (name, model.parameters), spec, (shape.rows, shape.longest))
+    return training_answer(made, (name, model), spec, (shape.rows, shape.longest))
 
 
 def _shape(
@@ -151,4 +153,4 @@ def _serving(body: EstimateRequest, gateway: Gateway, caller: Caller) -> Serving
     device = AskedDevice(name=body.device, memory=body.memory).on(machine, machine.processor.cores)
     wishes = (body.serve or EngineWishes()).wishes()
     made = estimate_serving(model, wishes, device, machine.processor)
-    return ServingEstimateObject.of(made, str(body.model or model.model_type), model.parameters)
+    return serving_answer(made, str(body.model or model.model_type), model)

@@ -6,11 +6,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from estimates.devices import ComputeDevice
-from estimates.serving import ServingEstimate
-from estimates.training import Change, TrainingEstimate
 from gateway.objects.lists import ApiObject
-from registry.contracts.fine_tune_spec import FineTuneSpec
 
 
 class EstimatedDevice(ApiObject):
@@ -22,16 +18,6 @@ class EstimatedDevice(ApiObject):
     """Of one device."""
     available_bytes: int
     """What a job or an engine may take of it."""
-
-    @classmethod
-    def of(cls, device: ComputeDevice) -> EstimatedDevice:
-        """Return the answer's part for *device*."""
-        return cls(
-            name=device.name,
-            count=device.count,
-            memory_bytes=device.memory_bytes,
-            available_bytes=device.usable_bytes,
-        )
 
 
 class EstimatedChange(ApiObject):
@@ -45,17 +31,6 @@ class EstimatedChange(ApiObject):
     seconds: float | None
     keeps_result: bool
     """Whether the job learns the same up to rounding."""
-
-    @classmethod
-    def of(cls, change: Change) -> EstimatedChange:
-        """Return the answer's part for *change*."""
-        return cls(
-            settings={name: value for name, value in change.hyperparameters.items()},
-            device=change.device,
-            peak_bytes=change.peak_bytes,
-            seconds=round(change.seconds, 1),
-            keeps_result=change.keeps_result,
-        )
 
 
 class TrainingEstimateObject(ApiObject):
@@ -90,34 +65,6 @@ class TrainingEstimateObject(ApiObject):
     """Finished jobs of this kind and size on this machine that corrected the memory."""
     timed_by: int
     """Such jobs that corrected the time."""
-
-    @classmethod
-    def of(
-        cls, estimate: TrainingEstimate, model: tuple[str, int], spec: FineTuneSpec, rows: tuple[int, int]
-    ) -> TrainingEstimateObject:
-        """Return the answer. *model*: name and parameters. *rows*: their number, and the longest one's tokens."""
-        return cls(
-            model=model[0],
-            parameters=model[1],
-            method=spec.method,
-            rows=rows[0],
-            longest=rows[1],
-            batch_size=spec.batch_size,
-            processes=estimate.processes,
-            device=EstimatedDevice.of(estimate.device),
-            fits=estimate.fits,
-            peak_bytes=estimate.peak_bytes,
-            phase=estimate.phase,
-            parts=dict(estimate.parts),
-            seconds=round(estimate.seconds, 1),
-            step_seconds=round(estimate.step_s, 4),
-            steps=estimate.steps,
-            largest_batch=estimate.largest_batch,
-            largest_length=estimate.largest_length,
-            change=None if estimate.change is None else EstimatedChange.of(estimate.change),
-            corrected_by=estimate.correction.jobs,
-            timed_by=estimate.correction.timed_jobs,
-        )
 
 
 class ServingEstimateObject(ApiObject):
@@ -154,39 +101,3 @@ class ServingEstimateObject(ApiObject):
     prompt_tokens_per_second: float
     reasons: list[str]
     change: EstimatedChange | None
-
-    @classmethod
-    def of(cls, estimate: ServingEstimate, name: str, parameters: int) -> ServingEstimateObject:
-        """Return the answer for the model *name*."""
-        choice, change = estimate.choice, estimate.change
-        return cls(
-            model=name,
-            parameters=parameters,
-            device=EstimatedDevice.of(estimate.device),
-            fits=estimate.fits,
-            refusal=estimate.refusal,
-            engine=None if choice is None else choice.kind,
-            precision=None if choice is None else str(choice.precision),
-            devices=0 if choice is None else choice.tensor_parallel,
-            peak_bytes=sum(estimate.parts.values()),
-            parts=dict(estimate.parts),
-            context=0 if choice is None else choice.context,
-            batch=0 if choice is None else choice.batch,
-            adapters=0 if choice is None else choice.adapters,
-            largest_context=0 if choice is None else choice.largest_context,
-            largest_batch=0 if choice is None else choice.largest_batch,
-            kv_bytes_per_token=0 if choice is None else choice.kv_bytes_per_token,
-            answer_tokens_per_second=round(estimate.decoded_per_s, 1),
-            batch_tokens_per_second=round(estimate.batch_decoded_per_s, 1),
-            prompt_tokens_per_second=round(estimate.read_per_s, 1),
-            reasons=[] if choice is None else list(choice.reasons),
-            change=None
-            if change is None
-            else EstimatedChange(
-                settings={name: value for name, value in change.wishes.items()},
-                device=change.device,
-                peak_bytes=None,
-                seconds=None,
-                keeps_result=False,
-            ),
-        )

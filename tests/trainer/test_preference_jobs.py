@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from socket import gethostname
 from threading import Event
 from typing import Any
 
@@ -30,9 +31,13 @@ def test_a_job_goes_from_its_request_to_its_revision(
     request = {"model": "tiny", "training_file": file.id, "validation_file": file.id, "suffix": "support"}
     asked = {"method": {"type": method, method: {"hyperparameters": own}}}
     job = registry.jobs.create(build_spec(CreateJob.model_validate({**request, **asked}), registry), "ann")
+    registry.measurements.add_estimate(job.id, job.spec, 10**9, 30.0)
     assert Worker(registry, settings, "w1", Liveness(home, "w1")).work_once(Event())
     done = registry.jobs.get(job.id)
     assert done.state is JobState.SUCCEEDED, done.error
+    # The peak is that of a process with torch, whatever the machine.
+    [took] = registry.measurements.like(job.spec, gethostname())
+    assert (took.estimated_bytes, took.peak_bytes > 10**8, took.seconds > 0) == (10**9, True, True)
     revision = registry.adapters.revision("support", 1)
     kind = AdapterKind.REWARD if method == "reward" else AdapterKind.CHAT
     assert registry.adapters.get("support").kind == kind

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from pydantic import ValidationError
 
 from engines.hardware.machine import GB
-from engines.hardware.probe import read_machine
 from engines.hardware.wishes import Wishes
 from engines.kinds import Precision
-from estimates.asked import ANY_GRADER, USUAL_LENGTH, USUAL_ROWS, AskedDevice, job_spec
-from estimates.data_shape import DataShape
 from estimates.devices import KNOWN_DEVICES
-from estimates.errors import EstimateError
-from estimates.model_config import read_model_config
-from estimates.row_lengths import read_data_shape
-from estimates.serving import estimate_serving
-from estimates.training import estimate_training
+from estimates.usual import ANY_GRADER, USUAL_LENGTH, AskedDevice
 from gateway.cli.client import Client
 from gateway.cli.errors import CommandFailed
 from gateway.cli.output import Column, JsonFlag, show_fields, show_json, show_table
@@ -30,9 +21,6 @@ from gateway.cli.short_ids import whole_id
 from gateway.cli.tables.forms import length as length_text
 from gateway.cli.train import GRADED, METHODS, SetFlag, parse_settings
 from gateway.objects.estimates import EstimatedChange, ServingEstimateObject, TrainingEstimateObject
-from registry.contracts.job_kinds import FINE_TUNING_METHODS
-from registry.errors import TrainingFileInvalid
-from registry.wording.field_faults import fault_in
 from registry.wording.known_fields import without_nulls
 
 app = typer.Typer(name="estimate", no_args_is_help=True)
@@ -92,15 +80,9 @@ def train(
             raise typer.BadParameter(
                 "--file goes with the name of a base model; with a model's folder give --data FILE"
             )
-        kind = FINE_TUNING_METHODS[name]
-        shape = DataShape.even(rows or USUAL_ROWS, length or USUAL_LENGTH, learnt, kind.answers_per_row)
-        with _spoken():
-            shape = shape if data is None else read_data_shape(data, kind, path if path.is_dir() else None)
-            spec = job_spec(name, kind.options_as.model_validate(options), shape.rows)
-            config, there = read_model_config(path), asked.on(read_machine(), threads)
-            made = estimate_training(config, spec, shape, there)
-        rows_there = (shape.rows, shape.longest)
-        answer = TrainingEstimateObject.of(made, (config.name, config.parameters), spec, rows_there)
+        from gateway.cli.training.estimate_here import training_here  # the methods' specs take a while
+
+        answer = training_here(path, (name, options), (rows, length, learnt, data), (asked, threads))
     show_json(answer) if as_json else _show_training(answer)
     if not answer.fits:
         raise typer.Exit(3)
@@ -151,11 +133,9 @@ def _serving(model: str, wishes: Wishes, asked: AskedDevice) -> ServingEstimateO
         body = {"work": "serve", "model": model, "device": asked.name, "memory": asked.memory, "serve": given}
         with Client(flags=_FLAGS) as client:
             return client.post("/admin/estimates", ServingEstimateObject, without_nulls(body))
-    machine = read_machine()
-    with _spoken():
-        config = read_model_config(path)
-        made = estimate_serving(config, wishes, asked.on(machine, machine.processor.cores), machine.processor)
-    return ServingEstimateObject.of(made, config.name, config.parameters)
+    from gateway.cli.training.estimate_here import serving_here
+
+    return serving_here(path, wishes, asked)
 
 
 def _check_rows(file: Path | str | None, lengths: tuple[int | None, int | None, int | None]) -> None:
@@ -185,19 +165,6 @@ def _ask(model: str, given: Mapping[str, Any], work: tuple[str, Mapping[str, Any
             asked["training_file"] = whole_id(client, "file", file)
         body = {"model": model, "method": {"type": name, name: options}, **asked}
         return client.post("/admin/estimates", TrainingEstimateObject, body)
-
-
-@contextmanager
-def _spoken() -> Iterator[None]:
-    """Turn what is wrong with the input into the command's error."""
-    try:
-        yield
-    except (EstimateError, TrainingFileInvalid) as exc:
-        raise CommandFailed(str(exc)) from exc
-    except OSError as exc:
-        raise CommandFailed(f"{exc.filename}: {exc.strerror}") from exc
-    except ValidationError as exc:
-        raise CommandFailed(f"--set: {fault_in({}, exc).sentence}") from exc
 
 
 def _gb(size: int) -> str:
