@@ -73,7 +73,7 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
         "__main__",
         "placed",
         "worker devices",
-        "attempt",
+        "attempt resident_process",
         "prepare runner progress_writer child",
         "recipes hand_over tracking",
         "training reproduction faults ranks",

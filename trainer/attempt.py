@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from registry.contracts.job_spec import JobSpec
 from registry.database import Registry
@@ -28,6 +28,7 @@ from registry.errors import (
 from registry.jobs.job import Job, JobError, JobState, Lease
 from registry.jobs.job_phase import JobPhase
 from trainer.checkpoints import remove_checkpoints
+from trainer.child.crashes import ORDERLY, SHARED, count_crashes
 from trainer.errors import ChildCrashed, JobFailed
 from trainer.hand_over import FinishedJob, hand_over, hand_over_step
 from trainer.lease_keeper import renewed
@@ -44,16 +45,13 @@ from trainer.progress import (
     StepWritten,
 )
 from trainer.progress_writer import ProgressWriter
-from trainer.runner import TrainingChild
+from trainer.runner import Child, ChildStarter
 from trainer.settings import TrainerSettings
 
 if TYPE_CHECKING:
     from graders.http_models import HttpModels
 
 log = logging.getLogger(__name__)
-
-ORDERLY: Final = "orderly"
-"""File in the folder of an attempt that its worker ended; attempts without the file count as crashes."""
 
 Result = TypeVar("Result")
 
@@ -72,21 +70,31 @@ class _Watch:
     pauses: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """Everything that the attempts of a worker share."""
+
+    registry: Registry
+    settings: TrainerSettings
+    liveness: Liveness
+    stop: Event
+    """Ends each attempt at its next step once it is set, and gives its job back."""
+
+
 class Attempt:
     """An attempt at a job; call `run` once."""
 
-    def __init__(
-        self, registry: Registry, settings: TrainerSettings, lease: Lease, stop: Event, liveness: Liveness
-    ) -> None:
-        """Prepare the attempt; setting *stop* ends it at the next step and gives the job back."""
-        self._registry = registry
-        self._settings = settings
+    def __init__(self, workplace: Workplace, lease: Lease, starter: ChildStarter) -> None:
+        """Prepare the attempt, whose child *starter* starts."""
+        self._registry = workplace.registry
+        self._settings = workplace.settings
         self._lease = lease
-        self._liveness = liveness
-        self._stop = stop
-        self._job_folder = settings.work / lease.job_id
+        self._liveness = workplace.liveness
+        self._stop = workplace.stop
+        self._starter = starter
+        self._job_folder = workplace.settings.work / lease.job_id
         self._folder = self._job_folder / f"attempt-{lease.attempt:04d}"
-        self._progress = ProgressWriter(registry, lease)
+        self._progress = ProgressWriter(workplace.registry, lease)
 
     def run(self) -> None:
         """Work until the job has ended, was given back or lost. Raises `RegistryUnavailable`, but only on a stop."""
@@ -113,7 +121,7 @@ class Attempt:
             Noted(message=f"{job.spec.noun.capitalize()} job started", data={"attempt": self._lease.attempt})
         )
         watch = _Watch(renew_at=time.monotonic(), deadline=time.monotonic() + self._settings.max_job_s)
-        child = TrainingChild(order, self._models(order.spec))
+        child = self._starter.start(order, self._models(order.spec))
         log.info("child started", extra={"job": job.id, "attempt": self._lease.attempt, "child": child.pid})
         try:
             outcome = self._follow(job, child, watch)
@@ -154,7 +162,7 @@ class Attempt:
 
     def _prepare(self, job: Job) -> PreparedJob:
         """Return the child's order; `JobFailed` if the job crashed too often or cannot be done as it was asked."""
-        crashes = self._count_crashes()
+        crashes = count_crashes(self._job_folder)
         if crashes >= self._settings.max_crashes:
             raise JobFailed(
                 "trainer_crashed", f"{crashes} attempts crashed; the log of the last one is in {self._job_folder}"
@@ -164,9 +172,11 @@ class Attempt:
             prepared = prepare(self._registry, self._settings, job, folders)
         # The folder comes last: until it has its `ORDERLY` it counts as a crash, which a failure above is not.
         self._folder.mkdir(parents=True, exist_ok=True)
+        if self._starter.is_shared:
+            (self._folder / SHARED).touch()
         return prepared
 
-    def _follow(self, job: Job, child: TrainingChild, watch: _Watch) -> RecipeFinished | RecipeStopped:
+    def _follow(self, job: Job, child: Child, watch: _Watch) -> RecipeFinished | RecipeStopped:
         """Return the outcome; a child may still run. Raises `JobFailed`, `ChildCrashed`, `LeaseLost`, `_Cancelled`."""
         while True:
             progress = child.next_progress(max(0.0, watch.renew_at - time.monotonic()))
@@ -202,7 +212,7 @@ class Attempt:
             case StepWritten():
                 self._publish_step(job, progress.step)
 
-    def _look_after(self, child: TrainingChild, watch: _Watch, now: float) -> None:
+    def _look_after(self, child: Child, watch: _Watch, now: float) -> None:
         """Renew the lease, write the progress, and act on a request to cancel, pause or stop."""
         if now > watch.deadline:
             raise JobFailed(
@@ -275,7 +285,7 @@ class Attempt:
         """Leave the job to another attempt, unless the limit of crashes is reached."""
         self._progress.flush()
         # This attempt is counted too, as its folder has no `ORDERLY`.
-        if self._count_crashes() >= self._settings.max_crashes:
+        if count_crashes(self._job_folder) >= self._settings.max_crashes:
             raise JobFailed("trainer_crashed", str(exc)) from exc
         self._progress.note(Noted(message=f"Attempt {self._lease.attempt}: {exc}", level="warn"))
         self._progress.flush()
@@ -289,10 +299,6 @@ class Attempt:
             log.warning("lost the lease at the end", extra={"job": self._lease.job_id, "error": str(exc)})
             return
         remove_checkpoints(self._job_folder)
-
-    def _count_crashes(self) -> int:
-        """Count the attempts that no worker ended, this one included once its folder exists."""
-        return sum(not (folder / ORDERLY).exists() for folder in self._job_folder.glob("attempt-*"))
 
     def _persist(self, act: Callable[[], Result], *also: type[RegistryError]) -> Result:
         """Return the result of *act*, retried until the registry answers; `RegistryUnavailable` on a stop.

@@ -34,5 +34,9 @@ class ChildCrashed(TrainerError):
     """The child process ended without a report; another attempt may continue from its last checkpoint."""
 
 
+class JobDropped(TrainerError):
+    """The worker wants no more of a job that runs beside others, whose process goes on."""
+
+
 class ProgressInvalid(TrainerError):
     """A line on the progress pipe is not a known message."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import queue
 from collections.abc import Callable, Mapping
+from threading import Thread
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from registry.jobs.job_phase import JobPhase
-from trainer.errors import ProgressInvalid
+from trainer.errors import ChildCrashed, ProgressInvalid
 
 
 class _Message(BaseModel):
@@ -117,6 +119,39 @@ class ProgressPipe:
         # A write to a pipe may be partial, also in the middle of a line.
         while line:
             line = line[os.write(self._descriptor, line) :]
+
+
+class ProgressReader:
+    """The worker's end of the pipe."""
+
+    def __init__(self, descriptor: int, describe_end: Callable[[], str]) -> None:
+        """Take over *descriptor*; *describe_end* says how the process ended at the other end."""
+        self._describe_end = describe_end
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        # A thread empties the pipe all the time: a child must not block on it while the worker waits for the registry.
+        self._thread = Thread(target=self._read, args=(descriptor,), name="progress", daemon=True)
+        self._thread.start()
+
+    def next_progress(self, timeout_s: float) -> Progress | None:
+        """Return the next message, None when none came in time. Raises `ChildCrashed` when the pipe was closed."""
+        try:
+            line = self._lines.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        if line is None:
+            raise ChildCrashed(self._describe_end())
+        return parse_progress(line)
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until the other end has been closed."""
+        self._thread.join(timeout=timeout_s)
+
+    def _read(self, descriptor: int) -> None:
+        with os.fdopen(descriptor, "rb") as lines:
+            for line in lines:
+                if line.endswith(b"\n"):  # a child that was killed may leave half a line
+                    self._lines.put(line)
+        self._lines.put(None)
 
 
 def parse_progress(line: bytes) -> Progress:

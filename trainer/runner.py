@@ -4,24 +4,66 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import signal
 import subprocess
 import sys
-from threading import Thread
-from typing import Final
+from pathlib import Path
+from typing import Final, Protocol
 
 from graders.grade import Models
 from registry.contracts.job_spec import JobSpec
 from trainer.child_environment import child_environment
-from trainer.errors import ChildCrashed
 from trainer.model_requests import ModelRequests
 from trainer.order import ChildOrder
-from trainer.progress import Progress, parse_progress
+from trainer.progress import Progress, ProgressReader
 
 LOG_LINES: Final = 5
 GRACE_S: Final = 10.0
 """How long a child that was killed, or closed its pipe, may take to end."""
+
+
+class Child(Protocol):
+    """A job at work, as its worker sees it."""
+
+    @property
+    def pid(self) -> int:
+        """Process id of the child that does the job."""
+        ...
+
+    def next_progress(self, timeout_s: float) -> Progress | None:
+        """Return the next message, None when none came in time. Raises `ChildCrashed` when the process has ended."""
+        ...
+
+    def ask_to_stop(self) -> None:
+        """Ask the job to stop at a checkpoint."""
+        ...
+
+    def close(self) -> None:
+        """End what still runs of the job."""
+        ...
+
+
+class ChildStarter(Protocol):
+    """Where the jobs of a worker run."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the job runs in one process with others, whose crash may not be its fault."""
+        ...
+
+    def start(self, order: ChildOrder[JobSpec], models: Models | None) -> Child:
+        """Have the job begin; it may ask *models*."""
+        ...
+
+
+class OwnProcess:
+    """Starts a process for each job."""
+
+    is_shared: Final = False
+
+    def start(self, order: ChildOrder[JobSpec], models: Models | None) -> Child:
+        """Start the process of a job."""
+        return TrainingChild(order, models)
 
 
 class TrainingChild:
@@ -33,7 +75,6 @@ class TrainingChild:
         passed = () if self._requests is None else (self._requests.childs.fileno(),)
         order = order.model_copy(update={"model_requests": next(iter(passed), None)})
         self._log = order.attempt_folder / "child.log"
-        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         order_path = order.attempt_folder / "order.json"
         order_path.write_text(order.model_dump_json())
         reading, writing = os.pipe()
@@ -59,9 +100,7 @@ class TrainingChild:
             os.close(writing)  # with our copy open, the reader would never see the end of the pipe
         if self._requests is not None:
             self._requests.start()
-        # A thread empties the pipe all the time: a child must not block on it while the worker waits for the registry.
-        self._reader = Thread(target=self._read, args=(reading,), name="training-child", daemon=True)
-        self._reader.start()
+        self._reader = ProgressReader(reading, self._describe_end)
 
     @property
     def pid(self) -> int:
@@ -70,13 +109,7 @@ class TrainingChild:
 
     def next_progress(self, timeout_s: float) -> Progress | None:
         """Return the next message, None when none came in time. Raises `ChildCrashed` when the child has ended."""
-        try:
-            line = self._lines.get(timeout=timeout_s)
-        except queue.Empty:
-            return None
-        if line is None:
-            raise ChildCrashed(self._describe_end())
-        return parse_progress(line)
+        return self._reader.next_progress(timeout_s)
 
     def ask_to_stop(self) -> None:
         """Ask the child to stop at a checkpoint; it reports `RecipeStopped`, or just ends if it has not begun."""
@@ -87,19 +120,17 @@ class TrainingChild:
         with contextlib.suppress(ProcessLookupError):  # the whole group had ended
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(timeout=GRACE_S)
-        self._reader.join(timeout=GRACE_S)
-
-    def _read(self, descriptor: int) -> None:
-        with os.fdopen(descriptor, "rb") as lines:
-            for line in lines:
-                if line.endswith(b"\n"):  # a child that was killed may leave half a line
-                    self._lines.put(line)
-        self._lines.put(None)
+        self._reader.join(GRACE_S)
 
     def _describe_end(self) -> str:
-        code = self._process.wait(timeout=GRACE_S)
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        lines = self._log.read_text(errors="replace").splitlines()[-LOG_LINES:]
-        shown = f"; its last output: {' | '.join(line.strip() for line in lines)}" if lines else ""
-        memory = " (the machine may have run out of memory)" if code == -signal.SIGKILL else ""
-        return f"the training process {how}{memory}{shown}"
+        return described_end(self._process, self._log)
+
+
+def described_end(process: subprocess.Popen[bytes], log: Path) -> str:
+    """Return how a process that has closed its pipe ended, with the end of its *log*."""
+    code = process.wait(timeout=GRACE_S)
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+    shown = f"; its last output: {' | '.join(line.strip() for line in lines)}" if lines else ""
+    memory = " (the machine may have run out of memory)" if code == -signal.SIGKILL else ""
+    return f"the training process {how}{memory}{shown}"

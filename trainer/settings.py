@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from registry.settings import parse_table
 from registry.wording.known_fields import KnownFields
@@ -35,6 +35,12 @@ class TrainerSettings(KnownFields):
     """Longest time that one attempt of a job may take; then the job fails."""
     max_crashes: PositiveInt = 3
     """After so many crashed attempts (out of memory, dead worker) the job fails."""
+    light_jobs: PositiveInt = 4
+    """How many light jobs on one base model a worker trains side by side in one process; 1 gives each its own."""
+    idle_base_s: NonNegativeFloat = 300.0
+    """How long the process of light jobs stays without one, with its base model loaded for the next."""
+    idle_base_bytes: PositiveInt = 8 * 2**30
+    """Memory above which the process of light jobs ends as soon as it has none."""
     keep_checkpoints: PositiveInt = 2
     """How many checkpoints of an attempt are kept while it runs; all are removed when the job has ended."""
 

@@ -25,7 +25,7 @@ from tests.kills.phases import Phase, phase_of, training_children
 from tests.trainer.tiny_base import save_base
 from trainer.checkpoints import WEIGHTS
 
-TRAINER: Final = "[trainer]\nlease_s = 3.0\npoll_s = 0.2\nmax_crashes = 25\n"
+TRAINER: Final = "[trainer]\nlease_s = 3.0\npoll_s = 0.2\nmax_crashes = 25\nlight_jobs = 1\n"
 """A lease that runs out soon, and more crashes than the drill has kills of one job."""
 ANSWERS_WITHIN_S: Final = 120.0
 

@@ -84,7 +84,7 @@ def training_children(worker: psutil.Process) -> list[psutil.Process]:
 def is_training(process: psutil.Process) -> bool:
     """Return whether *process* is a training child that runs."""
     with suppress(psutil.Error):
-        return "trainer.child" in process.cmdline()
+        return any(part.startswith("trainer.child") for part in process.cmdline())
     return False
 
 

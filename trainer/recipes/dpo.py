@@ -14,7 +14,7 @@ from registry.contracts.methods.dpo_spec import DpoSpec
 from trainer.data.dataset import ChatEncoder
 from trainer.order import ChildOrder
 from trainer.progress import RecipeFinished, RecipeStopped, Report, StopAsked
-from trainer.recipes import Recipe
+from trainer.recipes import MakeObjective, Recipe
 from trainer.training.objective import Batch
 from trainer.training.preferences.answers import answer_logprobs
 from trainer.training.preferences.figures import ScoredPairs
@@ -65,9 +65,15 @@ class DpoObjective(PairObjective):
         self._reference.load(folder)
 
 
+def objective_of(order: ChildOrder[DpoSpec], report: Report) -> DpoObjective:
+    """Return the objective of *order*."""
+    return DpoObjective(ChatEncoder(order.base_path), order.spec)
+
+
 def train(order: ChildOrder[DpoSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:
     """Train on the pairs of the order's training file."""
-    return run_training(order, DpoObjective(ChatEncoder(order.base_path), order.spec), report, stop_asked)
+    return run_training(order, objective_of(order, report), report, stop_asked)
 
 
+OBJECTIVE: Final[MakeObjective] = objective_of
 RECIPE: Final[Recipe] = train

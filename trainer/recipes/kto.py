@@ -21,7 +21,7 @@ from trainer.data.encoded_row import IGNORED, EncodedRow, check_lengths
 from trainer.data.packing import RowCollator
 from trainer.order import ChildOrder
 from trainer.progress import Noted, RecipeFinished, RecipeStopped, Report, StopAsked
-from trainer.recipes import Recipe
+from trainer.recipes import MakeObjective, Recipe
 from trainer.training.objective import Batch, Objective
 from trainer.training.preferences.answers import answer_logprobs, collate_answers
 from trainer.training.preferences.figures import RatedTally, ScoredRatings
@@ -202,9 +202,15 @@ def _others(rows: int, seed: int) -> list[int]:
     return [following[at] for at in range(rows)]
 
 
+def objective_of(order: ChildOrder[KtoSpec], report: Report) -> KtoObjective:
+    """Return the objective of *order*."""
+    return KtoObjective(ChatEncoder(order.base_path), order.spec, report)
+
+
 def train(order: ChildOrder[KtoSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:
     """Train on the rated chats of the order's training file."""
-    return run_training(order, KtoObjective(ChatEncoder(order.base_path), order.spec, report), report, stop_asked)
+    return run_training(order, objective_of(order, report), report, stop_asked)
 
 
+OBJECTIVE: Final[MakeObjective] = objective_of
 RECIPE: Final[Recipe] = train

@@ -10,7 +10,7 @@ from registry.contracts.methods.simpo_spec import SimpoSpec
 from trainer.data.dataset import ChatEncoder
 from trainer.order import ChildOrder
 from trainer.progress import RecipeFinished, RecipeStopped, Report, StopAsked
-from trainer.recipes import Recipe
+from trainer.recipes import MakeObjective, Recipe
 from trainer.training.objective import Batch
 from trainer.training.preferences.answers import answer_logprobs
 from trainer.training.preferences.figures import ScoredPairs
@@ -34,9 +34,15 @@ class SimpoObjective(PairObjective):
         return ScoredPairs(losses=losses, preferred=self._spec.beta * preferred, rejected=self._spec.beta * rejected)
 
 
+def objective_of(order: ChildOrder[SimpoSpec], report: Report) -> SimpoObjective:
+    """Return the objective of *order*."""
+    return SimpoObjective(ChatEncoder(order.base_path), order.spec)
+
+
 def train(order: ChildOrder[SimpoSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:
     """Train on the pairs of the order's training file."""
-    return run_training(order, SimpoObjective(ChatEncoder(order.base_path), order.spec), report, stop_asked)
+    return run_training(order, objective_of(order, report), report, stop_asked)
 
 
+OBJECTIVE: Final[MakeObjective] = objective_of
 RECIPE: Final[Recipe] = train

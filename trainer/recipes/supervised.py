@@ -15,7 +15,7 @@ from trainer.data.packing import PICTURES, RowCollator, model_inputs
 from trainer.data.pictures import chat_encoder
 from trainer.order import ChildOrder
 from trainer.progress import RecipeFinished, RecipeStopped, Report, StopAsked
-from trainer.recipes import Recipe
+from trainer.recipes import MakeObjective, Recipe
 from trainer.training.loss import TokenTally, count_learnt, summed_cross_entropy
 from trainer.training.objective import Batch, Objective
 from trainer.training.run import run_training
@@ -75,10 +75,15 @@ def _summed(model: torch.nn.Module, batch: Batch, tally: TokenTally) -> torch.Te
     return summed
 
 
+def objective_of(order: ChildOrder[SupervisedSpec], report: Report) -> SupervisedObjective:
+    """Return the objective of *order*."""
+    return SupervisedObjective(chat_encoder(order.base_path, order.pictures.sources()), order.spec)
+
+
 def train(order: ChildOrder[SupervisedSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:
     """Train on the chats of the order's training file."""
-    encoder = chat_encoder(order.base_path, order.pictures.sources())
-    return run_training(order, SupervisedObjective(encoder, order.spec), report, stop_asked)
+    return run_training(order, objective_of(order, report), report, stop_asked)
 
 
+OBJECTIVE: Final[MakeObjective] = objective_of
 RECIPE: Final[Recipe] = train

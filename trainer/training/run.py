@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, TrainerState
+from peft import PeftModel
+from transformers import PreTrainedModel, PrinterCallback, TrainerState
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.jobs.job_phase import JobPhase
@@ -27,29 +28,30 @@ from trainer.training.weights import trained_model
 
 
 def run_training(
-    order: ChildOrder[FineTuneSpec], objective: Objective[Any], report: Report, stop_asked: StopAsked
+    order: ChildOrder[FineTuneSpec],
+    objective: Objective[Any],
+    report: Report,
+    stop_asked: StopAsked,
+    base: Callable[[], PreTrainedModel] | None = None,
 ) -> RecipeFinished | RecipeStopped:
-    """Train the weights of *order* into its final folder, from the last complete checkpoint if there is one."""
+    """Train the weights of *order* into its final folder, from the last complete checkpoint if there is one.
+
+    *base* gives a base model that others use too; without it the run loads one.
+    """
     torch.set_num_threads(order.threads)
     check_unchanged(order)
     processes = objective.processes = join_processes(order.spec.parallel, order.attempt_folder)
     report, stop_asked = processes.reports(report), processes.agreed(stop_asked)
-    report(PhaseBegan(phase=JobPhase.ENCODING))
     rows, valid = _read_files(order, objective, report)
     if stop_asked():
         processes.leave()
         return RecipeStopped(step=0)
-    report(PhaseBegan(phase=JobPhase.LOADING))
-    model = trained_model(order)
-    report(PhaseBegan(phase=JobPhase.PREPARING))
-    objective.attach(model)
-    objective.prepare(model, [*rows, *valid])
+    model = _prepared_model(order, objective, report, [*rows, *valid], base)
     start = find_last_whole(order.job_folder, spec_identity(order.spec))
+    reporter = RunReporter(order, report, stop_asked, objective, processes)
     if start is not None:
         report(Noted(message=f"Continuing from the checkpoint of step {start.step}", data={"step": start.step}))
         objective.load_state(start.folder)
-    reporter = RunReporter(order, report, stop_asked, objective, processes)
-    if start is not None:
         reporter.kept.load(start.folder)
     reporter.validate_on(valid)
     arguments = training_arguments(order, len(rows))
@@ -87,10 +89,27 @@ def run_training(
     return outcome_of(order, loop.state, steps.result, served)
 
 
+def _prepared_model(
+    order: ChildOrder[FineTuneSpec],
+    objective: Objective[Any],
+    report: Report,
+    rows: Sequence[Any],
+    base: Callable[[], PreTrainedModel] | None,
+) -> PreTrainedModel | PeftModel:
+    """Return the model with what *objective* needs of it before the first step."""
+    report(PhaseBegan(phase=JobPhase.LOADING))
+    model = trained_model(order, base)
+    report(PhaseBegan(phase=JobPhase.PREPARING))
+    objective.attach(model)
+    objective.prepare(model, rows)
+    return model
+
+
 def _read_files(
     order: ChildOrder[FineTuneSpec], objective: Objective[Any], report: Report
 ) -> tuple[Sequence[Any], Sequence[Any]]:
     """Return the rows of the training file and those of the validation file; report what is not trained on."""
+    report(PhaseBegan(phase=JobPhase.ENCODING))
     rows = objective.read_rows(order.inputs["training_file"], "training_file")
     if left_out := count_ignored(order.inputs["training_file"], objective.formats):
         listed = ", ".join(f"{field} of {count} messages" for field, count in left_out.items())

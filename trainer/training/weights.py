@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -34,9 +34,12 @@ ANY_TOKENS: Final = 8
 """Tokens, whichever they are, on which a model shows whether it computes finite numbers."""
 
 
-def trained_model(order: ChildOrder[FineTuneSpec]) -> PreTrainedModel | PeftModel:
+def trained_model(
+    order: ChildOrder[FineTuneSpec], shared: Callable[[], PreTrainedModel] | None = None
+) -> PreTrainedModel | PeftModel:
     """Return the base model with the weights that the job trains; they depend on the spec and its seed alone.
 
+    *shared* gives the base model of a light job, whose weights stay as they are.
     `JobFailed` for what this machine or this base model cannot do.
     """
     spec = order.spec
@@ -52,7 +55,7 @@ def trained_model(order: ChildOrder[FineTuneSpec]) -> PreTrainedModel | PeftMode
         model = load_base(order.base_path, dtype=torch.float32)
         model.requires_grad_(True)
         return model
-    base = load_base(order.base_path, quantization=_quantization(spec))
+    base = load_base(order.base_path, quantization=_quantization(spec)) if shared is None else shared()
     _keep_quantized_layout(base)
     return attach_lora(base, spec, initial_folder(order))
 

@@ -5,20 +5,17 @@ The child ends with its worker, however the worker dies. SIGTERM asks it to stop
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
 import sys
 from pathlib import Path
 from threading import Event
-from typing import Final
 
-from registry.artifacts import folder_digest, is_intact
 from registry.contracts.job_spec import JobSpec
-from registry.contracts.parallel_spec import DEEPSPEED
-from registry.contracts.weights_spec import LIBRARIES
 from registry.errors import TrainingFileInvalid
+from trainer.child.base_folder import BaseFolder
+from trainer.child.process import die_with, go_behind, leave_out_libraries
 from trainer.errors import JobFailed
 from trainer.faults import failure_of
 from trainer.order import ChildOrder
@@ -30,20 +27,18 @@ from trainer.tracking.tracked_report import tracked
 
 log = logging.getLogger(__name__)
 
-PR_SET_PDEATHSIG: Final = 1
-
 
 def main() -> int:
     """Carry out the order and return the exit code: 0 once the outcome was reported."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     order = ChildOrder[JobSpec].model_validate_json(Path(sys.argv[1]).read_bytes())
-    _die_with(parent_of(os.environ, order.worker_pid))
+    die_with(parent_of(os.environ, order.worker_pid))
     stop = Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, which sends SIGTERM
-    os.nice(order.nice)
+    go_behind(order.nice)
     pipe = ProgressPipe(int(sys.argv[2]))
-    _leave_out_libraries(order.spec)
+    leave_out_libraries(order.spec.libraries())
     try:
         pipe.send(_carry_out(order, pipe, stop))
     # The worker is gone, and nobody is there to report to.
@@ -71,16 +66,8 @@ def _carry_out(order: ChildOrder[JobSpec], pipe: ProgressPipe, stop: Event) -> R
         # The first process alone grades, and alone has inherited the way to the worker.
         own = order.model_copy(update={"model_requests": None})
         return load_recipe(order.spec)(own, pipe.send, stop.is_set)
-    _check_base(order)
-    before = _signature(order.base_path)
-    with tracked(order, pipe.send) as report:
+    with BaseFolder(order.base_path).unchanged(order), tracked(order, pipe.send) as report:
         outcome = report.outcome = _train(order, pipe, report, stop)
-    # Weights are mapped and rows may be read twice, so a change on the way may be in the result.
-    if _signature(order.base_path) != before:
-        _check_base(order)
-    for field, path in order.inputs.items():
-        if not is_intact(path):
-            raise JobFailed("file_not_readable", f"the bytes of {field} changed while the job was running", field)
     return outcome
 
 
@@ -96,34 +83,6 @@ def _train(
     ranks.watch(pipe.send)
     with ranks.blamed():
         return load_recipe(order.spec)(order, report, stop.is_set)
-
-
-def _signature(folder: Path) -> list[tuple[str, int, int, int]]:
-    """Return what changes of the folder's files when somebody writes to one: a hint, as it is cheap to forge."""
-    files = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
-    return [(str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino) for path, stat in files]
-
-
-def _leave_out_libraries(spec: JobSpec) -> None:
-    """Hide the optional libraries that *spec* does not need: PEFT imports them where they are, which takes a second."""
-    for name in {*LIBRARIES.values(), DEEPSPEED} - spec.libraries():
-        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # None says that there is no such module
-
-
-def _check_base(order: ChildOrder[JobSpec]) -> None:
-    """Raise `JobFailed` unless the folder of the base model holds the weights that the spec names."""
-    found = folder_digest(order.base_path)
-    if found != order.spec.base_digest:
-        message = f"the folder of base model {order.spec.base} has changed: its digest is {found[:12]}, "
-        raise JobFailed("base_changed", message + f"the job asks for {order.spec.base_digest[:12]}", "model")
-
-
-def _die_with(worker_pid: int) -> None:
-    """Have the kernel kill this process when the worker dies."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != worker_pid:  # the worker died before the call, so no signal will come
-        os._exit(1)
 
 
 if __name__ == "__main__":

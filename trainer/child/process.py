@@ -1,0 +1,42 @@
+"""The settings of a process that carries out orders: its end with its worker, and the libraries that it leaves out."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from registry.contracts.parallel_spec import DEEPSPEED
+from registry.contracts.weights_spec import LIBRARIES
+
+PR_SET_PDEATHSIG: Final = 1
+AUTOGROUP: Final = Path("/proc/self/autogroup")
+
+
+def leave_out_libraries(needed: frozenset[str]) -> None:
+    """Hide the optional libraries that are not *needed*: PEFT imports them where they are, which takes a second."""
+    for name in {*LIBRARIES.values(), DEEPSPEED} - needed:
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # None says that there is no such module
+
+
+def go_behind(nice: int) -> None:
+    """Let processes of lower niceness on the same machine go first.
+
+    Where the kernel groups processes by session, as it does by default, niceness counts only within a session, and a
+    child has one of its own; there the group gets the niceness too.
+    """
+    os.nice(nice)
+    with suppress(OSError):  # a kernel that does not group, or one that takes no other value so soon
+        AUTOGROUP.write_text(str(nice))
+
+
+def die_with(worker_pid: int) -> None:
+    """Have the kernel kill this process when the worker dies."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != worker_pid:  # the worker died before the call, so no signal will come
+        os._exit(1)
