@@ -7,7 +7,8 @@ from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.rollouts.rollout import Rollout
 from registry.rollouts.tally import Cell, Side, Tally
-from registry.types import Replica, ReplicaState, Slot, SlotState
+from registry.types import ReplicaState, Slot, SlotState
+from tests.gateway.replica_rows import replica_row
 
 HEARTBEAT_S = 10.0
 WINDOW_S = 3600.0
@@ -27,18 +28,7 @@ def report(
     slots = [Slot(served_name=name, state=SlotState.READY) for name in loaded]
     if failed:
         slots.append(Slot(served_name=failed, state=SlotState.FAILED, message="no such file"))
-    row = Replica(
-        id=replica,
-        base=base,
-        engine="transformers",
-        url="http://127.0.0.1:1",
-        state=state,
-        capacity=capacity,
-        slots=tuple(slots),
-        message="",
-        started_at=0.0,
-        heartbeat_at=0.0,
-    )
+    row = replica_row(replica, base=base, state=state, capacity=capacity, slots=tuple(slots))
     registry.replicas.report(row)
 
 

@@ -15,7 +15,8 @@ from gateway.app import build_app, build_gateway
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.publishing.unused_folders import discard_uploads
-from registry.types import Base, Replica, ReplicaState, Revision, Slot, SlotState
+from registry.types import Base, Revision, Slot, SlotState
+from tests.gateway.replica_rows import replica_row
 
 
 @pytest.fixture
@@ -48,18 +49,7 @@ def promoted(
         assert publish_queued() is not None
     sqlite_registry.adapters.set_first_stable("support", 1, "first_revision")
     slots = tuple(Slot(served_name=f"support@{number}", state=SlotState.READY) for number in (1, 2))
-    replica = Replica(
-        id="r1",
-        base="tiny",
-        engine="transformers",
-        url="http://127.0.0.1:1",
-        state=ReplicaState.READY,
-        capacity=8,
-        slots=slots,
-        message="",
-        started_at=0.0,
-        heartbeat_at=0.0,
-    )
+    replica = replica_row("r1", slots=slots)
     sqlite_registry.replicas.report(replica)
     began = http.post("/admin/adapters/support/rollouts", json={"revision": 2, "steps": [25, 100]}).json()
     assert (began["state"], began["canary_weight"]) == ("progressing", 25)

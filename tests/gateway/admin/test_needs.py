@@ -8,19 +8,11 @@ from gateway.admin.needs import NEWS_S, STARTS_IN_S, needs_of_machine, needs_of_
 from gateway.objects.status import DiskStatus, PartStatus
 from registry.rollouts.rollout import Rollout, RolloutPlan, RolloutState, weighted
 from registry.types import Replica, ReplicaState, Slot, SlotState
+from tests.gateway.replica_rows import replica_row
 
 NOW = 1_000_000.0
-READY = Replica(
-    id="r1",
-    base="tiny",
-    engine="transformers",
-    url="http://127.0.0.1:1",
-    state=ReplicaState.READY,
-    capacity=8,
-    slots=(Slot(served_name="support@1", state=SlotState.READY),),
-    message="",
-    started_at=NOW - 10,
-    heartbeat_at=NOW,
+READY = replica_row(
+    "r1", slots=(Slot(served_name="support@1", state=SlotState.READY),), started_at=NOW - 10, heartbeat_at=NOW
 )
 ABORTED = Rollout(
     id="ro-1",

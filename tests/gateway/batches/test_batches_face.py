@@ -16,8 +16,9 @@ from openai.types import Batch
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.keys import KeyDraft, KeyLimits, Scope
-from registry.types import Base, Replica, ReplicaState
+from registry.types import Base
 from tests.clock import Clock
+from tests.gateway.replica_rows import replica_row
 from tests.gateway.served import ServedGateway
 from tests.stub_engine import Script, StubEngine, StubHandler, answer
 from tests.waiting import wait_for
@@ -40,19 +41,7 @@ def start(sqlite_registry: Registry, base: Base, engine: StubEngine) -> Iterator
     """Starts gateways before the engine."""
     sqlite_registry.bases.enter(base)
     started: list[ServedGateway] = []
-    row = Replica(
-        id="r0",
-        base="tiny",
-        engine="transformers",
-        url=engine.url,
-        state=ReplicaState.READY,
-        capacity=8,
-        slots=(),
-        message="",
-        started_at=0.0,
-        heartbeat_at=0.0,
-        room=8,
-    )
+    row = replica_row("r0", url=engine.url, room=8)
     sqlite_registry.replicas.report(row)
 
     def begin(settings: GatewaySettings = SETTINGS) -> ServedGateway:

@@ -19,8 +19,9 @@ from gateway.settings import GatewaySettings
 from registry.batches.batch import BatchDraft, BatchState
 from registry.database import Registry
 from registry.settings import RegistrySettings
-from registry.types import Base, Replica, ReplicaState
+from registry.types import Base
 from tests.clock import Clock
+from tests.gateway.replica_rows import replica_row
 from tests.gateway.served import ServedGateway
 from tests.stub_engine import StubEngine, StubHandler, answer
 from tests.waiting import wait_for
@@ -61,19 +62,7 @@ def line(number: int) -> bytes:
 
 def create(registry: Registry, engine: StubEngine, base: Base) -> str:
     registry.bases.enter(base)
-    row = Replica(
-        id="r0",
-        base="tiny",
-        engine="transformers",
-        url=engine.url,
-        state=ReplicaState.READY,
-        capacity=8,
-        slots=(),
-        message="",
-        started_at=0.0,
-        heartbeat_at=0.0,
-        room=ROOM,
-    )
+    row = replica_row("r0", url=engine.url, room=ROOM)
     registry.replicas.report(row)
     file = registry.files.add(map(line, range(LINES)), filename="in.jsonl", purpose="batch", owner="ann")
     draft = BatchDraft(

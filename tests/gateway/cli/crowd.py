@@ -20,7 +20,8 @@ from registry.rollouts.feedback import AnsweredCompletion
 from registry.rollouts.guardrails import GuardrailPlan
 from registry.rollouts.rollout import RolloutPlan, weighted
 from registry.rollouts.tally import Cell, Side, Tally
-from registry.types import LOCAL_TENANT, Base, Priority, Replica, ReplicaState, RevisionDraft, Slot, SlotState
+from registry.types import LOCAL_TENANT, Base, Priority, RevisionDraft, Slot, SlotState
+from tests.gateway.replica_rows import replica_row
 
 BASE: Final = "tiny-instruct-with-a-name-as-long-as-those-of-hugging-face"
 ADAPTER: Final = "customer-support-for-the-north-of-germany"
@@ -123,12 +124,9 @@ class Crowd:
         now = self._registry.transactions.now()
         slots = [Slot(served_name=name, state=SlotState.READY) for name in self.revisions]
         lost = Slot(served_name="another@12", state=SlotState.FAILED, reason="no_room", message="16 of 16 are taken")
-        row = Replica(
-            id="pool-of-the-small-model-0f3a9c",
+        row = replica_row(
+            "pool-of-the-small-model-0f3a9c",
             base=BASE,
-            engine="transformers",
-            url="http://127.0.0.1:1",
-            state=ReplicaState.READY,
             capacity=16,
             slots=(*slots, lost),
             message="another@12 could not be loaded: 16 of 16 places are taken",

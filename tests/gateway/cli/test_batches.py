@@ -10,8 +10,9 @@ import pytest
 
 from gateway.settings import GatewaySettings
 from registry.database import Registry
-from registry.types import Base, Replica, ReplicaState
+from registry.types import Base
 from tests.gateway.cli.lorry_command import lorry, run_lorry
+from tests.gateway.replica_rows import replica_row
 from tests.gateway.served import ServedGateway
 from tests.stub_engine import StubEngine, answer
 from tests.waiting import wait_for
@@ -24,18 +25,7 @@ def url(sqlite_registry: Registry, base: Base) -> Iterator[str]:
     """A gateway before an engine that refuses the first request and answers all others."""
     sqlite_registry.bases.enter(base)
     engine = StubEngine(answer(400, b'{"error": {"message": "no", "code": "why"}}'), OK)
-    row = Replica(
-        id="r0",
-        base="tiny",
-        engine="transformers",
-        url=engine.url,
-        state=ReplicaState.READY,
-        capacity=8,
-        slots=(),
-        message="",
-        started_at=0.0,
-        heartbeat_at=0.0,
-    )
+    row = replica_row("r0", url=engine.url)
     sqlite_registry.replicas.report(row)
     with ServedGateway(GatewaySettings(route_refresh_s=0.05), sqlite_registry) as gateway:
         yield f"http://127.0.0.1:{gateway.port}"

@@ -21,8 +21,9 @@ from registry.database import Registry
 from registry.disk import TRAINER, Liveness
 from registry.jobs.job import JobError, JobState
 from registry.rollouts.rollout import RolloutPlan, weighted
-from registry.types import Replica, ReplicaState, Slot, SlotState
+from registry.types import Slot, SlotState
 from tests.gateway.cli.lorry_command import COMMAND, environment, lorry, run_lorry
+from tests.gateway.replica_rows import replica_row
 from tests.gateway.served import ServedGateway
 from tests.stub_engine import Script, StubEngine, StubHandler
 
@@ -69,19 +70,8 @@ def engine() -> Iterator[StubEngine]:
 def url(two_revisions: Registry, engine: StubEngine, tmp_path: Path) -> Iterator[str]:
     """A gateway whose replica is *engine*, with `support@1` stable, `support@2` loaded, and a home of its own."""
     slots = tuple(Slot(served_name=f"support@{number}", state=SlotState.READY) for number in (1, 2))
-    replica = Replica(
-        id="r1",
-        base="tiny",
-        engine="transformers",
-        url=engine.url,
-        state=ReplicaState.READY,
-        capacity=8,
-        slots=slots,
-        message="",
-        started_at=time.time() - 100,
-        heartbeat_at=0.0,
-        load=3,
-        memory_bytes=1_400_000_000,
+    replica = replica_row(
+        "r1", url=engine.url, slots=slots, started_at=time.time() - 100, load=3, memory_bytes=1_400_000_000
     )
     two_revisions.replicas.report(replica)
     with ServedGateway(GatewaySettings(), two_revisions, home=tmp_path) as served:

@@ -10,7 +10,8 @@ import pytest
 
 from gateway.settings import GatewaySettings
 from registry.database import Registry
-from registry.types import Base, Replica, ReplicaState
+from registry.types import Base
+from tests.gateway.replica_rows import replica_row
 from tests.gateway.served import ServedGateway
 from tests.stub_engine import StubEngine, answer
 from tests.waiting import wait_for
@@ -39,20 +40,7 @@ def pool(sqlite_registry: Registry, base: Base) -> Iterator[Pool]:
     with closing(engine), ServedGateway(SETTINGS, sqlite_registry) as gateway:
 
         def serve(kind: str, *, reads_calls: bool = True) -> tuple[ServedGateway, StubEngine]:
-            row = Replica(
-                id="r1",
-                base="tiny",
-                engine=kind,
-                url=engine.url,
-                state=ReplicaState.READY,
-                capacity=8,
-                slots=(),
-                message="",
-                started_at=0.0,
-                heartbeat_at=0.0,
-                pool="chats",
-                reads_calls=reads_calls,
-            )
+            row = replica_row("r1", engine=kind, url=engine.url, pool="chats", reads_calls=reads_calls)
             sqlite_registry.replicas.report(row)
             served = gateway.gateway
             wait_for(lambda: [e.engine for e in served.feed.table.endpoints] == [kind])

@@ -15,7 +15,8 @@ from gateway.routing.routing import Endpoint, Offers, RouteTable
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.publishing.publish import publish
-from registry.types import Base, Replica, ReplicaState, RevisionDraft, Slot, SlotState
+from registry.types import Base, Replica, RevisionDraft, Slot, SlotState
+from tests.gateway.replica_rows import replica_row
 from tests.gateway.served import ServedGateway
 from tests.stub_engine import StubEngine, answer
 from tests.waiting import wait_for
@@ -43,17 +44,11 @@ def add(sqlite_registry: Registry, base: Base) -> Iterator[Add]:
     def start(pool: str, paths: tuple[str, ...], kind: str = "vllm", script: Any = OK) -> StubEngine:
         engines.append(StubEngine(script))
         sqlite_registry.replicas.report(
-            Replica(
-                id=f"r{len(engines)}",
-                base="tiny",
+            replica_row(
+                f"r{len(engines)}",
                 engine=kind,
                 url=engines[-1].url,
-                state=ReplicaState.READY,
-                capacity=8,
                 slots=(Slot(served_name="support@1", state=SlotState.READY),),
-                message="",
-                started_at=0.0,
-                heartbeat_at=0.0,
                 pool=pool,
                 paths=paths,
             )

@@ -14,6 +14,7 @@ from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.publishing.publish import publish
 from registry.types import Base, Replica, ReplicaState, RevisionDraft, Slot, SlotState
+from tests.gateway.replica_rows import replica_row
 from tests.gateway.served import ServedGateway
 from tests.stub_engine import Script, StubEngine, answer, drop, stream_then_drop
 from tests.waiting import wait_for
@@ -52,18 +53,7 @@ def serve(sqlite_registry: Registry, base: Base, engines: list[StubEngine]) -> I
 
 
 def replica(name: str, url: str) -> Replica:
-    return Replica(
-        id=name,
-        base="tiny",
-        engine="transformers",
-        url=url,
-        state=ReplicaState.READY,
-        capacity=8,
-        slots=(),
-        message="",
-        started_at=0.0,
-        heartbeat_at=0.0,
-    )
+    return replica_row(name, url=url)
 
 
 def test_an_answer_names_request_revision_and_replica(serve: Serve, engines: list[StubEngine]) -> None:

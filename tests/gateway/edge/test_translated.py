@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.keys import KeyDraft, Scope
-from registry.types import Base, Replica, ReplicaState
+from registry.types import Base, Replica
+from tests.gateway.replica_rows import replica_row
 from tests.gateway.served import ServedGateway
 from tests.stub_engine import (
     Script,
@@ -80,19 +81,7 @@ def serve(sqlite_registry: Registry, base: Base, engines: list[StubEngine]) -> I
 
 
 def replica(name: str, url: str, *paths: str) -> Replica:
-    return Replica(
-        id=name,
-        base="tiny",
-        engine="transformers",
-        url=url,
-        state=ReplicaState.READY,
-        capacity=8,
-        slots=(),
-        message="",
-        started_at=0.0,
-        heartbeat_at=0.0,
-        paths=paths or (CHAT,),
-    )
+    return replica_row(name, url=url, paths=paths or (CHAT,))
 
 
 def events_of(told: httpx2.Response) -> list[dict[str, Any]]:

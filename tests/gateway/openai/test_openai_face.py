@@ -20,7 +20,8 @@ from registry.database import Registry
 from registry.publishing.publish import publish
 from registry.rollouts.guardrails import GuardrailPlan
 from registry.rollouts.rollout import RolloutPlan
-from registry.types import Base, Replica, ReplicaState, RevisionDraft
+from registry.types import Base, RevisionDraft
+from tests.gateway.replica_rows import replica_row
 
 ROWS = [
     {"messages": [{"role": "user", "content": f"question {n}"}, {"role": "assistant", "content": f"answer {n}"}]}
@@ -269,19 +270,7 @@ def test_packing_is_refused_for_a_base_that_cannot_keep_rows_apart(client: opena
 def test_a_job_whose_rank_no_replica_takes_is_refused_with_the_numbers(
     client: openai.OpenAI, sqlite_registry: Registry
 ) -> None:
-    replica = Replica(
-        id="r1",
-        base="tiny",
-        engine="vllm",
-        url="http://127.0.0.1:1",
-        state=ReplicaState.READY,
-        capacity=8,
-        max_rank=4,
-        slots=(),
-        message="",
-        started_at=0.0,
-        heartbeat_at=0.0,
-    )
+    replica = replica_row("r1", engine="vllm", max_rank=4)
     sqlite_registry.replicas.report(replica)
     with pytest.raises(openai.BadRequestError) as refused:
         create(client)

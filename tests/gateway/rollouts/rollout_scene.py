@@ -14,7 +14,8 @@ from registry.database import Registry
 from registry.publishing.publish import publish
 from registry.rollouts.rollout import Rollout, RolloutPlan, RolloutState, step_from
 from registry.rollouts.tally import Cell, Side, Tally, total
-from registry.types import Base, Replica, ReplicaState, RevisionDraft, Slot, SlotState
+from registry.types import Base, RevisionDraft, Slot, SlotState
+from tests.gateway.replica_rows import replica_row
 from tests.gateway.served import ServedGateway
 from tests.gateway.telemetry.scraped import without_process
 from tests.stub_engine import Script, StubEngine, answer, stream
@@ -40,20 +41,7 @@ class RolloutScene:
         """A replica `r0`, `r1`, ... whose engine answers by the scripts."""
         engine = StubEngine(*scripts)
         slots = tuple(Slot(served_name=f"support@{number}", state=SlotState.READY) for number in loaded)
-        self.registry.replicas.report(
-            Replica(
-                id=f"r{len(self.engines)}",
-                base="tiny",
-                engine="transformers",
-                url=engine.url,
-                state=ReplicaState.READY,
-                capacity=8,
-                slots=slots,
-                message="",
-                started_at=0.0,
-                heartbeat_at=0.0,
-            )
-        )
+        self.registry.replicas.report(replica_row(f"r{len(self.engines)}", url=engine.url, slots=slots))
         self.engines.append(engine)
         return engine
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gateway.routing.placement import LEAST_COPIES, Need, Placement, homes_of, place, wanted_in
 from registry.database import Snapshot
 from registry.types import Adapter, AdapterKind, Replica, ReplicaState, Revision, RevisionState, ServedCheckpoint, Use
+from tests.gateway.replica_rows import replica_row
 
 WARM_SINCE = 500.0
 
@@ -39,18 +40,7 @@ def adapter(name: str, stable: int | None = 1, previous: int | None = None, sinc
 
 
 def replica(name: str, capacity: int = 4, state: ReplicaState = ReplicaState.READY) -> Replica:
-    return Replica(
-        id=name,
-        base="tiny",
-        engine="transformers",
-        url="",
-        state=state,
-        capacity=capacity,
-        slots=(),
-        message="",
-        started_at=0.0,
-        heartbeat_at=0.0,
-    )
+    return replica_row(name, url="", state=state, capacity=capacity)
 
 
 def snapshot(

@@ -12,22 +12,18 @@ from gateway.routing.route_table import build_table
 from gateway.routing.routing import UNKNOWN_ROOM, RouteTable
 from registry.database import Snapshot
 from registry.types import Replica, ReplicaState, Slot, SlotState
+from tests.gateway.replica_rows import replica_row
 
 NOBODY = Snapshot(bases=(), adapters=(), revisions=(), rollouts=(), watched=(), forced=(), replicas=())
 
 
 def replica(name: str, *ready: str, state: ReplicaState = ReplicaState.READY, pool: str = "default") -> Replica:
-    return Replica(
-        id=name,
-        base="tiny",
+    return replica_row(
+        name,
         engine="vllm",
         url=f"http://{name}",
         state=state,
-        capacity=8,
         slots=tuple(Slot(served_name=served, state=SlotState.READY) for served in ready),
-        message="",
-        started_at=0.0,
-        heartbeat_at=0.0,
         pool=pool,
         room=32,
     )

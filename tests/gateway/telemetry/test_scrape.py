@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.settings import GatewaySettings
 from registry.database import Registry
-from registry.types import Base, Replica, ReplicaState
+from registry.types import Base
+from tests.gateway.replica_rows import replica_row
 from tests.gateway.served import ServedGateway
 from tests.stub_engine import StubEngine, answer
 
@@ -33,19 +34,7 @@ def engine() -> Iterator[StubEngine]:
 def registry(sqlite_registry: Registry, base: Base, engine: StubEngine) -> Registry:
     """A registry with one replica."""
     sqlite_registry.bases.enter(base)
-    replica = Replica(
-        id="r0",
-        base="tiny",
-        engine="vllm",
-        url=engine.url,
-        state=ReplicaState.READY,
-        capacity=8,
-        slots=(),
-        message="",
-        started_at=0.0,
-        heartbeat_at=0.0,
-        pool="default",
-    )
+    replica = replica_row("r0", engine="vllm", url=engine.url, pool="default")
     sqlite_registry.replicas.report(replica)
     return sqlite_registry
 

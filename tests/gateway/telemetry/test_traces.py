@@ -12,7 +12,8 @@ from gateway.errors import StartFailed
 from gateway.settings import GatewaySettings, TraceSettings
 from gateway.telemetry.traces import trace_headers
 from registry.database import Registry
-from registry.types import Base, Replica, ReplicaState
+from registry.types import Base, Replica
+from tests.gateway.replica_rows import replica_row
 from tests.gateway.served import ServedGateway
 from tests.gateway.telemetry.otlp_receiver import OtlpReceiver
 from tests.stub_engine import Script, StubEngine, answer, stream, stream_then_drop
@@ -68,19 +69,7 @@ def serve(sqlite_registry: Registry, base: Base, receiver: OtlpReceiver) -> Iter
 
 
 def vllm_at(url: str) -> Replica:
-    return Replica(
-        id="r0",
-        base="tiny",
-        engine="vllm",
-        url=url,
-        state=ReplicaState.READY,
-        capacity=8,
-        slots=(),
-        message="",
-        started_at=0.0,
-        heartbeat_at=0.0,
-        pool="default",
-    )
+    return replica_row("r0", engine="vllm", url=url, pool="default")
 
 
 def test_a_span_says_what_the_conventions_name_and_joins_caller_and_engine(

@@ -15,22 +15,11 @@ from rich.console import Console
 from gateway.up.progress import StartProgress
 from gateway.up.start_watch import broken_engines, missing_parts
 from registry.types import Replica, ReplicaState, Slot, SlotState
+from tests.gateway.replica_rows import replica_row
 from tests.waiting import wait_for
 
 URL = "http://127.0.0.1:8080"
-STARTING = Replica(
-    id="here-vllm-1",
-    base="tiny",
-    engine="vllm",
-    url="",
-    state=ReplicaState.STARTING,
-    capacity=4,
-    slots=(),
-    message="",
-    started_at=0.0,
-    heartbeat_at=0.0,
-    pool="default",
-)
+STARTING = replica_row("here-vllm-1", engine="vllm", url="", state=ReplicaState.STARTING, capacity=4, pool="default")
 PROVING = replace(
     STARTING,
     url="http://127.0.0.1:9",

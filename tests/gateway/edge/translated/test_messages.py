@@ -15,7 +15,8 @@ from registry.database import Registry
 from registry.keys import KeyDraft, KeyLimits, Scope
 from registry.publishing.publish import publish
 from registry.rollouts.tally import Side
-from registry.types import Base, Replica, ReplicaState, RevisionDraft, Slot, SlotState
+from registry.types import Base, RevisionDraft, Slot, SlotState
+from tests.gateway.replica_rows import replica_row
 from tests.gateway.rollouts.rollout_scene import RolloutScene
 from tests.gateway.served import ServedGateway
 from tests.stub_engine import StubEngine, answer, stream, stream_then_drop
@@ -55,17 +56,10 @@ def served(
     publish(sqlite_registry, make_adapter(1), RevisionDraft(adapter="support", base=base.name, owner="me"))
     sqlite_registry.adapters.set_first_stable("support", 1, "first_revision")
     sqlite_registry.replicas.report(
-        Replica(
-            id="r1",
-            base="tiny",
-            engine="transformers",
+        replica_row(
+            "r1",
             url=engine.url,
-            state=ReplicaState.READY,
-            capacity=8,
             slots=(Slot(served_name="support@1", state=SlotState.READY),),
-            message="",
-            started_at=0.0,
-            heartbeat_at=0.0,
             paths=("/v1/chat/completions", "/tokenize"),
         )
     )
