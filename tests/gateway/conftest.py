@@ -21,8 +21,10 @@ from registry.settings import RegistrySettings
 from registry.types import Base, Revision, RevisionDraft
 from tests.conftest import made_up_fingerprint
 from tests.gateway.rollouts.rollout_scene import RolloutScene
+from tests.gateway.scripted_gateways import ScriptedGateways
 from tests.gateway.served import ServedGateway
 from tests.gateway.stage import report, tick
+from tests.stub_engine import StubEngine
 
 
 @pytest.fixture
@@ -60,6 +62,21 @@ def described(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -
     description = describe(build_app(build_gateway(GatewaySettings(), registry)))
     registry.close()
     return description
+
+
+@pytest.fixture
+def scripted(sqlite_registry: Registry, base: Base) -> Iterator[ScriptedGateways]:
+    """Gateways over the tiny base model, before stub engines."""
+    sqlite_registry.bases.enter(base)
+    made = ScriptedGateways(sqlite_registry)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def engines(scripted: ScriptedGateways) -> list[StubEngine]:
+    """The stub engines of `scripted`."""
+    return scripted.engines
 
 
 @pytest.fixture

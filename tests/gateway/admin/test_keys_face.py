@@ -21,7 +21,8 @@ from registry.database import Registry
 from registry.keys import KeyDraft, KeyLimits, Scope
 from registry.publishing.publish import publish
 from registry.types import Base, RevisionDraft
-from tests.gateway.edge.test_relay import CHAT, OK, replica
+from tests.gateway.edge.test_relay import CHAT, OK
+from tests.gateway.replica_rows import replica_row
 from tests.gateway.served import ServedGateway
 from tests.gateway.telemetry.scraped import without_process
 from tests.stub_engine import StubEngine, answer
@@ -70,7 +71,7 @@ def engine(sqlite_registry: Registry) -> Iterator[Callable[..., StubEngine]]:
         def start(*script: Any) -> StubEngine:
             started = StubEngine(*script)
             running.callback(started.close)
-            sqlite_registry.replicas.report(replica("r0", started.url))
+            sqlite_registry.replicas.report(replica_row("r0", url=started.url))
             return started
 
         yield start

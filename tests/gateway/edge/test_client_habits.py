@@ -22,7 +22,7 @@ from registry.settings import RegistrySettings
 from registry.types import Base
 from tests.gateway.edge.raw_client import Answers, Told, send
 from tests.gateway.edge.test_http_edge import chat, echo, get, in_chunks
-from tests.gateway.edge.test_relay import replica
+from tests.gateway.replica_rows import replica_row
 from tests.gateway.served import ServedGateway
 from tests.stub_engine import StubEngine, StubHandler
 from tests.waiting import wait_for
@@ -78,7 +78,7 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def gateway(engine: Engine, registry: Registry) -> Iterator[ServedGateway]:
-    registry.replicas.report(replica("r0", engine.stub.url))
+    registry.replicas.report(replica_row("r0", url=engine.stub.url))
     with ServedGateway(GatewaySettings(route_refresh_s=0.05, replica_wait_s=20.0), registry) as served:
         yield served
 

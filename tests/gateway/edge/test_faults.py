@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Callable
 from ipaddress import IPv4Address
 
 import httpx2
@@ -16,9 +14,9 @@ import pytest
 from gateway.settings import GatewaySettings
 from gateway.up.listening import listen
 from registry.database import Registry
-from registry.types import Base
 from tests.gateway.edge.raw_client import Answers, send
-from tests.gateway.edge.test_relay import CHAT, OK, replica
+from tests.gateway.edge.test_relay import CHAT, OK
+from tests.gateway.scripted_gateways import ScriptedGateways
 from tests.gateway.served import ServedGateway
 from tests.stub_engine import Script, StubEngine, StubHandler, answer, by_model, drop, stream, stream_then_drop
 from tests.waiting import wait_for
@@ -40,24 +38,13 @@ Serve = Callable[..., ServedGateway]
 
 
 @pytest.fixture
-def engines() -> list[StubEngine]:
-    return []
-
-
-@pytest.fixture
-def serve(sqlite_registry: Registry, base: Base, engines: list[StubEngine]) -> Iterator[Serve]:
+def serve(scripted: ScriptedGateways) -> Serve:
     """A gateway before one stub engine for each list of scripts."""
-    sqlite_registry.bases.enter(base)
-    with ExitStack() as running:
 
-        def start(*scripts: list[Script], room: int = 0, **knobs: object) -> ServedGateway:
-            for number, script in enumerate(scripts):
-                engines.append(StubEngine(*script))
-                running.callback(engines[-1].close)
-                sqlite_registry.replicas.report(replace(replica(f"r{number}", engines[-1].url), room=room))
-            return running.enter_context(ServedGateway(KNOBS.model_copy(update=knobs), sqlite_registry))
+    def start(*scripts: list[Script], room: int = 0, **knobs: object) -> ServedGateway:
+        return scripted.serve(*scripts, settings=KNOBS.model_copy(update=knobs), room=room)
 
-        yield start
+    return start
 
 
 class Hang:

@@ -16,8 +16,8 @@ from registry.database import Registry, open_registry
 from registry.settings import RegistrySettings
 from registry.types import Base
 from tests.gateway.edge.raw_client import Answers, Told, send
-from tests.gateway.edge.test_relay import replica
 from tests.gateway.edge.wire import pieces
+from tests.gateway.replica_rows import replica_row
 from tests.gateway.served import ServedGateway
 from tests.stub_engine import StubEngine, StubHandler
 from tests.waiting import wait_for
@@ -65,7 +65,7 @@ def registry(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def gateway(engine: StubEngine, registry: Registry) -> Iterator[ServedGateway]:
-    registry.replicas.report(replica("r0", engine.url))
+    registry.replicas.report(replica_row("r0", url=engine.url))
     with ServedGateway(KNOBS, registry) as served:
         yield served
 

@@ -2,58 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
 import orjson
 import pytest
 
-from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.publishing.publish import publish
-from registry.types import Base, Replica, ReplicaState, RevisionDraft, Slot, SlotState
+from registry.types import Base, ReplicaState, RevisionDraft, Slot, SlotState
 from tests.gateway.replica_rows import replica_row
+from tests.gateway.scripted_gateways import SETTINGS, ScriptedGateways
 from tests.gateway.served import ServedGateway
 from tests.stub_engine import Script, StubEngine, answer, drop, stream_then_drop
 from tests.waiting import wait_for
 
 OK = answer(200, b'{"model": "tiny", "choices": []}')
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
-SETTINGS = GatewaySettings(replica_wait_s=20.0, route_refresh_s=0.05)
 
 Serve = Callable[..., httpx2.Client]
 
 
 @pytest.fixture
-def engines() -> Iterator[list[StubEngine]]:
-    started: list[StubEngine] = []
-    yield started
-    for engine in started:
-        engine.close()
-
-
-@pytest.fixture
-def serve(sqlite_registry: Registry, base: Base, engines: list[StubEngine]) -> Iterator[Serve]:
+def serve(scripted: ScriptedGateways) -> Serve:
     """Starts a gateway before one stub engine for each list of scripts."""
-    sqlite_registry.bases.enter(base)
-    gateways: list[ServedGateway] = []
-
-    def start(*scripts: list[Script], settings: GatewaySettings = SETTINGS) -> httpx2.Client:
-        for number, script in enumerate(scripts):
-            engines.append(StubEngine(*script))
-            sqlite_registry.replicas.report(replica(f"r{number}", engines[-1].url))
-        gateways.append(ServedGateway(settings, sqlite_registry))
-        return gateways[-1].client
-
-    yield start
-    for gateway in gateways:
-        gateway.close()
-
-
-def replica(name: str, url: str) -> Replica:
-    return replica_row(name, url=url)
+    return lambda *scripts, **settings: scripted.serve(*scripts, **settings).client
 
 
 def test_an_answer_names_request_revision_and_replica(serve: Serve, engines: list[StubEngine]) -> None:
@@ -87,7 +61,7 @@ def test_each_engine_is_told_the_revision_in_its_own_way(
     publish(sqlite_registry, make_adapter(1), RevisionDraft(adapter="support", base=base.name, owner="me"))
     engines.append(StubEngine(OK))
     slots = (Slot(served_name="support@1", state=SlotState.READY),)
-    sqlite_registry.replicas.report(replace(replica("r0", engines[0].url), engine=engine, slots=slots))
+    sqlite_registry.replicas.report(replica_row("r0", url=engines[0].url, engine=engine, slots=slots))
     with ServedGateway(SETTINGS, sqlite_registry) as gateway:
         for model in ("support@1", "tiny"):
             assert gateway.client.post("/v1/chat/completions", json=CHAT | {"model": model}).status_code == 200
@@ -169,7 +143,7 @@ def test_the_last_table_serves_on_while_the_registry_is_away(
 def test_readiness_follows_the_replicas(serve: Serve, sqlite_registry: Registry, engines: list[StubEngine]) -> None:
     client = serve([OK], settings=SETTINGS.model_copy(update={"replica_wait_s": 0.2}))
     assert client.get("/readyz").status_code == 200
-    sqlite_registry.replicas.report(replace(replica("r0", engines[0].url), state=ReplicaState.DRAINING))
+    sqlite_registry.replicas.report(replica_row("r0", url=engines[0].url, state=ReplicaState.DRAINING))
     wait_for(lambda: client.get("/readyz").status_code == 503)
     assert client.post("/v1/chat/completions", json=CHAT).status_code == 503
     assert client.get("/healthz").status_code == 200

@@ -11,13 +11,13 @@ import pytest
 from registry.database import Registry
 from registry.keys import KeyDraft, KeyLimits, Scope
 from tests.gateway.edge.raw_client import send
-from tests.gateway.edge.test_faults import STREAM_HEAD, Serve, engines, request, serve
+from tests.gateway.edge.test_faults import STREAM_HEAD, Serve, request, serve
 from tests.gateway.edge.test_relay import CHAT, OK
 from tests.gateway.served import ServedGateway
 from tests.stub_engine import StubHandler, answer
 from tests.waiting import wait_for
 
-__all__ = ["engines", "serve"]
+__all__ = ["serve"]
 
 LIMITS = KeyLimits(requests_per_minute=100, tokens_per_minute=10_000)
 PATH = "/v1/chat/completions"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import httpx2
@@ -11,12 +11,10 @@ import orjson
 import pytest
 import sqlalchemy as sa
 
-from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.keys import KeyDraft, Scope
-from registry.types import Base, Replica
 from tests.gateway.replica_rows import replica_row
-from tests.gateway.served import ServedGateway
+from tests.gateway.scripted_gateways import SETTINGS, ScriptedGateways
 from tests.stub_engine import (
     Script,
     StubEngine,
@@ -29,7 +27,6 @@ from tests.stub_engine import (
 )
 from tests.waiting import wait_for
 
-SETTINGS: Final = GatewaySettings(replica_wait_s=20.0, route_refresh_s=0.05)
 USAGE: Final = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 ASKED: Final = {"model": "tiny", "input": "hi"}
 PATH: Final = "/v1/responses"
@@ -55,33 +52,9 @@ Serve = Callable[..., httpx2.Client]
 
 
 @pytest.fixture
-def engines() -> Iterator[list[StubEngine]]:
-    started: list[StubEngine] = []
-    yield started
-    for engine in started:
-        engine.close()
-
-
-@pytest.fixture
-def serve(sqlite_registry: Registry, base: Base, engines: list[StubEngine]) -> Iterator[Serve]:
+def serve(scripted: ScriptedGateways) -> Serve:
     """Starts a gateway; the first one before a stub engine for each list of scripts."""
-    sqlite_registry.bases.enter(base)
-    gateways: list[ServedGateway] = []
-
-    def start(*scripts: list[Script], settings: GatewaySettings = SETTINGS) -> httpx2.Client:
-        for number, script in enumerate(scripts):
-            engines.append(StubEngine(*script))
-            sqlite_registry.replicas.report(replica(f"r{number}", engines[-1].url))
-        gateways.append(ServedGateway(settings, sqlite_registry))
-        return gateways[-1].client
-
-    yield start
-    for gateway in gateways:
-        gateway.close()
-
-
-def replica(name: str, url: str, *paths: str) -> Replica:
-    return replica_row(name, url=url, paths=paths or (CHAT,))
+    return lambda *scripts, **settings: scripted.serve(*scripts, paths=(CHAT,), **settings).client
 
 
 def events_of(told: httpx2.Response) -> list[dict[str, Any]]:
@@ -266,7 +239,7 @@ def test_refusals_before_the_translation_are_those_of_every_path(serve: Serve, s
     client = serve([answer(200, whole())], settings=SETTINGS.model_copy(update={"max_body_bytes": 100}))
     assert client.post(PATH, json=ASKED | {"input": "x" * 200}).json()["error"]["code"] == "body_too_large"
     assert client.post(PATH, json=ASKED | {"model": "ghost"}).json()["error"]["code"] == "model_not_found"
-    sqlite_registry.replicas.report(replica("r0", "http://127.0.0.1:9", "/v1/embeddings"))
+    sqlite_registry.replicas.report(replica_row("r0", url="http://127.0.0.1:9", paths=("/v1/embeddings",)))
 
     def error() -> Any:
         return client.post(PATH, json=ASKED).json().get("error") or {}

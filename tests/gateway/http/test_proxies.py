@@ -13,8 +13,8 @@ import pytest
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.types import Base
-from tests.gateway.edge.test_relay import replica
 from tests.gateway.http.proxy_server import Proxy
+from tests.gateway.replica_rows import replica_row
 from tests.gateway.served import ServedGateway
 from tests.stub_engine import StubEngine, StubHandler
 
@@ -62,7 +62,7 @@ def proxy(
     """The proxy before a gateway with one engine."""
     sqlite_registry.bases.enter(base)
     engine = StubEngine(words)
-    sqlite_registry.replicas.report(replica("r0", engine.url))
+    sqlite_registry.replicas.report(replica_row("r0", url=engine.url))
     folder = tmp_path / "proxy"
     folder.mkdir()
     with ServedGateway(GatewaySettings(), sqlite_registry) as gateway:

@@ -9,17 +9,13 @@ import orjson
 import pytest
 
 from gateway.errors import StartFailed
-from gateway.settings import GatewaySettings, TraceSettings
+from gateway.settings import TraceSettings
 from gateway.telemetry.traces import trace_headers
-from registry.database import Registry
-from registry.types import Base, Replica
-from tests.gateway.replica_rows import replica_row
-from tests.gateway.served import ServedGateway
+from tests.gateway.scripted_gateways import ScriptedGateways
 from tests.gateway.telemetry.otlp_receiver import OtlpReceiver
 from tests.stub_engine import Script, StubEngine, answer, stream, stream_then_drop
 from tests.waiting import wait_for
 
-SETTINGS = GatewaySettings(replica_wait_s=20.0, route_refresh_s=0.05)
 SECRET = "the words that nobody else may read"
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": SECRET}]}
 WHOLE = answer(
@@ -48,28 +44,15 @@ def receiver() -> Iterator[OtlpReceiver]:
 
 
 @pytest.fixture
-def serve(sqlite_registry: Registry, base: Base, receiver: OtlpReceiver) -> Iterator[Serve]:
+def serve(scripted: ScriptedGateways, receiver: OtlpReceiver) -> Serve:
     """Starts a gateway with traces before one stub engine."""
-    sqlite_registry.bases.enter(base)
-    engines: list[StubEngine] = []
-    served: list[ServedGateway] = []
 
     def start(script: Script, traces: TraceSettings | None = None) -> tuple[httpx2.Client, StubEngine]:
-        engines.append(StubEngine(script))
-        sqlite_registry.replicas.report(vllm_at(engines[0].url))
         settings = traces or TraceSettings(endpoint=receiver.url, sample_share=1.0)
-        served.append(ServedGateway(SETTINGS, sqlite_registry, traces=settings))
-        return served[0].client, engines[0]
+        served = scripted.serve([script], traces=settings, engine="vllm", pool="default")
+        return served.client, scripted.engines[0]
 
-    yield start
-    for gateway in served:
-        gateway.close()
-    for engine in engines:
-        engine.close()
-
-
-def vllm_at(url: str) -> Replica:
-    return replica_row("r0", engine="vllm", url=url, pool="default")
+    return start
 
 
 def test_a_span_says_what_the_conventions_name_and_joins_caller_and_engine(
