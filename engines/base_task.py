@@ -1,4 +1,4 @@
-"""What a base model is for, by its folder: it generates text, embeds texts, or ranks documents."""
+"""Read from a base model's folder whether it generates text, embeds texts, or ranks documents."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RANKS: Final = "ForSequenceClassification"
 
 
 class BaseTask(StrEnum):
-    """What requests to a base model ask for."""
+    """The task that requests ask of a base model."""
 
     GENERATE = "generate"  # chats and completions
     EMBED = "embed"  # vectors of texts

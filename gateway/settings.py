@@ -1,4 +1,4 @@
-"""Settings of the gateway and of the pools that `lorry up` starts; reading of the whole settings file."""
+"""Settings of the gateway, of webhooks and of traces; reading of the whole settings file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any
 
 from pydantic import (
     ConfigDict,
@@ -17,21 +17,15 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    model_validator,
 )
 
-from engines.kinds import DEFAULT_KIND
+from gateway.engines_settings import EnginesSettings, engines_settings
 from gateway.foreign_pages import HostName
 from gateway.origins import Origin
-from registry.errors import SettingsInvalid
 from registry.settings import RegistrySettings, lorry_home, parse_table, read_tables, registry_settings
 from registry.wording.field_faults import written_as
 from registry.wording.known_fields import KnownFields
 
-BUNDLED_BASE: Final = "smollm2-135m-instruct"
-BUNDLED_ENCODER: Final = "all-minilm-l6-v2"
-"""Name of the encoder that comes with Lorry, which a pool serves whose `base` is this name in place of a folder."""
-"""Name of the base model that comes with Lorry."""
 RedisAddress = Annotated[str, written_as(r"rediss?://.+", "an address that begins with redis:// or rediss://")]
 HttpAddress = Annotated[str, written_as(r"https?://.+", "an address that begins with http:// or https://")]
 
@@ -162,27 +156,6 @@ class GatewaySettings(KnownFields):
         return self.host.is_loopback
 
 
-class PoolFields(KnownFields):
-    """The settings of every pool, in `[engines]` or in one of `[[engines.pools]]`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: str = DEFAULT_KIND
-    """Kind of engine, from the catalog. Where it is not set and there is an accelerator, `lorry up` chooses it."""
-    base: Path | None = None
-    """Hugging Face folder of the base model, or `all-minilm-l6-v2`, the bundled encoder; None is the bundled model."""
-    checkpoint: str | None = None
-    """Name of a checkpoint in the registry, which a job made, in place of a folder."""
-    engine: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the engine's own settings (`EngineSettings`), for example `threads` or `max_adapters`."""
-
-    @model_validator(mode="after")
-    def _has_one_base(self) -> Self:
-        if self.base is not None and self.checkpoint is not None:
-            raise ValueError("give base or checkpoint, not both")
-        return self
-
-
 class WebhookSettings(KnownFields):
     """Table `[webhooks]`: the receiver of a notice for every move of a rollout and every end of a fine-tuning job."""
 
@@ -219,77 +192,6 @@ class TraceSettings(KnownFields):
     """How long the receiver may take; also how long a stopping gateway may take to send its last spans."""
 
 
-class PoolSettings(PoolFields):
-    """A table of `[[engines.pools]]`: replicas alike in base model and kind."""
-
-    name: Annotated[
-        str,
-        written_as(r"[a-z0-9][a-z0-9-]{0,31}", "at most 32 small letters, digits and -, of which the first is no -"),
-    ]
-    """Name of the pool."""
-    min_replicas: PositiveInt = 1
-    """Lowest number of engine replicas, each with the whole base model in memory."""
-    max_replicas: PositiveInt | None = None
-    """Highest number of engine replicas; None means `min_replicas`, so that the number never changes."""
-    target_requests: PositiveFloat = 8.0
-    """Requests that should run or wait in each replica, where the number of replicas may change."""
-    scale_up_after_s: PositiveFloat = 10.0
-    """How long more replicas must be needed before replicas are added."""
-    scale_down_after_s: PositiveFloat = 300.0
-    """How long fewer replicas must suffice before replicas are removed."""
-
-    @model_validator(mode="after")
-    def _has_room(self) -> PoolSettings:
-        if self.max_replicas is not None and self.max_replicas < self.min_replicas:
-            raise ValueError(f"max_replicas {self.max_replicas} is below min_replicas {self.min_replicas}")
-        return self
-
-    @property
-    def most_replicas(self) -> int:
-        """The highest number of engine replicas."""
-        return self.max_replicas or self.min_replicas
-
-
-class PaceFields(KnownFields):
-    """The settings that hold for all pools together."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    tick_s: PositiveFloat = 0.25
-    """How often a replica looks at which adapters to have; every eighth time it reports and checks its engine."""
-    settle_s: PositiveFloat = 2.0
-    """How long changes of adapters are collected before an engine that loads adapters only at launch is replaced."""
-    replace_drain_s: PositiveFloat = 600.0
-    """How long requests may take to finish in an engine that was replaced by an engine with other adapters."""
-
-
-class OnePoolSettings(PaceFields, PoolFields):
-    """Table `[engines]` without `[[engines.pools]]`: one pool of a fixed size."""
-
-    replicas: PositiveInt = 1
-    """Engine replicas, each with the whole base model in memory."""
-
-    def as_pools(self) -> EnginesSettings:
-        """Return the same settings as a single pool with the name `default`."""
-        of_pool = self.model_dump(include=set(PoolFields.model_fields) & self.model_fields_set)
-        pool = PoolSettings(name="default", min_replicas=self.replicas, **of_pool)
-        return EnginesSettings(pools=(pool,), **self.model_dump(include=set(PaceFields.model_fields)))
-
-
-class EnginesSettings(PaceFields):
-    """Table `[engines]`: the pools that `lorry up` starts."""
-
-    pools: tuple[PoolSettings, ...] = Field(min_length=1)
-    """Settings of each pool."""
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> EnginesSettings:
-        names = [pool.name for pool in self.pools]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"two pools are named {twice[0]!r}")
-        return self
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that `lorry up` hands to the processes it starts."""
@@ -321,23 +223,3 @@ def load_settings(overrides: Mapping[str, Mapping[str, Any]] | None = None) -> S
         webhooks=parse_table(WebhookSettings, "webhooks", tables.get("webhooks", {})),
         traces=parse_table(TraceSettings, "traces", tables.get("traces", {})),
     )
-
-
-def engines_settings(table: Mapping[str, Any], flags: Mapping[str, Any]) -> EnginesSettings:
-    """Return the pools of table `[engines]` in either form; *flags* (fields of a pool) override the only pool.
-
-    Raises `SettingsInvalid`, also for flags where there are several pools.
-    """
-    if "pools" not in table:
-        return parse_table(OnePoolSettings, "engines", dict(table) | dict(flags)).as_pools()
-    if beside := sorted(set(table) & set(OnePoolSettings.model_fields) - set(PaceFields.model_fields)):
-        raise SettingsInvalid(
-            f"settings [engines] {beside[0]}: belongs in one of [[engines.pools]], as there are such tables"
-        )
-    engines = parse_table(EnginesSettings, "engines", table)
-    if flags and len(engines.pools) > 1:
-        names = ", ".join(pool.name for pool in engines.pools)
-        raise SettingsInvalid(f"--model and --engine are for a single pool; the settings have {names}")
-    if not flags:
-        return engines
-    return parse_table(EnginesSettings, "engines", {**table, "pools": [{**table["pools"][0], **flags}]})

@@ -1,4 +1,4 @@
-"""What tests of all packages share: the bundled model, a SQLite registry, a tiny base model and adapters for it."""
+"""Fixtures of all packages: the bundled model, a SQLite registry, a tiny base model and adapters for it."""
 
 from __future__ import annotations
 

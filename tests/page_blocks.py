@@ -11,7 +11,7 @@ from typing import Final
 
 import yaml  # type: ignore[import-untyped]
 
-from gateway.settings import engines_settings
+from gateway.engines_settings import engines_settings
 from registry.settings import TABLES
 from tests.pages import Block
 

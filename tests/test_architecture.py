@@ -129,7 +129,7 @@ def name_of(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileFacts:
-    """What the rules are about in one file; its syntax tree would take a hundred times as much memory."""
+    """The facts about one file that the rules are about; its syntax tree would take a hundred times as much memory."""
 
     lines: int
     imports: frozenset[tuple[str, tuple[str, ...]]]

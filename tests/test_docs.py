@@ -23,15 +23,9 @@ from engines.settings import EngineSettings
 from gateway.app import build_gateway
 from gateway.cli import COMMANDS
 from gateway.endpoints import ROUTERS
+from gateway.engines_settings import EnginesSettings, OnePoolSettings, PoolSettings
 from gateway.errors import HTTP_ERRORS
-from gateway.settings import (
-    EnginesSettings,
-    GatewaySettings,
-    OnePoolSettings,
-    PoolSettings,
-    TraceSettings,
-    WebhookSettings,
-)
+from gateway.settings import GatewaySettings, TraceSettings, WebhookSettings
 from gateway.telemetry.exposition import counted
 from registry.database import Registry
 from registry.jobs.job import JobState

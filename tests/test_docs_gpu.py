@@ -14,7 +14,7 @@ from engines.hardware.choice import choose, engine_defaults
 from engines.hardware.machine import Machine
 from engines.hardware.wishes import Wishes
 from engines.settings import EngineSettings
-from gateway.settings import engines_settings
+from gateway.engines_settings import engines_settings
 from tests.engines.hardware.machines import MACHINES, SEVEN_B, THIRTY_TWO_B
 from tests.pages import ROOT, blocks
 

@@ -11,14 +11,8 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from engines.settings import EngineSettings
-from gateway.settings import (
-    GatewaySettings,
-    OnePoolSettings,
-    PoolSettings,
-    TraceSettings,
-    WebhookSettings,
-    load_settings,
-)
+from gateway.engines_settings import OnePoolSettings, PoolSettings
+from gateway.settings import GatewaySettings, TraceSettings, WebhookSettings, load_settings
 from registry.settings import RegistrySettings
 from tests.pages import ROOT
 from trainer.settings import TrainerSettings, trainer_settings

@@ -28,7 +28,7 @@ TRAINED: Final = "trained"
 INITIAL: Final = "initial"
 """Folder of an attempt with the adapter before training, where that is taken off the result."""
 WEIGHTS: Final = (CHECKPOINTS, "served-*", "kept", TRAINED, INITIAL, "final")
-"""What an attempt leaves besides its logs."""
+"""The folders and files that an attempt leaves besides its logs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,8 @@ import psutil
 from bench.comparison.native import MODEL, free_ports
 from bench.comparison.process_tree import command_of, tree_of
 from bench.comparison.targets import answers
+from gateway.engines_settings import BUNDLED_BASE
 from gateway.pools.bundled import unpack_bundled
-from gateway.settings import BUNDLED_BASE
 from registry.database import migrate, open_registry
 from registry.settings import RegistrySettings
 from registry.types import Base

@@ -15,7 +15,7 @@ from bench.comparison.native import MODEL, MockEngine
 from bench.comparison.process_tree import command_of
 from bench.drilling.clients import Asking
 from engines.process import LAUNCHER
-from gateway.settings import BUNDLED_BASE
+from gateway.engines_settings import BUNDLED_BASE
 from tests.postgres_server import PostgresServer, postgres_server
 from tests.waiting import wait_for
 

@@ -33,7 +33,7 @@ class Delta:
 
     text: str
     calls: tuple[CallPiece, ...] = ()
-    """What is new of calls of functions, which come after the text."""
+    """The new parts of calls of functions, which come after the text."""
     choices: tuple[ChosenToken, ...]
     """The tokens behind it, where logprobs are wanted."""
     generated: int

@@ -25,7 +25,7 @@ class Piece:
     text: str
     stopped: bool = False
     calls: tuple[CallPiece, ...] = ()
-    """What is new of the calls, which come after the text."""
+    """The new parts of the calls, which come after the text."""
 
 
 class StopFilter:

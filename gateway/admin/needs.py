@@ -1,4 +1,4 @@
-"""What of Lorry's state needs a person, and what that person types next. Pure."""
+"""Find the state of Lorry that needs a person, and what that person types next. Pure."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _MOST_UNDER_WAY: Final = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchTools:
-    """What the batches of a gateway share."""
+    """The parts that the batches of a gateway share."""
 
     gateway: Gateway
     door: FrontDoor

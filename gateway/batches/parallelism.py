@@ -16,7 +16,7 @@ class BatchShares:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolLoad:
-    """What a pool could do at once, and what it has to do for others than batches."""
+    """Count what a pool could do at once, and what it has to do for others than batches."""
 
     places: float
     """Requests that its engines compute at once."""

@@ -40,7 +40,7 @@ class Client:
             "timeout": timeout_s,
             "verify": has_tls,
         }
-        """What any client of httpx2 needs to ask the same gateway."""
+        """The arguments by which any client of httpx2 asks the same gateway."""
         self._http = httpx2.Client(**self.options)
 
     def __enter__(self) -> Self:

@@ -18,7 +18,7 @@ class Needed(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """What the translation of a request needs beside its body."""
+    """Facts that the translation of a request needs beside its body."""
 
     at: float
     """When the request came; unix seconds."""

@@ -1,4 +1,4 @@
-"""What a name is that answers no request though it is known here: a reward model, a retired one, one of an open job."""
+"""Say why a name that is known here answers no request: a reward model, a retired one, one of an open job."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from registry.batches.batch import BatchState
 
 
 class BatchFaultObject(ApiObject):
-    """What is wrong with the input file, or why the batch failed."""
+    """A fault of the input file, or the reason why the batch failed."""
 
     code: str
     line: int | None = None
@@ -40,7 +40,7 @@ class InputTokensDetails(ApiObject):
 
 
 class OutputTokensDetails(ApiObject):
-    """What output tokens were for."""
+    """The use of the output tokens."""
 
     reasoning_tokens: int
 

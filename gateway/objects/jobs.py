@@ -62,7 +62,7 @@ class JobFacts(ApiObject):
     started_at: int | None = None
     """When a worker first started it; None while it waits."""
     phase: JobPhase | None = None
-    """What the job does while it is running."""
+    """The phase of a running job."""
     phase_since: int | None = None
     estimate: JobEstimate | None = None
     """None for a job that does not wait or run, and where nothing was measured that it could follow from."""
@@ -186,7 +186,7 @@ class StepFigures(ApiObject):
 
 
 class CheckpointState(ApiObject):
-    """What a checkpoint is, and whether it is kept."""
+    """The kind of a checkpoint, and whether it is kept."""
 
     kind: ResultKind
     """`adapter` answers requests, `checkpoint` is a whole model that a pool can serve, `reward` is named by graders."""

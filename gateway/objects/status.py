@@ -1,4 +1,4 @@
-"""What runs, what moves, and what needs a person: the whole of Lorry in one object."""
+"""The whole of Lorry in one object: what runs, what moves, and what needs a person."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Need(ApiObject):
     """Name or id of what it is about."""
     message: str
     command: str
-    """What to type next."""
+    """The command to type next."""
 
 
 class SystemStatus(ApiObject):

@@ -1,4 +1,4 @@
-"""What base models are for, where a request asks for more than that."""
+"""The tasks of base models, where a request asks for more than one of them."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from typing import Final
 
 from filelock import FileLock
 
+from gateway.engines_settings import BUNDLED_BASE, BUNDLED_ENCODER
 from gateway.errors import StartFailed
-from gateway.settings import BUNDLED_BASE, BUNDLED_ENCODER
 from registry.artifacts import folder_digest
 from registry.database import Registry
 from registry.types import Base

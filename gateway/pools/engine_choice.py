@@ -11,7 +11,7 @@ from engines.hardware.machine import Machine
 from engines.hardware.shape import read_shape
 from engines.hardware.wishes import Choice, Wishes
 from engines.kinds import Vendor
-from gateway.settings import PoolSettings
+from gateway.engines_settings import PoolSettings
 
 
 def chosen_pool(

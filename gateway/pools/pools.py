@@ -20,10 +20,11 @@ from engines.proving.proof import Proof
 from engines.replica.adapter_sets import EngineSource, Pace
 from engines.replica.report import Prover
 from engines.settings import EngineSettings
+from gateway.engines_settings import BUNDLED_BASE, BUNDLED_ENCODER, PaceFields, PoolSettings
 from gateway.errors import StartFailed
 from gateway.pools.bundled import base_name_of, check_base_folder, encoder_folder, enter_base, is_bundled_encoder
 from gateway.pools.engine_choice import chosen_pool
-from gateway.settings import BUNDLED_BASE, BUNDLED_ENCODER, PaceFields, PoolSettings, Settings
+from gateway.settings import Settings
 from registry.database import Registry
 from registry.errors import RegistryError
 from registry.types import Base

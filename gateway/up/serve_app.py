@@ -20,9 +20,10 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.schema import ApplicationStatus, DeploymentStatus
 
+from gateway.engines_settings import PoolSettings
 from gateway.pools.autoscaling import FollowRequests
 from gateway.pools.pools import Pool
-from gateway.settings import PoolSettings, Settings
+from gateway.settings import Settings
 from gateway.up.controller_actor import ControllerActor
 from gateway.up.engine_actor import EngineActor
 from gateway.up.gateway_actor import GatewayReplica

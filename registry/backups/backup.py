@@ -28,7 +28,7 @@ CHUNK_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupReport:
-    """What was copied."""
+    """Counts of what was copied."""
 
     rows: int
     artifacts: int

@@ -13,7 +13,7 @@ from registry.contracts.weights_spec import WeightsSpec
 from registry.errors import WeightsRefused
 
 Parallelism = Literal["ddp", "fsdp2", "deepspeed_zero2", "deepspeed_zero3"]
-"""What the processes split beside the rows.
+"""The parts that the processes split beside the rows.
 
 ddp: nothing, each has all weights, and gradients are exchanged; fsdp2: weights, gradients and states of the optimizer,
 by PyTorch; deepspeed_zero3: the same, by DeepSpeed; deepspeed_zero2: gradients and states of the optimizer alone.

@@ -98,7 +98,7 @@ class Job:
     estimated_finish: float | None
     """When the last step ends, by the speed of the steps so far; None before the first step."""
     phase: JobPhase | None
-    """What the job does while it is running."""
+    """The phase of a running job."""
     phase_since: float | None
     created_at: float
     started_at: float | None

@@ -1,4 +1,4 @@
-"""What a running job does at the moment, from its claim to its end. Pure."""
+"""The phases of a running job, from its claim to its end. Pure."""
 
 from __future__ import annotations
 

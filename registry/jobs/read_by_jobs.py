@@ -1,4 +1,4 @@
-"""What jobs that have not ended still read: files, and folders of artifacts."""
+"""Files and folders of artifacts that jobs which have not ended still read."""
 
 from __future__ import annotations
 

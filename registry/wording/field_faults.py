@@ -1,4 +1,4 @@
-"""What is wrong with a value that a person wrote, in the words of JSON: the one translation of pydantic's errors."""
+"""Name the fault of a value that a person wrote, in the words of JSON: the one translation of pydantic's errors."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import EnginesSettings, PoolSettings, engines_settings
+from gateway.engines_settings import EnginesSettings, PoolSettings, engines_settings
 from registry.errors import SettingsInvalid
 
 TWO = {"pools": [{"name": "small"}, {"name": "large", "base": "/models/large", "kind": "vllm", "max_replicas": 4}]}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import BUNDLED_BASE
+from gateway.engines_settings import BUNDLED_BASE
 from tests.up_process import Up
 
 

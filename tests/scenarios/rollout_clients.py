@@ -15,7 +15,7 @@ from typing import Any, Final
 import httpx2
 import openai
 
-from gateway.settings import BUNDLED_BASE
+from gateway.engines_settings import BUNDLED_BASE
 from tests.scenarios.quiz import JSON_QUESTIONS, QUIZ, Question, messages
 from tests.up_process import Up
 from tests.waiting import wait_for

@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from gateway.settings import BUNDLED_BASE
+from gateway.engines_settings import BUNDLED_BASE
 from tests.pages import ROOT, Block, blocks
 from tests.scenarios.test_sdk_walks import place_of, run_program
 from tests.up_process import Up

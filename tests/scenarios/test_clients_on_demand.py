@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from gateway.settings import BUNDLED_BASE
+from gateway.engines_settings import BUNDLED_BASE
 from tests.contract.kinds import interpreter_of
 from tests.scenarios.test_clients import PROGRAMS, python_of, settings, walk
 from tests.scenarios.test_sdk_walks import run_program

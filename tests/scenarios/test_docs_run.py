@@ -21,7 +21,7 @@ import pytest
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from gateway.settings import BUNDLED_BASE
+from gateway.engines_settings import BUNDLED_BASE
 from tests.pages import PAGES, ROOT, RUNNABLE, Block, blocks
 from tests.trainer.tiny_base import save_base, write_chats
 from tests.up_process import Up

@@ -15,7 +15,7 @@ from typing import Final
 import psutil
 import pytest
 
-from gateway.settings import BUNDLED_BASE
+from gateway.engines_settings import BUNDLED_BASE
 from tests.contract.kinds import CASES, link_environments
 from tests.scenarios.quiz import QUIZ, messages
 from tests.scenarios.rollout_clients import Clients, Operator

@@ -15,7 +15,7 @@ import openai
 import pytest
 
 from engines.kinds import DEFAULT_KIND
-from gateway.settings import BUNDLED_BASE
+from gateway.engines_settings import BUNDLED_BASE
 from tests.contract.kinds import CASES, link_environments
 from tests.scenarios.other_models import save_hearer, save_reranker
 from tests.up_process import Up

@@ -11,7 +11,7 @@ import openai
 import psutil
 import pytest
 
-from gateway.settings import BUNDLED_BASE
+from gateway.engines_settings import BUNDLED_BASE
 from tests.scenarios.rollout_clients import ADAPTERS, CLIENTS, Clients, Operator
 from tests.up_process import Up
 from tests.waiting import wait_for

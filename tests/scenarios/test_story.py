@@ -16,7 +16,7 @@ import openai
 import psutil
 import pytest
 
-from gateway.settings import BUNDLED_BASE
+from gateway.engines_settings import BUNDLED_BASE
 from tests.up_process import Up
 from tests.waiting import wait_for
 

@@ -15,7 +15,7 @@ _SHORT_ID_DIGITS: Final = 9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPiece:
-    """What is new of a call: its id and its name come first, then pieces of its arguments."""
+    """The new part of a call: its id and its name come first, then pieces of its arguments."""
 
     index: int
     """Place among the calls of the answer."""

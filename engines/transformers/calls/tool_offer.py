@@ -1,4 +1,4 @@
-"""What a chat offers to the model: the tools that it is shown, and the form that its answer then has."""
+"""The offer of a chat to the model: the tools that it is shown, and the form that its answer then has."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class EncoderFolder:
     default_prompt: str | None = None
     """Name of the prompt of texts for which none is named."""
     score: str = "sigmoid"
-    """What becomes of a cross-encoder's number: a value of `SCORES`."""
+    """The function over a cross-encoder's number: a value of `SCORES`."""
 
 
 def read_folder(path: Path) -> EncoderFolder:

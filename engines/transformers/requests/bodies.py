@@ -160,7 +160,7 @@ class ChatRequest(GenerationRequest, ToolFields):
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: AnswerTokens | None = None
     chat_template_kwargs: Annotated[dict[str, Any], AfterValidator(_without_our_own), Field(default_factory=dict)]
-    """What the model's chat template is given beside the messages, such as `enable_thinking`."""
+    """Variables of the model's chat template beside the messages, such as `enable_thinking`."""
     logprobs: bool = False
     top_logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
 

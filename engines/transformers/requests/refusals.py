@@ -1,4 +1,4 @@
-"""What the server answers to requests that it does not take, and the key that it wants."""
+"""Answers to requests that the server does not take, and the key that it wants."""
 
 from __future__ import annotations
 

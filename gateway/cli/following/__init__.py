@@ -1,1 +1,1 @@
-"""What commands show while they wait: lines that are rewritten in a terminal and appended elsewhere."""
+"""Lines that commands show while they wait: rewritten in a terminal, appended elsewhere."""

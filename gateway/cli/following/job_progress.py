@@ -1,4 +1,4 @@
-"""What a job does until it has ended, and its revision until replicas serve it."""
+"""Follow a job until it has ended, and its revision until replicas serve it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command waits for: a line that is rewritten in a terminal, appended lines elsewhere."""
+"""Show the wait of a command: a line that is rewritten in a terminal, appended lines elsewhere."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 Example = tuple[str, str]
-"""What the example does, and how it is typed."""
+"""The effect of an example, and how it is typed."""
 
 EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
     "": (

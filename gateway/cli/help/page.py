@@ -22,7 +22,7 @@ _NUMBERS: Final[Mapping[str, str]] = {"int": "N", "int range": "N", "float": "NU
 """Typer's name of a type -> what stands for such a value on a page."""
 
 Rows = Sequence[tuple[str, str]]
-"""What is typed, and what that means."""
+"""Words that are typed, and their meaning."""
 
 
 class HelpedCommand(TyperCommand):

@@ -1,4 +1,4 @@
-"""What made a revision or a checkpoint, as fields for people; `--json` has the record as it is stored."""
+"""The origin of a revision or a checkpoint as fields for people; `--json` has the record as it is stored."""
 
 from __future__ import annotations
 

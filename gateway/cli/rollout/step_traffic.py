@@ -1,4 +1,4 @@
-"""What a judged step still waits for: requests, and for how long at the rate at which they come. Pure."""
+"""Requests that a judged step still waits for, and for how long at the rate at which they come. Pure."""
 
 from __future__ import annotations
 

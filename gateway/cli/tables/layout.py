@@ -31,7 +31,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Screen:
-    """What a table is printed on."""
+    """The screen, pipe or file that a table is printed on."""
 
     reader: Reader
     width: int

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from gateway.cli.client import Client
 from gateway.cli.errors import CommandFailed
+from gateway.engines_settings import BUNDLED_BASE
 from gateway.objects.bases import BaseModelObject
 from gateway.objects.lists import ObjectList
-from gateway.settings import BUNDLED_BASE
 from registry.settings import lorry_home
 
 

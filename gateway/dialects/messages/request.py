@@ -33,7 +33,7 @@ _HARMLESS_EDIT: Final = "clear_thinking_20251015"
 
 
 class Thinking(NamedTuple):
-    """What becomes of the thoughts that a model writes before its answer."""
+    """The fate of the thoughts that a model writes before its answer."""
 
     is_wanted: bool | None
     """None: as the model does by itself."""

@@ -15,7 +15,7 @@ _FUNCTIONS_ONLY: Final = "tools are functions (type function), which the client 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolUse:
-    """What a request says of tools."""
+    """The members of a request that concern tools."""
 
     tools: Sequence[Mapping[str, Any]]
     """The tools as the response lists them."""

@@ -25,7 +25,7 @@ _REF: Final = "#/components/schemas/{model}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayedPath:
-    """What OpenAPI says of a relayed path."""
+    """The description of a relayed path for OpenAPI."""
 
     operation: str
     """Name of the function in generated clients."""

@@ -194,7 +194,7 @@ class ChatCompletion(Relayed):
 
 
 class ChatDelta(Relayed):
-    """What an event adds to an answer."""
+    """The part that an event adds to an answer."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
@@ -202,7 +202,7 @@ class ChatDelta(Relayed):
 
 
 class ChatChunkChoice(Relayed):
-    """What an event adds to one of the answers."""
+    """The part that an event adds to one of the answers."""
 
     index: int
     delta: ChatDelta

@@ -1,4 +1,4 @@
-"""What the models of relayed bodies and answers share."""
+"""The base of the models of relayed bodies and answers."""
 
 from __future__ import annotations
 

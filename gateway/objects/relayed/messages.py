@@ -87,7 +87,7 @@ class TokenCount(Relayed):
 
 
 class AnthropicErrorFacts(Relayed):
-    """What went wrong."""
+    """The error."""
 
     type: str
     message: str

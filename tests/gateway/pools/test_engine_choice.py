@@ -10,9 +10,9 @@ import pytest
 from engines.environments.record import EnvironmentRecord, environment_folder, write_record
 from engines.errors import DoesNotFit, EnvironmentMissing
 from engines.hardware.machine import Machine
+from gateway.engines_settings import PoolSettings
 from gateway.pools.engine_choice import chosen_pool
 from gateway.pools.pools import engine_settings
-from gateway.settings import PoolSettings
 from gateway.up.host import settings_of
 from registry.types import Base
 from tests.engines.hardware.machines import MACHINES, machine, nvidia

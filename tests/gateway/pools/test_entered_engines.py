@@ -11,8 +11,9 @@ from starlette.testclient import TestClient
 
 from engines.catalog import ENGINES
 from gateway.app import build_app, build_gateway
+from gateway.engines_settings import engines_settings
 from gateway.pools.entered_engines import EnteredEngines
-from gateway.settings import GatewaySettings, Settings, TraceSettings, WebhookSettings, engines_settings
+from gateway.settings import GatewaySettings, Settings, TraceSettings, WebhookSettings
 from registry.database import Registry
 from registry.publishing.publish import publish
 from registry.settings import RegistrySettings

@@ -14,17 +14,10 @@ from engines.errors import SettingRefused, UnknownEngine
 from engines.hardware.machine import Machine
 from engines.kinds import Hardware, Precision
 from engines.settings import EngineSettings
+from gateway.engines_settings import BUNDLED_ENCODER, PoolSettings, engines_settings
 from gateway.errors import StartFailed
 from gateway.pools.pools import engine_settings, engine_source, precision_of, prepare_pools
-from gateway.settings import (
-    BUNDLED_ENCODER,
-    GatewaySettings,
-    PoolSettings,
-    Settings,
-    TraceSettings,
-    WebhookSettings,
-    engines_settings,
-)
+from gateway.settings import GatewaySettings, Settings, TraceSettings, WebhookSettings
 from registry.database import Registry
 from registry.errors import SettingsInvalid
 from registry.publishing.checkpoints import publish_checkpoint
