@@ -87,7 +87,7 @@ def test_a_message_keeps_the_order_of_texts_and_pictures() -> None:
             "messages[1].content[0]: the picture has 15,728,640 bytes",
         ),
         (
-            row(url_part(data_url(picture_bytes(size=(9000, 6000))))),
+            row(url_part(data_url(picture_bytes(mode="1", size=(9000, 6000))))),
             "messages[1].content[0]: the picture has 9000 x 6000",
         ),
     ],
