@@ -72,12 +72,12 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
     "trainer": (
         "__main__",
         "placed",
-        "worker devices",
+        "worker",
         "attempt resident_process",
         "prepare runner progress_writer child",
         "recipes hand_over tracking",
         "training reproduction faults ranks",
-        "data order progress checkpoints",
+        "data order progress checkpoints devices",
     ),
 }
 """The floors of each package from the roof down, each with its rooms or files; what is not listed is the ground.

@@ -29,6 +29,7 @@ from registry.jobs.job import Job, JobError, JobState, Lease
 from registry.jobs.job_phase import JobPhase
 from trainer.checkpoints import remove_checkpoints
 from trainer.child.crashes import ORDERLY, SHARED, count_crashes
+from trainer.devices.local_engines import local_load
 from trainer.errors import ChildCrashed, JobFailed
 from trainer.hand_over import FinishedJob, hand_over, hand_over_step
 from trainer.lease_keeper import renewed
@@ -68,6 +69,8 @@ class _Watch:
     deadline: float
     stop_asked_at: float | None = None
     pauses: bool = False
+    was_held: bool = False
+    """Whether the child stood still for engines, which the job's events say once for an attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +236,21 @@ class Attempt:
         if watch.stop_asked_at is None and (watch.pauses or gives_way or self._stop.is_set()):
             watch.stop_asked_at = now
             child.ask_to_stop()
+        self._hold_for_engines(child, watch)
+
+    def _hold_for_engines(self, child: Child, watch: _Watch) -> None:
+        """Let the child stand still while the engines of this machine have much to do; one that stops does not wait."""
+        try:
+            load = local_load(self._registry)
+        except RegistryUnavailable:  # no longer known to have much to do
+            load = 0
+        limit = self._settings.engine_load_limit
+        is_held = watch.stop_asked_at is None and load > limit
+        child.hold(is_held=is_held)
+        if is_held and not watch.was_held:
+            watch.was_held = True
+            message = f"The job stands still while more than {limit} requests run or wait in engines of its machine"
+            self._progress.note(Noted(message=message, data={"load": load, "engine_load_limit": limit}))
 
     def _publish_step(self, job: Job, step: int) -> None:
         """Publish a step while the run goes on; where that cannot be now, the end of the job does it."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from graders.grade import Models
@@ -18,7 +19,7 @@ from trainer.child.requests import ResidentRequest
 from trainer.child_environment import child_environment
 from trainer.order import ChildOrder
 from trainer.progress import Progress, ProgressReader
-from trainer.runner import GRACE_S, described_end
+from trainer.runner import GRACE_S, GroupHalt, described_end
 from trainer.settings import TrainerSettings
 
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -37,6 +38,9 @@ class ResidentProcess:
         self.base_digest = base_digest
         settings.work.mkdir(parents=True, exist_ok=True)
         self._log = settings.work / f"resident-{os.getpid()}.log"
+        self._jobs: set[Path] = set()
+        self._held: set[Path] = set()
+        self._lock = Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         asked = (theirs.fileno(), os.getpid(), settings.nice)
         try:
@@ -56,6 +60,8 @@ class ResidentProcess:
             raise
         finally:
             theirs.close()
+
+        self._halt = GroupHalt(self._process.pid)
 
     @property
     def pid(self) -> int:
@@ -82,7 +88,26 @@ class ResidentProcess:
             self._ask(ResidentRequest(act="begin", order_path=order_path), [writing])
         finally:
             os.close(writing)
+        with self._lock:
+            self._jobs.add(order_path)
+            self._halt_if_all_are_held()
         return ResidentJob(self, order_path, reading)
+
+    def hold(self, order_path: Path, *, is_held: bool) -> None:
+        """Let a job stand still, which it does while all others do too."""
+        with self._lock:
+            (self._held.add if is_held else self._held.discard)(order_path)
+            self._halt_if_all_are_held()
+
+    def leave(self, order_path: Path) -> None:
+        """Forget a job."""
+        with self._lock:
+            self._jobs.discard(order_path)
+            self._held.discard(order_path)
+            self._halt_if_all_are_held()
+
+    def _halt_if_all_are_held(self) -> None:
+        self._halt.set(is_held=bool(self._jobs) and self._held >= self._jobs)
 
     def ask(self, request: ResidentRequest) -> None:
         """Ask for something about a job."""
@@ -168,6 +193,11 @@ class ResidentJob:
         """Ask the job to stop at a checkpoint."""
         self._process.ask(ResidentRequest(act="stop", order_path=self._order_path))
 
+    def hold(self, *, is_held: bool) -> None:
+        """Let the job stand still, or go on."""
+        self._process.hold(self._order_path, is_held=is_held)
+
     def close(self) -> None:
         """Give the job up; if it is still at work, it ends at its next step, while the others go on."""
         self._process.ask(ResidentRequest(act="drop", order_path=self._order_path))
+        self._process.leave(self._order_path)

@@ -22,6 +22,21 @@ GRACE_S: Final = 10.0
 """How long a child that was killed, or closed its pipe, may take to end."""
 
 
+class GroupHalt:
+    """Suspends a process group, and lets it go on."""
+
+    def __init__(self, leader: int) -> None:
+        self._leader = leader
+        self._is_held = False
+
+    def set(self, *, is_held: bool) -> None:
+        """Send a signal where the group does not stand, or run, already."""
+        if is_held != self._is_held:
+            self._is_held = is_held
+            with contextlib.suppress(ProcessLookupError):  # the whole group has ended
+                os.killpg(self._leader, signal.SIGSTOP if is_held else signal.SIGCONT)
+
+
 class Child(Protocol):
     """A job at work, as its worker sees it."""
 
@@ -36,6 +51,10 @@ class Child(Protocol):
 
     def ask_to_stop(self) -> None:
         """Ask the job to stop at a checkpoint."""
+        ...
+
+    def hold(self, *, is_held: bool) -> None:
+        """Let the job stand still, or go on; nothing changes where it does so already."""
         ...
 
     def close(self) -> None:
@@ -98,6 +117,7 @@ class TrainingChild:
             raise
         finally:
             os.close(writing)  # with our copy open, the reader would never see the end of the pipe
+        self._halt = GroupHalt(self._process.pid)
         if self._requests is not None:
             self._requests.start()
         self._reader = ProgressReader(reading, self._describe_end)
@@ -114,6 +134,10 @@ class TrainingChild:
     def ask_to_stop(self) -> None:
         """Ask the child to stop at a checkpoint; it reports `RecipeStopped`, or just ends if it has not begun."""
         self._process.terminate()
+
+    def hold(self, *, is_held: bool) -> None:
+        """Suspend the child's process group, or let it go on."""
+        self._halt.set(is_held=is_held)
 
     def close(self) -> None:
         """Kill what still runs of the child's process group, and wait for its end."""

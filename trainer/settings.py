@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from registry.settings import parse_table
 from registry.wording.known_fields import KnownFields
@@ -41,6 +41,8 @@ class TrainerSettings(KnownFields):
     """How long the process of light jobs stays without one, with its base model loaded for the next."""
     idle_base_bytes: PositiveInt = 8 * 2**30
     """Memory above which the process of light jobs ends as soon as it has none."""
+    engine_load_limit: NonNegativeInt = 8
+    """Requests in the engines of this machine, running or waiting, above which training stands still."""
     keep_checkpoints: PositiveInt = 2
     """How many checkpoints of an attempt are kept while it runs; all are removed when the job has ended."""
 

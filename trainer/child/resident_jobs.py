@@ -45,6 +45,7 @@ class ResidentJobs:
         self._base: tuple[Path, BaseFolder, ResidentBase] | None = None
         self._lock = Lock()
         self._running: dict[Path, _RunningJob] = {}
+        self._began = 0
 
     def obey(self, request: ResidentRequest, descriptors: Sequence[int]) -> None:
         """Do as the worker asks; a request about a job that has ended asks for nothing."""
@@ -52,6 +53,7 @@ class ResidentJobs:
             job = _RunningJob(request.order_path, descriptors[0])
             with self._lock:
                 self._running[job.order_path] = job
+                self._began += 1
             Thread(target=self._work, args=(job,), name=job.order_path.parent.parent.name, daemon=True).start()
             return
         with self._lock:
@@ -97,7 +99,10 @@ class ResidentJobs:
         folder, base = self._base_in(order.base_path)
         with folder.unchanged(order):
             objective = load_objective(order.spec)(order, report)
-            return run_training(order, objective, report, between_steps, base.for_a_job)
+            outcome = run_training(order, objective, report, between_steps, base.for_a_job)
+        if isinstance(outcome, RecipeFinished) and self._began > 1:
+            return outcome.model_copy(update={"peak_bytes": None})  # the peak of the process is not this job's alone
+        return outcome
 
     def _base_in(self, path: Path) -> tuple[BaseFolder, ResidentBase]:
         if self._base is None or self._base[0] != path:

@@ -13,6 +13,7 @@ import pytest
 from registry.database import Registry
 from registry.disk import Liveness, sha256_of
 from registry.jobs.job import Job, JobState
+from registry.types import Replica, ReplicaState
 from tests.kills.asked import Trained, chat, pair, rated
 from tests.trainer.attempts import TIMEOUT_S, loss_curve, messages, queue, stored_step, training_children
 from tests.waiting import wait_for
@@ -111,3 +112,38 @@ def test_a_job_is_cancelled_or_paused_while_the_others_go_on_and_an_idle_base_is
         done = ended(registry, paused)[0]
         assert (done.state, done.attempt) == (JobState.SUCCEEDED, 2)
         wait_for(lambda: not child.is_running(), TIMEOUT_S)
+
+
+def test_training_stands_still_while_the_engines_beside_it_have_much_to_do(
+    registry: Registry, settings: TrainerSettings
+) -> None:
+    jobs = [queue(registry, kind, **LONG) for kind in MIXED[:2]]
+    with at_work(registry, settings):
+        wait_for(lambda: all(stored_step(settings.work / job.id) > 0 for job in jobs), TIMEOUT_S)
+        registry.replicas.report(busy_engine(settings.engine_load_limit + 1))
+        (child,) = training_children(THIS)
+        wait_for(lambda: child.status() == psutil.STATUS_STOPPED, TIMEOUT_S)
+        registry.jobs.request_pause(jobs[0].id)
+        wait_for(lambda: registry.jobs.get(jobs[0].id).state is JobState.PAUSED, TIMEOUT_S)
+        wait_for(lambda: child.status() == psutil.STATUS_STOPPED, TIMEOUT_S)
+        registry.replicas.report(busy_engine(settings.engine_load_limit))
+        assert ended(registry, jobs[1])[0].state is JobState.SUCCEEDED
+    (said,) = [said for said in messages(registry, jobs[1].id) if "stands still" in said]
+    assert f"more than {settings.engine_load_limit} requests" in said
+
+
+def busy_engine(load: int) -> Replica:
+    """Return the report of an engine on this machine."""
+    return Replica(
+        id="engine-1",
+        base="tiny",
+        engine="transformers",
+        url="http://127.0.0.1:1",
+        state=ReplicaState.READY,
+        capacity=1,
+        slots=(),
+        message="",
+        started_at=1.0,
+        heartbeat_at=1.0,
+        load=load,
+    )
