@@ -184,7 +184,8 @@ def test_jobs_are_placed_on_the_nodes_with_room_and_come_back_when_the_placer_st
     registry: Registry, settings: TrainerSettings, make_job: MakeJob, placer: subprocess.Popen[bytes]
 ) -> None:
     long = make_job(**LONG)
-    short = registry.jobs.create(make_job().spec, "ann", entry=QueueEntry(needed_bytes=1_000_000))
+    brief = long.spec.model_copy(update={"n_epochs": 1})
+    short = registry.jobs.create(brief, "ann", entry=QueueEntry(needed_bytes=1_000_000))
     wait_for(lambda: registry.jobs.get(short.id).state is JobState.SUCCEEDED, TIMEOUT_S)
     nodes = {worker.name for worker in registry.workers.list()}
     assert len(nodes) == 2
