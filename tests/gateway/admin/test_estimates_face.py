@@ -16,6 +16,7 @@ from gateway.app import build_app, build_gateway
 from gateway.cli.training.estimate import app as estimate_command
 from gateway.settings import GatewaySettings
 from registry.database import Registry
+from registry.jobs.scheduling.room import TrainerWorker
 from registry.types import Base
 from tests.estimates.models import SEVEN_B, SMOL, config_of
 from tests.gateway.openai.test_openai_face import ROWS, jsonl
@@ -133,3 +134,13 @@ def test_the_command_counts_the_rows_of_a_file(tmp_path: Path) -> None:
     assert json.loads(shown)["rows"] == len(ROWS)
     code, shown = run("train", "--model", str(tmp_path), "--data", str(tmp_path / name), "--rows", "3")
     assert (code, "--rows" in shown) == (2, True)
+
+
+def test_a_job_that_no_worker_holds_is_refused_with_its_parts(http: TestClient, sqlite_registry: Registry) -> None:
+    sqlite_registry.workers.report(TrainerWorker(name="w1", device="cpu", total_bytes=10**8))
+    file = http.post("/v1/files", files={"file": jsonl(ROWS)}, data={"purpose": "fine-tune"}).json()["id"]
+    body = {"model": "tiny", "training_file": file, "method": SMALL, "suffix": "support"}
+    answer = http.post("/v1/fine_tuning/jobs", json=body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (400, "job_too_large")
+    assert "it takes 0.5 GB process" in error["message"], error
