@@ -84,7 +84,7 @@ engines-stories: envs  ## Each of them behind the gateway, whole, told line by l
 # Folders of which nearly every test starts servers, builds environments or simulates for seconds.
 SLOW_FOLDERS := tests/contract tests/scenarios tests/engines/environments tests/studies
 unit: venv postgres redis bubblewrap proxies compiler  ## The quick tests only
-	$(ON_BOTH_CORES) -m "not (engine or scenario or fuzz or trains or long or killed or corpus or $(ON_DEMAND))" $(addprefix --ignore ,$(SLOW_FOLDERS)) $(ARGS)
+	$(ON_BOTH_CORES) --hypothesis-profile quick -m "not (engine or scenario or fuzz or trains or long or killed or corpus or $(ON_DEMAND))" $(addprefix --ignore ,$(SLOW_FOLDERS)) $(ARGS)
 
 fuzz: venv  ## 50,000 odd requests to a gateway, some 10 min; a tenth of them is in `make tests`. E.g. ARGS="--seed 7 --only 123"
 	$(BIN)/python -m tests.fuzz $(ARGS)

@@ -31,6 +31,7 @@ from registry.types import Base
 from tests.clock import Clock
 
 hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=30)  # make unit asks for it
 hypothesis.settings.load_profile("untimed")
 
 HIDDEN = 8

@@ -93,7 +93,7 @@ rooms = st.dictionaries(st.integers(0, 9).map(lambda n: f"r{n}"), st.integers(1,
 
 
 @given(needs, rooms)
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 def test_no_replica_gets_more_than_it_has_places_and_none_gets_a_revision_twice(
     wanted: list[Need], places: dict[str, int]
 ) -> None:
@@ -104,7 +104,7 @@ def test_no_replica_gets_more_than_it_has_places_and_none_gets_a_revision_twice(
 
 
 @given(needs, rooms)
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 def test_each_is_somewhere_while_there_are_places_and_else_the_least_needed_are_nowhere(
     wanted: list[Need], places: dict[str, int]
 ) -> None:
