@@ -17,6 +17,7 @@ from registry.artifacts import ArtifactStore
 from registry.audit import AuditStore
 from registry.bases import BaseStore, all_bases
 from registry.batches.batch_store import BatchStore, batches_reading
+from registry.batches.deliveries import BATCH_ENDS
 from registry.changes import KeptParts, changes_in
 from registry.deliveries import DeliveryStore
 from registry.entered import EnteredEngineStore
@@ -106,6 +107,7 @@ class Registry:
         self.files = FileStore(transactions, self.artifacts, _readers_of)
         self.uploads = UploadStore(transactions, self.artifacts)
         self.batches = BatchStore(transactions, self.artifacts)
+        self.batch_deliveries = DeliveryStore(transactions, BATCH_ENDS)
         self.replicas = ReplicaStore(transactions)
         self.entered = EnteredEngineStore(transactions)
         self.uses = UseStore(transactions)

@@ -36,6 +36,7 @@ def _deliveries(name: str, of: str) -> sa.Table:
 
 rollout_deliveries: Final = _deliveries("rollout_deliveries", "rollout_events")
 job_deliveries: Final = _deliveries("job_deliveries", "jobs")
+batch_deliveries: Final = _deliveries("batch_deliveries", "batches")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,7 @@ class Outbox(Generic[Subject]):
     """A table whose rows are to be delivered."""
 
     events: sa.Table
-    at: sa.Column[float]
+    at: sa.ColumnElement[float]
     """When a row became one to deliver."""
     tried: sa.Table
     read: Callable[[sa.Connection, Mapping[str, Any]], Subject]

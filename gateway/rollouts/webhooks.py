@@ -1,4 +1,4 @@
-"""Webhooks: rollouts' moves and jobs' ends are sent to a receiver at least once, in the form of Standard Webhooks.
+"""Webhooks: moves of rollouts, ends of jobs and batches are sent at least once, in the form of Standard Webhooks.
 
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -18,6 +18,7 @@ from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from gateway.settings import WebhookSettings
+from registry.batches.deliveries import BatchEnd
 from registry.database import Registry
 from registry.deliveries import DeliveryStore
 from registry.errors import SettingsInvalid
@@ -80,7 +81,8 @@ class Sender:
         """
         now = registry.transactions.now
         moves = self._deliver(registry.rollout_deliveries, notice_of_move, http, now)
-        return moves + self._deliver(registry.job_deliveries, notice_of_end, http, now)
+        jobs = self._deliver(registry.job_deliveries, notice_of_job, http, now)
+        return moves + jobs + self._deliver(registry.batch_deliveries, notice_of_batch, http, now)
 
     def _deliver(
         self,
@@ -127,16 +129,18 @@ class Sender:
             return f"{type(exc).__name__}: {exc}"
 
 
-def notice_of_end(_: int, end: JobEnd) -> Notice:
+def notice_of_job(_: int, end: JobEnd) -> Notice:
     """Return OpenAI's webhook event for the end of a fine-tuning job."""
-    event_id = f"evt_{end.job_id.rpartition('-')[2]}"
-    body = {
-        "id": event_id,
-        "object": "event",
-        "created_at": int(end.at),
-        "type": f"fine_tuning.job.{end.state}",
-        "data": {"id": end.job_id},
-    }
+    return _event(f"evt_{end.job_id.rpartition('-')[2]}", f"fine_tuning.job.{end.state}", end.job_id, end.at)
+
+
+def notice_of_batch(_: int, end: BatchEnd) -> Notice:
+    """Return OpenAI's webhook event for the end of a batch."""
+    return _event(f"evt_{end.batch_id}", f"batch.{end.state}", end.batch_id, end.at)
+
+
+def _event(event_id: str, kind: str, subject: str, at: float) -> Notice:
+    body = {"id": event_id, "object": "event", "created_at": int(at), "type": kind, "data": {"id": subject}}
     return Notice(id=event_id, body=body)
 
 

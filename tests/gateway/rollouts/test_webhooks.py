@@ -13,6 +13,10 @@ import httpx2
 import openai
 import pytest
 from openai.types.webhooks import (
+    BatchCancelledWebhookEvent,
+    BatchCompletedWebhookEvent,
+    BatchExpiredWebhookEvent,
+    BatchFailedWebhookEvent,
     FineTuningJobCancelledWebhookEvent,
     FineTuningJobFailedWebhookEvent,
     FineTuningJobSucceededWebhookEvent,
@@ -23,6 +27,8 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from gateway.rollouts.controller import begin_if_loaded
 from gateway.rollouts.webhooks import Sender, open_sender
 from gateway.settings import WebhookSettings
+from registry.batches.batch import ENDED as BATCH_ENDED
+from registry.batches.batch import BatchDraft, BatchFault, BatchState
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.errors import SettingsInvalid
@@ -37,6 +43,12 @@ FineTuningEnd = (
     FineTuningJobSucceededWebhookEvent,
     FineTuningJobFailedWebhookEvent,
     FineTuningJobCancelledWebhookEvent,
+)
+BatchEnd = (
+    BatchCompletedWebhookEvent,
+    BatchFailedWebhookEvent,
+    BatchExpiredWebhookEvent,
+    BatchCancelledWebhookEvent,
 )
 SECRET = "whsec_" + "bG9ycnktdGVzdC1zZWNyZXQtb2YtMzItYnl0ZXMhISE="
 
@@ -152,6 +164,45 @@ def test_openais_client_unwraps_the_ends_of_jobs(sqlite_registry: Registry, rece
     assert {event.object for event in events.values()} == {"event"}
     with pytest.raises(openai.InvalidWebhookSignatureError):
         client.webhooks.unwrap(receiver.got[0][1] + b" ", receiver.got[0][0])
+
+
+def batch_that_ended(registry: Registry, to: BatchState) -> str:
+    """Id of a batch that did."""
+    draft = BatchDraft(
+        endpoint="/v1/chat/completions",
+        input_file="file-1",
+        metadata=None,
+        output_expires_after_s=None,
+        owner="ann",
+        tenant="local",
+        key_id="",
+    )
+    made = registry.batches.create(draft, most_open=9)
+    if to is BatchState.CANCELLED:
+        registry.batches.request_cancel(made.id, "ann")
+    hold = registry.batches.claim(registry.batches.get(made.id), "g1")
+    assert hold is not None
+    if to is BatchState.FAILED:
+        return registry.batches.refuse(hold, [BatchFault(code="empty_file", message="it is empty")]).id
+    if to is not BatchState.CANCELLED:
+        registry.batches.begin(hold, 0, "tiny")
+        registry.batches.finalize(hold, to)
+    return registry.batches.finish(hold, to).id
+
+
+def test_openais_client_unwraps_the_ends_of_batches(
+    sqlite_registry: Registry, receiver: Receiver, clock: Clock
+) -> None:
+    clock.at = time.time()
+    ends = {batch_that_ended(sqlite_registry, state): state for state in sorted(BATCH_ENDED)}
+    by = sender(receiver.url)
+    assert deliver(sqlite_registry, by) == len(ends) == 4
+    assert deliver(sqlite_registry, by) == 0
+    client = openai.OpenAI(api_key="none", webhook_secret=SECRET)
+    told = [client.webhooks.unwrap(body, headers) for headers, body in receiver.got]
+    assert {event.data.id: event.type for event in told if isinstance(event, BatchEnd)} == {
+        batch_id: f"batch.{state}" for batch_id, state in ends.items()
+    }
 
 
 def test_a_receiver_that_fails_first_gets_it_again_with_the_same_id(
