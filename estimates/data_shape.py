@@ -14,6 +14,8 @@ MOST_SAMPLED: Final = 512
 """Rows whose lengths are kept."""
 MOST_PASSES: Final = 96
 """Passes that are drawn to find the largest one; a job has the largest of as many, or of a few more."""
+MANY_SEQUENCES: Final = 64
+"""Of more sequences than these, packing leaves next to no holes, so they are not laid out one by one."""
 PACKED_GAIN: Final = 0.95
 """The trainer takes another layout than the padded one where it costs less than this part (`trainer.data.packing`)."""
 
@@ -167,6 +169,9 @@ def _packed(rows: Sequence[RowLength]) -> PassSize:
         ((length, answer) for row in rows for length, answer in zip(row.sequences, row.answers, strict=True))
     )
     longest = found[-1][0]
+    if len(found) > MANY_SEQUENCES:
+        count = -(-sum(length for length, _ in found) // longest)
+        return PassSize(count, longest, min(longest, sum(learnt for _, learnt in found)), True)
     bins: list[list[int]] = []
     for length, learnt in reversed(found):
         own = next((one for one in bins if one[0] + length <= longest), None)

@@ -105,7 +105,9 @@ class InnerLayers:
         chosen = optional_size(text, "num_experts_per_tok") or 1
         dense = _dense_layers(text, layers)
         sparse = layers - dense
-        shared = optional_size(text, "shared_expert_intermediate_size") or width * (text.get("n_shared_experts") or 0)
+        shared = optional_size(text, "shared_expert_intermediate_size") or (
+            width * (optional_size(text, "n_shared_experts") or 0) if text.get("n_shared_experts") else 0
+        )
         linears = _inner_linears(names, hidden, width, (sparse * experts, sparse * chosen))
         if shared:
             linears += _inner_linears(names, hidden, shared, (sparse, sparse))

@@ -158,7 +158,7 @@ def model_config(name: str, config: Mapping[str, Any]) -> ModelConfig:
         raise EstimateError(
             f"{name}: its config.json has no {exc.args[0]!r}; a model that writes text has", "config"
         ) from exc
-    except (TypeError, ValueError, ZeroDivisionError) as exc:
+    except (TypeError, ValueError, AttributeError, ZeroDivisionError) as exc:
         raise EstimateError(f"{name}: a size in its config.json is not a positive whole number", "config") from exc
 
 

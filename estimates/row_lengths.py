@@ -127,7 +127,12 @@ def _tokenizer(base: Path) -> CountTokens:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception:  # noqa: BLE001  # the library raises nothing narrower; the trainer reports a broken tokenizer
         return _by_characters
-    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def count(text: str) -> list[int]:
+        # Half of a pair of surrogates is no text to the library.
+        return list(tokenizer.encode(text.encode(errors="replace").decode(), add_special_tokens=False).ids)
+
+    return count
 
 
 def _template(base: Path) -> Callable[[TrainingRow], str | None] | None:

@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from engines.hardware.machine import GB
 from estimates.corrections import Measurement
@@ -20,7 +21,7 @@ from registry.database import Registry
 from registry.jobs.job import Job
 from registry.jobs.scheduling.room import QueueEntry
 
-THREADS = 1
+THREADS: Final = 1
 """CPU threads of a job where the trainer's settings say nothing else."""
 
 

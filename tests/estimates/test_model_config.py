@@ -46,6 +46,21 @@ def test_a_size_that_is_none_is_refused(size: Any) -> None:
         model_config("model", SMOL | {"num_hidden_layers": size})
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"quantization_config": {"config_groups": [1]}},
+        {"num_experts": 8, "n_shared_experts": "x", "moe_intermediate_size": 2**30},
+        {"layer_types": 5},
+        {"vision_config": {"num_hidden_layers": "x"}},
+        {"first_k_dense_replace": "x", "num_experts": 8},
+    ],
+)
+def test_a_field_that_makes_no_sense_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(EstimateError):
+        model_config("model", SMOL | fields)
+
+
 def test_the_model_in_a_config_of_one_that_sees_is_found() -> None:
     inner = config_of("qwen2", (24, 896, 14, 2, 4864, 151936), tie_word_embeddings=True)
     seeing = {"model_type": "llava", "text_config": inner, "tie_word_embeddings": True}
