@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from starlette.testclient import TestClient
@@ -65,29 +65,28 @@ def test_serving_is_estimated_from_a_config(http: TestClient) -> None:
     assert "GB" in small["refusal"]
 
 
-@pytest.mark.parametrize(
-    ("body", "param", "words"),
-    [
-        ({}, "model", "give model"),
-        ({"model": "tiny", "config": SMOL}, "model", "give model"),
-        ({"config": SMOL, "device": "abacus"}, "device", "a100-80"),
-        ({"config": SMOL, "memory": "much"}, "memory", "24GiB"),
-        ({"config": {"model_type": "llama"}, "length": 64}, "config", "no '"),
-        ({"config": SMOL, "training_file": "file-0", "rows": 3}, "rows", "does not go with training_file"),
-        ({"config": SMOL, "serve": {"context": 10}}, "serve", "work 'train'"),
-        ({"work": "serve", "config": SMOL, "rows": 10}, "rows", "work 'serve'"),
-        ({"config": SMOL, "learnt": 100, "length": 50}, "learnt", "less than length"),
-        ({"config": SMOL, "length": 10**9}, "length", "at most"),
-        ({"config": SMOL, "training_file": "file-0"}, "training_file", "does not exist"),
-        ({"model": "huge"}, "model", "tiny"),
-        ({"config": SMOL, "bandwith": 3}, "bandwith", "unknown field"),
-    ],
+REFUSED: Final[Sequence[tuple[dict[str, Any], str, str]]] = (
+    ({}, "model", "give model"),
+    ({"model": "tiny", "config": SMOL}, "model", "give model"),
+    ({"config": SMOL, "device": "abacus"}, "device", "a100-80"),
+    ({"config": SMOL, "memory": "much"}, "memory", "24GiB"),
+    ({"config": {"model_type": "llama"}, "length": 64}, "config", "no '"),
+    ({"config": SMOL, "training_file": "file-0", "rows": 3}, "rows", "does not go with training_file"),
+    ({"config": SMOL, "serve": {"context": 10}}, "serve", "work 'train'"),
+    ({"work": "serve", "config": SMOL, "rows": 10}, "rows", "work 'serve'"),
+    ({"config": SMOL, "learnt": 100, "length": 50}, "learnt", "less than length"),
+    ({"config": SMOL, "length": 10**9}, "length", "at most"),
+    ({"config": SMOL, "training_file": "file-0"}, "training_file", "does not exist"),
+    ({"model": "huge"}, "model", "tiny"),
+    ({"config": SMOL, "bandwith": 3}, "bandwith", "unknown field"),
 )
-def test_what_cannot_be_estimated_is_refused_with_its_field(
-    http: TestClient, body: dict[str, Any], param: str, words: str
-) -> None:
-    error = ask(http, **body)
-    assert (error["param"], words in error["message"]) == (param, True), error
+"""Bodies that cannot be estimated, each with the field at fault and words of the message."""
+
+
+def test_what_cannot_be_estimated_is_refused_with_its_field(http: TestClient) -> None:
+    for body, param, words in REFUSED:
+        error = ask(http, **body)
+        assert (error["param"], words in error["message"]) == (param, True), error
 
 
 def test_a_finished_job_corrects_the_estimate_of_the_next_one(http: TestClient, sqlite_registry: Registry) -> None:
