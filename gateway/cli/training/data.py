@@ -31,7 +31,9 @@ def convert(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The JSONL file to write.")],
     form: Annotated[
         str | None,
-        typer.Option(help="Form of the rows, where their fields do not show it: openai, sharegpt, alpaca, ..."),
+        typer.Option(
+            metavar="FORM", help="Form of the rows, where their fields do not show it: openai, sharegpt, alpaca, ..."
+        ),
     ] = None,
     most_dropped: Annotated[
         float, typer.Option(min=0, max=100, help="Percent of the rows that may be left out before nothing is written.")
