@@ -158,7 +158,7 @@ NOT_RUN_FOR: Final[Mapping[str, int]] = {
     "changes this machine": 4,
     "downloads gigabytes": 3,
     "has a test of its own": 4,
-    "minutes of measurement": 9,
+    "minutes of measurement": 10,
     "needs a GPU": 3,
     "needs a PostgreSQL server": 1,
     "needs a Ray cluster": 1,
