@@ -17,7 +17,7 @@ from trainer.child.requests import ResidentRequest
 from trainer.errors import JobDropped, JobFailed
 from trainer.faults import failure_of
 from trainer.order import ChildOrder
-from trainer.progress import Progress, ProgressPipe, RecipeFinished, RecipeStopped
+from trainer.progress import Progress, ProgressPipe, RecipeFinished, RecipeStopped, Stepped
 from trainer.recipes import load_objective
 from trainer.training.resident_base import ResidentBase, Turn, Turns
 from trainer.training.run import run_training
@@ -89,6 +89,8 @@ class ResidentJobs:
     ) -> RecipeFinished | RecipeStopped:
         def report(progress: Progress) -> None:
             _check_wanted(job)
+            if isinstance(progress, Stepped):
+                turn.expect(progress.total_steps - progress.step)
             pipe.send(progress)
 
         def between_steps() -> bool:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 import random
-from collections import deque
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Condition
@@ -24,6 +24,8 @@ from transformers import PreTrainedModel
 from trainer.training.base_model import load_base
 
 SHARED_BY_ACCELERATE: Final = (PartialState, AcceleratorState, GradientState)
+LONGEST_EVERY: Final = 4
+"""Each turn of this number is for the job that has waited longest."""
 
 
 class ResidentBase:
@@ -47,39 +49,67 @@ class ResidentBase:
 
 
 class Turns:
-    """The jobs of a process, of which one computes at a time, in the order in which they came back."""
+    """The jobs of a process, of which one computes at a time."""
 
     def __init__(self) -> None:
         self._changed = Condition()
-        self._queue: deque[Turn] = deque()
+        self._waiting: list[Turn] = []
+        self._holder: Turn | None = None
+        self._given = 0
 
     @contextmanager
     def turn(self) -> Iterator[Turn]:
         """Yield the turn of a new job once it has come, and pass it on at the end."""
         turn = Turn(self)
-        self.wait_for(turn)
+        with self._changed:
+            self._waiting.append(turn)
+        self._wait_for(turn)
         try:
             yield turn
         finally:
-            self.leave(turn)
+            self._leave()
 
-    def wait_for(self, turn: Turn) -> None:
-        """Return once *turn* is the first in the queue, at whose end it begins."""
+    def hand_on(self, turn: Turn) -> None:
+        """Let others compute if it is their turn, and return when it is the turn of *turn* again, which has it now."""
         with self._changed:
-            self._queue.append(turn)
-            self._changed.wait_for(lambda: self._queue[0] is turn)
+            self._waiting.append(turn)
+            if self._chosen() is turn:
+                self._waiting.remove(turn)
+                self._given += 1
+                return
+        turn.keep()
+        self._leave()
+        self._wait_for(turn)
+
+    def _wait_for(self, turn: Turn) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._holder is None and self._chosen() is turn)
+            self._waiting.remove(turn)
+            self._holder = turn
+            self._given += 1
         turn.restore()
 
-    def leave(self, turn: Turn) -> None:
-        """Let the next in the queue compute."""
-        turn.keep()
+    def _leave(self) -> None:
         with self._changed:
-            self._queue.popleft()
+            self._holder = None
             self._changed.notify_all()
 
-    def is_awaited(self) -> bool:
-        """Whether another job waits for its turn."""
-        return len(self._queue) > 1
+    def _chosen(self) -> Turn:
+        place = next_place([turn.left_s for turn in self._waiting], self._given)
+        return self._waiting[place]
+
+
+def next_place(left_s: Sequence[float | None], given: int) -> int:
+    """Return which of the waiting jobs gets the next turn, after *given* turns. Pure.
+
+    *left_s* has the seconds that each still needs, those that wait longest first; None for a job that has just come,
+    which goes first. Then the job that ends soonest goes first, so that the mean time to the end is short, but every
+    `LONGEST_EVERY`-th turn is for the job that has waited longest, so that all come on.
+    """
+    known = [left for left in left_s if left is not None]
+    if len(known) < len(left_s):
+        return left_s.index(None)
+    return 0 if given % LONGEST_EVERY == 0 else left_s.index(min(known))
 
 
 class Turn:
@@ -89,12 +119,20 @@ class Turn:
         self._turns = turns
         self._generators: tuple[Any, ...] | None = None
         self._shared: tuple[dict[str, Any], ...] = tuple({} for _ in SHARED_BY_ACCELERATE)
+        self._since = time.monotonic()
+        self._step_s = 0.0
+        self.left_s: float | None = None
+        """Seconds that the job still needs if it computes alone; None before its first step."""
 
     def hand_on(self) -> None:
-        """Let every job that waits compute until it hands on, then go on."""
-        if self._turns.is_awaited():
-            self._turns.leave(self)
-            self._turns.wait_for(self)
+        """End a step: let the others compute whose turn it is, then go on."""
+        self._step_s = time.monotonic() - self._since
+        self._turns.hand_on(self)
+        self._since = time.monotonic()
+
+    def expect(self, steps: int) -> None:
+        """Note that the job has so many steps left, each like its last one."""
+        self.left_s = steps * self._step_s
 
     def keep(self) -> None:
         """Remember the state of the random generators; that of accelerate is in the job's own dictionaries."""
@@ -103,6 +141,7 @@ class Turn:
 
     def restore(self) -> None:
         """Give the process the state that was kept."""
+        self._since = time.monotonic()
         for kind, state in zip(SHARED_BY_ACCELERATE, self._shared, strict=True):
             kind._shared_state = state
         if self._generators is None:
