@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
+from typing import Final
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -54,6 +55,7 @@ from gateway.keys.limits import RateLimiter
 from gateway.origins import AllowedOrigins
 from gateway.own_machine import OwnMachine
 from gateway.pools.journal import host_prefix
+from gateway.reports.runner import ReportRunner
 from gateway.routing.route_feed import RouteFeed
 from gateway.routing.routing import Offers
 from gateway.settings import GatewaySettings, TraceSettings
@@ -70,6 +72,9 @@ from registry.database import Registry
 from registry.errors import RegistryError
 
 log = logging.getLogger(__name__)
+
+_REPORTS_EVERY: Final = 16
+"""Files without a report are looked for so many times less often than routes are read: once in 4 s by default."""
 
 
 def build_gateway(
@@ -184,9 +189,12 @@ def build_app(gateway: Gateway) -> FastAPI:
         _start_loops(gateway)
         batch_runner = BatchRunner(gateway)
         gateway.loops.start("batches", batch_runner.run)
+        report_runner = ReportRunner(gateway.registry, _REPORTS_EVERY * gateway.settings.route_refresh_s)
+        gateway.loops.start("reports", report_runner.run)
         yield
         gateway.loops.cancel()
         await batch_runner.aclose()
+        await report_runner.aclose()
         gateway.edge.close()
         await gateway.rate_limiter.aclose()
         await gateway.shadow.aclose()

@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute
 from gateway.admin import adapters as admin_adapters
 from gateway.admin import audit as admin_audit
 from gateway.admin import bases as admin_bases
+from gateway.admin import data_reports as admin_data_reports
 from gateway.admin import estimates as admin_estimates
 from gateway.admin import feedback as admin_feedback
 from gateway.admin import forced as admin_forced
@@ -56,6 +57,7 @@ ROUTERS: Final = (
     admin_adapters.router,
     admin_owners.router,
     admin_bases.router,
+    admin_data_reports.router,
     admin_feedback.router,
     admin_forced.router,
     admin_reproductions.router,

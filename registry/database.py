@@ -23,6 +23,7 @@ from registry.deliveries import DeliveryStore
 from registry.entered import EnteredEngineStore
 from registry.errors import SchemaForeign, SchemaTooNew, SchemaTooOld
 from registry.files.file_store import FileStore
+from registry.files.report_store import ReportStore
 from registry.files.upload_store import UploadStore
 from registry.files.upload_tables import upload_parts
 from registry.jobs.adapter_owners import AdapterOwner, AdapterOwnerStore, all_owners
@@ -105,6 +106,7 @@ class Registry:
         self.job_deliveries = DeliveryStore(transactions, JOB_ENDS)
         self.permissions = CheckpointPermissionStore(transactions)
         self.files = FileStore(transactions, self.artifacts, _readers_of)
+        self.reports = ReportStore(transactions)
         self.uploads = UploadStore(transactions, self.artifacts)
         self.batches = BatchStore(transactions, self.artifacts)
         self.batch_deliveries = DeliveryStore(transactions, BATCH_ENDS)

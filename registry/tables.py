@@ -209,6 +209,10 @@ files: Final = sa.Table(
     tenant(),
     at("created_at"),
     sa.Column("expires_at", sa.Double, index=True),
+    sa.Column("report_state", sa.Text, index=True),
+    sa.Column("report_message", sa.Text),
+    sa.Column("report_attempt", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("report_beat", sa.BigInteger, nullable=False, server_default="0"),
     sa.Index("ix_files_tenant", "tenant"),
     sqlite_autoincrement=True,
 )

@@ -201,6 +201,15 @@ class CheckpointDraft:
     """Steps of the same job that are kept for some time, and the one whose weights are the result."""
 
 
+class ReportState(StrEnum):
+    """How far the report on a training file is."""
+
+    WAITING = "waiting"
+    WORKING = "working"
+    DONE = "done"
+    FAILED = "failed"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
     """An uploaded or produced file, its bytes in the artifact store."""
@@ -216,6 +225,13 @@ class File:
     """Whose keys see the file."""
     expires_at: float | None = None
     """When the file is removed; None keeps it until it is deleted."""
+    report_state: ReportState | None = None
+    """How far the report on a training file is; None where none is made."""
+    report_message: str | None = None
+    """What the report comes to, or why there is none."""
+    report_attempt: int = 0
+    report_beat: int = 0
+    """Grows while an attempt at the report goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

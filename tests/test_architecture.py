@@ -42,7 +42,7 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
         "http",
         "admin",
         "openai",
-        "deps batches",
+        "deps batches reports",
         "edge",
         "dialects evidence keys",
         "telemetry rollouts",
@@ -61,6 +61,7 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
         "linears",
     ),
     "corpus": (
+        "__main__ review_sheet",
         "examination",
         "reporting page",
         "findings_joined excerpts",

@@ -54,7 +54,7 @@ def _publish_revision(registry: Registry, lease: Lease, done: FinishedJob) -> st
         alias=job.spec.alias(job.id, registry.organisation),
         job_id=job.id,
         kind=ADAPTER_KINDS[job.spec.result_kind()],
-        provenance=provenance_of(done),
+        provenance=provenance_of(registry, done),
         checkpoints=tuple(_served_checkpoints(registry, done)),
     )
     revision = publish(
@@ -116,7 +116,7 @@ def _publish_checkpoint(registry: Registry, lease: Lease, done: FinishedJob) -> 
         tenant=job.tenant,
         # The name was claimed with the job, so there is an owner.
         is_shared=owner is not None and owner.is_shared,
-        provenance=provenance_of(done),
+        provenance=provenance_of(registry, done),
         steps=tuple(_served_checkpoints(registry, done)),
     )
     base = publish_checkpoint(
@@ -152,11 +152,16 @@ def _results(registry: Registry, done: FinishedJob) -> bytes | None:
     return result_csv(registry, done.job.id) if done.finished.trained_tokens is not None else None
 
 
-def provenance_of(done: FinishedJob) -> Mapping[str, Any]:
+def provenance_of(registry: Registry, done: FinishedJob) -> Mapping[str, Any]:
     """Return everything that made the result, as JSON."""
     job, finished = done.job, done.finished
+    # Asked now: the report on a new file, or a person's sign-off, may have come while the job was running.
+    files = {
+        field: {**facts, **registry.reports.known_of(facts["sha256"], job.tenant)}
+        for field, facts in done.files.items()
+    }
     made: dict[str, Any] = {
-        **job.spec.provenance(done.files),
+        **job.spec.provenance(files),
         "base": {"name": job.spec.base, "digest": job.spec.base_digest},
         "versions": finished.versions | {"python": platform.python_version()},
         "machine": finished.machine,

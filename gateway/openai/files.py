@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Form, Query, Request, UploadFile
@@ -27,7 +27,7 @@ from registry.contracts.uploads.file_purposes import BATCH, PURPOSES, FilePurpos
 from registry.errors import NotFound
 from registry.keys import Scope
 from registry.publishing.job_end import RESULTS_PURPOSE
-from registry.types import File
+from registry.types import File, ReportState
 from registry.wording.suggestions import meant_or_known
 
 router = APIRouter(dependencies=[KnownQuery], tags=["files"])
@@ -216,4 +216,15 @@ def file_object(file: File) -> FileObject:
         filename=file.filename,
         purpose=file.purpose,
         expires_at=whole_seconds(file.expires_at),
+        status=_STATUS[file.report_state],
+        status_details=file.report_message or None,
     )
+
+
+_STATUS: Final[Mapping[ReportState | None, Literal["uploaded", "processed", "error"]]] = {
+    None: "processed",
+    ReportState.WAITING: "uploaded",
+    ReportState.WORKING: "uploaded",
+    ReportState.DONE: "processed",
+    ReportState.FAILED: "error",
+}

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
-from typing import Literal
+from typing import Final, Literal
 
 import sqlalchemy as sa
 
@@ -16,7 +16,10 @@ from registry import tables
 from registry.artifacts import ArtifactStore
 from registry.errors import Conflict, NotFound
 from registry.transactions import Transactions
-from registry.types import LOCAL_TENANT, File
+from registry.types import LOCAL_TENANT, File, ReportState
+
+REPORTED_PURPOSE: Final = "fine-tune"
+"""Purpose of the files that get a report."""
 
 ReadersOf = Callable[[sa.Connection, str], builtins.list[str]]
 
@@ -157,6 +160,7 @@ def insert_file(tx: sa.Connection, draft: FileDraft, digest: str, size_bytes: in
         "tenant": draft.tenant,
         "created_at": at,
         "expires_at": None if draft.expires_after_s is None else at + draft.expires_after_s,
+        "report_state": ReportState.WAITING if draft.purpose == REPORTED_PURPOSE else None,
     }
     tx.execute(sa.insert(tables.files).values(row))
     return file_of(find_file(tx, str(row["id"])))
@@ -172,4 +176,6 @@ def find_file(tx: sa.Connection, file_id: str) -> sa.RowMapping:
 
 def file_of(row: sa.RowMapping) -> File:
     """Return a row of `files` as a value."""
-    return File(**{name: value for name, value in row.items() if name != "seq"})
+    state = row["report_state"]
+    fields = {name: value for name, value in row.items() if name not in ("seq", "report_state")}
+    return File(**fields, report_state=None if state is None else ReportState(state))

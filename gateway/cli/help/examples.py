@@ -139,6 +139,10 @@ EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
             "lorry data check chats.jsonl --model smollm2-135m-instruct --validation held_out.jsonl",
         ),
     ),
+    "data review": (
+        ("Write a sheet of drawn rows", "lorry data review chats.jsonl"),
+        ("Sign the filled sheet", "lorry data review chats.jsonl --sign"),
+    ),
     "data from-feedback": (("Make a training file of rated answers", "lorry data from-feedback support"),),
     "graders": (("Check a grader", "lorry graders validate grader.json"),),
     "graders validate": (("Check a grader as a job would", "lorry graders validate grader.json"),),

@@ -117,6 +117,59 @@ def check(
         raise CommandFailed(f"{file}: {faults[0]}" + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""))
 
 
+@app.command("review")
+def review(
+    file: FileArgument,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The sheet (default: the file's name and .review.csv).")
+    ] = None,
+    sign: Annotated[
+        bool, typer.Option("--sign", help="Send the filled sheet to the gateway, as the owner of the key.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Draws the rows; else the file's bytes do.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a sheet of drawn rows for a person to read, then sign it.
+
+    5 % of the rows are drawn, at most 500. Write good or bad beside each, with a note where it helps, and call the
+    command again with --sign. Revisions that are trained on these bytes remember who signed, and how many were bad.
+    """
+    from corpus.errors import CorpusError
+    from corpus.review_sheet import draw, read_sheet, write_sheet
+    from gateway.objects.data_reviews import DataReviewObject
+
+    path = sheet or file.with_name(f"{file.name}.review.csv")
+    try:
+        rows = draw(file, seed)
+        if not sign:
+            if path.exists():
+                raise CommandFailed(f"{path} is there already; fill it in and give --sign, or remove it")
+            write_sheet(rows, path)
+            if as_json:
+                show_json({"sheet": str(path), "rows": len(rows.texts), "seed": rows.seed})
+                return
+            show(f"{path}: {len(rows.texts)} of {rows.rows} rows to read; write good or bad beside each, then")
+            show(f"`lorry data review {file} --sign`")
+            return
+        verdicts = read_sheet(path, rows)
+    except CorpusError as exc:
+        raise CommandFailed(str(exc)) from exc
+    except OSError as exc:
+        raise CommandFailed(f"{exc.filename or file}: {exc.strerror}") from exc
+    body = {
+        "sha256": rows.sha256,
+        "seed": rows.seed,
+        "rows": rows.rows,
+        "verdicts": [{"line": each.line, "verdict": each.verdict, "note": each.note} for each in verdicts],
+    }
+    with Client() as client:
+        signed = client.post("/admin/data_reviews", DataReviewObject, body)
+    if as_json:
+        show_json(signed)
+        return
+    show(f"{signed.id}: signed by {signed.reviewer}: {signed.rows} rows read, {signed.bad} of them bad")
+
+
 @app.command("from-feedback")
 def from_feedback(
     model: ModelName,

@@ -1,0 +1,32 @@
+"""Reviews of training data: what a person says of the rows that were drawn."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from gateway.objects.lists import ApiObject
+
+
+class VerdictObject(ApiObject):
+    """A row that was read."""
+
+    line: int
+    verdict: Literal["good", "bad"]
+    note: str = ""
+
+
+class DataReviewObject(ApiObject):
+    """A signed review."""
+
+    id: str
+    object: Literal["data.review"] = "data.review"
+    sha256: str
+    """Digest of the file's bytes."""
+    reviewer: str
+    """Name of the key that signed."""
+    seed: int
+    rows: int
+    bad: int
+    """Rows that should not be trained on, by the reviewer."""
+    verdicts: list[VerdictObject]
+    signed_at: float

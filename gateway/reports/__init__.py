@@ -1,0 +1,1 @@
+"""Reports on uploaded training files, made beside the gateway."""
