@@ -11,7 +11,7 @@ FEATURES: Final = (
     "length of the answer",
     "length of the prompt",
     "share of signs",
-    "compressibility",
+    "variety of the text",
     "number of turns",
 )
 """By which a row may be unlike the others."""

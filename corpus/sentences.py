@@ -13,9 +13,9 @@ _ANSWERS = {
     "looping": "have an answer that repeats itself",
 }
 _LEAKS = {
-    "exact": "are in the training file too",
-    "near": "are nearly equal to rows of the training file",
-    "prompt": "have a prompt of the training file, with another answer",
+    "exact": "in the training file too",
+    "near": "nearly equal to a row of the training file",
+    "prompt": "with a prompt of the training file and another answer",
 }
 _ONE_SIDED = 0.8
 _MANY_LANGUAGES = 0.02
@@ -92,7 +92,7 @@ def _leaks(report: Report) -> Iterator[Finding]:
     for leak in report.leaks.found:
         mine, theirs = leak.pairs[0]
         text = (
-            f"{_rows(leak.rows)} of {report.leaks.validation_file} {_LEAKS[leak.kind]}, such as its line {theirs} "
+            f"{report.leaks.validation_file} has {_rows(leak.rows)} {_LEAKS[leak.kind]}, such as its line {theirs} "
             f"(training line {mine}): the validation loss says less than it seems to"
         )
         yield Finding(level="warn", about="leaks", text=text)

@@ -97,7 +97,13 @@ def check(
     from gateway.cli.training.report_shown import show_report
 
     folder = None if model is None else model_folder(model)
-    wishes = Wishes(model=folder, model_name=model, validation=validation, max_length=max_length, seed=seed)
+    wishes = Wishes(
+        model=folder,
+        model_name=folder.name if folder else None,
+        validation=validation,
+        max_length=max_length,
+        seed=seed,
+    )
     try:
         report = examine(file, wishes)
         if html is not None:
