@@ -1,8 +1,8 @@
 """What XGrammar would leave unenforced of a JSON Schema; vLLM, SGLang and LMDeploy hold answers to schemas by it. Pure.
 
 XGrammar 0.2.7 and 0.2.8 pass over much of what they do not know, and the answer breaks the schema without an error. The
-rules here are what `bench/engine/xgrammar_schemas.py` found with the JSON Schema test suite and random schemas. What
-XGrammar refuses by itself (a broken pattern, a range that is empty) is not among them.
+rules here come from probes of single keywords; `bench/engine/xgrammar_schemas.py` holds them against the JSON Schema
+test suite. What XGrammar refuses by itself (a broken pattern, a range that is empty) is not among them.
 """
 
 from __future__ import annotations
