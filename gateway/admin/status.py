@@ -36,7 +36,8 @@ SILENT_AFTER_S: Final = 120.0
 LOW_BYTES: Final = 2_000_000_000
 LOW_SHARE: Final = 0.05
 ROOM_FOR_LONG: Final = 20_000_000_000
-"""A disk is low below `LOW_BYTES` of room, and below `LOW_SHARE` unless that leaves so much."""
+"""Unless the settings say more, a disk is low below `LOW_BYTES` of room, and below `LOW_SHARE` unless that leaves so
+much."""
 _LATEST_ROLLOUTS: Final = 200
 QUEUED_SHOWN: Final = 20
 """So many of the jobs that wait are shown."""
@@ -53,7 +54,8 @@ def _status(gateway: Gateway) -> SystemStatus:
     snapshot = registry.snapshot()
     latest = registry.rollouts.list(limit=_LATEST_ROLLOUTS)
     jobs = registry.jobs.current(now - NEWS_S, QUEUED_SHOWN)
-    parts, disks = _parts(gateway.home), _disks({gateway.home, registry.artifacts.root})
+    parts = _parts(gateway.home)
+    disks = _disks({gateway.home, registry.artifacts.root}, gateway.settings.low_disk_bytes)
     return SystemStatus(
         version=version("lorry"),
         at=now,
@@ -108,14 +110,14 @@ def _parts(home: Path | None) -> list[PartStatus]:
     return [PartStatus(part=part, seen_at=at, is_silent=now - at > SILENT_AFTER_S) for part, at in beats.items()]
 
 
-def _disks(folders: Iterable[Path | None]) -> list[DiskStatus]:
-    """Return the room of each disk once, by the first of the folders on it."""
+def _disks(folders: Iterable[Path | None], low_bytes: int | None) -> list[DiskStatus]:
+    """Return the room of each disk once, by the first of the folders on it; it is low below *low_bytes*, if given."""
     found: dict[int, DiskStatus] = {}
     for folder in sorted(each for each in folders if each is not None):
         if folder.exists():
             room = shutil.disk_usage(folder)
-            is_low = room.free < max(LOW_BYTES, min(LOW_SHARE * room.total, ROOM_FOR_LONG))
-            disk = DiskStatus(path=str(folder), free_bytes=room.free, total_bytes=room.total, is_low=is_low)
+            least = low_bytes or max(LOW_BYTES, min(LOW_SHARE * room.total, ROOM_FOR_LONG))
+            disk = DiskStatus(path=str(folder), free_bytes=room.free, total_bytes=room.total, is_low=room.free < least)
             found.setdefault(folder.stat().st_dev, disk)
     return list(found.values())
 

@@ -28,7 +28,7 @@ def test_a_job_goes_from_its_request_to_its_revision(
     with write_rows(method, home / "rows.jsonl").open("rb") as lines:
         file = registry.files.add(lines, filename="rows.jsonl", purpose="fine-tune", owner="ann")
     own: dict[str, Any] = {"n_epochs": 1, "batch_size": 4, "learning_rate": 0.01, "lora_rank": 8}
-    request = {"model": "tiny", "training_file": file.id, "validation_file": file.id, "suffix": "support"}
+    request = {"model": "tiny", "training_file": file.id, "validation_file": file.id, "suffix": "support", "seed": 7}
     asked = {"method": {"type": method, method: {"hyperparameters": own}}}
     job = registry.jobs.create(build_spec(CreateJob.model_validate({**request, **asked}), registry), "ann")
     registry.measurements.add_estimate(job.id, job.spec, 10**9, 30.0)

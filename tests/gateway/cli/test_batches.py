@@ -27,7 +27,7 @@ def url(sqlite_registry: Registry, base: Base) -> Iterator[str]:
     engine = StubEngine(answer(400, b'{"error": {"message": "no", "code": "why"}}'), OK)
     row = replica_row("r0", url=engine.url)
     sqlite_registry.replicas.report(row)
-    with ServedGateway(GatewaySettings(route_refresh_s=0.05), sqlite_registry) as gateway:
+    with ServedGateway(GatewaySettings(route_refresh_s=0.05, low_disk_bytes=1), sqlite_registry) as gateway:
         yield f"http://127.0.0.1:{gateway.port}"
     engine.close()
 

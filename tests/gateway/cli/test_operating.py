@@ -74,7 +74,7 @@ def url(two_revisions: Registry, engine: StubEngine, tmp_path: Path) -> Iterator
         "r1", url=engine.url, slots=slots, started_at=time.time() - 100, load=3, memory_bytes=1_400_000_000
     )
     two_revisions.replicas.report(replica)
-    with ServedGateway(GatewaySettings(), two_revisions, home=tmp_path) as served:
+    with ServedGateway(GatewaySettings(low_disk_bytes=1), two_revisions, home=tmp_path) as served:
         yield f"http://127.0.0.1:{served.port}"
 
 

@@ -61,6 +61,7 @@ ACTS = {
         "jobs pause",
         "jobs resume",
         "data convert",
+        "data review",
         "data from-feedback",
         "graders validate",
         "graders run",
