@@ -13,7 +13,7 @@ from corpus.report import Report
 from corpus.sampling import sample_size
 from gateway.deps import AuthorDep, CallerDep, GatewayDep, KnownQuery
 from gateway.errors import InvalidRequest
-from gateway.objects.data_reviews import DataReviewObject, VerdictObject
+from gateway.objects.data_reviews import DataReviewObject, ReviewedRowObject
 from gateway.objects.lists import ObjectList
 from gateway.openai.types import Body
 from registry.errors import Conflict, NotFound
@@ -93,7 +93,7 @@ async def list_reviews(gateway: GatewayDep, caller: CallerDep, sha256: Sha256) -
 
 def review_object(review: Review) -> DataReviewObject:
     """Return the review as the API shows it."""
-    verdicts = [VerdictObject.model_validate(dict(verdict)) for verdict in review.verdicts]
+    verdicts = [ReviewedRowObject.model_validate(dict(verdict)) for verdict in review.verdicts]
     return DataReviewObject(
         id=review.id,
         sha256=review.digest,

@@ -7,7 +7,7 @@ from typing import Literal
 from gateway.objects.lists import ApiObject
 
 
-class VerdictObject(ApiObject):
+class ReviewedRowObject(ApiObject):
     """A row that was read."""
 
     line: int
@@ -28,5 +28,5 @@ class DataReviewObject(ApiObject):
     rows: int
     bad: int
     """Rows that should not be trained on, by the reviewer."""
-    verdicts: list[VerdictObject]
+    verdicts: list[ReviewedRowObject]
     signed_at: float
