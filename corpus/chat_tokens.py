@@ -25,13 +25,13 @@ class CountedRow:
     """A row's length."""
 
     tokens: int
-    """Of a pair the longer chat's."""
+    """Length of the row; of a pair, that of the longer chat."""
     refused: str = ""
     """Why the chat template does not take the row."""
 
 
 class _Tokenizer:
-    """What `ChatTemplate` takes of a tokenizer, from the files of a base model's folder."""
+    """The part of a tokenizer that `ChatTemplate` uses, from the files of a base model's folder."""
 
     def __init__(self, folder: Path) -> None:
         from tokenizers import Tokenizer

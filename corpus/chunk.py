@@ -1,4 +1,4 @@
-"""What is found in a part of a file; parts are looked at in processes of their own."""
+"""Findings in a part of a file; parts are looked at in processes of their own."""
 
 from __future__ import annotations
 

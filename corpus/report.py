@@ -25,7 +25,7 @@ class Hits(_Part):
     lines: list[int]
     """The first of them."""
     example: str = ""
-    """What was found in the first one; of secrets and personal data only the form."""
+    """The text that was found in the first one; of secrets and personal data only the form."""
 
 
 class Counted(_Part):
@@ -99,7 +99,7 @@ class Leak(_Part):
 
 
 class Leaks(_Part):
-    """What the training file shows of the validation file."""
+    """Rows of the validation file that the training file has too."""
 
     validation_file: str
     validation_rows: int
@@ -152,7 +152,7 @@ class Report(_Part):
     version: Literal[1] = 1
     file: FileFacts
     format: str
-    """What its lines are: chats, preference pairs, ..."""
+    """Kind of its lines: chats, preference pairs, ..."""
     rows: int
     """Rows without a fault."""
     faults: list[Hits]

@@ -49,7 +49,7 @@ _FEWEST_PHRASE_ROWS: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportWishes:
-    """What a report says beside the findings."""
+    """Facts of a report beside the findings."""
 
     file: FileFacts
     model: Path | None

@@ -22,7 +22,7 @@ WORDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("good", "ok", "yes", "y", "g"), "good"),
     **dict.fromkeys(("bad", "no", "n", "b"), "bad"),
 }
-"""What may be written as a verdict -> the verdict."""
+"""Spelling of a verdict -> the verdict."""
 _FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -40,7 +40,7 @@ class DrawnRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SheetVerdict:
-    """What the sheet says of a row."""
+    """The verdict on a row in the sheet."""
 
     line: int
     verdict: str

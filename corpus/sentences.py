@@ -1,4 +1,4 @@
-"""What a report comes to, in sentences with numbers: errors first, then what to look at, then what to know."""
+"""The findings of a report, in sentences with numbers: errors first, then what to look at, then what to know."""
 
 from __future__ import annotations
 

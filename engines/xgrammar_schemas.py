@@ -1,4 +1,4 @@
-"""What XGrammar would leave unenforced of a JSON Schema; vLLM, SGLang and LMDeploy hold answers to schemas by it. Pure.
+"""The parts of a JSON Schema that XGrammar leaves unenforced, by which vLLM, SGLang and LMDeploy hold answers. Pure.
 
 XGrammar 0.2.7 and 0.2.8 pass over much of what they do not know, and the answer breaks the schema without an error. The
 rules here come from probes of single keywords; `bench/engine/xgrammar_schemas.py` holds them against the JSON Schema

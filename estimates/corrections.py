@@ -22,7 +22,7 @@ SPEED_BOUNDS: Final = (0.02, 50.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """What a finished job took, beside what was estimated for it without a correction."""
+    """Memory and time that a finished job took, beside what was estimated for it without a correction."""
 
     estimated_bytes: int
     peak_bytes: int

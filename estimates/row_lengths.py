@@ -22,7 +22,7 @@ from registry.errors import TrainingFileInvalid
 SAMPLED: Final = 160
 """Lines whose tokens are counted."""
 LONGEST_SAMPLED: Final = 16
-"""Of them, so many are the longest ones."""
+"""Number of the longest rows among them."""
 CHARACTERS_A_TOKEN: Final = 3.6
 """For models without a `tokenizer.json`: characters of English text for a token of usual vocabularies, a few short."""
 MARKS_OF_A_TURN: Final = 5

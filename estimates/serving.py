@@ -36,7 +36,7 @@ class ServingChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingEstimate:
-    """What an engine takes."""
+    """Memory and speed of an engine."""
 
     device: ComputeDevice
     choice: Choice | None

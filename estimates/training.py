@@ -38,7 +38,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingEstimate:
-    """What a training job takes."""
+    """Memory and time of a training job."""
 
     device: ComputeDevice
     processes: int

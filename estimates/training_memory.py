@@ -41,7 +41,7 @@ multiples of 64 bytes: measured 0.34 to 0.40 with LoRA, and the same with gradie
 """
 FRAGMENTS_CHECKPOINTED: Final = 0.34
 HEAP_FULL: Final = 1.4
-"""What the heap holds for each byte that is kept where all weights are trained, measured."""
+"""Bytes that the heap holds for each byte that is kept where all weights are trained, measured."""
 LOGITS_BUFFERS: Final = 3.6
 """Tensors of the logits' size at the beginning of a backward pass in float32, measured 3.2 to 4.2.
 
@@ -83,7 +83,7 @@ class PhaseMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingMemory:
-    """What a job of *spec* on *model* keeps on *device*; a method for each part."""
+    """Bytes that a job of *spec* on *model* keeps on *device*; a method for each part."""
 
     model: ModelConfig
     spec: FineTuneSpec

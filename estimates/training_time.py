@@ -35,7 +35,7 @@ class TrainingTime:
     """The seconds of a job."""
 
     step_s: float
-    """Of one step of the optimizer."""
+    """Seconds of one step of the optimizer."""
     steps: int
     other_s: float
     """Before the first and after the last step."""

@@ -228,7 +228,7 @@ class File:
     report_state: ReportState | None = None
     """How far the report on a training file is; None where none is made."""
     report_message: str | None = None
-    """What the report comes to, or why there is none."""
+    """Summary of the report, or why there is none."""
     report_attempt: int = 0
     report_beat: int = 0
     """Grows while an attempt at the report goes on."""

@@ -1,1 +1,1 @@
-"""What is looked for in the texts of a row."""
+"""Findings in the texts of a row."""

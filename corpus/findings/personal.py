@@ -63,7 +63,7 @@ class Hit:
 
     kind: str
     shown: str
-    """Its form: letters and digits are masked."""
+    """Form of the text: letters and digits are masked."""
 
 
 class PersonalFinder:

@@ -21,7 +21,7 @@ class Form:
 
     name: str
     fields: str
-    """Its fields, for people."""
+    """Fields of the form, for people."""
     fits: Callable[[Row], bool]
     """Whether a row has the fields of this form."""
     line: Callable[[Row], dict[str, Any]]

@@ -41,7 +41,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hub:
-    """What is asked of a hub's client; every failure is a `SourceRefused`."""
+    """The questions to a hub's client; every failure is a `SourceRefused`."""
 
     commit: Callable[[DataSet], str]
     """Returns the commit that a revision names."""

@@ -30,7 +30,7 @@ Sha256 = Annotated[str, written_as("[0-9a-f]{64}", "the 64 hexadecimal digits of
 
 
 class SignedVerdict(Body):
-    """What a person says of a row."""
+    """The verdict of a person on a row."""
 
     line: Annotated[int, Field(ge=1)]
     verdict: Literal["good", "bad"]

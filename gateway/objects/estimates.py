@@ -15,9 +15,9 @@ class EstimatedDevice(ApiObject):
     name: str
     count: int
     memory_bytes: int
-    """Of one device."""
+    """Memory of one device."""
     available_bytes: int
-    """What a job or an engine may take of it."""
+    """Memory that a job or an engine may take."""
 
 
 class EstimatedChange(ApiObject):
@@ -34,7 +34,7 @@ class EstimatedChange(ApiObject):
 
 
 class TrainingEstimateObject(ApiObject):
-    """What a training job takes."""
+    """Memory and time of a training job."""
 
     object: Literal["estimate.training"] = "estimate.training"
     model: str
@@ -68,7 +68,7 @@ class TrainingEstimateObject(ApiObject):
 
 
 class ServingEstimateObject(ApiObject):
-    """What an engine takes that serves a model."""
+    """Memory and speed of an engine that serves a model."""
 
     object: Literal["estimate.serving"] = "estimate.serving"
     model: str
@@ -82,7 +82,7 @@ class ServingEstimateObject(ApiObject):
     devices: int
     """Devices that share each layer."""
     peak_bytes: int
-    """Of each device; of the machine on a CPU."""
+    """Memory of each device; of the machine on a CPU."""
     parts: dict[str, int]
     context: int
     """Longest prompt and answer together, in tokens."""
@@ -95,9 +95,9 @@ class ServingEstimateObject(ApiObject):
     """Most sequences of full length."""
     kv_bytes_per_token: int
     answer_tokens_per_second: float
-    """Of one answer alone."""
+    """Speed of one answer alone."""
     batch_tokens_per_second: float
-    """Of a full batch together."""
+    """Speed of a full batch together."""
     prompt_tokens_per_second: float
     reasons: list[str]
     change: EstimatedChange | None

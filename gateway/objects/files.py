@@ -19,7 +19,7 @@ class FileObject(ListedObject):
     status: Literal["uploaded", "processed", "error"] = "processed"
     """`uploaded`: a report on the training file is being made, and jobs may read it; `error`: there will be none."""
     status_details: str | None = None
-    """What the report comes to, or why there is none."""
+    """Summary of the report, or why there is none."""
     expires_at: int | None = None
 
 

@@ -17,7 +17,7 @@ from registry.jobs.job import JobState
 _LOOKED_AT: Final = 50
 """Jobs of the same method and base model that are compared, the newest ones."""
 _COUNTED: Final = 5
-"""Of those that are like the job, so many count."""
+"""Number of jobs like the job that count."""
 _LARGEST_RATIO: Final = 2.0
 """A job of more than so many times the work, or less than its inverse, is not like the other one."""
 

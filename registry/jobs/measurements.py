@@ -1,4 +1,4 @@
-"""What jobs were estimated to take, and what they took: the ground for correcting the next estimates."""
+"""Estimated and measured memory and time of jobs: the ground for correcting the next estimates."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ job_measurements: Final = sa.Table(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredJob:
-    """What a finished job took, beside what was estimated for it without a correction."""
+    """Memory and time that a finished job took, beside what was estimated for it without a correction."""
 
     estimated_bytes: int
     peak_bytes: int

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class _RunningJob:
-    """What the worker asked of a job since it began."""
+    """A job at work, with the requests of the worker about it."""
 
     def __init__(self, order_path: Path, descriptor: int) -> None:
         self.order_path = order_path

@@ -1,4 +1,4 @@
-"""What every process of a trainer opens first: log, settings, registry."""
+"""The first things that every process of a trainer opens: log, settings, registry."""
 
 from __future__ import annotations
 

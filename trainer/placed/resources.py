@@ -1,4 +1,4 @@
-"""What a job needs of a node of a Ray cluster, and what nodes have. Pure."""
+"""Resources that a job needs of a node of a Ray cluster, and those that nodes have. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What answers say of how jobs wait: their place, what they wait for, and when their turn is expected."""
+"""Facts of how jobs wait, for answers: their place, what they wait for, and when their turn is expected."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from registry.jobs.scheduling.room import can_hold_some
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueFacts:
-    """What is known of the queue while the jobs of one answer are shown."""
+    """The state of the queue while the jobs of one answer are shown."""
 
     after: Mapping[str, Mapping[str, JobState]]
     """Job -> the jobs that it was to come after, with their states."""

@@ -11,7 +11,7 @@ from registry.jobs.scheduling.tenant_uses import charge_s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuedJob:
-    """What the order and the times of a waiting job follow from."""
+    """The facts from which the order and the times of a waiting job follow."""
 
     id: str
     priority: int

@@ -35,9 +35,9 @@ class GiveWayRules:
     """When a running job may be asked to give way."""
 
     least_run_s: float
-    """Its attempt has run for at least so long."""
+    """The attempt has run for at least so long."""
     least_left_s: float
-    """It is expected to take at least so long still."""
+    """The job is expected to take at least so long still."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class RunningJob:
 
 @dataclass(slots=True, kw_only=True)
 class _Device:
-    """What a worker has left, and the jobs that it holds."""
+    """The room that a worker has left, and the jobs that it holds."""
 
     places: int
     total_bytes: int | None

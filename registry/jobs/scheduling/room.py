@@ -1,4 +1,4 @@
-"""What a job needs of a device, and what a worker has of it. Pure."""
+"""Room that a job needs of a device, and that a worker has. Pure."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ NO_ENTRY: Final = QueueEntry()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """What a worker's device has for further jobs. A memory of None is what the worker has reported, if it has."""
+    """Room that a worker's device has for further jobs. A memory of None is what the worker has reported, if it has."""
 
     total_bytes: int | None = None
-    """What the device has for jobs while the worker holds none."""
+    """Bytes that the device has for jobs while the worker holds none."""
     free_bytes: int | None = None
-    """What is left beside the jobs that the worker holds; what it keeps only for later jobs counts as free."""
+    """Bytes left beside the jobs that the worker holds; what it keeps only for later jobs counts as free."""
     resident: frozenset[str] = frozenset()
     """Digests of the bases that the worker has in memory."""
     beside: str | None = None
@@ -54,9 +54,9 @@ class TrainerWorker:
     device: str
     """The device for people: `cpu`, or the name of an accelerator."""
     total_bytes: int | None
-    """What the device has for jobs while the worker holds none; None where that is not known."""
+    """Bytes that the device has for jobs while the worker holds none; None where that is not known."""
     free_bytes: int | None = None
-    """What is left of it; the registry computes it from what the jobs need that the worker holds."""
+    """Bytes left of them; the registry computes it from what the jobs need that the worker holds."""
     places: int = 1
     """How many jobs the worker takes at once, whatever they are."""
     started_at: float = 0.0

@@ -21,7 +21,7 @@ DAY_S: Final = 86400.0
 REMEMBERED_DAYS: Final = 10
 """After so many days a use counts less than a thousandth, and is forgotten."""
 LEAST_USE_S: Final = 60.0
-"""What a running attempt counts at least: the start of a job takes a worker some seconds, whatever comes of it."""
+"""Least seconds that a running attempt counts: the start of a job takes a worker some, whatever comes of it."""
 _INSERT: Final[Mapping[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 

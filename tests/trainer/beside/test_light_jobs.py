@@ -13,7 +13,8 @@ import pytest
 from registry.database import Registry
 from registry.disk import Liveness, sha256_of
 from registry.jobs.job import Job, JobState
-from registry.types import Replica, ReplicaState
+from registry.types import Replica
+from tests.gateway.replica_rows import replica_row
 from tests.kills.asked import Trained, chat, pair, rated
 from tests.trainer.attempts import TIMEOUT_S, loss_curve, messages, queue, stored_step, training_children
 from tests.waiting import wait_for
@@ -134,16 +135,4 @@ def test_training_stands_still_while_the_engines_beside_it_have_much_to_do(
 
 def busy_engine(load: int) -> Replica:
     """Return the report of an engine on this machine."""
-    return Replica(
-        id="engine-1",
-        base="tiny",
-        engine="transformers",
-        url="http://127.0.0.1:1",
-        state=ReplicaState.READY,
-        capacity=1,
-        slots=(),
-        message="",
-        started_at=1.0,
-        heartbeat_at=1.0,
-        load=load,
-    )
+    return replica_row("engine-1", load=load)

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from registry.types import Replica, ReplicaState
+from registry.types import ReplicaState
+from tests.gateway.replica_rows import replica_row
 from trainer.devices.local_engines import load_at
 
 HERE = frozenset({"127.0.0.1", "10.0.0.5"})
-BUSY = Replica(
-    id="engine-1",
-    base="tiny",
-    engine="transformers",
-    url="http://127.0.0.1:8100",
-    state=ReplicaState.READY,
-    capacity=1,
-    slots=(),
-    message="",
-    started_at=1.0,
-    heartbeat_at=1.0,
-    load=3,
-)
+BUSY = replica_row("engine-1", url="http://127.0.0.1:8100", load=3)
 
 
 def test_the_loads_of_the_engines_on_the_machine_add_up_and_others_do_not_count() -> None:
