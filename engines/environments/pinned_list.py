@@ -32,6 +32,11 @@ class PinnedList:
     """Container image, where the engine is published in no other way; there are no requirements then."""
 
 
+def has_list(kind: str, variant: str, lists: Path = LISTS) -> bool:
+    """Whether there is a list for this variant; tools have none where they compute on the processor alone."""
+    return (lists / f"{kind}-{variant}.txt").is_file()
+
+
 def list_path(kind: str, variant: str, lists: Path = LISTS) -> Path:
     """Return the file of pins; `EnvironmentFailed` names the lists that exist."""
     path = lists / f"{kind}-{variant}.txt"

@@ -1,7 +1,8 @@
-"""Environments of the engines that cannot live in ours: where each one is and how far its build came.
+"""Environments of the engines and tools that cannot live in ours: where each is and how far its build came.
 
 An environment is a virtual environment in `LORRY_HOME/envs/<kind>`. Its record is stored in its folder, so that a
-half-built one is never taken for whole. `engines.environments.build` makes them.
+half-built one is never taken for whole. `engines.environments.build` makes them. The trainer reads the record of a
+tool's environment by code of its own (`trainer/tools/`), so its fields are a contract.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class EnvironmentState(StrEnum):
 
     ABSENT = "absent"  # nothing is there
     PARTIAL = "partial"  # begun and not finished; installing goes on from there
-    READY = "ready"  # built from the present list, and the engine was imported
+    READY = "ready"  # built from the present list, and its main package was imported
     OUTDATED = "outdated"  # whole, but the list has changed since
 
 
@@ -40,7 +41,7 @@ class EnvironmentRecord(BaseModel):
     is_installed: bool = False
     """Everything in the list was installed."""
     version: str | None = None
-    """Version of the engine; set when it was imported, which is the last step."""
+    """Version of the main package; set when it was imported, which is the last step."""
     size_bytes: int | None = None
     """Size of the whole environment when it was finished."""
 
@@ -56,7 +57,7 @@ def environment_python(home: Path, kind: str) -> Path:
 
 
 def ready_interpreter(home: Path, kind: str) -> Path:
-    """Return the Python that runs engines of *kind*; `EnvironmentMissing` unless the environment is whole."""
+    """Return the Python that runs engines or tools of *kind*; `EnvironmentMissing` unless the environment is whole."""
     record = read_record(home, kind)
     command = f"`lorry envs install {kind}`"
     if record is None:
@@ -78,7 +79,7 @@ def environment_state(record: EnvironmentRecord | None, digest: str | None) -> E
 
 
 def ready_environments(home: Path) -> frozenset[tuple[str, str]]:
-    """Return kind and variant of the environments that are whole."""
+    """Return kind and variant of the engines' environments that are whole."""
     records = (read_record(home, kind) for kind in ENVIRONMENTS)
     return frozenset((record.kind, record.variant) for record in records if record and record.version is not None)
 
@@ -93,6 +94,11 @@ def read_record(home: Path, kind: str) -> EnvironmentRecord | None:
     except ValidationError:
         begun = True
     return EnvironmentRecord(kind=kind, variant="", digest="") if begun else None
+
+
+def forget_record(home: Path, kind: str) -> None:
+    """Let the environment, whatever of it is there, count as begun and not finished."""
+    (environment_folder(home, kind) / _STATE_FILE).unlink(missing_ok=True)
 
 
 def write_record(home: Path, record: EnvironmentRecord) -> None:

@@ -40,7 +40,9 @@ COMMANDS: Final[Mapping[str, Listed]] = {
         "Show hardware, environments, and which engine would serve a model, in which sizes and why. Needs no gateway.",
     ),
     "envs": Listed(
-        "gateway.cli.envs", "Serve", "Environments of the engines that cannot live in Lorry's own: build, list."
+        "gateway.cli.envs",
+        "Serve",
+        "Environments of engines and tools that cannot live in Lorry's own: build, list, remove.",
     ),
     "train": Listed("gateway.cli.train", "Train", "Train an adapter, one command for each method."),
     "estimate": Listed(

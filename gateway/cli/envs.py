@@ -1,4 +1,4 @@
-"""`lorry envs`: the environments of vLLM, SGLang and LMDeploy on this machine."""
+"""`lorry envs`: the environments of engines and tools on this machine."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
-from engines.catalog import ENVIRONMENTS
 from engines.environments.build import BuildPlan, build_environment
-from engines.environments.pinned_list import VARIANTS, list_digest, list_path
+from engines.environments.catalog import BUILT
+from engines.environments.pinned_list import VARIANTS, has_list, list_digest, list_path
 from engines.environments.record import (
     EnvironmentRecord,
     environment_folder,
@@ -20,6 +20,7 @@ from engines.environments.record import (
     environment_state,
     read_record,
 )
+from engines.environments.removal import remove_environment
 from engines.errors import EnvironmentFailed
 from engines.hardware.machine import Machine
 from engines.hardware.probe import read_machine
@@ -42,17 +43,17 @@ COLUMNS: Final = (
 
 @app.command("install")
 def install(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(ENVIRONMENTS)}.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(BUILT)}.")],
     variant: Annotated[
         str | None,
         typer.Option(metavar="VARIANT", help=f"One of {', '.join(VARIANTS)} (default: what this machine has)."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Build an environment, or resume an interrupted build, and import its engine; a finished one stays as it is."""
+    """Build an environment, or resume an interrupted build, and try it; a finished one stays as it is."""
     home = lorry_home()
     began = time.monotonic()
-    plan = BuildPlan(home=home, kind=kind, variant=variant or variant_of(read_machine()))
+    plan = BuildPlan(home=home, kind=kind, variant=variant or variant_of(kind, read_machine()))
     console = stderr_console()
     with console.status(f"Looking at {environment_folder(home, kind)}") as status:
         try:
@@ -74,7 +75,7 @@ def install(
 @app.command("list")
 def list_environments(wide: WideFlag = False, as_json: JsonFlag = False) -> None:
     """List environments: absent, partial (install again to resume), ready, or outdated (its list has changed)."""
-    entries = [environment_entry(kind) for kind in ENVIRONMENTS]
+    entries = [environment_entry(kind) for kind in BUILT]
     if as_json:
         show_json(entries)
         return
@@ -84,10 +85,27 @@ def list_environments(wide: WideFlag = False, as_json: JsonFlag = False) -> None
     show_table(COLUMNS, rows, "No kind of engine has an environment.", wide=wide)
 
 
-def variant_of(hardware: Machine) -> str:
-    """Return the variant for the machine's accelerators, `cpu` where no list exists for them."""
+@app.command("remove")
+def remove(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(BUILT)}.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Remove an environment from the disk; refused while a process of it runs."""
+    home = lorry_home()
+    try:
+        folder = remove_environment(home, kind)
+    except EnvironmentFailed as exc:
+        raise CommandFailed(str(exc)) from exc
+    if as_json:
+        show_json({"kind": kind, "removed": folder is not None})
+        return
+    typer.echo(f"Removed {folder}" if folder else f"There is no environment for {kind} below {home}")
+
+
+def variant_of(kind: str, hardware: Machine) -> str:
+    """Return the variant for the machine's accelerators, `cpu` where *kind* has no list for them."""
     vendors = [str(device.vendor) for device in hardware.largest_group()]
-    return next((vendor for vendor in vendors if vendor in VARIANTS), "cpu")
+    return next((vendor for vendor in vendors if vendor in VARIANTS and has_list(kind, vendor)), "cpu")
 
 
 class _Shown:

@@ -24,12 +24,14 @@ EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
         ("What would serve the bundled model here", "lorry doctor"),
         ("The same for another model and longer texts", "lorry doctor --model ~/models/qwen3-4b --context 16384"),
     ),
-    "envs": (("Which engines are installed", "lorry envs list"),),
+    "envs": (("Which engines and tools are installed", "lorry envs list"),),
     "envs install": (
         ("Build the environment of vLLM for this machine", "lorry envs install vllm"),
         ("The same without a GPU", "lorry envs install vllm --variant cpu"),
+        ("Build the environment in which checkpoints are quantized", "lorry envs install quantize"),
     ),
-    "envs list": (("Which engines are installed", "lorry envs list"),),
+    "envs list": (("Which engines and tools are installed", "lorry envs list"),),
+    "envs remove": (("Free the disk space of an environment", "lorry envs remove sglang"),),
     "estimate": (
         (
             "Would full training of this model fit here",

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from engines.environments.build import BuildPlan, build_environment
-from engines.kinds import EngineEnvironment
+from engines.kinds import SeparateEnvironment
 
 
 class Silent:
@@ -21,7 +21,7 @@ class Silent:
 
 def main() -> None:
     home, lists, repository, gate = map(Path, sys.argv[1:])
-    kinds = {"tiny": EngineEnvironment(distributions=("tiny",), check=f"open({str(gate)!r}).read()")}
+    kinds = {"tiny": SeparateEnvironment(distributions=("tiny",), check=f"open({str(gate)!r}).read()")}
     plan = BuildPlan(home=home, kind="tiny", variant="cpu", kinds=kinds, lists=lists, repository=repository)
     build_environment(plan, Silent())
 

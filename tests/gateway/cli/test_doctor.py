@@ -11,6 +11,7 @@ import pytest
 from engines.environments.pinned_list import list_digest, list_path
 from engines.environments.record import EnvironmentRecord, environment_folder, write_record
 from engines.hardware.wishes import Wishes
+from engines.tools import TOOLS
 from gateway.cli.doctor import as_document, find
 from gateway.cli.envs import variant_of
 from tests.engines.hardware.machines import MACHINES, SEVEN_B, SEVENTY_TWO_B
@@ -89,8 +90,12 @@ def test_environments_are_listed_with_their_state(tmp_path: Path) -> None:
         "vllm": ("cpu", "9.9", "ready"),
         "sglang": ("cpu", "9.9", "outdated"),
         "lmdeploy": (None, None, "partial"),
+        **{tool: (None, None, "absent") for tool in TOOLS},
     }
     assert "1.5" in lorry(tmp_path, "envs", "list")
+    assert f"Removed {environment_folder(tmp_path, 'lmdeploy')}" in lorry(tmp_path, "envs", "remove", "lmdeploy")
+    assert "There is no environment for lmdeploy" in lorry(tmp_path, "envs", "remove", "lmdeploy")
+    assert "'steam' is not one of" in lorry(tmp_path, "envs", "remove", "steam", code=1)
 
 
 def test_what_cannot_be_installed_is_refused_in_a_line(tmp_path: Path) -> None:
@@ -100,6 +105,7 @@ def test_what_cannot_be_installed_is_refused_in_a_line(tmp_path: Path) -> None:
 
 
 def test_without_a_variant_it_is_that_of_the_machine() -> None:
-    found = {where: variant_of(machine) for where, machine in MACHINES.items()}
+    found = {where: variant_of("vllm", machine) for where, machine in MACHINES.items()}
     assert {found[where] for where in ("T4", "8xH100")} == {"nvidia"}
     assert (found["MI300X"], found["910B"], found["CPU"], found["Apple"]) == ("amd", "ascend", "cpu", "cpu")
+    assert variant_of("quantize", MACHINES["MI300X"]) == "cpu"  # there is no list of this tool for it
