@@ -27,9 +27,10 @@ PACKAGES: Final[Mapping[str, frozenset[str]]] = {
     "engines": frozenset({"conversations"}),
     "graders": frozenset({"registry"}),
     "corpus": frozenset({"registry", "conversations"}),
+    "exports": frozenset({"registry"}),
     "estimates": frozenset({"registry", "engines"}),
-    "gateway": frozenset({"registry", "engines", "graders", "estimates", "corpus"}),
-    "trainer": frozenset({"registry", "graders", "conversations", "corpus"}),
+    "gateway": frozenset({"registry", "engines", "graders", "estimates", "corpus", "exports"}),
+    "trainer": frozenset({"registry", "graders", "conversations", "corpus", "exports"}),
 }
 """Our packages, and which of the others each may import."""
 
@@ -68,6 +69,7 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
         "chunk converting duplicates",
         "chat_tokens findings forms sources row_view",
     ),
+    "exports": ("gguf",),
     "graders": ("grading runs", "sandbox model_questions similarity http_models"),
     "registry": ("publishing backups", "database migrations", "jobs", "contracts", "rollouts responses"),
     "trainer": (

@@ -1,0 +1,1 @@
+"""Models that leave Lorry: folders, model cards, GGUF files, Ollama, hubs."""
