@@ -159,6 +159,7 @@ jobs: Final = sa.Table(
     sa.Column("losses", sa.Integer, nullable=False, server_default="0"),
     sa.Column("gives_way_to", sa.Text),
     sa.Column("gave_way", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("unfit_rows", sa.JSON(none_as_null=True)),
     sa.Index("ix_jobs_tenant", "tenant"),
     # Every column that the choice of the next job looks at, so that it reads no row of a job.
     sa.Index(

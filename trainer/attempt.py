@@ -42,6 +42,7 @@ from trainer.progress import (
     RecipeFailed,
     RecipeFinished,
     RecipeStopped,
+    RowsRead,
     Stepped,
     StepWritten,
 )
@@ -208,6 +209,8 @@ class Attempt:
                 self._progress.note(progress)
             case Stepped():
                 self._progress.step(progress)
+            case RowsRead():
+                self._progress.rows(progress)
             case PhaseBegan():
                 self._progress.phase(progress.phase)
             case CheckpointSaved():

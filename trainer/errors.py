@@ -23,6 +23,14 @@ class JobFailed(TrainerError):
         return self.message
 
 
+class RowUnfit(JobFailed):
+    """A row of a file does not fit the job, which may go on without it; `tokens` is its length if that is the cause."""
+
+    def __init__(self, code: str, message: str, tokens: int | None = None) -> None:
+        super().__init__(code, message, "training_file")
+        self.tokens = tokens
+
+
 class Diverged(JobFailed):
     """Training left the numbers: a loss, the weights or what the model answers is not finite."""
 

@@ -160,6 +160,8 @@ def provenance_of(registry: Registry, done: FinishedJob) -> Mapping[str, Any]:
         field: {**facts, **registry.reports.known_of(facts["sha256"], job.tenant)}
         for field, facts in done.files.items()
     }
+    for field, unfit in registry.jobs.get(job.id).unfit_rows.items():
+        files[field]["unfit_rows"] = unfit.model_dump(mode="json")
     made: dict[str, Any] = {
         **job.spec.provenance(files),
         "base": {"name": job.spec.base, "digest": job.spec.base_digest},

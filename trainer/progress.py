@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from registry.contracts.unfit_rows import UnfitRows
 from registry.jobs.job_phase import JobPhase
 from trainer.errors import ChildCrashed, ProgressInvalid
 
@@ -42,6 +43,15 @@ class Stepped(_Message):
     """Seconds to the end at the mean speed of this attempt."""
     figures: Mapping[str, float] = Field(default_factory=dict)
     """The figures that the method measures of its own, such as `train_mean_token_accuracy`."""
+
+
+class RowsRead(_Message):
+    """A file of the job was read, and some of its rows do not fit."""
+
+    kind: Literal["rows_read"] = "rows_read"
+    field: str
+    """Field of the job that names the file."""
+    unfit: UnfitRows
 
 
 class PhaseBegan(_Message):
@@ -100,7 +110,17 @@ class RecipeFinished(_Message):
     """Facts of the machine on which the last digits depend, the number of threads among them."""
 
 
-Progress = Noted | Stepped | PhaseBegan | CheckpointSaved | StepWritten | RecipeStopped | RecipeFailed | RecipeFinished
+Progress = (
+    Noted
+    | Stepped
+    | RowsRead
+    | PhaseBegan
+    | CheckpointSaved
+    | StepWritten
+    | RecipeStopped
+    | RecipeFailed
+    | RecipeFinished
+)
 Report = Callable[[Progress], None]
 """Sends a message to the worker."""
 StopAsked = Callable[[], bool]

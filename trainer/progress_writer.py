@@ -12,7 +12,7 @@ from registry.errors import RegistryUnavailable, StorageFull
 from registry.jobs.job import Lease
 from registry.jobs.job_moves import JobNote, new_event_id
 from registry.jobs.job_phase import JobPhase
-from trainer.progress import CheckpointSaved, Noted, Stepped
+from trainer.progress import CheckpointSaved, Noted, RowsRead, Stepped
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,11 @@ class ProgressWriter:
             self._jobs.add_event(self._lease, event_id, note)
 
         self._waiting.append(write)
+
+    def rows(self, read: RowsRead) -> None:
+        """Queue the counts of rows that do not fit, and their event."""
+        self._waiting.append(lambda: self._jobs.note_unfit_rows(self._lease, read.field, read.unfit))
+        self.note(Noted(message=read.unfit.sentence(read.field), level="warn", data=read.unfit.model_dump(mode="json")))
 
     def phase(self, phase: JobPhase) -> None:
         """Queue that the job is in *phase* from now on."""

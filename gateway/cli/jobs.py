@@ -157,6 +157,7 @@ def show_job(job: JobObject, as_json: bool, figures: StepFigures | None = None) 
             ("finished", moment(job.finished_at)),
             ("attempt", job.lorry.attempt if job.lorry.attempt > 1 else None),
             *job.details(),
+            ("unfit rows", "\n".join(rows.sentence(field) for field, rows in job.lorry.unfit_rows.items()) or None),
             ("revision", job.lorry.revision),
             ("error", job.error and job.error.message),
         ]

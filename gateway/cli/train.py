@@ -49,6 +49,8 @@ _OURS: Final[Mapping[str, _Parser]] = {
     "learning_rate": _number,
     "warmup_ratio": _number,
     "max_length": int,
+    "unfit_rows": str,
+    "most_unfit_rows": _number,
     "checkpoint_steps": int,
     "keep": str,
     "early_stopping_patience": int,

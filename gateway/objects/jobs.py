@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, JsonValue, RootModel
 
 from gateway.objects.lists import ApiObject, ListedObject
 from registry.contracts.job_spec import ResultKind
+from registry.contracts.unfit_rows import UnfitRows
 from registry.jobs.job import JobState
 from registry.jobs.job_phase import JobPhase
 from registry.types import RevisionState
@@ -78,6 +79,8 @@ class JobFacts(ApiObject):
     """Most memory of a device that the job is expected to take; None where nobody has estimated it."""
     gives_way: bool = False
     """Whether it is asked to stop at a checkpoint for a job of a higher priority, and to go on later."""
+    unfit_rows: dict[str, UnfitRows] = Field(default_factory=dict)
+    """Field that names a file (`training_file`, `validation_file`) -> the rows of it that were left out or cut."""
 
 
 class JobMethod(ApiObject):

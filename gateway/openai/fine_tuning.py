@@ -18,6 +18,7 @@ from gateway.openai.job_measurements import advice, estimate_of_spec, queue_entr
 from gateway.openai.job_request import build_spec, claim_for
 from gateway.openai.queueing.entering import after_of, enter
 from gateway.openai.queueing.queue_facts import QueueFacts, queue_facts, waiting_fields
+from gateway.openai.queueing.unfit_rows import refuse_unfit
 from gateway.openai.types import CreateJob, whole_seconds
 from registry.contracts.job_spec import FineTuneFacts
 from registry.database import Registry
@@ -62,6 +63,7 @@ async def create_job(body: CreateJob, gateway: GatewayDep, caller: CallerDep, ac
     def create() -> Job:
         spec = build_spec(body, gateway.registry, caller)
         check_plan(caller, spec.rollout_plan())
+        refuse_unfit(spec, gateway.registry)
         made = estimate_of_spec(spec, gateway.registry, gateway.own_machine)
         try:
             job = enter(
@@ -214,6 +216,7 @@ def job_state(job: Job, registry: Registry, queue: QueueFacts | None = None) -> 
             "phase": job.phase,
             "phase_since": None if job.phase_since is None else int(job.phase_since),
             "estimate": estimate_of(job, registry),
+            "unfit_rows": job.unfit_rows,
             **waiting_fields(job, queue),
         },
     }

@@ -16,6 +16,7 @@ from registry.contracts.pictures.picture_part import PicturePart
 from registry.contracts.pictures.picture_sources import outside
 from registry.contracts.rollout_spec import RolloutSpec
 from registry.contracts.training_formats import LineFormat, TrainingLine, check_training_lines, read_pictures
+from registry.contracts.unfit_rows import UnfitChoice
 from registry.contracts.weights_spec import LIBRARIES, WeightsSpec
 from registry.errors import WeightsRefused
 from registry.rollouts.rollout import RolloutPlan
@@ -45,6 +46,8 @@ NO_SPEED: Final = NOT_HYPERPARAMETERS | {
     "learning_rate",
     "learning_rate_multiplier",
     "warmup_ratio",
+    "unfit_rows",
+    "most_unfit_rows",
 }
 """Fields that do not change how long a row takes."""
 
@@ -77,6 +80,8 @@ class FineTuneSpec(JobSpec):
     """The formats of lines that the method learns from; empty for a method that counts its rows itself."""
     answers_per_row: ClassVar[int] = 1
     """Answers of a row that go through the model."""
+    unfit_choices: ClassVar[tuple[UnfitChoice, ...]] = ("drop", "cut")
+    """What may happen to rows that are too long; `cut` needs an answer whose beginning can be learnt alone."""
     line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset({"messages"}),)
     """Fields by which a line for this method is recognised in an upload: all of a set, for each form of its rows."""
 
@@ -92,7 +97,11 @@ class FineTuneSpec(JobSpec):
     """The multiplier that the caller asked for; already part of `learning_rate`, kept for the answer."""
     warmup_ratio: float = Field(default=0.03, ge=0.0, lt=1.0)
     max_length: int = Field(default=1024, ge=16)
-    """Longest row in tokens; a longer row fails the job instead of being cut silently."""
+    """Longest row in tokens; a longer one does not fit."""
+    unfit_rows: UnfitChoice = "drop"
+    """What happens to rows that are too long; other rows that do not fit are always left out."""
+    most_unfit_rows: float = Field(default=0.01, ge=0.0, le=1.0)
+    """Part of a file's rows that may not fit; with more the job is refused."""
     checkpoint_steps: int = Field(default=25, ge=1)
     keep: Literal["last", "best"] = "last"
     """Which step's weights are the result: the last one's, or those with the lowest validation loss."""
@@ -260,7 +269,10 @@ class FineTuneSpec(JobSpec):
         return False
 
     def check_weights(self) -> None:
-        """Raise `WeightsRefused` for weights that the method, this installation or any engine has no use for."""
+        """Raise `WeightsRefused` for settings that the method, this installation or any engine has no use for."""
+        if self.unfit_rows not in self.unfit_choices:
+            why = f"{self.method} needs the ends of its rows: leave it out, and long rows are left out"
+            raise WeightsRefused(f"unfit_rows {self.unfit_rows!r}: {why}")
         if self.makes is not ResultKind.ADAPTER and self.result_kind() is ResultKind.CHECKPOINT:
             raise WeightsRefused(f"the result of {self.method} is a {self.makes} model, not a checkpoint: {_PLAIN}")
         if self.has_reference() and (self.weights.is_full or self.lora.changes_base):

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from registry.contracts.graders.grader_spec import GraderSpec
 from registry.contracts.job_spec import LoraSpec, LoraVariant
 from registry.contracts.parallel_spec import MOST_PROCESSES, Parallelism, ParallelSpec
+from registry.contracts.unfit_rows import UnfitChoice
 from registry.contracts.weights_spec import PROJECTING, OptimizerKind, Precision, WeightsKind, WeightsSpec, optimizer_of
 from registry.wording.known_fields import KnownFields
 
@@ -52,6 +53,8 @@ class Hyperparameters(KnownFields):
     learning_rate: Annotated[float, Field(gt=0, le=1000)] | None = None
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None
     max_length: Annotated[int, Field(ge=16)] | None = None
+    unfit_rows: UnfitChoice | None = None
+    most_unfit_rows: Annotated[float, Field(ge=0, le=1)] | None = None
     checkpoint_steps: Annotated[int, Field(ge=1)] | None = None
     lora_rank: Annotated[int, Field(ge=1, le=512)] | None = None
     lora_alpha: Annotated[int, Field(ge=1)] | None = None

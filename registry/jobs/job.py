@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from registry.contracts.job_spec import JobSpec
+from registry.contracts.unfit_rows import UnfitRows
 from registry.errors import IllegalMove
 from registry.jobs.job_phase import JobPhase
 
@@ -120,6 +121,9 @@ class Job:
     """Id of the job of a higher priority for which this one is asked to stop at a checkpoint."""
     gave_way: int
     """How many times the job was asked to."""
+
+    unfit_rows: dict[str, UnfitRows]
+    """Field that names a file -> the rows of it that do not fit, where there are any."""
 
     @property
     def expected_finish(self) -> float | None:

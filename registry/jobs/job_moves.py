@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from registry import tables
 from registry.contracts.job_kinds import spec_from
+from registry.contracts.unfit_rows import UnfitRows
 from registry.errors import LeaseLost, NotFound, StaleState
 from registry.jobs.job import Job, JobCheckpoint, JobError, JobEvent, JobState, Lease, check_move
 from registry.jobs.job_phase import JobPhase
@@ -61,7 +62,14 @@ def job_of(row: sa.RowMapping) -> Job:
     fields = {name: value for name, value in row.items() if name not in _QUEUE_ONLY}
     error = None if row["error"] is None else JobError(**row["error"])
     phase = None if row["phase"] is None else JobPhase(row["phase"])
-    parsed = {"spec": spec_from(row["spec"]), "error": error, "state": JobState(row["state"]), "phase": phase}
+    unfit = {field: UnfitRows.model_validate(rows) for field, rows in (row["unfit_rows"] or {}).items()}
+    parsed = {
+        "spec": spec_from(row["spec"]),
+        "error": error,
+        "state": JobState(row["state"]),
+        "phase": phase,
+        "unfit_rows": unfit,
+    }
     return Job(**(fields | parsed))
 
 

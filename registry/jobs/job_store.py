@@ -15,6 +15,7 @@ from registry import tables
 from registry.audit import Act, write_audit
 from registry.contracts.job_kinds import FINE_TUNING_METHODS
 from registry.contracts.job_spec import JobSpec
+from registry.contracts.unfit_rows import UnfitRows
 from registry.errors import IllegalMove, StaleState
 from registry.jobs.adapter_owners import LOCAL_CLAIM, Claim
 from registry.jobs.durations import ExpectedDuration, expected_duration
@@ -189,6 +190,13 @@ class JobStore:
         with self._tx.write() as tx:
             held_job(tx, lease)
             _set(tx, lease.job_id, {"trained_tokens": trained_tokens, "estimated_finish": estimated_finish})
+
+    def note_unfit_rows(self, lease: Lease, field: str, unfit: UnfitRows) -> None:
+        """Store which rows of the file that *field* of the job names do not fit."""
+        with self._tx.write() as tx:
+            known = held_job(tx, lease).unfit_rows
+            stored = {name: rows.model_dump(mode="json") for name, rows in (known | {field: unfit}).items()}
+            _set(tx, lease.job_id, {"unfit_rows": stored})
 
     def enter_phase(self, lease: Lease, phase: JobPhase, at: float) -> None:
         """Store what the job does since *at* (unix seconds)."""

@@ -26,8 +26,9 @@ from registry.contracts.plain_text import PlainText
 from registry.contracts.training_file import TrainingRow
 from registry.contracts.training_formats import CHATS_OR_TEXTS, LineFormat, TrainingLine, read_lines
 from registry.contracts.training_message import ChatMessage
-from trainer.data.encoded_row import IGNORED, EncodedRow, check_lengths
-from trainer.errors import JobFailed
+from trainer.data.encoded_row import IGNORED, EncodedRow
+from trainer.data.fitting_rows import FittingRows
+from trainer.errors import JobFailed, RowUnfit
 
 NO_END: Final = "puts no end token after an answer"
 
@@ -145,7 +146,7 @@ class ChatEncoder:
         """Return the row whose rendered chat, or its beginning, is *text*."""
         if row.pictures:
             why = f"line {row.line}: is a chat with pictures, and the base model takes none"
-            raise JobFailed("template_refused", why, "training_file")
+            raise RowUnfit("template_refused", why)
         return EncodedRow(line=row.line, input_ids=tuple(ids), labels=tuple(labels))
 
     def _encode_text(self, line: int, text: PlainText) -> EncodedRow:
@@ -177,10 +178,13 @@ class ChatEncoder:
         """sha256 of the chat template's text."""
         return sha256(str(self._tokenizer.chat_template).encode()).hexdigest()
 
-    def open_answer(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        """Return *messages* as tokens, ready for the assistant's answer; `JobFailed` if the template refuses them."""
+    def open_answer(self, messages: Sequence[Mapping[str, Any]], line: int = 0) -> list[int]:
+        """Return *messages* as tokens, ready for the assistant's answer; `RowUnfit` if the template refuses them.
+
+        *line* is that of the prompt in its file.
+        """
         chat = [{**message, "content": self._template_content(message["content"])} for message in messages]
-        return self._ids(self._render(TemplateChat(line=0, messages=chat), opens_answer=True))
+        return self._ids(self._render(TemplateChat(line=line, messages=chat), opens_answer=True))
 
     def read_output(self, ids: Sequence[int]) -> str:
         """Return an answer's tokens as text, as an engine sends it: without the end token and other marks."""
@@ -242,11 +246,10 @@ class ChatEncoder:
         }
         for part, plain in without.items():
             if plain is not None and self._renders_as(plain, text):
-                raise JobFailed(
+                raise RowUnfit(
                     "template_not_trainable",
                     f"line {chat.line}: the base model's chat template leaves out {part}; train on chats without "
                     "tools, or on a base model whose template renders them",
-                    "training_file",
                 )
 
     def _renders_as(self, chat: TemplateChat, text: str) -> bool:
@@ -259,25 +262,19 @@ class ChatEncoder:
         try:
             return self._template.render(chat.messages, chat.tools, opens_answer=opens_answer)
         except TemplateRefused as exc:
-            raise JobFailed(
-                "template_refused",
-                f"line {chat.line}: the base model's chat template refuses it: {exc}",
-                "training_file",
-            ) from exc
+            why = f"line {chat.line}: the base model's chat template refuses it: {exc}"
+            raise RowUnfit("template_refused", why) from exc
 
     def _ids(self, text: str) -> list[int]:
         return self._template.ids(text)
 
 
-def read_rows(path: Path, encoder: ChatEncoder, max_length: int, param: str) -> list[EncodedRow]:
-    """Return every chat of the file at *path* as tokens, uncut and complete; `JobFailed` names one that is too long.
-
-    Raises `TrainingFileInvalid` too. *param* is the field of the job that names the file.
-    """
+def read_rows(path: Path, encoder: ChatEncoder, fitting: FittingRows) -> list[EncodedRow]:
+    """Return the chats of the file at *path* as tokens, as far as they fit; raises `TrainingFileInvalid`."""
+    longest = fitting.longest_labelled
     with path.open("rb") as lines:
-        rows = [encoded for row in read_lines(lines, CHATS_OR_TEXTS) for encoded in encoder.encode(row, max_length)]
-    check_lengths(rows, max_length, param)
-    return rows
+        kept = fitting.encode(read_lines(lines, CHATS_OR_TEXTS), lambda row: fitting.fit(encoder.encode(row, longest)))
+    return [encoded for _, rows in kept for encoded in rows]
 
 
 def count_ignored(path: Path, wanted: tuple[LineFormat[TrainingLine], ...]) -> Mapping[str, int]:
@@ -293,9 +290,9 @@ def _without_calls(chat: TemplateChat) -> TemplateChat | None:
     return None if plain == [*chat.messages] else replace(chat, messages=plain)
 
 
-def _not_trainable(chat: TemplateChat, at: int, how: str) -> JobFailed:
+def _not_trainable(chat: TemplateChat, at: int, how: str) -> RowUnfit:
     message = f"line {chat.line}: messages[{chat.places.index(at)}]: the base model's chat template {how}"
-    return JobFailed("template_not_trainable", message, "training_file")
+    return RowUnfit("template_not_trainable", message)
 
 
 def _shared(one: Iterable[int | str], other: Iterable[int | str]) -> int:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 
 from registry.contracts.pictures.picture_part import PicturePart
-from trainer.errors import JobFailed
 
 # The value is given: transformers' Trainer counts the labels other than -100 to average the loss.
 IGNORED: Final = -100
@@ -25,20 +24,6 @@ class EncodedRow:
     labels: tuple[int, ...]
     pictures: tuple[PicturePart, ...] = ()
     """Pictures whose tokens the row has, in their order."""
-
-
-def check_lengths(rows: Iterable[EncodedRow], max_length: int, param: str) -> None:
-    """Raise `JobFailed`, which names the first line that is longer than *max_length* tokens."""
-    long = [row for row in rows if len(row.input_ids) > max_length]
-    if long:
-        count = len({row.line for row in long})
-        more = f" ({count} lines are too long)" if count > 1 else ""
-        raise JobFailed(
-            "row_too_long",
-            f"line {long[0].line}: {len(long[0].input_ids)} tokens, more than max_length {max_length}{more}; "
-            "shorten it or raise max_length",
-            param,
-        )
 
 
 def collate(rows: Sequence[EncodedRow]) -> Mapping[str, torch.Tensor]:

@@ -27,7 +27,7 @@ from registry.contracts.training_message import ChatMessage
 from trainer.data.dataset import ChatEncoder, TemplateChat
 from trainer.data.encoded_row import EncodedRow
 from trainer.data.processor import load_processor
-from trainer.errors import JobFailed
+from trainer.errors import JobFailed, RowUnfit
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -62,15 +62,15 @@ class PictureEncoder(ChatEncoder):
         self._digests: dict[str, str] = {}
 
     def encode(self, row: TrainingRow, longest: int | None = None) -> list[EncodedRow]:
-        """Return *row* as tokens, with its pictures; `JobFailed` or `TrainingFileInvalid` names the line."""
+        """Return *row* as tokens, with its pictures; `RowUnfit` or `TrainingFileInvalid` names the line."""
         self._expanded = self._expand(row) if row.pictures else ()
         return super().encode(row, longest)
 
-    def open_answer(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        """Return *messages* as tokens, ready for the assistant's answer; `JobFailed` if the template refuses them."""
+    def open_answer(self, messages: Sequence[Mapping[str, Any]], line: int = 0) -> list[int]:
+        """Return *messages* as tokens, ready for the assistant's answer; `RowUnfit` if the template refuses them."""
         pictures = pictures_of(messages)
         chat = [{**message, "content": self._template_content(message["content"])} for message in messages]
-        text = self._render(TemplateChat(line=0, messages=chat), opens_answer=True)
+        text = self._render(TemplateChat(line=line, messages=chat), opens_answer=True)
         self._expanded = self._expansions(text, self._open(pictures), "the prompt") if pictures else ()
         return self._ids(text)
 
@@ -154,11 +154,8 @@ class PictureEncoder(ChatEncoder):
         for at, message in enumerate(row.messages):
             if self._placeholder in message.content:
                 where = f"line {row.line}: messages[{at}].content"
-                raise JobFailed(
-                    "template_refused",
-                    f"{where} has the text {self._placeholder!r}, which stands for a picture",
-                    "training_file",
-                )
+                why = f"{where} has the text {self._placeholder!r}, which stands for a picture"
+                raise RowUnfit("template_refused", why)
         return expanded
 
     def _expansions(self, text: str, pictures: Sequence[Image], where: str) -> list[str]:
@@ -174,9 +171,9 @@ class PictureEncoder(ChatEncoder):
         self._placeholder = str(found[0]["text"])
         return [str(one["replacement"]) for one in found]
 
-    def _leaves_out(self, where: str, count: int) -> JobFailed:
+    def _leaves_out(self, where: str, count: int) -> RowUnfit:
         why = f"{where}: the base model's chat template and processor do not render its {count} pictures one by one"
-        return JobFailed("template_refused", why, "training_file")
+        return RowUnfit("template_refused", why)
 
     def _ids(self, text: str) -> list[int]:
         if not self._expanded:

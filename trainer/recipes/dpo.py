@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from registry.contracts.methods.dpo_spec import DpoSpec
 from trainer.data.dataset import ChatEncoder
+from trainer.data.fitting_rows import row_limits
 from trainer.order import ChildOrder
 from trainer.progress import RecipeFinished, RecipeStopped, Report, StopAsked
 from trainer.recipes import MakeObjective, Recipe
@@ -28,7 +29,7 @@ class DpoObjective(PairObjective):
     """Mean of `dpo_losses` or `ipo_losses`; a reward is beta times the log ratio to the reference."""
 
     def __init__(self, encoder: ChatEncoder, spec: DpoSpec) -> None:
-        super().__init__(encoder, spec.max_length, spec.lora.dropout)
+        super().__init__(encoder, row_limits(spec), spec.lora.dropout)
         self._spec = spec
         self._reference = Reference(answers_per_row=2)
 

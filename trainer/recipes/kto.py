@@ -15,9 +15,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from registry.contracts.methods.kto_spec import KtoSpec
+from registry.contracts.preference_lines import RatedRow
 from registry.contracts.training_formats import RATED_CHATS, LineFormat, TrainingLine, read_lines
 from trainer.data.dataset import ChatEncoder
-from trainer.data.encoded_row import IGNORED, EncodedRow, check_lengths
+from trainer.data.encoded_row import IGNORED, EncodedRow
+from trainer.data.fitting_rows import FittingRows, row_limits
 from trainer.data.packing import RowCollator
 from trainer.order import ChildOrder
 from trainer.progress import Noted, RecipeFinished, RecipeStopped, Report, StopAsked
@@ -51,7 +53,7 @@ class KtoObjective(Objective[EncodedRating]):
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = (RATED_CHATS,)
 
     def __init__(self, encoder: ChatEncoder, spec: KtoSpec, report: Report) -> None:
-        super().__init__(encoder)
+        super().__init__(encoder, row_limits(spec))
         self._spec = spec
         self._report = report
         self._weights = KtoWeights(desirable=spec.desirable_weight, undesirable=spec.undesirable_weight)
@@ -61,12 +63,15 @@ class KtoObjective(Objective[EncodedRating]):
         self._kl = torch.tensor(0.0)
         self._rows = 0
 
-    def read_rows(self, path: Path, param: str) -> Sequence[EncodedRating]:
-        """Return every rated answer as tokens, uncut, each with the answer of another row beside it."""
+    def encode_rows(self, path: Path, param: str, fitting: FittingRows) -> Sequence[EncodedRating]:
+        """Return the rated answers as tokens, each with the answer of another row beside it."""
         length = self._spec.max_length
+
+        def encode(row: RatedRow) -> list[EncodedRow]:
+            return fitting.fit(self.encoder.encode(row.chat, fitting.longest_labelled))
+
         with path.open("rb") as lines:
-            read = [(row, self.encoder.encode(row.chat, length)) for row in read_lines(lines, (RATED_CHATS,))]
-        check_lengths([encoded for _, rows in read for encoded in rows], length, param)
+            read = fitting.encode(read_lines(lines, (RATED_CHATS,)), encode)
         labels = [row.is_desirable for row, _ in read]
         if param == "training_file" and (remark := remark_on_balance(labels, self._weights)):
             self._report(Noted(message=remark, level="warn"))

@@ -8,6 +8,7 @@ import torch
 
 from registry.contracts.methods.orpo_spec import OrpoSpec
 from trainer.data.dataset import ChatEncoder
+from trainer.data.fitting_rows import row_limits
 from trainer.order import ChildOrder
 from trainer.progress import RecipeFinished, RecipeStopped, Report, StopAsked
 from trainer.recipes import MakeObjective, Recipe
@@ -23,7 +24,7 @@ class OrpoObjective(PairObjective):
     """Mean of `orpo_losses`; a reward is the mean logprob of a token."""
 
     def __init__(self, encoder: ChatEncoder, spec: OrpoSpec) -> None:
-        super().__init__(encoder, spec.max_length, spec.lora.dropout)
+        super().__init__(encoder, row_limits(spec), spec.lora.dropout)
         self._spec = spec
 
     def score(self, model: torch.nn.Module, batch: Batch) -> ScoredPairs:

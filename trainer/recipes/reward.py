@@ -11,6 +11,7 @@ from peft import PeftModel
 from registry.contracts.methods.reward_spec import RewardSpec
 from registry.contracts.preference_lines import PairRow
 from trainer.data.dataset import ChatEncoder
+from trainer.data.fitting_rows import row_limits
 from trainer.data.packing import model_inputs
 from trainer.order import ChildOrder
 from trainer.progress import RecipeFinished, RecipeStopped, Report, StopAsked
@@ -28,12 +29,12 @@ class RewardObjective(PairObjective):
     """Mean of `reward_losses`; a reward is the score."""
 
     def __init__(self, encoder: ChatEncoder, spec: RewardSpec) -> None:
-        super().__init__(encoder, spec.max_length, spec.lora.dropout)
+        super().__init__(encoder, row_limits(spec), spec.lora.dropout)
         self._spec = spec
 
-    def encode_answers(self, row: PairRow) -> tuple[Answer, Answer]:
+    def encode_answers(self, row: PairRow, longest: int | None) -> tuple[Answer, Answer]:
         """Return both chats up to the end of their last answer."""
-        preferred, rejected = ([encode_scored(self.encoder, chat, self._spec.max_length)] for chat in row.chats)
+        preferred, rejected = ([encode_scored(self.encoder, chat, longest)] for chat in row.chats)
         return preferred, rejected
 
     def attach(self, model: PeftModel) -> None:

@@ -11,6 +11,7 @@ import torch
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from trainer.data.dataset import ChatEncoder, read_rows
 from trainer.data.encoded_row import EncodedRow
+from trainer.data.fitting_rows import FittingRows, row_limits
 from trainer.data.packing import PICTURES, RowCollator, model_inputs
 from trainer.data.pictures import chat_encoder
 from trainer.order import ChildOrder
@@ -25,14 +26,14 @@ class SupervisedObjective(Objective[EncodedRow]):
     """Mean cross-entropy over the learnt tokens."""
 
     def __init__(self, encoder: ChatEncoder, spec: SupervisedSpec) -> None:
-        super().__init__(encoder)
+        super().__init__(encoder, row_limits(spec))
         self._spec = spec
         self._collate = RowCollator(packing=spec.packing)
         self._tally = TokenTally()
 
-    def read_rows(self, path: Path, param: str) -> Sequence[EncodedRow]:
-        """Return every chat as tokens, uncut."""
-        return read_rows(path, self.encoder, self._spec.max_length, param)
+    def encode_rows(self, path: Path, param: str, fitting: FittingRows) -> Sequence[EncodedRow]:
+        """Return the chats as tokens."""
+        return read_rows(path, self.encoder, fitting)
 
     def collate(self, rows: Sequence[EncodedRow]) -> Batch:
         """Return the batch with labels for the kept positions, laid out as costs the least, and its pictures."""

@@ -10,7 +10,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 
 from registry.contracts.training_formats import CHATS_OR_TEXTS, LineFormat, TrainingLine
+from registry.contracts.unfit_rows import UnfitRows
 from trainer.data.dataset import ChatEncoder
+from trainer.data.fitting_rows import FittingRows, RowLimits
 from trainer.data.probes import Messages, training_prompts
 from trainer.training.together.processes import Processes
 
@@ -32,17 +34,29 @@ class Objective(ABC, Generic[Row]):
     is_cheap_to_measure: ClassVar[bool] = True
     """Whether validation rows are measured beside the evaluations too: on batches, and at every checkpoint."""
 
-    def __init__(self, encoder: ChatEncoder) -> None:
+    def __init__(self, encoder: ChatEncoder, limits: RowLimits) -> None:
         self.encoder = encoder
+        self._limits = limits
+        self._files: dict[str, FittingRows] = {}
+        """Field of the job that names a file -> the choice of the rows that fit, once the file was read."""
         self.processes = Processes()
         """The processes of the run, which the run sets before it reads rows."""
 
-    @abstractmethod
     def read_rows(self, path: Path, param: str) -> Sequence[Row]:
-        """Return every row of the file at *path* as tokens; `TrainingFileInvalid` or `JobFailed` names a faulty line.
+        """Return the rows of the file at *path* that fit, as tokens; `TrainingFileInvalid` names a faulty line.
 
-        *param* is the field of the job that names the file.
+        *param* is the field of the job that names the file; `unfit_rows` then has the rows that do not fit.
         """
+        fitting = self._files[param] = FittingRows(self._limits)
+        return self.encode_rows(path, param, fitting)
+
+    def unfit_rows(self, param: str) -> UnfitRows:
+        """Return the counts of the rows that do not fit, of a file that was read."""
+        return self._files[param].unfit()
+
+    @abstractmethod
+    def encode_rows(self, path: Path, param: str, fitting: FittingRows) -> Sequence[Row]:
+        """Return the rows of the file at *path* that *fitting* keeps, as tokens."""
 
     @abstractmethod
     def collate(self, rows: Sequence[Row]) -> Batch:

@@ -13,8 +13,9 @@ from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.jobs.job_phase import JobPhase
 from trainer.checkpoints import find_last_whole
 from trainer.data.dataset import count_ignored
+from trainer.errors import JobFailed
 from trainer.order import ChildOrder, spec_identity
-from trainer.progress import Noted, PhaseBegan, RecipeFinished, RecipeStopped, Report, StopAsked
+from trainer.progress import Noted, PhaseBegan, RecipeFinished, RecipeStopped, Report, RowsRead, StopAsked
 from trainer.training.arguments import training_arguments
 from trainer.training.finish import finish, outcome_of
 from trainer.training.loop import TrainingLoop
@@ -110,9 +111,23 @@ def _read_files(
 ) -> tuple[Sequence[Any], Sequence[Any]]:
     """Return the rows of the training file and those of the validation file; report what is not trained on."""
     report(PhaseBegan(phase=JobPhase.ENCODING))
-    rows = objective.read_rows(order.inputs["training_file"], "training_file")
+    rows = _fitting_rows(order, objective, report, "training_file")
     if left_out := count_ignored(order.inputs["training_file"], objective.formats):
         listed = ", ".join(f"{field} of {count} messages" for field, count in left_out.items())
         report(Noted(message=f"Not trained on: {listed}", level="warn", data=dict(left_out)))
-    path = order.inputs.get("validation_file")
-    return rows, () if path is None else objective.read_rows(path, "validation_file")
+    return rows, _fitting_rows(order, objective, report, "validation_file") if "validation_file" in order.inputs else ()
+
+
+def _fitting_rows(
+    order: ChildOrder[FineTuneSpec], objective: Objective[Any], report: Report, field: str
+) -> Sequence[Any]:
+    """Return the rows of a file that fit, and report the others; `JobFailed` if these are more than the job allows."""
+    rows = objective.read_rows(order.inputs[field], field)
+    unfit = objective.unfit_rows(field)
+    if unfit.reasons:
+        report(RowsRead(field=field, unfit=unfit))
+    if unfit.exceeds(order.spec.most_unfit_rows):
+        reasons = {reason.reason for reason in unfit.reasons}
+        code = reasons.pop() if len(reasons) == 1 else "unfit_rows"
+        raise JobFailed(code, unfit.refusal(field, order.spec.most_unfit_rows, order.spec.unfit_choices), field)
+    return rows

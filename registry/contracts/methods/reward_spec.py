@@ -9,6 +9,7 @@ from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.job_spec import ResultKind
 from registry.contracts.preference_lines import PAIR_FIELDS
 from registry.contracts.training_formats import PAIRS, LineFormat, TrainingLine
+from registry.contracts.unfit_rows import UnfitChoice
 
 
 class RewardSpec(FineTuneSpec):
@@ -18,6 +19,7 @@ class RewardSpec(FineTuneSpec):
     makes: ClassVar[ResultKind] = ResultKind.REWARD
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = (PAIRS,)
     answers_per_row: ClassVar[int] = 2
+    unfit_choices: ClassVar[tuple[UnfitChoice, ...]] = ("drop",)
     line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset(PAIR_FIELDS),)
     multiplied_rate: ClassVar[float] = 1e-4
 

@@ -12,6 +12,7 @@ from registry.contracts.graders.grader_kinds import Grader
 from registry.contracts.graders.grader_spec import GraderSpec
 from registry.contracts.hyperparameters import AUTO, AUTO_IS_NONE, Hyperparameters, MethodOptions
 from registry.contracts.training_formats import PROMPTS, LineFormat, TrainingLine
+from registry.contracts.unfit_rows import UnfitChoice
 
 AUTO_BATCH: Final = 4
 AUTO_STEPS: Final = 40
@@ -82,6 +83,7 @@ class SamplingSpec(FineTuneSpec):
     """A job that samples outputs, grades them, and makes good ones likelier."""
 
     reads_folders: ClassVar[bool] = True
+    unfit_choices: ClassVar[tuple[UnfitChoice, ...]] = ("drop",)
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = (PROMPTS,)
     options_as: ClassVar[type[MethodOptions]] = SamplingOptions
     multiplied_rate: ClassVar[float] = 1e-4

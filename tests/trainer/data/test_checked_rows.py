@@ -18,6 +18,7 @@ from registry.errors import TrainingFileInvalid
 from tests.trainer.tiny_base import CHATML, save_tokenizer
 from trainer.data.dataset import ChatEncoder, read_rows
 from trainer.data.encoded_row import IGNORED, EncodedRow, collate
+from trainer.data.fitting_rows import FittingRows, RowLimits
 from trainer.data.probes import training_prompts
 from trainer.errors import JobFailed
 
@@ -148,11 +149,11 @@ def test_what_the_check_passes_can_be_trained_on(
     path = tmp_path_factory.getbasetemp() / f"{name}.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + line * 2)
     has_users = name != "thinks" or b'"user"' in line or b'"prompt"' in line
-    try:
-        rows = read_rows(path, encoders[name], 20_000, "training_file")
-    except JobFailed as exc:
-        assert not has_users, exc
-        assert exc.message.startswith("line 1: the base model's chat template refuses it: no user query")
+    fitting = FittingRows(RowLimits(max_length=20_000))
+    rows = read_rows(path, encoders[name], fitting)
+    for reason in fitting.unfit().reasons:
+        assert not has_users, reason
+        assert reason.example.startswith("line 1: the base model's chat template refuses it: no user query")
         return
     assert all(is_sound(row) for row in rows)
     learnt = collate(rows[:1])["labels"] != IGNORED
@@ -179,7 +180,11 @@ def encode(folder: Path, template: str, *messages: Mapping[str, Any], **fields: 
     save_tokenizer(folder, template)
     path = folder / "chats.jsonl"
     path.write_text(json.dumps({"messages": messages, **fields}) + "\n")
-    return [learnt_text(folder, row) for row in read_rows(path, ChatEncoder(folder), 512, "training_file")]
+    fitting = FittingRows(RowLimits(max_length=512))
+    rows = read_rows(path, ChatEncoder(folder), fitting)
+    if unfit := fitting.unfit().reasons:
+        raise JobFailed(unfit[0].reason, unfit[0].example)
+    return [learnt_text(folder, row) for row in rows]
 
 
 OPENS: Final = {"role": "assistant", "content": "Hello!"}
@@ -205,7 +210,7 @@ def test_an_answer_that_changes_the_turns_before_it_is_learnt_after_the_engines_
     marks_last = "{% for m in messages %}{{ (loop.last and 'last ' or '') + m['content'] }}<|im_end|>{% endfor %}"
     save_tokenizer(tmp_path, marks_last)
     (tmp_path / "chats.jsonl").write_text(json.dumps({"messages": [ASKS, OPENS, ASKS, ANSWERS]}) + "\n")
-    rows = read_rows(tmp_path / "chats.jsonl", ChatEncoder(tmp_path), 512, "training_file")
+    rows = read_rows(tmp_path / "chats.jsonl", ChatEncoder(tmp_path), FittingRows(RowLimits(max_length=512)))
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert [tokenizer.decode(row.input_ids) for row in rows] == [
         "last hi<|im_end|>Hello!<|im_end|>",
@@ -236,7 +241,7 @@ def test_a_template_without_tools_learns_them_in_the_form_of_hermes(tmp_path: Pa
     save_tokenizer(tmp_path, CHATML)
     line = {"messages": [ASKS, asked, *results, ANSWERS], "tools": tools}
     (tmp_path / "chats.jsonl").write_text(json.dumps(line) + "\n")
-    [row] = read_rows(tmp_path / "chats.jsonl", ChatEncoder(tmp_path), 2000, "training_file")
+    [row] = read_rows(tmp_path / "chats.jsonl", ChatEncoder(tmp_path), FittingRows(RowLimits(max_length=2000)))
     called = "\n".join(f'<tool_call>\n{{"name": "f", "arguments": {{"of": "{name}"}}}}\n</tool_call>' for name in "ab")
     assert "".join(learnt_text(tmp_path, row)) == f"{called}<|im_end|>Good.<|im_end|>"
     text = AutoTokenizer.from_pretrained(tmp_path).decode(row.input_ids)
@@ -250,5 +255,5 @@ def test_a_completion_of_the_end_token_alone_can_be_trained_on(
 ) -> None:
     path = tmp_path / "texts.jsonl"
     path.write_text('{"prompt": "", "completion": "<|im_end|>"}\n' * 2)
-    rows = read_rows(path, encoders["chatml"], 20_000, "training_file")
+    rows = read_rows(path, encoders["chatml"], FittingRows(RowLimits(max_length=20_000)))
     assert (collate(rows[:1])["labels"] != IGNORED).any()

@@ -17,6 +17,7 @@ from registry.contracts.training_formats import CHATS_OR_TEXTS, LineParser
 from tests.trainer.tiny_base import CHATML, save_tokenizer, write_chats
 from trainer.data.dataset import ChatEncoder, read_rows
 from trainer.data.encoded_row import IGNORED, EncodedRow, collate
+from trainer.data.fitting_rows import FittingRows, RowLimits
 from trainer.errors import JobFailed
 from trainer.training.loss import count_learnt, summed_cross_entropy
 
@@ -139,17 +140,9 @@ def test_a_base_without_a_chat_template_is_refused(tmp_path: Path) -> None:
         ChatEncoder(tmp_path)
 
 
-def test_a_row_that_is_too_long_fails_the_job_and_names_its_line(tiny_base: Path, tmp_path: Path) -> None:
-    chats = write_chats(tmp_path / "chats.jsonl")
-    longest = max(len(row.input_ids) for row in read_rows(chats, ChatEncoder(tiny_base), 512, "training_file"))
-    with pytest.raises(JobFailed) as caught:
-        read_rows(chats, ChatEncoder(tiny_base), longest - 1, "training_file")
-    assert caught.value.code == "row_too_long"
-    assert caught.value.message.startswith(f"line 12: {longest} tokens, more than max_length {longest - 1};")
-
-
 def test_logits_are_computed_only_where_needed_and_the_loss_is_the_same(tiny_base: Path, tmp_path: Path) -> None:
-    rows = read_rows(write_chats(tmp_path / "chats.jsonl"), ChatEncoder(tiny_base), 512, "training_file")
+    fitting = FittingRows(RowLimits(max_length=512))
+    rows = read_rows(write_chats(tmp_path / "chats.jsonl"), ChatEncoder(tiny_base), fitting)
     model = LlamaForCausalLM.from_pretrained(tiny_base).eval()
     batch = dict(collate(rows))
     labels = batch.pop("labels")

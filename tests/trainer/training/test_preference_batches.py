@@ -26,9 +26,10 @@ ROWS = 8
 Gradients = Mapping[str, torch.Tensor]
 
 
-def objective_of(method: str, base: Path) -> Objective[Any]:
+def objective_of(method: str, base: Path, **changes: Any) -> Objective[Any]:
     fields: dict[str, Any] = {"base": "b", "base_digest": "d", "adapter": "a", "training_file": "f"}
-    spec: Any = FINE_TUNING_METHODS[method](**fields, n_epochs=1, batch_size=ROWS, learning_rate=1e-3, seed=1)
+    fields |= {"n_epochs": 1, "batch_size": ROWS, "learning_rate": 1e-3, "seed": 1}
+    spec: Any = FINE_TUNING_METHODS[method](**fields, **changes)
     encoder = ChatEncoder(base)
     made: dict[str, Any] = {
         "dpo": lambda: DpoObjective(encoder, spec),

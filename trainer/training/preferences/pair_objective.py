@@ -14,7 +14,7 @@ from accelerate.utils import send_to_device
 from registry.contracts.preference_lines import PairRow
 from registry.contracts.training_formats import PAIRS, LineFormat, TrainingLine, read_lines
 from trainer.data.dataset import ChatEncoder
-from trainer.data.encoded_row import check_lengths
+from trainer.data.fitting_rows import FittingRows, RowLimits
 from trainer.data.packing import RowCollator
 from trainer.training.objective import Batch, Objective
 from trainer.training.preferences.answers import Answer, collate_answers
@@ -36,9 +36,8 @@ class PairObjective(Objective[EncodedPair]):
 
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = (PAIRS,)
 
-    def __init__(self, encoder: ChatEncoder, max_length: int, dropout: float) -> None:
-        super().__init__(encoder)
-        self._max_length = max_length
+    def __init__(self, encoder: ChatEncoder, limits: RowLimits, dropout: float) -> None:
+        super().__init__(encoder, limits)
         self._dropout = dropout
         self._collator = RowCollator(packing=None)
         self._tally = PairTally()
@@ -48,16 +47,25 @@ class PairObjective(Objective[EncodedPair]):
     def score(self, model: torch.nn.Module, batch: Batch) -> ScoredPairs:
         """Return losses and rewards of a batch's pairs."""
 
-    def read_rows(self, path: Path, param: str) -> Sequence[EncodedPair]:
-        """Return every pair as tokens, uncut."""
-        with path.open("rb") as lines:
-            pairs = [self._encode(row) for row in read_lines(lines, (PAIRS,))]
-        check_lengths([row for pair in pairs for row in (*pair.preferred, *pair.rejected)], self._max_length, param)
-        return pairs
+    def encode_rows(self, path: Path, param: str, fitting: FittingRows) -> Sequence[EncodedPair]:
+        """Return the pairs as tokens; one is left out where one of its answers does not fit."""
 
-    def encode_answers(self, row: PairRow) -> tuple[Answer, Answer]:
-        """Return both answers as tokens; those of a row that is too long have no labels."""
-        preferred, rejected = (self.encoder.encode(chat, self._max_length) for chat in row.chats)
+        def answers(row: PairRow) -> tuple[Answer, Answer]:
+            preferred, rejected = (fitting.fit(answer) for answer in self.encode_answers(row, fitting.longest_labelled))
+            return preferred, rejected
+
+        with path.open("rb") as lines:
+            kept = fitting.encode(read_lines(lines, (PAIRS,)), answers)
+        self._rows += len(kept)
+        first = self._rows - len(kept) + 1
+        return [
+            EncodedPair(number=first + at, preferred=preferred, rejected=rejected)
+            for at, (_, (preferred, rejected)) in enumerate(kept)
+        ]
+
+    def encode_answers(self, row: PairRow, longest: int | None) -> tuple[Answer, Answer]:
+        """Return both answers as tokens; one of more than *longest* tokens has no labels."""
+        preferred, rejected = (self.encoder.encode(chat, longest) for chat in row.chats)
         return preferred, rejected
 
     def prepare(self, model: torch.nn.Module, rows: Sequence[EncodedPair]) -> None:
@@ -94,8 +102,3 @@ class PairObjective(Objective[EncodedPair]):
         for batch in self.batches(rows, rows_at_once):
             tally.add(self.score(model, send_to_device(batch, device)))
         return {"loss": tally.loss, **tally.means()}
-
-    def _encode(self, row: PairRow) -> EncodedPair:
-        preferred, rejected = self.encode_answers(row)
-        self._rows += 1
-        return EncodedPair(number=self._rows, preferred=preferred, rejected=rejected)

@@ -6,7 +6,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
@@ -16,10 +16,12 @@ from transformers import PreTrainedModel
 
 from graders.grade import Grade, Sample
 from registry.contracts.methods.sampling_options import SamplingSpec
+from registry.contracts.prompt_lines import PromptRow
 from registry.contracts.training_formats import PROMPTS, LineFormat, TrainingLine, read_lines
 from registry.errors import TrainingFileInvalid
 from trainer.data.dataset import ChatEncoder
-from trainer.data.encoded_row import IGNORED, EncodedRow, check_lengths
+from trainer.data.encoded_row import IGNORED, EncodedRow
+from trainer.data.fitting_rows import FittingRows, row_limits
 from trainer.data.packing import RowCollator, model_inputs
 from trainer.training.objective import Batch, Objective
 from trainer.training.sampling.outputs import Asked, SamplingPlan, sample_outputs
@@ -46,7 +48,7 @@ class Prompt:
     """A prompt as tokens, ready for the answer."""
 
     place: int
-    """The row's place among the rows of its file."""
+    """The row's place among the rows of its file that fit."""
     encoded: EncodedRow
     messages: Sequence[Mapping[str, Any]]
     item: Mapping[str, Any]
@@ -73,7 +75,7 @@ class PolicyObjective(Objective[Prompt], Generic[Spec]):
     formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = (PROMPTS,)
 
     def __init__(self, encoder: ChatEncoder, spec: Spec, rewarder: Rewarder) -> None:
-        super().__init__(encoder)
+        super().__init__(encoder, row_limits(spec))
         self.spec = spec
         self._rewarder = rewarder
         self._collator = RowCollator(packing=None)
@@ -100,21 +102,22 @@ class PolicyObjective(Objective[Prompt], Generic[Spec]):
     def count(self, outputs: Sequence[Output]) -> int:
         """Return the divisor of a step with these outputs."""
 
-    def read_rows(self, path: Path, param: str) -> Sequence[Prompt]:
+    def encode_rows(self, path: Path, param: str, fitting: FittingRows) -> Sequence[Prompt]:
         """Return the prompts; a grader's field that a line lacks is a fault of the line."""
         wanted = sorted(self.spec.grader.item_fields())
-        prompts = []
+
+        def encode(line: PromptRow) -> Prompt:
+            missing = [name for name in wanted if name not in line.item]
+            if missing:
+                raise TrainingFileInvalid(f"line {line.line}: has no field {missing[0]!r}, which the grader reads")
+            messages = [message.as_template_input() for message in line.messages]
+            ids = tuple(self.encoder.open_answer(messages, line.line))
+            [encoded] = fitting.fit([EncodedRow(line=line.line, input_ids=ids, labels=(IGNORED,) * len(ids))])
+            return Prompt(place=0, encoded=encoded, messages=messages, item=line.item)
+
         with path.open("rb") as lines:
-            for at, line in enumerate(read_lines(lines, (PROMPTS,))):
-                missing = [name for name in wanted if name not in line.item]
-                if missing:
-                    raise TrainingFileInvalid(f"line {line.line}: has no field {missing[0]!r}, which the grader reads")
-                messages = [message.as_template_input() for message in line.messages]
-                ids = tuple(self.encoder.open_answer(messages))
-                encoded = EncodedRow(line=line.line, input_ids=ids, labels=(IGNORED,) * len(ids))
-                prompts.append(Prompt(place=at, encoded=encoded, messages=messages, item=line.item))
-        check_lengths([prompt.encoded for prompt in prompts], self.spec.max_length, param)
-        return prompts
+            kept = fitting.encode(read_lines(lines, (PROMPTS,)), encode)
+        return [replace(prompt, place=at) for at, (_, prompt) in enumerate(kept)]
 
     def prepare(self, model: PreTrainedModel | PeftModel, rows: Sequence[Prompt]) -> None:
         """Try the grader, and keep the model to sample from."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 from starlette.testclient import TestClient
 
+from corpus.examination import Wishes, examine
 from gateway.app import build_app, build_gateway
 from gateway.settings import GatewaySettings
 from registry.database import Registry
@@ -96,3 +99,34 @@ def test_times_are_expected_by_the_jobs_before(client: openai.OpenAI, sqlite_reg
     assert client.fine_tuning.jobs.retrieve(last.id).estimated_finish is None, "OpenAI's field is for running jobs"
     [newest, _] = client.fine_tuning.jobs.list()
     assert newest.to_dict()["lorry"] == shown
+
+
+def test_a_job_is_refused_at_submit_where_the_report_shows_too_many_rows_that_do_not_fit(
+    client: openai.OpenAI, sqlite_registry: Registry, tmp_path: Path
+) -> None:
+    rows = [f"Number {at} of the pots" + (" and so on" * 700 if at < 2 else "") for at in range(20)]
+    chats = [{"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": row}]} for row in rows]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+    file = client.files.create(file=tmp_path / "rows.jsonl", purpose="fine-tune")
+
+    def ask(**own: Any) -> Any:
+        method = {"type": "supervised", "supervised": {"hyperparameters": SMALL | own}}
+        return client.fine_tuning.jobs.create(model="tiny", training_file=file.id, method=method)  # type: ignore[arg-type]
+
+    assert ask().status == "queued", "without a report the training process counts"
+    report = examine(tmp_path / "rows.jsonl", Wishes(model_name="tiny"))
+    sqlite_registry.reports.finish(sqlite_registry.files.get(file.id), report.model_dump(mode="json"), "")
+    refused: tuple[dict[str, Any], ...] = ({}, {"max_length": 600}, {"unfit_rows": "cut"}, {"most_unfit_rows": 0.09})
+    for own in refused:
+        with pytest.raises(openai.BadRequestError) as caught:
+            ask(**own)
+        assert caught.value.param == "training_file"
+        assert "2 longer than max_length (lines 1, 2, the longest has" in caught.value.message
+        assert "most_unfit_rows 0.1 in place of" in caught.value.message
+    fits: tuple[dict[str, Any], ...] = (
+        {"max_length": 4000},
+        {"most_unfit_rows": 0.1},
+        {"most_unfit_rows": 1, "unfit_rows": "cut"},
+    )
+    for own in fits:
+        assert ask(**own).status == "queued"
