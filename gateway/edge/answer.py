@@ -232,7 +232,8 @@ class RelayedAnswer:
             return
         if isinstance(found.usage, dict):
             self._usage = found.usage
-        if isinstance(found.id, str) and len(found.id) <= _LONGEST_ID:
+        # An id of other characters cannot be stored by every database, and a stream's is not taken either.
+        if isinstance(found.id, str) and len(found.id) <= _LONGEST_ID and found.id.isascii() and found.id.isprintable():
             self._id = found.id
 
 
