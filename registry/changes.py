@@ -1,13 +1,15 @@
-"""Change numbers of the tables that routes follow from, so that readers skip tables without a change.
+"""Change numbers of the tables that gateways follow, so that readers skip tables without a change.
 
 Every transaction that wrote to such a table raises the table's number before it commits. An update without consequence
-for routes, such as a heartbeat, is executed with the option `UNCOUNTED`.
+for gateways, such as a heartbeat, is executed with the option `UNCOUNTED`.
 """
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -16,6 +18,7 @@ from registry import tables
 
 T = TypeVar("T")
 
+KEYS: Final = "keys"
 COUNTED: Final = frozenset(
     {
         "adapter_owners",
@@ -23,6 +26,7 @@ COUNTED: Final = frozenset(
         "bases",
         "checkpoint_permissions",
         "forced_sides",
+        KEYS,
         "replicas",
         "revision_uses",
         "revisions",
@@ -34,6 +38,7 @@ COUNTED: Final = frozenset(
 UNCOUNTED: Final = "lorry_uncounted"
 """Execution option of a statement whose change needs no new reading by others."""
 _WRITTEN: Final = "lorry_written"
+_NUMBERS: Final = "SELECT name, number FROM table_changes"
 _INSERT: Final[Mapping[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
@@ -63,7 +68,40 @@ def forget_writes(tx: sa.Connection) -> None:
 def changes_in(tx: sa.Connection) -> Mapping[str, int]:
     """Return the number of every table that ever changed."""
     # every gateway asks several times a second, and plain SQL takes two thirds of the time of a built statement
-    return dict(tx.exec_driver_sql("SELECT name, number FROM table_changes").fetchall())
+    return dict(tx.exec_driver_sql(_NUMBERS).fetchall())
+
+
+class PromptChanges:
+    """Reads the change numbers of an SQLite file without waiting, on a connection of its own.
+
+    A thread and a transaction around so short a statement would cost many times as much as the statement.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        """Without a *path* there is nothing to read: the database is on a server, whose reply takes its time."""
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+
+    def read(self) -> Mapping[str, int] | None:
+        """Return what `changes_in` returns, None where that would need a wait. For one thread at a time."""
+        if self._path is None:
+            return None
+        try:
+            if self._connection is None:
+                # The file exists, and is not made anew where it was removed; a lock is not waited for.
+                self._connection = sqlite3.connect(
+                    f"file:{quote(self._path)}?mode=rw", uri=True, timeout=0, check_same_thread=False
+                )
+            return dict(self._connection.execute(_NUMBERS).fetchall())
+        except sqlite3.Error:  # whoever waits for the numbers instead gets the error
+            self.close()
+            return None
+
+    def close(self) -> None:
+        """Close the connection; the next reading opens another one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
 
 class KeptParts:

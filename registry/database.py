@@ -18,7 +18,7 @@ from registry.audit import AuditStore
 from registry.bases import BaseStore, all_bases
 from registry.batches.batch_store import BatchStore, batches_reading
 from registry.batches.deliveries import BATCH_ENDS
-from registry.changes import KeptParts, changes_in
+from registry.changes import KeptParts, PromptChanges, changes_in
 from registry.deliveries import DeliveryStore
 from registry.entered import EnteredEngineStore
 from registry.errors import SchemaForeign, SchemaTooNew, SchemaTooOld
@@ -85,13 +85,14 @@ class Snapshot:
 
 
 class Registry:
-    """The database and the artifacts; all methods block and are safe to call from many threads."""
+    """The database and the artifacts; methods block and are safe to call from many threads, except as they state."""
 
     def __init__(self, transactions: Transactions, settings: RegistrySettings) -> None:
         self.organisation = settings.organisation
         self.picture_folder = settings.picture_folder
         self.transactions = transactions
         self._kept = KeptParts()
+        self._prompt_changes = PromptChanges(transactions.sqlite_path)
         self._replica_reader = ReplicaReader()
         self.artifacts = ArtifactStore(settings.artifacts, self.referenced_artifacts)
         self.bases = BaseStore(transactions)
@@ -147,12 +148,16 @@ class Registry:
             )
 
     def changes(self) -> Mapping[str, int]:
-        """Return the change number of each table of a snapshot; cheap enough to poll.
+        """Return the change number of each table of a snapshot, and that of the keys; cheap enough to poll.
 
         Uses are counted where requests wait for a revision, and not where one was served.
         """
         with self.transactions.read() as tx:
             return changes_in(tx)
+
+    def changes_at_once(self) -> Mapping[str, int] | None:
+        """Return the same as `changes` without a wait, None where that is not possible. For one thread alone."""
+        return self._prompt_changes.read()
 
     def recover(self) -> list[str]:
         """Remove the artifacts that a killed publisher left behind, and return their digests."""
@@ -166,6 +171,7 @@ class Registry:
 
     def close(self) -> None:
         """Close every connection."""
+        self._prompt_changes.close()
         self.transactions.close()
 
     def referenced_artifacts(self) -> set[str]:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from registry import tables
 from registry.audit import Act, write_audit
+from registry.changes import UNCOUNTED
 from registry.errors import Conflict, NotFound
 from registry.transactions import Transactions
 from registry.types import Priority
@@ -182,7 +183,8 @@ class KeyStore:
             # Sorted, so that two gateways which report the same keys lock the rows in one order and cannot deadlock.
             for key_id, at in sorted(used_at.items()):
                 is_later = sa.or_(table.c.last_used_at.is_(None), table.c.last_used_at < at)
-                tx.execute(sa.update(table).where(table.c.id == key_id, is_later).values(last_used_at=at))
+                noted = sa.update(table).where(table.c.id == key_id, is_later).values(last_used_at=at)
+                tx.execute(noted, execution_options={UNCOUNTED: True})
 
 
 def _version(tx: sa.Connection) -> tuple[int, int]:

@@ -142,6 +142,11 @@ class Transactions:
         is_postgres = engine.dialect.name == "postgresql"
         self._reader = engine.execution_options(isolation_level="REPEATABLE READ") if is_postgres else engine
 
+    @property
+    def sqlite_path(self) -> str | None:
+        """The file of the database, None for one on a server."""
+        return self._engine.url.database if self._engine.dialect.name == "sqlite" else None
+
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """Open a transaction whose reads all show the same moment."""

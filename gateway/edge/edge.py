@@ -21,9 +21,10 @@ from gateway.wire.connections import EngineConnections
 
 log = logging.getLogger(__name__)
 
-_QUIET_TICK_S: Final = 0.2
 _TICK_S: Final = 0.05
 """How often queued requests are looked at."""
+_QUIET_TICKS: Final = 4
+"""So many ticks are one while no request is under way."""
 _EXCHANGES_EVERY: Final = 4
 """Ticks between two looks at the requests under way: time-outs are met to 0.2 s."""
 _CONNECTIONS_EVERY: Final = 10
@@ -80,11 +81,17 @@ class Edge:
         self.request_ids = RequestIdSource()
         self._table = RouteTable()
         self._ticks = self._budgeted = 0
+        self._exchanges_at, self._connections_at = _EXCHANGES_EVERY, _CONNECTIONS_EVERY
+        """The ticks at which these are looked at next."""
 
     async def run(self) -> None:
-        """Call `tick` every 50 ms until cancelled, and every 200 ms while nobody is connected."""
+        """Call `tick` every 50 ms until cancelled, and every 200 ms while no request is under way."""
         while True:
-            await asyncio.sleep(_TICK_S if self.under_way or self.clients else _QUIET_TICK_S)
+            if self.under_way:
+                await asyncio.sleep(_TICK_S)
+            else:
+                await asyncio.sleep(_QUIET_TICKS * _TICK_S)
+                self._ticks += _QUIET_TICKS - 1
             self.tick(time.monotonic())
 
     def tick(self, now: float) -> None:
@@ -98,10 +105,12 @@ class Edge:
         self._swept.budget.note_requests(self.begun - self._budgeted, now)
         self._budgeted = self.begun
         self.report()
-        if self._ticks % _EXCHANGES_EVERY == 0:
+        if self._ticks >= self._exchanges_at:
+            self._exchanges_at = self._ticks + _EXCHANGES_EVERY
             for exchange in list(self.under_way):
                 self._check(exchange, self.under_way, now)
-        if self._ticks % _CONNECTIONS_EVERY == 0:
+        if self._ticks >= self._connections_at:
+            self._connections_at = self._ticks + _CONNECTIONS_EVERY
             for client in list(self.clients):
                 self._check(client, self.clients, now)
             self._swept.connections.tidy({endpoint.url for endpoint in self._table.endpoints}, now)

@@ -66,6 +66,8 @@ class TallyReporter:
     async def flush(self) -> None:
         """Report what was counted before this call. On `RegistryError` the next flush reports it as well."""
         async with self._one_flush:
+            if not (self._new or self.answered or self._unreported):
+                return
             new, self._new = self._new, []
             answered, self.answered = self.answered, deque(maxlen=MOST_UNREPORTED)
             try:

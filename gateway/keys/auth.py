@@ -14,6 +14,7 @@ from secrets import token_hex
 from typing import Final
 
 from gateway.errors import InvalidRequest, ScopeMissing, Unauthenticated
+from registry.changes import KEYS
 from registry.database import Registry
 from registry.errors import RegistryError, RegistryUnavailable
 from registry.jobs.adapter_owners import Claim
@@ -22,10 +23,11 @@ from registry.types import LOCAL_TENANT, Priority
 
 log = logging.getLogger(__name__)
 
-# A reading may have begun just before the change, so only the second one has it for certain.
 SHARED_AFTER: Final = 2.0
-"""Readings after a change until every gateway that can read the registry follows it."""
+"""Readings until every gateway that can read the registry follows a change: the first may have begun before it."""
 
+_WHOLE_EVERY_S: Final = 10.0
+"""How often the keys themselves are read where their change number stays: it misses what was changed by hand."""
 _BEARER: Final = b"bearer "
 _LOOKED_UP: Final = 16
 """Leading bytes of a hash by which a key is looked up; no two keys share so many."""
@@ -109,12 +111,24 @@ class Keyring:
         self.read_at = 0.0
         """When the registry was last read; unix seconds, 0 before the first reading."""
         self._read_at = -math.inf
+        self._whole_until = -math.inf
+        self._number: int | None = None
+        """The change number of the keys as they were read; None before the first reading."""
 
     async def run(self) -> None:
-        """Read the keys every `refresh_s` seconds until cancelled."""
+        """Look for changes of the keys every `refresh_s` seconds until cancelled."""
         while True:
             await asyncio.sleep(self._refresh_s)
-            await self._attempt_refresh()
+            if not self._is_current():
+                await self._attempt_refresh()
+
+    def _is_current(self) -> bool:
+        """Whether the database answers at once that the keys have not changed, which counts as a reading."""
+        numbers, now = self._registry.changes_at_once(), time.monotonic()
+        if numbers is None or numbers.get(KEYS, 0) != self._number or now >= self._whole_until:
+            return False
+        self.read_at, self._read_at = time.time(), now
+        return True
 
     async def report_use(self) -> None:
         """Store which keys were used every `report_s` seconds, until cancelled.
@@ -136,8 +150,12 @@ class Keyring:
 
     async def refresh(self) -> None:
         """Read the keys of the registry, if they changed. Raises `RegistryError`."""
+        # The number is read before the keys: a change in between is read twice, but never missed.
+        numbers = self._registry.changes_at_once()
         latest = await asyncio.to_thread(self._registry.keys.valid, self._read)
+        self._number = None if numbers is None else numbers.get(KEYS, 0)
         self.read_at, self._read_at = time.time(), time.monotonic()
+        self._whole_until = self._read_at + _WHOLE_EVERY_S
         if latest is not self._read:
             self._read, self._callers = latest, dict(_entry(key) for key in latest.keys)
             self.is_keyless = latest.is_keyless
@@ -145,7 +163,7 @@ class Keyring:
             self._lent = {caller.key_id: self._lend(caller) for caller in lent_to}
 
     def caller_with(self, key_id: str) -> Caller | None:
-        """Return the caller with the valid key of this id, everybody's for an empty id while no key exists.
+        """Return the caller with the valid key of this id; everybody for an empty id while no key exists.
 
         Raises `RegistryUnavailable` before the first reading of the keys.
         """

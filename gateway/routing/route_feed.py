@@ -52,10 +52,11 @@ class RouteFeed:
         return now - self._read_at
 
     async def run(self) -> None:
-        """Refresh every `refresh_s` seconds; a failed reading keeps the last table."""
+        """Look for changes every `refresh_s` seconds; a failed reading keeps the last table."""
         while True:
             try:
-                await self.refresh()
+                if not self._is_current():
+                    await self.refresh()
             except RegistryError as exc:
                 log.warning("route table not refreshed", extra={"error": str(exc)})
             await asyncio.sleep(self._refresh_s)
@@ -73,6 +74,14 @@ class RouteFeed:
                 await asyncio.shield(self._next)
         except TimeoutError as exc:
             raise RegistryUnavailable(f"the registry did not answer within {_LONGEST_READING_S:g} s") from exc
+
+    def _is_current(self) -> bool:
+        """Whether the database answers at once that nothing has changed, which counts as a reading."""
+        numbers, now = self._registry.changes_at_once(), time.monotonic()
+        if numbers is None or numbers != self._numbers or now - self._whole_at >= _WHOLE_EVERY_S:
+            return False
+        self.read_at, self._read_at = time.time(), now
+        return True
 
     async def _refresh(self) -> None:
         async with self._reading:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from registry.changes import COUNTED
+from registry.changes import COUNTED, PromptChanges
 from registry.database import Registry
 from registry.errors import NotFound
+from registry.keys import KeyDraft, Scope
 from registry.publishing.publish import publish
 from registry.rollouts.rollout import RolloutPlan, weighted
 from registry.rollouts.tally import Side
@@ -37,6 +39,7 @@ def filled(registry: Registry, base: Base, make_adapter: Callable[..., Path]) ->
         publish(registry, make_adapter(seed), draft)
     registry.adapters.set_first_stable("support", 1, "first_revision")
     registry.replicas.report(REPLICA)
+    registry.keys.create(KeyDraft(name="root", scopes=frozenset(Scope)), "me")
     registry.forced_sides.put("support", "me", Side.CANARY, "me")
     registry.permissions.create("support@1", ["acme"], "me")
     registry.owners.change("support", tenant="me", is_shared=False, actor="me")
@@ -104,3 +107,26 @@ def test_parts_that_did_not_change_are_the_same_objects(filled: Registry) -> Non
     assert two.forced == ()
     same = {name for name, part in PARTS.items() if getattr(two, part) is getattr(one, part)}
     assert same == PARTS.keys() - {"forced_sides"}
+
+
+def test_the_numbers_are_read_at_once_and_other_processes_change_them(filled: Registry) -> None:
+    before = filled.changes_at_once()
+    if not filled.transactions.sqlite_path:
+        assert before is None
+        return
+    assert before == filled.changes()
+    filled.owners.change("support", tenant="you", is_shared=False, actor="me")
+    assert filled.changes_at_once() == filled.changes() != before
+
+
+def test_a_file_that_cannot_be_read_at_once_is_not_waited_for(filled: Registry, tmp_path: Path) -> None:
+    assert PromptChanges(str(tmp_path / "none.db")).read() is None
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_keys_are_counted_when_they_come_and_go_and_not_when_they_are_used(filled: Registry) -> None:
+    made: list[str] = []
+    create = partial(filled.keys.create, KeyDraft(name="app", scopes=frozenset({Scope.ADMIN})), "me")
+    assert changed_by(filled, lambda: made.append(create().key.id)) == {"keys"}
+    assert changed_by(filled, lambda: filled.keys.note_use({made[0]: 1.0})) == set()
+    assert changed_by(filled, lambda: filled.keys.revoke(made[0], "me")) == {"keys"}
