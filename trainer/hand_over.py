@@ -164,6 +164,7 @@ def provenance_of(registry: Registry, done: FinishedJob) -> Mapping[str, Any]:
         files[field]["unfit_rows"] = unfit.model_dump(mode="json")
     made: dict[str, Any] = {
         **job.spec.provenance(files),
+        **finished.provenance,
         "base": {"name": job.spec.base, "digest": job.spec.base_digest},
         "versions": finished.versions | {"python": platform.python_version()},
         "machine": finished.machine,

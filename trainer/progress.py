@@ -108,6 +108,8 @@ class RecipeFinished(_Message):
     """Most memory that the child's processes had: resident, or of a GPU; None where it is no single job's."""
     machine: dict[str, str]
     """Facts of the machine on which the last digits depend, the number of threads among them."""
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the result's provenance that only the work itself knows."""
 
 
 Progress = (

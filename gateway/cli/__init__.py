@@ -55,6 +55,11 @@ COMMANDS: Final[Mapping[str, Listed]] = {
     "graders": Listed(
         "gateway.cli.training.graders", "Train", "Graders of reinforcement fine-tuning: check one, try it on a sample."
     ),
+    "merge": Listed(
+        "gateway.cli.models.merge",
+        "Train",
+        "Merge a revision into its base model; the result is a checkpoint.",
+    ),
     "reproduce": Listed(
         "gateway.cli.training.reproduce",
         "Train",

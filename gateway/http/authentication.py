@@ -41,6 +41,7 @@ SCOPES: Final[Sequence[tuple[str, frozenset[Scope]]]] = (
     (METRICS, frozenset({Scope.METRICS, Scope.ADMIN})),
     ("/admin/files", frozenset({Scope.TRAINING, Scope.ADMIN})),
     ("/admin/data_reviews", frozenset({Scope.TRAINING, Scope.ADMIN})),
+    ("/admin/merges", frozenset({Scope.TRAINING, Scope.ADMIN})),
     ("/admin/ids", frozenset({Scope.INFERENCE, Scope.TRAINING, Scope.ADMIN})),
 )
 """Prefix of a path -> the scopes that open it (any of them); the first match counts, other paths need admin."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.job_spec import JobSpec
+from registry.contracts.merge_spec import MergeSpec
 from registry.contracts.methods.dpo_spec import DpoSpec
 from registry.contracts.methods.kto_spec import KtoSpec
 from registry.contracts.methods.orpo_spec import OrpoSpec
@@ -29,7 +30,7 @@ FINE_TUNING_KINDS: Final[tuple[type[FineTuneSpec], ...]] = (
     RewardSpec,
 )
 """Kinds that callers create at `/v1/fine_tuning/jobs`; the first is the default method."""
-OTHER_KINDS: Final[tuple[type[JobSpec], ...]] = (PublishSpec, ReproduceSpec)
+OTHER_KINDS: Final[tuple[type[JobSpec], ...]] = (PublishSpec, ReproduceSpec, MergeSpec)
 
 JOB_KINDS: Final[Mapping[str, type[JobSpec]]] = {
     kind.method_name(): kind for kind in (*FINE_TUNING_KINDS, *OTHER_KINDS)

@@ -21,10 +21,11 @@ from trainer.progress import Noted, RecipeFinished, Report
 from trainer.training.base_model import library_versions
 from trainer.training.fingerprint import record_fingerprint
 from trainer.training.machine import machine_facts, peak_bytes
+from trainer.training.merging.merged_folder import merged_model
 from trainer.training.objective import Objective
 from trainer.training.steps.kept_steps import FinalSteps
 from trainer.training.steps.step_folders import NEUTRAL_PROMPTS, TRAINING_PROMPTS, restore_step, write_earlier_step
-from trainer.training.steps.written_forms import as_served, loaded_to_merge, merged_model, write_normal
+from trainer.training.steps.written_forms import as_served, loaded_to_merge, write_normal
 from trainer.training.weights import check_finite, has_base_as_stored, initial_folder, release, save_adapter
 from trainer.training.whole_model import write_model
 

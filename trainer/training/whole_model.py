@@ -37,6 +37,11 @@ def check_savable(base_folder: Path) -> None:
                 )
 
 
+def stored_types(base_folder: Path) -> frozenset[str]:
+    """Return the types of the base's tensors, as safetensors names them."""
+    return frozenset(dtype for names in _stored(base_folder).values() for dtype in names.values())
+
+
 def write_model(model: PreTrainedModel, base_folder: Path, target: Path) -> None:
     """Write *model* to the new folder *target*, file by file as the base has its tensors.
 

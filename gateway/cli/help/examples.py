@@ -149,6 +149,10 @@ EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
     "graders": (("Check a grader", "lorry graders validate grader.json"),),
     "graders validate": (("Check a grader as a job would", "lorry graders validate grader.json"),),
     "graders run": (("Grade one answer", "lorry graders run grader.json --sample 'Paris' --item row.json"),),
+    "merge": (
+        ("Make a whole model of a revision, and watch", "lorry merge support@2 --follow"),
+        ("The same under another name", "lorry merge support@2 --name support-merged"),
+    ),
     "reproduce": (
         ("Make a revision again and compare", "lorry reproduce support@2"),
         ("Read the report of an earlier comparison", "lorry reproduce repjob-1a2b"),

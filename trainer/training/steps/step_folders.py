@@ -28,9 +28,10 @@ from trainer.errors import JobFailed
 from trainer.order import ChildOrder
 from trainer.progress import Noted, Report, StepWritten
 from trainer.training.fingerprint import NEUTRAL_PROBES, record_fingerprint
+from trainer.training.merging.merged_folder import merged_model
 from trainer.training.objective import Objective
 from trainer.training.steps.kept_steps import KeptSteps
-from trainer.training.steps.written_forms import as_served, loaded_to_merge, merged_model, write_normal
+from trainer.training.steps.written_forms import as_served, loaded_to_merge, write_normal
 from trainer.training.weights import TRAINED as TRAINED_ADAPTER
 from trainer.training.weights import has_base_as_stored, release, save_adapter
 from trainer.training.whole_model import write_model

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
-from transformers import PreTrainedModel
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.errors import AdapterRejected
@@ -59,11 +58,3 @@ def loaded_to_merge(order: ChildOrder[FineTuneSpec]) -> PeftModel:
     """Return the base model as it is on disk with the adapter that was saved last."""
     dtype = None if has_base_as_stored(order.spec) else torch.float32
     return PeftModel.from_pretrained(load_base(order.base_path, dtype=dtype), order.attempt_folder / TRAINED)
-
-
-def merged_model(model: PeftModel) -> PreTrainedModel:
-    """Return the base model with the adapter in its weights; *model* is of no use any more. Raises `JobFailed`."""
-    try:
-        return model.merge_and_unload(safe_merge=True)
-    except ValueError as exc:  # weights that are not finite, though the loss was
-        raise JobFailed("publish_failed", f"the trained adapter cannot be merged: {exc}") from exc

@@ -1,0 +1,1 @@
+"""Weights of models: merges of revisions into their base models, and exports."""

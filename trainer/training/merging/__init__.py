@@ -1,0 +1,1 @@
+"""Adapters in the weights of their base models."""
