@@ -12,15 +12,12 @@ from typing import IO, Any, Final
 from corpus.errors import SourceRefused, TooManyDropped
 from corpus.forms.catalog import BY_NAME, fields_shown, form_of, known_forms
 from corpus.forms.form import Form, RowRefused
-from corpus.sources.hubs import DataSet, Hub, fetch, is_address, parse_address
-from corpus.sources.hugging_face import HUGGING_FACE
-from corpus.sources.modelscope import MODELSCOPE
+from corpus.sources.hubs import DataSet, fetch, is_address, parse_address
 from corpus.sources.tables import Numbered, read_rows
 from registry.contracts.training_formats import CHATS, MARKED, PROMPTS, LineFormat, TrainingLine
 from registry.contracts.training_json import parse_object
 from registry.errors import TrainingFileInvalid
 
-HUBS: Final[Mapping[str, Hub]] = {"hf": HUGGING_FACE, "ms": MODELSCOPE}
 MOST_DROPPED: Final = 0.01
 """Share of rows that may be left out unless more is allowed."""
 
@@ -78,7 +75,7 @@ def convert(source: str, out: Path, form: str | None = None, most_dropped: float
 def _files(source: str) -> tuple[Sequence[tuple[str, Path]], str | None]:
     if is_address(source):
         asked: DataSet = parse_address(source)
-        fetched = fetch(asked, HUBS[asked.hub])
+        fetched = fetch(asked)
         return fetched.files, fetched.revision
     return [(source, Path(source))], None
 

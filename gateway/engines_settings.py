@@ -28,7 +28,7 @@ class PoolFields(KnownFields):
     kind: str = DEFAULT_KIND
     """Kind of engine, from the catalog. Where it is not set and there is an accelerator, `lorry up` chooses it."""
     base: Path | None = None
-    """Hugging Face folder of the base model, or `all-minilm-l6-v2`, the bundled encoder; None is the bundled model."""
+    """Hugging Face folder, id of a pulled model, or `all-minilm-l6-v2`, the bundled encoder; None: bundled model."""
     checkpoint: str | None = None
     """Name of a checkpoint in the registry, which a job made, in place of a folder."""
     engine: dict[str, Any] = Field(default_factory=dict)

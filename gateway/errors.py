@@ -148,6 +148,10 @@ class StillLoading(GatewayError):
     """The revision is not on every replica yet."""
 
 
+class PullRefused(GatewayError):
+    """A model may not be pulled from a hub; the message has what may be."""
+
+
 class StartFailed(GatewayError):
     """`lorry up` cannot start; the message has what to do."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +21,7 @@ from pydantic import (
 
 from gateway.engines_settings import EnginesSettings, engines_settings
 from gateway.foreign_pages import HostName
+from gateway.models_settings import ModelsSettings
 from gateway.origins import Origin
 from registry.settings import RegistrySettings, lorry_home, parse_table, read_tables, registry_settings
 from registry.wording.field_faults import written_as
@@ -204,6 +205,12 @@ class Settings:
     engines: EnginesSettings
     webhooks: WebhookSettings
     traces: TraceSettings
+    models: ModelsSettings = field(default_factory=ModelsSettings)
+
+    @property
+    def models_folder(self) -> Path:
+        """The folder of pulled models."""
+        return (self.models.folder or self.home / "models").expanduser().absolute()
 
 
 def load_settings(overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
@@ -224,4 +231,5 @@ def load_settings(overrides: Mapping[str, Mapping[str, Any]] | None = None) -> S
         engines=engines_settings(tables.get("engines", {}), overrides.get("engines", {})),
         webhooks=parse_table(WebhookSettings, "webhooks", tables.get("webhooks", {})),
         traces=parse_table(TraceSettings, "traces", tables.get("traces", {})),
+        models=parse_table(ModelsSettings, "models", tables.get("models", {})),
     )

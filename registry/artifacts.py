@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -28,7 +28,12 @@ KINDS: Final = ("folders", "files")
 
 def folder_digest(path: Path) -> str:
     """Return the sha256 of the folder's manifest, sorted lines `<sha256>  <relative path>` without hidden files."""
-    lines = sorted(f"{sha256_of(path / name)}  {name}\n" for name in folder_files(path))
+    return manifest_digest({name: sha256_of(path / name) for name in folder_files(path)})
+
+
+def manifest_digest(digests: Mapping[str, str]) -> str:
+    """Return the digest of a folder whose files have these sha256, by their relative paths."""
+    lines = sorted(f"{digest}  {name}\n" for name, digest in digests.items())
     return sha256("".join(lines).encode()).hexdigest()
 
 

@@ -15,7 +15,7 @@ from registry.wording.field_faults import fault_in, written_as
 from registry.wording.known_fields import KnownFields
 from registry.wording.suggestions import meant_or_known
 
-TABLES: Final = ("registry", "gateway", "engines", "trainer", "webhooks", "traces")
+TABLES: Final = ("registry", "gateway", "engines", "trainer", "webhooks", "traces", "models")
 
 Table = TypeVar("Table", bound=BaseModel)
 

@@ -26,10 +26,11 @@ PACKAGES: Final[Mapping[str, frozenset[str]]] = {
     "conversations": frozenset(),
     "engines": frozenset({"conversations"}),
     "graders": frozenset({"registry"}),
-    "corpus": frozenset({"registry", "conversations"}),
+    "hubs": frozenset(),
+    "corpus": frozenset({"registry", "conversations", "hubs"}),
     "exports": frozenset({"registry"}),
     "estimates": frozenset({"registry", "engines"}),
-    "gateway": frozenset({"registry", "engines", "graders", "estimates", "corpus", "exports"}),
+    "gateway": frozenset({"registry", "engines", "graders", "estimates", "corpus", "exports", "hubs"}),
     "trainer": frozenset({"registry", "graders", "conversations", "corpus", "exports"}),
 }
 """Our packages, and which of the others each may import."""
@@ -70,8 +71,9 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
         "chat_tokens findings forms sources row_view",
     ),
     "exports": ("gguf",),
+    "hubs": ("catalog fetching", "hugging_face modelscope hashes model_files"),
     "graders": ("grading runs", "sandbox model_questions similarity http_models"),
-    "registry": ("publishing backups", "database migrations", "jobs", "contracts", "rollouts responses"),
+    "registry": ("publishing backups pulled", "database migrations", "jobs", "contracts", "rollouts responses"),
     "trainer": (
         "__main__",
         "placed",

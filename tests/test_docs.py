@@ -25,6 +25,7 @@ from gateway.cli import COMMANDS
 from gateway.endpoints import ROUTERS
 from gateway.engines_settings import EnginesSettings, OnePoolSettings, PoolSettings
 from gateway.errors import HTTP_ERRORS
+from gateway.models_settings import ModelsSettings
 from gateway.settings import GatewaySettings, TraceSettings, WebhookSettings
 from gateway.telemetry.exposition import counted
 from registry.database import Registry
@@ -49,6 +50,7 @@ TABLES = (
     TraceSettings,
     EngineSettings,
     TrainerSettings,
+    ModelsSettings,
 )
 
 
@@ -158,6 +160,7 @@ NOT_RUN_FOR: Final[Mapping[str, int]] = {
     "changes this machine": 4,
     "downloads gigabytes": 4,
     "has a test of its own": 4,
+    "needs a hub": 1,
     "minutes of measurement": 10,
     "needs a GPU": 3,
     "needs a PostgreSQL server": 1,

@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from engines.settings import EngineSettings
 from gateway.engines_settings import OnePoolSettings, PoolSettings
+from gateway.models_settings import ModelsSettings
 from gateway.settings import GatewaySettings, TraceSettings, WebhookSettings, load_settings
 from registry.settings import RegistrySettings
 from tests.pages import ROOT
@@ -27,6 +28,7 @@ CLASSES: Final[Mapping[str, type[BaseModel]]] = {
     "trainer": TrainerSettings,
     "webhooks": WebhookSettings,
     "traces": TraceSettings,
+    "models": ModelsSettings,
 }
 """Each table of the file, and the class of its settings."""
 FILLED_IN: Final = {"kind", "base_path", "base_name", "log_path"}

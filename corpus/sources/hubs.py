@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -13,6 +13,7 @@ from corpus.errors import SourceRefused
 from corpus.sources.tables import READERS
 
 SHAPE: Final = "hf://datasets/OWNER/NAME@REVISION/FILES or ms://datasets/OWNER/NAME@REVISION/FILES"
+_HUBS: Final[Mapping[str, str]] = {"hf": "huggingface", "ms": "modelscope"}
 _ADDRESS: Final = re.compile(
     r"(?P<hub>hf|ms)://datasets/(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[^/@\s]+))?(?:/(?P<files>.+))?"
 )
@@ -39,18 +40,6 @@ class Fetched:
     """Path in the data set, and here."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hub:
-    """The questions to a hub's client; every failure is a `SourceRefused`."""
-
-    commit: Callable[[DataSet], str]
-    """Returns the commit that a revision names."""
-    paths: Callable[[DataSet], Sequence[str]]
-    """Returns the paths of all files at the revision, which is a commit."""
-    fetch: Callable[[DataSet, str], Path]
-    """Returns where the file of a path is now."""
-
-
 def is_address(source: str) -> bool:
     """Return whether *source* names a place on a hub."""
     return "://" in source
@@ -69,14 +58,28 @@ def parse_address(source: str) -> DataSet:
     return DataSet(hub=found["hub"], name=found["name"], revision=found["revision"], files=found["files"])
 
 
-def fetch(asked: DataSet, hub: Hub) -> Fetched:
+def fetch(asked: DataSet) -> Fetched:
     """Return the files that the address names, fetched at one commit; `SourceRefused`."""
-    commit = hub.commit(asked)
-    pinned = DataSet(hub=asked.hub, name=asked.name, revision=commit, files=asked.files)
-    tables = [path for path in hub.paths(pinned) if Path(path).suffix.lower() in READERS]
+    from hubs.catalog import HUBS
+    from hubs.errors import HubError
+    from hubs.repository import Content, Repository
+
+    hub, repository = HUBS[_HUBS[asked.hub]], Repository(content=Content.DATASET, name=asked.name)
+    try:
+        snapshot = hub.snapshot(repository, asked.revision)
+        chosen = _chosen(asked, [file.path for file in snapshot.files])
+        files = [(path, hub.cached(repository, snapshot.commit, path)) for path in chosen]
+    except HubError as exc:
+        raise SourceRefused(str(exc)) from exc
+    return Fetched(revision=snapshot.commit, files=files)
+
+
+def _chosen(asked: DataSet, paths: Sequence[str]) -> list[str]:
+    """Return the paths that the address names, sorted; `SourceRefused`."""
+    tables = [path for path in paths if Path(path).suffix.lower() in READERS]
     chosen = [path for path in tables if asked.files is None or fnmatch(path, asked.files)]
     if not chosen or (asked.files is None and len(chosen) > 1):
         listed = ", ".join(sorted(tables)[:10]) or "none that can be read"
         why = "has several files; name one, or a pattern" if chosen else "has no such file"
         raise SourceRefused(f"{asked.name}@{asked.revision}: {why}. Its files: {listed}")
-    return Fetched(revision=commit, files=[(path, hub.fetch(pinned, path)) for path in sorted(chosen)])
+    return sorted(chosen)

@@ -17,9 +17,9 @@ from gateway.errors import BodyTooLarge, InvalidRequest
 from gateway.objects.adapters import AdapterHistory, AdapterObject, ProofObject, RevisionObject, SlotObject
 from gateway.objects.jobs import AnyJob
 from gateway.objects.lists import ObjectList
-from gateway.openai.models import loaded_on
 from gateway.openai.types import Whole
 from gateway.pools.base_tasks import check_generates, generates
+from gateway.routing.route_table import loaded_on
 from registry.database import Registry, Snapshot
 from registry.errors import StorageFull
 from registry.jobs.job import Job

@@ -1,4 +1,4 @@
-"""`/admin/bases`: list and show base models, delete a checkpoint that a job made."""
+"""`/admin/bases`: list and show base models, remove one that a job made or that was pulled."""
 
 from __future__ import annotations
 
@@ -7,59 +7,26 @@ from fastapi import APIRouter
 from gateway.deps import ActorDep, GatewayDep
 from gateway.objects.bases import BaseModelObject, BaseModelOrigin, RemovedBaseModel
 from gateway.objects.lists import ObjectList
-from gateway.openai.models import loaded_on, paths_on
-from registry.database import Snapshot
-from registry.publishing.checkpoints import delete_checkpoint
-from registry.types import Base
+from gateway.pools.base_objects import base_objects, base_origin, remove_base
 
 router = APIRouter(prefix="/admin/bases", tags=["bases"])
 
 
 @router.get("")
 async def list_bases(gateway: GatewayDep) -> ObjectList[BaseModelObject]:
-    """List every base model with its parent, its replicas and its adapters."""
-    snapshot = await gateway.ask(gateway.registry.snapshot)
-    return ObjectList(data=[BaseModelObject.model_validate(_shown(base, snapshot)) for base in snapshot.bases])
+    """List every base model with its parent or its hub, its replicas and its adapters."""
+    return ObjectList(data=await gateway.ask(base_objects, gateway.registry))
 
 
-@router.get("/{name}")
+@router.get("/{name:path}")
 async def show_base(name: str, gateway: GatewayDep) -> BaseModelOrigin:
     """Show one base model with what made it."""
-
-    def read() -> BaseModelOrigin:
-        base = gateway.registry.bases.get(name)
-        fields = {**_shown(base, gateway.registry.snapshot()), "provenance": dict(base.provenance)}
-        return BaseModelOrigin.model_validate(fields)
-
-    return await gateway.ask(read)
+    return await gateway.ask(base_origin, gateway.registry, name)
 
 
-@router.delete("/{name}")
-async def remove_checkpoint(name: str, gateway: GatewayDep, actor: ActorDep) -> RemovedBaseModel:
-    """Delete a checkpoint and its weights; 409 while anything uses it, and for a folder that was entered."""
-    await gateway.ask(delete_checkpoint, gateway.registry, name, actor)
+@router.delete("/{name:path}")
+async def remove_model(name: str, gateway: GatewayDep, actor: ActorDep) -> RemovedBaseModel:
+    """Delete a checkpoint or a pulled model with its weights; 409 while anything uses it, and for an entered folder."""
+    removed = await gateway.ask(remove_base, gateway.registry, name, actor, {})
     await gateway.feed.refresh()
-    return RemovedBaseModel(name=name)
-
-
-def _shown(base: Base, snapshot: Snapshot) -> dict[str, object]:
-    """Return the fields of a `BaseModelObject`."""
-    owner = next((each for each in snapshot.owners if each.adapter == base.name), None)
-    return {
-        "name": base.name,
-        "digest": base.digest,
-        "path": base.path,
-        "licence": base.licence,
-        "parent": base.parent,
-        "job_id": base.job_id,
-        "step": base.step,
-        "alias": base.alias,
-        "expires_at": base.expires_at,
-        "owner": base.owner,
-        "tenant": owner and owner.tenant,
-        "shared": owner is None or owner.is_shared,
-        "created_at": base.created_at,
-        "replicas": loaded_on(snapshot).get(base.name, 0),
-        "paths": paths_on(snapshot).get(base.name, []),
-        "adapters": [adapter.name for adapter in snapshot.adapters if adapter.base == base.name],
-    }
+    return removed

@@ -86,9 +86,10 @@ COMMANDS: Final[Mapping[str, Listed]] = {
         "Inspect",
         "Files of requests that are answered beside all others: create, list, show, cancel, download.",
     ),
-    "models": Listed("gateway.cli.models.commands", "Inspect", "Every name that a request may carry: list, show."),
-    "bases": Listed(
-        "gateway.cli.models.bases", "Inspect", "Base models, and checkpoints that jobs made: list, show, delete."
+    "models": Listed(
+        "gateway.cli.models.commands",
+        "Inspect",
+        "Every name that a request may carry: list, show. Models from hubs: pull, verify, remove.",
     ),
     "adapters": Listed(
         "gateway.cli.adapters", "Inspect", "Adapters and their revisions: list, show, publish, retire, owner."

@@ -73,7 +73,7 @@ def add(
         str,
         typer.Option(
             metavar="BASE",
-            help="Name of its base model, as `lorry bases list` shows it.",
+            help="Name of its base model, as `lorry models list` shows it.",
             autocompletion=names.bases,
         ),
     ],

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
+from gateway.cli.errors import CommandFailed
 from gateway.up.guardian import guard
 from gateway.up.launch import launched_at
 
 app = typer.Typer()
+
+HUBS: Final = ("huggingface", "modelscope")
+"""The values of `gateway.models_settings.HubName`, which is not imported before the first line is printed."""
 
 
 @app.command("up")
@@ -25,8 +28,16 @@ def up(
         ),
     ] = None,
     model: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Local Hugging Face folder of the base model (default: the bundled one)."),
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Base model: a Hugging Face folder, or OWNER/NAME of a hub, pulled if it is not here (default: the "
+            "bundled one).",
+        ),
+    ] = None,
+    hub: Annotated[
+        str | None,
+        typer.Option(metavar="HUB", help="huggingface or modelscope, for --model (default: settings [models] hub)."),
     ] = None,
     engine: Annotated[
         str,
@@ -45,6 +56,10 @@ def up(
         command += ["--host", host]
     if port is not None:
         command += ["--port", str(port)]
+    if hub is not None:
+        if hub not in HUBS:
+            raise CommandFailed(f"--hub {hub!r} is none of {', '.join(HUBS)}")
+        command += ["--hub", hub]
     if model is not None:
-        command += ["--model", str(model)]
+        command += ["--model", model]
     raise typer.Exit(guard(command))

@@ -1,10 +1,25 @@
-"""Base models: folders that were entered, and checkpoints that jobs made."""
+"""Base models: folders that were entered, models that were pulled from a hub, and checkpoints that jobs made."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from pydantic import JsonValue
 
 from gateway.objects.lists import ApiObject
+
+
+class HubOrigin(ApiObject):
+    """Where a base model was pulled from."""
+
+    hub: Literal["huggingface", "modelscope"]
+    id: str
+    """`OWNER/NAME` on the hub."""
+    commit: str
+    asked_revision: str | None
+    """Branch, tag or commit that was asked for; None for the default branch."""
+    pulled_by: str
+    pulled_at: float
 
 
 class BaseModelObject(ApiObject):
@@ -15,6 +30,8 @@ class BaseModelObject(ApiObject):
     """sha256 over the manifest of the model's folder."""
     path: str
     licence: str
+    hub: HubOrigin | None
+    """Where it was pulled from; None for a folder that was entered and for a checkpoint."""
     parent: str | None
     """Name of the base model that a job made this checkpoint from; None for a folder that was entered."""
     job_id: str | None
@@ -43,11 +60,33 @@ class BaseModelOrigin(BaseModelObject):
     """A base model with what made it."""
 
     provenance: dict[str, JsonValue]
-    """Dataset digest, hyperparameters, seed, versions, final metrics, times; empty for a folder that was entered."""
+    """Dataset digest, hyperparameters, seed, versions, final metrics, times; of a pulled model hub, commit and files.
+
+    Empty for a folder that was entered.
+    """
 
 
 class RemovedBaseModel(ApiObject):
-    """The answer to the deletion of a checkpoint."""
+    """The answer to the deletion of a checkpoint or a pulled model."""
 
     name: str
     deleted: bool = True
+
+
+class VerifiedFileObject(ApiObject):
+    """A file of a pulled model beside its record."""
+
+    path: str
+    state: Literal["ok", "changed", "missing", "added"]
+    size_bytes: int | None
+    """As it is now; None for a file that is missing."""
+    sha256: str | None
+
+
+class VerifiedModel(ApiObject):
+    """A pulled model whose files were hashed again."""
+
+    name: str
+    digest: str
+    """The recorded digest of the whole folder."""
+    files: list[VerifiedFileObject]

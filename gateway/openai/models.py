@@ -28,7 +28,7 @@ from gateway.objects.models import (
 )
 from gateway.openai.anthropic_models import anthropic_model, anthropic_page
 from gateway.openai.types import whole_seconds
-from gateway.routing.route_table import endpoint_of, is_ready, private_adapters, served_series, shared_revisions
+from gateway.routing.route_table import loaded_on, paths_on, private_adapters, served_series, shared_revisions
 from registry.database import Registry, Snapshot
 from registry.errors import NotFound
 from registry.keys import Scope
@@ -199,23 +199,6 @@ def _checkpoint(checkpoint: ServedCheckpoint, replicas: int) -> CheckpointFacts:
         expires_at=whole_seconds(checkpoint.expires_at),
         replicas=replicas,
     )
-
-
-def loaded_on(snapshot: Snapshot) -> dict[str, int]:
-    """Map each served name to the number of ready replicas that have it loaded."""
-    counts: dict[str, int] = {}
-    for replica in filter(is_ready, snapshot.replicas):
-        for served_name in endpoint_of(replica).served_names:
-            counts[served_name] = counts.get(served_name, 0) + 1
-    return counts
-
-
-def paths_on(snapshot: Snapshot) -> dict[str, list[str]]:
-    """Map each base model to the paths of requests that its ready replicas answer by it."""
-    found: dict[str, set[str]] = {}
-    for replica in filter(is_ready, snapshot.replicas):
-        found.setdefault(replica.base, set()).update(replica.paths)
-    return {base: sorted(paths) for base, paths in found.items()}
 
 
 def _model(name: str, created_at: float, owner: str, facts: ModelFacts) -> ModelObject:

@@ -24,11 +24,15 @@ from gateway.engines_settings import BUNDLED_BASE, BUNDLED_ENCODER, PaceFields, 
 from gateway.errors import StartFailed
 from gateway.pools.bundled import base_name_of, check_base_folder, encoder_folder, enter_base, is_bundled_encoder
 from gateway.pools.engine_choice import chosen_pool
+from gateway.pools.hub_ids import is_hub_id
 from gateway.settings import Settings
+from registry.artifacts import folder_digest
 from registry.database import Registry
 from registry.errors import RegistryError
+from registry.pulled.pulled_models import all_pulled, find_pulled
 from registry.types import Base
 from registry.wording.field_faults import fault_in
+from registry.wording.suggestions import meant_or_known
 
 _PRECISIONS: Final = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 _UNROUTE_READINGS: Final = 8
@@ -68,11 +72,11 @@ def prepare_pools(settings: Settings, registry: Registry, ground: Ground) -> lis
 
 
 def _prepared(asked: PoolSettings, home: Path, registry: Registry, ground: Ground) -> Pool:
-    entered = None if asked.checkpoint is None else _checkpoint(asked.checkpoint, registry)
+    entered = _entered(asked, registry)
     is_encoder = asked.base is not None and is_bundled_encoder(asked.base)
     base_folder = encoder_folder() if is_encoder else asked.base
     folder = Path(entered.path) if entered else base_folder or ground.bundled_folder()
-    if asked.base is not None:
+    if asked.base is not None and entered is None:
         check_base_folder(folder)
     pool, choice = chosen_pool(asked, home, folder, ground.read_machine)
     for reason in choice.reasons if choice else ():
@@ -83,6 +87,39 @@ def _prepared(asked: PoolSettings, home: Path, registry: Registry, ground: Groun
     engine = engine_settings(pool, home, base)
     build_engine(engine)  # raises for what cannot be; nothing is started
     return Pool(settings=pool, engine=engine, base=base)
+
+
+def _entered(asked: PoolSettings, registry: Registry) -> Base | None:
+    """Return the checkpoint or the pulled model that the pool names; None where it names a folder, or nothing."""
+    if asked.checkpoint is not None:
+        return _checkpoint(asked.checkpoint, registry)
+    return _pulled(str(asked.base), registry) if asked.base is not None and is_hub_id(str(asked.base)) else None
+
+
+def _pulled(asked: str, registry: Registry) -> Base:
+    """Return the model that was pulled under this id, its bytes verified; `StartFailed` if there is none."""
+    try:
+        base = find_pulled(registry, asked)
+    except RegistryError as exc:
+        raise StartFailed(f"settings [engines] base: {exc}") from exc
+    if base is None:
+        there = [model.pinned for _, model in all_pulled(registry)]
+        raise StartFailed(
+            f"settings [engines] base: there is no folder {asked!r}, and no model of this id was pulled"
+            f"{meant_or_known(asked, there)}. Pull it first: lorry models pull {asked}"
+        )
+    if not Path(base.path).is_dir():
+        name, _, commit = asked.partition("@")
+        raise StartFailed(
+            f"settings [engines] base: the folder {base.path} of {base.name!r} is gone; pull it again: "
+            f"lorry models pull {name}@{commit or base.provenance['commit']} --hub {base.provenance['hub']}"
+        )
+    if folder_digest(Path(base.path)) != base.digest:
+        raise StartFailed(
+            f"settings [engines] base: files of {base.name!r} have changed since it was pulled; "
+            f"lorry models verify {base.name} lists them"
+        )
+    return base
 
 
 def _checkpoint(name: str, registry: Registry) -> Base:

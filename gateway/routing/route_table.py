@@ -205,3 +205,20 @@ def endpoint_of(replica: Replica) -> Endpoint:
         paths=frozenset(replica.paths),
         reads_calls=replica.reads_calls,
     )
+
+
+def loaded_on(snapshot: Snapshot) -> dict[str, int]:
+    """Map each served name to the number of ready replicas that have it loaded."""
+    counts: dict[str, int] = {}
+    for replica in filter(is_ready, snapshot.replicas):
+        for served_name in endpoint_of(replica).served_names:
+            counts[served_name] = counts.get(served_name, 0) + 1
+    return counts
+
+
+def paths_on(snapshot: Snapshot) -> dict[str, list[str]]:
+    """Map each base model to the paths of requests that its ready replicas answer by it."""
+    found: dict[str, set[str]] = {}
+    for replica in filter(is_ready, snapshot.replicas):
+        found.setdefault(replica.base, set()).update(replica.paths)
+    return {base: sorted(paths) for base, paths in found.items()}

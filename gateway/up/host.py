@@ -29,7 +29,9 @@ from engines.errors import EngineError
 from engines.hardware.machine import Machine
 from engines.hardware.probe import read_machine
 from gateway.errors import StartFailed
+from gateway.models_settings import HubName
 from gateway.pools.bundled import is_unpacked, unpack_bundled
+from gateway.pools.hub_ids import is_hub_id
 from gateway.pools.journal import host_prefix
 from gateway.pools.pools import prepare_pools
 from gateway.rollouts.webhooks import open_sender
@@ -39,6 +41,7 @@ from gateway.up.guardian import become_subreaper, end_descendants, reap_orphans,
 from gateway.up.listening import check_keys, check_port
 from gateway.up.logs import log_to
 from gateway.up.part_secrets import withhold_secrets
+from gateway.up.progress import MODEL as _MODEL
 from gateway.up.progress import StartProgress
 from gateway.up.ray_cluster import ClusterStart, are_alive, cluster_processes, set_ray_environment
 from gateway.up.start_watch import Plan, wait_until_ready
@@ -51,7 +54,6 @@ from registry.types import ReplicaState
 log = logging.getLogger("gateway.up.host")  # as a module that is run its own name would be `__main__`
 console = Console(stderr=True)
 
-_MODEL: Final = "base model"
 _RAY: Final = "Ray"
 _DRAINING: Final = (
     "Draining: requests under way finish, a running job is kept at a checkpoint. Press Ctrl-C again to end at once."
@@ -67,7 +69,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--host")
     parser.add_argument("--port", type=int)
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--model")
+    parser.add_argument("--hub")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--launched", type=float, help="when the command began, by time.monotonic")
     asked = parser.parse_args()
@@ -76,7 +79,8 @@ def main() -> None:
     stop = _StopSignal()
     try:
         settings = settings_of(asked.port, asked.model, asked.engine, asked.host)
-        run(settings, stop, StartProgress(console, asked.launched))
+        may_pull = asked.model is not None and is_hub_id(asked.model)
+        run(settings, stop, StartProgress(console, asked.launched), _Pull(hub=asked.hub) if may_pull else None)
     except (StartFailed, RegistryError, EngineError) as exc:
         console.print(f"[red]lorry up:[/red] {escape(str(exc))}", highlight=False, soft_wrap=True)
         end_descendants(grace_s=2.0)
@@ -89,15 +93,24 @@ def main() -> None:
         sys.exit(1)
 
 
-def settings_of(port: int | None, model: Path | None, engine: str, host: str | None = None) -> Settings:
-    """Settings with the flags of `lorry up` over the file's."""
+def settings_of(port: int | None, model: str | None, engine: str, host: str | None = None) -> Settings:
+    """Settings with the flags of `lorry up` over the file's; *model* is a folder, or an id on a hub."""
     gateway: dict[str, object] = {} if port is None else {"port": port}
     if host is not None:
         gateway["host"] = host
-    engines: dict[str, object] = {} if model is None else {"base": model.absolute()}
+    base = None if model is None else Path(model) if is_hub_id(model) else Path(model).absolute()
+    engines: dict[str, object] = {} if base is None else {"base": base}
     if engine != "auto":
         engines["kind"] = engine
     return load_settings({"gateway": gateway, "engines": engines})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pull:
+    """The wish for a model of a hub."""
+
+    hub: HubName | None
+    """None is the hub of the settings."""
 
 
 class _StopSignal:
@@ -138,8 +151,8 @@ class _StopSignal:
         return self._asked.wait(timeout_s)
 
 
-def run(settings: Settings, stop: _StopSignal, progress: StartProgress) -> None:
-    """Serve until *stop*; `StartFailed` or `RegistryError` if it cannot begin."""
+def run(settings: Settings, stop: _StopSignal, progress: StartProgress, pull: _Pull | None = None) -> None:
+    """Serve until *stop*, with the model that *pull* asks for; `StartFailed` or `RegistryError` if it cannot begin."""
     # Checks that start nothing come first.
     check_port(settings.gateway.host, settings.gateway.port)
     open_sender(settings.webhooks, os.environ)  # raises for a secret that is missing; nothing is started
@@ -151,6 +164,10 @@ def run(settings: Settings, stop: _StopSignal, progress: StartProgress) -> None:
         registry = _prepare_registry(settings)
         check_keys(settings.gateway.host, registry)
         progress.end("database")
+        if pull is not None:
+            from gateway.up.model_pull import with_pulled_model  # the hubs' clients, which other starts do not need
+
+            settings = with_pulled_model(settings, pull.hub, registry, progress)
         with _ray_folder(stop) as folder:
             set_ray_environment()
             cluster = ClusterStart(folder)

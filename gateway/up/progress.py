@@ -12,6 +12,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+MODEL: Final = "base model"
+"""The part that is the base model."""
 REPEAT_S: Final = 10.0
 """Without a terminal, what a start still waits for is printed again after so many seconds."""
 

@@ -17,12 +17,13 @@ from registry.bases import find_base
 from registry.database import Registry, Snapshot
 from registry.errors import Conflict, NotFound
 from registry.jobs.adapter_owners import AdapterOwner, put_owner
-from registry.jobs.job import ENDED, Lease
+from registry.jobs.base_uses import users_of_base
+from registry.jobs.job import Lease
 from registry.publishing.adapter_name import check_adapter_name
 from registry.publishing.job_end import JobEnd, PublishedResult, put_results, succeed_job
 from registry.publishing.whole_models import check_checkpoint
 from registry.transactions import insert_or_ignore
-from registry.types import Base, CheckpointDraft, ReplicaState, ServedCheckpointDraft
+from registry.types import Base, CheckpointDraft, ServedCheckpointDraft
 
 
 def publish_checkpoint(  # noqa: PLR0913  a publication is exactly these facts
@@ -144,7 +145,7 @@ def delete_checkpoint(registry: Registry, name: str, actor: str) -> None:
         base = find_base(tx, name)
         if not base.is_checkpoint:
             raise Conflict(f"base model {name!r} was entered from a folder; only checkpoints of jobs can be deleted")
-        if users := _users(tx, name):
+        if users := users_of_base(tx, name):
             raise Conflict(f"checkpoint {name!r} is in use by {', '.join(users[:5])}")
         tx.execute(sa.delete(tables.adapter_owners).where(tables.adapter_owners.c.adapter == name))
         tx.execute(sa.delete(tables.bases).where(tables.bases.c.name == name))
@@ -166,19 +167,3 @@ def expire_checkpoints(registry: Registry, snapshot: Snapshot) -> list[str]:
             delete_checkpoint(registry, base.name, "controller")
             deleted.append(base.name)
     return deleted
-
-
-def _users(tx: sa.Connection, name: str) -> list[str]:
-    """Return what needs the base model *name*, in words."""
-    adapters, replicas, entered, jobs = tables.adapters, tables.replicas, tables.entered_engines, tables.jobs
-    present = sa.and_(replicas.c.base == name, replicas.c.state != ReplicaState.GONE)
-    reading = sa.and_(jobs.c.state.not_in(ENDED), jobs.c.spec["base"].as_string() == name)
-    return [
-        *(
-            f"adapter {each}"
-            for each in tx.execute(sa.select(adapters.c.name).where(adapters.c.base == name)).scalars()
-        ),
-        *(f"replica {each}" for each in tx.execute(sa.select(replicas.c.id).where(present)).scalars()),
-        *(f"engine {each}" for each in tx.execute(sa.select(entered.c.id).where(entered.c.base == name)).scalars()),
-        *(f"job {each}" for each in tx.execute(sa.select(jobs.c.id).where(reading)).scalars()),
-    ]

@@ -206,16 +206,30 @@ EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
         ("Ask one question from a script", "echo 'Where is my teapot?' | lorry chat support"),
         ("With a system prompt", "lorry chat support --system 'Answer in one sentence.'"),
     ),
-    "models": (("Every name that a request may carry", "lorry models list"),),
+    "models": (
+        ("Every name that a request may carry", "lorry models list"),
+        ("Fetch a model from Hugging Face", "lorry models pull Qwen/Qwen2.5-0.5B-Instruct"),
+    ),
     "models list": (
         ("Every name that a request may carry", "lorry models list"),
         ("The names alone", "lorry models list --json | jq -r '.[].id'"),
+        ("Base models, with where they come from", "lorry models list --bases"),
+        ("Base models of this machine, while Lorry does not run", "lorry models list --home"),
     ),
-    "models show": (("What a name stands for", "lorry models show support@2"),),
-    "bases": (("Base models", "lorry bases list"),),
-    "bases list": (("Base models", "lorry bases list"),),
-    "bases show": (("Where a base model comes from", "lorry bases show smollm2-135m-instruct"),),
-    "bases delete": (("Delete a checkpoint that a job made", "lorry bases delete support-full-1"),),
+    "models show": (
+        ("What a name stands for", "lorry models show support@2"),
+        ("Where a base model comes from", "lorry models show smollm2-135m-instruct"),
+    ),
+    "models pull": (
+        ("The newest commit of the default branch", "lorry models pull Qwen/Qwen2.5-0.5B-Instruct"),
+        ("A tag, from ModelScope", "lorry models pull Qwen/Qwen2.5-0.5B-Instruct --revision v1.0 --hub modelscope"),
+    ),
+    "models verify": (("Hash all files again", "lorry models verify Qwen/Qwen2.5-0.5B-Instruct"),),
+    "models remove": (
+        ("A pulled model", "lorry models remove Qwen/Qwen2.5-0.5B-Instruct"),
+        ("A checkpoint that a job made", "lorry models remove support-full-1"),
+        ("While Lorry does not run", "lorry models remove Qwen/Qwen2.5-0.5B-Instruct --home"),
+    ),
     "adapters": (
         ("All adapters", "lorry adapters list"),
         ("One with its revisions", "lorry adapters show support"),

@@ -24,7 +24,7 @@ LISTINGS: Final = (
     "adapters list",
     f"adapters show {ADAPTER}",
     "audit",
-    "bases list",
+    "models list --bases",
     "feedback list",
     f"feedback show {ADAPTER}@2",
     "jobs list",
@@ -40,7 +40,6 @@ LISTINGS: Final = (
 )
 PAGES: Final = (
     f"adapters show {ADAPTER}@1",
-    f"bases show {BASE}",
     f"models show {BASE}",
     f"models show {ADAPTER}",
     f"models show {ADAPTER}@1",

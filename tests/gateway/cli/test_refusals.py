@@ -128,7 +128,7 @@ def test_a_server_that_speaks_no_http_is_told() -> None:
 READS = (
     "adapters show {}",
     "adapters show {}@1",
-    "bases show {}",
+    "models remove {}",
     "feedback list {}",
     "feedback show {}",
     "feedback show {}@2",
@@ -154,7 +154,7 @@ def test_the_name_that_was_meant_is_told(two_revisions: Registry, url: str) -> N
         ("rollout history suppport", "did you mean 'support'?"),
         ("rollout start suport@2", "did you mean 'support'?"),
         ("rollback suport", "did you mean 'support'?"),
-        ("bases show tyni", "did you mean 'tiny'?"),
+        ("models remove tyni", "did you mean 'tiny'?"),
         ("models show suport", "did you mean 'support'?"),
         ("adapters show support@7", "it has 2, 1"),
         ("feedback show support@7", "there are support@2, support@1"),

@@ -18,8 +18,8 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 READS = {
     "models list": "",
     "models show": "support",
-    "bases list": "",
-    "bases show": "tiny",
+    "models list --bases": "",
+    "models show --json": "tiny",
     "adapters list": "",
     "adapters show": "support",
     "replicas": "",
@@ -41,6 +41,7 @@ READS = {
 """Commands that only read, and what is typed after them."""
 READS_ELSEWHERE = {
     "estimate train",
+    "models verify",
     "estimate serve",
     "status",
     "chat",
@@ -52,7 +53,7 @@ READS_ELSEWHERE = {
 }
 """Commands that read, whose own tests look at both streams or at `--json`."""
 ACTS = {
-    *("up", "envs install", "completion", "backup", "restore"),
+    *("up", "merge", "envs install", "envs remove", "completion", "backup", "restore"),
     *("train sft", "train dpo", "train kto", "train orpo", "train simpo", "train reward"),
     *("train reinforcement", "train ppo"),
     *("batches create", "batches cancel"),
@@ -67,7 +68,7 @@ ACTS = {
         "graders run",
     ),
     *("rollout start", "rollout promote", "rollout pause", "rollout resume", "rollout abort", "rollback"),
-    *("bases delete", "adapters publish", "adapters retire", "adapters owner"),
+    *("models pull", "models remove", "adapters publish", "adapters retire", "adapters owner"),
     *("replicas add", "replicas remove", "keys create", "keys revoke"),
 }
 """Commands that change something."""

@@ -1,0 +1,1 @@
+"""Base models that were pulled from a hub: their record, their files, their removal."""
