@@ -141,7 +141,8 @@ class Balancer:
         load.in_flight -= 1
         for ring in load.rings:
             ring.total -= 1
-        self._forget_unused(load)
+        if load.uses == 0:
+            self._forget_unused(load)
 
     def watch(self, replica: str, on_begin: Callable[[], None] | None) -> None:
         """Call *on_begin* at once whenever *replica* has a request more; None ends that."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Final
 
 import msgspec
 import orjson
@@ -41,8 +43,8 @@ class _WithUsage(msgspec.Struct):
 _USAGE: Final = msgspec.json.Decoder(_WithUsage)
 
 
-class AnswerPlan(NamedTuple):
-    """The facts of an answer that are known before its first byte. A tuple, as there is one for each request."""
+class AnswerPlan(msgspec.Struct, frozen=True):
+    """The facts of an answer that are known before its first byte. A struct, as there is one for each request."""
 
     lines: bytes
     """Header lines of ours: whose answer it is and what its caller may still ask."""
@@ -73,6 +75,7 @@ class RelayedAnswer:
     _id = ""
     _held_bytes = 0
     _end = b""
+    _usage: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, turn: Turn, head: AnswerHead, plan: AnswerPlan, requester: Requester) -> None:
         """*requester* learns of a loss."""
@@ -86,7 +89,6 @@ class RelayedAnswer:
         self._is_chunked = turn.takes_chunks
         self._events = EventFilter(hide_usage=plan.hide_usage) if self.is_streamed else None
         self._held: list[bytes] = []
-        self._usage: Mapping[str, Any] = {}
 
     @property
     def status(self) -> int:
@@ -111,7 +113,10 @@ class RelayedAnswer:
     @property
     def completion_id(self) -> str:
         """The id by which the client may rate the answer; empty where the engine gave none."""
-        return answer_id_in(self._beginning) if self.is_streamed else self._id
+        if self._events is None:
+            return self._id
+        # The first read may end before the id, or hold a comment alone; each event has the id.
+        return answer_id_in(self._beginning) or answer_id_in(self._events.latest)
 
     # called by the engine's connection
 
@@ -172,12 +177,13 @@ class RelayedAnswer:
             last = LAST_CHUNK if is_whole and self._is_chunked else b""
             self._write(self._framed(data) + last)
             return
-        self._held.append(data)
-        self._held_bytes += len(data)
-        if not is_whole and self._held_bytes <= _MOST_HELD:
-            return
-        data = b"".join(self._held)
-        self._held.clear()
+        if self._held or not is_whole:
+            self._held.append(data)
+            self._held_bytes += len(data)
+            if not is_whole and self._held_bytes <= _MOST_HELD:
+                return
+            data = b"".join(self._held)
+            self._held.clear()
         if is_whole:
             self._note_end(data)
             self._write(self._opening(len(data)) + data)
@@ -202,27 +208,21 @@ class RelayedAnswer:
             framing = b"transfer-encoding: chunked\r\n" if self._is_chunked else b""
         # without any framing only the end of the connection can end the body
         may_stay = self._turn.keeps_alive() and bool(framing)
-        return b"".join(
-            (
-                status_line(head.status)[self._turn.sent_ahead :],
-                self._turn.head_lines(),
-                b"content-type: %b\r\n" % head.content_type if head.content_type else b"",
-                _STREAM_LINES if self.is_streamed else b"",
-                b"retry-after: %b\r\n" % head.retry_after if head.retry_after else b"",
-                self._plan.lines,
-                framing,
-                b"\r\n" if may_stay else b"connection: close\r\n\r\n",
-            )
+        lines = _engine_lines(head.status, head.content_type)
+        return b"%b%b%b%b%b%b" % (
+            lines[self._turn.sent_ahead :],
+            self._turn.head_lines(),
+            b"retry-after: %b\r\n" % head.retry_after if head.retry_after else b"",
+            self._plan.lines,
+            framing,
+            b"\r\n" if may_stay else b"connection: close\r\n\r\n",
         )
 
     def _note_end(self, body: bytes) -> None:
         """Note what is reported of an answer that is not a stream."""
         self._end = body[-_END_BYTES:]
-        if self.status >= 400:
+        if self._head.status >= 400:
             self.engine_error = engine_error_in(body)
-        self._note_usage(body)
-
-    def _note_usage(self, body: bytes) -> None:
         if len(body) > _LONGEST_READ_FOR_USAGE or b'"usage"' not in body:
             return
         try:
@@ -237,7 +237,16 @@ class RelayedAnswer:
             self._id = found.id
 
 
-def answer_id_in(beginning: bytes) -> str:
-    """Return the first id in the *beginning* of a stream: in every protocol that of the answer."""
-    found = _ID.search(beginning, 0, _ID_WITHIN)
+@lru_cache(maxsize=256)
+def _engine_lines(status: int, content_type: bytes) -> bytes:
+    """Return the status line and the lines about the body of an engine's answer."""
+    lines = status_line(status)
+    if content_type:
+        lines += b"content-type: %b\r\n" % content_type
+    return lines + _STREAM_LINES if content_type.startswith(_EVENT_STREAM) else lines
+
+
+def answer_id_in(events: bytes) -> str:
+    """Return the first id in some *events* of a stream: in every protocol that of the answer."""
+    found = _ID.search(events, 0, _ID_WITHIN)
     return "" if found is None else found[1].decode()

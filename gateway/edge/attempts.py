@@ -7,10 +7,12 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from gateway.edge.answer import AnswerPlan, RelayedAnswer
-from gateway.edge.http_message import RequestBody, header_value
+from gateway.edge.http_message import RequestBody, replica_lines
 from gateway.edge.parts import Gateway
 from gateway.edge.replica_wait import replica_of
 from gateway.edge.turn import Turn, refuse
@@ -33,15 +35,15 @@ Sink = Callable[[Turn, AnswerHead, AnswerPlan, Requester], RelayedAnswer]
 """Returns the sink of an answer that is passed on."""
 
 
-class Order(NamedTuple):
-    """A request as any engine may get it. A tuple, as there is one for each request."""
+class Order(Struct, frozen=True):
+    """A request as any engine may get it. A struct, as there is one for each request."""
 
     served_name: str
     body: RequestBody
     lines: bytes
     """Header lines for the engine, `content-type` and `x-request-id` among them."""
     answer_lines: bytes
-    """Header lines for the client, without the replica."""
+    """Header lines for the client, without revision and replica."""
     affinity: int
     asks_for_usage: bool
     """The engine is to send the usage of a stream although the client did not ask for it."""
@@ -141,7 +143,7 @@ class Attempts:
                 self.start(self._endpoints())
                 return None
         plan = AnswerPlan(
-            lines=b"%bx-lorry-replica: %b\r\n" % (order.answer_lines, header_value(endpoint.replica)),
+            lines=order.answer_lines + replica_lines(order.served_name, endpoint.replica),
             hide_usage=order.asks_for_usage,
             replica=endpoint.replica,
             asked_at=self._attempt_at,

@@ -72,9 +72,14 @@ class EventFilter:
         """Events that were passed on."""
 
     @property
+    def latest(self) -> bytes:
+        """The latest pieces that were passed on, or hidden."""
+        return b"".join(self._latest)
+
+    @property
     def finish_reason(self) -> str:
         """Why the answer ended, in the engine's word; empty where the engine gives none."""
-        return finish_reason_in(b"".join(self._latest))
+        return finish_reason_in(self.latest)
 
     def feed(self, data: bytes) -> bytes:
         """Return what can be passed on now that *data* has come: whole events, maybe none."""

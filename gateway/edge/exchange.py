@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from gateway.balancing.balancing import affinity_of
 from gateway.edge.answer import RelayedAnswer
 from gateway.edge.attempts import Attempts, Order, Sink
-from gateway.edge.http_message import RequestHead, header_value
+from gateway.edge.http_message import RequestHead
 from gateway.edge.intake import RequestIntake
 from gateway.edge.parts import Gateway
 from gateway.edge.refusal import Refusal, refusal_of
@@ -196,7 +196,7 @@ class Exchange(Turn):
             served_name=target.served_name,
             body=body,
             lines=self._engine_lines(body.content_type),
-            answer_lines=b"%bx-lorry-revision: %b\r\n" % (self._request_lines(), header_value(target.served_name)),
+            answer_lines=self._request_lines(),
             affinity=affinity_of(shared_name, body.prefix()),
             asks_for_usage=intake.asks_for_usage,
             deadline=intake.deadline,
@@ -241,7 +241,8 @@ class Exchange(Turn):
         if attempts is not None:
             self._allow_rating(attempts, status)
             attempts.end()
-        self._settle(facts, usage)
+        if intake.admitted is not None:
+            self._settle(facts, usage)
         intake.leave(now)
         self._gateway.edge.over.append(facts)
         # all of these know each other: in circles they would stay until the garbage collector comes
@@ -255,7 +256,7 @@ class Exchange(Turn):
         attempts, intake = self._attempts, self._intake
         if attempts is None or attempts.sent_at is None:
             intake.withdraw()
-        elif intake.admitted is not None:
+        else:
             events = None if attempts.answer is None else attempts.answer.events
             used = facts.prompt_tokens, facts.completion_tokens, usage.get("total_tokens")
             intake.settle(Seen(facts.status, *used, events, facts.reason in (CLIENT_LEFT, BROKEN)))

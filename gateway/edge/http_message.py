@@ -72,18 +72,20 @@ class RequestHead:
     @property
     def side(self) -> Side | None:
         """The side of a rollout that `x-lorry-side` names; `InvalidRequest` for another value."""
-        value = self.text(b"x-lorry-side")
-        if value is None:
+        sent = self.headers.get(b"x-lorry-side")
+        if sent is None:
             return None
+        value = sent.decode("latin-1")
         if value in (Side.CANARY, Side.STABLE):
             return Side(value)
         raise InvalidRequest(f"x-lorry-side must be canary or stable; got {value[:64]!r}", param="x-lorry-side")
 
     def timeout_s(self, default: float) -> float:
         """Return how long the answer may take to begin: `x-request-timeout` if that is less than *default*."""
-        value = self.text(b"x-request-timeout")
-        if value is None:
+        sent = self.headers.get(b"x-request-timeout")
+        if sent is None:
             return default
+        value = sent.decode("latin-1")
         try:
             seconds = float(value)
         except ValueError:
@@ -171,6 +173,8 @@ class JsonBody:
             return values_of(members_of(raw))  # which names the member
 
     def for_engine(self, address: Mapping[str, str], *, ask_for_usage: bool) -> bytes:
+        if not ask_for_usage and len(address) == 1 and address.get("model") == self.model:
+            return _ENCODER.encode(self._members)
         sent = self._members.copy()
         for name, value in address.items():
             sent[name] = Raw(_ENCODER.encode(value))
@@ -263,6 +267,11 @@ def status_line(status: int) -> bytes:
 
 
 @lru_cache(maxsize=4096)
+def replica_lines(served_name: str, replica: str) -> bytes:
+    """Return the header lines that name the revision or base model of an answer and its replica."""
+    return b"x-lorry-revision: %b\r\nx-lorry-replica: %b\r\n" % (header_value(served_name), header_value(replica))
+
+
 def header_value(text: str) -> bytes:
     """Return *text* as it may stand in a header; other characters are spelt out."""
     # A line end would begin another header line (RFC 9110, 5.5).

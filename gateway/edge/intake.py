@@ -77,7 +77,8 @@ class RequestIntake:
         self.caller = keyring.caller_of(self._credential(), time.time())
         if self.caller is ANYBODY:  # with keys a page of another site can do nothing: it has none
             self._check_page()
-        keyring.check(self.caller, Scope.INFERENCE)
+        if Scope.INFERENCE not in self.caller.scopes:
+            keyring.check(self.caller, Scope.INFERENCE)
 
     def _check_page(self) -> None:
         headers, guard = self._head.headers, self._gateway.page_guard
@@ -139,7 +140,10 @@ class RequestIntake:
         try:
             if caller.models is not None or table.private:
                 check_model(caller, table, name)
-            self.target = resolve(table, name, self._sticky_key(table, name), self._head.side, caller.name)
+            side = self._head.side
+            self.target = table.targets.get(name) or resolve(
+                table, name, self._sticky_key(table, name), side, caller.name
+            )
         except (ModelNotAllowed, ModelNotFound, NothingStable) as exc:
             if self._has_refreshed:
                 if not isinstance(exc, ModelNotFound):
@@ -176,8 +180,9 @@ class RequestIntake:
         self.pool = self.endpoints[0].pool
         self.entered = now
         places = table.request_places.get(self.pool, 0)
-        asked = self._head.text(b"x-lorry-priority")
-        priority = self.caller.priority if asked is None else priority_of(self.caller, asked)
+        asked, priority = self._head.headers.get(b"x-lorry-priority"), self.caller.priority
+        if asked is not None:
+            priority = priority_of(self.caller, asked.decode("latin-1"))
         # The usual way: where there is room and nobody waits, neither claim nor ticket is made.
         if gateway.admission.begin(self.pool, places):
             self.turn_at = now
@@ -206,7 +211,8 @@ class RequestIntake:
 
     def _credential(self) -> bytes:
         headers = self._head.headers
-        return credential_of(headers.get(b"authorization"), headers.get(b"x-api-key"), headers.get(b"api-key"))
+        sent = headers.get(b"authorization")
+        return credential_of(None, headers.get(b"x-api-key"), headers.get(b"api-key")) if sent is None else sent
 
     # where something is waited for
 

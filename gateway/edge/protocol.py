@@ -77,7 +77,8 @@ class EdgeProtocol(ClientReading):
             self._parse_in_pieces(data)
         else:
             self._parse(data)
-        self._answer_refused()
+        if self._reading is not None:
+            self._answer_refused()
 
     def _parse(self, data: bytes | memoryview) -> None:
         self._was_in_head = self._is_in_head

@@ -115,6 +115,8 @@ class RouteTable:
     """Served names that tenants beside their owner may use -> those tenants."""
     request_places: Mapping[str, int] = field(default_factory=dict)
     """Pool -> how many requests a gateway has there at a time."""
+    targets: dict[str, Target] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """Targets by the names that were asked for, of those names that have one target as long as the table holds."""
     source: Snapshot | None = field(default=None, compare=False, repr=False)
     """The snapshot that the table was built from, so that the next table takes over what is the same."""
 
@@ -183,9 +185,10 @@ def resolve(table: RouteTable, name: str, sticky_key: str, side: Side | None = N
     While a rollout of the adapter is open, *side* goes before the side that is held for the sticky key, which goes
     before the side that is held for the API key, which goes before the sticky key's hash.
     """
-    name = table.aliases.get(name, name)
+    asked, name = name, table.aliases.get(name, name)
     if name in table.bases or name in table.pinned:
-        return Target(served_name=name)
+        target = table.targets[asked] = Target(served_name=name)
+        return target
     route = table.routes.get(name)
     if route is None:
         raise ModelNotFound(f"there is no model of the name {name[:64]!r}")
@@ -204,7 +207,10 @@ def resolve(table: RouteTable, name: str, sticky_key: str, side: Side | None = N
     chosen = choose_side(route, sticky_key)
     served_name = route.canary if chosen is Side.CANARY and route.canary else route.stable
     # Only a side that the hash chose is evidence: whoever forces a side chooses the requests with it.
-    return Target(served_name=served_name, evidence=_evidence(route, chosen), route=route)
+    target = Target(served_name=served_name, evidence=_evidence(route, chosen), route=route)
+    if route.canary is None:  # there is one side, whatever the key and the header
+        table.targets[asked] = target
+    return target
 
 
 def choose_side(route: Route, sticky_key: str) -> Side:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
+
+from msgspec import Struct
 
 CLIENT_LEFT: Final = "client_left"
 BROKEN: Final = "broken"
 
 
-class Finished(NamedTuple):
+class Finished(Struct, frozen=True, kw_only=True, gc=False):
     """A finished request of the hot path; times are monotonic seconds, None for a stage that was not reached.
 
-    Constructed by keywords only. A tuple, because a frozen dataclass takes five times as long for every request.
+    A struct, because a frozen dataclass takes ten times as long for every request.
     """
 
     request_id: str

@@ -174,7 +174,8 @@ class EngineConnection(asyncio.Protocol):
         self._was_used = True
         if self._keeps_alive and self.is_usable:
             # A connection that went back paused would never read its next answer.
-            self.resume()
+            if self._is_paused:
+                self.resume()
             self._pool.give_back(self)
         else:
             self.close()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from msgspec import Struct
 
 
 class Fault(StrEnum):
@@ -18,8 +20,8 @@ class Fault(StrEnum):
     STOPPED = "stopped"  # no fault of the engine's: the sender does not want the answer any more
 
 
-class AnswerHead(NamedTuple):
-    """The head of an engine's answer. A tuple, as there is one for each request."""
+class AnswerHead(Struct, frozen=True, gc=False):
+    """The head of an engine's answer. A struct, as there is one for each request."""
 
     status: int
     content_type: bytes

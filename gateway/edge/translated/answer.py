@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import orjson
+from msgspec.structs import replace
 
 from gateway.dialects.dialect import AnswerTranslator, Refused
 from gateway.edge.answer import LAST_CHUNK, AnswerPlan, RelayedAnswer
@@ -119,7 +120,7 @@ class TranslatedAnswer(RelayedAnswer):
             sent = body.decode(errors="replace")
         error = sent.get("error", sent) if isinstance(sent, dict) else sent
         status, refused = self._refusal_of(self.status, _as_envelope(self.status, error))
-        self._head = self._head._replace(status=status)
+        self._head = replace(self._head, status=status)
         self._refused = orjson.dumps(refused)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +60,23 @@ def test_bases_pinned_names_and_aliases_are_not_subject_to_the_route(name: str, 
 
 def table_of(route: Route) -> RouteTable:
     return replace(TABLE, routes={"support": route})
+
+
+@pytest.mark.parametrize(
+    "route", [ROUTE, replace(ROUTE, canary=None, canary_weight=0), replace(ROUTE, canary_weight=0)]
+)
+def test_a_table_keeps_the_targets_of_names_with_one_side_and_no_longer_than_itself(route: Route) -> None:
+    table = table_of(route)
+    for name in ("tiny", "support@2", "ft:tiny:lorry:support:abc", "support", "unknown", "tiny"):
+        with suppress(ModelNotFound):
+            resolve(table, name, "key", None, "ann")
+    sure = {"tiny", "support@2", "ft:tiny:lorry:support:abc"}
+    assert table.targets.keys() == (sure if route.canary else sure | {"support"})
+    fresh = table_of(route)
+    assert fresh.targets == {}
+    for name, target in table.targets.items():
+        assert all(resolve(fresh, name, key, side) == target for key in KEYS[:20] for side in (None, *SIDES))
+    assert replace(table, aliases={}).targets == {}
 
 
 def test_what_the_route_chose_is_evidence_of_its_side_and_step() -> None:
