@@ -7,8 +7,11 @@ for gateways, such as a heartbeat, is executed with the option `UNCOUNTED`.
 from __future__ import annotations
 
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, TypeVar
+from contextlib import suppress
+from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -39,6 +42,11 @@ UNCOUNTED: Final = "lorry_uncounted"
 """Execution option of a statement whose change needs no new reading by others."""
 _WRITTEN: Final = "lorry_written"
 _NUMBERS: Final = "SELECT name, number FROM table_changes"
+_LISTEN: Final = "LISTEN lorry_changes"
+_NOTIFY: Final = "NOTIFY lorry_changes"
+_NOTIFIED_FOR_S: Final = 2.0
+"""How long numbers are kept without a notification."""
+_ARRIVES_WITHIN_S: Final = 1.0
 _INSERT: Final[Mapping[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
@@ -55,6 +63,8 @@ def raise_numbers(tx: sa.Connection) -> None:
     for name in sorted(written & COUNTED):
         insert = _INSERT[tx.dialect.name](table).values(name=name, number=1)
         tx.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"number": table.c.number + 1}))
+    if written & COUNTED and tx.dialect.name == "postgresql":
+        tx.exec_driver_sql(_NOTIFY)  # sent with the commit
     # The statements above were noted as well.
     tx.info.pop(_WRITTEN, None)
 
@@ -71,21 +81,37 @@ def changes_in(tx: sa.Connection) -> Mapping[str, int]:
     return dict(tx.exec_driver_sql(_NUMBERS).fetchall())
 
 
-class PromptChanges:
-    """Reads the change numbers of an SQLite file without waiting, on a connection of its own.
+class PromptChanges(Protocol):
+    """Gives the change numbers without waiting. For one thread at a time, except `begin` and `keep`."""
+
+    def read(self) -> Mapping[str, int] | None:
+        """Return what `changes_in` returns now, None where that would need a wait."""
+        ...
+
+    def begin(self) -> int:
+        """Return what `keep` needs; called in a thread before the numbers are read from the database."""
+        ...
+
+    def keep(self, numbers: Mapping[str, int], begun: int) -> None:
+        """Take over numbers that were read after `begin` returned *begun*."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection; the next reading opens another one."""
+        ...
+
+
+class FileChanges:
+    """Reads the change numbers of an SQLite file on a connection of its own.
 
     A thread and a transaction around so short a statement would cost many times as much as the statement.
     """
 
-    def __init__(self, path: str | None) -> None:
-        """Without a *path* there is nothing to read: the database is on a server, whose reply takes its time."""
+    def __init__(self, path: str) -> None:
         self._path = path
         self._connection: sqlite3.Connection | None = None
 
     def read(self) -> Mapping[str, int] | None:
-        """Return what `changes_in` returns, None where that would need a wait. For one thread at a time."""
-        if self._path is None:
-            return None
         try:
             if self._connection is None:
                 # The file exists, and is not made anew where it was removed; a lock is not waited for.
@@ -97,11 +123,100 @@ class PromptChanges:
             self.close()
             return None
 
+    def begin(self) -> int:
+        return 0
+
+    def keep(self, numbers: Mapping[str, int], begun: int) -> None:
+        """Keep nothing: the file is read again as quickly."""
+
     def close(self) -> None:
-        """Close the connection; the next reading opens another one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+
+class NotifiedChanges:
+    """Keeps the change numbers of a PostgreSQL registry until a notification says that they have changed.
+
+    Every transaction that raises a number notifies. The numbers are read again every two seconds nevertheless: a
+    process of an earlier version does not notify. Where notifications do not arrive, as behind a pooler that gives each
+    transaction another connection, nothing is kept.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._opening = threading.Lock()
+        self._connection: Any = None
+        """A connection of psycopg that listens, once it was seen to get a notification."""
+        self._is_wanted = self._is_deaf = False
+        self._numbers: Mapping[str, int] | None = None
+        self._kept_until = 0.0
+        self._notified = 0
+        """Counts notifications: numbers that were read before the last of them are not kept."""
+
+    def read(self) -> Mapping[str, int] | None:
+        self._is_wanted = True
+        connection, numbers = self._connection, self._numbers
+        # Notifications are left where they are while nothing is kept: they end what is kept next.
+        if connection is None or numbers is None:
+            return None
+        if time.monotonic() >= self._kept_until:
+            self._numbers = None
+            return None
+        try:
+            connection.pgconn.consume_input()  # of what has arrived; nothing is waited for
+            if connection.pgconn.notifies() is None:
+                return numbers
+            while connection.pgconn.notifies() is not None:
+                pass
+        except self._engine.dialect.loaded_dbapi.Error:
+            self.close()
+        self._numbers = None
+        self._notified += 1
+        return None
+
+    def begin(self) -> int:
+        with self._opening:
+            # A process that never asks for what is kept needs no connection more.
+            if self._connection is None and self._is_wanted and not self._is_deaf:
+                with suppress(self._engine.dialect.loaded_dbapi.Error):  # the server went away: tried again
+                    self._connection = self._listening()
+                    self._is_deaf = self._connection is None
+        return self._notified
+
+    def keep(self, numbers: Mapping[str, int], begun: int) -> None:
+        if begun == self._notified:
+            self._kept_until = time.monotonic() + _NOTIFIED_FOR_S
+            self._numbers = numbers
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _listening(self) -> Any:
+        """Return a connection that gets notifications, None if a notification did not arrive on it."""
+        pooled = self._engine.raw_connection()
+        connection: Any = pooled.driver_connection
+        pooled.detach()  # it goes back to no pool
+        try:
+            connection.autocommit = True
+            connection.execute(_LISTEN)
+            with self._engine.begin() as tx:
+                tx.exec_driver_sql(_NOTIFY)
+            if any(connection.notifies(timeout=_ARRIVES_WITHIN_S, stop_after=1)):
+                heard, connection = connection, None
+                return heard
+        finally:
+            if connection is not None:
+                connection.close()
+        return None
+
+
+def prompt_changes(engine: sa.Engine) -> PromptChanges:
+    """Return the way to the change numbers that suits the database."""
+    path = engine.url.database if engine.dialect.name == "sqlite" else None
+    return NotifiedChanges(engine) if path is None else FileChanges(path)
 
 
 class KeptParts:

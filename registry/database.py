@@ -18,7 +18,7 @@ from registry.audit import AuditStore
 from registry.bases import BaseStore, all_bases
 from registry.batches.batch_store import BatchStore, batches_reading
 from registry.batches.deliveries import BATCH_ENDS
-from registry.changes import KeptParts, PromptChanges, changes_in
+from registry.changes import KeptParts
 from registry.deliveries import DeliveryStore
 from registry.entered import EnteredEngineStore
 from registry.errors import SchemaForeign, SchemaTooNew, SchemaTooOld
@@ -92,7 +92,6 @@ class Registry:
         self.picture_folder = settings.picture_folder
         self.transactions = transactions
         self._kept = KeptParts()
-        self._prompt_changes = PromptChanges(transactions.sqlite_path)
         self._replica_reader = ReplicaReader()
         self.artifacts = ArtifactStore(settings.artifacts, self.referenced_artifacts)
         self.bases = BaseStore(transactions)
@@ -152,12 +151,11 @@ class Registry:
 
         Uses are counted where requests wait for a revision, and not where one was served.
         """
-        with self.transactions.read() as tx:
-            return changes_in(tx)
+        return self.transactions.changes()
 
     def changes_at_once(self) -> Mapping[str, int] | None:
         """Return the same as `changes` without a wait, None where that is not possible. For one thread alone."""
-        return self._prompt_changes.read()
+        return self.transactions.prompt_changes.read()
 
     def recover(self) -> list[str]:
         """Remove the artifacts that a killed publisher left behind, and return their digests."""
@@ -171,7 +169,6 @@ class Registry:
 
     def close(self) -> None:
         """Close every connection."""
-        self._prompt_changes.close()
         self.transactions.close()
 
     def referenced_artifacts(self) -> set[str]:

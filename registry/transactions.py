@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
-from registry.changes import UNCOUNTED, forget_writes, note_writes, raise_numbers
+from registry.changes import UNCOUNTED, changes_in, forget_writes, note_writes, prompt_changes, raise_numbers
 from registry.disk import FULL_ERRNOS
 from registry.errors import (
     Conflict,
@@ -137,15 +137,11 @@ class Transactions:
         self.now = now
         self.steady = steady
         self._engine = engine
+        self.prompt_changes = prompt_changes(engine)
         self._writer = engine.execution_options(**{_WRITE: True})
         # By default each statement on PostgreSQL sees a moment of its own; a transaction on SQLite sees one moment.
         is_postgres = engine.dialect.name == "postgresql"
         self._reader = engine.execution_options(isolation_level="REPEATABLE READ") if is_postgres else engine
-
-    @property
-    def sqlite_path(self) -> str | None:
-        """The file of the database, None for one on a server."""
-        return self._engine.url.database if self._engine.dialect.name == "sqlite" else None
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -162,8 +158,18 @@ class Transactions:
             raise_numbers(tx)
             progress.commits = True
 
+    def changes(self) -> Mapping[str, int]:
+        """Return the change number of each table, and keep them for `prompt_changes`."""
+        with translated(self._engine):
+            begun = self.prompt_changes.begin()
+        with self.read() as tx:
+            numbers = changes_in(tx)
+        self.prompt_changes.keep(numbers, begun)
+        return numbers
+
     def close(self) -> None:
         """Close every connection."""
+        self.prompt_changes.close()
         self._engine.dispose()
 
 

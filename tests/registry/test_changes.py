@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from registry.changes import COUNTED, PromptChanges
-from registry.database import Registry
+from registry.changes import COUNTED, FileChanges
+from registry.database import Registry, open_registry
 from registry.errors import NotFound
 from registry.keys import KeyDraft, Scope
 from registry.publishing.publish import publish
 from registry.rollouts.rollout import RolloutPlan, weighted
 from registry.rollouts.tally import Side
+from registry.settings import RegistrySettings
 from registry.types import Base, ReplicaState, RevisionDraft, ServedCheckpointDraft
 from tests.registry.test_replicas import REPLICA, SLOTS
+from tests.waiting import wait_for
 
 PARTS = {
     "adapters": "adapters",
@@ -109,18 +111,30 @@ def test_parts_that_did_not_change_are_the_same_objects(filled: Registry) -> Non
     assert same == PARTS.keys() - {"forced_sides"}
 
 
-def test_the_numbers_are_read_at_once_and_other_processes_change_them(filled: Registry) -> None:
-    before = filled.changes_at_once()
-    if not filled.transactions.sqlite_path:
-        assert before is None
-        return
-    assert before == filled.changes()
-    filled.owners.change("support", tenant="you", is_shared=False, actor="me")
-    assert filled.changes_at_once() == filled.changes() != before
+def test_the_numbers_are_known_at_once_and_what_others_write_is_seen(filled: Registry) -> None:
+    wait_for(lambda: filled.changes_at_once() == filled.changes())
+    for number in range(3):
+        filled.owners.change("support", tenant=f"tenant-{number}", is_shared=False, actor="me")
+        # a server's notification takes its way; until it comes, what was known before is returned
+        wait_for(lambda: filled.changes_at_once() in (None, filled.changes()))
+        wait_for(lambda: filled.changes() and filled.changes_at_once() == filled.changes())
 
 
-def test_a_file_that_cannot_be_read_at_once_is_not_waited_for(filled: Registry, tmp_path: Path) -> None:
-    assert PromptChanges(str(tmp_path / "none.db")).read() is None
+def test_a_reading_that_began_before_a_notification_is_not_kept(postgres_settings: RegistrySettings) -> None:
+    registry = open_registry(postgres_settings)
+    prompt = registry.transactions.prompt_changes
+    assert prompt.read() is None
+    before, begun = registry.changes(), prompt.begin()
+    registry.keys.create(KeyDraft(name="root", scopes=frozenset(Scope)), "me")
+    wait_for(lambda: prompt.read() is None)
+    prompt.keep(before, begun)
+    assert prompt.read() is None
+    assert registry.changes() != before
+    registry.close()
+
+
+def test_a_file_that_cannot_be_read_at_once_is_not_waited_for(tmp_path: Path) -> None:
+    assert FileChanges(str(tmp_path / "none.db")).read() is None
     assert not (tmp_path / "none.db").exists()
 
 
