@@ -1,4 +1,4 @@
-"""`lorry doctor`: the machine, its engine environments, and the engine that would serve a model here."""
+"""`lorry doctor`: the machine, the Python, the engine environments, and the engine that would serve a model here."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from engines.catalog import ENVIRONMENTS
 from engines.environments.record import ready_environments
 from engines.errors import DoesNotFit, ModelUnreadable
 from engines.hardware.choice import choose, engine_defaults
+from engines.hardware.interpreter import Interpreter, read_interpreter
 from engines.hardware.machine import GB, Device, Machine
 from engines.hardware.probe import read_machine
 from engines.hardware.shape import ModelShape, read_shape
@@ -57,7 +58,7 @@ def doctor(
     workload: Annotated[Workload, typer.Option(help="What most requests are like.")] = Workload.MIXED,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show hardware, environments, and which engine would serve a model, in which sizes and why. Needs no gateway.
+    """Show hardware, Python, environments, and which engine would serve a model, its sizes and why. Needs no gateway.
 
     Exit code 1 when nothing can serve it.
     """
@@ -75,10 +76,15 @@ def doctor(
     folder = _bundled() if model is None else model
     found = find(read_machine(), _shape(folder), wishes)
     parsers = None if found.choice is None else parsers_of_kind(found.choice.kind, folder)
+    interpreter = read_interpreter()
     if as_json:
-        show_json(as_document(found) | {"parsers": None if parsers is None else asdict(parsers)})
+        more = {
+            "interpreter": asdict(interpreter) | {"remark": interpreter.remark},
+            "parsers": None if parsers is None else asdict(parsers),
+        }
+        show_json(as_document(found) | more)
     else:
-        _show(found, parsers)
+        _show(found, interpreter, parsers)
     if found.choice is None:
         raise typer.Exit(1)
 
@@ -156,7 +162,7 @@ def _choice_document(choice: Choice | None) -> dict[str, Any] | None:
     return {**asdict(choice), "replicas": choice.replicas, "settings": engine_defaults(choice)}
 
 
-def _show(found: Findings, parsers: Parsers | None) -> None:
+def _show(found: Findings, interpreter: Interpreter, parsers: Parsers | None) -> None:
     processor = found.hardware.processor
     flags = " ".join(sorted(processor.flags))
     _heading("Machine")
@@ -164,7 +170,9 @@ def _show(found: Findings, parsers: Parsers | None) -> None:
         [
             ("processor", f"{processor.name}, {processor.cores} core(s), {_gb(processor.memory_bytes)}, {flags}"),
             *((f"device {number}", _device(device)) for number, device in enumerate(found.hardware.devices)),
+            ("python", f"{interpreter.version} ({interpreter.path})"),
             *(("remark", remark) for remark in found.hardware.remarks),
+            ("remark", interpreter.remark),
         ]
     )
     _heading("Environments")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,15 @@ def install(home: Path, kind: str, *, variant: str = "cpu", digest: str | None =
 
 def test_doctor_says_what_would_serve_a_model_and_why(tmp_path: Path, model_folder: Path) -> None:
     said = lorry(tmp_path, "doctor", "--model", str(model_folder), "--engine", "transformers")
-    for part in ("processor", "lmdeploy", "absent", "0.13 billion parameters", "fp32", "would fit"):
+    for part in (
+        "processor",
+        sys.version.split()[0],
+        "lmdeploy",
+        "absent",
+        "0.13 billion parameters",
+        "fp32",
+        "would fit",
+    ):
         assert part in said
     document = json.loads(
         lorry(
@@ -49,6 +58,7 @@ def test_doctor_says_what_would_serve_a_model_and_why(tmp_path: Path, model_fold
     assert document["choice"]["kv_bytes_per_token"] == 46_080
     assert len(document["choice"]["reasons"]) == 5
     assert document["hardware"]["processor"]["memory_bytes"] > 0
+    assert document["interpreter"]["version"] in sys.version
     assert [environment["state"] for environment in document["environments"]] == ["absent"] * 3
 
 
