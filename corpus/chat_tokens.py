@@ -44,6 +44,9 @@ class _Tokenizer:
             raise SourceRefused(f"--model {folder}: the tokenizer cannot be read: {exc}") from exc
         self.fast.no_truncation()
         self.fast.no_padding()
+        marked, plain = (self.fast.encode("a", add_special_tokens=is_marked).ids for is_marked in (True, False))
+        self.opening = marked.index(plain[0]) if plain and plain[0] in marked else 0
+        """Tokens that the tokenizer puts before a text, such as that of its beginning."""
         self._tokens = {name: _token_text(config.get(name)) for name in _NAMED_TOKENS if config.get(name) is not None}
         template = _template_text(folder, config)
         self._template = None if template is None else _environment().from_string(template)
@@ -91,7 +94,8 @@ class TokenCounter:
                 except TemplateRefused as exc:
                     refused.setdefault(at, str(exc)[:120])
                 else:
-                    owners.append((at, 0 if chat.text is None else 1))
+                    # A text has the tokens of its beginning, and gets an end token.
+                    owners.append((at, 0 if chat.text is None else self._tokenizer.opening + 1))
         longest = [0] * len(rows)
         for (at, extra), found in zip(owners, self._lengths(texts), strict=True):
             longest[at] = max(longest[at], found + extra)

@@ -25,7 +25,7 @@ class Up:
         self.url = f"http://127.0.0.1:{port}"
         self.api_key = "none"
         config = home / "lorry.toml"
-        config.write_text(settings)
+        config.write_text(_trains_beside_others(settings))
         environment = os.environ | {"LORRY_HOME": str(home), "LORRY_CONFIG": str(config)}
         command = [*LORRY, "up", "--port", str(port)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
@@ -75,3 +75,9 @@ class Up:
         _, alive = psutil.wait_procs(self.tree, timeout=60)
         assert alive == []
         return code
+
+
+def _trains_beside_others(settings: str) -> str:
+    """Return *settings* with which training goes on while other programs keep all processors of the machine busy."""
+    table = "[trainer]\nnice_beside_engines = 5\n"
+    return settings.replace("[trainer]\n", table, 1) if "[trainer]\n" in settings else f"{settings}\n{table}"

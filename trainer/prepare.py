@@ -16,6 +16,7 @@ from registry.database import Registry
 from registry.errors import AdapterRejected, ArtifactCorrupt, NotFound
 from registry.jobs.job import Job
 from registry.types import Base
+from trainer.devices.local_engines import niceness
 from trainer.errors import JobFailed
 from trainer.order import ChildOrder, PictureFiles
 from trainer.settings import TrainerSettings
@@ -61,7 +62,7 @@ def prepare(registry: Registry, settings: TrainerSettings, job: Job, folders: At
         attempt_folder=folders.attempt,
         keep_checkpoints=settings.keep_checkpoints,
         threads=spec.threads() or settings.threads,
-        nice=settings.nice,
+        nice=niceness(registry, settings),
         ray_address=settings.ray_address if settings.placement == "ray" else None,
         worker_pid=os.getpid(),
     )

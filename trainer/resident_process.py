@@ -30,7 +30,7 @@ class ResidentProcess:
 
     is_shared: Final = True
 
-    def __init__(self, settings: TrainerSettings, base_digest: str) -> None:
+    def __init__(self, settings: TrainerSettings, base_digest: str, nice: int) -> None:
         """Start the process, which loads its libraries at once and the base model for the first job.
 
         Call it from a thread that stays: the kernel kills the process when the thread that started it ends.
@@ -42,7 +42,7 @@ class ResidentProcess:
         self._held: set[Path] = set()
         self._lock = Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        asked = (theirs.fileno(), os.getpid(), settings.nice)
+        asked = (theirs.fileno(), os.getpid(), nice)
         try:
             with self._log.open("wb") as output:
                 self._process = subprocess.Popen(
@@ -144,12 +144,12 @@ class KeptBase:
         """Digest of the base model that is kept; None where none is."""
         return self._process.base_digest if self._process is not None and self._process.is_alive else None
 
-    def process_for(self, base_digest: str) -> ResidentProcess:
-        """Return the process for jobs on this base model; one for another base model is ended."""
+    def process_for(self, base_digest: str, nice: int) -> ResidentProcess:
+        """Return the process for jobs on this base model; one for another base model is ended, a new one has *nice*."""
         self._idle_since = None
         if self._process is None or self.digest != base_digest:
             self.close()
-            self._process = ResidentProcess(self._settings, base_digest)
+            self._process = ResidentProcess(self._settings, base_digest, nice)
         return self._process
 
     def rest(self, now: float) -> None:

@@ -28,7 +28,9 @@ class TrainerSettings(KnownFields):
     threads: PositiveInt = 1
     """CPU threads of a training child. The last digits of a result depend on it."""
     nice: int = Field(default=5, ge=0, le=19)
-    """Niceness of a training child: the engines on the same machine go first."""
+    """Niceness of a training child."""
+    nice_beside_engines: int = Field(default=19, ge=0, le=19)
+    """Niceness of one that starts while an engine serves on the same machine; 19 uses idle processors alone."""
     stop_timeout_s: PositiveFloat = 15.0
     """How long a child may take to stop at a checkpoint; then it is killed and the last checkpoint counts."""
     max_job_s: PositiveFloat = 86400.0

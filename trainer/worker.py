@@ -20,6 +20,7 @@ from registry.publishing.unused_folders import discard_checkpoints, discard_uplo
 from trainer.attempt import Attempt, Workplace
 from trainer.checkpoints import remove_checkpoints
 from trainer.child.crashes import crashed_beside_others
+from trainer.devices.local_engines import niceness
 from trainer.resident_process import KeptBase
 from trainer.runner import OwnProcess
 from trainer.settings import TrainerSettings
@@ -144,7 +145,8 @@ class Worker:
             Attempt(workplace, lease, OwnProcess()).run()
             discard_uploads(self._registry)
             return
-        starter = self._kept.process_for(job.spec.base_digest) if is_shared else OwnProcess()
+        nice = niceness(self._registry, self._settings)
+        starter = self._kept.process_for(job.spec.base_digest, nice) if is_shared else OwnProcess()
         attempt = Thread(target=self._attempt, args=(Attempt(workplace, lease, starter),), name=job.id)
         self._beside.append(attempt)
         attempt.start()

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from registry import tables
 from registry.artifacts import ArtifactStore
 from registry.errors import Conflict, NotFound
+from registry.files.report_tables import file_reports
 from registry.transactions import Transactions
 from registry.types import LOCAL_TENANT, File, ReportState
 
@@ -89,16 +90,20 @@ class FileStore:
         return self._artifacts.file(file.digest)
 
     def delete(self, file_id: str) -> None:
-        """Remove the row, and the bytes unless another file has the same ones.
+        """Remove the row, and the bytes and their report unless another file has the same ones.
 
         Raises `NotFound`, and `Conflict` while a job or batch that has not ended reads the file.
         """
         # The transaction is the inner context: the row is gone when `discarding` looks for rows with these bytes.
-        with self._artifacts.discarding(self.held(file_id).digest), self._tx.write() as tx:
+        file = self.held(file_id)
+        with self._artifacts.discarding(file.digest), self._tx.write() as tx:
             if readers := self._readers_of(tx, file_id):
                 raise Conflict(f"file {file_id} is in use by {', '.join(readers[:5])}; cancel or await it first")
             if tx.execute(sa.delete(tables.files).where(tables.files.c.id == file_id)).rowcount != 1:
                 raise NotFound(f"there is no file {file_id!r}")
+            # The report has excerpts of the rows; a review has none, and is kept as whoever signed it meant it.
+            unused = ~sa.exists().where(tables.files.c.digest == file_reports.c.digest)
+            tx.execute(sa.delete(file_reports).where(file_reports.c.digest == file.digest, unused))
 
     def remove_expired(self) -> builtins.list[str]:
         """Remove the files whose time is over and that nothing reads; return their ids."""

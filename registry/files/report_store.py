@@ -58,8 +58,15 @@ class ReportStore:
         return self._set(held, {"report_beat": held.report_beat + 1})
 
     def finish(self, file: File, report: Mapping[str, Any], message: str) -> None:
-        """Store the report and what it comes to; an attempt that is no longer the newest has the same to say."""
+        """Store the report and what it comes to, unless the file was deleted meanwhile.
+
+        An attempt that is no longer the newest has the same to say.
+        """
         with self._tx.write() as tx:
+            # Locked, so that a deletion at this moment sees the report and removes it.
+            same = sa.select(tables.files.c.id).where(tables.files.c.digest == file.digest).with_for_update()
+            if not tx.execute(same).all():
+                return
             upsert(tx, file_reports, ("digest",), {"digest": file.digest, "report": dict(report), "at": self._tx.now()})
             self._end(tx, file.digest, ReportState.DONE, message)
 

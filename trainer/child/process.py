@@ -14,6 +14,7 @@ from registry.contracts.parallel_spec import DEEPSPEED
 from registry.contracts.weights_spec import LIBRARIES
 
 PR_SET_PDEATHSIG: Final = 1
+IDLE_NICE: Final = 19
 AUTOGROUP: Final = Path("/proc/self/autogroup")
 
 
@@ -27,9 +28,12 @@ def go_behind(nice: int) -> None:
     """Let processes of lower niceness on the same machine go first.
 
     Where the kernel groups processes by session, as it does by default, niceness counts only within a session, and a
-    child has one of its own; there the group gets the niceness too.
+    child has one of its own; there the group gets the niceness too. With the highest niceness the process runs only
+    while a processor has nothing else to do, and is interrupted at once.
     """
     os.nice(nice)
+    if nice >= IDLE_NICE:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with suppress(OSError):  # a kernel that does not group, or one that takes no other value so soon
         AUTOGROUP.write_text(str(nice))
 

@@ -9,6 +9,7 @@ import psutil
 
 from registry.database import Registry
 from registry.types import Replica, ReplicaState
+from trainer.settings import TrainerSettings
 
 
 def local_load(registry: Registry) -> int:
@@ -16,10 +17,20 @@ def local_load(registry: Registry) -> int:
     return load_at(registry.replicas.list(), local_hosts())
 
 
+def niceness(registry: Registry, settings: TrainerSettings) -> int:
+    """Return the niceness of a child that starts now: another one where an engine of this machine serves."""
+    is_shared = bool(_serving_at(registry.replicas.list(), local_hosts()))
+    return settings.nice_beside_engines if is_shared else settings.nice
+
+
 def load_at(replicas: list[Replica], hosts: frozenset[str]) -> int:
     """Return the sum of the loads of the replicas whose server is on one of *hosts*. Pure."""
+    return sum(replica.load for replica in _serving_at(replicas, hosts))
+
+
+def _serving_at(replicas: list[Replica], hosts: frozenset[str]) -> list[Replica]:
     serving = [replica for replica in replicas if replica.state is ReplicaState.READY]
-    return sum(replica.load for replica in serving if urlsplit(replica.url).hostname in hosts)
+    return [replica for replica in serving if urlsplit(replica.url).hostname in hosts]
 
 
 def local_hosts() -> frozenset[str]:

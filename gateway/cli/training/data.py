@@ -14,7 +14,9 @@ from gateway.cli.output import JsonFlag, note, show, show_json, warn
 from gateway.objects.files import FileObject
 
 app = typer.Typer(name="data", no_args_is_help=True)
-FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="JSONL file, one example a line.")]
+FileArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help="JSONL file, one example a line, or the id of an uploaded one.")
+]
 _LISTED_PLACES: Final = 10
 
 
@@ -86,15 +88,16 @@ def check(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Report on a training file: faults, lengths, repeats, leaks, secrets, odd rows. Needs no gateway.
+    """Report on a training file: faults, lengths, repeats, leaks, secrets, odd rows.
 
-    Exit code 1 if an upload would refuse the file.
+    Needs a gateway for the id of an uploaded file alone. Exit code 1 if an upload would refuse the file.
     """
     from corpus.errors import CorpusError
     from corpus.examination import Wishes, examine
     from corpus.page.page import page_of
     from gateway.cli.training.model_folder import model_folder
     from gateway.cli.training.report_shown import show_report
+    from gateway.cli.training.training_file import named_file
 
     folder = None if model is None else model_folder(model)
     wishes = Wishes(
@@ -105,7 +108,8 @@ def check(
         seed=seed,
     )
     try:
-        report = examine(file, wishes)
+        with named_file(file) as found:
+            report = examine(found.path, wishes, found.name)
         if html is not None:
             html.write_text(page_of(report), encoding="utf-8")
     except CorpusError as exc:
@@ -142,11 +146,13 @@ def review(
     """
     from corpus.errors import CorpusError
     from corpus.review_sheet import draw, read_sheet, write_sheet
+    from gateway.cli.training.training_file import named_file
     from gateway.objects.data_reviews import DataReviewObject
 
-    path = sheet or file.with_name(f"{file.name}.review.csv")
     try:
-        rows = draw(file, seed)
+        with named_file(file) as found:
+            rows = draw(found.path, seed)
+        path = sheet or found.beside.with_name(f"{found.beside.name}.review.csv")
         if not sign:
             if path.exists():
                 raise CommandFailed(f"{path} is there already; fill it in and give --sign, or remove it")
