@@ -45,7 +45,7 @@ def test_a_connection_that_breaks_at_its_commit_leaves_the_outcome_open(
     postgres_registry: Registry, postgres_database: sa.Engine
 ) -> None:
     with pytest.raises(OutcomeUnknown, match="look before you repeat"), postgres_registry.transactions.write() as tx:
-        tx.execute(sa.delete(tables.keys))
+        tx.execute(sa.delete(tables.jobs))
         with postgres_database.connect() as other:
             other.exec_driver_sql(END_THE_OTHERS)
 
