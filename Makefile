@@ -33,7 +33,7 @@ ON_BOTH_CORES := $(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $(PROCESSE
 # Our own modules are compiled once: the tests start hundreds of Pythons.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: serve venv envs test tests stories fuzz kills judged-test engines-test engines-stories walk everything clients unit check pins format postgres redis bubblewrap proxies chromium sdks node compiler bench bench-training drills natives
+.PHONY: dashboards prometheus serve venv envs test tests stories fuzz kills judged-test engines-test engines-stories walk everything clients unit check pins format postgres redis bubblewrap proxies chromium sdks node compiler bench bench-training drills natives
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -51,10 +51,10 @@ $(STAMP): pyproject.toml constraints.txt
 test: tests stories  ## Units, our engine, real PostgreSQL and Redis, the whole story under Ray Serve; not the other engines
 	@echo "Left out: the servers of $(ENGINES), which need an environment each (6 GB in all): make engines-test, as CI does, make engines-stories; rollouts that judge themselves on the real model: make judged-test; and README's walk: make walk. All of them: make everything"
 
-tests: venv postgres redis bubblewrap proxies compiler  ## All but the stories, on both cores
+tests: venv postgres redis bubblewrap proxies prometheus compiler  ## All but the stories, on both cores
 	$(ON_BOTH_CORES) -m "not (scenario or $(ON_DEMAND))" $(ARGS)
 
-stories: venv redis bubblewrap chromium sdks  ## The whole of Lorry under Ray Serve, two stories at a time; a Lorry takes some 4 GB of memory
+stories: venv redis bubblewrap prometheus chromium sdks  ## The whole of Lorry under Ray Serve, two stories at a time; a Lorry takes some 4 GB of memory
 	LORRY_TEST_SDKS=$(SDKS) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/scenarios -m "scenario and not ($(ON_DEMAND))" $(ARGS)
 
 walk: venv  ## What README says, typed in a fresh home on the real model: some ten minutes
@@ -83,7 +83,7 @@ engines-stories: envs  ## Each of them behind the gateway, whole, told line by l
 
 # Folders of which nearly every test starts servers, builds environments or simulates for seconds.
 SLOW_FOLDERS := tests/contract tests/scenarios tests/engines/environments tests/studies
-unit: venv postgres redis bubblewrap proxies compiler  ## The quick tests only
+unit: venv postgres redis bubblewrap proxies prometheus compiler  ## The quick tests only
 	$(ON_BOTH_CORES) --hypothesis-profile quick -m "not (engine or scenario or fuzz or trains or long or killed or corpus or $(ON_DEMAND))" $(addprefix --ignore ,$(SLOW_FOLDERS)) $(ARGS)
 
 fuzz: venv  ## 50,000 odd requests to a gateway, some 10 min; a tenth of them is in `make tests`. E.g. ARGS="--seed 7 --only 123"
@@ -146,6 +146,17 @@ bubblewrap:  ## The sandbox of Python graders
 install-bubblewrap:
 	@echo "Installing bubblewrap (Debian package bubblewrap)"
 	@SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq bubblewrap >/dev/null
+
+prometheus:  ## Prometheus and its promtool, which read our alerts and the dashboards' queries in tests
+	@{ command -v prometheus && command -v promtool; } >/dev/null 2>&1 || $(MAKE) --no-print-directory install-prometheus
+
+.PHONY: install-prometheus
+install-prometheus:
+	@echo "Installing Prometheus (Debian package prometheus)"
+	@SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends prometheus >/dev/null; $$SUDO systemctl disable --now prometheus >/dev/null 2>&1 || true
+
+dashboards: venv  ## Write the Grafana dashboards from deploy/monitoring/boards
+	PYTHONPATH=. $(BIN)/python -m deploy.monitoring
 
 proxies: proxy-nginx proxy-caddy  ## nginx and Caddy, before which the tests put our files in deploy/proxies
 

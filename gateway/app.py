@@ -64,6 +64,7 @@ from gateway.telemetry.finished import FinishedListener
 from gateway.telemetry.live_metrics import LiveMetrics
 from gateway.telemetry.loop_metrics import LoopMetrics
 from gateway.telemetry.metrics import GatewayMetrics
+from gateway.telemetry.replica_metrics import ReplicaMetrics
 from gateway.telemetry.siblings import Siblings
 from gateway.telemetry.traces import Traces, open_traces
 from gateway.wire.connections import EngineConnections
@@ -97,9 +98,9 @@ def build_gateway(
     connections = EngineConnections(settings.connect_timeout_s)
     origins = AllowedOrigins(settings.cors_origins)
     live = LiveMetrics(feed, balancer, health, admission)
-    metrics.show(live)
+    metrics.show(live, ReplicaMetrics(lambda: feed.table))
     loops = Loops()
-    metrics.show_background(LoopMetrics(loops, lambda: keyring.read_at), home)
+    metrics.show_background(LoopMetrics(loops, lambda: keyring.read_at), home, registry.artifacts.root)
     tracing = open_traces(traces or TraceSettings(), name, lambda: feed.table)
     access_log = _access_log(settings, home)
     budget = RetryBudget(settings.retry_share, settings.retry_floor_per_s)

@@ -29,6 +29,7 @@ from registry.files.upload_tables import upload_parts
 from registry.jobs.adapter_owners import AdapterOwner, AdapterOwnerStore, all_owners
 from registry.jobs.checkpoint_permissions import CheckpointPermission, CheckpointPermissionStore, all_permissions
 from registry.jobs.deliveries import JOB_ENDS
+from registry.jobs.job_figures import JobFigureStore
 from registry.jobs.job_store import JobStore
 from registry.jobs.measurements import JobMeasurements
 from registry.jobs.read_by_jobs import folders_read, jobs_reading
@@ -100,6 +101,7 @@ class Registry:
         self.rollouts = RolloutStore(transactions)
         self.rollout_deliveries = DeliveryStore(transactions, ROLLOUT_MOVES)
         self.jobs = JobStore(transactions)
+        self.job_figures = JobFigureStore(transactions)
         self.workers = WorkerStore(transactions)
         self.measurements = JobMeasurements(transactions)
         self.checkpoints = ServedCheckpointStore(transactions)

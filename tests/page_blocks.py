@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from gateway.engines_settings import engines_settings
 from registry.settings import TABLES

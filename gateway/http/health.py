@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import Literal
 
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse, Response
 
-from gateway.deps import GatewayDep
+from gateway.deps import Gateway, GatewayDep
 from gateway.objects.operations import GatewayReadiness, Liveness
 from gateway.telemetry.exposition import counted, merge
 from registry.errors import RegistryError
@@ -42,10 +41,21 @@ async def health(gateway: GatewayDep) -> Response:
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(gateway: GatewayDep) -> Response:
-    """Send the figures of all gateways here, and the registry's of rollouts and batches, in Prometheus' text format."""
+    """Send the figures of all gateways here, of the machine and of the registry, in Prometheus' text format."""
     figures = await gateway.siblings.figures()
-    with contextlib.suppress(RegistryError):  # the moves of the last reading stay
-        gateway.metrics.moves.figures = await gateway.ask(gateway.registry.rollouts.figures)
-        gateway.metrics.batch_states.figures = await gateway.ask(gateway.registry.batches.figures)
+    await _read_registry(gateway)
     text = merge(figures.texts) + counted(len(figures.texts), figures.silent) + gateway.metrics.shared()
     return Response(text, media_type="text/plain; version=0.0.4")
+
+
+async def _read_registry(gateway: Gateway) -> None:
+    """Read the figures that the registry has. Where it is away, those of the last reading stay."""
+    metrics, registry = gateway.metrics, gateway.registry
+    try:
+        metrics.moves.figures = await gateway.ask(registry.rollouts.figures)
+        metrics.batch_states.figures = await gateway.ask(registry.batches.figures)
+        metrics.jobs.figures = await gateway.ask(registry.job_figures.read)
+    except RegistryError:
+        metrics.registry_reach.is_reached = False
+    else:
+        metrics.registry_reach.is_reached = True

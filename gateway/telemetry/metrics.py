@@ -10,7 +10,9 @@ from prometheus_client.registry import Collector
 
 from gateway.telemetry.batch_metrics import BatchMetrics, BatchStates
 from gateway.telemetry.finished_metrics import FinishedMetrics
+from gateway.telemetry.job_metrics import JobMetrics
 from gateway.telemetry.loop_metrics import LoopMetrics, PartMetrics
+from gateway.telemetry.machine_metrics import DiskMetrics, RegistryReach
 from gateway.telemetry.move_metrics import MoveMetrics
 from gateway.telemetry.rollout_metrics import RolloutMetrics
 
@@ -46,16 +48,24 @@ class GatewayMetrics:
         self._shared.register(self.moves)
         self.batch_states = BatchStates()
         self._shared.register(self.batch_states)
+        self.jobs = JobMetrics()
+        self._shared.register(self.jobs)
+        self.registry_reach = RegistryReach()
+        self._shared.register(self.registry_reach)
 
-    def show(self, collector: Collector) -> None:
-        """Add *collector*'s families to those of this process."""
-        self._collector.register(collector)
+    def show(self, own: Collector, shared: Collector) -> None:
+        """Add the families of *own* to this process's, those of *shared* to what every process shows alike."""
+        self._collector.register(own)
+        self._shared.register(shared)
 
-    def show_background(self, loops: LoopMetrics, home: Path | None) -> None:
-        """Add the families of this process's *loops*, and of the parts without a port that share its *home*."""
+    def show_background(self, loops: LoopMetrics, home: Path | None, artifacts: Path) -> None:
+        """Add the families of this process's *loops*, of the parts without a port in *home*, and of disks."""
         self._collector.register(loops)
+        folders = {"artifacts": artifacts}
         if home is not None:
+            folders["home"] = home
             self._shared.register(PartMetrics(home))
+        self._shared.register(DiskMetrics(folders))
 
     def own(self, exists: Callable[[str], bool]) -> str:
         """Return this process's metrics as Prometheus' text, without served names for which *exists* is false."""
@@ -63,5 +73,5 @@ class GatewayMetrics:
         return generate_latest(self._collector).decode()
 
     def shared(self) -> str:
-        """Return the metrics that are the same in every process, because they are read from the registry."""
+        """Return the metrics that are the same in every process: those of the registry and of the machine."""
         return generate_latest(self._shared).decode()
