@@ -37,6 +37,7 @@ class ReportRunner:
         self._every_s = look_every_s
         self._silences = SilenceWatch(registry.transactions.steady)
         self._held: File | None = None
+        self._child: Process | None = None
 
     async def run(self) -> None:
         """Look for files without a report until cancelled."""
@@ -54,6 +55,9 @@ class ReportRunner:
         if self._held is not None:
             with suppress(RegistryError):  # its lease ends too
                 await asyncio.to_thread(self._registry.reports.give_back, self._held)
+        if self._child is not None:
+            _end(self._child)
+            await self._child.communicate()  # an event loop that ends before its child's pipes leaves them open
 
     def _claim(self) -> File | None:
         found = self._registry.reports.open()
@@ -78,7 +82,7 @@ class ReportRunner:
             await asyncio.to_thread(self._registry.reports.fail, file, f"no report: {exc}")
             self._held = None
             return
-        child = await _start(command)
+        self._child = child = await _start(command)
         try:
             async with asyncio.timeout(LONGEST_S):
                 await self._until_end(child)
@@ -86,7 +90,7 @@ class ReportRunner:
             log.warning("a report took too long", extra={"file": file.id})
         finally:
             _end(child)
-        self._held = None
+        self._held = self._child = None
 
     async def _until_end(self, child: Process) -> None:
         """Renew the lease until the child has ended, and store what it says."""

@@ -23,6 +23,7 @@ from registry.publishing.publish import publish
 from registry.types import Base, RevisionDraft
 from tests.gateway.edge.test_relay import CHAT, OK
 from tests.gateway.replica_rows import replica_row
+from tests.gateway.sdk import sdk
 from tests.gateway.served import ServedGateway
 from tests.gateway.telemetry.scraped import without_process
 from tests.stub_engine import StubEngine, answer
@@ -150,7 +151,8 @@ def test_an_upload_without_a_key_is_refused_before_it_is_sent(url: str, sqlite_r
 
 def openai_refuses(url: str) -> bool:
     try:
-        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0).models.list()
+        with sdk(url) as client:
+            client.models.list()
     except openai.AuthenticationError:
         return True
     return False
@@ -279,8 +281,12 @@ def test_the_openai_client_understands_every_refusal(url: str, sqlite_registry: 
     secret = sqlite_registry.keys.create(chat, actor="ann").secret
     bearer = {"authorization": f"Bearer {secret}"}
     # the gateway may have read the first key and not yet the second
-    wait_for(lambda: httpx2.get(f"{url}/v1/fine_tuning/jobs", headers=bearer, trust_env=False).status_code == 403)
-    client = openai.OpenAI(base_url=f"{url}/v1", api_key=secret, max_retries=0)
+    wait_for(
+        lambda: (
+            httpx2.get(f"{url}/v1/fine_tuning/jobs", headers=bearer, trust_env=False, verify=False).status_code == 403
+        )
+    )
+    client = sdk(url, secret)
     with pytest.raises(openai.PermissionDeniedError, match="lacks the scope training"):
         client.fine_tuning.jobs.list()
     assert client.files.list().data == []  # of the purposes of batches
@@ -290,3 +296,4 @@ def test_the_openai_client_understands_every_refusal(url: str, sqlite_registry: 
         client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "hi"}])
     assert refused.value.code == "rate_limit_exceeded"
     assert refused.value.response.headers["x-ratelimit-limit-tokens"] == "10"
+    client.close()

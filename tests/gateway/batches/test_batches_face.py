@@ -19,6 +19,7 @@ from registry.keys import KeyDraft, KeyLimits, Scope
 from registry.types import Base
 from tests.clock import Clock
 from tests.gateway.replica_rows import replica_row
+from tests.gateway.sdk import sdk
 from tests.gateway.served import ServedGateway
 from tests.stub_engine import Script, StubEngine, StubHandler, answer
 from tests.waiting import wait_for
@@ -53,8 +54,8 @@ def start(sqlite_registry: Registry, base: Base, engine: StubEngine) -> Iterator
         gateway.close()
 
 
-def sdk(gateway: ServedGateway, key: str = "none") -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"http://127.0.0.1:{gateway.port}/v1", api_key=key, max_retries=0)
+def client_of(gateway: ServedGateway, key: str = "none") -> openai.OpenAI:
+    return gateway.clients.enter_context(sdk(gateway.url, key))
 
 
 def request(custom_id: str, **body: Any) -> bytes:
@@ -99,7 +100,7 @@ def refuse(status: int, retry_after: str | None = None) -> Script:
 
 
 def test_a_batch_ends_with_each_answer_by_its_custom_id(start: Start, engine: StubEngine) -> None:
-    client = sdk(start())
+    client = client_of(start())
     engine.scripts = [refuse(400), OK]
     batch = submit(client, request("a"), request("b"), request("c"))
     assert (batch.status, batch.object, batch.completion_window) == ("validating", "batch", "24h")
@@ -124,7 +125,7 @@ def test_a_batch_ends_with_each_answer_by_its_custom_id(start: Start, engine: St
 
 
 def test_a_wrong_file_fails_the_batch_with_line_and_field(start: Start, engine: StubEngine) -> None:
-    client = sdk(start())
+    client = client_of(start())
     done = ended(client, submit(client, request("a"), b"{\n", request("a")))
     assert done.status == "failed"
     assert done.errors is not None
@@ -142,7 +143,7 @@ def test_a_wrong_file_fails_the_batch_with_line_and_field(start: Start, engine: 
 
 def test_a_refusal_with_a_time_is_waited_out(start: Start, engine: StubEngine) -> None:
     engine.scripts = [refuse(503, "1"), refuse(429, "1"), OK]
-    client = sdk(start())
+    client = client_of(start())
     done = ended(client, submit(client, request("a")))
     assert done.status == "completed"
     assert len(lines_of(client, done.output_file_id)) == 1
@@ -157,7 +158,7 @@ def test_a_cancelled_batch_keeps_what_it_has(start: Start, engine: StubEngine) -
             OK(handler)
 
     engine.scripts = [OK, hang]
-    client = sdk(start())
+    client = client_of(start())
     batch = submit(client, *(request(str(number)) for number in range(40)))
     wait_for(lambda: completed(client, batch) == 1)
     assert client.batches.cancel(batch.id).status == "cancelling"
@@ -181,7 +182,7 @@ def test_an_expired_batch_keeps_what_it_has(start: Start, engine: StubEngine, cl
             OK(handler)
 
     engine.scripts = [OK, hang]
-    client = sdk(start())
+    client = client_of(start())
     batch = submit(client, request("a"), request("b"))
     wait_for(lambda: completed(client, batch) == 1)
     clock.jump(86401)
@@ -208,7 +209,7 @@ def test_a_batch_has_the_rights_of_its_key_as_long_as_that_is_valid(
             OK(handler)
 
     gateway = start()
-    app, other = sdk(gateway, made["app"].secret), sdk(gateway, made["other"].secret)
+    app, other = client_of(gateway, made["app"].secret), client_of(gateway, made["other"].secret)
     refused = ended(other, submit(other, request("a")))
     assert refused.errors is not None
     assert refused.errors.data is not None
@@ -237,7 +238,7 @@ def test_a_batch_leaves_a_part_of_its_keys_limits(start: Start, engine: StubEngi
     limits = KeyLimits(requests_per_minute=10, concurrent_requests=2)
     draft = KeyDraft(name="app", scopes=frozenset({Scope.INFERENCE}), limits=limits)
     secret = sqlite_registry.keys.create(draft, "me").secret
-    client = sdk(start(), secret)
+    client = client_of(start(), secret)
     batch = submit(client, *(request(str(number)) for number in range(30)))
     wait_for(lambda: sqlite_registry.batches.get(batch.id).note)
     wait_for(lambda: completed(client, batch) == 9)  # the last of them may have been under way
@@ -247,7 +248,7 @@ def test_a_batch_leaves_a_part_of_its_keys_limits(start: Start, engine: StubEngi
 
 def test_another_gateway_goes_on_where_one_stopped(start: Start, engine: StubEngine) -> None:
     first = start()
-    client = sdk(first)
+    client = client_of(first)
     slow = threading.Event()
 
     def wait(handler: StubHandler) -> None:
@@ -263,13 +264,13 @@ def test_another_gateway_goes_on_where_one_stopped(start: Start, engine: StubEng
     slow.set()
     engine.scripts = [OK]
     asked = len(engine.bodies)
-    done = ended(sdk(start()), batch)
+    done = ended(client_of(start()), batch)
     assert done.status == "completed"
     assert len(engine.bodies) - asked == 3
 
 
 def test_a_wrong_request_for_a_batch_names_its_field(start: Start, tmp_path: Path) -> None:
-    client = sdk(start(GatewaySettings(route_refresh_s=0.05, max_open_batches=1)))
+    client = client_of(start(GatewaySettings(route_refresh_s=0.05, max_open_batches=1)))
     file = client.files.create(file=("x.jsonl", b"{}"), purpose="user_data")
     for fields, param in (
         ({"input_file_id": file.id}, "input_file_id"),

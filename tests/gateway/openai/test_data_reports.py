@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2 as httpx
+import psutil
 import pytest
 from openai import OpenAI
 
+from gateway.reports.runner import ReportRunner
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.types import Base, ReportState
 from tests.gateway.cli.lorry_command import lorry
+from tests.gateway.sdk import sdk
 from tests.gateway.served import ServedGateway
+from tests.waiting import wait_for
 
 ROW = {"messages": [{"role": "user", "content": "Where is my pot?"}, {"role": "assistant", "content": "Here it is."}]}
 LINES = "".join(json.dumps(ROW) + "\n" for _ in range(20)).encode()
@@ -55,7 +61,7 @@ def test_a_file_is_reported_on_and_signed_for(gateway: str, sqlite_registry: Reg
 
 
 def test_until_it_is_there_the_file_says_so_and_can_be_read(url: str) -> None:
-    client = OpenAI(base_url=f"{url}/v1", api_key="none")
+    client = sdk(url)
     file = client.files.create(file=("chats.jsonl", LINES), purpose="fine-tune")
     assert file.status == "uploaded"
     answer = httpx.get(f"{url}/admin/files/{file.id}/report")
@@ -63,6 +69,31 @@ def test_until_it_is_there_the_file_says_so_and_can_be_read(url: str) -> None:
     assert client.files.content(file.id).read() == LINES
     other = client.files.create(file=("any.txt", b"x"), purpose="user_data")
     assert (other.status, httpx.get(f"{url}/admin/files/{other.id}/report").status_code) == ("processed", 404)
+    client.close()
+
+
+def test_a_gateway_that_ends_leaves_no_child_and_gives_the_report_back(sqlite_registry: Registry) -> None:
+    sqlite_registry.files.add([LINES], filename="a.jsonl", purpose="fine-tune", owner="me")
+
+    def state() -> ReportState | None:
+        (file,) = sqlite_registry.reports.open()
+        return file.report_state
+
+    def children() -> list[psutil.Process]:
+        return [child for child in psutil.Process().children() if "corpus" in child.cmdline()]
+
+    async def begin_and_end() -> None:
+        runner = ReportRunner(sqlite_registry, 0.001)
+        work = asyncio.create_task(runner.run())
+        (child,) = await asyncio.to_thread(wait_for, children)
+        assert state() is ReportState.WORKING
+        work.cancel()
+        await runner.aclose()
+        assert not child.is_running()  # nor is it a process that nobody waited for
+
+    asyncio.run(begin_and_end())
+    gc.collect()  # what is left open warns, and a warning is an error
+    assert state() is ReportState.WAITING
 
 
 def test_one_gateway_makes_a_report_and_a_dead_one_loses_it(sqlite_registry: Registry) -> None:

@@ -14,6 +14,7 @@ from openai.types.fine_tuning.alpha import GraderRunResponse, GraderValidateResp
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.types import Base
+from tests.gateway.sdk import sdk
 from tests.gateway.served import ServedGateway
 from tests.registry.contracts.graders.test_grader_kinds import CHECK, SCORE, multi
 
@@ -27,7 +28,7 @@ def client(sqlite_registry: Registry, base: Base) -> Iterator[openai.OpenAI]:
     settings = GatewaySettings(replica_wait_s=0.2)
     with (
         ServedGateway(settings, sqlite_registry) as gateway,
-        openai.OpenAI(base_url=f"http://127.0.0.1:{gateway.port}/v1", api_key="none", max_retries=0) as client,
+        sdk(gateway.url) as client,
     ):
         yield client
 

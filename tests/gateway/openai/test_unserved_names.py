@@ -22,6 +22,7 @@ from registry.publishing.score_head import SCORE_HEAD, SCORE_WEIGHT
 from registry.types import AdapterKind, Base, CheckpointDraft, RevisionDraft, ServedCheckpointDraft
 from tests.conftest import HIDDEN
 from tests.gateway.openai.test_openai_face import create
+from tests.gateway.sdk import sdk
 from tests.gateway.served import ServedGateway
 
 STEP = "ft:tiny:lorry:helpful:12345678:ckpt-step-5"
@@ -32,7 +33,7 @@ def client(sqlite_registry: Registry, base: Base, base_folder: Path) -> Iterator
     (base_folder / "config.json").write_text(json.dumps({"model_type": "llama", "hidden_size": HIDDEN}))
     sqlite_registry.bases.enter(base)
     with ServedGateway(GatewaySettings(replica_wait_s=60), sqlite_registry) as served:
-        yield openai.OpenAI(base_url=f"http://127.0.0.1:{served.port}/v1", api_key="none", max_retries=0)
+        yield served.clients.enter_context(sdk(served.url))
 
 
 def refusal(client: openai.OpenAI, model: str) -> str:
