@@ -25,6 +25,7 @@ from gateway.admin import replicas as admin_replicas
 from gateway.admin import reproductions as admin_reproductions
 from gateway.admin import rollouts as admin_rollouts
 from gateway.admin import status as admin_status
+from gateway.admin.weights import lineage as admin_lineage
 from gateway.admin.weights import merges as admin_merges
 from gateway.http import health
 from gateway.http.content_types import check_content_type
@@ -62,6 +63,7 @@ ROUTERS: Final = (
     admin_feedback.router,
     admin_forced.router,
     admin_reproductions.router,
+    admin_lineage.router,
     admin_merges.router,
     admin_rollouts.router,
     admin_observations.router,

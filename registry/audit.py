@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,3 +50,10 @@ class AuditStore:
             query = query.where(tables.audit.c.id < after)
         with self._tx.read() as tx:
             return [AuditEntry(**row) for row in tx.execute(query).mappings()]
+
+    def about(self, subjects: Collection[str], limit: int) -> builtins.list[AuditEntry]:
+        """Return the newest *limit* entries about *subjects*, oldest first."""
+        query = sa.select(tables.audit).where(tables.audit.c.subject.in_(subjects))
+        with self._tx.read() as tx:
+            rows = tx.execute(query.order_by(tables.audit.c.id.desc()).limit(limit)).mappings()
+            return [AuditEntry(**row) for row in rows][::-1]

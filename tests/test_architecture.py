@@ -73,7 +73,14 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
     "exports": ("gguf",),
     "hubs": ("catalog fetching", "hugging_face modelscope hashes model_files"),
     "graders": ("grading runs", "sandbox model_questions similarity http_models"),
-    "registry": ("publishing backups pulled", "database migrations", "jobs", "contracts", "rollouts responses"),
+    "registry": (
+        "lineage",
+        "publishing backups pulled",
+        "database migrations",
+        "jobs",
+        "contracts",
+        "rollouts responses",
+    ),
     "trainer": (
         "__main__",
         "placed",

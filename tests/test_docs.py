@@ -169,6 +169,7 @@ NOT_RUN_FOR: Final[Mapping[str, int]] = {
     "takes as long as a rollout": 1,
     "takes as long as all tests": 2,
     "the test has a Lorry already": 1,
+    "needs a trained revision": 1,
     "there is no revision 7": 1,
 }
 """Reasons why blocks of shell and Python are not run, and how many blocks have each."""

@@ -91,6 +91,11 @@ COMMANDS: Final[Mapping[str, Listed]] = {
         "Inspect",
         "Every name that a request may carry: list, show. Models from hubs: pull, verify, remove.",
     ),
+    "lineage": Listed(
+        "gateway.cli.models.lineage",
+        "Inspect",
+        "What a model, a job or a data file came from and what was made of it; as SLSA provenance too.",
+    ),
     "adapters": Listed(
         "gateway.cli.adapters", "Inspect", "Adapters and their revisions: list, show, publish, retire, owner."
     ),

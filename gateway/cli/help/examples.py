@@ -230,6 +230,12 @@ EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
         ("A checkpoint that a job made", "lorry models remove support-full-1"),
         ("While Lorry does not run", "lorry models remove Qwen/Qwen2.5-0.5B-Instruct --home"),
     ),
+    "lineage": (
+        ("Where a revision comes from", "lorry lineage support@2"),
+        ("What was made of a base model", "lorry lineage smollm2-135m-instruct"),
+        ("What was trained on a file", "lorry lineage file-9f2c"),
+        ("SLSA provenance, to be signed", "lorry lineage support@2 --format in-toto > statement.json"),
+    ),
     "adapters": (
         ("All adapters", "lorry adapters list"),
         ("One with its revisions", "lorry adapters show support"),

@@ -20,6 +20,7 @@ READS = {
     "models show": "support",
     "models list --bases": "",
     "models show --json": "tiny",
+    "lineage": "support@1",
     "adapters list": "",
     "adapters show": "support",
     "replicas": "",
