@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -60,7 +60,7 @@ def _status(gateway: Gateway) -> SystemStatus:
         version=version("lorry"),
         at=now,
         gateways=gateway.siblings.processes(),
-        pools=_pools(snapshot.replicas),
+        pools=_pools(snapshot.replicas, {base.name: base.digest for base in snapshot.bases}),
         not_ready=[_brief(each) for each in snapshot.replicas if each.state is not ReplicaState.READY],
         parts=parts,
         disks=disks,
@@ -77,7 +77,7 @@ def _status(gateway: Gateway) -> SystemStatus:
     )
 
 
-def _pools(replicas: Iterable[Replica]) -> list[PoolStatus]:
+def _pools(replicas: Iterable[Replica], digests: Mapping[str, str]) -> list[PoolStatus]:
     pools: dict[tuple[str, str, str], list[Replica]] = {}
     for each in replicas:
         pools.setdefault((each.pool, each.base, each.engine), []).append(each)
@@ -85,6 +85,7 @@ def _pools(replicas: Iterable[Replica]) -> list[PoolStatus]:
         PoolStatus(
             pool=pool,
             base=base,
+            base_digest=digests.get(base),
             engine=engine,
             ready=sum(each.state is ReplicaState.READY for each in members),
             replicas=len(members),

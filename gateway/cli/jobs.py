@@ -139,6 +139,7 @@ def show_job(job: JobObject, as_json: bool, figures: StepFigures | None = None) 
             ("state", job.status),
             ("adapter", job.lorry.adapter),
             ("base", job.model),
+            ("base digest", job.lorry.base_digest),
             ("method", job.method.type),
             ("doing", job.lorry.phase and job.lorry.phase.doing),
             ("gives way", "at its next checkpoint, to a job of a higher priority" if job.lorry.gives_way else None),

@@ -54,6 +54,8 @@ class JobFacts(ApiObject):
     model_config = ConfigDict(extra="allow")
 
     adapter: str
+    base_digest: str | None = None
+    """Digest of the base model that the job starts from."""
     revision: str | None
     """Served name of the revision that the job published."""
     owner: str

@@ -43,6 +43,8 @@ class AdapterFacts(ApiObject):
 
     kind: Literal["adapter"] = "adapter"
     base: str
+    base_digest: str
+    """Digest of the base model: the same name never has other weights."""
     stable: str | None
     """Served name of the stable revision; None before the first revision is served."""
 
@@ -62,6 +64,8 @@ class RevisionFacts(ApiObject):
 
     kind: Literal["revision"] = "revision"
     base: str
+    base_digest: str
+    """Digest of the base model: the same name never has other weights."""
     alias: str | None
     replicas: int
     """Number of ready replicas that have the revision loaded."""
@@ -82,6 +86,8 @@ class AliasFacts(ApiObject):
 
     kind: Literal["alias"] = "alias"
     base: str
+    base_digest: str
+    """Digest of the base model: the same name never has other weights."""
     revision: str
     """Served name of the revision."""
 
@@ -101,6 +107,8 @@ class CheckpointFacts(ApiObject):
 
     kind: Literal["checkpoint"] = "checkpoint"
     base: str
+    base_digest: str | None
+    """Digest of the base model; None where that was deleted."""
     revision: str | None
     """Served name of the revision that the job published; None until then, and for a whole model."""
     served_name: str
@@ -127,6 +135,8 @@ class RewardFacts(ApiObject):
 
     kind: Literal["reward"] = "reward"
     base: str
+    base_digest: str
+    """Digest of the base model: the same name never has other weights."""
     revision: str | None
     """Served name of the revision that the job published; None for an earlier step until then."""
     step: int | None

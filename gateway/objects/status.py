@@ -19,6 +19,8 @@ class PoolStatus(ApiObject):
     pool: str
     """Empty for engines that were entered by hand."""
     base: str
+    base_digest: str | None
+    """Digest of the base model; None where the registry does not know it."""
     engine: str
     ready: int
     """Replicas that take requests."""

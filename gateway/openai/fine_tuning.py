@@ -208,6 +208,7 @@ def job_state(job: Job, registry: Registry, queue: QueueFacts | None = None) -> 
         "error": job.error and {"code": job.error.code, "message": job.error.message, "param": job.error.param},
         "lorry": {
             "adapter": spec.adapter,
+            "base_digest": spec.base_digest,
             "revision": None if job.revision is None else f"{spec.adapter}@{job.revision}",
             "owner": job.owner,
             "attempt": job.attempt,

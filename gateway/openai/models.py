@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated
 
@@ -118,6 +119,7 @@ def _reward_model(registry: Registry, caller: Caller, name: str) -> ModelObject 
         if kind is AdapterKind.REWARD and found.state is RevisionState.READY and is_seen:
             facts = RewardFacts(
                 base=found.base,
+                base_digest=found.base_digest,
                 revision=found.served_name if step is None else step.revision,
                 step=None if step is None else step.step,
                 expires_at=whole_seconds(None if step is None else step.expires_at),
@@ -139,24 +141,27 @@ async def _models_for(gateway: Gateway, caller: Caller) -> list[ModelObject]:
 def models_of(snapshot: Snapshot, organisation: str) -> list[ModelObject]:
     """Return all base models, adapters, revisions and checkpoints, in this order; aliases follow their revisions."""
     loaded, paths = loaded_on(snapshot), paths_on(snapshot)
+    digests = {base.name: base.digest for base in snapshot.bases}
     models = []
     for base in snapshot.bases:
         models.append(
             _model(base.name, base.created_at, base.owner or organisation, _base(base, paths.get(base.name, [])))
         )
         if base.alias:
-            step = _whole_step(base, loaded.get(base.name, 0))
+            step = _whole_step(base, digests, loaded.get(base.name, 0))
             models.append(_model(base.alias, base.created_at, base.owner, step))
     for adapter in served_series(snapshot):
         stable = None if adapter.stable is None else f"{adapter.name}@{adapter.stable}"
-        facts = AdapterFacts(base=adapter.base, stable=stable)
+        facts = AdapterFacts(base=adapter.base, base_digest=digests[adapter.base], stable=stable)
         models.append(_model(adapter.name, adapter.created_at, organisation, facts))
     for revision in snapshot.revisions:
         name, owner = revision.served_name, revision.owner
-        pinned = RevisionFacts(base=revision.base, alias=revision.alias, replicas=loaded.get(name, 0))
+        pinned = RevisionFacts(
+            base=revision.base, base_digest=revision.base_digest, alias=revision.alias, replicas=loaded.get(name, 0)
+        )
         models.append(_model(name, revision.created_at, owner, pinned))
         if revision.alias:
-            alias = AliasFacts(base=revision.base, revision=name)
+            alias = AliasFacts(base=revision.base, base_digest=revision.base_digest, revision=name)
             models.append(_model(revision.alias, revision.created_at, owner, alias))
     ready = {revision.served_name for revision in snapshot.revisions}
     for checkpoint in snapshot.checkpoints:
@@ -179,9 +184,11 @@ def _base(base: Base, paths: list[str]) -> BaseModelFacts:
     )
 
 
-def _whole_step(base: Base, replicas: int) -> CheckpointFacts:
+def _whole_step(base: Base, digests: Mapping[str, str], replicas: int) -> CheckpointFacts:
     return CheckpointFacts(
         base=base.parent or base.name,
+        # A parent may have been deleted; its digest is then in the lineage alone.
+        base_digest=digests.get(base.parent or base.name),
         revision=None,
         served_name=base.name,
         step=base.step or 0,
@@ -193,6 +200,7 @@ def _whole_step(base: Base, replicas: int) -> CheckpointFacts:
 def _checkpoint(checkpoint: ServedCheckpoint, replicas: int) -> CheckpointFacts:
     return CheckpointFacts(
         base=checkpoint.base,
+        base_digest=checkpoint.base_digest,
         revision=checkpoint.revision,
         served_name=checkpoint.served_name,
         step=checkpoint.step,

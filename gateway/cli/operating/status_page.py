@@ -48,7 +48,10 @@ def _runs(found: SystemStatus) -> Iterator[Line]:
 
 def _pool(pool: PoolStatus) -> str:
     name = pool.pool or "added by hand"
-    return f"{name}: {pool.ready} of {pool.replicas} ready, {pool.load} requests, {pool.engine} with {pool.base}"
+    digest = f" ({pool.base_digest[:12]})" if pool.base_digest else ""
+    return (
+        f"{name}: {pool.ready} of {pool.replicas} ready, {pool.load} requests, {pool.engine} with {pool.base}{digest}"
+    )
 
 
 def _disk(disk: DiskStatus) -> str:

@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory, struct_pb2, timestamp_pb2
+from google.protobuf import (  # type: ignore[import-untyped, unused-ignore]
+    descriptor_pb2,
+    descriptor_pool,
+    json_format,
+    message_factory,
+    struct_pb2,
+    timestamp_pb2,
+)
 
 STRUCT, TIME = ".google.protobuf.Struct", ".google.protobuf.Timestamp"
 MESSAGES: Final[Mapping[str, Mapping[str, str]]] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from google.protobuf.json_format import ParseError
+from google.protobuf.json_format import ParseError  # type: ignore[import-untyped, unused-ignore]
 from safetensors.numpy import load_file, save_file
 
 from registry.database import Registry
