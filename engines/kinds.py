@@ -1,4 +1,4 @@
-"""The fields of a row of `engines.catalog`: all that is known of a kind of engine. Standard library only."""
+"""The fields of a row of `engines.catalog`: all that is known of a kind of engine. Light to import."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
+
+from engines.quantization import Scheme
 
 DEFAULT_KIND: Final = "transformers"
 """The kind of engine that is served where nobody chose one; nothing needs to be installed for it."""
@@ -43,6 +45,7 @@ class Precision(StrEnum):
     BF16 = "bf16"
     FP16 = "fp16"
     FP8 = "fp8"  # quantized while loading
+    INT8 = "int8"  # the base model's folder holds 8-bit weights
     INT4 = "int4"  # the base model's folder holds 4-bit weights
 
 
@@ -143,6 +146,32 @@ class OutputForms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizedSupport:
+    """Quantized checkpoints that a kind serves on some hardware."""
+
+    on: Vendor | None
+    schemes: Mapping[Scheme, tuple[str, ...]]
+    """Scheme -> methods (`quant_method`)."""
+    capability: tuple[int, int] | None = None
+    """NVIDIA's oldest compute capability for these schemes."""
+    below: tuple[int, int] | None = None
+    """The compute capability from which on they are not served any more."""
+    architectures: tuple[str, ...] = ()
+    """Beginnings of AMD's names of the architectures that have them; empty for all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizedRow:
+    """All that is known of a kind and quantized checkpoints."""
+
+    served: tuple[QuantizedSupport, ...] = ()
+    widened: frozenset[Scheme] = frozenset()
+    """Schemes whose weights it turns into float32 when it starts."""
+    obstacles: Mapping[tuple[Scheme, Vendor | None], str] = field(default_factory=dict)
+    """Why a scheme is not served on the hardware of a maker, where there is a particular reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineKind:
     """A row of the catalog: one kind of engine. Its own code is named `module:attribute`, and imported when needed."""
 
@@ -179,5 +208,8 @@ class EngineKind:
     encoder_arguments: tuple[str, ...] | None = None
     """Arguments of its server for a model that embeds or ranks; None where it serves none."""
     computed_in: Precision | None = None
-    """The one precision that it computes in, whatever the weights are stored in; None where settings decide."""
+    """The one precision that it computes in beside quantized weights, however they are stored; None where settings
+    decide."""
+    quantized: QuantizedRow
+    """The quantized checkpoints that it serves."""
     hardware: HardwareSupport

@@ -32,7 +32,7 @@ class EngineSettings(BaseModel):
     hardware: Hardware = Hardware.CPU
     """Hardware that it computes on: `cpu`, `nvidia`, `amd` or `ascend`."""
     precision: Precision | None = None
-    """`fp32`, `bf16`, `fp16`, `fp8` or `int4`; None is fp32 on a CPU, else the precision in the base model's folder."""
+    """`fp32`, `bf16`, `fp16`, `fp8`, `int8` or `int4`; None is fp32 on a CPU, else what the base model's folder has."""
     host: str = "127.0.0.1"
     """Address that the server listens on."""
     port: NonNegativeInt = 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engines.hardware.shape import ModelShape
+from engines.quantization import Quantization, quantization_by
 from engines.text_config import text_config
 from estimates.errors import EstimateError
 from estimates.linears import InnerLayers, Linear, attention_linears, optional_size, size_of
@@ -58,8 +59,8 @@ class ModelConfig:
     stored_bits: int = 16
     """Bits of a linear layer's weight in the folder."""
     stored_type: str = "BF16"
-    quantization: str | None = None
-    """Method of a checkpoint whose weights are quantized."""
+    quantization: Quantization | None = None
+    """Method and scheme of a checkpoint whose weights are quantized."""
     vision: int = 0
     """Numbers in the part that sees."""
     can_pack: bool = False
@@ -197,7 +198,7 @@ def _model_config(
         latent_kv=None if latent is None else latent + size_of(text, "qk_rope_head_dim"),
         stored_bits=_quantized_bits(quantized) if isinstance(quantized, dict) else bits,
         stored_type=stored_type,
-        quantization=str(quantized.get("quant_method")) if isinstance(quantized, dict) else None,
+        quantization=quantization_by(merged),
         can_pack=why_not_packed(config) is None,
         vision=_vision(config.get("vision_config"), hidden),
     )

@@ -11,10 +11,14 @@ from typing import Any, Final
 
 from engines.errors import SettingRefused
 from engines.kinds import Hardware, Precision
+from engines.quantization import Quantization, quantization_in
+from engines.quantized_support import PRECISION_OF
 from engines.settings import EngineSettings
 from engines.text_config import text_config
 
 GIB: Final = 1024**3
+_STORED: Final = {Precision.INT8: "8-bit", Precision.INT4: "4-bit"}
+"""Precisions that are those of the base model's folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +30,7 @@ class BaseModel:
     head_size: int
     max_context: int | None
     """Longest context that the model was made for, None when the file does not name one."""
-    is_quantized: bool
+    quantization: Quantization | None
     has_compressed_keys: bool
     """Keys and values are kept in a form of the model's own (multi-head latent attention)."""
 
@@ -34,8 +38,11 @@ class BaseModel:
 def read_base_model(settings: EngineSettings) -> BaseModel:
     """Read the sizes of the base model; `SettingRefused` for another folder, or one without the weights asked for."""
     base = _read(settings.base_path)
-    if settings.precision is Precision.INT4 and not base.is_quantized:
-        raise SettingRefused(f"precision = int4 needs a base model of 4-bit weights, {settings.base_path} has none")
+    wanted, found = settings.precision, base.quantization
+    if wanted in _STORED and (found is None or PRECISION_OF.get(found.scheme) is not wanted):
+        raise SettingRefused(
+            f"precision = {wanted} needs a base model of {_STORED[wanted]} weights, {settings.base_path} has none"
+        )
     return base
 
 
@@ -48,7 +55,7 @@ def _read(folder: Path) -> BaseModel:
             key_heads=int(config.get("num_key_value_heads") or heads),
             head_size=int(config.get("head_dim") or _value(config, "hidden_size", "d_model") // heads),
             max_context=config.get("max_position_embeddings") or config.get("max_target_positions"),
-            is_quantized="quantization_config" in config,
+            quantization=quantization_in(folder),
             has_compressed_keys="kv_lora_rank" in config,
         )
     except (OSError, ValueError, KeyError, TypeError) as exc:
@@ -75,7 +82,8 @@ def kv_bytes_per_token(settings: EngineSettings, base: BaseModel) -> int:
         raise SettingRefused("kv_memory_gib cannot be turned into tokens for a model with compressed keys")
     layers = ceil(base.layers / settings.pipeline_parallel)
     heads = ceil(base.key_heads / settings.tensor_parallel)
-    number = 4 if settings.precision in (None, Precision.FP32) and settings.hardware is Hardware.CPU else 2
+    on_cpu = settings.hardware is Hardware.CPU
+    number = 4 if on_cpu and settings.precision in (None, Precision.FP32, *_STORED) else 2
     return 2 * layers * heads * base.head_size * number
 
 
@@ -95,3 +103,10 @@ def kv_memory_gib(settings: EngineSettings, base: BaseModel) -> float | None:
     """Return the memory for keys and values on a device, in GiB; None leaves it to the engine."""
     tokens = kv_tokens(settings, base) if settings.kv_memory_gib is None else None
     return settings.kv_memory_gib if tokens is None else tokens * kv_bytes_per_token(settings, base) / GIB
+
+
+def dtype_precision(settings: EngineSettings) -> Precision | None:
+    """Return the precision that a server with `--dtype` is to compute in; None leaves it to the base model's folder."""
+    if settings.hardware is Hardware.CPU and settings.precision in (None, *_STORED):
+        return Precision.FP32
+    return settings.precision

@@ -6,9 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from engines.base_task import BaseTask, task_of
-from engines.catalog import kind_of
+from engines.catalog import ENGINES, kind_of
 from engines.errors import EnvironmentMissing, SettingRefused
-from engines.kinds import Hardware, Precision
+from engines.kinds import Hardware, Vendor
+from engines.quantization import Quantization, quantization_in
+from engines.quantized_support import PRECISION_OF, Silicon, why_not_served
 from engines.settings import EngineSettings
 
 
@@ -35,9 +37,14 @@ def refuse_unhonoured(settings: EngineSettings) -> None:
             f"the {settings.kind} engine cannot have max_adapters = {settings.max_adapters}, only 0: "
             f"{settings.base_name} is a model to {task} texts, which has no adapters"
         )
+    found = quantization_in(settings.base_path)
+    vendor = None if settings.hardware is Hardware.CPU else Vendor(settings.hardware)
+    if found is not None:
+        _refuse_quantized(settings, found, vendor)
     defaults = {field: EngineSettings.model_fields[field].default for field in row.unhonoured}
-    on_cpu = settings.hardware is Hardware.CPU
-    precisions = row.hardware.cpu_precisions if on_cpu else (*row.hardware.device_precisions, Precision.INT4)
+    precisions = row.hardware.cpu_precisions if vendor is None else row.hardware.device_precisions
+    if found is not None:
+        precisions = (*precisions, *filter(None, [PRECISION_OF.get(found.scheme)]))
     refuse_others(
         settings,
         {
@@ -46,6 +53,28 @@ def refuse_unhonoured(settings: EngineSettings) -> None:
             "precision": (None, *precisions),
         },
     )
+
+
+def _refuse_quantized(settings: EngineSettings, found: Quantization, vendor: Vendor | None) -> None:
+    """Raise `SettingRefused`, with the kinds that would serve it, for a checkpoint that the kind does not serve there.
+
+    A mode for 4-bit weights that `extra_args` choose is left to the server.
+    """
+    row = kind_of(settings.kind)
+    mode = row.hardware.four_bit
+    if mode is not None and vendor in mode.vendors and mode.arguments[-1] in settings.extra_args:
+        return
+    silicon = Silicon(vendor=vendor)
+    why = why_not_served(settings.kind, row.quantized, found, silicon)
+    if why is None and vendor is None and task_of(settings.base_path) is not BaseTask.GENERATE:
+        why = f"{settings.kind} on a CPU serves no quantized models that generate nothing"
+    if why is not None:
+        others = [
+            kind for kind, each in ENGINES.items() if why_not_served(kind, each.quantized, found, silicon) is None
+        ]
+        others = [kind for kind in others if kind != settings.kind]
+        served_by = f"; {' or '.join(others)} would serve it there" if others else "; no kind of engine serves it there"
+        raise SettingRefused(f"{settings.base_name}: {why}{served_by}")
 
 
 def refuse_others(settings: EngineSettings, allowed: Mapping[str, Collection[object]]) -> None:

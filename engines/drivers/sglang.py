@@ -19,7 +19,7 @@ from typing import Final
 import orjson
 
 from engines.answer_parsers import CallFamily, ParserNames, ReasoningFamily, choose_parsers
-from engines.drivers.base_model import context_length, kv_tokens, read_base_model
+from engines.drivers.base_model import context_length, dtype_precision, kv_tokens, read_base_model
 from engines.drivers.command_line import command_line, server_variables
 from engines.drivers.openai_server import OpenAiServer
 from engines.drivers.own_server import Launch, LiveServer
@@ -104,7 +104,7 @@ async def reads_calls(http: OpenAiServer) -> bool:
 def server_arguments(settings: EngineSettings, port: int) -> list[str]:
     """Return the command line of the server behind the interpreter; `SettingRefused` for what SGLang cannot honour."""
     base = read_base_model(settings)
-    precision = settings.precision or (Precision.FP32 if settings.hardware is Hardware.CPU else None)
+    precision = dtype_precision(settings)
     parsers = choose_parsers(settings, PARSERS)
     options: dict[str, object] = {
         "--model-path": settings.base_path,
@@ -112,7 +112,7 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
         "--host": settings.host,
         "--port": port,
         "--dtype": DTYPES.get(precision, "auto") if precision else "auto",
-        "--quantization": "fp8" if precision is Precision.FP8 else None,
+        "--quantization": "fp8" if precision is Precision.FP8 and base.quantization is None else None,
         "--context-length": context_length(settings, base),
         "--max-running-requests": settings.max_batch,
         "--max-queued-requests": settings.max_queue,

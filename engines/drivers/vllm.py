@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from engines.answer_parsers import CallFamily, ParserNames, ReasoningFamily, choose_parsers
 from engines.catalog import COMPLETIONS
-from engines.drivers.base_model import context_length, kv_memory_gib, read_base_model
+from engines.drivers.base_model import context_length, dtype_precision, kv_memory_gib, read_base_model
 from engines.drivers.command_line import command_line, server_variables
 from engines.drivers.openai_server import OpenAiServer
 from engines.drivers.own_server import Launch, LiveServer
@@ -97,7 +97,7 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
     """Return the command line of the server behind the interpreter; `SettingRefused` for what vLLM cannot honour."""
     on_cpu = settings.hardware is Hardware.CPU
     base = read_base_model(settings)
-    precision = settings.precision or (Precision.FP32 if on_cpu else None)
+    precision = dtype_precision(settings)
     memory_gib = None if on_cpu else settings.kv_memory_gib
     options: dict[str, object] = {
         "--model": settings.base_path,
@@ -105,7 +105,7 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
         "--host": settings.host,
         "--port": port,
         "--dtype": DTYPES.get(precision, "auto") if precision else "auto",
-        "--quantization": "fp8" if precision is Precision.FP8 else None,
+        "--quantization": "fp8" if precision is Precision.FP8 and base.quantization is None else None,
         "--max-model-len": context_length(settings, base),
         "--max-num-seqs": settings.max_batch,
         "--max-num-batched-tokens": settings.max_step_tokens,

@@ -9,7 +9,7 @@ from typing import Final
 
 from engines.base_task import BaseTask
 from engines.hardware.machine import GB
-from engines.hardware.memory import embedding_parameters, kv_bytes_per_token, slot_bytes, weight_bytes
+from engines.hardware.memory import embedding_parameters, kv_bytes_per_token, slot_bytes, weight_bytes, widened_bytes
 from engines.hardware.rules import Candidate, has_adapters, why_no_adapters
 from engines.hardware.shape import ModelShape
 from engines.hardware.wishes import Choice, Memory, Wishes
@@ -198,7 +198,8 @@ class Fit:
         if self._model.task is not BaseTask.GENERATE:
             return self._candidate.row.encoder_arguments or ()
         mode = self._candidate.four_bit
-        return () if mode is None else (*mode.arguments, mode.formats[str(self._model.quantization)])
+        found = self._model.quantization
+        return () if mode is None or found is None else (*mode.arguments, mode.formats[found.method])
 
     def _room(self) -> tuple[int, int, int]:
         """Return the bytes of a device or of the machine: all, usable, reserved of the usable."""
@@ -210,15 +211,23 @@ class Fit:
 
     def _weights(self, degree: int) -> int:
         whole = weight_bytes(self._model, self._precision)
+        found = self._model.quantization
+        if found is not None and found.scheme in self._candidate.row.quantized.widened:
+            whole = widened_bytes(self._model)
         if self._candidate.row.hardware.copies_tied_embedding and self._model.is_tied:
             whole += 4 * embedding_parameters(self._model)  # 4 bytes of float32 each
         return whole // degree
 
     def _slot(self, degree: int) -> int:
-        return slot_bytes(self._model, self._wishes.rank, self._precision, degree)
+        return slot_bytes(self._model, self._wishes.rank, self._computed_in, degree)
 
     def _kv_token(self, degree: int) -> int:
-        return kv_bytes_per_token(self._model, self._precision, degree)
+        return kv_bytes_per_token(self._model, self._computed_in, degree)
+
+    @property
+    def _computed_in(self) -> Precision:
+        """The precision of keys, values and adapters: on a CPU fp32 beside quantized weights."""
+        return Precision.FP32 if self._on_cpu and self._model.quantization is not None else self._precision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ WEIGHT_BITS: Final[Mapping[Precision, int]] = {
     Precision.BF16: 16,
     Precision.FP16: 16,
     Precision.FP8: 8,
+    Precision.INT8: 8,
     Precision.INT4: 4,
 }
 
@@ -33,6 +34,12 @@ def weight_bytes(model: ModelShape, precision: Precision) -> int:
     if precision is Precision.FP8:
         return model.parameters + embedding_parameters(model)
     return model.parameters * WEIGHT_BITS[precision] // 8
+
+
+def widened_bytes(model: ModelShape) -> int:
+    """Return the bytes of a quantized checkpoint whose linear layers are turned into float32."""
+    rest = 2 * embedding_parameters(model)
+    return (model.weight_bytes - rest) * 32 // model.stored_bits + rest
 
 
 def embedding_parameters(model: ModelShape) -> int:

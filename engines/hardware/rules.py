@@ -12,6 +12,8 @@ from engines.hardware.machine import Device, Processor
 from engines.hardware.shape import ModelShape
 from engines.hardware.wishes import Wishes
 from engines.kinds import EngineKind, FourBitMode, HardwareSupport, Precision, Preference, Vendor
+from engines.quantization import Scheme
+from engines.quantized_support import PRECISION_OF, Silicon, why_not_served
 
 LEAST_CAPABILITY: Final = (7, 5)
 """NVIDIA's oldest compute capability that the pinned builds (CUDA 13) run on."""
@@ -105,7 +107,8 @@ def _in_four_bits(kind: str, machine: Place, model: ModelShape, wishes: Wishes) 
     mode = kind_of(kind).hardware.four_bit
     if mode is None or machine.vendor not in mode.vendors or wishes.adapters != 0:
         return []
-    if model.quantization not in mode.formats or model.stored_bits != 4:
+    found = model.quantization
+    if found is None or found.scheme is not Scheme.W4A16 or found.oddity or found.method not in mode.formats:
         return []
     return [Candidate(kind=kind, place=machine, why=f"{kind}: {mode.why}", four_bit=mode)]
 
@@ -115,10 +118,8 @@ def obstacle(candidate: Candidate, model: ModelShape, wishes: Wishes) -> str | N
     kind, place = candidate.kind, candidate.place
     if problem := _model_obstacle(candidate.row, model):
         return problem
-    if place.vendor is None:
-        problem = _processor_obstacle(candidate, model)
-    else:
-        problem = _device_obstacle(candidate.row.hardware, place.devices[0], wishes)
+    problem = _device_obstacle(candidate.row.hardware, place.devices[0], wishes) if place.devices else None
+    problem = problem or _quantized_obstacle(candidate, model)
     if problem or candidate.row.environment is None:
         return problem
     return _environment_obstacle(kind, str(place.vendor or "cpu"), wishes)
@@ -135,20 +136,22 @@ def _model_obstacle(row: EngineKind, model: ModelShape) -> str | None:
         return f"it serves models that generate text, not one to {model.task} texts"
     if row.model_types is not None and model.model_type not in row.model_types:
         return f"it serves {', '.join(sorted(row.model_types))}, not {model.model_type}"
-    if row.computed_in is not None and model.quantization is not None:
-        return f"it computes in {row.computed_in} alone, not with {model.quantization} weights"
     return None
 
 
-def _processor_obstacle(candidate: Candidate, model: ModelShape) -> str | None:
-    kind = candidate.kind
-    if model.quantization is None:
+def _quantized_obstacle(candidate: Candidate, model: ModelShape) -> str | None:
+    found, place = model.quantization, candidate.place
+    if found is None or candidate.four_bit is not None:
         return None
-    if candidate.row.hardware.has_cpu_stand_in:
-        return f"the stand-in that lets {kind} run on a CPU has no quantized products"
-    if model.stored_bits == 4 and "avx512f" not in candidate.place.processor.flags:
-        return f"on a CPU without AVX512 {kind} has no product with 4-bit weights"
-    return f"Lorry starts {kind} on a CPU in fp32 and bf16 alone, not with quantized weights"
+    if model.task is not BaseTask.GENERATE and place.vendor is None:
+        return f"quantized models to {model.task} texts are served on no CPU"
+    first = place.devices[0] if place.devices else None
+    silicon = Silicon(
+        vendor=place.vendor,
+        capability=first.capability if first else None,
+        architecture=first.architecture if first else None,
+    )
+    return why_not_served(candidate.kind, candidate.row.quantized, found, silicon)
 
 
 def _device_obstacle(support: HardwareSupport, device: Device, wishes: Wishes) -> str | None:
@@ -177,10 +180,9 @@ class PrecisionOption:
 
 def precisions(candidate: Candidate, model: ModelShape) -> list[PrecisionOption]:
     """Return the precisions that the engine offers there, in the order in which they are tried."""
-    if model.quantization is not None and model.stored_bits == 4:
-        return [PrecisionOption(Precision.INT4, f"the checkpoint holds 4-bit weights ({model.quantization})")]
-    if model.quantization == "fp8":
-        return [PrecisionOption(Precision.FP8, "the checkpoint holds 8-bit floats")]
+    if model.quantization is not None:
+        precision = PRECISION_OF.get(model.quantization.scheme, Precision.INT4)
+        return [PrecisionOption(precision, f"the checkpoint holds {model.quantization.label}")]
     if candidate.place.vendor is None:
         return _processor_precisions(candidate)
     return _device_precisions(candidate, model)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from engines.base_task import BaseTask, task_of
 from engines.errors import ModelUnreadable
+from engines.quantization import Quantization, quantization_by
 from engines.text_config import text_config
 
 _ELEMENT_BITS: Final[Mapping[str, int]] = {
@@ -36,8 +37,8 @@ class ModelShape:
     """Bits of a linear weight: 32, 16, 8 or 4."""
     stored_type: str
     """Type of most numbers, as safetensors names it: `BF16`, `F16`, `F32`."""
-    quantization: str | None = None
-    """Method of a quantized checkpoint (`awq`, `gptq`, `compressed-tensors`, `fp8`), as its configuration names it."""
+    quantization: Quantization | None = None
+    """Method and scheme of a quantized checkpoint; None for a full one."""
     layers: int
     """All layers, whatever their kind."""
     attention_layers: int
@@ -93,7 +94,7 @@ def _shape(name: str, text: Mapping[str, Any], config: Mapping[str, Any], tensor
         weight_bytes=sum(count * _ELEMENT_BITS[kind] for kind, count in tensors) // 8,
         stored_bits=_quantized_bits(quantized) if quantized else _ELEMENT_BITS[stored_type],
         stored_type=stored_type,
-        quantization=str(quantized["quant_method"]) if quantized else None,
+        quantization=quantization_by(config),
         layers=layers,
         attention_layers=layers - sum(kind == "linear_attention" for kind in text.get("layer_types") or ()),
         hidden=int(text["hidden_size"]),

@@ -12,10 +12,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from engines.catalog import kind_of
 from engines.errors import EngineError
 
-Precision = Literal["fp32", "fp16", "bf16", "fp8", "int4"]
+Precision = Literal["fp32", "fp16", "bf16", "fp8", "int8", "int4"]
 
-TOLERANCES: Final[Mapping[str, float]] = {"fp32": 0.01, "fp16": 0.03, "bf16": 0.1, "fp8": 0.25, "int4": 0.6}
+TOLERANCES: Final[Mapping[str, float]] = {
+    "fp32": 0.01,
+    "fp16": 0.03,
+    "bf16": 0.1,
+    "fp8": 0.25,
+    "int8": 0.25,
+    "int4": 0.6,
+}
 """Precision of the weights -> mean absolute difference of logprobs (nats) up to which two computations are the same."""
+
+QUANTIZED: Final = frozenset({"fp8", "int8", "int4"})
+"""Precisions of weights that are quantized in their folder, which no engine computes more exactly than they are."""
 
 FLIP_GAPS: Final = 8.0
 """Tolerances that the trainer's best two tokens may lie apart where the server generates another token."""
@@ -150,7 +160,7 @@ def tolerance_of(kind: str, precision: str) -> float:
 
     `EngineError` for an unknown kind or precision.
     """
-    computed_in = kind_of(kind).computed_in or precision
+    computed_in = precision if precision in QUANTIZED else kind_of(kind).computed_in or precision
     if computed_in not in TOLERANCES:
         raise EngineError(f"precision {precision!r} is not one of {', '.join(TOLERANCES)}")
     return TOLERANCES[computed_in]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import Any, Final
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
+from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from conversations.chat_template import ChatTemplate
+from engines.quantization import quantization_in
 from engines.transformers.cache import (
     ATTENTION_NAME,
     AttentionPlan,
@@ -25,7 +26,10 @@ from engines.transformers.cache import (
 )
 from engines.transformers.embedding import halve_embedding
 from engines.transformers.errors import UnsupportedModel
-from engines.transformers.linear import AdaptedLinear, Segment, SharedProduct, StepSegments
+from engines.transformers.linear import AdaptedLinear, Segment, SharedProduct, StepSegments, product_of
+from engines.transformers.quantized.checkpoint import load_quantized
+from engines.transformers.quantized.products import kind_of_product, product_of_weights
+from engines.transformers.quantized.weights import QuantizedWeight
 from engines.transformers.scheduler import Row, StepPlan
 
 SUPPORTED: Final = ("llama", "mistral", "qwen2", "qwen3")
@@ -52,19 +56,18 @@ class LoadedModel:
 
 
 def load_model(folder: Path, *, slots: int, max_context: int) -> LoadedModel:
-    """Read the model in *folder* in float32; `UnsupportedModel`."""
+    """Read the model in *folder*, quantized layers as they are and the rest in float32; `UnsupportedModel`."""
     AttentionInterface.register(ATTENTION_NAME, attend)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation=ATTENTION_NAME, local_files_only=True
-    ).eval()
+    model_type = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
+    if model_type not in SUPPORTED:
+        raise UnsupportedModel(f"{folder}: model_type {model_type!r} is not one of {', '.join(SUPPORTED)}")
+    model, weights = read_weights(folder)
     config = model.config
-    if config.model_type not in SUPPORTED:
-        raise UnsupportedModel(f"{folder}: model_type {config.model_type!r} is not one of {', '.join(SUPPORTED)}")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if not tokenizer.is_fast:
         raise UnsupportedModel(f"{folder}: it has no tokenizer.json")
     segments = StepSegments()
-    layers = adapt_layers(model, segments)
+    layers = adapt_layers(model, segments, weights)
     halve_embedding(model)
     fields = config.to_dict()
     # Up to the length of its window sliding attention is plain causal attention, the only kind computed here.
@@ -88,14 +91,37 @@ def load_model(folder: Path, *, slots: int, max_context: int) -> LoadedModel:
     )
 
 
-def adapt_layers(model: Any, segments: StepSegments) -> dict[str, AdaptedLinear]:
-    """Replace every linear layer by an `AdaptedLinear`; return those inside the blocks."""
+def read_weights(folder: Path) -> tuple[Any, Mapping[str, QuantizedWeight]]:
+    """Return the model in *folder*, and the weights of those of its linear layers that are quantized."""
+    if quantization_in(folder) is not None:
+        return load_quantized(folder, ATTENTION_NAME)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation=ATTENTION_NAME, local_files_only=True
+    )
+    return model.eval(), {}
+
+
+def adapt_layers(
+    model: Any, segments: StepSegments, weights: Mapping[str, QuantizedWeight]
+) -> dict[str, AdaptedLinear]:
+    """Replace every linear layer by an `AdaptedLinear`; return those inside the blocks.
+
+    *weights* are those of quantized layers, by name.
+    """
     linears = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
+    kinds = {name: kind_of_product(weight) for name, weight in weights.items()}
     adapted: dict[str, AdaptedLinear] = {}
-    for names in read_together(linears):
-        shared = SharedProduct([linears[name] for name in names])
-        for index, name in enumerate(names):
-            adapted[name] = AdaptedLinear(linears[name], shared.part(index), segments)
+    for together in read_together(linears):
+        # Layers of unlike numbers have no product in common, for example where a checkpoint left one out.
+        for names in [list(group) for _, group in groupby(together, key=kinds.get)]:
+            members = [linears[name] for name in names]
+            if names[0] in weights:
+                product = product_of_weights([weights[name] for name in names], [each.bias for each in members])
+            else:
+                product = product_of(members)
+            shared = SharedProduct(product, [each.out_features for each in members])
+            for index, name in enumerate(names):
+                adapted[name] = AdaptedLinear(linears[name], shared.part(index), segments)
     for name, layer in adapted.items():
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, layer)

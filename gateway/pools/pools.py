@@ -14,9 +14,11 @@ from engines.base_task import BaseTask, task_of
 from engines.catalog import ENVIRONMENTS, adapter_fields, build_engine, live_adapters
 from engines.environments.record import ready_interpreter
 from engines.hardware.machine import Machine
-from engines.kinds import Hardware
+from engines.kinds import Hardware, Precision
 from engines.proving.fingerprint import prove, tolerance_of
-from engines.proving.proof import Proof
+from engines.proving.proof import QUANTIZED, Proof
+from engines.quantization import quantization_in
+from engines.quantized_support import PRECISION_OF
 from engines.replica.adapter_sets import EngineSource, Pace
 from engines.replica.report import Prover
 from engines.settings import EngineSettings
@@ -192,13 +194,18 @@ def room_of(engine: EngineSettings, factor: float) -> int:
 
 def precision_of(engine: EngineSettings) -> str:
     """Return the precision of the weights in an engine with these settings."""
+    stored = stored_precision(engine.base_path)
+    if stored in QUANTIZED:  # whatever the rest is computed in
+        return stored
     if engine.precision is not None:
         return str(engine.precision)
-    return "fp32" if engine.hardware is Hardware.CPU else stored_precision(engine.base_path)
+    return "fp32" if engine.hardware is Hardware.CPU else stored
 
 
 def stored_precision(folder: Path) -> str:
     """Return the precision that the base model's weights are stored in, `bf16` where its config names none we know."""
+    if (found := quantization_in(folder)) is not None:
+        return str(PRECISION_OF.get(found.scheme, Precision.INT4))
     try:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):

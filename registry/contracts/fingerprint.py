@@ -25,7 +25,7 @@ NO_EFFECT: Final = 1e-4
 
 STRICT: Final = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-Precision = Literal["fp32", "fp16", "bf16", "fp8", "int4"]
+Precision = Literal["fp32", "fp16", "bf16", "fp8", "int8", "int4"]
 
 
 class FingerprintToken(BaseModel):

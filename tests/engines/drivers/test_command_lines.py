@@ -172,7 +172,7 @@ def test_a_model_that_can_have_no_adapters_is_served_without_their_flags(
 
 
 def test_int4_is_for_a_base_model_of_4_bit_weights(settings_of: Callable[..., EngineSettings]) -> None:
-    quantized = {"quantization_config": {"quant_method": "compressed-tensors"}}
+    quantized = {"quantization_config": {"quant_method": "awq", "bits": 4}}
     fields = {"hardware": Hardware.NVIDIA, "precision": Precision.INT4}
     for kind in ("vllm", "sglang", "lmdeploy"):
         build_engine(settings_of(kind, quantized, **fields))

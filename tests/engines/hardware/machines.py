@@ -10,6 +10,7 @@ from engines.base_task import BaseTask
 from engines.hardware.machine import GB, Device, Machine, Processor
 from engines.hardware.shape import ModelShape
 from engines.kinds import Vendor
+from engines.quantization import Quantization, Scheme
 
 MIB: Final = 1024 * 1024
 PLAIN: Final = Processor(name="two sockets", cores=64, memory_bytes=256 * GB, flags=frozenset({"avx2", "avx512f"}))
@@ -93,10 +94,11 @@ MIXTURE: Final = replace(
     experts=128,
     experts_per_token=8,
 )
+AWQ: Final = Quantization(method="awq", scheme=Scheme.W4A16)
 SEVEN_B_AWQ: Final = replace(
-    SEVEN_B, name="Qwen2.5-7B-AWQ", quantization="awq", stored_bits=4, weight_bytes=5_570_000_000
+    SEVEN_B, name="Qwen2.5-7B-AWQ", quantization=AWQ, stored_bits=4, weight_bytes=5_570_000_000
 )
 SEVENTY_TWO_B_AWQ: Final = replace(
-    SEVENTY_TWO_B, name="Qwen2.5-72B-AWQ", quantization="awq", stored_bits=4, weight_bytes=41_600_000_000
+    SEVENTY_TWO_B, name="Qwen2.5-72B-AWQ", quantization=AWQ, stored_bits=4, weight_bytes=41_600_000_000
 )
 MODELS: Final = (HALF_B, SEVEN_B, THIRTY_TWO_B, SEVENTY_TWO_B, MIXTURE, SEVEN_B_AWQ, SEVENTY_TWO_B_AWQ)

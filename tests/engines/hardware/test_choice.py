@@ -36,6 +36,7 @@ from engines.hardware.machine import GB, Device
 from engines.hardware.shape import ModelShape, read_shape
 from engines.hardware.wishes import Choice, Wishes
 from engines.kinds import Precision, Vendor, Workload
+from engines.quantization import COMPRESSED, Quantization, Scheme
 from engines.settings import EngineSettings
 from tests.engines.hardware.machines import (
     A100_40,
@@ -107,14 +108,7 @@ REFUSED = [
     ("910B", MIXTURE, "61.1 GB of weights in bf16", "leave 59.8 GB"),
     ("Apple", MIXTURE, "not qwen3_moe", ""),
     ("CPU", SEVENTY_TWO_B, "290.8 GB of weights in fp32", "leave 202.8 GB"),
-    (
-        "CPU",
-        SEVEN_B_AWQ,
-        "fp32 alone, not with",
-        "vllm on a CPU in fp32 and bf16 alone, not with quantized weights",
-    ),
     ("laptop", SEVEN_B, "30.5 GB of weights in fp32", "leave 17.2 GB"),
-    ("laptop", SEVEN_B_AWQ, "without AVX512 vllm has no product with 4-bit weights", "fp32 alone, not with"),
 ]
 
 
@@ -211,6 +205,26 @@ def test_four_bits_without_adapters_are_turbominds() -> None:
     assert choose(MACHINES["A10"], SEVEN_B_AWQ, Wishes(adapters=1, kind="lmdeploy")).extra_args == ()
 
 
+def test_a_quantized_checkpoint_goes_to_an_engine_that_has_its_products() -> None:
+    eights = replace(SEVEN_B, quantization=Quantization(method=COMPRESSED, scheme=Scheme.W8A8_INT8), stored_bits=8)
+    assert engine_of(choose(MACHINES["CPU"], SEVEN_B_AWQ, ANYTHING)) == "transformers cpu int4"
+    assert engine_of(choose(MACHINES["CPU"], eights, ANYTHING)) == "transformers cpu int8"
+    assert engine_of(choose(MACHINES["CPU"], eights, Wishes(kind="vllm"))) == "vllm cpu int8"
+    assert engine_of(choose(MACHINES["A10"], eights, ANYTHING)) == "vllm nvidia int8"
+    assert engine_of(choose(MACHINES["MI300X"], SEVEN_B_AWQ, ANYTHING)) == "vllm amd int4"
+    with pytest.raises(DoesNotFit, match=r"cpu_gemm_wna16.*the first request ends the server"):
+        choose(MACHINES["CPU"], SEVEN_B_AWQ, Wishes(kind="vllm"))
+    with pytest.raises(
+        DoesNotFit, match=r"w8a8-int8.*compute capability 10\.0, and the products are there below 10\.0"
+    ):
+        choose(machine(nvidia("B200", 183359, 10, 0)), eights, Wishes(kind="vllm"))
+
+
+def test_keys_and_values_beside_quantized_weights_have_four_bytes_on_a_cpu() -> None:
+    full = choose(MACHINES["CPU"], SEVEN_B, ANYTHING)
+    assert choose(MACHINES["CPU"], SEVEN_B_AWQ, ANYTHING).kv_bytes_per_token == full.kv_bytes_per_token
+
+
 def test_adapters_on_ascend_are_vllms() -> None:
     assert choose(MACHINES["910B"], SEVEN_B, Wishes(adapters=4)).kind == "vllm"
     with pytest.raises(DoesNotFit, match="LMDeploy has LoRA on CUDA alone"):
@@ -257,7 +271,7 @@ def test_an_engine_that_needs_a_stand_in_is_never_chosen_and_says_so_when_asked_
     for kind in ("sglang", "lmdeploy"):
         choice = choose(machine(processor=OLD), HALF_B, Wishes(kind=kind))
         assert "stand-in for its kernels, for tests alone" in choice.reasons[0]
-        with pytest.raises(DoesNotFit, match="no quantized products"):
+        with pytest.raises(DoesNotFit, match=f"the stand-in that lets {kind} run"):
             choose(MACHINES["CPU"], SEVEN_B_AWQ, Wishes(kind=kind))
 
 

@@ -97,7 +97,8 @@ def test_a_quantized_checkpoint_tells_method_and_bits(
 ) -> None:
     packed = folder(tmp_path, LLAMA | {"quantization_config": written}, a=zeros(4, kind=torch.int32), b=zeros(1))
     shape = read_shape(packed)
-    assert (shape.quantization, shape.stored_bits, shape.weight_bytes) == (method, bits, 18)
+    assert shape.quantization is not None
+    assert (shape.quantization.method, shape.stored_bits, shape.weight_bytes) == (method, bits, 18)
 
 
 def test_a_folder_that_cannot_be_read_says_what_is_missing(tmp_path: Path) -> None:
