@@ -12,5 +12,6 @@ TOOLS: Final[Mapping[str, SeparateEnvironment]] = {
         distributions=("llmcompressor",),
         check="import llmcompressor, llmcompressor.modifiers.gptq, llmcompressor.modifiers.transform.awq",
     ),
+    "evaluate": SeparateEnvironment(distributions=("evalscope", "lm-eval"), check="import evalscope, lm_eval"),
 }
 """Name of a tool -> its environment; its lists are `deploy/envs/<name>-<variant>.txt`, of which `cpu` always exists."""

@@ -30,6 +30,7 @@ from gateway.edge.edge import Edge, Swept
 from gateway.edge.parts import Gateway
 from gateway.endpoints import ROUTERS, routes
 from gateway.errors import HTTP_ERRORS
+from gateway.evaluations.runner import EvaluationRunner
 from gateway.evidence.quiet_calls import QuietCalls
 from gateway.evidence.shadow import Shadow
 from gateway.evidence.tally_reporter import TallyReporter
@@ -190,11 +191,14 @@ def build_app(gateway: Gateway) -> FastAPI:
         _start_loops(gateway)
         batch_runner = BatchRunner(gateway)
         gateway.loops.start("batches", batch_runner.run)
+        evaluation_runner = EvaluationRunner(gateway)
+        gateway.loops.start("evaluations", evaluation_runner.run)
         report_runner = ReportRunner(gateway.registry, _REPORTS_EVERY * gateway.settings.route_refresh_s)
         gateway.loops.start("reports", report_runner.run)
         yield
         gateway.loops.cancel()
         await batch_runner.aclose()
+        await evaluation_runner.aclose()
         await report_runner.aclose()
         gateway.edge.close()
         await gateway.rate_limiter.aclose()

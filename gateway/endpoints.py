@@ -25,6 +25,8 @@ from gateway.admin import replicas as admin_replicas
 from gateway.admin import reproductions as admin_reproductions
 from gateway.admin import rollouts as admin_rollouts
 from gateway.admin import status as admin_status
+from gateway.admin.evaluating import evaluations as admin_evaluations
+from gateway.admin.evaluating import outside_tools as admin_outside_tools
 from gateway.admin.weights import lineage as admin_lineage
 from gateway.admin.weights import merges as admin_merges
 from gateway.http import health
@@ -60,6 +62,8 @@ ROUTERS: Final = (
     admin_owners.router,
     admin_bases.router,
     admin_data_reports.router,
+    admin_evaluations.router,
+    admin_outside_tools.router,
     admin_feedback.router,
     admin_forced.router,
     admin_reproductions.router,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from evaluation import errors as evaluation_errors
 from graders import errors as grader_errors
 from registry import errors as registry_errors
 
@@ -152,6 +153,10 @@ class PullRefused(GatewayError):
     """A model may not be pulled from a hub; the message has what may be."""
 
 
+class GateUndecided(GatewayError):
+    """The gate of the rollout has not let the canary through yet; the message says how far it is."""
+
+
 class StartFailed(GatewayError):
     """`lorry up` cannot start; the message has what to do."""
 
@@ -184,6 +189,7 @@ HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     Overloaded: (429, "overloaded"),
     DeadlineExceeded: (504, "deadline_exceeded"),
     StillLoading: (409, "still_loading"),
+    GateUndecided: (409, "gate_undecided"),
     grader_errors.TooManyRuns: (429, "overloaded"),
     registry_errors.NotFound: (404, "not_found"),
     registry_errors.IllegalMove: (409, "illegal_move"),
@@ -192,6 +198,7 @@ HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     registry_errors.InvalidPlan: (400, "invalid_plan"),
     registry_errors.RolloutOpen: (409, "rollout_open"),
     registry_errors.NotServable: (409, "not_servable"),
+    evaluation_errors.NotComparable: (409, "not_comparable"),
     registry_errors.NothingToRollBack: (409, "nothing_to_roll_back"),
     registry_errors.Conflict: (409, "conflict"),
     registry_errors.NotReproducible: (409, "not_reproducible"),

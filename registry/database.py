@@ -22,6 +22,8 @@ from registry.changes import KeptParts
 from registry.deliveries import DeliveryStore
 from registry.entered import EnteredEngineStore
 from registry.errors import SchemaForeign, SchemaTooNew, SchemaTooOld
+from registry.evaluations.evaluation_store import EvaluationStore
+from registry.evaluations.suite_store import SuiteStore
 from registry.files.file_store import FileStore
 from registry.files.report_store import ReportStore
 from registry.files.upload_store import UploadStore
@@ -112,6 +114,8 @@ class Registry:
         self.uploads = UploadStore(transactions, self.artifacts)
         self.batches = BatchStore(transactions, self.artifacts)
         self.batch_deliveries = DeliveryStore(transactions, BATCH_ENDS)
+        self.suites = SuiteStore(transactions)
+        self.evaluations = EvaluationStore(transactions)
         self.replicas = ReplicaStore(transactions)
         self.entered = EnteredEngineStore(transactions)
         self.uses = UseStore(transactions)

@@ -84,6 +84,7 @@ rollouts: Final = sa.Table(
     sa.Column("every_s", sa.Double),
     sa.Column("guardrails", sa.JSON(none_as_null=True)),
     sa.Column("shadow_judge", sa.Text),
+    sa.Column("gate", sa.JSON(none_as_null=True)),
     sa.Column("step", sa.Integer, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
@@ -94,6 +95,7 @@ rollouts: Final = sa.Table(
     at("finished_at", nullable=True),
     sa.Column("evidence", sa.JSON(none_as_null=True)),
     at("judged_at", nullable=True),
+    sa.Column("gate_result", sa.JSON(none_as_null=True)),
     sa.ForeignKeyConstraint(["adapter", "canary"], ["revisions.adapter", "revisions.number"]),
     sa.Index(
         "uq_rollouts_open",

@@ -41,7 +41,7 @@ def check_toml(block: Block) -> None:
     """The tables are settings that the loader takes, or the plan of a rollout."""
     tables = tomllib.loads(block.text)
     if "steps" in tables:
-        assert tables.keys() <= {"steps", "every", "guardrails", "judge", "shadow_judge"}
+        assert tables.keys() <= {"steps", "every", "guardrails", "judge", "shadow_judge", "gate"}
         return
     assert tables.keys() <= set(TABLES)
     engines_settings(tables.get("engines", {}), {})

@@ -30,7 +30,8 @@ PACKAGES: Final[Mapping[str, frozenset[str]]] = {
     "corpus": frozenset({"registry", "conversations", "hubs"}),
     "exports": frozenset({"registry"}),
     "estimates": frozenset({"registry", "engines"}),
-    "gateway": frozenset({"registry", "engines", "graders", "estimates", "corpus", "exports", "hubs"}),
+    "evaluation": frozenset({"registry", "graders", "corpus"}),
+    "gateway": frozenset({"registry", "engines", "graders", "estimates", "corpus", "evaluation", "exports", "hubs"}),
     "trainer": frozenset({"registry", "graders", "conversations", "corpus", "exports"}),
 }
 """Our packages, and which of the others each may import."""
@@ -44,6 +45,7 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
         "http",
         "admin",
         "openai",
+        "evaluations",
         "deps batches reports",
         "edge",
         "dialects evidence keys",
@@ -72,6 +74,7 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "exports": ("gguf",),
     "hubs": ("catalog fetching", "hugging_face modelscope hashes model_files"),
+    "evaluation": ("page builtin", "suite_files", "suite scores", "checks statistics"),
     "graders": ("grading runs", "sandbox model_questions similarity http_models"),
     "registry": (
         "lineage",

@@ -151,7 +151,12 @@ def test_every_command_that_is_written_down_exists(page: Path) -> None:
     written = set(WRITTEN_COMMAND.findall(page.read_text()))
     assert {command for command, _ in written} <= COMMANDS.keys()
     groups = {command: subcommands_of(command) for command, _ in written}
-    unknown = {(command, word) for command, word in written if word and groups[command] and word not in groups[command]}
+    unknown = {
+        (command, word)
+        for command, word in written
+        # Words after `lorry eval` that name none of its commands name a model.
+        if word and groups[command] and word not in groups[command] and command != "eval"
+    }
     assert unknown == set()
 
 
@@ -170,7 +175,7 @@ NOT_RUN_FOR: Final[Mapping[str, int]] = {
     "takes as long as all tests": 2,
     "the test has a Lorry already": 1,
     "needs a trained revision": 1,
-    "there is no revision 7": 1,
+    "there is no revision 7": 2,
 }
 """Reasons why blocks of shell and Python are not run, and how many blocks have each."""
 LEAST_RUN: Final = 10

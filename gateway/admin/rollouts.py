@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from pydantic import Field
 
 from gateway.deps import ActorDep, CallerDep, Gateway, GatewayDep
+from gateway.evaluations.gate_plan import pinned_plan
 from gateway.keys.access import check_judge
 from gateway.objects.lists import ObjectList
 from gateway.objects.rollouts import RolloutMove, RolloutObject, RolloutStory
 from gateway.openai.types import Body, RolloutRequest
 from gateway.rollouts import controller, rollback
+from gateway.rollouts.gate import progress_text
 from gateway.routing.readiness import why_not_begun
 from registry.rollouts.rollout import Rollout, RolloutEvent, RolloutState, plan_as_json
 
@@ -37,6 +40,8 @@ class Promote(Body):
     """Skip the steps between."""
     step: int | None = None
     """Index of the step that the caller saw; 409 if the rollout is at another one."""
+    skip_gate: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    """Why a pending rollout is to begin without a decision of its gate; the audit log keeps it."""
 
 
 @router.post("/adapters/{name}/rollouts", status_code=201)
@@ -44,8 +49,8 @@ async def start_rollout(
     name: str, body: StartRollout, gateway: GatewayDep, caller: CallerDep, actor: ActorDep
 ) -> RolloutStory:
     """Open a rollout; it takes traffic once the canary is on every replica (immediately where it is loaded already)."""
-    plan = body.plan()
     await gateway.feed.refresh()
+    plan = await gateway.ask(pinned_plan, gateway.registry, caller, gateway.feed.table, body.plan())
     check_judge(caller, gateway.feed.table, plan.shadow_judge)
 
     def start() -> Rollout:
@@ -105,6 +110,10 @@ async def promote_rollout(
 ) -> RolloutStory:
     """Go to the next step now; the one at 100 makes the canary stable."""
     asked = body or Promote()
+    if asked.skip_gate is not None:
+        skip = controller.skip_gate
+        skipped = await gateway.ask(skip, gateway.registry, rollout_id, actor, asked.skip_gate, full=asked.full)
+        return await _answer(gateway, skipped)
     promoted = await gateway.ask(
         controller.promote, gateway.registry, rollout_id, actor, full=asked.full, step=asked.step
     )
@@ -127,6 +136,10 @@ async def _answer(gateway: Gateway, rollout: Rollout) -> RolloutStory:
     # Not from the feed's table, which stays as it is while a change of replicas changes no endpoint.
     is_pending = rollout.state is RolloutState.PENDING
     obstacle = why_not_begun(await gateway.ask(gateway.registry.snapshot), rollout) if is_pending else None
+    if is_pending and obstacle is None and rollout.plan.gate is not None:
+        found = await gateway.ask(gateway.registry.evaluations.of_rollout, rollout.id)
+        if found:
+            obstacle = f"The gate {rollout.plan.gate.suite} is asked: {progress_text(found)}."
     return RolloutStory.model_validate({**_fields_of(rollout), "events": moves, "obstacle": obstacle})
 
 
@@ -154,6 +167,7 @@ def _fields_of(rollout: Rollout) -> dict[str, object]:
         "finished_at": rollout.finished_at,
         "judged_at": rollout.judged_at,
         "evidence": rollout.evidence,
+        "gate_result": rollout.gate_result,
     }
 
 

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from typing import Final, ParamSpec, TypeVar
+from collections.abc import Sequence
+from typing import Final
 
 from gateway.batches.asking import BatchTools, LineAsking
 from gateway.batches.input_file import checked, input_path, key_fault, model_fault, unasked
 from gateway.batches.line_results import LineResults
 from gateway.batches.lines import BatchFile, FileRefused
+from gateway.batches.registry_calls import FIRST_PAUSE_S, RegistryCalls
 from registry.batches.batch import Batch, BatchFault, BatchHold, BatchResult, BatchState
-from registry.errors import ArtifactCorrupt, IllegalMove, LeaseLost, NotFound, RegistryError, StaleState
+from registry.errors import IllegalMove, LeaseLost, RegistryError, StaleState
 
 log = logging.getLogger(__name__)
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 _RENEW_EVERY_S: Final = 2.0
 _LOOK_EVERY_S: Final = 0.25
-_FIRST_PAUSE_S: Final = 0.5
-_LONGEST_PAUSE_S: Final = 10.0
 
 
 class BatchRun:
@@ -34,8 +30,7 @@ class BatchRun:
         self._store = tools.gateway.registry.batches
         self._hold = hold
         self._is_cancelled = False
-        self._problem = ""
-        """Why the batch does not go on; empty while it does."""
+        self._calls = RegistryCalls(hold.batch_id)
         self._results: LineResults | None = None
         self._asking: LineAsking | None = None
 
@@ -67,23 +62,23 @@ class BatchRun:
                 raise
             except RegistryError as exc:
                 log.warning("lease of a batch not renewed, trying again", extra={"error": str(exc)})
-            await asyncio.sleep(_RENEW_EVERY_S if not self._problem else _FIRST_PAUSE_S)
+            await asyncio.sleep(_RENEW_EVERY_S if not self._calls.problem else FIRST_PAUSE_S)
 
     def _waits_for(self) -> str:
         """Return why the batch does not go on; empty while it does."""
         written = "" if self._results is None else self._results.problem
         asked = "" if self._asking is None else self._asking.waits_for()
-        return self._problem or written or asked
+        return self._calls.problem or written or asked
 
     async def _work(self) -> None:
         """Take one step after the other. Raises `LeaseLost`."""
-        batch = await self._kept(self._store.get, self._hold.batch_id)
+        batch = await self._calls.kept(self._store.get, self._hold.batch_id)
         while not batch.state.is_terminal:
             try:
                 await self._step(batch)
             except (StaleState, IllegalMove):  # cancelled in this very moment
                 log.info("a batch was moved by somebody else", extra={"batch": batch.id})
-            batch = await self._kept(self._store.get, batch.id)
+            batch = await self._calls.kept(self._store.get, batch.id)
 
     async def _step(self, batch: Batch) -> None:
         if batch.state is BatchState.VALIDATING:
@@ -97,26 +92,26 @@ class BatchRun:
 
     async def _validate(self, batch: Batch) -> None:
         if self._now() >= batch.expires_at:
-            await self._kept(self._store.finish, self._hold, BatchState.EXPIRED)
+            await self._calls.kept(self._store.finish, self._hold, BatchState.EXPIRED)
             return
         try:
-            file = await self._kept(checked, self._gateway.registry, batch, self._file(batch))
+            file = await self._calls.kept(checked, self._gateway.registry, batch, self._file(batch))
         except FileRefused as exc:
-            await self._kept(self._store.refuse, self._hold, exc.faults, exc.lines)
+            await self._calls.kept(self._store.refuse, self._hold, exc.faults, exc.lines)
             return
         await self._refresh_routes()
         if (fault := model_fault(self._gateway, batch, file.model)) is not None:
-            await self._kept(self._store.refuse, self._hold, [fault], file.lines)
+            await self._calls.kept(self._store.refuse, self._hold, [fault], file.lines)
             return
-        await self._kept(self._store.begin, self._hold, file.lines, file.model)
+        await self._calls.kept(self._store.begin, self._hold, file.lines, file.model)
 
     async def _ask(self, batch: Batch) -> None:
         """Ask the lines that have no result, until all have one or the batch has to end."""
-        answered = await self._kept(self._store.answered, batch.id)
+        answered = await self._calls.kept(self._store.answered, batch.id)
         try:
-            path = await self._kept(input_path, self._gateway.registry, batch)
+            path = await self._calls.kept(input_path, self._gateway.registry, batch)
         except FileRefused as exc:
-            await self._kept(self._store.finalize, self._hold, BatchState.FAILED, exc.faults)
+            await self._calls.kept(self._store.finalize, self._hold, BatchState.FAILED, exc.faults)
             return
         results = self._results = LineResults(self._record)
         writing = asyncio.create_task(results.run())
@@ -139,7 +134,7 @@ class BatchRun:
                 task.cancel()
             await asyncio.gather(writing, asking, ending, return_exceptions=True)
         if outcome is not BatchState.CANCELLED:
-            await self._kept(self._store.finalize, self._hold, outcome, faults)
+            await self._calls.kept(self._store.finalize, self._hold, outcome, faults)
 
     async def _all_kept(self, results: LineResults, writing: asyncio.Task[None]) -> None:
         """Return when every result is durable. Raises `LeaseLost`."""
@@ -164,13 +159,13 @@ class BatchRun:
 
     async def _finish(self, batch: Batch, outcome: BatchState) -> None:
         """Write the files; while the disk has no room for them, the batch waits."""
-        answered = await self._kept(self._store.answered, batch.id)
+        answered = await self._calls.kept(self._store.answered, batch.id)
 
         def finish() -> None:
             lines = unasked(self._gateway.registry, batch, self._file(batch), answered, outcome)
             self._store.finish(self._hold, outcome, lines)
 
-        await self._kept(finish)
+        await self._calls.kept(finish)
 
     async def _refresh_routes(self) -> None:
         """Have a route table that is younger than the batch."""
@@ -179,7 +174,7 @@ class BatchRun:
                 await self._gateway.feed.refresh()
             except RegistryError as exc:
                 log.warning("a batch waits for routes", extra={"batch": self._hold.batch_id, "error": str(exc)})
-                await asyncio.sleep(_FIRST_PAUSE_S)
+                await asyncio.sleep(FIRST_PAUSE_S)
             else:
                 return
 
@@ -193,20 +188,3 @@ class BatchRun:
 
     def _now(self) -> float:
         return self._gateway.registry.transactions.now()
-
-    async def _kept(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return the result of a blocking call of the registry, which is made again while the registry is away."""
-        pause_s = _FIRST_PAUSE_S
-        while True:
-            try:
-                result = await asyncio.to_thread(call, *args, **kwargs)
-            except (LeaseLost, StaleState, IllegalMove, NotFound, ArtifactCorrupt):
-                raise
-            except RegistryError as exc:
-                self._problem = str(exc)
-                log.warning("a batch waits for the registry", extra={"batch": self._hold.batch_id, "error": str(exc)})
-                await asyncio.sleep(pause_s)
-                pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
-            else:
-                self._problem = ""
-                return result

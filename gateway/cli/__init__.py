@@ -73,6 +73,11 @@ COMMANDS: Final[Mapping[str, Listed]] = {
         "Roll out",
         "Abort the open rollout, or make the former stable revision stable again.",
     ),
+    "eval": Listed(
+        "gateway.cli.evaluating.commands",
+        "Roll out",
+        "Ask suites of models: scores with intervals, compared row by row, as a page.",
+    ),
     "feedback": Listed("gateway.cli.feedback", "Roll out", "Ratings of answers, by revision and one by one."),
     "status": Listed(
         "gateway.cli.operating.status", "Inspect", "Show on one page what runs, what moves, and what needs a person."

@@ -18,7 +18,9 @@ def load_command(name: str, module: str, help_line: str) -> TyperCommand | Typer
     for registered in app.registered_commands:
         registered.cls = HelpedCommand
     holder = typer.Typer(rich_markup_mode=None)
-    holder.add_typer(app, cls=HelpedGroup, help=help_line)
+    # A group may have a class of its own; Typer stands a placeholder for one that was not given.
+    kind = app.info.cls if isinstance(app.info.cls, type) else HelpedGroup
+    holder.add_typer(app, cls=kind, help=help_line)
     loaded: TyperCommand | TyperGroup = get_group(holder).commands[name]  # type: ignore[assignment]
     return loaded
 

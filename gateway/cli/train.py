@@ -15,6 +15,7 @@ from gateway.cli.errors import CommandFailed
 from gateway.cli.following.job_progress import expected_text, follow_job
 from gateway.cli.jobs import show_job
 from gateway.cli.output import JsonFlag, note
+from gateway.cli.rollout.gate_flags import GateFlag, GateMarginFlag, GateMinFlag, gate_of, with_stored_suite
 from gateway.cli.rollout.plans import PLAN_FLAGS, EveryFlag, GuardrailFlag, JudgeFlag, MinSamplesFlag, plan_body
 from gateway.cli.short_ids import whole_id
 from gateway.cli.training.graders import read_json
@@ -173,6 +174,9 @@ def train(
     guardrail: GuardrailFlag = None,
     min_samples: MinSamplesFlag = None,
     judge: JudgeFlag = True,
+    gate: GateFlag = None,
+    gate_min: GateMinFlag = None,
+    gate_margin: GateMarginFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
     method, _ = METHODS[str(context.info_name)]
@@ -182,18 +186,11 @@ def train(
     body: dict[str, Any] = {"suffix": name, "method": {"type": method, method: options}}
     given: dict[str, Any] = {"seed": seed, "priority": priority, "owner": owner}
     body |= {field: value for field, value in given.items() if value is not None}
-    if rollout is not None:
-        body["rollout"] = plan_body(
-            {},
-            steps=rollout,
-            every=every,
-            guardrails=guardrail,
-            min_samples=min_samples,
-            judge=judge,
-            shadow_judge=None,
-        )
+    body |= _rollout_field(rollout, every, guardrail, min_samples, judge, gate_of(gate, gate_min, gate_margin))
     flags = {**_FLAGS, "training_file": "--file" if data is None else "--data"}
     with Client(flags=flags) as client:
+        if "rollout" in body:
+            body["rollout"] = with_stored_suite(client, body["rollout"])
         body["model"] = model or _only_base(client)
         body["training_file"] = whole_id(client, "file", str(file)) if data is None else _upload(client, data)
         if after:
@@ -210,6 +207,32 @@ def train(
     show_job(job, as_json)
     if job.error is not None:
         raise CommandFailed(f"the job failed: {job.error.message}")
+
+
+def _rollout_field(
+    rollout: str | None,
+    every: str | None,
+    guardrails: list[str] | None,
+    min_samples: int | None,
+    judge: bool,
+    gate: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Return the field of the request for the rollout that follows the job; nothing without one."""
+    if rollout is None:
+        if gate is not None:
+            raise typer.BadParameter("--gate needs --rollout STEPS")
+        return {}
+    plan = plan_body(
+        {},
+        steps=rollout,
+        every=every,
+        guardrails=guardrails,
+        min_samples=min_samples,
+        judge=judge,
+        shadow_judge=None,
+        gate=gate,
+    )
+    return {"rollout": plan}
 
 
 for _command, (_, _does) in METHODS.items():

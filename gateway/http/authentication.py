@@ -41,6 +41,7 @@ SCOPES: Final[Sequence[tuple[str, frozenset[Scope]]]] = (
     (METRICS, frozenset({Scope.METRICS, Scope.ADMIN})),
     ("/admin/files", frozenset({Scope.TRAINING, Scope.ADMIN})),
     ("/admin/data_reviews", frozenset({Scope.TRAINING, Scope.ADMIN})),
+    ("/admin/evaluations", frozenset({Scope.TRAINING, Scope.ADMIN})),
     ("/admin/merges", frozenset({Scope.TRAINING, Scope.ADMIN})),
     ("/admin/ids", frozenset({Scope.INFERENCE, Scope.TRAINING, Scope.ADMIN})),
 )

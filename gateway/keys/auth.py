@@ -92,6 +92,18 @@ ANYBODY: Final = Caller(
 """Every caller while no key was ever created, when only loopback is served."""
 
 
+OURSELVES: Final = Caller(
+    key_id="",
+    name="lorry",
+    tenant=LOCAL_TENANT,
+    scopes=frozenset({Scope.INFERENCE, Scope.ADMIN}),
+    models=None,
+    priority=Priority.LOW,
+    limits=KeyLimits(),
+)
+"""This process where it asks for a gate; no request from outside can be of this caller."""
+
+
 class Keyring:
     """The valid keys as of the last reading, which stay valid while the registry is down."""
 
@@ -107,6 +119,8 @@ class Keyring:
         """Leading bytes of a hash -> the whole hash and its caller."""
         self._lent: dict[str, bytes] = {}
         """Id of a key -> the credential by which this process itself acts with the key's rights."""
+        self._own = b""
+        """The credential by which this process acts for nobody else: it asks what gates of rollouts ask."""
         self._used: dict[str, float] = {}
         self.read_at = 0.0
         """When the registry was last read; unix seconds, 0 before the first reading."""
@@ -142,7 +156,7 @@ class Keyring:
     @property
     def known(self) -> frozenset[str]:
         """Ids of the keys that are let in."""
-        return frozenset(caller.key_id for _, caller in self._callers.values())
+        return frozenset(caller.key_id for _, caller in self._callers.values() if caller is not OURSELVES)
 
     def age_s(self, now: float) -> float:
         """Return how old the last reading is; *now* is monotonic."""
@@ -170,7 +184,7 @@ class Keyring:
         self._check_read()
         if self.is_keyless:
             return ANYBODY if self._is_loopback and not key_id else None
-        return next((caller for _, caller in self._callers.values() if caller.key_id == key_id), None)
+        return next((caller for _, caller in self._callers.values() if caller.key_id == key_id != ""), None)
 
     def lend(self, key_id: str) -> bytes | None:
         """Return the value of `authorization` by which this process acts with the key's rights; None if it has none.
@@ -183,6 +197,14 @@ class Keyring:
         if key_id not in self._lent:
             self._lent[key_id] = self._lend(caller)
         return b"Bearer " + self._lent[key_id]
+
+    def lend_own(self) -> bytes:
+        """Return the value of `authorization` by which this process asks any model, with no limits and no key."""
+        self._own = self._own or token_hex(32).encode()
+        digest = sha256(self._own).digest()
+        if digest[:_LOOKED_UP] not in self._callers:  # it is not there after the keys were read anew
+            self._callers = {**self._callers, digest[:_LOOKED_UP]: (digest, OURSELVES)}
+        return b"Bearer " + self._own
 
     def _lend(self, caller: Caller) -> bytes:
         secret = self._lent.get(caller.key_id) or token_hex(32).encode()
@@ -198,6 +220,7 @@ class Keyring:
 
     async def _report_use(self) -> None:
         used, self._used = self._used, {}
+        used.pop("", None)  # of this process itself
         if not used:
             return
         try:

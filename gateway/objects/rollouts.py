@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from gateway.objects.evaluating.evaluations import ScoreInterval
 from gateway.objects.lists import ApiObject
+from registry.evaluations.evaluation import EvaluationState
 from registry.rollouts.guardrails import Guardrail
 from registry.rollouts.rollout import RolloutState
 
@@ -61,6 +63,57 @@ class StepTraffic(ApiObject):
     at: float
 
 
+class GateSide(ApiObject):
+    """The evaluation of one side of a rollout by its gate; numbers are None unless it is completed."""
+
+    evaluation: str
+    model: str
+    state: EvaluationState
+    score: float | None
+    low: float | None
+    high: float | None
+    method: str | None
+    passed: int | None
+    rows: int | None
+
+
+class GateDifference(ApiObject):
+    """How much higher the canary scores than the stable, row by row; see `evaluation.statistics.PairedDifference`."""
+
+    difference: float
+    interval: ScoreInterval
+    lower_bound: float
+    p_scores: float
+    p_passed: float
+    only_first: int
+    only_second: int
+
+
+class GateResult(ApiObject):
+    """The decision of a rollout's gate, with its numbers."""
+
+    suite: str
+    suite_digest: str | None
+    min: float | None
+    not_worse_than_stable_by: float | None
+    canary: GateSide | None
+    stable: GateSide | None
+    difference: GateDifference | None
+    decision: Literal["advance", "abort"]
+    reason: str
+    message: str
+
+
+class GateObject(ApiObject):
+    """The gate in a plan."""
+
+    suite: str
+    min: float | None
+    not_worse_than_stable_by: float | None
+    timeout_s: float
+    digest: str | None
+
+
 class VerdictObject(ApiObject):
     """The judge's decision and reason, with the numbers of every guardrail."""
 
@@ -74,6 +127,8 @@ class VerdictObject(ApiObject):
     lengths: MeanAnswerTokens | None = None
     traffic: StepTraffic | None = None
     """None for the watch after a promotion, which waits for nothing."""
+    gate: GateResult | None = None
+    """The numbers of a gate's decision, which has no guardrails."""
 
 
 class GuardrailMargins(ApiObject):
@@ -106,6 +161,9 @@ class RolloutObject(ApiObject):
     guardrails: GuardrailMargins | None
     """None: the rollout moves by time or by hand, not by evidence."""
     shadow_judge: str | None
+    gate: GateObject | None = None
+    gate_result: GateResult | None = None
+    """The decision of the gate; None before, and without a gate."""
     step: int
     """Index of the current step."""
     canary_weight: int

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from gateway.deps import ActorDep, CallerDep, Gateway, GatewayDep, KnownQuery
 from gateway.errors import InvalidRequest, JobTooLarge
+from gateway.evaluations.gate_plan import pinned_plan
 from gateway.keys.access import check_judge, check_plan
 from gateway.objects.jobs import CheckpointState, FineTuningJob, JobCheckpointObject, JobEventObject
 from gateway.objects.lists import ObjectPage, page_of
@@ -21,6 +22,7 @@ from gateway.openai.queueing.queue_facts import QueueFacts, queue_facts, waiting
 from gateway.openai.queueing.unfit_rows import refuse_unfit
 from gateway.openai.types import CreateJob, whole_seconds
 from registry.contracts.job_spec import FineTuneFacts
+from registry.contracts.rollout_spec import RolloutSpec
 from registry.database import Registry
 from registry.errors import NotFound
 from registry.jobs.job import Job, JobCheckpoint, JobEvent
@@ -62,7 +64,11 @@ async def create_job(body: CreateJob, gateway: GatewayDep, caller: CallerDep, ac
 
     def create() -> Job:
         spec = build_spec(body, gateway.registry, caller)
-        check_plan(caller, spec.rollout_plan())
+        plan = spec.rollout_plan()
+        check_plan(caller, plan)
+        if plan is not None and plan.gate is not None:
+            pinned = pinned_plan(gateway.registry, caller, gateway.feed.table, plan)
+            spec = spec.model_copy(update={"rollout": RolloutSpec.from_plan(pinned)})
         refuse_unfit(spec, gateway.registry)
         made = estimate_of_spec(spec, gateway.registry, gateway.own_machine)
         try:

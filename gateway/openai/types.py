@@ -79,6 +79,19 @@ METHOD: Final = _method_body()
 DEFAULT_HYPERPARAMETERS: Final[Any] = FINE_TUNING_KINDS[0].options_as.model_fields["hyperparameters"].annotation
 
 
+class GateRequest(Body):
+    """Gate of a rollout: the canary is asked the suite before it takes traffic."""
+
+    suite: Annotated[str, Field(min_length=1, max_length=256)]
+    """`builtin:NAME`, the id of an uploaded file, or the digest of a stored suite."""
+    min: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Lowest score."""
+    not_worse_than_stable_by: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Margin: the difference to the stable's score is above its negative with 95 % confidence."""
+    timeout_s: Annotated[float, Field(ge=1, le=604800)] | None = None
+    """Time for the evaluations, 3600 s by default; a gate that is not decided by then aborts the rollout."""
+
+
 class RolloutRequest(Body):
     """Plan of a rollout; `POST /admin/adapters/{name}/rollouts` adds the revision."""
 
@@ -90,13 +103,17 @@ class RolloutRequest(Body):
     guardrails: dict[str, Any] | None = None
     """Margins that differ from the defaults; see `registry.rollouts.guardrails.GuardrailPlan`."""
     shadow_judge: str | None = None
+    gate: GateRequest | None = None
+    """Scores that the revision needs before its first step."""
 
     def plan(self) -> RolloutPlan:
         """Return the plan that the body asks for; `InvalidPlan` names the field that makes no sense."""
         if self.guardrails is not None and not self.judge:
             raise InvalidPlan("guardrails: they need a judge; leave them out, or leave out judge=false")
         guardrails = (self.guardrails or {}) if self.judge else None
-        return plan_from(self.model_dump(include={"steps", "every_s", "shadow_judge"}) | {"guardrails": guardrails})
+        fields = self.model_dump(include={"steps", "every_s", "shadow_judge"})
+        gate = None if self.gate is None else self.gate.model_dump(exclude_none=True)
+        return plan_from({**fields, "guardrails": guardrails, "gate": gate})
 
 
 def as_model(model: Any) -> GetPydanticSchema:

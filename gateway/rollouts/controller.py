@@ -10,7 +10,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.errors import StillLoading
+from gateway.errors import GateUndecided, StillLoading
+from gateway.rollouts.gate import decide_gate, progress_text
 from gateway.rollouts.judge.judge import Decision, judge, judge_watch
 from gateway.rollouts.judge.traffic import traffic_of
 from gateway.rollouts.judge.unjudged import unjudged_of
@@ -18,9 +19,10 @@ from gateway.routing.placement import first_numbers
 from gateway.routing.readiness import Readiness, readiness_of
 from gateway.settings import GatewaySettings
 from registry.database import Registry, Snapshot
-from registry.errors import NotServable, RolloutOpen, StaleState
+from registry.errors import IllegalMove, NotServable, RolloutOpen, StaleState
 from registry.jobs.scheduling.giving_way import GiveWayRules
 from registry.publishing.checkpoints import expire_checkpoints
+from registry.rollouts.gate import GatePlan
 from registry.rollouts.guardrails import GuardrailPlan
 from registry.rollouts.rollout import Rollout, RolloutState
 from registry.rollouts.tally import comparable
@@ -47,6 +49,7 @@ def reconcile(registry: Registry, knobs: GatewaySettings, now: float, *, trusts_
         registry.workers.expire(WORKER_SILENT_S)
     _make_room(registry, knobs)
     registry.uses.forget_old()
+    registry.evaluations.expire()
     snapshot = registry.snapshot()
     registry.checkpoints.expire(snapshot.checkpoints)
     expire_checkpoints(registry, snapshot)
@@ -85,7 +88,7 @@ def promote(registry: Registry, rollout_id: str, actor: str, *, full: bool, step
     """Advance a rollout by hand to the next step, or with *full* make the canary stable.
 
     *step* is the index of the step that the caller saw; of two who saw the same one only the first moves it. Raises
-    `StillLoading` while a replica lacks the canary, `IllegalMove` if the rollout has ended, `StaleState`.
+    `StillLoading` while a replica lacks the canary, `GateUndecided`, `IllegalMove` if it has ended, `StaleState`.
     """
     rollout = begin_if_loaded(registry, registry.rollouts.get(rollout_id))
     move = registry.rollouts.move
@@ -93,11 +96,39 @@ def promote(registry: Registry, rollout_id: str, actor: str, *, full: bool, step
     if step is not None and step != rollout.step:
         raise StaleState(f"rollout {rollout_id} was moved meanwhile: it is {rollout.state} at step {rollout.step}")
     if rollout.state is RolloutState.PENDING:
-        raise StillLoading(f"{rollout.adapter}@{rollout.canary} is not on every replica yet; try again in a moment")
+        _check_loaded(registry, rollout)
+        raise GateUndecided(
+            f"the gate of {rollout.adapter}@{rollout.canary} is not decided: "
+            f"{progress_text(registry.evaluations.of_rollout(rollout.id))}. Await it, or skip it with skip_gate and a "
+            "reason, which the audit log keeps"
+        )
     if full or _is_last(rollout):
         return move(rollout.id, rollout.state, RolloutState.PROMOTED, reason="requested", actor=actor)
     # A paused rollout goes on by the same move, so that nothing comes between.
     return registry.rollouts.advance(rollout.id, rollout.step, rollout.state, reason="requested", actor=actor)
+
+
+def _check_loaded(registry: Registry, rollout: Rollout) -> None:
+    readiness = _readiness(registry.snapshot(), rollout)
+    if rollout.plan.gate is None or readiness.failures or not readiness.is_everywhere:
+        raise StillLoading(f"{rollout.adapter}@{rollout.canary} is not on every replica yet; try again in a moment")
+
+
+def skip_gate(registry: Registry, rollout_id: str, actor: str, why: str, *, full: bool = False) -> Rollout:
+    """Begin the first step, or with *full* promote, without a decision of the gate; *why* is recorded.
+
+    Raises `StillLoading` while a replica lacks the canary, `IllegalMove` where no gate is undecided, `StaleState`.
+    """
+    rollout = registry.rollouts.get(rollout_id)
+    rollout.check_open()
+    if rollout.plan.gate is None or rollout.state is not RolloutState.PENDING:
+        what = "has no gate" if rollout.plan.gate is None else f"is {rollout.state}: its gate is behind it"
+        raise IllegalMove(f"rollout {rollout.id} {what}; leave skip_gate out")
+    _check_loaded(registry, rollout)
+    is_whole = full or rollout.plan.steps[0].weight == 100
+    to = RolloutState.PROMOTED if is_whole else RolloutState.PROGRESSING
+    message = f"the gate was skipped: {why}"
+    return registry.rollouts.move(rollout.id, rollout.state, to, reason="gate_skipped", message=message, actor=actor)
 
 
 def _give_first_stables(registry: Registry, snapshot: Snapshot) -> None:
@@ -139,8 +170,23 @@ def _begin(registry: Registry, snapshot: Snapshot, rollout: Rollout) -> Rollout:
     if not readiness.is_everywhere:
         return rollout
     to = RolloutState.PROMOTED if rollout.plan.steps[0].weight == 100 else RolloutState.PROGRESSING
+    if rollout.plan.gate is not None:
+        return _follow_gate(registry, rollout, rollout.plan.gate, to)
     return registry.rollouts.move(
         rollout.id, rollout.state, to, reason="loaded", message="on every replica that it belongs on"
+    )
+
+
+def _follow_gate(registry: Registry, rollout: Rollout, gate: GatePlan, to: RolloutState) -> Rollout:
+    """Begin the first step if the gate lets the canary through; abort if it does not."""
+    decision = decide_gate(registry, rollout, gate)
+    if decision is None:
+        return rollout
+    if not decision.has_passed:
+        to = RolloutState.ABORTED
+    evidence = decision.verdict(rollout.step)
+    return registry.rollouts.move(
+        rollout.id, rollout.state, to, reason=decision.reason, message=decision.message, evidence=evidence
     )
 
 

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.registry import Collector
 
 from gateway.telemetry.batch_metrics import BatchMetrics, BatchStates
+from gateway.telemetry.evaluation_metrics import EvaluationMetrics
 from gateway.telemetry.finished_metrics import FinishedMetrics
 from gateway.telemetry.job_metrics import JobMetrics
 from gateway.telemetry.loop_metrics import LoopMetrics, PartMetrics
@@ -44,6 +45,7 @@ class GatewayMetrics:
         )
         self.rollouts = RolloutMetrics(self._collector)
         self.batches = BatchMetrics(self._collector)
+        self.evaluations = EvaluationMetrics(self._collector)
         self.moves = MoveMetrics()
         self._shared.register(self.moves)
         self.batch_states = BatchStates()

@@ -18,6 +18,7 @@ class RolloutSpec(BaseModel):
     every_s: float | None = None
     guardrails: dict[str, Any] | None = None
     shadow_judge: str | None = None
+    gate: dict[str, Any] | None = None
 
     @classmethod
     def from_plan(cls, plan: RolloutPlan) -> RolloutSpec:

@@ -10,6 +10,7 @@ from itertools import pairwise, takewhile
 from typing import Any, Final
 
 from registry.errors import IllegalMove, InvalidPlan
+from registry.rollouts.gate import GatePlan, gate_as_json, gate_from
 from registry.rollouts.guardrails import GuardrailPlan, guardrails_as_json, guardrails_from
 from registry.wording.field_faults import json_text
 
@@ -87,6 +88,8 @@ class RolloutPlan:
     """Guardrails that the canary is judged on; None moves the rollout by time or by hand alone."""
     shadow_judge: str | None = None
     """Name of a model that compares the answers of shadow steps; None compares only counts."""
+    gate: GatePlan | None = None
+    """Scores that the canary needs before the first step; None begins without."""
 
     def __post_init__(self) -> None:
         """Raise `InvalidPlan` naming what is wrong."""
@@ -136,6 +139,8 @@ class Rollout:
     evidence: Mapping[str, Any] | None = None
     """The latest verdict of the judge as JSON; None before the first."""
     judged_at: float | None = None
+    gate_result: Mapping[str, Any] | None = None
+    """The scores by which the gate decided, as JSON; None before, and without a gate."""
 
     @property
     def canary_weight(self) -> int:
@@ -216,11 +221,17 @@ def plan_from(fields: Mapping[str, Any]) -> RolloutPlan:
     shadow_judge = fields.get("shadow_judge")
     if not isinstance(shadow_judge, str | None):
         raise InvalidPlan(f"shadow_judge must be the name of a model; got {json_text(shadow_judge)}")
+    gate = fields.get("gate")
+    if not isinstance(gate, Mapping | None):
+        raise InvalidPlan(
+            f'gate must be an object such as {{"suite": "builtin:core", "min": 0.8}}; got {json_text(gate)}'
+        )
     return RolloutPlan(
         steps=tuple(step_from(step) for step in steps),
         every_s=every_s,
         guardrails=None if guardrails is None else guardrails_from(guardrails),
         shadow_judge=shadow_judge,
+        gate=None if gate is None else gate_from(gate),
     )
 
 
@@ -231,4 +242,5 @@ def plan_as_json(plan: RolloutPlan) -> dict[str, Any]:
         "every_s": plan.every_s,
         "guardrails": None if plan.guardrails is None else guardrails_as_json(plan.guardrails),
         "shadow_judge": plan.shadow_judge,
+        "gate": None if plan.gate is None else gate_as_json(plan.gate),
     }

@@ -14,7 +14,7 @@ from registry.errors import NotFound, NotServable, RolloutOpen
 from registry.rollouts.rollout import Rollout, RolloutEvent, RolloutPlan, RolloutState, plan_as_json, plan_from
 from registry.types import Adapter, AdapterKind, Revision, RevisionState
 
-PLAN_COLUMNS: Final = ("steps", "every_s", "guardrails", "shadow_judge")
+PLAN_COLUMNS: Final = ("steps", "every_s", "guardrails", "shadow_judge", "gate")
 
 
 def rollout_of(row: sa.RowMapping) -> Rollout:

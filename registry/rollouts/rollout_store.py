@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from registry import tables
 from registry.adapters import find_adapter, find_revision
 from registry.errors import Conflict, IllegalMove, RolloutOpen, StaleState
+from registry.evaluations.evaluation_rows import cancel_gate
 from registry.rollouts.rollout import (
     Rollout,
     RolloutEvent,
@@ -124,6 +125,8 @@ class RolloutStore:
             if to is RolloutState.PROGRESSING:
                 values["step_since"] = now
             self._compare_and_set(tx, rollout_id, tables.rollouts.c.state == current, values | _judged(evidence, now))
+            if current is RolloutState.PENDING:
+                cancel_gate(tx, rollout_id, actor, now)
             if to is RolloutState.PROMOTED:
                 _make_stable(tx, before, now)
             return self._record(tx, rollout_id, f"rollout.{to}")
@@ -213,7 +216,11 @@ class RolloutStore:
 
 def _judged(evidence: Mapping[str, Any] | None, now: float) -> dict[str, Any]:
     """Return the columns that change with a verdict."""
-    return {} if evidence is None else {"evidence": evidence, "judged_at": now}
+    if evidence is None:
+        return {}
+    values: dict[str, Any] = {"evidence": evidence, "judged_at": now}
+    # Later verdicts are the judge's; that of the gate stays beside them.
+    return values | ({"gate_result": evidence["gate"]} if "gate" in evidence else {})
 
 
 def _make_stable(tx: sa.Connection, rollout: Rollout, now: float) -> None:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from registry import tables
 from registry.batches.batch_tables import batches
+from registry.evaluations.evaluation_tables import evaluations
 from registry.transactions import Transactions
 from registry.wording.id_parts import LEAST_TYPED, random_part
 
@@ -23,6 +24,7 @@ class IdKind(StrEnum):
     BATCH = "batch"
     FILE = "file"
     KEY = "key"
+    EVALUATION = "evaluation"
     ROLLOUT = "rollout"
     REVISION = "revision"  # by the digest of its artifact; its name is what is found
 
@@ -32,9 +34,10 @@ _TABLES: Final[Mapping[IdKind, sa.Table]] = {
     IdKind.BATCH: batches,
     IdKind.FILE: tables.files,
     IdKind.KEY: tables.keys,
+    IdKind.EVALUATION: evaluations,
     IdKind.ROLLOUT: tables.rollouts,
 }
-OF_TENANTS: Final = frozenset({IdKind.JOB, IdKind.BATCH, IdKind.FILE})
+OF_TENANTS: Final = frozenset({IdKind.JOB, IdKind.BATCH, IdKind.FILE, IdKind.EVALUATION})
 """Kinds whose rows belong to tenants; all others are for admins."""
 
 

@@ -32,6 +32,30 @@ EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
     ),
     "envs list": (("Which engines and tools are installed", "lorry envs list"),),
     "envs remove": (("Free the disk space of an environment", "lorry envs remove sglang"),),
+    "eval": (
+        ("Score a revision by a suite that ships with Lorry", "lorry eval support@2 --suite builtin:core"),
+        ("The same by a file of yours, with a page", "lorry eval support@2 --suite support.jsonl --html report.html"),
+        (
+            "Is it better than the one before, row by row",
+            "lorry eval compare support@2 support@1 --suite support.jsonl",
+        ),
+    ),
+    "eval run": (
+        ("Score a revision by a suite that ships with Lorry", "lorry eval support@2 --suite builtin:core"),
+        ("Ten rows of it, as JSON", "lorry eval support --suite builtin:facts --limit 10 --json"),
+    ),
+    "eval list": (("All evaluations of an adapter", "lorry eval list --adapter support"),),
+    "eval show": (("One evaluation, with the answers that did not pass", "lorry eval show 3f9a --answers"),),
+    "eval compare": (
+        (
+            "Two revisions by their latest evaluations of a suite",
+            "lorry eval compare support@2 support@1 --suite builtin:core",
+        ),
+    ),
+    "eval suites": (("The suites that ship with Lorry", "lorry eval suites"),),
+    "eval resume": (("Go on where it failed", "lorry eval resume 3f9a"),),
+    "eval cancel": (("End one", "lorry eval cancel 3f9a"),),
+    "eval delete": (("Remove one with its answers", "lorry eval delete 3f9a"),),
     "estimate": (
         (
             "Would full training of this model fit here",

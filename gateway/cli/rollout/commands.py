@@ -27,6 +27,7 @@ from gateway.cli.output import (
     stderr_console,
 )
 from gateway.cli.rollout.forced import force
+from gateway.cli.rollout.gate_flags import GateFlag, GateMarginFlag, GateMinFlag, gate_of, with_stored_suite
 from gateway.cli.rollout.page import grounds_of, page
 from gateway.cli.rollout.plans import (
     DEFAULT_STEPS,
@@ -81,6 +82,9 @@ def start(
     min_samples: MinSamplesFlag = None,
     judge: JudgeFlag = True,
     shadow_judge: ShadowJudgeFlag = None,
+    gate: GateFlag = None,
+    gate_min: GateMinFlag = None,
+    gate_margin: GateMarginFlag = None,
     follow: Annotated[
         bool,
         typer.Option("--follow", help="Stay until it has ended, like `status --watch`; exit code 1 if aborted."),
@@ -99,8 +103,10 @@ def start(
         min_samples=min_samples,
         judge=judge,
         shadow_judge=shadow_judge,
+        gate=gate_of(gate, gate_min, gate_margin),
     )
     with Client(flags=PLAN_FLAGS) as client:
+        body = with_stored_suite(client, body)
         adapter, number = revision_named(client, revision)
         rollout = client.post(f"/admin/adapters/{part(adapter)}/rollouts", RolloutStory, body | {"revision": number})
         if follow:
@@ -174,13 +180,17 @@ def history(name: AdapterName, wide: WideFlag = False, as_json: JsonFlag = False
 def promote(
     name: AdapterName,
     full: Annotated[bool, typer.Option("--full", help="Skip the steps between and make it stable now.")] = False,
+    skip_gate: Annotated[
+        str | None,
+        typer.Option("--skip-gate", metavar="REASON", help="Begin without a decision of the gate; the reason is kept."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Go to the next step; the one at 100 makes the canary stable."""
-    with Client() as client:
+    with Client(flags=PLAN_FLAGS) as client:
         rollout = _latest(client, name)
         # Of two people who promote at the same time only one moves the rollout.
-        body = {"full": full, "step": rollout.step}
+        body = {"full": full, "step": rollout.step, "skip_gate": skip_gate}
         show_rollout(client.post(f"/admin/rollouts/{rollout.id}/promote", RolloutStory, body), as_json)
 
 

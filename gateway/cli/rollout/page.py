@@ -9,6 +9,7 @@ from typing import Final
 from rich.text import Text
 
 from gateway.cli.output import Column, Screen, ago, moments
+from gateway.cli.rollout.gate_flags import gate_facts
 from gateway.cli.rollout.step_traffic import traffic_text
 from gateway.cli.tables.forms import Reader
 from gateway.cli.tables.layout import field_lines, laid_out, sentence_lines
@@ -41,7 +42,7 @@ def page(rollout: RolloutStory, screen: Screen, notice: str = "") -> list[Text]:
     """Return everything about a rollout as lines for *screen*, with *notice* at the end."""
     lines = [*sentence_lines(headline(rollout), screen, "bold"), Text()]
     lines += field_lines(fields_of(rollout), screen)
-    if rollout.evidence is not None:
+    if rollout.evidence is not None and rollout.evidence.evidence:
         lines += [Text(), *guardrails_of(rollout.evidence, screen)]
     lines += [Text(), *laid_out(MOVE_COLUMNS, map(_move_row, _numbered(rollout)), screen).lines]
     notice = notice or rollout.obstacle or ""
@@ -82,6 +83,7 @@ def fields_of(rollout: RolloutObject) -> Iterable[tuple[str, str | None]]:
         "message": rollout.message,
         "traffic": traffic_text(rollout),
         "judged on": None if rollout.guardrails else "nothing: by time or by hand",
+        **gate_facts(rollout),
         **_verdict_facts(rollout),
     }
     return facts.items()

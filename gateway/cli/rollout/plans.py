@@ -17,6 +17,11 @@ PLAN_FLAGS: Final[Mapping[str, str]] = {
     "guardrails": "--guardrail",
     "guardrail": "--guardrail",
     "shadow_judge": "--shadow-judge",
+    "gate.suite": "--gate",
+    "gate.min": "--gate-min",
+    "gate.not_worse_than_stable_by": "--gate-margin",
+    "gate": "--gate",
+    "skip_gate": "--skip-gate",
     "min_samples": "--min-samples",
     "judge=false": "--no-judge",
     "revision": "revision",
@@ -73,6 +78,7 @@ def plan_body(
     min_samples: int | None,
     judge: bool,
     shadow_judge: str | None,
+    gate: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return *plan*, overridden by the flags, as a request body; exit code 2 names a flag that makes no sense."""
     margins = dict(plan.get("guardrails") or {}) | parse_guardrails(guardrails or [])
@@ -83,6 +89,7 @@ def plan_body(
         "every_s": parse_duration(every),
         "guardrails": margins or None,
         "shadow_judge": shadow_judge,
+        "gate": gate,
     }
     body = plan | {name: value for name, value in flags.items() if value is not None}
     return body if judge else body | {"judge": False}

@@ -1,0 +1,1 @@
+"""Evaluations in the registry: suites by digest, evaluations with their scores, and every single answer."""

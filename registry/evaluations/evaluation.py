@@ -1,0 +1,160 @@
+"""An evaluation: a suite asked of one model that never changes. Pure: no database, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from registry.errors import IllegalMove
+
+LORRY: Final = "lorry"
+"""`tool` of an evaluation that gateways run; others are run by a client with an outside tool."""
+
+
+class EvaluationState(StrEnum):
+    """The states of an evaluation."""
+
+    QUEUED = "queued"  # no gateway has begun it
+    RUNNING = "running"
+    COMPLETED = "completed"  # every row has an answer and a score
+    FAILED = "failed"  # a row has none, or the model changed meanwhile; there is no score
+    CANCELLED = "cancelled"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the evaluation moves on only if a person resumes it."""
+        return self in ENDED
+
+
+_S = EvaluationState
+MOVES: Final[Mapping[EvaluationState, frozenset[EvaluationState]]] = {
+    _S.QUEUED: frozenset({_S.RUNNING, _S.FAILED, _S.CANCELLED}),
+    _S.RUNNING: frozenset({_S.RUNNING, _S.COMPLETED, _S.FAILED, _S.CANCELLED}),
+    _S.COMPLETED: frozenset(),
+    _S.FAILED: frozenset({_S.QUEUED}),
+    _S.CANCELLED: frozenset({_S.QUEUED}),
+}
+"""State -> the states that it may move to; running to running is another gateway that takes over."""
+ENDED: Final = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED})
+
+
+def check_move(current: EvaluationState, to: EvaluationState) -> None:
+    """Raise `IllegalMove` unless the table allows *current* -> *to*."""
+    if to not in MOVES[current]:
+        legal = ", ".join(sorted(MOVES[current])) or "nothing, as it has all its answers"
+        raise IllegalMove(f"an evaluation that is {current} cannot become {to}; possible: {legal}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinnedModel:
+    """A model by a name that always means the same weights."""
+
+    served_name: str
+    """`support@7`, the name of a base model or checkpoint, or that of a step of a job."""
+    digest: str
+    """Of its weights: of the artifact for a revision, else of the base model."""
+    base: str
+    base_digest: str
+    adapter: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the model as `pinned_from` reads it."""
+        return {name: getattr(self, name) for name in ("served_name", "digest", "base", "base_digest", "adapter")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationDraft:
+    """An evaluation as it is asked for."""
+
+    asked_name: str
+    """The name that was asked for, which may be an adapter's."""
+    model: PinnedModel
+    judges: Mapping[str, PinnedModel]
+    """Name in the suite -> the model that it means."""
+    suite_name: str
+    suite_digest: str
+    total: int
+    owner: str
+    tenant: str
+    key_id: str
+    timeout_s: float
+    tool: str = LORRY
+    concurrency: int = 4
+    rollout_id: str | None = None
+    """The rollout whose gate asks for it."""
+    side: str | None = None
+    """`canary` or `stable`, of that rollout."""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    """What an outside tool was asked: its tasks and options."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """An evaluation as it is stored."""
+
+    id: str
+    state: EvaluationState
+    tool: str
+    asked_name: str
+    model: PinnedModel
+    judges: Mapping[str, PinnedModel]
+    suite_name: str
+    suite_digest: str
+    total: int
+    done: int
+    """Rows that have an answer."""
+    scores: Mapping[str, Any] | None
+    """`evaluation.scores.Scores` as JSON; None unless the evaluation is completed."""
+    error: Mapping[str, Any] | None
+    """`code` and `message` of a failed one."""
+    detail: Mapping[str, Any]
+    concurrency: int
+    owner: str
+    tenant: str
+    key_id: str
+    rollout_id: str | None
+    side: str | None
+    holder: str | None
+    attempt: int
+    beat: int
+    note: str
+    """Why it does not go on at the moment; empty while it does."""
+    timeout_s: float
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationHold:
+    """A gateway's right to move one evaluation, valid while its attempt is the latest."""
+
+    evaluation_id: str
+    attempt: int
+    holder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationAnswer:
+    """The answer to one row, with its score."""
+
+    row: int
+    """Number of the row in its suite, from 1."""
+    row_id: str
+    answer: str
+    score: float
+    has_passed: bool
+    why: str = ""
+    weight: float = 1.0
+    tags: Sequence[str] = ()
+    prompt: str = ""
+    """What was asked."""
+    target: str = ""
+    """What would be right, where an outside tool reports that."""
+    finish_reason: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
