@@ -170,7 +170,7 @@ NOT_RUN_FOR: Final[Mapping[str, int]] = {
     "needs a GPU": 3,
     "needs a PostgreSQL server": 1,
     "needs a Ray cluster": 1,
-    "needs a further package": 3,
+    "needs a further package": 4,
     "takes as long as a rollout": 1,
     "takes as long as all tests": 2,
     "the test has a Lorry already": 1,

@@ -25,7 +25,7 @@ from gateway.objects.evaluating.evaluations import (
     SuiteObject,
 )
 from gateway.objects.lists import ObjectList
-from registry.evaluations.evaluation import EvaluationState
+from registry.evaluations.evaluation import LORRY, EvaluationState
 
 app = typer.Typer(name="eval", no_args_is_help=True, cls=EvalGroup)
 
@@ -44,8 +44,21 @@ _SUITES: Final = (Column("SUITE"), Column("ROWS"), Column("DIGEST", 2), Column("
 SuiteFlag = Annotated[
     str,
     typer.Option(
-        "--suite", metavar="SUITE", help="A file (.jsonl, .toml, .json), builtin:NAME, or a stored suite's digest."
+        "--suite",
+        metavar="SUITE",
+        help="A file (.jsonl, .toml, .json), builtin:NAME, a stored suite's digest, evalscope:BENCH,... or "
+        "lm-eval:TASK,...",
     ),
+]
+LocalFlag = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Folder of this machine with the tasks (lm-eval: YAML) or data (EvalScope) of the tool."
+    ),
+]
+TokenizerFlag = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Tokenizer for tasks of lm-eval that rank choices by log-likelihood."),
 ]
 HtmlFlag = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the report as one HTML page too.")]
 EvaluationId = Annotated[str, typer.Argument(metavar="EVALUATION", help="Its id, or the beginning of it.")]
@@ -58,6 +71,8 @@ def run(
     limit: Annotated[int | None, typer.Option(min=1, help="Ask the first rows only.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Rows that are asked at a time.")] = 4,
     timeout: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Time for the whole evaluation.")] = 86400.0,
+    local: LocalFlag = None,
+    tokenizer: TokenizerFlag = None,
     html: HtmlFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -65,11 +80,20 @@ def run(
 
     The word `run` may be left out. Exit code 1 if a row has no answer; Ctrl-C leaves the evaluation running.
     """
-    body = {"model": model, "limit": limit, "concurrency": concurrency, "timeout_s": timeout}
+    from gateway.cli.evaluating.tools.running import OutsideRun, asked_of_tool, run_outside
+
+    outside = asked_of_tool(suite)
+    if outside is None and (local is not None or tokenizer is not None):
+        raise typer.BadParameter("--local and --tokenizer go with --suite evalscope:... or lm-eval:...")
+    body: dict[str, Any] = {"model": model, "limit": limit, "concurrency": concurrency, "timeout_s": timeout}
     with Client(flags=FLAGS) as client:
-        created = client.post(PATH, EvaluationObject, {**body, "suite": suite_field(suite)})
-        story = followed(client, created.id)
-        _finish(client, story, html, as_json)
+        if outside is None:
+            created = client.post(PATH, EvaluationObject, {**body, "suite": suite_field(suite)}).id
+        else:
+            tool, tasks = outside
+            asked = OutsideRun(tool=tool, tasks=tasks, local=local, tokenizer=tokenizer, **body)
+            created = run_outside(client, asked)
+        _finish(client, followed(client, created), html, as_json)
 
 
 def suite_field(suite: str) -> str | dict[str, Any]:
@@ -113,8 +137,9 @@ def _finish(client: Client, story: EvaluationStory, html: Path | None, as_json: 
     else:
         show_story(story)
     if story.scores is None:
-        why = str(story.state) if story.error is None else story.error.message
-        raise CommandFailed(f"{story.id} has no score: {why}. `lorry eval resume {story.id}` goes on where it ended")
+        why = str(story.state) if story.error is None else story.error.message.rpartition("\n")[2]
+        goes_on = f". `lorry eval resume {story.id}` goes on where it ended" if story.tool == LORRY else ""
+        raise CommandFailed(f"{story.id} has no score: {why}{goes_on}")
     if html is not None:
         note(f"The page: {html}")
 

@@ -20,13 +20,13 @@ LISTED: Final = (
     Column("SUITE"),
     Column("STATE", 1),
     Column("SCORE", 1),
-    Column("95 %", 2),
+    Column("INTERVAL", 2),
     Column("ROWS", 3),
     Column("BY", 5),
     Column("CREATED", 4, moments),
 )
 _ANSWERS: Final = (Column("ROW"), Column("SCORE", 1), Column("PASSED", 1), Column("ANSWER", below=True))
-_TAGS: Final = (Column("TAG"), Column("SCORE"), Column("95 %", 1), Column("PASSED", 2))
+_TAGS: Final = (Column("TAG"), Column("SCORE"), Column("INTERVAL", 1), Column("PASSED", 2))
 
 
 def show_list(found: Sequence[EvaluationObject], *, wide: bool) -> None:

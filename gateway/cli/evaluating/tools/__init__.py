@@ -1,0 +1,1 @@
+"""Outside tools that score a model of the gateway in an environment of their own."""
