@@ -74,7 +74,7 @@ def _answer(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
     if not metrics:
         raise ToolFailed(f"{name}: {', '.join(row['metrics'])} is no score of a single row")
     arguments = row["arguments"]
-    first = next(iter(arguments.values()), {}) if isinstance(arguments, dict) else {}
+    first: Mapping[str, Any] = next(iter(arguments.values()), {}) if isinstance(arguments, dict) else {}
     return answer_fields(
         task=name,
         row=str(row["doc_id"]),
