@@ -33,7 +33,7 @@ class GatewayReplica:
         registry = open_registry(settings.registry)
         check_keys(knobs.host, registry)
         self._gateway = build_gateway(knobs, registry, settings.home, settings.traces)
-        self._server = _QuietServer(server_config(self._gateway))
+        self._server = QuietServer(server_config(self._gateway))
         self._listeners = [listen(address, knobs.port) for address in addresses_of(knobs.host)]
         self._serving = asyncio.create_task(self._server.serve(sockets=self._listeners))
         while not self._server.started:
@@ -54,7 +54,7 @@ class GatewayReplica:
         self._gateway.registry.close()
 
 
-class _QuietServer(uvicorn.Server):
+class QuietServer(uvicorn.Server):
     """Uvicorn inside an actor: signals belong to Ray, and an idle server wakes up once a second, not ten times."""
 
     def __init__(self, config: uvicorn.Config) -> None:
