@@ -27,6 +27,7 @@ from gateway.admin import rollouts as admin_rollouts
 from gateway.admin import status as admin_status
 from gateway.admin.evaluating import evaluations as admin_evaluations
 from gateway.admin.evaluating import outside_tools as admin_outside_tools
+from gateway.admin.weights import exports as admin_exports
 from gateway.admin.weights import lineage as admin_lineage
 from gateway.admin.weights import merges as admin_merges
 from gateway.http import health
@@ -68,6 +69,7 @@ ROUTERS: Final = (
     admin_forced.router,
     admin_reproductions.router,
     admin_lineage.router,
+    admin_exports.router,
     admin_merges.router,
     admin_rollouts.router,
     admin_observations.router,

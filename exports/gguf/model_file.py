@@ -119,8 +119,14 @@ def as_llama(values: Floats, name: str, sizes: ModelSizes) -> Floats:
     return values
 
 
+def tensor_names(sizes: ModelSizes) -> gguf.TensorNameMap:
+    """Return the map from the names of a Hugging Face model's tensors to those of the file."""
+    arch = next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == sizes.family.architecture)
+    return gguf.get_tensor_name_map(arch, sizes.layers)
+
+
 def _tensors(folder: Path, sizes: ModelSizes, kind: GgufType) -> Iterator[_Tensor]:
-    names = gguf.get_tensor_name_map(_architecture(sizes), sizes.layers)
+    names = tensor_names(sizes)
     if (divisors := rope_factors(sizes)) is not None:
         single = gguf.GGMLQuantizationType.F32
         yield _Tensor(name="rope_freqs.weight", shape=(len(divisors),), stored=single, source=None, source_name="")
@@ -162,10 +168,6 @@ def quantized(values: Floats, stored: gguf.GGMLQuantizationType, name: str) -> n
         gguf.quants.quantize(values[at : at + _ROWS_AT_ONCE], stored) for at in range(0, len(values), _ROWS_AT_ONCE)
     ]
     return np.concatenate(parts)
-
-
-def _architecture(sizes: ModelSizes) -> gguf.MODEL_ARCH:
-    return next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == sizes.family.architecture)
 
 
 def _add_facts(

@@ -60,6 +60,11 @@ COMMANDS: Final[Mapping[str, Listed]] = {
         "Train",
         "Merge a revision into its base model; the result is a checkpoint.",
     ),
+    "export": Listed(
+        "gateway.cli.models.export",
+        "Train",
+        "Take a model out of Lorry: a folder, a hub's repository, a GGUF file, a folder for Ollama.",
+    ),
     "reproduce": Listed(
         "gateway.cli.training.reproduce",
         "Train",

@@ -42,6 +42,8 @@ SCOPES: Final[Sequence[tuple[str, frozenset[Scope]]]] = (
     ("/admin/files", frozenset({Scope.TRAINING, Scope.ADMIN})),
     ("/admin/data_reviews", frozenset({Scope.TRAINING, Scope.ADMIN})),
     ("/admin/evaluations", frozenset({Scope.TRAINING, Scope.ADMIN})),
+    ("/admin/exports", frozenset({Scope.TRAINING, Scope.ADMIN})),
+    ("/admin/archives", frozenset({Scope.TRAINING, Scope.ADMIN})),
     ("/admin/merges", frozenset({Scope.TRAINING, Scope.ADMIN})),
     ("/admin/ids", frozenset({Scope.INFERENCE, Scope.TRAINING, Scope.ADMIN})),
 )

@@ -32,6 +32,11 @@ def bases(incomplete: str) -> list[str]:
     return _matching(incomplete, lambda: _models("base"))
 
 
+def exportable(incomplete: str) -> list[str]:
+    """Return the names of base models, checkpoints and revisions."""
+    return _matching(incomplete, lambda: _models("base", "revision"))
+
+
 def models(incomplete: str) -> list[str]:
     """Return every name that a request may carry."""
     return _matching(incomplete, lambda: _models("base", "adapter", "revision", "alias", "checkpoint"))

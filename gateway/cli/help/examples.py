@@ -177,6 +177,12 @@ EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
         ("Make a whole model of a revision, and watch", "lorry merge support@2 --follow"),
         ("The same under another name", "lorry merge support@2 --name support-merged"),
     ),
+    "export": (
+        ("Write an adapter as a folder that PEFT loads", "lorry export support@2 --to ./support"),
+        ("Upload a merged model to a private repository", "lorry export support-1 --to hf:acme/support"),
+        ("Write one file for llama.cpp", "lorry export support-1 --to gguf --type q8_0"),
+        ("Write what Ollama needs, merged first", "lorry export support@2 --merged --to ollama"),
+    ),
     "reproduce": (
         ("Make a revision again and compare", "lorry reproduce support@2"),
         ("Read the report of an earlier comparison", "lorry reproduce repjob-1a2b"),

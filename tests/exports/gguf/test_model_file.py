@@ -14,8 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from exports.errors import NotExportable
 from exports.gguf.model_file import GGUF_TYPES, GgufSummary, write_gguf
+from exports.gguf.tokenizer import CONTROL, UNUSED
 from registry.publishing.tensor_files import read_tensors
-from tests.exports.gguf.tiny_models import KINDS, save_tiny
+from tests.exports.gguf.tiny_models import KINDS, SIZES, save_tiny
 
 ABOUT = {"license": "apache-2.0"}
 TEXT = "hello wörld  3 33\n<|im_end|>"
@@ -71,6 +72,13 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     save_tiny(tmp_path / "model", "llama")
     first = written(tmp_path / "model", "q8_0")[0].read_bytes()
     assert written(tmp_path / "model", "q8_0")[0].read_bytes() == first
+
+
+def test_ids_beyond_the_vocabulary_are_unused_tokens(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "model", "llama", vocab_size=SIZES["vocab_size"] + 2)
+    reader = gguf.GGUFReader(written(tmp_path / "model")[0])
+    tokens, kinds = (reader.get_field(f"tokenizer.ggml.{name}").contents() for name in ("tokens", "token_type"))
+    assert (tokens[-2:], kinds[-2:], kinds[0]) == (["[PAD262]", "[PAD263]"], [UNUSED, UNUSED], CONTROL)
 
 
 def test_rotary_frequencies_that_llama_3_scales_are_a_tensor(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.trainer.tiny_base import SPECIAL, save_tokenizer
 
 MERGES: Final = (("h", "e"), ("l", "l"), ("he", "ll"))
 SIZES: Final[Mapping[str, Any]] = {
-    "vocab_size": len(SPECIAL) + 256 + 8,
+    "vocab_size": len(SPECIAL) + 256 + len(MERGES),
     "hidden_size": 64,
     "intermediate_size": 96,
     "num_hidden_layers": 2,

@@ -54,7 +54,7 @@ READS_ELSEWHERE = {
 }
 """Commands that read, whose own tests look at both streams or at `--json`."""
 ACTS = {
-    *("up", "merge", "envs install", "envs remove", "completion", "backup", "restore"),
+    *("up", "merge", "export", "envs install", "envs remove", "completion", "backup", "restore"),
     *("train sft", "train dpo", "train kto", "train orpo", "train simpo", "train reward"),
     *("train reinforcement", "train ppo"),
     *("batches create", "batches cancel"),
