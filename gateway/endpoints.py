@@ -30,6 +30,7 @@ from gateway.admin.evaluating import outside_tools as admin_outside_tools
 from gateway.admin.weights import exports as admin_exports
 from gateway.admin.weights import lineage as admin_lineage
 from gateway.admin.weights import merges as admin_merges
+from gateway.admin.weights import quantizations as admin_quantizations
 from gateway.http import health
 from gateway.http.content_types import check_content_type
 from gateway.http.description import docs_page
@@ -71,6 +72,7 @@ ROUTERS: Final = (
     admin_lineage.router,
     admin_exports.router,
     admin_merges.router,
+    admin_quantizations.router,
     admin_rollouts.router,
     admin_observations.router,
     admin_jobs.router,

@@ -45,6 +45,10 @@ class ThreadsNotOffered(InvalidRequest):
     """The request wants its conversation to be held by the server; Anthropic's SDKs send it again as a whole."""
 
 
+class ToolMissing(GatewayError):
+    """The environment of a tool that the job needs is not installed; the message has the command that installs it."""
+
+
 class JobTooLarge(InvalidRequest):
     """No worker of the trainer has a device that could hold the job; the message has the numbers."""
 
@@ -166,6 +170,7 @@ HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     PreviousResponseNotFound: (400, "previous_response_not_found"),
     ThreadsNotOffered: (400, "thread_unsupported_request"),
     JobTooLarge: (400, "job_too_large"),
+    ToolMissing: (409, "tool_missing"),
     Unauthenticated: (401, "invalid_api_key"),
     ScopeMissing: (403, "missing_scope"),
     ModelNotAllowed: (403, "model_not_allowed"),
@@ -202,6 +207,7 @@ HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     registry_errors.NothingToRollBack: (409, "nothing_to_roll_back"),
     registry_errors.Conflict: (409, "conflict"),
     registry_errors.NotReproducible: (409, "not_reproducible"),
+    registry_errors.NotQuantizable: (422, "not_quantizable"),
     registry_errors.NameTaken: (409, "name_taken"),
     registry_errors.AdapterRejected: (422, "adapter_rejected"),
     registry_errors.TrainingFileInvalid: (400, "invalid_training_file"),

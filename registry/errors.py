@@ -61,6 +61,10 @@ class NotReproducible(RegistryError):
     """The job of a result cannot be run again; the message has every reason."""
 
 
+class NotQuantizable(RegistryError):
+    """A model cannot be quantized as asked; the message names the field and what would be right."""
+
+
 class WeightsRefused(RegistryError):
     """The weights cannot be trained as asked; the message names the hyperparameter and what would be right."""
 

@@ -185,6 +185,14 @@ class RevisionDraft:
     """Earlier steps of the same job that are served for some time."""
 
 
+class CheckpointForm(StrEnum):
+    """How a checkpoint's weights are stored, as compared with its parent's."""
+
+    FULL = "full"  # the same tensors in the same types
+    QUANTIZED = "quantized"  # those of linear layers packed, in the format of compressed-tensors
+    GGUF = "gguf"  # one file of that format
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointDraft:
     """The fields of a checkpoint that its publisher sets; name, path and digest follow from registry and folder."""
@@ -199,6 +207,7 @@ class CheckpointDraft:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     steps: tuple[ServedCheckpointDraft, ...] = ()
     """Steps of the same job that are kept for some time, and the one whose weights are the result."""
+    form: CheckpointForm = CheckpointForm.FULL
 
 
 class ReportState(StrEnum):

@@ -91,8 +91,8 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
         "attempt resident_process",
         "prepare runner progress_writer child",
         "recipes hand_over tracking",
-        "training reproduction faults ranks",
-        "data order progress checkpoints devices",
+        "training reproduction faults ranks quantizing",
+        "data scoring order progress checkpoints devices",
     ),
 }
 """The floors of each package from the roof down, each with its rooms or files; what is not listed is the ground.
@@ -109,6 +109,8 @@ TRAINING_AND_INFERENCE: Final = (
     "trainer/recipes/*",
     "trainer/training/*",
     "trainer/data/*",
+    "trainer/scoring/*",
+    "trainer/quantizing/*",
     "engines/transformers/*",
     "exports/checking/*",
 )
@@ -122,6 +124,7 @@ LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
     "transformers": (*TRAINING_AND_INFERENCE, "gateway/pools/gguf_to_folder.py"),
     "ray": ("gateway/up/*", "trainer/ranks/*", "trainer/placed/*"),
     "deepspeed": ("trainer/training/together/zero.py",),
+    "llmcompressor": ("trainer/quantizing/*",),
     "vllm": (),
     "sglang": (),
     "lmdeploy": (),

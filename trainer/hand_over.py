@@ -118,6 +118,7 @@ def _publish_checkpoint(registry: Registry, lease: Lease, done: FinishedJob) -> 
         is_shared=owner is not None and owner.is_shared,
         provenance=provenance_of(registry, done),
         steps=tuple(_served_checkpoints(registry, done)),
+        form=job.spec.checkpoint_form(),
     )
     base = publish_checkpoint(
         registry,

@@ -16,8 +16,8 @@ from typing import Final
 from graders.grade import Models
 from registry.contracts.job_spec import JobSpec
 from trainer.child.requests import ResidentRequest
-from trainer.child_environment import child_environment
 from trainer.order import ChildOrder
+from trainer.processes.child_environment import child_environment
 from trainer.progress import Progress, ProgressReader
 from trainer.runner import GRACE_S, GroupHalt, described_end
 from trainer.settings import TrainerSettings

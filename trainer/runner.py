@@ -12,9 +12,9 @@ from typing import Final, Protocol
 
 from graders.grade import Models
 from registry.contracts.job_spec import JobSpec
-from trainer.child_environment import child_environment
 from trainer.model_requests import ModelRequests
 from trainer.order import ChildOrder
+from trainer.processes.child_environment import child_environment
 from trainer.progress import Progress, ProgressReader
 
 LOG_LINES: Final = 5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query
 
@@ -19,6 +19,8 @@ from registry.jobs.job import Job
 
 router = APIRouter(prefix="/admin/jobs", tags=["jobs"])
 
+_LAST_EVENTS: Final = 20
+"""A report is in one of the last events of its job."""
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
@@ -70,7 +72,11 @@ async def resume_job(job_id: str, gateway: GatewayDep) -> AnyJob:
 
 
 def any_job(
-    job: Job, registry: Registry, filenames: Mapping[str, str] | None = None, queue: QueueFacts | None = None
+    job: Job,
+    registry: Registry,
+    filenames: Mapping[str, str] | None = None,
+    queue: QueueFacts | None = None,
+    report: Mapping[str, Any] | None = None,
 ) -> AnyJob:
     """Return OpenAI's object for a fine-tuning job, its common fields for any other kind; with the spec in both.
 
@@ -83,15 +89,25 @@ def any_job(
     kind = {"object": f"{job.spec.method}.job", "method": {"type": job.spec.method}}
     return AnyJob(
         JobWithSpec.model_validate(
-            {**job_state(job, registry, queue), **kind, "spec": spec, "filenames": filenames or {}}
+            {**job_state(job, registry, queue), **kind, "spec": spec, "filenames": filenames or {}, "report": report}
         )
     )
+
+
+def work_report(job: Job, registry: Registry) -> Mapping[str, Any] | None:
+    """Return what the work of the job measured, from its events; None for a kind without a report, and before it."""
+    key = job.spec.report_key()
+    if key is None:
+        return None
+    events = registry.jobs.events(job.id, limit=_LAST_EVENTS)
+    return next((event.data[key] for event in events if key in event.data), None)
 
 
 async def _shown(gateway: Gateway, job_id: str) -> AnyJob:
     def read() -> AnyJob:
         job = gateway.registry.jobs.get(job_id)
-        return any_job(job, gateway.registry, _filenames(gateway, job))
+        report = work_report(job, gateway.registry)
+        return any_job(job, gateway.registry, _filenames(gateway, job), report=report)
 
     return await gateway.ask(read)
 

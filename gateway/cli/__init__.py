@@ -65,6 +65,11 @@ COMMANDS: Final[Mapping[str, Listed]] = {
         "Train",
         "Take a model out of Lorry: a folder, a hub's repository, a GGUF file, a folder for Ollama.",
     ),
+    "quantize": Listed(
+        "gateway.cli.models.quantize",
+        "Train",
+        "Quantize a model to 4 or 8 bits, scored before and after; the result is a checkpoint.",
+    ),
     "reproduce": Listed(
         "gateway.cli.training.reproduce",
         "Train",

@@ -192,11 +192,11 @@ def train(
         if "rollout" in body:
             body["rollout"] = with_stored_suite(client, body["rollout"])
         body["model"] = model or _only_base(client)
-        body["training_file"] = whole_id(client, "file", str(file)) if data is None else _upload(client, data)
+        body["training_file"] = whole_id(client, "file", str(file)) if data is None else upload_rows(client, data)
         if after:
             body["after"] = [whole_id(client, "job", each) for each in after]
         if validation is not None:
-            body["validation_file"] = _upload(client, validation)
+            body["validation_file"] = upload_rows(client, validation)
         job: JobObject = client.post("/v1/fine_tuning/jobs", FineTuningJob, body)
         if job.lorry.adapter != name:
             note(f"The adapter is named {job.lorry.adapter}, because {name!r} cannot be part of a name.")
@@ -285,7 +285,8 @@ def _only_base(client: Client) -> str:
     return bases[0]
 
 
-def _upload(client: Client, path: Path) -> str:
+def upload_rows(client: Client, path: Path) -> str:
+    """Upload a file of rows and return its id."""
     try:
         content = path.read_bytes()
     except OSError as exc:

@@ -45,6 +45,7 @@ SCOPES: Final[Sequence[tuple[str, frozenset[Scope]]]] = (
     ("/admin/exports", frozenset({Scope.TRAINING, Scope.ADMIN})),
     ("/admin/archives", frozenset({Scope.TRAINING, Scope.ADMIN})),
     ("/admin/merges", frozenset({Scope.TRAINING, Scope.ADMIN})),
+    ("/admin/quantizations", frozenset({Scope.TRAINING, Scope.ADMIN})),
     ("/admin/ids", frozenset({Scope.INFERENCE, Scope.TRAINING, Scope.ADMIN})),
 )
 """Prefix of a path -> the scopes that open it (any of them); the first match counts, other paths need admin."""

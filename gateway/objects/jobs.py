@@ -148,6 +148,21 @@ class JobWithSpec(JobObject):
     spec: dict[str, JsonValue]
     filenames: dict[str, str] = Field(default_factory=dict)
     """Field of the spec -> name of its file, for one job that is shown alone; a deleted file has none."""
+    report: dict[str, JsonValue] | None = None
+    """What the work measured, for one job that is shown alone; None for kinds without a report, and before it."""
+
+    def details(self) -> Sequence[tuple[str, str | int | None]]:
+        """Return each part of the report."""
+        return [(name.replace("_", " "), _in_line(value)) for name, value in (self.report or {}).items()]
+
+
+def _in_line(value: JsonValue) -> str | None:
+    """Return a JSON value as one line; None for nothing."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_in_line(each)}" for name, each in value.items()) or None
+    if isinstance(value, list):
+        return ", ".join(str(_in_line(each)) for each in value) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else None if value is None else str(value)
 
 
 class FineTuningJobWithSpec(FineTuningJob):

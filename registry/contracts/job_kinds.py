@@ -17,6 +17,7 @@ from registry.contracts.methods.reward_spec import RewardSpec
 from registry.contracts.methods.simpo_spec import SimpoSpec
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.contracts.publish_spec import PublishSpec
+from registry.contracts.quantizations.quantize_spec import QuantizeSpec
 from registry.contracts.reproductions.reproduce_spec import ReproduceSpec
 
 FINE_TUNING_KINDS: Final[tuple[type[FineTuneSpec], ...]] = (
@@ -30,7 +31,7 @@ FINE_TUNING_KINDS: Final[tuple[type[FineTuneSpec], ...]] = (
     RewardSpec,
 )
 """Kinds that callers create at `/v1/fine_tuning/jobs`; the first is the default method."""
-OTHER_KINDS: Final[tuple[type[JobSpec], ...]] = (PublishSpec, ReproduceSpec, MergeSpec)
+OTHER_KINDS: Final[tuple[type[JobSpec], ...]] = (PublishSpec, ReproduceSpec, MergeSpec, QuantizeSpec)
 
 JOB_KINDS: Final[Mapping[str, type[JobSpec]]] = {
     kind.method_name(): kind for kind in (*FINE_TUNING_KINDS, *OTHER_KINDS)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from registry.contracts.extensions.integrations import Integration
 from registry.contracts.pictures.picture_part import PicturePart
 from registry.rollouts.rollout import RolloutPlan
-from registry.types import AdapterKind, Priority
+from registry.types import AdapterKind, CheckpointForm, Priority
 
 LoraVariant = Literal["lora", "rslora", "pissa", "olora", "dora"]
 
@@ -144,6 +144,14 @@ class JobSpec(BaseModel, ABC):
     def result_kind(self) -> ResultKind:
         """Return what the job's result becomes."""
         return ResultKind.ADAPTER
+
+    def checkpoint_form(self) -> CheckpointForm:
+        """Return how the weights of a checkpoint are stored, for a job whose result is one."""
+        return CheckpointForm.FULL
+
+    def report_key(self) -> str | None:
+        """Return the key of the work's report in the data of the job's events; None for a job without one."""
+        return None
 
     def work_fields(self) -> Mapping[str, Any]:
         """Return the fields of the spec that a child carries out, its own for most kinds."""

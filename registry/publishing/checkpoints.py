@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -20,10 +21,18 @@ from registry.jobs.adapter_owners import AdapterOwner, put_owner
 from registry.jobs.base_uses import users_of_base
 from registry.jobs.job import Lease
 from registry.publishing.adapter_name import check_adapter_name
+from registry.publishing.checkpoint_forms.quantized_models import check_gguf, check_quantized
+from registry.publishing.checkpoint_forms.whole_models import check_checkpoint
 from registry.publishing.job_end import JobEnd, PublishedResult, put_results, succeed_job
-from registry.publishing.whole_models import check_checkpoint
 from registry.transactions import insert_or_ignore
-from registry.types import Base, CheckpointDraft, ServedCheckpointDraft
+from registry.types import Base, CheckpointDraft, CheckpointForm, ServedCheckpointDraft
+
+CHECKS: Final[Mapping[CheckpointForm, Callable[[Path, Path], None]]] = {
+    CheckpointForm.FULL: check_checkpoint,
+    CheckpointForm.QUANTIZED: check_quantized,
+    CheckpointForm.GGUF: check_gguf,
+}
+"""Form of a checkpoint -> what raises `AdapterRejected` unless a folder is a whole model of its parent's shape."""
 
 
 def publish_checkpoint(  # noqa: PLR0913  a publication is exactly these facts
@@ -42,8 +51,11 @@ def publish_checkpoint(  # noqa: PLR0913  a publication is exactly these facts
     check_adapter_name(draft.series)
     parent = registry.bases.get(draft.parent)
     with registry.artifacts.publishing() as staging:
-        digest = _staged(staging, folder, parent)
-        earlier = {each: _staged(staging, each.folder, parent) for each in draft.steps if each.folder is not None}
+        check = CHECKS[draft.form]
+        digest = _staged(staging, folder, parent, check)
+        earlier = {
+            each: _staged(staging, each.folder, parent, check) for each in draft.steps if each.folder is not None
+        }
         stored = None if results is None else put_results(staging, results)
         with staging.committing() as install, registry.transactions.write() as tx:
             last = next((each for each in draft.steps if each.folder is None), None)
@@ -71,10 +83,10 @@ def publish_checkpoint(  # noqa: PLR0913  a publication is exactly these facts
     return base
 
 
-def _staged(staging: Staging, folder: Path, parent: Base) -> str:
+def _staged(staging: Staging, folder: Path, parent: Base, check: Callable[[Path, Path], None]) -> str:
     digest = staging.put_folder(folder)
     # The copy is checked, not *folder*, whose bytes may still change.
-    check_checkpoint(staging.folder(digest), Path(parent.path))
+    check(staging.folder(digest), Path(parent.path))
     return digest
 
 

@@ -162,7 +162,12 @@ NAMES_ITS_KIND = {
     *(f"{kind.__module__.replace('.', '/')}.py" for kind in JOB_KINDS.values()),
     *(f"trainer/recipes/{kind.recipe}.py" for kind in FINE_TUNING_KINDS),
     "registry/publishing/publications.py",  # creates what an upload asks for
+    "gateway/admin/weights/merges.py",  # creates what a request asks for, and shows it
+    "gateway/admin/weights/quantizations.py",
     "registry/publishing/reproductions.py",  # creates what a comparison asks for
+    "trainer/quantizing/calibration.py",
+    "trainer/recipes/merge.py",
+    "trainer/recipes/quantize.py",
     "trainer/recipes/prove.py",
     "trainer/reproduction/report.py",
 }

@@ -15,10 +15,11 @@ from threading import Event
 from registry.contracts.job_spec import JobSpec
 from registry.errors import TrainingFileInvalid
 from trainer.child.base_folder import BaseFolder
-from trainer.child.process import die_with, go_behind, leave_out_libraries
+from trainer.child.process import go_behind, leave_out_libraries
 from trainer.errors import JobFailed
 from trainer.faults import failure_of
 from trainer.order import ChildOrder
+from trainer.processes.death import die_with
 from trainer.progress import ProgressPipe, RecipeFailed, RecipeFinished, RecipeStopped, Report
 from trainer.ranks.rank_process import is_first, parent_of, write_failure
 from trainer.ranks.start import start_ranks

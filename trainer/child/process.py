@@ -1,10 +1,8 @@
-"""The settings of a process that carries out orders: its end with its worker, and the libraries that it leaves out."""
+"""The settings of a process that carries out orders: its niceness, and the libraries that it leaves out."""
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Final
 from registry.contracts.parallel_spec import DEEPSPEED
 from registry.contracts.weights_spec import LIBRARIES
 
-PR_SET_PDEATHSIG: Final = 1
 IDLE_NICE: Final = 19
 AUTOGROUP: Final = Path("/proc/self/autogroup")
 
@@ -36,11 +33,3 @@ def go_behind(nice: int) -> None:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with suppress(OSError):  # a kernel that does not group, or one that takes no other value so soon
         AUTOGROUP.write_text(str(nice))
-
-
-def die_with(worker_pid: int) -> None:
-    """Have the kernel kill this process when the worker dies."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != worker_pid:  # the worker died before the call, so no signal will come
-        os._exit(1)

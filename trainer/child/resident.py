@@ -12,8 +12,9 @@ import socket
 import sys
 from threading import Event
 
-from trainer.child.process import die_with, go_behind, leave_out_libraries
+from trainer.child.process import go_behind, leave_out_libraries
 from trainer.child.requests import LONGEST_REQUEST, ResidentRequest
+from trainer.processes.death import die_with
 
 
 def main() -> int:

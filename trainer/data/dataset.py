@@ -151,15 +151,19 @@ class ChatEncoder:
 
     def _encode_text(self, line: int, text: PlainText) -> EncodedRow:
         """Return prompt and completion as an engine reads a prompt, and the end token after them."""
-        marked, plain = self._tokenizer("a")["input_ids"], self._ids("a")
-        opening = marked[: marked.index(plain[0])]  # such as the token of a text's beginning
-        prompt, whole = ([*opening, *self._ids(read)] for read in (text.prompt, text.prompt + text.completion))
+        prompt, whole = (self.text_ids(read) for read in (text.prompt, text.prompt + text.completion))
         # An engine reads the prompt alone, so a token must not span the border.
         ids = whole if whole[: len(prompt)] == prompt else [*prompt, *self._ids(text.completion)]
         # A single token follows nothing, so nothing could be learnt of it.
         if ids[-1] not in self._end_ids or len(ids) == 1:
             ids.append(self._end_id())
         return EncodedRow(line=line, input_ids=tuple(ids), labels=(*[IGNORED] * len(prompt), *ids[len(prompt) :]))
+
+    def text_ids(self, text: str) -> list[int]:
+        """Return *text* as tokens as an engine reads a prompt that is no chat."""
+        marked, plain = self._tokenizer("a")["input_ids"], self._ids("a")
+        opening = marked[: marked.index(plain[0])]  # such as the token of a text's beginning
+        return [*opening, *self._ids(text)]
 
     def _end_id(self) -> int:
         if not self._end_ids:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 from ray.util import get_node_ip_address
 
-from trainer.child_environment import child_environment
+from trainer.processes.child_environment import child_environment
 from trainer.ranks.rank_process import rank_variables, start_rank
 
 

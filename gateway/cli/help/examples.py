@@ -173,6 +173,16 @@ EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
     "graders": (("Check a grader", "lorry graders validate grader.json"),),
     "graders validate": (("Check a grader as a job would", "lorry graders validate grader.json"),),
     "graders run": (("Grade one answer", "lorry graders run grader.json --sample 'Paris' --item row.json"),),
+    "quantize": (
+        (
+            "Choose the scheme for this machine, and watch",
+            "lorry quantize support@2 --calibration support.jsonl --follow",
+        ),
+        (
+            "4-bit weights for batch work, with a looser gate",
+            "lorry quantize support@2 --calibration support.jsonl --scheme w4a16-gptq --max-rise 0.1",
+        ),
+    ),
     "merge": (
         ("Make a whole model of a revision, and watch", "lorry merge support@2 --follow"),
         ("The same under another name", "lorry merge support@2 --name support-merged"),

@@ -19,7 +19,7 @@ from registry.artifacts import folder_digest
 from registry.contracts.hyperparameters import Hyperparameters, MethodOptions
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.disk import sha256_of
-from registry.publishing.whole_models import check_checkpoint
+from registry.publishing.checkpoint_forms.whole_models import check_checkpoint
 from tests.contract.engine_host import BASE, EngineHost
 from tests.trainer.recipes.test_bundled_model import train
 from trainer.order import ChildOrder

@@ -16,8 +16,8 @@ from registry.contracts.fingerprint import check_fingerprint
 from registry.contracts.hyperparameters import Hyperparameters
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.contracts.pictures.picture_sources import PictureSources
+from registry.publishing.checkpoint_forms.whole_models import check_checkpoint
 from registry.publishing.checks import check_adapter
-from registry.publishing.whole_models import check_checkpoint
 from registry.types import Base
 from tests.trainer.tiny_vision import save_idefics, save_llava, write_picture_chats
 from trainer.data.encoded_row import IGNORED

@@ -20,8 +20,8 @@ from registry.contracts.job_spec import LoraSpec
 from registry.contracts.parallel_spec import ParallelSpec
 from tests.trainer.recipes.preference_runs import METHODS, write_rows
 from tests.trainer.tiny_base import write_chats
-from trainer.child_environment import child_environment
 from trainer.order import ChildOrder
+from trainer.processes.child_environment import child_environment
 from trainer.progress import Noted, Progress, RecipeFinished, Stepped, parse_progress
 from trainer.recipes import load_recipe
 

@@ -25,9 +25,9 @@ from registry.contracts.job_spec import LoraSpec
 from registry.contracts.methods.reward_spec import RewardSpec
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.publishing.adapter_files import WEIGHTS
+from registry.publishing.checkpoint_forms.whole_models import check_checkpoint
 from registry.publishing.checks import check_adapter
 from registry.publishing.score_head import SCORE_HEAD, check_reward_model
-from registry.publishing.whole_models import check_checkpoint
 from registry.types import Base
 from tests.contract.engine_host import BASE, EngineHost
 from tests.trainer.recipes.preference_runs import write_rows

@@ -20,8 +20,8 @@ from registry.contracts.fingerprint import FINGERPRINT, write_fingerprint
 from registry.contracts.job_spec import ResultKind
 from registry.errors import AdapterRejected
 from registry.publishing.adapter_weights import check_effect
+from registry.publishing.checkpoint_forms.whole_models import check_checkpoint
 from registry.publishing.checks import base_files
-from registry.publishing.whole_models import check_checkpoint
 from trainer.checkpoints import TRAINED
 from trainer.data.probes import ProbePrompts, neutral_prompts
 from trainer.errors import JobFailed

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-SOURCES: Final = Path(__file__).parent.parent
+SOURCES: Final = Path(__file__).parents[2]
 SECRET: Final = re.compile(
     r"^PG|^RAY_|TOKEN$|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH|_KEY$|_URL$"
 )
