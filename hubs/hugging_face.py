@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from hubs.errors import HubRefused, HubUnreachable, UnknownRepository
-from hubs.repository import Content, Received, RemoteFile, Repository, Snapshot
+from hubs.repository import Content, Received, RemoteFile, Repository, Snapshot, check_canonical
 
 PART: Final = ".part"
 """Ending of a file that is not whole yet."""
@@ -101,6 +101,8 @@ class HuggingFace:
             api = _api()
             asked = api.model_info if repository.content is Content.MODEL else api.dataset_info
             found = asked(repository.name, revision=revision, files_metadata=True)
+        if repository.content is Content.MODEL:
+            check_canonical(repository.name, found.id)
         if not found.sha:
             raise HubRefused(f"{repository.name}: the hub names no commit of {revision!r}")
         return Snapshot(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hubs.errors import FileAltered, HubRefused, HubUnreachable, UnknownRepository
-from hubs.repository import COMMIT, Content, Received, RemoteFile, Repository, Snapshot
+from hubs.repository import COMMIT, Content, Received, RemoteFile, Repository, Snapshot, check_canonical
 
 _DEFAULT_BRANCH: Final = "master"
 _AT_IMPORT: Final = {
@@ -95,9 +95,11 @@ class ModelScope:
             is_model = repository.content is Content.MODEL
             commit = _commit(client, repository, asked) if is_model else asked
             entries = client.legacy.list_repo_files(repository.name, str(repository.content), commit)
-            licence = _licence(client.legacy.get_repo_info(repository.name, "model")) if is_model else ""
+            facts = client.legacy.get_repo_info(repository.name, "model") if is_model else {}
+        if facts.get("Path") and facts.get("Name"):
+            check_canonical(repository.name, f"{facts['Path']}/{facts['Name']}")
         files = [_remote_file(each) for each in entries if each.get("Type") != "tree"]
-        return Snapshot(commit=commit, files=files, licence=licence)
+        return Snapshot(commit=commit, files=files, licence=_licence(facts))
 
     def fetch(self, repository: Repository, commit: str, file: RemoteFile, folder: Path, received: Received) -> None:
         """Write the file below *folder*; the client keeps what it has of it beside it and goes on from there."""
@@ -167,8 +169,8 @@ def _remote_file(entry: Mapping[str, Any]) -> RemoteFile:
     return RemoteFile(path=str(entry["Path"]), size_bytes=int(entry.get("Size") or 0), sha256=sha256)
 
 
-def _licence(facts: Any) -> str:
-    found = facts.get("License") if isinstance(facts, dict) else None
+def _licence(facts: Mapping[str, Any]) -> str:
+    found = facts.get("License")
     if isinstance(found, list):
         found = found[0] if found else None
     return str(found or "").lower()

@@ -9,6 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol
 
+from hubs.errors import HubRefused
+
 COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 """The id of a commit, whole."""
 
@@ -88,3 +90,9 @@ class Hub(Protocol):
     def similar(self, name: str) -> Sequence[str]:
         """Return names of models that are like *name*; none where the hub does not answer."""
         ...
+
+
+def check_canonical(asked: str, found: str) -> None:
+    """Raise `HubRefused` where the hub has *asked* under another name: a model has one id, in one spelling."""
+    if found and found != asked:
+        raise HubRefused(f"{asked}: is called {found!r} on its hub; ask for that")

@@ -27,6 +27,8 @@ class HubModel:
     """Commit -> its files."""
     branches: dict[str, str] = field(default_factory=lambda: {"main": COMMIT, "master": COMMIT})
     licence: str = "apache-2.0"
+    called: str | None = None
+    """The id that both hubs say it has; None for the one that it is asked by."""
     is_gated: bool = False
     cuts: list[int] = field(default_factory=list)
     """Lengths after which the next answers with the largest file are cut off; -503 answers with that status."""
@@ -109,7 +111,7 @@ class _Hubs(LoopbackHandler):
             return
         siblings = [_sibling(path, content, model) for path, content in model.commits[commit].items()]
         facts = {
-            "id": name,
+            "id": model.called or name,
             "sha": commit,
             "siblings": siblings,
             "gated": "auto" if model.is_gated else False,
@@ -133,7 +135,8 @@ class _Hubs(LoopbackHandler):
         elif rest == ["repo"]:
             self._file(name, revision, query["FilePath"])
         else:
-            data = {"Path": name.partition("/")[0], "Name": name.partition("/")[2], "License": model.licence}
+            owner, _, title = (model.called or name).partition("/")
+            data = {"Path": owner, "Name": title, "License": model.licence}
             self.reply(200, json.dumps({"Code": 200, "Success": True, "Data": data}).encode())
 
     def _file(self, name: str, revision: str, path: str) -> None:

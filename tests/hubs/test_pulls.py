@@ -185,6 +185,13 @@ def test_an_id_that_is_not_there_suggests_what_is(hub: HubServer, desk: Desk, na
         desk.pull("acme/tiny@v1", "v2")
 
 
+@pytest.mark.parametrize("name", BOTH)
+def test_a_model_that_was_renamed_is_asked_for_by_its_present_id(hub: HubServer, desk: Desk, name: HubName) -> None:
+    hub.models["acme/tiny"].called = "other/Tiny"
+    with pytest.raises(HubRefused, match="acme/tiny: is called 'other/Tiny' on its hub"):
+        desk.pull("acme/tiny", hub=name)
+
+
 def test_a_model_of_pickles_or_with_code_of_its_own(hub: HubServer, desk: Desk) -> None:
     pickles = {path: content for path, content in SMALL.items() if not path.endswith(".safetensors")}
     hub.models["acme/pickled"] = HubModel(commits={COMMIT: pickles})
