@@ -9,7 +9,7 @@ from typing import Any
 from registry.database import Registry
 from registry.errors import NotFound
 from registry.lineage.node import LineageNode, NodeKind, NodeState
-from registry.lineage.record import acts_about, file_node, job_node, removal_of, rollout_node
+from registry.lineage.record import acts_about, evaluation_nodes, file_node, job_node, removal_of, rollout_node
 from registry.pulled.pulled_model import PulledModel, pulled_model
 from registry.types import Base, Revision, RevisionState
 
@@ -38,6 +38,7 @@ def revision_node(registry: Registry, revision: Revision, relation: str = "") ->
         parts=(
             *((job,) if job else ()),
             base_by_name(registry, revision.base, revision.base_digest),
+            *evaluation_nodes(registry, name, revision.artifact),
             *(rollout_node(registry, each) for each in sorted(rollouts, key=lambda each: each.created_at)),
             *acts_about(registry, [name, revision.alias]),
         ),
@@ -85,7 +86,11 @@ def base_node(registry: Registry, base: Base, relation: str = "") -> LineageNode
         at=base.created_at,
         by=base.owner or (pulled.pulled_by if pulled else None),
         facts={name: fact for name, fact in facts.items() if fact is not None},
-        parts=(*parts, *acts_about(registry, [base.name, base.alias])),
+        parts=(
+            *parts,
+            *evaluation_nodes(registry, base.name, base.digest),
+            *acts_about(registry, [base.name, base.alias]),
+        ),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any, Final
@@ -156,6 +156,7 @@ def rollout_node(registry: Registry, rollout: Rollout) -> LineageNode:
         "steps": [step.weight for step in rollout.plan.steps],
         "stable": rollout.stable and f"{rollout.adapter}@{rollout.stable}",
         "finished_at": rollout.finished_at,
+        "gate": rollout.gate_result,
     }
     return LineageNode(
         kind=NodeKind.ROLLOUT,
@@ -166,6 +167,28 @@ def rollout_node(registry: Registry, rollout: Rollout) -> LineageNode:
         facts=facts,
         parts=moves,
     )
+
+
+def evaluation_nodes(registry: Registry, served_name: str, digest: str) -> Iterator[LineageNode]:
+    """Yield the completed evaluations of exactly these weights, newest first."""
+    for each in registry.evaluations.of_model(served_name, digest):
+        facts = {
+            "tool": each.tool,
+            "suite": each.suite_name,
+            "suite_sha256": each.suite_digest,
+            "rows": each.total,
+            "judges": {name: f"{judge.served_name} sha256 {judge.digest}" for name, judge in each.judges.items()},
+            "rollout": each.rollout_id,
+            "scores": each.scores and each.scores.get("overall"),
+        }
+        yield LineageNode(
+            kind=NodeKind.EVALUATION,
+            name=each.id,
+            relation="scored by",
+            at=each.finished_at or each.created_at,
+            by=each.owner,
+            facts={name: fact for name, fact in facts.items() if fact},
+        )
 
 
 def acts_about(registry: Registry, subjects: Iterable[str | None]) -> tuple[LineageNode, ...]:

@@ -12,7 +12,17 @@ from gateway.cli.tables.forms import printable
 from gateway.objects.weights.lineage import LineageNodeObject, LineageObject
 
 _STYLES: Final[Mapping[str, str]] = {"deleted": "red", "retired": "yellow"}
-_LONG_FACTS: Final = ("hyperparameters", "versions", "machine", "metrics", "quantization", "compared", "spec", "scores")
+_LONG_FACTS: Final = (
+    "hyperparameters",
+    "versions",
+    "machine",
+    "metrics",
+    "quantization",
+    "compared",
+    "spec",
+    "scores",
+    "gate",
+)
 """Facts that get a line of their own."""
 _NOT_SHOWN: Final = ("files", "target_modules", "path")
 """Facts that `--json` alone has."""

@@ -76,7 +76,9 @@ def test_the_id_serves_what_was_pulled_until_there_are_two_commits(enter: Callab
 def test_what_was_not_pulled_or_is_not_as_it_was_is_refused_with_the_command(
     enter: Callable[[str], Path], serve: Serve
 ) -> None:
-    with pytest.raises(StartFailed, match=r"no model of this id was pulled.*Pull it first: lorry models pull acme/Tiny"):
+    with pytest.raises(
+        StartFailed, match=r"no model of this id was pulled.*Pull it first: lorry models pull acme/Tiny"
+    ):
         serve("acme/Tiny")
     folder = enter(COMMIT)
     (folder / "config.json").write_text('{"odd": 1}')

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from registry.database import Registry
 from registry.errors import Conflict, NotFound, NotServable
+from registry.evaluations.evaluation import EvaluationAnswer, EvaluationDraft, PinnedModel
 from registry.lineage.lineage import lineage_of
 from registry.lineage.node import LineageNode, NodeKind, NodeState
 from registry.lineage.statement import FOLDER_DIGEST, statement_of
@@ -135,6 +136,34 @@ def test_a_checkpoint_that_was_deleted_is_shown_as_deleted_with_who_did_it(scene
     assert [(act.name, act.by) for act in kinds(node, NodeKind.ACT)][-1] == ("checkpoint.delete", "zoe")
     with pytest.raises(NotServable, match="'kept-1' is deleted, which has no files"):
         statement_of(scene.registry, "kept-1")
+
+
+def test_scores_belong_to_exactly_these_weights(scene: Scene) -> None:
+    registry, revision = scene.registry, scene.registry.adapters.named("support@1")
+    for digest in (revision.artifact, "f" * 64):
+        pinned = PinnedModel(
+            served_name="support@1", digest=digest, base=scene.base.name, base_digest=scene.base.digest
+        )
+        draft = EvaluationDraft(
+            asked_name="support",
+            model=pinned,
+            judges={},
+            suite_name="greetings",
+            suite_digest="c" * 64,
+            total=1,
+            owner="eve",
+            tenant="local",
+            key_id="",
+            timeout_s=1.0,
+        )
+        hold = registry.evaluations.claim(registry.evaluations.create(draft), "g1")
+        assert hold is not None
+        registry.evaluations.record(
+            hold, [EvaluationAnswer(row=1, row_id="1", answer="Hi", score=1.0, has_passed=True)]
+        )
+        registry.evaluations.complete(hold, {"overall": {"score": 1.0, "low": 0.2, "high": 1.0}})
+    (scored,) = kinds(lineage_of(registry, "support@1").node, NodeKind.EVALUATION)
+    assert (scored.by, scored.facts["suite"], scored.facts["scores"]["score"]) == ("eve", "greetings", 1.0)
 
 
 def test_a_name_that_is_not_there_suggests_one(scene: Scene) -> None:
