@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,14 +25,14 @@ class ModelScope:
 
     def prepare(self, repository: str, revision: str | None, is_public: bool) -> None:
         """Have the repository; refuse one that is public unless that is meant. A branch is made by its first commit."""
+        from modelscope_hub.constants import Visibility
         from modelscope_hub.errors import AlreadyExistsError
 
         with self._client(repository) as api:
             try:
                 api.create_repo(repository, _KIND, visibility="public" if is_public else "private")
             except AlreadyExistsError:
-                found = str(api.get_repo(repository, _KIND).visibility).lower()
-                if not is_public and found.endswith("public"):
+                if not is_public and api.get_repo(repository, _KIND).visibility != Visibility.PRIVATE:
                     raise HubRefused(
                         f"modelscope:{repository} is public; give --public if everybody may have the model"
                     ) from None
@@ -73,6 +74,7 @@ class ModelScope:
         from modelscope_hub.api import HubApi
         from modelscope_hub.errors import HubError
 
+        logging.getLogger("modelscope_hub").setLevel(logging.WARNING)  # it has a handler of its own
         try:
             yield HubApi(token=self._token)
         except HubError as exc:

@@ -49,13 +49,14 @@ class HubModel:
 class HubServer(LoopbackServer):
     """The server, with its models by their ids."""
 
-    def __init__(self, models: Mapping[str, HubModel]) -> None:
-        hub = self
+    def __init__(self, models: Mapping[str, HubModel], handler: type[Hubs] | None = None) -> None:
+        """*handler* answers more than the files of *models*."""
+        hub, answers = self, handler or Hubs
         self.models = dict(models)
         self.tokens: set[str] = set()
         self.lock = threading.Lock()
 
-        class Handler(_Hubs):
+        class Handler(answers):  # type: ignore[valid-type, misc]
             server_of = hub
 
         super().__init__(Handler)
@@ -74,7 +75,9 @@ class HubServer(LoopbackServer):
         }
 
 
-class _Hubs(LoopbackHandler):
+class Hubs(LoopbackHandler):
+    """The hubs' answers to requests for models and their files."""
+
     server_of: HubServer
 
     def do_GET(self) -> None:
