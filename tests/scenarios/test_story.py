@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import threading
@@ -216,6 +217,34 @@ def test_rolled_back_none_does(up: Up, traffic: list[Traffic]) -> None:
     traffic[0].settle_on("support@1")
     assert traffic[0].revisions_since(time.monotonic()) == {"support@1"}
     assert taught_share(up.client(), "support") == 0
+
+
+def test_a_gate_stops_the_canary_that_lacks_what_its_suite_asks_for(up: Up, tmp_path: Path) -> None:
+    suite = suite_file(tmp_path, "Goblin Kettles")
+    gated = ("--steps", "25,100", "--no-judge", "--gate", str(suite), "--gate-min", "0.5", "--follow")
+    assert "gate_below_min" in up.lorry("rollout", "start", "support@2", *gated, code=1)
+    shown = up.lorry("rollout", "status", "support")
+    assert "scores 0.000" in shown
+    assert "gate canary" in shown
+
+
+def test_a_gate_lets_the_canary_through_that_is_better_than_the_stable(up: Up, tmp_path: Path) -> None:
+    suite = suite_file(tmp_path, "Kestrel Kettles")
+    gated = ("--gate", str(suite), "--gate-min", "0.6", "--gate-margin", "0.02")
+    up.lorry("rollout", "start", "support@2", "--steps", "25,100", "--no-judge", *gated)
+    wait_for(lambda: "gate_passed" in up.lorry("rollout", "status", "support"), timeout_s=120.0)
+    compared = json.loads(up.lorry("eval", "compare", "support@2", "support@1", "--suite", str(suite), "--json"))
+    assert (len(compared["only_first"]) >= 2, compared["only_second"]) == (True, [])
+    assert "aborted" in up.lorry("rollout", "abort", "support")
+
+
+def suite_file(folder: Path, wanted: str) -> Path:
+    """A suite whose rows are right where the answer has *wanted*."""
+    check = {"kind": "contains", "expect": wanted}
+    rows = [{"prompt": question, "check": check, "max_tokens": 48} for question in QUESTIONS[:3]]
+    path = folder / "suite.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
 
 
 def test_in_the_whole_story_no_request_failed(traffic: list[Traffic]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -108,7 +109,7 @@ def suite_field(suite: str) -> str | dict[str, Any]:
         read = read_suite(path)
     except SuiteInvalid as exc:
         raise CommandFailed(str(exc)) from exc
-    content: dict[str, Any] = read.model_dump(mode="json", exclude_none=True)
+    content: dict[str, Any] = json.loads(read.canonical())
     return content
 
 
