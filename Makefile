@@ -189,7 +189,7 @@ install-node:
 
 sdks: $(patsubst %,$(SDKS)/%/.installed,openai-2 openapi node clients instructor)  ## OpenAI 2.x for Python, SDKs for JavaScript, what generates a client from the OpenAPI description, and other clients
 
-clients: sdks env-vllm $(CLIENTS:%=$(SDKS)/%/.installed)  ## Clients that CI has no time for as well: DSPy, LlamaIndex, EvalScope, lm-eval, guidellm, aiperf, vllm bench serve
+clients: sdks env-vllm env-evaluate $(CLIENTS:%=$(SDKS)/%/.installed)  ## Clients that CI has no time for as well: DSPy, LlamaIndex, EvalScope, lm-eval, guidellm, aiperf, vllm bench serve
 	LORRY_TEST_SDKS=$(SDKS) LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -s tests/scenarios/test_clients.py tests/scenarios/test_clients_on_demand.py -m scenario $(ARGS)
 
 $(SDKS)/openai-2/.installed $(SDKS)/openapi/.installed: $(SDKS)/%/.installed: deploy/sdks/%.txt | venv

@@ -6,6 +6,7 @@ Their data sets are files of the test, as a hub is nowhere asked.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -97,6 +98,30 @@ def test_evalscope(up: Up, tmp_path: Path) -> None:
     )
     (report,) = (tmp_path / "work").glob(f"*/reports/{BUNDLED_BASE}/general_mcq.json")
     assert json.loads(report.read_text())["metrics"][0]["num"] == 1
+
+
+@pytest.mark.parametrize("tool", ["lm-eval", "evalscope"])
+def test_lorry_eval_stores_every_answer_of_a_tool(
+    up: Up, tmp_path: Path, tool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(
+        "LORRY_HOME", os.environ["LORRY_TEST_ENVS"]
+    )  # the command looks for the tools' environment there
+    if tool == "lm-eval":
+        data = tmp_path / "said.json"
+        data.write_text(json.dumps({"question": "Say Paris.", "choices": CITIES, "answer": 0}))
+        own = {"task": "capitals_said", "dataset_kwargs": {"data_files": {"test": str(data)}}}
+        (tmp_path / "said.yaml").write_text(json.dumps(TASK | TASKS["capitals_said"] | own))
+        suite = "lm-eval:capitals_said"
+    else:
+        question = {"question": "The capital of France?", "A": "Paris", "B": "Rome", "answer": "A"}
+        (tmp_path / "capitals_val.jsonl").write_text(json.dumps(question) + "\n")
+        suite = "evalscope:general_mcq"
+    told = up.lorry("eval", BUNDLED_BASE, "--suite", suite, "--local", str(tmp_path), "--json")
+    found = json.loads(told)
+    assert (found["state"], found["total"], found["scores"]["overall"]["rows"]) == ("completed", 1, 1)
+    assert found["detail"]["metrics"]
+    assert "tool_failed" in up.lorry("eval", BUNDLED_BASE, "--suite", f"{tool}:no_such_task", code=1)
 
 
 def test_guidellm(up: Up, tmp_path: Path, model_folder: Path) -> None:
