@@ -135,7 +135,7 @@ class GraderCheck(CheckSpec):
     kind: Literal["grader"] = "grader"
     grader: dict[str, Any]
     item: dict[str, Any] = Field(default_factory=dict)
-    pass_at: float = 0.5
+    pass_at: Annotated[float, Field(allow_inf_nan=False)] = 0.5
 
     @field_validator("grader")
     @classmethod

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
-from registry.errors import ArtifactCorrupt, IllegalMove, LeaseLost, NotFound, RegistryError, StaleState
+from registry.errors import ArtifactCorrupt, IllegalMove, LeaseLost, NotFound, NotStorable, RegistryError, StaleState
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class RegistryCalls:
         while True:
             try:
                 result = await asyncio.to_thread(call, *args, **kwargs)
-            except (LeaseLost, StaleState, IllegalMove, NotFound, ArtifactCorrupt):
+            except (LeaseLost, StaleState, IllegalMove, NotFound, NotStorable, ArtifactCorrupt):
                 raise
             except RegistryError as exc:
                 self.problem = str(exc)

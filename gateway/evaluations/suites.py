@@ -9,7 +9,7 @@ from evaluation.builtin import BUILTIN, builtin_suite
 from evaluation.errors import SuiteInvalid
 from evaluation.suite import Suite
 from evaluation.suite_files import parse_suite, suite_from
-from gateway.errors import InvalidRequest, ModelNotFound, NothingStable
+from gateway.errors import InvalidRequest, ModelNotAllowed, ModelNotFound, NothingStable
 from gateway.keys.access import check_model, unknown_model
 from gateway.keys.auth import Caller
 from gateway.routing.pinned_weights import pin
@@ -68,4 +68,7 @@ def pin_for(registry: Registry, caller: Caller, table: RouteTable, name: str, pa
 
 def judges_for(registry: Registry, caller: Caller, table: RouteTable, suite: Suite) -> dict[str, PinnedModel]:
     """Return the weights of every judge that *suite* names."""
-    return {name: pin_for(registry, caller, table, name, "suite") for name in sorted(suite.asked_models())}
+    try:
+        return {name: pin_for(registry, caller, table, name, "suite") for name in sorted(suite.asked_models())}
+    except (ModelNotFound, ModelNotAllowed) as exc:
+        raise InvalidRequest(f"suite: the judge: {exc}", param="suite") from exc

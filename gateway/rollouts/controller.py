@@ -125,7 +125,7 @@ def skip_gate(registry: Registry, rollout_id: str, actor: str, why: str, *, full
         what = "has no gate" if rollout.plan.gate is None else f"is {rollout.state}: its gate is behind it"
         raise IllegalMove(f"rollout {rollout.id} {what}; leave skip_gate out")
     _check_loaded(registry, rollout)
-    is_whole = full or rollout.plan.steps[0].weight == 100
+    is_whole = full or _begins_whole(registry, rollout)
     to = RolloutState.PROMOTED if is_whole else RolloutState.PROGRESSING
     message = f"the gate was skipped: {why}"
     return registry.rollouts.move(rollout.id, rollout.state, to, reason="gate_skipped", message=message, actor=actor)
@@ -138,7 +138,9 @@ def _give_first_stables(registry: Registry, snapshot: Snapshot) -> None:
         first = firsts.get(adapter.name)
         if first is None:
             continue
-        if readiness_of(snapshot, adapter.base, f"{adapter.name}@{first}").is_everywhere:
+        # A first revision with a gate is stable only once that lets it through.
+        is_loaded = readiness_of(snapshot, adapter.base, f"{adapter.name}@{first}").is_everywhere
+        if is_loaded and not registry.rollouts.has_gated(adapter.name):
             registry.adapters.set_first_stable(adapter.name, first, reason="first_revision")
 
 
@@ -169,12 +171,19 @@ def _begin(registry: Registry, snapshot: Snapshot, rollout: Rollout) -> Rollout:
         return _abort_unloadable(registry, rollout, readiness)
     if not readiness.is_everywhere:
         return rollout
-    to = RolloutState.PROMOTED if rollout.plan.steps[0].weight == 100 else RolloutState.PROGRESSING
+    to = RolloutState.PROMOTED if _begins_whole(registry, rollout) else RolloutState.PROGRESSING
     if rollout.plan.gate is not None:
         return _follow_gate(registry, rollout, rollout.plan.gate, to)
     return registry.rollouts.move(
         rollout.id, rollout.state, to, reason="loaded", message="on every replica that it belongs on"
     )
+
+
+def _begins_whole(registry: Registry, rollout: Rollout) -> bool:
+    """Return whether the canary gets all traffic at once: by its plan, or because a gate kept everything else out."""
+    if rollout.plan.steps[0].weight == 100:
+        return True
+    return registry.adapters.get(rollout.adapter).stable is None and registry.rollouts.has_gated(rollout.adapter)
 
 
 def _follow_gate(registry: Registry, rollout: Rollout, gate: GatePlan, to: RolloutState) -> Rollout:

@@ -105,7 +105,8 @@ def answer_row(evaluation_id: str, answer: EvaluationAnswer) -> dict[str, Any]:
     """Return the row of an answer, whose long texts are cut."""
     fields = asdict(answer) | {"evaluation_id": evaluation_id, "tags": list(answer.tags)}
     cut = {name: _storable(fields[name])[:LONGEST_ANSWER] for name in ("answer", "prompt", "target")}
-    return fields | cut | {"why": _storable(answer.why)[:_LONGEST_WHY]}
+    names = {"row_id": _storable(answer.row_id), "tags": [_storable(tag) for tag in answer.tags]}
+    return fields | cut | names | {"why": _storable(answer.why)[:_LONGEST_WHY]}
 
 
 def answer_of(row: sa.RowMapping) -> EvaluationAnswer:

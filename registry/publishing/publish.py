@@ -79,7 +79,8 @@ def publish(  # noqa: PLR0913  a publication is exactly these facts
     *folder* is as `registry.publishing.normalize` leaves it, with a fingerprint, or for a reward model with the file of
     `registry.publishing.score_head`. *results* becomes the result file of
     the job.
-    The rollout starts only if the adapter has a stable revision. While another rollout is open, a job goes without one
+    The rollout starts only if the adapter has a stable revision, or the plan a gate. While another rollout is open, a
+    job goes without one
     (an event records it), and a publication without a job is refused as `RolloutOpen`. Raises `AdapterRejected`,
     `NotFound` (base), `Conflict` (name or alias), `LeaseLost`, `StaleState` (cancelled), `StorageFull`.
     """
@@ -255,7 +256,8 @@ def _insert_revision(tx: sa.Connection, entry: _Entry) -> Revision:
 
 
 def _begin_rollout(tx: sa.Connection, entry: _Entry, adapter: Adapter, revision: Revision) -> Rollout | None:
-    if entry.rollout is None or adapter.stable is None:
+    # Without a stable revision there is nothing to compare with, but a gate decides by scores alone.
+    if entry.rollout is None or (adapter.stable is None and entry.rollout.gate is None):
         return None
     if entry.end is not None and find_open_rollout(tx, adapter.name) is not None:
         return None

@@ -98,6 +98,13 @@ class RolloutStore:
                 latest=tuple(rollout_of(row) for row in tx.execute(latest).mappings()),
             )
 
+    def has_gated(self, adapter: str) -> bool:
+        """Return whether a rollout of *adapter* ever had a gate: then nothing becomes stable without one."""
+        table = tables.rollouts.c
+        gated = sa.select(table.id).where(table.adapter == adapter, table.gate.is_not(None)).limit(1)
+        with self._tx.read() as tx:
+            return tx.execute(gated).first() is not None
+
     def move(  # noqa: PLR0913  a move is exactly these facts
         self,
         rollout_id: str,

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx2
 
 from gateway.rollouts.controller import reconcile
+from registry.publishing.publish import publish
+from registry.rollouts.gate import GatePlan
+from registry.rollouts.rollout import Rollout, RolloutPlan, weighted
+from registry.types import RevisionDraft, Slot, SlotState
 from tests.clock import Clock
 from tests.gateway.evaluations.answers_by_model import by_prompt, echo_suite
+from tests.gateway.replica_rows import replica_row
 from tests.gateway.rollouts.rollout_scene import SETTINGS, RolloutScene
 from tests.waiting import wait_for
 
@@ -164,3 +170,28 @@ def test_what_is_wrong_with_a_gate_is_named(scene: RolloutScene) -> None:
         refused = client.post("/admin/adapters/support/rollouts", json=body)
         assert refused.status_code == 400
         assert says in refused.json()["error"]["message"]
+
+
+def test_a_first_revision_becomes_stable_only_if_its_gate_lets_it_through(
+    scene: RolloutScene, make_adapter: Callable[..., Path]
+) -> None:
+    engine = scene.add_replica(by_prompt(lambda model, prompt, _body: "no" if model == "fresh@1" else prompt))
+    client, registry = scene.client(), scene.registry
+    gate = GatePlan(suite="numbers", min=0.5, digest=digest_of(client, echo_suite()))
+    plan = RolloutPlan(steps=weighted(50, 100), gate=gate)
+
+    def published(seed: int) -> Rollout:
+        draft = RevisionDraft(adapter="fresh", base="tiny", owner="ann")
+        revision = publish(registry, make_adapter(seed), draft, rollout=plan)
+        slots = [Slot(served_name=f"fresh@{number}", state=SlotState.READY) for number in (1, 2)]
+        registry.replicas.report(replica_row("r0", url=engine.url, slots=tuple(slots)))
+        rollout = registry.rollouts.open_for("fresh")
+        assert rollout is not None and rollout.canary == revision.number
+        decided(scene, client, {"id": rollout.id})
+        reconcile(registry, SETTINGS, registry.transactions.now())
+        return registry.rollouts.get(rollout.id)
+
+    first = published(3)
+    assert (first.reason, registry.adapters.get("fresh").stable) == ("gate_below_min", None)
+    second = published(4)
+    assert (second.reason, str(second.state), registry.adapters.get("fresh").stable) == ("gate_passed", "promoted", 2)
