@@ -53,10 +53,12 @@ def parse_suite(filename: str, content: bytes) -> Suite:
 
 def suite_from(fields: Mapping[str, Any], where: str = "") -> Suite:
     """Return the suite of a JSON object; the message of `SuiteInvalid` begins with *where*."""
-    for at, row in enumerate(rows if isinstance(rows := fields.get("rows"), list) else (), 1):
-        _row(row, f"{where}row {at}: ")
     try:
+        for at, row in enumerate(rows if isinstance(rows := fields.get("rows"), list) else (), 1):
+            _row(row, f"{where}row {at}: ")
         return Suite.model_validate(fields)
+    except RecursionError as exc:
+        raise SuiteInvalid(f"{where}is nested too deeply") from exc
     except ValidationError as exc:
         raise SuiteInvalid(f"{where}{fault_in(fields, exc).sentence}") from exc
 
@@ -80,6 +82,8 @@ def _from_lines(filename: str, name: str, text: str) -> Suite:
         raise SuiteInvalid(f"{filename}: has no rows; a row is {_EXAMPLE}")
     try:
         return Suite.model_validate({"name": name, **header, "rows": rows})
+    except RecursionError as exc:
+        raise SuiteInvalid(f"{filename}: is nested too deeply") from exc
     except ValidationError as exc:
         raise SuiteInvalid(f"{filename}: {fault_in(None, exc).sentence}") from exc
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -53,6 +54,8 @@ class Answered:
 def check_answer(checks: Sequence[CheckSpec], answered: Answered) -> Checked:
     """Return the lowest score of all *checks*, passed if all are. `GradingFailed` where a model gave no verdict."""
     found = [_CHECKING[check.kind](check, answered) for check in checks]
+    if not all(math.isfinite(each.score) for each in found):
+        raise GradingFailed(Fault.OTHER, "the score is not a finite number")
     return Checked(
         score=min(each.score for each in found),
         has_passed=all(each.has_passed for each in found),

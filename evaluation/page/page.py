@@ -72,9 +72,9 @@ def _facts(evaluation: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) 
         "95 % interval": f"{overall['low']:.3f} to {overall['high']:.3f}",
         "passed": f"{overall['passed']} of {overall['rows']}",
         "passed, 95 % interval": f"{overall['pass_low']:.2f} to {overall['pass_high']:.2f}",
-        "tokens written": f"{tokens:,}",
-        "cut off at the limit": f"{cut}",
     }
+    if evaluation["tool"] == "lorry":  # others report no tokens
+        facts |= {"tokens written": f"{tokens:,}", "cut off at the limit": f"{cut}"}
     body = "".join(f'<div class="fact"><b>{escape(value)}</b>{escape(name)}</div>' for name, value in facts.items())
     return f'<div class="facts">{body}</div>'
 
@@ -170,8 +170,9 @@ def _answer(answer: Mapping[str, Any], stable: Mapping[str, Any] | None) -> str:
     parts += [("right would be", answer["target"])] if answer["target"] else []
     parts += [("check", answer["why"])] if answer["why"] else []
     parts += [] if stable is None else [("the stable's answer", stable["answer"])]
-    end = f"{answer['finish_reason'] or 'end'}, {answer['completion_tokens']} tokens, {answer['seconds']:.1f} s"
-    parts.append(("ended by", end))
+    if answer["finish_reason"]:
+        counts = f"{answer['completion_tokens']} tokens, {answer['seconds']:.1f} s"
+        parts.append(("ended by", f"{answer['finish_reason']}, {counts}"))
     body = "".join(f"<h3>{escape(name)}</h3><pre>{escape(text)}</pre>" for name, text in parts)
     word = "passed" if answer["passed"] else "failed"
     return (

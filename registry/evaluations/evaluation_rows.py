@@ -114,10 +114,13 @@ def answer_of(row: sa.RowMapping) -> EvaluationAnswer:
     return EvaluationAnswer(**{name: value for name, value in row.items() if name != "evaluation_id"})
 
 
-def answers_of(tx: sa.Connection, evaluation_id: str) -> Sequence[EvaluationAnswer]:
-    """Return the answers in the order of their rows."""
-    query = sa.select(evaluation_answers).where(evaluation_answers.c.evaluation_id == evaluation_id)
-    return [answer_of(row) for row in tx.execute(query.order_by(evaluation_answers.c.row)).mappings()]
+def answers_of(
+    tx: sa.Connection, evaluation_id: str, after: int = 0, limit: int | None = None
+) -> Sequence[EvaluationAnswer]:
+    """Return the answers to the rows behind *after* in their order, of many the first *limit*."""
+    columns = evaluation_answers.c
+    query = sa.select(evaluation_answers).where(columns.evaluation_id == evaluation_id, columns.row > after)
+    return [answer_of(row) for row in tx.execute(query.order_by(columns.row).limit(limit)).mappings()]
 
 
 def cancel_gate(tx: sa.Connection, rollout_id: str, actor: str, at: float) -> None:

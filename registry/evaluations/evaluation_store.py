@@ -108,10 +108,10 @@ class EvaluationStore:
             found = [evaluation_of(row) for row in tx.execute(query).mappings()]
         return {str(each.side): each for each in found}
 
-    def answers(self, evaluation_id: str) -> builtins.list[EvaluationAnswer]:
-        """Return the answers in the order of their rows."""
+    def answers(self, evaluation_id: str, after: int = 0, limit: int | None = None) -> builtins.list[EvaluationAnswer]:
+        """Return the answers to the rows behind *after* in their order, of many the first *limit*."""
         with self._tx.read() as tx:
-            return list(answers_of(tx, evaluation_id))
+            return list(answers_of(tx, evaluation_id, after, limit))
 
     def cancel(self, evaluation_id: str, actor: str, tenant: str | None = None) -> Evaluation:
         """End the evaluation; its answers stay. `IllegalMove` once it has ended."""

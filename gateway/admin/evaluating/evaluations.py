@@ -157,10 +157,16 @@ async def show_evaluation(evaluation_id: str, gateway: GatewayDep, caller: Calle
 
 
 @router.get("/{evaluation_id}/answers")
-async def list_answers(evaluation_id: str, gateway: GatewayDep, caller: CallerDep) -> ObjectList[AnswerObject]:
-    """List the answers so far, in the order of their rows."""
+async def list_answers(
+    evaluation_id: str,
+    gateway: GatewayDep,
+    caller: CallerDep,
+    after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+    limit: Annotated[int, Query(ge=1, le=2000)] = 1000,
+) -> ObjectList[AnswerObject]:
+    """List the answers so far in the order of their rows, those behind the row `after`."""
     found = await gateway.ask(_seen, gateway.registry, caller, evaluation_id)
-    answers = await gateway.ask(gateway.registry.evaluations.answers, found.id)
+    answers = await gateway.ask(gateway.registry.evaluations.answers, found.id, after, limit)
     return ObjectList(data=[answer_object(each) for each in answers])
 
 

@@ -32,8 +32,8 @@ router = APIRouter(prefix="/admin/evaluations", dependencies=[KnownQuery], tags=
 
 MOST_REPORTED: Final = 2000
 """Answers of one request."""
-MOST_ROWS: Final = 50_000
-Text = Annotated[str, Field(max_length=1_000_000)]
+MOST_ROWS: Final = 20_000
+Text = Annotated[str, Field(max_length=16_384)]
 
 
 class BeginOutside(Body):
@@ -53,7 +53,7 @@ class ReportedAnswer(Body):
     prompt: Text
     answer: Text
     target: Text = ""
-    score: Annotated[float, Field(allow_inf_nan=False)]
+    score: Annotated[float, Field(ge=-1e9, le=1e9)]
     passed: bool
     tags: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=20)] = Field(
         default_factory=list

@@ -187,7 +187,7 @@ def show_one(
     with Client() as client:
         whole = part(whole_id(client, "evaluation", evaluation_id))
         story = client.get(f"{PATH}/{whole}", EvaluationStory)
-        found = client.get(f"{PATH}/{whole}/answers", ObjectList[AnswerObject]).data if answers else []
+        found = _all_answers(client, whole) if answers else []
         if html is not None:
             _write_page(client, story.id, html)
     if as_json:
@@ -196,6 +196,15 @@ def show_one(
     show_story(story)
     if answers:
         show_answers(found, wide=wide)
+
+
+def _all_answers(client: Client, whole: str) -> list[AnswerObject]:
+    found: list[AnswerObject] = []
+    while page := client.get(
+        f"{PATH}/{whole}/answers", ObjectList[AnswerObject], after=found[-1].row if found else 0
+    ).data:
+        found += page
+    return found
 
 
 @app.command("compare")

@@ -82,7 +82,8 @@ def _reviews(folder: Path, name: str) -> list[dict[str, Any]]:
     found = []
     for path in sorted(folder.glob(f"reviews/**/{name}_*.jsonl")):
         subset = path.stem.removeprefix(f"{name}_")
-        found += [_answer(name, subset, json.loads(line)) for line in path.read_text().splitlines() if line.strip()]
+        rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        found += [_answer(name, subset, row) for row in sorted(rows, key=lambda row: int(row["index"]))]
     return found
 
 

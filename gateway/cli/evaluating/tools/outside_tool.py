@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+LONGEST_TEXT: Final = 16_384
+"""Characters of a text that a gateway takes from a tool."""
 
 
 class ToolFailed(Exception):
@@ -61,9 +64,9 @@ def answer_fields(*, task: str, row: str, prompt: str, answer: str, target: str,
     """Return one answer; a score of at least a half passes."""
     return {
         "row_id": f"{task}/{row}"[:200],
-        "prompt": prompt[:65_536],
-        "answer": answer[:65_536],
-        "target": target[:65_536],
+        "prompt": prompt[:LONGEST_TEXT],
+        "answer": answer[:LONGEST_TEXT],
+        "target": target[:LONGEST_TEXT],
         "score": score,
         "passed": score >= 0.5,
         "tags": [task[:200]],
