@@ -139,7 +139,7 @@ LIGHT: Final = (
     "registry.publishing.publish",
 )
 """Modules whose import loads no engine, no training, no Ray and no client of Redis."""
-HEAVY: Final = ("torch", "transformers", "ray", "vllm", "peft", "redis")
+HEAVY: Final = ("torch", "transformers", "ray", "vllm", "peft", "redis", "huggingface_hub", "modelscope_hub")
 
 
 def sources(*folders: str) -> list[Path]:

@@ -15,6 +15,14 @@ from tests.loopback import LoopbackHandler, LoopbackServer
 
 COMMIT: Final = "0123456789abcdef0123456789abcdef01234567"
 LATER: Final = "89abcdef0123456789abcdef0123456789abcdef"
+SMALL: Final = {
+    "config.json": b'{"model_type": "llama"}',
+    "tokenizer_config.json": b"{}",
+    "tokenizer.json": b'{"version": "1.0"}',
+    "model.safetensors": b"w" * 20_000,
+    "pytorch_model.bin": b"pickle",
+}
+"""The files of a model."""
 LARGE: Final = 10_000
 """Files of so many bytes and more are in LFS, so that Hugging Face names their sha256."""
 

@@ -7,7 +7,6 @@ import random
 import resource
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,19 +22,12 @@ from registry.errors import Conflict, NotFound
 from registry.pulled.pulled_models import all_pulled, find_pulled, remove_pulled
 from registry.pulled.verification import FileState, verify_pulled
 from tests.gateway.cli.lorry_command import COMMAND, environment
-from tests.hubs.hub_server import COMMIT, LATER, HubModel, HubServer
+from tests.hubs.hub_server import COMMIT, LATER, SMALL, HubModel, HubServer
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.corpus
 
 WEIGHTS = random.Random(1).randbytes(25_000_000)  # some pieces of the clients, which are of 10 MB
-SMALL = {
-    "config.json": b'{"model_type": "llama"}',
-    "tokenizer_config.json": b"{}",
-    "tokenizer.json": b'{"version": "1.0"}',
-    "model.safetensors": b"w" * 20_000,
-    "pytorch_model.bin": b"pickle",
-}
 LARGE = SMALL | {"model.safetensors": WEIGHTS}
 BOTH: tuple[HubName, ...] = ("huggingface", "modelscope")
 
@@ -59,17 +51,6 @@ class Desk:
             registry=self.registry, settings=self.settings, folder=self.folder, show=self.show, say=self.said.append
         )
         return pull(pull_order(asked, revision, hub, "ann"), ground)
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    server = HubServer({"acme/tiny": HubModel(commits={COMMIT: SMALL})})
-    for name, value in server.environment(tmp_path).items():
-        monkeypatch.setenv(name, value)
-    for name in ("HF_TOKEN", "MODELSCOPE_API_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    yield server
-    server.close()
 
 
 @pytest.fixture

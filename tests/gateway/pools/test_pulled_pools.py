@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import StartFailed
+from gateway.pools.base_objects import remove_base
 from gateway.pools.pools import prepare_pools
 from registry.artifacts import folder_digest
 from registry.database import Registry
+from registry.errors import Conflict
 from registry.pulled.pulled_model import PulledModel
 from registry.pulled.pulled_models import enter_pulled
 from registry.settings import RegistrySettings
@@ -71,6 +73,17 @@ def test_the_id_serves_what_was_pulled_until_there_are_two_commits(enter: Callab
     with pytest.raises(StartFailed, match=rf"pulled 2 times.*acme/Tiny@{COMMIT}.*acme/Tiny@{LATER}"):
         serve("acme/Tiny")
     assert serve(f"acme/Tiny@{LATER}").name == f"acme/Tiny@{LATER[:7]}"
+
+
+def test_a_model_that_a_pool_of_the_settings_names_stays(
+    enter: Callable[[str], Path], sqlite_registry: Registry
+) -> None:
+    folder = enter(COMMIT)
+    for asked in ("acme/Tiny", f"acme/Tiny@{COMMIT}"):
+        with pytest.raises(Conflict, match="in use by pool small of the settings"):
+            remove_base(sqlite_registry, "acme/Tiny", "ann", {"small": asked})
+    assert remove_base(sqlite_registry, "acme/Tiny", "ann", {"small": "/models/other"}).deleted
+    assert not folder.exists()
 
 
 def test_what_was_not_pulled_or_is_not_as_it_was_is_refused_with_the_command(
