@@ -77,9 +77,9 @@ def fetch_files(work: Work, show: Show) -> Mapping[str, str]:
     kept = {file.path: _kept_bytes(work.folder / file.path) for file in work.files}
     progress = Progress(total_bytes=sum(file.size_bytes for file in work.files), kept_bytes=sum(kept.values()))
     _check_room(work.folder, progress)
-    for path, size in sorted(kept.items()):
-        if size:
-            progress.say(f"{path}: {size:,} bytes are here from an earlier pull")
+    if progress.kept_bytes:
+        begun = sum(size > 0 for size in kept.values())
+        progress.say(f"{progress.kept_bytes:,} bytes of {begun} files are here from an earlier pull")
     with _warnings_counted(progress), ThreadPoolExecutor(work.at_a_time, thread_name_prefix="pull") as pool:
         futures = {pool.submit(_fetched, work, file, progress): file for file in _large_first(work.files)}
         try:

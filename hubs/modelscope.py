@@ -73,11 +73,12 @@ def _asked(repository: Repository, revision: str | None) -> Iterator[Any]:
     except errors.FileIntegrityError as exc:
         raise FileAltered(f"{name}: {_first_line(exc)}") from exc
     except (errors.HubError, RequestException) as exc:
-        raise HubUnreachable(f"{name}@{revision}: ModelScope does not answer: {_first_line(exc)}") from exc
+        raise HubUnreachable(f"{name}: {client.legacy.endpoint} does not answer: {_first_line(exc)}") from exc
 
 
 def _first_line(exc: Exception) -> str:
-    return (str(exc).strip() or type(exc).__name__).split("\n", 1)[0]
+    first = (str(exc).strip() or type(exc).__name__).split("\n", 1)[0]
+    return first.partition(": HTTPConnectionPool")[0].partition(": HTTPSConnectionPool")[0]
 
 
 class ModelScope:

@@ -93,7 +93,7 @@ def test_a_pull_that_failed_goes_on_where_it_ended(hub: HubServer, desk: Desk) -
     desk.pull("acme/tiny")
     assert model.sent["model.safetensors"] < 1.5 * len(WEIGHTS)
     assert model.asked[-1] != ""
-    assert any("bytes are here from an earlier pull" in said for said in desk.said)
+    assert any("files are here from an earlier pull" in said for said in desk.said)
 
 
 @pytest.mark.parametrize("path", ["model.safetensors", "config.json"])
