@@ -17,7 +17,7 @@ from registry.types import AuditEntry, ServedCheckpoint
 
 REMOVALS: Final = frozenset({"checkpoint.delete", "base.remove"})
 """Actions by which a whole model goes."""
-_FILE_FACTS: Final = ("size_bytes", "findings", "unfit_rows")
+_FILE_FACTS: Final = ("size_bytes", "samples", "max_length", "findings", "unfit_rows")
 _MOST_ACTS: Final = 200
 
 
