@@ -21,6 +21,8 @@ from exports.ollama import modelfile, ollama_chat
 CARD: Final = "README.md"
 FINGERPRINT: Final = "fingerprint.json"
 """Prompts of the training data with their answers: not part of an export unless asked for."""
+GGUF_CHECKPOINT: Final = "model.gguf"
+"""The file of a checkpoint that was quantized to GGUF."""
 MODELFILE: Final = "Modelfile"
 _TOKENS: Final = ("bos_token", "eos_token", "unk_token", "pad_token")
 
@@ -57,10 +59,16 @@ def write_folder(model: Exported, target: Path) -> list[str]:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(model.folder / name, target / name)
     check_files(target, written)
-    found = [_checked(model, target, "folder")] if model.checks else []
+    found = [_checked(model, target, "folder")] if model.checks and not is_quantized(model.folder) else []
     if not keeps_card:
         (target / CARD).write_text(model_card(replace(model.facts, checked=found)))
     return found
+
+
+def is_quantized(folder: Path) -> bool:
+    """Whether the weights in *folder* are quantized: in forms that need further libraries to be read back."""
+    config = json.loads((folder / "config.json").read_bytes()) if (folder / "config.json").is_file() else {}
+    return "quantization_config" in config or (folder / GGUF_CHECKPOINT).is_file()
 
 
 def write_gguf_file(model: Exported, target: Path, kind: GgufType) -> list[str]:
@@ -69,6 +77,9 @@ def write_gguf_file(model: Exported, target: Path, kind: GgufType) -> list[str]:
     if model.is_adapter:
         write_adapter_gguf(model.folder, _base_of(model), target, name=title)
         return []
+    if (model.folder / GGUF_CHECKPOINT).is_file():
+        shutil.copyfile(model.folder / GGUF_CHECKPOINT, target)
+        return ["The checkpoint is a GGUF file already, which was copied as it is."]
     licence = licence_of(model.facts.lineage)
     write_gguf(model.folder, target, kind, name=title, about={} if licence is None else {"license": licence})
     if not model.checks:

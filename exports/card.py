@@ -21,6 +21,8 @@ class Origin:
     digest: str
     licence: str | None
     made_by: Mapping[str, Any]
+    scores: Sequence[Mapping[str, Any]] = field(default=())
+    """Suite, tool, rows, score and interval of each evaluation of exactly these weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,15 +166,41 @@ def _quantization(lineage: Sequence[Origin]) -> Iterator[str]:
 
 def _measured(facts: CardFacts) -> Iterator[str]:
     sentences = list(facts.checked)
-    compared = _first(facts.lineage, "compared")
+    compared = _first(facts.lineage, "compared") or _first(facts.lineage, "merge")
     if isinstance(compared, Mapping):
         sentences.append(
             f"Merged: the logprobs of {compared.get('tokens')} tokens differ from those of base and adapter by "
             f"{compared.get('logprob_rms')} nats (root mean square), {compared.get('same_best_tokens')} likeliest "
             f"tokens are the same; weights are stored as {compared.get('stored_as')}."
         )
-    if sentences:
-        yield "## Evaluation\n\n" + "\n".join(f"- {sentence}" for sentence in sentences)
+    parts = [_scores(facts.lineage), "\n".join(f"- {sentence}" for sentence in sentences)]
+    if any(parts):
+        yield "## Evaluation\n\n" + "\n\n".join(part for part in parts if part)
+
+
+def _scores(lineage: Sequence[Origin]) -> str:
+    rows = [
+        " | ".join(
+            (
+                f"| `{origin.name}`",
+                each["suite"],
+                each["tool"],
+                str(each["rows"]),
+                f"{each['score']:.4f}",
+                _interval(each),
+            )
+        )
+        + " |"
+        for origin in lineage
+        for each in origin.scores
+    ]
+    head = "| model | suite | tool | rows | score | 95 % interval |\n|---|---|---|---|---|---|\n"
+    return head + "\n".join(rows) if rows else ""
+
+
+def _interval(score: Mapping[str, Any]) -> str:
+    low, high = score.get("low"), score.get("high")
+    return "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
 
 
 def _lineage(lineage: Sequence[Origin]) -> str:

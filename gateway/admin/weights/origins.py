@@ -10,7 +10,7 @@ from typing import Any, Final
 from gateway.errors import InvalidRequest
 from gateway.keys.access import own_model, own_name, whole_model
 from gateway.keys.auth import Caller
-from gateway.objects.weights.exports import ExportedOrigin
+from gateway.objects.weights.exports import ExportedOrigin, ExportedScore
 from registry.database import Registry
 from registry.errors import NotFound
 from registry.types import AdapterKind, Base, Revision
@@ -23,6 +23,7 @@ SHOWN: Final = (
     "metrics",
     "trained_tokens",
     "compared",
+    "merge",
     "quantization",
     "scheme",
     "hub",
@@ -96,6 +97,7 @@ def _of_revision(registry: Registry, revision: Revision) -> Iterator[ExportedOri
         digest=revision.artifact,
         licence=None,
         made_by=shown_of(revision.provenance),
+        scores=_scores(registry, revision.served_name, revision.artifact),
     )
     yield from _of_base(registry, registry.bases.get(revision.base))
 
@@ -110,6 +112,7 @@ def _of_base(registry: Registry, base: Base | None) -> Iterator[ExportedOrigin]:
             digest=base.digest,
             licence=base.licence,
             made_by=shown_of(base.provenance),
+            scores=_scores(registry, base.name, base.digest),
         )
         merged = base.provenance.get("adapter")
         if isinstance(merged, Mapping) and (adapter := _revision(registry, str(merged.get("name")))) is not None:
@@ -129,6 +132,23 @@ def _parent(registry: Registry, name: str) -> Base | None:
         return registry.bases.get(name)
     except NotFound:  # a checkpoint that was deleted since
         return None
+
+
+def _scores(registry: Registry, name: str, digest: str) -> list[ExportedScore]:
+    """Return the newest score of each suite that these weights were evaluated with."""
+    found: dict[str, ExportedScore] = {}
+    for each in registry.evaluations.of_model(name, digest):
+        overall = (each.scores or {}).get("overall")
+        if overall is not None and each.suite_name not in found:
+            found[each.suite_name] = ExportedScore(
+                suite=each.suite_name,
+                tool=each.tool,
+                rows=overall["rows"],
+                score=overall["score"],
+                low=overall.get("low"),
+                high=overall.get("high"),
+            )
+    return list(found.values())
 
 
 def shown_of(provenance: Mapping[str, Any]) -> dict[str, Any]:

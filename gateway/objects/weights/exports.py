@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from gateway.objects.lists import ApiObject
 
@@ -18,6 +18,17 @@ class ExportedFile(ApiObject):
     sha256: str
 
 
+class ExportedScore(ApiObject):
+    """The newest score of a suite, with its interval."""
+
+    suite: str
+    tool: str
+    rows: int
+    score: float
+    low: float | None
+    high: float | None
+
+
 class ExportedOrigin(ApiObject):
     """A step on the way to the model: no owner, no path, no name of a file."""
 
@@ -28,6 +39,8 @@ class ExportedOrigin(ApiObject):
     """Of base models and checkpoints; None for an adapter."""
     made_by: dict[str, JsonValue]
     """The parts of its provenance that say nothing of who made it, and where."""
+    scores: list[ExportedScore] = Field(default_factory=list)
+    """Of evaluations of exactly these weights."""
 
 
 class ExportObject(ApiObject):
