@@ -1,10 +1,10 @@
 """Engines on this machine beside each other, in one run: time to ready, memory, tokens per second, first token.
 
-    python bench/engines_compared.py --model FOLDER --envs HOME [--kind transformers --kind vllm ...]
+    python bench/engines_compared.py --model FOLDER [--model ANOTHER ...] --envs HOME [--kind vllm ...]
 
 Every server is started once and all but the measured one are stopped (SIGSTOP) while it is measured; rounds go over the
 servers in turn, forwards and backwards, and medians over the rounds are compared.
-`HOME/envs/KIND` is the environment of each.
+`HOME/envs/KIND` is the environment of each. Kinds that do not serve a folder's scheme are left out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import signal
 import statistics
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.streaming import Measured, Scenario, Server, busy_seconds, measure
 from engines.catalog import ENGINES, ENVIRONMENTS, build_engine
+from engines.errors import SettingRefused
 from engines.protocol import Engine
 from engines.settings import EngineSettings
 from tests.engines.random_adapter import write_adapter
@@ -62,7 +63,7 @@ class Contestant:
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--model", type=Path, action="append", required=True)
     parser.add_argument("--envs", type=Path, help="home of the environments, built by `lorry envs install`")
     parser.add_argument("--kind", action="append", choices=sorted(ENGINES), help="repeatable; all of them")
     parser.add_argument("--threads", type=int, action="append", help="of each engine; repeatable, for one of each; 1")
@@ -70,6 +71,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--tries", type=int, default=3, help="how often a disturbed measurement is taken at most")
     parser.add_argument("--idle-wait-s", type=float, default=60, help="how long to wait for an idle machine each time")
+    parser.add_argument("--without-adapters", action="store_true", help="start no engine with LoRA; with --only base")
     parser.add_argument("--only", default="", help="only scenarios with this in their name")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
     asyncio.run(compare(parser.parse_args()))
@@ -79,12 +81,17 @@ async def compare(args: argparse.Namespace) -> None:
     """Run all rounds; the servers end with us."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        adapters = {name: write_adapter(folder / name, args.model, seed) for seed, name in enumerate(ADAPTERS)}
+        wanted = () if args.without_adapters else ADAPTERS
+        adapters = {name: write_adapter(folder / name, args.model[0], seed) for seed, name in enumerate(wanted)}
         contestants: list[Contestant] = []
         try:
-            for kind, threads in itertools.product(args.kind or ENGINES, args.threads or [1]):
-                contestants.append(await launch(settings_of(kind, threads, args, folder), adapters))
-                await warm_up(contestants[-1])
+            for kind, threads, model in itertools.product(args.kind or ENGINES, args.threads or [1], args.model):
+                try:
+                    contestants.append(await launch(settings_of(kind, threads, model, args), adapters))
+                except SettingRefused as exc:
+                    report(f"left out: {exc}")
+                    continue
+                await warm_up(contestants[-1], ("base", *adapters))
                 pause(contestants[-1])
             show(await run_rounds(contestants, args), contestants)
         finally:
@@ -92,17 +99,17 @@ async def compare(args: argparse.Namespace) -> None:
                 os.killpg(contestant.pid, signal.SIGKILL)
 
 
-def settings_of(kind: str, threads: int, args: argparse.Namespace, folder: Path) -> EngineSettings:
+def settings_of(kind: str, threads: int, model: Path, args: argparse.Namespace) -> EngineSettings:
     """Return the settings of a kind, which are the same for all as far as possible."""
     interpreter = args.envs / "envs" / kind / "bin" / "python" if kind in ENVIRONMENTS else None
     return EngineSettings(
         kind=kind,
         interpreter=interpreter,
-        base_path=args.model,
+        base_path=model,
         base_name="base",
-        log_path=folder / f"{kind}-{threads}.log",
+        log_path=Path(tempfile.gettempdir()) / f"{kind}-{threads}-{model.name}.log",
         threads=threads,
-        max_adapters=len(ADAPTERS),
+        max_adapters=0 if args.without_adapters else len(ADAPTERS),
         max_rank=16,
     )
 
@@ -114,14 +121,14 @@ async def launch(settings: EngineSettings, adapters: dict[str, Path]) -> Contest
     await engine.start()
     ready_s = perf_counter() - started
     (process,) = set(psutil.Process().children()) - before
-    name = f"{settings.kind}, {settings.threads} thread{'s' if settings.threads > 1 else ''}"
+    name = f"{settings.kind}, {settings.base_path.name}, {settings.threads} thread{'s' if settings.threads > 1 else ''}"
     report(f"{name}: ready after {ready_s:.1f} s")
     return Contestant(kind=settings.kind, name=name, engine=engine, pid=process.pid, ready_s=ready_s)
 
 
-async def warm_up(contestant: Contestant) -> None:
+async def warm_up(contestant: Contestant, names: Iterable[str]) -> None:
     """Let every model answer once."""
-    for name in ("base", *ADAPTERS):
+    for name in names:
         scenario = Scenario(name="warm up", clients=4, requests_each=1, models=(name,))
         await measure(server_of(contestant), scenario, 8, random.Random(name))
 

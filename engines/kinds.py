@@ -156,6 +156,8 @@ class QuantizedSupport:
     """NVIDIA's oldest compute capability for these schemes."""
     below: tuple[int, int] | None = None
     """The compute capability from which on they are not served any more."""
+    no_adapters: str = ""
+    """Why the server has no adapters beside these weights; empty where it has."""
     architectures: tuple[str, ...] = ()
     """Beginnings of AMD's names of the architectures that have them; empty for all."""
 

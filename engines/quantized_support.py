@@ -59,7 +59,11 @@ OWN: Final = QuantizedRow(
 )
 VLLM: Final = QuantizedRow(
     served=(
-        QuantizedSupport(on=None, schemes={Scheme.W8A8_INT8: (COMPRESSED,)}),
+        QuantizedSupport(
+            on=None,
+            schemes={Scheme.W8A8_INT8: (COMPRESSED,)},
+            no_adapters="with LoRA its server does not start on int8 weights of a CPU",
+        ),
         QuantizedSupport(
             on=Vendor.NVIDIA,
             schemes={Scheme.W4A16: _INT4, Scheme.W8A16: (COMPRESSED,), Scheme.FP8: _FLOAT8},
@@ -119,6 +123,14 @@ def why_not_served(kind: str, row: QuantizedRow, found: Quantization, silicon: S
         return f"{kind} on {silicon.label} does not serve {found.label}, only {', '.join(listed)}"
     faults = [_hardware_fault(support, silicon) for support in of_scheme]
     return None if None in faults else f"{kind} does not serve {found.label} there: {faults[0]}"
+
+
+def why_without_adapters(row: QuantizedRow, found: Quantization | None, vendor: Vendor | None) -> str:
+    """Return why the kind of *row* has no adapters beside weights quantized as *found* there; empty where it has."""
+    if found is None:
+        return ""
+    supports = [each for each in row.served if each.on is vendor and found.scheme in each.schemes]
+    return next((each.no_adapters for each in supports if each.no_adapters), "")
 
 
 def _hardware_fault(support: QuantizedSupport, silicon: Silicon) -> str | None:

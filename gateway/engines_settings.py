@@ -31,6 +31,8 @@ class PoolFields(KnownFields):
     """Hugging Face folder, id of a pulled model, or `all-minilm-l6-v2`, the bundled encoder; None: bundled model."""
     checkpoint: str | None = None
     """Name of a checkpoint in the registry, which a job made, in place of a folder."""
+    serves_adapters_of: str | None = None
+    """Base model whose adapters the pool serves, after their proof, on `checkpoint`, which was quantized from it."""
     engine: dict[str, Any] = Field(default_factory=dict)
     """Fields of the engine's own settings (`EngineSettings`), for example `threads` or `max_adapters`."""
 

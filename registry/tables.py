@@ -240,6 +240,7 @@ replicas: Final = sa.Table(
     sa.Column("paths", sa.JSON, nullable=False, server_default='["/v1/chat/completions", "/v1/completions"]'),
     sa.Column("memory_bytes", sa.BigInteger),
     sa.Column("reads_calls", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("adapters_of", sa.Text, nullable=False, server_default=""),
 )
 
 entered_engines: Final = sa.Table(

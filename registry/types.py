@@ -85,6 +85,11 @@ class Base:
         """Whether a job made these weights; their folder is then the artifact of this digest."""
         return self.parent is not None
 
+    @property
+    def is_quantized_parent(self) -> bool:
+        """Whether these are the parent's weights in fewer bits, without an adapter merged in. Not of a snapshot's."""
+        return self.is_checkpoint and "quantization" in self.provenance and "adapter" not in self.provenance
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapter:
@@ -287,6 +292,13 @@ class Replica:
     """Resident memory of the engine's processes, which may be some seconds old; None if not reported."""
     reads_calls: bool = True
     """False where the engine would leave the tool calls of its model in the text."""
+    adapters_of: str = ""
+    """Another base model, whose adapters it takes in place of its own's: the one that its own was quantized from."""
+
+    @property
+    def adapter_base(self) -> str:
+        """Name of the base model whose adapters the replica takes."""
+        return self.adapters_of or self.base
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

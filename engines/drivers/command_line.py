@@ -10,7 +10,7 @@ from engines.catalog import ENGINES, kind_of
 from engines.errors import EnvironmentMissing, SettingRefused
 from engines.kinds import Hardware, Vendor
 from engines.quantization import Quantization, quantization_in
-from engines.quantized_support import PRECISION_OF, Silicon, why_not_served
+from engines.quantized_support import PRECISION_OF, Silicon, why_not_served, why_without_adapters
 from engines.settings import EngineSettings
 
 
@@ -68,6 +68,12 @@ def _refuse_quantized(settings: EngineSettings, found: Quantization, vendor: Ven
     why = why_not_served(settings.kind, row.quantized, found, silicon)
     if why is None and vendor is None and task_of(settings.base_path) is not BaseTask.GENERATE:
         why = f"{settings.kind} on a CPU serves no quantized models that generate nothing"
+    reason = why_without_adapters(row.quantized, found, vendor)
+    if why is None and reason and settings.max_adapters:
+        raise SettingRefused(
+            f"the {settings.kind} engine cannot have max_adapters = {settings.max_adapters} with {found.label}, "
+            f"only 0: {reason}"
+        )
     if why is not None:
         others = [
             kind for kind, each in ENGINES.items() if why_not_served(kind, each.quantized, found, silicon) is None

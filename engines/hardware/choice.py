@@ -42,11 +42,13 @@ def engine_defaults(choice: Choice) -> dict[str, Any]:
 
     How much memory keys and values get is left to engines on accelerators, which measure it when they start.
     """
+    # A server that starts without LoRA alone must not be given places for adapters; others have at least one.
+    least = 0 if choice.hardware == "cpu" and choice.precision is Precision.INT8 else 1
     fields: dict[str, Any] = {
         "kind": choice.kind,
         "max_context": choice.context,
         "max_batch": choice.batch,
-        "max_adapters": max(1, choice.adapters) if choice.task is BaseTask.GENERATE else 0,
+        "max_adapters": max(least, choice.adapters) if choice.task is BaseTask.GENERATE else 0,
         "max_rank": choice.rank,
     }
     row = kind_of(choice.kind)

@@ -13,7 +13,7 @@ from engines.hardware.shape import ModelShape
 from engines.hardware.wishes import Wishes
 from engines.kinds import EngineKind, FourBitMode, HardwareSupport, Precision, Preference, Vendor
 from engines.quantization import Scheme
-from engines.quantized_support import PRECISION_OF, Silicon, why_not_served
+from engines.quantized_support import PRECISION_OF, Silicon, why_not_served, why_without_adapters
 
 LEAST_CAPABILITY: Final = (7, 5)
 """NVIDIA's oldest compute capability that the pinned builds (CUDA 13) run on."""
@@ -234,6 +234,8 @@ def has_adapters(candidate: Candidate, model: ModelShape) -> bool:
     """Whether the engine serves adapters of the model there."""
     vendor = candidate.place.vendor
     if model.task is not BaseTask.GENERATE:
+        return False
+    if why_without_adapters(candidate.row.quantized, model.quantization, vendor):
         return False
     return candidate.four_bit is None and (vendor is None or vendor not in candidate.row.hardware.adapter_obstacles)
 

@@ -18,9 +18,9 @@ TOLERANCES: Final[Mapping[str, float]] = {
     "fp32": 0.01,
     "fp16": 0.03,
     "bf16": 0.1,
-    "fp8": 0.25,
-    "int8": 0.25,
-    "int4": 0.6,
+    "fp8": 0.2,
+    "int8": 0.2,
+    "int4": 0.4,
 }
 """Precision of the weights -> mean absolute difference of logprobs (nats) up to which two computations are the same."""
 
@@ -34,6 +34,9 @@ EFFECT_MARGIN: Final = 0.1
 NOISE_SIGMAS: Final = 3.0
 WIDEST_MARGIN: Final = 0.5
 """Limit of the margin: however noisy, answers must be nearer to the adapter's than to the base's."""
+QUANTIZED_MARGIN: Final = 0.2
+"""The same limit where a tolerance is that of quantized weights: right adapters that passed had 0.96 to 1.00 of their
+effect there, halved ones that differed too little to fail by their logprobs at most 0.75."""
 LEAST_COMPARED: Final = 0.25
 """Share of the recorded tokens that must have been compared."""
 NO_EFFECT: Final = 1e-4
@@ -240,7 +243,8 @@ def _separation(tokens: Sequence[_Compared], tolerance: float) -> tuple[float | 
         return None, WIDEST_MARGIN
     # Least squares through the origin, sum(xy) / sum(x^2): x is the adapter's effect at the trainer, y at the server.
     share = sum((token.here - token.base) * (token.adapter - token.base) for token in tokens) / squares
-    return share, min(WIDEST_MARGIN, EFFECT_MARGIN + NOISE_SIGMAS * tolerance / sqrt(squares))
+    widest = QUANTIZED_MARGIN if tolerance >= min(TOLERANCES[each] for each in QUANTIZED) else WIDEST_MARGIN
+    return share, min(widest, EFFECT_MARGIN + NOISE_SIGMAS * tolerance / sqrt(squares))
 
 
 def _prompt_fault(fingerprint: StoredFingerprint, answers: Sequence[ProbeAnswer]) -> str:

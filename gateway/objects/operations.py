@@ -22,6 +22,8 @@ class ReplicaObject(ApiObject):
 
     id: str
     base: str
+    adapters_of: str = ""
+    """The base model whose adapters it takes in place of its own's; empty for its own."""
     engine: str
     url: str
     """Address of the server, without the key that is part of it in the registry."""

@@ -32,6 +32,8 @@ class ReplicaIdentity:
     pool: str
     """Name of its pool; empty for an engine that was entered by hand."""
     base: str
+    adapters_of: str = ""
+    """The base model whose adapters it takes in place of its own's; empty for its own."""
     engine: str
     capacity: int
     max_rank: int
@@ -124,6 +126,7 @@ def _first_row(identity: ReplicaIdentity) -> Replica:
         id=identity.id,
         pool=identity.pool,
         base=identity.base,
+        adapters_of=identity.adapters_of,
         engine=identity.engine,
         url="",
         state=ReplicaState.STARTING,

@@ -86,6 +86,7 @@ def _prepared(asked: PoolSettings, home: Path, registry: Registry, ground: Groun
     bundled = BUNDLED_ENCODER if is_encoder else BUNDLED_BASE
     name = bundled if is_encoder or pool.base is None else base_name_of(folder)
     base = entered or enter_base(registry, folder, name, registry.transactions.now())
+    check_quantized_of(pool.serves_adapters_of, base)
     engine = engine_settings(pool, home, base)
     build_engine(engine)  # raises for what cannot be; nothing is started
     return Pool(settings=pool, engine=engine, base=base)
@@ -134,7 +135,20 @@ def _checkpoint(name: str, registry: Registry) -> Base:
         registry.artifacts.folder(there[name].digest)
     except RegistryError as exc:
         raise StartFailed(f"settings [engines] checkpoint: {name!r}: {exc}") from exc
-    return there[name]
+    return registry.bases.get(name)  # with its provenance
+
+
+def check_quantized_of(parent: str | None, base: Base) -> None:
+    """Raise `StartFailed` unless *base* may take the adapters of *parent*: it is quantized from it and nothing else."""
+    if parent is None or (base.parent == parent and base.is_quantized_parent):
+        return
+    made = "an adapter is merged into it" if "adapter" in base.provenance else "it is not quantized"
+    of_other = f"it was made from {base.parent!r}" if base.is_checkpoint else "it is not a checkpoint"
+    why = made if base.parent == parent else of_other
+    raise StartFailed(
+        f"settings [engines] serves_adapters_of: {base.name!r} cannot serve adapters of {parent!r}: {why}. The setting "
+        "names the base model that the checkpoint was quantized from"
+    )
 
 
 def engine_settings(pool: PoolSettings, home: Path, base: Base) -> EngineSettings:

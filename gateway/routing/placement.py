@@ -93,15 +93,25 @@ def wanted_in(snapshot: Snapshot, replica: Replica, *, warm_since: float) -> lis
     """
     peers = _ready(snapshot, replica.base) if replica.state is ReplicaState.READY else _present(snapshot, replica.base)
     adapter_places = {peer.id: peer.capacity for peer in peers} | {replica.id: replica.capacity}
-    wanted = needs_of(snapshot, replica.base, warm_since=warm_since)
+    wanted = needs_of(snapshot, replica.adapter_base, warm_since=warm_since)
     placement = place(wanted, adapter_places)
     return [need.revision for need in wanted if placement.holds(replica.id, need.name)][: replica.capacity]
 
 
 def homes_of(snapshot: Snapshot, served_name: str, base: str) -> frozenset[str]:
     """Return the ids of the ready replicas that a routed revision must be on before it takes traffic."""
-    adapter_places = {peer.id: peer.capacity for peer in _ready(snapshot, base)}
+    adapter_places = {peer.id: peer.capacity for peer in deciding_replicas(snapshot, base)}
     return place(needs_of(snapshot, base, warm_since=0.0), adapter_places).homes.get(served_name, frozenset())
+
+
+def deciding_replicas(snapshot: Snapshot, base: str) -> list[Replica]:
+    """Return the ready replicas on which revisions of *base* must be: those of *base* itself.
+
+    Where there is none, those that serve its adapters on weights that were quantized from it. Beside replicas of the
+    base itself these decide nothing, because an adapter may fail its proof there and be right on its own base.
+    """
+    ready = [peer for peer in snapshot.replicas if peer.adapter_base == base and peer.state is ReplicaState.READY]
+    return [peer for peer in ready if peer.base == base and peer.capacity] or ready
 
 
 def first_numbers(revisions: Iterable[Revision]) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.routing.placement import homes_of
+from gateway.routing.placement import deciding_replicas, homes_of
 from registry.database import Snapshot
 from registry.rollouts.rollout import Rollout
 from registry.types import Base, ReplicaState, SlotState
@@ -36,7 +36,7 @@ class Readiness:
 
 def readiness_of(snapshot: Snapshot, base: str, served_name: str) -> Readiness:
     """Return where *served_name* stands on the ready replicas of *base*."""
-    ready = [each for each in snapshot.replicas if each.base == base and each.state is ReplicaState.READY]
+    ready = deciding_replicas(snapshot, base)
     slots = {replica.id: slot for replica in ready for slot in replica.slots if slot.served_name == served_name}
     holders = {name for name, slot in slots.items() if slot.state is SlotState.READY}
     failed = {name: slot for name, slot in slots.items() if slot.state is SlotState.FAILED}
@@ -60,7 +60,8 @@ def why_unserved(snapshot: Snapshot, base: str) -> str | None:
 def why_not_begun(snapshot: Snapshot, rollout: Rollout) -> str | None:
     """Return why no replica will load the canary of a pending rollout, and what to do; None where one may."""
     name = next(adapter.base for adapter in snapshot.adapters if adapter.name == rollout.adapter)
-    present = [each for each in snapshot.replicas if each.base == name and each.state is not ReplicaState.DRAINING]
+    takers = [each for each in snapshot.replicas if each.adapter_base == name]
+    present = [each for each in takers if each.state is not ReplicaState.DRAINING]
     if not present:
         base = next(each for each in snapshot.bases if each.name == name)
         return (

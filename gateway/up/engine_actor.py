@@ -34,6 +34,7 @@ class EngineActor:
             id=f"{host_prefix()}{engine.kind}-{uuid4().hex[:6]}",
             pool=pool.settings.name,
             base=pool.base.name,
+            adapters_of=pool.settings.serves_adapters_of or "",
             engine=engine.kind,
             capacity=engine.max_adapters,
             max_rank=engine.max_rank,

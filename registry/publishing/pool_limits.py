@@ -12,8 +12,10 @@ from registry.types import Base, Replica, ReplicaState
 def check_takes_adapters(base: Base, replicas: Iterable[Replica]) -> None:
     """Raise `AdapterRejected` if *base* has replicas and none of them takes adapters."""
     present = _present(base, replicas)
-    if present and not any(replica.capacity for replica in present):
-        raise AdapterRejected(f"{base.name} is served without adapters: every pool of it has max_adapters = 0")
+    if present and not any(replica.capacity for replica in present if replica.adapter_base == base.name):
+        others = {replica.adapters_of for replica in present if replica.adapter_base != base.name}
+        why = f"serves_adapters_of = {min(others)!r}" if others else "max_adapters = 0"
+        raise AdapterRejected(f"{base.name} is served without adapters of its own: every pool of it has {why}")
 
 
 def check_pools(rank: int, base: Base, replicas: Iterable[Replica]) -> None:
@@ -23,7 +25,8 @@ def check_pools(rank: int, base: Base, replicas: Iterable[Replica]) -> None:
     """
     published = legal_rank(rank)
     present = _present(base, replicas)
-    limits = {replica.id: replica.max_rank for replica in present if replica.max_rank}
+    takers = [replica for replica in present if replica.adapter_base == base.name]
+    limits = {replica.id: replica.max_rank for replica in takers if replica.max_rank}
     if limits and max(limits.values()) < published:
         shown = ", ".join(f"{replica} up to {limit}" for replica, limit in sorted(limits.items()))
         padded = "" if published == rank else f" is published as rank {published}, which"
@@ -31,4 +34,5 @@ def check_pools(rank: int, base: Base, replicas: Iterable[Replica]) -> None:
 
 
 def _present(base: Base, replicas: Iterable[Replica]) -> list[Replica]:
-    return [one for one in replicas if one.base == base.name and one.state is not ReplicaState.GONE]
+    named = [one for one in replicas if base.name in (one.base, one.adapters_of)]
+    return [one for one in named if one.state is not ReplicaState.GONE]

@@ -209,7 +209,9 @@ def test_a_quantized_checkpoint_goes_to_an_engine_that_has_its_products() -> Non
     eights = replace(SEVEN_B, quantization=Quantization(method=COMPRESSED, scheme=Scheme.W8A8_INT8), stored_bits=8)
     assert engine_of(choose(MACHINES["CPU"], SEVEN_B_AWQ, ANYTHING)) == "transformers cpu int4"
     assert engine_of(choose(MACHINES["CPU"], eights, ANYTHING)) == "transformers cpu int8"
-    assert engine_of(choose(MACHINES["CPU"], eights, Wishes(kind="vllm"))) == "vllm cpu int8"
+    by_vllm = choose(MACHINES["CPU"], eights, Wishes(kind="vllm"))
+    assert engine_of(by_vllm) == "vllm cpu int8"
+    assert engine_defaults(by_vllm)["max_adapters"] == 0
     assert engine_of(choose(MACHINES["A10"], eights, ANYTHING)) == "vllm nvidia int8"
     assert engine_of(choose(MACHINES["MI300X"], SEVEN_B_AWQ, ANYTHING)) == "vllm amd int4"
     with pytest.raises(DoesNotFit, match=r"cpu_gemm_wna16.*the first request ends the server"):

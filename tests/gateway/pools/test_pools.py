@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from engines.kinds import Hardware, Precision
 from engines.settings import EngineSettings
 from gateway.engines_settings import BUNDLED_ENCODER, PoolSettings, engines_settings
 from gateway.errors import StartFailed
-from gateway.pools.pools import engine_settings, engine_source, precision_of, prepare_pools
+from gateway.pools.pools import check_quantized_of, engine_settings, engine_source, precision_of, prepare_pools
 from gateway.settings import GatewaySettings, Settings, TraceSettings, WebhookSettings
 from registry.database import Registry
 from registry.errors import SettingsInvalid
@@ -182,3 +183,18 @@ def test_a_pool_serves_a_checkpoint_by_its_name(
         prepare_pools(asked, sqlite_registry, Desk(other_folder))
     with pytest.raises(SettingsInvalid, match="give base or checkpoint, not both"):
         settings_with(tmp_path, sqlite_settings, TRANSFORMERS | {"checkpoint": "support-1", "base": str(tmp_path)})
+
+
+def test_only_a_checkpoint_that_was_quantized_from_a_base_serves_its_adapters() -> None:
+    plain = Base(name="tiny-q-1", path="/q", digest="q", licence="mit", created_at=1.0)
+    quantized = replace(plain, parent="tiny", provenance={"quantization": {"scheme": "w8a8-int8"}})
+    check_quantized_of("tiny", quantized)
+    check_quantized_of(None, plain)
+    for base, why in (
+        (plain, "it is not a checkpoint"),
+        (replace(quantized, parent="huge"), "it was made from 'huge'"),
+        (replace(quantized, provenance={}), "it is not quantized"),
+        (replace(quantized, provenance={**quantized.provenance, "adapter": {"name": "a@1"}}), "an adapter is merged"),
+    ):
+        with pytest.raises(StartFailed, match=f"serves_adapters_of: 'tiny-q-1' cannot .* of 'tiny': {why}"):
+            check_quantized_of("tiny", base)
