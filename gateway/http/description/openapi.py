@@ -34,6 +34,7 @@ TAGS: Final[Mapping[str, str]] = {
     "adapters": "Adapters and their revisions.",
     "bases": "Base models, models from hubs, and checkpoints that jobs made.",
     "lineage": "What models came from, and what was made of them.",
+    "evaluations": "Suites asked of models, their scores, and comparisons row by row.",
     "rollouts": "A rising share of the traffic for a revision.",
     "jobs": "Jobs of every kind, and results that are made again.",
     "replicas": "Inference servers.",

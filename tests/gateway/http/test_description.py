@@ -25,6 +25,7 @@ from tests.gateway.served import ServedGateway
 WITHOUT_BODY = {
     *("cancel_upload", "cancel_batch", "cancel_response", "cancel_job", "pause_job", "resume_job", "admin_cancel_job"),
     "admin_pause_job",
+    *("admin_cancel_evaluation", "admin_resume_evaluation"),
     *("admin_resume_job", "admin_pause_rollout", "admin_resume_rollout", "admin_abort_rollout"),
 }
 """Names of the POST endpoints that take no body."""
