@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from gateway.rollouts.controller import reconcile
 from tests.gateway.cli.lorry_command import lorry
 from tests.gateway.evaluations.answers_by_model import by_prompt
 from tests.gateway.rollouts.rollout_scene import SETTINGS, RolloutScene
 from tests.waiting import wait_for
+
+pytestmark = pytest.mark.long
 
 ROWS = [
     {"prompt": str(at), "check": {"kind": "exact", "expect": str(at)}, "tags": ["even" if at % 2 == 0 else "odd"]}

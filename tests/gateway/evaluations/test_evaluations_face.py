@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx2
+import pytest
 
 from registry.types import RevisionState
 from tests.gateway.evaluations.answers_by_model import by_prompt, echo_suite
 from tests.gateway.rollouts.rollout_scene import RolloutScene
 from tests.waiting import wait_for
+
+pytestmark = pytest.mark.long
 
 
 def ended(client: httpx2.Client, evaluation: Mapping[str, Any]) -> dict[str, Any]:

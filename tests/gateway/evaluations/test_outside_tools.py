@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import httpx2
+import pytest
 
 from tests.gateway.evaluations.answers_by_model import by_prompt, echo_suite
 from tests.gateway.rollouts.rollout_scene import RolloutScene
+
+pytestmark = pytest.mark.long
 
 PATH = "/admin/evaluations"
 BEGIN = {"model": "support", "tool": "lm-eval", "tasks": ["capitals"]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.rollouts.controller import reconcile
 from registry.evaluations.evaluation import EvaluationAnswer
 from registry.rollouts.gate import GatePlan
@@ -10,6 +12,8 @@ from tests.clock import Clock
 from tests.gateway.evaluations.answers_by_model import by_prompt, echo_suite
 from tests.gateway.rollouts.rollout_scene import SETTINGS, RolloutScene
 from tests.waiting import wait_for
+
+pytestmark = pytest.mark.long
 
 
 def test_another_gateway_asks_only_the_rows_that_a_killed_one_left(scene: RolloutScene, clock: Clock) -> None:
