@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from hubs.errors import HubRefused, HubUnreachable, UnknownRepository
-from hubs.repository import Content, Received, RemoteFile, Repository, Snapshot, check_canonical
+from hubs.repository import NO_SIZE, Content, Received, RemoteFile, Repository, Snapshot, check_canonical
 
 PART: Final = ".part"
 """Ending of a file that is not whole yet."""
@@ -177,9 +177,10 @@ def _headers() -> dict[str, str]:
 
 def _remote_file(sibling: Any) -> RemoteFile:
     lfs = sibling.lfs
+    size = lfs.size if lfs else sibling.size
     return RemoteFile(
         path=sibling.rfilename,
-        size_bytes=(lfs.size if lfs else sibling.size) or 0,
+        size_bytes=NO_SIZE if size is None else size,
         sha256=lfs.sha256 if lfs else None,
         git_sha1=None if lfs else sibling.blob_id,
     )

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from hubs.errors import NotPullable
-from hubs.repository import RemoteFile
+from hubs.repository import NO_SIZE, RemoteFile
 
 _WEIGHTS: Final = ".safetensors"
 _PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -38,7 +38,12 @@ def model_files(name: str, files: Sequence[RemoteFile]) -> list[RemoteFile]:
     for needed, what in (("config.json", "configuration"), ("tokenizer_config.json", "tokenizer")):
         if needed not in paths:
             raise NotPullable(f"{name}: has no {needed} (the {what}), so it is no model in Hugging Face's form")
-    return sorted((file for file in files if _is_taken(file.path, weights)), key=lambda file: file.path)
+    taken = sorted((file for file in files if _is_taken(file.path, weights)), key=lambda file: file.path)
+    for file in taken:
+        if file.size_bytes == NO_SIZE or file.hub_hash is None:
+            raise NotPullable(f"{name}: the hub names no size or no hash of {file.path}, so it cannot be checked; ask "
+                              "the hub itself in place of a mirror")  # fmt: skip
+    return taken
 
 
 def _is_taken(path: str, weights: frozenset[str]) -> bool:
@@ -48,7 +53,7 @@ def _is_taken(path: str, weights: frozenset[str]) -> bool:
         return path in weights
     if path == _INDEX:
         return any(_SHARD.fullmatch(each) for each in weights)
-    return bool(_BESIDE.fullmatch(path) or _PARTS.fullmatch(path))
+    return bool(_PARTS.fullmatch(path) or ("/" not in path and _BESIDE.fullmatch(path)))
 
 
 def _weights(paths: set[str]) -> frozenset[str]:

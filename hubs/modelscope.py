@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hubs.errors import FileAltered, HubRefused, HubUnreachable, UnknownRepository
-from hubs.repository import COMMIT, Content, Received, RemoteFile, Repository, Snapshot, check_canonical
+from hubs.repository import COMMIT, NO_SIZE, Content, Received, RemoteFile, Repository, Snapshot, check_canonical
 
 _DEFAULT_BRANCH: Final = "master"
 _AT_IMPORT: Final = {
@@ -167,7 +167,9 @@ def _commit(client: Any, repository: Repository, revision: str) -> str:
 
 def _remote_file(entry: Mapping[str, Any]) -> RemoteFile:
     sha256 = entry.get("Sha256") or None
-    return RemoteFile(path=str(entry["Path"]), size_bytes=int(entry.get("Size") or 0), sha256=sha256)
+    return RemoteFile(
+        path=str(entry["Path"]), size_bytes=NO_SIZE if entry.get("Size") is None else int(entry["Size"]), sha256=sha256
+    )
 
 
 def _licence(facts: Mapping[str, Any]) -> str:

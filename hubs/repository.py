@@ -15,6 +15,9 @@ COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 """The id of a commit, whole."""
 
 
+NO_SIZE: Final = -1
+
+
 class Content(StrEnum):
     """The kinds of repositories that are fetched."""
 
@@ -37,6 +40,7 @@ class RemoteFile:
 
     path: str
     size_bytes: int
+    """`NO_SIZE` where the hub names none."""
     sha256: str | None = None
     git_sha1: str | None = None
     """The id of the blob in Git: the SHA-1 of `blob <size>`, a zero byte, and the content."""

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from gateway.cli.errors import CommandFailed
+from gateway.pools.hub_ids import is_hub_id
 from gateway.up.guardian import guard
 from gateway.up.launch import launched_at
 
@@ -59,6 +60,8 @@ def up(
     if hub is not None:
         if hub not in HUBS:
             raise CommandFailed(f"--hub {hub!r} is none of {', '.join(HUBS)}")
+        if model is None or not is_hub_id(model):
+            raise CommandFailed("--hub goes with --model OWNER/NAME, a model of a hub")
         command += ["--hub", hub]
     if model is not None:
         command += ["--model", model]

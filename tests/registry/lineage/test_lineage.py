@@ -41,9 +41,8 @@ class Scene(NamedTuple):
 
 @pytest.fixture
 def scene(
-    sqlite_registry: Registry, base: Base, base_folder: Path, make_adapter: Callable[..., Path], tmp_path: Path
+    registry: Registry, base: Base, base_folder: Path, make_adapter: Callable[..., Path], tmp_path: Path
 ) -> Scene:
-    registry = sqlite_registry
     (base_folder / "config.json").write_text(json.dumps({"model_type": "llama", "hidden_size": HIDDEN}))
     files = {"model.safetensors": PulledFile(size_bytes=1, sha256="a" * 64, hub_hash=None)}
     pulled = PulledModel(
