@@ -71,6 +71,7 @@ class RelayedAnswer:
     """Why the engine refused the request, as its error's code and field; empty for an answer without an error."""
     first_byte_took_s = 0.0
     """The gateway's own time for the first bytes."""
+    _passes_chunks = False
     _beginning = b""
     _id = ""
     _held_bytes = 0
@@ -135,6 +136,15 @@ class RelayedAnswer:
         if is_whole:
             # The turn ends last: it reports usage and facts, which the last bytes may still change.
             self._turn.answered()
+
+    def on_chunk(self, chunk: bytes) -> bool:
+        """Pass a chunk of whole events on as it came, where nothing of it is to be read, left out or framed anew."""
+        events = self._events
+        if events is None or not self._passes_chunks or not events.pass_whole(chunk):
+            return False
+        self.is_quiet = False
+        self._write(chunk)
+        return True
 
     def on_lost(self, fault: Fault) -> None:
         """Leave it to the requester whether another replica can be asked."""
@@ -201,6 +211,7 @@ class RelayedAnswer:
         if self.has_begun:
             return b""
         self.has_begun = True
+        self._passes_chunks = self._is_chunked and self._witness is None
         head = self._head
         if length is not None:
             framing = b"content-length: %d\r\n" % length

@@ -96,6 +96,14 @@ class EventFilter:
             return self._look(data)
         return data
 
+    def pass_whole(self, chunk: bytes) -> bool:
+        """Count the events of a whole chunk, which ends with a blank line; False where it has to go through `feed`."""
+        if self._rest or _USAGE in chunk:
+            return False
+        self._latest.append(chunk)
+        self.count += chunk.count(b"\n\n")
+        return True
+
     def end(self) -> bytes:
         """Return what remains when the stream has ended by itself; an unfinished event is passed on as it is."""
         rest, self._rest = self._rest, b""

@@ -70,6 +70,10 @@ class EngineCall:
         if is_whole and not self._ended.done():
             self._ended.set_result(None)
 
+    def on_chunk(self, chunk: bytes) -> bool:
+        """Take only what `on_data` gets."""
+        return False
+
     def on_lost(self, fault: Fault) -> None:
         """End the call with the fault."""
         if not self._ended.done():

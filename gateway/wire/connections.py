@@ -41,6 +41,8 @@ class EngineConnection(asyncio.Protocol):
         self._keeps_alive = False
         self._is_chunked = False
         self._is_whole = False
+        self._is_chunk_whole = self._is_between_chunks = False
+        """The last chunk that the parser saw is complete; and nothing came behind it."""
         self._is_paused = False
         self._pieces: list[bytes] = []
 
@@ -49,7 +51,7 @@ class EngineConnection(asyncio.Protocol):
         self._requester = requester
         self._head = None
         self._head_bytes = 0
-        self._is_whole = False
+        self._is_whole = self._is_chunk_whole = self._is_between_chunks = False
         self._transport.write(request)
 
     def close(self) -> None:
@@ -92,6 +94,12 @@ class EngineConnection(asyncio.Protocol):
         if self._requester is None:
             self.close()  # bytes that no request asked for would be taken for the next one's answer
             return
+        if self._is_between_chunks and self._sink is not None:
+            # A stream's read is nearly always one chunk of whole events: the parser would find nothing else in it, and
+            # is between two chunks afterwards as it was before.
+            size = len(data) - data.find(b"\r\n") - 4
+            if data.startswith(b"%x\r\n" % size) and data.endswith(b"\n\n\r\n") and self._sink.on_chunk(data):
+                return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -106,6 +114,7 @@ class EngineConnection(asyncio.Protocol):
         elif self._pieces:  # the chunks of a stream go this short way
             pieces, self._pieces = self._pieces, []
             self._sink.on_data(pieces[0] if len(pieces) == 1 else b"".join(pieces), False)
+        self._is_between_chunks = self._is_chunk_whole and data.endswith(b"\r\n")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_open = False
@@ -145,6 +154,12 @@ class EngineConnection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         if not self._is_whole:
             self._pieces.append(body)
+
+    def on_chunk_header(self) -> None:
+        self._is_chunk_whole = False
+
+    def on_chunk_complete(self) -> None:
+        self._is_chunk_whole = True
 
     def on_message_begin(self) -> None:
         if self._is_whole:  # a second answer to one request

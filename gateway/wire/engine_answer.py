@@ -37,6 +37,10 @@ class AnswerSink(Protocol):
         """The next bytes of the body have come, without their framing; *is_whole*: there are no more."""
         ...
 
+    def on_chunk(self, chunk: bytes) -> bool:
+        """Pass a chunk on as the engine framed it, which ends with a blank line; False to get it by `on_data`."""
+        ...
+
     def on_lost(self, fault: Fault) -> None:
         """The connection failed before the answer was whole."""
         ...

@@ -62,6 +62,10 @@ class TranslatedAnswer(RelayedAnswer):
         if is_whole or self.is_garbled:
             self._turn.answered()
 
+    def on_chunk(self, chunk: bytes) -> bool:
+        """Take only what `on_data` gets, as each event is translated."""
+        return False
+
     def to_keep(self) -> StoredResponse | None:
         """Return what is stored before the client has all of the answer."""
         return None if self._refused or self._has_failed else self._translator.to_keep(time.time())

@@ -59,6 +59,9 @@ class RecordingSink:
         self.body += data
         self.is_whole = is_whole
 
+    def on_chunk(self, _: bytes) -> bool:
+        return False
+
     def on_lost(self, fault: Fault) -> None:
         assert not self.is_whole
         assert self.fault is None
