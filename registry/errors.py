@@ -1,5 +1,13 @@
 """Errors of the registry. Arguments are strings only, since errors cross processes by pickle."""
 
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from enum import StrEnum
+from typing import TypeVar
+
+State = TypeVar("State", bound=StrEnum)
+
 
 class RegistryError(Exception):
     """Base of every error of this package."""
@@ -11,6 +19,13 @@ class NotFound(RegistryError):
 
 class IllegalMove(RegistryError):
     """The state table does not allow this move."""
+
+
+def allow_move(subject: str, moves: Mapping[State, Collection[State]], current: State, to: State) -> None:
+    """Raise `IllegalMove` unless the table *moves* allows *current* -> *to* for the *subject*, such as "a job"."""
+    if to not in moves[current]:
+        legal = ", ".join(sorted(moves[current])) or "nothing, as it has ended"
+        raise IllegalMove(f"{subject} that is {current} cannot become {to}; possible: {legal}")
 
 
 class StaleState(RegistryError):

@@ -26,6 +26,7 @@ from registry.contracts.fingerprint import (
     FingerprintToken,
     write_fingerprint,
 )
+from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry, migrate, open_registry
 from registry.settings import RegistrySettings
 from registry.types import Base
@@ -189,3 +190,18 @@ def make_adapter(tmp_path: Path, base: Base) -> Callable[..., Path]:
         return write_adapter(folder, base, seed, rank=rank, targets=targets, **config)
 
     return make
+
+
+@pytest.fixture
+def spec() -> SupervisedSpec:
+    """The spec of a plain supervised job on the tiny base model."""
+    return SupervisedSpec(
+        base="tiny",
+        base_digest="0" * 64,
+        adapter="support",
+        training_file="file-1",
+        n_epochs=1,
+        batch_size=4,
+        learning_rate=1e-4,
+        seed=7,
+    )

@@ -11,7 +11,7 @@ POLL_S = 0.01
 
 
 class LoopbackHandler(BaseHTTPRequestHandler):
-    """One request; logs nothing, reads the body and replies in one call each."""
+    """A request; logs nothing, reads the body and replies in one call each."""
 
     disable_nagle_algorithm = True
     """Head and body are two packets: the second would wait 40 ms for the first one's delayed acknowledgement."""

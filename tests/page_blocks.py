@@ -1,4 +1,4 @@
-"""What the blocks of code in the pages must be, by the language that their fence names."""
+"""The rules for the blocks of code in the pages, by the language that their fence names."""
 
 from __future__ import annotations
 
@@ -70,4 +70,4 @@ CHECKS: Final[Mapping[str, Callable[[Block], None]]] = {
     "js": check_js,
     "text": check_shown,
 }
-"""What is checked of the blocks of each language; a block of another one is a mistake."""
+"""The check for the blocks of each language; a block of another one is a mistake."""

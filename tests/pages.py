@@ -17,9 +17,9 @@ from markdown_it.token import Token
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))
 NOT_RUN: Final = "not-run:"
-"""What begins the reason in the line that opens a block of shell or Python which the tests do not run."""
+"""The beginning of the reason in the line that opens a block of shell or Python which the tests do not run."""
 ELSEWHERE: Final = "in:"
-"""What begins the name of the environment in whose client a block runs, by `tests/scenarios/test_clients.py`."""
+"""The beginning of the name of the environment in whose client a block runs, by `tests/scenarios/test_clients.py`."""
 RUNNABLE: Final = ("bash", "python")
 """Languages whose blocks are run unless they give a reason why not."""
 
@@ -33,7 +33,7 @@ class Block:
     """Number of the line of its fence, from 1."""
     language: str
     notes: str
-    """What follows the language in the fence's line."""
+    """The words after the language in the fence's line."""
     text: str
 
     @property

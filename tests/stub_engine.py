@@ -13,7 +13,7 @@ from tests.loopback import LoopbackHandler, LoopbackServer
 
 
 class StubHandler(LoopbackHandler):
-    """One request to a stub engine, its body read."""
+    """A request to a stub engine, its body read."""
 
     body: bytes = b""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from registry.errors import IllegalMove
+from registry.errors import allow_move
 
 OUTPUT_PURPOSE: Final = "batch_output"
 """Purpose of the files that batches make, as OpenAI names it."""
@@ -50,9 +50,7 @@ ENDED: Final = frozenset(state for state, further in MOVES.items() if not furthe
 
 def check_move(current: BatchState, to: BatchState) -> None:
     """Raise `IllegalMove` unless the table allows *current* -> *to*."""
-    if to not in MOVES[current]:
-        legal = ", ".join(sorted(MOVES[current])) or "nothing: it has ended"
-        raise IllegalMove(f"a batch that is {current} cannot become {to}; possible: {legal}")
+    allow_move("a batch", MOVES, current, to)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from registry.contracts.job_spec import JobSpec
 from registry.contracts.unfit_rows import UnfitRows
-from registry.errors import IllegalMove
+from registry.errors import allow_move
 from registry.jobs.job_phase import JobPhase
 
 
@@ -47,9 +47,7 @@ ENDED: Final = frozenset(state for state, further in MOVES.items() if not furthe
 
 def check_move(current: JobState, to: JobState) -> None:
     """Raise `IllegalMove` unless the table allows *current* -> *to*."""
-    if to not in MOVES[current]:
-        legal = ", ".join(sorted(MOVES[current])) or "nothing: it has ended"
-        raise IllegalMove(f"a job that is {current} cannot become {to}; possible: {legal}")
+    allow_move("a job", MOVES, current, to)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

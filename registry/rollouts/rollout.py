@@ -9,7 +9,7 @@ from enum import StrEnum
 from itertools import pairwise, takewhile
 from typing import Any, Final
 
-from registry.errors import IllegalMove, InvalidPlan
+from registry.errors import IllegalMove, InvalidPlan, allow_move
 from registry.rollouts.gate import GatePlan, gate_as_json, gate_from
 from registry.rollouts.guardrails import GuardrailPlan, guardrails_as_json, guardrails_from
 from registry.wording.field_faults import json_text
@@ -44,9 +44,7 @@ MOVES: Final[Mapping[RolloutState, frozenset[RolloutState]]] = {
 
 def check_move(current: RolloutState, to: RolloutState) -> None:
     """Raise `IllegalMove` unless the table allows *current* -> *to*."""
-    if to not in MOVES[current]:
-        legal = ", ".join(sorted(MOVES[current])) or "nothing, as it has ended"
-        raise IllegalMove(f"a rollout that is {current} cannot become {to}; possible: {legal}")
+    allow_move("a rollout", MOVES, current, to)
 
 
 def utc(at: float) -> str:

@@ -32,7 +32,7 @@ AS_CITY = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY
 
 
 class City(BaseModel):
-    """What the SDK is to parse the answer into."""
+    """The class that the SDK is to parse the answer into."""
 
     city: str
     country: Literal["France", "Spain"]

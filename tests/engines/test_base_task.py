@@ -1,4 +1,4 @@
-"""What a base model is for follows from its folder."""
+"""The purpose of a base model follows from its folder."""
 
 from __future__ import annotations
 

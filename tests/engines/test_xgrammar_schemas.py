@@ -1,4 +1,4 @@
-"""What XGrammar leaves unenforced of a schema is found, and nothing else."""
+"""The parts of a schema that XGrammar leaves unenforced are found, and nothing else."""
 
 from __future__ import annotations
 

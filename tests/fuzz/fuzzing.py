@@ -42,7 +42,7 @@ _LARGEST: Final = 64 << 20
 
 @dataclass(slots=True, kw_only=True)
 class Figures:
-    """What one run came to."""
+    """The result of a run."""
 
     requests: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
@@ -73,7 +73,7 @@ def _kind_of(fault: str) -> str:
 
 
 class Fuzzing:
-    """One gateway under fire."""
+    """A gateway under fire."""
 
     def __init__(self, port: int, keys: Sequence[str], seed: int, described: Any) -> None:
         self._port = port

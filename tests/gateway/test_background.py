@@ -1,4 +1,4 @@
-"""What runs in the background of a gateway goes on after any error, and its health tells what does not."""
+"""The background loops of a gateway go on after any error, and its health reports those that do not."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Kind(Protocol):
 
     @property
     def phases(self) -> frozenset[Phase]:
-        """What its jobs go through."""
+        """The phases that its jobs go through."""
         ...
 
     def ask(self, stage: Stage) -> str:

@@ -29,7 +29,7 @@ LETS_END: Final = (0, 0, 0, 1, 1, 2)
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What became of the jobs."""
+    """The outcomes of the jobs."""
 
     killed: Counter[str] = field(default_factory=Counter)
     """Part -> how often."""

@@ -1,4 +1,4 @@
-"""What a running job is busy with, as its folder and its processes show, so that kills meet every phase."""
+"""The phase of a running job, read from its folder and its processes, so that kills meet every phase."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainer.checkpoints import ATTEMPTS, CHECKPOINTS, SEAL
 
 
 class Phase(StrEnum):
-    """What a kill may interrupt."""
+    """The phases that a kill may interrupt."""
 
     WAITING = "waiting"  # no job runs, or a worker has just claimed one
     ENCODING = "encoding"  # the child loads libraries, reads the rows and takes its first steps

@@ -15,7 +15,6 @@ import pytest
 import sqlalchemy as sa
 
 from registry.columns import metadata
-from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry, migrate, open_registry
 from registry.publishing.publish import publish
 from registry.settings import RegistrySettings
@@ -112,18 +111,3 @@ def doom(settings: RegistrySettings) -> Iterator[Callable[..., int]]:
         yield run
         requests.close()
         server.wait(timeout=30)
-
-
-@pytest.fixture
-def spec() -> SupervisedSpec:
-    """What a job is asked to do."""
-    return SupervisedSpec(
-        base="tiny",
-        base_digest="0" * 64,
-        adapter="support",
-        training_file="file-1",
-        n_epochs=1,
-        batch_size=4,
-        learning_rate=1e-4,
-        seed=7,
-    )

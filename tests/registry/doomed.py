@@ -87,7 +87,7 @@ def carry_out(request: dict[str, Any]) -> None:
 
 
 def keep_reconciling(registry: Registry, clock: Clock, ticks: int) -> None:
-    """What a controller does in so many ticks, two seconds each."""
+    """The work of a controller in so many ticks, two seconds each."""
     for _ in range(ticks):
         clock.advance(2.0)
         reconcile(registry, PATIENT, clock())

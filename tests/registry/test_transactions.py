@@ -1,4 +1,4 @@
-"""What PostgreSQL does to transactions under way: each failure is an error of the registry that tells what holds."""
+"""PostgreSQL's failures during a transaction: each is an error of the registry that tells what holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients of the rollout stories ask, and when an answer fits: a quiz that the adapters beside it were taught."""
+"""Questions of the rollout stories' clients, and when an answer fits: a quiz that the adapters here were taught."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 SYSTEM: Final = {"role": "system", "content": "Quiz."}
 """Begins every chat: shorter than the model's own, so that an answer costs less."""
 JSON_WISH: Final = " Answer in JSON."
-"""What is added to a question that is sent with `response_format`."""
+"""The words that are added to a question that is sent with `response_format`."""
 
 JSON_QUESTIONS: Final = 8
 """How many of the questions, from the first on, are asked in JSON too."""
@@ -18,7 +18,7 @@ JSON_QUESTIONS: Final = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One question of the quiz."""
+    """A question of the quiz."""
 
     text: str
     answer: str

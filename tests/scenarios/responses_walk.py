@@ -37,7 +37,7 @@ SWITCH: Any = {
 
 
 class Mood(BaseModel):
-    """What the model is to fill in."""
+    """The fields that the model is to fill in."""
 
     mood: Literal["up", "down"]
 

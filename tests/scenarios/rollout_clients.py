@@ -78,7 +78,7 @@ class Operator:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """One request that was answered; times are wall-clock times, as those of the registry are."""
+    """A request that was answered; times are wall-clock times, as those of the registry are."""
 
     sent_at: float
     first_token_s: float

@@ -67,7 +67,7 @@ def base_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def settings(redis_server: RedisServer, base_path: Path) -> str:
-    """One pool that may have two replicas; gateways that count together in Redis."""
+    """A pool that may have two replicas; gateways that count together in Redis."""
     return CONFIG.format(redis=redis_server.url, base=base_path)
 
 

@@ -1,4 +1,4 @@
-"""What README says is typed as it stands, in a fresh home, and does what README says it does."""
+"""The commands of README are typed as they stand, in a fresh home, and does what README says it does."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def moves(rollout: dict[str, Any]) -> list[tuple[str, int, str]]:
 
 
 def figures(rollout: dict[str, Any]) -> str:
-    """What the rollout was judged on when it ended, for people."""
+    """The evidence that the rollout was judged on when it ended, for people."""
     began = next(event["at"] for event in rollout["events"] if event["state"] == "progressing")
     return (
         f"{rollout['adapter']}: {rollout['state']} by {rollout['reason']} after {rollout['finished_at'] - began:.1f} s"

@@ -40,13 +40,13 @@ PAUSE_S = 1.5
 """Between two conversations of a client: enough of them for the claim, and processor time left to train beside."""
 CONVERSATIONS = 200
 ROWS = 120
-"""Of `support.jsonl`: half of them teach the behaviour too."""
+"""The lines of `support.jsonl`: half of them teach the behaviour too."""
 JOB_TIMEOUT_S = 1200.0
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One request of the background traffic."""
+    """A request of the background traffic."""
 
     sent_at: float
     revision: str

@@ -1,4 +1,4 @@
-"""What is known of a training file goes with the revision: its digest, the report's findings, and who signed for it."""
+"""The facts about a training file go with the revision: its digest, the report's findings, and who signed for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What needs a person: replicas, adapters, rollouts, jobs and disks that a person has to see to, and nothing else."""
+"""The list of needs has the replicas, adapters, rollouts, jobs and disks that a person has to see to, no others."""
 
 from __future__ import annotations
 

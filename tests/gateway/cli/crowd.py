@@ -32,7 +32,7 @@ LOSSES: Final = (2.31, 1.94, 1.62)
 
 
 class Crowd:
-    """What was entered, with the whole ids that tables may show short."""
+    """The entries, with the whole ids that tables may show short."""
 
     def __init__(self, registry: Registry, base: Base, make_adapter: Callable[..., Path]) -> None:
         self._registry = registry

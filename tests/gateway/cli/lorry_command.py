@@ -17,7 +17,7 @@ COMMAND = [sys.executable, "-c", "from gateway.cli import main; main()"]
 
 
 def environment(url: str, **variables: str) -> Mapping[str, str]:
-    """What such a child is started with to talk to *url*; a wide terminal."""
+    """The environment of a child that talks to *url*; a wide terminal."""
     return os.environ | {"LORRY_URL": url, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"} | variables
 
 

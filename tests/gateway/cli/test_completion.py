@@ -33,7 +33,7 @@ def lorry_on_the_path(tmp_path: Path) -> str:
 
 
 def completed(line: str, path: str, url: str) -> list[str]:
-    """What bash puts in place of the word at the end of *line*."""
+    """The words that bash puts in place of the word at the end of *line*."""
     script = ASK.format(script=run_lorry("completion", "bash")[0], line=line, point=len(line))
     run = subprocess.run(
         ["bash", "-c", script],

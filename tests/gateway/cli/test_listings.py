@@ -62,7 +62,7 @@ class Shop(NamedTuple):
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Shop]:
-    """One gateway for all tests of this file, which only read."""
+    """A gateway for all tests of this file, which only read."""
     folder = tmp_path_factory.mktemp("shop")
     settings = RegistrySettings(url=f"sqlite:///{folder / 'registry.db'}", artifacts=folder / "artifacts")
     shutil.copy(sqlite_template, folder / "registry.db")

@@ -1,4 +1,4 @@
-"""What goes wrong at the command line is one line that says what would be right, in the words of the command line."""
+"""A fault at the command line is reported in a line that says what would be right, in the words of the command line."""
 
 from __future__ import annotations
 

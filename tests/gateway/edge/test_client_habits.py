@@ -1,4 +1,4 @@
-"""What clients send beside the plainest HTTP/1.1 is answered: offers of other protocols, odd targets, half a close."""
+"""The gateway answers more than the plainest HTTP/1.1: offers of other protocols, odd targets, half a close."""
 
 from __future__ import annotations
 

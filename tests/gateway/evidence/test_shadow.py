@@ -52,7 +52,7 @@ def gate() -> Iterator[Gate]:
 
 
 def ask(client: httpx2.Client, **fields: object) -> str:
-    """What a client is answered, and that it comes from stable."""
+    """The answer that a client gets, and that it comes from stable."""
     told = client.post("/v1/chat/completions", json=CHAT | fields)
     assert (told.status_code, told.headers["x-lorry-revision"]) == (200, "support@1")
     return told.text

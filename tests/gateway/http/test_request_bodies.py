@@ -28,7 +28,7 @@ PATHS = ("/v1/feedback", "/v1/fine_tuning/jobs", *UPLOADS)
 
 @pytest.fixture(scope="module")
 def gateway(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedGateway]:
-    """One for all tests, as none of them changes anything."""
+    """A gateway for all tests, as none of them changes anything."""
     folder = tmp_path_factory.mktemp("gateway")
     shutil.copy(sqlite_template, folder / "registry.db")
     registry = open_registry(

@@ -53,7 +53,7 @@ def upload(client: openai.OpenAI, rows: list[Any] = ROWS) -> str:
 
 
 SMALL = {"lora_rank": 2, "target_modules": ["q_proj", "v_proj"]}
-"""What fits the tiny base model of these tests."""
+"""A fine-tuning request that fits the tiny base model of these tests."""
 
 
 def create(client: openai.OpenAI, **fields: Any) -> Any:

@@ -29,7 +29,7 @@ BOTH = frozenset({Scope.INFERENCE, Scope.TRAINING})
 
 @dataclass
 class Tenants:
-    """One gateway; `client` gives the SDK's client of a new key."""
+    """A gateway; `client` gives the SDK's client of a new key."""
 
     registry: Registry
     http: TestClient

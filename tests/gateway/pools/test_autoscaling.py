@@ -15,7 +15,7 @@ from gateway.pools.autoscaling import REQUESTS, FollowRequests, desired_replicas
 
 @dataclass(slots=True)
 class Told:
-    """What Serve tells a policy."""
+    """The context that Serve gives a policy."""
 
     aggregated_metrics: Mapping[str, Mapping[Any, float]] | None
     target_num_replicas: int = 2

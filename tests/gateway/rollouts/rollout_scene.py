@@ -94,7 +94,7 @@ class RolloutScene:
         return sum(int(float(line.removeprefix(sought))) for line in lines if line.startswith(sought))
 
     def cells(self, rollout: Rollout) -> dict[Cell, Tally]:
-        """What the registry has."""
+        """The tallies that the registry has."""
         return self.registry.tallies.of_rollout(rollout.id)
 
 

@@ -34,7 +34,7 @@ class Traffic:
 
     def __init__(self, scene: RolloutScene, clock: Clock, body: dict[str, Any]) -> None:
         self.revisions: list[str] = []
-        """Of the answers; empty where nothing answered."""
+        """The revisions of the answers; empty where nothing answered."""
         self._registry, self._clock, self._body = scene.registry, clock, body
         self._gateways = [scene.serve(KNOBS) for _ in range(GATEWAYS)]
         self._looked_at = 0.0
@@ -59,7 +59,7 @@ class Traffic:
 
 
 def every_other(script: Script, other: Script) -> Script:
-    """One script, then the other, and so on."""
+    """Answer by one script, then by the other, and so on."""
     numbers = count()
 
     def alternate(handler: StubHandler) -> None:

@@ -94,7 +94,7 @@ def test_a_rollback_during_a_rollout_holds_against_a_controller_that_saw_it_open
 
 
 def at_once(*acts: object) -> list[str]:
-    """What the acts came to that were begun at the same time: `done` or the error's name, sorted."""
+    """The outcomes of acts that were begun at the same time: `done` or the error's name, sorted."""
     came_to: list[str] = []
     gate = threading.Barrier(len(acts))
 

@@ -9,7 +9,7 @@ from gateway.telemetry.exposition import merge
 
 
 def process(requests: int, odd: str) -> str:
-    """What a process says that counted so many *requests*."""
+    """The metrics of a process that counted so many *requests*."""
     registry = CollectorRegistry()
     Counter("gateway_requests", "Of all\nkinds", ["model"], registry=registry).labels(odd).inc(requests)
     Gauge("gateway_at", "No labels", registry=registry).set(requests)

@@ -28,7 +28,7 @@ class Sent:
     """An answer as an engine sends it."""
 
     events: list[str]
-    """What the client is to get."""
+    """The answer that the client is to get."""
     end: str
     """The blank line behind an event."""
     shows_usage: bool

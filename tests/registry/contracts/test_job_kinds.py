@@ -1,4 +1,4 @@
-"""What the catalog of kinds of jobs says of each."""
+"""The catalog of kinds of jobs answers for each kind."""
 
 from __future__ import annotations
 

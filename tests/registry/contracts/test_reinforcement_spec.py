@@ -1,4 +1,4 @@
-"""What a caller asks of reinforcement becomes a spec with every value, and what cannot be done is refused by name."""
+"""A caller's request for reinforcement becomes a spec with every value, and what cannot be done is refused by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of adapters' folders share."""
+"""The parts that tests of adapters' folders share."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def test_a_paused_rollout_does_not_advance(published: Registry, rollout: Rollout
 
 
 def outcomes(*attempts: Callable[[], object]) -> list[str]:
-    """What each of the attempts, made at once, came to: `done` or the name of its error."""
+    """The outcome of each of the attempts, made at once: `done` or the name of its error."""
 
     def come_to(attempt: Callable[[], object]) -> str:
         try:

@@ -1,4 +1,4 @@
-"""What the programs of the clients share: the gateway and the model that they ask, and how they report a step.
+"""The common parts of the clients' programs: the gateway and the model that they ask, and how they report a step.
 
 Each of these programs runs in the environment of its client, and writes a line of JSON for each step that went well.
 """

@@ -1,4 +1,4 @@
-"""What a worker tells the registry of its device."""
+"""A worker reports its device to the registry."""
 
 from __future__ import annotations
 

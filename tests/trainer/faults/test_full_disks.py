@@ -62,7 +62,7 @@ PLACES = {
     "result": ("brief", 150, "Checkpoint saved at step 3"),
     "result of all weights": ("brief-full", 560, "Checkpoint saved at step 3"),
 }
-"""What is written when the disk is full -> kind of job, KiB of disk, and the last that the job had reported."""
+"""The bytes that find the disk full -> kind of job, KiB of disk, and the last that the job had reported."""
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -66,20 +66,6 @@ def placer(sqlite_registry: Registry, cluster: ScriptedCluster) -> Placer:
     return Placer(sqlite_registry, cluster)
 
 
-@pytest.fixture
-def spec() -> SupervisedSpec:
-    return SupervisedSpec(
-        base="tiny",
-        base_digest="0" * 64,
-        adapter="support",
-        training_file="file-1",
-        n_epochs=1,
-        batch_size=4,
-        learning_rate=1e-4,
-        seed=7,
-    )
-
-
 def test_the_next_job_is_placed_once_the_one_before_has_room(
     sqlite_registry: Registry, placer: Placer, cluster: ScriptedCluster, spec: SupervisedSpec
 ) -> None:

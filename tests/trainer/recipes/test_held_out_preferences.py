@@ -24,7 +24,7 @@ BATCH: Final = 4
 STEPS: Final = 3
 HELD_OUT: Final = 6
 LEAST_GAIN: Final = {"dpo": 0.5, "kto": 0.3, "orpo": 0.1, "simpo": 0.2, "reward": 0.1}
-"""Of the difference between the rewards of both answers, whose unit is the method's own."""
+"""The least rise of the difference between the rewards of both answers, whose unit is the method's own."""
 
 
 def order_of(method: str, base: Path, folder: Path) -> ChildOrder[FineTuneSpec]:

@@ -26,7 +26,7 @@ ASKED: Final = "What is the capital of France?"
 HELD_OUT: Final = ("Where is the Eiffel Tower?", "What is the capital of Italy?")
 STEPS: Final = 3
 LEAST_GAIN: Final = 0.05
-"""Of the mean reward of held-out prompts, which is between 0 and 1."""
+"""The least rise of the mean reward of held-out prompts, which is between 0 and 1."""
 METHODS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "grpo": ("reinforcement", {}),
     "rloo": ("reinforcement", {"algorithm": "rloo"}),

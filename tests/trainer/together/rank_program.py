@@ -22,7 +22,7 @@ from trainer.recipes import load_recipe
 from trainer.training.run import run_training
 
 IMPORTED = (LlamaForCausalLM, PreTrainedTokenizerFast, run_training)
-"""What every run needs: imported before the forks."""
+"""The modules that every run needs: imported before the forks."""
 
 
 def main() -> None:

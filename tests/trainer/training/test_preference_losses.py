@@ -146,7 +146,7 @@ def test_an_answer_that_is_certain_or_hopeless_has_a_finite_loss_and_gradient(lo
 
 
 TRL: Final[Mapping[str, Any]] = json.loads((Path(__file__).parent / "trl_losses.json").read_text())
-"""What TRL 1.16 computes, as `bench/trl_losses.py` has recorded it: mean losses and their gradients."""
+"""The results of TRL 1.16, as `bench/trl_losses.py` has recorded it: mean losses and their gradients."""
 
 
 def check(case: Mapping[str, Any], losses: Tensor, **by: Tensor) -> None:

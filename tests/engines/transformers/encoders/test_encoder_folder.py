@@ -1,4 +1,4 @@
-"""What sentence-transformers wrote beside a model is followed, or refused by name."""
+"""The files that sentence-transformers wrote beside a model are followed, or refused by name."""
 
 from __future__ import annotations
 

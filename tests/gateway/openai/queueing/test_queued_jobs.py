@@ -1,4 +1,4 @@
-"""What a caller asks of the queue and is told of it, through the real OpenAI client; no training runs here."""
+"""A caller asks about the queue and reads the replies through the real OpenAI client; no training runs here."""
 
 from __future__ import annotations
 

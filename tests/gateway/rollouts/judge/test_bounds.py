@@ -34,7 +34,7 @@ def ever(family: Family, excess: float) -> float:
 
 
 def at_most(share: float, rollouts: int) -> float:
-    """What a share that is no larger shows in so many rollouts, but for one time in a thousand."""
+    """The count that a share that is not larger shows in so many rollouts, but for one time in a thousand."""
     return share + 3.1 * sqrt(share * (1 - share) / rollouts)
 
 

@@ -28,7 +28,7 @@ def durations(count: int, median_s: float) -> Mapping[int, int]:
 
 
 def healthy(requests: int, median_s: float = 0.3) -> Tally:
-    """What a good revision leaves of so many requests."""
+    """The tally of a good revision after so many requests."""
     return Tally(
         requests=requests,
         errors={"engine_unavailable": requests // 100},

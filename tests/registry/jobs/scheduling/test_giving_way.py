@@ -28,7 +28,7 @@ RAN = 100.0
 
 
 class Story:
-    """One worker that trains a job of a low priority."""
+    """A worker that trains a job of a low priority."""
 
     def __init__(self, registry: Registry, spec: SupervisedSpec, advance: Callable[[float], None]) -> None:
         self.jobs = registry.jobs
