@@ -27,6 +27,7 @@ from registry.errors import TrainingFileInvalid
 
 BYTES_OF_A_TOKEN: Final = 4
 _SENTENCE: Final = re.compile(r"[^.!?\u3002\uff01\uff1f\n]{12,160}[.!?\u3002\uff01\uff1f]?")
+_NO_SIGNS: Final = re.compile(r"(?:[^\W_]|\s)+")
 _SHORT_ANSWER: Final = 40
 _FEWEST_REPEATS: Final = 2
 _MANY_ROWS: Final = 500
@@ -166,7 +167,7 @@ class Looker:
         return np.array(lengths, dtype=np.int64)
 
     def _note(self, view: RowView, found: _Found) -> None:
-        found.languages[self._languages.language(f"{view.last_answer[:200]} {view.prompt[-200:]}")] += 1
+        found.languages[self._languages.language(f"{view.last_answer[:140]} {view.prompt[-100:]}")] += 1
         for hit in self._personal.find(view.text):
             found.personal.setdefault(hit.kind, Tally()).add(view.line, hit.shown)
         faults = {kind for answer in view.answers for kind in faults_of_answer(answer)}
@@ -193,7 +194,7 @@ def _shared(phrases: Counter[str], rows: int) -> Counter[str]:
 def _features(view: RowView) -> tuple[float, ...]:
     text = view.text[:4000]
     raw = text.encode(errors="replace")
-    signs = sum(not (letter.isalnum() or letter.isspace()) for letter in text)
+    signs = len(_NO_SIGNS.sub("", text))
     packed = len(zlib.compress(raw, 1)) / max(40, len(raw))
     return (
         float(np.log1p(len("\n".join(view.answers)))),

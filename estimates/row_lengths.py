@@ -33,7 +33,7 @@ PICTURE_TOKENS: Final = 576
 CountTokens = Callable[[str], list[int]]
 
 
-def read_data_shape(file: Path, kind: type[FineTuneSpec], base: Path | None, validation_rows: int = 0) -> DataShape:
+def read_data_shape(file: Path, kind: type[FineTuneSpec], base: Path | None) -> DataShape:
     """Return the shape of *file* for jobs of *kind* on the base model in the folder *base*; None counts characters.
 
     `TrainingFileInvalid` names a sampled line that is no row of the method.
@@ -53,7 +53,6 @@ def read_data_shape(file: Path, kind: type[FineTuneSpec], base: Path | None, val
         rows=len(sizes),
         sample=tuple(length for length, _ in encoded),
         shared=_shared([ids for _, ids in encoded]),
-        validation_rows=validation_rows,
     )
 
 

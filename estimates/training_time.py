@@ -26,6 +26,8 @@ START_S: Final = 12.0
 """Seconds for imports, reading the file and preparing, and for the fingerprint of the bundled model, measured."""
 READING_BYTES_A_SECOND: Final = 500e6
 """Bytes of weights that are read in a second."""
+VALIDATED_BATCHES: Final = 10
+"""Batches of the validation file that are measured during a run, beside whole measurements."""
 CHECKPOINTING: Final = 1
 """Forward passes more that gradient checkpointing takes."""
 
@@ -38,7 +40,7 @@ class TrainingTime:
     """Seconds of one step of the optimizer."""
     steps: int
     other_s: float
-    """Before the first and after the last step."""
+    """Before the first and after the last step, and validation."""
 
     @property
     def seconds(self) -> float:
@@ -52,11 +54,30 @@ def training_time(memory: TrainingMemory, found: Workings) -> TrainingTime:
     efficiency = PROCESSOR_EFFICIENCY if device.is_processor else DEVICE_EFFICIENCY
     mean = sum(_pass_operations(memory, size) for size in found.passes) / len(found.passes)
     passes = -(-spec.batch_size // (found.plan.rows * spec.parallel.processes))
-    step_s = passes * mean / (device.flops * efficiency) + _sampling_s(memory, found)
+    step_s = passes * mean / (device.flops * efficiency) + _sampling_s(memory)
     steps = spec.n_epochs * spec.repeats() * -(-found.shape.rows // spec.batch_size)
     loads = 1 if spec.weights.kind == "lora" and not spec.lora.changes_base else 2
     reading = loads * memory.model.stored_bytes / READING_BYTES_A_SECOND
-    return TrainingTime(step_s=step_s, steps=steps, other_s=START_S + reading)
+    validating = _validation_s(memory, found, steps)
+    return TrainingTime(step_s=step_s, steps=steps, other_s=START_S + reading + validating)
+
+
+def _validation_s(memory: TrainingMemory, found: Workings, steps: int) -> float:
+    """Return the seconds in which the validation rows are measured, as the trainer does: in whole and in batches."""
+    spec, device, shape = memory.spec, memory.device, found.shape
+    if not shape.validation_rows:
+        return 0.0
+    samples = spec.sampled_outputs() is not None
+    whole = {*range(0, steps, spec.evaluation_steps(-(-shape.rows // spec.batch_size))), steps} - {0}
+    # What samples outputs is measured at evaluations alone; the rest at checkpoints too, and a batch in between.
+    whole |= set() if samples else set(range(spec.checkpoint_steps, steps, spec.checkpoint_steps))
+    batches = 0 if samples else min(steps, VALIDATED_BATCHES) * found.plan.rows
+    rows = (len(whole) * shape.validation_rows + batches) / spec.parallel.processes
+    if samples:
+        return _decoding_s(memory, rows * spec.evaluated_outputs())
+    efficiency = PROCESSOR_EFFICIENCY if device.is_processor else DEVICE_EFFICIENCY
+    mean = sum(forward_operations(memory, size) for size in found.passes) / len(found.passes)
+    return rows / found.plan.rows * mean / (device.flops * efficiency)
 
 
 def forward_operations(memory: TrainingMemory, size: PassSize) -> float:
@@ -76,13 +97,18 @@ def _pass_operations(memory: TrainingMemory, size: PassSize) -> float:
     return times * forward_operations(memory, size)
 
 
-def _sampling_s(memory: TrainingMemory, found: Workings) -> float:
+def _sampling_s(memory: TrainingMemory) -> float:
     """Return the seconds in which the outputs of a step are sampled."""
     spec = memory.spec
     sampled = spec.sampled_outputs()
     if sampled is None:
         return 0.0
-    outputs, longest = sampled
-    tokens = spec.batch_size * outputs * longest / spec.parallel.processes
+    return _decoding_s(memory, spec.batch_size * sampled[0] / spec.parallel.processes) / spec.repeats()
+
+
+def _decoding_s(memory: TrainingMemory, outputs: float) -> float:
+    """Return the seconds in which a process samples so many outputs of full length."""
+    sampled = memory.spec.sampled_outputs()
+    tokens = 0.0 if sampled is None else outputs * sampled[1]
     operations = 2.0 * (memory.model.active_weights + memory.model.embedding) * tokens
-    return operations / (memory.device.flops * DECODING_EFFICIENCY) / spec.repeats()
+    return operations / (memory.device.flops * DECODING_EFFICIENCY)

@@ -1,4 +1,4 @@
-"""`python -m trainer` runs one worker in the foreground; SIGTERM or Ctrl-C give its job back at a checkpoint.
+"""`python -m trainer` runs a worker for each accelerator, or one for the machine; SIGTERM or Ctrl-C give jobs back.
 
 The environment names the settings file (`LORRY_CONFIG`) and the folder of all state (`LORRY_HOME`), nothing else.
 """
@@ -6,10 +6,12 @@ The environment names the settings file (`LORRY_CONFIG`) and the folder of all s
 from __future__ import annotations
 
 import sys
+from threading import Thread
 
 from registry.disk import TRAINER, Liveness
+from trainer.devices.job_device import JobDevice, find_devices
 from trainer.devices.worker_reports import reporting
-from trainer.placed.opening import opened
+from trainer.placed.opening import OpenTrainer, opened
 from trainer.worker import Worker, worker_name
 
 
@@ -18,10 +20,27 @@ def main() -> int:
     with opened() as trainer:
         if trainer is None:
             return 1
-        name = worker_name()
-        with reporting(trainer.registry, name, trainer.settings.device_bytes):
-            Worker(trainer.registry, trainer.settings, name, Liveness(trainer.home, TRAINER)).run(trainer.stop)
+        first, *further = find_devices(trainer.settings.device_bytes)
+        threads = [
+            Thread(target=_work, args=(trainer, device, f"-{number}"), name=f"device-{number}")
+            for number, device in enumerate(further, start=1)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            _work(trainer, first, "")
+        finally:
+            trainer.stop.set()
+            for thread in threads:
+                thread.join()
     return 0
+
+
+def _work(trainer: OpenTrainer, device: JobDevice, ending: str) -> None:
+    """Work on *device* until asked to stop; *ending* tells the workers of this process apart."""
+    name, liveness = f"{worker_name()}{ending}", Liveness(trainer.home, f"{TRAINER}{ending}")
+    with reporting(trainer.registry, name, device):
+        Worker(trainer.registry, trainer.settings, name, liveness, device.visible).run(trainer.stop)
 
 
 if __name__ == "__main__":

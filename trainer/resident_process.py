@@ -30,14 +30,14 @@ class ResidentProcess:
 
     is_shared: Final = True
 
-    def __init__(self, settings: TrainerSettings, base_digest: str, nice: int) -> None:
+    def __init__(self, settings: TrainerSettings, base_digest: str, nice: int, accelerator: str | None = None) -> None:
         """Start the process, which loads its libraries at once and the base model for the first job.
 
         Call it from a thread that stays: the kernel kills the process when the thread that started it ends.
         """
         self.base_digest = base_digest
         settings.work.mkdir(parents=True, exist_ok=True)
-        self._log = settings.work / f"resident-{os.getpid()}.log"
+        self._log = settings.work / f"resident-{os.getpid()}{accelerator or ''}.log"
         self._jobs: set[Path] = set()
         self._held: set[Path] = set()
         self._lock = Lock()
@@ -48,7 +48,7 @@ class ResidentProcess:
                 self._process = subprocess.Popen(
                     # `-P`: with `-m` alone Python would look in the current folder first, which may be a checkout too.
                     [sys.executable, "-P", "-m", "trainer.child.resident", *map(str, asked)],
-                    env=child_environment(os.environ, settings.threads),
+                    env=child_environment(os.environ, settings.threads, accelerator=accelerator),
                     pass_fds=(theirs.fileno(),),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
@@ -134,8 +134,9 @@ class ResidentProcess:
 class KeptBase:
     """The resident process of a worker, which stays for a while when it has no jobs, in case that more come."""
 
-    def __init__(self, settings: TrainerSettings) -> None:
+    def __init__(self, settings: TrainerSettings, accelerator: str | None = None) -> None:
         self._settings = settings
+        self._accelerator = accelerator
         self._process: ResidentProcess | None = None
         self._idle_since: float | None = None
 
@@ -149,7 +150,7 @@ class KeptBase:
         self._idle_since = None
         if self._process is None or self.digest != base_digest:
             self.close()
-            self._process = ResidentProcess(self._settings, base_digest, nice)
+            self._process = ResidentProcess(self._settings, base_digest, nice, self._accelerator)
         return self._process
 
     def rest(self, now: float) -> None:

@@ -80,15 +80,21 @@ class OwnProcess:
 
     is_shared: Final = False
 
+    def __init__(self, accelerator: str | None = None) -> None:
+        """Processes see the *accelerator* alone, unless a job has several; None for all that there are."""
+        self._accelerator = accelerator
+
     def start(self, order: ChildOrder[JobSpec], models: Models | None) -> Child:
         """Start the process of a job."""
-        return TrainingChild(order, models)
+        return TrainingChild(order, models, self._accelerator if order.spec.process_count() == 1 else None)
 
 
 class TrainingChild:
     """A child process at work on one order, in a process group of its own."""
 
-    def __init__(self, order: ChildOrder[JobSpec], models: Models | None = None) -> None:
+    def __init__(
+        self, order: ChildOrder[JobSpec], models: Models | None = None, accelerator: str | None = None
+    ) -> None:
         """Start the child, which may ask *models*. Its output goes to `child.log` in the attempt's folder."""
         self._requests = None if models is None else ModelRequests(models, order.spec.asked_models())
         passed = () if self._requests is None else (self._requests.childs.fileno(),)
@@ -102,7 +108,9 @@ class TrainingChild:
                 self._process = subprocess.Popen(
                     # `-P`: with `-m` alone Python would look in the current folder first, which may be a checkout too.
                     [sys.executable, "-P", "-m", "trainer.child", str(order_path), str(writing)],
-                    env=child_environment(os.environ, order.threads, asks_ray=order.ray_address is not None),
+                    env=child_environment(
+                        os.environ, order.threads, asks_ray=order.ray_address is not None, accelerator=accelerator
+                    ),
                     pass_fds=(writing, *passed),
                     stdin=subprocess.DEVNULL,
                     stdout=output,

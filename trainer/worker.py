@@ -41,15 +41,24 @@ def worker_name() -> str:
 class Worker:
     """Works on one job at a time, or on several light ones that train the same base model in one process.
 
-    Call it from the main thread: the kernel kills children when the thread that started them ends.
+    Call it from a thread that stays: the kernel kills children when the thread that started them ends.
     """
 
-    def __init__(self, registry: Registry, settings: TrainerSettings, name: str, liveness: Liveness) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        settings: TrainerSettings,
+        name: str,
+        liveness: Liveness,
+        accelerator: str | None = None,
+    ) -> None:
+        """Jobs of one process see the *accelerator* alone; None for all that there are."""
         self._registry = registry
         self._settings = settings
         self._name = name
         self._liveness = liveness
-        self._kept = KeptBase(settings)
+        self._kept = KeptBase(settings, accelerator)
+        self._accelerator = accelerator
         self._beside: list[Thread] = []
         """The attempts at light jobs."""
         self._alone_at = -math.inf
@@ -142,11 +151,11 @@ class Worker:
         is_shared = job.spec.is_light() and self._settings.light_jobs > 1 and not has_crashed
         if not is_shared and not self._beside:
             self._kept.close()  # its memory is for this job
-            Attempt(workplace, lease, OwnProcess()).run()
+            Attempt(workplace, lease, OwnProcess(self._accelerator)).run()
             discard_uploads(self._registry)
             return
         nice = niceness(self._registry, self._settings)
-        starter = self._kept.process_for(job.spec.base_digest, nice) if is_shared else OwnProcess()
+        starter = self._kept.process_for(job.spec.base_digest, nice) if is_shared else OwnProcess(self._accelerator)
         attempt = Thread(target=self._attempt, args=(Attempt(workplace, lease, starter),), name=job.id)
         self._beside.append(attempt)
         attempt.start()

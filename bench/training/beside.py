@@ -1,10 +1,12 @@
 """Measure light jobs side by side in one process, in a process each at once, and one after the other.
 
-    python bench/training/beside.py BASE [--jobs 1 2 4 8] [--steps 12] [--ways beside at-once in-turn]
+    python bench/training/beside.py BASE [--jobs 1 2 4 8] [--steps 12] [--ways beside at-once in-turn] [--join]
 
 BASE is the folder of a base model. The jobs are supervised and DPO in turn, of ranks 8, 16 and 4, with batch 1 and one
 thread a process, and are all queued before the first begins. The workers run in this process; what is counted is their
 children. Processor seconds and memory are those of the children, the memory by what each page is shared with (PSS).
+`--join` measures in place of this how long a job takes from its claim to the report of its first step: one that starts
+the process, one that finds it idle with its base loaded, and one that joins another at work.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any, Final
@@ -55,7 +57,12 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=[*WAYS])
+    parser.add_argument("--join", action="store_true")
     asked = parser.parse_args()
+    if asked.join:
+        with tempfile.TemporaryDirectory() as home:
+            print(json.dumps({"way": "join"} | _join(Path(home), asked.base, asked.steps)))
+        return
     for count, way in itertools.product(asked.jobs, asked.ways):
         with tempfile.TemporaryDirectory() as home:
             found = _measure(Path(home), asked.base, count, asked.steps, way)
@@ -82,6 +89,37 @@ def _measure(home: Path, base: Path, count: int, steps: int, way: str) -> dict[s
     found = _summary(registry, [registry.jobs.get(job.id) for job in jobs], _processor_s() - used)
     registry.close()
     return found | {"peak_mb": round(peak)}
+
+
+def _join(home: Path, base: Path, steps: int) -> dict[str, float]:
+    """Return the seconds from claim to first step of jobs that find no process, an idle one, and a busy one."""
+    registry = _registry(home, base)
+    settings = TrainerSettings(work=home / "jobs", nice=0, poll_s=0.2, light_jobs=2)
+    stop, found = threading.Event(), dict[str, float]()
+    worker = threading.Thread(target=Worker(registry, settings, "w", Liveness(home, "w")).run, args=(stop,))
+    worker.start()
+    try:
+        first = _queue(registry, 0, steps)
+        _await(lambda: registry.jobs.get(first.id).state.is_terminal)
+        busy = _queue(registry, 2, 4 * steps)
+        _await(lambda: _steps(registry, busy))
+        joining = _queue(registry, 1, steps)
+        _await(lambda: registry.jobs.get(joining.id).state.is_terminal)
+        for name, job in {"starts_s": first, "idle_s": busy, "joins_s": joining}.items():
+            claimed_at = registry.jobs.get(job.id).started_at or 0.0
+            found[name] = round(min(event.at for event in _steps(registry, job)) - claimed_at, 2)
+        registry.jobs.request_cancel(busy.id, "bench")
+        _await(lambda: registry.jobs.get(busy.id).state.is_terminal)
+    finally:
+        stop.set()
+        worker.join()
+        registry.close()
+    return found
+
+
+def _await(is_true: Callable[[], object]) -> None:
+    while not is_true():
+        time.sleep(0.05)
 
 
 def _summary(registry: Registry, jobs: Sequence[Job], processor_s: float) -> dict[str, float]:

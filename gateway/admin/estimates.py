@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -70,6 +71,8 @@ class EstimateRequest(Body):
     """Tokens of a row, where there is no file."""
     learnt: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = None
     """Tokens of a row that are learnt; half of them if left out."""
+    validation_rows: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    """Rows of the validation file, about as long as those of the training file; none if left out."""
     serve: EngineWishes | None = None
     device: str | None = None
     """Name of a known device, such as `h100` or `4xa100-80`; this machine's own if left out."""
@@ -95,7 +98,7 @@ def _answer(body: EstimateRequest, gateway: Gateway, caller: Caller) -> Training
         raise InvalidRequest(exc.message, param=exc.param) from exc
 
 
-_OF_TRAINING: Final = ("method", "hyperparameters", "training_file", "rows", "length", "learnt")
+_OF_TRAINING: Final = ("method", "hyperparameters", "training_file", "rows", "length", "learnt", "validation_rows")
 _OF_LENGTHS: Final = ("rows", "length", "learnt")
 
 
@@ -127,6 +130,7 @@ def _training(body: EstimateRequest, gateway: Gateway, caller: Caller) -> Traini
     model, folder = _model(body, gateway, caller)
     kind = FINE_TUNING_KINDS[0] if body.method is None else FINE_TUNING_METHODS[body.method.type]
     shape = _shape(body, gateway, caller, (kind, folder))
+    shape = replace(shape, validation_rows=body.validation_rows or 0)
     spec = job_spec(kind.method_name(), method_options(body.method, body.hyperparameters, kind), shape.rows)
     asked = AskedDevice(name=body.device, memory=body.memory)
     device = asked.on(gateway.own_machine.get(), body.threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +46,8 @@ def estimate_of_spec(spec: FineTuneSpec, registry: Registry, machine: OwnMachine
         model = read_model_config(folder)
         uploads = Uploads(registry, None, folder)
         shape = uploads.data_shape(type(spec), spec.training_file, "training_file")
+        if spec.validation_file is not None:
+            shape = replace(shape, validation_rows=uploads.count_lines(spec.validation_file, "validation_file"))
         device = own_device(machine.get(), THREADS)
         return estimate_training(model, spec, shape, device, measured_like(registry, spec))
     except EstimateError:

@@ -178,6 +178,11 @@ class Uploads:
         with self._readable(file_id, param) as path, path.open("rb") as lines:
             return kind.count_rows(lines, self.base_folder)
 
+    def count_lines(self, file_id: str, param: str) -> int:
+        """Return the number of the file's lines that are not blank; `InvalidRequest` names *param*."""
+        with self._readable(file_id, param) as path, path.open("rb") as lines:
+            return sum(1 for line in lines if line.strip())
+
     def data_shape(self, kind: type[FineTuneSpec], file_id: str, param: str) -> DataShape:
         """Return the lengths of the file's rows; `InvalidRequest` names *param*."""
         with self._readable(file_id, param) as path:

@@ -190,6 +190,10 @@ class FineTuneSpec(JobSpec):
         """Return how many outputs are sampled for a row, and their most tokens; None where rows have answers."""
         return None
 
+    def evaluated_outputs(self) -> int:
+        """Return how many outputs are sampled for a validation row, where rows have no answers."""
+        return 1
+
     def packs_rows(self) -> bool | None:
         """Return whether several rows lie in one sequence; None leaves it to the trainer."""
         return None

@@ -132,3 +132,17 @@ def test_a_model_of_no_layers_that_are_adapted_needs_no_adapter() -> None:
     assert "adapter" not in full.parts
     assert full.parts["gradients"] == 4 * model.parameters
     assert full.parts["optimizer"] == 8 * model.parameters
+
+
+def test_validation_adds_its_forward_passes_to_the_time() -> None:
+    def seconds(spec: FineTuneSpec, validation_rows: int) -> float:
+        return estimate_training(smol(), spec, replace(ROWS, validation_rows=validation_rows), CPU).seconds
+
+    spec = spec_of(batch_size=4, n_epochs=2, checkpoint_steps=10_000)
+    alone, few, many = (seconds(spec, rows) for rows in (0, 100, 200))
+    # A row is measured twice with one forward pass, and learnt twice with one forward and about one backward.
+    step_s = estimate_training(smol(), spec, ROWS, CPU).step_s
+    assert many - few == pytest.approx(2 * 100 / 4 * step_s / 2, rel=0.05)
+    assert few - alone > many - few, "batches of the validation file are measured in between"
+    often = spec_of(batch_size=4, n_epochs=2, checkpoint_steps=5)
+    assert seconds(often, 100) > few

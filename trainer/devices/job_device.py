@@ -1,11 +1,12 @@
-"""The device on which a worker's jobs run, and its memory, read without a library for accelerators."""
+"""The devices on which jobs run, and their memory, read without a library for accelerators."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -21,25 +22,43 @@ class JobDevice:
     name: str
     total_bytes: int | None
     """None where it cannot be found out."""
+    visible: str | None = None
+    """The value of CUDA_VISIBLE_DEVICES by which a process has this accelerator alone; None where there is one."""
 
 
-def find_device(given_bytes: int | None, root: Path = Path("/")) -> JobDevice:
-    """Return the accelerator that training uses, the first of the machine, or its memory; *given_bytes* goes before."""
-    device = _accelerator() or JobDevice(name="cpu", total_bytes=machine_memory(root))
-    return device if given_bytes is None else JobDevice(name=device.name, total_bytes=given_bytes)
+def find_devices(given_bytes: int | None, root: Path = Path("/")) -> list[JobDevice]:
+    """Return the accelerators that jobs may use, or the machine with its memory; *given_bytes* of each goes before."""
+    found = _accelerators(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if not found:
+        found = [JobDevice(name="cpu", total_bytes=machine_memory(root))]
+    elif len(found) == 1:
+        found = [replace(found[0], visible=None)]
+    return found if given_bytes is None else [replace(device, total_bytes=given_bytes) for device in found]
 
 
-def _accelerator() -> JobDevice | None:
+def _accelerators(allowed: str | None) -> list[JobDevice]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return None
-    command = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+        return []
+    command = [tool, "--query-gpu=uuid,memory.total,name", "--format=csv,noheader,nounits"]
     try:
         output = subprocess.run(command, capture_output=True, text=True, timeout=_TOOL_S, check=True).stdout
     except (OSError, subprocess.SubprocessError):
-        return None
-    name, _, size = output.strip().splitlines()[0].rpartition(",") if output.strip() else ("", "", "")
-    return JobDevice(name=name.strip(), total_bytes=int(size) * _MIB) if size.strip().isdigit() else None
+        return []
+    devices = []
+    for number, line in enumerate(output.strip().splitlines()):
+        uuid, size, name = (*map(str.strip, line.split(",", 2)), "", "")[:3]
+        if size.isdigit() and _is_allowed(number, uuid, allowed):
+            devices.append(JobDevice(name=name, total_bytes=int(size) * _MIB, visible=uuid))
+    return devices
+
+
+def _is_allowed(number: int, uuid: str, allowed: str | None) -> bool:
+    """Return whether CUDA_VISIBLE_DEVICES, which has numbers or beginnings of UUIDs, leaves the accelerator."""
+    if allowed is None:
+        return True
+    listed = [part.strip() for part in allowed.split(",") if part.strip()]
+    return any(part == str(number) or (part.startswith("GPU-") and uuid.startswith(part)) for part in listed)
 
 
 def machine_memory(root: Path = Path("/")) -> int | None:

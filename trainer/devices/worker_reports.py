@@ -11,7 +11,7 @@ from typing import Final
 from registry.database import Registry
 from registry.errors import RegistryError
 from registry.jobs.scheduling.room import TrainerWorker
-from trainer.devices.job_device import find_device
+from trainer.devices.job_device import JobDevice
 
 log = logging.getLogger(__name__)
 
@@ -19,12 +19,11 @@ REPORT_EVERY_S: Final = 5.0
 
 
 @contextmanager
-def reporting(registry: Registry, name: str, device_bytes: int | None) -> Iterator[None]:
+def reporting(registry: Registry, name: str, device: JobDevice) -> Iterator[None]:
     """Report the worker from a thread of its own until the block ends; then the registry forgets it."""
     stop = Event()
 
     def report() -> None:
-        device = find_device(device_bytes)
         worker = TrainerWorker(name=name, device=device.name, total_bytes=device.total_bytes)
         while True:
             try:

@@ -15,16 +15,21 @@ SECRET: Final = re.compile(
 """Names of environment variables that may hold a secret, those of PostgreSQL and Ray among them."""
 
 
-def child_environment(environment: Mapping[str, str], threads: int, *, asks_ray: bool = False) -> dict[str, str]:
+def child_environment(
+    environment: Mapping[str, str], threads: int, *, asks_ray: bool = False, accelerator: str | None = None
+) -> dict[str, str]:
     """Return *environment* without secrets and access to hubs, with limited threads and fixed hash seeds.
 
     A child reads an order and writes files: the database and whatever else a worker reaches are not its business. Ray
-    is only where it *asks_ray* for places of further processes, which themselves have no access to Ray.
+    is only where it *asks_ray* for places of further processes, which themselves have no access to Ray. Of several
+    accelerators the child sees the one of that name.
     """
     kept = {name for name in environment if asks_ray and name.startswith("RAY_")}
     count = str(threads)
     paths = [str(SOURCES), environment.get("PYTHONPATH", "")]
+    own = {} if accelerator is None else {"CUDA_VISIBLE_DEVICES": accelerator}
     return {name: value for name, value in environment.items() if name in kept or SECRET.search(name) is None} | {
+        **own,
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         "PYTHONHASHSEED": "0",  # PEFT writes sets into its config
         "OMP_NUM_THREADS": count,

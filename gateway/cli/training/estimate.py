@@ -57,6 +57,9 @@ def train(
     length: Annotated[int | None, typer.Option(min=2, max=10**7, help="Tokens of a row.")] = None,
     learnt: Annotated[int | None, typer.Option(min=1, help="Tokens of a row that are learnt.")] = None,
     settings: SetFlag = None,
+    validation_rows: Annotated[
+        int | None, typer.Option(min=1, max=10**9, help="Rows of the validation file, as long as the others.")
+    ] = None,
     device: DeviceFlag = None,
     memory: MemoryFlag = None,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads of a job here.")] = 1,
@@ -74,6 +77,7 @@ def train(
         if data is not None:
             raise typer.BadParameter("--data goes with the folder of a model; with a base's name give --file ID")
         given = {"training_file": file, "rows": rows, "length": length, "learnt": learnt}
+        given |= {"validation_rows": validation_rows}
         answer = _ask(model, {**given, "device": device, "memory": memory, "threads": threads}, (name, options))
     else:
         if file is not None:
@@ -82,7 +86,7 @@ def train(
             )
         from gateway.cli.training.estimate_here import training_here  # the methods' specs take a while
 
-        answer = training_here(path, (name, options), (rows, length, learnt, data), (asked, threads))
+        answer = training_here(path, (name, options), (rows, length, learnt, validation_rows, data), (asked, threads))
     show_json(answer) if as_json else _show_training(answer)
     if not answer.fits:
         raise typer.Exit(3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,15 @@ from registry.contracts.job_kinds import FINE_TUNING_METHODS
 from registry.errors import TrainingFileInvalid
 from registry.wording.field_faults import fault_in
 
-Rows = tuple[int | None, int | None, int | None, Path | None]
-"""Number, length and learnt tokens of rows, or the file that has them."""
+Rows = tuple[int | None, int | None, int | None, int | None, Path | None]
+"""Number, length and learnt tokens of rows, number of those to validate on, and the file that has the former."""
 
 
 def training_here(
     path: Path, work: tuple[str, Mapping[str, Any]], asked_rows: Rows, place: tuple[AskedDevice, int]
 ) -> TrainingEstimateObject:
     """Return the estimate of a job; *work* is its method with options, *place* the device and the threads of a job."""
-    rows, length, learnt, data = asked_rows
+    rows, length, learnt, validation_rows, data = asked_rows
     method, options = work
     asked, threads = place
     kind = FINE_TUNING_METHODS[method]
@@ -44,6 +45,7 @@ def training_here(
             shape = DataShape.even(rows or USUAL_ROWS, length or USUAL_LENGTH, learnt, kind.answers_per_row)
         else:
             shape = read_data_shape(data, kind, path if path.is_dir() else None)
+        shape = replace(shape, validation_rows=validation_rows or 0)
         spec = job_spec(method, kind.options_as.model_validate(options), shape.rows)
         made = estimate_training(config, spec, shape, asked.on(read_machine(), threads))
     return training_answer(made, (config.name, config), spec, (shape.rows, shape.longest))

@@ -155,6 +155,10 @@ class SamplingSpec(FineTuneSpec):
         """Return how many steps in a row take the same rows."""
         return self.iterations
 
+    def evaluated_outputs(self) -> int:
+        """Return the outputs of an evaluation."""
+        return self.eval_samples
+
     def sampled_outputs(self) -> tuple[int, int] | None:
         """Return the outputs of each prompt in a step, and their most tokens."""
         return self.group_size, self.max_completion_tokens

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
+from typing import Final
 
 from registry.jobs.scheduling.tenant_uses import charge_s
+
+NO_END: Final = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +28,45 @@ class QueuedJob:
     not_before: float
     after: frozenset[str] = frozenset()
     """Ids of the jobs that it waits for and that have not succeeded yet."""
+    needed_bytes: int | None = None
+    """None fits everywhere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldJob:
+    """A job that a worker holds."""
+
+    id: str
+    worker: str
+    ends_at: float | None
+    """None where nobody knows."""
+    needed_bytes: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class DeviceRoom:
+    """The room that a worker's device has for further jobs, while the queue is played forward."""
+
+    places: int
+    """Further jobs that the worker would take now."""
+    free_bytes: int | None
+    """None where its memory is not known."""
+
+    def holds(self, job: QueuedJob) -> bool:
+        """Return whether the job can begin beside those that are there."""
+        return job.needed_bytes is None or self.free_bytes is None or job.needed_bytes <= self.free_bytes
+
+    def take(self, job: QueuedJob) -> None:
+        """Count a job that begins."""
+        self.places -= 1
+        if self.free_bytes is not None:
+            self.free_bytes -= job.needed_bytes or 0
+
+    def give(self, needed_bytes: int) -> None:
+        """Count a job that ended."""
+        self.places += 1
+        if self.free_bytes is not None:
+            self.free_bytes += needed_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +82,7 @@ class Turn:
 
 @dataclass(slots=True)
 class _Line:
-    """The jobs of one priority that could begin, by owner."""
+    """The jobs of one priority and about one size that could begin, by owner."""
 
     uses: dict[str, float]
     """Shared by the lines of all priorities."""
@@ -51,23 +96,28 @@ class _Line:
         if jobs[0][0] == job.seq:
             heapq.heappush(self.order, (self.uses.get(job.tenant, 0.0), job.seq, job.tenant))
 
-    def pop(self) -> QueuedJob | None:
-        """Remove and return the first job; None without one."""
+    def first(self) -> tuple[float, int, QueuedJob] | None:
+        """Return the use of the first job's owner, the job's age and the job; None without one."""
         while self.order:
-            use, seq, tenant = heapq.heappop(self.order)
+            use, seq, tenant = self.order[0]
             jobs = self.by_tenant[tenant]
-            if not jobs or jobs[0][0] != seq:
-                continue
             present = self.uses.get(tenant, 0.0)
-            if use < present:  # uses only grow, so an old entry comes up too early and never too late
+            if jobs and jobs[0][0] == seq and use >= present:
+                return use, seq, jobs[0][1]
+            heapq.heappop(self.order)
+            # Uses only grow, so an old entry comes up too early and never too late.
+            if jobs and jobs[0][0] == seq:
                 heapq.heappush(self.order, (present, seq, tenant))
-                continue
-            job = heapq.heappop(jobs)[1]
-            self.uses[tenant] = present + charge_s(job.expected_s)
-            if jobs:
-                heapq.heappush(self.order, (self.uses[tenant], jobs[0][0], tenant))
-            return job
         return None
+
+    def remove(self, job: QueuedJob) -> None:
+        """Remove the job that `first` returned."""
+        heapq.heappop(self.order)
+        jobs = self.by_tenant[job.tenant]
+        heapq.heappop(jobs)
+        self.uses[job.tenant] = self.uses.get(job.tenant, 0.0) + charge_s(job.expected_s)
+        if jobs:
+            heapq.heappush(self.order, (self.uses[job.tenant], jobs[0][0], job.tenant))
 
 
 class _Queue:
@@ -77,7 +127,7 @@ class _Queue:
         self, waiting: Iterable[QueuedJob], ends: Mapping[str, float | None], uses: Mapping[str, float]
     ) -> None:
         self._uses = dict(uses)
-        self._lines: dict[int, _Line] = {}
+        self._lines: dict[tuple[int, int], _Line] = {}
         self._later: list[tuple[float, int, QueuedJob]] = []
         self._held: dict[str, set[str]] = {}
         self._ready_at: dict[str, float] = {}
@@ -101,15 +151,18 @@ class _Queue:
                 if not self._held[job.id]:
                     self._wait(job)
 
-    def next_at(self, now: float) -> QueuedJob | None:
-        """Remove and return the first job that can begin at *now*, which never falls; None where none can."""
+    def next_at(self, now: float, holds: Callable[[QueuedJob], bool]) -> QueuedJob | None:
+        """Remove and return the first job that can begin at *now*, which never falls, and that *holds* room for."""
         while self._later and self._later[0][0] <= now:
             job = heapq.heappop(self._later)[2]
-            self._lines.setdefault(job.priority, _Line(self._uses)).put(job)
-        for priority in sorted(self._lines):
-            if (found := self._lines[priority].pop()) is not None:
-                del self.left[found.id]
-                return found
+            self._lines.setdefault((job.priority, _size_class(job)), _Line(self._uses)).put(job)
+        for _, lines in groupby(sorted(self._lines), key=itemgetter(0)):
+            firsts = [(first, line) for line in lines if (first := self._lines[line].first()) and holds(first[2])]
+            if firsts:
+                (_, _, job), line = min(firsts, key=lambda each: each[0][:2])
+                self._lines[line].remove(job)
+                del self.left[job.id]
+                return job
         return None
 
     def changes_at(self) -> float | None:
@@ -120,37 +173,54 @@ class _Queue:
         heapq.heappush(self._later, (self._ready_at[job.id], job.seq, job))
 
 
+def _size_class(job: QueuedJob) -> int:
+    """Return a number that jobs of about the same size share: a step is a fifth more memory."""
+    return 0 if not job.needed_bytes else round(math.log(job.needed_bytes, 1.2))
+
+
 def forecast(
     waiting: Sequence[QueuedJob],
-    running: Mapping[str, float | None],
-    idle_places: int,
+    running: Sequence[HeldJob],
+    devices: Mapping[str, DeviceRoom],
     uses: Mapping[str, float],
     now: float,
 ) -> Mapping[str, Turn]:
     """Return the turn of each waiting job.
 
-    *running* has the expected end of each job that runs, None where nobody knows it; *idle_places* counts the further
-    jobs that workers would take now.
+    *devices* has the room of each known worker beside the jobs that run; a worker that is not known takes one job when
+    the one that it holds has ended. A job that finds no room lets those behind it go first, however long it waits.
     """
-    queue = _Queue(waiting, {job_id: at if at is None else max(now, at) for job_id, at in running.items()}, uses)
-    free = [*[now] * idle_places, *(max(now, at) for at in running.values() if at is not None)]
-    heapq.heapify(free)
+    rooms = {name: replace(room) for name, room in devices.items()}
+    for held in running:
+        rooms.setdefault(held.worker, DeviceRoom(places=0, free_bytes=None))
+    queue = _Queue(
+        waiting, {each.id: None if each.ends_at is None else max(now, each.ends_at) for each in running}, uses
+    )
+    # Moments at which a worker may have room: its name, and the bytes of the job that ended, or `NO_END`.
+    moments = [(now, name, NO_END) for name in rooms]
+    moments += [
+        (max(now, each.ends_at), each.worker, each.needed_bytes) for each in running if each.ends_at is not None
+    ]
+    heapq.heapify(moments)
     turns: dict[str, Turn] = {}
-    unused = 0
-    while free:
-        at = heapq.heappop(free)
-        if (job := queue.next_at(at)) is None:
-            unused += 1
-        else:
+    looked_at = {now}
+    while moments:
+        at, name, freed = heapq.heappop(moments)
+        room = rooms[name]
+        if freed != NO_END:
+            room.give(freed)
+        while room.places > 0 and (job := queue.next_at(at, room.holds)) is not None:
             ends_at = None if job.expected_s is None else at + job.expected_s
             turns[job.id] = Turn(place=len(turns) + 1, starts_at=at, ends_at=ends_at)
             queue.ended(job.id, ends_at)
+            room.take(job)
             if ends_at is not None:
-                heapq.heappush(free, ends_at)
-        if unused and (again := queue.changes_at()) is not None:
-            for _ in range(unused):
-                heapq.heappush(free, max(at, again))
-            unused = 0
-    for job in sorted(queue.left.values(), key=lambda each: (bool(each.after), each.priority, each.seq)):
-        turns[job.id] = Turn(place=len(turns) + 1, starts_at=None, ends_at=None)
+                heapq.heappush(moments, (ends_at, name, job.needed_bytes or 0))
+        again = queue.changes_at()
+        if again is not None and (later := max(at, again)) not in looked_at:
+            looked_at.add(later)
+            for idle in [each for each, its_room in rooms.items() if its_room.places > 0]:
+                heapq.heappush(moments, (later, idle, NO_END))
+    for left in sorted(queue.left.values(), key=lambda each: (bool(each.after), each.priority, each.seq)):
+        turns[left.id] = Turn(place=len(turns) + 1, starts_at=None, ends_at=None)
     return turns

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import median
 from threading import Lock
 from typing import Final
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from registry import tables
 from registry.jobs.job import JobState
 from registry.jobs.scheduling.dependencies import UNMET, dependencies_of
-from registry.jobs.scheduling.forecast import QueuedJob, Turn, forecast
+from registry.jobs.scheduling.forecast import DeviceRoom, HeldJob, QueuedJob, Turn, forecast
 from registry.jobs.scheduling.tenant_uses import uses_of_tenants
 from registry.jobs.scheduling.worker_store import workers_of
 from registry.transactions import Transactions
@@ -56,14 +56,27 @@ def _turns_of_queue(transactions: Transactions) -> Mapping[str, Turn]:
         if not waiting:
             return {}
         running = _running(tx, usual_s)
-        places = sum(worker.places for worker in workers_of(tx))
-        idle = max(0, places - len(running))
-        return forecast(waiting, running, idle, uses_of_tenants(tx, now), now)
+        return forecast(waiting, running, _devices(tx, running), uses_of_tenants(tx, now), now)
+
+
+def _devices(tx: sa.Connection, running: Sequence[HeldJob]) -> dict[str, DeviceRoom]:
+    """Return the room of each known worker beside the jobs that it holds."""
+    held: dict[str, list[int]] = {}
+    for job in running:
+        held.setdefault(job.worker, []).append(job.needed_bytes)
+    return {
+        worker.name: DeviceRoom(
+            places=max(0, worker.places - len(held.get(worker.name, ()))),
+            free_bytes=None if worker.total_bytes is None else worker.total_bytes - sum(held.get(worker.name, ())),
+        )
+        for worker in workers_of(tx)
+    }
 
 
 def _waiting(tx: sa.Connection, usual_s: float | None) -> list[QueuedJob]:
     jobs = tables.jobs.c
-    columns = sa.select(jobs.id, jobs.priority, jobs.tenant, jobs.seq, jobs.expected_s, jobs.not_before)
+    facts = (jobs.id, jobs.priority, jobs.tenant, jobs.seq, jobs.expected_s, jobs.not_before, jobs.needed_bytes)
+    columns = sa.select(*facts)
     is_queued = jobs.state == JobState.QUEUED
     rows = tx.execute(columns.where(is_queued)).all()
     blocked = tx.execute(sa.select(jobs.id).where(is_queued, UNMET)).scalars().all()
@@ -76,23 +89,26 @@ def _waiting(tx: sa.Connection, usual_s: float | None) -> list[QueuedJob]:
             seq=row.seq,
             expected_s=usual_s if row.expected_s is None else row.expected_s,
             not_before=row.not_before,
+            needed_bytes=row.needed_bytes,
             after=frozenset(each for each, state in edges.get(row.id, {}).items() if state is not JobState.SUCCEEDED),
         )
         for row in rows
     ]
 
 
-def _running(tx: sa.Connection, usual_s: float | None) -> dict[str, float | None]:
-    """Return when each running job is expected to end."""
+def _running(tx: sa.Connection, usual_s: float | None) -> list[HeldJob]:
+    """Return the running jobs, with their expected ends."""
     jobs = tables.jobs.c
-    columns = sa.select(jobs.id, jobs.estimated_finish, jobs.claimed_at, jobs.expected_s)
-    ends: dict[str, float | None] = {}
+    facts = (jobs.id, jobs.worker, jobs.estimated_finish, jobs.claimed_at, jobs.expected_s, jobs.needed_bytes)
+    columns = sa.select(*facts)
+    held = []
     for row in tx.execute(columns.where(jobs.state == JobState.RUNNING)):
         expected_s = usual_s if row.expected_s is None else row.expected_s
-        ends[row.id] = row.estimated_finish
-        if row.estimated_finish is None and expected_s is not None and row.claimed_at is not None:
-            ends[row.id] = row.claimed_at + expected_s
-    return ends
+        ends_at = row.estimated_finish
+        if ends_at is None and expected_s is not None and row.claimed_at is not None:
+            ends_at = row.claimed_at + expected_s
+        held.append(HeldJob(id=row.id, worker=row.worker or "", ends_at=ends_at, needed_bytes=row.needed_bytes or 0))
+    return held
 
 
 def _usual_s(tx: sa.Connection) -> float | None:

@@ -12,7 +12,7 @@ from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.jobs.adapter_owners import Claim
 from registry.jobs.job import JobState
-from registry.jobs.scheduling.forecast import QueuedJob, Turn, forecast
+from registry.jobs.scheduling.forecast import DeviceRoom, HeldJob, QueuedJob, Turn, forecast
 from registry.jobs.scheduling.room import QueueEntry, TrainerWorker
 from registry.types import Priority
 
@@ -61,6 +61,30 @@ def test_a_job_of_which_nothing_is_known_takes_as_long_as_jobs_do(
     assert [turns[each].starts_at for each in (first, second)] == [1040.0, 1080.0]
 
 
+def test_a_turn_comes_when_the_device_has_room_and_smaller_jobs_go_before(
+    registry: Registry, spec: SupervisedSpec
+) -> None:
+    for name, total in (("large", 100), ("small", 40)):
+        registry.workers.report(TrainerWorker(name=name, device="gpu", total_bytes=total, places=2))
+    entered(registry, spec, "red", Priority.NORMAL, QueueEntry(expected_s=300.0, needed_bytes=60))
+    assert registry.jobs.claim("large", 30.0) is not None
+    whole = entered(registry, spec, "red", Priority.NORMAL, QueueEntry(expected_s=50.0, needed_bytes=90))
+    half = entered(registry, spec, "red", Priority.NORMAL, QueueEntry(expected_s=20.0, needed_bytes=35))
+    again = entered(registry, spec, "red", Priority.NORMAL, QueueEntry(expected_s=10.0, needed_bytes=38))
+    never = entered(registry, spec, "red", Priority.NORMAL, QueueEntry(expected_s=10.0, needed_bytes=100))
+    registry.workers.report(TrainerWorker(name="large", device="gpu", total_bytes=99, places=2))
+    turns = registry.jobs.turns()
+    assert [(job_id, turn.starts_at) for job_id, turn in turns.items()] == [
+        (half, 1000.0),
+        (again, 1000.0),
+        (whole, 1300.0),
+        (never, None),
+    ]
+    for job_id, worker in ((half, "large"), (again, "small")):
+        lease = registry.jobs.claim(worker, 30.0)
+        assert (lease and lease.job_id) == job_id, "as the claims come"
+
+
 @st.composite
 def queues(draw: st.DrawFn) -> list[QueuedJob]:
     """Jobs in the order of their entry, each of which may come after earlier ones."""
@@ -86,8 +110,8 @@ def test_every_job_has_one_place_and_none_begins_before_what_it_waits_for(
     waiting: list[QueuedJob], ends: list[float | None], idle: int
 ) -> None:
     now = 100.0
-    running = {f"running-{number}": at for number, at in enumerate(ends)}
-    turns = forecast(waiting, running, idle, {"a": 50.0}, now)
+    running = [HeldJob(id=f"running-{number}", worker="unknown", ends_at=at) for number, at in enumerate(ends)]
+    turns = forecast(waiting, running, {"w": DeviceRoom(places=idle, free_bytes=None)}, {"a": 50.0}, now)
     assert sorted(turn.place for turn in turns.values()) == list(range(1, len(waiting) + 1))
     starts = [(turn.starts_at, turn.ends_at) for turn in turns.values() if turn.starts_at is not None]
     for job in waiting:
@@ -112,7 +136,7 @@ def test_with_one_worker_places_are_by_priority_and_owners_take_turns(wanted: li
         QueuedJob(id=str(seq), priority=priority, tenant=tenant, seq=seq, expected_s=100.0, not_before=0.0)
         for seq, (priority, tenant) in enumerate(wanted)
     ]
-    turns = forecast(waiting, {}, 1, {}, 0.0)
+    turns = forecast(waiting, [], {"w": DeviceRoom(places=1, free_bytes=None)}, {}, 0.0)
     order = sorted(waiting, key=lambda job: turns[job.id].place)
     assert [job.priority for job in order] == sorted(job.priority for job in waiting)
     uses = {"a": 0.0, "b": 0.0}
