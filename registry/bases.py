@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -64,6 +65,14 @@ class BaseStore:
         """Return every base model, ordered by name, without its provenance."""
         with self._tx.read() as tx:
             return all_bases(tx)
+
+    def note_load_test(self, name: str, kind: str, found: Mapping[str, Any]) -> None:
+        """Store in the provenance of *name* what became of it on engines of *kind*; the last one counts. `NotFound`."""
+        with self._tx.write() as tx:
+            base = find_base(tx, name)
+            tests = {**base.provenance.get("load_tests", {}), kind: {**found, "at": self._tx.now()}}
+            row = sa.update(tables.bases).where(tables.bases.c.name == name)
+            tx.execute(row.values(provenance={**base.provenance, "load_tests": tests}))
 
     def locate_checkpoints(self, folders: Path) -> None:
         """Set the paths of all checkpoints below *folders*, where artifacts are: they move with their registry."""

@@ -264,6 +264,10 @@ EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
         ("The newest commit of the default branch", "lorry models pull Qwen/Qwen2.5-0.5B-Instruct"),
         ("A tag, from ModelScope", "lorry models pull Qwen/Qwen2.5-0.5B-Instruct --revision v1.0 --hub modelscope"),
     ),
+    "models try": (
+        ("Start a checkpoint on the kinds of the pools, and compare answers", "lorry models try smollm2-w8a8-int8-1"),
+        ("Another kind of engine", "lorry models try smollm2-w8a8-int8-1 --kind vllm"),
+    ),
     "models verify": (("Hash all files again", "lorry models verify Qwen/Qwen2.5-0.5B-Instruct"),),
     "models remove": (
         ("A pulled model", "lorry models remove Qwen/Qwen2.5-0.5B-Instruct"),

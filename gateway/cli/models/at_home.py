@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast, get_args
 
+from engines.catalog import ENGINES
+from engines.errors import EngineError
+from engines.proving.load_test import LoadTest
 from gateway.cli.errors import CommandFailed
 from gateway.cli.gateway_address import actor
 from gateway.cli.models.pull_lines import PullLines
@@ -17,6 +20,7 @@ from gateway.errors import GatewayError
 from gateway.models_settings import HubName
 from gateway.objects.bases import BaseModelObject, BaseModelOrigin, RemovedBaseModel, VerifiedFileObject, VerifiedModel
 from gateway.pools.base_objects import base_objects, base_origin, remove_base
+from gateway.pools.load_tests import load_tests as load_tests_now
 from gateway.pools.pull import PullGround, pull_order
 from gateway.pools.pull import pull as pull_now
 from gateway.settings import Settings, load_settings
@@ -85,6 +89,17 @@ def verify(name: str) -> VerifiedModel:
                 for file in files
             ],
         )
+
+
+def load_tests(name: str, kinds: Sequence[str]) -> Iterator[LoadTest]:
+    """Yield what becomes of a checkpoint on each of *kinds*, recorded; `CommandFailed`."""
+    if unknown := sorted(set(kinds) - set(ENGINES)):
+        raise CommandFailed(f"--kind {unknown[0]!r} is none of {', '.join(ENGINES)}")
+    with _home() as home:
+        try:
+            yield from load_tests_now(home.registry, home.settings, name, kinds)
+        except EngineError as exc:
+            raise CommandFailed(str(exc)) from exc
 
 
 def remove(name: str) -> RemovedBaseModel:

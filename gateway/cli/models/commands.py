@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -26,6 +26,9 @@ from gateway.objects.bases import BaseModelObject, BaseModelOrigin, RemovedBaseM
 from gateway.objects.lists import ObjectList
 from gateway.objects.models import ModelObject
 
+if TYPE_CHECKING:  # with it come the engines' drivers
+    from engines.proving.load_test import LoadTest
+
 app = typer.Typer(name="models", no_args_is_help=True)
 
 COLUMNS: Final = (
@@ -34,6 +37,15 @@ COLUMNS: Final = (
     Column("BASE", 3),
     Column("CREATED", 4, moments),
     Column("ABOUT", 2, below=True),
+)
+TRIED: Final = (
+    Column("KIND"),
+    Column("SERVED"),
+    Column("SAME ANSWERS"),
+    Column("TOKENS/S"),
+    Column("MEMORY"),
+    Column("READY S"),
+    Column("REASON", 2, below=True),
 )
 HomeFlag = Annotated[
     bool, typer.Option("--home", help="Not through a gateway but directly in the registry of LORRY_HOME.")
@@ -129,6 +141,31 @@ def verify_model(name: BaseName, as_json: JsonFlag = False) -> None:
         )
 
 
+@app.command("try")
+def try_model(
+    name: BaseName,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option("--kind", metavar="KIND", help="Kind of engine; repeatable (default: those of the pools)."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Start engines of this machine with a checkpoint, and compare answers with those of what it was made from.
+
+    Each result is recorded in the checkpoint's provenance, also that a kind of engine refuses it. Needs no gateway.
+    Exit code 1 where a kind does not serve it.
+    """
+    if not as_json:
+        note(f"Starting engines with {name}; each takes up to a minute")
+    found = list(_at_home().load_tests(name, kinds or ()))
+    if as_json:
+        show_json([each.as_json() for each in found])
+    else:
+        show_table(TRIED, map(_tried, found), "No kind of engine.")
+    if refused := [each.kind for each in found if not each.is_served]:
+        raise CommandFailed(f"{name} is not served by {', '.join(refused)}")
+
+
 @app.command("remove")
 def remove_model(name: BaseName, home: HomeFlag = False, as_json: JsonFlag = False) -> None:
     """Delete a pulled model, or a checkpoint that a job made, with its files; refused while anything uses it."""
@@ -158,6 +195,12 @@ def _shown(name: str) -> ModelObject | BaseModelOrigin:
 def _bases() -> list[BaseModelObject]:
     with Client() as client:
         return client.get("/admin/bases", ObjectList[BaseModelObject]).data
+
+
+def _tried(found: LoadTest) -> tuple[str | float | None, ...]:
+    same = f"{found.same_answers} of {found.prompts}" if found.is_served else None
+    memory = None if found.memory_bytes is None else f"{found.memory_bytes / 1e9:.2f} GB"
+    return found.kind, "yes" if found.is_served else "no", same, found.tokens_per_s, memory, found.ready_s, found.reason
 
 
 def _at_home() -> Any:
