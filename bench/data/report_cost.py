@@ -4,8 +4,8 @@
 
 The rows are chats that are drawn by the seed from a vocabulary of 20,000 words: a twentieth repeats an earlier row with
 a word or none changed, some have an address or a key. `--model` counts tokens by that model, without it four bytes are
-one. Memory is that of all processes, by what each page is shared with (PSS), looked at every 0.2 s. `--phases` adds the
-seconds of a process that each kind of finding takes for 1,000 rows, from 4,000 of them.
+one. Memory is that of all processes, by what each page is shared with (PSS), looked at once a second. `--phases` adds
+the seconds of a process that each kind of finding takes for 1,000 rows, from 4,000 of them.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _peak_mb() -> Iterator[list[float]]:
     found, stop = [0.0], threading.Event()
 
     def look() -> None:
-        while not stop.wait(0.2):
+        while not stop.wait(1.0):
             me = psutil.Process()
             found.append(sum(map(_pss_mb, [me, *me.children(recursive=True)])))
 
