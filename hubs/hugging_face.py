@@ -63,7 +63,7 @@ def _translated(repository: Repository, revision: str | None) -> Iterator[None]:
     except OfflineModeIsEnabled as exc:
         raise HubUnreachable(f"{name}: HF_HUB_OFFLINE is set, so that no hub is asked; unset it") from exc
     except HFValidationError as exc:
-        raise HubRefused(f"{name!r} is no name of a repository; give OWNER/NAME") from exc
+        raise HubRefused(f"{name!r} is not the name of a repository; give OWNER/NAME") from exc
     except HfHubHTTPError as exc:
         raise _refusal(name, exc.response.status_code) from exc
     except (HTTPError, LocalEntryNotFoundError) as exc:

@@ -37,7 +37,7 @@ def model_files(name: str, files: Sequence[RemoteFile]) -> list[RemoteFile]:
         raise NotPullable(f"{name}: has no weights in safetensors; {_instead(paths)}")
     for needed, what in (("config.json", "configuration"), ("tokenizer_config.json", "tokenizer")):
         if needed not in paths:
-            raise NotPullable(f"{name}: has no {needed} (the {what}), so it is no model in Hugging Face's form")
+            raise NotPullable(f"{name}: has no {needed} (the {what}), so it is not a model in Hugging Face's form")
     taken = sorted((file for file in files if _is_taken(file.path, weights)), key=lambda file: file.path)
     for file in taken:
         if file.size_bytes == NO_SIZE or file.hub_hash is None:

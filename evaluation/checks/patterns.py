@@ -21,8 +21,8 @@ def compile_pattern(pattern: str, *, ignore_case: bool = False) -> Any:
     except re2.error as exc:
         told = exc.args[0].decode() if exc.args and isinstance(exc.args[0], bytes) else str(exc)
         raise ValueError(
-            f"is no pattern of RE2: {told}. RE2 has no look-ahead, no look-behind and no back-reference, so that every "
-            "pattern ends in linear time"
+            f"is not a pattern of RE2: {told}. RE2 has no look-ahead, no look-behind and no back-reference, so that "
+            "every pattern ends in linear time"
         ) from exc
 
 

@@ -19,7 +19,7 @@ def schema_fault(schema: Any) -> str | None:
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as exc:
-        return f"is no JSON schema: {exc.message[:_LONGEST_SHOWN]}"
+        return f"is not a JSON schema: {exc.message[:_LONGEST_SHOWN]}"
     except RecursionError:
         return "is nested too deeply"
     for pattern in _patterns(schema):

@@ -11,5 +11,5 @@ HUB_ID: Final = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?
 
 
 def is_hub_id(text: str) -> bool:
-    """Return whether *text* is written like an id on a hub and is no folder."""
+    """Return whether *text* is written like an id on a hub and is not a folder."""
     return HUB_ID.fullmatch(text) is not None and not Path(text).exists()

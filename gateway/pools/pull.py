@@ -70,7 +70,7 @@ def pull_order(text: str, revision: str | None, hub: HubName, actor: str) -> Pul
     """Return the order for the id *text*. `PullRefused` for what is none, and for two revisions."""
     found = HUB_ID.fullmatch(text)
     if found is None:
-        raise PullRefused(f"{text!r} is no id of a model on a hub; give OWNER/NAME, as Qwen/Qwen2.5-7B-Instruct")
+        raise PullRefused(f"{text!r} is not the id of a model on a hub; give OWNER/NAME, as Qwen/Qwen2.5-7B-Instruct")
     if revision is not None and found["revision"] is not None:
         raise PullRefused(f"{text}: names a revision already, so --revision {revision} is one too many")
     return PullOrder(id=found["id"], revision=revision or found["revision"], hub=hub, actor=actor)

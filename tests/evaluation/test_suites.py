@@ -22,7 +22,7 @@ WRONG = {
     "[1]": "line 1: must be an object",
     "nope": "line 1: is not JSON",
     '{"prompt": "x", "check": {"kind": "regex", "pattern": "(?=a)"}}': "RE2 has no look-ahead",
-    '{"prompt": "x", "check": {"kind": "json_schema", "json_schema": {"type": "objct"}}}': "is no JSON schema",
+    '{"prompt": "x", "check": {"kind": "json_schema", "json_schema": {"type": "objct"}}}': "is not a JSON schema",
     '{"prompt": "x", "check": {"kind": "json_schema", "json_schema": {"$ref": "http://h/x"}}}': "lies outside",
     '{"prompt": "x", "messages": [], "check": []}': "at least 1 entry",
     "": "has no rows",

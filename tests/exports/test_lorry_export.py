@@ -79,7 +79,7 @@ def test_a_base_model_becomes_a_folder_a_file_and_what_ollama_needs(exhibit: Exh
         (("tiny", "--to", "x", "--type", "q8_0"), 2, "--type is of --to gguf"),
         (("tiny", "--to", "gguf", "--type", "q3_k"), 2, "one of f32, f16"),
         (("tiny", "--to", "hf:support"), 2, "write hf:ORGANISATION/NAME"),
-        (("tiny", "--to", "hugging:a/b"), 2, "is no place to export to"),
+        (("tiny", "--to", "hugging:a/b"), 2, "is not a place to export to"),
         (("tiny", "--to", "x", "--public"), 2, "are of uploads to a hub"),
         (("tiny", "--to", "hf:a/b"), 1, "set HF_TOKEN to a token"),
         (("tiny", "--to", "x", "--merged"), 1, "is a whole model already"),

@@ -160,7 +160,7 @@ def test_an_id_that_is_not_there_suggests_what_is(hub: HubServer, desk: Desk, na
     with pytest.raises(HubRefused, match="'v9'"):
         desk.pull("acme/tiny", "v9", hub=name)
     for odd in ("tiny", "a/b/c", "acme/tiny@v1@v2", "../x"):
-        with pytest.raises(PullRefused, match="is no id of a model"):
+        with pytest.raises(PullRefused, match="is not the id of a model"):
             desk.pull(odd)
     with pytest.raises(PullRefused, match="names a revision already"):
         desk.pull("acme/tiny@v1", "v2")

@@ -65,7 +65,7 @@ async def show_merge(job_id: str, gateway: GatewayDep, caller: CallerDep) -> Mer
 def _read(gateway: Gateway, caller: Caller, job_id: str) -> MergeObject:
     job = gateway.registry.jobs.get(job_id, None if caller.is_admin else caller.tenant)
     if job.spec.method != MergeSpec.method_name():
-        raise NotFound(f"job {job_id!r} is no merge; it is in /admin/jobs")
+        raise NotFound(f"job {job_id!r} is not a merge; it is in /admin/jobs")
     return _shown(job)
 
 

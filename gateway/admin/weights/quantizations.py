@@ -217,7 +217,7 @@ def _widths(base_folder: Path) -> set[int]:
 
 def _shown(job: Job, gateway: Gateway) -> QuantizationObject:
     if job.spec.method != QuantizeSpec.method_name():
-        raise NotFound(f"job {job.id!r} is no quantization; it is in /admin/jobs")
+        raise NotFound(f"job {job.id!r} is not a quantization; it is in /admin/jobs")
     spec = QuantizeSpec.model_validate(job.spec.model_dump())
     report = work_report(job, gateway.registry)
     return QuantizationObject(

@@ -131,8 +131,8 @@ def parse_target(text: str, model: str, kind: str | None, *, revision: str | Non
         raise typer.BadParameter(f"--to {text!r}: write {hub}:ORGANISATION/NAME")
     if hub is None and colon and word not in (Form.GGUF, Form.OLLAMA) and "/" not in word:
         raise typer.BadParameter(
-            f"--to {text!r}: {word!r} is no place to export to{meant_or_known(word, (*HUBS, Form.GGUF, Form.OLLAMA))}; "
-            f"a folder of this name is ./{text}"
+            f"--to {text!r}: {word!r} is not a place to export to"
+            f"{meant_or_known(word, (*HUBS, Form.GGUF, Form.OLLAMA))}; a folder of this name is ./{text}"
         )
     if kind is not None and form is Form.FOLDER:
         raise typer.BadParameter(f"--type is of --to gguf and --to ollama; {text!r} keeps the model's own types")

@@ -33,6 +33,7 @@ TAGS: Final[Mapping[str, str]] = {
     "feedback": "Ratings of answers.",
     "adapters": "Adapters and their revisions.",
     "bases": "Base models, models from hubs, and checkpoints that jobs made.",
+    "exports": "Models and revisions as files, to be used elsewhere.",
     "lineage": "What models came from, and what was made of them.",
     "evaluations": "Suites asked of models, their scores, and comparisons row by row.",
     "rollouts": "A rising share of the traffic for a revision.",

@@ -72,7 +72,7 @@ def _samples(folder: Path, name: str) -> list[dict[str, Any]]:
 def _answer(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
     metrics = [metric for metric in (*_PRIMARY, *row["metrics"]) if _is_number(row.get(metric))]
     if not metrics:
-        raise ToolFailed(f"{name}: {', '.join(row['metrics'])} is no score of a single row")
+        raise ToolFailed(f"{name}: {', '.join(row['metrics'])} is not a score of a single row")
     arguments = row["arguments"]
     first: Mapping[str, Any] = next(iter(arguments.values()), {}) if isinstance(arguments, dict) else {}
     return answer_fields(

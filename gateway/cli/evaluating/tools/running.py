@@ -70,7 +70,7 @@ def run_outside(client: Client, asked: OutsideRun) -> str:
         raise CommandFailed(str(exc)) from exc
     for folder, flag in ((asked.local, "--local"), (asked.tokenizer, "--tokenizer")):
         if folder is not None and not folder.is_dir():
-            raise CommandFailed(f"{flag} {folder}: is no folder")
+            raise CommandFailed(f"{flag} {folder}: is not a folder")
     with tempfile.TemporaryDirectory(prefix="lorry-eval-") as work:
         task = ToolTask(
             served_name=asked.model,
