@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.batches.asking import BatchTools, LineAsking
+from gateway.batches.held_tasks import work_while_held
 from gateway.batches.input_file import checked, input_path, key_fault, model_fault, unasked
 from gateway.batches.line_results import LineResults
 from gateway.batches.lines import BatchFile, FileRefused
@@ -40,18 +41,10 @@ class BatchRun:
 
     async def run(self) -> None:
         """Return when the batch has ended, or is another gateway's; a cancelled caller leaves it as it is."""
-        keeping = asyncio.create_task(self._keep_lease())
-        working = asyncio.create_task(self._work())
         try:
-            done, _ = await asyncio.wait({keeping, working}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await work_while_held(self._keep_lease(), self._work())
         except LeaseLost as exc:
             log.warning("a batch is another gateway's now", extra={"batch": self._hold.batch_id, "why": str(exc)})
-        finally:
-            keeping.cancel()
-            working.cancel()
-            await asyncio.gather(keeping, working, return_exceptions=True)
 
     async def _keep_lease(self) -> None:
         """Renew the lease until cancelled. Raises `LeaseLost`."""

@@ -7,12 +7,13 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from gateway.batches.asking import BatchTools
 from gateway.batches.batch_run import BatchRun
 from gateway.batches.free_places import FreePlaces
 from gateway.batches.front_door import FrontDoor
+from gateway.batches.held_tasks import HeldTasks
 from gateway.edge.parts import Gateway
 from registry.batches.batch import Batch, BatchHold
 from registry.errors import RegistryError
@@ -27,14 +28,6 @@ _MOST_HELD: Final = 64
 """Batches that a gateway runs at a time."""
 
 
-class _Running(NamedTuple):
-    """A batch that this gateway runs."""
-
-    hold: BatchHold
-    run: BatchRun
-    task: asyncio.Task[None]
-
-
 class BatchRunner:
     """Takes batches over that no gateway runs, and moves them to their ends."""
 
@@ -43,7 +36,7 @@ class BatchRunner:
         self._registry = gateway.registry
         self._name = gateway.siblings.name
         self._tools = BatchTools(gateway=gateway, door=FrontDoor(gateway), places=FreePlaces(gateway))
-        self._running: dict[str, _Running] = {}
+        self._held = HeldTasks[BatchHold, BatchRun]("batch", self._registry.batches.release)
         self._loads_at = -math.inf
         self._silences = SilenceWatch(self._registry.transactions.steady)
 
@@ -52,7 +45,7 @@ class BatchRunner:
         while True:
             are_open = False
             if self._gateway.edge.is_draining:
-                await self._give_back()
+                await self._held.give_back()
             elif self._gateway.feed.read_at and self._gateway.keyring.read_at:
                 try:
                     are_open = await self._look()
@@ -64,7 +57,7 @@ class BatchRunner:
 
     async def aclose(self) -> None:
         """Stop all batches where they are, and give them back."""
-        await self._give_back()
+        await self._held.give_back()
         self._tools.door.close()
 
     async def _look(self) -> bool:
@@ -72,44 +65,19 @@ class BatchRunner:
         found = await asyncio.to_thread(self._registry.batches.open)
         self._tools.places.sharers = len({batch.holder for batch in found if batch.holder is not None})
         for batch in found:
-            if (running := self._running.get(batch.id)) is not None:
-                running.run.note(batch)
-        if self._running and (now := time.monotonic()) - self._loads_at > _LOOK_AT_LOADS_S:
+            if (run := self._held.get(batch.id)) is not None:
+                run.note(batch)
+        if self._held and (now := time.monotonic()) - self._loads_at > _LOOK_AT_LOADS_S:
             self._loads_at = now
             self._tools.places.look(await asyncio.to_thread(self._registry.replicas.list))
-        if (free := self._next(found)) is not None and len(self._running) < _MOST_HELD:
+        if (free := self._next(found)) is not None and len(self._held) < _MOST_HELD:
             hold = await asyncio.to_thread(self._registry.batches.claim, free, self._name)
             if hold is not None:
-                self._start(hold)
+                self._held.start(hold.batch_id, hold, BatchRun(self._tools, hold))
         return bool(found)
 
     def _next(self, found: Sequence[Batch]) -> Batch | None:
         """Return the oldest batch that no gateway runs; with a look for each, gateways get similar numbers."""
         silences = self._silences.look({batch.id: (batch.attempt, batch.beat) for batch in found})
         free = (batch for batch in found if batch.holder is None or silences[batch.id] > LEASE_S)
-        return next((batch for batch in free if batch.id not in self._running), None)
-
-    def _start(self, hold: BatchHold) -> None:
-        run = BatchRun(self._tools, hold)
-        task = asyncio.create_task(run.run(), name=hold.batch_id)
-        self._running[hold.batch_id] = _Running(hold, run, task)
-        task.add_done_callback(lambda ended: self._ended(hold, ended))
-
-    def _ended(self, hold: BatchHold, task: asyncio.Task[None]) -> None:
-        if task.cancelled():
-            return
-        # A batch that failed here stays held until its lease is over, so that it is not begun again at once.
-        if (error := task.exception()) is not None:
-            log.error("a batch failed unforeseen", exc_info=error, extra={"batch": hold.batch_id})
-        self._running.pop(hold.batch_id, None)
-
-    async def _give_back(self) -> None:
-        running, self._running = self._running, {}
-        for each in running.values():
-            each.task.cancel()
-        for each in running.values():
-            await asyncio.gather(each.task, return_exceptions=True)
-            try:
-                await asyncio.to_thread(self._registry.batches.release, each.hold)
-            except RegistryError as exc:
-                log.warning("a batch is given back only by its lease", extra={"error": str(exc)})
+        return next((batch for batch in free if batch.id not in self._held), None)

@@ -11,6 +11,7 @@ from evaluation.checks.checking import Answered, check_answer
 from evaluation.scores import ScoredRow, scores_of
 from evaluation.suite import Suite, SuiteRow
 from gateway.batches.front_door import FrontDoor
+from gateway.batches.held_tasks import work_while_held
 from gateway.batches.registry_calls import FIRST_PAUSE_S, RegistryCalls
 from gateway.edge.parts import Gateway
 from gateway.evaluations.asking import EvaluationChats, JudgeChats, KeyGone, NoAnswer
@@ -41,19 +42,11 @@ class EvaluationRun:
 
     async def run(self) -> None:
         """Return when the evaluation has ended, or is another gateway's; a cancelled caller leaves it as it is."""
-        keeping = asyncio.create_task(self._keep_lease())
-        working = asyncio.create_task(self._work())
         try:
-            done, _ = await asyncio.wait({keeping, working}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await work_while_held(self._keep_lease(), self._work())
         except LeaseLost as exc:
             extra = {"evaluation": self._hold.evaluation_id, "why": str(exc)}
             log.info("an evaluation is not this gateway's any more", extra=extra)
-        finally:
-            keeping.cancel()
-            working.cancel()
-            await asyncio.gather(keeping, working, return_exceptions=True)
 
     async def _keep_lease(self) -> None:
         """Renew the lease until cancelled. Raises `LeaseLost`."""
