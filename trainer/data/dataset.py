@@ -195,8 +195,8 @@ class ChatEncoder:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
         return text
 
-    def spell(self, token: int) -> tuple[str, str]:
-        """Return the token as text, and as the vocabulary spells it."""
+    def spell(self, token: int) -> tuple[str, str | None]:
+        """Return the token as text, and as the vocabulary spells it; None for a row that pads the vocabulary."""
         return self._tokenizer.decode([token]), self._tokenizer.convert_ids_to_tokens(token)
 
     def _find_answer(self, chat: TemplateChat, text: str, at: int) -> _Answer:

@@ -200,11 +200,13 @@ def _logprobs_of(model: PeftModel, encoder: ChatEncoder, batch: _Batch, tokens: 
 
 
 def _probe(encoder: ChatEncoder, candidate: _Candidate, columns: Sequence[Sequence[float]]) -> FingerprintProbe | None:
-    """Return the tokens before the end token as a probe: some engines do not show the end token."""
+    """Return the tokens before the end token as a probe: some engines do not show it, nor a row without a token."""
     rows = list(zip(*columns, strict=True))
     tokens = []
     for token, logprob, base_logprob, gap in takewhile(lambda row: int(row[0]) not in encoder.end_ids, rows):
         text, piece = encoder.spell(int(token))
+        if piece is None:  # models have more rows than tokens, and one that is hardly trained may choose such a row
+            break
         tokens.append(
             FingerprintToken(
                 id=int(token),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 from peft import PeftModel
 
 from registry.contracts.fingerprint import LEAST_PROBES, TOKENS, FingerprintFile
@@ -55,6 +57,22 @@ def test_data_of_long_prompts_is_made_up_for(model: PeftModel, encoder: ChatEnco
     fingerprint = record(model, encoder, LONG)
     assert len(fingerprint.probes) >= LEAST_PROBES
     assert max(len(probe.prompt_ids) for probe in fingerprint.probes) <= LONGEST_PROMPT
+
+
+def test_a_probe_ends_before_a_row_of_the_vocabulary_without_a_token(model: PeftModel, encoder: ChatEncoder) -> None:
+    first = record(model, encoder, SHORT)
+    favourite, _ = Counter(token.id for probe in first.probes for token in probe.tokens[1:]).most_common(1)[0]
+    base = model.get_base_model()
+    padded = base.config.vocab_size
+    base.resize_token_embeddings(padded + 8, mean_resizing=False)
+    head = base.get_output_embeddings().weight
+    with torch.no_grad():
+        head[padded:] = 0.0
+        head[padded] = 2.0 * head[favourite]
+    fingerprint = record(model, encoder, SHORT)
+    ids = [token.id for probe in fingerprint.probes for token in probe.tokens]
+    assert max(ids) < padded
+    assert len(ids) < sum(len(probe.tokens) for probe in first.probes)
 
 
 def test_without_prompts_there_is_no_fingerprint(model: PeftModel, encoder: ChatEncoder) -> None:
