@@ -76,14 +76,9 @@ def test_the_base_answers(server: EngineHost) -> None:
 
 
 @pytest.mark.vllm
-def test_vllm_serves_int8_on_a_cpu_and_has_no_adapters_there(eight_bits: Path, tmp_path: Path) -> None:
+def test_vllm_has_no_adapters_on_int8_on_a_cpu(eight_bits: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingRefused, match=r"max_adapters = 4 with w8a8-int8 weights .*, only 0: with LoRA"):
         EngineHost(settings_of("vllm", eight_bits, tmp_path), {})
-    running = EngineHost(settings_of("vllm", eight_bits, tmp_path, places=0), {})
-    try:
-        assert "Paris" in running.chat()["choices"][0]["message"]["content"]
-    finally:
-        running.close()
 
 
 def test_an_adapter_of_the_full_model_passes_on_the_quantized_one(server: EngineHost, adapters: Path) -> None:

@@ -42,6 +42,12 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_digest(tiny_base: Path) -> str:
+    """The digest of that model: pytest keeps the usual model's for the whole session."""
+    return folder_digest(tiny_base)
+
+
 def quantize(registry: Registry, settings: TrainerSettings, home: Path, **changes: Any) -> Job:
     """Make an attempt at the job and return it ended."""
     lines = write_chats(home / "rows.jsonl").read_bytes()

@@ -20,20 +20,22 @@ REPORT_EVERY_S: Final = 5.0
 
 @contextmanager
 def reporting(registry: Registry, name: str, device: JobDevice) -> Iterator[None]:
-    """Report the worker from a thread of its own until the block ends; then the registry forgets it."""
+    """Report the worker before the block, and from a thread of its own until it ends; then the registry forgets it."""
     stop = Event()
+    worker = TrainerWorker(name=name, device=device.name, total_bytes=device.total_bytes)
 
     def report() -> None:
-        worker = TrainerWorker(name=name, device=device.name, total_bytes=device.total_bytes)
-        while True:
-            try:
-                registry.workers.report(worker)
-            except RegistryError as exc:  # the next report comes soon
-                log.warning("the worker's report was not stored", extra={"error": str(exc)})
-            if stop.wait(REPORT_EVERY_S):
-                return
+        try:
+            registry.workers.report(worker)
+        except RegistryError as exc:  # the next report comes soon
+            log.warning("the worker's report was not stored", extra={"error": str(exc)})
 
-    thread = Thread(target=report, name="worker-reports")
+    def report_on() -> None:
+        while not stop.wait(REPORT_EVERY_S):
+            report()
+
+    report()  # a worker that claims before its first report would take jobs for which its device has no room
+    thread = Thread(target=report_on, name="worker-reports")
     thread.start()
     try:
         yield

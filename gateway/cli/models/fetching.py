@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from gateway.cli.client import Client, part
 from gateway.cli.errors import CommandFailed
@@ -35,6 +36,21 @@ def show_export(client: Client, name: str) -> ExportObject:
     return client.get(f"/admin/exports/{part(name)}", ExportObject)
 
 
+def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """Write *member* below *folder*; `CommandFailed` for anything else than a file below it.
+
+    Python before 3.11.4 has no filter of its own that refuses the same.
+    """
+    name = PurePosixPath(member.name)
+    content = archive.extractfile(member) if member.isreg() else None
+    if content is None or name.is_absolute() or ".." in name.parts:
+        raise CommandFailed(f"the archive has {member.name!r}, which is not a file below its folder")
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with content, path.open("wb") as file:
+        shutil.copyfileobj(content, file)
+
+
 def fetch_model(client: Client, model: ExportObject, folder: Path) -> None:
     """Write the files of *model* to the new *folder*; `CommandFailed` unless all are there with the right bytes."""
     from exports.errors import TargetRefused
@@ -43,7 +59,8 @@ def fetch_model(client: Client, model: ExportObject, folder: Path) -> None:
     folder.mkdir()
     try:
         with _archive(client, model.name) as archive:
-            archive.extractall(folder, filter="data")
+            for member in archive:
+                _write(archive, member, folder)
     except tarfile.TarError as exc:
         raise CommandFailed(f"the archive of {model.name} ended too early; try again") from exc
     except OSError as exc:
@@ -60,7 +77,7 @@ def fetch_config(client: Client, name: str, folder: Path) -> None:
     with _archive(client, name) as archive:
         for member in archive:
             if member.name == "config.json":
-                archive.extract(member, folder, filter="data")
+                _write(archive, member, folder)
                 return
     raise CommandFailed(f"the folder of {name} has no config.json")
 
