@@ -24,6 +24,7 @@ class Up:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.api_key = "none"
+        self._clients: list[openai.OpenAI] = []
         config = home / "lorry.toml"
         config.write_text(_trains_beside_others(settings))
         environment = os.environ | {"LORRY_HOME": str(home), "LORRY_CONFIG": str(config)}
@@ -34,8 +35,15 @@ class Up:
         self.tree = psutil.Process(self.process.pid).children(recursive=True)
 
     def client(self) -> openai.OpenAI:
-        """Return an OpenAI client that retries nothing."""
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.api_key, max_retries=0, timeout=120.0)
+        """Return an OpenAI client that retries nothing; it is closed with this object, not when it is forgotten."""
+        made = openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.api_key, max_retries=0, timeout=120.0)
+        self._clients.append(made)
+        return made
+
+    def close_clients(self) -> None:
+        """Close every client: the garbage collector may meet its sockets before it, and warn of them."""
+        while self._clients:
+            self._clients.pop().close()
 
     def addressed(self, text: str) -> str:
         """Return *text* of a page with this address in place of the usual one."""
@@ -70,6 +78,7 @@ class Up:
         self.tree += psutil.Process(self.process.pid).children(recursive=True)
         self.process.send_signal(number)
         code = self.process.wait(timeout=STOP_TIMEOUT_S)
+        self.close_clients()
         assert self.process.stdout is not None
         self.process.stdout.close()
         _, alive = psutil.wait_procs(self.tree, timeout=60)

@@ -40,5 +40,6 @@ def up(home: Path, port: int, settings: str) -> Iterator[Up]:
     """Lorry, ready."""
     running = Up(home, port, settings)
     yield running
+    running.close_clients()
     if running.process.poll() is None:
         running.stop(signal.SIGKILL)
