@@ -117,6 +117,8 @@ class Fuzzing:
                 if connection is not None:
                     answer = await self._once(connection, sent, is_head=is_head)
                 if answer is None:  # also where the kept connection was closed meanwhile
+                    if connection is not None:
+                        connection[1].close()
                     connection = await self._connect()
                     answer = await self._once(connection, sent, is_head=is_head)
             if answer is None:

@@ -38,8 +38,9 @@ def timed(first_s: float, each_s: float) -> Script:
 
 
 USUAL = timed(0.02, 0.004)
-SLOW_TO_BEGIN = timed(0.2, 0.004)
-SLOW_TO_GO_ON = timed(0.02, 0.04)
+# Far slower than what a busy machine adds to both: the usual word waits a third of a second there.
+SLOW_TO_BEGIN = timed(0.8, 0.004)
+SLOW_TO_GO_ON = timed(0.02, 0.15)
 
 
 class Rush:
