@@ -32,7 +32,7 @@ class Exported:
     """A model that was taken out of Lorry, and how to write it."""
 
     folder: Path
-    """Its files, verified."""
+    """The files of the model, verified."""
     digests: Mapping[str, str]
     """File -> sha256."""
     base_folder: Path | None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 _PLAIN_LICENCES: Final = ("see LICENSE", "unknown", "")
-"""What Lorry records where a folder names no licence."""
+"""The licence that Lorry records where a folder names none."""
 _KINDS: Final = {"adapter": "LoRA adapter", "checkpoint": "model", "base": "model"}
 
 
@@ -40,7 +40,7 @@ class CardFacts:
     checked: Sequence[str] = field(default=())
     """Sentences on what was compared after writing."""
     version: str
-    """Of Lorry."""
+    """The version of Lorry."""
 
 
 def model_card(facts: CardFacts) -> str:

@@ -25,7 +25,7 @@ _KEPT_FREE: Final = 64 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What is fetched, from where, and by how many at a time."""
+    """The files to fetch, their hub, and how many are fetched at a time."""
 
     hub: Hub
     repository: Repository

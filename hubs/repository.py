@@ -1,4 +1,4 @@
-"""What hubs are asked and what they answer, alike for all of them."""
+"""The questions to a hub and their answers, alike for all hubs."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Interpreter:
 
     @property
     def remark(self) -> str | None:
-        """What is to be done about it, None for a Python that is as quick as any here."""
+        """The advice for a slow Python, None for one that is as quick as any here."""
         if self.quicker is not None and self.ratio is not None:
             times = f"the Python of this environment takes {self.ratio:.2f} times the time of {self.quicker}"
             return f"{times}, and so does each request: make the environment with that one (`make venv PYTHON=...`)"

@@ -32,7 +32,7 @@ _DRAIN_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadTest:
-    """What became of a checkpoint on a kind of engine."""
+    """The result of trying a checkpoint on a kind of engine."""
 
     kind: str
     is_served: bool

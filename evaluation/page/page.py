@@ -24,7 +24,7 @@ POLICY: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportedEvaluation:
-    """What the page is about, as the JSON objects of the API."""
+    """The contents of a page, as the JSON objects of the API."""
 
     evaluation: Mapping[str, Any]
     """An evaluation with its scores, and with `beside_stable` where it is compared."""

@@ -1,4 +1,4 @@
-"""What a check is asked, and what it found; read and written as JSON by both processes."""
+"""The request to a check and its findings; both processes read and write them as JSON."""
 
 from __future__ import annotations
 

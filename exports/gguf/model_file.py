@@ -47,7 +47,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgufSummary:
-    """What was written."""
+    """The figures of a GGUF file that was written."""
 
     architecture: str
     parameters: int

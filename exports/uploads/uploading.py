@@ -18,7 +18,7 @@ from registry.disk import sha256_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """What a hub made of an upload."""
+    """The result of an upload, as the hub names it."""
 
     url: str
     revision: str

@@ -1,4 +1,4 @@
-"""One evaluation at this gateway, from its claim to its end, or until the lease is lost or given back."""
+"""An evaluation at this gateway, from its claim to its end, or until the lease is lost or given back."""
 
 from __future__ import annotations
 

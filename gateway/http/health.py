@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Literal
 
@@ -44,7 +45,9 @@ async def metrics(gateway: GatewayDep) -> Response:
     """Send the figures of all gateways here, of the machine and of the registry, in Prometheus' text format."""
     figures = await gateway.siblings.figures()
     await _read_registry(gateway)
-    text = merge(figures.texts) + counted(len(figures.texts), figures.silent) + gateway.metrics.shared()
+    # In a thread: a disk on the network may take its time to name its room.
+    shared = await asyncio.to_thread(gateway.metrics.shared)
+    text = merge(figures.texts) + counted(len(figures.texts), figures.silent) + shared
     return Response(text, media_type="text/plain; version=0.0.4")
 
 

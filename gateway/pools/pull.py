@@ -34,7 +34,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullOrder:
-    """What is to be pulled, and who asks."""
+    """An order to pull a model, with who gives it."""
 
     id: str
     """`OWNER/NAME`."""
@@ -46,7 +46,7 @@ class PullOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulled:
-    """What a pull came to."""
+    """The result of a pull."""
 
     base: Base
     model: PulledModel

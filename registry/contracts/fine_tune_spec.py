@@ -81,7 +81,7 @@ class FineTuneSpec(JobSpec):
     answers_per_row: ClassVar[int] = 1
     """Answers of a row that go through the model."""
     unfit_choices: ClassVar[tuple[UnfitChoice, ...]] = ("drop", "cut")
-    """What may happen to rows that are too long; `cut` needs an answer whose beginning can be learnt alone."""
+    """The choices for rows that are too long; `cut` needs an answer whose beginning can be learnt alone."""
     line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset({"messages"}),)
     """Fields by which a line for this method is recognised in an upload: all of a set, for each form of its rows."""
 
@@ -99,7 +99,7 @@ class FineTuneSpec(JobSpec):
     max_length: int = Field(default=1024, ge=16)
     """Longest row in tokens; a longer one does not fit."""
     unfit_rows: UnfitChoice = "drop"
-    """What happens to rows that are too long; other rows that do not fit are always left out."""
+    """The choice for rows that are too long; other rows that do not fit are always left out."""
     most_unfit_rows: float = Field(default=0.01, ge=0.0, le=1.0)
     """Part of a file's rows that may not fit; with more the job is refused."""
     checkpoint_steps: int = Field(default=25, ge=1)

@@ -13,7 +13,7 @@ LISTED_LINES: Final = 1000
 SHOWN_LINES: Final = 5
 """Lines that a sentence names."""
 UnfitChoice = Literal["drop", "cut"]
-"""What happens to a row that is too long: the row is left out, or its end is."""
+"""The choice for a row that is too long: to leave out the row, or its end."""
 ROW_TOO_LONG: Final = "row_too_long"
 NOTHING_LEARNT: Final = "nothing_learnt"
 _SAID: Final = {
@@ -39,7 +39,7 @@ class UnfitReason(BaseModel):
     longest: int | None = None
     """Tokens of the longest of them, where they are too long."""
     example: str
-    """What is wrong with the first of them."""
+    """The fault of the first of them."""
 
     def sentence(self) -> str:
         """Return how many rows, why, and which lines, for people."""

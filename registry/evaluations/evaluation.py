@@ -54,7 +54,7 @@ class PinnedModel:
     served_name: str
     """`support@7`, the name of a base model or checkpoint, or that of a step of a job."""
     digest: str
-    """Of its weights: of the artifact for a revision, else of the base model."""
+    """The digest of its weights: of the artifact for a revision, else of the base model."""
     base: str
     base_digest: str
     adapter: str | None = None
@@ -87,7 +87,7 @@ class EvaluationDraft:
     side: str | None = None
     """`canary` or `stable`, of that rollout."""
     detail: Mapping[str, Any] = field(default_factory=dict)
-    """What an outside tool was asked: its tasks and options."""
+    """The tasks and options of an outside tool."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,9 +151,9 @@ class EvaluationAnswer:
     weight: float = 1.0
     tags: Sequence[str] = ()
     prompt: str = ""
-    """What was asked."""
+    """The prompt of the row."""
     target: str = ""
-    """What would be right, where an outside tool reports that."""
+    """The right answer, where an outside tool reports it."""
     finish_reason: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0

@@ -1,4 +1,4 @@
-"""What needs a base model now."""
+"""The uses of a base model at the moment."""
 
 from __future__ import annotations
 

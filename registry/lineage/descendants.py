@@ -1,4 +1,4 @@
-"""What was made of a model, a file or a job."""
+"""The things that were made of a model, a file or a job."""
 
 from __future__ import annotations
 

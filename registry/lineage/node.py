@@ -41,7 +41,7 @@ class LineageNode:
     kind: NodeKind
     name: str
     relation: str
-    """What it is to the node above: `base`, `trained on`, `made by`; empty at the top."""
+    """The relation to the node above: `base`, `trained on`, `made by`; empty at the top."""
     state: NodeState = NodeState.PRESENT
     digest: str | None = None
     """sha256 of a file, or of the manifest of a folder of weights."""

@@ -1,4 +1,4 @@
-"""What models came from: revisions, checkpoints and base models with everything above them."""
+"""The origins of models: revisions, checkpoints and base models with everything above them."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class GatePlan:
     timeout_s: float = 3600.0
     """Time for the evaluations; a gate that is not decided by then aborts the rollout."""
     digest: str | None = None
-    """Of the suite; the gateway that takes the plan fills it in, so that a later suite of the name changes nothing."""
+    """The suite's digest, which the gateway that takes the plan fills in: a later suite of the name changes nothing."""
 
     def __post_init__(self) -> None:
         """Raise `InvalidPlan` naming the field at fault."""

@@ -30,7 +30,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowLimits:
-    """What a row of a job may be."""
+    """The limits for a row of a job."""
 
     max_length: int
     """Most tokens."""

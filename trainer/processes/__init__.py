@@ -1,1 +1,1 @@
-"""What every process that the trainer starts has in common: its environment, and its end with its parent."""
+"""The common part of processes that the trainer starts: their environment, and their end with their parent."""

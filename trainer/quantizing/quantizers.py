@@ -14,7 +14,7 @@ class Quantizer(Protocol):
     libraries: tuple[str, ...]
     """Distributions beside PyTorch that the bytes depend on."""
     load_options: Mapping[str, str]
-    """What `from_pretrained` takes to load the folder."""
+    """The arguments of `from_pretrained` that load the folder."""
 
     def quantize(self, model: Any) -> None:
         """Quantize *model*, which is of no use any more, and write the folder."""

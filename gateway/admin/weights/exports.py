@@ -35,7 +35,7 @@ class UploadedNote(Body):
     revision: Annotated[str, Field(min_length=1, max_length=128)]
     """The branch that it is on."""
     form: Annotated[str, Field(min_length=1, max_length=64)]
-    """What was uploaded: `folder`, or a type of GGUF."""
+    """The form that was uploaded: `folder`, or a type of GGUF."""
 
 
 @router.get("/exports/{name:path}")

@@ -50,7 +50,7 @@ class QuantizationRequest(Body):
     """Id of an uploaded file of chats, or of prompts with completions."""
     scheme: Literal["auto"] | Scheme = "auto"
     use: Use = Use.ONLINE
-    """What `auto` chooses for."""
+    """The use that `auto` chooses for."""
     pools: Annotated[tuple[str, ...], Field(max_length=100)] = ()
     """Names of the pools that are to serve the result."""
     name: Annotated[str | None, Field(min_length=1, max_length=64)] = None
@@ -67,7 +67,7 @@ class QuantizationRequest(Body):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    """What is quantized."""
+    """The name of the model that is quantized."""
 
     name: str
     base: Base

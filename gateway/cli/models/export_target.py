@@ -24,7 +24,7 @@ _TYPES: Final = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 
 
 class Form(StrEnum):
-    """What is written."""
+    """The form that is written."""
 
     FOLDER = "folder"
     GGUF = "gguf"
@@ -41,7 +41,7 @@ class Target:
     path: Path | None
     """The file or folder to write; None for a hub."""
     hub: str | None
-    """One of `HUBS`, for an upload."""
+    """The hub of an upload, a member of `HUBS`."""
     repository: str | None
     kind: str | None
     """Type of GGUF."""

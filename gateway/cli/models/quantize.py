@@ -61,7 +61,7 @@ class TextName(StrEnum):
 
 
 class UseName(StrEnum):
-    """What `auto` chooses for."""
+    """The use that `auto` chooses for."""
 
     ONLINE = "online"
     BATCH = "batch"

@@ -75,9 +75,9 @@ class ComparisonObject(ApiObject):
     lower_bound: float
     """One-sided: the difference is at least this with 95 % confidence."""
     p_scores: float
-    """Of the scores, by a paired permutation test."""
+    """The p-value of the scores, by a paired permutation test."""
     p_passed: float
-    """Of passed and failed, by McNemar's exact test."""
+    """The p-value of passed and failed, by McNemar's exact test."""
     only_first: list[str]
     """Ids of the rows that only the first passed."""
     only_second: list[str]
@@ -101,7 +101,7 @@ class EvaluationObject(ListedObject):
     """None unless every row has an answer."""
     error: EvaluationError | None
     detail: dict[str, Any]
-    """What an outside tool was asked, and the metrics that it reported."""
+    """The tasks and options of an outside tool, and the metrics that it reported."""
     owner: str
     rollout: str | None
     """The rollout whose gate asked for it."""

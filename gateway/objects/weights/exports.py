@@ -1,4 +1,4 @@
-"""What is taken out of Lorry: a model's files by digest, and what made them."""
+"""The description of an export: a model's files by digest, and what made them."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class ExportedOrigin(ApiObject):
     kind: Literal["adapter", "checkpoint", "base"]
     digest: str
     licence: str | None
-    """Of base models and checkpoints; None for an adapter."""
+    """The licence of base models and checkpoints; None for an adapter."""
     made_by: dict[str, JsonValue]
     """The parts of its provenance that say nothing of who made it, and where."""
     scores: list[ExportedScore] = Field(default_factory=list)
-    """Of evaluations of exactly these weights."""
+    """The scores of evaluations of exactly these weights."""
 
 
 class ExportObject(ApiObject):

@@ -51,7 +51,7 @@ class DescribedArtifact(ApiObject):
 
 
 class BuildDefinition(ApiObject):
-    """What was asked for and what it was made from, as SLSA names it."""
+    """The request and the materials of the build, as SLSA names them."""
 
     buildType: str
     externalParameters: dict[str, JsonValue]

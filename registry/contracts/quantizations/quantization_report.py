@@ -28,7 +28,7 @@ class TextScore(_Part):
 
 
 class Gate(_Part):
-    """What the gate allowed, and its verdict."""
+    """The limits of the gate, and its verdict."""
 
     max_rise: float
     waived: tuple[str, ...]

@@ -16,7 +16,7 @@ USUAL_LENGTH: Final = 512
 USUAL_RISE: Final = 0.05
 WINDOW: Final = 512
 STRIDE: Final = 256
-"""Of the perplexity: each window reads 512 tokens and begins 256 after the one before."""
+"""The window and the stride of the perplexity: each reads 512 tokens and begins 256 after the one before."""
 
 
 class QuantizeSpec(JobSpec):

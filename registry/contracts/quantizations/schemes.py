@@ -23,7 +23,7 @@ class Scheme(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchemeTraits:
-    """What is known of a scheme."""
+    """The facts of a scheme."""
 
     about: str
     """A sentence for people."""

@@ -21,7 +21,7 @@ class ToolTask:
 
     served_name: str
     url: str
-    """Of the gateway, without a path."""
+    """The address of the gateway, without a path."""
     tasks: Sequence[str]
     out: Path
     """Folder for its results."""

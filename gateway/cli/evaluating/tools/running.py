@@ -38,7 +38,7 @@ _POLL_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutsideRun:
-    """What a person asks of a tool."""
+    """The options that a person gives for a tool."""
 
     tool: str
     tasks: tuple[str, ...]
