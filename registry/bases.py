@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -74,12 +73,12 @@ class BaseStore:
             row = sa.update(tables.bases).where(tables.bases.c.name == name)
             tx.execute(row.values(provenance={**base.provenance, "load_tests": tests}))
 
-    def locate_checkpoints(self, folders: Path) -> None:
-        """Set the paths of all checkpoints below *folders*, where artifacts are: they move with their registry."""
+    def locate_checkpoints(self, location: Callable[[str], str]) -> None:
+        """Set the paths of all checkpoints by their digests: artifacts move with their registry."""
         with self._tx.read() as tx:
-            moved = [base for base in all_bases(tx) if base.is_checkpoint and base.path != str(folders / base.digest)]
+            moved = [base for base in all_bases(tx) if base.is_checkpoint and base.path != location(base.digest)]
         if moved:
             with self._tx.write() as tx:
                 for base in moved:
                     row = sa.update(tables.bases).where(tables.bases.c.name == base.name)
-                    tx.execute(row.values(path=str(folders / base.digest)))
+                    tx.execute(row.values(path=location(base.digest)))

@@ -48,6 +48,7 @@ from registry.rollouts.rollout_moves import open_rollouts, promoted_since
 from registry.rollouts.rollout_store import RolloutStore
 from registry.rollouts.tally_store import TallyStore
 from registry.settings import RegistrySettings
+from registry.stores.folder_store import FolderStore
 from registry.transactions import Transactions, open_engine, shown_url
 from registry.types import Adapter, Base, Replica, Revision, ServedCheckpoint, Use
 from registry.uses import UseStore, uses_of
@@ -96,7 +97,7 @@ class Registry:
         self.transactions = transactions
         self._kept = KeptParts()
         self._replica_reader = ReplicaReader()
-        self.artifacts = ArtifactStore(settings.artifacts, self.referenced_artifacts)
+        self.artifacts: ArtifactStore = FolderStore(settings.artifacts, self.referenced_artifacts)
         self.bases = BaseStore(transactions)
         self.adapters = AdapterStore(transactions)
         self.owners = AdapterOwnerStore(transactions)
@@ -234,7 +235,7 @@ def open_registry(
             _check_current(tx, shown_url(engine))
         registry = Registry(transactions, settings)
         registry.recover()
-        registry.bases.locate_checkpoints(registry.artifacts.folders)
+        registry.bases.locate_checkpoints(registry.artifacts.location)
     except BaseException:
         transactions.close()
         raise

@@ -55,7 +55,7 @@ def _status(gateway: Gateway) -> SystemStatus:
     latest = registry.rollouts.list(limit=_LATEST_ROLLOUTS)
     jobs = registry.jobs.current(now - NEWS_S, QUEUED_SHOWN)
     parts = _parts(gateway.home)
-    disks = _disks({gateway.home, registry.artifacts.root}, gateway.settings.low_disk_bytes)
+    disks = _disks({gateway.home, registry.artifacts.disk}, gateway.settings.low_disk_bytes)
     return SystemStatus(
         version=version("lorry"),
         at=now,

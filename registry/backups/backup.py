@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from registry.artifacts import KINDS, ArtifactStore
+from registry.artifacts import ArtifactStore
 from registry.backups.rows import PASSING, check_empty, copy_rows
 from registry.database import Registry, migrate, open_registry
 from registry.errors import NotFound
 from registry.settings import RegistrySettings
+from registry.stores.folder_store import FolderStore
 
 DATABASE: Final = "registry.db"
 ATTEMPTS: Final = 10
@@ -49,7 +50,7 @@ def back_up(registry: Registry, folder: Path) -> BackupReport:
     fresh, empty = folder / f"{DATABASE}.new", folder / f"{DATABASE}.empty"
     _remove_database(empty)
     migrate(f"sqlite:///{empty}")
-    store = ArtifactStore(folder / "artifacts", set)
+    store = FolderStore(folder / "artifacts", set)
     copied, lost = 0, set[str]()
     for _ in range(ATTEMPTS):
         before, lost = lost, set()
@@ -57,15 +58,15 @@ def back_up(registry: Registry, folder: Path) -> BackupReport:
         shutil.copy(empty, fresh)
         rows, wanted = _write_rows(registry, fresh, folder / "artifacts")
         for digest in sorted(wanted):
-            if not _kinds(store, digest):
+            if not store.kinds(digest):
                 copied += 1 if _copy(registry.artifacts, store, digest) else 0
-                lost |= set() if _kinds(store, digest) else {digest}
+                lost |= set() if store.kinds(digest) else {digest}
         # Removed between the rows and their artifacts: newer rows do not refer to it, unless the source has lost it.
         if lost <= before:
             break
     os.replace(fresh, folder / DATABASE)
     _remove_database(empty)
-    _keep_only(store, wanted)
+    store.keep_only(wanted)
     return BackupReport(rows=rows, artifacts=len(wanted), copied=copied, lost=tuple(sorted(lost)))
 
 
@@ -84,7 +85,7 @@ def restore(folder: Path, settings: RegistrySettings) -> BackupReport:
             # Rows come last: a restoration that was killed leaves an empty registry, which can be restored into again.
             wanted = source.referenced_artifacts()
             copied = sum(_copy(source.artifacts, target.artifacts, digest) for digest in sorted(wanted))
-            lost = tuple(sorted(digest for digest in wanted if not _kinds(target.artifacts, digest)))
+            lost = tuple(sorted(digest for digest in wanted if not target.artifacts.kinds(digest)))
             rows = copy_rows(source.transactions, target.transactions, leave_out=PASSING)
         finally:
             target.close()
@@ -121,22 +122,9 @@ def _opened_copy(folder: Path) -> Iterator[Registry]:
             registry.close()
 
 
-def _keep_only(store: ArtifactStore, wanted: set[str]) -> None:
-    """Remove every other artifact of *store*."""
-    for kind in KINDS:
-        for path in (store.root / kind).iterdir():
-            if path.name not in wanted:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _kinds(store: ArtifactStore, digest: str) -> list[str]:
-    """Return in which forms *store* has the artifact."""
-    return [kind for kind in KINDS if (store.root / kind / digest).exists()]
-
-
 def _copy(source: ArtifactStore, target: ArtifactStore, digest: str) -> bool:
     """Copy the artifact in each form in which *source* has it, verified; return whether there was one."""
-    kinds = _kinds(source, digest)
+    kinds = source.kinds(digest)
     with suppress(NotFound, FileNotFoundError), target.publishing() as staging:
         for kind in kinds:
             if kind == "folders":

@@ -61,7 +61,7 @@ def publish_checkpoint(  # noqa: PLR0913  a publication is exactly these facts
             last = next((each for each in draft.steps if each.folder is None), None)
             made = Base(
                 name="",
-                path=str(registry.artifacts.folders / digest),
+                path=registry.artifacts.location(digest),
                 digest=digest,
                 licence=parent.licence,
                 created_at=registry.transactions.now(),
@@ -74,7 +74,7 @@ def publish_checkpoint(  # noqa: PLR0913  a publication is exactly these facts
             )
             base = _enter(tx, made, draft)
             for step, found in earlier.items():
-                _enter_step(tx, base, draft, step, registry.artifacts.folders / found)
+                _enter_step(tx, base, draft, step, (found, registry.artifacts.location(found)))
             if lease is not None:
                 end = JobEnd(lease=lease, trained_tokens=trained_tokens, results=stored)
                 published = PublishedResult(name=base.name, facts={"checkpoint": base.name, "artifact": digest})
@@ -100,15 +100,18 @@ def _enter(tx: sa.Connection, made: Base, draft: CheckpointDraft) -> Base:
     raise AssertionError  # the names never end
 
 
-def _enter_step(tx: sa.Connection, result: Base, draft: CheckpointDraft, step: ServedCheckpointDraft, at: Path) -> None:
-    """Store an earlier step of the job of *result*, whose weights are in the folder *at*."""
+def _enter_step(
+    tx: sa.Connection, result: Base, draft: CheckpointDraft, step: ServedCheckpointDraft, artifact: tuple[str, str]
+) -> None:
+    """Store an earlier step of the job of *result*, whose weights have this digest at this place."""
+    digest, path = artifact
     # What was measured is the result's; the list of the job's checkpoints has the figures of the step.
     provenance = {name: fact for name, fact in result.provenance.items() if name not in ("metrics", "trained_tokens")}
     made = replace(
         result,
         name=_step_name(result.name, step.step),
-        path=str(at),
-        digest=at.name,
+        path=path,
+        digest=digest,
         provenance=provenance,
         step=step.step,
         alias=step.alias,

@@ -74,7 +74,7 @@ def export_source(registry: Registry, caller: Caller, name: str) -> ExportSource
         name=revision.served_name,
         kind="adapter",
         digest=revision.artifact,
-        folder=registry.artifacts.folders / revision.artifact,
+        folder=registry.artifacts.folder(revision.artifact),
         base=revision.base,
         lineage=tuple(_of_revision(registry, revision)),
     )

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from registry.artifacts import ArtifactStore, folder_digest
+from registry.artifacts import folder_digest
 from registry.errors import AdapterRejected, ArtifactCorrupt, NotFound, RegistryUnavailable
+from registry.stores.folder_store import FolderStore
 
 
 @pytest.fixture
@@ -19,8 +20,8 @@ def references() -> set[str]:
 
 
 @pytest.fixture
-def store(tmp_path: Path, references: set[str]) -> ArtifactStore:
-    return ArtifactStore(tmp_path / "artifacts", references.copy)
+def store(tmp_path: Path, references: set[str]) -> FolderStore:
+    return FolderStore(tmp_path / "artifacts", references.copy)
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def put(store: ArtifactStore, folder: Path) -> str:
+def put(store: FolderStore, folder: Path) -> str:
     with store.publishing() as staging:
         digest = staging.put_folder(folder)
         with staging.committing() as install:
@@ -48,7 +49,7 @@ def test_the_digest_of_a_folder_is_that_of_its_sorted_manifest(folder: Path) -> 
     assert folder_digest(folder) == hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def test_hidden_files_are_no_part_of_a_folder(store: ArtifactStore, folder: Path) -> None:
+def test_hidden_files_are_no_part_of_a_folder(store: FolderStore, folder: Path) -> None:
     before = folder_digest(folder)
     (folder / ".cache").mkdir()
     (folder / ".cache" / "lock").write_text("x")
@@ -57,7 +58,7 @@ def test_hidden_files_are_no_part_of_a_folder(store: ArtifactStore, folder: Path
     assert sorted(os.listdir(store.folder(put(store, folder)))) == ["b.json", "inner"]
 
 
-def test_a_folder_is_read_back_as_it_was_put(store: ArtifactStore, folder: Path) -> None:
+def test_a_folder_is_read_back_as_it_was_put(store: FolderStore, folder: Path) -> None:
     digest = put(store, folder)
     assert digest == folder_digest(folder) == folder_digest(store.folder(digest))
     assert put(store, folder) == digest
@@ -68,7 +69,7 @@ def test_a_folder_is_read_back_as_it_was_put(store: ArtifactStore, folder: Path)
 
 
 @pytest.mark.parametrize("damage", ["changed", "added", "removed"])
-def test_a_damaged_folder_is_refused_until_it_is_put_again(store: ArtifactStore, folder: Path, damage: str) -> None:
+def test_a_damaged_folder_is_refused_until_it_is_put_again(store: FolderStore, folder: Path, damage: str) -> None:
     digest = put(store, folder)
     hurt = store.folder(digest) / "b.json"
     if damage == "changed":
@@ -84,7 +85,7 @@ def test_a_damaged_folder_is_refused_until_it_is_put_again(store: ArtifactStore,
     assert store.folder(digest).is_dir()
 
 
-def test_only_plain_files_are_taken(store: ArtifactStore, folder: Path) -> None:
+def test_only_plain_files_are_taken(store: FolderStore, folder: Path) -> None:
     for make, name in (
         (os.mkfifo, "pipe"),
         (lambda path: path.symlink_to("nowhere"), "dangling"),
@@ -99,10 +100,10 @@ def test_only_plain_files_are_taken(store: ArtifactStore, folder: Path) -> None:
         staging.put_folder(folder / "nowhere")
 
 
-def test_recovery_leaves_a_living_publisher_alone(store: ArtifactStore, folder: Path, tmp_path: Path) -> None:
+def test_recovery_leaves_a_living_publisher_alone(store: FolderStore, folder: Path, tmp_path: Path) -> None:
     with store.publishing() as staging:
         digest = staging.put_folder(folder)
-        assert ArtifactStore(tmp_path / "artifacts", set).recover() == []
+        assert FolderStore(tmp_path / "artifacts", set).recover() == []
         with staging.committing() as install:
             install()
     assert store.folder(digest).is_dir()
@@ -110,7 +111,7 @@ def test_recovery_leaves_a_living_publisher_alone(store: ArtifactStore, folder: 
 
 @pytest.mark.parametrize("was_committed", [False, True])
 def test_a_commit_that_failed_leaves_the_artifact_only_if_a_row_refers_to_it_after_all(
-    store: ArtifactStore, references: set[str], folder: Path, tmp_path: Path, was_committed: bool
+    store: FolderStore, references: set[str], folder: Path, tmp_path: Path, was_committed: bool
 ) -> None:
     digest = folder_digest(folder)
     with pytest.raises(ConnectionResetError), store.publishing() as staging:
@@ -127,16 +128,16 @@ def test_what_failed_while_the_database_was_away_is_cleared_later(folder: Path, 
     def away() -> set[str]:
         raise RegistryUnavailable("the database does not answer")
 
-    with pytest.raises(RegistryUnavailable), ArtifactStore(tmp_path / "artifacts", away).publishing() as staging:
+    with pytest.raises(RegistryUnavailable), FolderStore(tmp_path / "artifacts", away).publishing() as staging:
         digest = staging.put_folder(folder)
         with staging.committing() as install:
             install()
             raise RegistryUnavailable("the database does not answer")
-    assert ArtifactStore(tmp_path / "artifacts", set).recover() == [digest]
+    assert FolderStore(tmp_path / "artifacts", set).recover() == [digest]
     assert os.listdir(tmp_path / "artifacts" / "folders") == os.listdir(tmp_path / "artifacts" / "staging") == []
 
 
-def test_the_first_error_of_a_publication_is_the_one_that_is_raised(store: ArtifactStore) -> None:
+def test_the_first_error_of_a_publication_is_the_one_that_is_raised(store: FolderStore) -> None:
     with pytest.raises(AdapterRejected, match="the reason"), store.publishing() as staging:
         staging.path.rename(staging.path.with_name("moved"))
         staging.path.write_bytes(b"")  # nothing of the publication can be removed by its path
