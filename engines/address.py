@@ -11,7 +11,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 def keyed_address(host: str, port: int, key: str) -> str:
     """Return the address of a server that wants *key*, or none if that is empty."""
-    return f"http://:{quote(key, safe='')}@{host}:{port}" if key else f"http://{host}:{port}"
+    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"http://:{quote(key, safe='')}@{authority}" if key else f"http://{authority}"
 
 
 def shown_address(address: str) -> str:

@@ -33,7 +33,7 @@ class Engine(Protocol):
 
     @property
     def base_url(self) -> str:
-        """`http://host:port` of the server, without a trailing slash; known before start."""
+        """`http://host:port` by which gateways reach the server, without a trailing slash; known before start."""
         ...
 
     async def start(self) -> None:

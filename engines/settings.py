@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from engines.kinds import DEFAULT_KIND, Hardware, Precision
+from engines.network.hosts import checked_host
 
 KEEP_ALIVE_S: Final = "75"
 """Seconds that servers keep an idle connection: longer than our clients, so that none is closed under a request."""
@@ -34,7 +35,10 @@ class EngineSettings(BaseModel):
     precision: Precision | None = None
     """`fp32`, `bf16`, `fp16`, `fp8`, `int8` or `int4`; None is fp32 on a CPU, else what the base model's folder has."""
     host: str = "127.0.0.1"
-    """Address that the server listens on."""
+    """Address that the server listens on; on a cluster that of its node where it is not set."""
+    advertised_host: Annotated[str, AfterValidator(checked_host)] | None = None
+    """Name or address by which gateways reach the server, where that is not `host`; None is `host`, or for `0.0.0.0`
+    and `::` the address of the node."""
     port: NonNegativeInt = 0
     """Port that the server listens on; 0 takes a free one."""
     threads: PositiveInt = 1

@@ -59,7 +59,7 @@ class OwnServer:
 
     @property
     def base_url(self) -> str:
-        """The server's address with its key, see `engines.address`."""
+        """The server's address for gateways, with its key; see `engines.address`."""
         return self._server.url
 
     async def stop(self, drain_timeout_s: float) -> None:

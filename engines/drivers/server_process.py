@@ -10,6 +10,8 @@ from typing import Final
 from engines.address import keyed_address
 from engines.drivers.openai_server import OpenAiServer
 from engines.errors import EngineStartFailed, EngineUnreachable
+from engines.network.hosts import family_of, local_host
+from engines.network.reachability import reached_host
 from engines.process import ChildProcess
 from engines.settings import EngineSettings
 
@@ -17,15 +19,17 @@ POLL_S: Final = 0.1
 
 
 class ServerProcess:
-    """A child process that serves HTTP; `http` is our client for it. Started at most once."""
+    """A child process that serves HTTP; `http` is our client for it, `url` its address for others. Started once."""
 
     def __init__(self, settings: EngineSettings, *, ready_path: str = "/health", key: str = "") -> None:
         self._key = key
         self._settings = settings
         self._ready_path = ready_path
         self.port = settings.port or free_port(settings.host)
-        self.url = keyed_address(settings.host, self.port, key)
-        self.http = OpenAiServer(self.url, timeout_s=settings.admin_timeout_s)
+        self.url = keyed_address(reached_host(settings), self.port, key)
+        # Asked where it listens: its health must not depend on the way that the requests of gateways take.
+        bound = keyed_address(local_host(settings.host), self.port, key)
+        self.http = OpenAiServer(bound, timeout_s=settings.admin_timeout_s)
         self._child: ChildProcess | None = None
 
     async def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -85,6 +89,6 @@ class ServerProcess:
 def free_port(host: str) -> int:
     """Return a port that nobody listens on now."""
     # Another process may bind the port before the server does; that start fails, and the next engine picks another.
-    with socket.create_server((host, 0)) as listener:
+    with socket.create_server((host, 0), family=family_of(host)) as listener:
         port: int = listener.getsockname()[1]
         return port
