@@ -14,13 +14,13 @@ from registry.contracts.pictures.vision_base import of_language_model
 from registry.errors import AdapterRejected
 from registry.publishing.adapter_config import TO_NORMALIZE, UNSERVABLE, check_plain, read_config, refuse_field
 from registry.publishing.adapter_files import CONFIG, WEIGHTS
+from registry.publishing.harmless_files import is_harmless
 from registry.publishing.tensor_files import FLOATS, Shapes, read_shapes
 from registry.types import Base
 
 BASE_WEIGHTS: Final = "model.safetensors"
 BASE_INDEX: Final = "model.safetensors.index.json"
 
-HARMLESS_SUFFIXES: Final = frozenset({".json", ".jinja", ".jsonl", ".md", ".model", ".txt"})
 PICKLE_SUFFIXES: Final = frozenset({".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"})
 
 NOT_ADAPTED: Final = re.compile(r"emb|^wte$|^wpe$|^lm_head$")
@@ -84,7 +84,7 @@ def check_files(folder: Path, beside: Sequence[str] = ()) -> None:
         suffix = Path(name).suffix
         if suffix in PICKLE_SUFFIXES:
             raise AdapterRejected(f"{name}: may run code when it is loaded; only safetensors weights are accepted")
-        if suffix not in HARMLESS_SUFFIXES and name != WEIGHTS:
+        if not is_harmless(name) and name != WEIGHTS:
             raise AdapterRejected(f"{name}: not part of an adapter; expected {CONFIG} and {WEIGHTS}")
     for name in (CONFIG, WEIGHTS):
         if name not in names:

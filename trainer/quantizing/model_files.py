@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
-KEPT: Final = frozenset({".json", ".jinja", ".model", ".txt", ".md"})
+from registry.publishing.harmless_files import is_harmless
 
 
 def other_files(model_folder: Path) -> list[Path]:
     """Return the files that go with a quantized model too: config, tokenizer, templates, licence."""
-    return [each for each in sorted(model_folder.iterdir()) if each.suffix in KEPT and ".index." not in each.name]
+    found = sorted(each for each in model_folder.iterdir() if each.is_file())
+    return [each for each in found if is_harmless(each.name) and ".index." not in each.name]

@@ -15,7 +15,8 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from registry.artifacts import folder_files
 from registry.errors import AdapterRejected
-from registry.publishing.checks import BASE_INDEX, HARMLESS_SUFFIXES, base_files
+from registry.publishing.checks import BASE_INDEX, base_files
+from registry.publishing.harmless_files import is_harmless
 from trainer.errors import JobFailed
 
 STORED_TYPES: Final[Mapping[str, torch.dtype]] = {
@@ -60,7 +61,7 @@ def write_model(model: PreTrainedModel, base_folder: Path, target: Path) -> None
         save_file(tensors, target / path.name, {"format": "pt"})
     for name in folder_files(base_folder):
         is_weights = name.endswith(".safetensors.index.json") and name != BASE_INDEX
-        if Path(name).suffix in HARMLESS_SUFFIXES and not is_weights:
+        if is_harmless(name) and not is_weights:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             # Without the mode: files in the store are read-only.
             shutil.copyfile(base_folder / name, target / name)

@@ -14,7 +14,8 @@ from registry.artifacts import folder_files
 from registry.errors import AdapterRejected
 from registry.publishing.adapter_weights import Matrix
 from registry.publishing.checkpoint_forms.whole_models import NEEDED
-from registry.publishing.checks import HARMLESS_SUFFIXES, base_files
+from registry.publishing.checks import base_files
+from registry.publishing.harmless_files import is_harmless
 from registry.publishing.tensor_files import read_shapes, read_tensors
 
 GGUF_FILE: Final = "model.gguf"
@@ -77,7 +78,7 @@ def check_gguf(folder: Path, parent_folder: Path) -> None:
 def _check_files(folder: Path, weights: str) -> None:
     names = folder_files(folder)
     for name in names:
-        if Path(name).suffix not in HARMLESS_SUFFIXES | {weights}:
+        if not is_harmless(name) and Path(name).suffix != weights:
             raise AdapterRejected(f"{name}: not part of a checkpoint, or may run code when it is loaded")
     for name in NEEDED:
         if name not in names:

@@ -10,7 +10,8 @@ import numpy as np
 from registry.artifacts import folder_files
 from registry.errors import AdapterRejected
 from registry.publishing.adapter_weights import Matrix
-from registry.publishing.checks import HARMLESS_SUFFIXES, base_files
+from registry.publishing.checks import base_files
+from registry.publishing.harmless_files import is_harmless
 from registry.publishing.tensor_files import FLOATS, Shapes, read_shapes, read_tensors
 
 NEEDED: Final = ("config.json", "tokenizer_config.json")
@@ -20,7 +21,7 @@ def check_checkpoint(folder: Path, parent_folder: Path) -> None:
     """Raise `AdapterRejected` unless *folder* is a whole model of its parent's shape with other, finite weights."""
     names = folder_files(folder)
     for name in names:
-        if Path(name).suffix not in HARMLESS_SUFFIXES | {".safetensors"}:
+        if not is_harmless(name) and Path(name).suffix != ".safetensors":
             raise AdapterRejected(f"{name}: not part of a checkpoint, or may run code when it is loaded")
     for name in NEEDED:
         if name not in names:
