@@ -96,6 +96,8 @@ ACTS = {
 """Commands that change something."""
 WITHOUT_JSON = {"up", "completion", "batches download"}
 """Commands whose output is no object of the API."""
+NEVER_EMPTY = {"envs list", "eval suites"}
+"""Lists of what comes with Lorry."""
 
 
 def test_every_command_is_on_one_of_the_lists_and_has_json() -> None:
