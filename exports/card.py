@@ -162,6 +162,17 @@ def _quantization(lineage: Sequence[Origin]) -> Iterator[str]:
     if rows:
         table = "\n".join(f"| {name} | {values} |" for name, values in rows)
         yield f"### Perplexity\n\n| text | before | after |\n|---|---|---|\n{table}"
+    tried = made.get("load_tests") or {}
+    if tried:
+        yield "### Engines\n\n" + _table([(kind, _tried(each)) for kind, each in tried.items()])
+
+
+def _tried(found: Mapping[str, Any]) -> str:
+    """Return the outcome of a load test, and how many answers are the same as those of the full model."""
+    outcome = str(found.get("outcome")).replace("_", " ")
+    if found.get("same_answers") is None:
+        return outcome
+    return f"{outcome}; {found['same_answers']} of {found.get('prompts')} answers as in full precision"
 
 
 def _measured(facts: CardFacts) -> Iterator[str]:

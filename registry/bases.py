@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from registry import tables
 from registry.errors import Conflict, NotFound
 from registry.transactions import Transactions, insert_or_ignore
-from registry.types import Base
+from registry.types import LOAD_TESTS, Base
 from registry.wording.suggestions import meant_or_known
 
 _COLUMNS: Final = [column for column in tables.bases.columns if column.name != "provenance"]
@@ -69,9 +69,9 @@ class BaseStore:
         """Store in the provenance of *name* what became of it on engines of *kind*; the last one counts. `NotFound`."""
         with self._tx.write() as tx:
             base = find_base(tx, name)
-            tests = {**base.provenance.get("load_tests", {}), kind: {**found, "at": self._tx.now()}}
+            tests = {**base.provenance.get(LOAD_TESTS, {}), kind: {**found, "at": self._tx.now()}}
             row = sa.update(tables.bases).where(tables.bases.c.name == name)
-            tx.execute(row.values(provenance={**base.provenance, "load_tests": tests}))
+            tx.execute(row.values(provenance={**base.provenance, LOAD_TESTS: tests}))
 
     def locate_checkpoints(self, location: Callable[[str], str]) -> None:
         """Set the paths of all checkpoints by their digests: artifacts move with their registry."""

@@ -11,6 +11,9 @@ from typing import Any, Final
 LOCAL_TENANT: Final = "local"
 """The tenant of everything that is made while there are no keys."""
 
+LOAD_TESTS: Final = "load_tests"
+"""Key in the provenance of a checkpoint: kind of engine -> the last result of trying it there."""
+
 COMPLETION_PATHS: Final = ("/v1/chat/completions", "/v1/completions")
 
 

@@ -1,4 +1,4 @@
-"""Start an engine with a checkpoint, and compare greedy answers with those of the model that it was made from."""
+"""Start an engine with a checkpoint, load it, and compare greedy answers with those of the model it was made from."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,10 +25,25 @@ PROMPTS: Final = (
     "Write a short greeting to a new colleague.",
     "What is two plus three?",
     "Explain in one sentence what rain is.",
+    "Which animal gives milk?",
+    "Complete the sentence: The sun rises in the",
 )
+FEWEST_BEGINNINGS: Final = 2
+"""Answers that have to begin with the original's first word. A garbled model has none. Of models that choose another
+token at every third place, one in 400 has fewer."""
 TOKENS: Final = 24
 _REQUEST_S: Final = 120.0
 _DRAIN_S: Final = 5.0
+
+
+class Outcome(StrEnum):
+    """The end of trying a checkpoint on a kind of engine."""
+
+    SERVED = "served"  # every prompt was answered, and the answers begin like the original's
+    REFUSED = "refused"  # the engine's driver does not serve such a checkpoint on this machine
+    NOT_INSTALLED = "not_installed"  # this machine has no environment of the engine
+    FAILED = "failed"  # the server did not start, or did not answer every prompt
+    DIFFERS = "differs"  # every prompt was answered, by what is not the original's model any more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,19 +51,22 @@ class LoadTest:
     """The result of trying a checkpoint on a kind of engine."""
 
     kind: str
-    is_served: bool
-    """Whether the engine started with it and answered every prompt."""
+    outcome: Outcome
     reason: str = ""
-    """Why not, in the words of the driver or the server."""
+    """Why it is not served, in the words of the driver or the server; empty where it is."""
     ready_s: float | None = None
     """Seconds until the server was ready."""
     memory_bytes: int | None = None
     """Resident memory of the server's processes after the answers."""
     tokens_per_s: float | None = None
     """Answers one after the other, prompts included."""
+    loaded_tokens_per_s: float | None = None
+    """All prompts at once."""
     prompts: int = 0
+    same_beginnings: int | None = None
+    """Answers that begin with the same word as those of the model that the checkpoint was made from."""
     same_answers: int | None = None
-    """Answers that are the same, word for word, as those of the model that the checkpoint was made from."""
+    """Answers that are the same, word for word."""
     common_words: float | None = None
     """Mean share of an answer's words up to the first other one."""
 
@@ -72,33 +91,39 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Answered:
+class Answers:
+    """The greedy answers of an engine, and the figures of the server that gave them."""
+
     texts: tuple[str, ...]
     ready_s: float
     memory_bytes: int | None
     tokens_per_s: float
+    loaded_tokens_per_s: float
 
 
-async def load_test(checkpoint: Asked, original: Asked) -> LoadTest:
-    """Return how the engine with *checkpoint* answers beside the one with *original*; both are started and ended.
-
-    `EngineError` where the original cannot be served: then there is nothing to compare with.
-    """
-    try:
-        found = await _answers(checkpoint)
-    except EngineError as exc:
-        return LoadTest(kind=checkpoint.settings.kind, is_served=False, reason=str(exc))
-    expected = await _answers(original)
-    pairs = list(zip(found.texts, expected.texts, strict=True))
+def compared(kind: str, found: Answers, original: Answers) -> LoadTest:
+    """Return the answers of a checkpoint on an engine of *kind* beside those of the *original* model."""
+    pairs = [(here.split(), there.split()) for here, there in zip(found.texts, original.texts, strict=True)]
+    beginnings = sum(here[:1] == there[:1] for here, there in pairs)
+    outcome, reason = Outcome.SERVED, ""
+    if beginnings < FEWEST_BEGINNINGS:
+        outcome = Outcome.DIFFERS
+        reason = (
+            f"{beginnings} of {len(pairs)} answers begin with the same word as those of the model in full precision, "
+            f"fewer than {FEWEST_BEGINNINGS}; the first is {found.texts[0][:60]!r}, it was {original.texts[0][:60]!r}"
+        )
     return LoadTest(
-        kind=checkpoint.settings.kind,
-        is_served=True,
+        kind=kind,
+        outcome=outcome,
+        reason=reason,
         ready_s=round(found.ready_s, 1),
         memory_bytes=found.memory_bytes,
         tokens_per_s=round(found.tokens_per_s, 1),
-        prompts=len(PROMPTS),
-        same_answers=sum(here == there for here, there in pairs),
-        common_words=round(sum(_common(here.split(), there.split()) for here, there in pairs) / len(pairs), 3),
+        loaded_tokens_per_s=round(found.loaded_tokens_per_s, 1),
+        prompts=len(pairs),
+        same_beginnings=beginnings,
+        same_answers=sum(here == there for here, there in zip(found.texts, original.texts, strict=True)),
+        common_words=round(sum(_common(here, there) for here, there in pairs) / len(pairs), 3),
     )
 
 
@@ -110,8 +135,8 @@ def _common(here: Sequence[str], there: Sequence[str]) -> float:
     return min(same, len(there)) / len(there)
 
 
-async def _answers(asked: Asked) -> _Answered:
-    """Start the engine, ask every prompt, end it; `EngineError`."""
+async def answers_of(asked: Asked) -> Answers:
+    """Start the engine, ask every prompt by itself and then all at once, and end it; `EngineError`."""
     engine = await asyncio.to_thread(build_engine, asked.settings, asked.adapters)
     started = time.monotonic()
     try:
@@ -123,12 +148,15 @@ async def _answers(asked: Asked) -> _Answered:
         ) as http:
             begun = time.monotonic()
             answered = [await _ask(http, asked.address, prompt) for prompt in PROMPTS]
-            seconds = time.monotonic() - begun
-        return _Answered(
+            alone_s = time.monotonic() - begun
+            loaded = await asyncio.gather(*(_ask(http, asked.address, prompt) for prompt in PROMPTS))
+            loaded_s = time.monotonic() - begun - alone_s
+        return Answers(
             texts=tuple(text for text, _ in answered),
             ready_s=ready_s,
             memory_bytes=await engine.memory_bytes(),
-            tokens_per_s=sum(count for _, count in answered) / seconds,
+            tokens_per_s=sum(count for _, count in answered) / alone_s,
+            loaded_tokens_per_s=sum(count for _, count in loaded) / loaded_s,
         )
     finally:
         await engine.stop(_DRAIN_S)

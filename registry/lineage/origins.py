@@ -11,7 +11,7 @@ from registry.errors import NotFound
 from registry.lineage.node import LineageNode, NodeKind, NodeState
 from registry.lineage.record import acts_about, evaluation_nodes, file_node, job_node, removal_of, rollout_node
 from registry.pulled.pulled_model import PulledModel, pulled_model
-from registry.types import Base, Revision, RevisionState
+from registry.types import LOAD_TESTS, Base, Revision, RevisionState
 
 _MOST_ROLLOUTS = 1000
 
@@ -70,7 +70,7 @@ def base_node(registry: Registry, base: Base, relation: str = "") -> LineageNode
     made, pulled = base.provenance, pulled_model(base.provenance)
     job = job_node(registry, base.job_id, made)
     facts: dict[str, Any] = {"licence": base.licence, "path": base.path, "step": base.step, "also_named": base.alias}
-    facts |= {name: made[name] for name in ("source", "scheme", "quantization", "compared") if name in made}
+    facts |= {name: made[name] for name in ("source", "scheme", "quantization", LOAD_TESTS, "compared") if name in made}
     parts: list[LineageNode] = [] if job is None else [job]
     if pulled is not None:
         parts.append(_repository(base, pulled))

@@ -38,6 +38,10 @@ QUANTIZED = Origin(
     made_by={
         "quantization": {"scheme": "w8a8-int8", "perplexity": {"english": {"before": 20.0, "after": 20.5}}},
         "calibration": {"sha256": "f" * 64},
+        "load_tests": {
+            "transformers": {"outcome": "served", "same_answers": 3, "prompts": 8},
+            "vllm": {"outcome": "not_installed", "same_answers": None, "prompts": 0},
+        },
         "merge": {"tokens": 9, "same_best_tokens": 9, "logprob_rms": 0.01, "stored_as": "bfloat16"},
         "versions": {"torch": "2.13.0"},
     },
@@ -80,6 +84,8 @@ def test_the_card_of_a_quantized_checkpoint_has_perplexity_and_the_merge() -> No
     assert (head["base_model_relation"], head["library_name"]) == ("quantized", "transformers")
     for part in (
         "| english | 20.0 | 20.5 |",
+        "| transformers | served; 3 of 8 answers as in full precision |",
+        "| vllm | not installed |",
         "| scheme | w8a8-int8 |",
         "differ from those of base and adapter by 0.01",
     ):

@@ -39,6 +39,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model whose tokenizer has merges, as GGUF files need, in place of the usual one."""
     folder = tmp_path_factory.mktemp("quantizable")
     save_tiny(folder, "llama")
+    (folder / "LICENSE").write_text("Do what you like.")
     return folder
 
 
@@ -81,7 +82,9 @@ def test_a_model_becomes_a_smaller_checkpoint_with_scores_and_lineage_and_the_sa
     made = checkpoint_of(registry, quantize(registry, settings, home))
     assert (made.name, made.parent) == ("small-1", "tiny")
     assert folder_digest(Path(made.path)) == made.digest
-    assert {"model.gguf", "config.json", "tokenizer.json"} <= {path.name for path in Path(made.path).iterdir()}
+    assert {"model.gguf", "config.json", "tokenizer.json", "LICENSE"} <= {
+        path.name for path in Path(made.path).iterdir()
+    }
     kept = made.provenance
     assert (kept["source"], kept["made_from"], kept["scheme"], kept["seed"]) == ("quantize", "tiny", "gguf-q8", 7)
     assert "adapter" not in kept
@@ -140,6 +143,26 @@ def test_a_worker_without_the_tool_fails_the_job_with_the_command_that_installs_
     assert (error.code, "lorry envs install quantize" in error.message) == ("tool_missing", True)
 
 
+def test_a_checkpoint_that_no_engine_of_its_pools_answers_by_is_not_published_unless_that_is_waived(
+    registry: Registry, settings: TrainerSettings, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LORRY_HOME", str(home))
+    # The gateway refuses a GGUF file for a pool. Here its load test comes to the engine, which finds no weights.
+    asked: dict[str, Any] = {"pools": ("a", "b"), "engines": ("transformers", "vllm")}
+    refused = quantize(registry, settings, home, **asked)
+    assert refused.error is not None
+    assert (refused.error.code, refused.error.param) == ("load_test_failed", "pools"), refused.error
+    assert "transformers failed: " in refused.error.message
+    assert "vllm" not in refused.error.message, "that this machine lacks an environment says nothing of the checkpoint"
+    assert [base.name for base in registry.bases.list()] == ["tiny"]
+    report = next(event.data["quantization"] for event in registry.jobs.events(refused.id) if event.data)
+    found = {kind: each["outcome"] for kind, each in report["load_tests"].items()}
+    assert found == {"transformers": "failed", "vllm": "not_installed"}
+    waived = checkpoint_of(registry, quantize(registry, settings, home, **asked, waived=("load-test",))).provenance
+    assert waived["quantization"]["gate"]["waived"] == ["load-test"]
+    assert {kind: each["outcome"] for kind, each in waived["load_tests"].items()} == found
+
+
 @pytest.mark.quantize
 @pytest.mark.parametrize("scheme", COMPRESSED)
 def test_llm_compressor_makes_a_checkpoint_of_every_scheme(
@@ -149,7 +172,15 @@ def test_llm_compressor_makes_a_checkpoint_of_every_scheme(
     environment_folder(home, "quantize").parent.mkdir()
     environment_folder(home, "quantize").symlink_to(environment_folder(TOOLS, "quantize"))
     group = 32 if scheme in {Scheme.W4A16_GPTQ, Scheme.W4A16_AWQ} else None
-    made = checkpoint_of(registry, quantize(registry, settings, home, scheme=scheme, group_size=group))
+    asked: dict[str, Any] = {"scheme": scheme, "group_size": group, "engines": ("transformers", "vllm")}
+    made = checkpoint_of(registry, quantize(registry, settings, home, **asked))
+    tried = made.provenance["load_tests"]
+    assert {kind: each["outcome"] for kind, each in tried.items()} == {
+        "transformers": "served",
+        "vllm": "not_installed",
+    }
+    assert tried["transformers"]["same_beginnings"] >= 2
+    assert (Path(made.path) / "LICENSE").is_file()
     stated = json.loads((Path(made.path) / "config.json").read_text())["quantization_config"]
     assert stated["quant_method"] == "compressed-tensors"
     report = QuantizationReport.model_validate(made.provenance["quantization"])
@@ -157,5 +188,5 @@ def test_llm_compressor_makes_a_checkpoint_of_every_scheme(
     assert report.linear_bits_per_weight < 10
     assert "llmcompressor" in made.provenance["versions"]
     if scheme is Scheme.W8A8_INT8:
-        again = checkpoint_of(registry, quantize(registry, settings, home, scheme=scheme, group_size=group))
+        again = checkpoint_of(registry, quantize(registry, settings, home, **asked))
         assert again.digest == made.digest

@@ -61,7 +61,7 @@ class CannotQuantize(Exception):
 class ToolMessage:
     """A line that the program writes to its pipe."""
 
-    kind: Literal["noted", "phase", "failed", "finished"]
+    kind: Literal["noted", "phase", "tried", "failed", "finished"]
     message: str = ""
     """A sentence for people; the name of the phase for `phase`."""
     data: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""The program that quantizes, as the child that started it sees it."""
+"""A program with libraries or engines that a child has not, as the child that started it sees it."""
 
 from __future__ import annotations
 
@@ -7,22 +7,52 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final
 
 from trainer.errors import JobFailed
 from trainer.processes.child_environment import child_environment
-from trainer.quantizing.order import QuantizeOrder, ToolMessage
+from trainer.quantizing.order import ToolMessage
 
 LOOK_EVERY_S: Final = 0.5
 _GRACE_S: Final = 10.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolProgram:
+    """A program, and the words for its failures."""
+
+    module: str
+    """Run as `python -m MODULE ORDER DESCRIPTOR`; it writes lines of `ToolMessage` to the descriptor."""
+    does: str
+    """What the program does, after its subject: `quantizes`."""
+    code: str
+    """Code of the job where the program says that it failed."""
+    could_not: str
+    """The same as the beginning of a sentence."""
+
+
+QUANTIZES: Final = ToolProgram(
+    module="trainer.quantizing.program",
+    does="quantizes",
+    code="quantization_failed",
+    could_not="the model could not be quantized",
+)
+TRIES_ENGINES: Final = ToolProgram(
+    module="engines.proving.trial_program",
+    does="tries the checkpoint on engines",
+    code="load_test_failed",
+    could_not="the checkpoint could not be compared with the model in full precision",
+)
+
+
 class ToolProcess:
     """A program at work; `messages` yields what it reports. In our process group, and killed with us."""
 
-    def __init__(self, process: subprocess.Popen[bytes], descriptor: int) -> None:
+    def __init__(self, program: ToolProgram, process: subprocess.Popen[bytes], descriptor: int) -> None:
+        self._program = program
         self._process = process
         self._lines: SimpleQueue[bytes | None] = SimpleQueue()
         threading.Thread(target=self._read, args=(descriptor,), name="tool", daemon=True).start()
@@ -40,11 +70,11 @@ class ToolProcess:
                 how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
                 memory = " (the machine may have run out of memory)" if code == -9 else ""
                 raise JobFailed(
-                    "trainer_error", f"the program that quantizes {how}{memory}; its output is in child.log"
+                    "trainer_error", f"the program that {self._program.does} {how}{memory}; its output is in child.log"
                 )
             message = ToolMessage.parse(line)
             if message.kind == "failed":
-                raise JobFailed("quantization_failed", f"the model could not be quantized: {message.message}")
+                raise JobFailed(self._program.code, f"{self._program.could_not}: {message.message}")
             yield message
             if message.kind == "finished":
                 return
@@ -58,14 +88,13 @@ class ToolProcess:
 
 
 @contextmanager
-def tool_at_work(interpreter: Path, order: QuantizeOrder, order_path: Path) -> Iterator[ToolProcess]:
+def tool_at_work(interpreter: Path, program: ToolProgram, order_path: Path, threads: int) -> Iterator[ToolProcess]:
     """Start the program by *interpreter*; at the end of the block nothing of it runs any more."""
-    order.write(order_path)
     reading, writing = os.pipe()
     try:
         process = subprocess.Popen(
-            [str(interpreter), "-P", "-m", "trainer.quantizing.program", str(order_path), str(writing)],
-            env=child_environment(os.environ, order.threads) | {"LLM_COMPRESSOR_LOG_LEVEL": "WARNING"},
+            [str(interpreter), "-P", "-m", program.module, str(order_path), str(writing)],
+            env=child_environment(os.environ, threads) | {"LLM_COMPRESSOR_LOG_LEVEL": "WARNING"},
             pass_fds=(writing,),
             stdin=subprocess.DEVNULL,
             stdout=2,  # of ours, which is the attempt's log
@@ -76,7 +105,7 @@ def tool_at_work(interpreter: Path, order: QuantizeOrder, order_path: Path) -> I
     finally:
         os.close(writing)  # with our copy open, the reader would never see the end of the pipe
     try:
-        yield ToolProcess(process, reading)
+        yield ToolProcess(program, process, reading)
         process.wait(_GRACE_S)
     finally:
         process.kill()

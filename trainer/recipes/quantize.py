@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from registry.contracts.quantizations.load_test_result import HINDERS, LOAD_TEST, LoadTestResult
 from registry.contracts.quantizations.quantization_report import (
     CALIBRATION_TEXT,
     REPORT,
@@ -20,15 +21,17 @@ from registry.contracts.quantizations.quantization_report import (
 from registry.contracts.quantizations.quantize_spec import STRIDE, WINDOW, QuantizeSpec
 from registry.contracts.quantizations.schemes import SCHEMES
 from registry.jobs.job_phase import JobPhase
+from registry.types import LOAD_TESTS
 from trainer.data.dataset import ChatEncoder
 from trainer.errors import JobFailed
 from trainer.order import ChildOrder
 from trainer.progress import Noted, PhaseBegan, RecipeFinished, RecipeStopped, Report, StopAsked
 from trainer.quantizing.calibration import CalibrationTokens, calibration_tokens
+from trainer.quantizing.load_tests import check_passed, load_tests
 from trainer.quantizing.order import QuantizeOrder
 from trainer.quantizing.stored_sizes import StoredSizes, stored_sizes, stored_type
 from trainer.quantizing.tool_environment import tool_interpreter
-from trainer.quantizing.tool_process import tool_at_work
+from trainer.quantizing.tool_process import QUANTIZES, tool_at_work
 from trainer.recipes import Recipe
 from trainer.scoring.bundled_texts import TEXTS
 from trainer.training.machine import machine_facts
@@ -53,22 +56,59 @@ def quantize(order: ChildOrder[QuantizeSpec], report: Report, stop_asked: StopAs
     scores = _report(spec, tokens, done, stored_sizes(model_folder, order.final_folder))
     # Before the verdict: the numbers of a checkpoint that is refused are kept too.
     report(Noted(message=scores.verdict, data={REPORT: scores.model_dump(mode="json")}))
-    if merged is not None:
-        shutil.rmtree(model_folder)
     if not scores.gate.passed:
         raise JobFailed(
             "quality_gate",
             f"{scores.verdict}; nothing was published. A larger max_rise, or waive with the text's name, lets it pass",
             "max_rise",
         )
+    tried = _load_tests(order, model_folder, report, stop_asked)
+    if tried is None:
+        return RecipeStopped(step=0)
+    if tried:
+        scores = scores.model_copy(update={"load_tests": tried})
+        report(Noted(message=f"Tried on {', '.join(tried)}", data={REPORT: scores.model_dump(mode="json")}))
+    if LOAD_TEST not in spec.waived:
+        check_passed(tried)
+    if merged is not None:
+        shutil.rmtree(model_folder)
     return RecipeFinished(
         metrics={},
         trained_tokens=None,
         versions=done["versions"],
         machine=machine_facts(order.threads),
         peak_bytes=done["peak_bytes"],
-        provenance={REPORT: scores.model_dump(mode="json"), **({} if merged is None else {"merge": merged})},
+        provenance=_provenance(scores, merged),
     )
+
+
+def _load_tests(
+    order: ChildOrder[QuantizeSpec], model_folder: Path, report: Report, stop_asked: StopAsked
+) -> dict[str, LoadTestResult] | None:
+    """Return what became of the result on the engines of its pools; None where the job is asked to stop."""
+    if not order.spec.engines:
+        return {}
+
+    def note(found: LoadTestResult) -> None:
+        report(Noted(message=found.sentence, level="warn" if found.outcome in HINDERS else "info"))
+
+    return load_tests(
+        order.spec.engines,
+        order.final_folder,
+        model_folder,
+        order.attempt_folder,
+        order.threads,
+        note,
+        stop_asked,
+    )
+
+
+def _provenance(scores: QuantizationReport, merged: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what was measured; results of load tests by themselves, as later ones take their place."""
+    found: dict[str, Any] = {REPORT: scores.model_dump(mode="json", exclude={"load_tests"})}
+    if scores.load_tests:
+        found[LOAD_TESTS] = {kind: each.model_dump(mode="json") for kind, each in scores.load_tests.items()}
+    return found if merged is None else found | {"merge": merged}
 
 
 def _whole_model(order: ChildOrder[QuantizeSpec], report: Report) -> tuple[Path, Mapping[str, Any] | None]:
@@ -111,7 +151,8 @@ def _done_by(
     interpreter: Path, asked: QuantizeOrder, order_path: Path, report: Report, stop_asked: StopAsked
 ) -> Mapping[str, Any] | None:
     """Return what the program found out; None where the job is asked to stop, which ends the program."""
-    with tool_at_work(interpreter, asked, order_path) as tool:
+    asked.write(order_path)
+    with tool_at_work(interpreter, QUANTIZES, order_path, asked.threads) as tool:
         for message in tool.messages():
             if stop_asked():
                 return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -61,8 +61,8 @@ class QuantizationRequest(Body):
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     max_rise: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = USUAL_RISE
     """The largest rise of perplexity on a text, as a part of what it was."""
-    waive: tuple[Literal["english", "chinese", "calibration"], ...] = ()
-    """Texts whose rise is not judged."""
+    waive: tuple[Literal["english", "chinese", "calibration", "load-test"], ...] = ()
+    """Texts whose rise is not judged; `load-test` where no engine's answers are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +100,8 @@ async def show_quantization(job_id: str, gateway: GatewayDep, caller: CallerDep)
 
 def _spec_of(body: QuantizationRequest, gateway: Gateway, caller: Caller) -> QuantizeSpec:
     source = _source(gateway.registry, caller, body.model)
-    scheme, why = _scheme(body, gateway)
+    kinds = _pool_kinds(body.pools, gateway.registry)
+    scheme, why = _scheme(body, kinds, gateway)
     _check_tool(scheme, gateway)
     series = body.name or adapter_name_of(f"{source.series}-{scheme}")
     _check_name(series)
@@ -126,6 +127,7 @@ def _spec_of(body: QuantizationRequest, gateway: Gateway, caller: Caller) -> Qua
         max_rise=body.max_rise,
         waived=tuple(dict.fromkeys(body.waive)),
         pools=body.pools,
+        engines=tuple(sorted(set(kinds.values()))),
         notes=() if group.remark is None else (group.remark,),
     )
 
@@ -152,9 +154,9 @@ def _source(registry: Registry, caller: Caller, name: str) -> _Source:
     return source
 
 
-def _scheme(body: QuantizationRequest, gateway: Gateway) -> tuple[Scheme, str | None]:
-    """Return the scheme, and why `auto` chose it."""
-    kinds, machine = _pool_kinds(body.pools, gateway.registry), gateway.own_machine.get()
+def _scheme(body: QuantizationRequest, kinds: Mapping[str, str], gateway: Gateway) -> tuple[Scheme, str | None]:
+    """Return the scheme for pools of *kinds* (name -> kind of engine), and why `auto` chose it."""
+    machine = gateway.own_machine.get()
     scheme, why = body.scheme, None
     if scheme == "auto":
         try:
@@ -234,6 +236,7 @@ def _shown(job: Job, gateway: Gateway) -> QuantizationObject:
         status=job.state,
         checkpoint=job.fine_tuned_model,
         error=None if job.error is None else JobErrorObject.model_validate(asdict(job.error)),
+        tried_on=list(spec.engines),
         engines=refusals(spec.scheme, gateway.own_machine.get()),
         report=None if report is None else QuantizationReport.model_validate(report),
     )

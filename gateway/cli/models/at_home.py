@@ -11,7 +11,6 @@ from typing import Final, cast, get_args
 
 from engines.catalog import ENGINES
 from engines.errors import EngineError
-from engines.proving.load_test import LoadTest
 from gateway.cli.errors import CommandFailed
 from gateway.cli.gateway_address import actor
 from gateway.cli.models.pull_lines import PullLines
@@ -25,6 +24,7 @@ from gateway.pools.pull import PullGround, pull_order
 from gateway.pools.pull import pull as pull_now
 from gateway.settings import Settings, load_settings
 from hubs.errors import HubError
+from registry.contracts.quantizations.load_test_result import LoadTestResult
 from registry.database import Registry, migrate, open_registry
 from registry.disk import keep_files_private, make_private
 from registry.errors import RegistryError
@@ -91,13 +91,14 @@ def verify(name: str) -> VerifiedModel:
         )
 
 
-def load_tests(name: str, kinds: Sequence[str]) -> Iterator[LoadTest]:
+def load_tests(name: str, kinds: Sequence[str]) -> Iterator[LoadTestResult]:
     """Yield what becomes of a checkpoint on each of *kinds*, recorded; `CommandFailed`."""
     if unknown := sorted(set(kinds) - set(ENGINES)):
         raise CommandFailed(f"--kind {unknown[0]!r} is none of {', '.join(ENGINES)}")
     with _home() as home:
         try:
-            yield from load_tests_now(home.registry, home.settings, name, kinds)
+            for found in load_tests_now(home.registry, home.settings, name, kinds):
+                yield LoadTestResult.model_validate(found.as_json())
         except EngineError as exc:
             raise CommandFailed(str(exc)) from exc
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -10,6 +10,7 @@ from gateway.cli.client import Client, part
 from gateway.cli.completion.arguments import BaseName, ModelName
 from gateway.cli.errors import CommandFailed
 from gateway.cli.models.base_pages import show_base, show_bases
+from gateway.cli.models.load_test_rows import TRIED, tried_row
 from gateway.cli.output import (
     Column,
     JsonFlag,
@@ -25,9 +26,7 @@ from gateway.cli.output import (
 from gateway.objects.bases import BaseModelObject, BaseModelOrigin, RemovedBaseModel
 from gateway.objects.lists import ObjectList
 from gateway.objects.models import ModelObject
-
-if TYPE_CHECKING:  # with it come the engines' drivers
-    from engines.proving.load_test import LoadTest
+from registry.contracts.quantizations.load_test_result import LoadTestOutcome, LoadTestResult
 
 app = typer.Typer(name="models", no_args_is_help=True)
 
@@ -37,15 +36,6 @@ COLUMNS: Final = (
     Column("BASE", 3),
     Column("CREATED", 4, moments),
     Column("ABOUT", 2, below=True),
-)
-TRIED: Final = (
-    Column("KIND"),
-    Column("SERVED"),
-    Column("SAME ANSWERS"),
-    Column("TOKENS/S"),
-    Column("MEMORY"),
-    Column("READY S"),
-    Column("REASON", 2, below=True),
 )
 HomeFlag = Annotated[
     bool, typer.Option("--home", help="Not through a gateway but directly in the registry of LORRY_HOME.")
@@ -157,12 +147,12 @@ def try_model(
     """
     if not as_json:
         note(f"Starting engines with {name}; each takes up to a minute")
-    found = list(_at_home().load_tests(name, kinds or ()))
+    found: list[LoadTestResult] = list(_at_home().load_tests(name, kinds or ()))
     if as_json:
-        show_json([each.as_json() for each in found])
+        show_json([each.model_dump(mode="json") for each in found])
     else:
-        show_table(TRIED, map(_tried, found), "No kind of engine.")
-    if refused := [each.kind for each in found if not each.is_served]:
+        show_table(TRIED, map(tried_row, found), "No kind of engine.")
+    if refused := [each.kind for each in found if each.outcome is not LoadTestOutcome.SERVED]:
         raise CommandFailed(f"{name} is not served by {', '.join(refused)}")
 
 
@@ -195,12 +185,6 @@ def _shown(name: str) -> ModelObject | BaseModelOrigin:
 def _bases() -> list[BaseModelObject]:
     with Client() as client:
         return client.get("/admin/bases", ObjectList[BaseModelObject]).data
-
-
-def _tried(found: LoadTest) -> tuple[str | float | None, ...]:
-    same = f"{found.same_answers} of {found.prompts}" if found.is_served else None
-    memory = None if found.memory_bytes is None else f"{found.memory_bytes / 1e9:.2f} GB"
-    return found.kind, "yes" if found.is_served else "no", same, found.tokens_per_s, memory, found.ready_s, found.reason
 
 
 def _at_home() -> Any:

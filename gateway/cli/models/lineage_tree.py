@@ -18,6 +18,7 @@ _LONG_FACTS: Final = (
     "machine",
     "metrics",
     "quantization",
+    "load_tests",
     "compared",
     "spec",
     "scores",

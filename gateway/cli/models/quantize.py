@@ -13,10 +13,12 @@ from gateway.cli.client import Client
 from gateway.cli.completion import names
 from gateway.cli.errors import CommandFailed
 from gateway.cli.following.job_progress import follow_job
+from gateway.cli.models.load_test_rows import TRIED, tried_row
 from gateway.cli.output import Column, JsonFlag, note, show_fields, show_json, show_table
 from gateway.cli.short_ids import revision_of_digest, whole_id
 from gateway.cli.train import upload_rows
 from gateway.objects.weights.quantizations import QuantizationObject
+from registry.contracts.quantizations.load_test_result import LOAD_TEST
 from registry.contracts.quantizations.quantization_report import QuantizationReport
 from registry.contracts.quantizations.schemes import Scheme
 
@@ -37,6 +39,11 @@ _FLAGS: Final = {
     "waive": "--waive",
 }
 """Field of the request -> its flag."""
+_REFUSALS: Final = {
+    "quality_gate": "The gate refused the checkpoint",
+    "load_test_failed": "An engine of the pools did not serve the checkpoint",
+}
+"""Code of a failed job -> what refused the checkpoint."""
 _COLUMNS: Final = (Column("TEXT"), Column("TOKENS"), Column("BEFORE"), Column("AFTER"), Column("RISE"), Column("GATE"))
 
 
@@ -52,12 +59,13 @@ class SchemeName(StrEnum):
     GGUF_Q8 = Scheme.GGUF_Q8.value
 
 
-class TextName(StrEnum):
-    """A text whose perplexity is judged."""
+class WaivedName(StrEnum):
+    """A text whose perplexity is judged, or the load test on the engines of pools."""
 
     ENGLISH = "english"
     CHINESE = "chinese"
     CALIBRATION = "calibration"
+    LOAD_TEST = LOAD_TEST
 
 
 class UseName(StrEnum):
@@ -86,7 +94,9 @@ SchemeFlag = Annotated[SchemeName, typer.Option(help="auto chooses by --use, --f
 UseFlag = Annotated[UseName, typer.Option(help="How requests come, for --scheme auto.")]
 PoolsFlag = Annotated[
     list[str] | None,
-    typer.Option("--for", metavar="POOL", help="A pool that is to serve the result; repeat it for others."),
+    typer.Option(
+        "--for", metavar="POOL", help="A pool that is to serve the result, which is tried on its engine; repeatable."
+    ),
 ]
 NameFlag = Annotated[
     str | None, typer.Option(metavar="NAME", help="First part of the checkpoint's name; model and scheme if left out.")
@@ -99,7 +109,8 @@ RiseFlag = Annotated[
     float | None, typer.Option(help="Largest rise of perplexity that the gate lets pass (default: 0.05).")
 ]
 WaiveFlag = Annotated[
-    list[TextName] | None, typer.Option(help="A text whose rise the gate does not judge; repeat it for others.")
+    list[WaivedName] | None,
+    typer.Option(help="A text whose rise, or the load test whose answers are not judged; repeat it for others."),
 ]
 
 
@@ -124,7 +135,7 @@ def quantize(
     """Quantize a model, an adapter merged into it first. The result is a checkpoint, unless its scores are too bad.
 
     Perplexity on an English and a Chinese text and on rows of the file is measured before and after. Exit code 3 where
-    the gate refuses the result.
+    the gate refuses the result. With --for it is then started on the engines of these pools, and its answers compared.
     """
     with Client(flags=_FLAGS) as client:
         if model.startswith("quantjob-"):
@@ -171,8 +182,8 @@ def _end(job: QuantizationObject, as_json: bool) -> None:
         _show(job)
     if job.error is None:
         return
-    if job.error.code == "quality_gate":
-        note("The gate refused the checkpoint; nothing was published.")
+    if job.error.code in _REFUSALS:
+        note(f"{_REFUSALS[job.error.code]}; nothing was published.")
         raise typer.Exit(3)
     raise CommandFailed(f"{job.model} could not be quantized: {job.error.message}")
 
@@ -195,6 +206,8 @@ def _show(job: QuantizationObject) -> None:
     )
     if job.report is not None:
         show_table(_COLUMNS, _rows(job.report), "No texts.")
+        if job.report.load_tests:
+            show_table(TRIED, map(tried_row, job.report.load_tests.values()), "No kind of engine.")
 
 
 def _fields(report: QuantizationReport) -> list[tuple[str, str]]:

@@ -30,6 +30,8 @@ class QuantizationObject(ApiObject):
     max_rise: float
     waived: list[str]
     pools: list[str]
+    tried_on: list[str]
+    """Kinds of engine of these pools, on which the result is tried before it is published."""
     engines: dict[str, str | None]
     """Kind of engine -> why its servers on this machine do not serve the result; None where they do."""
     status: JobState

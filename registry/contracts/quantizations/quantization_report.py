@@ -7,6 +7,8 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
+from registry.contracts.quantizations.load_test_result import LOAD_TEST, LoadTestResult
+
 REPORT: Final = "quantization"
 """Key of the report in provenance, and in the data of an event of the job."""
 CALIBRATION_TEXT: Final = "calibration"
@@ -32,7 +34,7 @@ class Gate(_Part):
 
     max_rise: float
     waived: tuple[str, ...]
-    """Texts whose rise was not judged, because whoever asked for the job said so."""
+    """Texts whose rise was not judged, and `load-test` where no engine was, as whoever asked for the job said."""
     refused: tuple[str, ...]
     """Texts whose perplexity rose by more; empty where the gate passed."""
 
@@ -73,6 +75,8 @@ class QuantizationReport(_Part):
     scored_rows: int
     """Rows of the calibration file that were scored; none of them calibrated."""
     gate: Gate
+    load_tests: Mapping[str, LoadTestResult] = {}
+    """Kind of engine -> what became of the checkpoint there before it was published."""
 
     @property
     def verdict(self) -> str:
@@ -92,7 +96,7 @@ def score(before: float, after: float) -> TextScore:
 
 def judge(scores: Mapping[str, TextScore], max_rise: float, waived: Iterable[str]) -> Gate:
     """Return the gate's verdict; a rise that is no number is above every limit."""
-    left_out = tuple(name for name in TEXTS if name in set(waived))
+    left_out = tuple(name for name in (*TEXTS, LOAD_TEST) if name in set(waived))
     refused = tuple(name for name, each in scores.items() if name not in left_out and not each.rise <= max_rise)
     return Gate(max_rise=max_rise, waived=left_out, refused=refused)
 

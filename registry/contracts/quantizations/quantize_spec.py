@@ -45,9 +45,11 @@ class QuantizeSpec(JobSpec):
     max_rise: float = Field(default=USUAL_RISE, ge=0)
     """The largest rise of perplexity, as a part of what it was."""
     waived: tuple[str, ...] = ()
-    """Texts whose rise is not judged."""
+    """Texts whose rise is not judged; `load-test` where no engine's answers are."""
     pools: tuple[str, ...] = ()
     """Pools that are to serve the result."""
+    engines: tuple[str, ...] = ()
+    """Kinds of engine of these pools, on which the result is tried before it is published."""
     notes: tuple[str, ...] = ()
 
     def artifacts(self) -> Mapping[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig
 
+from engines.proving.load_test import Outcome
 from gateway.pools.load_tests import load_tests
 from gateway.settings import Settings
 from registry.database import Registry
@@ -48,14 +49,14 @@ def test_a_checkpoint_is_compared_where_it_is_served_and_refused_by_name_elsewhe
     entered(sqlite_registry, "tiny", full, None)
     entered(sqlite_registry, "tiny-w8a8-1", tmp_path / "eight", "tiny")
     served, refused = load_tests(sqlite_registry, settings, "tiny-w8a8-1", ["transformers", "sglang"])
-    assert served.is_served, served.reason
-    assert served.prompts == 6
-    assert served.same_answers is not None
-    assert not refused.is_served
-    assert refused.reason
+    assert served.outcome is Outcome.SERVED, served.reason
+    assert served.same_beginnings is not None
+    assert 0 < served.same_beginnings <= served.prompts
+    assert refused.outcome is Outcome.NOT_INSTALLED
+    assert "lorry envs install sglang" in refused.reason
     kept = sqlite_registry.bases.get("tiny-w8a8-1").provenance
     assert kept["quantization"] == {"scheme": "int8"}
-    assert {kind: found["is_served"] for kind, found in kept["load_tests"].items()} == {
-        "transformers": True,
-        "sglang": False,
+    assert {kind: found["outcome"] for kind, found in kept["load_tests"].items()} == {
+        "transformers": "served",
+        "sglang": "not_installed",
     }
