@@ -46,6 +46,10 @@ class GatewaySettings(KnownFields):
     """Names by which requests may reach this machine, besides its own; for the time without keys and for `/admin`."""
     replicas: PositiveInt = 2
     """Gateway processes on that port; with a single one, its replacement leaves seconds without a listener."""
+    max_replicas_per_node: PositiveInt | None = None
+    """Most of them on one node of a cluster, so that they are on several; None lets Ray place them as it likes."""
+    resources: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    """Ray resources that each gateway, and the controller, take of a node; nodes without them get none."""
     route_refresh_s: PositiveFloat = 0.25
     """How often each gateway reads the registry. A promotion or rollback is in force everywhere one reading later."""
     stale_after_s: PositiveFloat = 60.0
@@ -213,23 +217,46 @@ class Settings:
         return (self.models.folder or self.home / "models").expanduser().absolute()
 
 
-def load_settings(overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
-    """Return the settings: defaults, the file that `LORRY_CONFIG` names, then *overrides* by table.
+Tables = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsSource:
+    """The tables of a settings file, as plain values that travel to other machines of a cluster.
+
+    The process that reads them adds what is its machine's own: the folder of all state, and variables with secrets.
+    """
+
+    tables: Tables
+    flags: Tables = field(default_factory=dict)
+    """Fields that go over those of the tables."""
+    home: Path | None = None
+    """Folder of all state; None is the folder that the environment of the reading process names."""
+
+    def load(self) -> Settings:
+        """Return the settings of this process. Raises `SettingsInvalid`."""
+        home, tables, flags = self.home or lorry_home(), self.tables, self.flags
+        gateway = dict(tables.get("gateway", {})) | dict(flags.get("gateway", {}))
+        return Settings(
+            home=home,
+            registry=registry_settings(tables, home),
+            gateway=parse_table(GatewaySettings, "gateway", gateway),
+            engines=engines_settings(tables.get("engines", {}), flags.get("engines", {})),
+            webhooks=parse_table(WebhookSettings, "webhooks", tables.get("webhooks", {})),
+            traces=parse_table(TraceSettings, "traces", tables.get("traces", {})),
+            models=parse_table(ModelsSettings, "models", tables.get("models", {})),
+        )
+
+
+def configured(flags: Tables | None = None) -> SettingsSource:
+    """Return the tables of the file that `LORRY_CONFIG` names, and *flags* over them. Raises `SettingsInvalid`."""
+    config = os.environ.get("LORRY_CONFIG")
+    return SettingsSource(tables=read_tables(Path(config) if config else None), flags=flags or {})
+
+
+def load_settings(flags: Tables | None = None) -> Settings:
+    """Return the settings: defaults, the file that `LORRY_CONFIG` names, then *flags* by table.
 
     Raises `SettingsInvalid`.
     """
-    home = lorry_home()
-    config = os.environ.get("LORRY_CONFIG")
-    tables = read_tables(Path(config) if config else None)
-    overrides = overrides or {}
-    return Settings(
-        home=home,
-        registry=registry_settings(tables, home),
-        gateway=parse_table(
-            GatewaySettings, "gateway", dict(tables.get("gateway", {})) | dict(overrides.get("gateway", {}))
-        ),
-        engines=engines_settings(tables.get("engines", {}), overrides.get("engines", {})),
-        webhooks=parse_table(WebhookSettings, "webhooks", tables.get("webhooks", {})),
-        traces=parse_table(TraceSettings, "traces", tables.get("traces", {})),
-        models=parse_table(ModelsSettings, "models", tables.get("models", {})),
-    )
+    return configured(flags).load()

@@ -16,6 +16,8 @@ from registry.wording.known_fields import KnownFields
 from registry.wording.suggestions import meant_or_known
 
 TABLES: Final = ("registry", "gateway", "engines", "trainer", "webhooks", "traces", "models")
+REGISTRY_VARIABLE: Final = "LORRY_REGISTRY"
+"""Environment variable with the URL of the registry, which has a password that no file needs to have."""
 
 Table = TypeVar("Table", bound=BaseModel)
 
@@ -26,7 +28,10 @@ class RegistrySettings(KnownFields):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: str
-    """SQLAlchemy URL of the database, `sqlite:////path/registry.db` or `postgresql+psycopg://user@host/name`."""
+    """SQLAlchemy URL of the database, `sqlite:////path/registry.db` or `postgresql+psycopg://user@host/name`.
+
+    The environment variable `LORRY_REGISTRY` goes over it.
+    """
     artifacts: Path
     """Folder of the content-addressed artifacts."""
     picture_folder: Path | None = None
@@ -76,6 +81,8 @@ def parse_table(model: type[Table], name: str, fields: Mapping[str, Any]) -> Tab
 
 
 def registry_settings(tables: Mapping[str, Mapping[str, Any]], home: Path) -> RegistrySettings:
-    """Return the table `[registry]` with its defaults below *home*."""
+    """Return the table `[registry]` with its defaults below *home*, and `LORRY_REGISTRY` in the place of its URL."""
     defaults = {"url": f"sqlite:///{home / 'registry.db'}", "artifacts": home / "artifacts"}
-    return parse_table(RegistrySettings, "registry", defaults | dict(tables.get("registry", {})))
+    url = os.environ.get(REGISTRY_VARIABLE)
+    around = {"url": url} if url else {}
+    return parse_table(RegistrySettings, "registry", defaults | dict(tables.get("registry", {})) | around)

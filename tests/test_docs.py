@@ -169,7 +169,7 @@ NOT_RUN_FOR: Final[Mapping[str, int]] = {
     "minutes of measurement": 10,
     "needs a GPU": 3,
     "needs a PostgreSQL server": 1,
-    "needs a Ray cluster": 1,
+    "needs a Ray cluster": 2,
     "needs a further package": 4,
     "takes as long as a rollout": 1,
     "takes as long as all tests": 2,

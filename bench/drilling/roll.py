@@ -15,7 +15,7 @@ from engines.hardware.machine import Machine
 from engines.hardware.probe import read_machine
 from gateway.pools.bundled import unpack_bundled
 from gateway.pools.pools import prepare_pools
-from gateway.up.host import settings_of
+from gateway.up.flags import source_of
 from registry.database import open_registry
 
 TIMEOUT_S: Final = 180.0
@@ -42,14 +42,15 @@ class _Ground:
 def main() -> None:
     """Roll the application, or exit with 1 when that takes too long."""
     application, port, address = sys.argv[1:]
-    settings = settings_of(int(port), None, "auto")
+    source = source_of(int(port), None, "auto")
+    settings = source.load()
     registry = open_registry(settings.registry)
     pools = prepare_pools(settings, registry, _Ground(settings.home))
     registry.close()
     from gateway.up import serve_app
 
     serve_app.connect(address)
-    serve_app.start_applications(settings, pools, (application,))
+    serve_app.start_applications(source, pools, (application,))
     deadline = time.monotonic() + TIMEOUT_S
     while not serve_app.is_running(application):
         if time.monotonic() > deadline:

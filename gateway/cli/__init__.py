@@ -34,6 +34,11 @@ COMMANDS: Final[Mapping[str, Listed]] = {
         "Serve",
         "Run gateway, engine, controller and trainer on Ray Serve until Ctrl-C; prints one line when it is ready.",
     ),
+    "down": Listed(
+        "gateway.cli.operating.down",
+        "Serve",
+        "Drain gateways and engines that `lorry up --ray-address` left on a Ray cluster, and remove them from it.",
+    ),
     "doctor": Listed(
         "gateway.cli.doctor",
         "Serve",
@@ -45,6 +50,11 @@ COMMANDS: Final[Mapping[str, Listed]] = {
         "Environments of engines and tools that cannot live in Lorry's own: build, list, remove.",
     ),
     "train": Listed("gateway.cli.train", "Train", "Train an adapter, one command for each method."),
+    "trainer": Listed(
+        "gateway.cli.training.trainer",
+        "Train",
+        "Work on the registry's jobs on this machine until Ctrl-C, which gives a job back with its checkpoints.",
+    ),
     "estimate": Listed(
         "gateway.cli.training.estimate",
         "Train",

@@ -1,4 +1,4 @@
-"""`lorry up`: everything on this machine, in the foreground."""
+"""`lorry up`: everything on this machine, or on a Ray cluster, in the foreground."""
 
 from __future__ import annotations
 
@@ -46,12 +46,23 @@ def up(
             metavar="KIND", help="Kind of engine; auto takes what the settings say, else what suits the machine."
         ),
     ] = "auto",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Deploy on the Ray cluster at HOST:PORT, of which this machine is a node; starts no Ray.",
+        ),
+    ] = None,
+    detach: Annotated[
+        bool,
+        typer.Option("--detach", help="With --ray-address: leave Lorry there when it is ready; again: replace it."),
+    ] = False,
 ) -> None:
     """Run gateway, engine, controller and trainer on Ray Serve until Ctrl-C; prints one line when it is ready."""
     launched = launched_at()
     # At once: what follows imports for a second, and for longer on a busy machine.
     print(f"{time.monotonic() - launched:5.1f} s  Starting Lorry", file=sys.stderr, flush=True)  # noqa: T201
-    command = [sys.executable, "-P", "-m", "gateway.up.host", "--engine", engine]
+    command = [sys.executable, "-P", "-m", *_program(ray_address, detach, hub), "--engine", engine]
     command += ["--launched", str(launched)]
     if host is not None:
         command += ["--host", host]
@@ -66,3 +77,14 @@ def up(
     if model is not None:
         command += ["--model", model]
     raise typer.Exit(guard(command))
+
+
+def _program(ray_address: str | None, detach: bool, hub: str | None) -> list[str]:
+    """Return the module that does it, with the flags that are its own."""
+    if ray_address is None:
+        if detach:
+            raise CommandFailed("--detach goes with --ray-address; without a cluster Lorry ends with this command")
+        return ["gateway.up.host"]
+    if hub is not None:
+        raise CommandFailed("--hub does not go with --ray-address: pull the model on each node, lorry models pull")
+    return ["gateway.up.cluster.attached", "--ray-address", ray_address, *(["--detach"] if detach else [])]

@@ -21,7 +21,7 @@ from gateway.objects.problems import WARNING_HEADER
 from registry.errors import RegistryError
 from registry.keys import Scope
 
-OPEN: Final = frozenset({"/health", "/healthz", "/readyz"})
+OPEN: Final = frozenset({"/health", "/healthz", "/-/healthz", "/readyz"})
 METRICS: Final = "/metrics"
 KEY_UNCHECKED: Final = (
     "an API key was sent, but this gateway has no keys: nothing is checked, and everybody who reaches it may do "

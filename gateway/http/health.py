@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz`, `/health` and `/metrics`."""
+"""`/healthz`, `/-/healthz`, `/readyz`, `/health` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,12 @@ router = APIRouter(tags=["operating"])
 async def healthz() -> Liveness:
     """Answer 200: the process runs."""
     return Liveness()
+
+
+@router.get("/-/healthz", response_class=PlainTextResponse)
+async def serve_healthz() -> Response:
+    """Answer 200 and `success`, by which KubeRay tells that the pod of a RayService takes requests."""
+    return PlainTextResponse("success")
 
 
 @router.get("/readyz", responses={503: {"model": GatewayReadiness}})

@@ -70,10 +70,11 @@ def prepare_pools(settings: Settings, registry: Registry, ground: Ground) -> lis
 
     Raises `StartFailed`, `EngineError` for a kind or a setting that cannot be, `RegistryError`.
     """
-    return [_prepared(pool, settings.home, registry, ground) for pool in settings.engines.pools]
+    return [prepare_pool(pool, settings.home, registry, ground) for pool in settings.engines.pools]
 
 
-def _prepared(asked: PoolSettings, home: Path, registry: Registry, ground: Ground) -> Pool:
+def prepare_pool(asked: PoolSettings, home: Path, registry: Registry, ground: Ground) -> Pool:
+    """Return one pool as `prepare_pools` does."""
     entered = _entered(asked, registry)
     is_encoder = asked.base is not None and is_bundled_encoder(asked.base)
     base_folder = encoder_folder() if is_encoder else asked.base

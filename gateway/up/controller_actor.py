@@ -17,7 +17,7 @@ from engines.loops import Loops
 from gateway.pools.entered_engines import EnteredEngines
 from gateway.rollouts.controller import reconcile
 from gateway.rollouts.webhooks import Sender, open_sender
-from gateway.settings import Settings
+from gateway.settings import SettingsSource
 from gateway.up.logs import log_to
 from registry.database import open_registry
 from registry.disk import Liveness
@@ -43,12 +43,13 @@ class ControllerActor:
     Loops of their own send webhooks and remove expired files, so that neither holds up the rollouts.
     """
 
-    async def __init__(self, settings: Settings, secrets: Mapping[str, str]) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(self, source: SettingsSource, secrets: Mapping[str, str]) -> None:  # type: ignore[misc]  # Serve awaits it
         """Start reconciling, and sending webhooks if there is a receiver.
 
         *secrets* are variables that only this process' environment has.
         """
         os.environ.update(secrets)
+        settings = source.load()
         log_to(settings.home, "controller")
         self._knobs = settings.gateway
         self._registry = open_registry(settings.registry)

@@ -8,13 +8,19 @@ import time
 from typing import Final
 from uuid import uuid4
 
+from ray.util import get_node_ip_address
+
+from engines.network.reachability import on_node
 from engines.replica.replica import EngineReplica
 from gateway.pools.autoscaling import REQUESTS
 from gateway.pools.journal import RegistryJournal, ReplicaIdentity, host_prefix
 from gateway.pools.pools import Pool, engine_source, pace_of, precision_of, prover_of, room_of
-from gateway.settings import Settings
+from gateway.settings import Settings, SettingsSource
+from gateway.up.cluster.node_pool import pool_of_node
 from gateway.up.logs import log_to
+from gateway.up.part_secrets import hide_secrets
 from registry.database import open_registry
+from registry.disk import make_private
 
 _REPLACED_AFTER_S: Final = 60.0
 """How long a loop of the replica may fail until a new process is tried."""
@@ -23,55 +29,78 @@ _REPLACED_AFTER_S: Final = 60.0
 class EngineActor:
     """Supervises one inference server and keeps its row in the registry."""
 
-    async def __init__(self, settings: Settings, pool: Pool, *_others: object) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(self, source: SettingsSource, name: str, prepared: Pool | None, *_others: object) -> None:  # type: ignore[misc]  # Serve awaits it
         """Start the engine. The registry learns when it is ready, not Ray, so that a slow engine is not killed.
 
-        The other pools are parameters so that all belong to one application; they are not used.
+        Pool *name* was *prepared* for this machine, or None: then this node decides what is its own. The other pools
+        are parameters so that all belong to one application; they are not used.
         """
+        settings = source.load()
+        hide_secrets(settings)  # from the engine, which has this environment
+        make_private(settings.home)
         log_to(settings.home, "engines")
-        engine = pool.engine
-        identity = ReplicaIdentity(
-            id=f"{host_prefix()}{engine.kind}-{uuid4().hex[:6]}",
-            pool=pool.settings.name,
-            base=pool.base.name,
-            adapters_of=pool.settings.serves_adapters_of or "",
-            engine=engine.kind,
-            capacity=engine.max_adapters,
-            max_rank=engine.max_rank,
-            room=room_of(engine, settings.gateway.room_factor),
-            rollback_window_s=settings.gateway.rollback_window_s,
-            started_at=time.time(),
-        )
-        placed = engine.model_copy(update={"log_path": settings.home / "logs" / f"{identity.id}.log"})
-        self._knobs = settings.gateway
+        self._settings = settings
         self._registry = open_registry(settings.registry)
+        self._journal: RegistryJournal | None = None
+        self._replica: EngineReplica | None = None
+        self._running = asyncio.create_task(self._run(name, prepared))
+
+    async def _run(self, name: str, prepared: Pool | None) -> None:
+        """Keep an engine of pool *name*; raises why it cannot be prepared here, which `check_health` passes on."""
+        settings = self._settings
+        pool = prepared
+        if pool is None:
+            pool = await asyncio.to_thread(pool_of_node, settings, name, self._registry)
+        identity = _identity(settings, pool)
+        # On a cluster gateways of other nodes reach the engine too.
+        reachable = on_node(pool.engine, get_node_ip_address())
+        placed = reachable.model_copy(update={"log_path": settings.home / "logs" / f"{identity.id}.log"})
         self._journal = RegistryJournal(self._registry, identity)
         self._replica = EngineReplica(
             engine_source(placed),
             self._journal,
-            prover_of(engine.kind, precision_of(engine)),
+            prover_of(placed.kind, precision_of(placed)),
             pace_of(settings.engines, settings.gateway.route_refresh_s),
         )
-        self._running = asyncio.create_task(self._replica.run())
+        await self._replica.run()
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """The load that the number of replicas follows; Serve itself sees no request."""
-        return {REQUESTS: float(self._replica.load)}
+        return {REQUESTS: 0.0 if self._replica is None else float(self._replica.load)}
 
     def check_health(self) -> None:
         """Ray replaces this replica when one of its loops keeps failing by errors that are not the engine's."""
         if self._running.done():
-            raise RuntimeError("the replica's loop has ended") from self._running.exception()
-        if down := self._replica.down(_REPLACED_AFTER_S):
+            cause = self._running.exception()
+            raise RuntimeError(f"the replica's loop has ended: {cause}") from cause
+        if self._replica is not None and (down := self._replica.down(_REPLACED_AFTER_S)):
             raise RuntimeError(f"loops of the replica keep failing: {', '.join(down)}")
 
     async def __del__(self) -> None:
         """Drain: unroute, let requests finish, stop the engine, leave the registry."""
         # The loop ends first: it would start the engine again that the drain stops.
         self._running.cancel()
-        # Four readings of the registry give every gateway the time to see that the replica drains.
-        await self._replica.drain(4 * self._knobs.route_refresh_s, self._knobs.drain_timeout_s)
-        # Where the registry is away, the missing heartbeat marks the replica as gone later.
-        with contextlib.suppress(OSError):
-            await asyncio.to_thread(self._journal.leave)
+        if self._replica is not None and self._journal is not None:
+            # Four readings of the registry give every gateway the time to see that the replica drains.
+            knobs = self._settings.gateway
+            await self._replica.drain(4 * knobs.route_refresh_s, knobs.drain_timeout_s)
+            # Where the registry is away, the missing heartbeat marks the replica as gone later.
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(self._journal.leave)
         self._registry.close()
+
+
+def _identity(settings: Settings, pool: Pool) -> ReplicaIdentity:
+    engine = pool.engine
+    return ReplicaIdentity(
+        id=f"{host_prefix()}{engine.kind}-{uuid4().hex[:6]}",
+        pool=pool.settings.name,
+        base=pool.base.name,
+        adapters_of=pool.settings.serves_adapters_of or "",
+        engine=engine.kind,
+        capacity=engine.max_adapters,
+        max_rank=engine.max_rank,
+        room=room_of(engine, settings.gateway.room_factor),
+        rollback_window_s=settings.gateway.rollback_window_s,
+        started_at=time.time(),
+    )

@@ -10,7 +10,7 @@ from typing import Final
 
 import uvicorn
 
-from gateway.settings import Settings
+from gateway.settings import SettingsSource
 from gateway.up.listening import addresses_of, check_keys, listen
 from gateway.up.logs import log_to
 from registry.database import open_registry
@@ -21,9 +21,10 @@ _DATE_EVERY_S: Final = 1.0
 class GatewayReplica:
     """Serves the gateway's HTTP on the shared port."""
 
-    async def __init__(self, settings: Settings, secrets: Mapping[str, str]) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(self, source: SettingsSource, secrets: Mapping[str, str]) -> None:  # type: ignore[misc]  # Serve awaits it
         """Return once the port answers; *secrets* are variables that only this process' environment has."""
         os.environ.update(secrets)
+        settings = source.load()
         # The host imports this module too, and serves nothing: an application takes 16 MB.
         from gateway.app import build_gateway
         from gateway.up.http_server import server_config

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -35,8 +35,9 @@ from gateway.pools.hub_ids import is_hub_id
 from gateway.pools.journal import host_prefix
 from gateway.pools.pools import prepare_pools
 from gateway.rollouts.webhooks import open_sender
-from gateway.settings import Settings, load_settings
+from gateway.settings import Settings, SettingsSource
 from gateway.telemetry.traces import trace_headers
+from gateway.up.flags import source_of
 from gateway.up.guardian import become_subreaper, end_descendants, reap_orphans, watch_guardian
 from gateway.up.listening import check_keys, check_port
 from gateway.up.logs import log_to
@@ -78,9 +79,9 @@ def main() -> None:
     keep_files_private()
     stop = _StopSignal()
     try:
-        settings = settings_of(asked.port, asked.model, asked.engine, asked.host)
+        source = source_of(asked.port, asked.model, asked.engine, asked.host)
         may_pull = asked.model is not None and is_hub_id(asked.model)
-        run(settings, stop, StartProgress(console, asked.launched), _Pull(hub=asked.hub) if may_pull else None)
+        run(source, stop, StartProgress(console, asked.launched), _Pull(hub=asked.hub) if may_pull else None)
     except (StartFailed, RegistryError, EngineError) as exc:
         console.print(f"[red]lorry up:[/red] {escape(str(exc))}", highlight=False, soft_wrap=True)
         end_descendants(grace_s=2.0)
@@ -91,18 +92,6 @@ def main() -> None:
         console.print(f"[red]lorry up:[/red] {escape(where)}{escape(exc.strerror or str(exc))}", soft_wrap=True)
         end_descendants(grace_s=2.0)
         sys.exit(1)
-
-
-def settings_of(port: int | None, model: str | None, engine: str, host: str | None = None) -> Settings:
-    """Settings with the flags of `lorry up` over the file's; *model* is a folder, or an id on a hub."""
-    gateway: dict[str, object] = {} if port is None else {"port": port}
-    if host is not None:
-        gateway["host"] = host
-    base = None if model is None else Path(model) if is_hub_id(model) else Path(model).absolute()
-    engines: dict[str, object] = {} if base is None else {"base": base}
-    if engine != "auto":
-        engines["kind"] = engine
-    return load_settings({"gateway": gateway, "engines": engines})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,8 +140,9 @@ class _StopSignal:
         return self._asked.wait(timeout_s)
 
 
-def run(settings: Settings, stop: _StopSignal, progress: StartProgress, pull: _Pull | None = None) -> None:
+def run(source: SettingsSource, stop: _StopSignal, progress: StartProgress, pull: _Pull | None = None) -> None:
     """Serve until *stop*, with the model that *pull* asks for; `StartFailed` or `RegistryError` if it cannot begin."""
+    settings = source.load()
     # Checks that start nothing come first.
     check_port(settings.gateway.host, settings.gateway.port)
     open_sender(settings.webhooks, os.environ)  # raises for a secret that is missing; nothing is started
@@ -176,7 +166,8 @@ def run(settings: Settings, stop: _StopSignal, progress: StartProgress, pull: _P
                 pools = prepare_pools(settings, registry, _Ground(settings.home, progress, cluster))
                 progress.end(_MODEL)
                 plan = Plan(settings=settings, pools=pools, registry=registry, secrets=secrets)
-                _serve(plan, cluster, progress, stop)
+                # The folders of this machine's processes are those of this process, whatever theirs is.
+                _serve(plan, replace(source, home=settings.home), cluster, progress, stop)
             finally:
                 # Ray's processes end before their folder is removed. What had work has drained or failed by now.
                 end_descendants(grace_s=0.0)
@@ -257,7 +248,9 @@ def _ray_folder(stop: _StopSignal) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _serve(plan: Plan, cluster: ClusterStart, progress: StartProgress, stop: _StopSignal) -> None:
+def _serve(
+    plan: Plan, source: SettingsSource, cluster: ClusterStart, progress: StartProgress, stop: _StopSignal
+) -> None:
     settings = plan.settings
     _begin_ray(cluster, progress)
     from gateway.up import serve_app  # here: Ray reads its environment when it is imported
@@ -268,7 +261,7 @@ def _serve(plan: Plan, cluster: ClusterStart, progress: StartProgress, stop: _St
     stop.listen()
     ray_processes = cluster_processes()
     progress.begin(_RAY, "deploying engine, gateways and controller")
-    serve_app.start_applications(settings, plan.pools, secrets=plan.secrets)
+    serve_app.start_applications(source, plan.pools, secrets=plan.secrets)
     progress.end(_RAY)
     wait_until_ready(plan, progress, stop, serve_app.failures)
     stop.is_serving = True

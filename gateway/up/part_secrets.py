@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.settings import Settings
+from registry.settings import REGISTRY_VARIABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,15 @@ NO_SECRETS: Final = PartSecrets()
 def withhold_secrets(settings: Settings) -> PartSecrets:
     """Take the secrets out of this process' environment, which its children get, and return them."""
     return PartSecrets(controller=_taken(settings.webhooks.secret_env), gateway=_taken(settings.traces.headers_env))
+
+
+def hide_secrets(settings: Settings) -> None:
+    """Take the secrets, and the registry's URL with its password, out of this process' environment.
+
+    For a process that starts others and has read its settings.
+    """
+    withhold_secrets(settings)
+    _taken(REGISTRY_VARIABLE)
 
 
 def _taken(name: str) -> dict[str, str]:

@@ -41,6 +41,7 @@ def test_answers_that_are_no_json_are_described_as_they_are(described: dict[str,
     succeeded = {endpoint: content for endpoint, status, content in answers(described) if status == "200"}
     others = {endpoint: list(content) for endpoint, content in succeeded.items() if JSON not in content}
     assert others == {
+        "GET /-/healthz": ["text/plain"],
         "GET /admin/archives/{name}": ["application/x-tar"],
         "GET /admin/evaluations/{evaluation_id}/report": ["text/html"],
         "GET /health": [],

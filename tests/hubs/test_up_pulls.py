@@ -12,7 +12,7 @@ from rich.console import Console
 from gateway.errors import StartFailed
 from gateway.models_settings import ModelsSettings
 from gateway.settings import Settings
-from gateway.up.host import settings_of
+from gateway.up.flags import source_of
 from gateway.up.model_pull import with_pulled_model
 from gateway.up.progress import StartProgress
 from registry.database import Registry
@@ -40,7 +40,7 @@ def start(sqlite_registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setenv("LORRY_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("LORRY_CONFIG", raising=False)
     monkeypatch.chdir(tmp_path)
-    return Start(sqlite_registry, settings_of(None, "acme/tiny", "auto"))
+    return Start(sqlite_registry, source_of(None, "acme/tiny", "auto").load())
 
 
 def test_a_model_is_pulled_once_and_pinned_whatever_its_branch_does(hub: HubServer, start: Start) -> None:
@@ -62,5 +62,5 @@ def test_what_cannot_be_pulled_ends_the_start_with_what_to_do(hub: HubServer, st
 
 def test_a_folder_of_that_name_is_no_id(start: Start, tmp_path: Path) -> None:
     (tmp_path / "acme" / "tiny").mkdir(parents=True)
-    (pool,) = settings_of(None, "acme/tiny", "auto").engines.pools
+    (pool,) = source_of(None, "acme/tiny", "auto").load().engines.pools
     assert pool.base == tmp_path / "acme" / "tiny"

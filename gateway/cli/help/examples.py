@@ -19,7 +19,16 @@ EXAMPLES: Final[Mapping[str, Sequence[Example]]] = {
         ("Serve the bundled model on http://127.0.0.1:8080", "lorry up"),
         ("Serve another model on another port", "lorry up --model ~/models/qwen3-4b --port 9000"),
         ("Serve with vLLM, to the whole network", "lorry up --engine vllm --host 0.0.0.0"),
+        ("Deploy on a Ray cluster, and leave it there", "lorry up --ray-address 10.0.0.1:6379 --detach"),
     ),
+    "trainer": (
+        ("Work on jobs beside a cluster, on any machine that reaches its registry", "lorry trainer"),
+        (
+            "With a settings file and a folder of its own",
+            "LORRY_CONFIG=lorry.toml LORRY_HOME=/srv/trainer lorry trainer",
+        ),
+    ),
+    "down": (("Remove Lorry from a Ray cluster", "lorry down --ray-address 10.0.0.1:6379"),),
     "doctor": (
         ("What would serve the bundled model here", "lorry doctor"),
         ("The same for another model and longer texts", "lorry doctor --model ~/models/qwen3-4b --context 16384"),

@@ -62,6 +62,8 @@ READS_ELSEWHERE = {
 ACTS = {
     *(
         "up",
+        "down",
+        "trainer",
         "merge",
         "quantize",
         "export",
@@ -94,7 +96,7 @@ ACTS = {
     *("replicas add", "replicas remove", "keys create", "keys revoke"),
 }
 """Commands that change something."""
-WITHOUT_JSON = {"up", "completion", "batches download"}
+WITHOUT_JSON = {"up", "down", "trainer", "completion", "batches download"}
 """Commands whose output is no object of the API."""
 NEVER_EMPTY = {"envs list", "eval suites"}
 """Lists of what comes with Lorry."""

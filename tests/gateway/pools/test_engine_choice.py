@@ -13,7 +13,7 @@ from engines.hardware.machine import Machine
 from gateway.engines_settings import PoolSettings
 from gateway.pools.engine_choice import chosen_pool
 from gateway.pools.pools import engine_settings
-from gateway.up.host import settings_of
+from gateway.up.flags import source_of
 from registry.types import Base
 from tests.engines.hardware.machines import MACHINES, machine, nvidia
 
@@ -27,7 +27,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def pool_of(engine: str) -> PoolSettings:
     """The pool of `lorry up --engine` with nothing else said."""
-    (pool,) = settings_of(None, None, engine).engines.pools
+    (pool,) = source_of(None, None, engine).load().engines.pools
     return pool
 
 

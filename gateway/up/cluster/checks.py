@@ -1,0 +1,27 @@
+"""The demands of a cluster: what one machine may leave out and several may not."""
+
+from __future__ import annotations
+
+from gateway.errors import StartFailed
+from gateway.settings import Settings, SettingsSource
+from registry.settings import REGISTRY_VARIABLE
+
+
+def check_cluster(source: SettingsSource, settings: Settings) -> None:
+    """Raise `StartFailed` naming the first setting with which several machines could not work on one registry."""
+    url = settings.registry.url
+    if not url.startswith("postgresql"):
+        raise StartFailed(
+            f"a cluster needs a registry that all nodes reach, and [registry] url is {url.partition(':')[0]}: set "
+            f"{REGISTRY_VARIABLE}=postgresql+psycopg://USER:PASSWORD@HOST/NAME in the environment of every node"
+        )
+    if "artifacts" not in source.tables.get("registry", {}):
+        raise StartFailed(
+            "a cluster needs artifacts that all nodes reach, and [registry] artifacts is not set, so that each node "
+            "would have its own below LORRY_HOME: set it to a folder that all nodes mount at one path"
+        )
+    if settings.gateway.host.is_loopback:
+        raise StartFailed(
+            f"[gateway] host is {settings.gateway.host}, where no other machine reaches a gateway: set it to 0.0.0.0, "
+            "and make the first key with `lorry keys create --home --name NAME`"
+        )
