@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,3 +67,10 @@ def metrics_of(expr: str) -> set[str]:
 def documented_metrics(page: Path) -> set[str]:
     """Return the metrics that a page names in code type."""
     return set(re.findall(r"`(gateway_[a-z_]+)`", page.read_text()))
+
+
+def promtool(*arguments: str) -> str:
+    """Run promtool and return what it prints; its complaint is that of the failed test."""
+    ended = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout

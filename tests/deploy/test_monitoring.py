@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 
 import pytest
 
@@ -16,19 +15,13 @@ from tests.deploy.monitoring_files import (
     documented_metrics,
     metrics_of,
     panel_queries,
+    promtool,
     rules,
 )
 from tests.pages import ROOT, anchors
 
 RUNBOOK = ROOT / "docs" / "runbook.md"
 METRICS = ROOT / "docs" / "metrics.md"
-
-
-def promtool(*arguments: str) -> str:
-    """Run promtool and return what it prints; its complaint is that of the failed test."""
-    ended = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
 
 
 def test_the_dashboards_are_those_that_the_code_makes() -> None:

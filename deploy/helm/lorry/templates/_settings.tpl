@@ -1,0 +1,22 @@
+{{/* lorry.toml: the tables of `settings`, and what other values say: address, number of gateways, pools. */}}
+{{- define "lorry.settings" -}}
+{{- $gateway := dict "host" "0.0.0.0" "port" 8080 "replicas" (mul .Values.gateway.pods .Values.gateway.processesPerPod) -}}
+{{- $tables := deepCopy .Values.settings -}}
+{{- $_ := set $tables "gateway" (mergeOverwrite (default dict $tables.gateway) $gateway) -}}
+{{- $pools := list -}}
+{{- range .Values.pools -}}
+  {{- $pool := dict "name" .name "kind" .kind "min_replicas" (default 1 .minReplicas) -}}
+  {{- with .maxReplicas }}{{ $_ := set $pool "max_replicas" . }}{{ end -}}
+  {{- with .targetRequests }}{{ $_ := set $pool "target_requests" . }}{{ end -}}
+  {{- with .base }}{{ $_ := set $pool "base" . }}{{ end -}}
+  {{- with .checkpoint }}{{ $_ := set $pool "checkpoint" . }}{{ end -}}
+  {{- $engine := deepCopy (default dict .engine) -}}
+  {{- if ne .kind "transformers" }}{{ $_ := set $engine "interpreter" "/opt/engine/python" }}{{ end -}}
+  {{- if $engine }}{{ $_ := set $pool "engine" $engine }}{{ end -}}
+  {{- $pools = append $pools $pool -}}
+{{- end -}}
+{{- $engines := mergeOverwrite (default dict $tables.engines) (dict "pools" $pools) -}}
+{{- $_ := set $tables "engines" $engines -}}
+{{- /* Helm reads every number of values as a float. */ -}}
+{{ regexReplaceAll "(?m)= (-?[0-9]+)\\.0$" (toToml $tables) "= ${1}" | trim }}
+{{- end }}
