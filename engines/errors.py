@@ -51,3 +51,7 @@ class SettingRefused(EngineError):
 
 class AdaptersFixed(AdapterLoadFailed):
     """The engine has the adapters that it was started with until it ends; others need a new process."""
+
+
+class ClusterSecretMissing(EngineError):
+    """An engine has a key that is made from a secret which this process does not have."""

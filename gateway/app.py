@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect
 
 from engines.hardware.probe import read_machine
 from engines.loops import Loops
+from engines.network.cluster_secret import NO_SECRET, ClusterSecret
 from gateway.balancing.admission import Admission
 from gateway.balancing.balancing import Balancer
 from gateway.balancing.demand import RevisionDemand
@@ -80,23 +81,22 @@ _REPORTS_EVERY: Final = 16
 
 
 def build_gateway(
-    settings: GatewaySettings, registry: Registry, home: Path | None = None, traces: TraceSettings | None = None
+    settings: GatewaySettings,
+    registry: Registry,
+    home: Path | None = None,
+    traces: TraceSettings | None = None,
+    secret: ClusterSecret = NO_SECRET,
 ) -> Gateway:
     """Build a gateway's parts; nothing runs yet. Without a *home* there is no access log and no sibling process."""
     name = f"{host_prefix()}gateway-{token_hex(3)}"
     metrics = GatewayMetrics(settings.metric_names)
     feed = RouteFeed(registry, settings)
     tally_reporter = TallyReporter(registry, metrics.rollouts, settings)
-    keyring = Keyring(
-        registry,
-        refresh_s=settings.route_refresh_s,
-        report_s=settings.use_report_s,
-        is_loopback=settings.is_loopback,
-    )
+    keyring = _keyring(registry, settings)
     health = ReplicaHealth(policy_of(settings))
     balancer = Balancer(health, settings.load_bound)
     admission = Admission(settings.queue_limit)
-    connections = EngineConnections(settings.connect_timeout_s)
+    connections = EngineConnections(settings.connect_timeout_s, secret)
     origins = AllowedOrigins(settings.cors_origins)
     live = LiveMetrics(feed, balancer, health, admission)
     metrics.show(live, ReplicaMetrics(lambda: feed.table))
@@ -138,6 +138,15 @@ def build_gateway(
         access_log=access_log,
         grader_runs=GraderRuns(),
         own_machine=OwnMachine(read_machine),
+    )
+
+
+def _keyring(registry: Registry, settings: GatewaySettings) -> Keyring:
+    return Keyring(
+        registry,
+        refresh_s=settings.route_refresh_s,
+        report_s=settings.use_report_s,
+        is_loopback=settings.is_loopback,
     )
 
 

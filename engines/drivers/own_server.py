@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from engines.drivers.live_adapters import LiveAdapters
 from engines.drivers.server_process import ServerProcess
 from engines.drivers.server_state import offered_paths, server_load
 from engines.load import EngineLoad
+from engines.network.cluster_secret import cluster_secret
 from engines.protocol import EngineTraits
 from engines.settings import EngineSettings
 
@@ -31,8 +32,8 @@ class Launch:
     """The command line behind the interpreter, for settings and a port."""
     environment: Callable[[EngineSettings], Mapping[str, str]]
     """Environment variables of the server's process, on top of ours."""
-    key_variable: str = ""
-    """Environment variable with the key that the server wants; empty where it gets none."""
+    key_variable: str
+    """Environment variable with the key that the server wants."""
     key_flag: str = ""
     """Flag of the key, for a server that takes it on its command line alone: it is run by `engines.keyed_server`."""
 
@@ -47,15 +48,11 @@ class OwnServer:
         self._settings = settings
         self._paths = row.paths
         self._reads_calls = reads_calls(settings)
-        # Hexadecimal: no character that a parser of arguments or a log would write otherwise.
-        key = secrets.token_hex(32) if launch.key_variable else ""
-        self._server = ServerProcess(settings, ready_path=row.ready_path, key=key)
+        self._server = ServerProcess(settings, ready_path=row.ready_path, secret=cluster_secret(os.environ))
         launcher = [str(LAUNCHER), launch.key_flag] if launch.key_flag else []
         arguments = [*launcher, *launch.arguments(settings, self._server.port)]
         self._command = [sys.executable if row.environment is None else interpreter_of(settings), *arguments]
-        self._environment = dict(launch.environment(settings))
-        if key:
-            self._environment[launch.key_variable] = key
+        self._environment = {**launch.environment(settings), launch.key_variable: self._server.key}
 
     @property
     def base_url(self) -> str:

@@ -7,9 +7,10 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from engines.address import keyed_address
+from engines.address import key_of, keyed_address
 from engines.drivers.openai_server import OpenAiServer
 from engines.errors import EngineStartFailed, EngineUnreachable
+from engines.network.cluster_secret import NO_SECRET, ClusterSecret
 from engines.network.hosts import family_of, local_host
 from engines.network.reachability import reached_host
 from engines.process import ChildProcess
@@ -21,14 +22,19 @@ POLL_S: Final = 0.1
 class ServerProcess:
     """A child process that serves HTTP; `http` is our client for it, `url` its address for others. Started once."""
 
-    def __init__(self, settings: EngineSettings, *, ready_path: str = "/health", key: str = "") -> None:
-        self._key = key
+    def __init__(
+        self, settings: EngineSettings, *, ready_path: str = "/health", secret: ClusterSecret = NO_SECRET
+    ) -> None:
+        """Make address and key; `SettingRefused` for a server that others can reach and that no *secret* guards."""
+        reached = reached_host(settings)
+        secret.check_covers(settings.host, reached)
         self._settings = settings
         self._ready_path = ready_path
         self.port = settings.port or free_port(settings.host)
-        self.url = keyed_address(reached_host(settings), self.port, key)
+        self.url = secret.new_address(reached, self.port)
+        self.key = key_of(self.url)
         # Asked where it listens: its health must not depend on the way that the requests of gateways take.
-        bound = keyed_address(local_host(settings.host), self.port, key)
+        bound = keyed_address(local_host(settings.host), self.port, self.key)
         self.http = OpenAiServer(bound, timeout_s=settings.admin_timeout_s)
         self._child: ChildProcess | None = None
 
@@ -73,7 +79,7 @@ class ServerProcess:
     def last_log_lines(self) -> str:
         """Return the end of the child's log, without the key; empty if it was never started."""
         lines = "" if self._child is None else self._child.last_log_lines()
-        return lines.replace(self._key, "***") if self._key else lines
+        return lines.replace(self.key, "***")
 
     async def _answers_ready(self) -> bool:
         return await self.http.answers_ok(self._ready_path, self._settings.health_timeout_s)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from engines.network.cluster_secret import registered_address
 from engines.replica.report import Phase, ReplicaReport, SlotPhase
 from gateway.routing.placement import wanted_in
 from registry.database import Registry
@@ -98,7 +99,7 @@ class RegistryJournal:
         # The row is kept even if the registry does not answer, as `wanted` asks placement by the present state.
         self._row = replace(
             self._row,
-            url=report.url,
+            url=registered_address(report.url),
             state=_STATES[report.phase],
             paths=tuple(sorted(report.paths)),
             reads_calls=report.reads_calls,

@@ -10,6 +10,7 @@ from typing import Final
 
 import uvicorn
 
+from engines.network.cluster_secret import cluster_secret
 from gateway.settings import SettingsSource
 from gateway.up.listening import addresses_of, check_keys, listen
 from gateway.up.logs import log_to
@@ -33,7 +34,8 @@ class GatewayReplica:
         knobs = settings.gateway
         registry = open_registry(settings.registry)
         check_keys(knobs.host, registry)
-        self._gateway = build_gateway(knobs, registry, settings.home, settings.traces)
+        secret = cluster_secret(os.environ)
+        self._gateway = build_gateway(knobs, registry, settings.home, settings.traces, secret)
         self._server = QuietServer(server_config(self._gateway))
         self._listeners = [listen(address, knobs.port) for address in addresses_of(knobs.host)]
         self._serving = asyncio.create_task(self._server.serve(sockets=self._listeners))

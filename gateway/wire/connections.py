@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import ssl
 import time
@@ -13,8 +14,12 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from engines.address import authorization_of
+from engines.address import authorization_of, shown_address
+from engines.errors import ClusterSecretMissing
+from engines.network.cluster_secret import NO_SECRET, ClusterSecret
 from gateway.wire.engine_answer import AnswerHead, AnswerSink, Fault, Requester
+
+log = logging.getLogger(__name__)
 
 _LARGEST_HEAD: Final = 64 * 1024
 _IDLE_S: Final = 60.0
@@ -205,7 +210,9 @@ class EngineConnection(asyncio.Protocol):
 class EnginePool:
     """The connections to one engine."""
 
-    def __init__(self, url: str, connect_timeout_s: float) -> None:
+    def __init__(self, url: str, connect_timeout_s: float, *, has_key: bool = True) -> None:
+        """Without the key that the engine wants, no connection is made."""
+        self._has_key = has_key
         parts = urlsplit(url)
         is_secret = parts.scheme == "https"
         self._address = (parts.hostname or "", parts.port or (443 if is_secret else 80))
@@ -247,7 +254,9 @@ class EnginePool:
         then(await self.connect())
 
     async def connect(self) -> EngineConnection | None:
-        """Return a new connection, None if the engine cannot be reached."""
+        """Return a new connection, None if the engine cannot be reached or would refuse us."""
+        if not self._has_key:
+            return None
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_timeout_s):
@@ -285,16 +294,26 @@ class EnginePool:
 class EngineConnections:
     """The pools of all engines, by their address."""
 
-    def __init__(self, connect_timeout_s: float) -> None:
+    def __init__(self, connect_timeout_s: float, secret: ClusterSecret = NO_SECRET) -> None:
+        """*secret* makes the keys of addresses that have none."""
         self._connect_timeout_s = connect_timeout_s
+        self._secret = secret
         self._pools: dict[str, EnginePool] = {}
 
     def of(self, url: str) -> EnginePool:
-        """Return the pool of the engine at *url* (`http://host:port`)."""
+        """Return the pool of the engine at *url* (`http://host:port`), as the registry carries it."""
         pool = self._pools.get(url)
         if pool is None:
-            pool = self._pools[url] = EnginePool(url, self._connect_timeout_s)
+            pool = self._pools[url] = self._new_pool(url)
         return pool
+
+    def _new_pool(self, url: str) -> EnginePool:
+        try:
+            return EnginePool(self._secret.opened(url), self._connect_timeout_s)
+        except ClusterSecretMissing as exc:
+            # Requests go to engines that can be used, as if this one could not be reached.
+            log.error("an engine cannot be used", extra={"engine": shown_address(url), "error": str(exc)})
+            return EnginePool(url, self._connect_timeout_s, has_key=False)
 
     def tidy(self, urls: Collection[str], now: float) -> None:
         """Close connections that were idle for long, and all idle ones of engines that are not among *urls*."""

@@ -12,6 +12,7 @@ from types import TracebackType
 import httpx2
 import uvicorn
 
+from engines.network.cluster_secret import NO_SECRET, ClusterSecret
 from gateway.app import build_gateway
 from gateway.settings import GatewaySettings, TraceSettings
 from gateway.up.http_server import server_config
@@ -53,9 +54,10 @@ class ServedGateway:
         *,
         home: Path | None = None,
         traces: TraceSettings | None = None,
+        secret: ClusterSecret = NO_SECRET,
     ) -> None:
         """*listener* is a socket to share a port by."""
-        self.gateway = build_gateway(settings, registry, home, traces)
+        self.gateway = build_gateway(settings, registry, home, traces, secret)
         config = server_config(self.gateway)
         self._server = PromptServer(config)
         self._listener = listener or _free_port()

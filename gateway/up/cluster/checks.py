@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+from engines.network.cluster_secret import NO_SECRET, SECRET_VARIABLE, cluster_secret
 from gateway.errors import StartFailed
 from gateway.settings import Settings, SettingsSource
 from registry.settings import REGISTRY_VARIABLE
@@ -24,4 +27,9 @@ def check_cluster(source: SettingsSource, settings: Settings) -> None:
         raise StartFailed(
             f"[gateway] host is {settings.gateway.host}, where no other machine reaches a gateway: set it to 0.0.0.0, "
             "and make the first key with `lorry keys create --home --name NAME`"
+        )
+    if cluster_secret(os.environ) == NO_SECRET:
+        raise StartFailed(
+            f"a cluster needs a secret by which gateways and engines know each other: set {SECRET_VARIABLE}, alike in "
+            "the environment of every node, to what `openssl rand -hex 32` prints"
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from engines.errors import SettingRefused
 from gateway.errors import StartFailed
 from registry.errors import SettingsInvalid
 
@@ -35,6 +36,7 @@ name = "large"
 def args(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setenv("LORRY_HOME", str(tmp_path))
     monkeypatch.setenv("LORRY_REGISTRY", POSTGRES)
+    monkeypatch.setenv("LORRY_CLUSTER_SECRET", "s" * 32)
     return {"config": write(tmp_path, TABLES)}
 
 
@@ -65,6 +67,18 @@ def test_a_registry_that_other_hosts_do_not_reach_is_refused(
     monkeypatch.delenv("LORRY_REGISTRY")
     with pytest.raises(StartFailed, match=r"url is sqlite: set LORRY_REGISTRY=postgresql\+psycopg://"):
         gateway_app(args)
+
+
+def test_engines_that_other_hosts_reach_without_a_secret_are_refused(
+    args: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LORRY_CLUSTER_SECRET")
+    for build in (gateway_app, controller_app, engines_app):
+        with pytest.raises(StartFailed, match=r"needs a secret .*: set LORRY_CLUSTER_SECRET, alike"):
+            build(args)
+    monkeypatch.setenv("LORRY_CLUSTER_SECRET", "short")
+    with pytest.raises(SettingRefused, match="LORRY_CLUSTER_SECRET must have at least 32 characters"):
+        engines_app(args)
 
 
 def test_args_are_refused_by_the_name_of_what_is_wrong(args: dict[str, Any]) -> None:
