@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import sqlalchemy as sa
@@ -17,6 +17,8 @@ from registry.wording.suggestions import meant_or_known
 
 _MOST_LISTED: Final = 10
 """How many revisions, the newest, an error lists."""
+_MOST_BY_KEY: Final = 1000
+"""Revisions that are read by name; more are read with all others."""
 MOST_DIGITS: Final = 18
 """Digits of the longest number that a database compares with its own."""
 
@@ -46,22 +48,51 @@ def find_revision(tx: sa.Connection, adapter: str, number: int) -> Revision:
     return revision_of(row)
 
 
-def served_adapters(tx: sa.Connection) -> list[Adapter]:
-    """Return every adapter that answers requests, ordered by name."""
+def served_adapters(tx: sa.Connection, base: str | None = None) -> list[Adapter]:
+    """Return the adapters that answer requests, by name; those of the base model *base* where it is given."""
     served = sa.select(tables.adapters).where(tables.adapters.c.kind == AdapterKind.CHAT)
+    if base is not None:
+        served = served.where(tables.adapters.c.base == base)
     return [adapter_of(row) for row in tx.execute(served.order_by(tables.adapters.c.name)).mappings()]
 
 
-def ready_revisions(tx: sa.Connection) -> list[Revision]:
-    """Return the revisions that may be served, by adapter and number, without their provenance."""
-    columns = [column for column in tables.revisions.columns if column.name != "provenance"]
+class RevisionReader:
+    """Reads the revisions that may be served, and of their rows only those that it has not read before.
+
+    A revision never changes, so what is known of it stays right for as long as it may be served.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str | None, dict[tuple[str, int], Revision]] = {}
+        """What was read last by base model; by adapter and number."""
+
+    def read(self, tx: sa.Connection, base: str | None = None) -> list[Revision]:
+        """Return the revisions by adapter and number, those of *base* where it is given, without their provenance."""
+        known = self._known.get(base, {})
+        columns = [tables.revisions.c.adapter, tables.revisions.c.number]
+        query = sa.select(*columns).where(_may_be_served(base)).order_by(*columns)
+        keys = [(row.adapter, row.number) for row in tx.execute(query)]
+        missing = [key for key in keys if key not in known]
+        missing_rows = _may_be_served(base) if len(missing) > _MOST_BY_KEY else sa.tuple_(*columns).in_(missing)
+        fetched = {(each.adapter, each.number): each for each in _revisions(tx, missing_rows)} if missing else {}
+        found = {key: known.get(key) or fetched[key] for key in keys}
+        # Replaced as a whole: a thread that reads at the same time keeps the dictionary with which it began.
+        self._known[base] = found
+        return list(found.values())
+
+
+def _may_be_served(base: str | None) -> sa.ColumnElement[bool]:
     # The kind of an adapter never changes, so that the change number of `revisions` covers this condition too.
     others = sa.select(tables.adapters.c.name).where(tables.adapters.c.kind != AdapterKind.CHAT)
-    ready = sa.select(*columns).where(
-        tables.revisions.c.state == RevisionState.READY, tables.revisions.c.adapter.not_in(others)
-    )
-    rows = tx.execute(ready.order_by(tables.revisions.c.adapter, tables.revisions.c.number)).mappings()
-    return [revision_of(row) for row in rows]
+    columns = tables.revisions.c
+    ready = sa.and_(columns.state == RevisionState.READY, columns.adapter.not_in(others))
+    return ready if base is None else sa.and_(ready, columns.base == base)
+
+
+def _revisions(tx: sa.Connection, condition: sa.ColumnElement[bool]) -> Iterator[Revision]:
+    columns = [column for column in tables.revisions.columns if column.name != "provenance"]
+    for row in tx.execute(sa.select(*columns).where(condition)).mappings():
+        yield revision_of(row)
 
 
 def adapter_of(row: sa.RowMapping) -> Adapter:

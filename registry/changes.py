@@ -22,6 +22,8 @@ from registry import tables
 T = TypeVar("T")
 
 KEYS: Final = "keys"
+REPLICA_PLACES: Final = "replica_places"
+"""Counts the changes of `replicas` that placement depends on: which ones there are, and how much each can hold."""
 COUNTED: Final = frozenset(
     {
         "adapter_owners",
@@ -30,6 +32,7 @@ COUNTED: Final = frozenset(
         "checkpoint_permissions",
         "forced_sides",
         KEYS,
+        REPLICA_PLACES,
         "replicas",
         "revision_uses",
         "revisions",
@@ -37,7 +40,7 @@ COUNTED: Final = frozenset(
         "served_checkpoints",
     }
 )
-"""The tables whose changes are counted."""
+"""The tables whose changes are counted, and `REPLICA_PLACES`."""
 UNCOUNTED: Final = "lorry_uncounted"
 """Execution option of a statement whose change needs no new reading by others."""
 _WRITTEN: Final = "lorry_written"
@@ -53,6 +56,11 @@ _INSERT: Final[Mapping[str, Any]] = {"sqlite": sqlite.insert, "postgresql": post
 def note_writes(engine: sa.Engine) -> None:
     """Have every connection of *engine* remember the tables that its transaction wrote to."""
     sa.event.listen(engine, "after_execute", _note)
+
+
+def note_change(tx: sa.Connection, name: str) -> None:
+    """Have the transaction raise the number *name* too."""
+    tx.info.setdefault(_WRITTEN, set()).add(name)
 
 
 def raise_numbers(tx: sa.Connection) -> None:
@@ -227,7 +235,7 @@ class KeptParts:
     """
 
     def __init__(self) -> None:
-        self._parts: dict[str, tuple[int, tuple[Any, ...]]] = {}
+        self._parts: dict[tuple[str, str], tuple[int, tuple[Any, ...]]] = {}
 
     def in_transaction(self, tx: sa.Connection) -> PartsOfOneMoment:
         """Return the parts as *tx* sees them."""
@@ -237,20 +245,23 @@ class KeptParts:
 class PartsOfOneMoment:
     """Kept parts, checked against the numbers that one transaction sees."""
 
-    def __init__(self, tx: sa.Connection, parts: dict[str, tuple[int, tuple[Any, ...]]]) -> None:
+    def __init__(self, tx: sa.Connection, parts: dict[tuple[str, str], tuple[int, tuple[Any, ...]]]) -> None:
         self._tx = tx
         self._parts = parts
         self._numbers = changes_in(tx)
 
-    def get(self, table: str, read: Callable[[sa.Connection], Iterable[T]]) -> tuple[T, ...]:
-        """Return the result of *read* for *table*, kept from before if the table has not changed."""
+    def get(self, table: str, read: Callable[[sa.Connection], Iterable[T]], of: str = "") -> tuple[T, ...]:
+        """Return the result of *read* for *table*, kept from before if the table has not changed.
+
+        *of* names the part of the table that *read* reads, where it does not read all.
+        """
         number = self._numbers.get(table, 0)
-        kept = self._parts.get(table)
+        kept = self._parts.get((table, of))
         if kept is not None and kept[0] == number:
             return kept[1]
         # Part and number come from one snapshot of the database, so the number is exactly that of the part.
         found = tuple(read(self._tx))
-        self._parts[table] = (number, found)
+        self._parts[table, of] = (number, found)
         return found
 
 

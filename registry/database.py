@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
 
 from registry import tables
-from registry.adapters import AdapterStore, ready_revisions, served_adapters
+from registry.adapters import AdapterStore, RevisionReader, served_adapters
 from registry.artifacts import ArtifactStore
 from registry.audit import AuditStore
 from registry.bases import BaseStore, all_bases
@@ -51,7 +51,7 @@ from registry.settings import RegistrySettings
 from registry.stores.folder_store import FolderStore
 from registry.transactions import Transactions, open_engine, shown_url
 from registry.types import Adapter, Base, Replica, Revision, ServedCheckpoint, Use
-from registry.uses import UseStore, uses_of
+from registry.uses import UseReader, UseStore
 from registry.wording.id_prefixes import IdPrefixes
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -97,6 +97,8 @@ class Registry:
         self.transactions = transactions
         self._kept = KeptParts()
         self._replica_reader = ReplicaReader()
+        self._revision_reader = RevisionReader()
+        self._use_reader = UseReader()
         self.artifacts: ArtifactStore = FolderStore(settings.artifacts, self.referenced_artifacts)
         self.bases = BaseStore(transactions)
         self.adapters = AdapterStore(transactions)
@@ -143,14 +145,34 @@ class Registry:
                 adapters=parts.get("adapters", served_adapters),
                 owners=parts.get("adapter_owners", all_owners),
                 permissions=parts.get("checkpoint_permissions", all_permissions),
-                revisions=parts.get("revisions", ready_revisions),
+                revisions=parts.get("revisions", self._revision_reader.read),
                 checkpoints=parts.get("served_checkpoints", ready_checkpoints),
                 rollouts=parts.get("rollouts", open_rollouts),
                 # No change number covers these: a promotion leaves the watched time without a write.
                 watched=tuple(promoted_since(tx, self.transactions.now() - watch_s)),
                 forced=parts.get("forced_sides", all_forced_sides),
                 replicas=with_passing_fields(tx, parts.get("replicas", self._replica_reader.read)),
-                uses=tuple(uses_of(tx, self.transactions.now())),
+                uses=tuple(self._use_reader.read(tx, self.transactions.now())),
+            )
+
+    def placement_snapshot(self, base: str, adapters_of: str) -> Snapshot:
+        """Read what the placement in replicas of *base* with adapters of *adapters_of* is derived from, no more.
+
+        A large fleet has many replicas, each of which asks.
+        """
+        with self.transactions.read() as tx:
+            parts = self._kept.in_transaction(tx)
+            replicas = parts.get("replicas", partial(self._replica_reader.read, base=base), base)
+            return Snapshot(
+                bases=(),
+                adapters=parts.get("adapters", partial(served_adapters, base=adapters_of), adapters_of),
+                revisions=parts.get("revisions", partial(self._revision_reader.read, base=adapters_of), adapters_of),
+                checkpoints=parts.get("served_checkpoints", ready_checkpoints),
+                rollouts=parts.get("rollouts", open_rollouts),
+                watched=(),
+                forced=(),
+                replicas=with_passing_fields(tx, replicas, base),
+                uses=tuple(self._use_reader.read(tx, self.transactions.now())),
             )
 
     def changes(self) -> Mapping[str, int]:
@@ -161,8 +183,8 @@ class Registry:
         return self.transactions.changes()
 
     def changes_at_once(self) -> Mapping[str, int] | None:
-        """Return the same as `changes` without a wait, None where that is not possible. For one thread alone."""
-        return self.transactions.prompt_changes.read()
+        """Return the same as `changes` without a wait, None where that is not possible."""
+        return self.transactions.changes_at_once()
 
     def recover(self) -> list[str]:
         """Remove the artifacts that a killed publisher left behind, and return their digests."""

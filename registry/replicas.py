@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-import orjson
 import sqlalchemy as sa
 
 from registry import tables
-from registry.changes import UNCOUNTED
+from registry.changes import REPLICA_PLACES, UNCOUNTED, note_change
 from registry.errors import NotFound
 from registry.liveness.silence import SilenceWatch
 from registry.transactions import Transactions, upsert
@@ -21,57 +21,78 @@ GONE_KEPT_S: Final = 86400.0
 """How long a replica that is gone stays in the table."""
 PASSING: Final = ("heartbeat_at", "load", "memory_bytes")
 """Reported fields whose change nobody needs to act on."""
-LISTS: Final = ("slots", "paths")
-"""Columns that hold JSON."""
+MARK: Final = "mark"
+"""The column with a random number of each report that is more than a heartbeat."""
+_DECIDING: Final = frozenset({"base", "adapters_of", "state", "capacity", "max_rank"})
+"""Columns that placement depends on."""
+_MOST_AT_ONCE: Final = 5000
+"""Rows by id in one statement."""
 
 
 def replica_of(row: Mapping[str, Any] | sa.RowMapping) -> Replica:
     """Return a row of `replicas` as a value."""
     slots = tuple(Slot(**(slot | {"state": SlotState(slot["state"])})) for slot in row["slots"])
     kept = {"state": ReplicaState(row["state"]), "slots": slots, "paths": tuple(row["paths"])}
-    return Replica(**(dict(row) | kept))
+    return Replica(**({name: value for name, value in row.items() if name != MARK} | kept))
 
 
 class ReplicaReader:
-    """Reads the replicas that are not gone, and parses only the rows that changed since the last reading."""
+    """Reads the replicas that are not gone, and of their rows only those that changed since the last reading.
+
+    A large fleet's rows are many megabytes, mostly slots, of which a change concerns one replica.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Any, ...], Replica] = {}
-        # Read as text, the lists can be part of a key, and JSON is parsed only where a row is new.
-        parsed = [sa.cast(tables.replicas.c[name], sa.Text) for name in LISTS]
-        lasting = [column for column in tables.replicas.columns if column.name not in (*LISTS, *PASSING)]
-        present = sa.select(*parsed, *lasting).where(tables.replicas.c.state != ReplicaState.GONE)
-        self._query = present.order_by(tables.replicas.c.id)
-        self._names = [column.name for column in lasting]
+        self._known: dict[str | None, dict[tuple[str, int], Replica]] = {}
+        """What was read last by base model; by id and mark."""
 
-    def read(self, tx: sa.Connection) -> list[Replica]:
-        """Return the replicas by id; their `PASSING` fields are not current, see `with_passing_fields`."""
-        known, found = self._known, {}
-        for row in tx.execute(self._query):
-            values = tuple(row)
-            found[values] = known.get(values) or self._parsed(values)
+    def read(self, tx: sa.Connection, base: str | None = None) -> list[Replica]:
+        """Return the replicas by id, of one base model where *base* names it.
+
+        Their `PASSING` fields are not current, see `with_passing_fields`.
+        """
+        columns = tables.replicas.c
+        marks = sa.select(columns.id, columns.mark).where(_present(base)).order_by(columns.id)
+        keys = [(row.id, row.mark) for row in tx.execute(marks)]
+        known = self._known.get(base, {})
+        missing = [replica_id for replica_id, mark in keys if (replica_id, mark) not in known]
+        fetched = {(row["id"], row["mark"]): _lasting_of(row) for row in _rows(tx, missing)}
+        found = {key: known.get(key) or fetched[key] for key in keys}
         # Replaced as a whole: a thread that reads at the same time keeps the dictionary with which it began.
-        self._known = found
+        self._known[base] = found
         return list(found.values())
 
-    def _parsed(self, values: tuple[Any, ...]) -> Replica:
-        row = dict(zip((*LISTS, *self._names), values, strict=True))
-        lists = {name: orjson.loads(row[name]) for name in LISTS}
-        return replica_of(row | lists | {"heartbeat_at": 0.0, "load": 0, "memory_bytes": None})
+
+def _present(base: str | None) -> sa.ColumnElement[bool]:
+    is_there = tables.replicas.c.state != ReplicaState.GONE
+    return is_there if base is None else sa.and_(is_there, tables.replicas.c.base == base)
 
 
-def with_passing_fields(tx: sa.Connection, replicas: tuple[Replica, ...]) -> tuple[Replica, ...]:
-    """Return *replicas* with the `PASSING` fields that the database has now."""
+def _rows(tx: sa.Connection, ids: Sequence[str]) -> Iterator[sa.RowMapping]:
+    for start in range(0, len(ids), _MOST_AT_ONCE):
+        some = tables.replicas.c.id.in_(ids[start : start + _MOST_AT_ONCE])
+        yield from tx.execute(sa.select(tables.replicas).where(some)).mappings()
+
+
+def _lasting_of(row: sa.RowMapping) -> Replica:
+    return replica_of({**row, "heartbeat_at": 0.0, "load": 0, "memory_bytes": None})
+
+
+def with_passing_fields(
+    tx: sa.Connection, replicas: tuple[Replica, ...], base: str | None = None
+) -> tuple[Replica, ...]:
+    """Return *replicas*, all or those of *base*, with the `PASSING` fields that the database has now."""
     columns = [tables.replicas.c[name] for name in ("id", *PASSING)]
-    present = sa.select(*columns).where(tables.replicas.c.state != ReplicaState.GONE)
+    present = sa.select(*columns).where(_present(base))
     passing = {row[0]: dict(zip(PASSING, row[1:], strict=True)) for row in tx.execute(present)}
     return tuple(replace(each, **passing.get(each.id, {})) for each in replicas)
 
 
-def _is_unchanged(tx: sa.Connection, row: Mapping[str, Any]) -> bool:
-    columns = [column for column in tables.replicas.columns if column.name not in PASSING]
+def _change_of(tx: sa.Connection, row: Mapping[str, Any]) -> set[str] | None:
+    """Return the columns in which *row* differs from the stored one, but for `PASSING`; None if none is stored."""
+    columns = [column for column in tables.replicas.columns if column.name not in (*PASSING, MARK)]
     stored = tx.execute(sa.select(*columns).where(tables.replicas.c.id == row["id"])).mappings().one_or_none()
-    return stored is not None and all(stored[name] == row[name] for name in stored)
+    return None if stored is None else {name for name in stored if stored[name] != row[name]}
 
 
 class ReplicaStore:
@@ -89,12 +110,15 @@ class ReplicaStore:
         slots = [asdict(slot) for slot in replica.slots]
         with self._tx.write() as tx:
             row = asdict(replica) | {"slots": slots, "paths": list(replica.paths), "heartbeat_at": self._tx.now()}
-            if _is_unchanged(tx, row):
+            change = _change_of(tx, row)
+            if change is not None and not change:
                 beat = sa.update(tables.replicas).where(tables.replicas.c.id == replica.id)
                 beat = beat.values({name: row[name] for name in PASSING})
                 tx.execute(beat, execution_options={UNCOUNTED: True})
             else:
-                upsert(tx, tables.replicas, ("id",), row)
+                upsert(tx, tables.replicas, ("id",), row | {MARK: secrets.randbits(63)})
+                if change is None or change & _DECIDING:
+                    note_change(tx, REPLICA_PLACES)
 
     def get(self, replica_id: str) -> Replica:
         """Return the replica with this id. Raises `NotFound`."""
@@ -117,6 +141,7 @@ class ReplicaStore:
             update = sa.update(tables.replicas).where(tables.replicas.c.id == replica_id)
             if tx.execute(update.values(state=ReplicaState.GONE, slots=[])).rowcount != 1:
                 raise NotFound(f"there is no replica {replica_id!r}")
+            note_change(tx, REPLICA_PLACES)
 
     def expire(self, older_than_s: float) -> builtins.list[str]:
         """Mark replicas as gone that sent no heartbeat for *older_than_s*, and return their ids.
@@ -143,5 +168,6 @@ class ReplicaStore:
             update = sa.update(tables.replicas).where(silent)
             update = update.values(state=ReplicaState.GONE, slots=[], message=message)
             ids = tx.execute(update.returning(tables.replicas.c.id)).scalars().all()
+            note_change(tx, REPLICA_PLACES)
             tx.execute(sa.delete(tables.replicas).where(old))
             return sorted(ids)

@@ -41,6 +41,7 @@ adapters: Final = sa.Table(
     at("stable_since", nullable=True),
     at("created_at"),
     sa.Column("kind", sa.Text, nullable=False, server_default="chat"),
+    sa.Index("ix_adapters_base", "base"),
 )
 
 adapter_owners: Final = sa.Table(
@@ -70,6 +71,7 @@ revisions: Final = sa.Table(
     sa.Column("provenance", sa.JSON, nullable=False),
     at("created_at"),
     sa.Index("ix_revisions_artifact", "artifact"),
+    sa.Index("ix_revisions_base", "base"),
 )
 
 rollouts: Final = sa.Table(
@@ -241,6 +243,7 @@ replicas: Final = sa.Table(
     sa.Column("memory_bytes", sa.BigInteger),
     sa.Column("reads_calls", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Column("adapters_of", sa.Text, nullable=False, server_default=""),
+    sa.Column("mark", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 entered_engines: Final = sa.Table(
@@ -264,6 +267,7 @@ revision_uses: Final = sa.Table(
     sa.Column("in_flight", sa.Integer, nullable=False),
     at("awaited_since", nullable=True),
     at("awaited_until", nullable=True),
+    sa.Index("ix_revision_uses_used_at", "used_at"),
 )
 
 audit: Final = sa.Table(

@@ -325,7 +325,7 @@ class Use:
     used_at: float
     """When a request last named the revision."""
     in_flight: int
-    """The most requests at a time within the last minute."""
+    """The most requests at a time within the last minutes; 0 if there was none within the last one."""
     awaited_since: float | None = None
     """Since when requests have waited for the revision, which no replica had; None once that is some time ago."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import sqlalchemy as sa
@@ -22,8 +23,39 @@ USES_KEPT_S: Final = 7 * 86400.0
 """How long the last use of a revision is stored."""
 
 
-def uses_of(tx: sa.Connection, now: float) -> list[Use]:
-    """Return the demand over all gateways, ordered by served name."""
+_CLOCKS_DIFFER_S: Final = 60.0
+"""How far the clocks of gateways may be behind ours until a use of theirs is overlooked."""
+
+
+class UseReader:
+    """Reads the demand over all gateways, and of a week's uses only those since the last reading."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[float, dict[str, Use]] = (-math.inf, {})
+        """When it was read last, and each use that was found, without its traffic; by served name, in order."""
+
+    def read(self, tx: sa.Connection, now: float) -> list[Use]:
+        """Return the demand over all gateways, ordered by served name."""
+        read_at, kept = self._kept
+        since = max(min(read_at, now) - TRAFFIC_WINDOW_S - _CLOCKS_DIFFER_S, now - USES_KEPT_S)
+        found = {use.served_name: use for use in _uses_since(tx, since, now)}
+        last = {name: _faded(use, kept.get(name)) for name, use in found.items()}
+        merged = {name: use for name, use in {**kept, **last}.items() if use.used_at >= now - USES_KEPT_S}
+        if last.keys() - kept.keys():
+            merged = dict(sorted(merged.items()))
+        # Replaced as a whole, as several threads may read at a time.
+        self._kept = (now, merged)
+        return [found.get(name, use) for name, use in merged.items()]
+
+
+def _faded(use: Use, before: Use | None) -> Use:
+    """Return the use as it counts once its traffic is over."""
+    if before is not None and before.used_at == use.used_at:
+        return before
+    return Use(served_name=use.served_name, used_at=use.used_at, in_flight=0)
+
+
+def _uses_since(tx: sa.Connection, since: float, now: float) -> Iterator[Use]:
     table = tables.revision_uses
     # A gateway that died leaves its last count, which must not pass for traffic for ever.
     fresh = sa.case((table.c.used_at >= now - TRAFFIC_WINDOW_S, table.c.in_flight), else_=0)
@@ -34,8 +66,9 @@ def uses_of(tx: sa.Connection, now: float) -> list[Use]:
         sa.func.sum(fresh).label("in_flight"),
         sa.func.min(awaited).label("awaited_since"),
     )
-    rows = tx.execute(summed.group_by(table.c.served_name).order_by(table.c.served_name)).mappings()
-    return [Use(**(dict(row) | {"in_flight": int(row["in_flight"])})) for row in rows]
+    recent = summed.where(table.c.used_at >= since).group_by(table.c.served_name)
+    for name, used_at, in_flight, awaited_since in tx.execute(recent):
+        yield Use(served_name=name, used_at=used_at, in_flight=int(in_flight), awaited_since=awaited_since)
 
 
 class UseStore:
@@ -48,10 +81,12 @@ class UseStore:
         """Store that *gateway* has just served these names, with the most requests of each at a time."""
         with self._tx.write() as tx:
             now = self._tx.now()
-            for served_name, count in sorted(in_flight.items()):
-                row = {"served_name": served_name, "gateway": gateway, "used_at": now, "in_flight": count}
-                # Use alone makes nobody load anything: it decides what makes room, at the next whole reading.
-                upsert(tx, tables.revision_uses, ("served_name", "gateway"), row, is_counted=False)
+            rows = [
+                {"served_name": served_name, "gateway": gateway, "used_at": now, "in_flight": count}
+                for served_name, count in sorted(in_flight.items())
+            ]
+            # Use alone makes nobody load anything: it decides what makes room, at the next whole reading.
+            upsert(tx, tables.revision_uses, ("served_name", "gateway"), *rows, is_counted=False)
 
     def await_revision(self, gateway: str, served_name: str, in_flight: int) -> None:
         """Store that requests at *gateway* wait for a revision that no replica has; the first such call counts."""

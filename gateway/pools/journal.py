@@ -12,12 +12,19 @@ from typing import Final
 from engines.network.cluster_secret import registered_address
 from engines.replica.report import Phase, ReplicaReport, SlotPhase
 from gateway.routing.placement import wanted_in
+from registry.changes import REPLICA_PLACES
 from registry.database import Registry
 from registry.errors import RegistryError
 from registry.types import Replica, ReplicaState, Slot, SlotState
 
 _WHOLE_EVERY_S: Final = 10.0
 """How often placement is asked where nothing changed: a place that is kept after a promotion ends with time alone."""
+RESTS: Final = 9.0
+"""How many times as long as placement took it is not asked again: with thousands of adapters it takes a while."""
+_DECIDING: Final = frozenset(
+    {"adapters", REPLICA_PLACES, "revision_uses", "revisions", "rollouts", "served_checkpoints"}
+)
+"""The change numbers of what placement depends on. What other replicas have loaded does not belong to it."""
 
 
 def host_prefix() -> str:
@@ -55,22 +62,31 @@ class RegistryJournal:
         self._placed: Mapping[str, str] = {}
         self._placed_for: tuple[Mapping[str, int], ReplicaState] | None = None
         """Change numbers and own state that `_placed` follows from; None before the first reading."""
-        self._placed_at = -math.inf
+        self._placed_at = self._rests_until = -math.inf
 
     def wanted(self) -> Mapping[str, str]:
         """Return served name -> artifact digest of what placement puts here; `OSError` without a registry."""
         try:
             # The numbers are read before the snapshot: a change in between is read twice, but never missed.
-            now, ground = self._registry.transactions.steady(), (self._registry.changes(), self._row.state)
-            if ground != self._placed_for or now - self._placed_at > _WHOLE_EVERY_S:
+            now, ground = self._registry.transactions.steady(), (self._numbers(), self._row.state)
+            is_due = ground != self._placed_for or now - self._placed_at > _WHOLE_EVERY_S
+            if is_due and now >= self._rests_until:
                 self._placed = self._place()
                 self._placed_for, self._placed_at = ground, now
+                self._rests_until = now + RESTS * (self._registry.transactions.steady() - now)
         except RegistryError as exc:
             raise OSError(f"registry: {exc}") from exc
         return self._placed
 
+    def _numbers(self) -> Mapping[str, int]:
+        """Return the change numbers of what placement depends on, from memory where that is possible."""
+        numbers = self._registry.changes_at_once()
+        if numbers is None:
+            numbers = self._registry.changes()
+        return {name: number for name, number in numbers.items() if name in _DECIDING}
+
     def _place(self) -> Mapping[str, str]:
-        snapshot = self._registry.snapshot()
+        snapshot = self._registry.placement_snapshot(self._row.base, self._row.adapter_base)
         warm_since = self._registry.transactions.now() - self._identity.rollback_window_s
         return {
             revision.served_name: revision.artifact

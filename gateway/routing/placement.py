@@ -3,9 +3,9 @@
 Where all revisions of a base model fit into each of its replicas, each has all of them. Where they do not, a revision
 has copies on some replicas, chosen by rendezvous hashing weighted by capacity: each pair of revision and replica has a
 score that depends on nothing else, and the highest scores win. So a new replica gets its share from all others and
-moves nothing between them. A revision that callers are routed to has at least two copies, more with its traffic; each
-other one has one copy, the most recently used first. A busy revision passes over replicas that have their share of the
-traffic already.
+moves nothing between them. A replica gets no revision of a higher rank than it takes. A revision that callers are
+routed to has at least two copies, more with its traffic; each other one has one copy, the most recently used first. A
+busy revision passes over replicas that have their share of the traffic already.
 
 Where places are short, a revision that requests wait for goes first, whoever they name it by: so every name is answered
 at some time. What had no request for a minute makes room first, routed or not, unless a rollout of it is open.
@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
-from math import ceil, log
+from math import ceil
 from operator import attrgetter
 from typing import Final
 
+from gateway.routing.placement_field import NO_BOUNDS, Field
 from registry.database import Snapshot
 from registry.types import Replica, ReplicaState, Revision
 
@@ -28,8 +28,6 @@ REQUESTS_PER_COPY: Final = 8
 """Requests at a time that one copy of a revision is counted on for, where adapters outnumber places."""
 LEAST_COPIES: Final = 2
 """Copies of a revision that callers are routed to, so that it survives the death of one replica."""
-SHARE_MARGIN: Final = 1.25
-"""How far above its share of the expected traffic a replica may be before the next in the order is taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +38,7 @@ class Need:
     rank: int
     """0: callers are routed to it; 1: a rollback may soon route them to it; 2: by pinned name only."""
     recency: float
-    """When it was last used or made; orders only the revisions that no caller is routed to."""
+    """When it was last used or made; of what callers are routed to and use at present, when it was made."""
     traffic: int
     """Requests at a time, rounded up to a power of two so that noise moves nothing."""
     awaited_since: float | None = None
@@ -59,12 +57,14 @@ class Need:
         return self.in_rollout or self.traffic > 0
 
     @property
-    def order(self) -> tuple[bool, float, bool, bool, int, float, str]:
+    def order(self) -> tuple[bool, float, bool, bool, int, bool, int, float, str]:
         """The key by which the most needed revision comes first."""
         is_awaited = self.awaited_since is not None
         is_first = self.is_busy and self.rank == 0
         since = self.awaited_since or 0.0
-        return not is_awaited, since, not is_first, not self.is_busy, self.rank, -self.recency, self.name
+        # Of those that are in use, the busiest stay; of the others, the last used.
+        needed = (not self.in_rollout, -self.traffic, -self.recency)
+        return not is_awaited, since, not is_first, not self.is_busy, self.rank, *needed, self.name
 
     @property
     def copies(self) -> int:
@@ -92,16 +92,22 @@ def wanted_in(snapshot: Snapshot, replica: Replica, *, warm_since: float) -> lis
     after it is ready there.
     """
     peers = _ready(snapshot, replica.base) if replica.state is ReplicaState.READY else _present(snapshot, replica.base)
-    adapter_places = {peer.id: peer.capacity for peer in peers} | {replica.id: replica.capacity}
     wanted = needs_of(snapshot, replica.adapter_base, warm_since=warm_since)
-    placement = place(wanted, adapter_places)
+    placement = _placed(wanted, [*peers, replica])
     return [need.revision for need in wanted if placement.holds(replica.id, need.name)][: replica.capacity]
 
 
 def homes_of(snapshot: Snapshot, served_name: str, base: str) -> frozenset[str]:
     """Return the ids of the ready replicas that a routed revision must be on before it takes traffic."""
-    adapter_places = {peer.id: peer.capacity for peer in deciding_replicas(snapshot, base)}
-    return place(needs_of(snapshot, base, warm_since=0.0), adapter_places).homes.get(served_name, frozenset())
+    placement = _placed(needs_of(snapshot, base, warm_since=0.0), deciding_replicas(snapshot, base))
+    return placement.homes.get(served_name, frozenset())
+
+
+def _placed(needs: Sequence[Need], replicas: Iterable[Replica]) -> Placement:
+    by_id = {replica.id: replica for replica in replicas}
+    adapter_places = {name: replica.capacity for name, replica in by_id.items()}
+    max_ranks = {name: replica.max_rank for name, replica in by_id.items() if replica.max_rank}
+    return place(needs, adapter_places, max_ranks)
 
 
 def deciding_replicas(snapshot: Snapshot, base: str) -> list[Replica]:
@@ -147,11 +153,14 @@ def needs_of(snapshot: Snapshot, base: str, *, warm_since: float) -> list[Need]:
     def need(revision: Revision) -> Need:
         use = uses.get(revision.served_name)
         is_routed = revision.served_name in routed
+        busy = traffic[revision.adapter] if is_routed else _rounded_up(use.in_flight if use else 0)
+        # The last use of what is in use changes all the time, and must not decide who keeps a place.
+        used_at = use.used_at if use and not (is_routed and busy) else 0.0
         return Need(
             revision=revision,
             rank=0 if is_routed else 1 if revision.served_name in warm else 2,
-            recency=max(revision.created_at, use.used_at if use and not is_routed else 0.0),
-            traffic=traffic[revision.adapter] if is_routed else _rounded_up(use.in_flight if use else 0),
+            recency=max(revision.created_at, used_at),
+            traffic=busy,
             awaited_since=use.awaited_since if use else None,
             in_rollout=revision.served_name in rolling,
         )
@@ -159,84 +168,45 @@ def needs_of(snapshot: Snapshot, base: str, *, warm_since: float) -> list[Need]:
     return sorted(map(need, [*revisions, *(each for each in used if each.base == base)]), key=attrgetter("order"))
 
 
-def place(needs: Sequence[Need], adapter_places: Mapping[str, int]) -> Placement:
-    """Place *needs*, most needed first; *adapter_places* is how many adapters each replica holds, 0 for some."""
-    adapter_places = {replica: count for replica, count in adapter_places.items() if count}
-    everywhere = frozenset(adapter_places)
-    if not adapter_places or len(needs) <= min(adapter_places.values()):
-        return Placement(homes={need.name: everywhere for need in needs}, spares={})
-    granted = _granted(needs, adapter_places)
+def place(
+    needs: Sequence[Need], adapter_places: Mapping[str, int], max_ranks: Mapping[str, int] = NO_BOUNDS
+) -> Placement:
+    """Place *needs*, most needed first; *adapter_places* is how many adapters each replica holds, 0 for some.
+
+    *max_ranks* has the highest LoRA rank of those replicas that have such a bound.
+    """
+    field = Field(adapter_places, max_ranks)
+    if not field.replicas or len(needs) <= min(field.places):
+        return Placement(homes={need.name: field.takers(need.revision.rank) for need in needs}, spares={})
+    granted = _granted(needs, field)
     chosen = sorted(
         (need for need in needs if granted[need.name]),
-        key=lambda need: (need.rank > 0, need.name),  # does not change when one of them is used
+        # Those that few replicas can take come first. The order does not change when one of them is used.
+        key=lambda need: (need.rank > 0, len(field.takers(need.revision.rank)), need.name),
     )
-    field = _Field(adapter_places, sum(need.traffic for need in chosen))
-    homes = {need.name: field.place(need, granted[need.name]) for need in chosen}
-    spares = {need.name: field.spread(homes[need.name]) for need in chosen if need.rank == 0}
+    field.expect(sum(need.traffic for need in chosen))
+    orders = field.orders([need.name for need in chosen])
+    homes = {
+        need.name: field.place(need, granted[need.name], order) for need, order in zip(chosen, orders, strict=True)
+    }
+    spares = {need.name: field.spread(need, homes[need.name]) for need in chosen if need.rank == 0}
     return Placement(homes=homes, spares=spares)
 
 
-def _granted(needs: Sequence[Need], adapter_places: Mapping[str, int]) -> dict[str, int]:
+def _granted(needs: Sequence[Need], field: Field) -> dict[str, int]:
     """Return each one's number of copies.
 
     Revisions that are awaited, busy or routed get one each, then routed ones get further copies, both before the rest.
     """
-    remaining = sum(adapter_places.values())
     granted = dict.fromkeys((need.name for need in needs), 0)
     routed = [need for need in needs if need.rank == 0]
     firm = [need for need in needs if need.rank == 0 or need.is_busy or need.awaited_since is not None]
-    every = len(adapter_places)
+    every = len(field.replicas)
     for group, most in ((firm, 1), (routed, every), (needs, 1), (needs, every)):
         for need in group:
-            more = min(max(0, min(need.copies, most) - granted[need.name]), remaining)
-            granted[need.name] += more
-            remaining -= more
+            copies = min(need.copies, most, len(field.takers(need.revision.rank)))
+            granted[need.name] += field.grant(need.revision.rank, copies - granted[need.name])
     return granted
-
-
-class _Field:
-    """The places that remain while one revision after another gets some."""
-
-    def __init__(self, adapter_places: Mapping[str, int], traffic: int) -> None:
-        self._adapter_places = adapter_places
-        self._remaining = dict(adapter_places)
-        self._traffic = dict.fromkeys(adapter_places, 0.0)
-        places = max(1, sum(adapter_places.values()))
-        self._bounds = {replica: SHARE_MARGIN * traffic * count / places for replica, count in adapter_places.items()}
-
-    def place(self, need: Need, copies: int) -> frozenset[str]:
-        """Return the replicas that get a copy."""
-        free = [replica for replica in self._order(need) if self._remaining[replica] > 0]
-        # A revision's requests are assumed to spread evenly over its copies.
-        idle = [replica for replica in free if self._traffic[replica] + need.traffic / copies <= self._bounds[replica]]
-        busy = [replica for replica in free if replica not in set(idle)]
-        return self._occupy([*idle, *busy][:copies], need.traffic / copies)
-
-    def spread(self, homes: frozenset[str]) -> frozenset[str]:
-        """Return the replicas with places to spare for a revision that is on *homes* already."""
-        return self._occupy(
-            [replica for replica in self._adapter_places if self._remaining[replica] > 0 and replica not in homes], 0.0
-        )
-
-    def _occupy(self, replicas: Iterable[str], traffic: float) -> frozenset[str]:
-        taken = frozenset(replicas)
-        for replica in taken:
-            self._remaining[replica] -= 1
-            self._traffic[replica] += traffic
-        return taken
-
-    def _order(self, need: Need) -> list[str]:
-        return sorted(
-            self._adapter_places,
-            key=lambda replica: (-_score(need.name, replica, self._adapter_places[replica]), replica),
-        )
-
-
-def _score(served_name: str, replica: str, weight: int) -> float:
-    """Weighted rendezvous hashing (Schindelhauer and Schomaker): return `-weight / ln(u)`, u a hash in (0, 1)."""
-    digest = blake2b(f"{served_name}/{replica}".encode(), digest_size=8).digest()
-    # The hash is moved off 0 and 1, where the logarithm does not exist or is 0.
-    return -weight / log((int.from_bytes(digest) + 1) / (2**64 + 1))
 
 
 def _traffic(snapshot: Snapshot) -> Counter[str]:

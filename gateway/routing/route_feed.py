@@ -24,6 +24,8 @@ _WHOLE_EVERY_S: Final = 10.0
 """How often everything is read where nothing changed: the watch after a promotion ends with time alone."""
 
 
+RESTS: Final = 3.0
+"""How many times as long as a reading took the next one waits at least."""
 _LONGEST_READING_S: Final = 15.0
 """How long a caller waits for a reading: longer than for a lock of the database, and for a server that vanished."""
 
@@ -55,11 +57,13 @@ class RouteFeed:
         """Look for changes every `refresh_s` seconds; a failed reading keeps the last table."""
         while True:
             try:
+                began = time.monotonic()
                 if not self._is_current():
                     await self.refresh()
             except RegistryError as exc:
                 log.warning("route table not refreshed", extra={"error": str(exc)})
-            await asyncio.sleep(self._refresh_s)
+            # The reading of a large fleet takes long, and its thread takes time from requests.
+            await asyncio.sleep(max(self._refresh_s, RESTS * (time.monotonic() - began)))
 
     async def refresh(self) -> None:
         """Bring the table up to date; `RegistryError` if the registry cannot be read.

@@ -79,3 +79,14 @@ def test_a_revision_is_never_retired_and_rolled_out_at_once(published: Registry)
     with ThreadPoolExecutor() as threads:
         retired, started = threads.submit(retire), threads.submit(start)
     assert retired.result() != started.result()
+
+
+def test_a_snapshot_reads_each_revision_once_and_forgets_what_is_retired(published: Registry) -> None:
+    before = {each.number: each for each in published.snapshot().revisions}
+    published.adapters.retire("support", 3, "ann")
+    after = {each.number: each for each in published.snapshot().revisions}
+    assert after.keys() == before.keys() - {3}
+    assert all(after[number] is before[number] for number in after)
+    base = after[1].base
+    assert {each.number for each in published.placement_snapshot(base, base).revisions} == after.keys()
+    assert published.placement_snapshot("other", "other").revisions == ()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.changes import COUNTED, FileChanges
+from registry.changes import COUNTED, REPLICA_PLACES, FileChanges
 from registry.database import Registry, open_registry
 from registry.errors import NotFound
 from registry.keys import KeyDraft, Scope
@@ -60,7 +60,7 @@ def test_every_write_is_counted_by_its_tables(filled: Registry) -> None:
     plan = RolloutPlan(steps=weighted(50, 100))
     assert changed_by(filled, lambda: filled.rollouts.start("support", 2, plan, actor="me")) == {"rollouts"}
     assert changed_by(filled, lambda: filled.forced_sides.delete("support", "me", "me")) == {"forced_sides"}
-    assert changed_by(filled, lambda: filled.replicas.mark_gone(REPLICA.id)) == {"replicas"}
+    assert changed_by(filled, lambda: filled.replicas.mark_gone(REPLICA.id)) == {"replicas", REPLICA_PLACES}
     assert changed_by(filled, lambda: filled.uses.await_revision("g1", "support@2", 1)) == {"revision_uses"}
     assert set(filled.changes()) == COUNTED
 
@@ -91,9 +91,9 @@ def test_a_replica_that_was_silent_for_too_long_is_back_with_its_next_heartbeat(
 ) -> None:
     filled.replicas.expire(10.0)
     advance(60)
-    assert changed_by(filled, lambda: filled.replicas.expire(10.0)) == {"replicas"}
+    assert changed_by(filled, lambda: filled.replicas.expire(10.0)) == {"replicas", REPLICA_PLACES}
     assert filled.snapshot().replicas == ()
-    assert changed_by(filled, lambda: filled.replicas.report(REPLICA)) == {"replicas"}
+    assert changed_by(filled, lambda: filled.replicas.report(REPLICA)) == {"replicas", REPLICA_PLACES}
     assert [each.state for each in filled.snapshot().replicas] == [ReplicaState.STARTING]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 
+from registry.changes import REPLICA_PLACES
 from registry.database import Registry
 from registry.errors import NotFound
 from registry.replicas import GONE_KEPT_S
@@ -29,6 +31,19 @@ SLOTS = (
     Slot(served_name="support@1", state=SlotState.READY),
     Slot(served_name="support@2", state=SlotState.FAILED, message="rank too high"),
 )
+
+
+@pytest.fixture
+def statements() -> Iterator[list[str]]:
+    """The statements of all databases since the list was cleared."""
+    texts: list[str] = []
+
+    def note(_conn: object, _cursor: object, statement: str, *_: object) -> None:
+        texts.append(statement)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    yield texts
+    sa.event.remove(sa.Engine, "before_cursor_execute", note)
 
 
 def test_a_report_replaces_the_one_before(registry: Registry, advance: Callable[[float], None]) -> None:
@@ -88,3 +103,36 @@ def test_a_replica_that_went_long_ago_is_forgotten(registry: Registry, advance: 
     advance(GONE_KEPT_S + 1)
     registry.replicas.expire(older_than_s=10)
     assert registry.replicas.list() == []
+
+
+def test_of_a_large_fleet_only_the_rows_that_changed_are_read(registry: Registry, statements: list[str]) -> None:
+    for number in range(3):
+        registry.replicas.report(replace(REPLICA, id=f"host/{number}", slots=SLOTS))
+    before = registry.snapshot().replicas
+    registry.replicas.report(replace(REPLICA, id="host/1", state=ReplicaState.READY, slots=SLOTS))
+    statements.clear()
+    after = registry.snapshot().replicas
+    assert [each.state for each in after] == [ReplicaState.STARTING, ReplicaState.READY, ReplicaState.STARTING]
+    assert (after[0].slots is before[0].slots, after[1].slots is before[1].slots) == (True, False)
+    with_slots = [text for text in statements if "slots" in text]
+    assert len(with_slots) == 1
+    assert "IN (" in with_slots[0]
+
+
+def test_slots_alone_concern_no_placement(registry: Registry) -> None:
+    registry.replicas.report(REPLICA)
+    before = registry.changes()
+    registry.replicas.report(replace(REPLICA, slots=SLOTS))
+    loaded = registry.changes()
+    assert loaded["replicas"] > before["replicas"]
+    assert loaded[REPLICA_PLACES] == before[REPLICA_PLACES]
+    registry.replicas.report(replace(REPLICA, slots=SLOTS, state=ReplicaState.READY))
+    assert registry.changes()[REPLICA_PLACES] > before[REPLICA_PLACES]
+
+
+def test_placement_reads_the_replicas_of_its_own_base_model(registry: Registry) -> None:
+    registry.replicas.report(REPLICA)
+    registry.replicas.report(replace(REPLICA, id="host/2", base="other"))
+    assert [each.id for each in registry.placement_snapshot("tiny", "tiny").replicas] == ["host/1"]
+    assert [each.id for each in registry.placement_snapshot("other", "other").replicas] == ["host/2"]
+    assert len(registry.snapshot().replicas) == 2

@@ -53,3 +53,19 @@ def test_a_revision_is_awaited_since_the_first_of_the_requests_that_found_it_now
     assert [use.awaited_since for use in registry.snapshot().uses] == [None, None]
     registry.uses.await_revision("g1", "support@2", 1)
     assert [use.awaited_since for use in registry.snapshot().uses] == [None, 1000.0 + 2 * AWAITED_S]
+
+
+def test_later_readings_see_new_uses_beside_those_of_the_week(
+    registry: Registry, advance: Callable[[float], None]
+) -> None:
+    registry.uses.record("g1", {"support@2": 3})
+    assert [use.served_name for use in registry.snapshot().uses] == ["support@2"]
+    advance(3600)
+    registry.uses.record("g2", {"support@1": 1, "support@2": 2})
+    first, second = registry.snapshot().uses
+    assert (first.served_name, first.used_at, first.in_flight) == ("support@1", 4600.0, 1)
+    assert (second.served_name, second.used_at, second.in_flight) == ("support@2", 4600.0, 2)
+    advance(3600)
+    assert [(use.used_at, use.in_flight) for use in registry.snapshot().uses] == [(4600.0, 0)] * 2
+    advance(USES_KEPT_S)
+    assert registry.snapshot().uses == ()

@@ -145,6 +145,27 @@ def test_a_replica_with_twice_the_places_gets_twice_the_adapters() -> None:
     assert abs(found["large"] - 300) < 49
 
 
+def test_a_rank_goes_only_where_it_is_taken_and_is_not_crowded_out_there() -> None:
+    wide = [
+        Need(revision=dataclasses.replace(revision(f"w{n}"), rank=64), rank=2, recency=0.0, traffic=0) for n in (1, 2)
+    ]
+    places = {"narrow": 40, "broad": 4, "any": 4}
+    placement = place([*wide, *pinned(40)], places, {"narrow": 16, "broad": 64})
+    assert all(placement.homes[need.name] <= {"broad", "any"} for need in wide)
+    assert all(placement.homes[need.name] for need in wide)
+    assert sum(map(len, placement.homes.values())) == 42
+
+
+def test_where_all_fit_a_replica_that_takes_no_such_rank_is_left_out() -> None:
+    wide = Need(revision=dataclasses.replace(revision("w"), rank=64), rank=0, recency=0.0, traffic=0)
+    assert place([wide], {"r1": 4, "r2": 4}, {"r1": 16}).homes[wide.name] == {"r2"}
+
+
+def test_a_rank_that_no_replica_takes_is_tried_so_that_its_failure_is_reported() -> None:
+    wide = Need(revision=dataclasses.replace(revision("w"), rank=128), rank=0, recency=0.0, traffic=0)
+    assert place([wide], {"r1": 4, "r2": 4}, {"r1": 16, "r2": 64}).homes[wide.name] == {"r1", "r2"}
+
+
 def test_what_is_routed_has_two_copies_and_more_with_its_traffic() -> None:
     quiet = Need(revision=revision("quiet"), rank=0, recency=1.0, traffic=0)
     busy = Need(revision=revision("busy"), rank=0, recency=1.0, traffic=32)
