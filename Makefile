@@ -65,7 +65,7 @@ EVERYTHING := test engines-test engines-stories quantize-test judged-test walk c
 everything:  ## All tests, drills and benchmarks, those too for which continuous integration has no time: some hours
 	@set -e; for part in $(EVERYTHING); do began=$$(date +%s); $(MAKE) --no-print-directory $$part; echo "== make $$part: $$(( $$(date +%s) - began )) s"; done
 
-deploy-lint: venv prometheus $(SDKS)/deploy/.installed $(SDKS)/deploy-node/.installed  ## Dockerfiles, compose files, chart and workflows in deploy/, each read by a program for its kind
+deploy-lint: venv prometheus systemd $(SDKS)/deploy/.installed $(SDKS)/deploy-node/.installed  ## Dockerfiles, compose files, chart and workflows in deploy/, each read by a program for its kind
 	LORRY_TEST_SDKS=$(SDKS) $(BIN)/python -m pytest tests/deploy -m deploy $(ARGS)
 
 judged-test: venv  ## Rollouts that judge themselves on the real model: some minutes
@@ -160,6 +160,14 @@ prometheus:  ## Prometheus and its promtool, which read our alerts and the dashb
 install-prometheus:
 	@echo "Installing Prometheus (Debian package prometheus)"
 	@SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends prometheus >/dev/null; $$SUDO systemctl disable --now prometheus >/dev/null 2>&1 || true
+
+systemd:  ## systemd's own reader of units
+	@command -v systemd-analyze >/dev/null 2>&1 || $(MAKE) --no-print-directory install-systemd
+
+.PHONY: systemd install-systemd
+install-systemd:
+	@echo "Installing systemd-analyze (Debian package systemd)"
+	@SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends systemd >/dev/null
 
 dashboards: venv  ## Write the Grafana dashboards from deploy/monitoring/boards
 	PYTHONPATH=. $(BIN)/python -m deploy.monitoring

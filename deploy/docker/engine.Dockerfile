@@ -13,7 +13,8 @@ USER 0:0
 ARG PYTHON_VERSION=3.11.18
 COPY constraints.txt deploy/docker/sbom.txt /src/
 COPY engines/environments/installer.py /src/
-RUN uv python install --no-bin --install-dir /opt/pythons "${PYTHON_VERSION}" \
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    uv python install --no-bin --install-dir /opt/pythons "${PYTHON_VERSION}" \
     && mv /opt/pythons/cpython-"${PYTHON_VERSION}"-* /opt/python \
     && python -P /src/installer.py --quiet --no-deps --target /opt/sbom --requirement /src/sbom.txt \
     && ln -sf /opt/python/bin/python3.11 /opt/lorry/bin/python3 \

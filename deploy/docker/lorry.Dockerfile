@@ -20,30 +20,32 @@ WORKDIR /src
 COPY constraints.txt pyproject.toml deploy/docker/without_torch.txt deploy/docker/sbom.txt ./
 COPY engines/environments/installer.py engines/environments/
 ENV UV_LINK_MODE=copy PYTHONDONTWRITEBYTECODE=1
-# uv by its hash; the installer gives it pip's settings (index, certificates), which the builder's own pip.conf may have.
-RUN python3 -m venv /opt/lorry \
+# uv by its hash. Another index, or certificates, are pip's settings: `--secret id=pip,src=pip.conf`, which no layer keeps.
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    python3 -m venv /opt/lorry \
     && sed -n '/^uv==/,/[^\\]$/p' constraints.txt > uv.txt \
     && /opt/lorry/bin/python -m pip --disable-pip-version-check --no-cache-dir install --quiet --require-hashes --requirement uv.txt
 
 # The program that writes the list of what is in an image (SBOM). The images do not contain it.
 FROM builder AS sbom
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=pip,target=/etc/pip.conf \
     /opt/lorry/bin/python engines/environments/installer.py --quiet --no-deps --target /opt/sbom --requirement sbom.txt
 
 FROM builder AS wheel
 COPY . .
-RUN --mount=type=cache,target=/root/.cache/uv \
-    /opt/lorry/bin/python -m pip --disable-pip-version-check --no-cache-dir wheel --quiet --no-deps --wheel-dir /wheel \
-        --build-constraint constraints.txt .
+RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=pip,target=/etc/pip.conf \
+    /opt/lorry/bin/python engines/environments/installer.py --quiet --constraint constraints.txt setuptools \
+    && /opt/lorry/bin/python -m pip --disable-pip-version-check --no-cache-dir wheel --quiet --no-deps --no-build-isolation \
+        --wheel-dir /wheel .
 
 # What Lorry needs changes seldom, so it has a layer of its own below Lorry itself.
 FROM builder AS gateway-environment
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=pip,target=/etc/pip.conf \
     /opt/lorry/bin/python engines/environments/installer.py --quiet --compile-bytecode --constraint constraints.txt \
         --override without_torch.txt --requirement pyproject.toml --extra data --extra postgres
 
 FROM builder AS trainer-environment
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=pip,target=/etc/pip.conf \
     /opt/lorry/bin/python engines/environments/installer.py --quiet --compile-bytecode --constraint constraints.txt \
         --build-constraint constraints.txt --requirement pyproject.toml \
         --extra data --extra deepspeed --extra postgres --extra qlora --extra tracking \
@@ -87,4 +89,4 @@ USER 10001:10001
 # The trainer touches this file while its work goes on; `lorry up` starts a trainer too.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=2m \
     CMD ["/bin/sh", "-c", "find /var/lib/lorry/run/trainer.alive -mmin -10 | grep -q ."]
-CMD ["python", "-m", "trainer"]
+CMD ["lorry", "trainer"]

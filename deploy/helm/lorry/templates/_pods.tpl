@@ -46,6 +46,9 @@ spec:
       {{- end }}
       env:
         {{- include "lorry.environment" .root | nindent 8 }}
+        # Ray would start gateways and engines at niceness 15, behind all else on the node.
+        - name: RAY_worker_niceness
+          value: "0"
       {{- with include "lorry.environmentSecrets" .root | trim }}
       {{- . | nindent 6 }}
       {{- end }}
