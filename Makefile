@@ -61,12 +61,29 @@ walk: venv  ## What README says, typed in a fresh home on the real model: some t
 	$(BIN)/python -m pytest -s -m walk $(ARGS)
 
 # What takes longer than continuous integration has, each part after the one before, so that none slows another.
-EVERYTHING := test engines-test engines-stories quantize-test judged-test walk clients fuzz kills bench drills bench-training
+EVERYTHING := test deploy-lint images-test engines-test engines-stories quantize-test judged-test walk clients fuzz kills bench drills bench-training
 everything:  ## All tests, drills and benchmarks, those too for which continuous integration has no time: some hours
 	@set -e; for part in $(EVERYTHING); do began=$$(date +%s); $(MAKE) --no-print-directory $$part; echo "== make $$part: $$(( $$(date +%s) - began )) s"; done
 
 deploy-lint: venv prometheus systemd $(SDKS)/deploy/.installed $(SDKS)/deploy-node/.installed  ## Dockerfiles, compose files, chart and workflows in deploy/, each read by a program for its kind
 	LORRY_TEST_SDKS=$(SDKS) $(BIN)/python -m pytest tests/deploy -m deploy $(ARGS)
+
+images-test: venv containers $(SDKS)/debian.tar  ## Build the images of gateway and trainer, start them, stop them; needs root, some 10 minutes
+	LORRY_TEST_DEBIAN=$(SDKS)/debian.tar $(BIN)/python -m pytest -s tests/deploy/images -m images $(ARGS)
+
+# The base of the images where no registry of images can be reached: a Debian from its packages, security updates included.
+$(SDKS)/debian.tar: | containers
+	mkdir -p $(@D)
+	mmdebstrap --quiet --variant=minbase bookworm $@.part.tar
+	mv $@.part.tar $@
+
+containers:  ## buildah, podman and what they run with
+	@{ command -v buildah && command -v podman && command -v runc && command -v mmdebstrap; } >/dev/null 2>&1 || $(MAKE) --no-print-directory install-containers
+
+.PHONY: install-containers
+install-containers:
+	@echo "Installing what builds and runs containers (Debian packages buildah, podman, runc, mmdebstrap)"
+	@SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends aardvark-dns buildah conmon mmdebstrap netavark podman runc uidmap >/dev/null
 
 judged-test: venv  ## Rollouts that judge themselves on the real model: some minutes
 	$(BIN)/python -m pytest -s -m judged $(ARGS)
