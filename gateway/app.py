@@ -56,7 +56,6 @@ from gateway.keys.auth import Keyring
 from gateway.keys.limits import RateLimiter
 from gateway.origins import AllowedOrigins
 from gateway.own_machine import OwnMachine
-from gateway.pools.journal import host_prefix
 from gateway.reports.runner import ReportRunner
 from gateway.routing.route_feed import RouteFeed
 from gateway.routing.routing import Offers
@@ -73,6 +72,7 @@ from gateway.wire.connections import EngineConnections
 from graders.runs import GraderRuns
 from registry.database import Registry
 from registry.errors import RegistryError
+from registry.liveness.host_name import host_name
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def build_gateway(
     secret: ClusterSecret = NO_SECRET,
 ) -> Gateway:
     """Build a gateway's parts; nothing runs yet. Without a *home* there is no access log and no sibling process."""
-    name = f"{host_prefix()}gateway-{token_hex(3)}"
+    name = f"{host_name(home)}-gateway-{token_hex(3)}"
     metrics = GatewayMetrics(settings.metric_names)
     feed = RouteFeed(registry, settings)
     tally_reporter = TallyReporter(registry, metrics.rollouts, settings)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import os
-import socket
 import time
 from dataclasses import replace
+from pathlib import Path
 from threading import Event, Thread
 from typing import Final
 
@@ -16,6 +16,7 @@ from registry.disk import Liveness
 from registry.errors import NotFound, RegistryUnavailable, StorageFull
 from registry.jobs.job import Job, Lease
 from registry.jobs.scheduling.room import ANY_ROOM, Room
+from registry.liveness.host_name import host_name
 from registry.publishing.unused_folders import discard_checkpoints, discard_uploads
 from trainer.attempt import Attempt, Workplace
 from trainer.checkpoints import remove_checkpoints
@@ -33,9 +34,9 @@ _JOINED_FOR_S: Final = 600.0
 """For so long light jobs may join without a pause; then those at work end, so that no other job waits for ever."""
 
 
-def worker_name() -> str:
+def worker_name(home: Path) -> str:
     """Return host and process id: no two live workers have the same name."""
-    return f"{socket.gethostname()}-{os.getpid()}"
+    return f"{host_name(home)}-{os.getpid()}"
 
 
 class Worker:

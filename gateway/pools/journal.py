@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,11 +24,6 @@ _DECIDING: Final = frozenset(
     {"adapters", REPLICA_PLACES, "revision_uses", "revisions", "rollouts", "served_checkpoints"}
 )
 """The change numbers of what placement depends on. What other replicas have loaded does not belong to it."""
-
-
-def host_prefix() -> str:
-    """Return the beginning of the ids of this machine's replicas."""
-    return f"{socket.gethostname()[:24]}-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from ray.util import get_node_ip_address
 from engines.network.reachability import on_node
 from engines.replica.replica import EngineReplica
 from gateway.pools.autoscaling import REQUESTS
-from gateway.pools.journal import RegistryJournal, ReplicaIdentity, host_prefix
+from gateway.pools.journal import RegistryJournal, ReplicaIdentity
 from gateway.pools.pools import Pool, engine_source, pace_of, precision_of, prover_of, room_of
 from gateway.settings import Settings, SettingsSource
 from gateway.up.cluster.node_pool import pool_of_node
@@ -21,6 +21,7 @@ from gateway.up.logs import log_to
 from gateway.up.part_secrets import hide_secrets
 from registry.database import open_registry
 from registry.disk import make_private
+from registry.liveness.host_name import host_name
 
 _REPLACED_AFTER_S: Final = 60.0
 """How long a loop of the replica may fail until a new process is tried."""
@@ -93,7 +94,7 @@ class EngineActor:
 def _identity(settings: Settings, pool: Pool) -> ReplicaIdentity:
     engine = pool.engine
     return ReplicaIdentity(
-        id=f"{host_prefix()}{engine.kind}-{uuid4().hex[:6]}",
+        id=f"{host_name(settings.home)}-{engine.kind}-{uuid4().hex[:6]}",
         pool=pool.settings.name,
         base=pool.base.name,
         adapters_of=pool.settings.serves_adapters_of or "",

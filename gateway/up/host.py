@@ -32,7 +32,6 @@ from gateway.errors import StartFailed
 from gateway.models_settings import HubName
 from gateway.pools.bundled import is_unpacked, unpack_bundled
 from gateway.pools.hub_ids import is_hub_id
-from gateway.pools.journal import host_prefix
 from gateway.pools.pools import prepare_pools
 from gateway.rollouts.webhooks import open_sender
 from gateway.settings import Settings, SettingsSource
@@ -50,6 +49,7 @@ from gateway.up.trainer_process import TrainerProcess
 from registry.database import Registry, migrate, open_registry
 from registry.disk import FULL_ERRNOS, keep_files_private, make_private
 from registry.errors import RegistryError
+from registry.liveness.host_name import host_name
 from registry.types import ReplicaState
 
 log = logging.getLogger("gateway.up.host")  # as a module that is run its own name would be `__main__`
@@ -231,8 +231,9 @@ def _prepare_registry(settings: Settings) -> Registry:
     """The registry at our schema, freed of what a killed process left."""
     migrate(settings.registry.url)
     registry = open_registry(settings.registry)
+    own = f"{host_name(settings.home)}-"
     for replica in registry.replicas.list():
-        if replica.id.startswith(host_prefix()) and replica.state is not ReplicaState.GONE:
+        if replica.id.startswith(own) and replica.state is not ReplicaState.GONE:
             registry.replicas.mark_gone(replica.id)
     return registry
 
