@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from engines.kinds import DEFAULT_KIND
+from gateway.pool_needs import PoolNeeds
 from registry.errors import SettingsInvalid
 from registry.settings import parse_table
 from registry.wording.field_faults import written_as
@@ -20,7 +21,7 @@ BUNDLED_ENCODER: Final = "all-minilm-l6-v2"
 """Name of the encoder that comes with Lorry, which a pool serves whose `base` is this name in place of a folder."""
 
 
-class PoolFields(KnownFields):
+class PoolFields(PoolNeeds):
     """The settings of every pool, in `[engines]` or in one of `[[engines.pools]]`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,6 +41,7 @@ class PoolFields(KnownFields):
     def _has_one_base(self) -> Self:
         if self.base is not None and self.checkpoint is not None:
             raise ValueError("give base or checkpoint, not both")
+        self.check_devices(self.engine, is_open="kind" not in self.model_fields_set)
         return self
 
 

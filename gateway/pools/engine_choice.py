@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from math import ceil
 from pathlib import Path
 
 from engines.environments.record import ready_environments
@@ -25,10 +27,21 @@ def chosen_pool(
     """
     if "kind" in pool.model_fields_set:
         return pool, None
-    hardware = read()
+    hardware = _given(read(), pool.gpus)
     if all(device.vendor is Vendor.APPLE for device in hardware.devices):
         return pool, None
     choice = choose(hardware, read_shape(base_folder), Wishes(ready=ready_environments(home)))
     fields = engine_defaults(choice)
     kind = fields.pop("kind")
     return pool.model_copy(update={"kind": kind, "engine": fields | pool.engine}), choice
+
+
+def _given(hardware: Machine, gpus: float | None) -> Machine:
+    """Return the machine as a replica has it for which so many GPUs are reserved, or a share of one."""
+    if gpus is None:
+        return hardware
+    devices = hardware.largest_group()[: ceil(gpus)]
+    share = min(gpus, 1.0)
+    return replace(
+        hardware, devices=tuple(replace(each, memory_bytes=int(each.memory_bytes * share)) for each in devices)
+    )

@@ -18,6 +18,7 @@ from gateway.engines_settings import PoolSettings
 from gateway.pools.autoscaling import FollowRequests
 from gateway.pools.pools import Pool
 from gateway.settings import Settings, SettingsSource
+from gateway.up.cluster.placement_options import placement_options
 from gateway.up.controller_actor import ControllerActor
 from gateway.up.engine_actor import EngineActor
 from gateway.up.gateway_actor import GatewayReplica
@@ -72,7 +73,7 @@ def engines_application(
     first, *others = (
         (
             serve.deployment(
-                EngineActor, name=pool.name, **_size(pool), ray_actor_options=_NO_CPU, **_common(settings)
+                EngineActor, name=pool.name, **_size(pool), **placement_options(pool), **_common(settings)
             ),
             pool,
         )

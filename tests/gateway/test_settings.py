@@ -53,8 +53,41 @@ def test_flags_go_over_the_only_pool_in_either_form() -> None:
         ),
         ({"pools": [{"name": "A b"}]}, {}, r"pools.0.name"),
         ({"pools": []}, {}, "pools"),
+        ({"gpus": 1.5}, {}, "gpus: .*1.5 is neither a whole number nor a share"),
+        ({"gpus": 0}, {}, "gpus"),
+        ({"accelerator_type": "H100"}, {}, "accelerator_type needs gpus"),
+        ({"gpus": 1, "accelerator_type": "H 100"}, {}, "accelerator_type"),
+        ({"resources": {"GPU": 1}}, {}, "GPU is Ray's own; in place of it there is gpus"),
+        ({"resources": {"accelerator_type:H100": 1}}, {}, "in place of it there is accelerator_type"),
+        ({"resources": {"NPU": 0}}, {}, "resources.NPU"),
+        ({"max_replicas_per_node": 0}, {}, "max_replicas_per_node"),
+        ({"max_replicas_per_node": 101}, {}, "max_replicas_per_node"),
+        ({"labels": {"zone": "in()"}}, {}, r"zone = 'in\(\)' is not a condition; give a value, `!value`"),
+        ({"labels": {"-zone": "a"}}, {}, "'-zone' is not the key of a label"),
+        ({"label": {"zone": "a"}}, {}, "unknown setting label; did you mean 'labels'"),
+        (
+            {"kind": "vllm", "gpus": 1, "engine": {"tensor_parallel": 2}},
+            {},
+            "gpus = 1 does not fit an engine on 2 devices",
+        ),
+        ({"kind": "vllm", "gpus": 4}, {}, "gpus = 4 does not fit an engine on 1 device "),
+        ({"gpus": 0.5, "engine": {"data_parallel": 2}}, {}, "gpus = 0.5 does not fit an engine on 2 devices"),
     ],
 )
 def test_what_is_wrong_is_named(table: dict[str, object], flags: dict[str, object], said: str) -> None:
     with pytest.raises(SettingsInvalid, match=said):
         engines_settings(table, flags)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"kind": "vllm", "gpus": 4, "engine": {"tensor_parallel": 2, "pipeline_parallel": 2}},
+        {"kind": "vllm", "gpus": 0.5},
+        {"gpus": 4},
+        {"gpus": 2, "engine": {"tensor_parallel": 2}},
+    ],
+)
+def test_as_many_gpus_are_reserved_as_the_engine_computes_on(table: dict[str, object]) -> None:
+    (pool,) = engines_settings(table, {}).pools
+    assert pool.gpus == table["gpus"]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import Final
 
+from engines.kinds import Hardware
 from engines.network.cluster_secret import NO_SECRET, SECRET_VARIABLE, cluster_secret
 from gateway.errors import StartFailed
 from gateway.settings import Settings, SettingsSource
 from registry.settings import REGISTRY_VARIABLE
+
+_RESERVED_AS_GPU: Final = frozenset({Hardware.NVIDIA, Hardware.AMD})
 
 
 def check_cluster(source: SettingsSource, settings: Settings) -> None:
@@ -33,3 +37,9 @@ def check_cluster(source: SettingsSource, settings: Settings) -> None:
             f"a cluster needs a secret by which gateways and engines know each other: set {SECRET_VARIABLE}, alike in "
             "the environment of every node, to what `openssl rand -hex 32` prints"
         )
+    for pool in settings.engines.pools:
+        if pool.engine.get("hardware") in _RESERVED_AS_GPU and pool.gpus is None:
+            raise StartFailed(
+                f"pool {pool.name!r} computes on {pool.engine['hardware']} and gpus is not set, so that replicas of a "
+                "node would use the same devices: set gpus to the number that each replica has for itself"
+            )

@@ -73,6 +73,15 @@ def test_a_model_that_does_not_fit_is_refused_with_the_numbers(home: Path, model
         chosen(pool_of("auto"), home, model_folder, tiny)
 
 
+def test_a_replica_chooses_by_the_devices_that_are_reserved_for_it(home: Path, model_folder: Path) -> None:
+    environment_folder(home, "vllm").mkdir(parents=True)
+    write_record(home, EnvironmentRecord(kind="vllm", variant="nvidia", digest="x", version="1"))
+    two = machine(nvidia("one with 2 GiB", 2048, 8, 0), nvidia("one with 2 GiB", 2048, 8, 0))
+    for gpus, sizes in ((1.0, r"1 x 2\.1 GB"), (0.5, r"1 x 1\.1 GB")):
+        with pytest.raises(DoesNotFit, match=sizes):
+            chosen(pool_of("auto").model_copy(update={"gpus": gpus}), home, model_folder, two)
+
+
 def test_an_engine_without_its_environment_says_what_to_run(home: Path, model_folder: Path) -> None:
     base = Base(name="b", path=str(model_folder), digest="0" * 64, licence="x", created_at=0.0)
     with pytest.raises(EnvironmentMissing, match="`lorry envs install sglang`"):

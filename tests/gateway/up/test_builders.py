@@ -81,6 +81,13 @@ def test_engines_that_other_hosts_reach_without_a_secret_are_refused(
         engines_app(args)
 
 
+def test_devices_that_all_replicas_of_a_node_would_share_are_refused(args: dict[str, Any], tmp_path: Path) -> None:
+    shared = TABLES + 'kind = "vllm"\nengine = { hardware = "nvidia" }\n'
+    args["config"] = write(tmp_path, shared)
+    with pytest.raises(StartFailed, match="pool 'large' computes on nvidia and gpus is not set"):
+        engines_app(args)
+
+
 def test_args_are_refused_by_the_name_of_what_is_wrong(args: dict[str, Any]) -> None:
     with pytest.raises(StartFailed, match=r"args of the application: .*pol.*did you mean 'pool'"):
         engines_app(args | {"pol": "small"})

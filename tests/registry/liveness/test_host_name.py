@@ -13,7 +13,11 @@ import pytest
 from registry.liveness.host_name import host_name
 
 ROOT = Path(__file__).parents[3]
-PRINT = "import sys, pathlib; from registry.liveness.host_name import host_name; print(host_name(pathlib.Path(sys.argv[1])))"
+PRINT = """
+import pathlib, sys
+from registry.liveness.host_name import host_name
+print(host_name(pathlib.Path(sys.argv[1])))
+"""
 
 
 def on_host(hostname: str, home: Path) -> str:

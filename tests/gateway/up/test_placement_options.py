@@ -1,0 +1,69 @@
+"""The needs of a pool reach Serve, which checks them as it does at every deployment."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+
+from gateway.engines_settings import PoolSettings, engines_settings
+from gateway.settings import SettingsSource
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # those of Ray Serve, when it is imported
+    from ray.serve._private.config import ReplicaConfig
+
+    from gateway.up.applications import engines_application
+
+NEEDS: dict[str, Any] = {
+    "kind": "vllm",
+    "gpus": 2,
+    "accelerator_type": "A100-80G",
+    "resources": {"fast_disk": 0.5},
+    "max_replicas_per_node": 1,
+    "labels": {"zone": "in(a, b)", "ray.io/node-id": "!abc"},
+    "engine": {"tensor_parallel": 2},
+}
+
+
+def deployed(table: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> ReplicaConfig:
+    """Return the replicas' part of the deployment, as Serve has checked it."""
+    monkeypatch.delenv("LORRY_CONFIG", raising=False)
+    source = SettingsSource(tables={"engines": table})
+    settings = source.load()
+    application = engines_application(source, settings, settings.engines.pools, {})
+    config: ReplicaConfig = application._bound_deployment._replica_config
+    return config
+
+
+def test_what_a_pool_needs_is_what_serve_asks_of_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = deployed(NEEDS, monkeypatch)
+    assert config.ray_actor_options == {
+        "num_cpus": 0,
+        "num_gpus": 2.0,
+        "accelerator_type": "A100-80G",
+        "resources": {"fast_disk": 0.5},
+        "label_selector": {"zone": "in(a, b)", "ray.io/node-id": "!abc"},
+    }
+    assert config.max_replicas_per_node == 1
+
+
+def test_a_pool_without_needs_is_placed_anywhere_and_keeps_the_devices_that_it_sees(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = deployed({}, monkeypatch)
+    assert config.ray_actor_options == {"num_cpus": 0}
+    assert config.max_replicas_per_node is None
+
+
+@pytest.mark.parametrize("condition", ["a", "!a", "in(a, b)", "!in(a,b)", "gpu-7.rack_2"])
+def test_every_condition_that_settings_take_is_one_of_rays(condition: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private.label_utils import validate_label_selector
+
+    (pool,) = engines_settings({"labels": {"example.com/zone": condition}}, {}).pools
+    assert isinstance(pool, PoolSettings)
+    assert (
+        validate_label_selector(deployed({"labels": pool.labels}, monkeypatch).ray_actor_options["label_selector"])
+        is None
+    )
