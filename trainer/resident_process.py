@@ -23,6 +23,8 @@ from trainer.runner import GRACE_S, GroupHalt, described_end
 from trainer.settings import TrainerSettings
 
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+_MEMORY: Final = {"MALLOC_ARENA_MAX": "1"}
+"""What one job frees is for the next: with a pool of memory for each thread, each job would keep its own."""
 
 
 class ResidentProcess:
@@ -42,13 +44,13 @@ class ResidentProcess:
         self._held: set[Path] = set()
         self._lock = Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        asked = (theirs.fileno(), os.getpid(), nice)
+        asked = (theirs.fileno(), os.getpid(), nice, settings.light_jobs_at_once())
         try:
             with self._log.open("wb") as output:
                 self._process = subprocess.Popen(
                     # `-P`: with `-m` alone Python would look in the current folder first, which may be a checkout too.
                     [sys.executable, "-P", "-m", "trainer.child.resident", *map(str, asked)],
-                    env=child_environment(os.environ, settings.threads, accelerator=accelerator),
+                    env=child_environment(os.environ, settings.threads, accelerator=accelerator) | _MEMORY,
                     pass_fds=(theirs.fileno(),),
                     stdin=subprocess.DEVNULL,
                     stdout=output,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +40,8 @@ class TrainerSettings(KnownFields):
     """After so many crashed attempts (out of memory, dead worker) the job fails."""
     light_jobs: PositiveInt = 4
     """How many light jobs on one base model a worker trains side by side in one process; 1 gives each its own."""
+    light_threads: PositiveInt | None = None
+    """CPU threads of all light jobs of a process together; by default as many as the worker may use processors."""
     idle_base_s: NonNegativeFloat = 300.0
     """How long the process of light jobs stays without one, with its base model loaded for the next."""
     idle_base_bytes: PositiveInt = 8 * 2**30
@@ -58,6 +61,11 @@ class TrainerSettings(KnownFields):
     """Address (`host:port`) of the Ray cluster for `placement = "ray"`; its default is the variable RAY_ADDRESS."""
     checkpoints_served_s: PositiveFloat = 604800.0
     """How long the checkpoints of a job are kept after they were published; then their bytes are removed."""
+
+    def light_jobs_at_once(self) -> int:
+        """Return how many light jobs of a process compute at a time, each with `threads` threads: at least one."""
+        processors = self.light_threads or len(os.sched_getaffinity(0))
+        return max(1, min(self.light_jobs, processors // self.threads))
 
     @model_validator(mode="after")
     def _lease_outlives_polls(self) -> TrainerSettings:

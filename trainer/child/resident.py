@@ -1,7 +1,8 @@
-"""`python -m trainer.child.resident DESCRIPTOR WORKER NICE` carries out the orders of light jobs on one base model.
+"""`python -m trainer.child.resident DESCRIPTOR WORKER NICE AT_ONCE` carries out light jobs on one base model.
 
 A message on the socket names an order and what to do with it; the one that begins an order comes with the descriptor on
-which its job reports. The process ends when the worker closes the socket, and with the worker, however that dies.
+which its job reports. AT_ONCE jobs compute at a time. The process ends when the worker closes the socket, and with the
+worker, however that dies.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def main() -> int:
     # Here, as libraries have to be left out before they are looked for.
     from trainer.child.resident_jobs import ResidentJobs
 
-    jobs = ResidentJobs(stop)
+    jobs = ResidentJobs(stop, int(sys.argv[4]))
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, LONGEST_REQUEST, 1)
         if not message:

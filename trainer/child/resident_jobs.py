@@ -19,7 +19,8 @@ from trainer.faults import failure_of
 from trainer.order import ChildOrder
 from trainer.progress import Progress, ProgressPipe, RecipeFinished, RecipeStopped, Stepped
 from trainer.recipes import load_objective
-from trainer.training.resident_base import ResidentBase, Turn, Turns
+from trainer.training.beside.resident_base import ResidentBase, SharedProcess
+from trainer.training.beside.turns import Turn, Turns, keep_accelerate_by_thread
 from trainer.training.run import run_training
 
 log = logging.getLogger(__name__)
@@ -38,10 +39,11 @@ class _RunningJob:
 class ResidentJobs:
     """All jobs of this process; `obey` is called by one thread."""
 
-    def __init__(self, stop: Event) -> None:
-        """Setting *stop* stops every job at its next step."""
+    def __init__(self, stop: Event, at_once: int) -> None:
+        """Setting *stop* stops every job at its next step; *at_once* jobs compute at a time."""
+        keep_accelerate_by_thread()
         self._stop = stop
-        self._turns = Turns()
+        self._turns = Turns(at_once)
         self._base: tuple[Path, BaseFolder, ResidentBase] | None = None
         self._lock = Lock()
         self._running: dict[Path, _RunningJob] = {}
@@ -100,8 +102,9 @@ class ResidentJobs:
 
         folder, base = self._base_in(order.base_path)
         with folder.unchanged(order):
-            objective = load_objective(order.spec)(order, report)
-            outcome = run_training(order, objective, report, between_steps, base.for_a_job)
+            objective = load_objective(order.spec)(order, report, base.encoder())
+            shared = SharedProcess(base=base.for_a_job, aside=turn.aside)
+            outcome = run_training(order, objective, report, between_steps, shared)
         if isinstance(outcome, RecipeFinished) and self._began > 1:
             return outcome.model_copy(update={"peak_bytes": None})  # the peak of the process is not this job's alone
         return outcome

@@ -12,6 +12,7 @@ from trainer.order import ChildOrder
 from trainer.progress import RecipeFinished, RecipeStopped, Report, StopAsked
 
 if TYPE_CHECKING:
+    from trainer.data.dataset import ChatEncoder
     from trainer.training.objective import Objective
 
 Recipe = Callable[[ChildOrder[Any], Report, StopAsked], RecipeFinished | RecipeStopped]
@@ -20,8 +21,8 @@ Recipe = Callable[[ChildOrder[Any], Report, StopAsked], RecipeFinished | RecipeS
 Raises `JobFailed` if it cannot. A recipe gets orders of those kinds only whose spec names its module.
 """
 
-MakeObjective = Callable[[ChildOrder[Any], Report], "Objective[Any]"]
-"""Makes the objective of an order, for a run on a base model that other jobs use too."""
+MakeObjective = Callable[[ChildOrder[Any], Report, "ChatEncoder | None"], "Objective[Any]"]
+"""Makes the objective of an order, for a run on a base model that other jobs use too, and perhaps its encoder."""
 
 
 def load_recipe(spec: JobSpec) -> Recipe:

@@ -66,9 +66,9 @@ class DpoObjective(PairObjective):
         self._reference.load(folder)
 
 
-def objective_of(order: ChildOrder[DpoSpec], report: Report) -> DpoObjective:
-    """Return the objective of *order*."""
-    return DpoObjective(ChatEncoder(order.base_path), order.spec)
+def objective_of(order: ChildOrder[DpoSpec], report: Report, encoder: ChatEncoder | None = None) -> DpoObjective:
+    """Return the objective of *order*, with an *encoder* for its base model that others use too, if there is one."""
+    return DpoObjective(encoder or ChatEncoder(order.base_path), order.spec)
 
 
 def train(order: ChildOrder[DpoSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:

@@ -207,9 +207,9 @@ def _others(rows: int, seed: int) -> list[int]:
     return [following[at] for at in range(rows)]
 
 
-def objective_of(order: ChildOrder[KtoSpec], report: Report) -> KtoObjective:
-    """Return the objective of *order*."""
-    return KtoObjective(ChatEncoder(order.base_path), order.spec, report)
+def objective_of(order: ChildOrder[KtoSpec], report: Report, encoder: ChatEncoder | None = None) -> KtoObjective:
+    """Return the objective of *order*, with an *encoder* for its base model that others use too, if there is one."""
+    return KtoObjective(encoder or ChatEncoder(order.base_path), order.spec, report)
 
 
 def train(order: ChildOrder[KtoSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:

@@ -35,9 +35,9 @@ class OrpoObjective(PairObjective):
         return ScoredPairs(losses=losses, preferred=preferred, rejected=rejected)
 
 
-def objective_of(order: ChildOrder[OrpoSpec], report: Report) -> OrpoObjective:
-    """Return the objective of *order*."""
-    return OrpoObjective(ChatEncoder(order.base_path), order.spec)
+def objective_of(order: ChildOrder[OrpoSpec], report: Report, encoder: ChatEncoder | None = None) -> OrpoObjective:
+    """Return the objective of *order*, with an *encoder* for its base model that others use too, if there is one."""
+    return OrpoObjective(encoder or ChatEncoder(order.base_path), order.spec)
 
 
 def train(order: ChildOrder[OrpoSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:

@@ -35,9 +35,9 @@ class SimpoObjective(PairObjective):
         return ScoredPairs(losses=losses, preferred=self._spec.beta * preferred, rejected=self._spec.beta * rejected)
 
 
-def objective_of(order: ChildOrder[SimpoSpec], report: Report) -> SimpoObjective:
-    """Return the objective of *order*."""
-    return SimpoObjective(ChatEncoder(order.base_path), order.spec)
+def objective_of(order: ChildOrder[SimpoSpec], report: Report, encoder: ChatEncoder | None = None) -> SimpoObjective:
+    """Return the objective of *order*, with an *encoder* for its base model that others use too, if there is one."""
+    return SimpoObjective(encoder or ChatEncoder(order.base_path), order.spec)
 
 
 def train(order: ChildOrder[SimpoSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:

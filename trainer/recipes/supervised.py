@@ -76,9 +76,12 @@ def _summed(model: torch.nn.Module, batch: Batch, tally: TokenTally) -> torch.Te
     return summed
 
 
-def objective_of(order: ChildOrder[SupervisedSpec], report: Report) -> SupervisedObjective:
-    """Return the objective of *order*."""
-    return SupervisedObjective(chat_encoder(order.base_path, order.pictures.sources()), order.spec)
+def objective_of(
+    order: ChildOrder[SupervisedSpec], report: Report, encoder: ChatEncoder | None = None
+) -> SupervisedObjective:
+    """Return the objective of *order*, with an *encoder* for its base model that others use too, if there is one."""
+    own = encoder or chat_encoder(order.base_path, order.pictures.sources())
+    return SupervisedObjective(own, order.spec)
 
 
 def train(order: ChildOrder[SupervisedSpec], report: Report, stop_asked: StopAsked) -> RecipeFinished | RecipeStopped:

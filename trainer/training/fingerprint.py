@@ -1,7 +1,8 @@
 """Record an adapter's answers to some prompts, so that every server that loads the adapter can be checked against them.
 
-All candidate prompts go through the model in one batch. The recorder keeps those where the adapter moves the logprobs
-most and the likeliest token leads by a margin, so that small differences between engines do not change the tokens.
+All candidate prompts go through the model in one batch, and the tokens that all begin with go through it once. The
+recorder keeps those prompts where the adapter moves the logprobs most and the likeliest token leads by a margin, so
+that small differences between engines do not change the tokens.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Final
+from typing import Any, Final
 
 import torch
 from peft import PeftModel
@@ -63,10 +64,12 @@ class _Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
-    """Prompts, padded on the left. Both tensors: [prompts, longest]."""
+    """Prompts: the tokens that all begin with, [1, shared], and the rest, padded on the left, [prompts, longest]."""
 
+    shared: Tensor
     ids: Tensor
     mask: Tensor
+    """[prompts, shared + longest]"""
     pictures: Messages = field(default_factory=list)
     """Messages of the only prompt, if that has pictures."""
 
@@ -161,13 +164,34 @@ def _record(model: PeftModel, encoder: ChatEncoder, candidates: Sequence[_Candid
 
 
 def _batch(candidates: Sequence[_Candidate], device: torch.device) -> _Batch:
-    longest = max(len(candidate.prompt_ids) for candidate in candidates)
-    padding = [longest - len(candidate.prompt_ids) for candidate in candidates]
+    prompts = [candidate.prompt_ids for candidate in candidates]
+    shared = 0 if candidates[0].has_pictures else _shared_tokens(prompts)
+    rests = [prompt[shared:] for prompt in prompts]
+    longest = max(map(len, rests))
     # Padded on the left, so that the next token of every prompt follows from the last column.
-    ids = [[0] * pad + candidate.prompt_ids for pad, candidate in zip(padding, candidates, strict=True)]
-    mask = [[0] * pad + [1] * (longest - pad) for pad in padding]
-    pictures = candidates[0].messages if candidates[0].has_pictures else []
-    return _Batch(ids=torch.tensor(ids, device=device), mask=torch.tensor(mask, device=device), pictures=pictures)
+    ids = [[0] * (longest - len(rest)) + rest for rest in rests]
+    mask = [[1] * shared + [0] * (longest - len(rest)) + [1] * len(rest) for rest in rests]
+    return _Batch(
+        shared=torch.tensor([prompts[0][:shared]], dtype=torch.long, device=device),
+        ids=torch.tensor(ids, device=device),
+        mask=torch.tensor(mask, device=device),
+        pictures=candidates[0].messages if candidates[0].has_pictures else [],
+    )
+
+
+def _shared_tokens(prompts: Sequence[list[int]]) -> int:
+    """Return how many tokens all prompts begin with, such as a template's own words; each keeps one of its own."""
+    same = takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False))
+    return min(sum(1 for _ in same), min(map(len, prompts)) - 1)
+
+
+def _opened(model: PeftModel, batch: _Batch) -> Any:
+    """Return the model's cache after the tokens that all prompts begin with; None where there are none."""
+    if not batch.shared.shape[1]:
+        return None
+    cache = model(input_ids=batch.shared, use_cache=True, logits_to_keep=1).past_key_values
+    cache.batch_repeat_interleave(len(batch.ids))
+    return cache
 
 
 def _positions(mask: Tensor) -> Tensor:
@@ -176,7 +200,7 @@ def _positions(mask: Tensor) -> Tensor:
 
 
 def _continue(model: PeftModel, encoder: ChatEncoder, batch: _Batch) -> _Continuation:
-    ids, mask, cache = batch.ids, batch.mask, None
+    ids, mask, cache = batch.ids, batch.mask, _opened(model, batch)
     steps: list[tuple[Tensor, Tensor, Tensor]] = []
     for _ in range(TOKENS):
         inputs = batch.inputs(encoder, ids, mask, model.dtype)
@@ -195,7 +219,8 @@ def _logprobs_of(model: PeftModel, encoder: ChatEncoder, batch: _Batch, tokens: 
     mask = torch.cat([batch.mask, torch.ones_like(tokens)], dim=1)
     # Logits belong to the next token: those from the prompt's last token to the last but one token are needed.
     inputs = batch.inputs(encoder, torch.cat([batch.ids, tokens], dim=1), mask, model.dtype)
-    logits: Tensor = model(**inputs, logits_to_keep=TOKENS + 1).logits[:, :-1]
+    cache = _opened(model, batch)
+    logits: Tensor = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=TOKENS + 1).logits[:, :-1]
     return logits.float().log_softmax(-1).gather(-1, tokens[:, :, None])[:, :, 0]
 
 

@@ -75,12 +75,15 @@ def _finish_adapter(
     order: ChildOrder[FineTuneSpec], model: PeftModel, objective: Objective[Any], report: Report
 ) -> str:
     """Write the adapter as every engine reads it, with its fingerprint."""
-    write_normal(order, model, order.final_folder)
+    with objective.aside():
+        write_normal(order, model, order.final_folder)
     if not has_base_as_stored(order.spec):
         release(model)
     model = as_served(order, model, order.final_folder, PUBLISHED)
-    trained = objective.probe_prompts(order.inputs["training_file"], TRAINING_PROMPTS)
-    return f"Fingerprint of {fingerprint_adapter(order, model, objective.encoder, trained, report)} probes made"
+    with objective.aside():
+        trained = objective.probe_prompts(order.inputs["training_file"], TRAINING_PROMPTS)
+        probes = fingerprint_adapter(order, model, objective.encoder, trained, report)
+    return f"Fingerprint of {probes} probes made"
 
 
 def _finish_reward_model(

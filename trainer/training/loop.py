@@ -14,6 +14,7 @@ from accelerate import DistributedType, FullyShardedDataParallelPlugin
 from transformers import Trainer
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
+from trainer.training.beside.generators import generators
 from trainer.training.objective import Batch, Objective
 from trainer.training.optimizers import own_optimizer
 from trainer.training.repeated_batches import RepeatedBatches
@@ -30,6 +31,7 @@ class TrainingLoop(Trainer):  # type: ignore[misc]  # transformers ships no type
         self._order: EvenOrder | RepeatedBatches | None = None
         self._spec = spec
         self._objective = objective
+        self._draws: bool | None = None
         self.loss_is_scaled_for_ga = True  # an objective divides by the items of the whole step
 
     def create_accelerator_and_postprocess(self) -> None:
@@ -63,6 +65,24 @@ class TrainingLoop(Trainer):  # type: ignore[misc]  # transformers ships no type
         if self._order is not None:
             self._order.set_epoch(epoch)
         return super()._run_epoch(epoch=epoch, **facts)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Return the loss of a pass, with its gradients, computed beside other jobs once a pass drew no random number.
+
+        What draws some, such as the dropout of a base model, does so in every pass.
+        """
+        if self._draws is False:
+            with self._objective.aside():
+                return super().training_step(*args, **kwargs)  # type: ignore[no-any-return]
+        before = generators()
+        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        # A pass with checkpointed activations sets the generators back for a while, and leaves them as they were.
+        self._draws = self._spec.weights.gradient_checkpointing or not before.equals(generators())
+        return loss
+
+    def floating_point_ops(self, inputs: Batch) -> int:
+        """Return 0: nobody reads the Trainer's estimate, which counts all weights in every step."""
+        return 0
 
     def compute_loss(
         self,

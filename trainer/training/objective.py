@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -41,6 +42,8 @@ class Objective(ABC, Generic[Row]):
         """Field of the job that names a file -> the choice of the rows that fit, once the file was read."""
         self.processes = Processes()
         """The processes of the run, which the run sets before it reads rows."""
+        self.aside: Callable[[], AbstractContextManager[None]] = nullcontext
+        """Lets other jobs of the process go on beside a block that draws no random number; the run sets it."""
 
     def read_rows(self, path: Path, param: str) -> Sequence[Row]:
         """Return the rows of the file at *path* that fit, as tokens; `TrainingFileInvalid` names a faulty line.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from trainer.errors import JobFailed
 from trainer.order import ChildOrder, spec_identity
 from trainer.progress import Noted, PhaseBegan, RecipeFinished, RecipeStopped, Report, RowsRead, StopAsked
 from trainer.training.arguments import training_arguments
+from trainer.training.beside.resident_base import SharedProcess
 from trainer.training.finish import finish, outcome_of
 from trainer.training.loop import TrainingLoop
 from trainer.training.objective import Objective
@@ -33,11 +34,11 @@ def run_training(
     objective: Objective[Any],
     report: Report,
     stop_asked: StopAsked,
-    base: Callable[[], PreTrainedModel] | None = None,
+    shared: SharedProcess | None = None,
 ) -> RecipeFinished | RecipeStopped:
     """Train the weights of *order* into its final folder, from the last complete checkpoint if there is one.
 
-    *base* gives a base model that others use too; without it the run loads one.
+    *shared* is what the run shares with other jobs; without it the run loads a base model of its own.
     """
     torch.set_num_threads(order.threads)
     check_unchanged(order)
@@ -47,7 +48,7 @@ def run_training(
     if stop_asked():
         processes.leave()
         return RecipeStopped(step=0)
-    model = _prepared_model(order, objective, report, [*rows, *valid], base)
+    model = _prepared_model(order, objective, report, [*rows, *valid], shared)
     start = find_last_whole(order.job_folder, spec_identity(order.spec))
     reporter = RunReporter(order, report, stop_asked, objective, processes)
     if start is not None:
@@ -95,11 +96,13 @@ def _prepared_model(
     objective: Objective[Any],
     report: Report,
     rows: Sequence[Any],
-    base: Callable[[], PreTrainedModel] | None,
+    shared: SharedProcess | None,
 ) -> PreTrainedModel | PeftModel:
     """Return the model with what *objective* needs of it before the first step."""
     report(PhaseBegan(phase=JobPhase.LOADING))
-    model = trained_model(order, base)
+    if shared is not None:
+        objective.aside = shared.aside
+    model = trained_model(order, None if shared is None else shared.base)
     report(PhaseBegan(phase=JobPhase.PREPARING))
     objective.attach(model)
     objective.prepare(model, rows)

@@ -99,7 +99,8 @@ def check_finite(model: torch.nn.Module, step: int) -> None:
 
     The loss of the last step was that before its update.
     """
-    what = next((name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())), None)
+    trained = ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
+    what = next((name for name, weight in trained if not bool(weight.isfinite().all())), None)
     if what is None:
         device = next(model.parameters()).device
         any_tokens = torch.arange(ANY_TOKENS, device=device)[None]

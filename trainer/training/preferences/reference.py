@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from trainer.training.objective import Batch
+from trainer.training.preferences.adapter_off import without_adapter
 from trainer.training.preferences.answers import answer_logprobs
 from trainer.training.together.processes import Processes
 
@@ -45,7 +46,7 @@ class Reference:
     ) -> None:
         """Take the untrained *model* as the reference; *batches* have every row of the job, in every process."""
         if not spec.weights.is_full and not spec.lora.changes_base:
-            self._as_before = model.disable_adapter
+            self._as_before = without_adapter(model)
             return
         self._exchange(model, [*batches][processes.rank :: processes.size], processes)
 

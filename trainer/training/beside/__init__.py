@@ -1,0 +1,1 @@
+"""Jobs of one process that train beside each other on one base model."""
