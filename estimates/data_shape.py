@@ -34,6 +34,11 @@ class RowLength:
         """Tokens of each sequence: the prompt with an answer."""
         return tuple(self.prompt + answer for answer in self.answers)
 
+    def cut(self, most: int) -> RowLength:
+        """Return the row with the first *most* tokens of each sequence."""
+        prompt = min(self.prompt, most - 1)
+        return RowLength(prompt, tuple(min(answer, most - prompt) for answer in self.answers))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataShape:
@@ -64,6 +69,18 @@ class DataShape:
     def mean_tokens(self) -> float:
         """Mean tokens of a row, all its sequences together."""
         return sum(sum(row.sequences) for row in self.sample) / len(self.sample)
+
+    def fitting(self, most: int, *, is_cut: bool) -> DataShape:
+        """Return the shape of the rows that a job trains on: without those of more than *most* tokens, or these cut.
+
+        Rows that nobody counted stay as they are, and so does a file of which no row fits: its job is refused.
+        """
+        kept = tuple(row for row in self.sample if max(row.sequences) <= most)
+        if self.is_even or not kept or len(kept) == len(self.sample):
+            return self
+        if is_cut:
+            return replace(self, sample=tuple(row.cut(most) for row in self.sample))
+        return replace(self, sample=kept, rows=max(1, round(self.rows * len(kept) / len(self.sample))))
 
     def cut(self, length: int) -> DataShape:
         """Return the shape whose sequences are all *length* tokens long."""

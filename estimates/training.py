@@ -88,6 +88,7 @@ def estimate_training(
 
     *measured* are finished jobs of the same kind on the same machine, the latest first, which correct it.
     """
+    shape = shape.fitting(spec.max_length, is_cut=spec.unfit_rows == "cut")
     plain = _Trial(model, spec, shape, device, NO_CORRECTION)
     peak = plain.peak()
     time = training_time(plain.memory, plain.found)

@@ -74,7 +74,7 @@ class UnfitRows(BaseModel):
     def refusal(self, field: str, most: float, choices: Sequence[UnfitChoice]) -> str:
         """Return why a job cannot be trained on the file, with the settings with which it could."""
         why = "; ".join(reason.sentence() for reason in self.reasons)
-        counted = f"{self.reasons[0].example} (of {self.rows} rows of {field} do not fit: {why})"
+        counted = f"{self.reasons[0].example} (of {self.rows} rows of {field} these do not fit: {why})"
         return "; ".join([counted, *self._remedies(most, choices)])
 
     def _remedies(self, most: float, choices: Sequence[UnfitChoice]) -> list[str]:

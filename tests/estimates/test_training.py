@@ -8,7 +8,7 @@ import pytest
 
 from engines.hardware.machine import GB
 from estimates.corrections import Measurement
-from estimates.data_shape import DataShape
+from estimates.data_shape import DataShape, RowLength
 from estimates.devices import ComputeDevice, bytes_of, known_device
 from estimates.errors import EstimateError
 from estimates.model_config import ModelConfig, model_config
@@ -43,6 +43,17 @@ def test_what_takes_more_memory_is_estimated_as_more() -> None:
     assert peak(spec_of("dpo", batch_size=4), DataShape.even(100, 256, answers=2)) > plain
     assert peak(spec_of(batch_size=4, gradient_checkpointing=True)) < plain
     assert peak(spec_of(batch_size=4, micro_batch_size=1)) < plain
+
+
+def test_rows_that_a_job_leaves_out_or_cuts_count_as_it_trains_on_them() -> None:
+    short, long = RowLength(40, (20,)), RowLength(40, (3000,))
+    mixed = DataShape(rows=100, sample=(short,) * 4 + (long,))
+    fitting = DataShape(rows=80, sample=(short,) * 4)
+    spec = spec_of(batch_size=4, max_length=128)
+    dropped, alone = (estimate_training(smol(), spec, shape, CPU) for shape in (mixed, fitting))
+    assert (dropped.peak_bytes, dropped.steps) == (alone.peak_bytes, alone.steps)
+    cut = peak(spec_of(batch_size=4, max_length=128, unfit_rows="cut"), mixed)
+    assert alone.peak_bytes < cut < peak(spec_of(batch_size=4, max_length=4096), mixed)
 
 
 def test_a_batch_beyond_the_rows_of_a_pass_takes_no_more_memory() -> None:

@@ -104,8 +104,9 @@ def test_the_allowed_part_is_of_the_files_rows_and_a_refusal_names_what_helps(ti
     assert [unfit.exceeds(most) for most in (0.0, 0.12, 0.125, 1.0)] == [True, True, False, False]
     longest = unfit.reasons[0].longest
     assert unfit.refusal("training_file", 0.01, ("drop", "cut")) == (
-        f"line 8: {longest} tokens, more than max_length 128 (of 8 rows of training_file do not fit: 1 longer than "
-        f"max_length (line 8, the longest has {longest} tokens)); shorten such rows, or raise max_length to {longest}; "
+        f"line 8: {longest} tokens, more than max_length 128 (of 8 rows of training_file these do not fit: 1 longer "
+        f"than max_length (line 8, the longest has {longest} tokens)); shorten such rows, or raise max_length to "
+        f"{longest}; "
         "most_unfit_rows 0.125 in place of 0.01 trains without them; unfit_rows cut keeps the beginnings of long ones"
     )
     none_left = FittingRows(RowLimits(max_length=16))
