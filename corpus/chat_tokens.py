@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,8 @@ from registry.contracts.training_file import TrainingRow
 from registry.contracts.training_formats import TrainingLine
 from registry.contracts.training_message import ChatMessage
 
+_KEPT_WORDS: Final = 100_000
+"""Words whose tokens are kept. The library keeps 10,000, and large files have more: most words were split anew."""
 _NAMED_TOKENS: Final = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -42,6 +45,8 @@ class _Tokenizer:
         # The library raises `Exception` itself for a file that it cannot read.
         except Exception as exc:
             raise SourceRefused(f"--model {folder}: the tokenizer cannot be read: {exc}") from exc
+        with suppress(AttributeError):  # a kind of model that keeps no words
+            self.fast.model._resize_cache(_KEPT_WORDS)
         self.fast.no_truncation()
         self.fast.no_padding()
         marked, plain = (self.fast.encode("a", add_special_tokens=is_marked).ids for is_marked in (True, False))
