@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from engines.errors import EngineError
 from engines.hardware.machine import Machine
 from engines.hardware.probe import read_machine
 from gateway.engines_settings import PoolSettings
@@ -49,6 +51,9 @@ def pool_named(settings: Settings, name: str) -> PoolSettings:
 def pool_of_node(settings: Settings, name: str, registry: Registry) -> Pool:
     """Return pool *name* with its engine chosen for this node and its base model found on it.
 
-    Reads all bytes of the base model. `StartFailed`, `EngineError`, `RegistryError`.
+    Reads all bytes of the base model. `StartFailed` with the node's name for what is not on it; `RegistryError`.
     """
-    return prepare_pool(pool_named(settings, name), settings.home, registry, _Node(settings.home))
+    try:
+        return prepare_pool(pool_named(settings, name), settings.home, registry, _Node(settings.home))
+    except (StartFailed, EngineError) as exc:
+        raise StartFailed(f"pool {name!r} on the node {socket.gethostname()}: {exc}") from exc
