@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.settings import load_settings
-from registry.settings import TABLES
+from gateway.settings import Settings, SettingsSource
+from gateway.up.cluster.checks import check_cluster
+from registry.settings import read_tables
 from tests.deploy.chart_values import VALUE_SETS
 from tests.deploy.rendered_chart import Renderer, groups, one, settings_text
 
@@ -45,33 +46,46 @@ def test_serve_takes_the_applications(values: Mapping[str, Any], chart: Renderer
         assert f"def {builder}(" in Path(found.origin).read_text()
 
 
+def settings_of(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Return the settings as a node of the cluster reads them, which a builder of applications would take."""
+    file = folder / "lorry.toml"
+    file.write_text(settings_text(path))
+    monkeypatch.setenv("LORRY_REGISTRY", "postgresql+psycopg://lorry@db/lorry")
+    monkeypatch.setenv("LORRY_CLUSTER_SECRET", "5" * 32)
+    source = SettingsSource(tables=read_tables(file))
+    settings = source.load()
+    check_cluster(source, settings)
+    return settings
+
+
 @every_set
 def test_lorry_takes_the_settings(
     values: Mapping[str, Any], chart: Renderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = chart.rendered(values)
-    file = tmp_path / "lorry.toml"
-    file.write_text(settings_text(path))
-    monkeypatch.setenv("LORRY_CONFIG", str(file))
-    settings = load_settings({})
-    assert set(tomllib.loads(file.read_text())) <= set(TABLES)
-    gateway = {**{"pods": 2, "processesPerPod": 2}, **values.get("gateway", {})}
+    settings = settings_of(chart.rendered(values), tmp_path, monkeypatch)
+    gateway = {"pods": 2, "processesPerPod": 2, **values.get("gateway", {})}
     assert settings.gateway.replicas == gateway["pods"] * gateway["processesPerPod"]
+    assert settings.gateway.max_replicas_per_node == gateway["processesPerPod"]
 
 
 @every_set
-def test_every_deployment_has_pods_with_the_resource_that_it_asks_for(
-    values: Mapping[str, Any], chart: Renderer
+def test_every_replica_has_pods_with_the_resource_that_it_asks_for(
+    values: Mapping[str, Any], chart: Renderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = chart.rendered(values)
-    offered: list[dict[str, str]] = [group.get("resources", {}) for group in groups(one(path, "RayService"))]
-    for about in applications(path).applications:
-        (deployment,) = about.deployments
-        asked = deployment.ray_actor_options.resources
-        fitting = [table for table in offered if all(float(table.get(name, 0)) >= n for name, n in asked.items())]
-        assert len(fitting) == 1, f"{about.name} asks for {asked}, groups have {offered}"
-        gpus = deployment.ray_actor_options.num_gpus or 0
-        assert float(fitting[0].get("GPU", 0)) == gpus
+    settings = settings_of(path, tmp_path, monkeypatch)
+    offered = {group.get("groupName", "head"): group["resources"] for group in groups(one(path, "RayService"))}
+    asked = {"gateway": (settings.gateway.resources, 0.0)}
+    asked |= {f"pool-{pool.name}": (pool.resources, pool.gpus or 0.0) for pool in settings.engines.pools}
+    for group, (resources, gpus) in asked.items():
+        assert resources
+        fitting = [
+            name
+            for name, table in offered.items()
+            if all(float(table.get(resource, 0)) >= amount for resource, amount in resources.items())
+        ]
+        assert fitting == [group]
+        assert float(offered[group].get("GPU", 0)) == gpus
 
 
 @every_set

@@ -41,8 +41,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   value: /var/lib/lorry
 - name: LORRY_CONFIG
   value: /etc/lorry/lorry.toml
-- name: LORRY_ARTIFACTS
-  value: {{ .Values.artifacts.url | quote }}
 - name: LORRY_REGISTRY
   valueFrom:
     secretKeyRef:

@@ -1,13 +1,15 @@
 {{/* lorry.toml: the tables of `settings`, and what other values say: address, number of gateways, pools. */}}
 {{- define "lorry.settings" -}}
-{{- $gateway := dict "host" "0.0.0.0" "port" 8080 "replicas" (mul .Values.gateway.pods .Values.gateway.processesPerPod) -}}
+{{- $gateway := dict "host" "0.0.0.0" "port" 8080 "replicas" (mul .Values.gateway.pods .Values.gateway.processesPerPod) "max_replicas_per_node" .Values.gateway.processesPerPod "resources" (dict "lorry_gateway" 0.001) -}}
 {{- $tables := deepCopy .Values.settings -}}
 {{- $_ := set $tables "gateway" (mergeOverwrite (default dict $tables.gateway) $gateway) -}}
+{{- $_ := set $tables "registry" (mergeOverwrite (default dict $tables.registry) (dict "artifacts" .Values.artifacts.url)) -}}
 {{- $pools := list -}}
 {{- range .Values.pools -}}
-  {{- $pool := dict "name" .name "kind" .kind "min_replicas" (default 1 .minReplicas) -}}
+  {{- $pool := dict "name" .name "kind" .kind "min_replicas" (default 1 .minReplicas) "max_replicas_per_node" 1 "resources" (dict (printf "lorry_pool_%s" .name) 1) -}}
   {{- with .maxReplicas }}{{ $_ := set $pool "max_replicas" . }}{{ end -}}
   {{- with .targetRequests }}{{ $_ := set $pool "target_requests" . }}{{ end -}}
+  {{- with .gpus }}{{ $_ := set $pool "gpus" . }}{{ end -}}
   {{- with .base }}{{ $_ := set $pool "base" . }}{{ end -}}
   {{- with .checkpoint }}{{ $_ := set $pool "checkpoint" . }}{{ end -}}
   {{- $engine := deepCopy (default dict .engine) -}}
