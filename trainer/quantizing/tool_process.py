@@ -6,7 +6,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -106,7 +106,9 @@ def tool_at_work(interpreter: Path, program: ToolProgram, order_path: Path, thre
         os.close(writing)  # with our copy open, the reader would never see the end of the pipe
     try:
         yield ToolProcess(program, process, reading)
-        process.wait(_GRACE_S)
+        # Everything is written by then. Where its end takes longer, on a busy machine, nothing is lost by the kill.
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE_S)
     finally:
         process.kill()
         process.wait()
