@@ -21,13 +21,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from engines.answer_parsers import CallFamily, ParserNames, ReasoningFamily, choose_parsers
 from engines.catalog import COMPLETIONS
-from engines.drivers.base_model import context_length, dtype_precision, kv_memory_gib, read_base_model
+from engines.drivers.base_model import BaseModel, context_length, dtype_precision, kv_memory_gib, read_base_model
 from engines.drivers.command_line import command_line, server_variables
 from engines.drivers.openai_server import OpenAiServer
 from engines.drivers.own_server import Launch, LiveServer
 from engines.errors import EngineUnreachable, SettingRefused
 from engines.kinds import Hardware, Precision
 from engines.load import EngineLoad, LoadMetrics, load_of
+from engines.quantization import Scheme
 from engines.settings import KEEP_ALIVE_S, EngineSettings
 
 log = logging.getLogger(__name__)
@@ -93,11 +94,27 @@ async def routed_paths(paths: frozenset[str], http: OpenAiServer) -> frozenset[s
     return paths & listed
 
 
+def _computed_in(settings: EngineSettings, base: BaseModel) -> Precision | None:
+    """Return the precision to compute in; on a CPU bf16 beside 8-bit activations, whose product takes no 32-bit floats.
+
+    With those its server starts, and the first request ends it ("expect A to be bfloat16 or half").
+    """
+    has_int8 = base.quantization is not None and base.quantization.scheme is Scheme.W8A8_INT8
+    if settings.hardware is not Hardware.CPU or not has_int8:
+        return dtype_precision(settings)
+    if settings.precision is Precision.FP32:
+        raise SettingRefused(
+            "the vllm engine cannot have precision = fp32 with w8a8-int8 weights on a CPU, only bf16: its product of "
+            "8-bit integers takes no 32-bit floats"
+        )
+    return Precision.BF16
+
+
 def server_arguments(settings: EngineSettings, port: int) -> list[str]:
     """Return the command line of the server behind the interpreter; `SettingRefused` for what vLLM cannot honour."""
     on_cpu = settings.hardware is Hardware.CPU
     base = read_base_model(settings)
-    precision = dtype_precision(settings)
+    precision = _computed_in(settings, base)
     memory_gib = None if on_cpu else settings.kv_memory_gib
     options: dict[str, object] = {
         "--model": settings.base_path,

@@ -105,7 +105,14 @@ def group_config(bits: int, kind: str = "int", *, rounds_inputs: bool = False) -
     inputs = {"num_bits": bits, "type": kind, "dynamic": True, "strategy": "token", "symmetric": True}
     weights = {"num_bits": bits, "type": kind, "strategy": "group" if bits == 4 else "channel"}
     group = {"targets": ["Linear"], "weights": weights, "input_activations": inputs if rounds_inputs else None}
-    return {"quant_method": "compressed-tensors", "config_groups": {"group_0": group}, "ignore": ["lm_head"]}
+    # vLLM takes a folder that names no format for one with full activations, and finds no scheme for the layers.
+    stored = {"int": "pack-quantized" if bits == 4 else "int-quantized", "float": "float-quantized"}[kind]
+    return {
+        "quant_method": "compressed-tensors",
+        "format": stored,
+        "config_groups": {"group_0": group},
+        "ignore": ["lm_head"],
+    }
 
 
 FORMS: Final[Mapping[str, tuple[Rounding, dict[str, Any]]]] = {

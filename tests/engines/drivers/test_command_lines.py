@@ -16,6 +16,7 @@ from engines.drivers.base_model import kv_memory_gib, kv_tokens, read_base_model
 from engines.errors import AdapterLoadFailed, EnvironmentMissing, SettingRefused, UnknownEngine
 from engines.kinds import Hardware, Precision
 from engines.settings import EngineSettings
+from tests.engines.quantized_folder import group_config
 
 CONFIG = {
     "num_hidden_layers": 30,
@@ -218,3 +219,11 @@ def test_lmdeploy_takes_its_adapters_on_the_command_line_and_none_that_it_would_
         build_engine(settings_of("lmdeploy", **turbomind), {"one@1": good})
     with pytest.raises(SettingRefused, match="ascend"):
         build_engine(settings_of("lmdeploy", hardware=Hardware.ASCEND), {"one@1": good})
+
+
+def test_vllm_on_a_cpu_computes_eight_bit_activations_in_bf16(settings_of: Callable[..., EngineSettings]) -> None:
+    eight = {"quantization_config": group_config(8, rounds_inputs=True)}
+    assert value_of(vllm.server_arguments(settings_of("vllm", eight, max_adapters=0), 1), "--dtype") == "bfloat16"
+    with pytest.raises(SettingRefused, match="precision = fp32 with w8a8-int8 weights on a CPU, only bf16"):
+        vllm.server_arguments(settings_of("vllm", eight, max_adapters=0, precision=Precision.FP32), 1)
+    assert value_of(vllm.server_arguments(settings_of("vllm"), 1), "--dtype") == "float32"
