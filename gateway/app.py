@@ -101,7 +101,7 @@ def build_gateway(
     live = LiveMetrics(feed, balancer, health, admission)
     metrics.show(live, ReplicaMetrics(lambda: feed.table))
     loops = Loops()
-    metrics.show_background(LoopMetrics(loops, lambda: keyring.read_at), home, registry.artifacts.disk)
+    metrics.show_background(LoopMetrics(loops, lambda: keyring.read_at), home, registry.artifacts)
     tracing = open_traces(traces or TraceSettings(), name, lambda: feed.table)
     access_log = _access_log(settings, home)
     budget = RetryBudget(settings.retry_share, settings.retry_floor_per_s)

@@ -215,6 +215,7 @@ HTTP_ERRORS: Final[Mapping[type[Exception], tuple[int, str]]] = {
     registry_errors.ArtifactCorrupt: (500, "artifact_corrupt"),
     registry_errors.StorageFull: (507, "storage_full"),
     registry_errors.NotStorable: (400, "not_storable"),
+    registry_errors.ArtifactsUnavailable: (503, "artifacts_unavailable"),
     registry_errors.RegistryUnavailable: (503, "registry_unavailable"),
 }
 """Exception -> status and `code`. The `type` of the envelope follows from the status."""

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from registry.disk import sha256_of
 from registry.errors import AdapterRejected
 
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
 CHUNK_BYTES: Final = 1 << 20
 KINDS: Final = ("folders", "files")
+
+
+Install = Callable[["sa.Connection | None"], None]
+"""Installs bytes in a transaction; None only for a store beside which there are no rows, as that of a backup."""
+Referenced = Callable[[], set[str]]
+"""Returns the digests that rows refer to now."""
 
 
 class Staging(Protocol):
@@ -38,12 +47,26 @@ class Staging(Protocol):
         """Return the path of the bytes that `put_chunks` wrote."""
         ...
 
-    def committing(self) -> AbstractContextManager[Callable[[], None]]:
+    def committing(self) -> AbstractContextManager[Install]:
         """Yield the function that installs all bytes put so far; call it last in the transaction that refers to them.
+
+        The function is given that transaction.
 
         Enter this context before the transaction: a remover waits for the database while it holds the same lock, so
         the other order could deadlock.
         """
+        ...
+
+
+class Copies(Protocol):
+    """This machine's copies of artifacts that are elsewhere."""
+
+    root: Path
+    limit_bytes: int
+    """How many bytes they may take."""
+
+    def used_bytes(self) -> int:
+        """Return the bytes of all copies, those on their way included."""
         ...
 
 
@@ -55,12 +78,35 @@ class ArtifactStore(Protocol):
         """The folder on whose disk the store writes."""
         ...
 
+    @property
+    def cache(self) -> Copies | None:
+        """This machine's copies; None where readers use the artifacts where they are."""
+        ...
+
+    def check(self) -> None:
+        """Return if the place can be written and read; raise `ArtifactsUnavailable` with what to change otherwise."""
+        ...
+
     def folder(self, digest: str) -> Path:
-        """Return the folder with this digest, verified. Raises `NotFound` or `ArtifactCorrupt`."""
+        """Return the folder with this digest on this machine, verified; a bucket's is fetched where it is not here.
+
+        Raises `NotFound`, `ArtifactCorrupt`, and for a bucket `ArtifactsUnavailable` and `StorageFull`.
+        """
         ...
 
     def file(self, digest: str) -> Path:
-        """Return the file with this digest, verified. Raises `NotFound` or `ArtifactCorrupt`."""
+        """Return the file with this digest; all else is as of `folder`."""
+        ...
+
+    def hold(self, digest: str) -> None:
+        """Keep the artifact on this machine as long as this process lives, or until as many calls of `release`.
+
+        Without a hold it stays for a minute after `folder` or `file` returned it.
+        """
+        ...
+
+    def release(self, digest: str) -> None:
+        """Take a `hold` back; without one do nothing."""
         ...
 
     def has_folder(self, digest: str) -> bool:
@@ -86,6 +132,18 @@ class ArtifactStore(Protocol):
     def recover(self) -> list[str]:
         """Remove what dead publishers left; return the digests that they had installed and no row refers to."""
         ...
+
+
+@contextmanager
+def held(store: ArtifactStore, digests: Collection[str]) -> Iterator[None]:
+    """Keep artifacts on this machine during the block."""
+    for digest in digests:
+        store.hold(digest)
+    try:
+        yield
+    finally:
+        for digest in digests:
+            store.release(digest)
 
 
 def folder_digest(path: Path) -> str:

@@ -32,6 +32,11 @@ def all_bases(tx: sa.Connection) -> list[Base]:
     return [Base(**row) for row in tx.execute(sa.select(*_COLUMNS).order_by(tables.bases.c.name)).mappings()]
 
 
+def is_artifact(base: Base) -> bool:
+    """Whether the weights are in the store of artifacts: a job made them, or their place is the address of a bucket."""
+    return base.is_checkpoint or not base.path.startswith("/")
+
+
 class BaseStore:
     """Stores base models by name; the digest of a name never changes."""
 
@@ -74,9 +79,9 @@ class BaseStore:
             tx.execute(row.values(provenance={**base.provenance, LOAD_TESTS: tests}))
 
     def locate_checkpoints(self, location: Callable[[str], str]) -> None:
-        """Set the paths of all checkpoints by their digests: artifacts move with their registry."""
+        """Set the places of all that are artifacts by their digests: artifacts move with their registry."""
         with self._tx.read() as tx:
-            moved = [base for base in all_bases(tx) if base.is_checkpoint and base.path != location(base.digest)]
+            moved = [base for base in all_bases(tx) if is_artifact(base) and base.path != location(base.digest)]
         if moved:
             with self._tx.write() as tx:
                 for base in moved:

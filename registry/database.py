@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,7 @@ from registry.batches.deliveries import BATCH_ENDS
 from registry.changes import KeptParts
 from registry.deliveries import DeliveryStore
 from registry.entered import EnteredEngineStore
-from registry.errors import SchemaForeign, SchemaTooNew, SchemaTooOld
+from registry.errors import NotFound, SchemaForeign, SchemaTooNew, SchemaTooOld
 from registry.evaluations.evaluation_store import EvaluationStore
 from registry.evaluations.suite_store import SuiteStore
 from registry.files.file_store import FileStore
@@ -48,7 +48,7 @@ from registry.rollouts.rollout_moves import open_rollouts, promoted_since
 from registry.rollouts.rollout_store import RolloutStore
 from registry.rollouts.tally_store import TallyStore
 from registry.settings import RegistrySettings
-from registry.stores.folder_store import FolderStore
+from registry.stores.choice import build_store
 from registry.transactions import Transactions, open_engine, shown_url
 from registry.types import Adapter, Base, Replica, Revision, ServedCheckpoint, Use
 from registry.uses import UseReader, UseStore
@@ -99,7 +99,7 @@ class Registry:
         self._replica_reader = ReplicaReader()
         self._revision_reader = RevisionReader()
         self._use_reader = UseReader()
-        self.artifacts: ArtifactStore = FolderStore(settings.artifacts, self.referenced_artifacts)
+        self.artifacts: ArtifactStore = build_store(settings, transactions, self.referenced_artifacts)
         self.bases = BaseStore(transactions)
         self.adapters = AdapterStore(transactions)
         self.owners = AdapterOwnerStore(transactions)
@@ -190,6 +190,18 @@ class Registry:
         """Remove the artifacts that a killed publisher left behind, and return their digests."""
         return self.artifacts.recover()
 
+    def at_hand(self, base: Base) -> Base:
+        """Return *base* with a path on this machine: where its folder is elsewhere, its artifact is fetched.
+
+        Raises `ArtifactCorrupt`, `ArtifactsUnavailable` and `StorageFull`; a folder that is nowhere keeps its path.
+        """
+        if Path(base.path).is_dir():
+            return base
+        try:
+            return replace(base, path=str(self.artifacts.folder(base.digest)))
+        except NotFound:
+            return base
+
     def remove_expired(self) -> None:
         """Remove the files and responses whose time is over, and what uploads that have ended left."""
         self.files.remove_expired()
@@ -204,7 +216,9 @@ class Registry:
         """Return the digests of all artifacts that rows refer to."""
         # A folder that waits for its publication has no revision yet; its job refers to it.
         revisions, files = sa.select(tables.revisions.c.artifact), sa.select(tables.files.c.digest)
-        checkpoints = sa.select(tables.bases.c.digest).where(tables.bases.c.parent.is_not(None))
+        # A base model whose place is not a path is in the bucket, whether a job made it or it was pulled.
+        is_stored = sa.or_(tables.bases.c.parent.is_not(None), tables.bases.c.path.not_like("/%"))
+        checkpoints = sa.select(tables.bases.c.digest).where(is_stored)
         kept = (files, sa.select(upload_parts.c.digest), checkpoints, stored_artifacts())
         with self.transactions.read() as tx:
             return set(tx.execute(revisions.union(*kept)).scalars()) | folders_read(tx)

@@ -112,6 +112,10 @@ class RegistryUnavailable(RegistryError):
     """The database does not answer."""
 
 
+class ArtifactsUnavailable(RegistryUnavailable):
+    """The bucket of the artifacts does not answer, or refuses; the message says what to change."""
+
+
 class TransactionLost(RegistryUnavailable):
     """The database or its connection gave the transaction up before COMMIT: the same call may be made again."""
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from registry.errors import SettingsInvalid
 from registry.wording.field_faults import fault_in, written_as
@@ -21,6 +21,26 @@ REGISTRY_VARIABLE: Final = "LORRY_REGISTRY"
 
 Table = TypeVar("Table", bound=BaseModel)
 
+ARTIFACTS_VARIABLE: Final = "LORRY_ARTIFACTS"
+"""Environment variable that names the place of the artifacts on one machine, in place of the settings file's."""
+BUCKET_SCHEMES: Final = ("s3", "gs", "az")
+
+
+def _artifact_place(text: object) -> Path | str:
+    """Return a folder as a path, and the address of a bucket as it is. Raises `ValueError` for anything else."""
+    if not isinstance(text, (str, Path)):
+        raise ValueError("must be a text")
+    scheme, mark, rest = str(text).partition("://")
+    if not mark or isinstance(text, Path):
+        return Path(text)
+    if scheme not in BUCKET_SCHEMES or not rest.strip("/"):
+        raise ValueError("must be a folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX")
+    return text
+
+
+ArtifactPlace = Annotated[Path | str, PlainValidator(_artifact_place)]
+"""A folder as a path, or the address of a bucket as text."""
+
 
 class RegistrySettings(KnownFields):
     """Table `[registry]`."""
@@ -32,8 +52,15 @@ class RegistrySettings(KnownFields):
 
     The environment variable `LORRY_REGISTRY` goes over it.
     """
-    artifacts: Path
-    """Folder of the content-addressed artifacts."""
+    artifacts: ArtifactPlace
+    """Folder of the content-addressed artifacts, or a bucket: `s3://BUCKET/PREFIX`, `gs://…`, `az://…`.
+
+    The environment variable `LORRY_ARTIFACTS` goes over it.
+    """
+    artifact_cache: Path = Path("artifact-cache")
+    """Folder of this machine's copies of the artifacts in a bucket."""
+    artifact_cache_bytes: Annotated[int, Field(ge=1)] = 1 << 36
+    """How many bytes these copies may take; those used least lately are removed, none that a process has loaded."""
     picture_folder: Path | None = None
     """Folder below which training files may name pictures by their path; None allows no paths."""
     response_days: Annotated[float, Field(gt=0)] = 30.0
@@ -81,8 +108,12 @@ def parse_table(model: type[Table], name: str, fields: Mapping[str, Any]) -> Tab
 
 
 def registry_settings(tables: Mapping[str, Mapping[str, Any]], home: Path) -> RegistrySettings:
-    """Return the table `[registry]` with its defaults below *home*, and `LORRY_REGISTRY` in the place of its URL."""
-    defaults = {"url": f"sqlite:///{home / 'registry.db'}", "artifacts": home / "artifacts"}
-    url = os.environ.get(REGISTRY_VARIABLE)
-    around = {"url": url} if url else {}
+    """Return the table `[registry]` with its defaults below *home*, below what the environment says of this machine."""
+    defaults = {
+        "url": f"sqlite:///{home / 'registry.db'}",
+        "artifacts": home / "artifacts",
+        "artifact_cache": home / "cache" / "artifacts",
+    }
+    variables = {"url": REGISTRY_VARIABLE, "artifacts": ARTIFACTS_VARIABLE}
+    around = {field: os.environ[name] for field, name in variables.items() if os.environ.get(name)}
     return parse_table(RegistrySettings, "registry", defaults | dict(tables.get("registry", {})) | around)

@@ -166,6 +166,7 @@ NOT_RUN_FOR: Final[Mapping[str, int]] = {
     "changes this machine": 5,
     "downloads gigabytes": 5,
     "has a test of its own": 4,
+    "needs a bucket": 1,
     "needs a hub": 1,
     "minutes of measurement": 10,
     "needs a GPU": 3,

@@ -35,8 +35,8 @@ FILLED_IN: Final = {"kind", "base_path", "base_name", "log_path"}
 """Settings of an engine that Lorry fills in, so that the file has no line for them."""
 ELSEWHERE: Final = {"engines": {"engine"}, "engines.engine": FILLED_IN}
 
-OFF_WITH_A_DEFAULT: Final = {("engines", "kind"), ("trainer", "gateway_url")}
-"""Their defaults depend on the machine and on how the trainer is started."""
+OFF_WITH_A_DEFAULT: Final = {("engines", "kind"), ("trainer", "gateway_url"), ("registry", "artifact_cache")}
+"""Their defaults depend on the machine, on LORRY_HOME and on how the trainer is started."""
 
 
 def entries() -> Iterator[tuple[str, str, Any, bool]]:

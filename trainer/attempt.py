@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, TypeVar
 
+from registry.artifacts import held
 from registry.contracts.job_spec import JobSpec
 from registry.database import Registry
 from registry.disk import FULL_ERRNOS, Liveness
@@ -120,6 +121,11 @@ class Attempt:
         # The claim gave only a lease; renewing returns the job and shows that the lease still holds.
         job = self._persist(lambda: self._registry.jobs.renew(self._lease, self._settings.lease_s))
         prepared = self._prepare(job)
+        with held(self._registry.artifacts, prepared.artifacts):
+            self._work(job, prepared)
+
+    def _work(self, job: Job, prepared: PreparedJob) -> None:
+        """Have a child do the job, and publish what it made."""
         order = prepared.order
         self._progress.note(
             Noted(message=f"{job.spec.noun.capitalize()} job started", data={"attempt": self._lease.attempt})

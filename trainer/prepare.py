@@ -40,6 +40,8 @@ class PreparedJob:
 
     Read before the child starts: a file may be deleted while the job runs.
     """
+    artifacts: frozenset[str]
+    """Digests of all that the child reads, which stay on this machine meanwhile."""
 
 
 def prepare(registry: Registry, settings: TrainerSettings, job: Job, folders: AttemptFolders) -> PreparedJob:
@@ -47,9 +49,11 @@ def prepare(registry: Registry, settings: TrainerSettings, job: Job, folders: At
     spec = job.spec
     work = spec_from(spec.work_fields())
     try:
-        base = registry.bases.get(spec.base)
+        base = registry.at_hand(registry.bases.get(spec.base))
     except NotFound as exc:
         raise JobFailed("base_not_found", str(exc), "model") from exc
+    except ArtifactCorrupt as exc:
+        raise JobFailed("base_changed", str(exc), "model") from exc
     _check_lora(work, base)
     files = {field: _file_facts(registry, field, file_id) for field, file_id in spec.files().items()}
     inputs = _input_paths(registry, spec)
@@ -66,7 +70,8 @@ def prepare(registry: Registry, settings: TrainerSettings, job: Job, folders: At
         ray_address=settings.ray_address if settings.placement == "ray" else None,
         worker_pid=os.getpid(),
     )
-    return PreparedJob(order=order, files=files)
+    artifacts = {base.digest, *(path.name for path in (*inputs.values(), *order.pictures.uploaded.values()))}
+    return PreparedJob(order=order, files=files, artifacts=frozenset(artifacts))
 
 
 def _check_lora(spec: JobSpec, base: Base) -> None:

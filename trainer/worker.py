@@ -68,6 +68,8 @@ class Worker:
         """When the registry did not answer last; monotonic."""
         self._discarded_at = -math.inf
         self._swept = False
+        self._gone = set[str]()
+        """Uploads that were found to be removed."""
 
     def run(self, stop: Event) -> None:
         """Work until *stop* is set; the current jobs then stop at a checkpoint and go back into the queue."""
@@ -153,7 +155,7 @@ class Worker:
         if not is_shared and not self._beside:
             self._kept.close()  # its memory is for this job
             Attempt(workplace, lease, OwnProcess(self._accelerator)).run()
-            discard_uploads(self._registry)
+            discard_uploads(self._registry, self._gone)
             return
         nice = niceness(self._registry, self._settings)
         starter = self._kept.process_for(job.spec.base_digest, nice) if is_shared else OwnProcess(self._accelerator)
@@ -164,7 +166,7 @@ class Worker:
     def _attempt(self, attempt: Attempt) -> None:
         try:
             attempt.run()
-            discard_uploads(self._registry)
+            discard_uploads(self._registry, self._gone)
         except RegistryUnavailable as exc:
             self._note_away(exc)
         except Exception:  # outermost frame of this thread; the lease of the job runs out
@@ -182,7 +184,7 @@ class Worker:
 
     def sweep(self) -> None:
         """Remove checkpoints and uploads of jobs that were cancelled while they waited, or whose worker died."""
-        discard_uploads(self._registry)
+        discard_uploads(self._registry, self._gone)
         for folder in self._settings.work.glob("*job-*"):
             try:
                 ended = self._registry.jobs.get(folder.name).state.is_terminal

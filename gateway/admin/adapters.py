@@ -83,7 +83,7 @@ async def publish_revision(
             left_out = _unpack(archive, Path(folder) / "adapter", limit_bytes)
             upload = Upload(folder=Path(folder) / "adapter", left_out=left_out, limit_bytes=limit_bytes)
             chosen = base or _only_base(gateway.registry, name)
-            check_generates(gateway.registry.bases.get(chosen))
+            check_generates(gateway.registry.at_hand(gateway.registry.bases.get(chosen)))
             claim = author.caller.claim_on(name)
             return queue_publication(
                 gateway.registry, upload, adapter=name, base=chosen, owner=author.name, claim=claim

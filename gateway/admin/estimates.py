@@ -122,7 +122,7 @@ def _model(body: EstimateRequest, gateway: Gateway, caller: Caller) -> tuple[Mod
     """Return the sizes of the model, and its folder where it has one here."""
     if body.config is not None:
         return model_config("config", body.config), None
-    base = find_base(str(body.model), gateway.registry, caller)
+    base = gateway.registry.at_hand(find_base(str(body.model), gateway.registry, caller))
     return read_model_config(Path(base.path)), Path(base.path)
 
 

@@ -21,8 +21,9 @@ from gateway.objects.lists import ObjectList
 from gateway.objects.operations import EnteredEngineObject, RemovedEngine, ReplicaObject
 from gateway.openai.types import Body
 from gateway.pools.entered_engines import adopted_settings
+from registry.database import Registry
 from registry.errors import NotFound
-from registry.types import EnteredEngine, Replica
+from registry.types import Base, EnteredEngine, Replica
 from registry.wording.field_faults import written_as
 from registry.wording.suggestions import meant_or_known
 
@@ -84,10 +85,14 @@ async def remove_engine(replica_id: str, gateway: GatewayDep, actor: ActorDep) -
     return RemovedEngine(id=replica_id, state=None if row is None else row.state)
 
 
+def _base_at_hand(registry: Registry, name: str) -> Base:
+    return registry.at_hand(registry.bases.get(name))
+
+
 async def _check(entered: EnteredEngine, gateway: Gateway) -> None:
     """Raise `InvalidRequest` unless the server answers and has the base model of this name in the registry."""
     try:
-        base = await gateway.ask(gateway.registry.bases.get, entered.base)
+        base = await gateway.ask(_base_at_hand, gateway.registry, entered.base)
     except NotFound as exc:
         raise InvalidRequest(f"base: {exc}", param="base") from exc
     engine = AdoptedEngine(entered.url, adopted_settings(entered, Path(base.path)))

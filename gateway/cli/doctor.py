@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import Progress
@@ -25,6 +25,9 @@ from gateway.cli.errors import CommandFailed
 from gateway.cli.output import Column, JsonFlag, show, show_fields, show_json, show_table, stderr_console
 from gateway.errors import StartFailed
 from registry.settings import lorry_home
+
+if TYPE_CHECKING:
+    from gateway.cli.operating.artifact_place import ArtifactPlace
 
 app = typer.Typer()
 
@@ -60,7 +63,8 @@ def doctor(
 ) -> None:
     """Show hardware, Python, environments, and which engine would serve a model, its sizes and why. Needs no gateway.
 
-    Exit code 1 when nothing can serve it.
+    A bucket of artifacts is written, read and cleared. Exit code 1 when nothing can serve the model, or the bucket
+    cannot be used.
     """
     wishes = Wishes(
         kind=engine,
@@ -77,15 +81,21 @@ def doctor(
     found = find(read_machine(), _shape(folder), wishes)
     parsers = None if found.choice is None else parsers_of_kind(found.choice.kind, folder)
     interpreter = read_interpreter()
+    artifacts = _artifacts()
     if as_json:
         more = {
+            "artifacts": asdict(artifacts),
             "interpreter": asdict(interpreter) | {"remark": interpreter.remark},
             "parsers": None if parsers is None else asdict(parsers),
         }
         show_json(as_document(found) | more)
     else:
         _show(found, interpreter, parsers)
-    if found.choice is None:
+        _heading("Artifacts")
+        show_fields(
+            [("place", artifacts.place), *(() if artifacts.trouble is None else (("trouble", artifacts.trouble),))]
+        )
+    if found.choice is None or artifacts.trouble is not None:
         raise typer.Exit(1)
 
 
@@ -135,6 +145,12 @@ def _shape(folder: Path) -> ModelShape:
         return read_shape(folder)
     except (StartFailed, ModelUnreadable) as exc:
         raise CommandFailed(str(exc)) from exc
+
+
+def _artifacts() -> ArtifactPlace:
+    from gateway.cli.operating.artifact_place import artifact_place  # imports the settings of all packages
+
+    return artifact_place()
 
 
 def _bundled() -> Path:

@@ -41,7 +41,7 @@ def measured_like(registry: Registry, spec: FineTuneSpec) -> Sequence[Measuremen
 
 def estimate_of_spec(spec: FineTuneSpec, registry: Registry, machine: OwnMachine) -> TrainingEstimate | None:
     """Return what the job will take on this machine; None for a model whose config says too little. Reads the file."""
-    folder = Path(registry.bases.get(spec.base).path)
+    folder = Path(registry.at_hand(registry.bases.get(spec.base)).path)
     try:
         model = read_model_config(folder)
         uploads = Uploads(registry, None, folder)

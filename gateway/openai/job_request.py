@@ -43,7 +43,7 @@ ORDER: Final = tuple(Priority)
 def build_spec(body: CreateJob, registry: Registry, caller: Caller = ANYBODY) -> FineTuneSpec:
     """Return the spec of the job that *body* asks for; `InvalidRequest` names the field that cannot be served."""
     kind = FINE_TUNING_KINDS[0] if body.method is None else FINE_TUNING_METHODS[body.method.type]
-    base = find_base(body.model, registry, caller)
+    base = registry.at_hand(find_base(body.model, registry, caller))
     files = Uploads(registry, caller.sees, Path(base.path))
     rows = files.count_rows(kind, body.training_file, "training_file")
     if body.validation_file is not None:

@@ -19,7 +19,7 @@ from gateway.pools.pools import pace_of, prover_of, stored_precision
 from gateway.settings import Settings
 from registry.database import Registry
 from registry.errors import RegistryError
-from registry.types import EnteredEngine
+from registry.types import Base, EnteredEngine
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +70,11 @@ class EnteredEngines:
             if minded is None or minded.running.done():
                 self._minded[replica_id] = await self._mind(engine)
 
+    def _base(self, name: str) -> Base:
+        return self._registry.at_hand(self._registry.bases.get(name))
+
     async def _mind(self, entered: EnteredEngine) -> _Minded:
-        base = await asyncio.to_thread(self._registry.bases.get, entered.base)
+        base = await asyncio.to_thread(self._base, entered.base)
         engine = adopted_settings(entered, Path(base.path))
         identity = ReplicaIdentity(
             id=entered.id,

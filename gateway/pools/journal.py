@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -57,6 +57,10 @@ class RegistryJournal:
         self._placed_for: tuple[Mapping[str, int], ReplicaState] | None = None
         """Change numbers and own state that `_placed` follows from; None before the first reading."""
         self._placed_at = self._rests_until = -math.inf
+        self._digests: dict[str, str] = {}
+        """Served name -> artifact of all that was placed here and is not unloaded yet."""
+        self._held = set[str]()
+        """Artifacts that stay on this machine because they are loaded here, or about to be."""
 
     def wanted(self) -> Mapping[str, str]:
         """Return served name -> artifact digest of what placement puts here; `OSError` without a registry."""
@@ -90,9 +94,13 @@ class RegistryJournal:
     def fetch(self, artifact: str) -> Path:
         """Return the artifact's folder, its bytes verified; `OSError` if they changed."""
         try:
-            return self._registry.artifacts.folder(artifact)
+            folder = self._registry.artifacts.folder(artifact)
         except RegistryError as exc:
             raise OSError(str(exc)) from exc
+        if artifact not in self._held:
+            self._registry.artifacts.hold(artifact)
+            self._held.add(artifact)
+        return folder
 
     def report(self, report: ReplicaReport) -> None:
         """Store the report as the replica's row, with its heartbeat; `OSError` when the registry does not answer."""
@@ -106,6 +114,7 @@ class RegistryJournal:
             )
             for name, slot in sorted(report.slots.items())
         )
+        self._release_all_but(report.slots)
         # The row is kept even if the registry does not answer, as `wanted` asks placement by the present state.
         self._row = replace(
             self._row,
@@ -123,6 +132,14 @@ class RegistryJournal:
             self._registry.replicas.report(self._row)
         except RegistryError as exc:
             raise OSError(f"registry: {exc}") from exc
+
+    def _release_all_but(self, loaded: Collection[str]) -> None:
+        """Release the artifacts of revisions that are neither *loaded* nor placed here."""
+        known = {**self._digests, **self._placed}
+        self._digests = {name: digest for name, digest in known.items() if name in loaded or name in self._placed}
+        for artifact in self._held - set(self._digests.values()):
+            self._registry.artifacts.release(artifact)
+            self._held.remove(artifact)
 
     def leave(self) -> None:
         """Mark the replica as gone; `OSError` when the registry does not answer."""

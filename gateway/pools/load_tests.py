@@ -19,13 +19,13 @@ def load_tests(registry: Registry, settings: Settings, name: str, kinds: Sequenc
 
     Raises `NotFound`; `Conflict` for what no job made; `EngineError` where what it was made from is not served.
     """
-    base = registry.bases.get(name)
+    base = registry.at_hand(registry.bases.get(name))
     if base.parent is None:
         raise Conflict(f"{name!r} is not a checkpoint: there is no model that a job made it from to compare with")
     tried = Tried(
         kinds=tuple(kinds or sorted({pool.kind for pool in settings.engines.pools})),
         checkpoint=Path(base.path),
-        original=Path(registry.bases.get(base.parent).path),
+        original=Path(registry.at_hand(registry.bases.get(base.parent)).path),
         adapters=_merged(registry, base),
         home=settings.home,
         logs=settings.home / "logs",

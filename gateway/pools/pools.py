@@ -96,8 +96,13 @@ def prepare_pool(asked: PoolSettings, home: Path, registry: Registry, ground: Gr
 def _entered(asked: PoolSettings, registry: Registry) -> Base | None:
     """Return the checkpoint or the pulled model that the pool names; None where it names a folder, or nothing."""
     if asked.checkpoint is not None:
-        return _checkpoint(asked.checkpoint, registry)
-    return _pulled(str(asked.base), registry) if asked.base is not None and is_hub_id(str(asked.base)) else None
+        found = _checkpoint(asked.checkpoint, registry)
+    elif asked.base is not None and is_hub_id(str(asked.base)):
+        found = _pulled(str(asked.base), registry)
+    else:
+        return None
+    registry.artifacts.hold(found.digest)  # as long as this process lives, which starts engines on it
+    return found
 
 
 def _pulled(asked: str, registry: Registry) -> Base:
@@ -112,6 +117,10 @@ def _pulled(asked: str, registry: Registry) -> Base:
             f"settings [engines] base: there is no folder {asked!r}, and no model of this id was pulled"
             f"{meant_or_known(asked, there)}. Pull it first: lorry models pull {asked}"
         )
+    try:
+        base = registry.at_hand(base)
+    except RegistryError as exc:
+        raise StartFailed(f"settings [engines] base: {base.name!r}: {exc}") from exc
     if not Path(base.path).is_dir():
         name, _, commit = asked.partition("@")
         raise StartFailed(
@@ -136,7 +145,7 @@ def _checkpoint(name: str, registry: Registry) -> Base:
         registry.artifacts.folder(there[name].digest)
     except RegistryError as exc:
         raise StartFailed(f"settings [engines] checkpoint: {name!r}: {exc}") from exc
-    return registry.bases.get(name)  # with its provenance
+    return registry.at_hand(registry.bases.get(name))  # with its provenance
 
 
 def check_quantized_of(parent: str | None, base: Base) -> None:

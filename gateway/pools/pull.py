@@ -23,7 +23,7 @@ from hubs.repository import COMMIT, Content, RemoteFile, Repository, Snapshot
 from registry.artifacts import manifest_digest
 from registry.database import Registry
 from registry.pulled.pulled_model import PulledFile, PulledModel
-from registry.pulled.pulled_models import all_pulled, enter_pulled
+from registry.pulled.pulled_models import all_pulled, enter_pulled, is_here, store_pulled
 from registry.types import Base
 from registry.wording.suggestions import did_you_mean
 
@@ -86,7 +86,7 @@ def pulled_before(registry: Registry, order: PullOrder) -> Pulled | None:
         for base, model in all_pulled(registry)
         if (model.hub, model.id) == (order.hub, order.id) and model.commit == order.revision
     ]
-    here = [(base, model) for base, model in same if Path(base.path).is_dir()]
+    here = [(base, model) for base, model in same if is_here(registry, base)]
     return Pulled(base=here[0][0], model=here[0][1], was_there=True) if here else None
 
 
@@ -203,7 +203,7 @@ def _recorded_files(files: Sequence[RemoteFile], digests: Mapping[str, str]) -> 
 def _entered(registry: Registry, folder: Path, snapshot: Snapshot, model: PulledModel) -> Pulled:
     made = Base(
         name=model.id,
-        path=str(folder),
+        path=store_pulled(registry, folder),
         digest=manifest_digest({path: file.sha256 for path, file in model.files.items()}),
         licence=snapshot.licence or "unknown",
         created_at=model.pulled_at,

@@ -128,7 +128,7 @@ class ReportRunner:
     def _model(self) -> list[str]:
         """Return folder and name of the base model that counts tokens: the only one that chats, if there is one."""
         bases = [base for base in self._registry.bases.list() if not base.is_checkpoint]
-        chatting = [base for base in bases if _has_template(Path(base.path))]
+        chatting = [base for base in map(self._registry.at_hand, bases) if _has_template(Path(base.path))]
         return [chatting[0].path, chatting[0].name] if len(chatting) == 1 else []
 
 

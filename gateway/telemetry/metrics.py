@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.registry import Collector
 
 from gateway.telemetry.batch_metrics import BatchMetrics, BatchStates
+from gateway.telemetry.cache_metrics import CacheMetrics
 from gateway.telemetry.evaluation_metrics import EvaluationMetrics
 from gateway.telemetry.finished_metrics import FinishedMetrics
 from gateway.telemetry.job_metrics import JobMetrics
@@ -16,6 +17,7 @@ from gateway.telemetry.loop_metrics import LoopMetrics, PartMetrics
 from gateway.telemetry.machine_metrics import DiskMetrics, RegistryReach
 from gateway.telemetry.move_metrics import MoveMetrics
 from gateway.telemetry.rollout_metrics import RolloutMetrics
+from registry.artifacts import ArtifactStore
 
 
 class GatewayMetrics:
@@ -60,10 +62,12 @@ class GatewayMetrics:
         self._collector.register(own)
         self._shared.register(shared)
 
-    def show_background(self, loops: LoopMetrics, home: Path | None, artifacts: Path) -> None:
+    def show_background(self, loops: LoopMetrics, home: Path | None, artifacts: ArtifactStore) -> None:
         """Add the families of this process's *loops*, of the parts without a port in *home*, and of disks."""
         self._collector.register(loops)
-        folders = {"artifacts": artifacts}
+        folders = {"artifacts": artifacts.disk}
+        if artifacts.cache is not None:
+            self._shared.register(CacheMetrics(artifacts.cache))
         if home is not None:
             folders["home"] = home
             self._shared.register(PartMetrics(home))

@@ -52,6 +52,7 @@ class EngineActor:
         pool = prepared
         if pool is None:
             pool = await asyncio.to_thread(pool_of_node, settings, name, self._registry)
+        self._registry.artifacts.hold(pool.base.digest)  # a copy of the base model stays while this replica lives
         identity = _identity(settings, pool)
         # On a cluster gateways of other nodes reach the engine too.
         reachable = on_node(pool.engine, get_node_ip_address())

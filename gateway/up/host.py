@@ -231,6 +231,7 @@ def _prepare_registry(settings: Settings) -> Registry:
     """The registry at our schema, freed of what a killed process left."""
     migrate(settings.registry.url)
     registry = open_registry(settings.registry)
+    registry.artifacts.check()
     own = f"{host_name(settings.home)}-"
     for replica in registry.replicas.list():
         if replica.id.startswith(own) and replica.state is not ReplicaState.GONE:

@@ -17,7 +17,7 @@ from hubs.fetching import Progress
 from registry.database import Registry
 from registry.errors import RegistryError
 from registry.pulled.pulled_model import pulled_model
-from registry.pulled.pulled_models import find_pulled
+from registry.pulled.pulled_models import find_pulled, is_here
 
 
 def with_pulled_model(settings: Settings, hub: HubName | None, registry: Registry, progress: StartProgress) -> Settings:
@@ -32,7 +32,7 @@ def with_pulled_model(settings: Settings, hub: HubName | None, registry: Registr
     progress.begin(MODEL, "looking for it")
     try:
         base = find_pulled(registry, asked, hub)
-        if base is None or not Path(base.path).is_dir():
+        if base is None or not is_here(registry, base):
             order = pull_order(asked, None, hub or settings.models.hub, getpass.getuser())
             ground = PullGround(
                 registry=registry,

@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import sqlalchemy as sa
 
 from registry.artifacts import ArtifactStore
 from registry.backups.rows import PASSING, check_empty, copy_rows
@@ -59,7 +61,7 @@ def back_up(registry: Registry, folder: Path) -> BackupReport:
         rows, wanted = _write_rows(registry, fresh, folder / "artifacts")
         for digest in sorted(wanted):
             if not store.kinds(digest):
-                copied += 1 if _copy(registry.artifacts, store, digest) else 0
+                copied += 1 if _copy(registry.artifacts, store, digest, nullcontext) else 0
                 lost |= set() if store.kinds(digest) else {digest}
         # Removed between the rows and their artifacts: newer rows do not refer to it, unless the source has lost it.
         if lost <= before:
@@ -84,7 +86,10 @@ def restore(folder: Path, settings: RegistrySettings) -> BackupReport:
                 check_empty(tx)
             # Rows come last: a restoration that was killed leaves an empty registry, which can be restored into again.
             wanted = source.referenced_artifacts()
-            copied = sum(_copy(source.artifacts, target.artifacts, digest) for digest in sorted(wanted))
+            copied = sum(
+                _copy(source.artifacts, target.artifacts, digest, target.transactions.write)
+                for digest in sorted(wanted)
+            )
             lost = tuple(sorted(digest for digest in wanted if not target.artifacts.kinds(digest)))
             rows = copy_rows(source.transactions, target.transactions, leave_out=PASSING)
         finally:
@@ -122,7 +127,12 @@ def _opened_copy(folder: Path) -> Iterator[Registry]:
             registry.close()
 
 
-def _copy(source: ArtifactStore, target: ArtifactStore, digest: str) -> bool:
+def _copy(
+    source: ArtifactStore,
+    target: ArtifactStore,
+    digest: str,
+    writing: Callable[[], AbstractContextManager[sa.Connection | None]],
+) -> bool:
     """Copy the artifact in each form in which *source* has it, verified; return whether there was one."""
     kinds = source.kinds(digest)
     with suppress(NotFound, FileNotFoundError), target.publishing() as staging:
@@ -132,8 +142,8 @@ def _copy(source: ArtifactStore, target: ArtifactStore, digest: str) -> bool:
             else:
                 with source.file(digest).open("rb") as file:
                     staging.put_chunks(iter(lambda: file.read(CHUNK_BYTES), b""))
-        with staging.committing() as install:
-            install()
+        with staging.committing() as install, writing() as tx:
+            install(tx)
     return bool(kinds)
 
 

@@ -197,7 +197,7 @@ class BatchStore:
                 }
                 done = move_batch(tx, batch, _move(hold, to, files), now)
                 tx.execute(sa.delete(batch_results).where(batch_results.c.batch_id == batch.id))
-                install()
+                install(tx)
         return done
 
     def _records(self, batch_id: str, *, is_error: bool) -> Iterator[str]:

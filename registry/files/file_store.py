@@ -65,7 +65,7 @@ class FileStore:
             with staging.committing() as install, self._tx.write() as tx:
                 file = insert_file(tx, draft, digest, size, self._tx.now())
                 # Last, so that everything that can fail in the database fails before bytes are installed.
-                install()
+                install(tx)
         return file
 
     def get(self, file_id: str, tenant: str | None = None) -> File:

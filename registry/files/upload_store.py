@@ -75,7 +75,7 @@ class UploadStore:
                     "created_at": self._tx.now(),
                 }
                 tx.execute(sa.insert(upload_parts).values(row))
-                install()
+                install(tx)
         return UploadPart(**row)  # type: ignore[arg-type]  # the fields of the row that was just written
 
     def complete(
@@ -104,7 +104,7 @@ class UploadStore:
                 upload = self._pending(tx, upload_id, tenant)
                 file = insert_file(tx, _file_draft(upload), digest, size, self._tx.now())
                 done = _move(tx, upload, UploadState.COMPLETED, file_id=file.id)
-                install()
+                install(tx)
         return done
 
     def cancel(self, upload_id: str, tenant: str | None = None) -> Upload:

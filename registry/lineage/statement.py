@@ -54,7 +54,7 @@ def _folder(registry: Registry, node: LineageNode) -> Path:
     """Return the folder of the weights."""
     of_base = node.kind in (NodeKind.BASE, NodeKind.CHECKPOINT) and node.state is NodeState.PRESENT
     if of_base:
-        return Path(registry.bases.get(node.name).path)
+        return Path(registry.at_hand(registry.bases.get(node.name)).path)
     if node.kind in (NodeKind.REVISION, NodeKind.STEP) and node.digest and registry.artifacts.has_folder(node.digest):
         return registry.artifacts.folder(node.digest)
     raise NotServable(

@@ -49,7 +49,7 @@ def publish_checkpoint(  # noqa: PLR0913  a publication is exactly these facts
     Raises `AdapterRejected`, `NotFound` (parent), `LeaseLost`, `StaleState` (cancelled), `StorageFull`.
     """
     check_adapter_name(draft.series)
-    parent = registry.bases.get(draft.parent)
+    parent = registry.at_hand(registry.bases.get(draft.parent))
     with registry.artifacts.publishing() as staging:
         check = CHECKS[draft.form]
         digest = _staged(staging, folder, parent, check)
@@ -79,7 +79,7 @@ def publish_checkpoint(  # noqa: PLR0913  a publication is exactly these facts
                 end = JobEnd(lease=lease, trained_tokens=trained_tokens, results=stored)
                 published = PublishedResult(name=base.name, facts={"checkpoint": base.name, "artifact": digest})
                 succeed_job(tx, end, published, made.created_at)
-            install()
+            install(tx)
     return base
 
 

@@ -45,6 +45,7 @@ def queue_publication(  # noqa: PLR0913  a publication is exactly these facts
     with registry.transactions.read() as tx:
         stored, others = find_base(tx, base), all_bases(tx)
         check_names(tx, adapter, stored)
+    stored = registry.at_hand(stored)
     with registry.artifacts.publishing() as staging:
         normal = staging.path / "normal"
         form = normalize_adapter(upload.folder, normal, stored.name, Path(stored.path), upload.limit_bytes)
@@ -63,7 +64,7 @@ def queue_publication(  # noqa: PLR0913  a publication is exactly these facts
             write_audit(tx, Act(actor=owner, action="job.create", subject=job.id, detail=detail), at)
             for note in _notes(upload.left_out, form.dropped):
                 add_note(tx, job.id, note, at)
-            install()
+            install(tx)
     return job
 
 

@@ -87,6 +87,7 @@ def publish(  # noqa: PLR0913  a publication is exactly these facts
     check_adapter_name(draft.adapter)
     with registry.transactions.read() as tx:
         base, others = find_base(tx, draft.base), all_bases(tx)
+    base = registry.at_hand(base)
     with registry.artifacts.publishing() as staging:
         check = CHECKS[draft.kind]
         artifact, shape = _staged(staging, folder, check, base, others)
@@ -107,7 +108,7 @@ def publish(  # noqa: PLR0913  a publication is exactly these facts
                 at=registry.transactions.now(),
             )
             revision = _enter(tx, entry)
-            install()
+            install(tx)
     return revision
 
 
@@ -118,6 +119,7 @@ def publish_step(registry: Registry, lease: Lease, draft: RevisionDraft, step: S
     """
     with registry.transactions.read() as tx:
         base, others = find_base(tx, draft.base), all_bases(tx)
+    base = registry.at_hand(base)
     with registry.artifacts.publishing() as staging:
         staged = _staged_checkpoint(staging, step, CHECKS[draft.kind], ("", NO_SHAPE), (base, others))
         with staging.committing() as install, registry.transactions.write() as tx:
@@ -140,7 +142,7 @@ def publish_step(registry: Registry, lease: Lease, draft: RevisionDraft, step: S
             insert_checkpoints(tx, unnumbered, draft.kind, [staged])
             detail = {"artifact": staged.artifact, "job": lease.job_id}
             write_audit(tx, Act(actor=draft.owner, action="checkpoint.publish", subject=step.alias, detail=detail), at)
-            install()
+            install(tx)
 
 
 def _staged(

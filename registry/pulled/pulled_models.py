@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from uuid import uuid4
@@ -12,7 +13,7 @@ import sqlalchemy as sa
 
 from registry import tables
 from registry.audit import Act, write_audit
-from registry.bases import find_base
+from registry.bases import find_base, is_artifact
 from registry.database import Registry
 from registry.errors import Conflict, NotFound
 from registry.jobs.base_uses import users_of_base
@@ -42,6 +43,23 @@ def enter_pulled(registry: Registry, made: Base, model: PulledModel) -> Base:
         act = Act(actor=model.pulled_by, action="base.pull", subject=base.name, detail=detail)
         write_audit(tx, act, registry.transactions.now())
         return find_base(tx, base.name)
+
+
+def store_pulled(registry: Registry, folder: Path) -> str:
+    """Return the place of a pulled model's *folder*: where artifacts are in a bucket, the model is moved there."""
+    if registry.artifacts.cache is None:
+        return str(folder)
+    with registry.artifacts.publishing() as staging:
+        digest = staging.put_folder(folder)
+        with staging.committing() as install, registry.transactions.write() as tx:
+            install(tx)
+    shutil.rmtree(folder)
+    return registry.artifacts.location(digest)
+
+
+def is_here(registry: Registry, base: Base) -> bool:
+    """Return whether the weights of *base* are on this machine, or in the bucket of the artifacts."""
+    return Path(base.path).is_dir() or (is_artifact(base) and registry.artifacts.has_folder(base.digest))
 
 
 def _check_same(there: Base, made: Base) -> None:
@@ -114,7 +132,10 @@ def remove_pulled(registry: Registry, name: str, actor: str, users: Sequence[str
 
     `NotFound`; `Conflict` while anything uses it.
     """
-    with registry.transactions.write() as tx:
+    there = registry.bases.get(name)
+    # An artifact is removed with its row; a folder of the puller's machine after it.
+    removing = registry.artifacts.discarding(there.digest) if is_artifact(there) else nullcontext()
+    with removing, registry.transactions.write() as tx:
         base = find_base(tx, name)
         pulled = pulled_model(base.provenance)
         if pulled is None:

@@ -37,12 +37,12 @@ def test_a_publication_that_does_not_fit_changes_nothing(
     limit: int,
 ) -> None:
     before = published.snapshot()
-    artifacts = content(settings.artifacts)
+    artifacts = content(Path(settings.artifacts))
     folder = str(make_adapter(seed=9))
     assert doom(action="publish", folder=folder, file_limit=limit) == STORAGE_FULL
     restarted = open_registry(settings)
     assert restarted.snapshot() == before
-    assert content(settings.artifacts) == artifacts
+    assert content(Path(settings.artifacts)) == artifacts
     assert doom(action="publish", folder=folder) == 0
     assert restarted.adapters.revisions("support")[0].number == 4
     restarted.close()
@@ -55,7 +55,7 @@ def test_the_files_of_a_batch_that_do_not_fit_leave_its_results(
     assert doom(action="finish", hold=asdict(hold), file_limit=SMALLER_THAN_ANY_ADAPTER) == STORAGE_FULL
     assert registry.batches.get(hold.batch_id).state is BatchState.FINALIZING
     assert registry.batches.answered(hold.batch_id) == {1, 2}
-    assert content(settings.artifacts / "files") == {}
+    assert content(Path(settings.artifacts) / "files") == {}
     assert doom(action="finish", hold=asdict(hold)) == 0
     assert registry.batches.get(hold.batch_id).state is BatchState.COMPLETED
 
@@ -67,6 +67,6 @@ def test_an_upload_that_does_not_fit_changes_nothing(
     assert doom(action="upload", file_limit=SMALLER_THAN_ANY_ADAPTER) == STORAGE_FULL
     restarted = open_registry(settings)
     assert restarted.files.list() == [kept]
-    assert [path.name for path in (settings.artifacts / "files").iterdir()] == [kept.digest]
-    assert list((settings.artifacts / "staging").iterdir()) == []
+    assert [path.name for path in (Path(settings.artifacts) / "files").iterdir()] == [kept.digest]
+    assert list((Path(settings.artifacts) / "staging").iterdir()) == []
     restarted.close()

@@ -111,7 +111,7 @@ def revisions_of(registry: Registry) -> list[Revision]:
 
 
 def stored(settings: RegistrySettings, kind: str) -> set[str]:
-    return {path.name for path in (settings.artifacts / kind).iterdir()}
+    return {path.name for path in (Path(settings.artifacts) / kind).iterdir()}
 
 
 def test_a_publisher_killed_before_any_of_its_calls_publishes_all_or_nothing(publisher: Publisher) -> None:

@@ -127,7 +127,7 @@ def test_an_adapter_is_merged_into_its_base_first(
     with registry.artifacts.publishing() as staging:
         digest = staging.put_folder(adapter)
         with staging.committing() as install:
-            install()
+            install(None)
     made = checkpoint_of(registry, quantize(registry, settings, home, source="support@1", artifact=digest))
     assert made.provenance["adapter"] == {"name": "support@1", "artifact": digest}
     assert made.provenance["merge"]["same_best_tokens"] > 0

@@ -96,7 +96,7 @@ def test_a_result_that_another_machine_made_is_made_again_and_the_report_says_ho
         digest = staging.put_folder(other)
         with staging.committing() as install, registry.transactions.write() as tx:
             tx.execute(sa.update(tables.revisions).values(artifact=digest))
-            install()
+            install(None)
     change_provenance(
         registry, versions=dict(made.provenance["versions"]) | {"torch": "2.12.0"}, machine={"cpu": "Z80"}
     )

@@ -83,7 +83,7 @@ def _mergeable(registry: Registry, caller: Caller, name: str) -> Revision:
         raise InvalidRequest(
             f"{name} is a reward model: its score head is no part of a base model, so it is not merged", param="model"
         )
-    base = registry.bases.get(revision.base)
+    base = registry.at_hand(registry.bases.get(revision.base))
     if reason := quantized_tensor(base.path):
         raise InvalidRequest(
             f"the base model {base.name!r} has quantized weights ({reason}): an adapter is merged into the weights "

@@ -60,7 +60,7 @@ def export_source(registry: Registry, caller: Caller, name: str) -> ExportSource
             name=base.name,
             kind="checkpoint" if base.is_checkpoint else "base",
             digest=base.digest,
-            folder=Path(base.path),
+            folder=Path(registry.at_hand(base).path),
             base=base.parent,
             lineage=tuple(_of_base(registry, base)),
         )

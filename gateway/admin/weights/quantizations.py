@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -146,6 +146,7 @@ def _source(registry: Registry, caller: Caller, name: str) -> _Source:
             raise InvalidRequest(f"{name} is a reward model, which no engine serves", param="model")
         base = registry.bases.get(revision.base)
         source = _Source(name=revision.served_name, base=base, artifact=revision.artifact, series=revision.adapter)
+    source = replace(source, base=registry.at_hand(source.base))
     check_generates(source.base)
     if is_vision_base(Path(source.base.path)):
         raise InvalidRequest(f"{source.base.name} reads pictures; only models of texts are quantized", param="model")

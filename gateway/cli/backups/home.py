@@ -49,6 +49,10 @@ def _settings() -> Iterator[Settings]:
 
 def _check_outside(folder: Path, settings: Settings) -> None:
     """A backup within the registry's own folders would be taken for a part of them."""
-    place, own = folder.absolute(), settings.registry.artifacts.absolute()
+    artifacts = settings.registry.artifacts
+    place, own = (
+        folder.absolute(),
+        (artifacts if isinstance(artifacts, Path) else settings.registry.artifact_cache).absolute(),
+    )
     if place in (settings.home, own.parent) or place.is_relative_to(own):
         raise CommandFailed(f"FOLDER {folder}: this is where the registry itself is; name a folder of its own")

@@ -78,7 +78,7 @@ def verify(name: str) -> VerifiedModel:
         total = sum(file.size_bytes for file in model.files.values()) / 1e9
         if sys.stderr.isatty():
             note(f"Hashing {total:.2f} GB")
-        files = verify_pulled(Path(base.path), model)
+        files = verify_pulled(Path(home.registry.at_hand(base).path), model)
         return VerifiedModel(
             name=base.name,
             digest=base.digest,

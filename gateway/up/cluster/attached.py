@@ -129,6 +129,7 @@ def _deploy(asked: argparse.Namespace, progress: StartProgress) -> None:
         progress.begin("database", "bringing its schema up to date")
         migrate(settings.registry.url)
         registry = open_registry(settings.registry)
+        registry.artifacts.check()
         check_keys(settings.gateway.host, registry)
         progress.end("database")
         progress.begin("Ray", f"attaching to {asked.ray_address}")

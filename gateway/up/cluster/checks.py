@@ -9,7 +9,7 @@ from engines.kinds import Hardware
 from engines.network.cluster_secret import NO_SECRET, SECRET_VARIABLE, cluster_secret
 from gateway.errors import StartFailed
 from gateway.settings import Settings, SettingsSource
-from registry.settings import REGISTRY_VARIABLE
+from registry.settings import ARTIFACTS_VARIABLE, REGISTRY_VARIABLE
 
 _RESERVED_AS_GPU: Final = frozenset({Hardware.NVIDIA, Hardware.AMD})
 
@@ -22,10 +22,14 @@ def check_cluster(source: SettingsSource, settings: Settings) -> None:
             f"a cluster needs a registry that all nodes reach, and [registry] url is {url.partition(':')[0]}: set "
             f"{REGISTRY_VARIABLE}=postgresql+psycopg://USER:PASSWORD@HOST/NAME in the environment of every node"
         )
-    if "artifacts" not in source.tables.get("registry", {}):
+    if (
+        "artifacts" not in source.tables.get("registry", {})
+        and settings.registry.artifacts == settings.home / "artifacts"
+    ):
         raise StartFailed(
             "a cluster needs artifacts that all nodes reach, and [registry] artifacts is not set, so that each node "
-            "would have its own below LORRY_HOME: set it to a folder that all nodes mount at one path"
+            "would have its own below LORRY_HOME: set it to a bucket, s3://BUCKET/PREFIX, or to a folder that all "
+            f"nodes mount at one path, in the file or as {ARTIFACTS_VARIABLE} in the environment of every node"
         )
     if settings.gateway.host.is_loopback:
         raise StartFailed(

@@ -208,7 +208,7 @@ def test_a_checkpoint_moves_with_the_folder_of_artifacts(
     first.bases.enter(base)
     made = publish_checkpoint(first, make_checkpoint(), DRAFT)
     first.close()
-    sqlite_settings.artifacts.rename(tmp_path / "moved")
+    Path(sqlite_settings.artifacts).rename(tmp_path / "moved")
     second = open_registry(sqlite_settings.model_copy(update={"artifacts": tmp_path / "moved"}), clock)
     assert second.bases.get(made.name).path == str(tmp_path / "moved" / "folders" / made.digest)
     second.close()

@@ -37,7 +37,7 @@ def put(store: FolderStore, folder: Path) -> str:
     with store.publishing() as staging:
         digest = staging.put_folder(folder)
         with staging.committing() as install:
-            install()
+            install(None)
     return digest
 
 
@@ -105,7 +105,7 @@ def test_recovery_leaves_a_living_publisher_alone(store: FolderStore, folder: Pa
         digest = staging.put_folder(folder)
         assert FolderStore(tmp_path / "artifacts", set).recover() == []
         with staging.committing() as install:
-            install()
+            install(None)
     assert store.folder(digest).is_dir()
 
 
@@ -117,7 +117,7 @@ def test_a_commit_that_failed_leaves_the_artifact_only_if_a_row_refers_to_it_aft
     with pytest.raises(ConnectionResetError), store.publishing() as staging:
         staging.put_folder(folder)
         with staging.committing() as install:
-            install()
+            install(None)
             references.update({digest} if was_committed else ())
             raise ConnectionResetError("while the database committed")
     assert (tmp_path / "artifacts" / "folders" / digest).exists() == was_committed
@@ -131,7 +131,7 @@ def test_what_failed_while_the_database_was_away_is_cleared_later(folder: Path, 
     with pytest.raises(RegistryUnavailable), FolderStore(tmp_path / "artifacts", away).publishing() as staging:
         digest = staging.put_folder(folder)
         with staging.committing() as install:
-            install()
+            install(None)
             raise RegistryUnavailable("the database does not answer")
     assert FolderStore(tmp_path / "artifacts", set).recover() == [digest]
     assert os.listdir(tmp_path / "artifacts" / "folders") == os.listdir(tmp_path / "artifacts" / "staging") == []
