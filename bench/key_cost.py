@@ -20,7 +20,8 @@ from typing import Final
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gateway.keys.access import check_model
-from gateway.keys.auth import Caller, Keyring
+from gateway.keys.caller import Caller
+from gateway.keys.keyring import Keyring
 from gateway.keys.limits import RateLimiter
 from gateway.routing.routing import RouteTable
 from gateway.telemetry.metrics import GatewayMetrics

@@ -52,7 +52,7 @@ from gateway.http.methods import Methods, MethodTable
 from gateway.http.packed_bodies import PackedBodies
 from gateway.http.request_bodies import RequestBodies
 from gateway.http.request_ids import RequestIds
-from gateway.keys.auth import Keyring
+from gateway.keys.keyring import Keyring
 from gateway.keys.limits import RateLimiter
 from gateway.origins import AllowedOrigins
 from gateway.own_machine import OwnMachine

@@ -10,7 +10,7 @@ from fastapi.dependencies.models import Dependant
 
 from gateway.edge.parts import Gateway
 from gateway.errors import InvalidRequest
-from gateway.keys.auth import Caller
+from gateway.keys.caller import Caller
 
 __all__ = [
     "ActorDep",

@@ -21,7 +21,7 @@ from estimates.usual import USUAL_LENGTH, USUAL_ROWS, AskedDevice
 from gateway.deps import CallerDep, Gateway, GatewayDep
 from gateway.errors import InvalidRequest
 from gateway.estimate_answers import serving_answer, training_answer
-from gateway.keys.auth import Caller
+from gateway.keys.caller import Caller
 from gateway.objects.estimates import ServingEstimateObject, TrainingEstimateObject
 from gateway.openai.job_measurements import measured_like
 from gateway.openai.job_request import Uploads, find_base, method_options

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from gateway.admin.key_types import CreateKey, issued_object, key_object
 from gateway.deps import ActorDep, Gateway, GatewayDep
-from gateway.keys.auth import SHARED_AFTER
+from gateway.keys.keyring import SHARED_AFTER
 from gateway.objects.keys import IssuedKeyObject, KeyObject
 from gateway.objects.lists import ObjectList
 from registry.keys import IssuedKey

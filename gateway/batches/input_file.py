@@ -11,7 +11,7 @@ from gateway.batches.records import unasked_records
 from gateway.edge.parts import Gateway
 from gateway.errors import HTTP_ERRORS, GatewayError, ModelNotFound, NothingStable
 from gateway.keys.access import check_model, unknown_model
-from gateway.keys.auth import Caller
+from gateway.keys.caller import Caller
 from gateway.routing.paths import HOT_PATHS
 from gateway.routing.routing import not_offered, resolve
 from registry.batches.batch import Batch, BatchFault, BatchState

@@ -24,7 +24,7 @@ from gateway.edge.unpacking import unpack
 from gateway.errors import DeadlineExceeded, EngineUnavailable, ModelNotAllowed, ModelNotFound, NothingStable
 from gateway.foreign_pages import BROWSERS_HEADERS
 from gateway.keys.access import check_model
-from gateway.keys.auth import ANYBODY, credential_of, priority_of
+from gateway.keys.caller import ANYBODY, credential_of, priority_of
 from gateway.keys.limit_ledger import Admitted
 from gateway.keys.not_served import why_unknown
 from gateway.routing.enforceable import check_enforceable

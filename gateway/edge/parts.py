@@ -21,7 +21,7 @@ from gateway.edge.edge import Edge
 from gateway.evidence.shadow import Shadow
 from gateway.evidence.tally_reporter import TallyReporter
 from gateway.foreign_pages import PageGuard
-from gateway.keys.auth import Keyring
+from gateway.keys.keyring import Keyring
 from gateway.keys.limits import RateLimiter
 from gateway.own_machine import OwnMachine
 from gateway.routing.route_feed import RouteFeed

@@ -13,7 +13,7 @@ from typing import Any, Final
 from gateway.batches.front_door import FrontDoor
 from gateway.batches.records import LineAnswer
 from gateway.batches.retrying import again
-from gateway.keys.auth import Keyring
+from gateway.keys.keyring import Keyring
 from graders.errors import Fault, GradingFailed
 from graders.grade import ModelAnswer
 from graders.http_models import read_answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gateway.evaluations.suites import find_suite, judges_for, keep_suite
-from gateway.keys.auth import Caller
+from gateway.keys.caller import Caller
 from gateway.routing.routing import RouteTable
 from registry.database import Registry
 from registry.rollouts.rollout import RolloutPlan

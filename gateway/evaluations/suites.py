@@ -11,7 +11,7 @@ from evaluation.suite import Suite
 from evaluation.suite_files import parse_suite, suite_from
 from gateway.errors import InvalidRequest, ModelNotAllowed, ModelNotFound, NothingStable
 from gateway.keys.access import check_model, unknown_model
-from gateway.keys.auth import Caller
+from gateway.keys.caller import Caller
 from gateway.routing.pinned_weights import pin
 from gateway.routing.routing import RouteTable, resolve
 from registry.database import Registry

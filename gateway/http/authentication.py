@@ -16,7 +16,7 @@ from gateway.errors import GatewayError
 from gateway.http.absent_endpoints import instead_of
 from gateway.http.error_answers import answer_error
 from gateway.http.meant_path import meant_path
-from gateway.keys.auth import credential_of
+from gateway.keys.caller import credential_of
 from gateway.objects.problems import WARNING_HEADER
 from registry.errors import RegistryError
 from registry.keys import Scope

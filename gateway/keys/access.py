@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Final
 
 from gateway.errors import InvalidRequest, JudgeRequired, ModelNotAllowed, ModelNotFound, NothingStable
-from gateway.keys.auth import Caller, names_of
+from gateway.keys.caller import Caller, names_of
 from gateway.routing.routing import RouteTable, resolve
 from registry.database import Registry
 from registry.errors import NotFound

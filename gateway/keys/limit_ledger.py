@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from gateway.errors import RateLimited
-from gateway.keys.auth import Caller
+from gateway.keys.caller import Caller
 
 WINDOW_S: Final = 60
 _BUSY_RETRY_S: Final = 1

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gateway.errors import RateLimited
-from gateway.keys.auth import Caller
+from gateway.keys.caller import Caller
 from gateway.keys.limit_ledger import FREE, Admitted, LedgerAway, LocalLedger
 from gateway.telemetry.metrics import GatewayMetrics
 

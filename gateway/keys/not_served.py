@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.errors import ModelNotFound
 from gateway.keys.access import shown, unknown_model
-from gateway.keys.auth import Caller
+from gateway.keys.caller import Caller
 from gateway.routing.routing import RouteTable
 from registry.database import Registry
 from registry.errors import NotFound, RegistryError

@@ -18,7 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from gateway.keys.auth import Caller
+from gateway.keys.caller import Caller
 from gateway.keys.limit_ledger import Admitted, LedgerAway, Standing, minute_used_up, places_taken, remaining_of
 from gateway.keys.redis_scripts import ADMIT, RENEW, WRITE_BACK
 

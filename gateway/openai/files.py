@@ -17,7 +17,7 @@ from starlette.types import Scope as Connection
 
 from gateway.deps import AuthorDep, CallerDep, Gateway, GatewayDep, KnownQuery
 from gateway.errors import BodyTooLarge, InvalidRequest, ScopeMissing
-from gateway.keys.auth import Caller
+from gateway.keys.caller import Caller
 from gateway.objects.files import DeletedFile, FileObject
 from gateway.objects.lists import ObjectPage, page_of
 from gateway.openai.job_pictures import check_unnamed

@@ -12,7 +12,7 @@ from pydantic import Field
 from gateway.deps import CallerDep, Gateway, GatewayDep, KnownQuery
 from gateway.errors import InvalidRequest, ModelNotAllowed, ModelNotFound, NothingStable
 from gateway.keys.access import check_model, unknown_model
-from gateway.keys.auth import Caller
+from gateway.keys.caller import Caller
 from gateway.objects.graders import GraderRun, ValidGrader, grader_run
 from gateway.openai.reward_graders import find_reward_models
 from gateway.openai.types import Body

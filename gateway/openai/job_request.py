@@ -14,7 +14,7 @@ from estimates.data_shape import DataShape
 from estimates.row_lengths import read_data_shape
 from gateway.errors import InvalidRequest
 from gateway.keys.access import check_trainable, shown
-from gateway.keys.auth import ANYBODY, Caller
+from gateway.keys.caller import ANYBODY, Caller
 from gateway.openai.job_pictures import check_pictures
 from gateway.openai.reward_graders import find_reward_models
 from gateway.openai.types import CreateJob, MethodBody, RolloutRequest

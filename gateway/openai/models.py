@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Request
 from gateway.deps import ActorDep, CallerDep, Gateway, GatewayDep
 from gateway.errors import ModelNotAllowed, ModelNotFound
 from gateway.keys.access import is_open, own_model, own_name, shown, whole_model
-from gateway.keys.auth import Caller, names_of
+from gateway.keys.caller import Caller, names_of
 from gateway.keys.not_served import why_no_answer
 from gateway.objects.lists import ObjectList
 from gateway.objects.models import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from gateway.errors import InvalidRequest
-from gateway.keys.auth import Caller
+from gateway.keys.caller import Caller
 from gateway.routing.route_table import private_adapters
 from registry.contracts.graders.grader_spec import GraderSpec
 from registry.database import Registry

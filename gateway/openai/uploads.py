@@ -10,7 +10,7 @@ from pydantic import Field
 
 from gateway.deps import AuthorDep, CallerDep, Gateway, GatewayDep, KnownQuery
 from gateway.errors import BodyTooLarge, InvalidRequest
-from gateway.keys.auth import Caller
+from gateway.keys.caller import Caller
 from gateway.objects.files import UploadObject, UploadPartObject
 from gateway.openai.files import (
     WITHOUT_NULLS,

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.edge.edge import Edge
-from gateway.keys.auth import Keyring
+from gateway.keys.keyring import Keyring
 from gateway.settings import GatewaySettings
 from registry import tables
 from registry.database import Registry

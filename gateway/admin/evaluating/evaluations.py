@@ -19,7 +19,7 @@ from gateway.admin.evaluating.evaluation_answers import (
 from gateway.deps import ActorDep, AuthorDep, CallerDep, Gateway, GatewayDep, KnownQuery
 from gateway.errors import InvalidRequest
 from gateway.evaluations.suites import find_suite, judges_for, keep_suite, pin_for
-from gateway.keys.auth import Caller
+from gateway.keys.caller import Caller
 from gateway.objects.evaluating.evaluations import (
     AnswerObject,
     ComparisonObject,

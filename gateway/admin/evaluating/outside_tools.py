@@ -14,7 +14,7 @@ from gateway.admin.evaluating.evaluation_answers import evaluation_object
 from gateway.deps import AuthorDep, CallerDep, GatewayDep, KnownQuery
 from gateway.errors import InvalidRequest
 from gateway.evaluations.suites import pin_for
-from gateway.keys.auth import Caller
+from gateway.keys.caller import Caller
 from gateway.objects.evaluating.evaluations import EvaluationObject
 from gateway.openai.types import Body
 from gateway.routing.pinned_weights import why_changed

@@ -12,7 +12,7 @@ from starlette.responses import StreamingResponse
 from gateway.admin.weights.archive import tar_chunks, tar_size
 from gateway.admin.weights.origins import ExportSource, export_source
 from gateway.deps import ActorDep, AuthorDep, CallerDep, Gateway, GatewayDep
-from gateway.keys.auth import Caller
+from gateway.keys.caller import Caller
 from gateway.objects.weights.exports import ExportedFile, ExportObject, UploadNote
 from gateway.openai.types import Body
 from registry.artifacts import folder_files

@@ -11,7 +11,7 @@ from pydantic import Field
 from gateway.deps import AuthorDep, CallerDep, Gateway, GatewayDep
 from gateway.errors import InvalidRequest
 from gateway.keys.access import check_trainable, own_model
-from gateway.keys.auth import Caller
+from gateway.keys.caller import Caller
 from gateway.objects.jobs import JobErrorObject
 from gateway.objects.weights.merges import MergeObject
 from gateway.openai.types import Body

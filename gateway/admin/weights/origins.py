@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from gateway.errors import InvalidRequest
 from gateway.keys.access import own_model, own_name, whole_model
-from gateway.keys.auth import Caller
+from gateway.keys.caller import Caller
 from gateway.objects.weights.exports import ExportedOrigin, ExportedScore
 from registry.database import Registry
 from registry.errors import NotFound

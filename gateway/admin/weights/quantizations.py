@@ -19,7 +19,7 @@ from gateway.admin.weights.merges import quantized_tensor
 from gateway.deps import AuthorDep, CallerDep, Gateway, GatewayDep
 from gateway.errors import InvalidRequest, ToolMissing
 from gateway.keys.access import check_own, check_trainable, own_model
-from gateway.keys.auth import Caller
+from gateway.keys.caller import Caller
 from gateway.objects.jobs import JobErrorObject
 from gateway.objects.weights.quantizations import QuantizationObject
 from gateway.openai.job_request import Uploads, find_base

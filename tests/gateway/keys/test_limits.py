@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import RateLimited
-from gateway.keys.auth import ANYBODY, Caller
+from gateway.keys.caller import ANYBODY, Caller
 from gateway.keys.limit_ledger import duration
 from gateway.keys.limits import RateLimiter
 from gateway.telemetry.metrics import GatewayMetrics

@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from gateway.errors import RateLimited
-from gateway.keys.auth import Caller
+from gateway.keys.caller import Caller
 from gateway.keys.limits import RateLimiter
 from gateway.telemetry.metrics import GatewayMetrics
 from registry.keys import KeyLimits, Scope

@@ -14,7 +14,7 @@ from openai.types import Model
 
 from gateway.errors import ModelNotFound
 from gateway.keys.access import check_model
-from gateway.keys.auth import ANYBODY
+from gateway.keys.caller import ANYBODY
 from gateway.routing.route_table import build_table
 from registry.keys import Scope
 from registry.publishing.publish import publish

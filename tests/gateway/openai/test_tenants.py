@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from gateway.app import build_app, build_gateway
 from gateway.errors import ModelNotAllowed, ModelNotFound
 from gateway.keys.access import check_model, unknown_model, visible_names
-from gateway.keys.auth import ANYBODY
+from gateway.keys.caller import ANYBODY
 from gateway.routing.routing import RouteTable
 from gateway.settings import GatewaySettings
 from registry.database import Registry

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import ModelNotFound, NothingStable
 from gateway.keys.access import unknown_model
-from gateway.keys.auth import ANYBODY
+from gateway.keys.caller import ANYBODY
 from gateway.routing.routing import Evidence, Route, RouteTable, Target, choose_side, resolve, sticky_key
 from registry.rollouts.tally import Side
 

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from gateway.errors import InvalidRequest, ModelNotAllowed, ScopeMissing, Unauthenticated
 from gateway.keys.access import check_model
-from gateway.keys.auth import ANYBODY, Keyring, credential_of, priority_of
+from gateway.keys.caller import ANYBODY, credential_of, priority_of
+from gateway.keys.keyring import Keyring
 from gateway.routing.routing import RouteTable
 from registry import tables
 from registry.database import Registry
