@@ -1,4 +1,6 @@
-"""Measure the processor time of a relayed request and chunk: one gateway process outside of Ray beside vllm-router.
+"""Measure the processor time of a relayed request and chunk, and how late a stream's first token comes.
+
+One gateway process outside of Ray beside vllm-router:
 
     python bench/one_gateway/relayed.py --cache .bench [--rounds 3] [--seconds 2] [--only TEXT] [--tree NAME=FOLDER]
 
@@ -111,8 +113,19 @@ def _show(case: str, found: Mapping[str, list[tuple[float, Load]]]) -> None:
         us = statistics.median(us for us, _ in rounds)
         ratio = statistics.median(us / other for (us, _), (other, _) in zip(rounds, found[PEER], strict=True))
         rate = statistics.median((load.chunks or load.ok) / load.seconds for _, load in rounds)
-        sys.stdout.write(f"    {name:<14}{us:8.1f} us{ratio:8.2f} of the router's{rate:10.0f} a second\n")
+        sys.stdout.write(
+            f"    {name:<14}{us:8.1f} us{ratio:8.2f} of the router's{rate:10.0f} a second{_tail(rounds)}\n"
+        )
     sys.stdout.flush()
+
+
+def _tail(rounds: Sequence[tuple[float, Load]]) -> str:
+    """Return how much later than the engine sent it a stream's first token came, over all rounds."""
+    delays_us = [delay for _, load in rounds for delay in load.first_token_us]
+    if not delays_us:
+        return ""
+    percentiles = statistics.quantiles(delays_us, n=100)
+    return f", first token p50 {percentiles[49] / 1000:.2f}, p99 {percentiles[98] / 1000:.2f} ms"
 
 
 def _of_tree(peer: Peer) -> float:
