@@ -23,7 +23,7 @@ ENGINES := vllm sglang lmdeploy
 FOREIGN := vllm or sglang or lmdeploy
 # Clients that only `make clients` runs.
 CLIENTS := dspy llama-index lm-eval evalscope guidellm aiperf
-ON_DEMAND := $(FOREIGN) or quantize or judged or walk or clients or deploy or images
+ON_DEMAND := $(FOREIGN) or quantize or judged or walk or clients or deploy or images or cluster
 # Of two processes with two threads each every thread waits for another's: some tests took ten times as long.
 ONE_THREAD := OMP_NUM_THREADS=1
 # Tests wait for as long as they compute: three processes keep two cores busy. Tests of a file stay in their order, so
@@ -33,7 +33,7 @@ ON_BOTH_CORES := $(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $(PROCESSE
 # Our own modules are compiled once: the tests start hundreds of Pythons.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: deploy-lint images-test containers dashboards prometheus serve venv envs test tests stories fuzz kills judged-test engines-test engines-stories walk everything clients unit check quantize-test pins format postgres redis bubblewrap proxies chromium sdks node compiler bench bench-training drills natives
+.PHONY: cluster deploy-lint images-test containers dashboards prometheus serve venv envs test tests stories fuzz kills judged-test engines-test engines-stories walk everything clients unit check quantize-test pins format postgres redis bubblewrap proxies chromium sdks node compiler bench bench-training drills natives
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -57,11 +57,18 @@ tests: venv postgres redis bubblewrap proxies prometheus compiler  ## All but th
 stories: venv redis bubblewrap prometheus chromium sdks  ## The whole of Lorry under Ray Serve, two stories at a time; a Lorry takes some 4 GB of memory
 	LORRY_TEST_SDKS=$(SDKS) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/scenarios -m "scenario and not ($(ON_DEMAND))" $(ARGS)
 
+cluster: venv postgres namespaces  ## Two hosts on this machine, a Ray cluster, and what becomes of it when they fail; needs root
+	$(BIN)/python -m pytest -s -m cluster tests/cluster $(ARGS)
+
+.PHONY: namespaces
+namespaces:  ## The programs that make hosts on one machine: ip, unshare, nsenter
+	@{ command -v ip && command -v unshare && command -v nsenter; } >/dev/null 2>&1 || { SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq iproute2 util-linux >/dev/null; }
+
 walk: venv  ## What README says, typed in a fresh home on the real model: some ten minutes
 	$(BIN)/python -m pytest -s -m walk $(ARGS)
 
 # What takes longer than continuous integration has, each part after the one before, so that none slows another.
-EVERYTHING := test deploy-lint images-test engines-test engines-stories quantize-test judged-test walk clients fuzz kills bench drills bench-training
+EVERYTHING := test cluster deploy-lint images-test engines-test engines-stories quantize-test judged-test walk clients fuzz kills bench drills bench-training
 everything:  ## All tests, drills and benchmarks, those too for which continuous integration has no time: some hours
 	@set -e; for part in $(EVERYTHING); do began=$$(date +%s); $(MAKE) --no-print-directory $$part; echo "== make $$part: $$(( $$(date +%s) - began )) s"; done
 

@@ -31,8 +31,9 @@ class NoPostgres(Exception):
 class PostgresServer:
     """A cluster in *home*, whose server can be started and stopped again and again."""
 
-    def __init__(self, home: Path) -> None:
-        """Make the cluster; `NoPostgres` where there are no programs."""
+    def __init__(self, home: Path, host: str = "127.0.0.1", clients: str = "127.0.0.1/32") -> None:
+        """Make the cluster, at *host* for everybody whose address is in *clients*; `NoPostgres` without programs."""
+        self._host = host
         folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
         if not folders:
             raise NoPostgres("no PostgreSQL server in /usr/lib/postgresql: `apt-get install postgresql`")
@@ -46,20 +47,22 @@ class PostgresServer:
         words = ["-D", f"{home / 'cluster'}", "-U", "lorry", "-A", "trust", "-E", "UTF8", "--no-sync"]
         initdb = [f"{self._binaries}/initdb", *words]
         subprocess.run(initdb, check=True, cwd=home, capture_output=True, **self._account)
-        with socket.create_server(("127.0.0.1", 0)) as probe:
+        with (home / "cluster" / "pg_hba.conf").open("a") as lines:
+            lines.write(f"host all all {clients} trust\n")
+        with socket.create_server((host, 0)) as probe:
             self._port = probe.getsockname()[1]
 
     @property
     def url(self) -> sa.URL:
         """The URL of a database from which others can be created."""
         return sa.URL.create(
-            "postgresql+psycopg", username="lorry", host="127.0.0.1", port=self._port, database="postgres"
+            "postgresql+psycopg", username="lorry", host=self._host, port=self._port, database="postgres"
         )
 
     def start(self) -> None:
         """Start the server and return when it answers; `NoPostgres` with its log if it does not."""
         settings = {
-            "listen_addresses": "127.0.0.1",
+            "listen_addresses": self._host,
             "port": self._port,
             "unix_socket_directories": "",
             "fsync": "off",  # a commit survives the end of the server, which is all that tests do to it
@@ -88,9 +91,7 @@ class PostgresServer:
     def take_changes(self, *, allowed: bool) -> None:
         """Make the server read-only, or let it take changes again, for all connections; returns when it does so."""
         value = "off" if allowed else "on"
-        with psycopg.connect(
-            host="127.0.0.1", port=self._port, user="lorry", dbname="postgres", autocommit=True
-        ) as own:
+        with psycopg.connect(host=self._host, port=self._port, user="lorry", dbname="postgres", autocommit=True) as own:
             own.execute("SET default_transaction_read_only = off")
             own.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
             own.execute("SELECT pg_reload_conf()")
@@ -103,7 +104,7 @@ class PostgresServer:
         return "" if found is None else str(found[0])
 
     def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
-        return psycopg.connect(host="127.0.0.1", port=self._port, user="lorry", dbname="postgres", autocommit=True)
+        return psycopg.connect(host=self._host, port=self._port, user="lorry", dbname="postgres", autocommit=True)
 
     def _wait(self, server: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -119,12 +120,12 @@ class PostgresServer:
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
+def postgres_server(host: str = "127.0.0.1", clients: str = "127.0.0.1/32") -> Iterator[PostgresServer]:
     """Run a server inside the block; `NoPostgres` where that is not possible."""
     home = Path(tempfile.mkdtemp(prefix="lorry-postgres-"))
     server: PostgresServer | None = None
     try:
-        server = PostgresServer(home)
+        server = PostgresServer(home, host, clients)
         server.start()
         yield server
     finally:

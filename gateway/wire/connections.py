@@ -17,6 +17,7 @@ import httptools
 from engines.address import authorization_of, shown_address
 from engines.errors import ClusterSecretMissing
 from engines.network.cluster_secret import NO_SECRET, ClusterSecret
+from gateway.wire.dead_hosts import is_dead_host, notice_dead_host
 from gateway.wire.engine_answer import AnswerHead, AnswerSink, Fault, Requester
 
 log = logging.getLogger(__name__)
@@ -133,7 +134,8 @@ class EngineConnection(asyncio.Protocol):
             self._pass_on(head)
         else:
             # an engine may close an idle connection just when a request is sent on it: that request is sent again
-            self._lose(Fault.STALE if self._was_used and head is None and not self._head_bytes else Fault.CUT)
+            is_stale = self._was_used and head is None and not self._head_bytes and not is_dead_host(exc)
+            self._lose(Fault.STALE if is_stale else Fault.CUT)
 
     # called by the parser
 
@@ -260,7 +262,10 @@ class EnginePool:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                _, opened = await loop.create_connection(lambda: EngineConnection(self), *self._address, ssl=self._ssl)
+                link, opened = await loop.create_connection(
+                    lambda: EngineConnection(self), *self._address, ssl=self._ssl
+                )
+            notice_dead_host(link)
         # A ValueError is of a host that is no name: an engine that was entered by hand may have any.
         except (OSError, TimeoutError, ValueError):
             return None

@@ -1,0 +1,175 @@
+"""A Ray cluster of a head and two hosts in the lab, with PostgreSQL, on which Lorry is deployed."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from typing import Final
+
+import httpx2
+import sqlalchemy as sa
+
+from tests.cluster.lab import Host, Lab, ray_start, ray_variables
+from tests.trainer.tiny_base import save_base
+from tests.up_process import LORRY
+from tests.waiting import wait_for
+
+PORT: Final = 8080
+BASE: Final = "tiny"
+START_S: Final = 400.0
+"""Ray and all of Lorry on two hosts, on a machine that is busy with other tests."""
+CONFIG: Final = """
+[registry]
+artifacts = "{artifacts}"
+
+[gateway]
+host = "0.0.0.0"
+port = {port}
+replicas = 2
+max_replicas_per_node = 1
+resources = {{ lorry = 0.01 }}
+heartbeat_timeout_s = 5.0
+stale_after_s = 2.0
+
+[[engines.pools]]
+name = "small"
+base = "{base}"
+min_replicas = 2
+engine = {{ max_context = 256, max_batch = 8 }}
+
+[trainer]
+nice_beside_engines = 5
+"""
+APPLICATIONS: Final = """
+proxy_location: Disabled
+applications:
+"""
+APPLICATION: Final = """
+  - name: {name}
+    route_prefix: null
+    import_path: gateway.up.builders:{builder}
+    args: {{config: {config}}}
+"""
+PLACED: Final = """
+    deployments:
+      - name: small
+        max_replicas_per_node: 1
+        ray_actor_options: {num_cpus: 0, resources: {lorry: 0.01}}
+"""
+"""An engine for each host, none for the head."""
+BUILDERS: Final = {"gateway": "gateway_app", "controller": "controller_app", "engines": "engines_app"}
+
+
+class TwoHosts:
+    """Hosts `a` and `b`, which may have gateways and engines, and the head of Ray, which has neither."""
+
+    def __init__(self, lab: Lab, registry: sa.URL) -> None:
+        """Start the head and both hosts; nothing of Lorry is deployed yet."""
+        self.lab = lab
+        self.key = ""
+        self.config = lab.folder / "lorry.toml"
+        (lab.folder / "artifacts").mkdir()
+        self.config.write_text(CONFIG.format(artifacts=lab.folder / "artifacts", base=lab.home / BASE, port=PORT))
+        self.applications = lab.folder / "serve.yaml"
+        built = [APPLICATION.format(name=name, builder=BUILDERS[name], config=self.config) for name in BUILDERS]
+        self.applications.write_text("".join([APPLICATIONS, *built, PLACED]))
+        token = secrets.token_hex(16)
+        lab.environment |= {
+            **ray_variables(token),
+            "LORRY_CONFIG": str(self.config),
+            "LORRY_REGISTRY": registry.render_as_string(hide_password=False),
+            "LORRY_CLUSTER_SECRET": secrets.token_hex(32),
+        }
+        save_base(lab.folder / BASE)
+        self.head = lab.host("head")
+        shutil.copytree(lab.folder / BASE, self.head.disk / BASE)
+        self.ray_address = f"{self.head.address}:6379"
+        self._begin_ray(self.head, "--head", "--port", "6379", "--dashboard-host", self.head.address)
+        wait_for(lambda: "--address" in self.head.log("ray.log"), START_S)
+        self.a, self.b = lab.host("host-a"), lab.host("host-b")
+        for host in (self.a, self.b):
+            shutil.copytree(lab.folder / BASE, host.disk / BASE)
+            self.join(host)
+
+    def join(self, host: Host) -> None:
+        """Start Ray on *host* as a node of the cluster; returns at once."""
+        self._begin_ray(host, "--address", self.ray_address, "--resources", '{"lorry": 1}')
+
+    def _begin_ray(self, host: Host, *words: str) -> None:
+        command = ray_start(host.address, "--num-cpus", "2", "--temp-dir", str(self.lab.home / "ray"), *words)
+        # Ray's own start is over when its processes run; they end with the host.
+        host.begin(*command, log="ray.log")
+
+    def url(self, host: Host) -> str:
+        """Return the address of the gateway on *host*."""
+        return f"http://{host.address}:{PORT}"
+
+    def make_key(self) -> None:
+        """Make the first key, without a gateway."""
+        self.key = json.loads(self.head.run("lorry", "keys", "create", "--home", "--name", "root", "--json"))["key"]
+
+    def lorry(self, host: Host, *words: str, code: int = 0) -> str:
+        """Run a `lorry` command outside of the hosts against the gateway of *host*; return what it prints."""
+        environment = os.environ | {"LORRY_URL": self.url(host), "LORRY_API_KEY": self.key, "COLUMNS": "200"}
+        told = subprocess.run(
+            [*LORRY, *words], capture_output=True, text=True, env=environment, check=False, timeout=600
+        )
+        assert told.returncode == code, told.stdout + told.stderr
+        return told.stdout
+
+    def get(self, host: Host, path: str) -> httpx2.Response:
+        """Send `GET` to the gateway of *host*."""
+        headers = {"authorization": f"Bearer {self.key}"}
+        return httpx2.get(f"{self.url(host)}{path}", headers=headers, timeout=30.0, trust_env=False)
+
+    def chat(self, host: Host, model: str, text: str) -> httpx2.Response:
+        """Ask the gateway of *host*."""
+        body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 4}
+        headers = {"authorization": f"Bearer {self.key}"}
+        return httpx2.post(
+            f"{self.url(host)}/v1/chat/completions", json=body, headers=headers, timeout=60.0, trust_env=False
+        )
+
+    def is_ready(self, host: Host) -> bool:
+        """Whether the gateway of *host* answers and can serve."""
+        try:
+            return self.get(host, "/readyz").status_code == 200
+        except httpx2.HTTPError:
+            return False
+
+    def engines_at(self, asked: Host) -> dict[str, str]:
+        """Return the ids of the ready replicas by the address of their host, as the gateway of *asked* has them."""
+        rows = self.get(asked, "/admin/replicas").json()["data"]
+        return {
+            host.address: row["id"]
+            for row in rows
+            for host in (self.a, self.b)
+            if row["state"] == "ready" and host.address in row["url"]
+        }
+
+    def wait_until_both_serve(self, model: str = BASE) -> None:
+        """Return when each gateway has had answers of the engines on both hosts."""
+        for host in (self.a, self.b):
+            wait_for(lambda host=host: self.is_ready(host), START_S)  # type: ignore[misc]
+            wait_for(lambda host=host: len(self.engines_at(host)) == 2, START_S)  # type: ignore[misc]
+            answered: set[str] = set()
+            wanted = set(self.engines_at(host).values())
+
+            def asks(host: Host = host, answered: set[str] = answered, wanted: set[str] = wanted) -> bool:
+                told = self.chat(host, model, f"question {time.monotonic()}")
+                assert told.status_code == 200, told.text
+                answered.add(told.headers["x-lorry-replica"])
+                return answered >= wanted
+
+            wait_for(asks, START_S)
+
+    def deploy(self) -> None:
+        """Deploy the applications by `serve deploy`, as KubeRay does, and wait until both hosts serve."""
+        command = [sys.executable, "-m", "ray.serve.scripts", "deploy", str(self.applications)]
+        self.head.run(*command, "--address", f"http://{self.head.address}:8265")
+        self.wait_until_both_serve()
