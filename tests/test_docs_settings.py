@@ -35,8 +35,13 @@ FILLED_IN: Final = {"kind", "base_path", "base_name", "log_path"}
 """Settings of an engine that Lorry fills in, so that the file has no line for them."""
 ELSEWHERE: Final = {"engines": {"engine"}, "engines.engine": FILLED_IN}
 
-OFF_WITH_A_DEFAULT: Final = {("engines", "kind"), ("trainer", "gateway_url"), ("registry", "artifact_cache")}
-"""Their defaults depend on the machine, on LORRY_HOME and on how the trainer is started."""
+OFF_WITH_A_DEFAULT: Final = {
+    *(("engines", "kind"), ("trainer", "gateway_url"), ("registry", "artifact_cache")),
+    *(("gateway", "resources"), ("engines", "resources"), ("engines", "labels")),
+}
+"""Their defaults depend on the machine, on LORRY_HOME and on how the trainer is started, or are empty tables."""
+NEEDS: Final = {"accelerator_type": {"gpus": 1}}
+"""Settings that have no meaning without another one."""
 
 
 def entries() -> Iterator[tuple[str, str, Any, bool]]:
@@ -89,4 +94,4 @@ def test_every_example_of_a_setting_that_is_off_is_taken(table: str) -> None:
     }
     for of, name, value, _ in entries():
         if of == table:
-            CLASSES[table].model_validate(required.get(table, {}) | {name: value})
+            CLASSES[table].model_validate(required.get(table, {}) | NEEDS.get(name, {}) | {name: value})

@@ -26,8 +26,9 @@ CHAT = {"model": "nobody", "messages": [{"role": "user", "content": "hi"}]}
 
 def set_column(registry: Registry, column: sa.Column[Any], value: object) -> None:
     """Write what this Lorry cannot read: a newer one, or a person, may have done so."""
+    mark = column.table.c.get("mark")
     with registry.transactions.write() as tx:
-        tx.execute(sa.update(column.table).values({column: value}))
+        tx.execute(sa.update(column.table).values({column: value} | ({} if mark is None else {mark: mark + 1})))
 
 
 def test_rows_that_cannot_be_read_end_no_loop_and_hang_no_request(sqlite_registry: Registry, base: Base) -> None:
