@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 from uuid import uuid4
@@ -17,33 +16,8 @@ from registry.errors import RegistryError
 
 log = logging.getLogger(__name__)
 
-HELD_S: Final = 150.0
-"""The window of `HeldPeaks` in the gateway."""
 _ASK_EVERY_S: Final = 1.0
 """How often a revision that no replica has is asked for while requests wait for it."""
-
-
-class HeldPeaks:
-    """Holds the most requests at a time by served name for some minutes, so that copies do not come and go with noise.
-
-    A peak counts at once, and until the window after its own is over: for one to two times the window.
-    """
-
-    def __init__(self, window_s: float = HELD_S) -> None:
-        self._window_s = window_s
-        self._since = -math.inf
-        self._present: dict[str, int] = {}
-        self._before: dict[str, int] = {}
-
-    def add(self, peaks: Mapping[str, int], now: float) -> dict[str, int]:
-        """Add what was counted since the last call, and return what counts for the same names at *now* (monotonic)."""
-        if now - self._since >= self._window_s:
-            # After a longer silence, the window before is over as well.
-            self._before = self._present if now - self._since < 2 * self._window_s else {}
-            self._present, self._since = {}, now
-        for name, count in peaks.items():
-            self._present[name] = max(count, self._present.get(name, 0))
-        return {name: max(self._present[name], self._before.get(name, 0)) for name in peaks}
 
 
 class RevisionDemand:
@@ -55,15 +29,13 @@ class RevisionDemand:
         self._report_s = report_s
         self._gateway = uuid4().hex[:12]
         self._asked_at: dict[str, float] = {}
-        self._peaks = HeldPeaks()
 
     async def run(self) -> None:
-        """Report every `report_s` seconds what was asked for since, and by how many requests at a time of late."""
+        """Report every `report_s` seconds what was asked for since, and by how many requests at a time."""
         while True:
             await asyncio.sleep(self._report_s)
             if most := self._balancer.take_peaks():
-                held = self._peaks.add(most, time.monotonic())
-                await self._store(partial(self._registry.uses.record, self._gateway, held))
+                await self._store(partial(self._registry.uses.record, self._gateway, most))
 
     async def ask_for(self, served_name: str) -> None:
         """Ask for a revision that no replica has and a request waits for: replicas see it at their next look.

@@ -38,7 +38,7 @@ class Refused(NamedTuple):
 
 
 class AnswerTranslator(Protocol):
-    """One answer on its way back: a stream chunk by chunk, or a whole answer; `end` comes last, and once.
+    """The translator of an answer on its way back: a stream by chunks, or a whole answer; `end` comes last, and once.
 
     An answer that does not have the shape of its path's raises `KeyError`, `TypeError`, `ValueError`, `AttributeError`
     or `IndexError`.

@@ -18,7 +18,7 @@ _EARLY: Final = "the replica ended its answer before it was whole"
 
 
 class MessageTranslator:
-    """One answer on its way back."""
+    """The translator of an answer on its way back."""
 
     def __init__(self, asked: AskedMessage, token: str) -> None:
         """*token* is unlike that of any other answer."""

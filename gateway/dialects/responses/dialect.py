@@ -103,7 +103,7 @@ class InputTokensTranslation(ResponsesTranslation):
 
 
 class ResponseTranslator:
-    """One answer of a chat on its way to being a response."""
+    """The translator of a chat's answer into a response."""
 
     def __init__(self, asked: AskedResponse) -> None:
         self.answer_id = response_id_of(asked.token)

@@ -172,7 +172,7 @@ class ChatAnswer(Relayed):
 
 
 class ChatChoice(Relayed):
-    """One of the answers."""
+    """An answer of several that were asked for."""
 
     index: int
     message: ChatAnswer

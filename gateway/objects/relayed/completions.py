@@ -33,7 +33,7 @@ class CompletionLogprobs(Relayed):
 
 
 class CompletionChoice(Relayed):
-    """One of the texts; in a stream what an event adds to it."""
+    """A text of several that were asked for; in a stream what an event adds to it."""
 
     index: int
     text: str
