@@ -28,8 +28,8 @@ from trainer.settings import TrainerSettings
 from trainer.worker import Worker
 
 MakeJob = Callable[..., Job]
-LONG = {"n_epochs": 60, "checkpoint_steps": 10}
-"""180 steps: long enough to be interrupted, short enough to end soon."""
+LONG = {"n_epochs": 50, "checkpoint_steps": 10}
+"""150 steps: long enough to be interrupted, short enough to end soon."""
 TIMEOUT_S = 240.0
 
 

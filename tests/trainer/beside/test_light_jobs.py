@@ -29,7 +29,7 @@ MIXED: Sequence[Trained] = (
     Trained(name="pairs", method="dpo", rows=pair, hyperparameters={**NARROW, "batch_size": 2}),
     Trained(name="ratings", method="kto", rows=rated, hyperparameters={"n_epochs": 2, "learning_rate": 0.003}),
 )
-LONG = {"n_epochs": 60, "checkpoint_steps": 10}
+LONG = {"n_epochs": 50, "checkpoint_steps": 10}
 THIS = psutil.Process()
 
 
