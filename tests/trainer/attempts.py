@@ -29,7 +29,8 @@ from trainer.worker import Worker
 
 MakeJob = Callable[..., Job]
 LONG = {"n_epochs": 50, "checkpoint_steps": 10}
-"""150 steps: long enough to be interrupted, short enough to end soon."""
+"""Long enough to be interrupted, short enough to end soon."""
+LONG_STEPS = 150
 TIMEOUT_S = 240.0
 
 

@@ -17,6 +17,7 @@ from registry.jobs.scheduling.giving_way import GiveWayRules
 from registry.types import Priority
 from tests.trainer.attempts import (
     LONG,
+    LONG_STEPS,
     TIMEOUT_S,
     MakeJob,
     loss_curve,
@@ -149,7 +150,7 @@ def test_training_goes_on_while_the_registry_takes_nothing_and_no_step_is_lost(
         attempt.result(TIMEOUT_S)
     ended = registry.jobs.get(job.id)
     assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 1)
-    assert sorted(loss_curve(registry, job.id)) == list(range(1, 91))
+    assert sorted(loss_curve(registry, job.id)) == list(range(1, LONG_STEPS + 1))
 
 
 def test_a_job_that_kills_its_children_fails_in_the_end(

@@ -12,7 +12,7 @@ import pytest
 from registry.database import Registry, open_registry
 from registry.jobs.job import JobState
 from registry.settings import RegistrySettings
-from tests.trainer.attempts import LONG, TIMEOUT_S, MakeJob, loss_curve, suspended, working
+from tests.trainer.attempts import LONG, LONG_STEPS, TIMEOUT_S, MakeJob, loss_curve, suspended, working
 from tests.waiting import wait_for
 from trainer.settings import TrainerSettings
 
@@ -71,4 +71,4 @@ def test_a_job_ends_once_as_if_the_clock_had_not_been_set(
     ended = registry.jobs.get(job.id)
     assert (ended.state, ended.attempt, ended.error) == (JobState.SUCCEEDED, 1, None)
     assert [revision.job_id for revision in registry.adapters.revisions("support")] == [job.id]
-    assert sorted(loss_curve(registry, job.id)) == list(range(1, 91))
+    assert sorted(loss_curve(registry, job.id)) == list(range(1, LONG_STEPS + 1))
