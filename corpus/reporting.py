@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -150,10 +151,12 @@ def _spread(values: Any) -> Spread:
             least=0, median=0, mean=0, p95=0, most=0, total=0, histogram=Histogram(edges=[0.0, 1.0], counts=[0])
         )
     # The last bin takes all beyond the 99th percentile, so that one giant does not flatten the rest.
-    top = float(np.percentile(values, 99)) if len(values) > 50 else float(values.max())
-    low = float(values.min())
-    edges = np.linspace(low, max(top, low + 1), min(_BINS, int(max(1, top - low))) + 1)
-    counts = np.histogram(np.minimum(values, edges[-1]), bins=edges)[0]
+    top = int(np.percentile(values, 99)) if len(values) > 50 else int(values.max())
+    low = int(values.min())
+    # Lengths are whole numbers: bins of an equal count of them leave no gaps.
+    width = math.ceil((top - low + 1) / _BINS)
+    edges = np.arange(low, top + width + 1, width)
+    counts = np.histogram(np.minimum(values, edges[-1] - 1), bins=edges)[0]
     return Spread(
         least=low,
         median=float(np.median(values)),
@@ -161,7 +164,7 @@ def _spread(values: Any) -> Spread:
         p95=float(np.percentile(values, 95)),
         most=float(values.max()),
         total=float(values.sum()),
-        histogram=Histogram(edges=[round(float(edge), 2) for edge in edges], counts=[int(count) for count in counts]),
+        histogram=Histogram(edges=[float(edge) for edge in edges], counts=[int(count) for count in counts]),
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from corpus.report import Finding, Hits, Report
+from registry.contracts.unfit_rows import MOST_UNFIT_ROWS
 
 _ANSWERS = {
-    "empty": "have an answer that is empty or a placeholder",
-    "refusing": "have an answer that refuses: the model learns to refuse such requests",
-    "truncated": "have an answer that breaks off: the model learns to stop in the middle",
-    "looping": "have an answer that repeats itself",
+    "empty": "an answer that is empty or a placeholder",
+    "refusing": "an answer that refuses: the model learns to refuse such requests",
+    "truncated": "an answer that breaks off: the model learns to stop in the middle",
+    "looping": "an answer that repeats itself",
 }
 _LEAKS = {
     "exact": "in the training file too",
@@ -40,10 +41,22 @@ def rows_of(hits: Hits) -> str:
     return f"{_rows(hits.rows)} ({lines_of(hits.lines, hits.rows)})"
 
 
+def _have(rows: int) -> str:
+    return "has" if rows == 1 else "have"
+
+
+def _are(rows: int) -> str:
+    return "is" if rows == 1 else "are"
+
+
 def lines_of(lines: list[int], rows: int) -> str:
+    """Return the first lines of so many rows, after the word `line`."""
+    return f"line{'s' if rows > 1 else ''} {listed_lines(lines, rows)}"
+
+
+def listed_lines(lines: list[int], rows: int) -> str:
     """Return the first lines of so many rows."""
-    listed = ", ".join(map(str, lines[:5]))
-    return f"line{'s' if rows > 1 else ''} {listed}{', …' if rows > min(5, len(lines)) else ''}"
+    return f"{', '.join(map(str, lines[:5]))}{', …' if rows > min(5, len(lines)) else ''}"
 
 
 def _rows(count: int) -> str:
@@ -59,20 +72,31 @@ def _faults(report: Report) -> Iterator[Finding]:
 
 def _lengths(report: Report) -> Iterator[Finding]:
     tokens = report.tokens
-    about = "" if tokens.counted_by else "about "
     for hits in tokens.refused:
-        text = f"{rows_of(hits)} are refused by the chat template of {tokens.counted_by}: {hits.kind}"
+        text = f"{rows_of(hits)} {_are(hits.rows)} refused by the chat template of {tokens.counted_by}: {hits.kind}"
         yield Finding(level="error", about="tokens", text=text)
     if hits_over := tokens.over_context.rows:
-        text = f"{rows_of(tokens.over_context)} are longer than the context of {tokens.context:,} tokens"
+        over = tokens.over_context
+        text = f"{rows_of(over)} {_are(over.rows)} longer than the context of {tokens.context:,} tokens"
         yield Finding(level="error", about="tokens", text=text)
     if tokens.over_max_length.rows > hits_over:
-        line, most = tokens.longest[0]
-        text = (
-            f"{rows_of(tokens.over_max_length)} have {about}more than {tokens.max_length:,} tokens, the max_length; "
-            f"the longest (line {line}) has {most:,}. A job refuses them unless max_length is raised"
-        )
-        yield Finding(level="warn", about="tokens", text=text)
+        yield Finding(level="warn", about="tokens", text=_too_long(report))
+
+
+def _too_long(report: Report) -> str:
+    tokens = report.tokens
+    over, about = tokens.over_max_length, "" if tokens.counted_by else "about "
+    line, most = tokens.longest[0]
+    unfit = over.rows + sum(hits.rows for hits in tokens.refused)
+    what = (
+        "A job leaves such rows out"
+        if unfit <= MOST_UNFIT_ROWS * report.rows
+        else "A job is refused unless max_length or most_unfit_rows is raised"
+    )
+    return (
+        f"{rows_of(over)} {_have(over.rows)} more than {about}{tokens.max_length:,} tokens, the max_length; the "
+        f"longest (line {line}) has {most:,}. {what}"
+    )
 
 
 def _repeats(report: Report) -> Iterator[Finding]:
@@ -80,7 +104,7 @@ def _repeats(report: Report) -> Iterator[Finding]:
         if repeats.rows:
             first = repeats.groups[0]
             text = (
-                f"{_rows(repeats.rows)} {'is' if repeats.rows == 1 else 'are'} {what} to an earlier one; the largest "
+                f"{_rows(repeats.rows)} {_are(repeats.rows)} {what} to an earlier one; the largest "
                 f"group has {first.rows:,} rows ({lines_of(first.lines, first.rows)})"
             )
             yield Finding(level="warn", about="repeats", text=text)
@@ -100,9 +124,9 @@ def _leaks(report: Report) -> Iterator[Finding]:
 
 def _contents(report: Report) -> Iterator[Finding]:
     for hits in report.answers:
-        yield Finding(level="warn", about="answers", text=f"{rows_of(hits)} {_ANSWERS[hits.kind]}")
+        yield Finding(level="warn", about="answers", text=f"{rows_of(hits)} {_have(hits.rows)} {_ANSWERS[hits.kind]}")
     for hits in report.personal:
-        text = f"{rows_of(hits)} have what looks like: {hits.kind}, such as {hits.example}"
+        text = f"{rows_of(hits)} {_have(hits.rows)} what looks like: {hits.kind}, such as {hits.example}"
         yield Finding(level="warn", about="personal", text=text)
     balance = report.balance
     if balance is not None and balance.most_share >= _ONE_SIDED:
@@ -122,7 +146,8 @@ def _notes(report: Report) -> Iterator[Finding]:
         listed = ", ".join(f"{each.name} {each.rows:,}" for each in rare[:5])
         yield Finding(level="note", about="languages", text=f"most rows are in {named[0].name}; a few are in: {listed}")
     if report.tool_rows:
-        text = f"{_rows(report.tool_rows)} have tools, in the form that the base model's chat template has, or Hermes'"
+        rows = f"{_rows(report.tool_rows)} {_have(report.tool_rows)} tools"
+        text = f"{rows}, in the form that the base model's chat template has, or Hermes'"
         yield Finding(level="note", about="tools", text=text)
     if report.pictures:
         text = (

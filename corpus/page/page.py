@@ -9,7 +9,7 @@ from typing import Final
 
 from corpus.page.plots import bars, histogram, number
 from corpus.report import Counted, Finding, Hits, Repeats, Report
-from corpus.sentences import lines_of
+from corpus.sentences import listed_lines
 
 _NOTHING: Final = '<p class="soft">Nothing found.</p>'
 
@@ -49,12 +49,12 @@ def _facts(report: Report) -> str:
 def _cards(report: Report) -> Iterable[str]:
     tokens, total = report.tokens, report.rows
     by = f"by {tokens.counted_by}" if tokens.counted_by else "estimated, four bytes each"
-    marks = {"max_length": tokens.max_length, "context": tokens.context, "95 %": tokens.spread.p95}
+    marks = {"max_length": tokens.max_length, "context": tokens.context, "95 % up to": round(tokens.spread.p95)}
     cards = [
         _card("Findings", _findings(report.findings), wide=True),
-        _card(f"Tokens of a row ({by})", histogram(tokens.spread.histogram, "tokens", marks) + _longest(report)),
-        _card("Characters of a row", histogram(report.characters.histogram, "characters", {})),
-        _card("Turns of a row", histogram(report.turns.histogram, "turns", {})),
+        _card(f"Tokens of a row ({by})", histogram(tokens.spread, "tokens", marks) + _longest(report)),
+        _card("Characters of a row", histogram(report.characters, "characters", {})),
+        _card("Turns of a row", histogram(report.turns, "turns", {})),
         _card("Languages", bars(report.languages, total)),
         _card("Answers", _hits(report.answers, "found")),
         _card("Secrets and personal data", _hits(report.personal, "form")),
@@ -101,7 +101,7 @@ def _hits(found: Sequence[Hits], example: str) -> str:
             (
                 escape(hits.kind),
                 f"{hits.rows:,}",
-                lines_of(hits.lines, hits.rows) if hits.lines else "",
+                listed_lines(hits.lines, hits.rows) if hits.lines else "",
                 _pre(hits.example),
             )
             for hits in found
@@ -114,7 +114,7 @@ def _groups(repeats: Repeats) -> str:
         return _NOTHING
     return _table(
         ("rows", "lines", "the first"),
-        ((f"{group.rows:,}", lines_of(group.lines, group.rows), _pre(group.excerpt)) for group in repeats.groups),
+        ((f"{group.rows:,}", listed_lines(group.lines, group.rows), _pre(group.excerpt)) for group in repeats.groups),
     )
 
 
@@ -129,7 +129,7 @@ def _leaks(report: Report) -> str:
         return _NOTHING
     counts = [Counted(name={"prompt": "same prompt"}.get(leak.kind, leak.kind), rows=leak.rows) for leak in leaks.found]
     pairs = ((leak.kind, ", ".join(f"{one} / {two}" for one, two in leak.pairs[:8])) for leak in leaks.found)
-    return bars(counts, leaks.validation_rows) + _table(("", "training line / validation line"), pairs)
+    return bars(counts, leaks.validation_rows) + _table(("", "lines in training / validation"), pairs)
 
 
 def _odd(report: Report) -> str:

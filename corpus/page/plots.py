@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Final
 
-from corpus.report import Counted, Histogram
+from corpus.report import Counted, Spread
 
 _WIDTH: Final = 560
-_HEIGHT: Final = 150
+_HEIGHT: Final = 165
 _LEFT: Final = 8
-_BOTTOM: Final = 22
+_BOTTOM: Final = 32
+_NAMED_BARS: Final = 8
 _BAR_HEIGHT: Final = 22
 _NAMES: Final = 190
 
@@ -21,37 +22,53 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:,.1f}"
 
 
-def histogram(found: Histogram, unit: str, marks: Mapping[str, float | None]) -> str:
-    """Return the histogram; *marks* are limits that get a line where they lie in it."""
-    counts, edges = found.counts, found.edges
-    low, high, most = edges[0], edges[-1], max([*counts, 1])
-    width = _WIDTH - 2 * _LEFT
-    step = width / len(counts)
+def histogram(spread: Spread, unit: str, marks: Mapping[str, float | None]) -> str:
+    """Return the histogram of whole numbers; *marks* are limits that get a line where they lie in it."""
+    counts, edges = spread.histogram.counts, spread.histogram.edges
+    most = max([*counts, 1])
+    step = (_WIDTH - 2 * _LEFT) / len(counts)
+    names = [_span(edges[at], edges[at + 1]) for at in range(len(counts))]
+    if spread.most >= edges[-1]:
+        names[-1] = f"{number(edges[-2])} and more"
     bars = []
     for at, count in enumerate(counts):
         height = 0 if not count else max(1.5, (_HEIGHT - _BOTTOM - 14) * count / most)
-        tip = f"{number(edges[at])} to {number(edges[at + 1])} {unit}: {count:,} rows"
         bars.append(
             f'<rect x="{_LEFT + at * step:.1f}" y="{_HEIGHT - _BOTTOM - height:.1f}" rx="1.5" '
-            f'width="{max(1.0, step - 1.5):.1f}" height="{height:.1f}"><title>{escape(tip)}</title></rect>'
+            f'width="{max(1.0, step - 1.5):.1f}" height="{height:.1f}">'
+            f"<title>{escape(names[at])} {escape(unit)}: {count:,} rows</title></rect>"
         )
-    lines = []
+    label = escape(f"rows by {unit}")
+    body = "".join([*bars, *_mark_lines(edges, marks), _axis(names, step, f"{unit}; most: {most:,} rows")])
+    return f'<svg class="plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{body}</svg>'
+
+
+def _span(first: float, end: float) -> str:
+    return number(first) if end - first <= 1 else f"{number(first)} to {number(end - 1)}"
+
+
+def _mark_lines(edges: Sequence[float], marks: Mapping[str, float | None]) -> Iterator[str]:
+    low, high = edges[0], edges[-1]
     for name, value in marks.items():
         if value is not None and low <= value <= high:
-            x = _LEFT + width * (value - low) / max(1e-9, high - low)
+            x = _LEFT + (_WIDTH - 2 * _LEFT) * (value - low) / max(1e-9, high - low)
             anchor, shift = ("end", -4) if x > _WIDTH / 2 else ("start", 4)
-            lines.append(
+            yield (
                 f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{_HEIGHT - _BOTTOM}"/>'
                 f'<text x="{x + shift:.1f}" y="12" text-anchor="{anchor}">{escape(name)} {number(value)}</text>'
             )
-    foot = (
-        f'<text x="{_LEFT}" y="{_HEIGHT - 6}">{number(low)}</text>'
-        f'<text x="{_WIDTH - _LEFT}" y="{_HEIGHT - 6}" text-anchor="end">{number(high)} {escape(unit)}</text>'
-        f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 6}" text-anchor="middle">most: {most:,} rows</text>'
-    )
-    label = escape(f"rows by {unit}")
-    body = "".join([*bars, *lines, foot])
-    return f'<svg class="plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{body}</svg>'
+
+
+def _axis(names: Sequence[str], step: float, unit: str) -> str:
+    """Return the names below the bars: all of few, else the first and the last, with the unit in the last line."""
+    listed = range(len(names)) if len(names) <= _NAMED_BARS else (0, len(names) - 1)
+    parts = [f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 3}" text-anchor="middle">{escape(unit)}</text>']
+    for at in listed:
+        is_end = len(names) > _NAMED_BARS
+        anchor = ("start" if at == 0 else "end") if is_end else "middle"
+        x = _LEFT + step * (at + {"start": 0.0, "end": 1.0, "middle": 0.5}[anchor])
+        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 18}" text-anchor="{anchor}">{escape(names[at])}</text>')
+    return "".join(parts)
 
 
 def bars(counts: Sequence[Counted], total: int) -> str:

@@ -16,7 +16,7 @@ from registry.contracts.pictures.picture_part import PicturePart
 from registry.contracts.pictures.picture_sources import outside
 from registry.contracts.rollout_spec import RolloutSpec
 from registry.contracts.training_formats import LineFormat, TrainingLine, check_training_lines, read_pictures
-from registry.contracts.unfit_rows import UnfitChoice
+from registry.contracts.unfit_rows import MOST_UNFIT_ROWS, UnfitChoice
 from registry.contracts.weights_spec import LIBRARIES, WeightsSpec
 from registry.errors import WeightsRefused
 from registry.rollouts.rollout import RolloutPlan
@@ -100,7 +100,7 @@ class FineTuneSpec(JobSpec):
     """Longest row in tokens; a longer one does not fit."""
     unfit_rows: UnfitChoice = "drop"
     """The choice for rows that are too long; other rows that do not fit are always left out."""
-    most_unfit_rows: float = Field(default=0.01, ge=0.0, le=1.0)
+    most_unfit_rows: float = Field(default=MOST_UNFIT_ROWS, ge=0.0, le=1.0)
     """Part of a file's rows that may not fit; with more the job is refused."""
     checkpoint_steps: int = Field(default=25, ge=1)
     keep: Literal["last", "best"] = "last"

@@ -12,6 +12,8 @@ LISTED_LINES: Final = 1000
 """Lines that are listed of a reason; the count has them all."""
 SHOWN_LINES: Final = 5
 """Lines that a sentence names."""
+MOST_UNFIT_ROWS: Final = 0.01
+"""Part of a file's rows that may not fit a job that does not name another one."""
 UnfitChoice = Literal["drop", "cut"]
 """The choice for a row that is too long: to leave out the row, or its end."""
 ROW_TOO_LONG: Final = "row_too_long"

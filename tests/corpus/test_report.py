@@ -112,6 +112,25 @@ def test_lines_with_a_fault_are_counted_by_reason(tmp_path: Path) -> None:
     assert (report.rows, report.level) == (12, "error")
 
 
+def test_a_row_beyond_max_length_is_left_out_where_a_job_may_go_on_without_it(tmp_path: Path) -> None:
+    long = chat("What is this?", "A teapot. " * 500)
+
+    def too_long(others: int) -> str:
+        path = written(tmp_path / f"{others}.jsonl", [*good(others), long])
+        return next(each.text for each in examine(path, Wishes()).findings if "max_length" in each.text)
+
+    assert too_long(12).startswith("1 row (line 13) has more than about 1,024 tokens")
+    assert too_long(12).endswith("A job is refused unless max_length or most_unfit_rows is raised")
+    assert too_long(99).endswith("A job leaves such rows out")
+
+
+def test_a_plot_has_a_bar_for_each_number_of_turns(tmp_path: Path) -> None:
+    longer = {"messages": good(1)[0]["messages"] * 2}
+    report = examine(written(tmp_path / "a.jsonl", [*good(), longer]), Wishes())
+    assert (report.turns.histogram.edges, report.turns.histogram.counts) == ([2.0, 3.0, 4.0, 5.0], [12, 0, 1])
+    assert "<title>4 turns: 1 rows</title>" in page_of(report)
+
+
 def test_pairs_ratings_and_texts_have_their_reports(tmp_path: Path) -> None:
     rated = [{**row, "label": at % 4 == 0} for at, row in enumerate(good())]
     balance = examine(written(tmp_path / "r.jsonl", rated), Wishes()).balance
