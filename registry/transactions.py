@@ -31,6 +31,14 @@ from registry.errors import (
 LOCK_WAIT_S: Final = 10
 """How long a transaction waits for another one before `RegistryUnavailable`."""
 
+_SILENT_S: Final = LOCK_WAIT_S - 2
+_SERVER_NOTICES: Final = (
+    f"SET tcp_keepalives_idle = {_SILENT_S // 2}; SET tcp_keepalives_interval = 1; "
+    f"SET tcp_keepalives_count = {_SILENT_S // 2}; SET tcp_user_timeout = {1000 * _SILENT_S}"
+)
+"""How soon the server looks whether a silent client's host is there: by default after two hours, for which a host that
+lost power keeps its locks. This is less than other transactions wait for them."""
+
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _DISK_FULL: Final = "53100"
 _READ_ONLY: Final = "25006"
@@ -117,7 +125,7 @@ def _open_postgres(url: sa.URL) -> sa.Engine:
     def on_connect(connection: DBAPIConnection, _record: object) -> None:
         cursor = connection.cursor()
         # The bound of SQLite's `timeout`, so that a writer gives up after the same wait on both databases.
-        cursor.execute(f"SET lock_timeout = '{LOCK_WAIT_S}s'")
+        cursor.execute(f"SET lock_timeout = '{LOCK_WAIT_S}s'; {_SERVER_NOTICES}")
         cursor.close()
         # PostgreSQL takes a SET back when its transaction is rolled back.
         connection.commit()
