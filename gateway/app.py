@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
@@ -75,6 +76,10 @@ from registry.errors import RegistryError
 from registry.liveness.host_name import host_name
 
 log = logging.getLogger(__name__)
+
+_THREADS: Final = 32
+"""For calls that block. By default there are six on two processors, and five in an actor: the gateway's own loops would
+take all of them while a registry that vanished lets each wait."""
 
 _REPORTS_EVERY: Final = 16
 """Files without a report are looked for so many times less often than routes are read: once in 4 s by default."""
@@ -189,6 +194,7 @@ def build_app(gateway: Gateway) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
         with contextlib.suppress(RegistryError):  # the loops read again
             await gateway.keyring.refresh()
             await gateway.feed.refresh()

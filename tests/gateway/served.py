@@ -78,6 +78,11 @@ class ServedGateway:
     ) -> None:
         self.close()
 
+    @property
+    def requests_beside(self) -> int:
+        """Number of requests outside the hot path that are under way."""
+        return len(self._server.server_state.tasks)
+
     def connect(self) -> socket.socket:
         """A connection to it."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=60)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
+import threading
 import time
 from typing import Any
 
+import httpx2
 import pytest
 import sqlalchemy as sa
 
@@ -16,8 +20,10 @@ from registry import tables
 from registry.database import Registry
 from registry.keys import KeyDraft, Scope
 from registry.types import Base
+from tests.gateway.scripted_gateways import ScriptedGateways
 from tests.gateway.served import ServedGateway
 from tests.gateway.stage import report
+from tests.stub_engine import answer
 from tests.waiting import wait_for
 
 QUICK = GatewaySettings(route_refresh_s=0.05, stale_after_s=0.5)
@@ -123,3 +129,26 @@ def test_an_error_in_one_request_keeps_no_other_from_its_deadline(
         assert [request.checks for request in requests if request.fails] == [1, 1, 1]
         edge.under_way.clear()
     assert sum(record.exc_info is not None for record in caplog.records) == 3
+
+
+def test_requests_that_need_a_thread_go_on_while_the_registry_blocks_many(
+    sqlite_registry: Registry, scripted: ScriptedGateways
+) -> None:
+    served = scripted.serve([answer(200, b"{}")])
+    packed = {"content-encoding": "gzip", "content-type": "application/json"}
+    body = gzip.compress(json.dumps(CHAT | {"model": "tiny"}).encode())
+    answers: list[httpx2.Response] = []
+
+    def make_key(number: int) -> None:
+        answers.append(served.client.post("/admin/keys", json={"name": f"k{number}"}))
+
+    waiting = [threading.Thread(target=make_key, args=(number,)) for number in range(8)]
+    with sqlite_registry.transactions.write():  # no other write begins before this one ends
+        for thread in waiting:
+            thread.start()
+        wait_for(lambda: served.requests_beside == len(waiting))
+        assert served.client.post("/v1/chat/completions", content=body, headers=packed).status_code == 200
+        assert not answers
+    for thread in waiting:
+        thread.join()
+    assert len(answers) == len(waiting)
