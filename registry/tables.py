@@ -156,6 +156,7 @@ jobs: Final = sa.Table(
     sa.Column("base_digest", sa.Text, nullable=False, server_default=""),
     sa.Column("is_light", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("needed_bytes", sa.BigInteger),
+    sa.Column("shared_bytes", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("expected_s", sa.Double),
     sa.Column("queued_at", sa.Double, nullable=False, server_default="0"),
     sa.Column("not_before", sa.Double, nullable=False, server_default="0"),
@@ -169,7 +170,7 @@ jobs: Final = sa.Table(
     sa.Index(
         "ix_jobs_queue",
         *("state", "priority", "tenant", "seq", "id"),
-        *("base_digest", "is_light", "needed_bytes", "not_before", "queued_at"),
+        *("base_digest", "is_light", "needed_bytes", "shared_bytes", "not_before", "queued_at"),
     ),
     sqlite_autoincrement=True,
 )

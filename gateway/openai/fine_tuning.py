@@ -77,7 +77,7 @@ async def create_job(body: CreateJob, gateway: GatewayDep, caller: CallerDep, ac
                 spec,
                 actor,
                 claim_for(body, caller, spec.adapter),
-                queue_entry(made, after_of(body)),
+                queue_entry(spec, made, after_of(body)),
             )
         except JobTooLarge as exc:
             raise JobTooLarge(f"{exc}{advice(made)}", param=exc.param) from exc

@@ -54,11 +54,12 @@ def estimate_of_spec(spec: FineTuneSpec, registry: Registry, machine: OwnMachine
         return None
 
 
-def queue_entry(made: TrainingEstimate | None, after: tuple[str, ...]) -> QueueEntry:
+def queue_entry(spec: FineTuneSpec, made: TrainingEstimate | None, after: tuple[str, ...]) -> QueueEntry:
     """Return how a job waits that will take what *made* says."""
     if made is None:
         return QueueEntry(after=after)
-    return QueueEntry(after=after, needed_bytes=made.peak_bytes, expected_s=made.seconds)
+    shared = made.parts["process"] + made.parts["weights"] if spec.is_light() else 0
+    return QueueEntry(after=after, needed_bytes=made.peak_bytes, shared_bytes=shared, expected_s=made.seconds)
 
 
 def advice(made: TrainingEstimate | None) -> str:

@@ -105,6 +105,8 @@ class Job:
     finished_at: float | None
     needed_bytes: int | None
     """Most memory of a device that the job is expected to take."""
+    shared_bytes: int
+    """The part of `needed_bytes` that light jobs on one base model have once for all: libraries and base weights."""
     expected_s: float | None
     """How long the job is expected to take from its claim to its end."""
     queued_at: float

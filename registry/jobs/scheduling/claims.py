@@ -114,7 +114,7 @@ def heads_of(tx: sa.Connection, claimant: Claimant, now: float) -> list[Head]:
     if room.without:
         conditions.append(jobs.id.not_in(sorted(room.without)))
     if room.total_bytes is not None:
-        conditions.append(_within(room.total_bytes))
+        conditions.append(_within(tables.jobs.c.needed_bytes, room.total_bytes))
     is_overdue, fit = jobs.queued_at < now - PASSED_S, _fit(claimant, now)
     passed_over = sa.case((sa.or_(is_overdue, jobs.base_digest.in_(sorted(room.resident))), 0), else_=1)
     groups = sa.select(
@@ -129,9 +129,15 @@ def heads_of(tx: sa.Connection, claimant: Claimant, now: float) -> list[Head]:
     return [Head(**(dict(row) | {"fit": Fit(row["fit"])})) for row in rows if row["fit"] is not None]
 
 
-def _within(limit: int) -> sa.ColumnElement[bool]:
-    needed = tables.jobs.c.needed_bytes
+def _within(needed: sa.ColumnElement[int | None], limit: int) -> sa.ColumnElement[bool]:
     return sa.or_(needed.is_(None), needed <= limit)
+
+
+def _needed_beside(room: Room) -> sa.ColumnElement[int | None]:
+    """Return the expression of what a job takes beside those of the worker: of a light one not what all share."""
+    jobs = tables.jobs.c
+    # Those that may not join are apart, whatever they need.
+    return jobs.needed_bytes if room.beside is None else jobs.needed_bytes - jobs.shared_bytes
 
 
 def _fit(claimant: Claimant, now: float) -> sa.ColumnElement[int | None]:
@@ -149,7 +155,7 @@ def _fit(claimant: Claimant, now: float) -> sa.ColumnElement[int | None]:
             victims.c.worker == claimant.worker,
             victims.c.gives_way_to.is_not(None),
         )
-        is_large = ~_within(room.free_bytes)
+        is_large = ~_within(_needed_beside(room), room.free_bytes)
         cases += [
             (sa.and_(is_large, jobs.id.in_(promised)), int(Fit.PROMISED)),
             (sa.and_(is_large, is_overdue), int(Fit.OVERDUE)),

@@ -49,6 +49,7 @@ def queue_job(  # noqa: PLR0913  the facts of a row, of which the last has a def
         "base_digest": spec.base_digest,
         "is_light": spec.is_light(),
         "needed_bytes": entry.needed_bytes,
+        "shared_bytes": entry.shared_bytes,
         "expected_s": entry.expected_s if entry.expected_s is not None else _earlier_s(tx, spec),
         "created_at": at,
         "queued_at": at,

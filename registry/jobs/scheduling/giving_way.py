@@ -59,6 +59,7 @@ class RunningJob:
     priority: int
     worker: str
     needed_bytes: int | None
+    """Memory that is free once the job alone has gone."""
     claimed_at: float
     may_be_asked: bool
     gives_way_to: str | None
@@ -176,7 +177,8 @@ def _running(job: Job, priority: int, rules: GiveWayRules, now: float) -> Runnin
         id=job.id,
         priority=priority,
         worker=job.worker or "",
-        needed_bytes=job.needed_bytes,
+        # What light jobs share is free only once all of them have gone, and then the whole device is.
+        needed_bytes=None if job.needed_bytes is None else job.needed_bytes - job.shared_bytes,
         claimed_at=claimed_at,
         may_be_asked=may_stop and is_long and not is_asked,
         gives_way_to=job.gives_way_to,

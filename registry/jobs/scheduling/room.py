@@ -18,6 +18,8 @@ class QueueEntry:
     """Ids of the jobs that must have succeeded before this one begins."""
     needed_bytes: int | None = None
     """Most memory of a device that the job is expected to take; None where nobody has estimated it."""
+    shared_bytes: int = 0
+    """The part of it that light jobs on one base model have once for all."""
     expected_s: float | None = None
     """How long the job is expected to take; None where nobody has estimated it."""
 

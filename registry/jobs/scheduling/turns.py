@@ -99,15 +99,28 @@ def _waiting(tx: sa.Connection, usual_s: float | None) -> list[QueuedJob]:
 def _running(tx: sa.Connection, usual_s: float | None) -> list[HeldJob]:
     """Return the running jobs, with their expected ends."""
     jobs = tables.jobs.c
-    facts = (jobs.id, jobs.worker, jobs.estimated_finish, jobs.claimed_at, jobs.expected_s, jobs.needed_bytes)
+    facts = (
+        jobs.id,
+        jobs.worker,
+        jobs.estimated_finish,
+        jobs.claimed_at,
+        jobs.expected_s,
+        jobs.needed_bytes,
+        jobs.shared_bytes,
+    )
     columns = sa.select(*facts)
-    held = []
+    held, sharing = [], set[str]()
     for row in tx.execute(columns.where(jobs.state == JobState.RUNNING)):
         expected_s = usual_s if row.expected_s is None else row.expected_s
         ends_at = row.estimated_finish
         if ends_at is None and expected_s is not None and row.claimed_at is not None:
             ends_at = row.claimed_at + expected_s
-        held.append(HeldJob(id=row.id, worker=row.worker or "", ends_at=ends_at, needed_bytes=row.needed_bytes or 0))
+        worker, needed = row.worker or "", row.needed_bytes or 0
+        # What light jobs of a worker share counts for one of them.
+        if row.shared_bytes and worker in sharing:
+            needed -= row.shared_bytes
+        sharing |= {worker} if row.shared_bytes else set()
+        held.append(HeldJob(id=row.id, worker=worker, ends_at=ends_at, needed_bytes=needed))
     return held
 
 

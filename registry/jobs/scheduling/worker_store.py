@@ -77,8 +77,9 @@ def free_of(tx: sa.Connection, worker: TrainerWorker) -> int | None:
         return None
     jobs = tables.jobs.c
     held = sa.and_(jobs.state == JobState.RUNNING, jobs.worker == worker.name)
-    needed = tx.execute(sa.select(sa.func.sum(jobs.needed_bytes)).where(held)).scalar()
-    return max(0, worker.total_bytes - int(needed or 0))
+    own = sa.func.sum(jobs.needed_bytes - jobs.shared_bytes)
+    row = tx.execute(sa.select(own.label("own"), sa.func.max(jobs.shared_bytes).label("shared")).where(held)).one()
+    return max(0, worker.total_bytes - int(row.own or 0) - int(row.shared or 0))
 
 
 def room_of(tx: sa.Connection, name: str, room: Room) -> Room:

@@ -152,6 +152,19 @@ def test_what_a_worker_holds_is_taken_off_what_it_reported(queue: Queue) -> None
     assert queue.next(worker="w2") == "third", "nothing is known of this worker's device"
 
 
+def test_light_jobs_beside_each_other_need_what_they_share_once(queue: Queue) -> None:
+    report = TrainerWorker(name="w1", device="cpu", total_bytes=8 * GB)
+    queue.registry.workers.report(report)
+    for name in ("first", "second", "third", "fourth"):
+        queue.put(name, base_digest="2" * 64, entry=QueueEntry(needed_bytes=6 * GB, shared_bytes=5 * GB))
+    assert [queue.next(), queue.next()] == ["first", None], "in a process of its own the second has no room"
+    beside = Room(beside="2" * 64)
+    assert [queue.next(beside) for _ in range(3)] == ["second", "third", None]
+    queue.registry.workers.report(report)
+    assert [worker.free_bytes for worker in queue.registry.workers.list()] == [0]
+    assert [turn.place for turn in queue.registry.jobs.turns().values()] == [1]
+
+
 def test_beside_light_jobs_only_light_jobs_of_their_base_are_claimed(queue: Queue) -> None:
     queue.put("other base", base_digest="1" * 64)
     queue.put("heavy", base_digest="2" * 64, lora=queue.spec.lora.model_copy(update={"dropout": 0.5}))
