@@ -81,10 +81,12 @@ def _facts(evaluation: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) 
 
 def _cards(reported: ReportedEvaluation) -> str:
     evaluation = reported.evaluation
-    cards = [_card("Scores with 95 % intervals", _scores(evaluation["scores"]))]
-    if evaluation["beside_stable"] is not None:
-        cards.append(_card(f"Beside {evaluation['beside_stable']['second_model']}", _difference(reported)))
-    if metrics := evaluation["detail"].get("metrics"):
+    beside, metrics = evaluation["beside_stable"], evaluation["detail"].get("metrics")
+    is_alone = beside is None and not metrics
+    cards = [_card("Scores with 95 % intervals", _scores(evaluation["scores"]), wide=is_alone)]
+    if beside is not None:
+        cards.append(_card(f"Beside {beside['second_model']}", _difference(reported)))
+    if metrics:
         cards.append(_card(f"As {evaluation['tool']} reports it", _reported(metrics)))
     cards.append(_card("Answers", _answers(reported), wide=True))
     return "".join(cards)
@@ -150,7 +152,7 @@ def _answers(reported: ReportedEvaluation) -> str:
         kinds += [("better", "better than the stable"), ("worse", "worse than the stable")]
     choices = "".join(f'<option value="{kind}">{text}</option>' for kind, text in kinds)
     form = (
-        '<form class="filter"><input name="text" type="search" placeholder="text" aria-label="text">'
+        '<form class="filter"><input name="text" type="search" placeholder="search in prompts and answers" aria-label="search">'
         f'<select name="kind" aria-label="kind">{choices}</select>'
         f'<select name="tag" aria-label="tag"><option value="">all tags</option>{options}</select>'
         f'<span class="soft" id="shown">{len(reported.answers)} answers</span></form>'
