@@ -62,6 +62,16 @@ def own_model(registry: Registry, caller: Caller, name: str) -> Revision:
     return found
 
 
+def own_unless_base(registry: Registry, caller: Caller, name: str) -> Revision:
+    """Return `own_model` of a *name* that is no base model's; its `NotFound` names where base models are listed."""
+    try:
+        return own_model(registry, caller, name)
+    except NotFound as exc:
+        if "@" in name:
+            raise
+        raise NotFound(f"{exc}; base models and checkpoints are in `lorry models list`") from exc
+
+
 def own_name(registry: Registry, caller: Caller, name: str) -> str:
     """Return the served name of the caller's revision, checkpoint or whole model of this name; as `own_model`."""
     whole = whole_model(registry, name)

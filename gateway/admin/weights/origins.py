@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.errors import InvalidRequest
-from gateway.keys.access import own_model, own_name, whole_model
+from gateway.keys.access import own_name, own_unless_base, whole_model
 from gateway.keys.caller import Caller
 from gateway.objects.weights.exports import ExportedOrigin, ExportedScore
 from registry.database import Registry
@@ -64,7 +64,7 @@ def export_source(registry: Registry, caller: Caller, name: str) -> ExportSource
             base=base.parent,
             lineage=tuple(_of_base(registry, base)),
         )
-    revision = own_model(registry, caller, name)
+    revision = own_unless_base(registry, caller, name)
     if registry.adapters.get(revision.adapter).kind is not AdapterKind.CHAT:
         raise InvalidRequest(
             f"{name} is a reward model: its score head is in a form of Lorry's own, which no other tool reads",

@@ -18,7 +18,7 @@ from gateway.admin.jobs import work_report
 from gateway.admin.weights.merges import quantized_tensor
 from gateway.deps import AuthorDep, CallerDep, Gateway, GatewayDep
 from gateway.errors import InvalidRequest, ToolMissing
-from gateway.keys.access import check_own, check_trainable, own_model
+from gateway.keys.access import check_own, check_trainable, own_unless_base
 from gateway.keys.caller import Caller
 from gateway.objects.jobs import JobErrorObject
 from gateway.objects.weights.quantizations import QuantizationObject
@@ -141,7 +141,7 @@ def _source(registry: Registry, caller: Caller, name: str) -> _Source:
             check_own(registry, caller, name, (base.name, base.name))
         source = _Source(name=base.name, base=base, artifact=None, series=base.name.rpartition("/")[2])
     else:
-        revision = own_model(registry, caller, name)
+        revision = own_unless_base(registry, caller, name)
         if registry.adapters.get(revision.adapter).kind is not AdapterKind.CHAT:
             raise InvalidRequest(f"{name} is a reward model, which no engine serves", param="model")
         base = registry.bases.get(revision.base)

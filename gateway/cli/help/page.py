@@ -71,7 +71,9 @@ def _in_our_words(refusal: typer.BadParameter) -> typer.BadParameter:
     if not isinstance(refusal.__cause__, ValidationError):
         return refusal
     error = refusal.__cause__.errors(include_url=False)[0]
-    message = f"{text_of({**error, 'input': None})}, not {shortened(str(error['input']))}"
+    told, given = text_of({**error, "input": None}).removesuffix("."), str(error["input"])
+    # Typer's own sentence on a choice begins with the value.
+    message = told if told.startswith(repr(given)) else f"{told}, not {shortened(given)}"
     return typer.BadParameter(message, ctx=refusal.ctx, param=refusal.param)
 
 

@@ -61,6 +61,7 @@ def test_a_wrong_address_is_told_in_one_line(address: str, told: str) -> None:
         (("audit", "--limit", "1e3"), "'--limit': must be a whole number, not 1e3"),
         (("up", "--port", "99999"), "'--port': must be at most 65535, not 99999"),
         (("train", "sft", "--seed", "1.5"), "'--seed': must be a whole number, not 1.5"),
+        (("quantize", "m", "--use", "odd"), "'--use': 'odd' is not one of 'online', 'batch'"),
     ],
 )
 def test_the_value_of_an_option_is_refused_in_words_of_ours(words: tuple[str, ...], told: str) -> None:

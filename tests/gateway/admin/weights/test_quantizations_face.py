@@ -75,7 +75,7 @@ def test_auto_says_why(http: TestClient) -> None:
 @pytest.mark.parametrize(
     ("changes", "status", "message"),
     [
-        ({"model": "support"}, 404, "a revision is named NAME@N"),
+        ({"model": "support"}, 404, "base models and checkpoints are in `lorry models list`"),
         ({"model": "support@9"}, 404, "support"),
         ({"scheme": "int3"}, 400, "scheme"),
         ({"scheme": "w4a16-gptq"}, 422, "none of these divides all widths of the model"),
