@@ -32,7 +32,11 @@ HINDERS: Final = frozenset({LoadTestOutcome.FAILED, LoadTestOutcome.DIFFERS})
 
 
 class LoadTestResult(BaseModel):
-    """The result of trying a checkpoint on a kind of engine; its fields are those of `engines.proving.load_test`."""
+    """The result of trying a checkpoint on a kind of engine.
+
+    The engines write it as JSON (`engines.proving.load_test.LoadTest`), the trainer reads it, and neither imports the
+    other; engines and registry import nothing of ours. `tests/engines/proving` holds both classes to the same fields.
+    """
 
     model_config = ConfigDict(frozen=True)
 
