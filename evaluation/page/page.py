@@ -152,7 +152,8 @@ def _answers(reported: ReportedEvaluation) -> str:
         kinds += [("better", "better than the stable"), ("worse", "worse than the stable")]
     choices = "".join(f'<option value="{kind}">{text}</option>' for kind, text in kinds)
     form = (
-        '<form class="filter"><input name="text" type="search" placeholder="search in prompts and answers" aria-label="search">'
+        '<form class="filter">'
+        '<input name="text" type="search" placeholder="search in prompts and answers" aria-label="search">'
         f'<select name="kind" aria-label="kind">{choices}</select>'
         f'<select name="tag" aria-label="tag"><option value="">all tags</option>{options}</select>'
         f'<span class="soft" id="shown">{len(reported.answers)} answers</span></form>'
