@@ -48,7 +48,7 @@ class Turn:
 
 
 def turn_role(role: str) -> str:
-    """Return the role as templates know it: a developer speaks as the system, a function is a tool."""
+    """Return the role as templates name it: a developer speaks as the system, a function is a tool."""
     return {"developer": "system", "function": "tool"}.get(role, role)
 
 

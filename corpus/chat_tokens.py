@@ -118,7 +118,7 @@ class TokenCounter:
 
 
 def read_context(folder: Path) -> int | None:
-    """Return how many tokens the base model can read; None where its configuration does not say."""
+    """Return how many tokens the base model can read; None where its configuration has no limit."""
     try:
         config = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError):

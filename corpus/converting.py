@@ -101,7 +101,7 @@ class _Writer:
         self._format: LineFormat[TrainingLine] | None = None
 
     def write(self, rows: Iterator[Numbered], file: str) -> None:
-        """Write the rows of a file whose name is said where there are several."""
+        """Write the rows of a file whose name is given where there are several."""
         for number, row in rows:
             self._done.read += 1
             try:

@@ -1,4 +1,4 @@
-"""The sheet on which a person says of each drawn row whether it is good: a table that spreadsheets open."""
+"""The sheet on which a person marks each drawn row as good or not: a table that spreadsheets open."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Inference servers behind one interface, and the small one of our own; knows no registry and no gateway."""
+"""Inference servers behind one interface, and the small one of our own; uses no registry and no gateway."""

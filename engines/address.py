@@ -27,6 +27,6 @@ def key_of(address: str) -> str:
 
 
 def authorization_of(address: str) -> dict[str, str]:
-    """Return the header by which a server at *address* knows us; none where it wants no key."""
+    """Return the header by which a server at *address* recognizes us; none where it wants no key."""
     key = key_of(address)
     return {"authorization": f"Bearer {key}"} if key else {}

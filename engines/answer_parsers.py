@@ -1,7 +1,7 @@
 """Which parsers of tool calls and of reasoning a server gets: those of its settings, or those that fit the template.
 
-Servers name their parsers each in its own way; a driver has the names of its kind. What marks a family are the words by
-which its template writes calls and thoughts, as models of many makers have the template of another.
+Servers name their parsers each in its own way; a driver has the names of its kind. A family is recognized by the words
+with which its template writes calls and thoughts, as models of many makers have the template of another.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ParserNames:
     calls: Mapping[CallFamily, str]
     reasoning: Mapping[ReasoningFamily, str]
     by_architecture: frozenset[CallFamily] = frozenset()
-    """Families whose calls the server reads without being told of a parser."""
+    """Families whose calls the server reads without the name of a parser."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,7 +75,7 @@ class Engine(Protocol):
     async def unload_adapter(self, served_name: str) -> None:
         """Return once the name is unknown to new requests and running ones have finished.
 
-        `AdapterNotLoaded` for an unknown name, `AdaptersFixed` where the traits say that there are no live adapters,
+        `AdapterNotLoaded` for an unknown name, `AdaptersFixed` where the traits have no live adapters,
         `EngineUnreachable` when the server does not answer.
         """
         ...

@@ -1,8 +1,8 @@
 """The parts of a JSON Schema that XGrammar leaves unenforced, by which vLLM, SGLang and LMDeploy hold answers. Pure.
 
-XGrammar 0.2.7 and 0.2.8 pass over much of what they do not know, and the answer breaks the schema without an error. The
+XGrammar 0.2.7 and 0.2.8 ignore much of what they do not support, and the answer breaks the schema without an error. The
 rules here come from probes of single keywords; `bench/engine/xgrammar_schemas.py` holds them against the JSON Schema
-test suite. What XGrammar refuses by itself (a broken pattern, a range that is empty) is not among them.
+test suite. Schemas that XGrammar refuses by itself (a broken pattern, an empty range) are not among them.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _found_in(at: str, schema: Mapping[str, Any], root: Mapping[str, Any]) -> It
 
 
 def _concerns(keyword: str, types: frozenset[str] | None) -> bool:
-    """Whether a keyword says anything about values of these types."""
+    """Whether a keyword restricts values of these types."""
     return types is None or keyword not in TYPE_OF or TYPE_OF[keyword] in _as_numbers(types)
 
 

@@ -10,9 +10,9 @@ from typing import Final
 COUNTED: Final = 5
 """Jobs that count, the latest ones."""
 LARGEST_RATIO: Final = 2.0
-"""A job of more than so many times the estimate, or less than its inverse, says nothing about it.
+"""A job of more than so many times the estimate, or less than its inverse, does not correct it.
 
-What an estimate lacks is in part the same for every job, such as libraries, and in part grows with it.
+The part that an estimate lacks is in part the same for every job, such as libraries, and in part grows with it.
 """
 BOUNDS: Final = (0.5, 2.0)
 """Corrections of memory stay between these: what is beyond them is a fault of the measurement."""

@@ -15,7 +15,7 @@ MOST_SAMPLED: Final = 512
 MOST_PASSES: Final = 96
 """Passes that are drawn to find the largest one; a job has the largest of as many, or of a few more."""
 MANY_SEQUENCES: Final = 64
-"""Of more sequences than these, packing leaves next to no holes, so they are not laid out one by one."""
+"""Packing leaves next to no holes among more sequences than these, so they are not laid out one by one."""
 PACKED_GAIN: Final = 0.95
 """The trainer takes another layout than the padded one where it costs less than this part (`trainer.data.packing`)."""
 
@@ -106,7 +106,7 @@ class PassSize:
     kept: int
     """Positions of each sequence for which logits are computed."""
     is_masked: bool
-    """Whether attention is given a mask: without padding and packing the kernel knows the triangle by itself."""
+    """Whether attention is given a mask: without padding and packing the kernel computes the triangle by itself."""
 
     @property
     def tokens(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class EstimateError(Exception):
-    """An estimate cannot be made; the message says of which field."""
+    """An estimate cannot be made; the message names the field."""
 
     def __init__(self, message: str, param: str) -> None:
         """*param* is the field at fault, as a caller wrote it."""

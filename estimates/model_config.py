@@ -150,7 +150,7 @@ def read_model_config(path: Path) -> ModelConfig:
 
 
 def model_config(name: str, config: Mapping[str, Any]) -> ModelConfig:
-    """Return the sizes that the fields of *config* say; `EstimateError` names the field that is missing or no size."""
+    """Return the sizes in the fields of *config*; `EstimateError` names the field that is missing or no size."""
     text = text_config(config)
     merged = {**text, **{field: config[field] for field in ("model_type", "quantization_config") if field in config}}
     try:

@@ -94,7 +94,7 @@ def _decoded(model: ModelConfig, choice: Choice, device: ComputeDevice, batch: i
     """Return the tokens a second of *batch* answers together, each with half of its context behind it.
 
     A step reads the weights that compute once, and the keys and values of every answer: Pope et al. 2022, Efficiently
-    Scaling Transformer Inference (arXiv:2211.05102), section 2.1. Of a mixture a batch reads up to all experts.
+    Scaling Transformer Inference (arXiv:2211.05102), section 2.1. A batch reads up to all experts of a mixture.
     """
     shape = model.shape()
     weights = weight_bytes(shape, choice.precision) / choice.tensor_parallel

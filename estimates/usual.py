@@ -1,4 +1,4 @@
-"""The values that an estimate assumes where people say nothing, and the device that they name."""
+"""The values that an estimate assumes where people give none, and the device that they name."""
 
 from __future__ import annotations
 

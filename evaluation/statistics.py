@@ -63,7 +63,7 @@ class PairedDifference:
     """Weighted mean of the differences row by row."""
     interval: Interval
     lower_bound: float
-    """One-sided bound: the difference is at least this with 95 % confidence."""
+    """The one-sided bound: the difference is at least this with 95 % confidence."""
     p_scores: float
     """Two-sided p of the scores, by sign flips."""
     p_passed: float

@@ -32,7 +32,7 @@ class SuiteMessage(KnownFields):
 
 
 class Sampling(KnownFields):
-    """How every row is asked: greedy unless the suite says otherwise."""
+    """How every row is asked: greedy unless the suite asks otherwise."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -27,7 +27,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardFacts:
-    """Everything that a card says."""
+    """The content of a card."""
 
     title: str
     kind: str

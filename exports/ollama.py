@@ -15,7 +15,7 @@ Chat = Sequence[Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatFamily:
-    """A way to write chats that Ollama has to be told of."""
+    """A way to write chats that Ollama needs in its Modelfile."""
 
     turn: Callable[[str, str], str]
     """Writes a turn of a role; the Go template writes the same."""

@@ -158,7 +158,7 @@ class PullRefused(GatewayError):
 
 
 class GateUndecided(GatewayError):
-    """The gate of the rollout has not let the canary through yet; the message says how far it is."""
+    """The gate of the rollout has not let the canary through yet; the message has its progress."""
 
 
 class StartFailed(GatewayError):

@@ -1,4 +1,4 @@
-"""From estimates to the JSON objects that tell them."""
+"""From estimates to the JSON objects that describe them."""
 
 from __future__ import annotations
 

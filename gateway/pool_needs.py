@@ -76,7 +76,7 @@ class PoolNeeds(KnownFields):
     def check_devices(self, engine: dict[str, Any], *, is_open: bool) -> None:
         """Raise `ValueError` unless *engine* computes on as many devices as `gpus` reserves.
 
-        Where the choice of the engine *is_open* and says nothing of devices, the choice keeps to them.
+        Where the choice of the engine *is_open* and names no devices, the choice keeps to them.
         """
         said = [value for value in (engine.get(field) for field in PARALLEL) if value is not None]
         if self.gpus is None or (is_open and not said) or not all(type(value) is int for value in said):

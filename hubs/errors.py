@@ -1,4 +1,4 @@
-"""Errors of this package; each message is for people and says what to do."""
+"""Errors of this package; each message is for people and names what to do."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ Show = Callable[[Progress], None]
 def fetch_files(work: Work, show: Show) -> Mapping[str, str]:
     """Return the sha256 of each file by its path, all of them in the folder and unaltered.
 
-    Raises `DiskRefused` before it begins, or when the disk is full; `HubError`. What was received stays for next time.
+    Raises `DiskRefused` before it begins, or when the disk is full; `HubError`. Received bytes stay for the next one.
     """
     kept = {file.path: _kept_bytes(work.folder / file.path) for file in work.files}
     progress = Progress(total_bytes=sum(file.size_bytes for file in work.files), kept_bytes=sum(kept.values()))

@@ -1,4 +1,4 @@
-"""Hugging Face by its own client: `HF_ENDPOINT` says where it is, the token comes from `HF_TOKEN` alone.
+"""Hugging Face by its own client: `HF_ENDPOINT` is its address, the token comes from `HF_TOKEN` alone.
 
 The client's whole download keeps nothing of a file that was cut off by the end of its process. Files of models are
 therefore fetched by its `http_get`, into a file that stays.
@@ -203,7 +203,7 @@ def _bar_of(received: Received) -> Any:
         """The part of a progress bar that the client uses; draws nothing."""
 
         def __init__(self, **_: Any) -> None:
-            """Take what the client says of the file."""
+            """Take what the client reports of the file."""
 
         def update(self, count: int) -> None:
             """Pass the number of bytes on."""

@@ -26,7 +26,7 @@ _INDEX: Final = "model.safetensors.index.json"
 
 
 def model_files(name: str, files: Sequence[RemoteFile]) -> list[RemoteFile]:
-    """Return the files of the model *name* that are fetched, ordered by path; `NotPullable` says what it is instead."""
+    """Return the files of the model *name* that are fetched, ordered by path; `NotPullable` names what it is."""
     paths = {file.path for file in files}
     weights = _weights(paths)
     if "adapter_config.json" in paths and not weights:
@@ -68,7 +68,7 @@ def _weights(paths: set[str]) -> frozenset[str]:
 
 
 def _instead(paths: set[str]) -> str:
-    """Say what a repository without such weights has."""
+    """Describe what a repository without such weights has."""
     pickles = sorted(path for path in paths if path.endswith(_PICKLES))
     if pickles:
         return (

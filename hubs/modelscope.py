@@ -1,4 +1,4 @@
-"""ModelScope by its own client: `MODELSCOPE_ENDPOINT`, or `MODELSCOPE_DOMAIN`, says where it is.
+"""ModelScope by its own client: `MODELSCOPE_ENDPOINT`, or `MODELSCOPE_DOMAIN`, is its address.
 
 The token comes from `MODELSCOPE_API_TOKEN` alone, never from a file that the client has stored.
 """

@@ -64,7 +64,7 @@ class RevisionReader:
 
     def __init__(self) -> None:
         self._known: dict[str | None, dict[tuple[str, int], Revision]] = {}
-        """What was read last by base model; by adapter and number."""
+        """The rows that were read last by base model; by adapter and number."""
 
     def read(self, tx: sa.Connection, base: str | None = None) -> list[Revision]:
         """Return the revisions by adapter and number, those of *base* where it is given, without their provenance."""

@@ -144,7 +144,7 @@ class FileChanges:
 
 
 class NotifiedChanges:
-    """Keeps the change numbers of a PostgreSQL registry until a notification says that they have changed.
+    """Keeps the change numbers of a PostgreSQL registry until a notification reports that they have changed.
 
     Every transaction that raises a number notifies. The numbers are read again every two seconds nevertheless: a
     process of an earlier version does not notify. Where notifications do not arrive, as behind a pooler that gives each

@@ -113,7 +113,7 @@ class RegistryUnavailable(RegistryError):
 
 
 class ArtifactsUnavailable(RegistryUnavailable):
-    """The bucket of the artifacts does not answer, or refuses; the message says what to change."""
+    """The bucket of the artifacts does not answer, or refuses; the message names the change that is needed."""
 
 
 class TransactionLost(RegistryUnavailable):

@@ -44,7 +44,7 @@ class ReplicaReader:
 
     def __init__(self) -> None:
         self._known: dict[str | None, dict[tuple[str, int], Replica]] = {}
-        """What was read last by base model; by id and mark."""
+        """The rows that were read last by base model; by id and mark."""
 
     def read(self, tx: sa.Connection, base: str | None = None) -> list[Replica]:
         """Return the replicas by id, of one base model where *base* names it.

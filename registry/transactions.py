@@ -217,7 +217,7 @@ def translated(engine: sa.Engine) -> Iterator[Progress]:
 
 
 def translation(exc: sa.exc.SQLAlchemyError, url: str, *, commits: bool) -> RegistryError:
-    """Return the registry's error for *exc*; *commits* tells whether COMMIT was being sent."""
+    """Return the registry's error for *exc*; *commits* is whether COMMIT was being sent."""
     cause = _cause_of(exc)
     state = getattr(cause, "sqlstate", None)
     sqlite = getattr(cause, "sqlite_errorcode", 0) & _SQLITE_PRIMARY

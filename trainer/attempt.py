@@ -72,7 +72,7 @@ class _Watch:
     stop_asked_at: float | None = None
     pauses: bool = False
     was_held: bool = False
-    """Whether the child stood still for engines, which the job's events say once for an attempt."""
+    """Whether the child stood still for engines, which the job's events report once for an attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

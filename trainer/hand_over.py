@@ -1,6 +1,6 @@
 """A finished child's folder enters the registry as what its job was for, with a record of what made it.
 
-What reads and writes weights is imported when there are some: a resting worker does without numpy.
+Code that reads and writes weights is imported when there are some: a resting worker does without numpy.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class FinishedJob:
 
 
 def hand_over(registry: Registry, lease: Lease, done: FinishedJob) -> str:
-    """Make of the result what its kind of job says, and end the job as succeeded, all or nothing; return a name.
+    """Make of the result what its kind of job asks for, and end the job as succeeded, all or nothing; return a name.
 
     Raises the errors of `registry.publishing.publish`.
     """

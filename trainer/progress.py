@@ -109,7 +109,7 @@ class RecipeFinished(_Message):
     machine: dict[str, str]
     """Facts of the machine on which the last digits depend, the number of threads among them."""
     provenance: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the result's provenance that only the work itself knows."""
+    """Fields of the result's provenance that only the work itself has."""
 
 
 Progress = (
@@ -147,7 +147,7 @@ class ProgressReader:
     """The worker's end of the pipe."""
 
     def __init__(self, descriptor: int, describe_end: Callable[[], str]) -> None:
-        """Take over *descriptor*; *describe_end* says how the process ended at the other end."""
+        """Take over *descriptor*; *describe_end* returns how the process ended at the other end."""
         self._describe_end = describe_end
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         # A thread empties the pipe all the time: a child must not block on it while the worker waits for the registry.

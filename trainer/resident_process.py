@@ -24,7 +24,7 @@ from trainer.settings import TrainerSettings
 
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _MEMORY: Final = {"MALLOC_ARENA_MAX": "1"}
-"""What one job frees is for the next: with a pool of memory for each thread, each job would keep its own."""
+"""Memory that one job frees is for the next: with a pool of memory for each thread, each job would keep its own."""
 
 
 class ResidentProcess:

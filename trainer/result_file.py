@@ -22,7 +22,7 @@ COLUMNS: Final[Mapping[str, str]] = {
 RENAMED: Final[Mapping[str, str]] = {"completion_tokens": "completion_tokens_mean"}
 """Figure of a method -> its column in OpenAI's result files, where that has another name."""
 OF_THE_RUN: Final = frozenset({"total_steps", "learning_rate", "tokens", "eta_s"})
-"""Figures in the data of a step that say how the run goes, not what was learnt."""
+"""Figures in the data of a step that show how the run goes, not what was learnt."""
 EVENTS_AT_ONCE: Final = 1000
 
 

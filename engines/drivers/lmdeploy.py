@@ -2,7 +2,7 @@
 
 Peculiarities:
 - adapters are given when it starts and stay: another set is another process;
-- its TurboMind backend, the default, ignores adapters in silence, so it is taken only where `extra_args` say so;
+- its TurboMind backend, the default, ignores adapters in silence, so it is taken only where `extra_args` ask for it;
 - its PEFT reads no field of an `adapter_config.json` that has one it does not know, and the start crashes;
 - rank patterns and rsLoRA in that file are ignored: scaling is always alpha / r;
 - adapters work on CUDA alone (and on the stand-in that serves CPUs, which calls itself `maca`);

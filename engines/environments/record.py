@@ -2,7 +2,7 @@
 
 An environment is a virtual environment in `LORRY_HOME/envs/<kind>`. Its record is stored in its folder, so that a
 half-built one is never taken for whole. `engines.environments.build` makes them. The trainer reads the record of a
-tool's environment by code of its own (`trainer/tools/`), so its fields are a contract.
+tool's environment by code of its own (`trainer/quantizing/`), so its fields are a contract.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How quick the Python is that Lorry runs in, beside the other Pythons of its version on the machine.
 
 A request costs what the interpreter takes for it, and one that was built without profile-guided optimisation takes a
-tenth more or worse. Distributions build with it; their Python does not tell so. So the same loop is timed in both: the
+tenth more or worse. Distributions build with it; their Python does not show it. So the same loop is timed in both: the
 ratio depends on neither the machine nor its load.
 """
 

@@ -42,7 +42,7 @@ async def prove(url: str, fields: Mapping[str, str], folder: Path, tolerance: fl
     """Find out whether the server at *url* computes the adapter in *folder* as its trainer did.
 
     *fields* are the fields of a request's body that select the adapter at that server, *tolerance* is what
-    `tolerance_of` says. Raises `EngineUnreachable` and `EngineError` when the server cannot be asked,
+    `tolerance_of` returns. Raises `EngineUnreachable` and `EngineError` when the server cannot be asked,
     `FingerprintMissing` when the folder has nothing to ask for.
     """
     fingerprint = await asyncio.to_thread(read_fingerprint, folder)

@@ -29,8 +29,8 @@ PROMPTS: Final = (
     "Complete the sentence: The sun rises in the",
 )
 FEWEST_BEGINNINGS: Final = 2
-"""Answers that have to begin with the original's first word. A garbled model has none. Of models that choose another
-token at every third place, one in 400 has fewer."""
+"""Answers that have to begin with the original's first word. A garbled model has none. A model that chooses
+another token at every third place has fewer with a probability of 1/400."""
 TOKENS: Final = 24
 _REQUEST_S: Final = 120.0
 _DRAIN_S: Final = 5.0

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class RunningEngines:
-    """Starts engines, knows which of them serves, and ends every one that it started."""
+    """Starts engines, keeps which of them serves, and ends every one that it started."""
 
     def __init__(self, source: EngineSource, pace: Pace) -> None:
         self.source = source

@@ -84,7 +84,7 @@ class PromptScores:
     """Number of alternatives beside each token's own logprob."""
     entries: list[ChosenToken] = field(default_factory=list)
     ranks: list[int] = field(default_factory=list)
-    """Of each entry its place among all tokens, 1 for the likeliest."""
+    """The place of each entry among all tokens, 1 for the likeliest."""
 
     @classmethod
     def beginning(cls, prompt: Sequence[int], top: int) -> PromptScores:

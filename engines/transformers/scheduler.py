@@ -76,7 +76,7 @@ class SlotContent:
 
 @dataclass(slots=True)
 class Scheduler:
-    """Waiting and running sequences; used by one thread, knows no tensor."""
+    """Waiting and running sequences; used by one thread, holds no tensor."""
 
     slots: int
     max_step_tokens: int

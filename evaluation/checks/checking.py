@@ -39,7 +39,7 @@ class Checked:
     """From 0 to 1; a grader's may lie outside."""
     has_passed: bool
     why: str = ""
-    """The finding of the check, for people; empty where the score says all."""
+    """The finding of the check, for people; empty where the score is enough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

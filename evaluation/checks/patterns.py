@@ -12,7 +12,7 @@ _MEMORY_BYTES: Final = 8 * 2**20
 
 @lru_cache(maxsize=512)
 def compile_pattern(pattern: str, *, ignore_case: bool = False) -> Any:
-    """Return the compiled pattern; `ValueError` says what RE2 does not take."""
+    """Return the compiled pattern; `ValueError` names what RE2 does not take."""
     options = re2.Options()
     options.log_errors, options.max_mem = False, _MEMORY_BYTES
     options.case_sensitive = not ignore_case

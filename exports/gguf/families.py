@@ -1,4 +1,4 @@
-"""The kinds of models that can be written as GGUF, and what their `config.json` says under llama.cpp's keys."""
+"""The kinds of models that can be written as GGUF, and the fields of their `config.json` under llama.cpp's keys."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Hub(Protocol):
         ...
 
     def stored(self, repository: str, commit: str, revision: str) -> Mapping[str, tuple[int, str | None]]:
-        """Return the files there: path -> size, and sha256 where the hub knows it."""
+        """Return the files there: path -> size, and sha256 where the hub reports it."""
         ...
 
     def url(self, repository: str) -> str:

@@ -206,7 +206,7 @@ def _header(blocks: _Blocks) -> tarfile.TarInfo | None:
 
 
 def _changes(header: tarfile.TarInfo, blocks: _Blocks) -> dict[str, str]:
-    """Return what an extended header says of the next entry: a longer path, a larger size, that it is sparse."""
+    """Return what an extended header states about the next entry: a longer path, a larger size, that it is sparse."""
     text = b"".join(blocks.data(_Member(name="a header", size_bytes=header.size, kind=header.type)))
     if header.type == tarfile.GNUTYPE_LONGNAME:
         return {"path": text.rstrip(b"\0").decode(errors="surrogateescape")}

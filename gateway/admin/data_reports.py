@@ -70,7 +70,7 @@ def _absent(file: File) -> Exception:
 
 @router.post("/data_reviews")
 async def sign_review(body: SignReview, gateway: GatewayDep, author: AuthorDep) -> DataReviewObject:
-    """Sign what a person says of the drawn rows of a file, which revisions trained on these bytes remember."""
+    """Sign a person's judgement of the drawn rows of a file, which revisions trained on these bytes remember."""
     lines = [verdict.line for verdict in body.verdicts]
     if len(set(lines)) != len(lines):
         twice = next(line for line in lines if lines.count(line) > 1)

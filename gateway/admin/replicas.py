@@ -38,7 +38,7 @@ class EnterEngine(Body):
     engine: str
     """Kind of the engine."""
     base: str
-    """Served name of its base model, which the registry knows."""
+    """Served name of its base model, which is in the registry."""
     capacity: NonNegativeInt = 16
     """How many adapters the engine can hold."""
 

@@ -1,4 +1,4 @@
-"""One batch at this gateway, from its claim to its end, or until the lease is lost or given back."""
+"""The run of a batch at this gateway, from its claim to its end, or until the lease is lost or given back."""
 
 from __future__ import annotations
 

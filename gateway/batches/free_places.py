@@ -17,7 +17,7 @@ from gateway.routing.routing import Endpoint
 from registry.types import Replica
 
 _LOOK_AGAIN_S: Final = 0.1
-"""How often a line that waits looks whether clients have left places, of which nobody tells it."""
+"""How often a line that waits looks whether clients have left places, which nobody reports to it."""
 _VISIT_S: Final = 10.0
 """How long after a client's last request a pool counts as visited: people pause between two requests."""
 _REMEMBERED: Final = 8
@@ -81,7 +81,7 @@ class FreePlaces:
         return Place(partial(self._leave, pool))
 
     def is_served(self, kind: PathKind, model: str) -> bool:
-        """Whether a replica is there, or the model is unknown, which each line is told."""
+        """Whether a replica is there, or the model is unknown, which each line reports."""
         return self._pool_of(kind, model) is not None
 
     def _leave(self, pool: str) -> None:

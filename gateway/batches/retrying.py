@@ -32,7 +32,7 @@ class Again:
 def again(answer: LineAnswer, failures: int) -> Again | None:
     """Return how the request is sent again after this *answer* and so many *failures*; None if that is its result.
 
-    A refusal that says when to come back is waited out for as long as the batch has time.
+    A refusal that names the time to retry is waited out for as long as the batch has time.
     """
     pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(failures, 10))
     # The key is no longer valid: the batch ends by that, and the request is not judged.

@@ -123,7 +123,7 @@ class Client:
         return f"no gateway answers at {self._url} ({reason.lower()}); {_START_ONE}"
 
     def failure(self, response: httpx2.Response) -> CommandFailed:
-        """Return the error that the gateway's answer tells."""
+        """Return the error that the gateway's answer reports."""
         try:
             problem = ErrorEnvelope.model_validate_json(response.content).error
         except ValidationError:

@@ -11,7 +11,7 @@ _HYPERPARAMETERS: Final = re.compile(r"\b(?:method\.\w+\.)?hyperparameters\b")
 
 
 def in_flags(message: str, flags: Mapping[str, str]) -> str:
-    """Return *message* with the flag in place of each field that *flags* knows.
+    """Return *message* with the flag in place of each field in *flags*.
 
     A field that is one word, such as `name`, is replaced only at the beginning, where a refusal names its field;
     elsewhere it may be a word of the sentence or of the user.

@@ -39,7 +39,7 @@ def _switch(text: str) -> bool:
 
 
 def _number(text: str) -> float:
-    """Return the number; `ValueError` for what JSON cannot say either: NaN and infinity."""
+    """Return the number; `ValueError` for what JSON cannot express either: NaN and infinity."""
     if not math.isfinite(number := float(text)):
         raise ValueError(text)
     return number

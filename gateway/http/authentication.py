@@ -112,7 +112,7 @@ def _credential_in(connection: Connection) -> bytes:
 
 
 def _with_warning(send: Send) -> Send:
-    """Return *send* with a header that tells the sender of a key that no key is checked."""
+    """Return *send* with a header that warns the sender of a key that no key is checked."""
 
     async def send_warned(message: Message) -> None:
         if message["type"] == "http.response.start":

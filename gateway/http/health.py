@@ -25,7 +25,7 @@ async def healthz() -> Liveness:
 
 @router.get("/-/healthz", response_class=PlainTextResponse)
 async def serve_healthz() -> Response:
-    """Answer 200 and `success`, by which KubeRay tells that the pod of a RayService takes requests."""
+    """Answer 200 and `success`, by which KubeRay sees that the pod of a RayService takes requests."""
     return PlainTextResponse("success")
 
 

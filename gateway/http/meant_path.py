@@ -1,4 +1,4 @@
-"""Wrong base URLs of clients, told by the path that comes of them. Pure."""
+"""Wrong base URLs of clients, recognized by the path that results. Pure."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from gateway.settings import GatewaySettings
 from registry.files.upload import PART_BYTES
 
 LARGEST_JSON: Final = 1 << 20
-"""Bytes of a JSON body outside the hot path, where `max_body_bytes` does not say less; the largest that is of use is a
+"""Bytes of a JSON body outside the hot path, where `max_body_bytes` is not less; the largest that is of use is a
 fine-tuning job of some kilobytes."""
 _FORM_BYTES: Final = 64 * 1024
 """Bytes that a form may have around the file in it."""

@@ -16,7 +16,7 @@ from gateway.keys.caller import Caller
 
 WINDOW_S: Final = 60
 _BUSY_RETRY_S: Final = 1
-"""`Retry-After` where too many requests are under way: nobody knows when one of them ends."""
+"""`Retry-After` where too many requests are under way: the end of none of them is known."""
 
 
 class LedgerAway(Exception):

@@ -1,4 +1,4 @@
-"""Say why a name that is known here answers no request: a reward model, a retired one, one of an open job."""
+"""The reason why a known name answers no request: a reward model, a retired one, one of an open job."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEP: Final = ":ckpt-step-"
 
 
 async def why_unknown(registry: Registry, caller: Caller, table: RouteTable, name: str) -> ModelNotFound:
-    """Return the error for a *name* that no request of *caller* can be answered by; it says what the name is."""
+    """Return the error for a *name* that no request of *caller* can be answered by; the message names its kind."""
     why = None
     with suppress(RegistryError):  # then the plain error has to do
         why = await asyncio.to_thread(why_no_answer, registry, caller, name)

@@ -1,4 +1,4 @@
-"""Reviews of training data: what a person says of the rows that were drawn."""
+"""Reviews of training data: a person's judgement of the rows that were drawn."""
 
 from __future__ import annotations
 

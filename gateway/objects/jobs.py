@@ -74,9 +74,9 @@ class JobFacts(ApiObject):
     queue: QueuePlace | None = None
     """None unless the job is queued."""
     expected_start: int | None = None
-    """For a queued job; None where nobody knows how long the jobs before it take, or no worker is known."""
+    """For a queued job; None where the time of the jobs before it is unknown, or no worker is known."""
     expected_finish: int | None = None
-    """For a job that is queued or running; None where nobody knows."""
+    """For a job that is queued or running; None where it is unknown."""
     needed_bytes: int | None = None
     """Most memory of a device that the job is expected to take; None where nobody has estimated it."""
     gives_way: bool = False
@@ -149,7 +149,7 @@ class JobWithSpec(JobObject):
     filenames: dict[str, str] = Field(default_factory=dict)
     """Field of the spec -> name of its file, for one job that is shown alone; a deleted file has none."""
     report: dict[str, JsonValue] | None = None
-    """What the work measured, for one job that is shown alone; None for kinds without a report, and before it."""
+    """The measurements of the work, for one job that is shown alone; None for kinds without a report, and before it."""
 
     def details(self) -> Sequence[tuple[str, str | int | None]]:
         """Return each part of the report."""

@@ -20,7 +20,7 @@ class PoolStatus(ApiObject):
     """Empty for engines that were entered by hand."""
     base: str
     base_digest: str | None
-    """Digest of the base model; None where the registry does not know it."""
+    """Digest of the base model; None where the registry does not have it."""
     engine: str
     ready: int
     """Replicas that take requests."""

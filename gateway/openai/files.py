@@ -131,7 +131,7 @@ def check_filename(name: str, param: str) -> None:
 
 
 def _expires_after(form: FormData) -> ExpiresAfter | None:
-    """Return what the form's fields `expires_after[...]` say."""
+    """Return the value of the form's fields `expires_after[...]`."""
     given = {
         field.removeprefix(f"{EXPIRES_AFTER}[").removesuffix("]"): value
         for field, value in form.items()

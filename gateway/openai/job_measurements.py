@@ -23,7 +23,7 @@ from registry.jobs.job import Job
 from registry.jobs.scheduling.room import QueueEntry
 
 THREADS: Final = 1
-"""CPU threads of a job where the trainer's settings say nothing else."""
+"""CPU threads of a job where the trainer's settings have no other number."""
 
 
 def measured_like(registry: Registry, spec: FineTuneSpec) -> Sequence[Measurement]:
@@ -40,7 +40,7 @@ def measured_like(registry: Registry, spec: FineTuneSpec) -> Sequence[Measuremen
 
 
 def estimate_of_spec(spec: FineTuneSpec, registry: Registry, machine: OwnMachine) -> TrainingEstimate | None:
-    """Return what the job will take on this machine; None for a model whose config says too little. Reads the file."""
+    """Return what the job will take on this machine; None for a model whose config lacks a field. Reads the file."""
     folder = Path(registry.at_hand(registry.bases.get(spec.base)).path)
     try:
         model = read_model_config(folder)
@@ -55,7 +55,7 @@ def estimate_of_spec(spec: FineTuneSpec, registry: Registry, machine: OwnMachine
 
 
 def queue_entry(spec: FineTuneSpec, made: TrainingEstimate | None, after: tuple[str, ...]) -> QueueEntry:
-    """Return how a job waits that will take what *made* says."""
+    """Return how a job waits that will take what *made* estimates."""
     if made is None:
         return QueueEntry(after=after)
     shared = made.parts["process"] + made.parts["weights"] if spec.is_light() else 0

@@ -17,7 +17,7 @@ from registry.types import Base
 
 
 def check_unnamed(registry: Registry, file_id: str) -> None:
-    """Raise `Conflict` while a line of a file that a job reads names the picture *file_id*; it says which job and line.
+    """Raise `Conflict` while a line of a file that a job reads names the picture *file_id*; it names job and line.
 
     A job that is queued at this very moment is not seen. It fails at its start, and names the line.
     """

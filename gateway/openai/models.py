@@ -55,7 +55,7 @@ async def list_models(
 async def get_model(
     name: str, gateway: GatewayDep, caller: CallerDep, version: AnthropicVersion = None
 ) -> ModelObject | AnthropicModel:
-    """Show one of these models, or a reward model; 404 for another name, which says what that is if it is known."""
+    """Show one of these models, or a reward model; 404 for another name, which names what that is if it is known."""
     model = await _model_of(gateway, caller, name)
     return model if version is None else anthropic_model(model)
 

@@ -25,7 +25,7 @@ Include = Annotated[list[str] | None, Query(alias="include[]")]
 
 @router.post("/v1/responses/compact", include_in_schema=False)
 async def refuse_compaction() -> None:
-    """Answer 404 with what there is instead, where the next path would say that the method is wrong."""
+    """Answer 404 with what there is instead, where the next path would refuse the method."""
     raise HTTPException(404)
 
 

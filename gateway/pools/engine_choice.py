@@ -22,8 +22,8 @@ def chosen_pool(
     """Return *pool* with the kind and sizes that suit the machine, and the choice that they come from.
 
     Unchanged, without a choice, when a kind was asked for, and on a machine without an accelerator that engines are
-    made for: the transformers engine starts fastest there and needs nothing installed. What its `engine` table says
-    goes over what was chosen. `DoesNotFit`, `ModelUnreadable`.
+    made for: the transformers engine starts fastest there and needs nothing installed. Values of its `engine` table
+    replace chosen ones. `DoesNotFit`, `ModelUnreadable`.
     """
     if "kind" in pool.model_fields_set:
         return pool, None

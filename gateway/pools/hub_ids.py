@@ -1,4 +1,4 @@
-"""Ids of models on hubs, told from folders. Asks no hub and loads no client of one."""
+"""Ids of models on hubs, distinguished from folders. Asks no hub and loads no client of one."""
 
 from __future__ import annotations
 

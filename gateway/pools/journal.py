@@ -23,7 +23,7 @@ RESTS: Final = 9.0
 _DECIDING: Final = frozenset(
     {"adapters", REPLICA_PLACES, "revision_uses", "revisions", "rollouts", "served_checkpoints"}
 )
-"""The change numbers of what placement depends on. What other replicas have loaded does not belong to it."""
+"""The change numbers of what placement depends on. The adapters of other replicas do not belong to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -227,7 +227,7 @@ def precision_of(engine: EngineSettings) -> str:
 
 
 def stored_precision(folder: Path) -> str:
-    """Return the precision that the base model's weights are stored in, `bf16` where its config names none we know."""
+    """Return the precision that the base model's weights are stored in, `bf16` where its config names none of ours."""
     if (found := quantization_in(folder)) is not None:
         return str(PRECISION_OF.get(found.scheme, Precision.INT4))
     try:

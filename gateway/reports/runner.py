@@ -93,7 +93,7 @@ class ReportRunner:
         self._held = self._child = None
 
     async def _until_end(self, child: Process) -> None:
-        """Renew the lease until the child has ended, and store what it says."""
+        """Renew the lease until the child has ended, and store its report."""
         answer = asyncio.ensure_future(child.communicate())
         try:
             while not answer.done():

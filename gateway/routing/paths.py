@@ -1,4 +1,4 @@
-"""The paths that are relayed to engines, and what the hot path must know of each: a table."""
+"""The paths that are relayed to engines, and what the hot path needs of each: a table."""
 
 from __future__ import annotations
 

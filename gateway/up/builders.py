@@ -1,6 +1,6 @@
 """Builders of Serve applications, for `serve deploy` and KubeRay's RayService: `import_path: gateway.up.builders:...`.
 
-Ray calls a builder on one node of the cluster. What is wrong is the message of an application that failed to deploy.
+Ray calls a builder on one node of the cluster. A fault becomes the message of an application that failed to deploy.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class BackupReport:
     artifacts: int
     """Artifacts that the rows refer to."""
     copied: int
-    """Those of them that were not there before."""
+    """The files among them that were not there before."""
     lost: tuple[str, ...]
     """Digests of artifacts that the source itself does not have any more."""
 

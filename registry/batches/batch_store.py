@@ -32,7 +32,7 @@ from registry.files.file_store import FileDraft, insert_file
 from registry.transactions import Transactions, insert_or_ignore
 
 OUTPUT_LASTS_S: Final = 30 * 86400
-"""How long result files are kept where the creator of the batch did not say, as at OpenAI."""
+"""How long result files are kept where the creator of the batch gave no time, as at OpenAI."""
 _PAGE_ROWS: Final = 500
 
 
@@ -128,7 +128,7 @@ class BatchStore:
         return hold
 
     def renew(self, hold: BatchHold, note: str = "") -> Batch:
-        """Renew the lease, and return the batch as it is now; *note* says why it does not go on."""
+        """Renew the lease, and return the batch as it is now; *note* is the reason why it does not go on."""
         with self._tx.write() as tx:
             batch = held_batch(tx, hold)
             tx.execute(sa.update(batches).where(batches.c.id == batch.id).values(beat=batch.beat + 1, note=note))

@@ -127,7 +127,7 @@ class FineTuneSpec(JobSpec):
     def count_rows(cls, lines: Iterable[bytes], base_folder: Path | None) -> int:
         """Return the number of examples in a file of this method; `TrainingFileInvalid` names line and field.
 
-        *base_folder* is the base model's. None checks an upload, before anybody said which base model it is for; the
+        *base_folder* is the base model's. None checks an upload, before its base model is known; the
         pictures inside the file are decoded then.
         """
         return check_training_lines(lines, cls.formats, opens_pictures=base_folder is None).rows

@@ -221,7 +221,7 @@ class JobSpec(BaseModel, ABC):
         return {}
 
     def memory_kind(self) -> str:
-        """Return the kind of jobs whose measured memory and speed say something about this one's."""
+        """Return the kind of jobs whose measured memory and speed are of use for this one's."""
         return self.method
 
     def workload(self, sizes: Mapping[str, int]) -> float | None:

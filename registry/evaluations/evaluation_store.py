@@ -192,7 +192,7 @@ class EvaluationStore:
         return hold
 
     def renew(self, hold: EvaluationHold, note: str = "") -> Evaluation:
-        """Renew the lease, and return the evaluation as it is now; *note* says why it does not go on."""
+        """Renew the lease, and return the evaluation as it is now; *note* is the reason why it does not go on."""
         with self._tx.write() as tx:
             found = held_evaluation(tx, hold)
             row = sa.update(evaluations).where(evaluations.c.id == found.id)
@@ -236,7 +236,7 @@ class EvaluationStore:
             return move_evaluation(tx, held_evaluation(tx, hold), move, self._tx.now())
 
     def set_rows(self, hold: EvaluationHold, total: int, suite_digest: str) -> None:
-        """Set the number of rows and their digest, which an outside tool knows only at its end."""
+        """Set the number of rows and their digest, which an outside tool has only at its end."""
         with self._tx.write() as tx:
             found = held_evaluation(tx, hold)
             tx.execute(

@@ -60,7 +60,7 @@ class ReportStore:
     def finish(self, file: File, report: Mapping[str, Any], message: str) -> None:
         """Store the report and what it comes to, unless the file was deleted meanwhile.
 
-        An attempt that is no longer the newest has the same to say.
+        An attempt that is no longer the newest has the same report.
         """
         with self._tx.write() as tx:
             # Locked, so that a deletion at this moment sees the report and removes it.
@@ -105,7 +105,7 @@ class ReportStore:
         return known
 
     def sign(self, digest: str, tenant: str, reviewer: str, seed: int, verdicts: Sequence[Mapping[str, Any]]) -> Review:
-        """Record what a person says of the drawn rows of these bytes."""
+        """Record a person's judgement of the drawn rows of these bytes."""
         row: dict[str, Any] = {
             "id": f"review-{token_hex(12)}",
             "digest": digest,

@@ -33,7 +33,7 @@ UNLEASED: Final[Mapping[str, Any]] = {
 
 
 _QUEUE_ONLY: Final = frozenset({"seq", "priority", "base_digest", "is_light"})
-"""Columns by which jobs are ordered and chosen; the spec has what they say."""
+"""Columns by which jobs are ordered and chosen; the spec has their values."""
 _MOST_COMPARED: Final = 200
 """How many ids, the newest, are compared with an unknown one."""
 

@@ -1,7 +1,7 @@
 """Steps of jobs that are kept beside the result, until they expire or somebody retires them.
 
-Those of adapters for chats answer requests, those of reward models are named by graders. The bytes of each stay as long
-as a replica, or a job that has not ended, may read them.
+Checkpoints of adapters for chats answer requests, those of reward models serve graders. The bytes of each stay as
+long as a replica, or a job that has not ended, may read them.
 """
 
 from __future__ import annotations

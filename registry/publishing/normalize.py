@@ -1,7 +1,7 @@
 """Rewrite a LoRA adapter in the form that every engine reads.
 
 The result has one rank, one alpha, no patterns, plain names of the base's own modules, weights for all layers of each
-target, and a config of the fields that LMDeploy's PEFT knows. The result computes the same function. Numpy only.
+target, and a config of the fields that LMDeploy's PEFT reads. The result computes the same function. Numpy only.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def normalize_adapter(
     """Write the adapter in *source* to the new folder *target* in the form that every engine serves alike.
 
     Other files in *source* are not read. `AdapterRejected` names the file, field or tensor that this form cannot
-    express, with an engine that needs the form; or says that the adapter has no effect, or that the form has more than
-    *limit_bytes* of weights.
+    express, with an engine that needs the form; or states that the adapter has no effect, or that the form has more
+    than *limit_bytes* of weights.
     """
     left_out(top_names(source))
     config = read_config(source)
@@ -121,7 +121,7 @@ def legal_rank(rank: int) -> int:
 
 
 def _plain_config(base_name: str, shape: AdapterShape, alpha: int) -> dict[str, Any]:
-    """Return the fields that peft 0.14, which LMDeploy needs, knows; LMDeploy reads no config with any other field."""
+    """Return the fields that peft 0.14, which LMDeploy needs, reads; LMDeploy reads no config with any other field."""
     return {
         "peft_type": "LORA",
         "base_model_name_or_path": base_name,

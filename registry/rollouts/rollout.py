@@ -161,7 +161,7 @@ class Rollout:
         return self.state in (RolloutState.PROGRESSING, RolloutState.PAUSED)
 
     def check_open(self) -> None:
-        """Raise `IllegalMove` if the rollout has ended: the message says how, when and by whom."""
+        """Raise `IllegalMove` if the rollout has ended: the message has how, when and by whom."""
         if self.finished_at is not None:
             name = f"rollout {self.id} of {self.adapter}@{self.canary}"
             raise IllegalMove(f"{name} was {self.state} already, at {utc(self.finished_at)} by {self.actor}")

@@ -93,7 +93,7 @@ class Bucket:
                         self.delete([key])
 
     def check(self) -> None:
-        """Return if the bucket can be read and written and refuses to write a key twice; else say what is wrong."""
+        """Return if the bucket can be read and written and refuses to write a key twice; else report what is wrong."""
         key = f"checks/{uuid4().hex}"
         self.create(key, b"first")
         try:

@@ -212,7 +212,7 @@ def json_text(value: Any) -> str:
 
 
 def written_as(pattern: str, words: str) -> AfterValidator:
-    """Return the check of a string field: the whole string has the *pattern*, else it `must be` what *words* say."""
+    """Return the check of a string field: the whole string has the *pattern*, else it `must be` what *words* have."""
     form = re.compile(pattern)
 
     def check(text: str) -> str:

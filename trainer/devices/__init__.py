@@ -1,1 +1,1 @@
-"""The device that a worker trains on, and what the registry knows of it."""
+"""The device that a worker trains on, and what the registry has of it."""

@@ -21,8 +21,8 @@ def child_environment(
     """Return *environment* without secrets and access to hubs, with limited threads and fixed hash seeds.
 
     A child reads an order and writes files: the database and whatever else a worker reaches are not its business. Ray
-    is only where it *asks_ray* for places of further processes, which themselves have no access to Ray. Of several
-    accelerators the child sees the one of that name.
+    is only where it *asks_ray* for places of further processes, which themselves have no access to Ray. If there are
+    several accelerators, the child sees the one of that name.
     """
     kept = {name for name in environment if asks_ray and name.startswith("RAY_")}
     count = str(threads)

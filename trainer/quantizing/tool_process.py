@@ -27,9 +27,9 @@ class ToolProgram:
     module: str
     """Run as `python -m MODULE ORDER DESCRIPTOR`; it writes lines of `ToolMessage` to the descriptor."""
     does: str
-    """What the program does, after its subject: `quantizes`."""
+    """The verb of the program's work, as messages use it: `quantizes`."""
     code: str
-    """Code of the job where the program says that it failed."""
+    """Code of the job where the program reports that it failed."""
     could_not: str
     """The same as the beginning of a sentence."""
 

@@ -24,7 +24,7 @@ LOOK_S: Final = 0.2
 SETTLES_S: Final = 3.0
 """How long the first process waits, after an error of its own, for the end of another one to show."""
 ENDS_WITHIN_S: Final = 60.0
-"""How long it waits where the error says that the connection to another process broke."""
+"""How long it waits where the error is that the connection to another process broke."""
 LOST_PEER: Final = ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL")
 UNKNOWN: Final = "trainer_error"
 

@@ -1,4 +1,4 @@
-"""A further process of a job: how it starts, what it knows of its place, and how it leaves the reason of a fault."""
+"""A further process of a job: how it starts, what it is given of its place, and how it leaves the reason of a fault."""
 
 from __future__ import annotations
 

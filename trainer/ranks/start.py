@@ -1,4 +1,4 @@
-"""Start the further processes of an order, on this machine or by Ray as the order says."""
+"""Start the further processes of an order, on this machine or by Ray, as the order has it."""
 
 from __future__ import annotations
 

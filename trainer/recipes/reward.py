@@ -49,7 +49,7 @@ class RewardObjective(PairObjective):
         return ScoredPairs(losses=reward_losses(preferred, rejected), preferred=preferred, rejected=rejected)
 
     def save_state(self, folder: Path) -> None:
-        """Write the score head, which the Trainer does not know."""
+        """Write the score head, which the Trainer does not write."""
         weight = self.processes.whole_weight(self._head.weight)
         if self.processes.is_first:
             save_head(weight, folder)

@@ -15,7 +15,7 @@ from registry.publishing.adapter_weights import Matrix
 from registry.publishing.tensor_files import read_tensors
 
 _PLAIN: Final = "weight"
-"""Last part of most names, which tells nothing."""
+"""Last part of most names, which carries no meaning."""
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ def compare_weights(recorded: Path, again: Path) -> WeightsDifference:
 
 
 def group_of(name: str) -> str:
-    """Return `q_proj.lora_A` for `...layers.0.self_attn.q_proj.lora_A.weight`: the last two parts that tell."""
+    """Return `q_proj.lora_A` for `...layers.0.self_attn.q_proj.lora_A.weight`: the last two parts with a meaning."""
     parts = [part for part in name.split(".") if not part.isdigit()]
     if len(parts) > 1 and parts[-1] == _PLAIN:
         parts.pop()

@@ -1,4 +1,4 @@
-"""A report that trackers hear as well, and that goes on without a tracker that fails."""
+"""A report that trackers get as well, and that goes on without a tracker that fails."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def starters() -> Mapping[str, Start]:
 
 @contextmanager
 def tracked(order: ChildOrder[JobSpec], report: Report) -> Iterator[TrackedReport]:
-    """Yield a report that the trackers of the job hear as well; their runs end with the block."""
+    """Yield a report that the trackers of the job get as well; their runs end with the block."""
     told = TrackedReport(order, report)
     try:
         yield told

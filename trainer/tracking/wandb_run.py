@@ -1,4 +1,4 @@
-"""A run in Weights & Biases, offline unless `WANDB_MODE` says otherwise."""
+"""A run in Weights & Biases, offline unless `WANDB_MODE` is set otherwise."""
 
 from __future__ import annotations
 

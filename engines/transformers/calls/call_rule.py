@@ -145,7 +145,7 @@ def _arguments(function: CallableFunction, explain: Callable[[str], str]) -> dic
 
 
 def _closed(schema: str) -> str:
-    """Return the schema of an object without further properties, where it does not say that there may be some."""
+    """Return the schema of an object without further properties, where it does not allow them."""
     members: dict[str, Any] = {"type": "object", **orjson.loads(schema)}
     if "properties" in members and not _OPEN_ENDED & members.keys():
         members["additionalProperties"] = False

@@ -1,1 +1,1 @@
-"""The server of models that embed or rank texts: what its folder says, passes over texts of many requests, answers."""
+"""The server of models that embed or rank texts: reads a folder, passes over texts of many requests, answers."""

@@ -36,12 +36,12 @@ class DenseLayer:
 
     folder: Path
     activation: str
-    """One of `DENSE_ACTIVATIONS`."""
+    """A name in `DENSE_ACTIVATIONS`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderFolder:
-    """How the model's folder says that texts become vectors or scores."""
+    """How texts become vectors or scores, as the model's folder describes."""
 
     path: Path
     task: BaseTask
@@ -50,7 +50,7 @@ class EncoderFolder:
     normalizes: bool = False
     """Vectors have length 1."""
     longest: int | None = None
-    """Most tokens of a text, special ones among them, where the folder says so."""
+    """Most tokens of a text, special ones among them, where the folder gives a limit."""
     lowers_case: bool = False
     prompts: Mapping[str, str] = field(default_factory=dict)
     """Name -> text that goes before a text."""

@@ -186,7 +186,7 @@ def _dense(layer: DenseLayer) -> Callable[[Tensor], Tensor]:
 
 
 def _codec(tokenizer: Any, folder: EncoderFolder) -> Tokenizer:
-    """Return the fast tokenizer without what its file says of cutting and padding, which requests decide."""
+    """Return the fast tokenizer without its file's rules for cutting and padding, which requests decide."""
     codec: Tokenizer = tokenizer.backend_tokenizer
     codec.no_truncation()
     codec.no_padding()

@@ -1,4 +1,4 @@
-"""One vector for each text from the states of its tokens, as sentence-transformers' `Pooling` computes them."""
+"""A vector for each text from the states of its tokens, as sentence-transformers' `Pooling` computes them."""
 
 from __future__ import annotations
 

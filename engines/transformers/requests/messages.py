@@ -119,7 +119,7 @@ class Message(Fields):
 
     @property
     def text(self) -> str:
-        """All that the message says."""
+        """The whole text of the message."""
         if isinstance(self.content, list):
             return "".join(part.spoken for part in self.content)
         return self.content or self.refusal or ""

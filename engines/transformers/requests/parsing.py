@@ -21,7 +21,7 @@ _LONGEST_SHOWN: Final = 64
 _OWN: Final = "must"
 """Type of the errors whose whole message is ours."""
 WRONG_KIND: Final = "wrong_kind"
-"""Type of the errors whose message says what a value must be; what the value is follows."""
+"""Type of the errors whose message states what a value must be; what the value is follows."""
 _WANTED: Final[Mapping[str, str]] = {
     "string_type": "must be a string",
     "int_type": "must be a whole number",

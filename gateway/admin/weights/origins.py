@@ -30,7 +30,7 @@ SHOWN: Final = (
     "id",
     "commit",
 )
-"""Fields of a provenance that say nothing of who made the thing, and where."""
+"""Fields of a provenance that do not reveal who made the thing, and where."""
 DATA: Final = ("dataset", "validation", "calibration")
 """Fields that describe a file: a card has its digest and size, and not its name."""
 _OF_A_FILE: Final = ("sha256", "size_bytes")

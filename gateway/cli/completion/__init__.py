@@ -1,1 +1,1 @@
-"""Completion of command lines by a shell: its script, and the names that the gateway knows."""
+"""Completion of command lines by a shell: its script, and the names that the gateway lists."""

@@ -71,7 +71,7 @@ def export(
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Export a model with a card made of its lineage. What was written is verified, read back and compared."""
+    """Export a model with a card made of its lineage. The written bytes are read back and compared."""
     target = parse_target(to, name, kind, revision=revision, public=public)
     target.check()
     with Client(flags={"name": "MODEL", "model": "MODEL"}) as client:

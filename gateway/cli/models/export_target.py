@@ -123,7 +123,7 @@ class Target:
 
 
 def parse_target(text: str, model: str, kind: str | None, *, revision: str | None, public: bool) -> Target:
-    """Return the target that *text* names for *model*; exit code 2 says what is wrong."""
+    """Return the target that *text* names for *model*; exit code 2 with the fault."""
     word, colon, rest = text.partition(":")
     hub = word if word in HUBS and colon else None
     form = Form(word) if word in (Form.GGUF, Form.OLLAMA) else Form.FOLDER

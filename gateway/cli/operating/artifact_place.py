@@ -17,7 +17,7 @@ class ArtifactPlace:
 
     place: str
     trouble: str | None
-    """What to change; None for a folder, and for a bucket that was written, read and cleared."""
+    """The change that is needed; None for a folder, and for a bucket that was written, read and cleared."""
 
 
 def artifact_place() -> ArtifactPlace:

@@ -84,7 +84,7 @@ def _talk(conversation: Conversation, as_json: bool) -> None:
 
 
 def _do(conversation: Conversation, command: str) -> bool:
-    """Do what a line with a slash says; False ends the chat."""
+    """Do what a line with a slash asks for; False ends the chat."""
     word, _, rest = command.partition(" ")
     if word in ("/quit", "/exit", "/q"):
         return False

@@ -10,7 +10,7 @@ from gateway.cli.operating.streamed import Answer, Message, Question, ask
 
 
 class Conversation:
-    """Asks the same of all models, and keeps for each what was said."""
+    """Asks the same of all models, and keeps the messages of each."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Conversation:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was said."""
+        """Forget all messages."""
         self._said = {at: [] for at in range(len(self.models))}
 
     def set_system(self, text: str | None) -> None:

@@ -11,7 +11,7 @@ from registry.rollouts.rollout import RolloutState
 QUIET_S: Final = 30.0
 """Without a request for so long there is no traffic, whatever the mean of the last minute says."""
 MEASURED_S: Final = 5.0
-"""A rate of a shorter time says nothing."""
+"""A rate of a shorter time means nothing."""
 
 
 def traffic_text(rollout: RolloutObject) -> str | None:

@@ -23,7 +23,7 @@ class Column:
 
     title: str = field(kw_only=False)
     rank: int = field(default=0, kw_only=False)
-    """Where a terminal is narrow, columns of a low rank get their room first. Those of rank 0 are always shown."""
+    """Where a terminal is narrow, columns of a low rank get their room first. Columns of rank 0 are always shown."""
     form: Form = field(default=plain, kw_only=False)
     below: bool = False
     """Whether the column is never left out: where it does not fit it stands in lines below its row."""

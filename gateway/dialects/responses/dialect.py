@@ -156,7 +156,7 @@ class ResponseTranslator:
         )
 
     def end(self, *, is_kept: bool) -> bytes:
-        """Return the last events, or the whole response; its `store` says whether it was stored."""
+        """Return the last events, or the whole response; its `store` shows whether it was stored."""
         response = self._response | {"store": is_kept}
         if not self._is_streamed:
             return orjson.dumps(response)
@@ -181,7 +181,7 @@ class ResponseTranslator:
         )
 
     def _read(self, choice: Mapping[str, Any], said: Mapping[str, Any]) -> bytes:
-        """Take in what a choice says: its delta, or its whole message."""
+        """Take in the content of a choice: its delta, or its whole message."""
         output = self._output
         out = b""
         if reasoning := said.get("reasoning_content") or said.get("reasoning"):

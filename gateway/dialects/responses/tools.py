@@ -26,7 +26,7 @@ class ToolUse:
 
 
 def tool_use_of(request: Mapping[str, Any]) -> ToolUse:
-    """Return what *request* says of tools; `InvalidRequest`."""
+    """Return the parameters of *request* about tools; `InvalidRequest`."""
     given = member(request, "tools", list) or []
     tools = [_tool(each, f"tools[{at}]") for at, each in enumerate(given)]
     choice = request.get("tool_choice", "auto")

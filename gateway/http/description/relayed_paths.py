@@ -36,7 +36,7 @@ class RelayedPath:
     event: type[BaseModel] | None = None
     """Model of the data of each event of a stream; None where the path does not stream."""
     is_anthropics: bool = False
-    """Its requests are translated to a chat's, and its errors have Anthropic's form."""
+    """Requests of the path are translated to a chat's, and errors have Anthropic's form."""
 
 
 RELAYED: Final[Mapping[str, RelayedPath]] = {

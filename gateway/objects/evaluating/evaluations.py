@@ -73,7 +73,7 @@ class ComparisonObject(ApiObject):
     low: float
     high: float
     lower_bound: float
-    """One-sided: the difference is at least this with 95 % confidence."""
+    """The one-sided bound: the difference is at least this with 95 % confidence."""
     p_scores: float
     """The p-value of the scores, by a paired permutation test."""
     p_passed: float

@@ -38,7 +38,7 @@ class ExportedOrigin(ApiObject):
     licence: str | None
     """The licence of base models and checkpoints; None for an adapter."""
     made_by: dict[str, JsonValue]
-    """The parts of its provenance that say nothing of who made it, and where."""
+    """The parts of its provenance that do not reveal who made it, and where."""
     scores: list[ExportedScore] = Field(default_factory=list)
     """The scores of evaluations of exactly these weights."""
 

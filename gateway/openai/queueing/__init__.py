@@ -1,1 +1,1 @@
-"""How fine-tuning jobs wait: what a request asks for, and what an answer says of it."""
+"""How fine-tuning jobs wait: what a request asks for, and what an answer reports of it."""

@@ -26,7 +26,7 @@ class QueueFacts:
 
 
 def queue_facts(registry: Registry, jobs: Sequence[Job]) -> QueueFacts:
-    """Read what is to be said of *jobs*; where none of them waits, the queue is not read."""
+    """Read what answers report of *jobs*; where none of them waits, the queue is not read."""
     after = registry.jobs.dependencies([job.id for job in jobs]) if jobs else {}
     queued = [job for job in jobs if job.state is JobState.QUEUED]
     if not queued:
@@ -47,7 +47,7 @@ def queue_facts(registry: Registry, jobs: Sequence[Job]) -> QueueFacts:
 
 
 def waiting_fields(job: Job, facts: QueueFacts) -> dict[str, Any]:
-    """Return the fields of `JobFacts` that tell how the job waits and when its turn and its end are expected."""
+    """Return the fields of `JobFacts` that report how the job waits and when its turn and its end are expected."""
     edges, turn = facts.after.get(job.id, {}), facts.turns.get(job.id)
     fields = {
         "after": list(edges),

@@ -120,4 +120,4 @@ def _fault_of(exc: ValidationError, fields: Mapping[str, Any], where: str) -> Gr
 Grader = Annotated[
     SerializeAsAny[GraderSpec], PlainValidator(lambda fields: as_value_error(lambda: parse_grader(fields)))
 ]
-"""Any grader, told apart by its field `type`."""
+"""Any grader, distinguished by its field `type`."""

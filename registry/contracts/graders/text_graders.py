@@ -14,7 +14,7 @@ LONGEST_SOURCE_BYTES: Final = 256 * 1024
 
 
 class StringCheckGrader(GraderSpec):
-    """1 if `input` and `reference` compare as `operation` says, else 0."""
+    """1 if `input` and `reference` compare as `operation` demands, else 0."""
 
     type: Literal["string_check"] = "string_check"
     input: Template

@@ -28,7 +28,7 @@ class LoadTestOutcome(StrEnum):
 
 
 HINDERS: Final = frozenset({LoadTestOutcome.FAILED, LoadTestOutcome.DIFFERS})
-"""Outcomes that speak against the checkpoint. The others say that this machine could not try it."""
+"""Outcomes that speak against the checkpoint. The others mean that this machine could not try it."""
 
 
 class LoadTestResult(BaseModel):

@@ -34,7 +34,7 @@ class Gate(_Part):
 
     max_rise: float
     waived: tuple[str, ...]
-    """Texts whose rise was not judged, and `load-test` where no engine was, as whoever asked for the job said."""
+    """Texts whose rise was not judged, and `load-test` where no engine was, as the job's owner asked."""
     refused: tuple[str, ...]
     """Texts whose perplexity rose by more; empty where the gate passed."""
 

@@ -23,7 +23,7 @@ class FilePurpose:
     check: Callable[[IO[bytes]], object] = _any_bytes
     """Raises `TrainingFileInvalid` for bytes that are of no use for the purpose."""
     expires_after_s: int | None = None
-    """How long a file is kept whose sender did not say; None keeps it until it is deleted."""
+    """How long a file is kept whose sender gave no time; None keeps it until it is deleted."""
 
 
 BATCH: Final = FilePurpose(name="batch", expires_after_s=30 * _DAY_S)

@@ -1,4 +1,4 @@
-"""The check of a training file before anybody said which method it is for: one method's rows, whichever it is."""
+"""The check of a training file before its method is known: one method's rows, whichever it is."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The choice of the job that a worker gets, and its claim.
 
-Jobs are ordered by priority, then by the use of their owner (`tenant_uses`), then by age. Of one owner's jobs those on
-a base that the worker has in memory come first, until another one has waited for `PASSED_S`.
+Jobs are ordered by priority, then by the use of their owner (`tenant_uses`), then by age. Among the jobs of
+one owner, those on a base that the worker has in memory come first, until another one has waited for `PASSED_S`.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class QueuedJob:
     tenant: str
     seq: int
     expected_s: float | None
-    """None where nobody knows how long such a job takes."""
+    """None where the time of such a job is unknown."""
     not_before: float
     after: frozenset[str] = frozenset()
     """Ids of the jobs that it waits for and that have not succeeded yet."""
@@ -39,7 +39,7 @@ class HeldJob:
     id: str
     worker: str
     ends_at: float | None
-    """None where nobody knows."""
+    """None where it is unknown."""
     needed_bytes: int = 0
 
 
@@ -76,7 +76,7 @@ class Turn:
     place: int
     """1 for the job that begins next."""
     starts_at: float | None
-    """None where something before it takes nobody knows how long, or no worker is known."""
+    """None where the time of something before it is unknown, or no worker is known."""
     ends_at: float | None
 
 

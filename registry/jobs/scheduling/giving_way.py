@@ -186,7 +186,7 @@ def _running(job: Job, priority: int, rules: GiveWayRules, now: float) -> Runnin
 
 
 def _left_s(job: Job, claimed_at: float, now: float) -> float | None:
-    """Return how long the job is expected to take still; None where nobody knows, or it is over what was expected."""
+    """Return how long the job is expected to take still; None where that is unknown, or over what was expected."""
     if job.estimated_finish is not None:
         return max(0.0, job.estimated_finish - now)
     if job.expected_s is None or claimed_at + job.expected_s < now:

@@ -12,7 +12,7 @@ MOST_DEPENDENCIES: Final = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueEntry:
-    """How a new job waits, beside what its spec says."""
+    """How a new job waits, beside what its spec holds."""
 
     after: tuple[str, ...] = ()
     """Ids of the jobs that must have succeeded before this one begins."""

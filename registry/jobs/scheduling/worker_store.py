@@ -23,7 +23,7 @@ class WorkerStore:
         self._reports = SilenceWatch(transactions.steady)
 
     def report(self, worker: TrainerWorker) -> None:
-        """Store what the worker says of itself, with the time of now."""
+        """Store what the worker reports of itself, with the time of now."""
         known = sa.select(trainer_workers.c.started_at).where(trainer_workers.c.name == worker.name)
         with self._tx.write() as tx:
             now = self._tx.now()

@@ -1,4 +1,4 @@
-"""What the queue of jobs is ordered and placed by: estimates, dependencies, uses of owners, workers."""
+"""The columns by which the queue of jobs is ordered and placed: estimates, dependencies, uses of owners, workers."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What jobs were estimated to take, and what they took."""
+"""The estimates of jobs, and their measurements."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -28,7 +28,7 @@ _TYPES: Final = dict.fromkeys(("F32", "F16", "BF16", "I8", "I32", "I64", "U8", "
 
 
 def quantization_of(folder: Path) -> Mapping[str, Any] | None:
-    """Return what the folder's `config.json` says of its quantization; None for weights in full precision."""
+    """Return what the folder's `config.json` states about its quantization; None for weights in full precision."""
     config = json.loads((folder / "config.json").read_text())
     found = config.get("quantization_config")
     return found if isinstance(found, dict) else None

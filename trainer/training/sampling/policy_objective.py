@@ -59,9 +59,9 @@ class Graded:
     """The grades of outputs."""
 
     all: Sequence[Grade]
-    """Of all processes."""
+    """The number in all processes."""
     own: Sequence[Grade]
-    """Of this process, in the order of its outputs."""
+    """The values of this process, in the order of its outputs."""
 
 
 class PolicyObjective(Objective[Prompt], Generic[Spec]):

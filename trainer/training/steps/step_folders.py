@@ -1,6 +1,6 @@
 """Folders of the earlier steps that are published beside a result, each written like the result itself.
 
-Those of an adapter are written while the run goes on, where nothing but the trained weights is needed for it, so that
+Folders of an adapter are written while the run goes on, where nothing but the trained weights is needed for it, so that
 they answer requests before the job has ended; all others at its end.
 """
 

@@ -12,7 +12,7 @@ LONGEST_TEXT: Final = 16_384
 
 
 class ToolFailed(Exception):
-    """The tool's results are not whole; the message says what is missing."""
+    """The tool's results are not whole; the message names what is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
