@@ -25,12 +25,12 @@ STARTS_WITHIN_S: Final = 60.0
 
 
 @contextmanager
-def s3_server(folder: Path) -> Iterator[str]:
-    """Run a server with one bucket, and yield its address; it makes no bucket by itself."""
+def s3_server(folder: Path, host: str = "127.0.0.1") -> Iterator[str]:
+    """Run a server at *host* with one bucket, and yield its address; it makes no bucket by itself."""
     identity = {"credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}], "actions": ["Admin"]}
     (folder / "s3.json").write_text(json.dumps({"identities": [{"name": "tests", **identity}]}))
-    ports = dict(zip((*_PORTS, "webdav.port"), free_ports(len(_PORTS) + 1), strict=True))
-    command = [str(Path(sys.prefix) / "bin" / "weed"), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    ports = dict(zip((*_PORTS, "webdav.port"), free_ports(len(_PORTS) + 1, host), strict=True))
+    command = [str(Path(sys.prefix) / "bin" / "weed"), "mini", f"-dir={folder}", f"-ip={host}", f"-ip.bind={host}"]
     command += [f"-s3.config={folder / 's3.json'}", "-s3.autoCreateBucket=false", f"-bucket={BUCKET}"]
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
     command += [f"-{name}={port}" for name, port in ports.items()]
@@ -39,8 +39,8 @@ def s3_server(folder: Path) -> Iterator[str]:
             command, cwd=folder, env=os.environ | {"HOME": str(folder)}, stdout=log, stderr=subprocess.STDOUT
         )
     try:
-        _wait_for(f"http://127.0.0.1:{ports['s3.port']}", server, folder / "log")
-        yield f"http://127.0.0.1:{ports['s3.port']}"
+        _wait_for(f"http://{host}:{ports['s3.port']}", server, folder / "log")
+        yield f"http://{host}:{ports['s3.port']}"
     finally:
         server.kill()
         server.wait()
@@ -56,9 +56,9 @@ def credentials(endpoint: str) -> dict[str, str]:
     }
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nothing listens on."""
-    found = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+    """Ports at *host* that nothing listens on."""
+    found = [socket.create_server((host, 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in found]
     for each in found:
         each.close()

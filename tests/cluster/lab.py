@@ -1,7 +1,7 @@
 """Hosts on one machine: each has processes, network, name and disk of its own, and all are on one bridge.
 
 A host is a set of Linux namespaces under an init process. When that ends, the kernel ends everything that runs there,
-and when the tests end in any way, so does init. PostgreSQL runs outside, at an address on the bridge.
+and when the tests end in any way, so does init. PostgreSQL and SeaweedFS run outside, at addresses on the bridge.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ while :; do sleep 3600 & wait $!; done
 """Own disk at the path where all hosts have theirs; then the shell reaps what loses its parent."""
 _OUTSIDE: Final = 1
 """Last part of the machine's own address on the bridge."""
-_DATABASE: Final = 200
-"""Last part of PostgreSQL's address there."""
+_DATABASE, _STORE = 200, 201
+"""Last parts of the addresses of PostgreSQL and of SeaweedFS there."""
+_NOBODY: Final = "02:00:00:00:00:01"
+"""A hardware address that no port of the bridge has."""
 
 
 class NoNamespaces(Exception):
@@ -114,6 +116,17 @@ class Host:
         """Return the output of a command that was begun with this *log*."""
         return (self.disk / name).read_text()
 
+    @contextmanager
+    def losing(self, *addresses: str) -> Iterator[None]:
+        """Let packets to these addresses vanish inside the block, as behind a broken switch: nobody reports that."""
+        for address in addresses:
+            self.run("ip", "neigh", "replace", address, "lladdr", _NOBODY, "dev", "eth0", "nud", "permanent")
+        try:
+            yield
+        finally:
+            for address in addresses:
+                self.run("ip", "neigh", "del", address, "dev", "eth0")
+
     def end(self) -> None:
         """Cut the power: first nothing of the host reaches the bridge any more, then nothing runs there."""
         if self._unshare is None:
@@ -139,7 +152,7 @@ class Lab:
         self.home.mkdir()
         self.bridge = f"lorry{os.getpid() % 100000}"
         self._network = f"10.{100 + os.getpid() % 100}.{os.getpid() // 100 % 250}"
-        self.database_address = self.address(_DATABASE)
+        self.database_address, self.store_address = self.address(_DATABASE), self.address(_STORE)
         self.environment: dict[str, str] = dict(os.environ) | {
             "LORRY_HOME": str(self.home),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -148,7 +161,7 @@ class Lab:
         self._hosts: list[Host] = []
         try:
             ip("link", "add", self.bridge, "type", "bridge")
-            for number in (_OUTSIDE, _DATABASE):
+            for number in (_OUTSIDE, _DATABASE, _STORE):
                 ip("addr", "add", f"{self.address(number)}/24", "dev", self.bridge)
             ip("link", "set", self.bridge, "up")
         except (OSError, subprocess.CalledProcessError) as exc:

@@ -5,43 +5,19 @@ The tests share one cluster and run in their order.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.cluster.lab import Host, NoNamespaces, lab
+from tests.cluster.lab import Host
 from tests.cluster.two_hosts import BASE, START_S, TwoHosts
 from tests.engines.random_adapter import write_adapter
-from tests.postgres_server import postgres_server
-from tests.trainer.tiny_base import write_chats
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.cluster
-
-
-@pytest.fixture(scope="module")
-def hosts() -> Iterator[TwoHosts]:
-    try:
-        with lab() as made, postgres_server(made.database_address, made.network) as server:
-            yield TwoHosts(made, server.url)
-    except NoNamespaces as exc:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"no namespaces here: {exc}")
-
-
-@pytest.fixture(scope="module")
-def deployed(hosts: TwoHosts) -> TwoHosts:
-    """The cluster, on which `serve deploy` has put Lorry."""
-    if not hosts.key:
-        hosts.make_key()
-    hosts.deploy()
-    return hosts
 
 
 def inner(process: psutil.Process) -> psutil.Process:
@@ -84,19 +60,11 @@ def test_serve_deploy_builds_the_same_and_hosts_answer_across(deployed: TwoHosts
         assert deployed.get(host, "/-/healthz").text == "success"
 
 
-def test_a_job_on_one_host_is_served_on_both(deployed: TwoHosts, tmp_path: Path) -> None:
-    hosts = deployed
-    hosts.b.begin("lorry", "trainer", log="trainer.log")
-    rows = write_chats(tmp_path / "rows.jsonl")
-    words = ("train", "sft", "--data", str(rows), "--name", "learner", "--model", BASE, "--set", "n_epochs=1", "--json")
-    job = json.loads(hosts.lorry(hosts.a, *words))["id"]
-    path = f"/v1/fine_tuning/jobs/{job}"
-    wait_for(lambda: hosts.get(hosts.a, path).json()["status"] in ("succeeded", "failed"), START_S)
-    assert hosts.get(hosts.a, path).json()["status"] == "succeeded", hosts.b.log("trainer.log")
-    wait_for(lambda: hosts.chat(hosts.a, "learner", "hi").status_code == 200, START_S)
-    hosts.wait_until_both_serve("learner")
+def test_a_job_on_one_host_is_served_on_both(deployed: TwoHosts, learner: str) -> None:
+    deployed.wait_until_both_serve(learner)
 
 
+@pytest.mark.usefixtures("learner")  # a publication needs its trainer
 def test_a_canary_and_its_rollback_reach_both_gateways(deployed: TwoHosts, tmp_path: Path) -> None:
     hosts = deployed
     for seed in (1, 2):

@@ -1,4 +1,4 @@
-"""A Ray cluster of a head and two hosts in the lab, with PostgreSQL, on which Lorry is deployed."""
+"""A Ray cluster of a head and two hosts in the lab, with PostgreSQL and a bucket, on which Lorry is deployed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import httpx2
 import sqlalchemy as sa
 
 from tests.cluster.lab import Host, Lab, ray_start, ray_variables
+from tests.seaweedfs import BUCKET, credentials
 from tests.trainer.tiny_base import save_base
 from tests.up_process import LORRY
 from tests.waiting import wait_for
@@ -25,7 +26,7 @@ START_S: Final = 400.0
 """Ray and all of Lorry on two hosts, on a machine that is busy with other tests."""
 CONFIG: Final = """
 [registry]
-artifacts = "{artifacts}"
+artifacts = "s3://{bucket}/lorry"
 
 [gateway]
 host = "0.0.0.0"
@@ -68,19 +69,20 @@ BUILDERS: Final = {"gateway": "gateway_app", "controller": "controller_app", "en
 class TwoHosts:
     """Hosts `a` and `b`, which may have gateways and engines, and the head of Ray, which has neither."""
 
-    def __init__(self, lab: Lab, registry: sa.URL) -> None:
-        """Start the head and both hosts; nothing of Lorry is deployed yet."""
+    def __init__(self, lab: Lab, registry: sa.URL, store: str) -> None:
+        """Start the head and both hosts; nothing of Lorry is deployed yet. *store* is the address of the S3 server."""
         self.lab = lab
         self.key = ""
+        self._began_at = time.monotonic()
         self.config = lab.folder / "lorry.toml"
-        (lab.folder / "artifacts").mkdir()
-        self.config.write_text(CONFIG.format(artifacts=lab.folder / "artifacts", base=lab.home / BASE, port=PORT))
+        self.config.write_text(CONFIG.format(bucket=BUCKET, base=lab.home / BASE, port=PORT))
         self.applications = lab.folder / "serve.yaml"
         built = [APPLICATION.format(name=name, builder=BUILDERS[name], config=self.config) for name in BUILDERS]
         self.applications.write_text("".join([APPLICATIONS, *built, PLACED]))
         token = secrets.token_hex(16)
         lab.environment |= {
             **ray_variables(token),
+            **credentials(store),
             "LORRY_CONFIG": str(self.config),
             "LORRY_REGISTRY": registry.render_as_string(hide_password=False),
             "LORRY_CLUSTER_SECRET": secrets.token_hex(32),
@@ -127,10 +129,10 @@ class TwoHosts:
         headers = {"authorization": f"Bearer {self.key}"}
         return httpx2.get(f"{self.url(host)}{path}", headers=headers, timeout=30.0, trust_env=False)
 
-    def chat(self, host: Host, model: str, text: str) -> httpx2.Response:
-        """Ask the gateway of *host*."""
+    def chat(self, host: Host, model: str, text: str, key: str = "") -> httpx2.Response:
+        """Ask the gateway of *host*, with the key of all tests or another *key*."""
         body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 4}
-        headers = {"authorization": f"Bearer {self.key}"}
+        headers = {"authorization": f"Bearer {key or self.key}"}
         return httpx2.post(
             f"{self.url(host)}/v1/chat/completions", json=body, headers=headers, timeout=60.0, trust_env=False
         )
@@ -167,6 +169,23 @@ class TwoHosts:
                 return answered >= wanted
 
             wait_for(asks, START_S)
+
+    def wait_until_proved(self, asked: Host, new: Host, model: str) -> None:
+        """Return when the engine on *new* is ready; at no moment before was it so without *model* loaded and proved."""
+
+        def is_proved() -> bool:
+            for row in self.get(asked, "/admin/replicas").json()["data"]:
+                if row["state"] == "ready" and new.address in row["url"]:
+                    slots = {slot["served_name"].partition("@")[0]: slot for slot in row["slots"]}
+                    assert slots[model]["state"] == "ready" and slots[model]["proof"]["passed"], row
+                    return True
+            return False
+
+        wait_for(is_proved, START_S)
+
+    def tell(self, line: str) -> None:
+        """Print what happens, for a person who reads the story."""
+        print(f"[{time.monotonic() - self._began_at:5.0f} s] {line}", flush=True)  # noqa: T201
 
     def deploy(self) -> None:
         """Deploy the applications by `serve deploy`, as KubeRay does, and wait until both hosts serve."""
