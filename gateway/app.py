@@ -23,6 +23,7 @@ from engines.loops import Loops
 from engines.network.cluster_secret import NO_SECRET, ClusterSecret
 from gateway.balancing.admission import Admission
 from gateway.balancing.balancing import Balancer
+from gateway.balancing.cold_starts import ColdStarts
 from gateway.balancing.demand import RevisionDemand
 from gateway.balancing.replica_health import ReplicaHealth, policy_of
 from gateway.balancing.retry_budget import RetryBudget
@@ -100,6 +101,7 @@ def build_gateway(
     keyring = _keyring(registry, settings)
     health = ReplicaHealth(policy_of(settings))
     balancer = Balancer(health, settings.load_bound)
+    demand = RevisionDemand(registry, balancer, settings.use_report_s)
     admission = Admission(settings.queue_limit)
     connections = EngineConnections(settings.connect_timeout_s, secret)
     origins = AllowedOrigins(settings.cors_origins)
@@ -119,7 +121,8 @@ def build_gateway(
         feed=feed,
         offers=Offers(),
         dialects=dialects_of(settings),
-        demand=RevisionDemand(registry, balancer, settings.use_report_s),
+        demand=demand,
+        cold_starts=ColdStarts(demand),
         keyring=keyring,
         page_guard=PageGuard(settings.allowed_hosts, origins, socket.gethostname()),
         rate_limiter=RateLimiter(metrics, settings.limits_url),
@@ -181,6 +184,7 @@ def _start_loops(gateway: Gateway) -> None:
     loops.start("keys", gateway.keyring.run)
     loops.start("use_of_keys", gateway.keyring.report_use)
     loops.start("use_of_revisions", gateway.demand.run)
+    loops.start("cold_starts", gateway.cold_starts.run)
     loops.start("tallies", partial(gateway.tally_reporter.run, gateway.feed.watched))
     loops.start("deadlines", gateway.edge.run)
     if gateway.rate_limiter.is_shared:

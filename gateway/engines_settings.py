@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from engines.kinds import DEFAULT_KIND
 from gateway.pool_needs import PoolNeeds
@@ -53,27 +53,36 @@ class PoolSettings(PoolFields):
         written_as(r"[a-z0-9][a-z0-9-]{0,31}", "at most 32 small letters, digits and -, of which the first is no -"),
     ]
     """Name of the pool."""
-    min_replicas: PositiveInt = 1
-    """Lowest number of engine replicas, each with the whole base model in memory."""
+    min_replicas: NonNegativeInt = 1
+    """Lowest number of engine replicas, each with the whole base model in memory; 0 lets the pool sleep."""
     max_replicas: PositiveInt | None = None
-    """Highest number of engine replicas; None means `min_replicas`, so that the number never changes."""
+    """Highest number of engine replicas; None means `min_replicas`, so that the number never changes, and 1 for 0."""
     target_requests: PositiveFloat = 8.0
     """Requests that should run or wait in each replica, where the number of replicas may change."""
     scale_up_after_s: PositiveFloat = 10.0
     """How long more replicas must be needed before replicas are added."""
     scale_down_after_s: PositiveFloat = 300.0
     """How long fewer replicas must suffice before replicas are removed."""
+    sleep_after_s: PositiveFloat = 600.0
+    """How long a pool with `min_replicas = 0` must have nothing to do before its last replica is removed."""
 
     @model_validator(mode="after")
     def _has_room(self) -> PoolSettings:
         if self.max_replicas is not None and self.max_replicas < self.min_replicas:
             raise ValueError(f"max_replicas {self.max_replicas} is below min_replicas {self.min_replicas}")
+        if "sleep_after_s" in self.model_fields_set and not self.may_sleep:
+            raise ValueError(f"sleep_after_s needs min_replicas = 0, and min_replicas is {self.min_replicas}")
         return self
 
     @property
     def most_replicas(self) -> int:
         """The highest number of engine replicas."""
-        return self.max_replicas or self.min_replicas
+        return self.max_replicas or max(1, self.min_replicas)
+
+    @property
+    def may_sleep(self) -> bool:
+        """Whether the pool may have no replica, until a request needs one."""
+        return self.min_replicas == 0
 
 
 class PaceFields(KnownFields):

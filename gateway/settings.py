@@ -56,6 +56,8 @@ class GatewaySettings(KnownFields):
     """For how long `/readyz` answers 200 while the registry cannot be read; requests are answered all the time."""
     replica_wait_s: PositiveFloat = 60.0
     """How long a request waits before 503 where its base has no replica, or where a replica refused its revision."""
+    cold_start_wait_s: PositiveFloat = 300.0
+    """How long a request waits before 503 for the first replica of a pool that sleeps (`min_replicas = 0`)."""
     connect_timeout_s: PositiveFloat = 2.0
     """How long connecting to an engine may take before another replica is tried."""
     request_timeout_s: PositiveFloat = 600.0

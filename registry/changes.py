@@ -38,6 +38,7 @@ COUNTED: Final = frozenset(
         "revisions",
         "rollouts",
         "served_checkpoints",
+        "sleeping_pools",
     }
 )
 """The tables whose changes are counted, and `REPLICA_PLACES`."""

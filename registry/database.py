@@ -38,6 +38,7 @@ from registry.jobs.read_by_jobs import folders_read, jobs_reading
 from registry.jobs.scheduling.worker_store import WorkerStore
 from registry.jobs.served_checkpoints import ServedCheckpointStore, ready_checkpoints, stored_artifacts
 from registry.keys import KeyStore
+from registry.liveness.sleeping_pools import SleepingPool, SleepingPoolStore, all_sleeping_pools
 from registry.replicas import ReplicaReader, ReplicaStore, with_passing_fields
 from registry.responses.response_store import ResponseStore
 from registry.rollouts.deliveries import ROLLOUT_MOVES
@@ -86,6 +87,8 @@ class Snapshot:
     """Revisions that tenants beside their owner may use."""
     uses: tuple[Use, ...] = ()
     """The use of revisions as gateways reported it."""
+    sleeping_pools: tuple[SleepingPool, ...] = ()
+    """Pools that may have no replica."""
 
 
 class Registry:
@@ -120,6 +123,7 @@ class Registry:
         self.suites = SuiteStore(transactions)
         self.evaluations = EvaluationStore(transactions)
         self.replicas = ReplicaStore(transactions)
+        self.sleeping_pools = SleepingPoolStore(transactions)
         self.entered = EnteredEngineStore(transactions)
         self.uses = UseStore(transactions)
         self.audit = AuditStore(transactions)
@@ -151,6 +155,7 @@ class Registry:
                 # No change number covers these: a promotion leaves the watched time without a write.
                 watched=tuple(promoted_since(tx, self.transactions.now() - watch_s)),
                 forced=parts.get("forced_sides", all_forced_sides),
+                sleeping_pools=parts.get("sleeping_pools", all_sleeping_pools),
                 replicas=with_passing_fields(tx, parts.get("replicas", self._replica_reader.read)),
                 uses=tuple(self._use_reader.read(tx, self.transactions.now())),
             )

@@ -50,6 +50,11 @@ class EngineReplica:
         """Requests that run or wait in the engine, by its last answer."""
         return self._board.load
 
+    @property
+    def is_settling(self) -> bool:
+        """Whether the engine is on its way, or an adapter is being loaded or proven."""
+        return self._board.phase is Phase.STARTING or not self._board.has_outcome_of(self._board.slots())
+
     async def run(self) -> None:
         """Keep the engine running until cancelled; `drain` then ends it. No error ends it, and none is silent."""
         self._loops.start("reports", self._board.run)

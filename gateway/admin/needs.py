@@ -18,9 +18,9 @@ _BY_HAND: Final = frozenset({"requested", "rollback", "rolled_back"})
 """Reasons of moves that a person asked for."""
 
 
-def needs_of_replicas(replicas: Sequence[Replica], now: float) -> Iterator[Need]:
-    """Yield what is wrong with the replicas that are not gone."""
-    if not any(each.state is ReplicaState.READY for each in replicas):
+def needs_of_replicas(replicas: Sequence[Replica], now: float, *, can_wake: bool = False) -> Iterator[Need]:
+    """Yield what is wrong with the replicas that are not gone; none need be ready where a request *can_wake* a pool."""
+    if not can_wake and not any(each.state is ReplicaState.READY for each in replicas):
         text = "no replica is ready: no request can be answered"
         yield Need(kind="no_replica", subject="replicas", message=text, command="lorry replicas")
     for each in replicas:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -24,8 +24,9 @@ from gateway.objects.status import (
     SystemStatus,
 )
 from gateway.openai.job_estimate import estimate_of
+from gateway.routing.sleeping import asleep_in
 from registry.batches.batch import Batch
-from registry.database import Registry
+from registry.database import Registry, Snapshot
 from registry.disk import all_beats
 from registry.jobs.job import Job
 from registry.types import Replica, ReplicaState
@@ -60,7 +61,7 @@ def _status(gateway: Gateway) -> SystemStatus:
         version=version("lorry"),
         at=now,
         gateways=gateway.siblings.processes(),
-        pools=_pools(snapshot.replicas, {base.name: base.digest for base in snapshot.bases}),
+        pools=_pools(snapshot),
         not_ready=[_brief(each) for each in snapshot.replicas if each.state is not ReplicaState.READY],
         parts=parts,
         disks=disks,
@@ -69,7 +70,7 @@ def _status(gateway: Gateway) -> SystemStatus:
         queued_jobs=registry.jobs.queued_count(),
         batches=[_batch(batch) for batch in registry.batches.open()],
         needs=[
-            *needs_of_replicas(snapshot.replicas, now),
+            *needs_of_replicas(snapshot.replicas, now, can_wake=bool(snapshot.sleeping_pools)),
             *needs_of_rollouts(latest, now),
             *needs_of_jobs(jobs),
             *needs_of_machine(parts, disks, gateway.problems(time.monotonic())),
@@ -77,9 +78,12 @@ def _status(gateway: Gateway) -> SystemStatus:
     )
 
 
-def _pools(replicas: Iterable[Replica], digests: Mapping[str, str]) -> list[PoolStatus]:
-    pools: dict[tuple[str, str, str], list[Replica]] = {}
-    for each in replicas:
+def _pools(snapshot: Snapshot) -> list[PoolStatus]:
+    digests = {base.name: base.digest for base in snapshot.bases}
+    pools: dict[tuple[str, str, str], list[Replica]] = {
+        (pool.name, pool.base, pool.engine): [] for pool in asleep_in(snapshot)
+    }
+    for each in snapshot.replicas:
         pools.setdefault((each.pool, each.base, each.engine), []).append(each)
     return [
         PoolStatus(
@@ -90,6 +94,7 @@ def _pools(replicas: Iterable[Replica], digests: Mapping[str, str]) -> list[Pool
             ready=sum(each.state is ReplicaState.READY for each in members),
             replicas=len(members),
             load=sum(each.load for each in members),
+            asleep=not members,
         )
         for (pool, base, engine), members in sorted(pools.items())
     ]

@@ -66,8 +66,9 @@ class FreePlaces:
 
     async def enter(self, kind: PathKind, model: str) -> Place:
         """Return once a line may begin, with its place."""
-        while (pool := self._pool_of(kind, model)) is None:  # noqa: ASYNC110  the table is replaced, without an event
-            await asyncio.sleep(_LOOK_AGAIN_S)
+        pool = self._pool_of(kind, model)
+        if pool is None:
+            pool = await self._served(kind, model)
         mark = object()
         queue = self._queues.setdefault(pool, deque())
         queue.append(mark)
@@ -79,6 +80,13 @@ class FreePlaces:
             queue.remove(mark)
             self._wake()
         return Place(partial(self._leave, pool))
+
+    async def _served(self, kind: PathKind, model: str) -> str:
+        """Return the pool that answers *model* once a replica does; one that sleeps is woken."""
+        with self._gateway.cold_starts.awaiting(self._served_name(model)):
+            while (pool := self._pool_of(kind, model)) is None:  # noqa: ASYNC110  the table is replaced, no event
+                await asyncio.sleep(_LOOK_AGAIN_S)
+        return pool
 
     def is_served(self, kind: PathKind, model: str) -> bool:
         """Whether a replica is there, or the model is unknown, which each line reports."""
@@ -111,12 +119,15 @@ class FreePlaces:
         return found[0].pool if found else None
 
     def _endpoints(self, kind: PathKind, model: str) -> tuple[Endpoint, ...] | None:
+        table, name = self._gateway.feed.table, self._served_name(model)
+        is_known = table.aliases.get(model, model) in table.routes or table.knows(name)
+        return table.endpoints_of(name) if is_known else None
+
+    def _served_name(self, model: str) -> str:
         table = self._gateway.feed.table
         name = table.aliases.get(model, model)
         route = table.routes.get(name)
-        if route is not None:
-            name = route.stable or route.canary or name
-        return table.endpoints_of(name) if route is not None or table.knows(name) else None
+        return name if route is None else route.stable or route.canary or name
 
     async def _wait(self) -> None:
         try:

@@ -111,6 +111,8 @@ class Exchange(Turn):
         if attempts is None:
             if now >= self._intake.deadline:
                 self.advance(self._intake.expire)
+            elif self._intake.is_served_elsewhere:
+                self.advance(self._intake.enter_elsewhere)
         # While the client does not read, we do not read from the engine: that silence is not the replica's.
         elif self._paused_at is None or not attempts.is_committed:
             attempts.check(now)
@@ -212,7 +214,9 @@ class Exchange(Turn):
         body = intake.body.whole(ask_for_usage=intake.asks_for_usage)
         copy = shadow.choose(intake.target, self.kind.path, body)
         asked = Asked.of(body, keep_text=copy is not None)
-        witness = Witness(self._gateway.tally_reporter, evidence, asked, self._began)
+        # A pool that slept says nothing of a revision: its request is timed from its turn on.
+        began = intake.turn_at if intake.waited_cold else self._began
+        witness = Witness(self._gateway.tally_reporter, evidence, asked, began)
         if copy is not None:
             witness.notify_when_answered(partial(shadow.make, copy))
         return witness
@@ -295,6 +299,7 @@ class Exchange(Turn):
             retries=0 if attempts is None else attempts.retries,
             began=self._began,
             queued_s=queued_s,
+            cold_start_s=intake.cold_start_s,
             sent_at=sent_at,
             first_byte_at=None if answer is None else answer.first_byte_at,
             ended=now,

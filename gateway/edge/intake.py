@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from gateway.balancing.fair_queue import Claim, Ticket
 from gateway.edge.http_message import RequestBody, body_of
 from gateway.edge.parts import Gateway
-from gateway.edge.replica_wait import replica_of
+from gateway.edge.replica_wait import replica_of, stayed_asleep
 from gateway.edge.token_estimate import Seen, tokens_used
 from gateway.edge.turn import Turn, refuse
 from gateway.edge.unpacking import unpack
@@ -29,7 +29,9 @@ from gateway.keys.limit_ledger import Admitted
 from gateway.keys.not_served import why_unknown
 from gateway.routing.enforceable import check_enforceable
 from gateway.routing.routing import Endpoint, RouteTable, Target, not_offered, resolve, sticky_key
+from gateway.routing.sleeping import pool_to_wake
 from registry.keys import Scope
+from registry.types import Priority
 
 T = TypeVar("T")
 
@@ -50,6 +52,8 @@ class RequestIntake:
     deadline = math.inf
     """Until then the client waits for the first byte; monotonic."""
     entered = turn_at = 0.0
+    waited_cold = False
+    """The request came when its pool had no replica, and waited for one."""
     asks_for_usage = False
     """The engine is to send the usage of a stream although the client did not ask for it."""
     _is_withdrawn = False
@@ -57,6 +61,8 @@ class RequestIntake:
     _waiting: asyncio.Task[Any] | None = None
     _ticket: Ticket | None = None
     """The place of the request in the queue, where it had to wait."""
+    _woken: str | None = None
+    """The name that the request has its pool woken by, while it waits for that."""
 
     def __init__(self, gateway: Gateway, turn: Turn) -> None:
         self._gateway = gateway
@@ -70,6 +76,11 @@ class RequestIntake:
         if not self.entered:
             return 0.0
         return (self.turn_at or time.monotonic()) - self.entered
+
+    @property
+    def cold_start_s(self) -> float:
+        """How much of `queued_s` the request waited for a pool that had no replica."""
+        return self.queued_s if self.waited_cold else 0.0
 
     def check_caller(self) -> None:
         """Return if the request may be read on; `Unauthenticated`, `Forbidden`, `RegistryUnavailable`."""
@@ -124,6 +135,7 @@ class RequestIntake:
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
+        self._stop_waking()
         if self._ticket is not None:
             self._gateway.admission.leave(self._ticket, now)
             self._ticket = None  # it holds this intake
@@ -170,6 +182,8 @@ class RequestIntake:
         self.endpoints = gateway.offers.of(table, served_name, self._kind.path)
         if not self.endpoints:
             if not table.endpoints_of(served_name):
+                if (asleep := pool_to_wake(table, served_name)) is not None:
+                    return self._wake(asleep.name, now)
                 return self._wait(replica_of(gateway, served_name, self.deadline - now), self._enter)
             if self._has_refreshed:
                 raise not_offered(table, served_name, self._kind.path, self.caller.models, self._head.path)
@@ -180,9 +194,7 @@ class RequestIntake:
         self.pool = self.endpoints[0].pool
         self.entered = now
         places = table.request_places.get(self.pool, 0)
-        asked, priority = self._head.headers.get(b"x-lorry-priority"), self.caller.priority
-        if asked is not None:
-            priority = priority_of(self.caller, asked.decode("latin-1"))
+        priority = self._priority()
         # The usual way: where there is room and nobody waits, neither claim nor ticket is made.
         if gateway.admission.begin(self.pool, places):
             self.turn_at = now
@@ -191,6 +203,59 @@ class RequestIntake:
         on_turn, on_expired = partial(self._turn.advance, self._begin_turn), partial(self._turn.advance, self.expire)
         self._ticket = gateway.admission.enter(self.pool, places, claim, on_turn, on_expired, now)
         return self._ticket.is_running and self._begin_turn()
+
+    def _priority(self) -> Priority:
+        asked = self._head.headers.get(b"x-lorry-priority")
+        return self.caller.priority if asked is None else priority_of(self.caller, asked.decode("latin-1"))
+
+    def _wake(self, pool: str, now: float) -> bool:
+        """Wait in the queue of a pool that has no place yet; its first replica brings places, and the turn."""
+        self.pool, self.entered, self.waited_cold = pool, now, True
+        until = min(self.deadline, now + self._gateway.settings.cold_start_wait_s)
+        claim = Claim(key=self.caller.key_id, priority=self._priority(), deadline=until)
+        on_turn = partial(self._turn.advance, self._begin_awake)
+        on_expired = partial(self._turn.advance, self._stayed_asleep)
+        self._ticket = self._gateway.admission.enter(pool, 0, claim, on_turn, on_expired, now)
+        self._woken = self.target.served_name
+        self._gateway.cold_starts.begin(self._woken)
+        return False
+
+    @property
+    def is_served_elsewhere(self) -> bool:
+        """Whether the request waits for its pool to wake, and a replica of another pool can answer by now."""
+        if self._woken is None:
+            return False
+        table = self._gateway.feed.table
+        return self.pool not in table.request_places and bool(table.endpoints_of(self._woken))
+
+    def enter_elsewhere(self) -> bool:
+        """Leave the queue of the pool that sleeps, and enter that of another one: a `Step`."""
+        self._stop_waking()
+        if self._ticket is not None:
+            self._gateway.admission.leave(self._ticket, time.monotonic())
+            self._ticket = None
+        return self._enter()
+
+    def _stop_waking(self) -> None:
+        woken, self._woken = self._woken, None
+        if woken is not None:
+            self._gateway.cold_starts.end(woken)
+
+    def _begin_awake(self) -> bool:
+        """Begin now that the pool has a replica, by which what is asked for can be judged."""
+        self._stop_waking()
+        self._begin_turn()
+        table, served_name = self._gateway.feed.table, self.target.served_name
+        if not self.endpoints and table.endpoints_of(served_name):
+            raise not_offered(table, served_name, self._kind.path, self.caller.models, self._head.path)
+        # Without an endpoint the replica is loading the adapter: the attempts wait for it.
+        if self.endpoints and self.body.prescribes:
+            self._check_form()
+        return True
+
+    def _stayed_asleep(self) -> bool:
+        """Refuse the request: a `Step`."""
+        raise stayed_asleep(self._gateway.feed.table, self.pool, time.monotonic() - self.entered)
 
     def _check_form(self) -> None:
         """Return if the engines keep to the form that the request prescribes; `EngineLacks`."""

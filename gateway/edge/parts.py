@@ -13,6 +13,7 @@ from typing import Final, ParamSpec, TypeVar
 from engines.loops import Loops
 from gateway.balancing.admission import Admission
 from gateway.balancing.balancing import Balancer
+from gateway.balancing.cold_starts import ColdStarts
 from gateway.balancing.demand import RevisionDemand
 from gateway.balancing.replica_health import ReplicaHealth
 from gateway.balancing.retry_budget import RetryBudget
@@ -58,6 +59,7 @@ class Gateway:
     dialects: Mapping[str, Dialect]
     """Path of a request that is answered through another path -> its dialect."""
     demand: RevisionDemand
+    cold_starts: ColdStarts
     keyring: Keyring
     page_guard: PageGuard
     rate_limiter: RateLimiter

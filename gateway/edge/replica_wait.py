@@ -9,10 +9,27 @@ from typing import Final
 from gateway.edge.parts import Gateway
 from gateway.errors import EngineUnavailable, ModelNotFound
 from gateway.routing.readiness import why_unserved
+from gateway.routing.routing import RouteTable
 from registry.errors import RegistryError
 
 _ASK_EVERY_S: Final = 1.0
 """How often a revision is asked for while requests wait for it."""
+
+
+_COLD_RETRY_S: Final = 10
+"""After which a request that a pool did not wake for is worth another try."""
+
+
+def stayed_asleep(table: RouteTable, pool: str, waited_s: float) -> EngineUnavailable:
+    """Return the error for a request that waited for the first replica of *pool*, with what its replicas report."""
+    replicas = () if table.source is None else table.source.replicas
+    own = [replica for replica in replicas if replica.pool == pool]
+    reports = "; ".join(f"{each.id} is {each.state}{each.message and f' ({each.message})'}" for each in own)
+    return EngineUnavailable(
+        f"pool {pool!r} was asleep, and had no replica ready within {waited_s:.0f} s: "
+        f"{reports or 'none has begun to start'}. It goes on starting; send the request again",
+        retry_after_s=_COLD_RETRY_S,
+    )
 
 
 async def replica_of(gateway: Gateway, served_name: str, most_s: float) -> None:

@@ -31,18 +31,27 @@ async def serve_healthz() -> Response:
 
 @router.get("/readyz", responses={503: {"model": GatewayReadiness}})
 async def readyz(gateway: GatewayDep, response: Response) -> GatewayReadiness:
-    """Answer 200 while some replica is ready to serve and this gateway follows the registry, else 503 with why."""
+    """Answer 200 while some replica is ready to serve and this gateway follows the registry, else 503 with why.
+
+    A pool that may sleep (`min_replicas = 0`) counts as well: the next request wakes it.
+    """
     count, problems = len(gateway.feed.table.endpoints), gateway.problems(time.monotonic())
-    if problems or not count:
+    can_answer = _can_answer(gateway)
+    if problems or not can_answer:
         response.status_code = 503
-    status: Literal["ready", "waiting", "failing"] = "failing" if problems else "ready" if count else "waiting"
+    status: Literal["ready", "waiting", "failing"] = "failing" if problems else "ready" if can_answer else "waiting"
     return GatewayReadiness(status=status, replicas=count, problems=problems)
+
+
+def _can_answer(gateway: Gateway) -> bool:
+    table = gateway.feed.table
+    return bool(table.endpoints or table.sleeping_pools)
 
 
 @router.get("/health", response_class=Response, responses={503: {"description": "No replica can serve."}})
 async def health(gateway: GatewayDep) -> Response:
     """Answer as `/readyz` does, with an empty body, as vLLM and SGLang do."""
-    is_ready = gateway.feed.table.endpoints and not gateway.problems(time.monotonic())
+    is_ready = _can_answer(gateway) and not gateway.problems(time.monotonic())
     return Response(status_code=200 if is_ready else 503)
 
 

@@ -27,6 +27,8 @@ class PoolStatus(ApiObject):
     replicas: int
     load: int
     """Requests that run or wait there."""
+    asleep: bool = False
+    """It has no replica, and the next request wakes it (`min_replicas = 0`)."""
 
 
 class ReplicaBrief(ApiObject):

@@ -23,6 +23,15 @@ class ScalingContext(Protocol):
         ...
 
 
+_NEEDED: Final = 0.001
+"""Requests that a replica reports which has none and is needed: enough for one replica, and never for a second."""
+
+
+def reported_load(load: int, *, is_needed: bool) -> float:
+    """Return the requests that a replica reports: more than none while something else needs the pool."""
+    return max(float(load), _NEEDED if is_needed else 0.0)
+
+
 def desired_replicas(requests: float, target: float, least: int, most: int) -> int:
     """Return how many replicas *requests* (running and waiting, over all) need at *target* each, within bounds."""
     return max(least, min(most, ceil(requests / target)))

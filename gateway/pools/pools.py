@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -31,6 +32,7 @@ from gateway.settings import Settings
 from registry.artifacts import folder_digest
 from registry.database import Registry
 from registry.errors import RegistryError
+from registry.liveness.sleeping_pools import SleepingPool
 from registry.pulled.pulled_models import all_pulled, find_pulled
 from registry.types import Base
 from registry.wording.field_faults import fault_in
@@ -91,6 +93,23 @@ def prepare_pool(asked: PoolSettings, home: Path, registry: Registry, ground: Gr
     engine = engine_settings(pool, home, base)
     build_engine(engine)  # raises for what cannot be; nothing is started
     return Pool(settings=pool, engine=engine, base=base)
+
+
+def sleeping_pool_of(pool: Pool) -> SleepingPool:
+    """Return the row by which a pool is known while it has no replica."""
+    return SleepingPool(
+        name=pool.settings.name,
+        base=pool.base.name,
+        adapters_of=pool.settings.serves_adapters_of or "",
+        engine=pool.engine.kind,
+    )
+
+
+def enter_sleeping_pools(registry: Registry, pools: Iterable[Pool]) -> None:
+    """Let gateways know the pools that may have no replica, before they have one."""
+    for pool in pools:
+        if pool.settings.may_sleep:
+            registry.sleeping_pools.enter(sleeping_pool_of(pool))
 
 
 def _entered(asked: PoolSettings, registry: Registry) -> Base | None:
@@ -209,6 +228,16 @@ def prover_of(kind: str, precision: str) -> Prover:
         return await prove(url, adapter_fields(kind, served_name), folder, tolerance)
 
     return replay
+
+
+def drain_timeout_of(settings: Settings, pool: PoolSettings) -> float:
+    """Return how long requests may take to finish in a replica that leaves.
+
+    Where replicas come and go by themselves, a long answer must not be cut off because other clients are few.
+    """
+    if pool.most_replicas == pool.min_replicas:
+        return settings.gateway.drain_timeout_s
+    return max(settings.gateway.drain_timeout_s, settings.engines.replace_drain_s)
 
 
 def room_of(engine: EngineSettings, factor: float) -> int:

@@ -211,7 +211,7 @@ def _obstacle(rollout: Rollout, readiness: Readiness, now: float) -> tuple[str, 
     every_s = rollout.plan.every_s
     if rollout.state is RolloutState.PAUSED:
         return "paused", "a person paused it, and a person decides"
-    if not readiness.holders:
+    if not readiness.holders and not readiness.is_asleep:
         return "no_canary_replica", "no ready replica has the canary"
     if readiness.failures:
         return "canary_not_everywhere", "; ".join(readiness.failures)

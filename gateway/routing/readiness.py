@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.routing.placement import deciding_replicas, homes_of
+from gateway.routing.sleeping import is_asleep
 from registry.database import Snapshot
 from registry.rollouts.rollout import Rollout
 from registry.types import Base, ReplicaState, SlotState
@@ -27,6 +28,8 @@ class Readiness:
     """Replicas that could not load or prove the revision, each with the engine's message."""
     failure: str
     """Return one word for the failures: `fingerprint_mismatch` if one of them is that, else `load_failed`."""
+    is_asleep: bool = False
+    """No replica is there, as the pool sleeps; the revision is proven anew before the next request is answered."""
 
     @property
     def is_everywhere(self) -> bool:
@@ -46,13 +49,14 @@ def readiness_of(snapshot: Snapshot, base: str, served_name: str) -> Readiness:
         missing=tuple(sorted(homes - holders)),
         failures=tuple(f"{name}: {slot.message}" for name, slot in failed.items()),
         failure=MISMATCH if any(slot.reason == MISMATCH for slot in failed.values()) else LOAD_FAILED,
+        is_asleep=is_asleep(snapshot, base),
     )
 
 
 def why_unserved(snapshot: Snapshot, base: str) -> str | None:
     """Return why no replica will serve the base model *base*, and what to do; None where one is there, or may come."""
     made = next((each for each in snapshot.bases if each.name == base and each.is_checkpoint), None)
-    if made is None or any(replica.base == base for replica in snapshot.replicas):
+    if made is None or any(one.base == base for one in (*snapshot.replicas, *snapshot.sleeping_pools)):
         return None
     return f"The checkpoint {base!r} is a whole model that no pool serves. {_how_to_serve(made)}."
 
@@ -63,6 +67,8 @@ def why_not_begun(snapshot: Snapshot, rollout: Rollout) -> str | None:
     takers = [each for each in snapshot.replicas if each.adapter_base == name]
     present = [each for each in takers if each.state is not ReplicaState.DRAINING]
     if not present:
+        if any(pool.adapter_base == name for pool in snapshot.sleeping_pools):
+            return None  # the rollout itself wakes the pool
         base = next(each for each in snapshot.bases if each.name == name)
         return (
             f"No replica serves the base model {name!r}. {_how_to_serve(base)}, unless it was started just now. The "

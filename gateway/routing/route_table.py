@@ -40,6 +40,7 @@ def build_table(snapshot: Snapshot, before: RouteTable | None = None) -> RouteTa
         private=private_adapters(snapshot.owners),
         shared=shared_revisions(snapshot.permissions),
         request_places=_request_places(endpoints),
+        sleeping_pools=snapshot.sleeping_pools,
         source=snapshot,
     )
 

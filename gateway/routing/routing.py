@@ -12,6 +12,7 @@ import orjson
 from engines.catalog import adapter_fields, adapter_paths
 from gateway.errors import EndpointNotOffered, InvalidRequest, ModelNotFound, NothingStable
 from registry.database import Snapshot
+from registry.liveness.sleeping_pools import SleepingPool
 from registry.rollouts.tally import Side
 from registry.types import COMPLETION_PATHS
 
@@ -115,6 +116,8 @@ class RouteTable:
     """Served names that tenants beside their owner may use -> those tenants."""
     request_places: Mapping[str, int] = field(default_factory=dict)
     """Pool -> how many requests a gateway has there at a time."""
+    sleeping_pools: tuple[SleepingPool, ...] = ()
+    """Pools that may have no replica, by name; those with a ready one are in `request_places`."""
     targets: dict[str, Target] = field(default_factory=dict, init=False, compare=False, repr=False)
     """Targets by the names that were asked for, of those names that have one target as long as the table holds."""
     source: Snapshot | None = field(default=None, compare=False, repr=False)

@@ -111,6 +111,7 @@ def line_of(facts: Finished, ended_unix: float) -> bytes:
         "retries": facts.retries,
         "seconds": round(facts.ended - facts.began, 6),
         "queued_s": round(facts.queued_s, 6),
+        "cold_start_s": round(facts.cold_start_s, 6),
         "first_byte_s": first_byte_s,
         "overhead_s": round(facts.overhead_s, 6),
         "prompt_tokens": facts.prompt_tokens,

@@ -44,6 +44,8 @@ class Finished(Struct, frozen=True, kw_only=True, gc=False):
     """The header sent to the engine; empty if tracing is off."""
     asked_name: str = ""
     """The name of the model in the request."""
+    cold_start_s: float = 0.0
+    """How much of `queued_s` the request waited for a pool that had no replica."""
     engine_error: str = ""
     """Why the engine refused the request, as its error's code and field; empty unless the status is its error's."""
     finish_reason: str = ""

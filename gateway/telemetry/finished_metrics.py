@@ -20,6 +20,7 @@ _WHO: Final = ("adapter", "revision", "pool")
 _FIRST_BYTE_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _TOKEN_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _QUEUE_S: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60)
+_COLD_START_S: Final = (1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
 _OVERHEAD_S: Final = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 
 
@@ -115,6 +116,7 @@ class FinishedMetrics(Collector):
         self._most_names = most_names
         self._figures: dict[tuple[str, str], _Figures] = {}
         self._queue: dict[str, Distribution] = {}
+        self._cold_starts: dict[tuple[str, str], Distribution] = {}
         self._overhead = Distribution(_OVERHEAD_S)
 
     def finished(self, facts: Finished) -> None:
@@ -124,6 +126,11 @@ class FinishedMetrics(Collector):
             figures = self._figures_of(facts.served_name, facts.pool)
         figures.add(facts)
         self._overhead.add(facts.overhead_s)
+        if facts.cold_start_s:  # the queue's figures are of requests that wait for others
+            outcome = facts.reason if facts.sent_at is None else "served"
+            cold = self._cold_starts.setdefault((facts.pool, outcome), Distribution(_COLD_START_S))
+            cold.add(facts.cold_start_s)
+            return
         queue = self._queue.get(facts.pool)
         if queue is None:
             queue = self._queue[facts.pool] = Distribution(_QUEUE_S)
@@ -145,6 +152,12 @@ class FinishedMetrics(Collector):
         for pool, waited in list(self._queue.items()):
             waited.add_to(queue, (pool,))
         yield queue
+        cold = _histogram(
+            "cold_start_seconds", "Seconds that requests waited for a pool without a replica", ("pool", "outcome")
+        )
+        for labels, waited in list(self._cold_starts.items()):
+            waited.add_to(cold, labels)
+        yield cold
         overhead = _histogram("overhead_seconds", "Seconds that the gateway itself adds to a request", ())
         self._overhead.add_to(overhead, ())
         yield overhead

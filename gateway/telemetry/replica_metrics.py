@@ -9,6 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from gateway.routing.routing import RouteTable
+from gateway.routing.sleeping import asleep_in, replicas_known
 from registry.types import Replica, ReplicaState, SlotState
 
 _REPLICA: list[str] = ["replica", "pool"]
@@ -27,6 +28,7 @@ class ReplicaMetrics(Collector):
         living = [each for each in replicas if each.state is not ReplicaState.GONE]
         yield _states(living)
         yield from _reports(living)
+        yield _asleep(table)
         yield _adapter_replicas(table)
 
 
@@ -60,6 +62,18 @@ def _reports(replicas: list[Replica]) -> Iterator[Metric]:
     yield from (slots, load, memory, beats)
 
 
+def _asleep(table: RouteTable) -> Metric:
+    family = GaugeMetricFamily(
+        "gateway_pool_asleep",
+        "1 for a pool without a replica, which the next request wakes; 0 for one that may sleep and has some",
+        labels=["pool", "base", "engine"],
+    )
+    asleep = set() if table.source is None else {pool.name for pool in asleep_in(table.source)}
+    for pool in table.sleeping_pools:
+        family.add_metric([pool.name, pool.base, pool.engine], pool.name in asleep)
+    return family
+
+
 def _adapter_replicas(table: RouteTable) -> Metric:
     family = GaugeMetricFamily(
         "gateway_adapter_replicas",
@@ -67,6 +81,8 @@ def _adapter_replicas(table: RouteTable) -> Metric:
         labels=["adapter", "side", "revision"],
     )
     for name, route in table.routes.items():
+        if not replicas_known(table, route):
+            continue
         for side, revision in (("stable", route.stable), ("canary", route.canary)):
             if revision is not None:
                 family.add_metric([name, side, revision], len(table.endpoints_of(revision)))

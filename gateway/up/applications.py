@@ -16,7 +16,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from gateway.engines_settings import PoolSettings
 from gateway.pools.autoscaling import FollowRequests
-from gateway.pools.pools import Pool
+from gateway.pools.pools import Pool, drain_timeout_of
 from gateway.settings import Settings, SettingsSource
 from gateway.up.cluster.placement_options import placement_options
 from gateway.up.controller_actor import ControllerActor
@@ -43,7 +43,7 @@ def gateway_application(source: SettingsSource, settings: Settings, secrets: Map
         num_replicas=knobs.replicas,
         max_replicas_per_node=knobs.max_replicas_per_node,
         ray_actor_options=_NO_CPU | {"resources": knobs.resources},
-        **_common(settings),
+        **_common(knobs.drain_timeout_s),
     )
     return deployment.bind(source, secrets)
 
@@ -55,7 +55,7 @@ def controller_application(source: SettingsSource, settings: Settings, secrets: 
         name="controller",
         num_replicas=1,
         ray_actor_options=_NO_CPU | {"resources": settings.gateway.resources},
-        **_common(settings),
+        **_common(settings.gateway.drain_timeout_s),
     )
     return deployment.bind(source, secrets)
 
@@ -73,7 +73,11 @@ def engines_application(
     first, *others = (
         (
             serve.deployment(
-                EngineActor, name=pool.name, **_size(pool), **placement_options(pool), **_common(settings)
+                EngineActor,
+                name=pool.name,
+                **_size(pool, starts_asleep=pool.name in prepared),
+                **placement_options(pool),
+                **_common(drain_timeout_of(settings, pool)),
             ),
             pool,
         )
@@ -84,28 +88,34 @@ def engines_application(
     return deployment.bind(source, pool.name, prepared.get(pool.name), *bound)
 
 
-def _common(settings: Settings) -> dict[str, Any]:
+def _common(drain_timeout_s: float) -> dict[str, Any]:
     return {
         **_OPTIONS,
         **_HEALTH,
         # Serve kills an actor after this time, so it is longer than the actor's own drain.
-        "graceful_shutdown_timeout_s": settings.gateway.drain_timeout_s + BEYOND_DRAIN_S,
+        "graceful_shutdown_timeout_s": drain_timeout_s + BEYOND_DRAIN_S,
         # Serve waits so long for requests of its own, of which there are none.
         "graceful_shutdown_wait_loop_s": 0.1,
     }
 
 
-def _size(pool: PoolSettings) -> dict[str, Any]:
-    """How many replicas: a number, or bounds and what moves between them."""
+def _size(pool: PoolSettings, *, starts_asleep: bool) -> dict[str, Any]:
+    """How many replicas: a number, or bounds and what moves between them.
+
+    A pool that may sleep begins so where its base model is known by now. Elsewhere it begins with a replica, as only a
+    node finds out what the pool serves.
+    """
     if pool.most_replicas == pool.min_replicas:
         return {"num_replicas": pool.min_replicas}
     policy = AutoscalingPolicy(policy_function=FollowRequests, policy_kwargs={"target_requests": pool.target_requests})
     return {
         "autoscaling_config": AutoscalingConfig(
             min_replicas=pool.min_replicas,
+            initial_replicas=int(not starts_asleep) if pool.may_sleep else None,
             max_replicas=pool.most_replicas,
             upscale_delay_s=pool.scale_up_after_s,
             downscale_delay_s=pool.scale_down_after_s,
+            downscale_to_zero_delay_s=pool.sleep_after_s,
             look_back_period_s=_LOOK_BACK_S,
             policy=policy,
         )

@@ -12,9 +12,19 @@ from ray.util import get_node_ip_address
 
 from engines.network.reachability import on_node
 from engines.replica.replica import EngineReplica
-from gateway.pools.autoscaling import REQUESTS
+from gateway.pools.autoscaling import REQUESTS, reported_load
 from gateway.pools.journal import RegistryJournal, ReplicaIdentity
-from gateway.pools.pools import Pool, engine_source, pace_of, precision_of, prover_of, room_of
+from gateway.pools.keeping_awake import Wakefulness
+from gateway.pools.pools import (
+    Pool,
+    drain_timeout_of,
+    engine_source,
+    pace_of,
+    precision_of,
+    prover_of,
+    room_of,
+    sleeping_pool_of,
+)
 from gateway.settings import Settings, SettingsSource
 from gateway.up.cluster.node_pool import pool_of_node
 from gateway.up.logs import log_to
@@ -44,6 +54,8 @@ class EngineActor:
         self._registry = open_registry(settings.registry)
         self._journal: RegistryJournal | None = None
         self._replica: EngineReplica | None = None
+        self._wakefulness: Wakefulness | None = None
+        self._drain_timeout_s = settings.gateway.drain_timeout_s
         self._running = asyncio.create_task(self._run(name, prepared))
 
     async def _run(self, name: str, prepared: Pool | None) -> None:
@@ -53,6 +65,11 @@ class EngineActor:
         if pool is None:
             pool = await asyncio.to_thread(pool_of_node, settings, name, self._registry)
         self._registry.artifacts.hold(pool.base.digest)  # a copy of the base model stays while this replica lives
+        self._drain_timeout_s = drain_timeout_of(settings, pool.settings)
+        if pool.settings.may_sleep:
+            sleeping = sleeping_pool_of(pool)
+            await asyncio.to_thread(self._registry.sleeping_pools.enter, sleeping)
+            self._wakefulness = Wakefulness(self._registry, sleeping)
         identity = _identity(settings, pool)
         # On a cluster gateways of other nodes reach the engine too.
         reachable = on_node(pool.engine, get_node_ip_address())
@@ -66,9 +83,16 @@ class EngineActor:
         )
         await self._replica.run()
 
-    def record_autoscaling_stats(self) -> dict[str, float]:
+    async def wake(self) -> None:
+        """Do nothing: that a call waits makes Serve start this replica where its pool has none."""
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
         """The load that the number of replicas follows; Serve itself sees no request."""
-        return {REQUESTS: 0.0 if self._replica is None else float(self._replica.load)}
+        replica, wakefulness = self._replica, self._wakefulness
+        if replica is None:
+            return {REQUESTS: reported_load(0, is_needed=True)}  # it is being prepared
+        is_needed = wakefulness is not None and (replica.is_settling or await asyncio.to_thread(wakefulness.is_needed))
+        return {REQUESTS: reported_load(replica.load, is_needed=is_needed)}
 
     def check_health(self) -> None:
         """Ray replaces this replica when one of its loops keeps failing by errors that are not the engine's."""
@@ -85,7 +109,7 @@ class EngineActor:
         if self._replica is not None and self._journal is not None:
             # Four readings of the registry give every gateway the time to see that the replica drains.
             knobs = self._settings.gateway
-            await self._replica.drain(4 * knobs.route_refresh_s, knobs.drain_timeout_s)
+            await self._replica.drain(4 * knobs.route_refresh_s, self._drain_timeout_s)
             # Where the registry is away, the missing heartbeat marks the replica as gone later.
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(self._journal.leave)

@@ -32,7 +32,7 @@ from gateway.errors import StartFailed
 from gateway.models_settings import HubName
 from gateway.pools.bundled import is_unpacked, unpack_bundled
 from gateway.pools.hub_ids import is_hub_id
-from gateway.pools.pools import prepare_pools
+from gateway.pools.pools import enter_sleeping_pools, prepare_pools
 from gateway.rollouts.webhooks import open_sender
 from gateway.settings import Settings, SettingsSource
 from gateway.telemetry.traces import trace_headers
@@ -165,6 +165,7 @@ def run(source: SettingsSource, stop: _StopSignal, progress: StartProgress, pull
                 progress.begin(_MODEL, "checking its folder")
                 pools = prepare_pools(settings, registry, _Ground(settings.home, progress, cluster))
                 progress.end(_MODEL)
+                enter_sleeping_pools(registry, pools)
                 plan = Plan(settings=settings, pools=pools, registry=registry, secrets=secrets)
                 # The folders of this machine's processes are those of this process, whatever theirs is.
                 _serve(plan, replace(source, home=settings.home), cluster, progress, stop)

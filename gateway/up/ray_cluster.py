@@ -62,6 +62,8 @@ def set_ray_environment() -> None:
         **_QUIET,
         # Serve's 0.1 s costs an idle machine processor time; with 1 s deploying took more than twice as long.
         RAY_SERVE_CONTROL_LOOP_INTERVAL_S="0.5",
+        # With 10 s Serve would remove a replica by what that did long ago. Replicas of a fixed number report nothing.
+        RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S="2",
         RAY_SERVE_LOG_TO_STDERR="0",
         RAY_worker_niceness="0",  # Ray's 15 leaves gateways and engines next to nothing beside whatever else runs
     )

@@ -59,7 +59,7 @@ class Plan:
 
 
 def wait_until_ready(plan: Plan, progress: StartProgress, stop: StopRequest, failures: Callable[[], list[str]]) -> None:
-    """Return when `/readyz` answers 200 and every pool has a ready replica.
+    """Return when `/readyz` answers 200 and every pool that may not sleep has a ready replica.
 
     `StartFailed` when something fails, on a stop request, or after too long.
     """
@@ -71,7 +71,8 @@ def wait_until_ready(plan: Plan, progress: StartProgress, stop: StopRequest, fai
         while True:
             status = _readyz(client, plan.url)
             replicas = plan.replicas()
-            missing = missing_parts([pool.settings.name for pool in plan.pools], replicas, plan.url, status)
+            awake = [pool.settings.name for pool in plan.pools if not pool.settings.may_sleep]
+            missing = missing_parts(awake, replicas, plan.url, status)
             for part, doing in missing.items():
                 progress.begin(part, doing)
             for part in begun - missing.keys():

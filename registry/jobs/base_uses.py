@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from registry import tables
 from registry.jobs.job import ENDED
+from registry.liveness.sleeping_pools import sleeping_pools
 from registry.types import ReplicaState
 
 
@@ -20,6 +21,10 @@ def users_of_base(tx: sa.Connection, name: str) -> list[str]:
             for each in tx.execute(sa.select(adapters.c.name).where(adapters.c.base == name)).scalars()
         ),
         *(f"replica {each}" for each in tx.execute(sa.select(replicas.c.id).where(present)).scalars()),
+        *(
+            f"pool {each}"
+            for each in tx.execute(sa.select(sleeping_pools.c.name).where(sleeping_pools.c.base == name)).scalars()
+        ),
         *(f"engine {each}" for each in tx.execute(sa.select(entered.c.id).where(entered.c.base == name)).scalars()),
         *(f"job {each}" for each in tx.execute(sa.select(jobs.c.id).where(reading)).scalars()),
     ]

@@ -23,12 +23,13 @@ def report(
     failed: str = "",
     state: ReplicaState = ReplicaState.READY,
     capacity: int = 8,
+    pool: str = "",
 ) -> None:
     """Report that the replica has *loaded* these adapters and *failed* to load that one."""
     slots = [Slot(served_name=name, state=SlotState.READY) for name in loaded]
     if failed:
         slots.append(Slot(served_name=failed, state=SlotState.FAILED, message="no such file"))
-    row = replica_row(replica, base=base, state=state, capacity=capacity, slots=tuple(slots))
+    row = replica_row(replica, base=base, state=state, capacity=capacity, pool=pool, slots=tuple(slots))
     registry.replicas.report(row)
 
 

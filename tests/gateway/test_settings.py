@@ -31,6 +31,14 @@ def test_several_pools_are_as_they_are_written() -> None:
     assert (large.base, large.kind, large.min_replicas, large.most_replicas) == (Path("/models/large"), "vllm", 1, 4)
 
 
+def test_a_pool_without_a_lowest_number_may_sleep_and_has_one_replica_at_most_unless_it_says_more() -> None:
+    one, more = engines_settings(
+        {"pools": [{"name": "a", "min_replicas": 0}, {"name": "b", "min_replicas": 0, "max_replicas": 3}]}, {}
+    ).pools
+    assert (one.may_sleep, one.most_replicas, more.most_replicas) == (True, 1, 3)
+    assert not PoolSettings(name="c").may_sleep
+
+
 def test_flags_go_over_the_only_pool_in_either_form() -> None:
     flags = {"kind": "sglang", "base": Path("/models/x")}
     for table in ({"kind": "vllm"}, {"pools": [{"name": "mine", "kind": "vllm", "min_replicas": 2}]}):
@@ -51,6 +59,11 @@ def test_flags_go_over_the_only_pool_in_either_form() -> None:
             {},
             "max_replicas 2 is below min_replicas 3",
         ),
+        ({"pools": [{"name": "a", "min_replicas": -1}]}, {}, "min_replicas"),
+        ({"pools": [{"name": "a", "min_replicas": 0, "max_replicas": 0}]}, {}, "max_replicas"),
+        ({"pools": [{"name": "a", "sleep_after_s": 60}]}, {}, "sleep_after_s needs min_replicas = 0, .* is 1"),
+        ({"pools": [{"name": "a", "min_replicas": 0, "sleep_after_s": 0}]}, {}, "sleep_after_s"),
+        ({"replicas": 0}, {}, "replicas"),
         ({"pools": [{"name": "A b"}]}, {}, r"pools.0.name"),
         ({"pools": []}, {}, "pools"),
         ({"gpus": 1.5}, {}, "gpus: .*1.5 is neither a whole number nor a share"),

@@ -49,6 +49,8 @@ def _runs(found: SystemStatus) -> Iterator[Line]:
 def _pool(pool: PoolStatus) -> str:
     name = pool.pool or "added by hand"
     digest = f" ({pool.base_digest[:12]})" if pool.base_digest else ""
+    if pool.asleep:
+        return f"{name}: asleep, the next request wakes it, {pool.engine} with {pool.base}{digest}"
     return (
         f"{name}: {pool.ready} of {pool.replicas} ready, {pool.load} requests, {pool.engine} with {pool.base}{digest}"
     )

@@ -192,7 +192,7 @@ def _watch_start(cluster: _Cluster, progress: StartProgress, stop: _Stop) -> Non
 
 
 def _missing(cluster: _Cluster, replicas: Collection[Replica]) -> dict[str, str]:
-    pools = [pool.name for pool in cluster.settings.engines.pools]
+    pools = [pool.name for pool in cluster.settings.engines.pools if not pool.may_sleep]
     # Their own answer, not a port: this node may have no gateway.
     status = 200 if serve_app.is_running("gateway") else None
     missing = missing_parts(pools, replicas, f"port {cluster.settings.gateway.port}", status)

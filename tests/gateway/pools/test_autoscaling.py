@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.pools.autoscaling import REQUESTS, FollowRequests, desired_replicas
+from gateway.pools.autoscaling import REQUESTS, FollowRequests, desired_replicas, reported_load
 
 
 @dataclass(slots=True)
@@ -40,6 +40,15 @@ def test_more_requests_never_mean_fewer_replicas(
 
 def test_the_requests_of_all_replicas_count() -> None:
     assert FollowRequests(4.0)(Told({REQUESTS: {"a": 5.0, "b": 4.0}})) == (3, {})
+
+
+@pytest.mark.parametrize("target", [0.5, 8.0])
+def test_what_needs_a_replica_beside_requests_keeps_the_last_one_and_adds_none(target: float) -> None:
+    idle, needed = reported_load(0, is_needed=False), reported_load(0, is_needed=True)
+    assert desired_replicas(idle, target, 0, 4) == 0
+    assert desired_replicas(needed, target, 0, 4) == 1
+    assert desired_replicas(4 * needed, target, 0, 4) == 1
+    assert reported_load(7, is_needed=True) == 7.0
 
 
 @pytest.mark.parametrize("nothing", [None, {}, {REQUESTS: {}}])

@@ -13,6 +13,7 @@ from gateway.rollouts.controller import begin_if_loaded, promote, reconcile
 from gateway.routing.placement import homes_of, wanted_in
 from registry.database import Registry
 from registry.errors import IllegalMove
+from registry.liveness.sleeping_pools import SleepingPool
 from registry.publishing.publish import publish
 from registry.rollouts.rollout import Rollout, RolloutPlan, RolloutState, weighted
 from registry.types import Base, ReplicaState, RevisionDraft, Slot, SlotState
@@ -194,3 +195,30 @@ def test_the_former_stable_stays_loaded_for_the_rollback_window(two_revisions: R
         return wanted_in(two_revisions.snapshot(), replica, warm_since=warm_since)[1].served_name
 
     assert second(since - 1) == "support@1"
+
+
+def test_a_step_ends_by_time_while_the_pool_sleeps_and_holds_while_its_replica_is_broken(
+    two_revisions: Registry, clock: Clock
+) -> None:
+    two_revisions.sleeping_pools.enter(SleepingPool(name="night", base="tiny", engine="transformers"))
+    report(two_revisions, "r1", "support@1", "support@2", pool="night")
+    rollout = begin_if_loaded(two_revisions, start(two_revisions))
+    clock.advance(61.0)
+    report(two_revisions, "r1", state=ReplicaState.UNHEALTHY, pool="night")
+    tick(two_revisions)
+    assert two_revisions.rollouts.get(rollout.id).step == 0
+    two_revisions.replicas.mark_gone("r1")
+    tick(two_revisions)
+    assert two_revisions.rollouts.get(rollout.id).step == 1
+
+
+def test_a_rollout_whose_pool_sleeps_waits_to_be_proven(two_revisions: Registry, clock: Clock) -> None:
+    two_revisions.sleeping_pools.enter(SleepingPool(name="night", base="tiny", engine="transformers"))
+    two_revisions.replicas.mark_gone("r1")
+    rollout = start(two_revisions)
+    clock.advance(3600.0)
+    tick(two_revisions)
+    assert two_revisions.rollouts.get(rollout.id).state is RolloutState.PENDING
+    report(two_revisions, "r2", "support@1", "support@2", pool="night")
+    tick(two_revisions)
+    assert two_revisions.rollouts.get(rollout.id).canary_weight == 25

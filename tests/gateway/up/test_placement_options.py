@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engines.settings import EngineSettings
 from gateway.engines_settings import PoolSettings, engines_settings
+from gateway.pools.pools import Pool
 from gateway.settings import SettingsSource
+from registry.types import Base
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # those of Ray Serve, when it is imported
@@ -35,6 +39,27 @@ def deployed(table: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> ReplicaC
     application = engines_application(source, settings, settings.engines.pools, {})
     config: ReplicaConfig = application._bound_deployment._replica_config
     return config
+
+
+@pytest.mark.parametrize(("known", "initial"), [(True, 0), (False, 1)])
+def test_a_pool_that_may_sleep_begins_so_where_it_is_known_what_it_serves(
+    known: bool, initial: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LORRY_CONFIG", raising=False)
+    table = {"pools": [{"name": "night", "min_replicas": 0, "sleep_after_s": 60, "scale_down_after_s": 5}]}
+    source = SettingsSource(tables={"engines": table})
+    settings = source.load()
+    pools = settings.engines.pools
+    prepared = Pool(
+        settings=pools[0],
+        engine=EngineSettings(kind="transformers", base_path=Path("/tiny"), base_name="tiny", log_path=Path("log")),
+        base=Base(name="tiny", path="/tiny", digest="0", licence="mit", created_at=0.0),
+    )
+    application = engines_application(source, settings, pools, {"night": prepared} if known else {})
+    scaling = application._bound_deployment._deployment_config.autoscaling_config
+    assert scaling is not None
+    assert (scaling.min_replicas, scaling.initial_replicas, scaling.max_replicas) == (0, initial, 1)
+    assert (scaling.downscale_to_zero_delay_s, scaling.downscale_delay_s) == (60, 5)
 
 
 def test_what_a_pool_needs_is_what_serve_asks_of_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
