@@ -1,4 +1,4 @@
-"""A Lorry over a tiny base model: a pool grows and shrinks, an engine from elsewhere helps, keys open and close.
+"""A Lorry over tiny base models: pools sleep, grow and shrink, an engine from elsewhere helps, keys open and close.
 
 Nothing here depends on what the model was taught, so its weights are random. The tests share one `lorry up` and run in
 their order: the first key, once created, closes the gateways to everybody without a key.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,10 +42,19 @@ target_requests = 2
 scale_up_after_s = 1
 scale_down_after_s = 4
 engine = {{ max_context = 256, max_batch = 8 }}
+
+[[engines.pools]]
+name = "night"
+base = "{rare}"
+min_replicas = 0
+sleep_after_s = 1
+engine = {{ max_context = 256, threads = 1 }}
 """
 CLIENTS = 6
 CHANGE_S = 120.0
 BASE = "tiny"
+RARE = "rare"
+"""The base model of the pool that sleeps."""
 CONNECTIONS = 30
 """Enough that both gateways get some of them."""
 CHAT = {"model": BASE, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
@@ -62,13 +72,14 @@ def base_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny base model with random weights."""
     folder: Path = tmp_path_factory.mktemp("base") / BASE
     save_base(folder)
+    shutil.copytree(folder, folder.with_name(RARE))
     return folder
 
 
 @pytest.fixture(scope="module")
 def settings(redis_server: RedisServer, base_path: Path) -> str:
-    """A pool that may have two replicas; gateways that count together in Redis."""
-    return CONFIG.format(redis=redis_server.url, base=base_path)
+    """A pool that may have two replicas, and one that may have none; gateways that count together in Redis."""
+    return CONFIG.format(redis=redis_server.url, base=base_path, rare=base_path.with_name(RARE))
 
 
 class Crowd:
@@ -105,6 +116,27 @@ def ready(up: Up, pool: str) -> list[str]:
     """Ids of the ready replicas of *pool*."""
     found: list[dict[str, Any]] = json.loads(up.lorry("replicas", "--json"))
     return [replica["id"] for replica in found if (replica["pool"], replica["state"]) == (pool, "ready")]
+
+
+def pool(up: Up, name: str) -> dict[str, Any]:
+    """The pool as `lorry status` has it."""
+    status: dict[str, Any] = json.loads(up.lorry("status", "--json"))
+    return next(each for each in status["pools"] if each["pool"] == name)
+
+
+def test_a_chat_wakes_a_pool_that_sleeps(up: Up) -> None:
+    assert pool(up, "night")["asleep"]
+    client = up.client()
+    assert {model.id for model in client.models.list()} == {BASE, RARE}
+    began = time.monotonic()
+    chat = client.chat.completions.create(model=RARE, messages=[{"role": "user", "content": "hi"}], max_tokens=4)
+    print(f"first answer of a pool that slept after {time.monotonic() - began:.1f} s")  # noqa: T201
+    assert (chat.model, chat.usage and chat.usage.completion_tokens) == (RARE, 4)
+    assert not pool(up, "night")["asleep"]
+    again = client.chat.completions.create(
+        model=RARE, messages=[{"role": "user", "content": "hi"}], max_tokens=4, stream=True
+    )
+    assert [part.choices[0].finish_reason for part in again if part.choices][-1] == "length"
 
 
 def test_a_pool_grows_under_load_and_shrinks_after_it(up: Up) -> None:
@@ -235,7 +267,7 @@ def test_two_tenants_have_nothing_of_each_other(up: Up, tmp_path: Path) -> None:
     with pytest.raises(openai.PermissionDeniedError, match="scope admin"):
         rollout = {"revision": 1, "steps": [100]}
         bob.with_options(base_url=up.url).post("/admin/adapters/tone/rollouts", cast_to=object, body=rollout)
-    assert {model.id for model in bob.models.list()} == {BASE}
+    assert {model.id for model in bob.models.list()} == {BASE, RARE}
     assert [file.id for file in bob.files.list()] == [own]
     assert list(bob.fine_tuning.jobs.list()) == []
     ann.post("/feedback", cast_to=object, body=rating)
@@ -243,8 +275,14 @@ def test_two_tenants_have_nothing_of_each_other(up: Up, tmp_path: Path) -> None:
     wait_for(lambda: ann.fine_tuning.jobs.retrieve(job_id).status in ("succeeded", "failed"), CHANGE_S)
     assert ann.fine_tuning.jobs.retrieve(job_id).status == "succeeded"
     wait_for(lambda: "tone@1" in {model.id for model in ann.models.list()})
-    with pytest.raises(openai.NotFoundError, match=f"Models here: {BASE}"):
+    with pytest.raises(openai.NotFoundError, match=f"Models here: {RARE}, {BASE}"):
         bob.chat.completions.create(model="tone@1", messages=[{"role": "user", "content": "hi"}], max_tokens=1)
+
+
+def test_the_pool_sleeps_again_and_needs_nobody(up: Up) -> None:
+    wait_for(lambda: pool(up, "night")["asleep"], CHANGE_S)
+    assert json.loads(up.lorry("status", "--json"))["needs"] == []
+    assert "night: asleep" in up.lorry("status")
 
 
 def test_it_ends_in_order(up: Up) -> None:
