@@ -255,7 +255,10 @@ class RequestIntake:
 
     def _stayed_asleep(self) -> bool:
         """Refuse the request: a `Step`."""
-        raise stayed_asleep(self._gateway.feed.table, self.pool, time.monotonic() - self.entered)
+        now = time.monotonic()
+        if now >= self.deadline:
+            return self.expire()
+        raise stayed_asleep(self._gateway.feed.table, self.pool, now - self.entered)
 
     def _check_form(self) -> None:
         """Return if the engines keep to the form that the request prescribes; `EngineLacks`."""

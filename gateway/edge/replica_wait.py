@@ -10,6 +10,7 @@ from gateway.edge.parts import Gateway
 from gateway.errors import EngineUnavailable, ModelNotFound
 from gateway.routing.readiness import why_unserved
 from gateway.routing.routing import RouteTable
+from gateway.routing.sleeping import pool_to_wake
 from registry.errors import RegistryError
 
 _ASK_EVERY_S: Final = 1.0
@@ -38,7 +39,8 @@ async def replica_of(gateway: Gateway, served_name: str, most_s: float) -> None:
     `ModelNotFound` for a whole model that a job made and that no pool is for.
 
     A revision on its way into a replica is waited for as long as the request may. `replica_wait_s` counts where its
-    base has no replica, and where a replica could not load or prove it.
+    base has no replica (`cold_start_wait_s` where the pool sleeps by now), and where a replica could not load or prove
+    it.
     """
     with suppress(RegistryError):  # the replica may have reported since the last reading
         await gateway.feed.refresh()
@@ -47,15 +49,15 @@ async def replica_of(gateway: Gateway, served_name: str, most_s: float) -> None:
     if source is not None and (why := why_unserved(source, on)) is not None:
         raise ModelNotFound(why)
     began = time.monotonic()
-    ends_at, short_until = began + most_s, began + min(most_s, gateway.settings.replica_wait_s)
     while True:
         table = gateway.feed.table
-        base = table.pinned.get(served_name)
-        if base is not None and not table.endpoints_of(served_name):
+        base, asleep = table.pinned.get(served_name), pool_to_wake(table, served_name)
+        if asleep is not None or (base is not None and not table.endpoints_of(served_name)):
             await gateway.demand.ask_for(served_name)
         failure = gateway.feed.failure_of(served_name)
         is_on_its_way = base is not None and table.endpoints_of(base) and not failure
-        until = ends_at if is_on_its_way else short_until
+        short_s = gateway.settings.replica_wait_s if asleep is None else gateway.settings.cold_start_wait_s
+        until = began + (most_s if is_on_its_way else min(most_s, short_s))
         try:
             wait_s = max(0.01, min(_ASK_EVERY_S, until - time.monotonic()))
             await gateway.feed.wait_for_endpoints(served_name, wait_s)

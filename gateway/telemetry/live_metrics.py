@@ -47,6 +47,7 @@ class LiveMetrics(Collector):
             share.add_metric([endpoint.replica, endpoint.pool], lowered.get(endpoint.replica, 1.0))
         for pool in table.request_places:
             ejections.add_metric([pool], self._health.ejections[pool])
+        for pool in {*table.request_places, *(pool.name for pool in table.sleeping_pools)}:
             queued.add_metric([pool], self._admission.waiting(pool))
         self._seen = (read_at, in_flight, share, ejections, queued)
 

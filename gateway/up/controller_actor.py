@@ -55,7 +55,8 @@ class ControllerActor:
         log_to(settings.home, "controller")
         self._knobs = settings.gateway
         self._registry = open_registry(settings.registry)
-        self._registry.sleeping_pools.keep_only([pool.name for pool in settings.engines.pools if pool.may_sleep])
+        sleeping = [pool.name for pool in settings.engines.pools if pool.may_sleep]
+        self._registry.sleeping_pools.keep_only(sleeping)
         # A controller may begin just when the database is back, so its start counts as the end of an outage.
         self._stepped_at = self._away_at = time.monotonic()
         self._beat_at = self._whole_at = -math.inf
@@ -66,7 +67,8 @@ class ControllerActor:
         self._loops.start("rollouts", self._reconcile)
         self._loops.start("expired_files", self._sweep)
         self._loops.start("entered_engines", EnteredEngines(self._registry, settings).run)
-        self._loops.start("sleeping_pools", PoolWaker(self._registry, ServeCalls()).run)
+        if sleeping:
+            self._loops.start("sleeping_pools", PoolWaker(self._registry, ServeCalls()).run)
         if (sender := open_sender(settings.webhooks, os.environ)) is not None:
             self._loops.start("webhooks", partial(self._send, sender))
 
