@@ -40,7 +40,7 @@ OFF_WITH_A_DEFAULT: Final = {
     *(("gateway", "resources"), ("engines", "resources"), ("engines", "labels")),
 }
 """Their defaults depend on the machine, on LORRY_HOME and on how the trainer is started, or are empty tables."""
-NEEDS: Final = {"accelerator_type": {"gpus": 1}}
+NEEDS: Final = {"accelerator_type": {"gpus": 1}, "sleep_after_s": {"min_replicas": 0}}
 """Settings that have no meaning without another one."""
 
 

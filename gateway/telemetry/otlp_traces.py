@@ -110,7 +110,7 @@ def attributes_of(facts: Finished, endpoint: Endpoint | None) -> dict[str, Attri
         "lorry.streamed": facts.streamed,
         "lorry.retries": facts.retries,
         "lorry.queued_s": facts.queued_s,
-        "lorry.cold_start_s": facts.cold_start_s,
+        "lorry.cold_start_s": facts.cold_start_s or None,
         "lorry.overhead_s": facts.overhead_s,
         "lorry.first_byte_s": None if facts.first_byte_at is None else facts.first_byte_at - facts.began,
     }

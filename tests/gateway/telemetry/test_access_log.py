@@ -42,6 +42,7 @@ def test_a_line_says_who_asked_for_what_and_how_it_went(tmp_path: Path) -> None:
         "retries": 0,
         "seconds": 1.2,
         "queued_s": 0.0,
+        "cold_start_s": 0.0,
         "first_byte_s": 0.2,
         "overhead_s": 0.0003,
         "prompt_tokens": 30,
