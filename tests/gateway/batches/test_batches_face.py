@@ -16,6 +16,7 @@ from openai.types import Batch
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.keys import KeyDraft, KeyLimits, Scope
+from registry.liveness.sleeping_pools import SleepingPool
 from registry.types import Base
 from tests.clock import Clock
 from tests.gateway.replica_rows import replica_row
@@ -97,6 +98,17 @@ def refuse(status: int, retry_after: str | None = None) -> Script:
         handler.wfile.write(body)
 
     return script
+
+
+def test_a_batch_wakes_the_pool_that_it_needs(start: Start, engine: StubEngine, sqlite_registry: Registry) -> None:
+    sqlite_registry.sleeping_pools.enter(SleepingPool(name="night", base="tiny", engine="transformers"))
+    sqlite_registry.replicas.mark_gone("r0")
+    client = client_of(start())
+    batch = submit(client, request("a"), request("b"))
+    wait_for(lambda: [use for use in sqlite_registry.snapshot().uses if use.awaited_since is not None])
+    sqlite_registry.replicas.report(replica_row("n0", url=engine.url, room=8, pool="night"))
+    assert ended(client, batch).status == "completed"
+    assert len(engine.bodies) == 2
 
 
 def test_a_batch_ends_with_each_answer_by_its_custom_id(start: Start, engine: StubEngine) -> None:
