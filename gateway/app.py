@@ -105,7 +105,7 @@ def build_gateway(
     admission = Admission(settings.queue_limit)
     connections = EngineConnections(settings.connect_timeout_s, secret)
     origins = AllowedOrigins(settings.cors_origins)
-    metrics.show(live := LiveMetrics(feed, balancer, health, admission), ReplicaMetrics(lambda: feed.table))
+    metrics.show(live := LiveMetrics(feed, balancer, health, admission), ReplicaMetrics(lambda: feed.latest))
     loops = Loops()
     metrics.show_background(LoopMetrics(loops, lambda: keyring.read_at), home, registry.artifacts)
     tracing = open_traces(traces or TraceSettings(), name, lambda: feed.table)

@@ -258,7 +258,7 @@ class RequestIntake:
         now = time.monotonic()
         if now >= self.deadline:
             return self.expire()
-        raise stayed_asleep(self._gateway.feed.table, self.pool, now - self.entered)
+        raise stayed_asleep(self._gateway.feed.latest, self.pool, now - self.entered)
 
     def _check_form(self) -> None:
         """Return if the engines keep to the form that the request prescribes; `EngineLacks`."""

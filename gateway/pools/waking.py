@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from typing import Final, Protocol
 
 from gateway.errors import EngineUnavailable
@@ -16,6 +17,8 @@ log = logging.getLogger(__name__)
 _LOOK_EVERY_S: Final = 0.25
 _CALL_EVERY_S: Final = 2.0
 """How long a call has until the pool's replica should be in the registry, and is made again where it is not."""
+_NOTED_EVERY_S: Final = 10.0
+"""How long after a call further ones are part of the same wish, and not logged again."""
 _FOLLOWED: Final = ("sleeping_pools", "revision_uses", "replicas", "rollouts", "revisions", "adapters")
 """The tables by whose changes a pool may have to be woken."""
 
@@ -48,10 +51,11 @@ class PoolWaker:
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _call(self, pool: str, reason: str) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._called_at.get(pool, -_CALL_EVERY_S) >= _CALL_EVERY_S:
+        now, before = asyncio.get_running_loop().time(), self._called_at.get(pool, -math.inf)
+        if now - before >= _CALL_EVERY_S:
             self._called_at[pool] = now
-            log.info("a pool that sleeps is called", extra={"pool": pool, "reason": reason})
+            if now - before >= _NOTED_EVERY_S:
+                log.info("a pool that sleeps is called", extra={"pool": pool, "reason": reason})
             await self._calls.call(pool)
 
     def _due(self) -> dict[str, str]:

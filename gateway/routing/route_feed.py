@@ -49,6 +49,11 @@ class RouteFeed:
         """When the registry was last read; unix seconds, 0 before the first reading."""
         self._read_at = -math.inf
 
+    @property
+    def latest(self) -> RouteTable:
+        """The table of the last reading: as `table` routes, and with what replicas report that changes no route."""
+        return self._built
+
     def age_s(self, now: float) -> float:
         """Return how old the table is; *now* is monotonic."""
         return now - self._read_at

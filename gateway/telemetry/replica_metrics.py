@@ -16,7 +16,7 @@ _REPLICA: list[str] = ["replica", "pool"]
 
 
 class ReplicaMetrics(Collector):
-    """Shows the replicas of the present route table, ready or not: take `max` over gateways, never `sum`."""
+    """Shows the replicas of the last reading, ready or not: take `max` over gateways, never `sum`."""
 
     def __init__(self, table: Callable[[], RouteTable]) -> None:
         self._table = table

@@ -162,7 +162,7 @@ def test_a_client_that_leaves_asks_for_nothing_more(asleep: Callable[..., Served
 
 
 def test_a_gateway_before_a_pool_that_sleeps_is_ready_and_shows_it_as_asleep(
-    asleep: Callable[..., ServedGateway],
+    asleep: Callable[..., ServedGateway], sqlite_registry: Registry, engine: StubEngine
 ) -> None:
     client = asleep().client
     assert client.get("/readyz").status_code == 200
@@ -171,5 +171,10 @@ def test_a_gateway_before_a_pool_that_sleeps_is_ready_and_shows_it_as_asleep(
     (pool,) = status["pools"]
     assert (pool["pool"], pool["base"], pool["asleep"], pool["replicas"]) == ("night", "tiny", True, 0)
     assert status["needs"] == []
-    figures = client.get("/metrics").text
-    assert 'base="tiny",engine="transformers",pool="night"} 1.0' in figures
+    # A replica that came and went without ever being ready has changed no route.
+    shown = 'base="tiny",engine="transformers",pool="night"}'
+    wait_for(lambda: f"{shown} 1.0" in client.get("/metrics").text)
+    wake(sqlite_registry, engine, state=ReplicaState.STARTING)
+    wait_for(lambda: f"{shown} 0.0" in client.get("/metrics").text)
+    sqlite_registry.replicas.mark_gone("night-1")
+    wait_for(lambda: f"{shown} 1.0" in client.get("/metrics").text)
