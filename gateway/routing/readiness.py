@@ -56,7 +56,8 @@ def readiness_of(snapshot: Snapshot, base: str, served_name: str) -> Readiness:
 def why_unserved(snapshot: Snapshot, base: str) -> str | None:
     """Return why no replica will serve the base model *base*, and what to do; None where one is there, or may come."""
     made = next((each for each in snapshot.bases if each.name == base and each.is_checkpoint), None)
-    if made is None or any(one.base == base for one in (*snapshot.replicas, *snapshot.sleeping_pools)):
+    served = [each.base for each in snapshot.replicas] + [each.base for each in snapshot.sleeping_pools]
+    if made is None or base in served:
         return None
     return f"The checkpoint {base!r} is a whole model that no pool serves. {_how_to_serve(made)}."
 
