@@ -24,6 +24,7 @@ class ProgressWriter:
         self._jobs = registry.jobs
         self._lease = lease
         self._waiting: deque[Callable[[], None]] = deque()
+        self._has_stepped = False
 
     def note(self, noted: Noted) -> None:
         """Queue an event with a message."""
@@ -31,7 +32,10 @@ class ProgressWriter:
         self._waiting.append(lambda: self._jobs.add_event(self._lease, event_id, note))
 
     def step(self, stepped: Stepped) -> None:
-        """Queue the figures of a step."""
+        """Queue the figures of a step; those of the first one are written at once, as people wait for them.
+
+        Raises `LeaseLost`.
+        """
         figures = stepped.model_dump(exclude={"kind", "figures"}) | dict(stepped.figures)
         message = f"Step {stepped.step}/{stepped.total_steps}: training loss={stepped.train_loss:.4f}"
         if "valid_loss" in stepped.figures:
@@ -45,6 +49,9 @@ class ProgressWriter:
             self._jobs.add_event(self._lease, event_id, note)
 
         self._waiting.append(write)
+        if not self._has_stepped:
+            self._has_stepped = True
+            self.flush()
 
     def rows(self, read: RowsRead) -> None:
         """Queue the counts of rows that do not fit, and their event."""

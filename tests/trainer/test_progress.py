@@ -6,7 +6,9 @@ import os
 
 import pytest
 
+from registry.database import Registry
 from registry.jobs.job_phase import JobPhase
+from tests.trainer.attempts import MakeJob
 from trainer.errors import ProgressInvalid
 from trainer.progress import (
     CheckpointSaved,
@@ -20,6 +22,7 @@ from trainer.progress import (
     Stepped,
     parse_progress,
 )
+from trainer.progress_writer import ProgressWriter
 
 MESSAGES: list[Progress] = [
     Noted(message="a line\nand another", level="warn", data={"step": 2}),
@@ -53,3 +56,18 @@ def test_progress_crosses_a_pipe_unchanged() -> None:
 def test_anything_else_is_refused(line: bytes) -> None:
     with pytest.raises(ProgressInvalid):
         parse_progress(line)
+
+
+def test_the_first_step_is_written_at_once_and_later_ones_when_the_worker_writes(
+    registry: Registry, make_job: MakeJob
+) -> None:
+    make_job()
+    lease = registry.jobs.claim("w1", 30.0)
+    assert lease is not None
+    writer, written = ProgressWriter(registry, lease), []
+    for step in (1, 2):
+        writer.step(Stepped(step=step, total_steps=2, train_loss=1.0, learning_rate=0.1, tokens=9, eta_s=1.0))
+        written.append(sum(event.type == "metrics" for event in registry.jobs.events(lease.job_id)))
+    assert writer.flush()
+    assert written == [1, 1]
+    assert sum(event.type == "metrics" for event in registry.jobs.events(lease.job_id)) == 2

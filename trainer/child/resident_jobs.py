@@ -96,7 +96,9 @@ class ResidentJobs:
             pipe.send(progress)
 
         def between_steps() -> bool:
-            turn.hand_on()
+            # A job that has just come keeps the turn until its first step is reported.
+            if turn.left_s is not None:
+                turn.hand_on()
             _check_wanted(job)
             return job.stop.is_set() or self._stop.is_set()
 

@@ -146,8 +146,8 @@ class Turn:
             self._turns.come_back(self)
 
     def expect(self, steps: int) -> None:
-        """Note that the job has so many steps left, each like its last one."""
-        self.left_s = steps * self._step_s
+        """Note that the job has so many steps left, each like its last one, which for the first is under way."""
+        self.left_s = steps * (self._step_s or time.monotonic() - self._since)
 
     def begin(self) -> None:
         """Begin a step."""
