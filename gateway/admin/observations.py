@@ -30,7 +30,7 @@ async def list_observations(rollout_id: str, gateway: GatewayDep) -> ObjectList[
 
 def _entry(cell: Cell, tally: Tally) -> ObservedCell:
     fields = asdict(tally)
-    times = {name: fields.pop(name) for name in ("ttft", "tpot")}
+    times = {name: fields.pop(name) for name in ("ttft", "tpot", "ttft_cached", "tpot_cached")}
     shares = {
         f"{name}_p{percent}_s": quantile(buckets, percent / 100)
         for name, buckets in times.items()

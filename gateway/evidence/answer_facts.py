@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, TypeGuard
 
 import orjson
@@ -103,6 +103,7 @@ class StreamReading:
         self._choices: dict[int, _Choice] = {}
         self._id = ""
         self._tokens: int | None = None
+        self._was_cached = False
         self._pieces = 0
         self._first_at: float | None = None
         self._last_at = 0.0
@@ -133,7 +134,7 @@ class StreamReading:
             return AnswerFacts(error=error, completion_id=self._id, tally=failed(error))
         # Without usage each piece with output counts as one token.
         tokens = self._pieces if self._tokens is None else self._tokens
-        times = self._times(began, tokens / len(choices))
+        times = _with_cached(self._times(began, tokens / len(choices)), was_cached=self._was_cached)
         return _facts(self._id, choices, self._asked, times.plus(Tally(output_tokens=tokens)))
 
     def _times(self, began: float, tokens_each: float) -> Tally:
@@ -156,6 +157,7 @@ class StreamReading:
                 return
             self._id = self._id or str(chunk.get("id") or "")
             self._tokens = _tokens_of(chunk, self._tokens)
+            self._was_cached = self._was_cached or _was_cached(chunk)
             pieces = sum([self._read_choice(choice) for choice in chunk.get("choices") or ()])
         # The client has these bytes already; the answer only counts as malformed.
         except _UNLIKE_AN_ANSWER:
@@ -201,7 +203,7 @@ class WholeReading:
             answer = orjson.loads(b"".join(self._parts))
             completion_id = str(answer.get("id") or "")
             choices = [self._read_choice(choice) for choice in answer["choices"]]
-            tokens = _tokens_of(answer, 0) or 0
+            tokens, was_cached = _tokens_of(answer, 0) or 0, _was_cached(answer)
         except _UNLIKE_AN_ANSWER:
             choices = []
         if not choices:
@@ -209,6 +211,7 @@ class WholeReading:
         # Choices are generated side by side, but the tokens are those of all choices.
         seconds = (self._last_at - began) * len(choices)
         times = Tally(tpot={bucket_of(seconds / tokens): 1}) if tokens else Tally()
+        times = _with_cached(times, was_cached=was_cached)
         return _facts(completion_id, choices, self._asked, times.plus(Tally(output_tokens=tokens)))
 
     def _read_choice(self, whole: Mapping[str, Any]) -> _Choice:
@@ -240,6 +243,17 @@ def _read_message(choice: _Choice, message: Mapping[str, Any], text: str | None,
 def _tokens_of(answer: Mapping[str, Any], default: int | None) -> int | None:
     usage = answer.get("usage")
     return default if usage is None else int(usage["completion_tokens"])
+
+
+def _was_cached(answer: Mapping[str, Any]) -> bool:
+    """Return whether at least half of the prompt came from the engine's cache; without a figure, none did."""
+    usage = answer.get("usage") or {}
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    return bool(cached) and 2 * int(cached) >= int(usage.get("prompt_tokens") or 0)
+
+
+def _with_cached(times: Tally, *, was_cached: bool) -> Tally:
+    return replace(times, ttft_cached=times.ttft, tpot_cached=times.tpot) if was_cached else times
 
 
 def _facts(completion_id: str, choices: list[_Choice], asked: Asked, measured: Tally) -> AnswerFacts:

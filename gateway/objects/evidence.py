@@ -39,6 +39,11 @@ class ObservedCell(ApiObject):
     ttft_p95_s: float | None
     tpot_p50_s: float | None
     tpot_p95_s: float | None
+    ttft_cached_p50_s: float | None
+    """Of requests that found at least half of their prompt in the engine's cache."""
+    ttft_cached_p95_s: float | None
+    tpot_cached_p50_s: float | None
+    tpot_cached_p95_s: float | None
     win_rate: float | None
     """Share of the comparisons that the canary won; None without comparisons."""
 

@@ -76,6 +76,10 @@ class Tally:
     """`bucket_of` the seconds from a request's arrival to its first token -> requests. Streams only."""
     tpot: Mapping[int, int] = field(default_factory=dict)
     """`bucket_of` the seconds per output token after the first -> requests; whole answers: per output token."""
+    ttft_cached: Mapping[int, int] = field(default_factory=dict)
+    """The part of `ttft` of requests that found at least half of their prompt in the engine's cache."""
+    tpot_cached: Mapping[int, int] = field(default_factory=dict)
+    """The part of `tpot` of such requests."""
     feedbacks: int = 0
     feedback_sum: float = 0.0
     """Sum of scores from 0 to 1."""

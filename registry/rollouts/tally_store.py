@@ -14,7 +14,7 @@ from registry.rollouts.tally import Cell, Side, Tally
 from registry.transactions import Transactions, upsert
 
 _KEYS: Final = ("gateway_id", "rollout_id", "step", "side", "replica")
-_BUCKETED: Final = ("ttft", "tpot")
+_BUCKETED: Final = ("ttft", "tpot", "ttft_cached", "tpot_cached")
 
 
 class TallyStore:

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from gateway.rollouts.judge.bounds import Floats
-from gateway.rollouts.judge.evidence import LONE_PART
+from gateway.rollouts.judge.evidence import LONE_PART, alpha_of_group
 from registry.rollouts.guardrails import Guardrail, GuardrailPlan
 from studies.canary.judged import MeanRun, abort_times
 from studies.canary.slow import SlowRun
@@ -162,10 +162,10 @@ class CaseOutcome:
 
 def simulate(case: Case, plan: GuardrailPlan, setting: Setting, done: Callable[[], None]) -> CaseOutcome:
     """Run a case; *done* is called after each part of it, `parts_of` times."""
-    alpha = plan.alpha_each * (1 - LONE_PART)
     times = []
     for quantity in case.quantities:
         margin = plan.margins[quantity.guardrail]
+        alpha = alpha_of_group(quantity.guardrail, plan.alpha_each) * (1 - LONE_PART)
         times.append(abort_times(_run(quantity, margin, alpha, setting), setting))
         done()
     earliest = np.min(times, axis=0)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gateway.rollouts.judge.bounds import Sums, means, shares
 from gateway.rollouts.judge.quantiles import SlowAnswers, buckets_of, margin_of, percentile
-from gateway.rollouts.judge.strata import Pair, Pairs, histograms_of, sums_of
+from gateway.rollouts.judge.strata import Pair, Pairs, histograms_of, pairs_by_cache, sums_of
 from registry.rollouts.guardrails import RELATIVE, Guardrail
 from registry.rollouts.tally import BUCKET_GROWTH
 
@@ -62,17 +62,35 @@ class Finding:
 
 
 def gather(margins: Mapping[Guardrail, float], alpha_each: float, pairs: Pairs) -> list[Finding]:
-    """Return one finding for each guardrail, the worse of the two comparisons where both can be made."""
+    """Return one finding for each guardrail: of its comparisons the worst one, or else that of most requests."""
+    by_cache = pairs_by_cache(pairs)
     findings = []
     for guardrail, margin in margins.items():
-        # The split of alpha is fixed beforehand: whether lone requests come must not change the level.
-        finding = _compare(guardrail, margin, alpha_each * (1 - LONE_PART), pairs.shared)
-        if pairs.lone:
-            lone = _compare(guardrail, margin, alpha_each * LONE_PART, pairs.lone, is_lone=True)
-            nothing = finding.evidence.difference is None
-            finding = lone if nothing or (lone.evidence.is_violated and not finding.evidence.is_violated) else finding
-        findings.append(finding)
+        groups = by_cache if guardrail in RELATIVE else (pairs,)
+        alpha = alpha_of_group(guardrail, alpha_each)
+        shared = [_compare(guardrail, margin, alpha * (1 - LONE_PART), group.shared) for group in groups]
+        lone = [
+            _compare(guardrail, margin, alpha * LONE_PART, group.lone, is_lone=True) for group in groups if group.lone
+        ]
+        findings.append(_telling(shared, lone))
     return findings
+
+
+def alpha_of_group(guardrail: Guardrail, alpha_each: float) -> float:
+    """Return the part of a guardrail's alpha for prompts in caches, or for those that were computed.
+
+    The split is fixed beforehand: whether such requests come, or lone ones, must not change the level.
+    """
+    return alpha_each / 2 if guardrail in RELATIVE else alpha_each
+
+
+def _telling(shared: Sequence[Finding], lone: Sequence[Finding]) -> Finding:
+    """Return the finding that is reported: a violation, before all others one on replicas that both sides use."""
+    for findings in (shared, lone):
+        if violated := [finding for finding in findings if finding.evidence.is_violated]:
+            return max(violated, key=lambda finding: finding.log_evidence)
+    known = [finding for finding in shared if finding.evidence.difference is not None]
+    return max(known or lone or shared, key=lambda finding: finding.evidence.canary_samples)
 
 
 def _compare(

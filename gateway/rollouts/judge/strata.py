@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -51,6 +51,15 @@ def pairs_of_watch(cells: Mapping[Cell, Tally], steps: int) -> Pairs:
     return _matched(_by_replica(after, Side.CANARY), _by_replica(before, Side.STABLE))
 
 
+def pairs_by_cache(pairs: Pairs) -> tuple[Pairs, Pairs]:
+    """Return the pairs with the times of prompts that engines computed, and with those of prompts in their caches.
+
+    The two are not compared with each other. A canary with few requests finds its prompts in a cache more rarely than
+    stable, whatever it is worth; with all traffic it will find them as often.
+    """
+    return _timed(pairs, _of_computed), _timed(pairs, _of_cached)
+
+
 def sums_of(tallies: Iterable[Tally], guardrail: Guardrail) -> Sums:
     """Return the counts and sums of bad values, one stratum for each tally."""
     rows = np.array([_row(guardrail, tally) for tally in tallies], dtype=np.float64).reshape(-1, 3)
@@ -74,6 +83,27 @@ def samples(guardrail: Guardrail, tally: Tally) -> int:
     if guardrail in RELATIVE:
         return sum(_durations(guardrail, tally).values())
     return int(_row(guardrail, tally)[0])
+
+
+def _timed(pairs: Pairs, part: Callable[[Tally], Tally]) -> Pairs:
+    shared, lone = (
+        tuple(Pair(canary=part(pair.canary), stable=part(pair.stable)) for pair in group)
+        for group in (pairs.shared, pairs.lone)
+    )
+    return Pairs(shared=shared, lone=lone)
+
+
+def _of_cached(tally: Tally) -> Tally:
+    return replace(tally, ttft=tally.ttft_cached, tpot=tally.tpot_cached)
+
+
+def _of_computed(tally: Tally) -> Tally:
+    return replace(tally, ttft=_without(tally.ttft, tally.ttft_cached), tpot=_without(tally.tpot, tally.tpot_cached))
+
+
+def _without(buckets: Mapping[int, int], others: Mapping[int, int]) -> Mapping[int, int]:
+    left = {bucket: count - others.get(bucket, 0) for bucket, count in buckets.items()}
+    return {bucket: count for bucket, count in left.items() if count}
 
 
 def _matched(canary: Mapping[str, Tally], stable: Mapping[str, Tally]) -> Pairs:

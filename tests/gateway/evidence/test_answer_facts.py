@@ -125,6 +125,19 @@ def test_times_and_tokens_of_a_stream_are_those_of_its_output() -> None:
     assert (counted.output_tokens, counted.tpot) == (5, {bucket_of(0.25): 1})
 
 
+@pytest.mark.parametrize(("cached", "is_cached"), [(None, False), (0, False), (24, False), (25, True), (50, True)])
+def test_an_answer_half_of_whose_prompt_was_in_the_cache_has_its_times_counted_apart(
+    cached: int | None, is_cached: bool
+) -> None:
+    details = None if cached is None else {"cached_tokens": cached}
+    usage = {"prompt_tokens": 50, "completion_tokens": 4, "prompt_tokens_details": details}
+    told = orjson.dumps({"choices": [message("well")], "usage": usage})
+    parts = [event(delta("a")), event(delta("b", finish="stop")), event(usage=usage)]
+    for tally in (whole(told).tally, streamed(*parts).tally):
+        assert (tally.ttft_cached, tally.tpot_cached) == ((tally.ttft, tally.tpot) if is_cached else ({}, {}))
+        assert tally.tpot
+
+
 def test_times_of_several_choices_are_those_of_one() -> None:
     pieces = [event(delta("a", index=0), delta("a", index=1)), event(delta("b", index=0), delta("b", index=1))]
     ends = event(delta(finish="stop"), delta(index=1, finish="stop"))

@@ -221,6 +221,25 @@ def test_a_slow_replica_that_both_sides_use_is_not_blamed_on_the_canary() -> Non
     assert judge(PLAN, cells, 0).decision is Decision.ADVANCE
 
 
+def with_cache(requests: int, share: float, *, longer: float = 1.0) -> Tally:
+    """A good revision that finds this share of its prompts in the engine's cache, where they take a tenth as long."""
+    cached, computed = (durations(int(requests * part), at * longer) for part, at in ((share, 0.06), (1 - share, 0.6)))
+    both = dict(Counter(cached) + Counter(computed))
+    return replace(healthy(requests), ttft=both, ttft_cached=cached)
+
+
+def test_a_canary_that_finds_its_prompts_more_rarely_in_the_cache_is_not_blamed() -> None:
+    stable, canary = with_cache(10_000, 0.98), with_cache(1_000, 0.6)
+    assert verdict_on(canary, stable).decision is not Decision.ABORT
+    blamed = verdict_on(replace(canary, ttft_cached={}), replace(stable, ttft_cached={}))
+    assert reason_of(blamed) == (Decision.ABORT, "ttft_p95")
+
+
+def test_a_canary_that_is_slow_with_and_without_the_cache_is_aborted() -> None:
+    verdict = verdict_on(with_cache(1_000, 0.6, longer=1.5), with_cache(10_000, 0.98))
+    assert reason_of(verdict) == (Decision.ABORT, "ttft_p95")
+
+
 def test_changing_weights_while_everybody_gets_worse_are_not_blamed_on_the_canary() -> None:
     cells = {
         cell(Side.STABLE, 0): replace(healthy(9_500), errors={"x": 95}),

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from gateway.rollouts.judge.strata import Pair, histograms_of, pairs_of_steps, pairs_of_watch, samples, sums_of
+from gateway.rollouts.judge.strata import (
+    Pair,
+    Pairs,
+    histograms_of,
+    pairs_by_cache,
+    pairs_of_steps,
+    pairs_of_watch,
+    samples,
+    sums_of,
+)
 from registry.rollouts.guardrails import Guardrail
 from registry.rollouts.tally import Cell, Side, Tally
 
@@ -97,3 +106,16 @@ def test_histograms_of_both_sides_have_the_same_buckets() -> None:
     assert first == -3
     assert canary.T.tolist() == [[1, 0, 0, 0], [0, 0, 0, 0]]
     assert stable.T.tolist() == [[0, 0, 5, 2], [0, 0, 0, 0]]
+
+
+def test_prompts_in_a_cache_are_compared_apart_from_those_that_were_computed() -> None:
+    tally = Tally(ttft={0: 3, 1: 4}, ttft_cached={0: 3, 1: 1}, tpot={2: 5}, tpot_cached={2: 2})
+    pairs = Pairs(shared=(Pair(canary=tally, stable=Tally(ttft={1: 9})),), lone=())
+    computed, cached = pairs_by_cache(pairs)
+    times = [
+        (each.ttft, each.tpot)
+        for group in (computed, cached)
+        for pair in group.shared
+        for each in (pair.canary, pair.stable)
+    ]
+    assert times == [({1: 3}, {2: 3}), ({1: 9}, {}), ({0: 3, 1: 1}, {2: 2}), ({}, {})]
