@@ -13,6 +13,7 @@ from registry.changes import COUNTED, REPLICA_PLACES, FileChanges
 from registry.database import Registry, open_registry
 from registry.errors import NotFound
 from registry.keys import KeyDraft, Scope
+from registry.liveness.sleeping_pools import SleepingPool
 from registry.publishing.publish import publish
 from registry.rollouts.rollout import RolloutPlan, weighted
 from registry.rollouts.tally import Side
@@ -29,6 +30,7 @@ PARTS = {
     "rollouts": "rollouts",
     "served_checkpoints": "checkpoints",
     "checkpoint_permissions": "permissions",
+    "sleeping_pools": "sleeping_pools",
 }
 
 
@@ -46,6 +48,7 @@ def filled(registry: Registry, base: Base, make_adapter: Callable[..., Path]) ->
     registry.permissions.create("support@1", ["acme"], "me")
     registry.owners.change("support", tenant="me", is_shared=False, actor="me")
     registry.uses.await_revision("g1", "support@2", 1)
+    registry.sleeping_pools.enter(SleepingPool(name="night", base=base.name, engine="vllm"))
     return registry
 
 
