@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import OK
 from pathlib import Path
@@ -58,37 +58,69 @@ class Plan:
         return [replica for replica in self.registry.snapshot().replicas if replica.pool]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartState:
+    """The state of a start at a moment."""
+
+    missing: Mapping[str, str]
+    """Part that is not ready -> what it does."""
+    failed: Sequence[str]
+    """The reasons of parts that will not become ready."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartLimits:
+    """How long a start may take, how often it is looked at, and where its logs are, as messages end."""
+
+    timeout_s: float
+    every_s: float
+    logs: str = ""
+
+
 def wait_until_ready(plan: Plan, progress: StartProgress, stop: StopRequest, failures: Callable[[], list[str]]) -> None:
     """Return when `/readyz` answers 200 and every pool that may not sleep has a ready replica.
 
     `StartFailed` when something fails, on a stop request, or after too long.
     """
-    deadline = time.monotonic() + _READY_TIMEOUT_S
-    begun: set[str] = set()
     logs = plan.settings.home / "logs"
+    limits = StartLimits(timeout_s=_READY_TIMEOUT_S, every_s=_LOOK_EVERY_S, logs=f"logs are in {logs}")
     # A proxy from the environment is not for a request to this machine.
     with httpx2.Client(trust_env=False, timeout=2.0) as client:
-        while True:
+
+        def look() -> StartState:
             status = _readyz(client, plan.url)
             replicas = plan.replicas()
             awake = [pool.settings.name for pool in plan.pools if not pool.settings.may_sleep]
             missing = missing_parts(awake, replicas, plan.url, status)
-            for part, doing in missing.items():
-                progress.begin(part, doing)
-            for part in begun - missing.keys():
-                progress.end(part)
-            begun |= missing.keys()
-            if not missing:
-                return
-            if failed := [*broken_engines(replicas, logs), *failures()]:
-                raise StartFailed(f"a part does not start: {failed[0]}; all logs are in {logs}")
-            if time.monotonic() > deadline:
-                raise StartFailed(
-                    f"not ready {_READY_TIMEOUT_S:.0f} s after the parts were deployed, still waiting for: "
-                    f"{progress.waiting_text()}; the logs are in {logs}"
-                )
-            if stop.wait(_LOOK_EVERY_S):
-                raise StartFailed("stopped before it was ready")
+            return StartState(missing=missing, failed=[*broken_engines(replicas, logs), *failures()])
+
+        follow_start(look, progress, stop, limits)
+
+
+def follow_start(
+    look: Callable[[], StartState], progress: StartProgress, stop: StopRequest, limits: StartLimits
+) -> None:
+    """Show the parts that are missing until none is; `StartFailed` when one fails, on a stop request, or too late."""
+    deadline = time.monotonic() + limits.timeout_s
+    begun: set[str] = set()
+    while True:
+        state = look()
+        for part, doing in state.missing.items():
+            progress.begin(part, doing)
+        for part in begun - state.missing.keys():
+            progress.end(part)
+        begun |= state.missing.keys()
+        if not state.missing:
+            return
+        if state.failed:
+            raise StartFailed(f"a part does not start: {state.failed[0]}{limits.logs and f'; all {limits.logs}'}")
+        if time.monotonic() > deadline:
+            raise StartFailed(
+                f"not ready {limits.timeout_s:.0f} s after the parts were deployed, still waiting for: "
+                f"{progress.waiting_text()}{limits.logs and f'; the {limits.logs}'}"
+            )
+        if stop.wait(limits.every_s):
+            raise StartFailed("stopped before it was ready")
 
 
 def missing_parts(

@@ -12,8 +12,6 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,7 +30,7 @@ from gateway.up.flags import source_of
 from gateway.up.listening import check_keys
 from gateway.up.logs import log_to
 from gateway.up.progress import StartProgress
-from gateway.up.start_watch import broken_engines, missing_parts
+from gateway.up.start_watch import StartLimits, StartState, broken_engines, follow_start, missing_parts
 from registry.database import Registry, migrate, open_registry
 from registry.disk import make_private
 from registry.errors import RegistryError
@@ -41,9 +39,8 @@ from registry.types import Replica
 log = logging.getLogger("gateway.up.cluster.attached")  # as a module that is run its own name would be `__main__`
 console = Console(stderr=True)
 
-_READY_TIMEOUT_S: Final = 600.0
+_LIMITS: Final = StartLimits(timeout_s=600.0, every_s=0.5)
 """Longer than on one machine: nodes may have to unpack or read a model first."""
-_LOOK_EVERY_S: Final = 0.5
 _WATCH_EVERY_S: Final = 2.0
 _ALL: Final = ("gateway", "engines", "controller")
 """The order in which they end: clients first."""
@@ -147,7 +144,7 @@ def _deploy(asked: argparse.Namespace, progress: StartProgress) -> None:
         serve_app.start_applications(source)
         progress.end("Ray")
         try:
-            _watch_start(cluster, progress, stop)
+            follow_start(lambda: _state_of(cluster), progress, stop, _LIMITS)
         except StartFailed:
             if not here:
                 serve_app.drain(settings.gateway.drain_timeout_s, _ALL)
@@ -169,36 +166,17 @@ def _attach(address: str) -> None:
         ) from exc
 
 
-def _watch_start(cluster: _Cluster, progress: StartProgress, stop: _Stop) -> None:
-    """Return when every pool has a ready replica and all applications run; `StartFailed`."""
-    deadline = time.monotonic() + _READY_TIMEOUT_S
-    begun: set[str] = set()
-    while True:
-        replicas = cluster.replicas()
-        missing = _missing(cluster, replicas)
-        for part, doing in missing.items():
-            progress.begin(part, doing)
-        for part in begun - missing.keys():
-            progress.end(part)
-        begun |= missing.keys()
-        if not missing:
-            return
-        if failed := [*broken_engines(replicas, cluster.settings.home / "logs"), *serve_app.failures()]:
-            raise StartFailed(f"a part does not start: {failed[0]}")
-        if time.monotonic() > deadline:
-            raise StartFailed(f"not ready {_READY_TIMEOUT_S:.0f} s after it was deployed: {progress.waiting_text()}")
-        if stop.wait(_LOOK_EVERY_S):
-            raise StartFailed("stopped before it was ready")
-
-
-def _missing(cluster: _Cluster, replicas: Collection[Replica]) -> dict[str, str]:
+def _state_of(cluster: _Cluster) -> StartState:
+    """Return which pools have no ready replica yet, which applications do not run, and what has failed."""
+    replicas = cluster.replicas()
     pools = [pool.name for pool in cluster.settings.engines.pools if not pool.may_sleep]
     # Their own answer, not a port: this node may have no gateway.
     status = 200 if serve_app.is_running("gateway") else None
     missing = missing_parts(pools, replicas, f"port {cluster.settings.gateway.port}", status)
     if not serve_app.is_running("controller"):
         missing["controller"] = "starting its process"
-    return missing
+    failed = [*broken_engines(replicas, cluster.settings.home / "logs"), *serve_app.failures()]
+    return StartState(missing=missing, failed=failed)
 
 
 def _ready_line(cluster: _Cluster, progress: StartProgress) -> str:
