@@ -1,6 +1,7 @@
 """Copies of a bucket's artifacts on this machine: verified, at most a number of bytes, shared by all processes.
 
 folders/<digest>/  files/<digest>   whole copies, whose bytes matched their digest when they came in
+verified/<kind>-<digest>            sizes and times of a copy's files when its bytes were last compared with its digest
 entries/<kind>-<digest>             the bytes of a copy, or of one on its way; its time is that of the last use
 incoming/<kind>-<digest>/           what has arrived of a copy; a transfer that was cut goes on with it
 incoming/<kind>-<digest>.lock       held by the process that fetches
@@ -22,10 +23,11 @@ from threading import Lock
 from typing import Final
 from uuid import uuid4
 
-from registry.artifacts import KINDS, is_intact
+from registry.artifacts import KINDS
 from registry.errors import StorageFull
 from registry.stores.cache_figures import CacheFigures, add_figures
 from registry.stores.staging import full_disk_named, locked
+from registry.stores.verified import VerifiedCopies
 
 RECENT_S: Final = 60.0
 """How long a copy stays after it was handed out, held or not: its reader may be about to open it."""
@@ -50,8 +52,9 @@ class ArtifactCache:
         self._now = now
         self._guard = Lock()
         self._held: dict[str, list[ExitStack]] = {}
+        self._verified = VerifiedCopies(root / "verified", now)
         with full_disk_named(root):
-            for name in (*KINDS, "entries", "incoming"):
+            for name in (*KINDS, "entries", "incoming", "verified"):
                 (root / name).mkdir(parents=True, exist_ok=True)
 
     def get(self, kind: str, digest: str, size_bytes: Callable[[], int], fetch: Fetch) -> Path:
@@ -119,7 +122,7 @@ class ArtifactCache:
     def _is_here(self, kind: str, digest: str) -> bool:
         entry, path = self.root / "entries" / f"{kind}-{digest}", self.root / kind / digest
         with _lock_entry(entry, fcntl.LOCK_SH) as is_known:
-            if not is_known or not is_intact(path):
+            if not is_known or not self._verified.is_intact(path):
                 return False
             os.utime(entry, (self._now(), self._now()))
             return True
@@ -178,6 +181,7 @@ class ArtifactCache:
                     if path.exists():  # renamed first, so that no reader finds half a folder
                         path.rename(trash / f"{path.parent.name}-{path.name}")
                 entry.unlink()
+                self._verified.forget(kind, digest)
         except BlockingIOError:
             return False
         shutil.rmtree(trash, ignore_errors=True)

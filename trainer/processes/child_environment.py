@@ -10,9 +10,9 @@ from typing import Final
 
 SOURCES: Final = Path(__file__).parents[2]
 SECRET: Final = re.compile(
-    r"^PG|^RAY_|TOKEN$|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH|_KEY$|_URL$"
+    r"^PG|^RAY_|^AWS_|^AZURE_|^GOOGLE_|TOKEN$|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH|_KEY$|_URL$"
 )
-"""Names of environment variables that may hold a secret, those of PostgreSQL and Ray among them."""
+"""Names of environment variables that may hold a secret, or lead to one: those of PostgreSQL, Ray and buckets too."""
 
 
 def child_environment(
