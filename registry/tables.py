@@ -265,7 +265,7 @@ revision_uses: Final = sa.Table(
     sa.Column("served_name", sa.Text, primary_key=True),
     sa.Column("gateway", sa.Text, primary_key=True),
     at("used_at"),
-    sa.Column("in_flight", sa.Integer, nullable=False),
+    sa.Column("in_flight", sa.Double, nullable=False),
     at("awaited_since", nullable=True),
     at("awaited_until", nullable=True),
     sa.Index("ix_revision_uses_used_at", "used_at"),

@@ -324,8 +324,8 @@ class Use:
     served_name: str
     used_at: float
     """When a request last named the revision."""
-    in_flight: int
-    """The most requests at a time within the last minutes; 0 if there was none within the last one."""
+    in_flight: float
+    """Requests at a time, on average over the last minutes in which there were any; 0 if that is long ago."""
     awaited_since: float | None = None
     """Since when requests have waited for the revision, which no replica had; None once that is some time ago."""
 

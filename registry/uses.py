@@ -12,7 +12,7 @@ from registry import tables
 from registry.transactions import Transactions, upsert
 from registry.types import Use
 
-TRAFFIC_WINDOW_S: Final = 60.0
+TRAFFIC_WINDOW_S: Final = 300.0
 """How long the requests that a gateway reported count as traffic."""
 AWAITED_S: Final = 5.0
 """How long a revision counts as awaited after the last request that found it in no replica.
@@ -52,7 +52,7 @@ def _faded(use: Use, before: Use | None) -> Use:
     """Return the use as it counts once its traffic is over."""
     if before is not None and before.used_at == use.used_at:
         return before
-    return Use(served_name=use.served_name, used_at=use.used_at, in_flight=0)
+    return Use(served_name=use.served_name, used_at=use.used_at, in_flight=0.0)
 
 
 def _uses_since(tx: sa.Connection, since: float, now: float) -> Iterator[Use]:
@@ -68,7 +68,7 @@ def _uses_since(tx: sa.Connection, since: float, now: float) -> Iterator[Use]:
     )
     recent = summed.where(table.c.used_at >= since).group_by(table.c.served_name)
     for name, used_at, in_flight, awaited_since in tx.execute(recent):
-        yield Use(served_name=name, used_at=used_at, in_flight=int(in_flight), awaited_since=awaited_since)
+        yield Use(served_name=name, used_at=used_at, in_flight=float(in_flight), awaited_since=awaited_since)
 
 
 class UseStore:
@@ -77,8 +77,8 @@ class UseStore:
     def __init__(self, transactions: Transactions) -> None:
         self._tx = transactions
 
-    def record(self, gateway: str, in_flight: Mapping[str, int]) -> None:
-        """Store that *gateway* has just served these names, with the most requests of each at a time."""
+    def record(self, gateway: str, in_flight: Mapping[str, float]) -> None:
+        """Store that *gateway* has just served these names, with the average of each one's requests at a time."""
         with self._tx.write() as tx:
             now = self._tx.now()
             rows = [
@@ -88,7 +88,7 @@ class UseStore:
             # Use alone makes nobody load anything: it decides what makes room, at the next whole reading.
             upsert(tx, tables.revision_uses, ("served_name", "gateway"), *rows, is_counted=False)
 
-    def await_revision(self, gateway: str, served_name: str, in_flight: int) -> None:
+    def await_revision(self, gateway: str, served_name: str, in_flight: float) -> None:
         """Store that requests at *gateway* wait for a revision that no replica has; the first such call counts."""
         table = tables.revision_uses
         own = sa.and_(table.c.served_name == served_name, table.c.gateway == gateway)

@@ -88,8 +88,8 @@ class Balancer:
         self._points = 0
         self._asking: Counter[str] = Counter()
         """Requests in flight by served name."""
-        self._peaks: dict[str, int] = {}
-        """The most of them at a time since `take_peaks`."""
+        self._used: set[str] = set()
+        """The names that requests began for since `take_used`."""
 
     def choose(
         self, endpoints: Sequence[Endpoint], affinity: int, passed_over: Collection[str], now: float
@@ -123,9 +123,8 @@ class Balancer:
 
     def begin(self, replica: str, served_name: str) -> None:
         """Count one request more at *replica* and for *served_name*."""
-        self._asking[served_name] = asking = self._asking[served_name] + 1
-        if asking > self._peaks.get(served_name, 0):
-            self._peaks[served_name] = asking
+        self._asking[served_name] += 1
+        self._used.add(served_name)
         load = self._loads.get(replica) or self._new_load(replica)
         load.in_flight += 1
         for ring in load.rings:
@@ -150,16 +149,16 @@ class Balancer:
         load.on_begin = on_begin
         self._forget_unused(load)
 
-    def asking(self, served_name: str) -> int:
-        """Return how many requests of this gateway are in flight for *served_name*."""
-        return self._asking[served_name]
-
-    def take_peaks(self) -> dict[str, int]:
-        """Return by served name the most requests at a time since the last call, at least those in flight now."""
+    def in_flight_by_name(self) -> dict[str, int]:
+        """Return the requests in flight by served name."""
         self._asking = +self._asking  # without the names that nobody asks for any more
-        # The next peaks begin with what is in flight, so that a long request counts in each.
-        peaks, self._peaks = self._peaks, dict(self._asking)
-        return peaks
+        return dict(self._asking)
+
+    def take_used(self) -> set[str]:
+        """Return the served names that were asked for since the last call, those with requests in flight among them."""
+        # A long request counts at each call.
+        used, self._used = self._used, set(+self._asking)
+        return used
 
     def in_flight(self, replica: str) -> int:
         """Return how many requests of this gateway *replica* has."""

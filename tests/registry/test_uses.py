@@ -35,6 +35,9 @@ def test_a_gateway_overwrites_what_it_said(registry: Registry) -> None:
     registry.uses.record("g1", {"support@1": 3})
     registry.uses.record("g1", {"support@1": 1})
     assert [use.in_flight for use in list(registry.snapshot().uses)] == [1]
+    registry.uses.record("g1", {"support@1": 0.25})
+    registry.uses.record("g2", {"support@1": 0.5})
+    assert [use.in_flight for use in list(registry.snapshot().uses)] == [0.75]
 
 
 def test_a_revision_is_awaited_since_the_first_of_the_requests_that_found_it_nowhere(

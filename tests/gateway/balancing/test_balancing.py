@@ -203,15 +203,15 @@ def test_who_asked_to_be_told_is_told_of_every_request_more_until_it_is_enough()
     assert seen == [1, 1, 2]
 
 
-def test_the_most_requests_at_a_time_are_reported_by_name_and_those_in_flight_again() -> None:
+def test_names_are_reported_with_their_requests_in_flight_and_once_more_while_they_have_some() -> None:
     balancer = Balancer(ReplicaHealth())
     for replica, served_name in (("r0", "a@1"), ("r1", "a@1"), ("r0", "b@1")):
         balancer.begin(replica, served_name)
     balancer.end("r0", "b@1")
     balancer.end("r1", "a@1")
-    assert balancer.take_peaks() == {"a@1": 2, "b@1": 1}
-    assert (balancer.asking("a@1"), balancer.asking("b@1")) == (1, 0)
-    assert balancer.take_peaks() == {"a@1": 1}
+    assert balancer.in_flight_by_name() == {"a@1": 1}
+    assert balancer.take_used() == {"a@1", "b@1"}
+    assert balancer.take_used() == {"a@1"}
     balancer.end("r0", "a@1")
-    assert balancer.take_peaks() == {"a@1": 1}  # it was in flight after the last call
-    assert balancer.take_peaks() == {}
+    assert balancer.take_used() == {"a@1"}  # it was in flight after the last call
+    assert balancer.take_used() == set()

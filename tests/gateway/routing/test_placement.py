@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.routing.placement import LEAST_COPIES, Need, Placement, homes_of, place, wanted_in
+from gateway.routing.placement import homes_of, wanted_in
+from gateway.routing.placement_seats import LEAST_COPIES, Need, Placement, place
 from registry.database import Snapshot
 from registry.types import Adapter, AdapterKind, Replica, ReplicaState, Revision, RevisionState, ServedCheckpoint, Use
 from tests.gateway.replica_rows import replica_row
@@ -71,9 +72,8 @@ def pinned(count: int) -> list[Need]:
 
 
 def counts(placement: Placement) -> Counter[str]:
-    """How many revisions each replica has."""
-    both = [*placement.homes.values(), *placement.spares.values()]
-    return Counter(name for replicas in both for name in replicas)
+    """How many revisions each replica has to have."""
+    return Counter(name for replicas in placement.homes.values() for name in replicas)
 
 
 needs = st.lists(
@@ -94,25 +94,41 @@ rooms = st.dictionaries(st.integers(0, 9).map(lambda n: f"r{n}"), st.integers(1,
 
 @given(needs, rooms)
 @settings(max_examples=3 * settings().max_examples)
-def test_no_replica_gets_more_than_it_has_places_and_none_gets_a_revision_twice(
+def test_no_replica_gets_more_than_it_has_places_and_each_has_what_must_be_there(
     wanted: list[Need], places: dict[str, int]
 ) -> None:
     placement = place(wanted, places)
     assert all(count <= places[name] for name, count in counts(placement).items())
-    for name, homes in placement.homes.items():
-        assert not homes & placement.spares.get(name, frozenset())
+    for replica, count in places.items():
+        held = [need.name for need in placement.wanted_in(replica)]
+        assert len(held) == len(set(held)) <= count
+        assert {name for name, homes in placement.homes.items() if replica in homes} <= set(held)
 
 
 @given(needs, rooms)
 @settings(max_examples=3 * settings().max_examples)
-def test_each_is_somewhere_while_there_are_places_and_else_the_least_needed_are_nowhere(
-    wanted: list[Need], places: dict[str, int]
+def test_each_is_somewhere_while_there_are_places(wanted: list[Need], places: dict[str, int]) -> None:
+    placement = place(wanted, places)
+    if len(wanted) <= sum(places.values()) and all(need.rank for need in wanted):
+        assert all(placement.homes.get(need.name) for need in wanted)
+    awaited = [need for need in wanted if need.awaited_since is not None]
+    if len(awaited) <= min(places.values()):
+        assert all(placement.homes.get(need.name) for need in awaited)
+
+
+@given(needs, rooms, st.integers(0, 9))
+def test_what_a_replica_has_loaded_stays_for_what_is_needed_alike(
+    wanted: list[Need], places: dict[str, int], least: int
 ) -> None:
     placement = place(wanted, places)
-    placed = [need.name for need in wanted if placement.homes.get(need.name)]
-    if len(wanted) <= sum(places.values()) and all(need.rank for need in wanted):
-        assert len(placed) == len(wanted)
-    assert placed == [need.name for need in wanted][: len(placed)]
+    for replica, count in places.items():
+        had = [need.name for need in placement.wanted_in(replica)]
+        # Demand of others that is lost and found again loads nothing.
+        quieter = [need for index, need in enumerate(wanted) if need.name in had or index % 10 != least]
+        meanwhile = [need.name for need in place(quieter, places).wanted_in(replica, had)]
+        assert len(meanwhile) >= min(count, len(had))
+        again = [need.name for need in placement.wanted_in(replica, had)]
+        assert again == had
 
 
 @given(needs, rooms)
@@ -236,7 +252,9 @@ def test_every_ready_revision_is_somewhere_after_a_replica_has_left() -> None:
 
 def test_a_replica_without_places_changes_nothing_for_the_others() -> None:
     wanted = pinned(4)
-    assert place(wanted, {"r1": 4, "r2": 4, "none": 0}) == place(wanted, {"r1": 4, "r2": 4})
+    placement = place(wanted, {"r1": 4, "r2": 4, "none": 0})
+    assert placement == place(wanted, {"r1": 4, "r2": 4})
+    assert placement.wanted_in("none") == []
 
 
 def test_replicas_of_another_base_have_no_part_in_it() -> None:
@@ -271,6 +289,30 @@ def test_what_requests_wait_for_gets_the_place_of_what_nobody_asks_for() -> None
     assert "idle@1" not in wanted()
     uses[-1] = Use(served_name="busy@2", used_at=991.0, in_flight=0)
     assert "busy@2" not in wanted()
+
+
+def test_of_what_is_needed_alike_the_loaded_copy_stays_and_what_many_ask_for_does_not_wait() -> None:
+    def asked(number: int, demand: float) -> Need:
+        return Need(
+            revision=revision(f"a{number}"), rank=0, recency=1.0, traffic=1 if demand <= 1 else 8, demand=demand
+        )
+
+    few = [asked(number, 0.1 * number) for number in range(1, 5)]
+    ranked = sorted(few, key=lambda need: need.order)
+    assert [need.name for need in place(ranked, {"r1": 2}).wanted_in("r1")] == ["a4@1", "a3@1"]
+    # Noise made others busier, which are loaded when somebody asks for them and not before.
+    assert {need.name for need in place(ranked, {"r1": 2}).wanted_in("r1", ["a1@1", "a2@1"])} == {"a1@1", "a2@1"}
+    crowd = sorted([*few, asked(9, 6.0)], key=lambda need: need.order)
+    assert [need.name for need in place(crowd, {"r1": 2}).wanted_in("r1", ["a1@1", "a2@1"])] == ["a9@1", "a2@1"]
+
+
+def test_where_not_all_have_a_place_popular_ones_still_have_as_many_copies_as_their_requests_need() -> None:
+    popular = Need(revision=revision("popular"), rank=0, recency=1.0, traffic=64, demand=50.0)
+    others = [Need(revision=revision(f"a{n}"), rank=0, recency=1.0, traffic=1, demand=0.1) for n in range(200)]
+    wanted = sorted([popular, *others], key=lambda need: need.order)
+    homes = place(wanted, {f"r{number}": 10 for number in range(10)}).homes
+    assert len(homes["popular@1"]) == 8
+    assert sum(map(len, homes.values())) == 100
 
 
 def test_where_all_are_busy_those_that_wait_take_turns() -> None:

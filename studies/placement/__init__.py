@@ -1,0 +1,1 @@
+"""Where adapters are loaded, simulated: the product's placement beside simpler policies."""
