@@ -14,7 +14,7 @@ from gateway.objects.lists import ObjectList
 from gateway.objects.rollouts import RolloutMove, RolloutObject, RolloutStory
 from gateway.openai.types import Body, RolloutRequest
 from gateway.rollouts import controller, rollback
-from gateway.rollouts.gate import progress_text
+from gateway.rollouts.gate import progress_text, suite_of
 from gateway.routing.readiness import why_not_begun
 from registry.rollouts.rollout import Rollout, RolloutEvent, RolloutState, plan_as_json
 
@@ -139,7 +139,7 @@ async def _answer(gateway: Gateway, rollout: Rollout) -> RolloutStory:
     if is_pending and obstacle is None and rollout.plan.gate is not None:
         found = await gateway.ask(gateway.registry.evaluations.of_rollout, rollout.id)
         if found:
-            obstacle = f"The gate {rollout.plan.gate.suite} is asked: {progress_text(found)}."
+            obstacle = f"The gate {suite_of(rollout.plan.gate, found)} is asked: {progress_text(found)}."
     return RolloutStory.model_validate({**_fields_of(rollout), "events": moves, "obstacle": obstacle})
 
 

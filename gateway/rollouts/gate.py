@@ -64,6 +64,11 @@ def sides_of(rollout: Rollout, gate: GatePlan) -> Sequence[str]:
     return (CANARY, STABLE) if with_stable else (CANARY,)
 
 
+def suite_of(gate: GatePlan, found: Mapping[str, Evaluation]) -> str:
+    """Return the suite's own name where it is asked: the plan may have a digest, or the id of a file."""
+    return next((each.suite_name for each in found.values()), gate.suite)
+
+
 def progress_text(found: Mapping[str, Evaluation]) -> str:
     """Return how far the evaluations of a gate are, for people."""
     if not found:
@@ -109,9 +114,9 @@ def _by_scores(registry: Registry, gate: GatePlan, found: Mapping[str, Evaluatio
     result = _facts(gate, found)
     canary = result[CANARY]
     if gate.min is not None and canary["score"] < gate.min:
-        message = f"the canary scores {canary['score']:.3f} in {gate.suite}, and needs {gate.min:g}"
+        message = f"the canary scores {canary['score']:.3f} in {result['suite']}, and needs {gate.min:g}"
         return GateDecision(has_passed=False, reason="gate_below_min", message=message, result=result)
-    passed = [f"the canary scores {canary['score']:.3f} in {gate.suite}"]
+    passed = [f"the canary scores {canary['score']:.3f} in {result['suite']}"]
     if gate.min is not None:
         passed.append(f"at least {gate.min:g}")
     if gate.not_worse_than_stable_by is not None and STABLE not in found:
@@ -138,7 +143,7 @@ def _scored(registry: Registry, evaluation: Evaluation) -> list[ScoredRow]:
 
 def _facts(gate: GatePlan, found: Mapping[str, Evaluation]) -> dict[str, Any]:
     return {
-        "suite": gate.suite,
+        "suite": suite_of(gate, found),
         "suite_digest": gate.digest,
         "min": gate.min,
         "not_worse_than_stable_by": gate.not_worse_than_stable_by,

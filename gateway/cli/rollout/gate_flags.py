@@ -67,7 +67,7 @@ def gate_facts(rollout: RolloutObject) -> dict[str, str | None]:
     gate, result = rollout.gate, rollout.gate_result
     if gate is None:
         return {}
-    asks = [gate.suite]
+    asks = [gate.suite if result is None else result.suite]
     if gate.min is not None:
         asks.append(f"at least {gate.min:g}")
     if gate.not_worse_than_stable_by is not None:

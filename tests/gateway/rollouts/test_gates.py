@@ -70,7 +70,7 @@ def test_a_canary_below_the_least_score_is_aborted_with_the_evidence(scene: Roll
     client = scene.client()
     story = decided(scene, client, begin(client, echo_suite(), min=0.8))
     assert (story["state"], story["reason"]) == ("aborted", "gate_below_min")
-    assert "scores 0.500" in story["message"]
+    assert "scores 0.500 in numbers" in story["message"], "the plan has the digest alone"
     assert (story["gate_result"]["canary"]["passed"], story["gate_result"]["stable"]) == (2, None)
     assert client.get("/admin/adapters/support").json()["stable"] == 1
 
