@@ -17,7 +17,15 @@ from registry.types import LOCAL_TENANT
 
 CANARY = Cell(rollout_id="ro-1", step=0, side=Side.CANARY, replica="r0")
 STABLE = Cell(rollout_id="ro-1", step=0, side=Side.STABLE, replica="r0")
-ONE = Tally(requests=2, errors={"broken": 1}, answers=1, output_tokens=9, ttft={-12: 1, 100: 1}, tpot={0: 1}, ttft_cached={100: 1})
+ONE = Tally(
+    requests=2,
+    errors={"broken": 1},
+    answers=1,
+    output_tokens=9,
+    ttft={-12: 1, 100: 1},
+    tpot={0: 1},
+    ttft_cached={100: 1},
+)
 
 COUNTS = st.integers(0, 1000)
 TALLIES = st.builds(
