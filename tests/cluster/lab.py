@@ -217,7 +217,8 @@ def ray_variables(token: str) -> Mapping[str, str]:
         # Ray would kill replicas where other work of this machine has the memory.
         "RAY_memory_monitor_refresh_ms": "0",
         "RAY_enable_metrics_collection": "0",
-        # Ray finds out in 20 s that the power of a host was cut; on a busy machine a host that runs takes 5 s to answer.
+        # Ray finds out in 20 s that the power of a host was cut; a host that runs on a busy machine takes 5 s to
+        # answer.
         "RAY_health_check_period_ms": "1000",
         "RAY_health_check_timeout_ms": "4000",
         "RAY_health_check_failure_threshold": "5",
