@@ -8,6 +8,7 @@ from typing import Final
 
 from gateway.cli.client import Client
 from gateway.cli.following.live_line import LiveLine
+from gateway.cli.following.rough_times import rough_time
 from gateway.cli.following.serving_progress import show_serving
 from gateway.cli.output import stderr_console
 from gateway.objects.jobs import AnyJob, JobEstimate, JobEventObject, JobObject, StepFigures
@@ -17,10 +18,6 @@ from registry.jobs.job_phase import JobPhase
 
 _POLL_S: Final = 0.5
 _PAGE: Final = 100
-_MINUTE_S: Final = 60
-_HOUR_S: Final = 3600
-_ROUGH_S: Final = 10
-"""Estimates are rounded to as many seconds, since a step more or less changes them by some."""
 
 
 def follow_job(client: Client, job_id: str) -> JobObject:
@@ -86,15 +83,6 @@ def expected_text(estimate: JobEstimate | None) -> str:
     if parts:
         return f"{parts[0][0].upper()}{parts[0][1:]}."
     return "No earlier job was like it, so an estimate of its time comes with its first steps."
-
-
-def rough_time(seconds: float) -> str:
-    """Return *seconds* as people give an estimate: `some seconds`, `about 40 s`, `about 11 min`, `about 2.5 h`."""
-    if seconds < _ROUGH_S:
-        return "some seconds"
-    if seconds < _MINUTE_S:
-        return f"about {round(seconds / _ROUGH_S) * _ROUGH_S} s"
-    return f"about {round(seconds / _MINUTE_S)} min" if seconds < 2 * _HOUR_S else f"about {seconds / _HOUR_S:.1f} h"
 
 
 def latest_figures(client: Client, job_id: str) -> StepFigures | None:

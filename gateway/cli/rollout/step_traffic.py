@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.cli.following.job_progress import rough_time
+from gateway.cli.following.rough_times import rough_time
 from gateway.objects.rollouts import RolloutObject, StepTraffic
 from registry.rollouts.rollout import RolloutState
 

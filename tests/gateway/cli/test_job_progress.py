@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from gateway.cli.following.job_progress import detail_of, estimate_text, expected_text, part_of, rough_time, what_of
+from gateway.cli.following.job_progress import detail_of, estimate_text, expected_text, part_of, what_of
 from gateway.cli.following.live_line import LiveLine
+from gateway.cli.following.rough_times import rough_time
 from gateway.cli.following.serving_progress import outcome_of, serving_text
 from gateway.objects.jobs import JobEstimate, JobFacts, JobMethod, JobObject, StepFigures
 from gateway.objects.operations import NamedSlot
