@@ -84,6 +84,9 @@ def read_sheet(path: Path, rows: DrawnRows) -> list[SheetVerdict]:
             head = file.readline()
             file.seek(0)
             found = list(csv.DictReader(file, delimiter=max(",;\t", key=head.count)))
+    except FileNotFoundError as exc:
+        why = "there is no such sheet; the same command without --sign writes it"
+        raise SheetRefused(f"{path}: {why}, and a person fills it in") from exc
     except (OSError, csv.Error, UnicodeDecodeError) as exc:
         raise SheetRefused(f"{path}: cannot be read: {exc}") from exc
     if not found or not {"line", "verdict"} <= found[0].keys():

@@ -135,6 +135,8 @@ class JobStore:
         """Pause a queued job at once, flag a running one; `IllegalMove` when it has ended or is paused."""
         with self._tx.write() as tx:
             job, now = find_job(tx, job_id, lock=True), self._tx.now()
+            if job.state not in (JobState.QUEUED, JobState.RUNNING):
+                raise IllegalMove(f"a job that is {job.state} cannot be paused; only one that waits or runs can")
             if job.state is not JobState.RUNNING:
                 return move_job(tx, job, JobMove(to=JobState.PAUSED, note=JobNote(message="Paused")), now)
             if job.pause_requested:

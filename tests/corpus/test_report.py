@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from corpus.errors import SheetRefused
 from corpus.examination import Wishes, examine
 from corpus.findings.answers import faults_of_answer
 from corpus.findings.personal import PersonalFinder
 from corpus.page.page import page_of
+from corpus.review_sheet import DrawnRows, read_sheet
 from corpus.sampling import drawn, sample_size
 
 KEY = "AKIA" + "Q3EGRVCFXYZ2ABCD"
@@ -168,6 +170,11 @@ def test_the_page_stands_alone_and_takes_no_text_as_markup(tmp_path: Path) -> No
 def test_five_percent_are_reviewed_and_at_most_500(rows: int, size: int) -> None:
     assert sample_size(rows) == size
     assert drawn(range(1, rows + 1), 7) == drawn(range(1, rows + 1), 7)
+
+
+def test_a_sheet_that_nobody_wrote_is_refused_with_what_writes_it(tmp_path: Path) -> None:
+    with pytest.raises(SheetRefused, match="there is no such sheet; the same command without --sign writes it"):
+        read_sheet(tmp_path / "a.review.csv", DrawnRows(sha256="0" * 64, seed=1, rows=1, texts={1: "a row"}))
 
 
 @pytest.mark.corpus

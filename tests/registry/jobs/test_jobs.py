@@ -222,7 +222,7 @@ def test_pausing_and_resuming_keeps_the_job_and_its_checkpoints(registry: Regist
     assert registry.jobs.renew(lease, 30).pause_requested
     paused = registry.jobs.yield_paused(lease)
     assert (paused.state, paused.pause_requested) == (JobState.PAUSED, False)
-    with pytest.raises(IllegalMove, match="paused"):
+    with pytest.raises(IllegalMove, match="a job that is paused cannot be paused; only one that waits or runs can"):
         registry.jobs.request_pause(lease.job_id)
     assert registry.jobs.claim("worker-2", 30) is None
     assert registry.jobs.resume(lease.job_id).state is JobState.QUEUED
