@@ -137,7 +137,9 @@ def quantize(registry: Registry, base: Base, scheme: Scheme, work: Path) -> None
         waived=TEXTS,
     )
     job = registry.jobs.create(spec, "bench")
-    Worker(registry, TrainerSettings(work=work / "jobs", nice=0), "bench", Liveness(work, "bench")).work_once(Event())
+    worker = Worker(registry, TrainerSettings(work=work / "jobs", nice=0), "bench", Liveness(work, "bench"))
+    while not registry.jobs.get(job.id).state.is_terminal:  # a job that a broken run left comes first
+        worker.work_once(Event())
     ended = registry.jobs.get(job.id)
     tell(f"{scheme}: {ended.state} {'' if ended.error is None else ended.error.message}")
 
