@@ -30,6 +30,7 @@ VALUE_SETS: Final[Mapping[str, Mapping[str, Any]]] = {
     "the least": {},
     "one pool on GPUs": {"pools": [CHAT], "models": {"claimName": "models"}},
     "a pool that grows": {"pools": [{**CHAT, "minReplicas": 1, "maxReplicas": 6, "targetRequests": 4.5}]},
+    "a pool that sleeps": {"pools": [{**CHAT, "minReplicas": 0, "sleepAfterS": 900}]},
     "pools of every kind": {
         "pools": [
             *({**CHAT, "name": f"on-{kind}", "kind": kind} for kind in ("vllm", "sglang", "lmdeploy")),
@@ -101,7 +102,10 @@ WRONG: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
         "at '/images/gateway/tag'",
     ),
     "half a GPU": ({"pools": [{**CHAT, "gpus": 0.5}]}, "at '/pools/0/gpus': got number, want integer"),
-    "no replica at least": ({"pools": [{**CHAT, "minReplicas": 0}]}, "at '/pools/0/minReplicas': minimum: got 0"),
+    "fewer replicas than none": (
+        {"pools": [{**CHAT, "minReplicas": -1}]},
+        "at '/pools/0/minReplicas': minimum: got -1",
+    ),
     "a port that the chart knows": ({"settings": {"gateway": {"port": 9000}}}, "at '/settings/gateway/port'"),
     "a table that there is not": ({"settings": {"gatway": {}}}, "at '/settings': additional properties 'gatway'"),
     "an upgrade in place": ({"ray": {"upgrade": "Rolling"}}, "at '/ray/upgrade': value must be one of"),

@@ -1,3 +1,11 @@
+{{/* Fewest replicas of a pool: 1 where the values have none; 0 counts, and lets the pool sleep. */}}
+{{- define "lorry.minReplicas" -}}
+{{ if hasKey . "minReplicas" }}{{ int .minReplicas }}{{ else }}1{{ end }}
+{{- end }}
+{{/* Most replicas of a pool, as Lorry reads it: the fewest where the values have none, and at least 1. */}}
+{{- define "lorry.maxReplicas" -}}
+{{ default (include "lorry.minReplicas" . | int | max 1) .maxReplicas }}
+{{- end }}
 {{/* lorry.toml: the tables of `settings`, and what other values say: address, number of gateways, pools. */}}
 {{- define "lorry.settings" -}}
 {{- $gateway := dict "host" "0.0.0.0" "port" 8080 "replicas" (mul .Values.gateway.pods .Values.gateway.processesPerPod) "max_replicas_per_node" .Values.gateway.processesPerPod "resources" (dict "lorry_gateway" 0.001) -}}
@@ -6,8 +14,9 @@
 {{- $_ := set $tables "registry" (mergeOverwrite (default dict $tables.registry) (dict "artifacts" .Values.artifacts.url)) -}}
 {{- $pools := list -}}
 {{- range .Values.pools -}}
-  {{- $pool := dict "name" .name "kind" .kind "min_replicas" (default 1 .minReplicas) "max_replicas_per_node" 1 "resources" (dict (printf "lorry_pool_%s" .name) 1) -}}
+  {{- $pool := dict "name" .name "kind" .kind "min_replicas" (include "lorry.minReplicas" . | int) "max_replicas_per_node" 1 "resources" (dict (printf "lorry_pool_%s" .name) 1) -}}
   {{- with .maxReplicas }}{{ $_ := set $pool "max_replicas" . }}{{ end -}}
+  {{- with .sleepAfterS }}{{ $_ := set $pool "sleep_after_s" . }}{{ end -}}
   {{- with .targetRequests }}{{ $_ := set $pool "target_requests" . }}{{ end -}}
   {{- with .gpus }}{{ $_ := set $pool "gpus" . }}{{ end -}}
   {{- with .base }}{{ $_ := set $pool "base" . }}{{ end -}}
