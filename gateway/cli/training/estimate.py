@@ -40,6 +40,8 @@ DeviceFlag = Annotated[
     ),
 ]
 MemoryFlag = Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Its memory, for example 24GiB.")]
+_LONG_STEP_S: Final = 60
+"""From how many seconds on a step is shown like longer times, in minutes."""
 _FLAGS: Final = {"device": "--device", "memory": "--memory", "target_modules": "--set", "model": "--model"}
 
 
@@ -182,7 +184,7 @@ def _show_training(answer: TrainingEstimateObject) -> None:
         ("model", f"{answer.model}, {answer.parameters / 1e6:,.0f} million weights"),
         (
             "job",
-            f"{answer.method}, {answer.rows:,} rows of up to {answer.longest:,} tokens, batches of {answer.batch_size}",
+            f"{answer.method}, {_rows(answer.rows)} of up to {answer.longest:,} tokens, batches of {answer.batch_size}",
         ),
         (
             "device",
@@ -190,14 +192,24 @@ def _show_training(answer: TrainingEstimateObject) -> None:
         ),
         ("fits", "yes" if answer.fits else "no"),
         ("peak", f"{_gb(answer.peak_bytes)}, while {answer.phase}"),
-        ("time", f"{length_text(answer.seconds)}: {answer.steps:,} steps of {answer.step_seconds:.3g} s"),
-        ("largest pass", f"{answer.largest_batch} rows" if answer.largest_batch else "not even one row"),
+        ("time", f"{length_text(answer.seconds)}: {_steps(answer)}"),
+        ("largest pass", _rows(answer.largest_batch) if answer.largest_batch else "not even one row"),
         ("longest row", f"{answer.largest_length:,} tokens" if answer.largest_length else "none fits"),
         ("change", None if answer.change is None else _change(answer.change)),
         ("corrected by", _corrected(answer)),
     ]
     show_fields(fields)
     _show_parts(answer.parts)
+
+
+def _steps(answer: TrainingEstimateObject) -> str:
+    seconds = answer.step_seconds
+    each = f"{seconds:.3g} s" if seconds < _LONG_STEP_S else length_text(seconds)
+    return f"{answer.steps:,} step{'' if answer.steps == 1 else 's'} of {each}"
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
 
 
 def _corrected(answer: TrainingEstimateObject) -> str:
