@@ -31,7 +31,7 @@ MakeJob = Callable[..., Job]
 LONG = {"n_epochs": 50, "checkpoint_steps": 10}
 """Long enough to be interrupted, short enough to end soon."""
 LONG_STEPS = 150
-TIMEOUT_S = 240.0
+TIMEOUT_S = 480.0
 
 
 def queue(registry: Registry, kind: Trained, **changes: Any) -> Job:
