@@ -109,7 +109,8 @@ def test_no_replica_gets_more_than_it_has_places_and_each_has_what_must_be_there
 @settings(max_examples=3 * settings().max_examples)
 def test_each_is_somewhere_while_there_are_places(wanted: list[Need], places: dict[str, int]) -> None:
     placement = place(wanted, places)
-    if len(wanted) <= sum(places.values()) and all(need.rank for need in wanted):
+    # A copy that many requests need goes before what nobody asks for, so traffic of one may leave another nowhere.
+    if len(wanted) <= sum(places.values()) and all(need.rank and need.traffic < 2 for need in wanted):
         assert all(placement.homes.get(need.name) for need in wanted)
     awaited = [need for need in wanted if need.awaited_since is not None]
     if len(awaited) <= min(places.values()):
