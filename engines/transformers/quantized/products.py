@@ -1,12 +1,12 @@
 """Products of rows with quantized weights, each by the operator that was measured as the fastest on a CPU.
 
-`python bench/engine/quantized_products.py` measures them; the figures are in docs/engines.md.
+`python bench/engine/quantized_speed.py` measures models with them; the figures are in docs/engines.md.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -23,6 +23,10 @@ PACKED_OUTPUTS: Final = 16
 VECTORS: Final = ("AVX2", "AVX512")
 """Instruction sets for which torch has fast kernels of 4-bit weights; elsewhere they are slower than float32."""
 _FOUR: Final = 4
+_SEVEN: Final = 127
+"""The largest number of 7 bits."""
+_MIDDLE: Final = 64
+"""The number halfway between 0 and that one."""
 
 
 def kind_of_product(weight: QuantizedWeight) -> tuple[str, int]:
@@ -60,7 +64,7 @@ def _is_packable(weight: GroupedWeight) -> bool:
 
 
 def int8_product(weights: Sequence[Int8Weight], bias: Tensor | None) -> Product:
-    """Return the product with int8 weights: each row is rounded to 8 bits between its own least and largest number."""
+    """Return the product with int8 weights: each row is rounded between its own least and largest number."""
     values = torch.cat([weight.values for weight in weights])
     scales = torch.cat([weight.scales for weight in weights])
     none = torch.zeros(len(values), dtype=torch.long)
@@ -69,25 +73,49 @@ def int8_product(weights: Sequence[Int8Weight], bias: Tensor | None) -> Product:
         warnings.filterwarnings("ignore", message="torch.quantize_per_tensor", category=UserWarning)
         tensor = torch._make_per_channel_quantized_tensor(values, scales.double(), none, 0)
         packed = torch.ops.quantized.linear_prepack(tensor, None)
-    # Without VNNI pairs of products are added in 16 bits, which 8-bit inputs overflow: rows get 7 bits there.
-    halved = not torch.cpu._is_vnni_supported()
-    sums = values.sum(1, dtype=torch.float64) * scales
-    return partial(_rounded_product, packed=packed, sums=sums.float(), bias=bias, halved=halved)
+    sums = (values.sum(1, dtype=torch.float64) * scales).float()
+    # Without VNNI pairs of products are added in 16 bits, which 8-bit inputs overflow.
+    product = _eight_bits if torch.cpu._is_vnni_supported() else _twice_seven_bits
+    return partial(_rounded_product, packed=packed, sums=sums, bias=bias, product=product)
 
 
-def _rounded_product(rows: Tensor, *, packed: object, sums: Tensor, bias: Tensor | None, halved: bool) -> Tensor:
+def _rounded_product(
+    rows: Tensor, *, packed: object, sums: Tensor, bias: Tensor | None, product: Callable[[Tensor, object], Tensor]
+) -> Tensor:
     """Compute rows times int8 weights, as `range * (unit @ W) + least * sum(W)` with rows moved to 0 ... 1.
 
-    The operator rounds all rows between one least and one largest number. These are 0 and 1 for every row here, so a
-    row's result does not depend on the others in its batch, and a row of large numbers takes no digits from them.
+    So a row's result does not depend on the others in its batch, and a row of large numbers takes no digits from them.
     """
     least = torch.amin(rows, -1, keepdim=True)
     # A row of equal numbers has no range; any other divisor is right for it.
     extent = (torch.amax(rows, -1, keepdim=True) - least).clamp_min_(1e-20)
     unit = (rows - least).div_(extent)
-    out: Tensor = torch.ops.quantized.linear_dynamic(unit, packed, halved)
+    out = product(unit, packed)
     out.mul_(extent).addcmul_(least, sums)
     return out if bias is None else out.add_(bias)
+
+
+def _eight_bits(unit: Tensor, packed: object) -> Tensor:
+    """Return the product of *unit*, numbers from 0 to 1 that have both in each row, rounded to 8 bits.
+
+    The operator rounds all rows between their least and their largest number, which are 0 and 1 here.
+    """
+    out: Tensor = torch.ops.quantized.linear_dynamic(unit, packed, False)
+    return out
+
+
+def _twice_seven_bits(unit: Tensor, packed: object) -> Tensor:
+    """Return the product of *unit*, numbers from 0 to 1, rounded to 7 bits, plus that of what the rounding left.
+
+    Seven bits alone are too few: adapters of the full model, whose inputs have outliers, missed their proofs. With the
+    rest, which gets 7 bits too, the product takes about as long as one of float32 weights, and a quarter of the memory.
+    """
+    rest = unit - (unit * _SEVEN).round_().div_(_SEVEN)
+    out: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(unit, 1 / _SEVEN, 0, packed)
+    # The rest lies between -1/2 and 1/2 of a step, moved to numbers that are not negative.
+    return out.add_(
+        torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(rest, 1 / _SEVEN**2, _MIDDLE, packed)
+    )
 
 
 def int4_product(weights: Sequence[GroupedWeight], bias: Tensor | None) -> Product:
