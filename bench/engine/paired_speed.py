@@ -53,7 +53,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What all pairs have in common."""
+    """The settings that all pairs share."""
 
     full: Path
     """The folder of the model in full precision."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Final
 
 from ray import serve
 from ray.exceptions import RayError
@@ -14,7 +15,7 @@ from gateway.errors import EngineUnavailable
 
 log = logging.getLogger(__name__)
 
-_OTHERS = ("gateway", "controller")
+_OTHERS: Final = ("gateway", "controller")
 """Applications that have no pools, though a pool may have the name of their deployment."""
 
 
