@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import httpx2
 import pytest
@@ -18,7 +19,7 @@ from registry.publishing.publish import publish
 from registry.types import Base, RevisionDraft
 from tests.clock import Clock
 from tests.gateway.served import ServedGateway
-from tests.stub_engine import StubEngine, answer
+from tests.stub_engine import StubEngine, StubHandler, answer
 from tests.waiting import wait_for
 
 IDENTITY = ReplicaIdentity(
@@ -108,16 +109,32 @@ def test_what_is_used_stays_while_what_is_not_makes_room(
         assert told.result(timeout=60) == 200
 
 
-def test_traffic_is_told_by_how_many_requests_there_are_at_a_time(
+def test_traffic_is_reported_by_how_many_requests_there_are_at_a_time(
     http: httpx2.Client, engine: StubEngine, journal: RegistryJournal, sqlite_registry: Registry
 ) -> None:
-    report(journal, engine, "support@1")
-    assert chat(http, "support") == 200
-    wait_for(
-        lambda: (
-            [(use.served_name, use.in_flight) for use in list(sqlite_registry.snapshot().uses)] == [("support@1", 1)]
-        )
-    )
+    ended = Event()
+    whole = answer(200, b'{"choices": []}')
+
+    def held(handler: StubHandler) -> None:
+        ended.wait(60)
+        whole(handler)
+
+    engine.scripts = [held]
+    report(journal, engine, "support@1", "support@2")
+    with ThreadPoolExecutor(7) as callers:
+        answers = [callers.submit(chat, http, model) for model in ["support"] * 6 + ["support@2"]]
+        try:
+            wait_for(lambda: averages(sqlite_registry).get("support@2", 0.0) > 0.02)
+            average = averages(sqlite_registry)
+        finally:
+            ended.set()
+        assert [each.result(timeout=60) for each in answers] == [200] * 7
+    assert average["support@1"] == pytest.approx(6 * average["support@2"], rel=0.5)
+
+
+def averages(registry: Registry) -> dict[str, float]:
+    """Return how many requests at a time asked for each served name on average."""
+    return {use.served_name: use.in_flight for use in registry.snapshot().uses}
 
 
 def test_a_name_is_answered_though_all_places_are_taken_by_others_that_are_asked_for(
