@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
@@ -14,14 +13,13 @@ PERMUTATIONS: Final = 128
 _SEED: Final = 20_17
 _WORDS: Final = 3
 _LETTERS: Final = 5
-_SPACES: Final = re.compile(r"\s+")
 
 Signatures = NDArray[np.uint32]
 
 
 def plain(text: str) -> str:
     """Return the text without what makes no difference: capitals, and how much space is between words."""
-    return _SPACES.sub(" ", text).strip().lower()
+    return " ".join(text.split()).lower()
 
 
 def digest_of(text: str) -> int:
