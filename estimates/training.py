@@ -11,7 +11,7 @@ from estimates.data_shape import DataShape
 from estimates.devices import KNOWN_DEVICES, ComputeDevice
 from estimates.model_config import ModelConfig
 from estimates.training_memory import PhaseMemory, TrainingMemory
-from estimates.training_phases import phases, workings
+from estimates.training_phases import micro_rows, phases, workings
 from estimates.training_time import training_time
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.weights_spec import PROJECTING
@@ -157,18 +157,19 @@ class _Trial:
         """Return the trial with other fields of the weights' spec."""
         return self.with_spec(weights=self.memory.spec.weights.model_copy(update=fields))
 
+    def _with_shape(self, shape: DataShape) -> _Trial:
+        return _Trial(self.memory.model, self.memory.spec, shape, self.memory.device, self._correction)
+
     def largest_batch(self) -> int:
         """Return the most rows of a pass that fit."""
-        return _largest(lambda rows: self.with_weights(micro_batch_size=rows).fits(), LARGEST_BATCH, 1)
+        enough = LARGEST_BATCH * self.memory.spec.parallel.processes
+        of_a_large_file = self._with_shape(replace(self._shape, rows=max(self._shape.rows, enough)))
+        return _largest(lambda rows: of_a_large_file.with_weights(micro_batch_size=rows).fits(), LARGEST_BATCH, 1)
 
     def largest_length(self) -> int:
         """Return the longest rows that fit."""
-
-        def does_fit(length: int) -> bool:
-            memory = self.memory
-            return _Trial(memory.model, memory.spec, self._shape.cut(length), memory.device, self._correction).fits()
-
-        return _largest(does_fit, self.memory.model.max_context, SHORTEST)
+        longest = self.memory.model.max_context
+        return _largest(lambda length: self._with_shape(self._shape.cut(length)).fits(), longest, SHORTEST)
 
     def change(self) -> Change | None:
         """Return the change that makes the job fit and takes the least time; those that keep the result come first."""
@@ -189,7 +190,7 @@ class _Trial:
         )
 
     def _same_result(self) -> Iterator[tuple[Mapping[str, Any], _Trial]]:
-        rows = self.found.plan.rows
+        rows = micro_rows(self.memory.spec)
         smaller = [size for size in range(rows - 1, 0, -1) if rows % size == 0]
         for size in smaller:
             yield {"micro_batch_size": size}, self.with_weights(micro_batch_size=size)

@@ -44,7 +44,8 @@ def workings(memory: TrainingMemory, shape: DataShape) -> Workings:
         learnt = shape.sampling(*sampled)
     asked = spec.packs_rows()
     packs = asked if model.can_pack and (memory.device.is_processor or asked) else False
-    plan = PassPlan(rows=micro_rows(spec), packs=packs, shares=spec.lora.dropout == 0.0, token_work=token_work(model))
+    rows = min(micro_rows(spec), -(-learnt.rows // spec.parallel.processes))  # a small file has no more
+    plan = PassPlan(rows=rows, packs=packs, shares=spec.lora.dropout == 0.0, token_work=token_work(model))
     return Workings(plan=plan, passes=tuple(draw_passes(learnt, plan)), shape=learnt)
 
 
@@ -95,7 +96,7 @@ def _gathered_layer(memory: TrainingMemory) -> int:
 def _sampling(memory: TrainingMemory, found: Workings, outputs: int, longest: int) -> PhaseMemory:
     """Return the memory while outputs are sampled: keys and values of all of them, and two sets of their logits."""
     model = memory.model
-    sequences = outputs * max(1, min(memory.spec.batch_size, SEQUENCES_AT_ONCE // outputs))
+    sequences = outputs * max(1, min(memory.spec.batch_size, found.shape.rows, SEQUENCES_AT_ONCE // outputs))
     length = max(row.prompt for row in found.shape.sample) + longest
     precision = Precision.FP32 if memory.device.is_processor else Precision.BF16
     parts = {

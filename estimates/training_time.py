@@ -53,8 +53,9 @@ def training_time(memory: TrainingMemory, found: Workings) -> TrainingTime:
     spec, device = memory.spec, memory.device
     efficiency = PROCESSOR_EFFICIENCY if device.is_processor else DEVICE_EFFICIENCY
     mean = sum(_pass_operations(memory, size) for size in found.passes) / len(found.passes)
-    passes = -(-spec.batch_size // (found.plan.rows * spec.parallel.processes))
-    step_s = passes * mean / (device.flops * efficiency) + _sampling_s(memory)
+    batch = min(spec.batch_size, found.shape.rows)
+    passes = -(-batch // (found.plan.rows * spec.parallel.processes))
+    step_s = passes * mean / (device.flops * efficiency) + _sampling_s(memory, batch)
     steps = spec.n_epochs * spec.repeats() * -(-found.shape.rows // spec.batch_size)
     loads = 1 if spec.weights.kind == "lora" and not spec.lora.changes_base else 2
     reading = loads * memory.model.stored_bytes / READING_BYTES_A_SECOND
@@ -97,13 +98,13 @@ def _pass_operations(memory: TrainingMemory, size: PassSize) -> float:
     return times * forward_operations(memory, size)
 
 
-def _sampling_s(memory: TrainingMemory) -> float:
-    """Return the seconds in which the outputs of a step are sampled."""
+def _sampling_s(memory: TrainingMemory, batch: int) -> float:
+    """Return the seconds in which the outputs of a step of *batch* prompts are sampled."""
     spec = memory.spec
     sampled = spec.sampled_outputs()
     if sampled is None:
         return 0.0
-    return _decoding_s(memory, spec.batch_size * sampled[0] / spec.parallel.processes) / spec.repeats()
+    return _decoding_s(memory, batch * sampled[0] / spec.parallel.processes) / spec.repeats()
 
 
 def _decoding_s(memory: TrainingMemory, outputs: float) -> float:

@@ -60,6 +60,13 @@ def test_a_batch_beyond_the_rows_of_a_pass_takes_no_more_memory() -> None:
     assert peak(spec_of(batch_size=64)) == peak(spec_of(batch_size=8))
 
 
+def test_a_batch_has_no_more_rows_than_the_file() -> None:
+    few = DataShape.even(3, 256)
+    eight, three = (estimate_training(smol(), spec_of(batch_size=size), few, CPU) for size in (8, 3))
+    assert (eight.peak_bytes, eight.seconds, eight.steps) == (three.peak_bytes, three.seconds, three.steps)
+    assert eight.largest_batch == estimate_training(smol(), spec_of(batch_size=8), ROWS, CPU).largest_batch
+
+
 def test_the_largest_sizes_fit_and_the_next_ones_do_not() -> None:
     device = replace(CPU, memory_bytes=4 * GB)
     made = estimate_training(smol(), spec_of(batch_size=4), ROWS, device)
