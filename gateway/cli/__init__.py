@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple, NoReturn
 
 import typer
 from typer._click import Context
@@ -189,7 +190,8 @@ def lorry(
 
     Commands talk to the gateway at LORRY_URL (default http://127.0.0.1:8080) with the key in LORRY_API_KEY.
     `lorry COMMAND -h` describes a command, with examples. Every command that reads has --json. Data goes to standard
-    output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 not understood, 130 ended by Ctrl-C.
+    output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 not understood, 130 ended by Ctrl-C,
+    143 by SIGTERM.
     """
 
 
@@ -199,6 +201,8 @@ def main(words: Sequence[str] | None = None) -> None:
         from typer._completion_classes import completion_init
 
         completion_init()
+    if words is None:
+        _end_in_order()
     try:
         app(words, prog_name="lorry")
     except CommandFailed as exc:
@@ -206,3 +210,14 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _end_in_order() -> None:
+    """Let a signal that ends this process do so as an exception does: files that are half written are removed."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores SIGHUP
+            signal.signal(number, _end)
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)

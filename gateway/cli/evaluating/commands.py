@@ -123,7 +123,7 @@ def followed(client: Client, evaluation_id: str) -> EvaluationStory:
                 detail = f", {story.done} of {story.total} rows answered{waits}"
                 line.show(f"{story.model.served_name} {story.state}", detail, story.done / max(1, story.total))
                 time.sleep(_POLL_S)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         note(f"{evaluation_id} goes on; `lorry eval show {evaluation_id}` shows it, `lorry eval cancel` ends it")
         raise
     return story

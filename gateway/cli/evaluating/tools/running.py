@@ -90,7 +90,7 @@ def run_outside(client: Client, asked: OutsideRun) -> str:
         task = replace(task, served_name=begun.model.served_name)
         try:
             result = _result(tool, task, interpreter, asked)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             client.post(f"{_PATH}/{part(begun.id)}/cancel", EvaluationObject)
             raise
         except ToolFailed as exc:
