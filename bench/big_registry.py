@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from registry import tables
 from registry.database import Registry, Snapshot, migrate, open_registry
 from registry.settings import RegistrySettings
-from registry.types import Replica, ReplicaState, Slot, SlotState
+from registry.states import ReplicaState, SlotState
+from registry.types import Replica, Slot
 
 BASE: Final = "tiny"
 CAPACITY: Final = 64

@@ -29,7 +29,8 @@ from gateway.app import build_gateway
 from gateway.settings import GatewaySettings
 from gateway.up.http_server import server_config
 from registry.database import Registry
-from registry.rollouts.rollout import RolloutPlan, RolloutState, weighted
+from registry.rollouts.rollout import RolloutPlan, weighted
+from registry.rollouts.rollout_state import RolloutState
 from registry.rollouts.tally import total
 
 HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"

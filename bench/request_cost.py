@@ -34,7 +34,8 @@ from gateway.wire.connections import EngineConnection
 from registry.database import Registry, migrate, open_registry
 from registry.keys import KeyDraft, Scope
 from registry.settings import RegistrySettings
-from registry.types import Base, Replica, ReplicaState
+from registry.states import ReplicaState
+from registry.types import Base, Replica
 from tests.gateway.edge.wire import RecordingTransport
 
 MODEL: Final = "mock"

@@ -40,10 +40,12 @@ from registry.artifacts import folder_digest
 from registry.contracts.fingerprint import write_fingerprint
 from registry.database import Registry, migrate, open_registry
 from registry.publishing.publish import publish
-from registry.rollouts.rollout import RolloutPlan, RolloutState, step_from
+from registry.rollouts.rollout import RolloutPlan, step_from
+from registry.rollouts.rollout_state import RolloutState
 from registry.rollouts.tally import Side
 from registry.settings import RegistrySettings
-from registry.types import Base, Replica, ReplicaState, RevisionDraft, Slot, SlotState
+from registry.states import ReplicaState, SlotState
+from registry.types import Base, Replica, RevisionDraft, Slot
 from tests.conftest import made_up_fingerprint
 from tests.engines.random_adapter import write_adapter
 

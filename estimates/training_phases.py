@@ -11,7 +11,7 @@ from engines.kinds import Precision
 from estimates.data_shape import DataShape, PassPlan, PassSize, draw_passes, token_work
 from estimates.training_memory import HEAP_BLOCK, LONGEST_PROBE, PROBE_LOGITS, PROBES, PhaseMemory, TrainingMemory
 from registry.contracts.fine_tune_spec import FineTuneSpec
-from registry.contracts.job_spec import ResultKind
+from registry.states import ResultKind
 
 SEQUENCES_AT_ONCE: Final = 32
 """Outputs that are sampled together (`trainer.training.sampling.outputs`)."""

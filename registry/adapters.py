@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from registry import tables
 from registry.audit import Act, write_audit
 from registry.errors import NotFound, NotServable
+from registry.states import AdapterKind, RevisionState
 from registry.transactions import Transactions
-from registry.types import Adapter, AdapterKind, Revision, RevisionState
+from registry.types import Adapter, Revision
 from registry.wording.suggestions import meant_or_known
 
 _MOST_LISTED: Final = 10

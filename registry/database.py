@@ -20,7 +20,6 @@ from registry.batches.batch_store import BatchStore, batches_reading
 from registry.batches.deliveries import BATCH_ENDS
 from registry.changes import KeptParts
 from registry.deliveries import DeliveryStore
-from registry.entered import EnteredEngineStore
 from registry.errors import NotFound, SchemaForeign, SchemaTooNew, SchemaTooOld
 from registry.evaluations.evaluation_store import EvaluationStore
 from registry.evaluations.suite_store import SuiteStore
@@ -39,7 +38,6 @@ from registry.jobs.scheduling.worker_store import WorkerStore
 from registry.jobs.served_checkpoints import ServedCheckpointStore, ready_checkpoints, stored_artifacts
 from registry.keys import KeyStore
 from registry.liveness.sleeping_pools import SleepingPool, SleepingPoolStore, all_sleeping_pools
-from registry.replicas import ReplicaReader, ReplicaStore, with_passing_fields
 from registry.responses.response_store import ResponseStore
 from registry.rollouts.deliveries import ROLLOUT_MOVES
 from registry.rollouts.feedback import FeedbackStore
@@ -48,11 +46,13 @@ from registry.rollouts.rollout import Rollout
 from registry.rollouts.rollout_moves import open_rollouts, promoted_since
 from registry.rollouts.rollout_store import RolloutStore
 from registry.rollouts.tally_store import TallyStore
+from registry.serving.entered_engines import EnteredEngineStore
+from registry.serving.replica_store import ReplicaReader, ReplicaStore, with_passing_fields
+from registry.serving.revision_uses import UseReader, UseStore
 from registry.settings import RegistrySettings
 from registry.stores.choice import build_store
 from registry.transactions import Transactions, open_engine, shown_url
 from registry.types import Adapter, Base, Replica, Revision, ServedCheckpoint, Use
-from registry.uses import UseReader, UseStore
 from registry.wording.id_prefixes import IdPrefixes
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"

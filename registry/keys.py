@@ -17,8 +17,8 @@ from registry import tables
 from registry.audit import Act, write_audit
 from registry.changes import UNCOUNTED
 from registry.errors import Conflict, NotFound
+from registry.states import Priority
 from registry.transactions import Transactions
-from registry.types import Priority
 from registry.wording.suggestions import meant_or_known
 
 KEY_PREFIX: Final = "sk-lorry-"

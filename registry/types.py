@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
+
+from registry.states import AdapterKind, CheckpointForm, ReplicaState, ReportState, RevisionState, SlotState
 
 LOCAL_TENANT: Final = "local"
 """The tenant of everything that is made while there are no keys."""
@@ -15,47 +16,6 @@ LOAD_TESTS: Final = "load_tests"
 """Key in the provenance of a checkpoint: kind of engine -> the last result of trying it there."""
 
 COMPLETION_PATHS: Final = ("/v1/chat/completions", "/v1/completions")
-
-
-class RevisionState(StrEnum):
-    """Whether a revision may be served; its weights never change in any state."""
-
-    READY = "ready"  # whole, checked, may be served
-    RETIRED = "retired"  # kept for the record, no longer served
-
-
-class AdapterKind(StrEnum):
-    """The use of a series of revisions, the same for all of its revisions."""
-
-    CHAT = "chat"  # answers requests
-    REWARD = "reward"  # scores answers for graders; listed, never routed and loaded in no replica
-
-
-class ReplicaState(StrEnum):
-    """The state that a replica reports of itself."""
-
-    STARTING = "starting"  # its engine does not answer yet, or not every adapter it should have was tried
-    READY = "ready"  # its engine answers, every adapter it should have is proven or failed
-    UNHEALTHY = "unhealthy"  # its engine stopped answering; the replica restarts it
-    DRAINING = "draining"  # takes no new request and finishes those under way
-    GONE = "gone"  # departed, or its heartbeat is overdue
-
-
-class SlotState(StrEnum):
-    """The state of one revision in one replica."""
-
-    LOADING = "loading"  # on its way into the engine, or waiting for a place there
-    PROVING = "proving"  # in the engine, its fingerprint is being replayed
-    READY = "ready"  # proven, takes traffic
-    FAILED = "failed"  # retried after a pause; reason and message say why
-
-
-class Priority(StrEnum):
-    """The order in which requests wait when replicas are full."""
-
-    HIGH = "high"  # before all others
-    NORMAL = "normal"
-    LOW = "low"  # when nothing else waits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,14 +153,6 @@ class RevisionDraft:
     """Earlier steps of the same job that are served for some time."""
 
 
-class CheckpointForm(StrEnum):
-    """How a checkpoint's weights are stored, as compared with its parent's."""
-
-    FULL = "full"  # the same tensors in the same types
-    QUANTIZED = "quantized"  # those of linear layers packed, in the format of compressed-tensors
-    GGUF = "gguf"  # one file of that format
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointDraft:
     """The fields of a checkpoint that its publisher sets; name, path and digest follow from registry and folder."""
@@ -216,15 +168,6 @@ class CheckpointDraft:
     steps: tuple[ServedCheckpointDraft, ...] = ()
     """Steps of the same job that are kept for some time, and the one whose weights are the result."""
     form: CheckpointForm = CheckpointForm.FULL
-
-
-class ReportState(StrEnum):
-    """How far the report on a training file is."""
-
-    WAITING = "waiting"
-    WORKING = "working"
-    DONE = "done"
-    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

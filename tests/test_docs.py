@@ -29,11 +29,11 @@ from gateway.models_settings import ModelsSettings
 from gateway.settings import GatewaySettings, TraceSettings, WebhookSettings
 from gateway.telemetry.exposition import counted
 from registry.database import Registry
-from registry.jobs.job import JobState
 from registry.jobs.job_phase import JobPhase
-from registry.rollouts.rollout import RolloutState
+from registry.jobs.job_state import JobState
+from registry.rollouts.rollout_state import RolloutState
 from registry.settings import RegistrySettings
-from registry.types import ReplicaState, RevisionState, SlotState
+from registry.states import ReplicaState, RevisionState, SlotState
 from tests.page_blocks import CHECKS
 from tests.pages import PAGES, ROOT, RUNNABLE, anchors, blocks, links, name_of, text_outside_code
 from trainer.settings import TrainerSettings

@@ -26,8 +26,9 @@ from registry.errors import (
     StaleState,
     StorageFull,
 )
-from registry.jobs.job import Job, JobError, JobState, Lease
+from registry.jobs.job import Job, JobError, Lease
 from registry.jobs.job_phase import JobPhase
+from registry.jobs.job_state import JobState
 from trainer.checkpoints import remove_checkpoints
 from trainer.child.crashes import ORDERLY, SHARED, count_crashes
 from trainer.devices.local_engines import local_load

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from registry.contracts.job_spec import ADAPTER_KINDS, ResultKind
+from registry.contracts.job_spec import ADAPTER_KINDS
 from registry.contracts.reproductions.reproduction_report import REPORT
 from registry.database import Registry
 from registry.jobs.job import Job, Lease
 from registry.jobs.job_moves import JobNote
+from registry.states import ResultKind
 from registry.types import CheckpointDraft, RevisionDraft, ServedCheckpointDraft
 from trainer.order import served_folder
 from trainer.progress import RecipeFinished

@@ -78,7 +78,8 @@ async def _serve(port: int, home: Path, registry_url: str, engine_ports: Sequenc
     from registry.database import migrate, open_registry
     from registry.keys import KeyDraft, Scope
     from registry.settings import RegistrySettings
-    from registry.types import Base, Replica, ReplicaState
+    from registry.states import ReplicaState
+    from registry.types import Base, Replica
 
     settings = RegistrySettings(url=registry_url, artifacts=home / "artifacts")
     migrate(settings.url)

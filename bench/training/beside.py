@@ -33,7 +33,8 @@ from gateway.openai.types import CreateJob
 from registry.artifacts import folder_digest
 from registry.database import Registry, migrate, open_registry
 from registry.disk import Liveness
-from registry.jobs.job import Job, JobState
+from registry.jobs.job import Job
+from registry.jobs.job_state import JobState
 from registry.settings import RegistrySettings
 from registry.types import Base
 from trainer.settings import TrainerSettings

@@ -24,7 +24,7 @@ from gateway.settings import GatewaySettings
 from registry.artifacts import folder_digest
 from registry.database import Registry, migrate, open_registry
 from registry.disk import Liveness
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 from registry.settings import RegistrySettings
 from registry.types import Base
 from trainer.settings import TrainerSettings

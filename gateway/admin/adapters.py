@@ -25,7 +25,8 @@ from registry.errors import StorageFull
 from registry.jobs.job import Job
 from registry.publishing.adapter_name import check_adapter_name
 from registry.publishing.publications import Upload, queue_publication
-from registry.types import LOCAL_TENANT, Adapter, Revision, RevisionState, Slot
+from registry.states import RevisionState
+from registry.types import LOCAL_TENANT, Adapter, Revision, Slot
 
 TAR: Final = {
     "required": True,

@@ -7,8 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from gateway.deps import CallerDep, GatewayDep, KnownQuery
-from gateway.objects.lists import ObjectList
-from gateway.objects.operations import FoundId
+from gateway.objects.lists import FoundId, ObjectList
 from registry.keys import Scope
 from registry.wording.id_prefixes import OF_TENANTS, IdKind
 

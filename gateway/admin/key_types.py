@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt
 from gateway.objects.keys import IssuedKeyObject, KeyObject
 from gateway.openai.types import Body, TenantName
 from registry.keys import IssuedKey, Key, KeyDraft, KeyLimits, Scope
-from registry.types import Priority
+from registry.states import Priority
 
 
 class CreateKey(Body):

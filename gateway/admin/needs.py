@@ -6,9 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from gateway.objects.status import DiskStatus, Need, PartStatus
-from registry.jobs.job import Job, JobState
-from registry.rollouts.rollout import Rollout, RolloutState
-from registry.types import Replica, ReplicaState, SlotState
+from registry.jobs.job import Job
+from registry.jobs.job_state import JobState
+from registry.rollouts.rollout import Rollout
+from registry.rollouts.rollout_state import RolloutState
+from registry.states import ReplicaState, SlotState
+from registry.types import Replica
 
 NEWS_S: Final = 86400.0
 """How long a failed job and an aborted rollout are news, unless a later one of the adapter makes them old sooner."""

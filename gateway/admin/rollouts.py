@@ -16,7 +16,8 @@ from gateway.openai.types import Body, RolloutRequest
 from gateway.rollouts import controller, rollback
 from gateway.rollouts.gate import progress_text, suite_of
 from gateway.routing.readiness import why_not_begun
-from registry.rollouts.rollout import Rollout, RolloutEvent, RolloutState, plan_as_json
+from registry.rollouts.rollout import Rollout, RolloutEvent, plan_as_json
+from registry.rollouts.rollout_state import RolloutState
 
 router = APIRouter(prefix="/admin", tags=["rollouts"])
 

@@ -29,7 +29,8 @@ from registry.batches.batch import Batch
 from registry.database import Registry, Snapshot
 from registry.disk import all_beats
 from registry.jobs.job import Job
-from registry.types import Replica, ReplicaState
+from registry.states import ReplicaState
+from registry.types import Replica
 
 router = APIRouter(prefix="/admin/status", tags=["operating"])
 

@@ -16,7 +16,7 @@ from typing import Final
 from gateway.balancing.drain_rate import DrainRate
 from gateway.balancing.fair_queue import Claim, FairQueue, Stage, Ticket
 from gateway.errors import Overloaded
-from registry.types import Priority
+from registry.states import Priority
 
 TURNS: Final[Mapping[Priority, int]] = {Priority.HIGH: 64, Priority.NORMAL: 8, Priority.LOW: 1}
 """How many turns each priority is owed, relative to the others, while all three wait."""

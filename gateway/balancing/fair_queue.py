@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from registry.types import Priority
+from registry.states import Priority
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

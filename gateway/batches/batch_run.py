@@ -13,7 +13,8 @@ from gateway.batches.input_file import checked, input_path, key_fault, model_fau
 from gateway.batches.line_results import LineResults
 from gateway.batches.lines import BatchFile, FileRefused
 from gateway.batches.registry_calls import FIRST_PAUSE_S, RegistryCalls
-from registry.batches.batch import Batch, BatchFault, BatchHold, BatchResult, BatchState
+from registry.batches.batch import Batch, BatchFault, BatchHold, BatchResult
+from registry.batches.batch_state import BatchState
 from registry.errors import IllegalMove, LeaseLost, RegistryError, StaleState
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,8 @@ from gateway.keys.access import check_model, unknown_model
 from gateway.keys.caller import Caller
 from gateway.routing.paths import HOT_PATHS
 from gateway.routing.routing import not_offered, resolve
-from registry.batches.batch import Batch, BatchFault, BatchState
+from registry.batches.batch import Batch, BatchFault
+from registry.batches.batch_state import BatchState
 from registry.database import Registry
 from registry.errors import ArtifactCorrupt, NotFound
 

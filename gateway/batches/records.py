@@ -11,7 +11,8 @@ import msgspec
 from msgspec import Raw
 
 from gateway.batches.lines import BatchLine
-from registry.batches.batch import BatchResult, BatchState, BatchUsage
+from registry.batches.batch import BatchResult, BatchUsage
+from registry.batches.batch_state import BatchState
 
 UNASKED: Final[Mapping[BatchState, tuple[str, str]]] = {
     BatchState.EXPIRED: (

@@ -36,7 +36,7 @@ from gateway.objects.jobs import AnyJob, JobObject
 from gateway.objects.lists import ObjectList
 from gateway.objects.rollouts import RolloutObject
 from registry.errors import AdapterRejected
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 from registry.publishing.adapter_files import left_out, list_names, top_names
 from registry.publishing.adapter_name import check_adapter_name
 

@@ -27,7 +27,7 @@ from gateway.cli.output import (
 from gateway.cli.short_ids import whole_id
 from gateway.objects.jobs import AnyJob, JobObject, StepFigures
 from gateway.objects.lists import ObjectList
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 
 app = typer.Typer(name="jobs", no_args_is_help=True)
 

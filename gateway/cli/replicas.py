@@ -12,7 +12,7 @@ from gateway.cli.completion.arguments import ReplicaId
 from gateway.cli.output import Column, JsonFlag, WideFlag, moments, show, show_json, show_table
 from gateway.objects.lists import ObjectList
 from gateway.objects.operations import EnteredEngineObject, NamedSlot, RemovedEngine, ReplicaObject
-from registry.types import SlotState
+from registry.states import SlotState
 
 app = typer.Typer(name="replicas", invoke_without_command=True)
 

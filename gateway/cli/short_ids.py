@@ -10,8 +10,7 @@ import typer
 
 from gateway.cli.client import Client
 from gateway.cli.errors import CommandFailed
-from gateway.objects.lists import ObjectList
-from gateway.objects.operations import FoundId
+from gateway.objects.lists import FoundId, ObjectList
 
 _WHOLE: Final = re.compile(r"[a-z]+[-_](?:[0-9a-f]{24}|[0-9a-f]{16}|(?<=ro-)[0-9a-f]{12})")
 _DIGEST: Final = re.compile(r"[0-9a-f]{4,64}")

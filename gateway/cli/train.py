@@ -23,7 +23,7 @@ from gateway.objects.files import FileObject
 from gateway.objects.jobs import FineTuningJob, JobObject
 from gateway.objects.lists import ObjectList
 from gateway.objects.models import ModelObject
-from registry.types import Priority
+from registry.states import Priority
 from registry.wording.suggestions import meant_or_known
 
 app = typer.Typer(name="train", no_args_is_help=True)

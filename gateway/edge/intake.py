@@ -31,7 +31,7 @@ from gateway.routing.enforceable import check_enforceable
 from gateway.routing.routing import Endpoint, RouteTable, Target, not_offered, resolve, sticky_key
 from gateway.routing.sleeping import pool_to_wake
 from registry.keys import Scope
-from registry.types import Priority
+from registry.states import Priority
 
 T = TypeVar("T")
 

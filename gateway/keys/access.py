@@ -13,7 +13,8 @@ from gateway.routing.routing import RouteTable, resolve
 from registry.database import Registry
 from registry.errors import NotFound
 from registry.rollouts.rollout import RolloutPlan
-from registry.types import Base, Revision, RevisionState
+from registry.states import RevisionState
+from registry.types import Base, Revision
 
 _MOST_LISTED: Final = 50
 _MOST_COMPARED: Final = 200

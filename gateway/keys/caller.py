@@ -9,7 +9,8 @@ from typing import Final
 from gateway.errors import InvalidRequest
 from registry.jobs.adapter_owners import Claim
 from registry.keys import Key, KeyLimits, Scope
-from registry.types import LOCAL_TENANT, Priority
+from registry.states import Priority
+from registry.types import LOCAL_TENANT
 
 _ORDER: Final = (Priority.HIGH, Priority.NORMAL, Priority.LOW)
 

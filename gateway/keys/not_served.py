@@ -14,8 +14,9 @@ from gateway.keys.caller import Caller
 from gateway.routing.routing import RouteTable
 from registry.database import Registry
 from registry.errors import NotFound, RegistryError
-from registry.jobs.job import Job, JobState
-from registry.types import AdapterKind, RevisionState
+from registry.jobs.job import Job
+from registry.jobs.job_state import JobState
+from registry.states import AdapterKind, RevisionState
 
 STEP: Final = ":ckpt-step-"
 

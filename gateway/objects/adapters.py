@@ -6,7 +6,7 @@ from pydantic import JsonValue
 
 from gateway.objects.lists import ApiObject
 from gateway.objects.rollouts import RolloutObject
-from registry.types import AdapterKind, RevisionState, SlotState
+from registry.states import AdapterKind, RevisionState, SlotState
 
 
 class ProofObject(ApiObject):

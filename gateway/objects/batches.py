@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from gateway.objects.lists import ApiObject, ListedObject
-from registry.batches.batch import BatchState
+from registry.batches.batch_state import BatchState
 
 
 class BatchFaultObject(ApiObject):

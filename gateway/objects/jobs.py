@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, JsonValue, RootModel
 
+from gateway.objects.job_estimate import JobEstimate
 from gateway.objects.lists import ApiObject, ListedObject
-from registry.contracts.job_spec import ResultKind
 from registry.contracts.unfit_rows import UnfitRows
-from registry.jobs.job import JobState
 from registry.jobs.job_phase import JobPhase
-from registry.types import RevisionState
+from registry.jobs.job_state import JobState
+from registry.states import ResultKind, RevisionState
 
 
 class JobErrorObject(ApiObject):
@@ -21,18 +21,6 @@ class JobErrorObject(ApiObject):
     code: str
     message: str
     param: str | None
-
-
-class JobEstimate(ApiObject):
-    """How long the job still takes: an estimate, never a promise."""
-
-    remaining_s: int
-    """Seconds that remain; for a job that waits, seconds from the moment in which a worker begins it."""
-    source: Literal["steps", "earlier_jobs", "formula"]
-    """The speed of the job's own steps, up to the last of them; the time that earlier jobs like it took; or that of
-    `POST /admin/estimates`, corrected by finished jobs of its kind."""
-    earlier_jobs: int | None
-    """How many earlier jobs the estimate follows from."""
 
 
 class QueuePlace(ApiObject):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from gateway.objects.lists import ApiObject
-from registry.types import Priority
+from registry.states import Priority
 
 
 class KeyObject(ApiObject):

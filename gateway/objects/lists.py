@@ -20,6 +20,12 @@ class ListedObject(ApiObject):
     """Name of the object in the path of its own endpoint, and as a cursor in `after`."""
 
 
+class FoundId(ApiObject):
+    """An id, or the name of a revision, that begins with what somebody typed."""
+
+    id: str
+
+
 Item = TypeVar("Item", bound=BaseModel)
 Listed = TypeVar("Listed", bound=ListedObject)
 

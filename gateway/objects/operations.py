@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from gateway.objects.adapters import SlotObject
 from gateway.objects.lists import ApiObject
-from registry.types import ReplicaState
+from registry.states import ReplicaState
 
 
 class NamedSlot(SlotObject):
@@ -67,12 +67,6 @@ class RemovedEngine(ApiObject):
     deleted: Literal[True] = True
     state: ReplicaState | None
     """State of its replica; None where the replica has left already."""
-
-
-class FoundId(ApiObject):
-    """An id, or the name of a revision, that begins with what somebody typed."""
-
-    id: str
 
 
 class AuditEntryObject(ApiObject):

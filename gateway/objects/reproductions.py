@@ -7,7 +7,7 @@ from typing import Literal
 from gateway.objects.jobs import JobErrorObject
 from gateway.objects.lists import ApiObject
 from registry.contracts.reproductions.reproduction_report import ReproductionReport
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 
 
 class ReproductionObject(ApiObject):

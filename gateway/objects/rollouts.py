@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from gateway.objects.evaluating.evaluations import ScoreInterval
+from gateway.objects.evaluating.score_interval import ScoreInterval
 from gateway.objects.lists import ApiObject
-from registry.evaluations.evaluation import EvaluationState
-from registry.rollouts.guardrails import Guardrail
-from registry.rollouts.rollout import RolloutState
+from registry.evaluations.evaluation_state import EvaluationState
+from registry.rollouts.guardrail_names import Guardrail
+from registry.rollouts.rollout_state import RolloutState
 
 
 class GuardrailEvidence(ApiObject):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from gateway.objects.jobs import JobEstimate
+from gateway.objects.job_estimate import JobEstimate
 from gateway.objects.lists import ApiObject
 from gateway.objects.rollouts import RolloutObject
-from registry.batches.batch import BatchState
-from registry.jobs.job import JobState
+from registry.batches.batch_state import BatchState
 from registry.jobs.job_phase import JobPhase
-from registry.types import ReplicaState
+from registry.jobs.job_state import JobState
+from registry.states import ReplicaState
 
 
 class PoolStatus(ApiObject):

@@ -27,7 +27,8 @@ from registry.contracts.uploads.file_purposes import BATCH, PURPOSES, FilePurpos
 from registry.errors import NotFound
 from registry.keys import Scope
 from registry.publishing.job_end import RESULTS_PURPOSE
-from registry.types import File, ReportState
+from registry.states import ReportState
+from registry.types import File
 from registry.wording.suggestions import meant_or_known
 
 router = APIRouter(dependencies=[KnownQuery], tags=["files"])

@@ -26,7 +26,7 @@ from registry.contracts.rollout_spec import RolloutSpec
 from registry.database import Registry
 from registry.errors import NotFound
 from registry.jobs.job import Job, JobCheckpoint, JobEvent
-from registry.types import RevisionState
+from registry.states import RevisionState
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", dependencies=[KnownQuery], tags=["fine-tuning"])
 

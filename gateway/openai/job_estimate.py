@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from gateway.objects.jobs import JobEstimate
+from gateway.objects.job_estimate import JobEstimate
 from registry.database import Registry
-from registry.jobs.job import Job, JobState
+from registry.jobs.job import Job
 from registry.jobs.job_phase import JobPhase
+from registry.jobs.job_state import JobState
 
 
 def estimate_of(job: Job, registry: Registry) -> JobEstimate | None:

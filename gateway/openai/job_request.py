@@ -24,7 +24,7 @@ from registry.contracts.extensions.integrations import Integration
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.hyperparameters import Hyperparameters, MethodOptions
 from registry.contracts.job_kinds import FINE_TUNING_KINDS, FINE_TUNING_METHODS
-from registry.contracts.job_spec import ADAPTER_KINDS, LoraSpec, ResultKind
+from registry.contracts.job_spec import ADAPTER_KINDS, LoraSpec
 from registry.contracts.rollout_spec import RolloutSpec
 from registry.contracts.uploads.file_purposes import TRAINING
 from registry.database import Registry
@@ -33,7 +33,8 @@ from registry.jobs.adapter_owners import Claim
 from registry.publishing.adapter_name import adapter_name_of, check_adapter_name
 from registry.publishing.checks import check_targets
 from registry.publishing.pool_limits import check_pools, check_takes_adapters
-from registry.types import Base, File, Priority, Replica
+from registry.states import Priority, ResultKind
+from registry.types import Base, File, Replica
 from registry.wording.suggestions import meant_or_known
 
 ORDER: Final = tuple(Priority)

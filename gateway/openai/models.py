@@ -34,7 +34,8 @@ from registry.database import Registry, Snapshot
 from registry.errors import NotFound
 from registry.keys import Scope
 from registry.publishing.checkpoints import delete_checkpoint
-from registry.types import AdapterKind, Base, RevisionState, ServedCheckpoint
+from registry.states import AdapterKind, RevisionState
+from registry.types import Base, ServedCheckpoint
 from registry.wording.suggestions import did_you_mean
 
 router = APIRouter(tags=["models"])

@@ -10,7 +10,8 @@ from gateway.routing.route_table import private_adapters
 from registry.contracts.graders.grader_spec import GraderSpec
 from registry.database import Registry
 from registry.errors import NotFound
-from registry.types import AdapterKind, Revision, RevisionState
+from registry.states import AdapterKind, RevisionState
+from registry.types import Revision
 
 
 def find_reward_models(

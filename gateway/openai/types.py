@@ -12,7 +12,7 @@ from registry.contracts.job_kinds import FINE_TUNING_KINDS, FINE_TUNING_METHODS
 from registry.errors import InvalidPlan
 from registry.jobs.scheduling.room import MOST_DEPENDENCIES
 from registry.rollouts.rollout import RolloutPlan, plan_from
-from registry.types import Priority
+from registry.states import Priority
 from registry.wording.field_faults import written_as
 from registry.wording.known_fields import KnownFields, without_nulls
 

@@ -14,7 +14,8 @@ from gateway.routing.placement import wanted_in
 from registry.changes import REPLICA_PLACES
 from registry.database import Registry
 from registry.errors import RegistryError
-from registry.types import Replica, ReplicaState, Slot, SlotState
+from registry.states import ReplicaState, SlotState
+from registry.types import Replica, Slot
 
 _WHOLE_EVERY_S: Final = 10.0
 """How often placement is asked where nothing changed: a place that is kept after a promotion ends with time alone."""

@@ -17,7 +17,8 @@ from engines.process import LAUNCHER
 from registry.database import Registry
 from registry.errors import NotFound, RegistryError
 from registry.liveness.silence import SilenceWatch
-from registry.types import File, ReportState
+from registry.states import ReportState
+from registry.types import File
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,8 @@ from registry.jobs.scheduling.giving_way import GiveWayRules
 from registry.publishing.checkpoints import expire_checkpoints
 from registry.rollouts.gate import GatePlan
 from registry.rollouts.guardrails import GuardrailPlan
-from registry.rollouts.rollout import Rollout, RolloutState
+from registry.rollouts.rollout import Rollout
+from registry.rollouts.rollout_state import RolloutState
 from registry.rollouts.tally import comparable
 
 log = logging.getLogger(__name__)

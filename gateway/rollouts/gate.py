@@ -11,7 +11,8 @@ from evaluation.suite import Suite
 from gateway.routing.pinned_weights import pin
 from registry.database import Registry
 from registry.errors import NotFound
-from registry.evaluations.evaluation import Evaluation, EvaluationDraft, EvaluationState
+from registry.evaluations.evaluation import Evaluation, EvaluationDraft
+from registry.evaluations.evaluation_state import EvaluationState
 from registry.evaluations.suite_store import StoredSuite
 from registry.rollouts.gate import GatePlan
 from registry.rollouts.rollout import Rollout

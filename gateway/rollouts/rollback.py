@@ -11,7 +11,8 @@ from typing import Final
 from gateway.rollouts.controller import begin_if_loaded
 from registry.database import Registry
 from registry.errors import NothingToRollBack, NotServable
-from registry.rollouts.rollout import Rollout, RolloutPlan, RolloutState, utc, weighted
+from registry.rollouts.rollout import Rollout, RolloutPlan, utc, weighted
+from registry.rollouts.rollout_state import RolloutState
 from registry.types import Adapter
 
 BEGUN: Final = "rollback"

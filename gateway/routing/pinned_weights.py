@@ -5,7 +5,7 @@ from __future__ import annotations
 from registry.database import Registry
 from registry.errors import NotFound
 from registry.evaluations.evaluation import PinnedModel
-from registry.types import RevisionState
+from registry.states import RevisionState
 
 
 def pin(registry: Registry, name: str) -> PinnedModel:

@@ -23,7 +23,8 @@ from typing import Final
 
 from gateway.routing.placement_seats import Need, Placement, place
 from registry.database import Snapshot
-from registry.types import Replica, ReplicaState, Revision, SlotState
+from registry.states import ReplicaState, SlotState
+from registry.types import Replica, Revision
 
 _LOADED: Final = frozenset({SlotState.PROVING, SlotState.READY})
 """States of slots whose adapter has a place in the engine."""

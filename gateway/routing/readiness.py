@@ -9,7 +9,8 @@ from gateway.routing.placement import deciding_replicas, homes_of
 from gateway.routing.sleeping import is_asleep
 from registry.database import Snapshot
 from registry.rollouts.rollout import Rollout
-from registry.types import Base, ReplicaState, SlotState
+from registry.states import ReplicaState, SlotState
+from registry.types import Base
 
 MISMATCH: Final = "fingerprint_mismatch"
 """Why a slot failed whose replica answers unlike the trainer; then also why the rollout ended."""

@@ -15,7 +15,7 @@ from gateway.routing.routing import Endpoint, RouteTable
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.errors import RegistryError, RegistryUnavailable
-from registry.types import SlotState
+from registry.states import SlotState
 
 log = logging.getLogger(__name__)
 

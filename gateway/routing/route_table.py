@@ -13,7 +13,8 @@ from registry.jobs.adapter_owners import AdapterOwner
 from registry.jobs.checkpoint_permissions import CheckpointPermission
 from registry.rollouts.rollout import Rollout
 from registry.rollouts.tally import Side
-from registry.types import Adapter, Replica, ReplicaState, SlotState
+from registry.states import ReplicaState, SlotState
+from registry.types import Adapter, Replica
 
 
 def build_table(snapshot: Snapshot, before: RouteTable | None = None) -> RouteTable:

@@ -9,8 +9,9 @@ from gateway.routing.placement import first_numbers
 from gateway.routing.routing import Route, RouteTable
 from registry.database import Snapshot
 from registry.liveness.sleeping_pools import SleepingPool
-from registry.rollouts.rollout import RolloutState
-from registry.types import Replica, ReplicaState, SlotState
+from registry.rollouts.rollout_state import RolloutState
+from registry.states import ReplicaState, SlotState
+from registry.types import Replica
 
 FIRST_REVISION_S: Final = 600.0
 """How long after its publication an adapter's first revision wakes its pool, to be loaded and become stable.

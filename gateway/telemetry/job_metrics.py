@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from registry.jobs.job import JobState
 from registry.jobs.job_figures import NO_JOBS, JobFigures
+from registry.jobs.job_state import JobState
 
 
 class JobMetrics(Collector):

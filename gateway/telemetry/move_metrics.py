@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from registry.rollouts.rollout import RolloutFigures, RolloutState
+from registry.rollouts.rollout import RolloutFigures
+from registry.rollouts.rollout_state import RolloutState
 
 
 class MoveMetrics(Collector):

@@ -10,7 +10,8 @@ from prometheus_client.registry import Collector
 
 from gateway.routing.routing import RouteTable
 from gateway.routing.sleeping import asleep_in, replicas_known
-from registry.types import Replica, ReplicaState, SlotState
+from registry.states import ReplicaState, SlotState
+from registry.types import Replica
 
 _REPLICA: list[str] = ["replica", "pool"]
 

@@ -50,7 +50,7 @@ from registry.database import Registry, migrate, open_registry
 from registry.disk import FULL_ERRNOS, keep_files_private, make_private
 from registry.errors import RegistryError
 from registry.liveness.host_name import host_name
-from registry.types import ReplicaState
+from registry.states import ReplicaState
 
 log = logging.getLogger("gateway.up.host")  # as a module that is run its own name would be `__main__`
 console = Console(stderr=True)

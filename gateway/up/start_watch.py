@@ -19,7 +19,8 @@ from gateway.up.listening import url_of
 from gateway.up.part_secrets import NO_SECRETS, PartSecrets
 from gateway.up.progress import StartProgress
 from registry.database import Registry
-from registry.types import Replica, ReplicaState, SlotState
+from registry.states import ReplicaState, SlotState
+from registry.types import Replica
 
 _READY_TIMEOUT_S: Final = 300.0
 _LOOK_EVERY_S: Final = 0.1

@@ -9,15 +9,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from registry.audit import Act, write_audit
-from registry.batches.batch import (
-    ENDED,
-    Batch,
-    BatchFault,
-    BatchHold,
-    BatchState,
-    BatchUsage,
-    check_move,
-)
+from registry.batches.batch import Batch, BatchFault, BatchHold, BatchUsage
+from registry.batches.batch_state import ENDED, BatchState, check_move
 from registry.batches.batch_tables import batches
 from registry.errors import LeaseLost, NotFound, StaleState
 

@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from registry.artifacts import ArtifactStore, Staging
 from registry.audit import Act, write_audit
 from registry.batches.batch import (
-    ENDED,
     OUTPUT_PURPOSE,
     WINDOW_S,
     Batch,
@@ -22,10 +21,10 @@ from registry.batches.batch import (
     BatchFigures,
     BatchHold,
     BatchResult,
-    BatchState,
     BatchUsage,
 )
 from registry.batches.batch_rows import BatchMove, batch_of, find_batch, held_batch, move_batch, usage_row
+from registry.batches.batch_state import ENDED, BatchState
 from registry.batches.batch_tables import batch_results, batches
 from registry.errors import Conflict
 from registry.files.file_store import FileDraft, insert_file

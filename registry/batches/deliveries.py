@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from registry.batches.batch import ENDED, BatchState
+from registry.batches.batch_state import ENDED, BatchState
 from registry.batches.batch_tables import batches
 from registry.deliveries import Outbox, batch_deliveries
 

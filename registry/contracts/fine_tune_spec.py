@@ -10,7 +10,7 @@ from pydantic import Field
 
 from registry.contracts.extensions.integrations import Integration
 from registry.contracts.hyperparameters import MethodOptions, resolve_auto
-from registry.contracts.job_spec import FineTuneFacts, JobSpec, LoraSpec, ResultKind
+from registry.contracts.job_spec import FineTuneFacts, JobSpec, LoraSpec
 from registry.contracts.parallel_spec import ParallelSpec
 from registry.contracts.pictures.picture_part import PicturePart
 from registry.contracts.pictures.picture_sources import outside
@@ -20,7 +20,7 @@ from registry.contracts.unfit_rows import MOST_UNFIT_ROWS, UnfitChoice
 from registry.contracts.weights_spec import LIBRARIES, WeightsSpec
 from registry.errors import WeightsRefused
 from registry.rollouts.rollout import RolloutPlan
-from registry.types import Priority
+from registry.states import Priority, ResultKind
 
 ROWS_AT_ONCE: Final = 8
 NOT_HYPERPARAMETERS: Final = frozenset(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from registry.contracts.extensions.integrations import Integration
 from registry.contracts.pictures.picture_part import PicturePart
 from registry.rollouts.rollout import RolloutPlan
-from registry.types import AdapterKind, CheckpointForm, Priority
+from registry.states import AdapterKind, CheckpointForm, Priority, ResultKind
 
 LoraVariant = Literal["lora", "rslora", "pissa", "olora", "dora"]
 
@@ -42,15 +41,6 @@ class LoraSpec(BaseModel):
         """Rank of the adapter that is published, before it is padded to one that engines take."""
         # The conversion subtracts what the variant took out of the base, which takes as many ranks again.
         return 2 * self.rank if self.changes_base else self.rank
-
-
-class ResultKind(StrEnum):
-    """The thing in the registry that a job's result becomes."""
-
-    ADAPTER = "adapter"  # a revision of an adapter that answers requests
-    CHECKPOINT = "checkpoint"  # a base model with weights of its own
-    REWARD = "reward"  # a revision of a series of reward models, which no replica loads
-    COMPARISON = "comparison"  # a report on how it differs from a recorded result; it is not kept itself
 
 
 ADAPTER_KINDS: Final[Mapping[ResultKind, AdapterKind]] = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from registry.contracts.job_spec import JobSpec, ResultKind
+from registry.contracts.job_spec import JobSpec
+from registry.states import ResultKind
 
 
 class MergeSpec(JobSpec):

@@ -11,16 +11,8 @@ import sqlalchemy as sa
 
 from registry.audit import Act, write_audit
 from registry.errors import LeaseLost, NotFound, StaleState
-from registry.evaluations.evaluation import (
-    ENDED,
-    Evaluation,
-    EvaluationAnswer,
-    EvaluationDraft,
-    EvaluationHold,
-    EvaluationState,
-    PinnedModel,
-    check_move,
-)
+from registry.evaluations.evaluation import Evaluation, EvaluationAnswer, EvaluationDraft, EvaluationHold, PinnedModel
+from registry.evaluations.evaluation_state import ENDED, EvaluationState, check_move
 from registry.evaluations.evaluation_tables import evaluation_answers, evaluations
 
 LONGEST_ANSWER: Final = 65_536

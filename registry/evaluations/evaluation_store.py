@@ -10,15 +10,7 @@ import sqlalchemy as sa
 
 from registry.audit import Act, write_audit
 from registry.errors import Conflict, IllegalMove
-from registry.evaluations.evaluation import (
-    ENDED,
-    LORRY,
-    Evaluation,
-    EvaluationAnswer,
-    EvaluationDraft,
-    EvaluationHold,
-    EvaluationState,
-)
+from registry.evaluations.evaluation import LORRY, Evaluation, EvaluationAnswer, EvaluationDraft, EvaluationHold
 from registry.evaluations.evaluation_rows import (
     EvaluationMove,
     answer_row,
@@ -29,6 +21,7 @@ from registry.evaluations.evaluation_rows import (
     held_evaluation,
     move_evaluation,
 )
+from registry.evaluations.evaluation_state import ENDED, EvaluationState
 from registry.evaluations.evaluation_tables import evaluation_answers, evaluations
 from registry.transactions import Transactions, insert_or_ignore
 

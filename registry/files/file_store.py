@@ -16,8 +16,9 @@ from registry import tables
 from registry.artifacts import ArtifactStore
 from registry.errors import Conflict, NotFound
 from registry.files.report_tables import file_reports
+from registry.states import ReportState
 from registry.transactions import Transactions
-from registry.types import LOCAL_TENANT, File, ReportState
+from registry.types import LOCAL_TENANT, File
 
 REPORTED_PURPOSE: Final = "fine-tune"
 """Purpose of the files that get a report."""

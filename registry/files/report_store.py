@@ -16,8 +16,9 @@ from registry import tables
 from registry.audit import Act, write_audit
 from registry.files.file_store import file_of
 from registry.files.report_tables import data_reviews, file_reports
+from registry.states import ReportState
 from registry.transactions import Transactions, upsert
-from registry.types import File, ReportState
+from registry.types import File
 
 OPEN: Final = (ReportState.WAITING, ReportState.WORKING)
 

@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from registry import tables
 from registry.audit import Act, write_audit
 from registry.errors import NameTaken, NotFound
-from registry.jobs.job import ENDED
+from registry.jobs.job_state import ENDED
 from registry.jobs.served_checkpoints import served_checkpoints
+from registry.states import RevisionState
 from registry.transactions import Transactions, insert_or_ignore, upsert
-from registry.types import LOCAL_TENANT, RevisionState
+from registry.types import LOCAL_TENANT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

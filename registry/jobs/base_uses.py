@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from registry import tables
-from registry.jobs.job import ENDED
+from registry.jobs.job_state import ENDED
 from registry.liveness.sleeping_pools import sleeping_pools
-from registry.types import ReplicaState
+from registry.states import ReplicaState
 
 
 def users_of_base(tx: sa.Connection, name: str) -> list[str]:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from registry import tables
 from registry.contracts.job_kinds import FINE_TUNING_METHODS
 from registry.deliveries import Outbox, job_deliveries
-from registry.jobs.job import ENDED, JobState
+from registry.jobs.job_state import ENDED, JobState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from registry import tables
 from registry.contracts.job_kinds import spec_from
 from registry.contracts.job_spec import JobSpec
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 
 _LOOKED_AT: Final = 50
 """Jobs of the same method and base model that are compared, the newest ones."""

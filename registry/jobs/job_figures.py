@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from registry import tables
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 from registry.jobs.scheduling.claims import ready
 from registry.jobs.scheduling.room import TrainerWorker
 from registry.jobs.scheduling.worker_store import workers_of

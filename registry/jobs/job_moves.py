@@ -13,8 +13,9 @@ from registry import tables
 from registry.contracts.job_kinds import spec_from
 from registry.contracts.unfit_rows import UnfitRows
 from registry.errors import LeaseLost, NotFound, StaleState
-from registry.jobs.job import Job, JobCheckpoint, JobError, JobEvent, JobState, Lease, check_move
+from registry.jobs.job import Job, JobCheckpoint, JobError, JobEvent, Lease
 from registry.jobs.job_phase import JobPhase
+from registry.jobs.job_state import JobState, check_move
 from registry.jobs.scheduling.dependencies import failure_of, waiting_rows
 from registry.jobs.scheduling.tenant_uses import add_use
 from registry.transactions import insert_or_ignore

@@ -19,7 +19,7 @@ from registry.contracts.unfit_rows import UnfitRows
 from registry.errors import IllegalMove, StaleState
 from registry.jobs.adapter_owners import LOCAL_CLAIM, Claim
 from registry.jobs.durations import ExpectedDuration, expected_duration
-from registry.jobs.job import ENDED, Job, JobCheckpoint, JobError, JobEvent, JobState, Lease, has_metadata
+from registry.jobs.job import Job, JobCheckpoint, JobError, JobEvent, Lease, has_metadata
 from registry.jobs.job_moves import (
     JobMove,
     JobNote,
@@ -33,6 +33,7 @@ from registry.jobs.job_moves import (
     state_after_lease,
 )
 from registry.jobs.job_phase import JobPhase
+from registry.jobs.job_state import ENDED, JobState
 from registry.jobs.lease_expiry import LeaseExpiry
 from registry.jobs.pages import page
 from registry.jobs.scheduling.claims import Claimant, claim_next, first_for

@@ -7,8 +7,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from registry import tables
-from registry.jobs.job import Job, JobState
+from registry.jobs.job import Job
 from registry.jobs.job_moves import JobMove, JobNote, job_of, move_job, state_after_lease
+from registry.jobs.job_state import JobState
 from registry.liveness.silence import SilenceWatch
 from registry.transactions import Transactions
 

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from registry import tables
 from registry.contracts.job_kinds import JOB_KINDS, spec_from
-from registry.jobs.job import ENDED
+from registry.jobs.job_state import ENDED
 
 
 def jobs_reading(tx: sa.Connection, file_id: str) -> list[str]:

@@ -16,8 +16,9 @@ from registry.artifacts import ArtifactStore
 from registry.audit import Act, write_audit
 from registry.columns import at, metadata
 from registry.errors import NotFound, NotServable
+from registry.states import AdapterKind, ReplicaState, RevisionState
 from registry.transactions import Transactions, insert_or_ignore
-from registry.types import AdapterKind, Replica, ReplicaState, Revision, RevisionState, ServedCheckpoint
+from registry.types import Replica, Revision, ServedCheckpoint
 
 served_checkpoints: Final = sa.Table(
     "served_checkpoints",

@@ -10,7 +10,8 @@ from registry import tables
 from registry.adapters import revision_of
 from registry.database import Registry
 from registry.lineage.node import LineageNode, NodeKind, NodeState
-from registry.types import Base, Revision, RevisionState
+from registry.states import RevisionState
+from registry.types import Base, Revision
 
 _DEEPEST = 20
 

@@ -11,7 +11,8 @@ from registry.errors import NotFound
 from registry.lineage.node import LineageNode, NodeKind, NodeState
 from registry.lineage.record import acts_about, evaluation_nodes, file_node, job_node, removal_of, rollout_node
 from registry.pulled.pulled_model import PulledModel, pulled_model
-from registry.types import LOAD_TESTS, Base, Revision, RevisionState
+from registry.states import RevisionState
+from registry.types import LOAD_TESTS, Base, Revision
 
 _MOST_ROLLOUTS = 1000
 

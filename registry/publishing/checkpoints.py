@@ -24,8 +24,9 @@ from registry.publishing.adapter_name import check_adapter_name
 from registry.publishing.checkpoint_forms.quantized_models import check_gguf, check_quantized
 from registry.publishing.checkpoint_forms.whole_models import check_checkpoint
 from registry.publishing.job_end import JobEnd, PublishedResult, put_results, succeed_job
+from registry.states import CheckpointForm
 from registry.transactions import insert_or_ignore
-from registry.types import Base, CheckpointDraft, CheckpointForm, ServedCheckpointDraft
+from registry.types import Base, CheckpointDraft, ServedCheckpointDraft
 
 CHECKS: Final[Mapping[CheckpointForm, Callable[[Path, Path], None]]] = {
     CheckpointForm.FULL: check_checkpoint,

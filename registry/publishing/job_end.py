@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from registry import tables
 from registry.artifacts import Staging
 from registry.errors import StaleState
-from registry.jobs.job import Job, JobState, Lease
+from registry.jobs.job import Job, Lease
 from registry.jobs.job_moves import JobMove, JobNote, add_note, held_job, move_job
+from registry.jobs.job_state import JobState
 
 RESULTS_PURPOSE: Final = "fine-tune-results"
 """Purpose of the files that jobs make, as OpenAI names it."""

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from registry.errors import AdapterRejected
 from registry.publishing.normalize import legal_rank
-from registry.types import Base, Replica, ReplicaState
+from registry.states import ReplicaState
+from registry.types import Base, Replica
 
 
 def check_takes_adapters(base: Base, replicas: Iterable[Replica]) -> None:

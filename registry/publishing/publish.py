@@ -27,8 +27,9 @@ from registry.publishing.job_end import JobEnd, PublishedResult, put_results, su
 from registry.publishing.score_head import check_reward_model
 from registry.rollouts.rollout import Rollout, RolloutPlan
 from registry.rollouts.rollout_moves import check_startable, draft_rollout, find_open_rollout, insert_rollout
+from registry.states import AdapterKind, RevisionState
 from registry.transactions import insert_or_ignore
-from registry.types import Adapter, AdapterKind, Base, Revision, RevisionDraft, RevisionState, ServedCheckpointDraft
+from registry.types import Adapter, Base, Revision, RevisionDraft, ServedCheckpointDraft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

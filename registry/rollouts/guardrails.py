@@ -4,26 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from enum import StrEnum
 from typing import Any, Final
 
 from registry.errors import InvalidPlan
+from registry.rollouts.guardrail_names import Guardrail
 from registry.wording.field_faults import json_text
 from registry.wording.suggestions import meant_or_known
-
-
-class Guardrail(StrEnum):
-    """A quantity in which a canary may be worse than stable."""
-
-    ERROR_RATE = "error_rate"
-    TTFT_P95 = "ttft_p95"
-    TPOT_P95 = "tpot_p95"
-    LENGTH_FINISHES = "length_finishes"
-    EMPTY_ANSWERS = "empty_answers"
-    INVALID_JSON = "invalid_json"
-    INVALID_TOOL_CALLS = "invalid_tool_calls"
-    FEEDBACK = "feedback"
-
 
 RELATIVE: Final = frozenset({Guardrail.TTFT_P95, Guardrail.TPOT_P95})
 """Guardrails whose margin is a part of stable's value; the margin of the others is a plain difference."""

@@ -5,46 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from itertools import pairwise, takewhile
 from typing import Any, Final
 
-from registry.errors import IllegalMove, InvalidPlan, allow_move
+from registry.errors import IllegalMove, InvalidPlan
 from registry.rollouts.gate import GatePlan, gate_as_json, gate_from
 from registry.rollouts.guardrails import GuardrailPlan, guardrails_as_json, guardrails_from
+from registry.rollouts.rollout_state import RolloutState
 from registry.wording.field_faults import json_text
 
 SHADOW: Final = "shadow:"
 """Prefix of a shadow step in JSON and on the command line."""
-
-
-class RolloutState(StrEnum):
-    """The state of an attempt to make a revision stable."""
-
-    PENDING = "pending"  # the canary revision is still loading
-    PROGRESSING = "progressing"  # the canary takes the weight of the current step
-    PAUSED = "paused"  # the weight holds until a person decides
-    PROMOTED = "promoted"  # the canary became stable
-    ABORTED = "aborted"  # stable kept all traffic
-
-    @property
-    def is_terminal(self) -> bool:
-        """True when no move leads out of this state."""
-        return not MOVES[self]
-
-
-MOVES: Final[Mapping[RolloutState, frozenset[RolloutState]]] = {
-    RolloutState.PENDING: frozenset({RolloutState.PROGRESSING, RolloutState.PROMOTED, RolloutState.ABORTED}),
-    RolloutState.PROGRESSING: frozenset({RolloutState.PAUSED, RolloutState.PROMOTED, RolloutState.ABORTED}),
-    RolloutState.PAUSED: frozenset({RolloutState.PROGRESSING, RolloutState.PROMOTED, RolloutState.ABORTED}),
-    RolloutState.PROMOTED: frozenset(),
-    RolloutState.ABORTED: frozenset(),
-}
-
-
-def check_move(current: RolloutState, to: RolloutState) -> None:
-    """Raise `IllegalMove` unless the table allows *current* -> *to*."""
-    allow_move("a rollout", MOVES, current, to)
 
 
 def utc(at: float) -> str:

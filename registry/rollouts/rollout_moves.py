@@ -11,8 +11,10 @@ import sqlalchemy as sa
 from registry import tables
 from registry.audit import Act, write_audit
 from registry.errors import NotFound, NotServable, RolloutOpen
-from registry.rollouts.rollout import Rollout, RolloutEvent, RolloutPlan, RolloutState, plan_as_json, plan_from
-from registry.types import Adapter, AdapterKind, Revision, RevisionState
+from registry.rollouts.rollout import Rollout, RolloutEvent, RolloutPlan, plan_as_json, plan_from
+from registry.rollouts.rollout_state import RolloutState
+from registry.states import AdapterKind, RevisionState
+from registry.types import Adapter, Revision
 
 PLAN_COLUMNS: Final = ("steps", "every_s", "guardrails", "shadow_judge", "gate")
 

@@ -13,15 +13,7 @@ from registry import tables
 from registry.adapters import find_adapter, find_revision
 from registry.errors import Conflict, IllegalMove, RolloutOpen, StaleState
 from registry.evaluations.evaluation_rows import cancel_gate
-from registry.rollouts.rollout import (
-    Rollout,
-    RolloutEvent,
-    RolloutFigures,
-    RolloutPlan,
-    RolloutState,
-    check_move,
-    weighted,
-)
+from registry.rollouts.rollout import Rollout, RolloutEvent, RolloutFigures, RolloutPlan, weighted
 from registry.rollouts.rollout_moves import (
     add_event,
     audit_rollout,
@@ -35,6 +27,7 @@ from registry.rollouts.rollout_moves import (
     revocable,
     rollout_of,
 )
+from registry.rollouts.rollout_state import RolloutState, check_move
 from registry.transactions import Transactions
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from gateway.rollouts.judge.bounds import Floats
 from gateway.rollouts.judge.evidence import LONE_PART, alpha_of_group
-from registry.rollouts.guardrails import Guardrail, GuardrailPlan
+from registry.rollouts.guardrail_names import Guardrail
+from registry.rollouts.guardrails import GuardrailPlan
 from studies.canary.judged import MeanRun, abort_times
 from studies.canary.slow import SlowRun
 from studies.canary.threshold_rule import HINDSIGHT, USUAL, rule_times, tune

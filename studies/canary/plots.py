@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from gateway.rollouts.judge.bounds import Floats, Sums, shares
 from gateway.rollouts.judge.evidence import LONE_PART
-from registry.rollouts.guardrails import Guardrail, GuardrailPlan
+from registry.rollouts.guardrail_names import Guardrail
+from registry.rollouts.guardrails import GuardrailPlan
 from studies.canary.cases import LEVELS, CaseOutcome
 from studies.canary.traffic import Load, Share
 

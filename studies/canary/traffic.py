@@ -11,7 +11,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from gateway.rollouts.judge.bounds import Floats, Sums
-from registry.rollouts.guardrails import Guardrail
+from registry.rollouts.guardrail_names import Guardrail
 from registry.rollouts.tally import BUCKET_GROWTH
 
 Counts = NDArray[np.int64]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from registry.serving.revision_uses import AWAITED_S, TRAFFIC_WINDOW_S
 from registry.types import Use
-from registry.uses import AWAITED_S, TRAFFIC_WINDOW_S
 
 
 @dataclass(slots=True)
@@ -18,7 +18,7 @@ class _Row:
 
 
 class UsesInMemory:
-    """The same sums as `registry.uses.UseReader` reads, without a database."""
+    """The same sums as `registry.serving.revision_uses.UseReader` reads, without a database."""
 
     def __init__(self) -> None:
         self._rows: dict[str, dict[int, _Row]] = {}

@@ -24,7 +24,7 @@ from gateway.settings import GatewaySettings
 from registry import tables
 from registry.database import Registry, migrate, open_registry
 from registry.settings import RegistrySettings
-from registry.types import ReplicaState
+from registry.states import ReplicaState
 from studies.scale.counted import Cost, CountingRelay
 from tests.postgres_server import PostgresServer
 

@@ -19,7 +19,8 @@ from registry.artifacts import folder_digest
 from registry.contracts.fingerprint import write_fingerprint
 from registry.database import Registry
 from registry.publishing.publish import publish
-from registry.types import Base, Replica, ReplicaState, RevisionDraft, Slot, SlotState
+from registry.states import ReplicaState, SlotState
+from registry.types import Base, Replica, RevisionDraft, Slot
 from tests.conftest import made_up_fingerprint
 from tests.contract.engine_host import EngineHost
 from tests.gateway.served import ServedGateway

@@ -37,7 +37,8 @@ from registry.keys import KeyDraft, Scope
 from registry.publishing.publish import publish
 from registry.rollouts.rollout import RolloutPlan, weighted
 from registry.settings import RegistrySettings
-from registry.types import Base, Replica, ReplicaState, RevisionDraft, RevisionState, Slot, SlotState
+from registry.states import ReplicaState, RevisionState, SlotState
+from registry.types import Base, Replica, RevisionDraft, Slot
 from tests.conftest import base_tensors, made_up_fingerprint
 from tests.fuzz.odd_requests import ROW
 

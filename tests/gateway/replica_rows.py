@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from registry.types import Replica, ReplicaState
+from registry.states import ReplicaState
+from registry.types import Replica
 
 _READY: Final = Replica(
     id="",

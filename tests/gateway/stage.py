@@ -7,7 +7,8 @@ from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.rollouts.rollout import Rollout
 from registry.rollouts.tally import Cell, Side, Tally
-from registry.types import ReplicaState, Slot, SlotState
+from registry.states import ReplicaState, SlotState
+from registry.types import Slot
 from tests.gateway.replica_rows import replica_row
 
 HEARTBEAT_S = 10.0

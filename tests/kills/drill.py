@@ -11,7 +11,8 @@ from random import Random
 from typing import Any, Final
 
 from registry.database import Registry
-from registry.jobs.job import Job, JobState
+from registry.jobs.job import Job
+from registry.jobs.job_state import JobState
 from tests.kills.asked import KINDS, Kind
 from tests.kills.phases import AIMED_AT, Phase
 from tests.kills.stage import Stage, wait_until

@@ -23,7 +23,8 @@ from sqlalchemy.engine.default import DefaultDialect
 
 from gateway.rollouts.controller import reconcile
 from gateway.settings import GatewaySettings
-from registry.batches.batch import BatchHold, BatchState
+from registry.batches.batch import BatchHold
+from registry.batches.batch_state import BatchState
 from registry.database import Registry, open_registry
 from registry.errors import StorageFull
 from registry.jobs.job import Lease

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from registry.batches.batch import BatchDraft, BatchHold, BatchResult, BatchState
+from registry.batches.batch import BatchDraft, BatchHold, BatchResult
+from registry.batches.batch_state import BatchState
 from registry.database import Registry
 
 DRAFT = BatchDraft(

@@ -8,8 +8,9 @@ import pytest
 
 from registry.database import Registry
 from registry.errors import NotFound, NotServable
-from registry.rollouts.rollout import RolloutPlan, RolloutState, weighted
-from registry.types import RevisionState
+from registry.rollouts.rollout import RolloutPlan, weighted
+from registry.rollouts.rollout_state import RolloutState
+from registry.states import RevisionState
 
 
 def test_revisions_are_found_by_number(published: Registry) -> None:

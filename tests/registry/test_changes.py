@@ -18,8 +18,9 @@ from registry.publishing.publish import publish
 from registry.rollouts.rollout import RolloutPlan, weighted
 from registry.rollouts.tally import Side
 from registry.settings import RegistrySettings
-from registry.types import Base, ReplicaState, RevisionDraft, ServedCheckpointDraft
-from tests.registry.test_replicas import REPLICA, SLOTS
+from registry.states import ReplicaState
+from registry.types import Base, RevisionDraft, ServedCheckpointDraft
+from tests.registry.serving.test_replicas import REPLICA, SLOTS
 from tests.waiting import wait_for
 
 PARTS = {

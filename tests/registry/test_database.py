@@ -26,7 +26,8 @@ from registry.errors import (
     SchemaTooOld,
     SettingsInvalid,
 )
-from registry.rollouts.rollout import Rollout, RolloutPlan, RolloutState, weighted
+from registry.rollouts.rollout import Rollout, RolloutPlan, weighted
+from registry.rollouts.rollout_state import RolloutState
 from registry.settings import RegistrySettings
 from registry.types import Base
 

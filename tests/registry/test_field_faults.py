@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, Field, IPvAnyAddress, TypeAdapter, ValidationError
 from pydantic_core import core_schema
 
-from registry.types import Priority
+from registry.states import Priority
 from registry.wording.field_faults import SENTENCES, fault_in, text_of, written_as
 from registry.wording.known_fields import KnownFields
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.batches.batch import BatchState
+from registry.batches.batch_state import BatchState
 from registry.database import Registry, open_registry
 from registry.settings import RegistrySettings
 from tests.registry.finalizing_batch import finalizing

@@ -12,7 +12,7 @@ from registry import tables
 from registry.database import Registry
 from registry.errors import Conflict, NotFound
 from registry.keys import KEY_PREFIX, KeyDraft, KeyLimits, Scope, hash_of
-from registry.types import Priority
+from registry.states import Priority
 
 ADMIN = KeyDraft(name="root", scopes=frozenset(Scope))
 CHAT = KeyDraft(

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from registry.batches.batch import BatchState
+from registry.batches.batch_state import BatchState
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry, open_registry
 from registry.errors import NotFound
-from registry.jobs.job import JobState, Lease
+from registry.jobs.job import Lease
+from registry.jobs.job_state import JobState
 from registry.publishing.unused_folders import discard_uploads
-from registry.rollouts.rollout import RolloutState
+from registry.rollouts.rollout_state import RolloutState
 from registry.settings import RegistrySettings
 from registry.types import Base, File, Revision
 from tests.registry.finalizing_batch import finalizing

@@ -16,7 +16,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from registry.database import MIGRATIONS, Registry, migrate, open_registry
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 from registry.rollouts.guardrails import GuardrailPlan
 from registry.rollouts.rollout import RolloutPlan, Step
 from registry.settings import RegistrySettings

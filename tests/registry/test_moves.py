@@ -15,31 +15,33 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import open_registry
 from registry.errors import IllegalMove, InvalidPlan, LeaseLost
-from registry.jobs import job
-from registry.jobs.job import JobState, Lease
-from registry.rollouts import rollout
-from registry.rollouts.rollout import RolloutPlan, RolloutState, plan_from, weighted
+from registry.jobs import job_state
+from registry.jobs.job import Lease
+from registry.jobs.job_state import JobState
+from registry.rollouts import rollout_state
+from registry.rollouts.rollout import RolloutPlan, plan_from, weighted
+from registry.rollouts.rollout_state import RolloutState
 from registry.settings import RegistrySettings
 
 
 @given(st.sampled_from(JobState), st.sampled_from(JobState))
 def test_a_job_moves_exactly_along_its_table(current: JobState, to: JobState) -> None:
-    if to in job.MOVES[current]:
-        job.check_move(current, to)
+    if to in job_state.MOVES[current]:
+        job_state.check_move(current, to)
         assert not current.is_terminal
     else:
         with pytest.raises(IllegalMove, match=f"{current} cannot become {to}"):
-            job.check_move(current, to)
+            job_state.check_move(current, to)
 
 
 @given(st.sampled_from(RolloutState), st.sampled_from(RolloutState))
 def test_a_rollout_moves_exactly_along_its_table(current: RolloutState, to: RolloutState) -> None:
-    if to in rollout.MOVES[current]:
-        rollout.check_move(current, to)
+    if to in rollout_state.MOVES[current]:
+        rollout_state.check_move(current, to)
         assert not current.is_terminal
     else:
         with pytest.raises(IllegalMove, match=f"{current} cannot become {to}"):
-            rollout.check_move(current, to)
+            rollout_state.check_move(current, to)
 
 
 @given(st.lists(st.integers(-1, 102), max_size=5), st.one_of(st.none(), st.floats(-1, 60)))
@@ -78,7 +80,7 @@ class Jobs(RuleBasedStateMachine):
     def every_move_is_legal_and_recorded(self) -> None:
         for one in self.jobs.list():
             before = self.seen.get(one.id, JobState.QUEUED)
-            assert one.state is before or one.state in job.MOVES[before]
+            assert one.state is before or one.state in job_state.MOVES[before]
             assert (one.worker is None) == (one.state is not JobState.RUNNING)
             self.seen[one.id] = one.state
 

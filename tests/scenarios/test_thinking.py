@@ -12,7 +12,8 @@ import pytest
 
 from gateway.settings import GatewaySettings
 from registry.database import Registry
-from registry.types import Base, Replica, ReplicaState
+from registry.states import ReplicaState
+from registry.types import Base, Replica
 from tests.gateway.served import ServedGateway
 from tests.scenarios.test_sdk_walks import place_of, run_program
 from tests.stub_engine import StubEngine, answer, stream

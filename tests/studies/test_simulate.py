@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from gateway.rollouts.judge.bounds import Floats
-from registry.rollouts.guardrails import Guardrail
+from registry.rollouts.guardrail_names import Guardrail
 from studies.canary.judged import MeanRun, abort_times
 from studies.canary.simulate import run
 from studies.canary.slow import SlowRun

@@ -12,7 +12,7 @@ from openai import OpenAI
 
 from gateway.settings import GatewaySettings
 from registry.database import Registry
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 from tests.gateway.cli.lorry_command import lorry
 from tests.gateway.served import ServedGateway
 from tests.trainer.attempts import work

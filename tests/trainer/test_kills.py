@@ -12,9 +12,10 @@ import pytest
 
 from registry.database import Registry
 from registry.disk import Liveness
-from registry.jobs.job import JobState, Lease
+from registry.jobs.job import Lease
+from registry.jobs.job_state import JobState
 from registry.jobs.scheduling.giving_way import GiveWayRules
-from registry.types import Priority
+from registry.states import Priority
 from tests.trainer.attempts import (
     LONG,
     LONG_STEPS,

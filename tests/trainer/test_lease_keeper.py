@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from registry.database import Registry, open_registry
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 from registry.settings import RegistrySettings
 from tests.clock import Clock
 from tests.trainer.attempts import MakeJob

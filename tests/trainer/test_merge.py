@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from registry.contracts.merge_spec import MergeSpec
 from registry.database import Registry
-from registry.jobs.job import Job, JobState
+from registry.jobs.job import Job
+from registry.jobs.job_state import JobState
 from registry.publishing.publications import Upload, queue_publication
 from registry.publishing.reproductions import queue_reproduction
 from registry.types import Revision

@@ -13,8 +13,8 @@ from gateway.openai.job_request import build_spec
 from gateway.openai.types import CreateJob
 from registry.database import Registry
 from registry.disk import Liveness
-from registry.jobs.job import JobState
-from registry.types import AdapterKind
+from registry.jobs.job_state import JobState
+from registry.states import AdapterKind
 from tests.trainer.recipes.preference_runs import METHODS, write_rows
 from trainer.settings import TrainerSettings
 from trainer.worker import Worker

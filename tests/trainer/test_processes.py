@@ -12,7 +12,8 @@ from registry.contracts.job_spec import LoraSpec
 from registry.contracts.parallel_spec import ParallelSpec
 from registry.contracts.weights_spec import WeightsSpec
 from registry.database import Registry
-from registry.jobs.job import Job, JobState
+from registry.jobs.job import Job
+from registry.jobs.job_state import JobState
 from tests.trainer.attempts import (
     LONG,
     TIMEOUT_S,

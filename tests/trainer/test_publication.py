@@ -11,7 +11,8 @@ import pytest
 from registry.contracts.fingerprint import check_fingerprint
 from registry.database import Registry
 from registry.errors import AdapterRejected, Conflict, NotFound
-from registry.jobs.job import Job, JobState
+from registry.jobs.job import Job
+from registry.jobs.job_state import JobState
 from registry.publishing.publications import Upload, queue_publication
 from tests.engines.random_adapter import write_adapter
 from tests.trainer.attempts import TIMEOUT_S, training_children, work, worker_process

@@ -20,7 +20,8 @@ from registry.contracts.quantizations.quantization_report import TEXTS, Quantiza
 from registry.contracts.quantizations.quantize_spec import QuantizeSpec
 from registry.contracts.quantizations.schemes import Scheme
 from registry.database import Registry
-from registry.jobs.job import Job, JobState
+from registry.jobs.job import Job
+from registry.jobs.job_state import JobState
 from registry.types import Base
 from tests.engines.random_adapter import write_adapter
 from tests.exports.gguf.tiny_models import save_tiny

@@ -17,7 +17,7 @@ from registry.contracts.reproductions.reproduction_report import REPORT, Reprodu
 from registry.contracts.weights_spec import WeightsSpec
 from registry.database import Registry
 from registry.errors import NotFound, NotReproducible
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 from registry.publishing.publications import Upload, queue_publication
 from registry.publishing.reproductions import queue_reproduction
 from tests.engines.random_adapter import write_adapter

@@ -9,7 +9,7 @@ import pytest
 
 from registry.contracts.extensions.integrations import Integration
 from registry.database import Registry
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 from tests.trainer.attempts import MakeJob, messages, work
 from trainer.progress import CheckpointSaved, Noted, Stepped
 from trainer.settings import TrainerSettings

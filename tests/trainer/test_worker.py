@@ -19,7 +19,7 @@ from registry.contracts.job_spec import LoraSpec
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.disk import Liveness
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 from tests.trainer.attempts import TIMEOUT_S, MakeJob, loss_curve, messages, work
 from tests.waiting import wait_for
 from trainer.settings import TrainerSettings

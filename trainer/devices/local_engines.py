@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 import psutil
 
 from registry.database import Registry
-from registry.types import Replica, ReplicaState
+from registry.states import ReplicaState
+from registry.types import Replica
 from trainer.settings import TrainerSettings
 
 

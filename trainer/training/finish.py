@@ -12,7 +12,8 @@ from transformers import PreTrainedModel, TrainerState
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.fingerprint import write_fingerprint
-from registry.contracts.job_spec import JobSpec, ResultKind
+from registry.contracts.job_spec import JobSpec
+from registry.states import ResultKind
 from trainer.checkpoints import TRAINED, find_last_whole
 from trainer.data.dataset import ChatEncoder
 from trainer.data.probes import Messages, ProbePrompts, neutral_prompts

@@ -15,9 +15,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import BitsAndBytesConfig, PreTrainedModel, set_seed
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
-from registry.contracts.job_spec import LoraSpec, ResultKind
+from registry.contracts.job_spec import LoraSpec
 from registry.contracts.pictures.vision_base import of_language_model
 from registry.errors import WeightsRefused
+from registry.states import ResultKind
 from trainer.checkpoints import INITIAL
 from trainer.errors import Diverged, JobFailed
 from trainer.order import ChildOrder

@@ -12,7 +12,8 @@ from gateway.objects.evaluating.evaluations import (
 )
 from registry.database import Registry
 from registry.errors import NotFound
-from registry.evaluations.evaluation import Evaluation, EvaluationAnswer, EvaluationState
+from registry.evaluations.evaluation import Evaluation, EvaluationAnswer
+from registry.evaluations.evaluation_state import EvaluationState
 
 
 def evaluation_object(evaluation: Evaluation) -> EvaluationObject:

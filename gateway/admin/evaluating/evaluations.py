@@ -31,7 +31,8 @@ from gateway.objects.evaluating.evaluations import (
 from gateway.objects.lists import ObjectList
 from gateway.openai.types import Body
 from registry.database import Registry
-from registry.evaluations.evaluation import Evaluation, EvaluationDraft, EvaluationState
+from registry.evaluations.evaluation import Evaluation, EvaluationDraft
+from registry.evaluations.evaluation_state import EvaluationState
 from registry.keys import Scope
 
 router = APIRouter(prefix="/admin/evaluations", dependencies=[KnownQuery], tags=["evaluations"])

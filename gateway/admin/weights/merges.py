@@ -20,7 +20,8 @@ from registry.database import Registry
 from registry.errors import AdapterRejected, NotFound
 from registry.jobs.job import Job
 from registry.publishing.adapter_name import check_adapter_name
-from registry.types import AdapterKind, Revision
+from registry.states import AdapterKind
+from registry.types import Revision
 
 router = APIRouter(prefix="/admin/merges", tags=["jobs"])
 

@@ -13,7 +13,8 @@ from gateway.keys.caller import Caller
 from gateway.objects.weights.exports import ExportedOrigin, ExportedScore
 from registry.database import Registry
 from registry.errors import NotFound
-from registry.types import AdapterKind, Base, Revision
+from registry.states import AdapterKind
+from registry.types import Base, Revision
 
 SHOWN: Final = (
     "source",

@@ -35,7 +35,8 @@ from registry.database import Registry
 from registry.errors import AdapterRejected, NotFound
 from registry.jobs.job import Job
 from registry.publishing.adapter_name import adapter_name_of, check_adapter_name
-from registry.types import AdapterKind, Base, ReplicaState
+from registry.states import AdapterKind, ReplicaState
+from registry.types import Base
 from registry.wording.suggestions import meant_or_known
 
 router = APIRouter(prefix="/admin/quantizations", tags=["jobs"])

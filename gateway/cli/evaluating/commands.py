@@ -26,7 +26,8 @@ from gateway.objects.evaluating.evaluations import (
     SuiteObject,
 )
 from gateway.objects.lists import ObjectList
-from registry.evaluations.evaluation import LORRY, EvaluationState
+from registry.evaluations.evaluation import LORRY
+from registry.evaluations.evaluation_state import EvaluationState
 
 app = typer.Typer(name="eval", no_args_is_help=True, cls=EvalGroup)
 

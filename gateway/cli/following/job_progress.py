@@ -9,12 +9,12 @@ from typing import Final
 from gateway.cli.client import Client
 from gateway.cli.following.live_line import LiveLine
 from gateway.cli.following.rough_times import rough_time
-from gateway.cli.following.serving_progress import show_serving
 from gateway.cli.output import stderr_console
-from gateway.objects.jobs import AnyJob, JobEstimate, JobEventObject, JobObject, StepFigures
+from gateway.objects.job_estimate import JobEstimate
+from gateway.objects.jobs import AnyJob, JobEventObject, JobObject, StepFigures
 from gateway.objects.lists import ObjectPage
-from registry.jobs.job import JobState
 from registry.jobs.job_phase import JobPhase
+from registry.jobs.job_state import JobState
 
 _POLL_S: Final = 0.5
 _PAGE: Final = 100
@@ -22,6 +22,8 @@ _PAGE: Final = 100
 
 def follow_job(client: Client, job_id: str) -> JobObject:
     """Show what the job does until it has ended and its revision is served, or it is paused; return the job."""
+    from gateway.cli.following.serving_progress import show_serving  # 40 ms that commands which list jobs do without
+
     seen: set[str] = set()
     figures: StepFigures | None = None
     with LiveLine(stderr_console()) as line:

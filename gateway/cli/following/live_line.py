@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from rich.console import Console, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.spinner import Spinner
-from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.spinner import Spinner
 
 REPEAT_S: Final = 10.0
 """Without a terminal, what stays the same is printed again after so many seconds."""
@@ -25,9 +25,8 @@ class LiveLine:
         self._repeat_s = repeat_s
         self._what = ""
         self._printed_at = 0.0
-        self._spinner = Spinner("dots")
-        # Standard output is for data: what is printed there meanwhile must not go through this console.
-        self._live = Live(console=console, transient=True, redirect_stdout=False) if console.is_terminal else None
+        self._live = _live_on(console) if console.is_terminal else None
+        self._spinner: Spinner | None = None
 
     def show(self, what: str, detail: str = "", part: float | None = None) -> None:
         """Show *what* is waited for, how far that is, and a bar with a *part* from 0 to 1."""
@@ -54,6 +53,11 @@ class LiveLine:
             self._live.stop()
 
     def _row(self, text: str, part: float | None) -> RenderableType:
+        from rich.progress_bar import ProgressBar
+        from rich.spinner import Spinner
+        from rich.table import Table
+
+        self._spinner = self._spinner or Spinner("dots")  # kept, as it turns by the time since it began
         row = Table.grid(padding=(0, 1))
         self._spinner.update(text=Text(text))
         if part is None:
@@ -61,3 +65,11 @@ class LiveLine:
         else:
             row.add_row(self._spinner, ProgressBar(total=1.0, completed=part, width=_BAR_WIDTH))
         return row
+
+
+def _live_on(console: Console) -> Live:
+    """Return the line of a terminal; its modules cost 8 ms, and commands that wait for nothing do without."""
+    from rich.live import Live
+
+    # Standard output is for data: what is printed there meanwhile must not go through this console.
+    return Live(console=console, transient=True, redirect_stdout=False)

@@ -12,7 +12,7 @@ from gateway.cli.following.live_line import LiveLine
 from gateway.objects.jobs import JobObject
 from gateway.objects.lists import ObjectList
 from gateway.objects.operations import NamedSlot, ReplicaObject
-from registry.types import ReplicaState, SlotState
+from registry.states import ReplicaState, SlotState
 
 _POLL_S: Final = 0.25
 _BEGIN_S: Final = 2.0

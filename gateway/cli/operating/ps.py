@@ -12,7 +12,7 @@ from gateway.cli.output import Column, JsonFlag, WideFlag, moments, show_json, s
 from gateway.cli.tables.forms import Reader, plain
 from gateway.objects.lists import ObjectList
 from gateway.objects.operations import ReplicaObject
-from registry.types import SlotState
+from registry.states import SlotState
 
 app = typer.Typer()
 

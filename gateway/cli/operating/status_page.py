@@ -12,7 +12,7 @@ from gateway.cli.rollout.page import headline
 from gateway.cli.tables.forms import Reader, printable
 from gateway.cli.tables.layout import broken_at_blanks
 from gateway.objects.status import BatchBrief, CurrentJob, DiskStatus, PoolStatus, SystemStatus
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 
 _LABEL: Final = 13
 Line = tuple[str, str]

@@ -45,7 +45,7 @@ from gateway.cli.short_ids import revision_named, rollout_id
 from gateway.objects.lists import ObjectList
 from gateway.objects.operations import ReplicaObject
 from gateway.objects.rollouts import RolloutObject, RolloutStory
-from registry.rollouts.rollout import RolloutState
+from registry.rollouts.rollout_state import RolloutState
 
 app = typer.Typer(name="rollout", no_args_is_help=True)
 app.command("force")(force)

@@ -10,7 +10,6 @@ import typer
 
 from gateway.cli.client import Client
 from gateway.cli.errors import CommandFailed
-from gateway.objects.files import FileObject
 from gateway.objects.rollouts import GateSide, RolloutObject
 
 _FILES: Final = (".jsonl", ".toml", ".json")
@@ -49,6 +48,7 @@ def with_stored_suite(client: Client, body: dict[str, Any]) -> dict[str, Any]:
         return body
     from evaluation.errors import SuiteInvalid
     from evaluation.suite_files import parse_suite
+    from gateway.objects.files import FileObject
 
     path = Path(str(gate["suite"])).expanduser()
     try:

@@ -14,7 +14,7 @@ from gateway.cli.rollout.step_traffic import traffic_text
 from gateway.cli.tables.forms import Reader
 from gateway.cli.tables.layout import field_lines, laid_out, sentence_lines
 from gateway.objects.rollouts import GuardrailEvidence, RolloutMove, RolloutObject, RolloutStory, VerdictObject
-from registry.rollouts.rollout import RolloutState
+from registry.rollouts.rollout_state import RolloutState
 
 BAR_WIDTH: Final = 31
 GUARDRAIL_COLUMNS: Final = (

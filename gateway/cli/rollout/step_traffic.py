@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.cli.following.rough_times import rough_time
 from gateway.objects.rollouts import RolloutObject, StepTraffic
-from registry.rollouts.rollout import RolloutState
+from registry.rollouts.rollout_state import RolloutState
 
 QUIET_S: Final = 30.0
 """Without a request for so long there is no traffic, whatever the mean of the last minute says."""

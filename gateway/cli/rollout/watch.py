@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Final
 
 import typer
-from rich.live import Live
 from rich.text import Text
 
 from gateway.cli.client import Client
@@ -17,7 +16,7 @@ from gateway.cli.following.live_line import REPEAT_S
 from gateway.cli.output import screen_of, stdout_console
 from gateway.cli.rollout.page import changes_of, line_of, page
 from gateway.objects.rollouts import RolloutStory
-from registry.rollouts.rollout import RolloutState
+from registry.rollouts.rollout_state import RolloutState
 
 POLL_S: Final = 0.5
 PATIENCE_S: Final = 30.0
@@ -36,6 +35,8 @@ def watch(client: Client, rollout_id: str, as_json: bool) -> None:
             state = rollout.state
             typer.echo(json.dumps(rollout.model_dump(mode="json")) if as_json else line_of(rollout))
     else:
+        from rich.live import Live
+
         with Live(console=console, auto_refresh=False) as live:
             for rollout, notice in readings(client, rollout_id):
                 state = rollout.state

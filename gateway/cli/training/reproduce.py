@@ -14,7 +14,7 @@ from gateway.cli.output import Column, JsonFlag, note, show, show_fields, show_j
 from gateway.cli.short_ids import revision_of_digest, whole_id
 from gateway.objects.reproductions import ReproductionObject
 from registry.contracts.reproductions.reproduction_report import ReproductionReport
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 
 _STEPS_SHOWN: Final = 10
 

@@ -5,15 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from gateway.objects.lists import ApiObject, ListedObject
-from registry.evaluations.evaluation import EvaluationState
-
-
-class ScoreInterval(ApiObject):
-    """An interval of 95 % confidence."""
-
-    low: float
-    high: float
-    method: str
+from registry.evaluations.evaluation_state import EvaluationState
 
 
 class ScoreObject(ApiObject):

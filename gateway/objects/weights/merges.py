@@ -6,7 +6,7 @@ from typing import Literal
 
 from gateway.objects.jobs import JobErrorObject
 from gateway.objects.lists import ApiObject
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 
 
 class MergeObject(ApiObject):

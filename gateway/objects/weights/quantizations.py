@@ -8,7 +8,7 @@ from gateway.objects.jobs import JobErrorObject
 from gateway.objects.lists import ApiObject
 from registry.contracts.quantizations.quantization_report import QuantizationReport
 from registry.contracts.quantizations.schemes import Scheme
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 
 
 class QuantizationObject(ApiObject):

@@ -9,7 +9,8 @@ from typing import Any
 from gateway.objects.jobs import QueuePlace
 from gateway.openai.types import whole_seconds
 from registry.database import Registry
-from registry.jobs.job import Job, JobState
+from registry.jobs.job import Job
+from registry.jobs.job_state import JobState
 from registry.jobs.scheduling.forecast import Turn
 from registry.jobs.scheduling.room import can_hold_some
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from gateway.rollouts.judge.bounds import Sums, means, shares
 from gateway.rollouts.judge.quantiles import SlowAnswers, buckets_of, margin_of, percentile
 from gateway.rollouts.judge.strata import Pair, Pairs, histograms_of, pairs_by_cache, sums_of
-from registry.rollouts.guardrails import RELATIVE, Guardrail
+from registry.rollouts.guardrail_names import Guardrail
+from registry.rollouts.guardrails import RELATIVE
 from registry.rollouts.tally import BUCKET_GROWTH
 
 LONE_PART: Final = 0.1

@@ -11,7 +11,8 @@ from typing import Any, Final
 from gateway.rollouts.judge.evidence import Finding, GuardrailComparison, gather
 from gateway.rollouts.judge.strata import pairs_of_steps, pairs_of_watch, samples
 from gateway.rollouts.judge.wording import left_out, sentence
-from registry.rollouts.guardrails import Guardrail, GuardrailPlan
+from registry.rollouts.guardrail_names import Guardrail
+from registry.rollouts.guardrails import GuardrailPlan
 from registry.rollouts.tally import Cell, Side, Tally, total
 
 WATCH_FACTOR: Final = 2.0

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gateway.rollouts.judge.bounds import Floats, Sums
-from registry.rollouts.guardrails import RELATIVE, Guardrail
+from registry.rollouts.guardrail_names import Guardrail
+from registry.rollouts.guardrails import RELATIVE
 from registry.rollouts.tally import Cell, Side, Tally, total
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.rollouts.judge.evidence import GuardrailComparison
-from registry.rollouts.guardrails import Guardrail
+from registry.rollouts.guardrail_names import Guardrail
 
 COUNTED: Final = {
     Guardrail.ERROR_RATE: "requests",

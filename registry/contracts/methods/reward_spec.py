@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
-from registry.contracts.job_spec import ResultKind
 from registry.contracts.preference_lines import PAIR_FIELDS
 from registry.contracts.training_formats import PAIRS, LineFormat, TrainingLine
 from registry.contracts.unfit_rows import UnfitChoice
+from registry.states import ResultKind
 
 
 class RewardSpec(FineTuneSpec):

@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from registry.contracts.job_spec import JobSpec, ResultKind
+from registry.contracts.job_spec import JobSpec
 from registry.contracts.quantizations.quantization_report import REPORT
 from registry.contracts.quantizations.schemes import SCHEMES, Scheme
-from registry.types import CheckpointForm
+from registry.states import CheckpointForm, ResultKind
 
 USUAL_LENGTH: Final = 512
 USUAL_RISE: Final = 0.05

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from registry.contracts.job_spec import JobSpec, ResultKind
+from registry.contracts.job_spec import JobSpec
+from registry.states import ResultKind
 
 
 class ReproduceSpec(JobSpec):

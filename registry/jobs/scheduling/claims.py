@@ -14,9 +14,10 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from registry import tables
-from registry.jobs.job import Job, JobState, Lease
+from registry.jobs.job import Job, Lease
 from registry.jobs.job_moves import JobMove, JobNote, job_of, move_job
 from registry.jobs.job_phase import JobPhase
+from registry.jobs.job_state import JobState
 from registry.jobs.lease_expiry import LONGEST_PAUSE_S
 from registry.jobs.scheduling.dependencies import UNMET
 from registry.jobs.scheduling.queue_tables import trainer_workers

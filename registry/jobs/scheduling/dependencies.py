@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from registry import tables
 from registry.errors import DependencyRefused
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 from registry.jobs.scheduling.queue_tables import job_dependencies
 from registry.wording.suggestions import did_you_mean
 

@@ -13,12 +13,13 @@ from registry.contracts.job_spec import JobSpec
 from registry.errors import JobTooLarge
 from registry.jobs.adapter_owners import Claim, claim_adapter
 from registry.jobs.durations import expected_duration
-from registry.jobs.job import Job, JobState
+from registry.jobs.job import Job
 from registry.jobs.job_moves import JobNote, add_note, find_job
+from registry.jobs.job_state import JobState
 from registry.jobs.scheduling.dependencies import check_dependencies, enter_dependencies
 from registry.jobs.scheduling.room import NO_ENTRY, QueueEntry, can_hold_some
 from registry.jobs.scheduling.worker_store import workers_of
-from registry.types import Priority
+from registry.states import Priority
 
 PLACES: Final[Mapping[Priority, int]] = {priority: place for place, priority in enumerate(Priority)}
 """Priority -> its place in the queue; a lower one is claimed first."""

@@ -13,9 +13,10 @@ from typing import Final
 import sqlalchemy as sa
 
 from registry import tables
-from registry.jobs.job import Job, JobState
+from registry.jobs.job import Job
 from registry.jobs.job_moves import JobNote, add_note, job_of
 from registry.jobs.job_phase import JobPhase
+from registry.jobs.job_state import JobState
 from registry.jobs.scheduling.claims import ready
 from registry.jobs.scheduling.room import TrainerWorker
 from registry.jobs.scheduling.worker_store import workers_of

@@ -11,7 +11,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from registry import tables
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 from registry.jobs.scheduling.dependencies import UNMET, dependencies_of
 from registry.jobs.scheduling.forecast import DeviceRoom, HeldJob, QueuedJob, Turn, forecast
 from registry.jobs.scheduling.tenant_uses import uses_of_tenants

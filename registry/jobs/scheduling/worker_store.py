@@ -8,7 +8,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from registry import tables
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 from registry.jobs.scheduling.queue_tables import trainer_workers
 from registry.jobs.scheduling.room import Room, TrainerWorker
 from registry.liveness.silence import SilenceWatch

@@ -15,7 +15,8 @@ from gateway.app import build_app, build_gateway
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.publishing.unused_folders import discard_uploads
-from registry.types import Base, Revision, Slot, SlotState
+from registry.states import SlotState
+from registry.types import Base, Revision, Slot
 from tests.gateway.replica_rows import replica_row
 
 

@@ -16,13 +16,13 @@ from starlette.testclient import TestClient
 
 from gateway.app import build_app, build_gateway
 from gateway.settings import GatewaySettings
-from registry.contracts.job_spec import ResultKind
 from registry.database import Registry
 from registry.keys import KeyDraft, Scope
 from registry.publishing.checkpoints import publish_checkpoint
 from registry.publishing.publish import publish
 from registry.publishing.score_head import SCORE_HEAD, SCORE_WEIGHT
-from registry.types import AdapterKind, Base, CheckpointDraft, RevisionDraft
+from registry.states import AdapterKind, ResultKind
+from registry.types import Base, CheckpointDraft, RevisionDraft
 from tests.conftest import HIDDEN
 from tests.gateway.openai.test_openai_face import SMALL, upload
 from tests.gateway.stage import report

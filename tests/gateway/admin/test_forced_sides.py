@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from registry.keys import KeyDraft, Scope
-from registry.rollouts.rollout import RolloutState
+from registry.rollouts.rollout_state import RolloutState
 from tests.gateway.rollouts.rollout_scene import CHAT, SETTINGS, RolloutScene, said
 
 FORCED = "/admin/adapters/support/forced"

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 from gateway.admin.needs import NEWS_S, STARTS_IN_S, needs_of_machine, needs_of_replicas, needs_of_rollouts
 from gateway.objects.status import DiskStatus, PartStatus
-from registry.rollouts.rollout import Rollout, RolloutPlan, RolloutState, weighted
-from registry.types import Replica, ReplicaState, Slot, SlotState
+from registry.rollouts.rollout import Rollout, RolloutPlan, weighted
+from registry.rollouts.rollout_state import RolloutState
+from registry.states import ReplicaState, SlotState
+from registry.types import Replica, Slot
 from tests.gateway.replica_rows import replica_row
 
 NOW = 1_000_000.0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.balancing.admission import Admission
 from gateway.balancing.fair_queue import Claim, Ticket
 from gateway.errors import Overloaded
-from registry.types import Priority
+from registry.states import Priority
 
 FAR = 1e9
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from gateway.settings import GatewaySettings
-from registry.batches.batch import BatchDraft, BatchState
+from registry.batches.batch import BatchDraft
+from registry.batches.batch_state import BatchState
 from registry.database import Registry
 from registry.settings import RegistrySettings
 from registry.types import Base

@@ -16,7 +16,8 @@ from gateway.batches.parallelism import BatchShares, PoolLoad, lines_allowed
 from gateway.batches.records import LineAnswer, result_of, unasked_records, usage_in
 from gateway.batches.retrying import MOST_FAILURES, again, leaves_s
 from gateway.routing.paths import HOT_PATHS
-from registry.batches.batch import BatchFault, BatchState, BatchUsage
+from registry.batches.batch import BatchFault, BatchUsage
+from registry.batches.batch_state import BatchState
 
 CHAT = "/v1/chat/completions"
 FILE = BatchFile(CHAT, most_body_bytes=1000)

@@ -11,16 +11,18 @@ from gateway.rollouts.controller import begin_if_loaded, reconcile
 from gateway.settings import GatewaySettings
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry
-from registry.jobs.job import JobError, JobState
+from registry.jobs.job import JobError
 from registry.jobs.job_moves import JobNote
 from registry.jobs.job_phase import JobPhase
+from registry.jobs.job_state import JobState
 from registry.keys import KeyDraft, KeyLimits, Scope
 from registry.publishing.publish import publish
 from registry.rollouts.feedback import AnsweredCompletion
 from registry.rollouts.guardrails import GuardrailPlan
 from registry.rollouts.rollout import RolloutPlan, weighted
 from registry.rollouts.tally import Cell, Side, Tally
-from registry.types import LOCAL_TENANT, Base, Priority, RevisionDraft, Slot, SlotState
+from registry.states import Priority, SlotState
+from registry.types import LOCAL_TENANT, Base, RevisionDraft, Slot
 from tests.gateway.replica_rows import replica_row
 
 BASE: Final = "tiny-instruct-with-a-name-as-long-as-those-of-hugging-face"

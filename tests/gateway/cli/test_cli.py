@@ -18,7 +18,8 @@ from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.rollouts.guardrails import GuardrailPlan
 from registry.rollouts.rollout import RolloutPlan, weighted
-from registry.types import Revision, SlotState
+from registry.states import SlotState
+from registry.types import Revision
 from tests.gateway.cli.lorry_command import lorry, run_lorry
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

@@ -22,8 +22,8 @@ from gateway.cli.tables.layout import Screen
 from gateway.objects.rollouts import GuardrailEvidence, RolloutObject, RolloutStory
 from registry.database import Registry
 from registry.rollouts.guardrails import GuardrailPlan
-from registry.rollouts.rollout import RolloutState
-from registry.types import ReplicaState
+from registry.rollouts.rollout_state import RolloutState
+from registry.states import ReplicaState
 from tests.clock import Clock
 from tests.gateway.cli.lorry_command import COMMAND, environment, lorry, run_lorry
 from tests.gateway.stage import bad, count, good, report, tick

@@ -13,11 +13,12 @@ from gateway.cli.following.job_progress import detail_of, estimate_text, expecte
 from gateway.cli.following.live_line import LiveLine
 from gateway.cli.following.rough_times import rough_time
 from gateway.cli.following.serving_progress import outcome_of, serving_text
-from gateway.objects.jobs import JobEstimate, JobFacts, JobMethod, JobObject, StepFigures
+from gateway.objects.job_estimate import JobEstimate
+from gateway.objects.jobs import JobFacts, JobMethod, JobObject, StepFigures
 from gateway.objects.operations import NamedSlot
-from registry.jobs.job import JobState
 from registry.jobs.job_phase import JobPhase
-from registry.types import SlotState
+from registry.jobs.job_state import JobState
+from registry.states import SlotState
 
 STEPS = JobEstimate(remaining_s=38, source="steps", earlier_jobs=None)
 EARLIER = JobEstimate(remaining_s=130, source="earlier_jobs", earlier_jobs=3)

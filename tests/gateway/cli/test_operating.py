@@ -19,9 +19,11 @@ import pytest
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.disk import TRAINER, Liveness
-from registry.jobs.job import JobError, JobState
+from registry.jobs.job import JobError
+from registry.jobs.job_state import JobState
 from registry.rollouts.rollout import RolloutPlan, weighted
-from registry.types import Slot, SlotState
+from registry.states import SlotState
+from registry.types import Slot
 from tests.gateway.cli.lorry_command import COMMAND, environment, lorry, run_lorry
 from tests.gateway.replica_rows import replica_row
 from tests.gateway.served import ServedGateway

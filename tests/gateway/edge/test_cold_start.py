@@ -13,7 +13,8 @@ from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.liveness.sleeping_pools import SleepingPool
 from registry.publishing.publish import publish
-from registry.types import Base, ReplicaState, RevisionDraft, Slot, SlotState
+from registry.states import ReplicaState, SlotState
+from registry.types import Base, RevisionDraft, Slot
 from tests.gateway.replica_rows import replica_row
 from tests.gateway.scripted_gateways import SETTINGS, ScriptedGateways
 from tests.gateway.served import ServedGateway

@@ -15,7 +15,8 @@ from gateway.routing.routing import Endpoint, Offers, RouteTable
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.publishing.publish import publish
-from registry.types import Base, Replica, RevisionDraft, Slot, SlotState
+from registry.states import SlotState
+from registry.types import Base, Replica, RevisionDraft, Slot
 from tests.gateway.replica_rows import replica_row
 from tests.gateway.served import ServedGateway
 from tests.stub_engine import StubEngine, answer

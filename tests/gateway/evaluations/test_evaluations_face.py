@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from registry.types import RevisionState
+from registry.states import RevisionState
 from tests.gateway.evaluations.answers_by_model import by_prompt, echo_suite
 from tests.gateway.rollouts.rollout_scene import RolloutScene
 from tests.waiting import wait_for

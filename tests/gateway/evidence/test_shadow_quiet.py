@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 import httpx2
 import pytest
 
-from registry.rollouts.rollout import Rollout, RolloutState
+from registry.rollouts.rollout import Rollout
+from registry.rollouts.rollout_state import RolloutState
 from registry.rollouts.tally import Side, Tally
 from tests.gateway.rollouts.rollout_scene import CHAT, SETTINGS, RolloutScene, events, said, streamed
 from tests.stub_engine import Script, StubHandler, by_model, stream_then_wait

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from gateway.evidence.tally_reporter import TallyReporter
 from gateway.routing.routing import Evidence
 from gateway.telemetry.metrics import GatewayMetrics
-from registry.rollouts.rollout import Rollout, RolloutPlan, RolloutState, weighted
+from registry.rollouts.rollout import Rollout, RolloutPlan, weighted
+from registry.rollouts.rollout_state import RolloutState
 from registry.rollouts.tally import BUCKET_GROWTH, ErrorKind, Side, Tally, bucket_of, quantile, total
 from tests.gateway.rollouts.rollout_scene import CHAT, SETTINGS, RolloutScene, events, said, streamed
 from tests.gateway.telemetry.scraped import without_process

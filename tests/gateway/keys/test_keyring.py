@@ -18,7 +18,7 @@ from registry import tables
 from registry.database import Registry
 from registry.errors import RegistryUnavailable
 from registry.keys import IssuedKey, KeyDraft, KeyLimits, Scope
-from registry.types import Priority
+from registry.states import Priority
 from tests.waiting import wait_for
 
 Issue = Callable[..., IssuedKey]

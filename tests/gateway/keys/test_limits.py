@@ -10,7 +10,7 @@ from gateway.keys.limit_ledger import duration
 from gateway.keys.limits import RateLimiter
 from gateway.telemetry.metrics import GatewayMetrics
 from registry.keys import KeyLimits, Scope
-from registry.types import Priority
+from registry.states import Priority
 from tests.clock import Clock
 
 

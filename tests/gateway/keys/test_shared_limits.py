@@ -21,7 +21,7 @@ from gateway.keys.caller import Caller
 from gateway.keys.limits import RateLimiter
 from gateway.telemetry.metrics import GatewayMetrics
 from registry.keys import KeyLimits, Scope
-from registry.types import Priority
+from registry.states import Priority
 from tests.clock import Clock
 from tests.redis_server import RedisServer
 

@@ -16,7 +16,8 @@ from openai import OpenAI
 from gateway.reports.runner import ReportRunner
 from gateway.settings import GatewaySettings
 from registry.database import Registry
-from registry.types import Base, ReportState
+from registry.states import ReportState
+from registry.types import Base
 from tests.gateway.cli.lorry_command import lorry
 from tests.gateway.sdk import sdk
 from tests.gateway.served import ServedGateway

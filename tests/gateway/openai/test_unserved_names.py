@@ -15,11 +15,13 @@ from safetensors.numpy import load_file, save_file
 
 from gateway.settings import GatewaySettings
 from registry.database import Registry
-from registry.jobs.job import JobError, JobState
+from registry.jobs.job import JobError
+from registry.jobs.job_state import JobState
 from registry.publishing.checkpoints import publish_checkpoint
 from registry.publishing.publish import publish
 from registry.publishing.score_head import SCORE_HEAD, SCORE_WEIGHT
-from registry.types import AdapterKind, Base, CheckpointDraft, RevisionDraft, ServedCheckpointDraft
+from registry.states import AdapterKind
+from registry.types import Base, CheckpointDraft, RevisionDraft, ServedCheckpointDraft
 from tests.conftest import HIDDEN
 from tests.gateway.openai.test_openai_face import create
 from tests.gateway.sdk import sdk

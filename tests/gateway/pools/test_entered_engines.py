@@ -17,7 +17,8 @@ from gateway.settings import GatewaySettings, Settings, TraceSettings, WebhookSe
 from registry.database import Registry
 from registry.publishing.publish import publish
 from registry.settings import RegistrySettings
-from registry.types import Base, Replica, ReplicaState, RevisionDraft, SlotState
+from registry.states import ReplicaState, SlotState
+from registry.types import Base, Replica, RevisionDraft
 from tests.engines.drivers.stub_server import StubServer
 
 GATEWAY = GatewaySettings(drain_timeout_s=1.0, route_refresh_s=0.02)

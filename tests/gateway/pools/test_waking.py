@@ -14,7 +14,7 @@ from gateway.pools.waking import PoolWaker
 from registry.database import Registry
 from registry.liveness.sleeping_pools import SleepingPool
 from registry.rollouts.rollout import RolloutPlan, weighted
-from registry.types import ReplicaState
+from registry.states import ReplicaState
 from tests.clock import Clock
 from tests.gateway.stage import report
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from gateway.rollouts.controller import begin_if_loaded
 from registry.database import Registry
 from registry.rollouts.guardrails import GuardrailPlan
-from registry.rollouts.rollout import Rollout, RolloutPlan, RolloutState, weighted
+from registry.rollouts.rollout import Rollout, RolloutPlan, weighted
+from registry.rollouts.rollout_state import RolloutState
 from tests.clock import Clock
 from tests.gateway.stage import count, good, report, tick
 

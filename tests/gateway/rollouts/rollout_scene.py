@@ -12,9 +12,11 @@ import orjson
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.publishing.publish import publish
-from registry.rollouts.rollout import Rollout, RolloutPlan, RolloutState, step_from
+from registry.rollouts.rollout import Rollout, RolloutPlan, step_from
+from registry.rollouts.rollout_state import RolloutState
 from registry.rollouts.tally import Cell, Side, Tally, total
-from registry.types import Base, RevisionDraft, Slot, SlotState
+from registry.states import SlotState
+from registry.types import Base, RevisionDraft, Slot
 from tests.gateway.replica_rows import replica_row
 from tests.gateway.served import ServedGateway
 from tests.gateway.telemetry.scraped import without_process

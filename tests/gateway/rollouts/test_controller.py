@@ -15,8 +15,10 @@ from registry.database import Registry
 from registry.errors import IllegalMove
 from registry.liveness.sleeping_pools import SleepingPool
 from registry.publishing.publish import publish
-from registry.rollouts.rollout import Rollout, RolloutPlan, RolloutState, weighted
-from registry.types import Base, ReplicaState, RevisionDraft, Slot, SlotState
+from registry.rollouts.rollout import Rollout, RolloutPlan, weighted
+from registry.rollouts.rollout_state import RolloutState
+from registry.states import ReplicaState, SlotState
+from registry.types import Base, RevisionDraft, Slot
 from tests.clock import Clock
 from tests.gateway.stage import HEARTBEAT_S, KNOBS, report, tick
 

@@ -18,7 +18,8 @@ from evaluation.suite_files import suite_from
 from gateway.evaluations.suites import keep_suite
 from registry.database import Registry
 from registry.rollouts.gate import GatePlan
-from registry.rollouts.rollout import Rollout, RolloutPlan, RolloutState, weighted
+from registry.rollouts.rollout import Rollout, RolloutPlan, weighted
+from registry.rollouts.rollout_state import RolloutState
 from registry.types import LOCAL_TENANT, Base
 from tests.gateway.evaluations.answers_by_model import by_prompt, echo_suite
 from tests.gateway.rollouts.rollout_scene import RolloutScene

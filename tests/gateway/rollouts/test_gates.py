@@ -12,7 +12,8 @@ from gateway.rollouts.controller import reconcile
 from registry.publishing.publish import publish
 from registry.rollouts.gate import GatePlan
 from registry.rollouts.rollout import Rollout, RolloutPlan, weighted
-from registry.types import RevisionDraft, Slot, SlotState
+from registry.states import SlotState
+from registry.types import RevisionDraft, Slot
 from tests.clock import Clock
 from tests.gateway.evaluations.answers_by_model import by_prompt, echo_suite
 from tests.gateway.replica_rows import replica_row

@@ -7,7 +7,8 @@ import pytest
 from gateway.rollouts.controller import reconcile
 from registry.evaluations.evaluation import EvaluationAnswer
 from registry.rollouts.gate import GatePlan
-from registry.rollouts.rollout import RolloutPlan, RolloutState, weighted
+from registry.rollouts.rollout import RolloutPlan, weighted
+from registry.rollouts.rollout_state import RolloutState
 from tests.clock import Clock
 from tests.gateway.evaluations.answers_by_model import by_prompt, echo_suite
 from tests.gateway.rollouts.rollout_scene import SETTINGS, RolloutScene

@@ -9,9 +9,10 @@ import pytest
 from gateway.rollouts.controller import promote
 from registry.database import Registry
 from registry.rollouts.guardrails import GuardrailPlan
-from registry.rollouts.rollout import RolloutPlan, RolloutState, plan_from, weighted
+from registry.rollouts.rollout import RolloutPlan, plan_from, weighted
+from registry.rollouts.rollout_state import RolloutState
 from registry.rollouts.tally import Tally
-from registry.types import ReplicaState
+from registry.states import ReplicaState
 from tests.clock import Clock
 from tests.gateway.rollouts.judged import PASSED, later, promoted, start
 from tests.gateway.stage import HEARTBEAT_S, bad, count, count_copies, good, report, story, tick

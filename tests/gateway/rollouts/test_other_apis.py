@@ -11,7 +11,8 @@ import pytest
 from gateway.rollouts.controller import begin_if_loaded, reconcile
 from gateway.settings import GatewaySettings
 from registry.rollouts.guardrails import guardrails_from
-from registry.rollouts.rollout import Rollout, RolloutPlan, RolloutState, weighted
+from registry.rollouts.rollout import Rollout, RolloutPlan, weighted
+from registry.rollouts.rollout_state import RolloutState
 from registry.rollouts.tally import Side
 from tests.clock import Clock
 from tests.gateway.rollouts.rollout_scene import RolloutScene, events

@@ -13,8 +13,10 @@ import pytest
 from gateway.rollouts.controller import reconcile
 from gateway.settings import GatewaySettings
 from registry.database import Registry
-from registry.rollouts.guardrails import Guardrail, guardrails_from
-from registry.rollouts.rollout import Rollout, RolloutPlan, RolloutState, weighted
+from registry.rollouts.guardrail_names import Guardrail
+from registry.rollouts.guardrails import guardrails_from
+from registry.rollouts.rollout import Rollout, RolloutPlan, weighted
+from registry.rollouts.rollout_state import RolloutState
 from tests.clock import Clock
 from tests.gateway.rollouts.rollout_scene import CHAT, RolloutScene, events
 from tests.stub_engine import Script, by_model, stream_slowly

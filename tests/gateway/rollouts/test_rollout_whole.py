@@ -12,7 +12,8 @@ import pytest
 from gateway.rollouts.controller import begin_if_loaded, reconcile
 from gateway.settings import GatewaySettings
 from registry.rollouts.guardrails import guardrails_from
-from registry.rollouts.rollout import Rollout, RolloutPlan, RolloutState, weighted
+from registry.rollouts.rollout import Rollout, RolloutPlan, weighted
+from registry.rollouts.rollout_state import RolloutState
 from tests.clock import Clock
 from tests.gateway.rollouts.rollout_scene import CHAT, RolloutScene, events, said, streamed
 from tests.stub_engine import Script, StubHandler, by_model, stream_then_drop

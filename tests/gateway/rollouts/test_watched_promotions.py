@@ -13,7 +13,8 @@ from gateway.rollouts.controller import begin_if_loaded, promote
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.errors import RegistryError
-from registry.rollouts.rollout import RolloutPlan, RolloutState, weighted
+from registry.rollouts.rollout import RolloutPlan, weighted
+from registry.rollouts.rollout_state import RolloutState
 from tests.clock import Clock
 from tests.gateway.rollouts.judged import PASSED, WATCH, later, promoted, start
 from tests.gateway.stage import WINDOW_S, bad, count, good, report, story, tick

@@ -27,14 +27,17 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from gateway.rollouts.controller import begin_if_loaded
 from gateway.rollouts.webhooks import Sender, open_sender
 from gateway.settings import WebhookSettings
-from registry.batches.batch import ENDED as BATCH_ENDED
-from registry.batches.batch import BatchDraft, BatchFault, BatchState
+from registry.batches.batch import BatchDraft, BatchFault
+from registry.batches.batch_state import ENDED as BATCH_ENDED
+from registry.batches.batch_state import BatchState
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.errors import SettingsInvalid
-from registry.jobs.job import JobError, JobState
+from registry.jobs.job import JobError
+from registry.jobs.job_state import JobState
 from registry.rollouts.guardrails import GuardrailPlan
-from registry.rollouts.rollout import RolloutPlan, RolloutState, weighted
+from registry.rollouts.rollout import RolloutPlan, weighted
+from registry.rollouts.rollout_state import RolloutState
 from tests.clock import Clock
 from tests.gateway.stage import bad, count, good, report, tick
 from tests.loopback import LoopbackHandler, LoopbackServer

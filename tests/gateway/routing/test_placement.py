@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from gateway.routing.placement import homes_of, wanted_in
 from gateway.routing.placement_seats import LEAST_COPIES, Need, Placement, place
 from registry.database import Snapshot
-from registry.types import Adapter, AdapterKind, Replica, ReplicaState, Revision, RevisionState, ServedCheckpoint, Use
+from registry.states import AdapterKind, ReplicaState, RevisionState
+from registry.types import Adapter, Replica, Revision, ServedCheckpoint, Use
 from tests.gateway.replica_rows import replica_row
 
 WARM_SINCE = 500.0

@@ -7,7 +7,8 @@ from dataclasses import replace
 from gateway.routing.placement import homes_of, wanted_in
 from gateway.routing.readiness import readiness_of
 from gateway.routing.route_table import build_table
-from registry.types import Base, Replica, Slot, SlotState
+from registry.states import SlotState
+from registry.types import Base, Replica, Slot
 from tests.gateway.replica_rows import replica_row
 from tests.gateway.routing.test_placement import adapter, names, revision, snapshot
 

@@ -9,7 +9,8 @@ from gateway.routing.route_feed import RouteFeed
 from gateway.settings import GatewaySettings
 from registry.database import Registry
 from registry.errors import RegistryUnavailable
-from registry.rollouts.rollout import RolloutPlan, RolloutState, weighted
+from registry.rollouts.rollout import RolloutPlan, weighted
+from registry.rollouts.rollout_state import RolloutState
 from tests.gateway.stage import report
 
 SETTINGS = GatewaySettings()

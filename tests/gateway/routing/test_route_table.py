@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from gateway.routing.route_table import build_table
 from gateway.routing.routing import UNKNOWN_ROOM, RouteTable
 from registry.database import Snapshot
-from registry.types import Replica, ReplicaState, Slot, SlotState
+from registry.states import ReplicaState, SlotState
+from registry.types import Replica, Slot
 from tests.gateway.replica_rows import replica_row
 
 NOBODY = Snapshot(bases=(), adapters=(), revisions=(), rollouts=(), watched=(), forced=(), replicas=())

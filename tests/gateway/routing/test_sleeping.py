@@ -20,8 +20,10 @@ from gateway.routing.sleeping import (
 )
 from registry.database import Snapshot
 from registry.liveness.sleeping_pools import SleepingPool
-from registry.rollouts.rollout import Rollout, RolloutPlan, RolloutState, weighted
-from registry.types import Base, Replica, ReplicaState, Slot, SlotState, Use
+from registry.rollouts.rollout import Rollout, RolloutPlan, weighted
+from registry.rollouts.rollout_state import RolloutState
+from registry.states import ReplicaState, SlotState
+from registry.types import Base, Replica, Slot, Use
 from tests.gateway.replica_rows import replica_row
 from tests.gateway.routing.test_placement import adapter, revision, snapshot
 

@@ -10,7 +10,7 @@ from gateway.routing.routing import Endpoint, RouteTable
 from gateway.settings import GatewaySettings
 from gateway.telemetry.live_metrics import LiveMetrics
 from registry.database import Registry
-from registry.types import Priority
+from registry.states import Priority
 
 
 def endpoint(replica: str, pool: str) -> Endpoint:

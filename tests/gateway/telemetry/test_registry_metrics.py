@@ -10,9 +10,11 @@ import pytest
 from gateway.settings import GatewaySettings
 from registry.contracts.publish_spec import PublishSpec
 from registry.database import Registry
-from registry.jobs.job import JobError, JobState
+from registry.jobs.job import JobError
+from registry.jobs.job_state import JobState
 from registry.jobs.scheduling.room import TrainerWorker
-from registry.types import ReplicaState, Slot, SlotState
+from registry.states import ReplicaState, SlotState
+from registry.types import Slot
 from tests.clock import Clock
 from tests.gateway.replica_rows import replica_row
 from tests.gateway.served import ServedGateway

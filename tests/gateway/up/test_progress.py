@@ -14,7 +14,8 @@ from rich.console import Console
 
 from gateway.up.progress import StartProgress
 from gateway.up.start_watch import broken_engines, missing_parts
-from registry.types import Replica, ReplicaState, Slot, SlotState
+from registry.states import ReplicaState, SlotState
+from registry.types import Replica, Slot
 from tests.gateway.replica_rows import replica_row
 from tests.waiting import wait_for
 

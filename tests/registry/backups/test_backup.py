@@ -18,7 +18,7 @@ from registry.columns import metadata
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry, open_registry
 from registry.errors import Conflict, NotFound, SchemaTooNew
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 from registry.publishing.publish import publish
 from registry.settings import RegistrySettings
 from registry.transactions import open_engine

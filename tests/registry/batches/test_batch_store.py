@@ -9,17 +9,8 @@ from itertools import pairwise
 import pytest
 import sqlalchemy as sa
 
-from registry.batches.batch import (
-    ENDED,
-    MOVES,
-    Batch,
-    BatchDraft,
-    BatchFault,
-    BatchHold,
-    BatchResult,
-    BatchState,
-    BatchUsage,
-)
+from registry.batches.batch import Batch, BatchDraft, BatchFault, BatchHold, BatchResult, BatchUsage
+from registry.batches.batch_state import ENDED, MOVES, BatchState
 from registry.batches.batch_tables import batch_results
 from registry.database import Registry
 from registry.errors import Conflict, IllegalMove, LeaseLost, NotFound

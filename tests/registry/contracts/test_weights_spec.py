@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from registry.contracts.fine_tune_spec import FULL_RATE
 from registry.contracts.hyperparameters import Hyperparameters, MethodOptions
-from registry.contracts.job_spec import ResultKind
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.contracts.weights_spec import OptimizerSpec
 from registry.errors import WeightsRefused
+from registry.states import ResultKind
 
 
 class CompareSpec(SupervisedSpec):

@@ -7,7 +7,7 @@ from typing import Any
 from registry.contracts.job_spec import LoraSpec
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 from tests.clock import Clock
 
 

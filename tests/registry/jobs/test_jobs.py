@@ -15,11 +15,12 @@ import pytest
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry, open_registry
 from registry.errors import IllegalMove, LeaseLost, NotFound
-from registry.jobs.job import JobError, JobState, Lease
+from registry.jobs.job import JobError, Lease
 from registry.jobs.job_moves import JobNote, new_event_id
 from registry.jobs.job_phase import JobPhase
+from registry.jobs.job_state import JobState
 from registry.settings import RegistrySettings
-from registry.types import Priority
+from registry.states import Priority
 from tests.clock import Clock
 
 ROOT = Path(__file__).parents[3]

@@ -12,18 +12,11 @@ from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.errors import AdapterRejected, LeaseLost, NameTaken, NotFound, NotServable
 from registry.jobs.adapter_owners import Claim
-from registry.jobs.job import JobError, JobState, Lease
+from registry.jobs.job import JobError, Lease
+from registry.jobs.job_state import JobState
 from registry.publishing.publish import publish, publish_step
-from registry.types import (
-    Replica,
-    ReplicaState,
-    Revision,
-    RevisionDraft,
-    RevisionState,
-    ServedCheckpointDraft,
-    Slot,
-    SlotState,
-)
+from registry.states import ReplicaState, RevisionState, SlotState
+from registry.types import Replica, Revision, RevisionDraft, ServedCheckpointDraft, Slot
 
 ALIAS = "ft:tiny:acme:support:12345678"
 DRAFT = RevisionDraft(adapter="support", base="tiny", owner="ann", alias=ALIAS)

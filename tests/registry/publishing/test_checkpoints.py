@@ -16,7 +16,8 @@ from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry, open_registry
 from registry.errors import AdapterRejected, Conflict, NotFound, StaleState
 from registry.jobs.adapter_owners import Claim
-from registry.jobs.job import JobState, Lease
+from registry.jobs.job import Lease
+from registry.jobs.job_state import JobState
 from registry.publishing.checkpoints import delete_checkpoint, expire_checkpoints, publish_checkpoint
 from registry.publishing.publish import publish
 from registry.settings import RegistrySettings

@@ -12,7 +12,8 @@ from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.contracts.publish_spec import PublishSpec
 from registry.database import Registry
 from registry.errors import AdapterRejected, Conflict
-from registry.jobs.job import Job, JobState, Lease
+from registry.jobs.job import Job, Lease
+from registry.jobs.job_state import JobState
 from registry.publishing.publications import Upload, queue_publication
 from registry.publishing.publish import publish
 from registry.publishing.unused_folders import discard_uploads

@@ -11,10 +11,13 @@ import pytest
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.errors import AdapterRejected, ArtifactCorrupt, Conflict, LeaseLost, NotFound, RolloutOpen, StaleState
-from registry.jobs.job import JobState, Lease
+from registry.jobs.job import Lease
+from registry.jobs.job_state import JobState
 from registry.publishing.publish import publish
-from registry.rollouts.rollout import RolloutPlan, RolloutState, weighted
-from registry.types import Base, RevisionDraft, RevisionState
+from registry.rollouts.rollout import RolloutPlan, weighted
+from registry.rollouts.rollout_state import RolloutState
+from registry.states import RevisionState
+from registry.types import Base, RevisionDraft
 from tests.registry.publishing.adapter_folders import Make, rewritten
 
 DRAFT = RevisionDraft(adapter="support", base="tiny", owner="ann")

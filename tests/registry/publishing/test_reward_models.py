@@ -16,7 +16,8 @@ from registry.errors import AdapterRejected, Conflict, NotServable
 from registry.publishing.publish import publish
 from registry.publishing.score_head import SCORE_HEAD, SCORE_WEIGHT
 from registry.rollouts.rollout import RolloutPlan, weighted
-from registry.types import AdapterKind, Base, RevisionDraft
+from registry.states import AdapterKind
+from registry.types import Base, RevisionDraft
 from tests.conftest import HIDDEN
 from tests.registry.publishing.adapter_folders import Make
 

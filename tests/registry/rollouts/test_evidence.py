@@ -9,7 +9,8 @@ import pytest
 from registry.database import Registry
 from registry.errors import RolloutOpen, StaleState
 from registry.rollouts.guardrails import GuardrailPlan
-from registry.rollouts.rollout import Rollout, RolloutPlan, RolloutState, plan_from, weighted
+from registry.rollouts.rollout import Rollout, RolloutPlan, plan_from, weighted
+from registry.rollouts.rollout_state import RolloutState
 
 JUDGED = RolloutPlan(steps=weighted(25, 100), guardrails=GuardrailPlan(error_rate=0.02))
 HOLD = {"decision": "hold", "reason": "too_few_samples", "message": "", "evidence": [], "step": 0}

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from registry.errors import InvalidPlan
-from registry.rollouts.guardrails import Guardrail, GuardrailPlan, guardrails_as_json, guardrails_from
+from registry.rollouts.guardrail_names import Guardrail
+from registry.rollouts.guardrails import GuardrailPlan, guardrails_as_json, guardrails_from
 
 
 def test_what_is_not_named_keeps_its_default() -> None:

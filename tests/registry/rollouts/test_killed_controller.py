@@ -9,7 +9,8 @@ from itertools import count as counting
 import pytest
 
 from registry.database import Registry
-from registry.rollouts.guardrails import Guardrail, guardrails_from
+from registry.rollouts.guardrail_names import Guardrail
+from registry.rollouts.guardrails import guardrails_from
 from registry.rollouts.rollout import Rollout, RolloutPlan, weighted
 from tests.clock import Clock
 from tests.gateway.stage import bad, count, good, report, story

@@ -10,7 +10,8 @@ import pytest
 
 from registry.database import Registry
 from registry.errors import IllegalMove, NotFound, NotServable, RegistryError, RolloutOpen, StaleState
-from registry.rollouts.rollout import MOVES, Rollout, RolloutPlan, RolloutState, weighted
+from registry.rollouts.rollout import Rollout, RolloutPlan, weighted
+from registry.rollouts.rollout_state import MOVES, RolloutState
 
 PLAN = RolloutPlan(steps=weighted(5, 25, 100), every_s=60.0)
 

@@ -12,7 +12,8 @@ import pytest
 
 from registry.database import Registry
 from registry.disk import Liveness, sha256_of
-from registry.jobs.job import Job, JobState
+from registry.jobs.job import Job
+from registry.jobs.job_state import JobState
 from registry.types import Replica
 from tests.gateway.replica_rows import replica_row
 from tests.kills.asked import Trained, chat, pair, rated

@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 
 from registry.database import Registry
-from registry.types import ReplicaState
+from registry.states import ReplicaState
 from tests.gateway.replica_rows import replica_row
 from trainer.devices.local_engines import load_at, niceness
 from trainer.settings import TrainerSettings

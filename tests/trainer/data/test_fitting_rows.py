@@ -12,7 +12,7 @@ from registry.contracts.job_kinds import FINE_TUNING_METHODS
 from registry.contracts.unfit_rows import UnfitRows
 from registry.database import Registry
 from registry.errors import WeightsRefused
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 from tests.trainer.attempts import MakeJob, work
 from tests.trainer.recipes.preference_runs import METHODS, write_pairs, write_rows
 from tests.trainer.tiny_base import CHATML, save_tokenizer, write_chats

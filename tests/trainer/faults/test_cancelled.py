@@ -14,7 +14,8 @@ import pytest
 from registry.database import Registry
 from registry.disk import Liveness
 from registry.errors import IllegalMove
-from registry.jobs.job import Job, JobState
+from registry.jobs.job import Job
+from registry.jobs.job_state import JobState
 from registry.publishing.publications import Upload, queue_publication
 from tests.engines.random_adapter import write_adapter
 from tests.kills.asked import sampled

@@ -15,7 +15,8 @@ from gateway.openai.job_request import build_spec
 from gateway.openai.types import CreateJob
 from registry.artifacts import folder_digest
 from registry.database import Registry
-from registry.jobs.job import Job, JobState
+from registry.jobs.job import Job
+from registry.jobs.job_state import JobState
 from registry.types import Base
 from tests.kills.asked import KINDS, SIMILAR, Trained, pair, sampled
 from tests.trainer.attempts import TIMEOUT_S, MakeJob, queue, suspended, work, working

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from registry.database import Registry, open_registry
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 from registry.settings import RegistrySettings
 from tests.trainer.attempts import LONG, LONG_STEPS, TIMEOUT_S, MakeJob, loss_curve, suspended, working
 from tests.waiting import wait_for

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from registry.database import Registry
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 from tests.kills.asked import KINDS, Trained
 from tests.trainer.attempts import spec_of, work
 from trainer.settings import TrainerSettings

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from registry.database import Registry
-from registry.jobs.job import JobState
 from registry.jobs.job_phase import JobPhase
+from registry.jobs.job_state import JobState
 from tests.kills.asked import KINDS, Trained, chat
 from tests.kills.phases import training_children
 from tests.trainer.attempts import TIMEOUT_S, MakeJob, messages, queue, worker_process

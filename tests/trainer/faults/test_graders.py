@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from registry.database import Registry
-from registry.jobs.job import Job, JobState
+from registry.jobs.job import Job
+from registry.jobs.job_state import JobState
 from tests.kills.asked import sampled
 from tests.trainer.attempts import queue, work
 from trainer.settings import TrainerSettings

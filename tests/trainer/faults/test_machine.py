@@ -12,7 +12,8 @@ import pytest
 
 from registry.database import Registry
 from registry.errors import TrainingFileInvalid
-from registry.jobs.job import Job, JobState
+from registry.jobs.job import Job
+from registry.jobs.job_state import JobState
 from tests.trainer.attempts import LONG, TIMEOUT_S, MakeJob, suspended, working
 from trainer.errors import JobFailed
 from trainer.faults import failure_of

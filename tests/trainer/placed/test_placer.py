@@ -8,9 +8,10 @@ import pytest
 
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry
-from registry.jobs.job import Job, JobState
+from registry.jobs.job import Job
+from registry.jobs.job_state import JobState
 from registry.jobs.scheduling.room import QueueEntry, Room, TrainerWorker
-from registry.types import Priority
+from registry.states import Priority
 from trainer.placed.placer import Placer
 from trainer.placed.resources import Cluster, node_workers, resources_of
 

@@ -17,7 +17,8 @@ from registry.contracts.job_spec import LoraSpec
 from registry.contracts.parallel_spec import ParallelSpec
 from registry.database import Registry
 from registry.errors import JobTooLarge
-from registry.jobs.job import Job, JobState
+from registry.jobs.job import Job
+from registry.jobs.job_state import JobState
 from registry.jobs.scheduling.room import QueueEntry
 from tests.trainer.attempts import (
     LONG,

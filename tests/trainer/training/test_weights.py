@@ -16,7 +16,8 @@ from engines.settings import EngineSettings
 from registry.contracts.fingerprint import check_fingerprint
 from registry.contracts.hyperparameters import Hyperparameters
 from registry.database import Registry
-from registry.jobs.job import Job, JobState
+from registry.jobs.job import Job
+from registry.jobs.job_state import JobState
 from registry.publishing.checks import check_adapter
 from registry.types import Base
 from tests.contract.engine_host import EngineHost

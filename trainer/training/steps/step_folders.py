@@ -17,11 +17,11 @@ from transformers import PreTrainedModel
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.contracts.fingerprint import FINGERPRINT, write_fingerprint
-from registry.contracts.job_spec import ResultKind
 from registry.errors import AdapterRejected
 from registry.publishing.adapter_weights import check_effect
 from registry.publishing.checkpoint_forms.whole_models import check_checkpoint
 from registry.publishing.checks import base_files
+from registry.states import ResultKind
 from trainer.checkpoints import TRAINED
 from trainer.data.probes import ProbePrompts, neutral_prompts
 from trainer.errors import JobFailed

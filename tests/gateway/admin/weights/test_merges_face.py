@@ -18,7 +18,8 @@ from registry.database import Registry
 from registry.keys import KeyDraft, Scope
 from registry.publishing.publish import publish
 from registry.publishing.score_head import SCORE_HEAD, SCORE_WEIGHT
-from registry.types import AdapterKind, Base, RevisionDraft
+from registry.states import AdapterKind
+from registry.types import Base, RevisionDraft
 from tests.conftest import HIDDEN
 from tests.waiting import wait_for
 

@@ -15,7 +15,8 @@ from registry.database import Registry
 from registry.keys import KeyDraft, KeyLimits, Scope
 from registry.publishing.publish import publish
 from registry.rollouts.tally import Side
-from registry.types import Base, RevisionDraft, Slot, SlotState
+from registry.states import SlotState
+from registry.types import Base, RevisionDraft, Slot
 from tests.gateway.replica_rows import replica_row
 from tests.gateway.rollouts.rollout_scene import RolloutScene
 from tests.gateway.served import ServedGateway

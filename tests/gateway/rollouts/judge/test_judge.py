@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from gateway.rollouts.judge.judge import Decision, RolloutVerdict, judge, judge_watch
-from registry.rollouts.guardrails import Guardrail, GuardrailPlan, guardrails_from
+from registry.rollouts.guardrail_names import Guardrail
+from registry.rollouts.guardrails import GuardrailPlan, guardrails_from
 from registry.rollouts.tally import Cell, Side, Tally, bucket_of
 
 PLAN = GuardrailPlan()

@@ -12,7 +12,7 @@ from gateway.rollouts.judge.strata import (
     samples,
     sums_of,
 )
-from registry.rollouts.guardrails import Guardrail
+from registry.rollouts.guardrail_names import Guardrail
 from registry.rollouts.tally import Cell, Side, Tally
 
 

@@ -15,13 +15,14 @@ from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry, migrate, open_registry
 from registry.errors import DependencyRefused, JobTooLarge
 from registry.jobs.adapter_owners import Claim
-from registry.jobs.job import JobState, Lease
+from registry.jobs.job import Lease
 from registry.jobs.job_moves import JobNote
+from registry.jobs.job_state import JobState
 from registry.jobs.lease_expiry import LONGEST_PAUSE_S, pause_after
 from registry.jobs.scheduling.claims import PASSED_S, Fit, Head, in_order
 from registry.jobs.scheduling.room import ANY_ROOM, QueueEntry, Room, TrainerWorker
 from registry.settings import RegistrySettings
-from registry.types import Priority
+from registry.states import Priority
 from tests.clock import Clock
 
 GB = 10**9

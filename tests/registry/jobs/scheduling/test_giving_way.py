@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry
-from registry.jobs.job import JobState, Lease
+from registry.jobs.job import Lease
 from registry.jobs.job_phase import JobPhase
+from registry.jobs.job_state import JobState
 from registry.jobs.scheduling.giving_way import (
     MOST_TIMES,
     WAITED_S,
@@ -21,7 +22,7 @@ from registry.jobs.scheduling.giving_way import (
     choose_to_give_way,
 )
 from registry.jobs.scheduling.room import TrainerWorker
-from registry.types import Priority
+from registry.states import Priority
 
 RULES = GiveWayRules(least_run_s=60.0, least_left_s=120.0)
 RAN = 100.0

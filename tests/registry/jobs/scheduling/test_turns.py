@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.database import Registry
 from registry.jobs.adapter_owners import Claim
-from registry.jobs.job import JobState
+from registry.jobs.job_state import JobState
 from registry.jobs.scheduling.forecast import DeviceRoom, HeldJob, QueuedJob, Turn, forecast
 from registry.jobs.scheduling.room import QueueEntry, TrainerWorker
-from registry.types import Priority
+from registry.states import Priority
 
 
 def entered(registry: Registry, spec: SupervisedSpec, tenant: str, priority: Priority, entry: QueueEntry) -> str:

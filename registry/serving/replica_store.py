@@ -14,8 +14,9 @@ from registry import tables
 from registry.changes import REPLICA_PLACES, UNCOUNTED, note_change
 from registry.errors import NotFound
 from registry.liveness.silence import SilenceWatch
+from registry.states import ReplicaState, SlotState
 from registry.transactions import Transactions, upsert
-from registry.types import Replica, ReplicaState, Slot, SlotState
+from registry.types import Replica, Slot
 
 GONE_KEPT_S: Final = 86400.0
 """How long a replica that is gone stays in the table."""

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from registry.changes import REPLICA_PLACES
 from registry.database import Registry
 from registry.errors import NotFound
-from registry.replicas import GONE_KEPT_S
-from registry.types import Replica, ReplicaState, Slot, SlotState
+from registry.serving.replica_store import GONE_KEPT_S
+from registry.states import ReplicaState, SlotState
+from registry.types import Replica, Slot
 from tests.clock import Clock
 
 REPLICA = Replica(

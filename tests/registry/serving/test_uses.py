@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from registry.database import Registry
+from registry.serving.revision_uses import AWAITED_S, TRAFFIC_WINDOW_S, USES_KEPT_S
 from registry.types import Use
-from registry.uses import AWAITED_S, TRAFFIC_WINDOW_S, USES_KEPT_S
 
 
 def test_requests_of_all_gateways_add_up(registry: Registry, advance: Callable[[float], None]) -> None:

@@ -1,0 +1,1 @@
+"""What serves: replicas as they report themselves, engines entered by hand, and the demand for revisions."""
