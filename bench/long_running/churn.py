@@ -24,8 +24,10 @@ from registry.database import Registry
 from registry.keys import KeyDraft, Scope
 from registry.publishing.publish import publish
 from registry.rollouts.guardrails import GuardrailPlan
-from registry.rollouts.rollout import RolloutPlan, RolloutState, weighted
-from registry.types import Base, Replica, RevisionDraft, RevisionState, Slot, SlotState
+from registry.rollouts.rollout import RolloutPlan, weighted
+from registry.rollouts.rollout_state import RolloutState
+from registry.states import RevisionState, SlotState
+from registry.types import Base, Replica, RevisionDraft, Slot
 from tests.conftest import write_adapter, write_base
 
 NAMES: Final = tuple(f"adapter-{number:02}" for number in range(24))

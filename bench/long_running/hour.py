@@ -96,10 +96,10 @@ async def _watch(plan: Plan, gateway: GatewayProcess, crowd: Crowd, running: Seq
     """Take a sample now and then until the time is over; what ends earlier raises why."""
     began = time.monotonic()
     headers = {"authorization": f"Bearer {gateway.key}"}
-    async with httpx2.AsyncClient(
-        base_url=f"http://127.0.0.1:{gateway.port}", headers=headers, trust_env=False
-    ) as http:
+    url = f"http://127.0.0.1:{gateway.port}"
+    async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False) as http:
         while (at_s := time.monotonic() - began) < 60 * plan.minutes:
+            asked = time.monotonic()
             metrics = (await http.get("/metrics")).raise_for_status().text
             taken = sample(
                 gateway,
@@ -108,6 +108,7 @@ async def _watch(plan: Plan, gateway: GatewayProcess, crowd: Crowd, running: Seq
                 failed=crowd.failed.total(),
                 served=len(crowd.served),
                 metrics=len(metrics),
+                scrape_s=time.monotonic() - asked,
             )
             append(plan.path, taken)
             done, _ = await asyncio.wait(running, timeout=EVERY_S, return_when=asyncio.FIRST_COMPLETED)

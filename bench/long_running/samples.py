@@ -36,6 +36,8 @@ class Sample:
     """Names that clients ask for."""
     metrics_bytes: int
     """The length of `/metrics`, which grows with the names that the gateway remembers."""
+    scrape_s: float
+    """Seconds that the gateway took to answer `/metrics`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,9 @@ class Slope:
     high: float
 
 
-def sample(gateway: GatewayProcess, at_s: float, *, requests: int, failed: int, served: int, metrics: int) -> Sample:
+def sample(
+    gateway: GatewayProcess, at_s: float, *, requests: int, failed: int, served: int, metrics: int, scrape_s: float
+) -> Sample:
     """Return the process as it is now, with what its clients counted."""
     proc = Path(f"/proc/{gateway.pid}")
     lines = (proc / "smaps_rollup").read_text().splitlines()
@@ -63,6 +67,7 @@ def sample(gateway: GatewayProcess, at_s: float, *, requests: int, failed: int, 
         failed=failed,
         served=served,
         metrics_bytes=metrics,
+        scrape_s=round(scrape_s, 3),
     )
 
 

@@ -22,6 +22,7 @@ def samples(an_hour: float) -> list[Sample]:
             failed=0,
             served=0,
             metrics_bytes=0,
+            scrape_s=0.0,
         )
         for at_s in range(0, 1800, 10)
     ]
