@@ -3,10 +3,11 @@
 One gateway process outside of Ray beside vllm-router:
 
     python bench/one_gateway/relayed.py --cache .bench [--rounds 3] [--seconds 2] [--only TEXT] [--tree NAME=FOLDER]
+        [--ray]
 
 All features of the gateway are on. Targets take turns in an order that changes every round; a ratio is the median of
-the ratios to vllm-router within a round. `--tree` measures another state of the code too. `make natives` compiles the
-mock engine and the clients.
+the ratios to vllm-router within a round. `--tree` measures another state of the code too, `--ray` the one gateway
+of a `lorry up`. `make natives` compiles the mock engine and the clients.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from bench.comparison.native import MODEL, Load, generate_load, mock_engine
 from bench.comparison.process_tree import processor_s, tree_of
 from bench.comparison.targets import Peer
 from bench.one_gateway.process import ROOT, GatewayProcess, gateway_process
+from bench.one_gateway.under_ray import gateway_under_ray
 
 ENGINES: Final = 2
 PEER: Final = "vllm-router"
@@ -60,6 +62,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--only", default="", help="cases with this text in their name")
+    parser.add_argument("--ray", action="store_true", help="also the gateway of a `lorry up`")
     parser.add_argument("--tree", action="append", default=[], metavar="NAME=FOLDER")
     args = parser.parse_args()
     trees = {"this tree": ROOT} | {
@@ -77,6 +80,10 @@ def main() -> None:
             process = stack.enter_context(gateway_process(own, url, mock.ports, tree))
             spent = partial(_of_gateway, process)
             targets.append(Measured(name=name, port=process.port, key=process.key, spent_s=spent))
+        if args.ray:
+            process = stack.enter_context(gateway_under_ray(home / "ray", mock.ports))
+            spent = partial(_of_gateway, process)
+            targets.append(Measured(name="under Ray", port=process.port, key=process.key, spent_s=spent))
         for case, words in CASES.items():
             if args.only in case:
                 _show(case, _rounds(args.cache, targets, words, args.rounds, args.seconds))
