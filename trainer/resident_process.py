@@ -19,7 +19,7 @@ from trainer.child.requests import ResidentRequest
 from trainer.order import ChildOrder
 from trainer.processes.child_environment import child_environment
 from trainer.progress import Progress, ProgressReader
-from trainer.runner import GRACE_S, GroupHalt, described_end
+from trainer.runner import GroupHalt, await_end, described_end
 from trainer.settings import TrainerSettings
 
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -124,7 +124,7 @@ class ResidentProcess:
         self._control.close()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(timeout=GRACE_S)
+        await_end(self._process)
         self._log.unlink(missing_ok=True)
 
     def _ask(self, request: ResidentRequest, descriptors: Sequence[int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -16,6 +17,8 @@ from trainer.model_requests import ModelRequests
 from trainer.order import ChildOrder
 from trainer.processes.child_environment import child_environment
 from trainer.progress import Progress, ProgressReader
+
+log = logging.getLogger(__name__)
 
 LOG_LINES: Final = 5
 GRACE_S: Final = 10.0
@@ -151,7 +154,7 @@ class TrainingChild:
         """Kill what still runs of the child's process group, and wait for its end."""
         with contextlib.suppress(ProcessLookupError):  # the whole group had ended
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(timeout=GRACE_S)
+        await_end(self._process)
         self._reader.join(GRACE_S)
 
     def _describe_end(self) -> str:
@@ -160,9 +163,25 @@ class TrainingChild:
 
 def described_end(process: subprocess.Popen[bytes], log: Path) -> str:
     """Return how a process that has closed its pipe ended, with the end of its *log*."""
-    code = process.wait(timeout=GRACE_S)
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    code = await_end(process)
+    if code is None:
+        how = "closed its pipe and has not ended yet"
+    else:
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
     shown = f"; its last output: {' | '.join(line.strip() for line in lines)}" if lines else ""
     memory = " (the machine may have run out of memory)" if code == -signal.SIGKILL else ""
     return f"the training process {how}{memory}{shown}"
+
+
+def await_end(process: subprocess.Popen[bytes], longest_s: float = GRACE_S) -> int | None:
+    """Return the exit code of a process that was killed or is about to end; None where it takes longer.
+
+    On a busy machine a process of low priority may wait long for the processor even to end. Nothing that this process
+    does depends on it, so it is reaped later.
+    """
+    try:
+        return process.wait(longest_s)
+    except subprocess.TimeoutExpired:
+        log.warning("a process has not ended yet", extra={"process": process.pid, "waited_s": longest_s})
+        return None

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from tests.trainer.conftest import MakeSpec
 from trainer.order import ChildOrder
 from trainer.progress import RecipeFailed
-from trainer.runner import TrainingChild
+from trainer.runner import TrainingChild, await_end, described_end
 
 
 def test_a_child_of_a_worker_in_another_checkout_runs_the_code_of_its_worker(
@@ -40,3 +43,13 @@ def test_a_child_of_a_worker_in_another_checkout_runs_the_code_of_its_worker(
         child.close()
     assert isinstance(progress, RecipeFailed)
     assert progress.code == "base_changed", "the first thing that our child looks at"
+
+
+def test_a_process_that_takes_long_to_end_fails_nothing(tmp_path: Path) -> None:
+    log = tmp_path / "child.log"
+    log.write_text("the last words\n")
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
+        assert await_end(process, 0.01) is None
+        process.kill()
+        assert await_end(process, 60.0) == -signal.SIGKILL
+        assert "killed by SIGKILL" in described_end(process, log)

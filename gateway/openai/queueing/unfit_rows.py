@@ -44,7 +44,7 @@ def _too_long(tokens: Tokens, spec: FineTuneSpec) -> Iterator[UnfitReason]:
             reason=ROW_TOO_LONG,
             is_cut=spec.unfit_rows == "cut",
             rows=rows,
-            lines=tuple(line for line, _ in longest),
+            lines=tuple(sorted(line for line, _ in longest)),
             longest=length,
             example=f"line {line}: {length} tokens, more than max_length {most}",
         )
