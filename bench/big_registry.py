@@ -10,7 +10,8 @@ from typing import Final
 import sqlalchemy as sa
 
 from registry import tables
-from registry.database import Registry, Snapshot, migrate, open_registry
+from registry.database import Registry, Snapshot, open_registry
+from registry.schema import migrate
 from registry.settings import RegistrySettings
 from registry.states import ReplicaState, SlotState
 from registry.types import Replica, Slot

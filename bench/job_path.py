@@ -106,8 +106,9 @@ def _run_job(scratch: Path, checkout: Path, recorder: CallRecorder, child_notes:
     from gateway.app import build_app, build_gateway
     from gateway.settings import GatewaySettings
     from registry.artifacts import folder_digest
-    from registry.database import migrate, open_registry
+    from registry.database import open_registry
     from registry.disk import Liveness
+    from registry.schema import migrate
     from registry.settings import RegistrySettings
     from registry.types import Base
     from tests.trainer.tiny_base import save_base, write_chats

@@ -25,8 +25,9 @@ from gateway.keys.keyring import Keyring
 from gateway.keys.limits import RateLimiter
 from gateway.routing.routing import RouteTable
 from gateway.telemetry.metrics import GatewayMetrics
-from registry.database import Registry, migrate, open_registry
+from registry.database import Registry, open_registry
 from registry.keys import KeyDraft, KeyLimits, Scope
+from registry.schema import migrate
 from registry.settings import RegistrySettings
 from tests.redis_server import RedisServer
 

@@ -31,8 +31,9 @@ from gateway.edge.protocol import EdgeProtocol
 from gateway.settings import GatewaySettings
 from gateway.up.http_server import server_config
 from gateway.wire.connections import EngineConnection
-from registry.database import Registry, migrate, open_registry
+from registry.database import Registry, open_registry
 from registry.keys import KeyDraft, Scope
+from registry.schema import migrate
 from registry.settings import RegistrySettings
 from registry.states import ReplicaState
 from registry.types import Base, Replica

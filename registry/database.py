@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Final
 
 import sqlalchemy as sa
 
@@ -20,7 +19,7 @@ from registry.batches.batch_store import BatchStore, batches_reading
 from registry.batches.deliveries import BATCH_ENDS
 from registry.changes import KeptParts
 from registry.deliveries import DeliveryStore
-from registry.errors import NotFound, SchemaForeign, SchemaTooNew, SchemaTooOld
+from registry.errors import NotFound
 from registry.evaluations.evaluation_store import EvaluationStore
 from registry.evaluations.suite_store import SuiteStore
 from registry.files.file_store import FileStore
@@ -46,6 +45,7 @@ from registry.rollouts.rollout import Rollout
 from registry.rollouts.rollout_moves import open_rollouts, promoted_since
 from registry.rollouts.rollout_store import RolloutStore
 from registry.rollouts.tally_store import TallyStore
+from registry.schema import check_current
 from registry.serving.entered_engines import EnteredEngineStore
 from registry.serving.replica_store import ReplicaReader, ReplicaStore, with_passing_fields
 from registry.serving.revision_uses import UseReader, UseStore
@@ -54,12 +54,6 @@ from registry.stores.choice import build_store
 from registry.transactions import Transactions, open_engine, shown_url
 from registry.types import Adapter, Base, Replica, Revision, ServedCheckpoint, Use
 from registry.wording.id_prefixes import IdPrefixes
-
-MIGRATIONS: Final = Path(__file__).parent / "migrations"
-_APPLIED: Final = sa.table("alembic_version", sa.column("version_num"))
-"""Alembic's record of the schema revision of a database."""
-MIGRATION_LOCK: Final = 7613501
-"""Key of the PostgreSQL advisory lock under which the schema changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,32 +228,6 @@ def _readers_of(tx: sa.Connection, file_id: str) -> list[str]:
     return [*jobs_reading(tx, file_id), *batches_reading(tx, file_id)]
 
 
-def migrate(url: str) -> None:
-    """Bring the database at *url* to the schema of this Lorry.
-
-    `SchemaTooNew` if a newer Lorry made it, `SchemaForeign` if it belongs to another program.
-    """
-    # Of all processes only the one that starts the others migrates: the rest save Alembic's memory.
-    from alembic import command
-    from alembic.config import Config
-
-    engine = open_engine(url)
-    transactions = Transactions(engine, time.time)
-    config = Config()
-    # Alembic interpolates the values of its options, so a % of the path is doubled.
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    try:
-        with transactions.write() as tx:
-            # Hosts that start together migrate one after the other; on SQLite the write transaction sees to that.
-            if tx.dialect.name == "postgresql":
-                tx.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-            _check_known(tx, shown_url(engine))
-            config.attributes["connection"] = tx
-            command.upgrade(config, "head")
-    finally:
-        transactions.close()
-
-
 def open_registry(
     settings: RegistrySettings,
     now: Callable[[], float] = time.time,
@@ -273,7 +241,7 @@ def open_registry(
     transactions = Transactions(engine, now, steady)
     try:
         with transactions.read() as tx:
-            _check_current(tx, shown_url(engine))
+            check_current(tx, shown_url(engine))
         registry = Registry(transactions, settings)
         registry.recover()
         registry.bases.locate_checkpoints(registry.artifacts.location)
@@ -281,39 +249,3 @@ def open_registry(
         transactions.close()
         raise
     return registry
-
-
-@cache
-def _schemas() -> tuple[str, ...]:
-    """Return the schema revisions that this Lorry knows, the newest first: the names of their files begin with them."""
-    return tuple(sorted((file.name.partition("_")[0] for file in MIGRATIONS.glob("versions/[0-9]*.py")), reverse=True))
-
-
-def _check_known(tx: sa.Connection, url: str) -> str | None:
-    """Return the schema revision at *url*, None for an empty database. `SchemaTooNew` or `SchemaForeign`."""
-    present = set(sa.inspect(tx).get_table_names())
-    found: str | None = tx.execute(sa.select(_APPLIED.c.version_num)).scalar() if _APPLIED.name in present else None
-    schemas = _schemas()
-    if found in schemas:
-        return found
-    # Alembic keeps the schemas of other programs in a table of the same name.
-    if found is not None and tables.adapters.name in present and tables.revisions.name in present:
-        raise SchemaTooNew(
-            f"the registry {url} has schema {found}, which a newer Lorry made; this one knows schemas up to "
-            f"{schemas[0]}. Upgrade Lorry, or give [registry] url another database"
-        )
-    if present:
-        raise SchemaForeign(
-            f"the database {url} belongs to another program: it has the table {min(present)!r} and no schema of Lorry. "
-            "Give [registry] url a database of its own"
-        )
-    return None
-
-
-def _check_current(tx: sa.Connection, url: str) -> None:
-    found, head = _check_known(tx, url), _schemas()[0]
-    if found != head:
-        raise SchemaTooOld(
-            f"the registry {url} has {'no schema' if found is None else f'schema {found}'}, "
-            f"this Lorry needs {head}: migrate it first"
-        )

@@ -27,7 +27,8 @@ from registry.contracts.fingerprint import (
     write_fingerprint,
 )
 from registry.contracts.methods.supervised_spec import SupervisedSpec
-from registry.database import Registry, migrate, open_registry
+from registry.database import Registry, open_registry
+from registry.schema import migrate
 from registry.settings import RegistrySettings
 from registry.types import Base
 from tests.clock import Clock

@@ -79,7 +79,8 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
     "registry": (
         "lineage",
         "publishing backups pulled",
-        "database migrations",
+        "database",
+        "schema migrations",
         "jobs",
         "contracts",
         "rollouts responses",

@@ -17,7 +17,8 @@ from bench.comparison.process_tree import command_of, tree_of
 from bench.comparison.targets import answers
 from gateway.engines_settings import BUNDLED_BASE
 from gateway.pools.bundled import unpack_bundled
-from registry.database import migrate, open_registry
+from registry.database import open_registry
+from registry.schema import migrate
 from registry.settings import RegistrySettings
 from registry.types import Base
 from tests.up_process import Up

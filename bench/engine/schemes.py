@@ -32,9 +32,10 @@ from registry.artifacts import folder_digest
 from registry.contracts.quantizations.quantization_report import TEXTS, QuantizationReport
 from registry.contracts.quantizations.quantize_spec import QuantizeSpec
 from registry.contracts.quantizations.schemes import Scheme, choose_group
-from registry.database import Registry, migrate, open_registry
+from registry.database import Registry, open_registry
 from registry.disk import Liveness
 from registry.publishing.checks import base_modules, linear_modules
+from registry.schema import migrate
 from registry.settings import RegistrySettings
 from registry.types import Base
 from trainer.settings import TrainerSettings

@@ -84,8 +84,9 @@ async def _serve(port: int, home: Path, registry_url: str, engine_ports: Sequenc
     from gateway.up.http_server import server_config
     from gateway.up.listening import addresses_of, listen
     from gateway.up.logs import log_to
-    from registry.database import migrate, open_registry
+    from registry.database import open_registry
     from registry.keys import KeyDraft, Scope
+    from registry.schema import migrate
     from registry.settings import RegistrySettings
     from registry.states import ReplicaState
     from registry.types import Base, Replica

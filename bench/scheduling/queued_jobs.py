@@ -28,11 +28,12 @@ from gateway.rollouts.controller import reconcile
 from gateway.settings import GatewaySettings
 from registry import tables
 from registry.contracts.methods.supervised_spec import SupervisedSpec
-from registry.database import Registry, migrate, open_registry
+from registry.database import Registry, open_registry
 from registry.jobs.scheduling.queue_tables import job_dependencies
 from registry.jobs.scheduling.room import Room, TrainerWorker
 from registry.jobs.scheduling.turns import QueueTurns
 from registry.publishing.unused_folders import discard_checkpoints
+from registry.schema import migrate
 from registry.settings import RegistrySettings
 
 GB: Final = 10**9

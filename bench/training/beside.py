@@ -31,10 +31,11 @@ import psutil
 from gateway.openai.job_request import build_spec
 from gateway.openai.types import CreateJob
 from registry.artifacts import folder_digest
-from registry.database import Registry, migrate, open_registry
+from registry.database import Registry, open_registry
 from registry.disk import Liveness
 from registry.jobs.job import Job
 from registry.jobs.job_state import JobState
+from registry.schema import migrate
 from registry.settings import RegistrySettings
 from registry.types import Base
 from trainer.settings import TrainerSettings

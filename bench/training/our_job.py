@@ -22,9 +22,10 @@ from starlette.testclient import TestClient
 from gateway.app import build_app, build_gateway
 from gateway.settings import GatewaySettings
 from registry.artifacts import folder_digest
-from registry.database import Registry, migrate, open_registry
+from registry.database import Registry, open_registry
 from registry.disk import Liveness
 from registry.jobs.job_state import JobState
+from registry.schema import migrate
 from registry.settings import RegistrySettings
 from registry.types import Base
 from trainer.settings import TrainerSettings

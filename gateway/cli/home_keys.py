@@ -13,9 +13,10 @@ from gateway.admin.key_types import CreateKey, issued_object, key_object
 from gateway.cli.errors import CommandFailed
 from gateway.objects.keys import IssuedKeyObject, KeyObject
 from gateway.settings import load_settings
-from registry.database import Registry, migrate, open_registry
+from registry.database import Registry, open_registry
 from registry.disk import keep_files_private, make_private
 from registry.errors import RegistryError
+from registry.schema import migrate
 from registry.wording.field_faults import fault_in
 
 

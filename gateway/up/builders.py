@@ -16,7 +16,7 @@ from gateway.settings import Settings, SettingsSource
 from gateway.up.applications import controller_application, engines_application, gateway_application
 from gateway.up.cluster.checks import check_cluster
 from gateway.up.cluster.node_pool import pool_named
-from registry.database import migrate
+from registry.schema import migrate
 from registry.settings import read_tables
 from registry.wording.field_faults import fault_in
 from registry.wording.known_fields import KnownFields

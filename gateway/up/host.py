@@ -46,10 +46,11 @@ from gateway.up.progress import StartProgress
 from gateway.up.ray_cluster import ClusterStart, are_alive, cluster_processes, set_ray_environment
 from gateway.up.start_watch import Plan, wait_until_ready
 from gateway.up.trainer_process import TrainerProcess
-from registry.database import Registry, migrate, open_registry
+from registry.database import Registry, open_registry
 from registry.disk import FULL_ERRNOS, keep_files_private, make_private
 from registry.errors import RegistryError
 from registry.liveness.host_name import host_name
+from registry.schema import migrate
 from registry.states import ReplicaState
 
 log = logging.getLogger("gateway.up.host")  # as a module that is run its own name would be `__main__`

@@ -18,8 +18,9 @@ import sqlalchemy as sa
 
 from registry.artifacts import ArtifactStore
 from registry.backups.rows import PASSING, check_empty, copy_rows
-from registry.database import Registry, migrate, open_registry
+from registry.database import Registry, open_registry
 from registry.errors import NotFound
+from registry.schema import migrate
 from registry.settings import RegistrySettings
 from registry.stores.folder_store import FolderStore
 

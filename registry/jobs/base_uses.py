@@ -7,12 +7,13 @@ import sqlalchemy as sa
 from registry import tables
 from registry.jobs.job_state import ENDED
 from registry.liveness.sleeping_pools import sleeping_pools
+from registry.serving.serving_tables import entered_engines, replicas
 from registry.states import ReplicaState
 
 
 def users_of_base(tx: sa.Connection, name: str) -> list[str]:
     """Return what needs the base model *name*, in words."""
-    adapters, replicas, entered, jobs = tables.adapters, tables.replicas, tables.entered_engines, tables.jobs
+    adapters, entered, jobs = tables.adapters, entered_engines, tables.jobs
     present = sa.and_(replicas.c.base == name, replicas.c.state != ReplicaState.GONE)
     reading = sa.and_(jobs.c.state.not_in(ENDED), jobs.c.spec["base"].as_string() == name)
     return [

@@ -6,20 +6,19 @@ import builtins
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from secrets import token_hex
-from string import hexdigits
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
 
 from registry import tables
 from registry.audit import Act, write_audit
-from registry.contracts.job_kinds import FINE_TUNING_METHODS
 from registry.contracts.job_spec import JobSpec
 from registry.contracts.unfit_rows import UnfitRows
 from registry.errors import IllegalMove, StaleState
 from registry.jobs.adapter_owners import LOCAL_CLAIM, Claim
 from registry.jobs.durations import ExpectedDuration, expected_duration
-from registry.jobs.job import Job, JobCheckpoint, JobError, JobEvent, Lease, has_metadata
+from registry.jobs.job import Job, JobCheckpoint, JobError, JobEvent, Lease
+from registry.jobs.job_lists import JobFilter, current_jobs, jobs_making, listed_jobs
 from registry.jobs.job_moves import (
     JobMove,
     JobNote,
@@ -46,11 +45,6 @@ from registry.jobs.scheduling.turns import QueueTurns
 from registry.jobs.served_checkpoints import served_checkpoints
 from registry.transactions import Transactions, upsert
 
-ID_ENDING: Final = 8
-"""Characters of a job's id that its model's name ends with."""
-FILTERED_AT_ONCE: Final = 200
-"""Jobs that are read at once where metadata filters them."""
-
 
 class JobStore:
     """The queue of the trainer. Methods that take a `Lease` raise `LeaseLost` when it is not the job's latest."""
@@ -75,14 +69,8 @@ class JobStore:
 
     def making(self, name: str, tenant: str | None = None) -> builtins.list[Job]:
         """Return the jobs, newest first, that may make a model of this *name*: `ft:...:<id>`, or their adapter's."""
-        jobs, last = tables.jobs.c, name.rpartition(":")[2]
-        for_it = sa.and_(jobs.spec["adapter"].as_string() == name, jobs.state.not_in(ENDED))
-        if len(last) == ID_ENDING and set(last) <= set(hexdigits):
-            for_it = sa.or_(for_it, jobs.id.like(f"%{last}"))
-        query = sa.select(tables.jobs).where(for_it).order_by(jobs.seq.desc()).limit(20)
         with self._tx.read() as tx:
-            found = [job_of(row) for row in tx.execute(query).mappings()]
-        return [job for job in found if tenant in (None, job.tenant)]
+            return [job for job in jobs_making(tx, name) if tenant in (None, job.tenant)]
 
     def unfinished(self) -> builtins.list[Job]:
         """Return the jobs that have not ended, oldest first."""
@@ -270,36 +258,17 @@ class JobStore:
 
         Empty *metadata* finds the jobs without any.
         """
-        query = sa.select(tables.jobs)
-        if tenant is not None:
-            query = query.where(tables.jobs.c.tenant == tenant)
-        if only_fine_tuning:
-            query = query.where(tables.jobs.c.spec["method"].as_string().in_(FINE_TUNING_METHODS))
+        asked = JobFilter(metadata=metadata, only_fine_tuning=only_fine_tuning, tenant=tenant)
         with self._tx.read() as tx:
-            if metadata is None:
-                return [job_of(row) for row in page(tx, query, tables.jobs, after, limit)]
-            # Compared here: a key is any text, which neither database takes in a path into JSON.
-            found: builtins.list[Job] = []
-            while len(found) < limit:
-                jobs = [job_of(row) for row in page(tx, query, tables.jobs, after, FILTERED_AT_ONCE)]
-                found += [job for job in jobs if has_metadata(job, metadata)]
-                if len(jobs) < FILTERED_AT_ONCE:
-                    break
-                after = jobs[-1].id
-            return found[:limit]
+            return listed_jobs(tx, after, limit, asked)
 
     def current(self, ended_since: float, most_queued: int) -> builtins.list[Job]:
         """Return the jobs that have not ended, of the queued ones the first, and those that ended since then.
 
         The oldest come first.
         """
-        jobs = tables.jobs
-        is_queued = jobs.c.state == JobState.QUEUED
-        first = sa.select(jobs.c.seq).where(is_queued).order_by(jobs.c.priority, jobs.c.seq).limit(most_queued)
-        is_current = jobs.c.state.not_in([*ENDED, JobState.QUEUED])
-        shown = sa.or_(is_current, jobs.c.finished_at >= ended_since, jobs.c.seq.in_(first))
         with self._tx.read() as tx:
-            return [job_of(row) for row in tx.execute(sa.select(jobs).where(shown).order_by(jobs.c.seq)).mappings()]
+            return current_jobs(tx, ended_since, most_queued)
 
     def queued_count(self) -> int:
         """Return how many jobs wait."""

@@ -7,10 +7,10 @@ from dataclasses import asdict
 
 import sqlalchemy as sa
 
-from registry import tables
 from registry.audit import Act, write_audit
 from registry.bases import find_base
 from registry.errors import Conflict, NotFound
+from registry.serving.serving_tables import entered_engines
 from registry.transactions import Transactions, insert_or_ignore
 from registry.types import EnteredEngine
 
@@ -25,7 +25,7 @@ class EnteredEngineStore:
         """Put an engine under supervision. `NotFound` for an unknown base, `Conflict` if its address is entered."""
         with self._tx.write() as tx:
             find_base(tx, entered.base)
-            if not insert_or_ignore(tx, tables.entered_engines, asdict(entered)):
+            if not insert_or_ignore(tx, entered_engines, asdict(entered)):
                 raise Conflict(f"an engine at {_shown(entered.url)} is entered already; `lorry replicas` shows it")
             detail = {"url": _shown(entered.url), "engine": entered.engine, "base": entered.base}
             act = Act(actor=entered.actor, action="replica.enter", subject=entered.id, detail=detail)
@@ -33,7 +33,7 @@ class EnteredEngineStore:
 
     def remove(self, replica_id: str, actor: str) -> None:
         """Stop the supervision of an entered engine. `NotFound` if *replica_id* was not entered by hand."""
-        table = tables.entered_engines
+        table = entered_engines
         with self._tx.write() as tx:
             if tx.execute(sa.delete(table).where(table.c.id == replica_id)).rowcount != 1:
                 ids = tx.execute(sa.select(table.c.id).order_by(table.c.id)).scalars().all()
@@ -46,7 +46,7 @@ class EnteredEngineStore:
     def list(self) -> builtins.list[EnteredEngine]:
         """Return every entered engine, ordered by id."""
         with self._tx.read() as tx:
-            rows = tx.execute(sa.select(tables.entered_engines).order_by(tables.entered_engines.c.id)).mappings()
+            rows = tx.execute(sa.select(entered_engines).order_by(entered_engines.c.id)).mappings()
             return [EnteredEngine(**row) for row in rows]
 
 

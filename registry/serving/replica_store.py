@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from registry import tables
 from registry.changes import REPLICA_PLACES, UNCOUNTED, note_change
 from registry.errors import NotFound
 from registry.liveness.silence import SilenceWatch
+from registry.serving.serving_tables import replicas
 from registry.states import ReplicaState, SlotState
 from registry.transactions import Transactions, upsert
 from registry.types import Replica, Slot
@@ -52,7 +52,7 @@ class ReplicaReader:
 
         Their `PASSING` fields are not current, see `with_passing_fields`.
         """
-        columns = tables.replicas.c
+        columns = replicas.c
         marks = sa.select(columns.id, columns.mark).where(_present(base)).order_by(columns.id)
         keys = [(row.id, row.mark) for row in tx.execute(marks)]
         known = self._known.get(base, {})
@@ -65,34 +65,32 @@ class ReplicaReader:
 
 
 def _present(base: str | None) -> sa.ColumnElement[bool]:
-    is_there = tables.replicas.c.state != ReplicaState.GONE
-    return is_there if base is None else sa.and_(is_there, tables.replicas.c.base == base)
+    is_there = replicas.c.state != ReplicaState.GONE
+    return is_there if base is None else sa.and_(is_there, replicas.c.base == base)
 
 
 def _rows(tx: sa.Connection, ids: Sequence[str]) -> Iterator[sa.RowMapping]:
     for start in range(0, len(ids), _MOST_AT_ONCE):
-        some = tables.replicas.c.id.in_(ids[start : start + _MOST_AT_ONCE])
-        yield from tx.execute(sa.select(tables.replicas).where(some)).mappings()
+        some = replicas.c.id.in_(ids[start : start + _MOST_AT_ONCE])
+        yield from tx.execute(sa.select(replicas).where(some)).mappings()
 
 
 def _lasting_of(row: sa.RowMapping) -> Replica:
     return replica_of({**row, "heartbeat_at": 0.0, "load": 0, "memory_bytes": None})
 
 
-def with_passing_fields(
-    tx: sa.Connection, replicas: tuple[Replica, ...], base: str | None = None
-) -> tuple[Replica, ...]:
-    """Return *replicas*, all or those of *base*, with the `PASSING` fields that the database has now."""
-    columns = [tables.replicas.c[name] for name in ("id", *PASSING)]
+def with_passing_fields(tx: sa.Connection, known: tuple[Replica, ...], base: str | None = None) -> tuple[Replica, ...]:
+    """Return the *known* replicas, all or those of *base*, with the `PASSING` fields that the database has now."""
+    columns = [replicas.c[name] for name in ("id", *PASSING)]
     present = sa.select(*columns).where(_present(base))
     passing = {row[0]: dict(zip(PASSING, row[1:], strict=True)) for row in tx.execute(present)}
-    return tuple(replace(each, **passing.get(each.id, {})) for each in replicas)
+    return tuple(replace(each, **passing.get(each.id, {})) for each in known)
 
 
 def _change_of(tx: sa.Connection, row: Mapping[str, Any]) -> set[str] | None:
     """Return the columns in which *row* differs from the stored one, but for `PASSING`; None if none is stored."""
-    columns = [column for column in tables.replicas.columns if column.name not in (*PASSING, MARK)]
-    stored = tx.execute(sa.select(*columns).where(tables.replicas.c.id == row["id"])).mappings().one_or_none()
+    columns = [column for column in replicas.columns if column.name not in (*PASSING, MARK)]
+    stored = tx.execute(sa.select(*columns).where(replicas.c.id == row["id"])).mappings().one_or_none()
     return None if stored is None else {name for name in stored if stored[name] != row[name]}
 
 
@@ -113,17 +111,17 @@ class ReplicaStore:
             row = asdict(replica) | {"slots": slots, "paths": list(replica.paths), "heartbeat_at": self._tx.now()}
             change = _change_of(tx, row)
             if change is not None and not change:
-                beat = sa.update(tables.replicas).where(tables.replicas.c.id == replica.id)
+                beat = sa.update(replicas).where(replicas.c.id == replica.id)
                 beat = beat.values({name: row[name] for name in PASSING})
                 tx.execute(beat, execution_options={UNCOUNTED: True})
             else:
-                upsert(tx, tables.replicas, ("id",), row | {MARK: secrets.randbits(63)})
+                upsert(tx, replicas, ("id",), row | {MARK: secrets.randbits(63)})
                 if change is None or change & _DECIDING:
                     note_change(tx, REPLICA_PLACES)
 
     def get(self, replica_id: str) -> Replica:
         """Return the replica with this id. Raises `NotFound`."""
-        query = sa.select(tables.replicas).where(tables.replicas.c.id == replica_id)
+        query = sa.select(replicas).where(replicas.c.id == replica_id)
         with self._tx.read() as tx:
             row = tx.execute(query).mappings().one_or_none()
         if row is None:
@@ -133,13 +131,13 @@ class ReplicaStore:
     def list(self) -> builtins.list[Replica]:
         """Return every replica by id, including those that went within the last day."""
         with self._tx.read() as tx:
-            rows = tx.execute(sa.select(tables.replicas).order_by(tables.replicas.c.id)).mappings()
+            rows = tx.execute(sa.select(replicas).order_by(replicas.c.id)).mappings()
             return [replica_of(row) for row in rows]
 
     def mark_gone(self, replica_id: str) -> None:
         """Mark the replica as gone. Raises `NotFound`."""
         with self._tx.write() as tx:
-            update = sa.update(tables.replicas).where(tables.replicas.c.id == replica_id)
+            update = sa.update(replicas).where(replicas.c.id == replica_id)
             if tx.execute(update.values(state=ReplicaState.GONE, slots=[])).rowcount != 1:
                 raise NotFound(f"there is no replica {replica_id!r}")
             note_change(tx, REPLICA_PLACES)
@@ -149,7 +147,7 @@ class ReplicaStore:
 
         The time is measured here, from one call to a later one, so that no clock that jumps removes a replica.
         """
-        columns = tables.replicas.c
+        columns = replicas.c
         gone = columns.state == ReplicaState.GONE
         old = sa.and_(gone, columns.heartbeat_at < self._tx.now() - GONE_KEPT_S)
         with self._tx.read() as tx:
@@ -166,9 +164,9 @@ class ReplicaStore:
         )
         with self._tx.write() as tx:
             message = f"no heartbeat for {older_than_s:g} s"
-            update = sa.update(tables.replicas).where(silent)
+            update = sa.update(replicas).where(silent)
             update = update.values(state=ReplicaState.GONE, slots=[], message=message)
-            ids = tx.execute(update.returning(tables.replicas.c.id)).scalars().all()
+            ids = tx.execute(update.returning(replicas.c.id)).scalars().all()
             note_change(tx, REPLICA_PLACES)
-            tx.execute(sa.delete(tables.replicas).where(old))
+            tx.execute(sa.delete(replicas).where(old))
             return sorted(ids)

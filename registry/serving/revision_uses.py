@@ -8,7 +8,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from registry import tables
+from registry.serving.serving_tables import revision_uses
 from registry.transactions import Transactions, upsert
 from registry.types import Use
 
@@ -56,7 +56,7 @@ def _faded(use: Use, before: Use | None) -> Use:
 
 
 def _uses_since(tx: sa.Connection, since: float, now: float) -> Iterator[Use]:
-    table = tables.revision_uses
+    table = revision_uses
     # A gateway that died leaves its last count, which must not pass for traffic for ever.
     fresh = sa.case((table.c.used_at >= now - TRAFFIC_WINDOW_S, table.c.in_flight), else_=0)
     awaited = sa.case((table.c.awaited_until >= now, table.c.awaited_since), else_=None)
@@ -86,11 +86,11 @@ class UseStore:
                 for served_name, count in sorted(in_flight.items())
             ]
             # Use alone makes nobody load anything: it decides what makes room, at the next whole reading.
-            upsert(tx, tables.revision_uses, ("served_name", "gateway"), *rows, is_counted=False)
+            upsert(tx, revision_uses, ("served_name", "gateway"), *rows, is_counted=False)
 
     def await_revision(self, gateway: str, served_name: str, in_flight: float) -> None:
         """Store that requests at *gateway* wait for a revision that no replica has; the first such call counts."""
-        table = tables.revision_uses
+        table = revision_uses
         own = sa.and_(table.c.served_name == served_name, table.c.gateway == gateway)
         with self._tx.write() as tx:
             now = self._tx.now()
@@ -109,9 +109,9 @@ class UseStore:
 
     def forget_old(self) -> None:
         """Delete uses of more than a week ago, including those of gateways that are long gone."""
-        old = tables.revision_uses.c.used_at < self._tx.now() - USES_KEPT_S
+        old = revision_uses.c.used_at < self._tx.now() - USES_KEPT_S
         with self._tx.read() as tx:
             found = tx.execute(sa.select(sa.literal(1)).where(old).limit(1)).first()
         if found is not None:
             with self._tx.write() as tx:
-                tx.execute(sa.delete(tables.revision_uses).where(old))
+                tx.execute(sa.delete(revision_uses).where(old))

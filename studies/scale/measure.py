@@ -22,7 +22,8 @@ from gateway.routing.placement import wanted_in
 from gateway.routing.route_table import build_table
 from gateway.settings import GatewaySettings
 from registry import tables
-from registry.database import Registry, migrate, open_registry
+from registry.database import Registry, open_registry
+from registry.schema import migrate
 from registry.settings import RegistrySettings
 from registry.states import ReplicaState
 from studies.scale.counted import Cost, CountingRelay

@@ -31,11 +31,12 @@ from gateway.settings import GatewaySettings
 from gateway.up.http_server import server_config
 from registry.artifacts import folder_digest
 from registry.contracts.fingerprint import write_fingerprint
-from registry.database import Registry, migrate, open_registry
+from registry.database import Registry, open_registry
 from registry.errors import RegistryError
 from registry.keys import KeyDraft, Scope
 from registry.publishing.publish import publish
 from registry.rollouts.rollout import RolloutPlan, weighted
+from registry.schema import migrate
 from registry.settings import RegistrySettings
 from registry.states import ReplicaState, RevisionState, SlotState
 from registry.types import Base, Replica, RevisionDraft, Slot

@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from gateway.edge.edge import Edge
 from gateway.keys.keyring import Keyring
 from gateway.settings import GatewaySettings
-from registry import tables
 from registry.database import Registry
 from registry.keys import KeyDraft, Scope
+from registry.serving.serving_tables import replicas
 from registry.types import Base
 from tests.gateway.scripted_gateways import ScriptedGateways
 from tests.gateway.served import ServedGateway
@@ -43,7 +43,7 @@ def test_rows_that_cannot_be_read_end_no_loop_and_hang_no_request(sqlite_registr
     with ServedGateway(QUICK, sqlite_registry) as served:
         client = served.client
         wait_for(lambda: client.get("/readyz").status_code == 200)
-        set_column(sqlite_registry, tables.replicas.c.state, "frozen")
+        set_column(sqlite_registry, replicas.c.state, "frozen")
         wait_for(lambda: client.get("/readyz").status_code == 503)
         told = client.get("/readyz").json()
         assert told["status"] == "failing"
@@ -55,7 +55,7 @@ def test_rows_that_cannot_be_read_end_no_loop_and_hang_no_request(sqlite_registr
         assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
         assert time.monotonic() - began < 60.0  # the deadline of the request is ten times that
         assert client.get("/healthz").status_code == 200
-        set_column(sqlite_registry, tables.replicas.c.state, "ready")
+        set_column(sqlite_registry, replicas.c.state, "ready")
         wait_for(lambda: client.post("/v1/chat/completions", json=CHAT).status_code == 404)
 
 

@@ -18,7 +18,8 @@ import httpx2
 import psutil
 
 from registry.artifacts import folder_digest
-from registry.database import Registry, migrate
+from registry.database import Registry
+from registry.schema import migrate
 from registry.types import Base
 from tests.kills.part import home_registry
 from tests.kills.phases import Phase, phase_of, training_children

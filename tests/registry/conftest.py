@@ -15,8 +15,9 @@ import pytest
 import sqlalchemy as sa
 
 from registry.columns import metadata
-from registry.database import Registry, migrate, open_registry
+from registry.database import Registry, open_registry
 from registry.publishing.publish import publish
+from registry.schema import migrate
 from registry.settings import RegistrySettings
 from registry.types import Base, RevisionDraft
 from tests.clock import Clock

@@ -15,7 +15,7 @@ from alembic.migration import MigrationContext
 
 from registry import tables
 from registry.columns import metadata
-from registry.database import Registry, migrate, open_registry
+from registry.database import Registry, open_registry
 from registry.errors import (
     Conflict,
     NotFound,
@@ -28,6 +28,7 @@ from registry.errors import (
 )
 from registry.rollouts.rollout import Rollout, RolloutPlan, weighted
 from registry.rollouts.rollout_state import RolloutState
+from registry.schema import migrate
 from registry.settings import RegistrySettings
 from registry.types import Base
 
@@ -53,7 +54,7 @@ def test_migrating_again_keeps_what_is_there(settings: RegistrySettings, base: B
 @pytest.mark.long
 def test_processes_that_migrate_a_new_database_at_once_agree(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new' / 'registry.db'}"
-    command = [sys.executable, "-c", f"from registry.database import migrate; migrate({url!r})"]
+    command = [sys.executable, "-c", f"from registry.schema import migrate; migrate({url!r})"]
     children = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) for _ in range(4)]
     assert [child.communicate(timeout=60)[1].decode() for child in children] == [""] * 4
     assert [child.returncode for child in children] == [0] * 4

@@ -15,10 +15,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from registry.database import MIGRATIONS, Registry, migrate, open_registry
+from registry.database import Registry, open_registry
 from registry.jobs.job_state import JobState
 from registry.rollouts.guardrails import GuardrailPlan
 from registry.rollouts.rollout import RolloutPlan, Step
+from registry.schema import MIGRATIONS, migrate
 from registry.settings import RegistrySettings
 from registry.transactions import open_engine
 

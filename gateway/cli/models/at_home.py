@@ -25,11 +25,12 @@ from gateway.pools.pull import pull as pull_now
 from gateway.settings import Settings, load_settings
 from hubs.errors import HubError
 from registry.contracts.quantizations.load_test_result import LoadTestResult
-from registry.database import Registry, migrate, open_registry
+from registry.database import Registry, open_registry
 from registry.disk import keep_files_private, make_private
 from registry.errors import RegistryError
 from registry.pulled.pulled_models import named_pulled
 from registry.pulled.verification import verify_pulled
+from registry.schema import migrate
 
 _HUBS: Final = get_args(HubName)
 

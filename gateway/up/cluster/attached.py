@@ -31,9 +31,10 @@ from gateway.up.listening import check_keys
 from gateway.up.logs import log_to
 from gateway.up.progress import StartProgress
 from gateway.up.start_watch import StartLimits, StartState, broken_engines, follow_start, missing_parts
-from registry.database import Registry, migrate, open_registry
+from registry.database import Registry, open_registry
 from registry.disk import make_private
 from registry.errors import RegistryError
+from registry.schema import migrate
 from registry.types import Replica
 
 log = logging.getLogger("gateway.up.cluster.attached")  # as a module that is run its own name would be `__main__`

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from gateway.evidence.comparison import decided, preference_in, question
 from gateway.evidence.shadow import TokenBudget
-from registry import tables
 from registry.rollouts.rollout import Rollout
 from registry.rollouts.tally import Cell, Side, Tally, comparable
+from registry.serving.serving_tables import revision_uses
 from tests.gateway.rollouts.rollout_scene import CHAT, SETTINGS, RolloutScene, said, streamed
 from tests.stub_engine import Script, StubHandler, answer, by_model, drop, stream_then_drop
 from tests.waiting import wait_for
@@ -100,7 +100,7 @@ def test_copies_do_not_count_as_use_of_the_canary(scene: RolloutScene, rollout: 
     ask(client)
     assert gate.reached.wait(20)
     with scene.registry.transactions.write() as tx:
-        tx.execute(sa.delete(tables.revision_uses))
+        tx.execute(sa.delete(revision_uses))
     ask(client)  # what is told from here on was counted while the copy was under way
     wait_for(lambda: bool(list(scene.registry.snapshot().uses)))
     assert [use.served_name for use in list(scene.registry.snapshot().uses)] == ["support@1"]

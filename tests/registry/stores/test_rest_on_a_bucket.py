@@ -16,9 +16,10 @@ from gateway.cli.operating.artifact_place import artifact_place
 from gateway.pools.journal import RegistryJournal, ReplicaIdentity
 from registry.artifacts import folder_digest
 from registry.backups.backup import back_up, restore
-from registry.database import Registry, migrate, open_registry
+from registry.database import Registry, open_registry
 from registry.publishing.publish import publish
 from registry.pulled.pulled_models import store_pulled
+from registry.schema import migrate
 from registry.settings import RegistrySettings
 from registry.stores.cache import RECENT_S
 from registry.types import Base, RevisionDraft

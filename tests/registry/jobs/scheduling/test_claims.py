@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from registry.contracts.methods.supervised_spec import SupervisedSpec
-from registry.database import Registry, migrate, open_registry
+from registry.database import Registry, open_registry
 from registry.errors import DependencyRefused, JobTooLarge
 from registry.jobs.adapter_owners import Claim
 from registry.jobs.job import Lease
@@ -21,6 +21,7 @@ from registry.jobs.job_state import JobState
 from registry.jobs.lease_expiry import LONGEST_PAUSE_S, pause_after
 from registry.jobs.scheduling.claims import PASSED_S, Fit, Head, in_order
 from registry.jobs.scheduling.room import ANY_ROOM, QueueEntry, Room, TrainerWorker
+from registry.schema import migrate
 from registry.settings import RegistrySettings
 from registry.states import Priority
 from tests.clock import Clock
