@@ -48,8 +48,10 @@ class GatewaySettings(KnownFields):
     """Gateway processes on that port; with a single one, its replacement leaves seconds without a listener."""
     max_replicas_per_node: PositiveInt | None = None
     """Most of them on one node of a cluster, so that they are on several; None lets Ray place them as it likes."""
+    controllers: PositiveInt = 1
+    """Controllers, each on a node of its own; a second one goes on where a node is cut off from the registry."""
     resources: dict[str, NonNegativeFloat] = Field(default_factory=dict)
-    """Ray resources that each gateway, and the controller, take of a node; nodes without them get none."""
+    """Ray resources that each gateway, and each controller, take of a node; nodes without them get none."""
     route_refresh_s: PositiveFloat = 0.25
     """How often each gateway reads the registry. A promotion or rollback is in force everywhere one reading later."""
     stale_after_s: PositiveFloat = 60.0

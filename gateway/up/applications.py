@@ -49,11 +49,13 @@ def gateway_application(source: SettingsSource, settings: Settings, secrets: Map
 
 
 def controller_application(source: SettingsSource, settings: Settings, secrets: Mapping[str, str]) -> serve.Application:
-    """Return the application of the one controller; *secrets* go into its environment."""
+    """Return the application of the controllers; *secrets* go into their environment."""
+    count = settings.gateway.controllers
     deployment = serve.deployment(
         ControllerActor,
         name="controller",
-        num_replicas=1,
+        num_replicas=count,
+        max_replicas_per_node=None if count == 1 else 1,  # a second one on a node would fail with the first
         ray_actor_options=_NO_CPU | {"resources": settings.gateway.resources},
         **_common(settings.gateway.drain_timeout_s),
     )

@@ -40,7 +40,7 @@ _REPLACED_AFTER_S: Final = 60.0
 
 
 class ControllerActor:
-    """The controller, of which one runs; a second would do no harm.
+    """A controller. Several on different nodes do no harm: every move is compare-and-set.
 
     Loops of their own send webhooks and remove expired files, so that neither holds up the rollouts.
     """

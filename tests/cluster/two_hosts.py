@@ -33,6 +33,7 @@ host = "0.0.0.0"
 port = {port}
 replicas = 2
 max_replicas_per_node = 1
+controllers = 2
 resources = {{ lorry = 0.01 }}
 heartbeat_timeout_s = 5.0
 stale_after_s = 2.0

@@ -66,6 +66,7 @@ def test_lorry_takes_the_settings(
     gateway = {"pods": 2, "processesPerPod": 2, **values.get("gateway", {})}
     assert settings.gateway.replicas == gateway["pods"] * gateway["processesPerPod"]
     assert settings.gateway.max_replicas_per_node == gateway["processesPerPod"]
+    assert settings.gateway.controllers == min(2, gateway["pods"])
 
 
 @every_set

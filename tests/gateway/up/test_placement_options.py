@@ -18,7 +18,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # those of Ray Serve, when it is imported
     from ray.serve._private.config import ReplicaConfig
 
-    from gateway.up.applications import engines_application
+    from gateway.up.applications import controller_application, engines_application
 
 NEEDS: dict[str, Any] = {
     "kind": "vllm",
@@ -39,6 +39,18 @@ def deployed(table: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> ReplicaC
     application = engines_application(source, settings, settings.engines.pools, {})
     config: ReplicaConfig = application._bound_deployment._replica_config
     return config
+
+
+@pytest.mark.parametrize(("controllers", "per_node"), [(1, None), (2, 1)])
+def test_each_controller_has_a_node_of_its_own(
+    controllers: int, per_node: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LORRY_CONFIG", raising=False)
+    source = SettingsSource(tables={"gateway": {"controllers": controllers, "resources": {"lorry": 0.01}}})
+    deployment = controller_application(source, source.load(), {})._bound_deployment
+    assert deployment.num_replicas == controllers
+    assert deployment._replica_config.max_replicas_per_node == per_node
+    assert deployment._replica_config.ray_actor_options["resources"] == {"lorry": 0.01}
 
 
 @pytest.mark.parametrize(("known", "initial"), [(True, 0), (False, 1)])

@@ -8,7 +8,7 @@
 {{- end }}
 {{/* lorry.toml: the tables of `settings`, and what other values say: address, number of gateways, pools. */}}
 {{- define "lorry.settings" -}}
-{{- $gateway := dict "host" "0.0.0.0" "port" 8080 "replicas" (mul .Values.gateway.pods .Values.gateway.processesPerPod) "max_replicas_per_node" .Values.gateway.processesPerPod "resources" (dict "lorry_gateway" 0.001) -}}
+{{- $gateway := dict "host" "0.0.0.0" "port" 8080 "replicas" (mul .Values.gateway.pods .Values.gateway.processesPerPod) "max_replicas_per_node" .Values.gateway.processesPerPod "controllers" (min 2 .Values.gateway.pods) "resources" (dict "lorry_gateway" 0.001) -}}
 {{- $tables := deepCopy .Values.settings -}}
 {{- $_ := set $tables "gateway" (mergeOverwrite (default dict $tables.gateway) $gateway) -}}
 {{- $_ := set $tables "registry" (mergeOverwrite (default dict $tables.registry) (dict "artifacts" .Values.artifacts.url)) -}}
