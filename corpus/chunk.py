@@ -167,7 +167,7 @@ class Looker:
         return np.array(lengths, dtype=np.int64)
 
     def _note(self, view: RowView, found: _Found) -> None:
-        found.languages[self._languages.language(f"{view.last_answer[:140]} {view.prompt[-100:]}")] += 1
+        found.languages[self._languages.language(f"{view.last_answer[:70]} {view.prompt[-50:]}")] += 1
         for hit in self._personal.find(view.text):
             found.personal.setdefault(hit.kind, Tally()).add(view.line, hit.shown)
         faults = {kind for answer in view.answers for kind in faults_of_answer(answer)}

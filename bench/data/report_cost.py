@@ -133,7 +133,7 @@ def _phases(path: Path, model: Path | None) -> dict[str, float]:
     languages.language("A first text, so that the model is there.")
     with phase("languages"):
         for view in views:
-            languages.language(f"{view.last_answer[:140]} {view.prompt[-100:]}")
+            languages.language(f"{view.last_answer[:70]} {view.prompt[-50:]}")
     personal.find("")
     with phase("personal"):
         for view in views:

@@ -83,7 +83,10 @@ def _without_nulls(value: Any, where: str, levels: int) -> Any:
         return [_without_nulls(entry, f"{where}[{at}]", levels - 1) for at, entry in enumerate(value)]
     dot = "" if where.endswith(" ") else "."
     return {
-        _whole_text(key, f"{where}{dot}{shown(key)}"): _without_nulls(entry, f"{where}{dot}{key[:40]}", levels - 1)
+        # Nearly all names are ASCII, and need no place for an error.
+        key if key.isascii() else _whole_text(key, f"{where}{dot}{shown(key)}"): _without_nulls(
+            entry, f"{where}{dot}{key[:40]}", levels - 1
+        )
         for key, entry in value.items()
         if entry is not None
     }
