@@ -6,7 +6,8 @@ import psutil
 
 from registry.contracts.reproductions.reproduction_report import REPORT, ReproductionReport
 from registry.database import Registry
-from registry.jobs.job import Job, JobState
+from registry.jobs.job import Job
+from registry.jobs.job_state import JobState
 from registry.publishing.reproductions import queue_reproduction
 from tests.kills.asked import Trained
 from tests.trainer.attempts import TIMEOUT_S, messages, queue, suspended, work, working
