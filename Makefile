@@ -23,7 +23,7 @@ ENGINES := vllm sglang lmdeploy
 FOREIGN := vllm or sglang or lmdeploy
 # Clients that only `make clients` runs.
 CLIENTS := dspy llama-index lm-eval evalscope guidellm aiperf
-ON_DEMAND := $(FOREIGN) or quantize or judged or walk or clients or deploy or images or cluster
+ON_DEMAND := $(FOREIGN) or quantize or same_bytes or judged or walk or clients or deploy or images or cluster
 # Of two processes with two threads each every thread waits for another's: some tests took ten times as long.
 ONE_THREAD := OMP_NUM_THREADS=1
 # Tests wait for as long as they compute: three processes keep two cores busy. Tests of a file stay in their order, so
@@ -33,7 +33,7 @@ ON_BOTH_CORES := $(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $(PROCESSE
 # Our own modules are compiled once: the tests start hundreds of Pythons.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: cluster deploy-lint images-test containers dashboards prometheus serve venv envs test tests stories fuzz kills judged-test engines-test engines-stories walk everything clients unit check quantize-test pins format postgres redis bubblewrap proxies chromium sdks node compiler bench bench-training drills natives
+.PHONY: cluster deploy-lint images-test containers dashboards prometheus serve venv envs test tests stories fuzz kills judged-test engines-test engines-stories walk everything clients unit check quantize-test same-bytes-test pins format postgres redis bubblewrap proxies chromium sdks node compiler bench bench-training drills natives
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -68,7 +68,7 @@ walk: venv  ## What README says, typed in a fresh home on the real model: some t
 	$(BIN)/python -m pytest -s -m walk $(ARGS)
 
 # What takes longer than continuous integration has, each part after the one before, so that none slows another.
-EVERYTHING := test cluster deploy-lint images-test engines-test engines-stories quantize-test judged-test walk clients fuzz kills bench drills bench-training
+EVERYTHING := test cluster deploy-lint images-test engines-test engines-stories quantize-test same-bytes-test judged-test walk clients fuzz kills bench drills bench-training
 everything:  ## All tests, drills and benchmarks, those too for which continuous integration has no time: some hours
 	@set -e; for part in $(EVERYTHING); do began=$$(date +%s); $(MAKE) --no-print-directory $$part; echo "== make $$part: $$(( $$(date +%s) - began )) s"; done
 
@@ -107,6 +107,9 @@ engines-test-%: env-%
 
 quantize-test: env-quantize  ## Checkpoints quantized by llm-compressor, of a tiny model
 	LORRY_TEST_ENVS=$(ENVS) $(ONE_THREAD) $(BIN)/python -m pytest tests/trainer/test_quantize.py -m quantize $(ARGS)
+
+same-bytes-test: venv  ## Jobs of every kind, killed, continued and reproduced in processes that import for seven seconds each
+	$(ON_BOTH_CORES) --dist load tests/trainer/same_bytes/test_by_workers.py -m "same_bytes or trains" $(ARGS)
 
 engines-stories: envs  ## Each of them behind the gateway, whole, told line by line
 	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -s -m "($(FOREIGN)) and scenario" $(ARGS)

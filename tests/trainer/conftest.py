@@ -17,6 +17,7 @@ from registry.jobs.job import Job
 from registry.settings import RegistrySettings
 from registry.types import Base
 from tests.trainer.attempts import MakeJob
+from tests.trainer.forks.forked_children import ForkedChildren
 from tests.trainer.tiny_base import save_base, write_chats
 from trainer.settings import TrainerSettings
 
@@ -35,6 +36,14 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_digest(tiny_base: Path) -> str:
     """Digest of the tiny base."""
     return folder_digest(tiny_base)
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkedChildren]:
+    """Training children without the seven seconds of their imports, for tests that are not about how children start."""
+    started = ForkedChildren()
+    yield started
+    started.close()
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from registry.publishing.publications import Upload, queue_publication
 from registry.publishing.reproductions import queue_reproduction
 from registry.types import Revision
 from tests.engines.random_adapter import write_adapter
-from tests.trainer.attempts import messages, work
+from tests.trainer.attempts import messages
+from tests.trainer.forks.forked_children import ForkedChildren
 from tests.trainer.test_reproduce import report_of
 from trainer.errors import JobFailed
 from trainer.settings import TrainerSettings
@@ -26,10 +27,10 @@ from trainer.training.merging.merged_folder import merge_folder
 pytestmark = pytest.mark.trains
 
 
-def published(registry: Registry, settings: TrainerSettings, adapter: Path) -> Revision:
+def published(registry: Registry, settings: TrainerSettings, forks: ForkedChildren, adapter: Path) -> Revision:
     """The revision of an adapter that was trained elsewhere, with its fingerprint."""
     queue_publication(registry, Upload(folder=adapter), adapter="support", base="tiny", owner="ann")
-    work(registry, settings)
+    forks.work(registry, settings)
     return registry.adapters.revision("support", 1)
 
 
@@ -45,12 +46,12 @@ def merge(registry: Registry, revision: Revision) -> Job:
 
 
 def test_a_revision_becomes_a_checkpoint_that_answers_as_base_and_adapter_and_is_made_again_byte_for_byte(
-    registry: Registry, settings: TrainerSettings, home: Path, tiny_base: Path
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, home: Path, tiny_base: Path
 ) -> None:
     adapter = write_adapter(home / "brought", tiny_base, seed=1, rank=4, strength=0.3)
-    revision = published(registry, settings, adapter)
+    revision = published(registry, settings, forks, adapter)
     job = merge(registry, revision)
-    work(registry, settings)
+    forks.work(registry, settings)
 
     ended, made = registry.jobs.get(job.id), registry.bases.get("support-1")
     assert (ended.state, ended.error, ended.fine_tuned_model) == (JobState.SUCCEEDED, None, made.name)
@@ -69,7 +70,7 @@ def test_a_revision_becomes_a_checkpoint_that_answers_as_base_and_adapter_and_is
     torch.testing.assert_close(written[f"{name}.weight"], base[f"{name}.weight"] + 8 * up @ down, atol=1e-4, rtol=1e-4)
 
     again = queue_reproduction(registry, "support-1", "ann")
-    work(registry, settings)
+    forks.work(registry, settings)
     assert report_of(registry, again.id).same_bytes
 
 

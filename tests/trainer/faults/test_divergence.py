@@ -9,7 +9,8 @@ import pytest
 from registry.database import Registry
 from registry.jobs.job_state import JobState
 from tests.kills.asked import KINDS, Trained
-from tests.trainer.attempts import spec_of, work
+from tests.trainer.attempts import spec_of
+from tests.trainer.forks.forked_children import ForkedChildren
 from trainer.settings import TrainerSettings
 
 pytestmark = pytest.mark.trains
@@ -23,9 +24,11 @@ LAST_STEPS = ("lora", "full", "merged", "grpo")
 """Kinds that a run of one step shows: its only loss is a number, what it publishes is not."""
 
 
-def assert_diverged(registry: Registry, settings: TrainerSettings, kind: Trained, **changes: object) -> None:
+def assert_diverged(
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, kind: Trained, **changes: object
+) -> None:
     job = registry.jobs.create(spec_of(registry, kind, **changes).model_copy(update=TOO_FAST), "ann")
-    work(registry, settings)
+    forks.work(registry, settings)
     ended = registry.jobs.get(job.id)
     assert ended.error is not None
     code = CODES.get(kind.name, "diverged")
@@ -36,12 +39,16 @@ def assert_diverged(registry: Registry, settings: TrainerSettings, kind: Trained
 
 
 @pytest.mark.parametrize("kind", TRAINED, ids=lambda kind: kind.name)
-def test_a_loss_that_is_no_number_ends_the_job(registry: Registry, settings: TrainerSettings, kind: Trained) -> None:
-    assert_diverged(registry, settings, kind)
+def test_a_loss_that_is_no_number_ends_the_job(
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, kind: Trained
+) -> None:
+    assert_diverged(registry, settings, forks, kind)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in TRAINED if kind.name in LAST_STEPS], ids=lambda kind: kind.name)
 def test_weights_that_only_the_last_step_made_infinite_are_not_published(
-    registry: Registry, settings: TrainerSettings, kind: Trained
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, kind: Trained
 ) -> None:
-    assert_diverged(registry, settings, kind, n_epochs=1, batch_size=12, iterations=1 if kind.name == "grpo" else None)
+    assert_diverged(
+        registry, settings, forks, kind, n_epochs=1, batch_size=12, iterations=1 if kind.name == "grpo" else None
+    )

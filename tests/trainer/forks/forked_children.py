@@ -1,0 +1,133 @@
+"""Training children as forks of one process, for tests that run many jobs and not the start of a process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from threading import Event
+from typing import Final
+
+import psutil
+
+from graders.grade import Models
+from registry.contracts.job_spec import JobSpec
+from registry.database import Registry
+from registry.disk import Liveness
+from tests.trainer.forks.fork_request import ForkRequest
+from trainer.attempt import Attempt, Workplace
+from trainer.order import ChildOrder
+from trainer.processes.child_environment import child_environment
+from trainer.progress import CheckpointSaved, Progress, ProgressReader
+from trainer.runner import Child, ChildStarter, GroupHalt, OwnProcess
+from trainer.settings import TrainerSettings
+
+STARTS_WITHIN_S: Final = 300.0
+
+
+class ForkedChildren:
+    """A `ChildStarter` whose children are forks of one process."""
+
+    is_shared: Final = False
+
+    def __init__(self) -> None:
+        """Start the process. Call it from a thread that stays: the process ends with the thread that started it."""
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.settimeout(STARTS_WITHIN_S)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.trainer.forks.fork_program", str(theirs.fileno()), str(os.getpid())],
+                env=child_environment(os.environ, threads=1),
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+            )
+
+    def work(self, registry: Registry, settings: TrainerSettings) -> None:
+        """Make an attempt at the first job of the queue as a worker does, to its end."""
+        make_attempt(registry, settings, self)
+
+    def start(self, order: ChildOrder[JobSpec], models: Models | None) -> Child:
+        """Have a fork begin with the order; a job that needs an optional library, which forks lack, gets a process."""
+        return OwnProcess().start(order, models) if order.spec.libraries() else self.fork(order, models)
+
+    def fork(self, order: ChildOrder[JobSpec], models: Models | None) -> ForkedChild:
+        """Have a fork begin with the order."""
+        assert models is None, "a fork has no way to models"
+        path = order.attempt_folder / "order.json"
+        path.write_text(order.model_copy(update={"worker_pid": self._process.pid}).model_dump_json())
+        request = ForkRequest(order_path=path, log=order.attempt_folder / "child.log")
+        reading, writing = os.pipe()
+        try:
+            socket.send_fds(self._control, [request.model_dump_json().encode()], [writing])
+        finally:
+            os.close(writing)
+        return ForkedChild(int(self._control.recv(64)), reading)
+
+    def close(self) -> None:
+        """End the process, and with it every fork."""
+        self._control.close()
+        self._process.kill()
+        self._process.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class KilledForks:
+    """A `ChildStarter` whose children are killed when they have reported a checkpoint."""
+
+    forks: ForkedChildren
+    is_shared: bool = False
+
+    def start(self, order: ChildOrder[JobSpec], models: Models | None) -> ForkedChild:
+        """Have a fork begin with the order."""
+        child = self.forks.fork(order, models)
+        child.is_killed_at_checkpoint = True
+        return child
+
+
+class ForkedChild:
+    """A fork at work on one order, in a process group of its own."""
+
+    def __init__(self, pid: int, reading: int) -> None:
+        self.is_killed_at_checkpoint = False
+        """Whether the fork is killed when it has reported a checkpoint."""
+        self._process = psutil.Process(pid)
+        self._halt = GroupHalt(pid)
+        self._reader = ProgressReader(reading, lambda: "the fork has ended")
+
+    @property
+    def pid(self) -> int:
+        """Process id of the fork."""
+        return self._process.pid
+
+    def next_progress(self, timeout_s: float) -> Progress | None:
+        """Return the next message, None when none came in time. Raises `ChildCrashed` when the fork has ended."""
+        progress = self._reader.next_progress(timeout_s)
+        if self.is_killed_at_checkpoint and isinstance(progress, CheckpointSaved):
+            self._process.kill()
+        return progress
+
+    def ask_to_stop(self) -> None:
+        """Ask the fork to stop at a checkpoint."""
+        self._process.terminate()
+
+    def hold(self, *, is_held: bool) -> None:
+        """Suspend the fork's process group, or let it go on."""
+        self._halt.set(is_held=is_held)
+
+    def close(self) -> None:
+        """Kill what still runs of the fork's process group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._reader.join(STARTS_WITHIN_S)
+
+
+def make_attempt(registry: Registry, settings: TrainerSettings, starter: ChildStarter) -> None:
+    """Make an attempt at the first job of the queue as a worker does, to its end, by a child of *starter*."""
+    lease = registry.jobs.claim("w1", settings.lease_s)
+    assert lease is not None
+    liveness = Liveness(settings.work.parent, "w1")
+    Attempt(Workplace(registry=registry, settings=settings, liveness=liveness, stop=Event()), lease, starter).run()
