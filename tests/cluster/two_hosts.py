@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from typing import Final
+from typing import Any, Final
 
 import httpx2
 import sqlalchemy as sa
@@ -145,12 +145,23 @@ class TwoHosts:
         except httpx2.HTTPError:
             return False
 
+    def replicas_at(self, asked: Host) -> list[dict[str, Any]]:
+        """Return the replicas as the gateway of *asked* has them; none, and a line for the reader, without a registry.
+
+        A host that has just died may hold locks in the registry for some seconds.
+        """
+        told = self.get(asked, "/admin/replicas")
+        if told.status_code == 503:
+            self.tell(f"GET /admin/replicas at {asked.name}: 503 {told.json()['error']['message']}")
+            return []
+        rows: list[dict[str, Any]] = told.json()["data"]
+        return rows
+
     def engines_at(self, asked: Host) -> dict[str, str]:
         """Return the ids of the ready replicas by the address of their host, as the gateway of *asked* has them."""
-        rows = self.get(asked, "/admin/replicas").json()["data"]
         return {
             host.address: row["id"]
-            for row in rows
+            for row in self.replicas_at(asked)
             for host in (self.a, self.b)
             if row["state"] == "ready" and host.address in row["url"]
         }
@@ -175,7 +186,7 @@ class TwoHosts:
         """Return when the engine on *new* is ready; at no moment before was it so without *model* loaded and proved."""
 
         def is_proved() -> bool:
-            for row in self.get(asked, "/admin/replicas").json()["data"]:
+            for row in self.replicas_at(asked):
                 if row["state"] == "ready" and new.address in row["url"]:
                     slots = {slot["served_name"].partition("@")[0]: slot for slot in row["slots"]}
                     assert slots[model]["state"] == "ready" and slots[model]["proof"]["passed"], row
