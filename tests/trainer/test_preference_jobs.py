@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from socket import gethostname
-from threading import Event
 from typing import Any
 
 import pytest
@@ -12,18 +11,17 @@ import pytest
 from gateway.openai.job_request import build_spec
 from gateway.openai.types import CreateJob
 from registry.database import Registry
-from registry.disk import Liveness
 from registry.jobs.job_state import JobState
 from registry.states import AdapterKind
+from tests.trainer.forks.forked_children import ForkedChildren
 from tests.trainer.recipes.preference_runs import METHODS, write_rows
 from trainer.settings import TrainerSettings
-from trainer.worker import Worker
 
 
 @pytest.mark.trains
 @pytest.mark.parametrize("method", METHODS)
 def test_a_job_goes_from_its_request_to_its_revision(
-    registry: Registry, settings: TrainerSettings, home: Path, method: str
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, home: Path, method: str
 ) -> None:
     with write_rows(method, home / "rows.jsonl").open("rb") as lines:
         file = registry.files.add(lines, filename="rows.jsonl", purpose="fine-tune", owner="ann")
@@ -32,7 +30,7 @@ def test_a_job_goes_from_its_request_to_its_revision(
     asked = {"method": {"type": method, method: {"hyperparameters": own}}}
     job = registry.jobs.create(build_spec(CreateJob.model_validate({**request, **asked}), registry), "ann")
     registry.measurements.add_estimate(job.id, job.spec, 10**9, 30.0)
-    assert Worker(registry, settings, "w1", Liveness(home, "w1")).work_once(Event())
+    forks.work(registry, settings)
     done = registry.jobs.get(job.id)
     assert done.state is JobState.SUCCEEDED, done.error
     # The peak is that of a process with torch, whatever the machine.

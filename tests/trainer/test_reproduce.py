@@ -22,6 +22,7 @@ from registry.publishing.publications import Upload, queue_publication
 from registry.publishing.reproductions import queue_reproduction
 from tests.engines.random_adapter import write_adapter
 from tests.trainer.attempts import MakeJob, loss_curve, messages, work
+from tests.trainer.forks.forked_children import ForkedChildren
 from trainer.reproduction.losses_compared import MOST_STEPS, compare_losses
 from trainer.reproduction.weights_compared import compare_weights, group_of
 from trainer.settings import TrainerSettings
@@ -66,14 +67,16 @@ def test_the_job_of_a_revision_gives_the_same_bytes_again_and_publishes_nothing(
 
 
 @pytest.mark.trains
-def test_a_checkpoint_is_made_again_too(registry: Registry, settings: TrainerSettings, make_job: MakeJob) -> None:
+def test_a_checkpoint_is_made_again_too(
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, make_job: MakeJob
+) -> None:
     make_job(weights=WeightsSpec(merge=True))
-    work(registry, settings)
+    forks.work(registry, settings)
     made, early = (base for base in registry.bases.list() if base.is_checkpoint)
     with pytest.raises(NotReproducible, match=f"{early.name} is an earlier step of the job {early.job_id}"):
         queue_reproduction(registry, early.name, "ann")
     again = queue_reproduction(registry, made.name, "ann")
-    work(registry, settings)
+    forks.work(registry, settings)
     report = report_of(registry, again.id)
     assert (report.result, report.same_bytes, report.digest) == (made.name, True, made.digest)
     assert len(registry.bases.list()) == 3
@@ -81,10 +84,10 @@ def test_a_checkpoint_is_made_again_too(registry: Registry, settings: TrainerSet
 
 @pytest.mark.trains
 def test_a_result_that_another_machine_made_is_made_again_and_the_report_says_how_far_off_and_why(
-    registry: Registry, settings: TrainerSettings, make_job: MakeJob, home: Path
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, make_job: MakeJob, home: Path
 ) -> None:
     job = make_job()
-    work(registry, settings)
+    forks.work(registry, settings)
     made = registry.adapters.revision("support", 1)
     other = home / "other"
     shutil.copytree(registry.artifacts.folder(made.artifact), other, copy_function=shutil.copyfile)
@@ -107,7 +110,7 @@ def test_a_result_that_another_machine_made_is_made_again_and_the_report_says_ho
             sa.update(tables.job_events).where(step_1).values(data=data | {"train_loss": data["train_loss"] + 0.5})
         )
     again = queue_reproduction(registry, str(made.alias), "ann")
-    work(registry, settings)
+    forks.work(registry, settings)
     assert registry.jobs.get(again.id).state is JobState.SUCCEEDED
     report = report_of(registry, again.id)
     assert not report.same_bytes

@@ -13,7 +13,8 @@ from registry.database import Registry
 from registry.jobs.job import Job
 from registry.jobs.job_state import JobState
 from tests.kills.asked import sampled
-from tests.trainer.attempts import queue, work
+from tests.trainer.attempts import queue
+from tests.trainer.forks.forked_children import ForkedChildren
 from trainer.settings import TrainerSettings
 
 pytestmark = pytest.mark.trains
@@ -39,9 +40,11 @@ def python(source: str) -> Mapping[str, Any]:
     return {"type": "python", "name": "odd", "source": source}
 
 
-def ended_with(registry: Registry, settings: TrainerSettings, source: str, **changes: Any) -> Job:
+def ended_with(
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, source: str, **changes: Any
+) -> Job:
     job = queue(registry, sampled("odd", "reinforcement", python(source), **changes))
-    work(registry, settings)
+    forks.work(registry, settings)
     return registry.jobs.get(job.id)
 
 
@@ -57,9 +60,9 @@ def ended_with(registry: Registry, settings: TrainerSettings, source: str, **cha
     ids=["hangs", "forks", "threads", "memory", "disk"],
 )
 def test_a_grader_that_breaks_a_bound_fails_its_job_by_name(
-    registry: Registry, settings: TrainerSettings, source: str, said: str
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, source: str, said: str
 ) -> None:
-    ended = ended_with(registry, settings, source)
+    ended = ended_with(registry, settings, forks, source)
     assert ended.error is not None
     assert (ended.state, ended.error.code, ended.error.param) == (JobState.FAILED, "grader_failed", "method")
     assert "the grader odd" in ended.error.message
@@ -68,7 +71,7 @@ def test_a_grader_that_breaks_a_bound_fails_its_job_by_name(
 
 
 def test_a_grader_that_writes_or_connects_reaches_nothing(
-    registry: Registry, settings: TrainerSettings, tmp_path: Path
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, tmp_path: Path
 ) -> None:
     mine = tmp_path / "mine"
     mine.write_text("as it was")
@@ -79,7 +82,7 @@ def test_a_grader_that_writes_or_connects_reaches_nothing(
             (f"open({str(mine)!r}, 'w').write('changed')", "No such file"),
             (f"import socket; socket.create_connection(('127.0.0.1', {port}))", "not permitted"),
         ):
-            ended = ended_with(registry, settings, f"def grade(sample, item):\n    {body}\n    return 1.0\n")
+            ended = ended_with(registry, settings, forks, f"def grade(sample, item):\n    {body}\n    return 1.0\n")
             assert ended.error is not None
             assert ended.error.code == "grader_failed"
             assert said in ended.error.message
@@ -89,9 +92,9 @@ def test_a_grader_that_writes_or_connects_reaches_nothing(
 
 
 def test_a_grader_that_hangs_at_one_prompt_costs_its_time_and_the_reward_of_these_outputs(
-    registry: Registry, settings: TrainerSettings
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren
 ) -> None:
-    ended = ended_with(registry, settings, HANGS_ONCE, n_epochs=1, group_size=2)
+    ended = ended_with(registry, settings, forks, HANGS_ONCE, n_epochs=1, group_size=2)
     assert (ended.state, ended.error) == (JobState.SUCCEEDED, None)
     (warned,) = [
         event.message

@@ -21,7 +21,8 @@ from registry.jobs.job_state import JobState
 from registry.publishing.checks import check_adapter
 from registry.types import Base
 from tests.contract.engine_host import EngineHost
-from tests.trainer.attempts import MakeJob, loss_curve, messages, work
+from tests.trainer.attempts import MakeJob, loss_curve, messages
+from tests.trainer.forks.forked_children import ForkedChildren
 from trainer.settings import TrainerSettings
 
 pytestmark = pytest.mark.trains
@@ -51,8 +52,8 @@ def fields_of(asked: dict[str, Any]) -> dict[str, Any]:
     return {"lora": hyperparameters.lora(), "weights": hyperparameters.trained_weights(), "learning_rate": rate}
 
 
-def done(registry: Registry, settings: TrainerSettings, job: Job) -> Job:
-    work(registry, settings)
+def done(registry: Registry, settings: TrainerSettings, forks: ForkedChildren, job: Job) -> Job:
+    forks.work(registry, settings)
     ended = registry.jobs.get(job.id)
     assert ended.state is JobState.SUCCEEDED, ended.error
     losses = loss_curve(registry, job.id)
@@ -69,9 +70,14 @@ def logits_of(folder: Path) -> torch.Tensor:
 
 @pytest.mark.parametrize(("asked", "rank"), ADAPTERS, ids=[json.dumps(asked) for asked, _ in ADAPTERS])
 def test_an_adapter_is_plain_lora_on_the_base_as_it_is_stored(
-    registry: Registry, settings: TrainerSettings, make_job: MakeJob, asked: dict[str, Any], rank: int
+    registry: Registry,
+    settings: TrainerSettings,
+    forks: ForkedChildren,
+    make_job: MakeJob,
+    asked: dict[str, Any],
+    rank: int,
 ) -> None:
-    job = done(registry, settings, make_job(**fields_of(asked)))
+    job = done(registry, settings, forks, make_job(**fields_of(asked)))
     assert job.revision == 1
     revision = registry.adapters.revision("support", 1)
     folder, base = registry.artifacts.folder(revision.artifact), registry.bases.get("tiny")
@@ -83,9 +89,9 @@ def test_an_adapter_is_plain_lora_on_the_base_as_it_is_stored(
 
 @pytest.mark.parametrize("asked", CHECKPOINTS, ids=json.dumps)
 def test_a_checkpoint_is_a_whole_model_that_answers_differently_from_its_base(
-    registry: Registry, settings: TrainerSettings, make_job: MakeJob, asked: dict[str, Any]
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, make_job: MakeJob, asked: dict[str, Any]
 ) -> None:
-    job = done(registry, settings, make_job(**fields_of(asked)))
+    job = done(registry, settings, forks, make_job(**fields_of(asked)))
     assert (job.fine_tuned_model, job.revision) == ("support-1", None)
     made, base = registry.bases.get("support-1"), registry.bases.get("tiny")
     assert (made.parent, made.job_id, made.owner) == ("tiny", job.id, "ann")
@@ -103,9 +109,9 @@ def test_a_checkpoint_is_a_whole_model_that_answers_differently_from_its_base(
 
 
 def test_our_engine_serves_a_checkpoint_by_its_name(
-    registry: Registry, settings: TrainerSettings, make_job: MakeJob, home: Path
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, make_job: MakeJob, home: Path
 ) -> None:
-    done(registry, settings, make_job(**fields_of({"weights": "full"})))
+    done(registry, settings, forks, make_job(**fields_of({"weights": "full"})))
     answers = []
     for base in (registry.bases.get("tiny"), registry.bases.get("support-1")):
         fields = {"kind": "transformers", "base_path": base.path, "base_name": base.name, "log_path": home / "log"}
@@ -117,23 +123,23 @@ def test_our_engine_serves_a_checkpoint_by_its_name(
 
 
 def test_a_job_starts_from_a_checkpoint_and_its_adapter_stands_on_it(
-    registry: Registry, settings: TrainerSettings, make_job: MakeJob
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, make_job: MakeJob
 ) -> None:
     full = fields_of({"weights": "full"})
-    done(registry, settings, make_job(**full))
+    done(registry, settings, forks, make_job(**full))
     first = registry.bases.get("support-1")
     on_first = {"base": first.name, "base_digest": first.digest}
-    done(registry, settings, make_job(adapter="tone", **on_first))
+    done(registry, settings, forks, make_job(adapter="tone", **on_first))
     assert registry.adapters.get("tone").base == "support-1"
-    done(registry, settings, make_job(**full, **on_first))
+    done(registry, settings, forks, make_job(**full, **on_first))
     assert registry.bases.get("support-2").parent == "support-1"
 
 
 def test_merging_gives_the_base_with_the_adapter(
-    registry: Registry, settings: TrainerSettings, make_job: MakeJob
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, make_job: MakeJob
 ) -> None:
-    done(registry, settings, make_job(**fields_of(SMALL)))
-    done(registry, settings, make_job(**fields_of({"merge": True, **SMALL})))
+    done(registry, settings, forks, make_job(**fields_of(SMALL)))
+    done(registry, settings, forks, make_job(**fields_of({"merge": True, **SMALL})))
     revision = registry.adapters.revision("support", 1)
     folder = registry.artifacts.folder(revision.artifact)
     pairs = load_file(folder / "adapter_model.safetensors")
