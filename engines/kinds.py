@@ -80,6 +80,16 @@ class SeparateEnvironment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeveralNodes:
+    """How an engine computes on devices of several nodes: its builder takes the first one's `NodePlace` as well."""
+
+    arguments: str
+    """`module:function`; the function returns the command line on a further node for settings and `NodePlace`."""
+    environment: str
+    """`module:function`; the function returns the environment variables there for settings and `NodePlace`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Preference:
     """A situation in which a kind is tried without being asked for."""
 
@@ -203,6 +213,8 @@ class EngineKind:
     servers refuse tools themselves where they do not."""
     output_forms: OutputForms | None = None
     """None where the server refuses itself what it cannot enforce."""
+    several_nodes: SeveralNodes | None = None
+    """None where all devices of an engine must be on one node."""
     unhonoured: tuple[str, ...] = ()
     """Fields of `EngineSettings` that must keep their defaults, as its servers have nothing for them."""
     model_types: frozenset[str] | None = None

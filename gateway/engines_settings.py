@@ -41,7 +41,9 @@ class PoolFields(PoolNeeds):
     def _has_one_base(self) -> Self:
         if self.base is not None and self.checkpoint is not None:
             raise ValueError("give base or checkpoint, not both")
-        self.check_devices(self.engine, is_open="kind" not in self.model_fields_set)
+        is_open = "kind" not in self.model_fields_set
+        self.check_kind(self.kind, is_open=is_open)
+        self.check_devices(self.engine, is_open=is_open)
         return self
 
 

@@ -126,7 +126,7 @@ LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
     "ray": ("gateway/up/*", "trainer/ranks/*", "trainer/placed/*"),
     "deepspeed": ("trainer/training/together/zero.py",),
     "llmcompressor": ("trainer/quantizing/*",),
-    "vllm": (),
+    "vllm": ("engines/in_environment/lorry_vllm_rank.py",),
     "sglang": (),
     "lmdeploy": (),
 }

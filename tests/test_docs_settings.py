@@ -37,10 +37,14 @@ ELSEWHERE: Final = {"engines": {"engine"}, "engines.engine": FILLED_IN}
 
 OFF_WITH_A_DEFAULT: Final = {
     *(("engines", "kind"), ("trainer", "gateway_url"), ("registry", "artifact_cache")),
-    *(("gateway", "resources"), ("engines", "resources"), ("engines", "labels")),
+    *(("gateway", "resources"), ("engines", "resources"), ("engines", "labels"), ("engines", "nodes")),
 }
-"""Their defaults depend on the machine, on LORRY_HOME and on how the trainer is started, or are empty tables."""
-NEEDS: Final = {"accelerator_type": {"gpus": 1}, "sleep_after_s": {"min_replicas": 0}}
+"""Their defaults depend on the machine, on LORRY_HOME and on how the trainer is started, or are what no pool needs."""
+NEEDS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "accelerator_type": {"gpus": 1},
+    "nodes": {"kind": "vllm", "gpus": 1, "engine": {"pipeline_parallel": 2}},
+    "sleep_after_s": {"min_replicas": 0},
+}
 """Settings that have no meaning without another one."""
 
 

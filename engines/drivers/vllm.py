@@ -13,6 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,7 @@ from engines.drivers.own_server import Launch, LiveServer
 from engines.errors import EngineUnreachable, SettingRefused
 from engines.kinds import Hardware, Precision
 from engines.load import EngineLoad, LoadMetrics, load_of
+from engines.network.node_place import NodePlace
 from engines.quantization import Scheme
 from engines.settings import KEEP_ALIVE_S, EngineSettings
 
@@ -35,7 +37,9 @@ log = logging.getLogger(__name__)
 
 MODULE: Final = ("-m", "vllm.entrypoints.openai.api_server")
 MIDDLEWARE: Final = Path(__file__).parents[1] / "in_environment"
-"""Folder of the module that `--middleware` names, and of nothing else."""
+"""Folder of the modules of ours that vLLM's interpreter imports, and of nothing else."""
+RANK_MODULE: Final = ("-m", "lorry_vllm_rank")
+"""What runs on the nodes beyond the first."""
 LEGAL_RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 LONGEST_DRAIN_S: Final = 3600
 LOAD: Final = LoadMetrics(running="vllm:num_requests_running", waiting="vllm:num_requests_waiting")
@@ -63,8 +67,9 @@ POLL_S: Final = 0.1
 class VllmEngine(LiveServer):
     """An `Engine` that owns one vLLM server; see `engines.protocol` for what each method promises."""
 
-    def __init__(self, settings: EngineSettings, adapters: Mapping[str, Path]) -> None:
-        super().__init__(settings, adapters, Launch(server_arguments, server_environment, "VLLM_API_KEY"))
+    def __init__(self, settings: EngineSettings, adapters: Mapping[str, Path], place: NodePlace | None = None) -> None:
+        arguments, environment = partial(server_arguments, place=place), partial(server_environment, place=place)
+        super().__init__(settings, adapters, Launch(arguments, environment, "VLLM_API_KEY"))
 
     async def unload_adapter(self, served_name: str) -> None:
         """Make the name unknown, then wait for its requests, which vLLM itself does not."""
@@ -110,13 +115,29 @@ def _computed_in(settings: EngineSettings, base: BaseModel) -> Precision | None:
     return Precision.BF16
 
 
-def server_arguments(settings: EngineSettings, port: int) -> list[str]:
+def server_arguments(settings: EngineSettings, port: int, place: NodePlace | None = None) -> list[str]:
     """Return the command line of the server behind the interpreter; `SettingRefused` for what vLLM cannot honour."""
+    return command_line(MODULE, server_options(settings, port, place), settings.extra_args)
+
+
+def rank_arguments(settings: EngineSettings, place: NodePlace) -> list[str]:
+    """Return the command line of the process on a node beyond the first: the server's, without a server."""
+    options = server_options(settings, 0, place) | {"--headless": True}
+    return command_line(RANK_MODULE, options, settings.extra_args)
+
+
+def server_options(settings: EngineSettings, port: int, place: NodePlace | None) -> dict[str, object]:
+    """Return the flags of the server and their values; `SettingRefused`."""
     on_cpu = settings.hardware is Hardware.CPU
+    if on_cpu and settings.pipeline_parallel > 1:
+        raise SettingRefused(
+            f"vllm on a CPU cannot have pipeline_parallel = {settings.pipeline_parallel}: it ends at the first request; "
+            "tensor_parallel shares every layer instead"
+        )
     base = read_base_model(settings)
     precision = _computed_in(settings, base)
     memory_gib = None if on_cpu else settings.kv_memory_gib
-    options: dict[str, object] = {
+    return {
         "--model": settings.base_path,
         "--served-model-name": settings.base_name,
         "--host": settings.host,
@@ -130,6 +151,7 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
         "--tensor-parallel-size": settings.tensor_parallel,
         "--pipeline-parallel-size": settings.pipeline_parallel,
         "--data-parallel-size": settings.data_parallel,
+        **({} if place is None else node_options(place)),
         **(lora_options(settings) if settings.max_adapters else {}),
         "--shutdown-timeout": LONGEST_DRAIN_S,
         "--generation-config": "vllm",  # OpenAI's defaults, not the model folder's, as with every engine
@@ -140,7 +162,17 @@ def server_arguments(settings: EngineSettings, port: int) -> list[str]:
         "--middleware": "lorry_require_key.RequireKey",
         "--enforce-eager": True if on_cpu else None,
     }
-    return command_line(MODULE, options, settings.extra_args)
+
+
+def node_options(place: NodePlace) -> dict[str, object]:
+    """Return the flags by which the processes of several nodes find each other."""
+    return {
+        "--distributed-executor-backend": "mp",
+        "--nnodes": place.meeting.nodes,
+        "--node-rank": place.rank,
+        "--master-addr": place.meeting.address,
+        "--master-port": place.meeting.port,
+    }
 
 
 def parser_options(settings: EngineSettings) -> dict[str, object]:
@@ -164,10 +196,11 @@ def lora_options(settings: EngineSettings) -> dict[str, object]:
     }
 
 
-def server_environment(settings: EngineSettings) -> dict[str, str]:
+def server_environment(settings: EngineSettings, place: NodePlace | None = None) -> dict[str, str]:
     """Return what the server's process has on top of our environment."""
     environment = {
         **server_variables(settings),
+        **({} if place is None else {**place.variables, "VLLM_HOST_IP": place.address}),
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "PYTHONPATH": str(MIDDLEWARE),

@@ -61,7 +61,16 @@ class RegistryJournal:
         self._digests: dict[str, str] = {}
         """Served name -> artifact of all that was placed here and is not unloaded yet."""
         self._held = set[str]()
-        """Artifacts that stay on this machine because they are loaded here, or about to be."""
+
+    @property
+    def replica_id(self) -> str:
+        """The id of the replica."""
+        return self._identity.id
+
+    @property
+    def held(self) -> frozenset[str]:
+        """The artifacts that stay on this machine because they are loaded here, or about to be."""
+        return frozenset(self._held)
 
     def wanted(self) -> Mapping[str, str]:
         """Return served name -> artifact digest of what placement puts here; `OSError` without a registry."""

@@ -68,10 +68,16 @@ class Ground(Protocol):
 
 
 def prepare_pools(settings: Settings, registry: Registry, ground: Ground) -> list[Pool]:
-    """Return every pool with its engine chosen and its base model entered in the registry; nothing is started.
+    """Return every pool of the only machine, with its engine chosen and its base model entered in the registry.
 
-    Raises `StartFailed`, `EngineError` for a kind or a setting that cannot be, `RegistryError`.
+    Nothing is started. Raises `StartFailed`, `EngineError` for a kind or a setting that cannot be, `RegistryError`.
     """
+    for pool in settings.engines.pools:
+        if pool.nodes > 1:
+            raise StartFailed(
+                f"pool {pool.name!r} has nodes = {pool.nodes}, and this is one machine: `lorry up --ray-address` "
+                "deploys on a Ray cluster that has them"
+            )
     return [prepare_pool(pool, settings.home, registry, ground) for pool in settings.engines.pools]
 
 

@@ -11,7 +11,10 @@ from uuid import uuid4
 from ray.util import get_node_ip_address
 
 from engines.network.reachability import on_node
+from engines.replica.adapter_sets import EngineSource
 from engines.replica.replica import EngineReplica
+from engines.replica.report import Journal
+from engines.settings import EngineSettings
 from gateway.pools.autoscaling import REQUESTS, reported_load
 from gateway.pools.journal import RegistryJournal, ReplicaIdentity
 from gateway.pools.keeping_awake import Wakefulness
@@ -26,6 +29,7 @@ from gateway.pools.pools import (
     sleeping_pool_of,
 )
 from gateway.settings import Settings, SettingsSource
+from gateway.up.cluster.engine_nodes import NodesJournal, RayNodes
 from gateway.up.cluster.node_pool import pool_of_node
 from gateway.up.logs import log_to
 from gateway.up.part_secrets import hide_secrets
@@ -47,6 +51,7 @@ class EngineActor:
         are parameters so that all belong to one application; they are not used.
         """
         settings = source.load()
+        self._source = source
         hide_secrets(settings)  # from the engine, which has this environment
         make_private(settings.home)
         log_to(settings.home, "engines")
@@ -55,6 +60,7 @@ class EngineActor:
         self._journal: RegistryJournal | None = None
         self._replica: EngineReplica | None = None
         self._wakefulness: Wakefulness | None = None
+        self._nodes: RayNodes | None = None
         self._drain_timeout_s = settings.gateway.drain_timeout_s
         self._running = asyncio.create_task(self._run(name, prepared))
 
@@ -75,13 +81,24 @@ class EngineActor:
         reachable = on_node(pool.engine, get_node_ip_address())
         placed = reachable.model_copy(update={"log_path": settings.home / "logs" / f"{identity.id}.log"})
         self._journal = RegistryJournal(self._registry, identity)
+        engines, journal = await self._engines_of(pool, placed, self._journal)
         self._replica = EngineReplica(
-            engine_source(placed),
-            self._journal,
+            engines,
+            journal,
             prover_of(placed.kind, precision_of(placed)),
             pace_of(settings.engines, settings.gateway.route_refresh_s),
         )
         await self._replica.run()
+
+    async def _engines_of(
+        self, pool: Pool, placed: EngineSettings, journal: RegistryJournal
+    ) -> tuple[EngineSource, Journal]:
+        """Return what the replica gets engines and adapters from, on all nodes of its pool's engines; `StartFailed`."""
+        if pool.settings.nodes == 1:
+            return engine_source(placed), journal
+        self._nodes = RayNodes(self._source, pool.settings, journal.replica_id)
+        await self._nodes.prepare()
+        return self._nodes.engine_source(placed), NodesJournal(journal, self._nodes)
 
     async def wake(self) -> None:
         """Do nothing: that a call waits makes Serve start this replica where its pool has none."""
@@ -99,6 +116,8 @@ class EngineActor:
         if self._running.done():
             cause = self._running.exception()
             raise RuntimeError(f"the replica's loop has ended: {cause}") from cause
+        if self._nodes is not None and (lost := self._nodes.lost):
+            raise RuntimeError(f"nodes of the engine are lost: {', '.join(lost)}")
         if self._replica is not None and (down := self._replica.down(_REPLACED_AFTER_S)):
             raise RuntimeError(f"loops of the replica keep failing: {', '.join(down)}")
 

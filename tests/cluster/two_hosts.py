@@ -158,12 +158,12 @@ class TwoHosts:
         return rows
 
     def engines_at(self, asked: Host) -> dict[str, str]:
-        """Return the ids of the ready replicas by the address of their host, as the gateway of *asked* has them."""
+        """Return the pool's ready replicas by the address of their host, as the gateway of *asked* has them."""
         return {
             host.address: row["id"]
             for row in self.replicas_at(asked)
             for host in (self.a, self.b)
-            if row["state"] == "ready" and host.address in row["url"]
+            if row["pool"] == "small" and row["state"] == "ready" and host.address in row["url"]
         }
 
     def wait_until_both_serve(self, model: str = BASE) -> None:

@@ -29,13 +29,18 @@ Result = TypeVar("Result")
 class EngineHost:
     """A started engine and a client for its server."""
 
-    def __init__(self, settings: EngineSettings, adapters: Mapping[str, Path]) -> None:
+    def __init__(
+        self,
+        settings: EngineSettings,
+        adapters: Mapping[str, Path],
+        build: Callable[[EngineSettings, Mapping[str, Path]], Engine] = build_engine,
+    ) -> None:
         self.kind = settings.kind
         self.log_path = settings.log_path
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self.engine: Engine = build_engine(settings, adapters)
+        self.engine: Engine = build(settings, adapters)
         self.call(self.engine.start(), START_TIMEOUT_S)
         self.http = self.client_with(authorization_of(self.engine.base_url))
 

@@ -38,6 +38,17 @@ VALUE_SETS: Final[Mapping[str, Mapping[str, Any]]] = {
         ]
     },
     "a model over four devices": {"pools": [{**CHAT, "gpus": 4, "engine": {"tensor_parallel": 4}}]},
+    "a model over two pods": {
+        "pools": [
+            {
+                **CHAT,
+                "nodes": 2,
+                "gpus": 4,
+                "maxReplicas": 3,
+                "engine": {"tensor_parallel": 4, "pipeline_parallel": 2},
+            }
+        ]
+    },
     "devices of AMD, with room on a node": {
         "pools": [{**CHAT, "gpuResource": "amd.com/gpu", "nodeSelector": {"pool": "mi300"}, "homeSize": "200Gi"}],
         "trainer": {"gpus": 1, "gpuResource": "amd.com/gpu", "tolerations": [_TAINT]},
@@ -102,6 +113,7 @@ WRONG: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
         "at '/images/gateway/tag'",
     ),
     "half a GPU": ({"pools": [{**CHAT, "gpus": 0.5}]}, "at '/pools/0/gpus': got number, want integer"),
+    "no node": ({"pools": [{**CHAT, "nodes": 0}]}, "at '/pools/0/nodes': minimum: got 0, want 1"),
     "fewer replicas than none": (
         {"pools": [{**CHAT, "minReplicas": -1}]},
         "at '/pools/0/minReplicas': minimum: got -1",

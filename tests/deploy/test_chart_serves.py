@@ -90,6 +90,19 @@ def test_every_replica_has_pods_with_the_resource_that_it_asks_for(
 
 
 @every_set
+def test_every_pool_has_a_pod_for_each_node_of_its_replicas(
+    values: Mapping[str, Any], chart: Renderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = chart.rendered(values)
+    settings = settings_of(path, tmp_path, monkeypatch)
+    pods = {group.get("groupName", "head"): group for group in groups(one(path, "RayService"))}
+    for pool in settings.engines.pools:
+        group = pods[f"pool-{pool.name}"]
+        assert group["replicas"] == group["minReplicas"] == pool.nodes * pool.min_replicas
+        assert group["maxReplicas"] == pool.nodes * pool.most_replicas
+
+
+@every_set
 def test_a_pod_stays_until_what_is_on_it_has_drained(values: Mapping[str, Any], chart: Renderer) -> None:
     path = chart.rendered(values)
     service = one(path, "RayService")

@@ -10,6 +10,8 @@ from gateway.engines_settings import EnginesSettings, PoolSettings, engines_sett
 from registry.errors import SettingsInvalid
 
 TWO = {"pools": [{"name": "small"}, {"name": "large", "base": "/models/large", "kind": "vllm", "max_replicas": 4}]}
+WIDE = {"kind": "vllm", "nodes": 2, "gpus": 4, "engine": {"tensor_parallel": 4, "pipeline_parallel": 2}}
+"""A pool whose engines have two nodes with four devices each."""
 
 
 def test_without_pools_the_table_is_the_one_pool() -> None:
@@ -85,6 +87,21 @@ def test_flags_go_over_the_only_pool_in_either_form() -> None:
         ),
         ({"kind": "vllm", "gpus": 4}, {}, "gpus = 4 does not fit an engine on 1 device "),
         ({"gpus": 0.5, "engine": {"data_parallel": 2}}, {}, "gpus = 0.5 does not fit an engine on 2 devices"),
+        ({"nodes": 0}, {}, "nodes"),
+        ({"nodes": 2, "gpus": 1}, {}, "nodes = 2: the kind is not set; kinds that may have several are vllm"),
+        (WIDE | {"kind": "sglang"}, {}, "nodes = 2: kind 'sglang' has all devices of an engine on one node; kinds"),
+        (WIDE | {"kind": "transformers"}, {}, "nodes = 2: kind 'transformers' has all"),
+        (WIDE | {"gpus": None}, {}, "nodes = 2 needs gpus or resources"),
+        (WIDE | {"gpus": 0.5}, {}, "gpus = 0.5 is a share of one device, and nodes = 2 needs whole ones"),
+        (WIDE | {"max_replicas_per_node": 1}, {}, "max_replicas_per_node cannot be set with nodes = 2"),
+        (WIDE | {"engine": {}}, {}, "nodes = 2 does not fit an engine on 1 device .* pipeline_parallel = 2 would fit"),
+        (WIDE | {"engine": {"tensor_parallel": 4}}, {}, "gpus = 4 on each of nodes = 2 does not fit an engine on 4"),
+        (WIDE | {"engine": {"tensor_parallel": 4, "data_parallel": 2}}, {}, "data_parallel cannot be set with nodes"),
+        (
+            WIDE | {"gpus": None, "resources": {"NPU": 8}, "engine": {"tensor_parallel": 9}},
+            {},
+            "nodes = 2 cannot share an engine on 9 devices .* evenly",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(table: dict[str, object], flags: dict[str, object], said: str) -> None:
@@ -97,6 +114,8 @@ def test_what_is_wrong_is_named(table: dict[str, object], flags: dict[str, objec
     [
         {"kind": "vllm", "gpus": 4, "engine": {"tensor_parallel": 2, "pipeline_parallel": 2}},
         {"kind": "vllm", "gpus": 0.5},
+        {"kind": "vllm", "gpus": 4, "nodes": 2, "engine": {"tensor_parallel": 4, "pipeline_parallel": 2}},
+        {"kind": "vllm", "gpus": 4, "nodes": 2, "engine": {"tensor_parallel": 8}},
         {"gpus": 4},
         {"gpus": 2, "engine": {"tensor_parallel": 2}},
     ],

@@ -43,13 +43,16 @@ def write_chats(path: Path, rows: int = ROWS) -> Path:
     return path
 
 
-def save_base(folder: Path, positions: int = 512) -> None:
-    """Write a Llama of two small layers with random weights as a Hugging Face folder; *positions*: longest context."""
+def save_base(folder: Path, positions: int = 512, hidden: int = 32) -> None:
+    """Write a Llama of two small layers with random weights as a Hugging Face folder.
+
+    *positions* is the longest context, *hidden* the width: vLLM wants at least 32 numbers for each of the 4 heads.
+    """
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(SPECIAL) + 256,
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,

@@ -15,6 +15,7 @@ from engines.drivers import lmdeploy, sglang, transformers, vllm
 from engines.drivers.base_model import kv_memory_gib, kv_tokens, read_base_model
 from engines.errors import AdapterLoadFailed, EnvironmentMissing, SettingRefused, UnknownEngine
 from engines.kinds import Hardware, Precision
+from engines.network.node_place import MeetingPoint, NodePlace
 from engines.settings import EngineSettings
 from tests.engines.quantized_folder import group_config
 
@@ -98,6 +99,24 @@ def test_parallel_flags_precision_and_extra_arguments_go_to_each_server(
     assert value_of(arguments, "--pipeline-parallel-size") == "2"
     assert value_of(arguments, "--data-parallel-size") == "3"
     assert value_of(ARGUMENTS["sglang"](settings_of("sglang", pipeline_parallel=2)), "--pp-size") == "2"
+
+
+def test_every_node_of_an_engine_gets_the_command_of_its_place(settings_of: Callable[..., EngineSettings]) -> None:
+    settings = settings_of("vllm", pipeline_parallel=2, extra_args=("--seed=1",))
+    meeting = MeetingPoint(nodes=2, address="10.0.0.1", port=29500)
+    places = [NodePlace(meeting=meeting, rank=rank, address=f"10.0.0.{rank + 1}", variables={}) for rank in range(2)]
+    first = vllm.server_arguments(settings, 8001, places[0])
+    further = vllm.rank_arguments(settings, places[1])
+    for rank, arguments in enumerate((first, further)):
+        flags = ("--nnodes", "--node-rank", "--master-addr", "--master-port", "--pipeline-parallel-size")
+        assert [value_of(arguments, flag) for flag in flags] == ["2", str(rank), "10.0.0.1", "29500", "2"]
+        assert arguments[-1] == "--seed=1"
+    assert ("--headless" in first, "--headless" in further) == (False, True)
+    alike = set(first) - {"vllm.entrypoints.openai.api_server", "8001"}
+    assert alike <= set(further), "what one node computes with, all do"
+    assert vllm.server_environment(settings, places[1])["VLLM_HOST_IP"] == "10.0.0.2"
+    with pytest.raises(SettingRefused, match="cannot repeat --nnodes"):
+        vllm.rank_arguments(settings_of("vllm", extra_args=("--nnodes=3",)), places[1])
 
 
 def test_the_context_is_the_shorter_of_what_is_asked_and_what_the_model_can(

@@ -92,6 +92,11 @@ def test_each_pool_has_its_base_model_in_the_registry(
         ({"engine": {"tensor_parallel": 2}}, SettingRefused, "tensor_parallel"),
         ({"engine": {"port": 9000}, "min_replicas": 2}, StartFailed, "port: pool 'a' has several engines at a time"),
         ({"base": "/nowhere"}, StartFailed, "no such folder"),
+        (
+            {"kind": "vllm", "nodes": 2, "resources": {"NPU": 1}, "engine": {"pipeline_parallel": 2}},
+            StartFailed,
+            "pool 'a' has nodes = 2, and this is one machine: `lorry up --ray-address`",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_started(

@@ -86,6 +86,19 @@ def test_what_a_pool_needs_is_what_serve_asks_of_a_node(monkeypatch: pytest.Monk
     assert config.max_replicas_per_node == 1
 
 
+def test_a_replica_on_several_nodes_has_a_bundle_on_each_for_what_it_needs_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    several = {"nodes": 2, "max_replicas_per_node": None, "engine": {"tensor_parallel": 2, "pipeline_parallel": 2}}
+    config = deployed(NEEDS | several, monkeypatch)
+    bundle = {"GPU": 2.0, "fast_disk": 0.5, "accelerator_type:A100-80G": 0.001}
+    assert config.placement_group_bundles == [bundle, bundle]
+    assert config.placement_group_strategy == "STRICT_SPREAD"
+    assert config.placement_group_bundle_label_selector == [NEEDS["labels"], NEEDS["labels"]]
+    assert config.ray_actor_options == {"num_cpus": 0, "num_gpus": 2.0, "resources": {"fast_disk": 0.5}}
+    assert config.max_replicas_per_node is None
+
+
 def test_a_pool_without_needs_is_placed_anywhere_and_keeps_the_devices_that_it_sees(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -6,6 +6,10 @@
 {{- define "lorry.maxReplicas" -}}
 {{ default (include "lorry.minReplicas" . | int | max 1) .maxReplicas }}
 {{- end }}
+{{/* Pods of each replica of a pool: one for each node of its engine. */}}
+{{- define "lorry.podsPerReplica" -}}
+{{ default 1 .nodes | int }}
+{{- end }}
 {{/* lorry.toml: the tables of `settings`, and what other values say: address, number of gateways, pools. */}}
 {{- define "lorry.settings" -}}
 {{- $gateway := dict "host" "0.0.0.0" "port" 8080 "replicas" (mul .Values.gateway.pods .Values.gateway.processesPerPod) "max_replicas_per_node" .Values.gateway.processesPerPod "controllers" (min 2 .Values.gateway.pods) "resources" (dict "lorry_gateway" 0.001) -}}
@@ -14,7 +18,8 @@
 {{- $_ := set $tables "registry" (mergeOverwrite (default dict $tables.registry) (dict "artifacts" .Values.artifacts.url)) -}}
 {{- $pools := list -}}
 {{- range .Values.pools -}}
-  {{- $pool := dict "name" .name "kind" .kind "min_replicas" (include "lorry.minReplicas" . | int) "max_replicas_per_node" 1 "resources" (dict (printf "lorry_pool_%s" .name) 1) -}}
+  {{- $pool := dict "name" .name "kind" .kind "min_replicas" (include "lorry.minReplicas" . | int) "resources" (dict (printf "lorry_pool_%s" .name) 1) -}}
+  {{- if gt (include "lorry.podsPerReplica" . | int) 1 }}{{ $_ := set $pool "nodes" .nodes }}{{ else }}{{ $_ := set $pool "max_replicas_per_node" 1 }}{{ end -}}
   {{- with .maxReplicas }}{{ $_ := set $pool "max_replicas" . }}{{ end -}}
   {{- with .sleepAfterS }}{{ $_ := set $pool "sleep_after_s" . }}{{ end -}}
   {{- with .targetRequests }}{{ $_ := set $pool "target_requests" . }}{{ end -}}
