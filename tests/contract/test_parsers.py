@@ -29,7 +29,7 @@ ENVIRONMENTS: Final[dict[str, Callable[[EngineSettings], dict[str, str]]]] = {
     "lmdeploy": lmdeploy.server_environment,
 }
 SEVERAL: Final[dict[str, dict[str, Any]]] = {
-    "vllm": {"tensor_parallel": 2, "pipeline_parallel": 2, "data_parallel": 2, "extra_args": ("--seed", "7")},
+    "vllm": {"tensor_parallel": 2, "data_parallel": 2, "extra_args": ("--seed", "7")},
     "sglang": {"tensor_parallel": 2, "pipeline_parallel": 2, "extra_args": ("--random-seed=7",)},
     "lmdeploy": {"tensor_parallel": 2, "extra_args": ("--max-prefill-iters", "7")},
 }

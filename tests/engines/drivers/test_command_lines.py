@@ -65,6 +65,7 @@ def value_of(arguments: list[str], flag: str) -> str:
         ("vllm", {"max_rank": 1024}),
         ("vllm", {"precision": Precision.FP8}),
         ("vllm", {"precision": Precision.INT4, "hardware": Hardware.NVIDIA}),
+        ("vllm", {"pipeline_parallel": 2}),
         ("sglang", {"data_parallel": 2}),
         ("sglang", {"precision": Precision.INT4, "hardware": Hardware.NVIDIA}),
         ("lmdeploy", {"pipeline_parallel": 2}),
@@ -94,7 +95,7 @@ def test_parallel_flags_precision_and_extra_arguments_go_to_each_server(
         assert value_of(arguments, flag) == "4"
         assert value_of(arguments, "--dtype") == "bfloat16"
         assert arguments[-1] == "--seed=1"
-    both = {"pipeline_parallel": 2, "data_parallel": 3}
+    both = {"hardware": "nvidia", "pipeline_parallel": 2, "data_parallel": 3}
     arguments = ARGUMENTS["vllm"](settings_of("vllm", **both))
     assert value_of(arguments, "--pipeline-parallel-size") == "2"
     assert value_of(arguments, "--data-parallel-size") == "3"
@@ -102,7 +103,7 @@ def test_parallel_flags_precision_and_extra_arguments_go_to_each_server(
 
 
 def test_every_node_of_an_engine_gets_the_command_of_its_place(settings_of: Callable[..., EngineSettings]) -> None:
-    settings = settings_of("vllm", pipeline_parallel=2, extra_args=("--seed=1",))
+    settings = settings_of("vllm", hardware="nvidia", pipeline_parallel=2, extra_args=("--seed=1",))
     meeting = MeetingPoint(nodes=2, address="10.0.0.1", port=29500)
     places = [NodePlace(meeting=meeting, rank=rank, address=f"10.0.0.{rank + 1}", variables={}) for rank in range(2)]
     first = vllm.server_arguments(settings, 8001, places[0])

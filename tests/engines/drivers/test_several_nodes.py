@@ -95,7 +95,7 @@ def settings(tmp_path: Path) -> EngineSettings:
         base_name="tiny",
         log_path=tmp_path / "log",
         interpreter=Path(sys.executable),
-        pipeline_parallel=2,
+        tensor_parallel=2,
     )
 
 
