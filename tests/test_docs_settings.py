@@ -40,7 +40,7 @@ OFF_WITH_A_DEFAULT: Final = {
     *(("gateway", "resources"), ("engines", "resources"), ("engines", "labels"), ("engines", "nodes")),
 }
 """Their defaults depend on the machine, on LORRY_HOME and on how the trainer is started, or are what no pool needs."""
-NEEDS: Final[Mapping[str, Mapping[str, Any]]] = {
+NEEDS: Final[Mapping[str, dict[str, Any]]] = {
     "accelerator_type": {"gpus": 1},
     "nodes": {"kind": "vllm", "gpus": 1, "engine": {"pipeline_parallel": 2}},
     "sleep_after_s": {"min_replicas": 0},

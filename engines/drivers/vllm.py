@@ -131,8 +131,8 @@ def server_options(settings: EngineSettings, port: int, place: NodePlace | None)
     on_cpu = settings.hardware is Hardware.CPU
     if on_cpu and settings.pipeline_parallel > 1:
         raise SettingRefused(
-            f"vllm on a CPU cannot have pipeline_parallel = {settings.pipeline_parallel}: it ends at the first request; "
-            "tensor_parallel shares every layer instead"
+            f"vllm on a CPU cannot have pipeline_parallel = {settings.pipeline_parallel}: it ends at the first "
+            "request; tensor_parallel shares every layer instead"
         )
     base = read_base_model(settings)
     precision = _computed_in(settings, base)

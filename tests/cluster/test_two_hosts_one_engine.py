@@ -73,7 +73,9 @@ def processes_at(host: Host, word: str) -> list[int]:
 
 def replica(hosts: TwoHosts, asked: Host) -> Mapping[str, Any] | None:
     """Return the row of the pool's ready replica, as the gateway of *asked* has it."""
-    return next((row for row in hosts.replicas_at(asked) if row["pool"] == "over-hosts" and row["state"] == "ready"), None)
+    return next(
+        (row for row in hosts.replicas_at(asked) if row["pool"] == "over-hosts" and row["state"] == "ready"), None
+    )
 
 
 def first_and_second(hosts: TwoHosts) -> tuple[Host, Host]:
