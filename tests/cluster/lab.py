@@ -34,6 +34,8 @@ _DATABASE, _STORE = 200, 201
 """Last parts of the addresses of PostgreSQL and of SeaweedFS there."""
 _NOBODY: Final = "02:00:00:00:00:01"
 """A hardware address that no port of the bridge has."""
+_BRIDGE: Final = "02:00:00:00:00:02"
+"""The hardware address of the bridge itself."""
 
 
 class NoNamespaces(Exception):
@@ -160,7 +162,9 @@ class Lab:
         }
         self._hosts: list[Host] = []
         try:
-            ip("link", "add", self.bridge, "type", "bridge")
+            # With an address of its own: without, a bridge has that of a port, and changes it when a host loses its
+            # power; all other hosts would then send to nobody for half a minute.
+            ip("link", "add", self.bridge, "address", _BRIDGE, "type", "bridge")
             for number in (_OUTSIDE, _DATABASE, _STORE):
                 ip("addr", "add", f"{self.address(number)}/24", "dev", self.bridge)
             ip("link", "set", self.bridge, "up")
