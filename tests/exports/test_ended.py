@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -11,9 +12,12 @@ from threading import Event
 import pytest
 
 from gateway.objects.weights.exports import ExportedFile, ExportObject
-from tests.gateway.cli.lorry_command import COMMAND, environment
+from tests.gateway.cli.lorry_command import environment
 from tests.loopback import LoopbackHandler, LoopbackServer
 from tests.waiting import wait_for
+
+AT_A_TERMINAL = "import signal; signal.signal(1, signal.SIG_DFL); from gateway.cli import main; main()"
+"""The command where SIGHUP is not ignored, as tests that run under `nohup` have all that they start ignore it."""
 
 
 @pytest.fixture
@@ -45,7 +49,7 @@ def endless() -> Iterator[LoopbackServer]:
 def test_an_export_that_a_signal_ends_removes_what_it_had_fetched(
     endless: LoopbackServer, tmp_path: Path, number: signal.Signals
 ) -> None:
-    words = [*COMMAND, "export", "tiny", "--to", str(tmp_path / "out")]
+    words = [sys.executable, "-c", AT_A_TERMINAL, "export", "tiny", "--to", str(tmp_path / "out")]
     with subprocess.Popen(words, env=environment(endless.url)) as export:
         wait_for(lambda: list(tmp_path.glob(".lorry-export-*/model")) or export.poll() is not None)
         export.send_signal(number)
