@@ -60,7 +60,7 @@ engine = {{ max_adapters = 4, max_rank = 16, max_batch = 16 }}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """What became of a rollout."""
+    """The outcome of a rollout."""
 
     state: str
     reason: str

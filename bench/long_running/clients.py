@@ -62,7 +62,7 @@ MANNERS: Final[dict[str, Manner]] = {
 
 @dataclass(slots=True, kw_only=True)
 class Crowd:
-    """What the clients share: where they ask, what for, and what became of it."""
+    """The state that clients share: where they ask, what for, and the outcomes."""
 
     port: int
     key: str

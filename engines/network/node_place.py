@@ -27,7 +27,7 @@ class MeetingPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePlace:
-    """One node of an engine that has several."""
+    """A node of an engine that has several."""
 
     meeting: MeetingPoint
     rank: int

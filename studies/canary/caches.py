@@ -107,7 +107,7 @@ class Engine:
 
 @dataclass(slots=True)
 class Counts:
-    """What gateways count of a cell."""
+    """The counts of gateways for a cell."""
 
     requests: int = 0
     times: dict[str, Counter[int]] = field(
@@ -143,7 +143,7 @@ class Counts:
 
 
 class Rollout:
-    """One rollout from its first request to its end."""
+    """A rollout from its first request to its end."""
 
     def __init__(self, crowd: Crowd, plan: GuardrailPlan, seed: int) -> None:
         """Begin with caches that stable has warmed up for a minute."""
