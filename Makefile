@@ -85,12 +85,12 @@ $(SDKS)/debian.tar: | containers
 	mv $@.part.tar $@
 
 containers:  ## buildah, podman and what they run with
-	@{ command -v buildah && command -v podman && command -v runc && command -v mmdebstrap; } >/dev/null 2>&1 || $(MAKE) --no-print-directory install-containers
+	@{ command -v buildah && command -v podman && command -v runc && command -v mmdebstrap && command -v nft && command -v iptables; } >/dev/null 2>&1 || $(MAKE) --no-print-directory install-containers
 
 .PHONY: install-containers
 install-containers:
 	@echo "Installing what builds and runs containers (Debian packages buildah, podman, runc, mmdebstrap)"
-	@SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends aardvark-dns buildah conmon mmdebstrap netavark podman runc uidmap >/dev/null
+	@SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends aardvark-dns buildah conmon iptables mmdebstrap netavark nftables podman runc uidmap >/dev/null
 
 judged-test: venv  ## Rollouts that judge themselves on the real model: some minutes
 	$(BIN)/python -m pytest -s -m judged $(ARGS)
