@@ -183,5 +183,5 @@ def await_end(process: subprocess.Popen[bytes], longest_s: float = GRACE_S) -> i
     try:
         return process.wait(longest_s)
     except subprocess.TimeoutExpired:
-        log.warning("a process has not ended yet", extra={"process": process.pid, "waited_s": longest_s})
+        log.warning("a process has not ended yet", extra={"child": process.pid, "waited_s": longest_s})
         return None
