@@ -41,6 +41,7 @@ class CountingRelay:
     def close(self) -> None:
         """Take no further connection."""
         sa.event.remove(sa.Engine, "before_cursor_execute", self._count)
+        self._listener.shutdown(socket.SHUT_RDWR)  # closing alone does not wake the thread that accepts
         self._listener.close()
 
     def _count(self, *_: object) -> None:
@@ -50,9 +51,14 @@ class CountingRelay:
         with suppress(OSError):
             while True:
                 ours, _ = self._listener.accept()
-                theirs = socket.create_connection(self._target)
-                for way, (source, target) in enumerate(((ours, theirs), (theirs, ours))):
-                    threading.Thread(target=self._relay, args=(way, source, target), daemon=True).start()
+                threading.Thread(target=self._serve, args=(ours,), daemon=True).start()
+
+    def _serve(self, ours: socket.socket) -> None:
+        with ours, socket.create_connection(self._target) as theirs:
+            back = threading.Thread(target=self._relay, args=(1, theirs, ours), daemon=True)
+            back.start()
+            self._relay(0, ours, theirs)
+            back.join()
 
     def _relay(self, way: int, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
