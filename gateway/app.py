@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect
 from engines.hardware.probe import read_machine
 from engines.loops import Loops
 from engines.network.cluster_secret import NO_SECRET, ClusterSecret
+from gateway.arenas import share_arenas
 from gateway.balancing.admission import Admission
 from gateway.balancing.balancing import Balancer
 from gateway.balancing.cold_starts import ColdStarts
@@ -197,6 +198,7 @@ def build_app(gateway: Gateway) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        share_arenas()
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
         with contextlib.suppress(RegistryError):  # the loops read again
             await gateway.keyring.refresh()
