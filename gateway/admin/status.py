@@ -149,6 +149,7 @@ def _current(job: Job, registry: Registry) -> CurrentJob:
         adapter=job.spec.adapter,
         status=job.state,
         phase=job.phase,
+        doing=job.doing,
         estimate=estimate_of(job, registry),
         created_at=job.created_at,
     )

@@ -141,7 +141,7 @@ def show_job(job: JobObject, as_json: bool, figures: StepFigures | None = None) 
             ("base", job.model),
             ("base digest", job.lorry.base_digest),
             ("method", job.method.type),
-            ("doing", job.lorry.phase and job.lorry.phase.doing),
+            ("doing", job.lorry.doing),
             ("gives way", "at its next checkpoint, to a job of a higher priority" if job.lorry.gives_way else None),
             ("place", _place(job)),
             ("waiting", job.lorry.queue and job.lorry.queue.reason),

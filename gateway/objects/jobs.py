@@ -54,6 +54,8 @@ class JobFacts(ApiObject):
     """When a worker first started it; None while it waits."""
     phase: JobPhase | None = None
     """The phase of a running job."""
+    doing: str | None = None
+    """The phase in words, by the kind of job."""
     phase_since: int | None = None
     estimate: JobEstimate | None = None
     """None for a job that does not wait or run, and where nothing was measured that it could follow from."""

@@ -59,6 +59,8 @@ class CurrentJob(ApiObject):
     adapter: str
     status: JobState
     phase: JobPhase | None
+    doing: str | None = None
+    """The phase in words, by the kind of job."""
     estimate: JobEstimate | None
     created_at: float
 

@@ -221,6 +221,7 @@ def job_state(job: Job, registry: Registry, queue: QueueFacts | None = None) -> 
             "worker": job.worker,
             "started_at": None if job.started_at is None else int(job.started_at),
             "phase": job.phase,
+            "doing": job.doing,
             "phase_since": None if job.phase_since is None else int(job.phase_since),
             "estimate": estimate_of(job, registry),
             "unfit_rows": job.unfit_rows,

@@ -87,6 +87,9 @@ class JobSpec(BaseModel, ABC):
     artifact_fields: ClassVar[frozenset[str]] = frozenset()
     """Fields that hold the digest of a folder which the job reads. The folder is kept until the job has ended."""
 
+    phase_words: ClassVar[Mapping[str, str]] = {}
+    """What such a job does in a phase, where it is something else than what a training job does."""
+
     reads_folders: ClassVar[bool] = False
     """Whether `artifacts` may name folders."""
     is_reproducible: ClassVar[bool] = False

@@ -15,6 +15,7 @@ class MergeSpec(JobSpec):
     id_prefix: ClassVar[str] = "mergejob"
     noun: ClassVar[str] = "merge"
     recipe: ClassVar[str] = "merge"
+    phase_words: ClassVar[Mapping[str, str]] = {"finishing": "merging, and comparing the result with base and adapter"}
     reads_folders: ClassVar[bool] = True
     is_reproducible: ClassVar[bool] = True
 

@@ -88,6 +88,11 @@ class Job:
     """Field that names a file -> the rows of it that do not fit, where there are any."""
 
     @property
+    def doing(self) -> str | None:
+        """The phase of a running job in the words of its kind."""
+        return self.phase and self.spec.phase_words.get(self.phase, self.phase.doing)
+
+    @property
     def expected_finish(self) -> float | None:
         """When the running job is expected to end: by the speed of its steps, before the first by its estimate."""
         if self.estimated_finish is not None or self.claimed_at is None or self.expected_s is None:

@@ -25,7 +25,7 @@ class JobPhase(StrEnum):
 
 
 _DOING: Final[Mapping[JobPhase, str]] = {
-    JobPhase.STARTING: "starting the training process",
+    JobPhase.STARTING: "starting the job's process",
     JobPhase.ENCODING: "encoding rows",
     JobPhase.LOADING: "loading the model",
     JobPhase.PREPARING: "computing what the method needs of the untrained model",

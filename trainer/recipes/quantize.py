@@ -115,7 +115,7 @@ def _whole_model(order: ChildOrder[QuantizeSpec], report: Report) -> tuple[Path,
     """Return the folder to quantize, and what the merge found; None for a model that needs none."""
     if "artifact" not in order.inputs:
         return order.base_path, None
-    report(PhaseBegan(phase=JobPhase.PREPARING))
+    report(PhaseBegan(phase=JobPhase.LOADING))
     target = order.attempt_folder / "merged"
     merged = merge_folder(order.base_path, order.inputs["artifact"], target)
     report(Noted(message=f"{order.spec.source} merged into {order.spec.base}"))

@@ -45,7 +45,7 @@ def what_of(job: JobObject) -> str:
     """Return what the job does, or waits for."""
     if job.status is JobState.QUEUED:
         return "waiting for the trainer" if job.lorry.attempt == 0 else "waiting for the trainer, to go on"
-    return "beginning" if job.lorry.phase is None else job.lorry.phase.doing
+    return job.lorry.doing or "beginning"
 
 
 def detail_of(job: JobObject, figures: StepFigures | None, now: float) -> str:

@@ -83,7 +83,7 @@ def _batch(batch: BatchBrief) -> str:
 
 def _job(job: CurrentJob) -> str:
     waits = "waits for the trainer" if job.status is JobState.QUEUED else str(job.status)
-    doing = waits if job.phase is None else job.phase.doing
+    doing = job.doing or waits
     left = "" if job.estimate is None else f", about {length(job.estimate.remaining_s)} left"
     return f"{job.id} ({job.method} of {job.adapter}): {doing}{left}, queued {ago(job.created_at)}"
 

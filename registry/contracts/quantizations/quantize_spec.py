@@ -25,6 +25,12 @@ class QuantizeSpec(JobSpec):
     id_prefix: ClassVar[str] = "quantjob"
     noun: ClassVar[str] = "quantization"
     recipe: ClassVar[str] = "quantize"
+    phase_words: ClassVar[Mapping[str, str]] = {
+        "loading": "loading the model, with its adapter merged if it has one",
+        "preparing": "scoring the model in full precision",
+        "training": "quantizing",
+        "finishing": "scoring the result, and trying it on the engines of its pools",
+    }
     reads_folders: ClassVar[bool] = True
     file_fields: ClassVar[frozenset[str]] = frozenset({"calibration_file"})
 

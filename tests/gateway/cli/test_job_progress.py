@@ -38,10 +38,10 @@ def said(shown: JobObject, figures: StepFigures | None = None) -> str:
 def test_every_stage_is_told_with_its_estimate() -> None:
     waiting = job(JobState.QUEUED, attempt=0, estimate=EARLIER)
     assert said(waiting) == "waiting for the trainer, about 2 min once it begins, estimated from 3 earlier jobs like it"
-    loading = job(JobState.RUNNING, phase=JobPhase.LOADING, phase_since=88)
+    loading = job(JobState.RUNNING, phase=JobPhase.LOADING, doing="loading the model", phase_since=88)
     assert said(loading) == "loading the model, 12 s so far"
     figures = StepFigures(step=12, total_steps=60, train_loss=1.2345)
-    training = job(JobState.RUNNING, phase=JobPhase.TRAINING, phase_since=60, estimate=STEPS)
+    training = job(JobState.RUNNING, phase=JobPhase.TRAINING, doing="training", phase_since=60, estimate=STEPS)
     told = "training, step 12 of 60, loss 1.234, about 40 s left by the speed of its steps"
     assert said(training, figures) == told
     assert (part_of(training, figures), part_of(loading, figures)) == (0.2, None)
