@@ -12,7 +12,7 @@ import typer
 from typer._click import Context
 from typer.core import TyperCommand, TyperGroup
 
-from gateway.cli.help.examples import EXAMPLES, Example
+from gateway.cli.help.examples import EXAMPLES
 
 WIDEST: Final = 100
 """Columns of a page on a wider terminal: longer lines are hard to read."""
@@ -147,7 +147,7 @@ def _table(title: str, rows: Rows, width: int) -> str:
     return "\n".join(lines)
 
 
-def _examples(examples: Iterable[Example]) -> str:
+def _examples(examples: Iterable[tuple[str, str]]) -> str:
     """Return the examples as they are typed, never wrapped: a person copies them."""
     lines = [heading("Examples")]
     for does, typed in examples:
