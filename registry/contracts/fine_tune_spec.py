@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
@@ -10,19 +10,18 @@ from pydantic import Field
 
 from registry.contracts.extensions.integrations import Integration
 from registry.contracts.hyperparameters import MethodOptions, resolve_auto
-from registry.contracts.job_spec import FineTuneFacts, JobSpec, LoraSpec
+from registry.contracts.job_spec import FineTuneFacts, LoraSpec
+from registry.contracts.methods.method_traits import MethodTraits
 from registry.contracts.parallel_spec import ParallelSpec
 from registry.contracts.pictures.picture_part import PicturePart
 from registry.contracts.pictures.picture_sources import outside
 from registry.contracts.rollout_spec import RolloutSpec
-from registry.contracts.training_formats import LineFormat, TrainingLine, check_training_lines, read_pictures
 from registry.contracts.unfit_rows import MOST_UNFIT_ROWS, UnfitChoice
 from registry.contracts.weights_spec import LIBRARIES, WeightsSpec
 from registry.errors import WeightsRefused
 from registry.rollouts.rollout import RolloutPlan
 from registry.states import Priority, ResultKind
 
-ROWS_AT_ONCE: Final = 8
 NOT_HYPERPARAMETERS: Final = frozenset(
     {
         "rollout",
@@ -57,7 +56,7 @@ FULL_RATE: Final = 0.05
 _PLAIN: Final = "take weights lora or qlora with lora_variant lora or rslora"
 
 
-class FineTuneSpec(JobSpec):
+class FineTuneSpec(MethodTraits):
     """All that decides the result of a fine-tuning job; two runs of a spec give the same bytes on the same machine.
 
     Every value is resolved: the trainer never sees `auto`.
@@ -68,22 +67,6 @@ class FineTuneSpec(JobSpec):
     is_reproducible: ClassVar[bool] = True
     stops_at_checkpoints: ClassVar[bool] = True
     file_fields: ClassVar[frozenset[str]] = frozenset({"training_file", "validation_file"})
-    trains_beside: ClassVar[bool] = False
-    """Whether the method can train in one process with other jobs, between whose steps it waits."""
-    options_as: ClassVar[type[MethodOptions]] = MethodOptions
-    """The fields that a caller may give below `method.<type>`: hyperparameters, and whatever else the method needs."""
-    multiplied_rate: ClassVar[float] = 1e-3
-    """Learning rate of a `learning_rate_multiplier` of 1: LoRA takes some ten times the rate of full fine-tuning."""
-    makes: ClassVar[ResultKind] = ResultKind.ADAPTER
-    """The kind of thing that the result becomes, where neither all weights are trained nor an adapter is merged."""
-    formats: ClassVar[tuple[LineFormat[TrainingLine], ...]] = ()
-    """The formats of lines that the method learns from; empty for a method that counts its rows itself."""
-    answers_per_row: ClassVar[int] = 1
-    """Answers of a row that go through the model."""
-    unfit_choices: ClassVar[tuple[UnfitChoice, ...]] = ("drop", "cut")
-    """The choices for rows that are too long; `cut` needs an answer whose beginning can be learnt alone."""
-    line_marks: ClassVar[Sequence[frozenset[str]]] = (frozenset({"messages"}),)
-    """Fields by which a line for this method is recognised in an upload: all of a set, for each form of its rows."""
 
     training_file: str
     """File id."""
@@ -123,20 +106,6 @@ class FineTuneSpec(JobSpec):
     requested: dict[str, int | float | str] = Field(default_factory=dict)
     """The hyperparameters as the caller sent them, `auto` included."""
 
-    @classmethod
-    def count_rows(cls, lines: Iterable[bytes], base_folder: Path | None) -> int:
-        """Return the number of examples in a file of this method; `TrainingFileInvalid` names line and field.
-
-        *base_folder* is the base model's. None checks an upload, before its base model is known; the
-        pictures inside the file are decoded then.
-        """
-        return check_training_lines(lines, cls.formats, opens_pictures=base_folder is None).rows
-
-    @classmethod
-    def pictures_in(cls, lines: Iterable[bytes]) -> Iterator[PicturePart]:
-        """Yield the pictures that the rows of a file have."""
-        return read_pictures(lines, cls.formats) if cls.formats else iter(())
-
     def names_pictures(self) -> bool:
         """Return whether a file of the job names pictures outside of itself."""
         return bool(self.pictures)
@@ -173,38 +142,6 @@ class FineTuneSpec(JobSpec):
             "batch_size": self.batch_size,
             "learning_rate_multiplier": self.learning_rate_multiplier,
         }
-
-    def options(self) -> Mapping[str, Any]:
-        """Return what OpenAI's object shows below `method.<type>` beside the hyperparameters."""
-        return {}
-
-    def rows_at_once(self) -> int:
-        """Return the rows that may go through the model at once; a larger batch takes several passes."""
-        return ROWS_AT_ONCE
-
-    def passes_without_gradient(self) -> float:
-        """Return how many forward passes without a gradient come with every pass of training, as a mean."""
-        return 0.0
-
-    def sampled_outputs(self) -> tuple[int, int] | None:
-        """Return how many outputs are sampled for a row, and their most tokens; None where rows have answers."""
-        return None
-
-    def evaluated_outputs(self) -> int:
-        """Return how many outputs are sampled for a validation row, where rows have no answers."""
-        return 1
-
-    def packs_rows(self) -> bool | None:
-        """Return whether several rows lie in one sequence; None leaves it to the trainer."""
-        return None
-
-    def repeats(self) -> int:
-        """Return how many steps of the optimizer in a row take the same rows."""
-        return 1
-
-    def evaluation_steps(self, epoch_steps: int) -> int:
-        """Return the steps between two evaluations: an epoch unless the method has another rule."""
-        return epoch_steps
 
     def provenance(self, files: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
         """Return data sets, hyperparameters and seed."""
@@ -268,10 +205,6 @@ class FineTuneSpec(JobSpec):
         """Return what the method makes; full and merged weights give a checkpoint."""
         return ResultKind.CHECKPOINT if self.weights.is_full or self.weights.merge else self.makes
 
-    def has_reference(self) -> bool:
-        """Return whether the job needs the base model while it trains, which is its model with the adapter off."""
-        return False
-
     def check_weights(self) -> None:
         """Raise `WeightsRefused` for settings that the method, this installation or any engine has no use for."""
         if self.unfit_rows not in self.unfit_choices:
@@ -288,10 +221,6 @@ class FineTuneSpec(JobSpec):
         self.parallel.check(self.batch_size, self.weights, self.lora)
         if (missing := self.weights.missing_library()) is not None:
             raise WeightsRefused(f"weights {self.weights.kind!r} needs the library {missing}, which is not installed")
-
-    def check_base(self, folder: Path) -> None:
-        """Raise `WeightsRefused` if the base model in *folder* cannot be trained as asked; by default each can."""
-        return
 
     def remarks(self) -> Sequence[str]:
         """Return what OpenAI's clients read of the files' check, and a message if the suffix was made legal."""
