@@ -6,8 +6,7 @@ that are sampled with it, and several processes sample what one would.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -17,6 +16,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from registry.contracts.methods.packing_limits import why_not_packed
 from trainer.errors import Diverged
+from trainer.training.evaluating import evaluating
 
 SEQUENCES_AT_ONCE: Final = 32
 """Outputs that are sampled together; each keeps its keys and values of all layers in memory."""
@@ -50,7 +50,7 @@ def sample_outputs(model: Any, prompts: Sequence[Asked], plan: SamplingPlan) -> 
     """
     at_once = max(1, SEQUENCES_AT_ONCE // plan.outputs)
     found: list[list[tuple[int, ...]]] = []
-    with _sampling(model):
+    with evaluating(model):
         for at in range(0, len(prompts), at_once):
             found += _sample(model, prompts[at : at + at_once], plan)
     return found
@@ -124,18 +124,6 @@ def _numbers(_: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
 def _until_end(ids: list[int], end_ids: frozenset[int]) -> tuple[int, ...]:
     ended = next((at for at, token in enumerate(ids) if token in end_ids), len(ids) - 1)
     return tuple(ids[: ended + 1])
-
-
-@contextmanager
-def _sampling(model: torch.nn.Module) -> Iterator[None]:
-    """Put *model* in the state for sampling, and back."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
 
 
 def _seed(text: str) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, TypeVar
@@ -23,6 +22,7 @@ from trainer.data.dataset import ChatEncoder
 from trainer.data.encoded_row import IGNORED, EncodedRow
 from trainer.data.fitting_rows import FittingRows, row_limits
 from trainer.data.packing import RowCollator, model_inputs
+from trainer.training.evaluating import evaluating
 from trainer.training.objective import Batch, Objective
 from trainer.training.sampling.outputs import Asked, SamplingPlan, sample_outputs
 from trainer.training.sampling.policy_loss import kl_estimates, token_logps
@@ -287,15 +287,3 @@ class PolicyObjective(Objective[Prompt], Generic[Spec]):
             logps, _ = self.logps(self._model, batch)
             found += gather(logps, batch["learnt"])
         return found
-
-
-@contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Compute without a gradient and without dropout, then go on as before."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
