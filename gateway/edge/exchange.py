@@ -27,7 +27,7 @@ from gateway.routing.paths import PathKind
 from gateway.routing.routing import Evidence
 from gateway.telemetry.finished import BROKEN, CLIENT_LEFT, Finished
 from registry.errors import RegistryError
-from registry.rollouts.feedback import AnsweredCompletion
+from registry.rollouts.answered_completion import AnsweredCompletion
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from gateway.settings import GatewaySettings
 from gateway.telemetry.rollout_metrics import RolloutMetrics
 from registry.database import Registry
 from registry.errors import RegistryError
-from registry.rollouts.feedback import AnsweredCompletion
+from registry.rollouts.answered_completion import AnsweredCompletion
 from registry.rollouts.tally import Cell, Tally, total
 
 log = logging.getLogger(__name__)

@@ -1,60 +1,25 @@
-"""Ratings of answers by people: which answers may be rated, and the ratings joined to the revision that answered."""
+"""Ratings of answers by people, joined to the revision that answered."""
 
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-import orjson
 import sqlalchemy as sa
 
 from registry import tables
 from registry.adapters import MOST_DIGITS, find_adapter, find_revision
 from registry.errors import NotFound
 from registry.rollouts import answer_tables
+from registry.rollouts.answered_completion import answers_beyond_bound, cell_in, columns_of
 from registry.rollouts.tally import Cell, Side, Tally
 from registry.transactions import Transactions, upsert
 from registry.types import LOCAL_TENANT
 
-_CELL: Final = ("rollout_id", "step", "side", "replica")
-_REMEMBERED: Final = ("rollout_id", "step", "side", "id", "tenant", "served_name", "replica", "at")
-_INTO: Final = f"INSERT INTO completions ({', '.join(_REMEMBERED)}) SELECT "
-_OVER: Final = " ON CONFLICT (tenant, id) DO UPDATE SET " + ", ".join(
-    f"{name} = excluded.{name}" for name in _REMEMBERED if name not in ("tenant", "id")
-)
-# Every answer takes a row. One statement for those of a second costs a third of one for each row, and the thread that
-# executes it leaves the interpreter to the event loop until all are stored.
-_REMEMBER: Final[Mapping[str, sa.TextClause]] = {
-    "sqlite": sa.text(
-        _INTO
-        + ", ".join([f"json_extract(value, '$[{number}]')" for number in range(len(_REMEMBERED))])
-        + " FROM json_each(:rows) WHERE true"
-        + _OVER
-    ),
-    "postgresql": sa.text(
-        _INTO
-        + "sent ->> 0, CAST(sent ->> 1 AS integer), sent ->> 2, sent ->> 3, sent ->> 4, sent ->> 5, sent ->> 6,"
-        + " CAST(sent ->> 7 AS double precision) FROM json_array_elements(CAST(:rows AS json)) AS each (sent)"
-        + _OVER
-    ),
-}
 _GOOD: Final = 0.5
 """Ratings from this score on count as good."""
-
-
-class AnsweredCompletion(NamedTuple):
-    """An answer that may be rated, identified by the `id` in its body. A tuple, as there is one for each answer."""
-
-    id: str
-    tenant: str
-    """Whose keys may rate the answer."""
-    served_name: str
-    replica: str
-    cell: Cell | None
-    """The cell that the answer is evidence for; None for an answer that is not evidence for a rollout."""
-    at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,13 +82,13 @@ class FeedbackStore:
                 tenant=tenant,
                 served_name=row["served_name"],
                 replica=row["replica"],
-                cell=_cell_of(row),
+                cell=cell_in(row),
                 score=score,
                 comment=comment,
                 at=self._tx.now(),
             )
             values = {name: value for name, value in asdict(rated).items() if name != "cell"}
-            values |= _columns_of(rated.cell) | {"adapter": adapter_of(rated.served_name), "chat": chat}
+            values |= columns_of(rated.cell) | {"adapter": adapter_of(rated.served_name), "chat": chat}
             upsert(tx, answer_tables.feedback, ("tenant", "completion_id"), values)
             return rated
 
@@ -195,7 +160,7 @@ class FeedbackStore:
         since = self._tx.now() - older_than_s
         deleted = 0
         with self._tx.read() as tx:
-            too_many = [*_beyond_bound(tx, most), *_ratings_beyond_bound(tx, most, since)]
+            too_many = [*answers_beyond_bound(tx, most), *_ratings_beyond_bound(tx, most, since)]
         # Short transactions: on SQLite everybody who writes waits for each of them.
         for condition in (
             sa.delete(answer_tables.completions).where(answer_tables.completions.c.at < since),
@@ -212,15 +177,6 @@ def adapter_of(served_name: str) -> str:
     return served_name.rpartition("@")[0] or served_name
 
 
-def remember(tx: sa.Connection, answered: Iterable[AnsweredCompletion]) -> None:
-    """Store that these completions may be rated; of two with one id and tenant, the later one."""
-    last = {(completion.tenant, completion.id): completion for completion in answered}
-    if not last:
-        return
-    rows = [(*_columns_of(each.cell).values(), *each[:4], each.at) for each in last.values()]
-    tx.execute(_REMEMBER[tx.dialect.name], {"rows": orjson.dumps(rows).decode()})
-
-
 def _newest(tx: sa.Connection, condition: sa.ColumnElement[bool], limit: int) -> builtins.list[Feedback]:
     table = answer_tables.feedback
     query = sa.select(table).where(condition).order_by(table.c.at.desc(), table.c.seq.desc()).limit(limit)
@@ -230,26 +186,13 @@ def _newest(tx: sa.Connection, condition: sa.ColumnElement[bool], limit: int) ->
             tenant=row["tenant"],
             served_name=row["served_name"],
             replica=row["replica"],
-            cell=_cell_of(row),
+            cell=cell_in(row),
             score=row["score"],
             comment=row["comment"],
             at=row["at"],
         )
         for row in tx.execute(query).mappings()
     ]
-
-
-def _beyond_bound(tx: sa.Connection, most: int) -> builtins.list[sa.Delete]:
-    table = answer_tables.completions
-    is_evidence = table.c.rollout_id.is_not(None)
-    counts = sa.select(table.c.tenant, is_evidence, sa.func.count()).group_by(table.c.tenant, is_evidence)
-    deletes = []
-    for tenant, evidence, count in tx.execute(counts):
-        if count > most:
-            kind = sa.and_(table.c.tenant == tenant, is_evidence if evidence else table.c.rollout_id.is_(None))
-            newest = sa.select(table.c.at).where(kind).order_by(table.c.at.desc()).offset(most).limit(1)
-            deletes.append(sa.delete(table).where(kind, table.c.at <= tx.execute(newest).scalar_one()))
-    return deletes
 
 
 def _ratings_beyond_bound(tx: sa.Connection, most: int, since: float) -> builtins.list[sa.Delete]:
@@ -278,19 +221,6 @@ def feedback_tallies(tx: sa.Connection, rollout_id: str) -> dict[Cell, Tally]:
         cell = Cell(rollout_id=rollout_id, step=step, side=Side(side), replica=replica)
         tallies[cell] = Tally(feedbacks=count, feedback_sum=score_sum, feedback_square_sum=square_sum)
     return tallies
-
-
-def _cell_of(row: sa.RowMapping) -> Cell | None:
-    if row["rollout_id"] is None:
-        return None
-    return Cell(**({name: row[name] for name in _CELL} | {"side": Side(row["side"])}))
-
-
-def _columns_of(cell: Cell | None) -> dict[str, Any]:
-    """Return the columns of the rollout, all NULL outside of one."""
-    if cell is None:
-        return {"rollout_id": None, "step": None, "side": None}
-    return {"rollout_id": cell.rollout_id, "step": cell.step, "side": cell.side}
 
 
 def _check_known(tx: sa.Connection, name: str) -> None:

@@ -9,7 +9,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from registry.rollouts import answer_tables
-from registry.rollouts.feedback import AnsweredCompletion, feedback_tallies, remember
+from registry.rollouts.answered_completion import AnsweredCompletion, remember
+from registry.rollouts.feedback import feedback_tallies
 from registry.rollouts.tally import Cell, Side, Tally
 from registry.transactions import Transactions, upsert
 

@@ -17,7 +17,7 @@ from registry.jobs.job_phase import JobPhase
 from registry.jobs.job_state import JobState
 from registry.keys import KeyDraft, KeyLimits, Scope
 from registry.publishing.publish import publish
-from registry.rollouts.feedback import AnsweredCompletion
+from registry.rollouts.answered_completion import AnsweredCompletion
 from registry.rollouts.guardrails import GuardrailPlan
 from registry.rollouts.rollout import RolloutPlan, weighted
 from registry.rollouts.tally import Cell, Side, Tally

@@ -12,7 +12,7 @@ import pytest
 from gateway.cli.train import METHODS
 from registry.contracts.fine_tune_spec import FineTuneSpec
 from registry.database import Registry
-from registry.rollouts.feedback import AnsweredCompletion
+from registry.rollouts.answered_completion import AnsweredCompletion
 from registry.types import LOCAL_TENANT
 from tests.gateway.cli.lorry_command import lorry
 

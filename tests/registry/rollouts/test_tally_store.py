@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from registry.database import Registry
 from registry.errors import NotFound
-from registry.rollouts.feedback import AnsweredCompletion
+from registry.rollouts.answered_completion import AnsweredCompletion
 from registry.rollouts.tally import Cell, ErrorKind, Side, Tally, total
 from registry.types import LOCAL_TENANT
 
