@@ -9,12 +9,11 @@ have rendered the chat when the turn is due.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
-from itertools import takewhile
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer, GenerationConfig
@@ -28,31 +27,8 @@ from registry.contracts.training_formats import CHATS_OR_TEXTS, LineFormat, Trai
 from registry.contracts.training_message import ChatMessage
 from trainer.data.encoded_row import IGNORED, EncodedRow
 from trainer.data.fitting_rows import FittingRows
+from trainer.data.rendered_answer import AnswerFinder, RenderedAnswer, TemplateChat, shared, without_end
 from trainer.errors import JobFailed, RowUnfit
-
-NO_END: Final = "puts no end token after an answer"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TemplateChat:
-    """A chat as chat templates take it."""
-
-    line: int
-    messages: Sequence[Mapping[str, Any]]
-    tools: Sequence[Mapping[str, Any]] = ()
-    places: Sequence[int] = ()
-    """For each message of a row the place of that which has it here."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Answer:
-    """An assistant turn in a rendered chat."""
-
-    text: str
-    opened: str
-    """The beginning of *text*, up to the answer."""
-    closed: str
-    """The beginning of *text*, up to the end of the answer, end token included."""
 
 
 class ChatEncoder:
@@ -88,9 +64,10 @@ class ChatEncoder:
         ids = self._ids(text)
         labels, alone = [IGNORED] * len(ids), []
         learnt = [at for at, message in zip(chat.places, row.messages, strict=True) if message.is_learnt]
+        finder = AnswerFinder(render=self._render, as_content=self._template_content, end_texts=self._end_texts)
         # Each answer costs two renderings of the chat, so a row that is refused for its length is not searched.
         for at in learnt if longest is None or len(ids) <= longest else []:
-            answer = self._find_answer(chat, text, at)
+            answer = finder.find(chat, text, at)
             if answer.text == text:
                 self._mark(chat, at, labels, (ids, answer))
             else:
@@ -199,47 +176,15 @@ class ChatEncoder:
         """Return the token as text, and as the vocabulary spells it; None for a row that pads the vocabulary."""
         return self._tokenizer.decode([token]), self._tokenizer.convert_ids_to_tokens(token)
 
-    def _find_answer(self, chat: TemplateChat, text: str, at: int) -> _Answer:
-        """Return turn *at* of *chat* in *text*, the whole chat, or in the chat up to the turn where that differs."""
-        try:
-            opened = self._render(replace(chat, messages=chat.messages[:at]), opens_answer=True) if at else None
-            closed = self._render(replace(chat, messages=chat.messages[: at + 1]))
-        except JobFailed:  # a part may be refused where the whole is not, such as a chat without a user's turn
-            opened = None
-        if opened is None:
-            return self._compare(chat, text, at)
-        if text.startswith(opened) and text.startswith(closed):
-            return _Answer(text=text, opened=opened, closed=closed)
-        if closed.startswith(opened):
-            return _Answer(text=closed, opened=opened, closed=closed)
-        # The answer changes how the turns before it are rendered, and the engine renders them without the answer.
-        found = self._compare(replace(chat, messages=chat.messages[: at + 1]), closed, at)
-        whole = opened + found.closed[len(found.opened) :]
-        return _Answer(text=whole, opened=opened, closed=whole)
-
-    def _compare(self, chat: TemplateChat, text: str, at: int) -> _Answer:
-        """Return turn *at*, found by comparison with the same chat that has another text there."""
-        content = str(chat.messages[at]["content"])
-        other = next(letter for letter in map(chr, range(0xE000, 0xF900)) if letter not in content)
-        messages = [*chat.messages]
-        messages[at] = {"role": "assistant", "content": self._template_content(other)}
-        changed = self._render(replace(chat, messages=messages))
-        begin = _shared(text, changed)
-        end = len(text) - _shared(reversed(text[begin:]), reversed(changed[begin:]))
-        rest = text[end:]
-        blank = len(rest) - len(rest.lstrip())
-        ends = [mark for mark in self._end_texts if mark and rest[blank:].startswith(mark)]
-        if not ends:
-            raise _not_trainable(chat, at, NO_END)
-        return _Answer(text=text, opened=text[:begin], closed=text[: end + blank + len(max(ends, key=len))])
-
-    def _mark(self, chat: TemplateChat, at: int, labels: list[int], found: tuple[Sequence[int], _Answer]) -> None:
+    def _mark(
+        self, chat: TemplateChat, at: int, labels: list[int], found: tuple[Sequence[int], RenderedAnswer]
+    ) -> None:
         """Label the tokens of turn *at*, its end token included: a model that does not learn this token never stops."""
         ids, answer = found
-        start, end = _shared(ids, self._ids(answer.opened)), _shared(ids, self._ids(answer.closed))
+        start, end = shared(ids, self._ids(answer.opened)), shared(ids, self._ids(answer.closed))
         ends = [index for index in range(start, end) if ids[index] in self._end_ids]
         if not ends:
-            raise _not_trainable(chat, at, NO_END)
+            raise without_end(chat, at)
         labels[start : ends[-1] + 1] = ids[start : ends[-1] + 1]
 
     def _check_tools(self, chat: TemplateChat, text: str) -> None:
@@ -292,16 +237,6 @@ def _without_calls(chat: TemplateChat) -> TemplateChat | None:
     """Return *chat* without its tool calls; None if there are none."""
     plain = [{name: value for name, value in message.items() if name != "tool_calls"} for message in chat.messages]
     return None if plain == [*chat.messages] else replace(chat, messages=plain)
-
-
-def _not_trainable(chat: TemplateChat, at: int, how: str) -> RowUnfit:
-    message = f"line {chat.line}: messages[{chat.places.index(at)}]: the base model's chat template {how}"
-    return RowUnfit("template_not_trainable", message)
-
-
-def _shared(one: Iterable[int | str], other: Iterable[int | str]) -> int:
-    """Count the tokens, or letters, that both begin with; a token that spans the border belongs to the later text."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _end_ids(base_folder: Path, eos_token_id: int | None) -> frozenset[int]:

@@ -24,9 +24,10 @@ from registry.contracts.pictures.vision_base import why_no_pictures
 from registry.contracts.training_file import TrainingRow
 from registry.contracts.training_formats import LineFormat, TrainingLine, read_lines
 from registry.contracts.training_message import ChatMessage
-from trainer.data.dataset import ChatEncoder, TemplateChat
+from trainer.data.dataset import ChatEncoder
 from trainer.data.encoded_row import EncodedRow
 from trainer.data.processor import load_processor
+from trainer.data.rendered_answer import TemplateChat
 from trainer.errors import JobFailed, RowUnfit
 
 if TYPE_CHECKING:
