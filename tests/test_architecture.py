@@ -90,7 +90,7 @@ ROOMS: Final[Mapping[str, tuple[str, ...]]] = {
         "placed",
         "worker",
         "attempt resident_process",
-        "prepare runner progress_writer child",
+        "prepare runner progress_writer publication child",
         "recipes hand_over tracking",
         "training reproduction faults ranks quantizing",
         "data scoring order progress checkpoints devices",

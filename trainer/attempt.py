@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from registry.artifacts import held
-from registry.contracts.job_spec import JobSpec
 from registry.database import Registry
 from registry.disk import FULL_ERRNOS, Liveness
-from registry.errors import (
-    AdapterRejected,
-    ArtifactCorrupt,
-    Conflict,
-    LeaseLost,
-    NotFound,
-    RegistryError,
-    RegistryUnavailable,
-    StaleState,
-    StorageFull,
-)
+from registry.errors import LeaseLost, RegistryError, RegistryUnavailable, StaleState, StorageFull
 from registry.jobs.job import Job, JobError, Lease
 from registry.jobs.job_phase import JobPhase
 from registry.jobs.job_state import JobState
@@ -33,8 +20,9 @@ from trainer.checkpoints import remove_checkpoints
 from trainer.child.crashes import ORDERLY, SHARED, count_crashes
 from trainer.devices.local_engines import local_load
 from trainer.errors import ChildCrashed, JobFailed
-from trainer.hand_over import FinishedJob, hand_over, hand_over_step
+from trainer.hand_over import FinishedJob
 from trainer.lease_keeper import renewed
+from trainer.model_requests import gateway_models
 from trainer.prepare import AttemptFolders, PreparedJob, prepare
 from trainer.progress import (
     CheckpointSaved,
@@ -49,11 +37,9 @@ from trainer.progress import (
     StepWritten,
 )
 from trainer.progress_writer import ProgressWriter
+from trainer.publication import Publication
 from trainer.runner import Child, ChildStarter
 from trainer.settings import TrainerSettings
-
-if TYPE_CHECKING:
-    from graders.http_models import HttpModels
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +87,7 @@ class Attempt:
         self._job_folder = workplace.settings.work / lease.job_id
         self._folder = self._job_folder / f"attempt-{lease.attempt:04d}"
         self._progress = ProgressWriter(workplace.registry, lease)
+        self._publication = Publication(registry=workplace.registry, settings=workplace.settings, lease=lease)
 
     def run(self) -> None:
         """Work until the job has ended, was given back or lost. Raises `RegistryUnavailable`, but only on a stop."""
@@ -132,7 +119,7 @@ class Attempt:
             Noted(message=f"{job.spec.noun.capitalize()} job started", data={"attempt": self._lease.attempt})
         )
         watch = _Watch(renew_at=time.monotonic(), deadline=time.monotonic() + self._settings.max_job_s)
-        child = self._starter.start(order, self._models(order.spec))
+        child = self._starter.start(order, gateway_models(order.spec, self._settings))
         log.info("child started", extra={"job": job.id, "attempt": self._lease.attempt, "child": child.pid})
         try:
             outcome = self._follow(job, child, watch)
@@ -161,15 +148,6 @@ class Attempt:
                 self._publish(done)
             case RecipeStopped():
                 self._give_back(watch)
-
-    def _models(self, spec: JobSpec) -> HttpModels | None:
-        """Return the gateway as a child's source of answers; None for a job that asks no model."""
-        if not spec.asked_models():
-            return None
-        from graders.http_models import HttpModels  # an HTTP client, 11 MB that a resting worker does without
-
-        key = os.environ.get(self._settings.gateway_key_env)
-        return HttpModels(self._settings.gateway_url, {} if key is None else {"authorization": f"Bearer {key}"})
 
     def _prepare(self, job: Job) -> PreparedJob:
         """Return the child's order; `JobFailed` if the job crashed too often or cannot be done as it was asked."""
@@ -266,42 +244,21 @@ class Attempt:
         """Publish a step while the run goes on; where that cannot be now, the end of the job does it."""
         if job.spec.reproduces() is not None or not self._progress.flush():
             return
-        try:
-            kept_s = self._settings.checkpoints_served_s
-            with renewed(self._registry.jobs, self._lease, self._settings):
-                name = hand_over_step(self._registry, self._lease, job, self._folder, step, kept_s)
-        except (RegistryUnavailable, StorageFull, AdapterRejected, ArtifactCorrupt, Conflict, NotFound) as exc:
-            log.warning("step not published yet", extra={"job": job.id, "step": step, "error": str(exc)})
-        else:
+        name = self._publication.publish_step(job, self._folder, step)
+        if name is not None:
             self._progress.note(Noted(message=f"The checkpoint of step {step} answers as {name}", data={"step": step}))
 
     def _publish(self, done: FinishedJob) -> None:
         try:
             # Copying and hashing the weights takes longer than a lease where they are large or the disk is slow.
             with renewed(self._registry.jobs, self._lease, self._settings):
-                result = self._persist(lambda: hand_over(self._registry, self._lease, done))
+                self._persist(lambda: self._publication.publish(done))
         except StaleState as exc:
             # The registry publishes nothing for a job that was asked to cancel meanwhile.
             raise _Cancelled from exc
-        except StorageFull as exc:
-            raise JobFailed("storage_full", f"the result cannot be stored: {exc}") from exc
-        except (AdapterRejected, ArtifactCorrupt, Conflict, NotFound) as exc:
-            raise JobFailed("publish_failed", f"the result cannot be handed over: {exc}") from exc
         # Only now: until the publication is committed, another attempt may have to continue from a checkpoint.
         remove_checkpoints(self._job_folder)
-        self._remember_costs(done)
-        log.info("published", extra={"job": done.job.id, "result": result})
-
-    def _remember_costs(self, done: FinishedJob) -> None:
-        """Store peak and seconds of a job that one attempt did as a whole; estimates go on without them."""
-        peak = done.finished.peak_bytes
-        if peak is None or self._lease.attempt > 1 or done.job.started_at is None:
-            return
-        seconds = time.time() - done.job.started_at
-        try:
-            self._registry.measurements.add_measured(done.job.id, socket.gethostname(), peak, seconds)
-        except (RegistryUnavailable, StorageFull) as exc:
-            log.warning("peak and time not stored", extra={"job": done.job.id, "error": str(exc)})
+        self._publication.remember_costs(done)
 
     def _give_back(self, watch: _Watch) -> None:
         # The mark comes first: if this worker dies before the next line, the attempt still does not count as a crash.

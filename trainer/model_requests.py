@@ -6,16 +6,32 @@ A line of JSON each way over a socket that both inherit. The worker answers for 
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from threading import Lock, Thread
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from graders.errors import Fault, GradingFailed
 from graders.grade import ModelAnswer, Models
+from registry.contracts.job_spec import JobSpec
+from trainer.settings import TrainerSettings
+
+if TYPE_CHECKING:
+    from graders.http_models import HttpModels
 
 _LONGEST_LINE: Final = 4 * 2**20
+
+
+def gateway_models(spec: JobSpec, settings: TrainerSettings) -> HttpModels | None:
+    """Return the gateway as a child's source of answers; None for a job that asks no model."""
+    if not spec.asked_models():
+        return None
+    from graders.http_models import HttpModels  # an HTTP client, 11 MB that a resting worker does without
+
+    key = os.environ.get(settings.gateway_key_env)
+    return HttpModels(settings.gateway_url, {} if key is None else {"authorization": f"Bearer {key}"})
 
 
 class WorkerModels:
