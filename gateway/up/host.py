@@ -41,8 +41,7 @@ from gateway.up.guardian import become_subreaper, end_descendants, reap_orphans,
 from gateway.up.listening import check_keys, check_port
 from gateway.up.logs import log_to
 from gateway.up.part_secrets import withhold_secrets
-from gateway.up.progress import MODEL as _MODEL
-from gateway.up.progress import StartProgress
+from gateway.up.progress import MODEL, RAY, StartProgress
 from gateway.up.ray_cluster import ClusterStart, are_alive, cluster_processes, set_ray_environment
 from gateway.up.start_watch import Plan, wait_until_ready
 from gateway.up.trainer_process import TrainerProcess
@@ -56,7 +55,6 @@ from registry.states import ReplicaState
 log = logging.getLogger("gateway.up.host")  # as a module that is run its own name would be `__main__`
 console = Console(stderr=True)
 
-_RAY: Final = "Ray"
 _DRAINING: Final = (
     "Draining: requests under way finish, a running job is kept at a checkpoint. Press Ctrl-C again to end at once."
 )
@@ -161,11 +159,11 @@ def run(source: SettingsSource, stop: _StopSignal, progress: StartProgress, pull
             settings = with_pulled_model(settings, pull.hub, registry, progress)
         with _ray_folder(stop) as folder:
             set_ray_environment()
-            cluster = ClusterStart(folder)
+            cluster = ClusterStart(folder, progress)
             try:
-                progress.begin(_MODEL, "checking its folder")
+                progress.begin(MODEL, "checking its folder")
                 pools = prepare_pools(settings, registry, _Ground(settings.home, progress, cluster))
-                progress.end(_MODEL)
+                progress.end(MODEL)
                 enter_sleeping_pools(registry, pools)
                 plan = Plan(settings=settings, pools=pools, registry=registry, secrets=secrets)
                 # The folders of this machine's processes are those of this process, whatever theirs is.
@@ -213,11 +211,11 @@ class _Ground:
         """Return the bundled model's folder; it is unpacked at the first start."""
 
         def show(done: int, total: int) -> None:
-            self.progress.show_detail(_MODEL, f", {done} of {total} tensors")
+            self.progress.show_detail(MODEL, f", {done} of {total} tensors")
 
         if not is_unpacked(self.home / "cache"):
-            _begin_ray(self.cluster, self.progress)
-            self.progress.begin(_MODEL, "unpacking the bundled one (once)")
+            self.cluster.begin()
+            self.progress.begin(MODEL, "unpacking the bundled one (once)")
         return unpack_bundled(self.home / "cache", show)
 
     def read_machine(self) -> Machine:
@@ -256,7 +254,7 @@ def _serve(
     plan: Plan, source: SettingsSource, cluster: ClusterStart, progress: StartProgress, stop: _StopSignal
 ) -> None:
     settings = plan.settings
-    _begin_ray(cluster, progress)
+    cluster.begin()
     from gateway.up import serve_app  # here: Ray reads its environment when it is imported
 
     serve_app.connect(cluster.address())
@@ -264,9 +262,9 @@ def _serve(
     # The Ray driver has set a handler for SIGTERM of its own.
     stop.listen()
     ray_processes = cluster_processes()
-    progress.begin(_RAY, "deploying engine, gateways and controller")
+    progress.begin(RAY, "deploying engine, gateways and controller")
     serve_app.start_applications(source, plan.pools, secrets=plan.secrets)
-    progress.end(_RAY)
+    progress.end(RAY)
     wait_until_ready(plan, progress, stop, serve_app.failures)
     stop.is_serving = True
     progress.close()
@@ -289,11 +287,6 @@ def _serve(
             serve_app.drain(settings.gateway.drain_timeout_s)
         trainer.wait()
         console.print(f"Everything has ended its work ({time.monotonic() - asked_at:.1f} s)", highlight=False)
-
-
-def _begin_ray(cluster: ClusterStart, progress: StartProgress) -> None:
-    progress.begin(_RAY, "starting its processes")
-    cluster.begin()
 
 
 if __name__ == "__main__":

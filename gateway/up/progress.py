@@ -14,6 +14,8 @@ from rich.table import Table
 
 MODEL: Final = "base model"
 """The part that is the base model."""
+RAY: Final = "Ray"
+"""The part that is Ray's processes and what is deployed on them."""
 REPEAT_S: Final = 10.0
 """Without a terminal, what a start still waits for is printed again after so many seconds."""
 

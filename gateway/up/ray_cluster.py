@@ -16,6 +16,7 @@ from typing import Final
 import psutil
 
 from gateway.errors import StartFailed
+from gateway.up.progress import RAY, StartProgress
 
 _HOST: Final = "127.0.0.1"
 """The only address at which Ray's processes listen on loopback; for any other they listen on every interface."""
@@ -72,14 +73,16 @@ def set_ray_environment() -> None:
 class ClusterStart:
     """Starts a cluster in a thread, so that the host meanwhile unpacks the model and imports Ray."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, progress: StartProgress) -> None:
         self._folder = folder
+        self._progress = progress
         self._thread = ThreadPoolExecutor(1, "ray-start")
         self._started: Future[str] | None = None
 
     def begin(self) -> None:
-        """Begin, unless that was done before."""
+        """Begin, and show that, unless it was done before."""
         if self._started is None:
+            self._progress.begin(RAY, "starting its processes")
             self._started = self._thread.submit(start_cluster, self._folder)
 
     def address(self) -> str:
