@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from rich.text import Text
 
+from gateway.cli.models.origin import is_time
 from gateway.cli.output import moment, short_digest
 from gateway.cli.tables.forms import printable
 from gateway.objects.weights.lineage import LineageNodeObject, LineageObject
@@ -69,8 +70,7 @@ def _short_facts(node: LineageNodeObject) -> Iterator[str]:
     for name, fact in node.facts.items():
         if name in (*_LONG_FACTS, *_NOT_SHOWN) or fact in (None, "", False, []):
             continue
-        shown = moment(fact) if name.endswith("_at") and isinstance(fact, float) else _words(fact)
-        yield f"{name.removesuffix('_at').replace('_', ' ')} {shown}"
+        yield f"{name.removesuffix('_at').replace('_', ' ')} {_words(fact, name)}"
     if node.digest:
         yield f"sha256 {short_digest(node.digest)}"
     if node.by:
@@ -79,10 +79,13 @@ def _short_facts(node: LineageNodeObject) -> Iterator[str]:
         yield str(moment(node.at))
 
 
-def _words(fact: Any) -> str:
-    """Return a fact in one line: `rank 16, optimizer.kind adamw`."""
+def _words(fact: Any, named: str = "") -> str:
+    """Return a fact in one line: `rank 16, optimizer kind adamw`; unix seconds of an `at` as a time."""
+    if isinstance(fact, float) and is_time(named):
+        return str(moment(fact))
     if isinstance(fact, Mapping):
-        return ", ".join(f"{name} {_words(value)}" for name, value in fact.items() if value not in (None, {}, []))
+        told = {name: value for name, value in fact.items() if value not in (None, "", {}, [])}
+        return ", ".join(f"{name} {_words(value, name)}" for name, value in told.items())
     if isinstance(fact, Sequence) and not isinstance(fact, str):
         return " ".join(_words(value) for value in fact)
     return f"{fact:g}" if isinstance(fact, float) else str(fact)

@@ -23,6 +23,11 @@ def origin_fields(provenance: Mapping[str, JsonValue]) -> Iterator[Field]:
             yield _words(name), _text(name, value)
 
 
+def is_time(name: str) -> bool:
+    """Return whether the value of such a name is a time, in unix seconds."""
+    return name == "at" or name.endswith("_at")
+
+
 def _words(name: str) -> str:
     return name.removesuffix("_at").replace("_", " ")
 
@@ -39,7 +44,7 @@ def _text(name: str, value: JsonValue) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return moment(value) if name.endswith("_at") else f"{value:g}"
+        return moment(value) if is_time(name) else f"{value:g}"
     return str(value)
 
 
