@@ -30,7 +30,7 @@ from gateway.edge.parts import Gateway
 from gateway.edge.protocol import EdgeProtocol
 from gateway.settings import GatewaySettings
 from gateway.up.http_server import server_config
-from gateway.wire.connections import EngineConnection
+from gateway.wire.engine_connection import EngineConnection
 from registry.database import Registry, open_registry
 from registry.keys import KeyDraft, Scope
 from registry.schema import migrate

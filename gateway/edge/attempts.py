@@ -19,8 +19,9 @@ from gateway.edge.turn import Turn, refuse
 from gateway.errors import DeadlineExceeded, EngineUnavailable
 from gateway.evidence.witness import Witness
 from gateway.routing.routing import Endpoint
-from gateway.wire.connections import EngineConnection, EnginePool
+from gateway.wire.connections import EnginePool
 from gateway.wire.engine_answer import AnswerHead, AnswerSink, Fault, Requester
+from gateway.wire.engine_connection import EngineConnection
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.wire.connections import EngineConnection, EngineConnections, EnginePool
+from gateway.wire.connections import EngineConnections, EnginePool
 from gateway.wire.engine_answer import Fault
+from gateway.wire.engine_connection import EngineConnection
 from tests.gateway.edge.wire import RecordingSink, RecordingTransport, chunked, pieces
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
