@@ -8,7 +8,7 @@ and `sec-fetch-site`, and the name by which they reached the gateway in `host`. 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from ipaddress import ip_address
 from typing import Annotated, Final
 
@@ -65,6 +65,13 @@ class PageGuard:
         self._suffixes = (".localhost", *(host[1:] for host in hosts if host.startswith("*.")))
         self.known: set[bytes | None] = {None}
         """Values of `host` that have passed; a request without one comes from no browser."""
+
+    def check_keyless(self, headers: Mapping[bytes, bytes]) -> None:
+        """Raise as `check` does for the *headers* of a request of the hot path, while there is no key."""
+        host = headers.get(b"host")
+        # Nearly all requests come from other programs than browsers, to a host that has passed.
+        if host not in self.known or not BROWSERS_HEADERS.isdisjoint(headers):
+            self.check(host, headers.get(b"origin"), headers.get(b"sec-fetch-site"), is_keyless=True)
 
     def check(self, host: bytes | None, origin: bytes | None, site: bytes | None, *, is_keyless: bool) -> None:
         """Raise `HostNotAllowed` or `OriginNotAllowed` for the headers `host`, `origin` and `sec-fetch-site`.

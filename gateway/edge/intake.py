@@ -22,7 +22,6 @@ from gateway.edge.token_estimate import Seen, tokens_used
 from gateway.edge.turn import Turn, refuse
 from gateway.edge.unpacking import unpack
 from gateway.errors import DeadlineExceeded, EngineUnavailable, ModelNotAllowed, ModelNotFound, NothingStable
-from gateway.foreign_pages import BROWSERS_HEADERS
 from gateway.keys.access import check_model
 from gateway.keys.caller import ANYBODY, credential_of, priority_of
 from gateway.keys.limit_ledger import Admitted
@@ -87,14 +86,9 @@ class RequestIntake:
         keyring = self._gateway.keyring
         self.caller = keyring.caller_of(self._credential(), time.time())
         if self.caller is ANYBODY:  # with keys a page of another site can do nothing: it has none
-            self._check_page()
+            self._gateway.page_guard.check_keyless(self._head.headers)
         if Scope.INFERENCE not in self.caller.scopes:
             keyring.check(self.caller, Scope.INFERENCE)
-
-    def _check_page(self) -> None:
-        headers, guard = self._head.headers, self._gateway.page_guard
-        if headers.get(b"host") not in guard.known or not BROWSERS_HEADERS.isdisjoint(headers):
-            guard.check(headers.get(b"host"), headers.get(b"origin"), headers.get(b"sec-fetch-site"), is_keyless=True)
 
     def begin(self, raw: bytes, now: float) -> bool:
         """Take the whole body in: the first `Step`."""
