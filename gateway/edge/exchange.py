@@ -20,11 +20,8 @@ from gateway.edge.refusal import Refusal, refusal_of
 from gateway.edge.token_estimate import Seen
 from gateway.edge.turn import Step, Turn
 from gateway.errors import EngineUnavailable, GatewayError
-from gateway.evidence.answer_facts import Asked
-from gateway.evidence.tally_reporter import cell_of
 from gateway.evidence.witness import Witness
 from gateway.routing.paths import PathKind
-from gateway.routing.routing import Evidence
 from gateway.telemetry.finished import BROKEN, CLIENT_LEFT, Finished
 from registry.errors import RegistryError
 from registry.rollouts.answered_completion import AnsweredCompletion
@@ -191,7 +188,10 @@ class Exchange(Turn):
         intake = self._intake
         body, target = intake.body, intake.target
         if target.evidence is not None and self.kind.is_judged:
-            self._witness = self._watch(target.evidence)
+            whole = body.whole(ask_for_usage=intake.asks_for_usage)
+            # A pool that slept says nothing of a revision: its request is timed from its turn on.
+            began = intake.turn_at if intake.waited_cold else self._began
+            self._witness = self._gateway.shadow.watch(target.evidence, target, self.kind.path, whole, began)
         # both sides of a rollout belong to the same replicas, as they are compared replica by replica
         shared_name = target.served_name if target.route is None else target.route.adapter
         order = Order(
@@ -207,19 +207,6 @@ class Exchange(Turn):
         )
         self._attempts = Attempts(self._gateway, self, order)
         self._attempts.start(intake.endpoints)
-
-    def _watch(self, evidence: Evidence) -> Witness:
-        """Return a witness, with the copy that a shadow step may want of this request."""
-        intake, shadow = self._intake, self._gateway.shadow
-        body = intake.body.whole(ask_for_usage=intake.asks_for_usage)
-        copy = shadow.choose(intake.target, self.kind.path, body)
-        asked = Asked.of(body, keep_text=copy is not None)
-        # A pool that slept says nothing of a revision: its request is timed from its turn on.
-        began = intake.turn_at if intake.waited_cold else self._began
-        witness = Witness(self._gateway.tally_reporter, evidence, asked, began)
-        if copy is not None:
-            witness.notify_when_answered(partial(shadow.make, copy))
-        return witness
 
     def _engine_lines(self, content_type: bytes) -> bytes:
         """Return the header lines for the engine."""
@@ -270,9 +257,7 @@ class Exchange(Turn):
         answer, witness, intake = attempts.answer, self._witness, self._intake
         if answer is None or status >= 400 or not self.kind.may_stream or not (completion_id := answer.completion_id):
             return
-        evidence, cell = intake.target.evidence, None
-        if evidence is not None and witness is not None and witness.has_counted_answer:
-            cell = cell_of(evidence, attempts.replica)
+        cell = None if witness is None else witness.counted_in
         target, tenant = intake.target.served_name, intake.caller.tenant
         answered = AnsweredCompletion(completion_id, tenant, target, attempts.replica, cell, time.time())
         self._gateway.tally_reporter.answered.append(answered)

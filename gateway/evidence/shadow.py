@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Container, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +19,7 @@ from gateway.evidence.comparison import decided, preference_in, question
 from gateway.evidence.quiet_calls import BUSY, LOOK_EVERY_S, Question, QuietCalls
 from gateway.evidence.tally_reporter import TallyReporter
 from gateway.evidence.waiting_copies import ShadowCopy, WaitingCopies, WaitingCopy
+from gateway.evidence.witness import Witness
 from gateway.routing.route_feed import RouteFeed
 from gateway.routing.routing import Endpoint, Evidence, Target, resolve
 from gateway.settings import GatewaySettings
@@ -69,6 +71,14 @@ class Shadow:
         """Replicas that had room at the last check."""
         self._obstacles: dict[str, tuple[str, float]] = {}
         """Replica -> the obstacle that its engine reported, and until when it is not asked again."""
+
+    def watch(self, evidence: Evidence, target: Target, path: str, body: Mapping[str, Any], began: float) -> Witness:
+        """Return a witness of a client's request, which has the copy that a shadow step may want made at the end."""
+        copy = self.choose(target, path, body)
+        witness = Witness(self._tally_reporter, evidence, Asked.of(body, keep_text=copy is not None), began)
+        if copy is not None:
+            witness.notify_when_answered(partial(self.make, copy))
+        return witness
 
     def choose(self, target: Target, path: str, body: Mapping[str, Any]) -> ShadowCopy | None:
         """Return the copy to make of this request once it is answered, or None unless stable has it and it is drawn."""

@@ -46,10 +46,12 @@ class TallyReporter:
         self._begin_anew()
         self._expired_at = time.monotonic()
 
-    def add(self, evidence: Evidence, replica: str, tally: Tally) -> None:
-        """Count *tally* for the side that *evidence* names at *replica*, empty where no replica answered."""
-        self._new.append((cell_of(evidence, replica), tally))
+    def add(self, evidence: Evidence, replica: str, tally: Tally) -> Cell:
+        """Count *tally* for the side that *evidence* names at *replica*, empty where none answered; return its cell."""
+        cell = Cell(rollout_id=evidence.rollout_id, step=evidence.step, side=evidence.side, replica=replica)
+        self._new.append((cell, tally))
         self.metrics.count(evidence.adapter, evidence.side, tally)
+        return cell
 
     async def run(self, watched: Callable[[], Collection[str]]) -> None:
         """Flush until cancelled; *watched* returns the ids of the rollouts that are still counted."""
@@ -109,7 +111,3 @@ class TallyReporter:
         settings = self._settings
         await asyncio.to_thread(self._registry.feedback.expire, settings.feedback_window_s, settings.feedback_answers)
         await asyncio.to_thread(self._registry.feedback.forget_chats, settings.feedback_chats_s)
-
-
-def cell_of(evidence: Evidence, replica: str) -> Cell:
-    return Cell(rollout_id=evidence.rollout_id, step=evidence.step, side=evidence.side, replica=replica)

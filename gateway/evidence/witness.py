@@ -8,7 +8,7 @@ from collections.abc import Callable
 from gateway.evidence.answer_facts import AnswerFacts, Asked, Reading, StreamReading, WholeReading, failed
 from gateway.evidence.tally_reporter import TallyReporter
 from gateway.routing.routing import Evidence
-from registry.rollouts.tally import ErrorKind
+from registry.rollouts.tally import Cell, ErrorKind
 
 Answered = Callable[[str, AnswerFacts], None]
 """Called with the replica and the facts of an answer."""
@@ -23,8 +23,8 @@ class Witness:
     A request whose client departed before the answer was complete is not counted.
     """
 
-    has_counted_answer = False
-    """Whether the answer was counted, and without an error: what a rating of it is judged by."""
+    counted_in: Cell | None = None
+    """The cell of the answer once that was counted without an error: the cell that a rating of it counts for."""
 
     def __init__(self, tally_reporter: TallyReporter, evidence: Evidence, asked: Asked, began: float) -> None:
         self._tally_reporter = tally_reporter
@@ -93,9 +93,11 @@ class Witness:
     def _conclude(self, reading: Reading) -> None:
         self._reading = None
         facts = reading.result(self._began)
-        self._tally_reporter.add(self._evidence, self._replica, facts.tally)
-        self.has_counted_answer = facts.error is None
-        if self._then is not None and facts.error is None:
+        cell = self._tally_reporter.add(self._evidence, self._replica, facts.tally)
+        if facts.error is not None:
+            return
+        self.counted_in = cell
+        if self._then is not None:
             self._then(self._replica, facts)
 
     def _count(self, replica: str, kind: ErrorKind) -> None:
