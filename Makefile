@@ -1,6 +1,8 @@
 # `make serve` runs Lorry on this machine; `make test` tests all of it. Needs Python 3.11 and nothing else.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# A distribution's Python, which is built with profile-guided optimisation, before one that somebody compiled without it:
+# a request takes a tenth less. One that cannot make environments is passed over.
+PYTHON ?= $(shell for each in /usr/bin/python3.11 python3.11 python3; do "$$each" -c 'import ensurepip, venv' 2>/dev/null && { command -v "$$each"; break; }; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
