@@ -206,9 +206,7 @@ class Attempt:
     def _look_after(self, child: Child, watch: _Watch, now: float) -> None:
         """Renew the lease, write the progress, and act on a request to cancel, pause or stop."""
         if now > watch.deadline:
-            raise JobFailed(
-                "time_limit", f"the job took longer than the {self._settings.max_job_s:.0f} s of one attempt"
-            )
+            raise JobFailed("time_limit", f"one attempt took longer than max_job_s, {self._settings.max_job_s:.0f} s")
         self._liveness.beat()
         self._progress.flush()
         try:
@@ -224,7 +222,8 @@ class Attempt:
         if watch.stop_asked_at is None and (watch.pauses or gives_way or self._stop.is_set()):
             watch.stop_asked_at = now
             child.ask_to_stop()
-        self._hold_for_engines(child, watch)
+        if job is None or job.spec.engines_go_first:
+            self._hold_for_engines(child, watch)
 
     def _hold_for_engines(self, child: Child, watch: _Watch) -> None:
         """Let the child stand still while the engines of this machine have much to do; one that stops does not wait."""

@@ -66,7 +66,7 @@ def prepare(registry: Registry, settings: TrainerSettings, job: Job, folders: At
         attempt_folder=folders.attempt,
         keep_checkpoints=settings.keep_checkpoints,
         threads=spec.threads() or settings.threads,
-        nice=niceness(registry, settings),
+        nice=niceness(registry, settings, spec),
         ray_address=settings.ray_address if settings.placement == "ray" else None,
         worker_pid=os.getpid(),
     )

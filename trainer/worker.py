@@ -157,7 +157,7 @@ class Worker:
             Attempt(workplace, lease, OwnProcess(self._accelerator)).run()
             discard_uploads(self._registry, self._gone)
             return
-        nice = niceness(self._registry, self._settings)
+        nice = niceness(self._registry, self._settings, job.spec)
         starter = self._kept.process_for(job.spec.base_digest, nice) if is_shared else OwnProcess(self._accelerator)
         attempt = Thread(target=self._attempt, args=(Attempt(workplace, lease, starter),), name=job.id)
         self._beside.append(attempt)

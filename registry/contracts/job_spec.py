@@ -98,6 +98,9 @@ class JobSpec(BaseModel, ABC):
     stops_at_checkpoints: ClassVar[bool] = False
     """Whether a running job can stop at a checkpoint and go on later, so that it may give way to another one."""
 
+    engines_go_first: ClassVar[bool] = True
+    """Whether it leaves the processors to the engines of its machine, and stands still while they have much to do."""
+
     method: str
     """Name of the kind; each kind narrows the type to a literal with a default."""
     base: str

@@ -16,6 +16,8 @@ class PublishSpec(JobSpec):
     recipe: ClassVar[str] = "prove"
     reads_folders: ClassVar[bool] = True
     artifact_fields: ClassVar[frozenset[str]] = frozenset({"artifact"})
+    # It takes seconds and somebody waits for it; beside engines that are never idle it would not end.
+    engines_go_first: ClassVar[bool] = False
 
     method: Literal["publish"] = "publish"
     artifact: str

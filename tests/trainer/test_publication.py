@@ -15,6 +15,7 @@ from registry.jobs.job import Job
 from registry.jobs.job_state import JobState
 from registry.publishing.publications import Upload, queue_publication
 from tests.engines.random_adapter import write_adapter
+from tests.gateway.replica_rows import replica_row
 from tests.trainer.attempts import TIMEOUT_S, training_children, work, worker_process
 from tests.waiting import wait_for
 from trainer.settings import TrainerSettings
@@ -65,6 +66,8 @@ def test_kill_9_of_worker_and_child_leaves_the_upload_for_the_next_attempt(
         worker.kill()
     wait_for(lambda: registry.jobs.expire_leases() == [job.id], TIMEOUT_S)
     registry.recover()
+    # Engines of the machine that are never idle hold up training, but nobody who waits for an upload.
+    registry.replicas.report(replica_row("engine-1", load=settings.engine_load_limit + 1))
     work(registry, settings)
     ended = registry.jobs.get(job.id)
     assert (ended.state, ended.attempt, ended.revision) == (JobState.SUCCEEDED, 2, 1)

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from registry.contracts.job_spec import JobSpec
 from registry.database import Registry
 from registry.states import ReplicaState
 from registry.types import Replica
@@ -18,10 +19,10 @@ def local_load(registry: Registry) -> int:
     return load_at(registry.replicas.list(), local_hosts())
 
 
-def niceness(registry: Registry, settings: TrainerSettings) -> int:
-    """Return the niceness of a child that starts now: another one where an engine of this machine serves."""
-    is_shared = bool(_serving_at(registry.replicas.list(), local_hosts()))
-    return settings.nice_beside_engines if is_shared else settings.nice
+def niceness(registry: Registry, settings: TrainerSettings, spec: JobSpec) -> int:
+    """Return the niceness of a child that starts now: most have another one beside an engine that serves."""
+    gives_way = spec.engines_go_first and bool(_serving_at(registry.replicas.list(), local_hosts()))
+    return settings.nice_beside_engines if gives_way else settings.nice
 
 
 def load_at(replicas: list[Replica], hosts: frozenset[str]) -> int:

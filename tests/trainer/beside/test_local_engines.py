@@ -7,6 +7,8 @@ import subprocess
 import sys
 from dataclasses import replace
 
+from registry.contracts.methods.supervised_spec import SupervisedSpec
+from registry.contracts.publish_spec import PublishSpec
 from registry.database import Registry
 from registry.states import ReplicaState
 from tests.gateway.replica_rows import replica_row
@@ -28,10 +30,18 @@ def test_an_engine_that_is_gone_or_does_not_answer_holds_nothing_up() -> None:
     assert load_at(gone, HERE) == 0
 
 
-def test_training_beside_an_engine_has_its_own_niceness(registry: Registry, settings: TrainerSettings) -> None:
-    assert niceness(registry, settings) == settings.nice == 5
+def test_training_beside_an_engine_has_its_own_niceness(
+    registry: Registry, settings: TrainerSettings, spec: SupervisedSpec
+) -> None:
+    assert niceness(registry, settings, spec) == settings.nice == 5
     registry.replicas.report(BUSY)
-    assert niceness(registry, settings) == settings.nice_beside_engines == 19
+    assert niceness(registry, settings, spec) == settings.nice_beside_engines == 19
+
+
+def test_an_upload_is_proved_beside_engines_that_are_never_idle(registry: Registry, settings: TrainerSettings) -> None:
+    registry.replicas.report(BUSY)
+    upload = PublishSpec(base="tiny", base_digest="d", adapter="support", artifact="a")
+    assert niceness(registry, settings, upload) == settings.nice == 5
 
 
 def test_the_highest_niceness_uses_idle_processors_alone() -> None:
