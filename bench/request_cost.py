@@ -30,7 +30,7 @@ from gateway.edge.parts import Gateway
 from gateway.edge.protocol import EdgeProtocol
 from gateway.settings import GatewaySettings
 from gateway.up.http_server import server_config
-from gateway.wire.engine_connection import EngineConnection
+from gateway.wire.connections import EngineConnection
 from registry.database import Registry, open_registry
 from registry.keys import KeyDraft, Scope
 from registry.schema import migrate
@@ -109,7 +109,7 @@ class Wire:
         self._client.connection_made(_Drain())
         self._engines: list[EngineConnection] = []
         for number in range(ENGINES):
-            pool = gateway.connections.of(_url(number))
+            pool = gateway.connections[_url(number)]
             connection = EngineConnection(pool)
             connection.connection_made(_Drain())
             pool.give_back(connection)

@@ -71,7 +71,7 @@ from gateway.telemetry.metrics import GatewayMetrics
 from gateway.telemetry.replica_metrics import ReplicaMetrics
 from gateway.telemetry.siblings import Siblings
 from gateway.telemetry.traces import Traces, open_traces
-from gateway.wire.connections import EngineConnections
+from gateway.wire.engine_connections import EngineConnections
 from graders.runs import GraderRuns
 from registry.database import Registry
 from registry.errors import RegistryError

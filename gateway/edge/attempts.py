@@ -19,9 +19,8 @@ from gateway.edge.turn import Turn, refuse
 from gateway.errors import DeadlineExceeded, EngineUnavailable
 from gateway.evidence.witness import Witness
 from gateway.routing.routing import Endpoint
-from gateway.wire.connections import EnginePool
+from gateway.wire.connections import EngineConnection, EnginePool
 from gateway.wire.engine_answer import AnswerHead, AnswerSink, Fault, Requester
-from gateway.wire.engine_connection import EngineConnection
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +92,7 @@ class Attempts:
         if endpoint is None:
             self._wait_for_replica(now)
         else:
-            pool = self._gateway.connections.of(endpoint.url)
+            pool = self._gateway.connections[endpoint.url]
             self._ask(endpoint, pool, pool.pop_free())
 
     def check(self, now: float) -> None:
@@ -165,7 +164,7 @@ class Attempts:
             self.end()
             # Any other kept connection may be stale too. Sending a POST again is safe here, as inference changes
             # nothing at the engine (RFC 9110, 9.2.2).
-            self._ask(endpoint, self._gateway.connections.of(endpoint.url), None)
+            self._ask(endpoint, self._gateway.connections[endpoint.url], None)
             return
         self._gateway.health.failed(endpoint.replica, time.monotonic())
         if self.is_committed:

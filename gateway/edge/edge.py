@@ -17,7 +17,7 @@ from gateway.origins import AllowedOrigins
 from gateway.routing.route_feed import RouteFeed
 from gateway.routing.routing import RouteTable
 from gateway.telemetry.finished import Finished, FinishedListener
-from gateway.wire.connections import EngineConnections
+from gateway.wire.engine_connections import EngineConnections
 
 log = logging.getLogger(__name__)
 

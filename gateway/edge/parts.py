@@ -32,7 +32,7 @@ from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import GatewayMetrics
 from gateway.telemetry.siblings import Siblings
 from gateway.telemetry.traces import Traces
-from gateway.wire.connections import EngineConnections
+from gateway.wire.engine_connections import EngineConnections
 from graders.runs import GraderRuns
 from registry.database import Registry
 from registry.errors import TransactionLost

@@ -19,8 +19,8 @@ from gateway.evidence.witness import reading_of
 from gateway.routing.routing import Endpoint
 from gateway.settings import GatewaySettings
 from gateway.wire.call import EngineCall
-from gateway.wire.connections import EngineConnections
 from gateway.wire.engine_answer import AnswerHead, Fault
+from gateway.wire.engine_connections import EngineConnections
 from registry.rollouts.tally import ErrorKind
 
 LOOK_EVERY_S: Final = 0.1
@@ -72,7 +72,7 @@ class QuietCalls:
 
     async def ask(self, endpoint: Endpoint, question: Question) -> AnswerFacts | None:
         """Return the facts of *endpoint*'s answer, or None if a client came meanwhile."""
-        replica, pool = endpoint.replica, self._engines.of(endpoint.url)
+        replica, pool = endpoint.replica, self._engines[endpoint.url]
         # No await lies between this look and the marks below, so two calls cannot both find the room.
         if not self.has_room(replica):
             return None
@@ -110,7 +110,7 @@ class QuietCalls:
 
     async def _load(self, endpoint: Endpoint) -> EngineLoad | None:
         """Return the load that the engine reports, or None."""
-        pool, path = self._engines.of(endpoint.url), kind_of(endpoint.engine).load.path
+        pool, path = self._engines[endpoint.url], kind_of(endpoint.engine).load.path
         parts: list[bytes] = []
         call = EngineCall(lambda _, data: parts.append(data))
         fault = await call.run(pool, pool.get(path), self._settings.connect_timeout_s)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gateway.wire.connections import EnginePool
+from gateway.wire.connections import EngineConnection, EnginePool
 from gateway.wire.engine_answer import AnswerHead, AnswerSink, Fault
-from gateway.wire.engine_connection import EngineConnection
 
 
 class EngineCall:

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from gateway.edge.answer import AnswerPlan, RelayedAnswer
 from gateway.evidence.answer_facts import Asked
 from gateway.evidence.witness import reading_of
-from gateway.wire.connections import EnginePool
+from gateway.wire.connections import EngineConnection, EnginePool
 from gateway.wire.engine_answer import AnswerHead, AnswerSink, Fault
-from gateway.wire.engine_connection import EngineConnection
 from tests.gateway.edge.test_answer import Read
 from tests.gateway.edge.wire import RecordingTransport, RecordingTurn, pieces
 

@@ -7,9 +7,8 @@ import asyncio
 import pytest
 
 from gateway.wire.call import EngineCall
-from gateway.wire.connections import EnginePool
+from gateway.wire.connections import EngineConnection, EnginePool
 from gateway.wire.engine_answer import AnswerHead, Fault
-from gateway.wire.engine_connection import EngineConnection
 from tests.gateway.edge.wire import RecordingSink, RecordingTransport
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.wire.connections import EngineConnections, EnginePool
+from gateway.wire.connections import EngineConnection, EnginePool
 from gateway.wire.engine_answer import Fault
-from gateway.wire.engine_connection import EngineConnection
+from gateway.wire.engine_connections import EngineConnections
 from tests.gateway.edge.wire import RecordingSink, RecordingTransport, chunked, pieces
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
@@ -161,7 +161,7 @@ def test_a_client_that_is_slow_at_the_end_of_its_answer_does_not_stop_the_next_r
 
 def test_a_connection_to_an_engine_that_has_gone_ends_with_its_answer() -> None:
     connections = EngineConnections(1.0)
-    pool = connections.of("http://127.0.0.1:1")
+    pool = connections["http://127.0.0.1:1"]
     busy, transport = EngineConnection(pool), RecordingTransport()
     busy.connection_made(transport)
     sink = RecordingSink()
@@ -171,4 +171,4 @@ def test_a_connection_to_an_engine_that_has_gone_ends_with_its_answer() -> None:
     busy.data_received(PLAIN)
     assert (sink.body, sink.is_whole, sink.fault) == (b"0123456789", True, None)
     assert transport.is_closing()
-    assert connections.of("http://127.0.0.1:1") is not pool
+    assert connections["http://127.0.0.1:1"] is not pool
