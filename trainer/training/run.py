@@ -54,7 +54,8 @@ def run_training(
     if start is not None:
         report(Noted(message=f"Continuing from the checkpoint of step {start.step}", data={"step": start.step}))
         objective.load_state(start.folder)
-        reporter.kept.load(start.folder)
+        reporter.kept.load(start.folder, is_first=processes.is_first)
+        processes.wait_for_all()
     reporter.validate_on(valid)
     arguments = training_arguments(order, len(rows))
     loop = TrainingLoop(

@@ -32,10 +32,14 @@ class KeptSteps:
         self._folder = attempt_folder / KEPT
         self.choice = StepChoice()
 
-    def load(self, checkpoint: Path) -> None:
-        """Continue with what *checkpoint* holds; checkpoints are sealed, so nothing of it is missing."""
+    def load(self, checkpoint: Path, *, is_first: bool = True) -> None:
+        """Continue with what *checkpoint* holds; checkpoints are sealed, so nothing of it is missing.
+
+        Of several processes of a run, which share the attempt's folder, the first alone makes the links; the others
+        may read them once all have been here.
+        """
         self.choice = StepChoice.model_validate_json((checkpoint / CHOICE).read_bytes())
-        for folder in (checkpoint / KEPT).glob("step-*"):
+        for folder in (checkpoint / KEPT).glob("step-*") if is_first else ():
             _link(folder, self._folder / folder.name)
 
     def save(self, checkpoint: Path, step: int) -> None:
