@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from typing import Any
+from typing import Any, Final
 
 import psutil
 import pytest
@@ -32,6 +32,9 @@ from trainer.settings import TrainerSettings
 
 THIS = psutil.Process()
 pytestmark = pytest.mark.trains
+ON_DEMAND: Final = pytest.mark.same_bytes
+"""Continuous integration leaves these cases out: the process of each job imports for seven seconds, and most compare
+three to five jobs. The forks of `tests/trainer/together` have their like."""
 
 
 @pytest.fixture
@@ -47,7 +50,7 @@ def train(registry: Registry, settings: TrainerSettings, make_job: MakeJob) -> A
     return run
 
 
-@pytest.mark.parametrize("batch_size", [4, 10])
+@pytest.mark.parametrize("batch_size", [4, pytest.param(10, marks=ON_DEMAND)])
 def test_two_processes_have_the_losses_of_one(registry: Registry, train: Any, batch_size: int) -> None:
     one = train(1, batch_size=batch_size, validates=True)
     for parallelism in ("fsdp2", "deepspeed_zero2", "deepspeed_zero3", "ddp"):
@@ -58,7 +61,7 @@ def test_two_processes_have_the_losses_of_one(registry: Registry, train: Any, ba
         assert two.trained_tokens == one.trained_tokens
 
 
-@pytest.mark.parametrize("kind", ["lora", "full"])
+@pytest.mark.parametrize("kind", ["lora", pytest.param("full", marks=ON_DEMAND)])
 def test_zero_splits_what_is_recomputed_accumulated_and_kept(registry: Registry, train: Any, kind: Any) -> None:
     weights = WeightsSpec(kind=kind, gradient_checkpointing=True, micro_batch_size=1)
     rate = 1e-3 if kind == "full" else 1e-2
@@ -77,7 +80,9 @@ def validation(registry: Registry, job_id: str) -> float:
     return float(message.rpartition(" ")[2])
 
 
-@pytest.mark.parametrize("parallelism", ["ddp", "fsdp2", "deepspeed_zero2", "deepspeed_zero3"])
+@pytest.mark.parametrize(
+    "parallelism", ["ddp", "fsdp2", pytest.param("deepspeed_zero2", marks=ON_DEMAND), "deepspeed_zero3"]
+)
 def test_two_processes_stop_die_and_go_on_as_one(
     registry: Registry, settings: TrainerSettings, make_job: MakeJob, train: Any, parallelism: Any
 ) -> None:
