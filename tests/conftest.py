@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from importlib.metadata import distribution
@@ -32,6 +33,10 @@ from registry.schema import migrate
 from registry.settings import RegistrySettings
 from registry.types import Base
 from tests.clock import Clock
+
+# A shell has what it starts in the background ignore Ctrl-C, and so would all that tests start and end with it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=30)  # make unit asks for it
