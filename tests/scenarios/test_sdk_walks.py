@@ -176,7 +176,8 @@ def test_openai_node(up: Up, notices: Path, tmp_path: Path) -> None:
 
 def test_a_generated_client(up: Up, tmp_path: Path) -> None:
     description, client, tools = tmp_path / "openapi.json", tmp_path / "lorry_client", str(place_of("openapi"))
-    description.write_bytes(httpx2.get(f"{up.url}/openapi.json", trust_env=False).raise_for_status().content)
+    answer = httpx2.get(f"{up.url}/openapi.json", trust_env=False, timeout=60.0)
+    description.write_bytes(answer.raise_for_status().content)
     run_program(sys.executable, "-m", "openapi_spec_validator", str(description), PYTHONPATH=tools)
     # The generator formats what it wrote with the ruff that it finds.
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
