@@ -142,6 +142,8 @@ def test_a_trainer_works_in_a_container_and_gives_back_on_sigterm(
     images: dict[str, Built], state: str, running: Any
 ) -> None:
     container = running(images["trainer"].name, as_compose(state))
+    # Healthy it is at once, by what the worker of the test before has left in the same folder.
+    wait_for(lambda: "worker ready" in container.logs, timeout_s=300)
     wait_for(container.is_healthy, timeout_s=300)
     assert container.stop(GRACE_S) == 0, container.logs
 
