@@ -11,7 +11,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
-from trainer.checkpoints import prune_checkpoints, seal_checkpoint
+from trainer.checkpoints import Checkpoint, prune_checkpoints, seal_checkpoint
 from trainer.errors import Diverged
 from trainer.order import ChildOrder, spec_identity
 from trainer.progress import CheckpointSaved, Noted, Report, Stepped, StopAsked
@@ -48,6 +48,13 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
         self._validation: dict[str, Any] = {}
         self._batch_validation: dict[str, float] = {}
         self._began = (0.0, 0)
+
+    def continue_from(self, start: Checkpoint) -> None:
+        """Go on with the objective's state and the kept steps of a checkpoint; every process of the run calls it."""
+        self._report(Noted(message=f"Continuing from the checkpoint of step {start.step}", data={"step": start.step}))
+        self._objective.load_state(start.folder)
+        self.kept.load(start.folder, is_first=self._processes.is_first)
+        self._processes.wait_for_all()
 
     def validate_on(self, rows: Sequence[Any]) -> None:
         """Measure the loss on *rows*: on a batch of them again and again, on all at checkpoints and evaluations."""

@@ -52,10 +52,7 @@ def run_training(
     start = find_last_whole(order.job_folder, spec_identity(order.spec))
     reporter = RunReporter(order, report, stop_asked, objective, processes)
     if start is not None:
-        report(Noted(message=f"Continuing from the checkpoint of step {start.step}", data={"step": start.step}))
-        objective.load_state(start.folder)
-        reporter.kept.load(start.folder, is_first=processes.is_first)
-        processes.wait_for_all()
+        reporter.continue_from(start)
     reporter.validate_on(valid)
     arguments = training_arguments(order, len(rows))
     loop = TrainingLoop(
