@@ -183,6 +183,8 @@ class Attempt:
             if now >= watch.renew_at:
                 watch.renew_at = now + self._settings.poll_s
                 self._look_after(child, watch, now)
+                if job.spec.engines_go_first:
+                    self._hold_for_engines(child, watch)
             # Late: `close` kills the child, and the next attempt repeats the steps since the last checkpoint.
             if watch.stop_asked_at is not None and now > watch.stop_asked_at + self._settings.stop_timeout_s:
                 return RecipeStopped(step=0)
@@ -222,8 +224,6 @@ class Attempt:
         if watch.stop_asked_at is None and (watch.pauses or gives_way or self._stop.is_set()):
             watch.stop_asked_at = now
             child.ask_to_stop()
-        if job is None or job.spec.engines_go_first:
-            self._hold_for_engines(child, watch)
 
     def _hold_for_engines(self, child: Child, watch: _Watch) -> None:
         """Let the child stand still while the engines of this machine have much to do; one that stops does not wait."""

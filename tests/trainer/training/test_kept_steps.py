@@ -25,7 +25,7 @@ def test_a_further_process_leaves_what_the_first_has_linked_alone(tmp_path: Path
     first, further = KeptSteps(tmp_path / "attempt-2"), KeptSteps(tmp_path / "attempt-2")
     further.load(checkpoint, is_first=False)
     assert not further.has(3)
-    first.load(checkpoint)
+    first.load(checkpoint, is_first=True)
     linked = first.folder_of(3).stat().st_ino
     further.load(checkpoint, is_first=False)
     assert further.has(3)

@@ -32,7 +32,7 @@ class KeptSteps:
         self._folder = attempt_folder / KEPT
         self.choice = StepChoice()
 
-    def load(self, checkpoint: Path, *, is_first: bool = True) -> None:
+    def load(self, checkpoint: Path, *, is_first: bool) -> None:
         """Continue with what *checkpoint* holds; checkpoints are sealed, so nothing of it is missing.
 
         Of several processes of a run, which share the attempt's folder, the first alone makes the links; the others
