@@ -12,7 +12,8 @@ from tests.gateway.replica_rows import replica_row
 from tests.gateway.served import ServedGateway
 from tests.stub_engine import Script, StubEngine
 
-SETTINGS: Final = GatewaySettings(replica_wait_s=20.0, route_refresh_s=0.05)
+SETTINGS: Final = GatewaySettings(replica_wait_s=20.0, route_refresh_s=0.05, low_disk_bytes=1)
+"""The disk of the machine that runs the tests is never low."""
 
 
 class ScriptedGateways:

@@ -33,6 +33,7 @@ pytestmark = [pytest.mark.scenario, pytest.mark.redis]
 CONFIG = """
 [gateway]
 limits_url = "{redis}"
+low_disk_bytes = 1
 
 [[engines.pools]]
 name = "small"
