@@ -9,18 +9,22 @@ from typing import Final
 PLACEHOLDERS: Final = frozenset(
     {"n/a", "na", "none", "null", "nan", "nil", "todo", "tbd", "undefined", "empty", "unknown"}
 )
-_REFUSALS: Final = re.compile(
-    r"^\W*(?:(?:i['\u2019]?m|i am) (?:very |so |truly |really )?sorry\b|sorry,? (?:but )?i\b"
+_REFUSAL_FIRST: Final = re.compile(
+    r"\W*(?:(?:(?:i['\u2019]?m|i am) (?:very |so |truly |really )?sorry\b|sorry,? (?:but )?i\b"
     r"|i apologi[sz]e\b|unfortunately,? i\b)"
     r"[^.\n]{0,60}?\b(?:can(?:no|['\u2019])?t|can not|unable|won['\u2019]?t|not able|not allowed)\b"
-    r"|^\W*(?:i (?:cannot|can['\u2019]t|can not|won['\u2019]t|am unable to|am not able to|must decline)"
+    r"|(?:i (?:cannot|can['\u2019]t|can not|won['\u2019]t|am unable to|am not able to|must decline)"
     r"|i['\u2019]m (?:unable|not able|not allowed) to)\b"
     r"[^.\n]{0,40}?\b(?:help|assist|provide|fulfil|comply|answer|support|do that|discuss|generate|create|share|engage)"
-    r"|\bas an? (?:ai|artificial intelligence|(?:large )?language model)\b[^.\n]{0,80}\b(?:can|not|don|unable)"
-    r"|^\W*(?:es tut mir leid|tut mir leid|entschuldigung)\b[^.\n]{0,80}\b(?:nicht|kein)"
-    r"|^\W*(?:je suis désolée?|désolée?)\b[^.\n]{0,80}\b(?:ne (?:peux|puis)|pas)\b"
-    r"|^\W*lo siento\b[^.\n]{0,80}\bno puedo\b"
-    r"|^\W*(?:抱歉|对不起|很抱歉|非常抱歉)[^。\n]{0,30}(?:无法|不能|没有办法)|作为(?:一个|一名)?(?:人工智能|AI)[^。\n]{0,30}(?:无法|不能)",
+    r"|(?:es tut mir leid|tut mir leid|entschuldigung)\b[^.\n]{0,80}\b(?:nicht|kein)"
+    r"|(?:je suis désolée?|désolée?)\b[^.\n]{0,80}\b(?:ne (?:peux|puis)|pas)\b"
+    r"|lo siento\b[^.\n]{0,80}\bno puedo\b"
+    r"|(?:抱歉|对不起|很抱歉|非常抱歉)[^。\n]{0,30}(?:无法|不能|没有办法))",
+    re.IGNORECASE,
+)
+_REFUSAL_WITHIN: Final = re.compile(
+    r"\bas an? (?:ai|artificial intelligence|(?:large )?language model)\b[^.\n]{0,80}\b(?:can|not|don|unable)"
+    r"|作为(?:一个|一名)?(?:人工智能|AI)[^。\n]{0,30}(?:无法|不能)",
     re.IGNORECASE,
 )
 _READ_FOR_REFUSAL: Final = 300
@@ -37,7 +41,8 @@ def faults_of_answer(answer: str) -> tuple[str, ...]:
     if is_empty(text):
         return ("empty",)
     found = []
-    if _REFUSALS.search(text[:_READ_FOR_REFUSAL]):
+    read = text[:_READ_FOR_REFUSAL]
+    if _REFUSAL_FIRST.match(read) or _REFUSAL_WITHIN.search(read):
         found.append("refusing")
     if is_truncated(text):
         found.append("truncated")
@@ -76,5 +81,8 @@ def is_looping(text: str) -> bool:
     words = text.lower().split()
     if len(words) < _LOOP_WORDS:
         return False
-    grams = Counter(zip(*(words[at:] for at in range(_GRAM)), strict=False))
-    return sum(count for count in grams.values() if count > 1) > 0.6 * sum(grams.values())
+    grams = list(zip(*(words[at:] for at in range(_GRAM)), strict=False))
+    # Each repeated run occurs twice or more: more than 0.7 of the runs being different leaves too few for a loop.
+    if len(set(grams)) > 0.7 * len(grams):
+        return False
+    return sum(count for count in Counter(grams).values() if count > 1) > 0.6 * len(grams)

@@ -32,7 +32,7 @@ def shingles(text: str) -> list[str]:
     words = text.split(" ")
     if len(words) * 12 < len(text) or len(words) < _WORDS:
         return [text[at : at + _LETTERS] for at in range(max(1, len(text) - _LETTERS + 1))]
-    return [" ".join(words[at : at + _WORDS]) for at in range(len(words) - _WORDS + 1)]
+    return list(map(" ".join, zip(*(words[at:] for at in range(_WORDS)), strict=False)))
 
 
 def signatures_of(texts: Sequence[str]) -> Signatures:

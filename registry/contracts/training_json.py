@@ -22,7 +22,9 @@ def parse_object(line: bytes, where: str) -> Mapping[str, Any]:
     except UnicodeDecodeError as exc:
         hint = "; the file looks like UTF-16, save it as UTF-8" if line.startswith(UTF16_MARKS) else ""
         raise TrainingFileInvalid(f"{where}: is not UTF-8 text (byte {exc.start + 1} of the line){hint}") from exc
-    fields = _without_nulls(_load(text, where), f"{where}: ", MOST_LEVELS)
+    fields = _load(text, where)
+    if not _is_clean(text):
+        fields = _without_nulls(fields, f"{where}: ", MOST_LEVELS)
     if not isinstance(fields, dict):
         raise TrainingFileInvalid(f"{where}: must be a JSON object, " + '{"messages": [...]}')
     return fields
@@ -50,6 +52,11 @@ def _load(text: str, where: str) -> Any:
         raise TrainingFileInvalid(f"{where}: is not valid JSON: nested too deeply") from exc
     except ValueError as exc:
         raise TrainingFileInvalid(f"{where}: {exc}") from exc
+
+
+def _is_clean(text: str) -> bool:
+    """Return whether JSON surely has no null, no half of a surrogate pair and no more levels than may be."""
+    return "null" not in text and "\\u" not in text and text.count("{") + text.count("[") <= MOST_LEVELS
 
 
 def check_text(value: object, where: str) -> str:
