@@ -24,6 +24,7 @@ from trainer.data.packing import RowCollator
 from trainer.order import ChildOrder
 from trainer.progress import Noted, RecipeFinished, RecipeStopped, Report, StopAsked
 from trainer.recipes import MakeObjective, Recipe
+from trainer.training.evaluating import evaluating
 from trainer.training.objective import Batch, Objective
 from trainer.training.preferences.answers import answer_logprobs, collate_answers
 from trainer.training.preferences.figures import RatedTally, ScoredRatings
@@ -154,11 +155,8 @@ class KtoObjective(Objective[EncodedRating]):
     def _mismatched_ratios(self, model: torch.nn.Module, batches: Sequence[Batch]) -> Tensor:
         """Return the log ratios of the answers to other prompts, [rows]."""
         device = next(model.parameters()).device
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
+        with evaluating(model):
             ratios = [self._log_ratios(model, send_to_device(batch["mismatched"], device)) for batch in batches]
-        model.train(was_training)
         return torch.cat([torch.zeros(0, device=device), *ratios])
 
     def _score(self, model: torch.nn.Module, batch: Batch, kl: Tensor) -> ScoredRatings:

@@ -28,6 +28,7 @@ from trainer.data.dataset import ChatEncoder
 from trainer.data.probes import Messages, ProbePrompts
 from trainer.errors import JobFailed
 from trainer.training.base_model import library_versions
+from trainer.training.evaluating import evaluating
 
 PROBES: Final = 6
 """How many probes are kept: a replica replays them all at every load."""
@@ -99,14 +100,11 @@ def record_fingerprint(
 
     `JobFailed` when the adapter answers too few of them with anything, or with no finite numbers.
     """
-    was_training = model.training
-    # Replicas compute without dropout.
-    model.eval()
     from_data = _candidates(encoder, prompts.trained)
     others = _candidates(encoder, prompts.neutral)[: max(NEUTRAL_PROBES, CANDIDATES - len(from_data))]
     found = [*from_data, *others]
-    probes = _record_all(model, encoder, found)
-    model.train(was_training)
+    with evaluating(model):  # as replicas compute
+        probes = _record_all(model, encoder, found)
     chosen = _choose(*([one for one in half if one] for half in (probes[: len(from_data)], probes[len(from_data) :])))
     if len(chosen) < LEAST_PROBES:
         raise JobFailed(

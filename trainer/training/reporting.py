@@ -15,6 +15,7 @@ from trainer.checkpoints import Checkpoint, prune_checkpoints, seal_checkpoint
 from trainer.errors import Diverged
 from trainer.order import ChildOrder, spec_identity
 from trainer.progress import CheckpointSaved, Noted, Report, Stepped, StopAsked
+from trainer.training.evaluating import evaluating
 from trainer.training.objective import Objective
 from trainer.training.steps.kept_steps import KeptSteps
 from trainer.training.steps.step_choice import StepRules
@@ -156,11 +157,8 @@ class RunReporter(TrainerCallback):  # type: ignore[misc]  # transformers ships 
             self._report(Noted(message=message, data={"step": step, **self._validation}))
 
     def _measure(self, model: torch.nn.Module, rows: Sequence[Any], rows_at_once: int) -> Mapping[str, float]:
-        model.eval()
-        with torch.no_grad():
-            measured = self._objective.measure(model, rows, rows_at_once)
-        model.train()
-        return measured
+        with evaluating(model):
+            return self._objective.measure(model, rows, rows_at_once)
 
     def _eta_s(self, state: TrainerState) -> float:
         at, step = self._began

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from registry.contracts.fine_tune_spec import FineTuneSpec
+from trainer.training.evaluating import evaluating
 from trainer.training.objective import Batch
 from trainer.training.preferences.adapter_off import without_adapter
 from trainer.training.preferences.answers import answer_logprobs
@@ -100,9 +101,5 @@ class Reference:
         self._known |= dict(zip(ids, sums.view(-1, self._answers_per_row).tolist(), strict=True))
 
     def _compute(self, model: torch.nn.Module, batch: Batch, answers: int) -> Tensor:
-        was_training = model.training
-        model.eval()  # without dropout
-        with torch.no_grad(), self._as_before():
-            sums = answer_logprobs(model, batch, answers).sums
-        model.train(was_training)
-        return sums
+        with evaluating(model), self._as_before():
+            return answer_logprobs(model, batch, answers).sums
