@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from registry.types import Replica, Slot
 _WHOLE_EVERY_S: Final = 10.0
 """How often placement is asked where nothing changed: a place that is kept after a promotion ends with time alone."""
 RESTS: Final = 9.0
-"""How many times as long as placement took it is not asked again: with thousands of adapters it takes a while."""
+"""How many times the processor time of placement it is not asked again: with thousands of adapters that is long."""
 _DECIDING: Final = frozenset(
     {"adapters", REPLICA_PLACES, "revision_uses", "revisions", "rollouts", "served_checkpoints"}
 )
@@ -78,10 +79,12 @@ class RegistryJournal:
             # The numbers are read before the snapshot: a change in between is read twice, but never missed.
             now, ground = self._registry.transactions.steady(), (self._numbers(), self._row.state)
             is_due = ground != self._placed_for or now - self._placed_at > _WHOLE_EVERY_S
-            if is_due and now >= self._rests_until:
+            if is_due and time.monotonic() >= self._rests_until:
+                worked = time.thread_time()
                 self._placed = self._place()
                 self._placed_for, self._placed_at = ground, now
-                self._rests_until = now + RESTS * (self._registry.transactions.steady() - now)
+                # Not for as long as the registry let the replica wait, or what is new would be loaded minutes later.
+                self._rests_until = time.monotonic() + RESTS * (time.thread_time() - worked)
         except RegistryError as exc:
             raise OSError(f"registry: {exc}") from exc
         return self._placed

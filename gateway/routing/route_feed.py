@@ -25,7 +25,7 @@ _WHOLE_EVERY_S: Final = 10.0
 
 
 RESTS: Final = 3.0
-"""How many times as long as a reading took the next one waits at least."""
+"""How many times the processor time of a reading the next one waits at least."""
 _LONGEST_READING_S: Final = 15.0
 """How long a caller waits for a reading: longer than for a lock of the database, and for a server that vanished."""
 
@@ -43,7 +43,7 @@ class RouteFeed:
         self._built = RouteTable()
         """The last table that was built; it may be equal to `table`."""
         self._numbers: Mapping[str, int] | None = None
-        self._whole_at = 0.0
+        self._whole_at = self._worked_s = 0.0
         self.table = RouteTable()
         self.read_at = 0.0
         """When the registry was last read; unix seconds, 0 before the first reading."""
@@ -62,13 +62,19 @@ class RouteFeed:
         """Look for changes every `refresh_s` seconds; a failed reading keeps the last table."""
         while True:
             try:
-                began = time.monotonic()
                 if not self._is_current():
                     await self.refresh()
             except RegistryError as exc:
                 log.warning("route table not refreshed", extra={"error": str(exc)})
-            # The reading of a large fleet takes long, and its thread takes time from requests.
-            await asyncio.sleep(max(self._refresh_s, RESTS * (time.monotonic() - began)))
+            await asyncio.sleep(self.rest_s)
+
+    @property
+    def rest_s(self) -> float:
+        """Seconds until the next reading: more than `refresh_s` where the last one took processor time from requests.
+
+        A reading that only waited, as for a registry that is away, is made again at once.
+        """
+        return max(self._refresh_s, RESTS * self._worked_s)
 
     async def refresh(self) -> None:
         """Bring the table up to date; `RegistryError` if the registry cannot be read.
@@ -105,6 +111,13 @@ class RouteFeed:
 
     def _read(self) -> RouteTable | None:
         """Return the table of now, None if it equals the present one."""
+        began = time.thread_time()
+        try:
+            return self._read_changes()
+        finally:
+            self._worked_s = time.thread_time() - began
+
+    def _read_changes(self) -> RouteTable | None:
         # The numbers are read before the snapshot: a change in between is read twice, but never missed.
         numbers, now = self._registry.changes(), time.monotonic()
         if numbers == self._numbers and now - self._whole_at < _WHOLE_EVERY_S:

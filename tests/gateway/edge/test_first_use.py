@@ -100,7 +100,7 @@ def test_what_is_used_stays_while_what_is_not_makes_room(
     wait_for(lambda: "support@3" in [use.served_name for use in sqlite_registry.snapshot().uses])
     # A replica reads placement anew after 10 s, as a request alone is no change that makes it do so before.
     clock.advance(11.0)
-    assert list(roomy.wanted()) == ["support@1", "support@3", "support@4"]
+    wait_for(lambda: list(roomy.wanted()) == ["support@1", "support@3", "support@4"])
     clock.advance(1.0)
     with ThreadPoolExecutor(1) as caller:
         told = caller.submit(chat, http, "support@2")
@@ -109,6 +109,7 @@ def test_what_is_used_stays_while_what_is_not_makes_room(
         assert told.result(timeout=60) == 200
 
 
+@pytest.mark.long
 def test_traffic_is_reported_by_how_many_requests_there_are_at_a_time(
     http: httpx2.Client, engine: StubEngine, journal: RegistryJournal, sqlite_registry: Registry
 ) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
+
+import sqlalchemy as sa
 
 from gateway.routing.route_feed import RouteFeed
 from gateway.settings import GatewaySettings
@@ -86,5 +89,23 @@ def test_a_failed_reading_is_told_to_who_asked_and_keeps_the_table(two_revisions
             tx.exec_driver_sql("ALTER TABLE away RENAME TO table_changes")
         await feed.refresh()
         assert feed.table is table
+
+    asyncio.run(story())
+
+
+def test_a_reading_that_waited_for_the_database_is_soon_made_again(two_revisions: Registry) -> None:
+    waits_s = 0.2
+
+    def wait(*_: object) -> None:
+        time.sleep(waits_s)
+
+    async def story() -> None:
+        feed = RouteFeed(two_revisions, GatewaySettings(route_refresh_s=0.01))
+        sa.event.listen(sa.Engine, "before_cursor_execute", wait)
+        try:
+            await feed.refresh()
+        finally:
+            sa.event.remove(sa.Engine, "before_cursor_execute", wait)
+        assert feed.rest_s < waits_s
 
     asyncio.run(story())
