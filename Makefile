@@ -35,7 +35,7 @@ ON_BOTH_CORES := $(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $(PROCESSE
 # Our own modules are compiled once: the tests start hundreds of Pythons.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: cluster deploy-lint images-test containers dashboards prometheus serve venv envs test tests stories fuzz kills judged-test engines-test engines-stories walk everything clients unit check quantize-test same-bytes-test pins format postgres redis bubblewrap proxies chromium sdks node compiler bench bench-training drills natives
+.PHONY: two-hosts cluster deploy-lint images-test containers dashboards prometheus serve venv envs test tests stories fuzz kills judged-test engines-test engines-stories walk everything clients unit check quantize-test same-bytes-test pins format postgres redis bubblewrap proxies chromium sdks node compiler bench bench-training drills natives
 
 serve: venv  ## Run everything in the foreground, e.g. make serve ARGS="--port 8090"
 	@exec $(BIN)/lorry up $(ARGS)
@@ -59,8 +59,13 @@ tests: venv postgres redis bubblewrap proxies prometheus compiler  ## All but th
 stories: venv redis bubblewrap prometheus chromium sdks  ## The whole of Lorry under Ray Serve, two stories at a time; a Lorry takes some 4 GB of memory
 	LORRY_TEST_SDKS=$(SDKS) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/scenarios -m "scenario and not ($(ON_DEMAND))" $(ARGS)
 
-cluster: venv postgres namespaces env-vllm  ## Two hosts on this machine, a Ray cluster, and what becomes of it when they fail; needs root
-	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -s -m cluster tests/cluster $(ARGS)
+# Without the vLLM that both hosts have half of.
+HOSTS = LORRY_TEST_SDKS=$(SDKS) $(BIN)/python -m pytest -s tests/cluster
+two-hosts: venv postgres namespaces $(SDKS)/deploy/.installed  ## Two hosts on this machine, a Ray cluster, and what becomes of it when they fail; needs root
+	$(HOSTS) -m "cluster and not vllm" $(ARGS)
+
+cluster: venv postgres namespaces $(SDKS)/deploy/.installed env-vllm  ## The same, and an engine over both hosts
+	LORRY_TEST_ENVS=$(ENVS) $(HOSTS) -m cluster $(ARGS)
 
 .PHONY: namespaces
 namespaces:  ## The programs that make hosts on one machine: ip, unshare, nsenter

@@ -24,10 +24,11 @@ from engines.bound_child import die_with_parent
 
 _INIT: Final = """
 mount --bind "$1" "$2" && hostname "$3" && ip link set lo up || exit 1
+mount -t overlay -o "lowerdir=/etc,upperdir=$4/upper,workdir=$4/work" overlay /etc || exit 1
 echo ready
 while :; do sleep 3600 & wait $!; done
 """
-"""Own disk at the path where all hosts have theirs; then the shell reaps what loses its parent."""
+"""Own disk at the path where all hosts have theirs, own files in `/etc`; then the shell reaps what loses its parent."""
 _OUTSIDE: Final = 1
 """Last part of the machine's own address on the bridge."""
 _DATABASE, _STORE = 200, 201
@@ -50,12 +51,19 @@ def ip(*words: str) -> None:
 class Host:
     """A host on the bridge: started, ended whole, started again with the same disk."""
 
-    def __init__(self, lab: Lab, name: str, number: int) -> None:
-        """The host *name* with the address that ends with *number*; nothing runs yet."""
+    def __init__(self, lab: Lab, name: str, number: int, written: Mapping[Path, str]) -> None:
+        """The host *name* with the address that ends with *number* and files *written* in `/etc`; nothing runs yet."""
         self.name, self.address = name, lab.address(number)
         self._lab, self._link = lab, f"{lab.bridge}p{number}"
         self.disk = lab.folder / f"disk-{name}"
         self.disk.mkdir()
+        self._etc = lab.folder / f"etc-{name}"
+        for folder in ("upper", "work"):
+            (self._etc / folder).mkdir(parents=True)
+        for path, text in written.items():
+            own = self._etc / "upper" / path.relative_to("/etc")
+            own.parent.mkdir(parents=True, exist_ok=True)
+            own.write_text(text)
         self._unshare: subprocess.Popen[str] | None = None
         self._init = 0
         self._begun: list[subprocess.Popen[bytes]] = []
@@ -63,7 +71,7 @@ class Host:
     def start(self) -> None:
         """Start init and plug the host into the bridge. `NoNamespaces`."""
         words = ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        init = ["bash", "-c", _INIT, "init", str(self.disk), str(self._lab.home), self.name]
+        init = ["bash", "-c", _INIT, "init", str(self.disk), str(self._lab.home), self.name, str(self._etc)]
         self._unshare = subprocess.Popen(
             [*words, *init],
             stdout=subprocess.PIPE,
@@ -180,9 +188,9 @@ class Lab:
         """All addresses on the bridge."""
         return f"{self._network}.0/24"
 
-    def host(self, name: str) -> Host:
-        """Return a new host, started."""
-        made = Host(self, name, 10 + len(self._hosts))
+    def host(self, name: str, written: Mapping[Path, str]) -> Host:
+        """Return a new host, started, which has files *written* in its `/etc`."""
+        made = Host(self, name, 10 + len(self._hosts), written)
         self._hosts.append(made)
         made.start()
         return made

@@ -30,7 +30,7 @@ def test_the_locks_of_a_dead_host_are_free_before_others_stop_waiting(bridge: La
     with engine.begin() as tx:
         tx.execute(sa.text("CREATE TABLE held (number int)"))
         tx.execute(sa.text("INSERT INTO held VALUES (0)"))
-    host = bridge.host("writer")
+    host = bridge.host("writer", {})
     host.begin("env", f"PYTHONPATH={Path.cwd()}", sys.executable, "-c", HOLD, url, log="held.log")
     wait_for(lambda: "held" in host.log("held.log"))
     host.end()

@@ -15,13 +15,12 @@ from typing import Any, Final
 import pytest
 
 from tests.cluster.lab import Host
-from tests.cluster.two_hosts import APPLICATION, CONFIG, PORT, START_S, TwoHosts
+from tests.cluster.two_hosts import OVER_HOSTS, START_S, TwoHosts
 from tests.contract.kinds import interpreter_of
-from tests.seaweedfs import BUCKET
 from tests.trainer.tiny_base import save_base, write_chats
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.vllm]
 BASE: Final = "wide"
 POOL: Final = """
 [[engines.pools]]
@@ -29,8 +28,14 @@ name = "over-hosts"
 kind = "vllm"
 base = "{base}"
 nodes = 2
-resources = {{ lorry = 0.01 }}
+resources = {{ {resource} = 0.01 }}
 engine = {{ interpreter = "{python}", tensor_parallel = 2, max_context = 256, max_batch = 4, max_adapters = 2 }}
+"""
+APPLICATION: Final = """
+  - name: over-hosts
+    route_prefix: null
+    import_path: gateway.up.builders:engines_app
+    args: {{config: {config}, pool: over-hosts}}
 """
 PART: Final = "lorry_vllm_rank"
 """In the command of the part on the second host."""
@@ -44,12 +49,10 @@ def over_hosts(deployed: TwoHosts) -> Iterator[TwoHosts]:
     for host in (hosts.head, hosts.a, hosts.b):
         shutil.copytree(hosts.lab.folder / BASE, host.disk / BASE)
     config = hosts.lab.folder / "over-hosts.toml"
-    common = CONFIG.format(bucket=BUCKET, base=hosts.lab.home / BASE, port=PORT)
-    config.write_text(common + POOL.format(base=hosts.lab.home / BASE, python=interpreter_of("vllm")))
-    args = f"{{config: {config}, pool: over-hosts}}"
-    application = APPLICATION.format(name="over-hosts", builder="engines_app", config=config)
+    pool = POOL.format(base=hosts.lab.home / BASE, python=interpreter_of("vllm"), resource=OVER_HOSTS)
+    config.write_text(f"{hosts.settings}\n{pool}")
     three = hosts.applications.read_text()
-    hosts.applications.write_text(three + application.replace(f"{{config: {config}}}", args))
+    hosts.applications.write_text(three + APPLICATION.format(config=config))
     hosts.deploy()
     yield hosts
     hosts.applications.write_text(three)

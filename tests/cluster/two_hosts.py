@@ -1,4 +1,7 @@
-"""A Ray cluster of a head and two hosts in the lab, with PostgreSQL and a bucket, on which Lorry is deployed."""
+"""A Ray cluster of a head and two hosts in the lab, with PostgreSQL and a bucket, on which Lorry is deployed.
+
+Settings and applications are those that the chart renders, and the hosts offer what its pods do.
+"""
 
 from __future__ import annotations
 
@@ -9,62 +12,49 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import httpx2
 import sqlalchemy as sa
 
 from tests.cluster.lab import Host, Lab, ray_start, ray_variables
+from tests.deploy.rendered_chart import Renderer, groups, one, settings_text
 from tests.seaweedfs import BUCKET, credentials
 from tests.trainer.tiny_base import save_base
 from tests.up_process import LORRY
 from tests.waiting import wait_for
 
 PORT: Final = 8080
+CONFIG: Final = Path("/etc/lorry/lorry.toml")
+"""Where the pods of the chart have their settings."""
 BASE: Final = "tiny"
 START_S: Final = 400.0
 """Ray and all of Lorry on two hosts, on a machine that is busy with other tests."""
-CONFIG: Final = """
-[registry]
-artifacts = "s3://{bucket}/lorry"
+OVER_HOSTS: Final = "lorry"
+"""A resource of each host beside those that the chart gives its pods."""
 
-[gateway]
-host = "0.0.0.0"
-port = {port}
-replicas = 2
-max_replicas_per_node = 1
-controllers = 2
-resources = {{ lorry = 0.01 }}
-heartbeat_timeout_s = 5.0
-stale_after_s = 2.0
 
-[[engines.pools]]
-name = "small"
-base = "{base}"
-min_replicas = 2
-engine = {{ max_context = 256, max_batch = 8 }}
-
-[trainer]
-nice_beside_engines = 5
-"""
-APPLICATIONS: Final = """
-proxy_location: Disabled
-applications:
-"""
-APPLICATION: Final = """
-  - name: {name}
-    route_prefix: null
-    import_path: gateway.up.builders:{builder}
-    args: {{config: {config}}}
-"""
-PLACED: Final = """
-    deployments:
-      - name: small
-        max_replicas_per_node: 1
-        ray_actor_options: {num_cpus: 0, resources: {lorry: 0.01}}
-"""
-"""An engine for each host, none for the head."""
-BUILDERS: Final = {"gateway": "gateway_app", "controller": "controller_app", "engines": "engines_app"}
+def chart_values(base: Path) -> Mapping[str, Any]:
+    """Return values of the chart: a gateway and an engine on each host, none on the head."""
+    return {
+        "artifacts": {"url": f"s3://{BUCKET}/lorry"},
+        "gateway": {"pods": 2, "processesPerPod": 1},
+        "settings": {
+            "gateway": {"heartbeat_timeout_s": 5, "stale_after_s": 2},
+            "trainer": {"nice_beside_engines": 5},
+        },
+        "pools": [
+            {
+                "name": "small",
+                "kind": "transformers",
+                "base": str(base),
+                "minReplicas": 2,
+                "engine": {"max_context": 256, "max_batch": 8},
+            }
+        ],
+    }
 
 
 class TwoHosts:
@@ -75,36 +65,39 @@ class TwoHosts:
         self.lab = lab
         self.key = ""
         self._began_at = time.monotonic()
-        self.config = lab.folder / "lorry.toml"
-        self.config.write_text(CONFIG.format(bucket=BUCKET, base=lab.home / BASE, port=PORT))
+        rendered = Renderer(lab.folder).rendered(chart_values(lab.home / BASE))
+        service = one(rendered, "RayService")
+        self.settings = settings_text(rendered)
         self.applications = lab.folder / "serve.yaml"
-        built = [APPLICATION.format(name=name, builder=BUILDERS[name], config=self.config) for name in BUILDERS]
-        self.applications.write_text("".join([APPLICATIONS, *built, PLACED]))
+        self.applications.write_text(service["spec"]["serveConfigV2"])
+        offered = [group["resources"] for group in groups(service)]
+        self._offered = {name: int(count) for table in offered for name, count in table.items() if name != "CPU"}
         token = secrets.token_hex(16)
         lab.environment |= {
             **ray_variables(token),
             **credentials(store),
-            "LORRY_CONFIG": str(self.config),
+            "LORRY_CONFIG": str(CONFIG),
             "LORRY_REGISTRY": registry.render_as_string(hide_password=False),
             "LORRY_CLUSTER_SECRET": secrets.token_hex(32),
         }
         save_base(lab.folder / BASE)
-        self.head = lab.host("head")
+        written = {CONFIG: self.settings}
+        self.head = lab.host("head", written)
         shutil.copytree(lab.folder / BASE, self.head.disk / BASE)
         self.ray_address = f"{self.head.address}:6379"
         self._begin_ray(self.head, "--head", "--port", "6379", "--dashboard-host", self.head.address)
         wait_for(lambda: "--address" in self.head.log("ray.log"), START_S)
-        self.a, self.b = lab.host("host-a"), lab.host("host-b")
+        self.a, self.b = lab.host("host-a", written), lab.host("host-b", written)
         for host in (self.a, self.b):
             shutil.copytree(lab.folder / BASE, host.disk / BASE)
             self.join(host)
 
     def join(self, host: Host) -> None:
         """Start Ray on *host* as a node of the cluster; returns at once."""
-        self._begin_ray(host, "--address", self.ray_address, "--resources", '{"lorry": 1}')
+        self._begin_ray(host, "--address", self.ray_address, "--resources", json.dumps(self._offered | {OVER_HOSTS: 1}))
 
     def _begin_ray(self, host: Host, *words: str) -> None:
-        command = ray_start(host.address, "--num-cpus", "2", "--temp-dir", str(self.lab.home / "ray"), *words)
+        command = ray_start(host.address, "--num-cpus", "0", "--temp-dir", str(self.lab.home / "ray"), *words)
         # Ray's own start is over when its processes run; they end with the host.
         host.begin(*command, log="ray.log")
 
