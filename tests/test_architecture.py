@@ -183,6 +183,7 @@ def imported(path: Path) -> frozenset[str]:
     return frozenset(module.split(".")[0] for module, _ in facts_of(path).imports)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_imports_only_those_below_it(package: str) -> None:
     foreign = PACKAGES.keys() - PACKAGES[package] - {package}
@@ -255,6 +256,7 @@ def test_a_heavy_library_stays_where_it_belongs(library: str) -> None:
     assert sorted(strays) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("module", LIGHT)
 def test_importing_it_loads_no_heavy_library(module: str) -> None:
     program = f"import sys, {module}; print(*(name for name in {HEAVY!r} if name in sys.modules))"
@@ -262,6 +264,7 @@ def test_importing_it_loads_no_heavy_library(module: str) -> None:
     assert (run.returncode, run.stdout.strip()) == (0, ""), run.stderr
 
 
+@pytest.mark.long
 def test_no_file_and_no_function_is_too_long_to_be_read_at_once() -> None:
     long = []
     for path in sources(*PACKAGES, *BESIDE):

@@ -179,6 +179,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["chatml", "qwen", "no system", "own way"])
 @PROPERTY
 @given(chat=conversations())

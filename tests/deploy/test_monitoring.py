@@ -36,6 +36,7 @@ def test_a_panel_reads_metrics_that_the_docs_describe(query: PanelQuery) -> None
     assert names <= documented_metrics(METRICS)
 
 
+@pytest.mark.long
 def test_the_rules_are_valid_and_fire_as_their_own_tests_say() -> None:
     assert "SUCCESS" in promtool("check", "rules", str(RULES))
     assert "SUCCESS" in promtool("test", "rules", str(RULE_TESTS))

@@ -29,6 +29,7 @@ def named_kinds(path: Path) -> Iterator[str]:
             yield str(node.value)
 
 
+@pytest.mark.long
 def test_nothing_but_its_row_and_its_driver_names_a_kind() -> None:
     strays = {
         f"{name}: {kind}"

@@ -45,6 +45,7 @@ def endless() -> Iterator[LoopbackServer]:
     server.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_export_that_a_signal_ends_removes_what_it_had_fetched(
     endless: LoopbackServer, tmp_path: Path, number: signal.Signals

@@ -28,6 +28,7 @@ def test_a_grader_may_use_numpy_rapidfuzz_and_the_standard_library() -> None:
     assert graded("import numpy, rapidfuzz, json, re, math; return float(numpy.mean([1, 2]))", limits) == 1.5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("body", "said"),
     [

@@ -163,6 +163,7 @@ def test_a_promotion_is_watched_while_its_canary_is_the_stable_and_the_time_is_n
     assert published.snapshot().watched == ()
 
 
+@pytest.mark.long
 def test_a_second_writer_waits_instead_of_failing(registry: Registry, base: Base, settings: RegistrySettings) -> None:
     script = (
         "import sys; from registry.database import *; from registry.settings import *\n"

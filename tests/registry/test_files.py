@@ -77,6 +77,7 @@ def test_the_list_is_ordered_filtered_and_paged(registry: Registry) -> None:
         registry.files.list(after="file-none")
 
 
+@pytest.mark.long
 def test_adding_and_deleting_the_same_bytes_at_once_never_loses_them(registry: Registry) -> None:
     def add_and_delete(number: int) -> None:
         for turn in range(4):

@@ -88,6 +88,7 @@ def opened(url: str, tmp_path: Path) -> Registry:
     return open_registry(RegistrySettings(url=url, artifacts=tmp_path / "artifacts"))
 
 
+@pytest.mark.long
 def test_specs_with_rollout_fields_are_read_as_specs_with_a_rollout(url: str, tmp_path: Path) -> None:
     specs = {
         "ftjob-judged": (JobState.QUEUED, SUPERVISED | JUDGED),
@@ -119,6 +120,7 @@ def test_specs_with_rollout_fields_are_read_as_specs_with_a_rollout(url: str, tm
     registry.close()
 
 
+@pytest.mark.long
 def test_a_database_without_jobs_is_migrated(url: str, tmp_path: Path) -> None:
     fill(url, "0008", {})
     registry = opened(url, tmp_path)
@@ -131,6 +133,7 @@ def test_migrations_are_one_chain_in_the_order_of_their_file_names() -> None:
     assert chain == sorted((file.name[:4] for file in MIGRATIONS.glob("versions/[0-9]*.py")), reverse=True)
 
 
+@pytest.mark.long
 def test_only_a_process_that_migrates_loads_alembic(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'registry.db'}"
     migrate(url)
@@ -141,6 +144,7 @@ def test_only_a_process_that_migrates_loads_alembic(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", program, url, str(tmp_path / "artifacts")], check=True)
 
 
+@pytest.mark.long
 def test_what_an_older_lorry_stored_belongs_to_the_key_that_made_it(url: str, tmp_path: Path) -> None:
     fill(url, "0009", {"ftjob-1": (JobState.QUEUED, SUPERVISED), "ftjob-2": (JobState.QUEUED, SUPERVISED)})
     key = {"id": "key_1", "hash": "0", "hint": "0", "name": "ann", "owner": "", "scopes": ["training"]}
@@ -173,6 +177,7 @@ def test_what_an_older_lorry_stored_belongs_to_the_key_that_made_it(url: str, tm
     registry.close()
 
 
+@pytest.mark.long
 def test_answers_and_ratings_of_an_older_lorry_stay(url: str, tmp_path: Path) -> None:
     fill(url, "0011", {})
     cell = {"rollout_id": "ro-1", "step": 0, "side": "canary", "replica": "r0", "served_name": "support@2", "at": 1.0}

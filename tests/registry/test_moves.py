@@ -149,6 +149,7 @@ class Jobs(RuleBasedStateMachine):
             self.jobs.renew(lease, 10)
 
 
+@pytest.mark.long
 def test_jobs_keep_to_their_table_whatever_is_tried(sqlite_template: Path, spec: SupervisedSpec) -> None:
     class OurJobs(Jobs):
         template = sqlite_template

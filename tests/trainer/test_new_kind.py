@@ -188,6 +188,7 @@ def names_a_kind(path: Path) -> bool:
     return False
 
 
+@pytest.mark.long
 def test_no_other_file_names_a_kind() -> None:
     paths = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     named = {

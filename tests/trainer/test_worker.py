@@ -84,6 +84,7 @@ def test_a_job_becomes_a_revision_that_says_what_made_it(
     assert not list(settings.work.glob("*/*/checkpoint-*")), "an ended job leaves no checkpoints"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("fields", "code", "param", "said"),
     [
@@ -136,6 +137,7 @@ def test_a_worker_that_starts_removes_what_a_killed_one_left_of_an_ended_job(
         running.result(TIMEOUT_S)
 
 
+@pytest.mark.long
 def test_a_worker_without_a_registry_says_so_and_ends(tmp_path: Path) -> None:
     environment = os.environ | {"LORRY_HOME": str(tmp_path)}
     environment.pop("LORRY_CONFIG", None)

@@ -36,6 +36,7 @@ async def forwarded(port: int) -> AsyncIterator[None]:
         yield
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 async def test_an_engine_is_reached_by_the_host_that_it_advertises(model_folder: Path, tmp_path: Path) -> None:
     settings = EngineSettings(

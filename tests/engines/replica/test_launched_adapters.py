@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from engines.replica.report import SlotPhase
 from tests.engines.replica.scripted_engine import Notebook, Script, until
 from tests.engines.replica.test_replica import run
@@ -154,6 +156,7 @@ def test_an_adapter_that_is_served_stays_when_its_folder_cannot_be_fetched_again
     run(story, "support@1", script=launched())
 
 
+@pytest.mark.long
 def test_a_process_that_dies_while_another_is_prepared_is_replaced_with_all_that_is_wanted() -> None:
     async def story(script: Script, notebook: Notebook) -> None:
         await until(lambda: notebook.ready == {"support@1"})

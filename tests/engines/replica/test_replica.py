@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 
+import pytest
+
 from engines.replica.replica import EngineReplica
 from engines.replica.report import Phase, SlotPhase
 from tests.engines.replica.scripted_engine import PACE, TICK_S, Notebook, Script, until
@@ -79,6 +81,7 @@ def test_an_adapter_without_a_fingerprint_takes_no_traffic_and_says_what_to_do()
     run(story, "support@1", "support@2", script=Script(without_fingerprint={"support@1"}))
 
 
+@pytest.mark.long
 def test_a_server_that_does_not_answer_once_is_asked_again_before_an_adapter_is_blamed() -> None:
     async def story(script: Script, notebook: Notebook) -> None:
         await until(lambda: notebook.ready == {"support@1", "support@2"})
@@ -88,6 +91,7 @@ def test_a_server_that_does_not_answer_once_is_asked_again_before_an_adapter_is_
     run(story, "support@1", "support@2", script=Script(unanswered={"support@1": 2}))
 
 
+@pytest.mark.long
 def test_a_server_that_never_answers_for_an_adapter_fails_it_and_holds_up_no_other() -> None:
     async def story(script: Script, notebook: Notebook) -> None:
         await until(lambda: notebook.ready == {"support@2"})
@@ -98,6 +102,7 @@ def test_a_server_that_never_answers_for_an_adapter_fails_it_and_holds_up_no_oth
     run(story, "support@1", "support@2", script=Script(unanswered={"support@1": 99}))
 
 
+@pytest.mark.long
 def test_an_engine_that_dies_is_unhealthy_replaced_by_a_new_one_and_its_adapters_are_proven_again() -> None:
     async def story(script: Script, notebook: Notebook) -> None:
         await until(lambda: notebook.ready == {"support@1"})
@@ -123,6 +128,7 @@ def test_an_engine_that_misses_a_few_probes_gets_no_new_request_until_it_answers
     run(story, "support@1")
 
 
+@pytest.mark.long
 def test_an_engine_that_stops_answering_is_started_again_though_it_owes_an_answer_about_its_load() -> None:
     async def story(script: Script, notebook: Notebook) -> None:
         await until(lambda: notebook.ready == {"support@1"})
@@ -135,6 +141,7 @@ def test_an_engine_that_stops_answering_is_started_again_though_it_owes_an_answe
     run(story, "support@1")
 
 
+@pytest.mark.long
 def test_an_engine_that_does_not_start_is_tried_again_and_says_why() -> None:
     async def story(script: Script, notebook: Notebook) -> None:
         await until(lambda: any(report.message == "out of memory" for report in notebook.reports))
@@ -225,6 +232,7 @@ def test_a_report_that_fails_unforeseen_is_made_again_and_costs_no_engine() -> N
     run(story, "support@1")
 
 
+@pytest.mark.long
 def test_an_unforeseen_error_leaves_one_engine_that_is_looked_after() -> None:
     async def story(script: Script, notebook: Notebook) -> None:
         await until(lambda: notebook.ready == {"support@1"})

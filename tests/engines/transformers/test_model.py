@@ -136,6 +136,7 @@ def test_every_kind_of_model_gives_the_tokens_of_transformers(
         assert_same(found[id(sequence)], reference(expected, prompt, 8))
 
 
+@pytest.mark.long
 def test_a_prompts_own_logprobs_are_those_of_transformers(tmp_path: Path, model_folder: Path) -> None:
     folder = small_model(tmp_path / "model", LlamaConfig(**SIZES), model_folder)
     expected = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -160,6 +161,7 @@ def test_a_prompts_own_logprobs_are_those_of_transformers(tmp_path: Path, model_
             assert 1 <= rank <= SIZES["vocab_size"]
 
 
+@pytest.mark.long
 def test_steps_that_were_abandoned_on_the_way_change_no_token(tmp_path: Path, model_folder: Path) -> None:
     folder = small_model(tmp_path / "model", LlamaConfig(**SIZES), model_folder)
     expected = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -172,6 +174,7 @@ def test_steps_that_were_abandoned_on_the_way_change_no_token(tmp_path: Path, mo
         assert_same(found[id(sequence)], reference(expected, prompt, 8))
 
 
+@pytest.mark.long
 def test_a_model_with_another_attention_is_refused(tmp_path: Path, model_folder: Path) -> None:
     folder = small_model(tmp_path / "model", MistralConfig(**SIZES, sliding_window=100), model_folder)
     assert load_model(folder, slots=1, max_context=256).context == 100

@@ -76,12 +76,14 @@ def test_the_numbers_of_every_format_mean_the_same_weights(tmp_path: Path, model
         torch.testing.assert_close(weight.whole(), whole[f"{name}.weight"], atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", FORMS)
 def test_a_quantized_model_answers_as_its_weights_in_float32(tmp_path: Path, model_folder: Path, form: str) -> None:
     folder, meant = quantized(tmp_path, model_folder, form)
     assert logprobs(folder) == pytest.approx(expected(meant), abs=CLOSE)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["w8a8-int8", "w4a16"])
 def test_layers_that_were_left_out_are_computed_in_float32_beside_the_others(
     tmp_path: Path, model_folder: Path, form: str
@@ -90,6 +92,7 @@ def test_layers_that_were_left_out_are_computed_in_float32_beside_the_others(
     assert logprobs(folder) == pytest.approx(expected(meant), abs=CLOSE)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["w8a8-int8", "w4a16-shuffled"])
 def test_an_adapter_adds_to_quantized_layers_what_peft_adds(tmp_path: Path, model_folder: Path, form: str) -> None:
     folder, meant = quantized(tmp_path, model_folder, form)

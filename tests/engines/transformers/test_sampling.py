@@ -21,12 +21,14 @@ def test_temperature_zero_takes_the_likeliest() -> None:
     assert tokens_drawn(SamplingParams(temperature=0), 20) == {0: 20}
 
 
+@pytest.mark.long
 def test_drawn_shares_follow_the_probabilities() -> None:
     shares = tokens_drawn(SamplingParams(seed=1))
     for token, expected in enumerate(PROBABILITIES.tolist()):
         assert shares[token] / 2000 == pytest.approx(expected, abs=0.04)
 
 
+@pytest.mark.long
 def test_top_p_keeps_the_fewest_tokens_that_reach_it() -> None:
     assert set(tokens_drawn(SamplingParams(top_p=0.79, seed=1))) == {0, 1}
     assert set(tokens_drawn(SamplingParams(top_p=0.81, seed=1))) == {0, 1, 2}
@@ -51,6 +53,7 @@ def test_top_p_beyond_the_tokens_tried_first_sorts_the_whole_vocabulary() -> Non
     assert max(choose(flat.clone(), [one])[0].token for _ in range(50)) > 256
 
 
+@pytest.mark.long
 def test_min_p_keeps_what_is_likely_enough_beside_the_likeliest() -> None:
     assert set(tokens_drawn(SamplingParams(min_p=0.29, seed=1))) == {0, 1, 2}
     assert set(tokens_drawn(SamplingParams(min_p=0.31, seed=1))) == {0, 1}
@@ -73,10 +76,12 @@ def test_an_answer_does_not_end_before_its_least_tokens() -> None:
     assert [choose(PROBABILITIES.log()[None].clone(), [one])[0].token for _ in range(3)] == [1, 1, 0]
 
 
+@pytest.mark.long
 def test_top_k_keeps_so_many() -> None:
     assert set(tokens_drawn(SamplingParams(top_k=2, seed=1))) == {0, 1}
 
 
+@pytest.mark.long
 def test_low_temperature_sharpens() -> None:
     assert tokens_drawn(SamplingParams(temperature=0.2, seed=1))[0] > 1800
 

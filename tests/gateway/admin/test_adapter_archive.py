@@ -147,6 +147,7 @@ def test_an_archive_that_is_none_or_means_harm_is_refused(unpack: Unpack, conten
     assert len(str(refused.value)) < 400
 
 
+@pytest.mark.long
 def test_many_entries_are_refused(unpack: Unpack) -> None:
     with pytest.raises(InvalidRequest, match="more than 10000 entries"):
         unpack(entry("x")[0].tobuf() * (MOST_MEMBERS + 1))
@@ -164,6 +165,7 @@ def test_a_header_makes_no_more_of_a_small_archive(unpack: Unpack) -> None:
         unpack(huge.tobuf(tarfile.GNU_FORMAT))
 
 
+@pytest.mark.long
 def test_compression_makes_no_more_of_it_either(unpack: Unpack) -> None:
     bomb = gzip.compress(tar(*[entry(f"f{n}", bytes(LIMIT // 4)) for n in range(5)]))
     assert len(bomb) < LIMIT / 100

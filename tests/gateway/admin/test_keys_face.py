@@ -103,6 +103,7 @@ def test_once_there_is_a_key_every_endpoint_but_health_wants_one(gateway: Open, 
         assert client.get(path).status_code == 401
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("scope", "open_to", "closed_to"),
     [

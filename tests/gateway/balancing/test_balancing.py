@@ -8,6 +8,7 @@ from collections import Counter
 from math import ceil
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -100,6 +101,7 @@ def test_equal_prefixes_of_different_revisions_are_told_apart() -> None:
     assert affinity_of("a", b"bc") != affinity_of("ab", b"c")
 
 
+@pytest.mark.long
 def test_every_gateway_sends_a_prefix_to_the_same_replica() -> None:
     program = (
         "from tests.gateway.balancing.test_balancing import *\n"

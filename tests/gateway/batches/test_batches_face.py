@@ -100,6 +100,7 @@ def refuse(status: int, retry_after: str | None = None) -> Script:
     return script
 
 
+@pytest.mark.long
 def test_a_batch_wakes_the_pool_that_it_needs(start: Start, engine: StubEngine, sqlite_registry: Registry) -> None:
     sqlite_registry.sleeping_pools.enter(SleepingPool(name="night", base="tiny", engine="transformers"))
     sqlite_registry.replicas.mark_gone("r0")
@@ -136,6 +137,7 @@ def test_a_batch_ends_with_each_answer_by_its_custom_id(start: Start, engine: St
     assert kinds == {"application/json"}
 
 
+@pytest.mark.long
 def test_a_wrong_file_fails_the_batch_with_line_and_field(start: Start, engine: StubEngine) -> None:
     client = client_of(start())
     done = ended(client, submit(client, request("a"), b"{\n", request("a")))
@@ -153,6 +155,7 @@ def test_a_wrong_file_fails_the_batch_with_line_and_field(start: Start, engine: 
     assert [(fault.code, fault.param) for fault in unknown.errors.data] == [("model_not_found", "body.model")]
 
 
+@pytest.mark.long
 def test_a_refusal_with_a_time_is_waited_out(start: Start, engine: StubEngine) -> None:
     engine.scripts = [refuse(503, "1"), refuse(429, "1"), OK]
     client = client_of(start())
@@ -161,6 +164,7 @@ def test_a_refusal_with_a_time_is_waited_out(start: Start, engine: StubEngine) -
     assert len(lines_of(client, done.output_file_id)) == 1
 
 
+@pytest.mark.long
 def test_a_cancelled_batch_keeps_what_it_has(start: Start, engine: StubEngine) -> None:
     held = threading.Event()
 
@@ -185,6 +189,7 @@ def test_a_cancelled_batch_keeps_what_it_has(start: Start, engine: StubEngine) -
         client.batches.cancel(batch.id)
 
 
+@pytest.mark.long
 def test_an_expired_batch_keeps_what_it_has(start: Start, engine: StubEngine, clock: Clock) -> None:
     held = threading.Event()
 
@@ -204,6 +209,7 @@ def test_an_expired_batch_keeps_what_it_has(start: Start, engine: StubEngine, cl
     assert [each["error"]["code"] for each in lines_of(client, done.error_file_id)] == ["batch_expired"]
 
 
+@pytest.mark.long
 def test_a_batch_has_the_rights_of_its_key_as_long_as_that_is_valid(
     start: Start, engine: StubEngine, sqlite_registry: Registry
 ) -> None:
@@ -245,6 +251,7 @@ def _if_failed(registry: Registry, batch_id: str) -> Any:
     return found if found.state == "failed" else None
 
 
+@pytest.mark.long
 def test_a_batch_leaves_a_part_of_its_keys_limits(start: Start, engine: StubEngine, sqlite_registry: Registry) -> None:
     sqlite_registry.keys.create(KeyDraft(name="root", scopes=frozenset(Scope)), "me")
     limits = KeyLimits(requests_per_minute=10, concurrent_requests=2)
@@ -258,6 +265,7 @@ def test_a_batch_leaves_a_part_of_its_keys_limits(start: Start, engine: StubEngi
     client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "hi"}])
 
 
+@pytest.mark.long
 def test_another_gateway_goes_on_where_one_stopped(start: Start, engine: StubEngine) -> None:
     first = start()
     client = client_of(first)

@@ -29,6 +29,7 @@ def result(line: int) -> BatchResult:
     return BatchResult(line=line, is_error=False, record="{}")
 
 
+@pytest.mark.long
 def test_results_outlast_a_registry_that_is_away_for_a_moment() -> None:
     async def story() -> None:
         book = Book(RegistryUnavailable("away"))

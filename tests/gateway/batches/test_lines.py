@@ -93,6 +93,7 @@ def test_an_overlong_line_does_not_hide_the_next() -> None:
     assert [(fault.line, fault.code) for fault in found] == [(1, "request_too_large"), (2, "invalid_json_line")]
 
 
+@pytest.mark.long
 def test_an_empty_file_and_one_of_too_many_lines_are_refused() -> None:
     assert [fault.code for fault in faults(b"\n \n")] == ["empty_file"]
     many = faults(*(line(str(number)) for number in range(MOST_LINES + 1)))

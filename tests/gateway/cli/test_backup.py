@@ -33,6 +33,7 @@ def exit_code(*words: str) -> int:
     return code
 
 
+@pytest.mark.long
 def test_a_home_comes_back_in_an_empty_one(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,6 +39,7 @@ def write(path: Path, *custom_ids: str) -> str:
     return str(path)
 
 
+@pytest.mark.long
 def test_a_file_of_requests_is_answered_shown_and_downloaded(url: str, tmp_path: Path) -> None:
     file = write(tmp_path / "in.jsonl", "a", "b")
     told = json.loads(lorry(url, "batches", "create", file, "--metadata", "night=1", "--follow", "--json"))
@@ -56,6 +57,7 @@ def test_a_file_of_requests_is_answered_shown_and_downloaded(url: str, tmp_path:
     assert "batch" not in lorry(url, "status").partition("MOVES")[2].partition("NEEDS")[0]
 
 
+@pytest.mark.long
 def test_what_cannot_be_done_is_told_in_a_line(url: str, tmp_path: Path) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.write_text("\n")
@@ -72,6 +74,7 @@ def test_what_cannot_be_done_is_told_in_a_line(url: str, tmp_path: Path) -> None
     assert "cannot become cancelling" in lorry(url, "batches", "cancel", failed["id"], code=1)
 
 
+@pytest.mark.long
 def test_an_open_batch_is_on_the_status_page(url: str, tmp_path: Path, sqlite_registry: Registry) -> None:
     sqlite_registry.replicas.mark_gone("r0")
     file = write(tmp_path / "in.jsonl", "a")

@@ -75,6 +75,7 @@ def test_an_upload_without_following_is_a_job(url: str, make_adapter: Callable[.
     assert "publish" in lorry(url, "jobs", "show", job["id"])
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("trainer")
 def test_publish_show_and_retire(url: str, make_adapter: Callable[..., Path]) -> None:
     assert "support@1" in lorry(url, "adapters", "publish", str(make_adapter(1)), "--name", "support")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from registry.database import open_registry
 from registry.settings import RegistrySettings
 from tests.gateway.cli.lorry_command import lorry, run_lorry
@@ -12,6 +14,7 @@ from tests.gateway.cli.lorry_command import lorry, run_lorry
 NOWHERE = "http://127.0.0.1:1"
 
 
+@pytest.mark.long
 def test_keys_are_made_listed_and_revoked(url: str) -> None:
     assert "No keys: everybody on this machine may do everything" in run_lorry("keys", "list", LORRY_URL=url)[1]
     root = lorry(url, "keys", "create", "--name", "root").strip()
@@ -39,6 +42,7 @@ def test_keys_are_made_listed_and_revoked(url: str) -> None:
     assert "key.revoke" in lorry(url, "audit", LORRY_API_KEY=root)
 
 
+@pytest.mark.long
 def test_at_home_keys_are_made_without_a_gateway(tmp_path: Path) -> None:
     home = str(tmp_path / "home")
     made = json.loads(lorry(NOWHERE, "keys", "create", "--home", "--name", "root", "--json", LORRY_HOME=home))

@@ -156,6 +156,7 @@ def test_the_first_line_says_what_serves_now(state: str, weight: int, expected: 
     assert headline(rollout) == expected
 
 
+@pytest.mark.long
 def test_a_file_starts_a_judged_rollout_and_a_wrong_one_says_which_field(
     url: str, loaded: Registry, tmp_path: Path
 ) -> None:
@@ -192,6 +193,7 @@ def watched(url: str, loaded: Registry) -> Iterator[list[subprocess.Popen[str]]]
             command.stdout.close()
 
 
+@pytest.mark.long
 def test_without_a_terminal_watching_prints_a_line_for_each_change(
     url: str, loaded: Registry, clock: Clock, watched: list[subprocess.Popen[str]]
 ) -> None:
@@ -215,6 +217,7 @@ def test_without_a_terminal_watching_prints_a_line_for_each_change(
     assert json.loads(documents[-1])["evidence"]["decision"] == "abort"
 
 
+@pytest.mark.long
 def test_in_a_terminal_watching_is_a_page_that_ends_with_the_rollout(
     url: str, loaded: Registry, clock: Clock, watched: list[subprocess.Popen[str]]
 ) -> None:
@@ -252,6 +255,7 @@ def read_until(terminal: int, shown: list[str], word: str | None) -> None:
     wait_for(came)
 
 
+@pytest.mark.long
 def test_a_start_that_follows_ends_with_the_rollout_and_says_what_the_step_waits_for(
     url: str, loaded: Registry, clock: Clock, watched: list[subprocess.Popen[str]]
 ) -> None:
@@ -273,6 +277,7 @@ def test_a_start_that_follows_ends_with_the_rollout_and_says_what_the_step_waits
     assert "promoted (no_violation)" in lines[-1]
 
 
+@pytest.mark.long
 def test_a_start_without_a_replica_of_its_base_returns_with_what_to_do(
     url: str, two_revisions: Registry, clock: Clock
 ) -> None:

@@ -80,6 +80,7 @@ def rows(tmp_path: Path) -> dict[str, Path]:
     return files
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", METHODS)
 def test_every_method_has_a_command_that_queues_its_job(
     url: str, sqlite_registry: Registry, rows: dict[str, Path], grader: Path, command: str
@@ -100,6 +101,7 @@ def test_every_method_has_a_command_that_queues_its_job(
         assert "takes no --grader" in lorry(url, *words, "--grader", str(grader), code=2)
 
 
+@pytest.mark.long
 def test_a_job_names_the_jobs_to_wait_for_and_shows_its_place(url: str, rows: dict[str, Path]) -> None:
     words = ["train", "sft", "--data", str(rows["sft"]), "--name", "support", *FITS, "--json"]
     first, second = (json.loads(lorry(url, *words))["id"] for _ in range(2))

@@ -59,6 +59,7 @@ def test_bash_completes_commands_options_and_names(two_revisions: Registry, lorr
         assert completed("lorry train sft --model ti", lorry_on_the_path, url) == ["tiny"]
 
 
+@pytest.mark.long
 def test_without_a_gateway_commands_are_completed_and_names_are_not(lorry_on_the_path: str) -> None:
     assert completed("lorry adap", lorry_on_the_path, NOWHERE) == ["adapters"]
     assert completed("lorry rollback s", lorry_on_the_path, NOWHERE) == []

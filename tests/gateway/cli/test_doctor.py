@@ -62,6 +62,7 @@ def test_doctor_says_what_would_serve_a_model_and_why(tmp_path: Path, model_fold
     assert [environment["state"] for environment in document["environments"]] == ["absent"] * 3
 
 
+@pytest.mark.long
 def test_doctor_exits_with_1_when_nothing_can_serve(tmp_path: Path, model_folder: Path) -> None:
     words = ("doctor", "--model", str(model_folder), "--engine", "transformers", "--precision", "int4")
     assert "int4 needs a checkpoint of 4-bit weights" in lorry(tmp_path, *words, code=1)

@@ -75,11 +75,13 @@ def test_the_page_of_all_commands_imports_none_of_them() -> None:
     assert modules.isdisjoint({listed.module for listed in COMMANDS.values()} | {"httpx2"})
 
 
+@pytest.mark.long
 def test_parsing_a_command_imports_no_database_and_no_engine() -> None:
     for command, modules in zip(COMMANDS, imported_by(*([command, "--help"] for command in COMMANDS)), strict=True):
         assert heavy(modules) <= ABOUT_THIS_MACHINE.get(command, set()), command
 
 
+@pytest.mark.long
 def test_asking_a_gateway_imports_no_database_and_no_engine(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORRY_URL", url)
     asking = (["models", "list"], ["rollout", "status", "support"], ["keys", "list"], ["jobs", "list"], ["status"])

@@ -171,6 +171,7 @@ def test_an_answer_that_is_not_whole_is_an_error_with_what_there_was(
     assert errors.startswith("lorry: support: the ")
 
 
+@pytest.mark.long
 def test_a_model_cannot_steer_the_terminal(terminal: Callable[..., Terminal], engine: StubEngine) -> None:
     engine.scripts = [streamed("be\x1b]0;evil\x07fore", "\x9b2Jafter")]
     shown = terminal("chat", "support")
@@ -232,6 +233,7 @@ class Terminal:
         os.close(self._screen)
 
 
+@pytest.mark.long
 def test_a_chat_remembers_what_was_said_and_ctrl_c_ends_the_answer_only(
     terminal: Callable[..., Terminal], engine: StubEngine
 ) -> None:
@@ -258,6 +260,7 @@ def test_a_chat_remembers_what_was_said_and_ctrl_c_ends_the_answer_only(
     assert shown.process.wait(timeout=30) == 0
 
 
+@pytest.mark.long
 def test_the_status_stays_on_the_screen_until_ctrl_c(terminal: Callable[..., Terminal]) -> None:
     shown = terminal("status", "--watch")
     shown.wait_for("NEEDS YOU")

@@ -142,6 +142,7 @@ READS = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["nobody", "ro-123456789abc", "ftjob-0123", "a/b?c#d", "..", "cafe"])
 def test_reading_what_does_not_exist_fails_by_name(url: str, name: str) -> None:
     for command in READS:
@@ -233,6 +234,7 @@ def test_a_revision_is_found_by_its_digest_and_a_rollout_by_its_id(two_revisions
     assert json.loads(lorry(url, "rollout", "abort", rollout.id[:8], "--json"))["state"] == "aborted"
 
 
+@pytest.mark.long
 def test_a_key_is_revoked_by_its_name_or_the_beginning_of_its_id(url: str) -> None:
     root = lorry(url, "keys", "create", "--name", "root").strip()
     made = [
@@ -243,6 +245,7 @@ def test_a_key_is_revoked_by_its_name_or_the_beginning_of_its_id(url: str) -> No
     assert "there is no valid key 'key'" in one_line(url, "keys", "revoke", "key", LORRY_API_KEY=root)
 
 
+@pytest.mark.long
 def test_a_key_for_training_finds_the_ids_of_its_tenant_only(
     url: str, sqlite_registry: Registry, base: Base, make_adapter: Callable[..., Path]
 ) -> None:

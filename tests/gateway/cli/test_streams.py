@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from typer.core import TyperCommand
 
 from gateway.settings import GatewaySettings
@@ -111,6 +112,7 @@ def test_every_command_is_on_one_of_the_lists_and_has_json() -> None:
         assert ("--json" in options) == (words not in WITHOUT_JSON), words
 
 
+@pytest.mark.long
 def test_what_reads_prints_data_alone_and_json_parses(two_revisions: Registry) -> None:
     two_revisions.rollouts.start("support", 2, RolloutPlan(steps=weighted(25, 100)), "ann")
     with ServedGateway(GatewaySettings(), two_revisions) as served:

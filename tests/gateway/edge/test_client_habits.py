@@ -246,6 +246,7 @@ def connections(gateway: ServedGateway) -> list[Any]:
     return list(gateway.gateway.edge.clients)
 
 
+@pytest.mark.long
 def test_a_large_upload_waits_at_the_client_while_it_is_stored(gateway: ServedGateway) -> None:
     process, stop = psutil.Process(), threading.Event()
     sizes = [process.memory_info().rss]

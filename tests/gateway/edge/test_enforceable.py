@@ -90,6 +90,7 @@ def test_what_an_engine_would_pass_over_is_refused_with_the_field(
     assert engine.bodies == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [

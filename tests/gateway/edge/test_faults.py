@@ -113,6 +113,7 @@ def test_an_error_that_every_replica_answers_with_is_passed_on(serve: Serve, sta
     assert (told.status_code, told.content) == (status, said)
 
 
+@pytest.mark.long
 def test_retries_are_bounded_and_waiting_for_the_budget_is_too(serve: Serve, engines: list[StubEngine]) -> None:
     gateway = serve([drop], replica_wait_s=0.6, retry_share=0.0, retry_floor_per_s=0.2)
     told = gateway.client.post("/v1/chat/completions", json=CHAT)
@@ -120,6 +121,7 @@ def test_retries_are_bounded_and_waiting_for_the_budget_is_too(serve: Serve, eng
     assert len(engines[0].bodies) <= 3  # the request, and what a budget of ten seconds holds
 
 
+@pytest.mark.long
 def test_a_stream_that_falls_silent_ends_with_an_error_event(serve: Serve) -> None:
     frame = b"%x\r\n%b\r\n" % (len(EVENT), EVENT)
     hang = Hang(STREAM_HEAD, frame)
@@ -177,6 +179,7 @@ def test_a_client_that_leaves_while_it_waits_is_forgotten(serve: Serve) -> None:
     wait_for(lambda: not gateway.gateway.edge.under_way)
 
 
+@pytest.mark.long
 def test_a_client_that_does_not_read_stops_its_engine_and_is_cut_off(serve: Serve) -> None:
     stopped = threading.Event()
     sent = [0]
@@ -238,6 +241,7 @@ def test_what_the_pool_has_no_room_for_waits_its_turn_or_comes_again_later(serve
         assert [each.wait(1)[0].status for each in answers] == [200, 200]
 
 
+@pytest.mark.long
 def test_a_drain_finishes_what_is_under_way_and_lets_go_of_the_rest(serve: Serve) -> None:
     go_on = threading.Event()
 
@@ -264,6 +268,7 @@ def test_a_drain_finishes_what_is_under_way_and_lets_go_of_the_rest(serve: Serve
         assert stream_answers.wait_for_the_end() == [told]
 
 
+@pytest.mark.long
 def test_two_gateways_on_one_port_lose_nothing_when_one_is_replaced(serve: Serve, sqlite_registry: Registry) -> None:
     first = serve([OK], [OK])
     knobs = KNOBS.model_copy(update={"replica_wait_s": 10.0})

@@ -170,6 +170,7 @@ def test_malformed_framing_never_reaches_an_engine(
     assert len(engine.bodies) - seen == bool(before)
 
 
+@pytest.mark.long
 @settings(FEW, max_examples=12)
 @given(st.data())
 def test_whatever_comes_the_gateway_lives_and_an_engine_gets_json(
@@ -247,6 +248,7 @@ def test_a_head_that_is_too_large_in_all_is_refused(gateway: ServedGateway, engi
     assert len(engine.bodies) == seen
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "begun",
     [
@@ -291,6 +293,7 @@ def test_methods_that_are_not_taken_say_which_is(gateway: ServedGateway) -> None
         assert (told.status_code, told.headers["allow"]) == (405, "OPTIONS, POST")
 
 
+@pytest.mark.long
 def test_an_idle_connection_is_closed_and_one_in_use_is_not(registry: Registry, engine: StubEngine) -> None:
     with (
         ServedGateway(KNOBS, registry) as served,

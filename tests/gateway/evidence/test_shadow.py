@@ -115,6 +115,7 @@ def test_a_gateway_that_ends_cuts_its_copies_off(scene: RolloutScene, rollout: R
     assert {cell.side for cell in scene.cells(rollout)} == {Side.STABLE}
 
 
+@pytest.mark.long
 def test_copies_stop_when_the_tokens_are_spent(scene: RolloutScene, rollout: Rollout) -> None:
     scene.add_replica(said("well"))
     client = scene.client(SETTINGS.model_copy(update={"shadow_tokens_per_s": 0.1, "shadow_wait_s": 2.0}))
@@ -174,6 +175,7 @@ def judging(reply_if_canary_is_first: str, reply_if_second: str) -> Script:
     return script
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("first", "second", "win_sum"), [("A", "B", 1.0), ("B", "A", 0.0), ("A", "A", 0.5), ("TIE", "B\n", 0.75)]
 )

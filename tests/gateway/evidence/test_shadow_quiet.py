@@ -165,6 +165,7 @@ def test_a_copy_that_finds_no_quiet_moment_is_left_out(scene: RolloutScene, roll
     end()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("running", "reason"), [(1, "replica_busy"), (None, "load_unknown")])
 def test_an_engine_that_is_busy_or_does_not_say_gets_no_copy(
     scene: RolloutScene, rollout: Rollout, running: int | None, reason: str

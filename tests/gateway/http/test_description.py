@@ -87,6 +87,7 @@ def test_what_our_engine_takes_is_described() -> None:
         assert model.model_fields.keys() - body.model_fields.keys() == set(), path
 
 
+@pytest.mark.long
 def test_no_relayed_object_takes_the_name_of_another(sqlite_registry: Registry) -> None:
     app = build_app(build_gateway(GatewaySettings(), sqlite_registry))
     assert app.openapi()["components"]["schemas"].keys().isdisjoint(relayed_schemas())
@@ -119,6 +120,7 @@ def test_fields_have_the_sentences_that_stand_below_them(described: dict[str, An
     assert schemas["CreateJob"]["properties"]["priority"].get("description", "").startswith("A field of Lorry's")
 
 
+@pytest.mark.long
 def test_the_page_needs_nothing_from_anywhere_else(gateway: ServedGateway) -> None:
     answer = gateway.client.get("/docs")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"

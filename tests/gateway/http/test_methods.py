@@ -25,6 +25,7 @@ def gateway(sqlite_registry: Registry) -> Iterator[ServedGateway]:
         yield served
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "path", ["/healthz", "/readyz", "/health", "/v1/models", "/v1/files", "/v1/models/no", "/docs"]
 )

@@ -235,6 +235,7 @@ asyncio.run(hold())
 """
 
 
+@pytest.mark.long
 def test_the_place_of_a_killed_gateway_is_free_when_its_lease_runs_out(server: RedisServer) -> None:
     who = caller(places=1)
     command = [sys.executable, "-c", HOLD, server.url, who.key_id]
@@ -276,6 +277,7 @@ def test_the_place_of_a_long_request_is_kept(server: RedisServer) -> None:
     asyncio.run(story())
 
 
+@pytest.mark.long
 def test_while_redis_is_away_each_gateway_counts_alone_and_then_together_again(server: RedisServer) -> None:
     async def story() -> None:
         async with gateways(server.url) as (one, other):

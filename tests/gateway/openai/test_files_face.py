@@ -79,6 +79,7 @@ def test_a_fault_of_an_upload_is_named(client: openai.OpenAI, more: dict[str, An
     assert list(client.files.list()) == []
 
 
+@pytest.mark.long
 def test_a_file_is_uploaded_in_chunks_from_disk_and_from_memory(client: openai.OpenAI, tmp_path: Path) -> None:
     content = jsonl(ROWS)[1]
     path = tmp_path / "rows.jsonl"

@@ -98,6 +98,7 @@ def test_a_picture_that_cannot_be_learnt_refuses_the_job(
     assert caught.value.param == "training_file"
 
 
+@pytest.mark.long
 def test_a_picture_that_an_open_job_names_cannot_be_deleted(client: openai.OpenAI) -> None:
     named, other = (client.files.create(file=("p.png", picture_bytes()), purpose="vision").id for _ in range(2))
     job = create(client, url_part(named))

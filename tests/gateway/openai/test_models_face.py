@@ -98,6 +98,7 @@ def test_only_its_owner_and_admins_delete_a_model(tenants: Tenants, ann: openai.
     assert root.models.delete(SECOND).deleted
 
 
+@pytest.mark.long
 def test_a_permission_opens_one_revision_to_one_tenant(tenants: Tenants, ann: openai.OpenAI) -> None:
     bob = tenants.client("bob")
     permissions = ann.fine_tuning.checkpoints.permissions

@@ -116,6 +116,7 @@ def test_both_places_for_hyperparameters_are_heard(client: openai.OpenAI) -> Non
         create(client, method=method)
 
 
+@pytest.mark.long
 def test_the_rollout_of_a_job_is_judged_unless_it_is_asked_not_to_be(
     client: openai.OpenAI, sqlite_registry: Registry
 ) -> None:
@@ -196,6 +197,7 @@ def test_jobs_are_found_by_their_metadata(client: openai.OpenAI) -> None:
             found(extra_query=query)
 
 
+@pytest.mark.long
 def test_a_file_is_not_deleted_while_a_job_reads_it(client: openai.OpenAI) -> None:
     job = create(client)
     with pytest.raises(openai.ConflictError, match=f"in use by {job.id}"):
@@ -225,6 +227,7 @@ def test_the_result_file_of_a_job_is_a_file_like_others(
     assert [file.id for file in client.files.list(purpose="fine-tune-results")] == [result_file]
 
 
+@pytest.mark.long
 def test_more_jobs_than_a_page_holds_are_all_found(client: openai.OpenAI) -> None:
     made = {create(client).id for _ in range(5)}
     assert {job.id for job in client.fine_tuning.jobs.list(limit=2)} == made

@@ -53,6 +53,7 @@ def train(client: openai.OpenAI, file_id: str, suffix: str = "tone", **more: Any
     return client.fine_tuning.jobs.create(model="tiny", training_file=file_id, suffix=suffix, extra_body=body)
 
 
+@pytest.mark.long
 def test_files_and_jobs_of_another_tenant_do_not_exist(tenants: Tenants) -> None:
     ann, bob = tenants.client("ann"), tenants.client("bob")
     file_id = upload(ann)
@@ -81,6 +82,7 @@ def test_files_and_jobs_of_another_tenant_do_not_exist(tenants: Tenants) -> None
     assert [file.id for file in ann.files.list()] == [file_id]
 
 
+@pytest.mark.long
 def test_a_name_that_a_job_of_another_tenant_is_for_is_taken_until_that_job_has_ended(tenants: Tenants) -> None:
     ann, bob = tenants.client("ann"), tenants.client("bob")
     job = train(ann, upload(ann))
@@ -91,6 +93,7 @@ def test_a_name_that_a_job_of_another_tenant_is_for_is_taken_until_that_job_has_
     assert tenants.registry.owners.get("tone").tenant == "bob"  # type: ignore[union-attr]
 
 
+@pytest.mark.long
 def test_keys_of_one_tenant_share_and_an_admin_key_sees_all(tenants: Tenants) -> None:
     ann, team_mate = tenants.client("ann"), tenants.client("ann-at-night", tenant="ann")
     root = tenants.client("ops", frozenset(Scope))
@@ -102,6 +105,7 @@ def test_keys_of_one_tenant_share_and_an_admin_key_sees_all(tenants: Tenants) ->
     assert root.fine_tuning.jobs.cancel(job.id).status == "cancelled"
 
 
+@pytest.mark.long
 def test_an_adapter_is_its_tenants_until_it_is_shared(tenants: Tenants, make_adapter: Callable[..., Path]) -> None:
     ann, bob = tenants.client("ann"), tenants.client("bob")
     train(ann, upload(ann))

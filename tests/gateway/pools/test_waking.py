@@ -44,6 +44,7 @@ def asleep(two_revisions: Registry) -> Iterator[Registry]:
     yield two_revisions
 
 
+@pytest.mark.long
 def test_a_pool_is_called_again_after_a_failure_and_not_again_once_a_replica_starts(asleep: Registry) -> None:
     async def story() -> list[str]:
         calls = Calls(asleep)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 
 from gateway.rollouts.controller import reconcile
 from registry.publishing.publish import publish
@@ -54,6 +55,7 @@ def right_at(*rows: str) -> Any:
     return by_prompt(lambda model, prompt, _body: prompt if model != "support@2" or prompt in rows else "no")
 
 
+@pytest.mark.long
 def test_a_canary_that_scores_enough_takes_its_first_step(scene: RolloutScene) -> None:
     scene.add_replica(right_at("1", "2", "3", "4"))
     client = scene.client()
@@ -66,6 +68,7 @@ def test_a_canary_that_scores_enough_takes_its_first_step(scene: RolloutScene) -
     assert story["events"][-1]["evidence"]["gate"]["decision"] == "advance"
 
 
+@pytest.mark.long
 def test_a_canary_below_the_least_score_is_aborted_with_the_evidence(scene: RolloutScene) -> None:
     scene.add_replica(right_at("1", "2"))
     client = scene.client()
@@ -76,6 +79,7 @@ def test_a_canary_below_the_least_score_is_aborted_with_the_evidence(scene: Roll
     assert client.get("/admin/adapters/support").json()["stable"] == 1
 
 
+@pytest.mark.long
 def test_a_canary_that_may_be_worse_than_stable_by_more_than_the_margin_is_aborted(scene: RolloutScene) -> None:
     scene.add_replica(right_at("1", "2", "3"))
     client = scene.client()
@@ -84,6 +88,7 @@ def test_a_canary_that_may_be_worse_than_stable_by_more_than_the_margin_is_abort
     assert story["gate_result"]["difference"]["only_second"] == 1
 
 
+@pytest.mark.long
 def test_an_evaluation_that_fails_stops_the_rollout(scene: RolloutScene) -> None:
     scene.add_replica(by_prompt(lambda model, prompt, _body: None if model == "support@2" else prompt))
     client = scene.client()
@@ -92,6 +97,7 @@ def test_an_evaluation_that_fails_stops_the_rollout(scene: RolloutScene) -> None
     assert "no answer" in story["message"]
 
 
+@pytest.mark.long
 def test_a_gate_goes_on_at_another_gateway_when_its_own_ends_in_the_middle(scene: RolloutScene) -> None:
     holds = [True]
 
@@ -173,6 +179,7 @@ def test_what_is_wrong_with_a_gate_is_named(scene: RolloutScene) -> None:
         assert says in refused.json()["error"]["message"]
 
 
+@pytest.mark.long
 def test_a_first_revision_becomes_stable_only_if_its_gate_lets_it_through(
     scene: RolloutScene, make_adapter: Callable[..., Path]
 ) -> None:

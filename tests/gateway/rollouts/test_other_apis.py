@@ -80,6 +80,7 @@ def test_both_sides_answer_and_are_counted(scene: RolloutScene, path: str, is_st
         )
 
 
+@pytest.mark.long
 @EACH
 @EITHER
 def test_a_canary_that_fails_them_is_aborted(scene: RolloutScene, clock: Clock, path: str, is_streamed: bool) -> None:

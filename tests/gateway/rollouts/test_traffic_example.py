@@ -32,6 +32,7 @@ def says(number: int, text: str) -> Script:
     return answer(200, json.dumps(chat).encode())
 
 
+@pytest.mark.long
 def test_conversations_are_spread_over_both_sides_and_rated(scene: RolloutScene) -> None:
     scene.add_replica(by_model(r1=says(1, "Send it back."), r2=says(2, "[ticket: returns]")))
     url = f"http://127.0.0.1:{scene.serve().port}/v1"

@@ -116,6 +116,7 @@ def at_once(*acts: object) -> list[str]:
     return sorted(came_to)
 
 
+@pytest.mark.long
 def test_two_operators_and_two_controllers_at_once_leave_one_story(loaded: Registry, clock: Clock) -> None:
     for _ in range(10):
         rollout = start(loaded)

@@ -222,6 +222,7 @@ def test_a_receiver_that_fails_first_gets_it_again_with_the_same_id(
     assert len({body for headers, body in receiver.got if headers["webhook-id"] == first}) == 1
 
 
+@pytest.mark.long
 def test_pauses_grow_and_end(two_revisions: Registry, aborted: str, receiver: Receiver, clock: Clock) -> None:
     receiver.statuses = [500]
     by = sender(receiver.url, max_attempts=3, first_retry_s=5.0)

@@ -93,6 +93,7 @@ needs = st.lists(
 rooms = st.dictionaries(st.integers(0, 9).map(lambda n: f"r{n}"), st.integers(1, 8), min_size=1, max_size=6)
 
 
+@pytest.mark.long
 @given(needs, rooms)
 @settings(max_examples=3 * settings().max_examples)
 def test_no_replica_gets_more_than_it_has_places_and_each_has_what_must_be_there(
@@ -106,6 +107,7 @@ def test_no_replica_gets_more_than_it_has_places_and_each_has_what_must_be_there
         assert {name for name, homes in placement.homes.items() if replica in homes} <= set(held)
 
 
+@pytest.mark.long
 @given(needs, rooms)
 @settings(max_examples=3 * settings().max_examples)
 def test_each_is_somewhere_while_there_are_places(wanted: list[Need], places: dict[str, int]) -> None:

@@ -127,6 +127,7 @@ def test_a_conversation_moves_only_from_stable_to_canary_until_the_rollout_ends(
     assert choose_side(replace(ROUTE, canary_weight=0), key) is Side.STABLE
 
 
+@pytest.mark.long
 def test_another_process_puts_every_conversation_on_the_same_side() -> None:
     program = (
         "import sys; from gateway.routing.routing import *\n"

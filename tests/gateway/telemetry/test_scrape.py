@@ -54,6 +54,7 @@ def requests_by_process(client: httpx2.Client) -> list[float]:
     return sorted(counted.values())
 
 
+@pytest.mark.long
 def test_a_scrape_of_either_has_the_whole_and_a_gateway_that_ends_takes_its_share_along(
     registry: Registry, tmp_path: Path
 ) -> None:

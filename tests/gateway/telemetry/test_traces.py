@@ -55,6 +55,7 @@ def serve(scripted: ScriptedGateways, receiver: OtlpReceiver) -> Serve:
     return start
 
 
+@pytest.mark.long
 def test_a_span_says_what_the_conventions_name_and_joins_caller_and_engine(
     serve: Serve, receiver: OtlpReceiver
 ) -> None:
@@ -88,6 +89,7 @@ def test_a_span_says_what_the_conventions_name_and_joins_caller_and_engine(
     assert SECRET.encode() not in receiver.bodies
 
 
+@pytest.mark.long
 def test_a_streams_reason_to_finish_is_the_engines_and_not_a_word_of_its_text(
     serve: Serve, receiver: OtlpReceiver
 ) -> None:
@@ -101,6 +103,7 @@ def test_a_streams_reason_to_finish_is_the_engines_and_not_a_word_of_its_text(
     assert span["attributes"]["gen_ai.usage.output_tokens"] == 4
 
 
+@pytest.mark.long
 def test_what_fails_has_its_kind_of_error(serve: Serve, receiver: OtlpReceiver) -> None:
     client, _ = serve(stream_then_drop(b'data: {"n": 1}\n\n'))
     client.post("/v1/chat/completions", json={**CHAT, "stream": True})
@@ -110,6 +113,7 @@ def test_what_fails_has_its_kind_of_error(serve: Serve, receiver: OtlpReceiver) 
     assert errors == {"chat tiny": (ERROR, "broken"), "chat ghost": (ERROR, "model_not_found")}
 
 
+@pytest.mark.long
 def test_the_caller_decides_what_is_sampled_and_the_share_the_rest(serve: Serve, receiver: OtlpReceiver) -> None:
     client, engine = serve(WHOLE, TraceSettings(endpoint=receiver.url, sample_share=0.0))
     for headers in ({}, NOT_SAMPLED, SAMPLED):

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[3]
 NEEDS = {"kind": "vllm", "gpus": 1, "resources": {"fast_disk": 0.25}, "labels": {"zone": "in(a, b)"}}
 
@@ -76,6 +78,7 @@ def place(folder: Path) -> dict[str, Any]:
     return answers
 
 
+@pytest.mark.long
 def test_servers_get_the_devices_that_ray_reserved(tmp_path: Path) -> None:
     program = (
         "import json, pathlib, sys; from tests.gateway.up.test_given_devices import place; "

@@ -50,6 +50,7 @@ def tree(tmp_path: Path) -> Iterator[tuple[psutil.Process, psutil.Process, list[
 Tree = tuple[psutil.Process, psutil.Process, list[psutil.Process]]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("victim", ["guardian", "host"])
 def test_a_kill_of_either_ends_the_whole_tree(tree: Tree, victim: str) -> None:
     guardian, host, daemons = tree

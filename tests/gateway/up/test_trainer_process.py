@@ -16,6 +16,7 @@ from registry.disk import TRAINER, Liveness
 from tests.waiting import wait_for
 
 
+@pytest.mark.long
 def test_a_trainer_that_shows_no_work_is_killed_and_one_that_does_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sqlite_template: Path
 ) -> None:
@@ -43,6 +44,7 @@ def test_a_trainer_that_shows_no_work_is_killed_and_one_that_does_is_left(
     trainer.wait()
 
 
+@pytest.mark.long
 def test_a_trainer_of_a_gateway_in_another_checkout_runs_the_code_of_its_gateway(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

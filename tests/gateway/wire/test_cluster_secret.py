@@ -87,6 +87,7 @@ def answers(gateway: ServedGateway) -> int:
     return gateway.client.post("/v1/chat/completions", json=CHAT).status_code
 
 
+@pytest.mark.long
 def test_a_secret_is_replaced_without_a_request_that_fails(
     sqlite_registry: Registry, replicas: Replicas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_secret_is_replaced_without_a_request_that_fails(
         assert [answers(gateway) for gateway in (between, latter)] == [200, 200]
 
 
+@pytest.mark.long
 def test_the_registry_alone_opens_no_engine(
     sqlite_registry: Registry, replicas: Replicas, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,6 +52,7 @@ def restored(folder: Path, settings: RegistrySettings) -> tuple[Registry, Backup
     return open_registry(settings), made
 
 
+@pytest.mark.long
 @pytest.mark.postgres
 def test_a_registry_moves_to_the_other_kind_of_database(
     published: Registry, spec: SupervisedSpec, elsewhere: RegistrySettings, tmp_path: Path
@@ -73,6 +74,7 @@ def test_a_registry_moves_to_the_other_kind_of_database(
     there.close()
 
 
+@pytest.mark.long
 def test_a_backup_is_renewed_by_what_has_changed(published: Registry, tmp_path: Path) -> None:
     file = add(published, b"first")
     back_up(published, tmp_path / "backup")
@@ -101,6 +103,7 @@ def sqlite_published(sqlite_registry: Registry, base: Base, make_adapter: Callab
     return sqlite_registry
 
 
+@pytest.mark.long
 def test_a_backup_is_whole_while_files_come_and_go(sqlite_published: Registry, tmp_path: Path) -> None:
     is_over = threading.Event()
 
@@ -121,12 +124,14 @@ def test_a_backup_is_whole_while_files_come_and_go(sqlite_published: Registry, t
         others.join()
 
 
+@pytest.mark.long
 def test_an_artifact_that_the_registry_lost_is_named(sqlite_published: Registry, tmp_path: Path) -> None:
     file = add(sqlite_published, b"lost")
     (tmp_path / "artifacts" / "files" / file.digest).unlink()
     assert back_up(sqlite_published, tmp_path / "backup").lost == (file.digest,)
 
 
+@pytest.mark.long
 def test_a_registry_with_rows_is_not_restored_into(sqlite_published: Registry, tmp_path: Path) -> None:
     back_up(sqlite_published, tmp_path / "backup")
     own = RegistrySettings(url=f"sqlite:///{tmp_path / 'registry.db'}", artifacts=tmp_path / "artifacts")
@@ -155,6 +160,7 @@ def test_the_backup_of_a_newer_lorry_is_refused(
         restore(tmp_path / "backup", empty)
 
 
+@pytest.mark.long
 def test_the_backup_of_an_older_lorry_is_brought_up_to_date(sqlite_settings: RegistrySettings, tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     old = f"sqlite:///{tmp_path / 'old' / 'registry.db'}"

@@ -197,6 +197,7 @@ def test_figures_count_batches_and_lines_that_wait(registry: Registry) -> None:
     assert figures.unanswered == 8
 
 
+@pytest.mark.long
 def test_many_results_are_written_page_by_page(registry: Registry) -> None:
     hold = held(registry, total=1203)
     registry.batches.record(hold, [result(line) for line in range(1203, 0, -1)])

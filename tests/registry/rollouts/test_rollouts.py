@@ -60,6 +60,7 @@ def test_a_rollout_runs_through_its_steps_to_stable(
     assert [entry.action for entry in published.audit.list(limit=2)] == ["rollout.promoted", "rollout.advance"]
 
 
+@pytest.mark.long
 def test_a_move_happens_exactly_if_the_table_allows_it(published: Registry) -> None:
     for before, to in product(RolloutState, RolloutState):
         canary = 3 if published.adapters.get("support").stable == 2 else 2

@@ -77,6 +77,7 @@ def large_folder(path: Path, parts: int = 6) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_what_one_home_publishes_another_reads(make_home: MakeHome, small_folder: Path) -> None:
     first, second = make_home("first"), make_home("second")
     digest = first.put(small_folder)
@@ -106,6 +107,7 @@ def test_files_of_many_parts_come_back_as_they_were(make_home: MakeHome, tmp_pat
     assert len(Bucket(first.store.bucket.url).sizes(f"files/{digest}/")) == 4
 
 
+@pytest.mark.long
 def test_two_publishers_of_the_same_bytes_at_once_leave_one_whole_artifact(make_home: MakeHome, tmp_path: Path) -> None:
     folder = large_folder(tmp_path / "large")
     homes = [make_home(f"home-{number}") for number in range(4)]
@@ -115,6 +117,7 @@ def test_two_publishers_of_the_same_bytes_at_once_leave_one_whole_artifact(make_
     assert {folder_digest(reader.store.folder(digest)) for digest in digests} == {folder_digest(folder)}
 
 
+@pytest.mark.long
 def test_a_cut_transfer_goes_on_where_it_was(
     make_home: MakeHome, s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -60,6 +60,7 @@ def open_at(sqlite_settings: RegistrySettings, bucket_url: str, base: Base, tmp_
         registry.close()
 
 
+@pytest.mark.long
 def test_a_backup_of_a_registry_in_a_bucket_is_restored_into_a_folder_and_back(
     open_at: OpenAt,
     bucket_url: str,
@@ -83,6 +84,7 @@ def test_a_backup_of_a_registry_in_a_bucket_is_restored_into_a_folder_and_back(
         there.close()
 
 
+@pytest.mark.long
 def test_what_a_replica_has_loaded_stays_on_its_machine_until_it_is_unloaded(
     open_at: OpenAt, make_adapter: Callable[..., Path]
 ) -> None:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import pytest
+
 from registry.contracts.methods.supervised_spec import SupervisedSpec
 from registry.contracts.publish_spec import PublishSpec
 from registry.database import Registry
@@ -44,6 +46,7 @@ def test_an_upload_is_proved_beside_engines_that_are_never_idle(registry: Regist
     assert niceness(registry, settings, upload) == settings.nice == 5
 
 
+@pytest.mark.long
 def test_the_highest_niceness_uses_idle_processors_alone() -> None:
     code = "import os; from trainer.child.process import go_behind; go_behind({}); print(os.sched_getscheduler(0))"
     found = [

@@ -127,6 +127,7 @@ ANY_ROWS: Final = st.lists(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(rows=ANY_ROWS, shares=st.booleans())
 def test_every_row_reads_itself_whole_and_nothing_else(rows: list[EncodedRow], shares: bool) -> None:

@@ -32,6 +32,7 @@ def flat_gradient(loss: torch.Tensor, model: LlamaForCausalLM) -> torch.Tensor:
     return torch.cat([each.flatten() for each in torch.autograd.grad(loss, [*model.parameters()])])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("packing", [False, True, None])
 def test_the_loss_of_every_batch_size_is_plain_cross_entropy(
     tiny_base: Path, tmp_path: Path, make_spec: MakeSpec, packing: bool | None

@@ -67,6 +67,7 @@ def step(method: str, base: Path, file: Path, rows_at_once: int) -> tuple[float,
     return sum(float(loss.detach()) for loss in losses), gradients
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 def test_a_step_does_not_depend_on_its_passes(tiny_base: Path, tmp_path: Path, method: str) -> None:
     file = write_rows(method, tmp_path / "rows.jsonl", ROWS)

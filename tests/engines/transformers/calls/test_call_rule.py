@@ -103,6 +103,7 @@ def hermes(*bodies: str) -> str:
     return "\n".join(f"<tool_call>\n{body}\n</tool_call>" for body in bodies)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", [HERMES, LLAMA, MISTRAL], ids=lambda form: form.name)
 def test_arguments_are_valid_whatever_the_model_would_write(
     speak: Callable[[ToolOffer, int], str], form: CallForm
@@ -119,6 +120,7 @@ def test_arguments_are_valid_whatever_the_model_would_write(
     assert names == {"get_weather", "get_time"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("fields", "text", "is_taken"),
     [
@@ -172,6 +174,7 @@ def test_a_model_whose_calls_have_no_tag_calls_with_its_first_letters(
     assert takes(offer(LLAMA), text) is is_taken
 
 
+@pytest.mark.long
 def test_a_special_token_may_begin_the_calls(codec: Tokenizer) -> None:
     marked = Tokenizer.from_str(codec.to_str())
     marked.add_special_tokens(["[TOOL_CALLS]"])

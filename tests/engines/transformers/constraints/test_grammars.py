@@ -79,12 +79,14 @@ def schema_rule(schema: dict[str, Any]) -> OutputRule:
     return OutputRule("json_schema", json.dumps(schema), "response_format.json_schema.schema")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("schema", SCHEMAS, ids=range(len(SCHEMAS)))
 def test_json_is_valid_by_its_schema(speak: Callable[..., str], schema: dict[str, Any]) -> None:
     for seed in range(5):
         jsonschema.validate(json.loads(speak(schema_rule(schema), seed)), schema)
 
 
+@pytest.mark.long
 def test_regular_expressions_choices_and_grammars_are_kept_to(speak: Callable[..., str]) -> None:
     assert re.fullmatch(r"(yes|no), [0-9]{3}", speak(OutputRule("regex", "(yes|no), [0-9]{3}", "guided_regex"), 1))
     choices = OutputRule("grammar", 'start: "do \\"it\\"" | "leave\\n"', "guided_choice")

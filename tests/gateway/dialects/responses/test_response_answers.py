@@ -143,6 +143,7 @@ PIECES: Final = st.lists(st.sampled_from(["a", " ", "é", "\n", "x y"]), max_siz
 CALLS: Final = st.lists(PIECES.map(tuple), max_size=3)
 
 
+@pytest.mark.long
 @given(reasoning=PIECES, text=PIECES, calls=CALLS, finish=st.sampled_from(["stop", "length"]))
 def test_a_stream_ends_in_the_response_that_the_whole_answer_is(
     reasoning: list[str], text: list[str], calls: list[tuple[str, ...]], finish: str

@@ -51,6 +51,7 @@ def test_a_canary_at_its_margin_is_rarely_found_worse_however_often_one_looks(
     assert ever(shares(canary, stable), margin - 0.2) > 0.5
 
 
+@pytest.mark.long
 def test_what_happens_to_both_sides_is_no_evidence() -> None:
     rng = np.random.default_rng(2)
     level = np.where(np.arange(300) < 100, 0.01, 0.2)[None, :, None]

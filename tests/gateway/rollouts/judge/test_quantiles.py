@@ -29,6 +29,7 @@ def test_the_percentile_of_a_histogram_is_that_of_the_durations() -> None:
     assert seconds_of(lowest - 1) * 1.02**position == pytest.approx(np.quantile(seconds, 0.95), rel=0.01)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("margin", [0.0, 0.1])
 @pytest.mark.parametrize("others", [1, 5])
 def test_a_canary_at_its_margin_is_rarely_found_slower_however_often_one_looks(margin: float, others: int) -> None:

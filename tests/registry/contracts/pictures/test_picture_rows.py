@@ -62,6 +62,7 @@ def test_a_message_keeps_the_order_of_texts_and_pictures() -> None:
     assert kinds == ["text", "image", "image", "text"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("line", "expected"),
     [

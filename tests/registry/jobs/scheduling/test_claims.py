@@ -357,6 +357,7 @@ wishes = st.tuples(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(wanted=st.lists(wishes, min_size=1, max_size=6), free=st.integers(1, 3))
 def test_whatever_was_queued_begins_once_in_a_legal_order(
