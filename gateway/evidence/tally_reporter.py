@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
@@ -39,7 +38,6 @@ class TallyReporter:
         self.metrics = metrics
         self._settings = settings
         self._one_flush = asyncio.Lock()
-        self._one_reporter = threading.Lock()  # a cancelled flush leaves its thread running
         self._new: list[tuple[Cell, Tally]] = []
         self.answered: deque[AnsweredCompletion] = deque(maxlen=MOST_UNREPORTED)
         """Answers that may be rated, until the next report. The hot path appends to it without a call."""
@@ -67,6 +65,10 @@ class TallyReporter:
 
     async def flush(self) -> None:
         """Report what was counted before this call. On `RegistryError` the next flush reports it as well."""
+        # A flush that is cancelled goes on, since its thread may not have begun yet, and the next one waits for it.
+        await asyncio.shield(self._flush())
+
+    async def _flush(self) -> None:
         async with self._one_flush:
             if not (self._new or self.answered or self._unreported):
                 return
@@ -95,14 +97,13 @@ class TallyReporter:
         by_cell: dict[Cell, list[Tally]] = {}
         for cell, tally in new:
             by_cell.setdefault(cell, []).append(tally)
-        with self._one_reporter:
-            for cell, tallies in by_cell.items():
-                self._sums[cell] = total([self._sums.get(cell, Tally()), *tallies])
-                self._unreported.add(cell)
-            if self._unreported or answered:
-                self._registry.tallies.put(self._id, {cell: self._sums[cell] for cell in self._unreported}, answered)
-                # Cells stay unreported until their commit, so the next report repeats what a failure kept back.
-                self._unreported.clear()
+        for cell, tallies in by_cell.items():
+            self._sums[cell] = total([self._sums.get(cell, Tally()), *tallies])
+            self._unreported.add(cell)
+        if self._unreported or answered:
+            self._registry.tallies.put(self._id, {cell: self._sums[cell] for cell in self._unreported}, answered)
+            # Cells stay unreported until their commit, so the next report repeats what a failure kept back.
+            self._unreported.clear()
 
     async def _expire(self) -> None:
         if time.monotonic() - self._expired_at < EXPIRE_EVERY_S:

@@ -35,6 +35,7 @@ class AccessLog:
         self._path = path
         self._share = share
         self._largest_bytes = largest_bytes
+        self._one_flush = asyncio.Lock()
         self._waiting: list[bytes] = []
         self._lost = 0
 
@@ -55,10 +56,15 @@ class AccessLog:
 
     async def flush(self) -> None:
         """Write the waiting lines; if the file cannot be written, they are lost and the log reports it."""
-        if self._waiting:
-            # The list is exchanged before the thread starts, since requests end while it writes.
-            lines, self._waiting = self._waiting, []
-            await asyncio.to_thread(self._write, b"".join(lines))
+        # A flush that is cancelled goes on, since its thread may not have begun yet, and the next one waits for it.
+        await asyncio.shield(self._flush())
+
+    async def _flush(self) -> None:
+        async with self._one_flush:
+            if self._waiting:
+                # The list is exchanged before the thread starts, since requests end while it writes.
+                lines, self._waiting = self._waiting, []
+                await asyncio.to_thread(self._write, b"".join(lines))
         if self._lost:
             log.warning("access log lost lines, too many were waiting", extra={"lines": self._lost})
             self._lost = 0

@@ -18,6 +18,7 @@ from gateway.telemetry.metrics import GatewayMetrics
 from registry.rollouts.rollout import Rollout, RolloutPlan, weighted
 from registry.rollouts.rollout_state import RolloutState
 from registry.rollouts.tally import BUCKET_GROWTH, ErrorKind, Side, Tally, bucket_of, quantile, total
+from tests.gateway.cancelled_flush import cancel_and_flush_again
 from tests.gateway.rollouts.rollout_scene import CHAT, SETTINGS, RolloutScene, events, said, streamed
 from tests.gateway.telemetry.scraped import without_process
 from tests.stub_engine import Script, answer, by_model, drop, stream, stream_then_drop, stream_then_wait
@@ -275,6 +276,13 @@ def test_a_rollout_that_is_counted_again_after_it_was_forgotten_loses_nothing(sc
     for watched in ({"ro-1"}, set(), {"ro-1"}, {"ro-1"}):
         asyncio.run(count(watched))
     assert total(scene.registry.tallies.of_rollout("ro-1").values()).requests == 4
+
+
+def test_a_flush_that_is_cancelled_before_its_thread_begins_loses_no_count(scene: RolloutScene) -> None:
+    counting = TallyReporter(scene.registry, GatewayMetrics().rollouts, SETTINGS)
+    counting.add(CELL, "r0", Tally(requests=1))
+    asyncio.run(cancel_and_flush_again(counting.flush))
+    assert total(scene.registry.tallies.of_rollout("ro-1").values()).requests == 1
 
 
 @pytest.mark.parametrize(("sent", "requests"), [(events("a", "b", finish=None), 0), (events("a", "b")[:-1], 1)])

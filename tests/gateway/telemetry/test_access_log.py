@@ -12,6 +12,7 @@ import pytest
 
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.finished import Finished
+from tests.gateway.cancelled_flush import cancel_and_flush_again
 from tests.gateway.telemetry.finished_facts import facts
 
 
@@ -62,6 +63,14 @@ def test_a_share_of_the_good_and_all_that_failed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("reason", ["", "broken"])
 def test_a_share_of_nothing_is_nothing(tmp_path: Path, reason: str) -> None:
     assert logged(tmp_path / "access.log", 0.0, [facts(reason=reason)]) == []
+
+
+def test_a_flush_that_is_cancelled_before_its_thread_begins_loses_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    log = AccessLog(path, 1.0)
+    log.finished(facts())
+    asyncio.run(cancel_and_flush_again(log.flush))
+    assert len(path.read_bytes().splitlines()) == 1
 
 
 def test_two_gateways_share_the_file_and_turn_it_over_without_losing_a_line(tmp_path: Path) -> None:
