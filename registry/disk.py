@@ -45,6 +45,11 @@ class Liveness:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._file.touch()
 
+    def forget(self) -> None:
+        """Remove the beat that an earlier process left, by which this one would look at work before it is."""
+        with suppress(OSError):
+            self._file.unlink(missing_ok=True)
+
     def last_beat(self) -> float:
         """Return the time of the last beat in unix seconds, 0 before the first."""
         try:

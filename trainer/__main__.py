@@ -39,6 +39,7 @@ def main() -> int:
 def _work(trainer: OpenTrainer, device: JobDevice, ending: str) -> None:
     """Work on *device* until asked to stop; *ending* tells the workers of this process apart."""
     name, liveness = f"{worker_name(trainer.home)}{ending}", Liveness(trainer.home, f"{TRAINER}{ending}")
+    liveness.forget()
     with reporting(trainer.registry, name, device):
         Worker(trainer.registry, trainer.settings, name, liveness, device.visible).run(trainer.stop)
 

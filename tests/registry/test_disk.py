@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.disk import keep_files_private, make_private
+from registry.disk import Liveness, all_beats, keep_files_private, make_private
 
 
 @pytest.fixture
@@ -37,3 +37,12 @@ def test_an_existing_folder_is_closed(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir(mode=0o755)
     assert make_private(tmp_path / "home")
     assert mode_of(tmp_path / "home") == 0o700
+
+
+def test_the_beat_of_an_earlier_process_is_forgotten(tmp_path: Path) -> None:
+    earlier, later = Liveness(tmp_path, "trainer"), Liveness(tmp_path, "trainer")
+    later.forget()
+    earlier.beat()
+    assert all_beats(tmp_path) == {"trainer": earlier.last_beat()}
+    later.forget()
+    assert (later.last_beat(), all_beats(tmp_path)) == (0.0, {})

@@ -47,6 +47,7 @@ def main() -> int:
 
 def _place(trainer: OpenTrainer, placer: Placer) -> None:
     liveness, reported_at = Liveness(trainer.home, TRAINER), float("-inf")
+    liveness.forget()
     while not trainer.stop.wait(trainer.settings.poll_s):
         liveness.beat()
         try:
