@@ -228,7 +228,7 @@ def build_app(gateway: Gateway) -> FastAPI:
             await gateway.access_log.flush()
         await asyncio.to_thread(gateway.traces.close)
         with contextlib.suppress(RegistryError):  # the last counts are lost
-            await gateway.tally_reporter.flush()
+            await asyncio.gather(gateway.keyring.store_use(), gateway.tally_reporter.flush())
 
     # `docs_page` has the description of all paths, those before this application too.
     app = FastAPI(openapi_url=None, lifespan=lifespan, redirect_slashes=False)

@@ -50,6 +50,7 @@ class Keyring:
         self._own = b""
         """The credential by which this process acts for nobody else: it asks what gates of rollouts ask."""
         self._used: dict[str, float] = {}
+        self._one_storing = asyncio.Lock()
         self.read_at = 0.0
         """When the registry was last read; unix seconds, 0 before the first reading."""
         self._read_at = -math.inf
@@ -79,7 +80,7 @@ class Keyring:
         """
         while True:
             await asyncio.sleep(self._report_s)
-            await self._report_use()
+            await self.store_use()
 
     @property
     def known(self) -> frozenset[str]:
@@ -146,17 +147,23 @@ class Keyring:
         except RegistryError as exc:
             log.warning("API keys not read, keeping the last ones", extra={"error": str(exc)})
 
-    async def _report_use(self) -> None:
-        used, self._used = self._used, {}
-        used.pop("", None)  # of this process itself
-        if not used:
-            return
-        try:
-            await asyncio.to_thread(self._registry.keys.note_use, used)
-        except RegistryError as exc:
-            # Keys used during the failed attempt keep their later times.
-            self._used = used | self._used
-            log.warning("use of API keys not stored, retrying", extra={"error": str(exc)})
+    async def store_use(self) -> None:
+        """Store which keys were used before this call. What the registry does not take is for the next one."""
+        # A call that is cancelled goes on, since its thread may not have begun yet, and the next one waits for it.
+        await asyncio.shield(self._store_use())
+
+    async def _store_use(self) -> None:
+        async with self._one_storing:
+            used, self._used = self._used, {}
+            used.pop("", None)  # of this process itself
+            if not used:
+                return
+            try:
+                await asyncio.to_thread(self._registry.keys.note_use, used)
+            except RegistryError as exc:
+                # Keys used during the failed attempt keep their later times.
+                self._used = used | self._used
+                log.warning("use of API keys not stored, retrying", extra={"error": str(exc)})
 
     def caller_of(self, authorization: bytes, now_unix: float) -> Caller:
         """Return the caller of the key in the header's value, and note *now_unix* as the time of its last use.

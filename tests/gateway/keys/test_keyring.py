@@ -14,11 +14,14 @@ from gateway.keys.access import check_model
 from gateway.keys.caller import ANYBODY, credential_of, priority_of
 from gateway.keys.keyring import Keyring
 from gateway.routing.routing import RouteTable
+from gateway.settings import GatewaySettings
 from registry import tables
 from registry.database import Registry
 from registry.errors import RegistryUnavailable
 from registry.keys import IssuedKey, KeyDraft, KeyLimits, Scope
 from registry.states import Priority
+from tests.gateway.cancelled_flush import cancel_and_flush_again
+from tests.gateway.served import ServedGateway
 from tests.waiting import wait_for
 
 Issue = Callable[..., IssuedKey]
@@ -142,6 +145,24 @@ def test_the_last_use_is_told_to_the_registry(sqlite_registry: Registry, issue: 
     asyncio.run(
         _while_running(keyring, lambda: wait_for(lambda: sqlite_registry.keys.list()[0].last_used_at == 1234.5))
     )
+
+
+def test_a_report_that_is_cancelled_before_its_thread_begins_loses_no_use(
+    sqlite_registry: Registry, issue: Issue
+) -> None:
+    secret = issue().secret
+    keyring = ring(sqlite_registry)
+    keyring.caller_of(bearer(secret), 1234.5)
+    asyncio.run(cancel_and_flush_again(keyring.store_use))
+    assert sqlite_registry.keys.list()[0].last_used_at == 1234.5
+
+
+def test_the_last_use_is_stored_at_the_end_of_the_gateway(sqlite_registry: Registry, issue: Issue) -> None:
+    secret = issue().secret
+    with ServedGateway(GatewaySettings(), sqlite_registry) as served:
+        headers = {"authorization": bearer(secret).decode()}
+        assert served.client.get("/v1/models", headers=headers).status_code == 200
+    assert sqlite_registry.keys.list()[0].last_used_at is not None
 
 
 def test_a_scope_opens_only_what_it_is_for(sqlite_registry: Registry, issue: Issue) -> None:
