@@ -61,7 +61,8 @@ def test_two_processes_have_the_losses_of_one(registry: Registry, train: Any, ba
         assert two.trained_tokens == one.trained_tokens
 
 
-@pytest.mark.parametrize("kind", ["lora", pytest.param("full", marks=ON_DEMAND)])
+@ON_DEMAND
+@pytest.mark.parametrize("kind", ["lora", "full"])
 def test_zero_splits_what_is_recomputed_accumulated_and_kept(registry: Registry, train: Any, kind: Any) -> None:
     weights = WeightsSpec(kind=kind, gradient_checkpointing=True, micro_batch_size=1)
     rate = 1e-3 if kind == "full" else 1e-2
@@ -81,7 +82,8 @@ def validation(registry: Registry, job_id: str) -> float:
 
 
 @pytest.mark.parametrize(
-    "parallelism", ["ddp", "fsdp2", pytest.param("deepspeed_zero2", marks=ON_DEMAND), "deepspeed_zero3"]
+    "parallelism",
+    ["ddp", "deepspeed_zero3", *(pytest.param(each, marks=ON_DEMAND) for each in ("fsdp2", "deepspeed_zero2"))],
 )
 def test_two_processes_stop_die_and_go_on_as_one(
     registry: Registry, settings: TrainerSettings, make_job: MakeJob, train: Any, parallelism: Any
