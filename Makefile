@@ -116,7 +116,7 @@ quantize-test: env-quantize  ## Checkpoints quantized by llm-compressor, of a ti
 	LORRY_TEST_ENVS=$(ENVS) $(ONE_THREAD) $(BIN)/python -m pytest tests/trainer/test_quantize.py -m quantize $(ARGS)
 
 same-bytes-test: venv  ## Jobs of every kind, killed, continued and reproduced in processes that import for seven seconds each
-	$(ON_BOTH_CORES) --dist load tests/trainer/same_bytes/test_by_workers.py tests/trainer/test_processes.py -m "same_bytes or trains" $(ARGS)
+	$(ON_BOTH_CORES) --dist load tests/trainer/same_bytes/test_by_workers.py tests/trainer/test_processes.py tests/trainer/together/test_placed_by_ray.py -m "same_bytes or trains" $(ARGS)
 
 engines-stories: envs  ## Each of them behind the gateway, whole, told line by line
 	LORRY_TEST_ENVS=$(ENVS) $(BIN)/python -m pytest -s -m "($(FOREIGN)) and scenario" $(ARGS)

@@ -132,12 +132,12 @@ def test_a_chat_wakes_a_pool_that_sleeps(up: Up) -> None:
     began = time.monotonic()
     chat = client.chat.completions.create(model=RARE, messages=[{"role": "user", "content": "hi"}], max_tokens=4)
     print(f"first answer of a pool that slept after {time.monotonic() - began:.1f} s")  # noqa: T201
-    assert (chat.model, chat.usage and chat.usage.completion_tokens) == (RARE, 4)
+    assert (chat.model, chat.choices[0].finish_reason) in {(RARE, "length"), (RARE, "stop")}  # by chance
     assert not pool(up, "night")["asleep"]
     again = client.chat.completions.create(
         model=RARE, messages=[{"role": "user", "content": "hi"}], max_tokens=4, stream=True
     )
-    assert [part.choices[0].finish_reason for part in again if part.choices][-1] == "length"
+    assert [part.choices[0].finish_reason for part in again if part.choices][-1] in ("length", "stop")
 
 
 def test_a_pool_grows_under_load_and_shrinks_after_it(up: Up) -> None:

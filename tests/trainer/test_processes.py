@@ -83,7 +83,7 @@ def validation(registry: Registry, job_id: str) -> float:
 
 @pytest.mark.parametrize(
     "parallelism",
-    ["ddp", "deepspeed_zero3", *(pytest.param(each, marks=ON_DEMAND) for each in ("fsdp2", "deepspeed_zero2"))],
+    ["ddp", *(pytest.param(each, marks=ON_DEMAND) for each in ("fsdp2", "deepspeed_zero2", "deepspeed_zero3"))],
 )
 def test_two_processes_stop_die_and_go_on_as_one(
     registry: Registry, settings: TrainerSettings, make_job: MakeJob, train: Any, parallelism: Any

@@ -35,6 +35,7 @@ from tests.trainer.attempts import (
 from tests.waiting import wait_for
 from trainer.settings import TrainerSettings
 
+# Continuous integration leaves out those that are marked `same_bytes`: the processes of each job import for seconds.
 pytestmark = pytest.mark.trains
 
 THIS: Final = psutil.Process()
@@ -116,6 +117,7 @@ def test_processes_on_two_nodes_train_what_two_of_the_worker_would(
     wait_for(lambda: placed_processes() == [], TIMEOUT_S)
 
 
+@pytest.mark.same_bytes
 def test_a_job_goes_on_when_the_actor_of_a_process_was_killed(
     registry: Registry, on_ray: TrainerSettings, make_job: MakeJob
 ) -> None:
@@ -134,6 +136,7 @@ def test_a_job_goes_on_when_the_actor_of_a_process_was_killed(
     assert (ended(registry, job).state, ended(registry, job).attempt) == (JobState.SUCCEEDED, 2)
 
 
+@pytest.mark.same_bytes
 def test_no_process_outlives_a_job_that_is_cancelled_or_stopped(
     registry: Registry, on_ray: TrainerSettings, make_job: MakeJob
 ) -> None:
