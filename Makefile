@@ -59,8 +59,8 @@ tests: venv postgres redis bubblewrap proxies prometheus compiler  ## All but th
 stories: venv redis bubblewrap prometheus chromium sdks  ## The whole of Lorry under Ray Serve, two stories at a time; a Lorry takes some 4 GB of memory
 	LORRY_TEST_SDKS=$(SDKS) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/scenarios -m "scenario and not ($(ON_DEMAND))" $(ARGS)
 
-# Without the vLLM that both hosts have half of.
 HOSTS = LORRY_TEST_SDKS=$(SDKS) $(BIN)/python -m pytest -s tests/cluster
+# Without the vLLM of which each host has a half.
 two-hosts: venv postgres namespaces $(SDKS)/deploy/.installed  ## Two hosts on this machine, a Ray cluster, and what becomes of it when they fail; needs root
 	$(HOSTS) -m "cluster and not vllm" $(ARGS)
 
