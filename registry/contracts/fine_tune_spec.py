@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from registry.contracts.extensions.integrations import Integration
+from registry.contracts.extensions.integrations import MLFLOW, Integration
 from registry.contracts.hyperparameters import MethodOptions, resolve_auto
 from registry.contracts.job_spec import FineTuneFacts, LoraSpec
 from registry.contracts.methods.method_traits import MethodTraits
@@ -193,9 +193,10 @@ class FineTuneSpec(MethodTraits):
         return self.priority
 
     def libraries(self) -> frozenset[str]:
-        """Return the libraries that quantized weights, and weights split by DeepSpeed, need."""
-        needed = LIBRARIES.get(self.weights.kind)
-        return self.parallel.libraries() | (frozenset() if needed is None else frozenset({needed}))
+        """Return the libraries that quantized weights, weights split by DeepSpeed, and trackers need."""
+        of_weights = {LIBRARIES[self.weights.kind]} if self.weights.kind in LIBRARIES else set[str]()
+        of_trackers = {MLFLOW} & {each.type for each in self.integrations}
+        return self.parallel.libraries() | of_weights | of_trackers
 
     def lora_shape(self) -> LoraSpec | None:
         """Return the shape of the adapter that the job trains; None where it trains all weights."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from registry.contracts.extensions.integrations import MLFLOW
 from registry.contracts.parallel_spec import DEEPSPEED
 from registry.contracts.weights_spec import LIBRARIES
 
@@ -16,8 +17,11 @@ AUTOGROUP: Final = Path("/proc/self/autogroup")
 
 
 def leave_out_libraries(needed: frozenset[str]) -> None:
-    """Hide the optional libraries that are not *needed*: PEFT imports them where they are, which takes a second."""
-    for name in {*LIBRARIES.values(), DEEPSPEED} - needed:
+    """Hide the optional libraries that are not *needed*: PEFT, accelerate and DeepSpeed import those that are installed.
+
+    That takes a second of processor time for each.
+    """
+    for name in {*LIBRARIES.values(), DEEPSPEED, MLFLOW} - needed:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # None says that there is no such module
 
 

@@ -18,10 +18,6 @@ MOST_CALLS: Final = 16
 _ANY_TEXT: Final = "(?s:.*)"
 _ANY_OBJECT: Final = '{"type":"object"}'
 _NOTHING: Final = '{"type":"object","properties":{},"additionalProperties":false}'
-_OPEN_ENDED: Final = frozenset(
-    {"additionalProperties", "patternProperties", "unevaluatedProperties", "allOf", "anyOf", "oneOf", "$ref"}
-)
-"""Members beside `properties` that decide about further properties."""
 _MALFORMED: Final = ("must be ", "Invalid type", "Expected ", "Pointer ", "Unsatisfiable")
 """Parts of llguidance's reasons for a schema that is wrong, and not only beyond what can be enforced."""
 
@@ -133,7 +129,7 @@ def _quoted(text: str) -> str:
 
 def _arguments(function: CallableFunction, explain: Callable[[str], str]) -> dict[str, Any]:
     """Return the grammar of a function's arguments: of its schema, else, unless it is strict, of any object."""
-    grammar = schema_grammar(_NOTHING if function.schema is None else _closed(function.schema))
+    grammar = schema_grammar(_NOTHING if function.schema is None else _of_object(function.schema))
     reason = explain(grammar)
     if reason and any(sign in reason for sign in _MALFORMED):
         raise BadRequest(f"{function.param} cannot be satisfied by any arguments: {reason}", param=function.param)
@@ -144,9 +140,6 @@ def _arguments(function: CallableFunction, explain: Callable[[str], str]) -> dic
     return named
 
 
-def _closed(schema: str) -> str:
-    """Return the schema of an object without further properties, where it does not allow them."""
-    members: dict[str, Any] = {"type": "object", **orjson.loads(schema)}
-    if "properties" in members and not _OPEN_ENDED & members.keys():
-        members["additionalProperties"] = False
-    return orjson.dumps(members).decode()
+def _of_object(schema: str) -> str:
+    """Return the schema with the type of arguments, where it names none."""
+    return orjson.dumps({"type": "object", **orjson.loads(schema)}).decode()

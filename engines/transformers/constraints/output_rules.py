@@ -12,7 +12,8 @@ import orjson
 from llguidance import LLMatcher, grammar_from
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from engines.transformers.requests.parsing import Fields, json_kind, must
+from engines.transformers.constraints.closed_objects import closed
+from engines.transformers.requests.parsing import TOO_DEEP, Fields, is_deep, json_kind, must
 
 _ANY_OBJECT: Final = '{"type":"object"}'
 _NAME: Final = r"^[A-Za-z0-9_-]{1,64}$"
@@ -41,10 +42,10 @@ class OutputRule(NamedTuple):
 
 
 def schema_grammar(schema: str) -> str:
-    """Return the grammar of JSON by *schema*; `ValueError` where it is not one."""
+    """Return the grammar of JSON by *schema* with its objects closed; `ValueError` where it is not one."""
     # A small model that may write blanks without end does: each place of JSON has one way to be written here.
     grammar: str = LLMatcher.grammar_from_json_schema(
-        schema,
+        orjson.dumps(closed(orjson.loads(schema))).decode(),
         overrides={
             "item_separator": ", ",
             "key_separator": ": ",
@@ -63,6 +64,8 @@ def _schema(value: Any) -> Any:
             value = orjson.loads(value)
         except orjson.JSONDecodeError as exc:
             raise must("must be a JSON Schema; the string is not JSON") from exc
+        if is_deep(value):
+            raise must(TOO_DEEP)
     if not isinstance(value, dict):
         raise must(f"must be a JSON Schema, which is an object, not {json_kind(value)}")
     return value

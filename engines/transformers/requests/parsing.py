@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, TypeVar
 
 import orjson
@@ -18,6 +18,8 @@ Parsed = TypeVar("Parsed", bound="Fields")
 _EXACT_FLOATS: Final = 2**53
 """Below this every whole number has a float of its own (IEEE 754)."""
 _LONGEST_SHOWN: Final = 64
+MOST_LEVELS: Final = 100
+TOO_DEEP: Final = f"must be nested at most {MOST_LEVELS} levels deep"
 _OWN: Final = "must"
 """Type of the errors whose whole message is ours."""
 WRONG_KIND: Final = "wrong_kind"
@@ -83,10 +85,30 @@ def parse_body(model: type[Parsed], body: bytes) -> Parsed:
         raise BadRequest(f"the body is not JSON: {fault}", code="invalid_json") from exc
     if not isinstance(fields, dict):
         raise BadRequest("the body must be a JSON object", code="invalid_json")
+    if body.count(b"[") + body.count(b"{") > MOST_LEVELS:
+        for name, value in fields.items():
+            if is_deep(value):
+                raise BadRequest(f"{shortened(name)} {TOO_DEEP}", param=shortened(name))
     try:
         return model.model_validate(fields)
     except ValidationError as exc:
         raise _refusal(model, exc.errors(include_url=False)[0]) from exc
+
+
+def is_deep(value: Any) -> bool:
+    """Return whether arrays and objects are nested deeper than what reads them follows."""
+    level = [value]
+    for _ in range(MOST_LEVELS):
+        level = [inner for part in level for inner in _parts(part)]
+        if not level:
+            return False
+    return True
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def field_path(location: tuple[int | str, ...]) -> str:

@@ -9,6 +9,8 @@ from pydantic import ConfigDict, Field, model_validator
 from registry.wording.field_faults import written_as
 from registry.wording.known_fields import KnownFields
 
+MLFLOW: Final = "mlflow"
+"""The type of a tracker and the library of that name, which DeepSpeed imports too where it is installed."""
 MOST_INTEGRATIONS: Final = 5
 """How many a job may have, as at OpenAI."""
 

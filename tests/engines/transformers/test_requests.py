@@ -193,6 +193,29 @@ def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
     assert not PYTHON_WORDS.search(caught.value.message.split("JSON:")[-1].replace("Input is a", ""))
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("response_format", b'{"type":"json_schema","json_schema":{"schema":%s}}'),
+        ("guided_json", b"%s"),
+        ("tools", b'[{"type":"function","function":{"name":"f","parameters":%s}}]'),
+        ("chat_template_kwargs", b"%s"),
+    ],
+)
+@pytest.mark.parametrize("levels", [101, 300, 1000])
+def test_what_is_nested_too_deeply_is_refused_by_its_field(field: str, value: bytes, levels: int) -> None:
+    deep = b'{"items":' * levels + b"{}" + b"}" * levels
+    with pytest.raises(BadRequest, match="at most 100 levels") as caught:
+        parse_body(ChatRequest, json.dumps(CHAT).encode()[:-1] + b', "%s": %s}' % (field.encode(), value % deep))
+    assert caught.value.param == field
+
+
+def test_a_schema_that_is_a_string_may_not_be_deeper() -> None:
+    deep = '{"items":' * 300 + "{}" + "}" * 300
+    with pytest.raises(BadRequest, match="guided_json must be nested at most 100 levels"):
+        parse_body(ChatRequest, json.dumps({**CHAT, "guided_json": deep}).encode())
+
+
 def without_nulls(value: Any) -> Any:
     if isinstance(value, list):
         return [without_nulls(each) for each in value]

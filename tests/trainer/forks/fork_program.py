@@ -7,6 +7,7 @@ ends with the process WORKER.
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -37,6 +38,7 @@ def main() -> None:
     leave_out_libraries(frozenset())
     for kind in FINE_TUNING_KINDS:
         import_module(f"trainer.recipes.{kind.recipe}")
+    gc.freeze()  # else each fork walks, and copies the pages of, all objects that it inherits
     with socket.socket(fileno=descriptor) as control:
         while True:
             message, descriptors, _, _ = socket.recv_fds(control, LONGEST_REQUEST, 1)

@@ -6,23 +6,20 @@ writes what it reports beside each order.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
-
 from registry.contracts.job_spec import JobSpec
+from registry.contracts.parallel_spec import DEEPSPEED
 from tests.trainer.together.shared_runs import REPORTS, STOPS_AT
+from trainer.child.process import leave_out_libraries
 from trainer.order import ChildOrder
 from trainer.progress import Progress, Stepped
 from trainer.recipes import load_recipe
-from trainer.training.run import run_training
-
-IMPORTED = (LlamaForCausalLM, PreTrainedTokenizerFast, run_training)
-"""The modules that every run needs: imported before the forks."""
 
 
 def main() -> None:
@@ -36,14 +33,28 @@ def main() -> None:
         "MASTER_ADDR": "127.0.0.1",
         "GLOO_SOCKET_IFNAME": "lo",
     }
-    for path in map(Path, orders):
-        if order_at(path).spec.libraries():
-            import deepspeed  # noqa: F401  once for all forks that need it
+    paths = [Path(order) for order in orders]
+    needed = frozenset[str]().union(*(order_at(path).spec.libraries() for path in paths))
+    leave_out_libraries(needed)
+    import_what_runs_need(needed)
+    gc.freeze()  # else each fork walks, and copies the pages of, all objects that it inherits
+    for path in paths:
         if (run := os.fork()) == 0:
             carry_out(path, rank)
             return
         if code := os.waitstatus_to_exitcode(os.waitpid(run, 0)[1]):
             sys.exit(f"process {rank} of {path} ended with {code}")
+
+
+def import_what_runs_need(libraries: frozenset[str]) -> None:
+    """Import, once for all forks, what every run needs, and DeepSpeed where one does: accelerate looks for it in all."""
+    import transformers
+
+    import trainer.training.run  # noqa: F401
+
+    _ = transformers.LlamaForCausalLM, transformers.PreTrainedTokenizerFast
+    if DEEPSPEED in libraries:
+        import deepspeed  # noqa: F401
 
 
 def carry_out(path: Path, rank: str) -> None:
