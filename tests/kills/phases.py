@@ -26,6 +26,8 @@ class Phase(StrEnum):
 
 AIMED_AT: Final = tuple(phase for phase in Phase if phase is not Phase.WAITING)
 CHILD: Final = b"trainer.child"
+FORK: Final = "training-fork"
+"""Name of the processes that tests fork in place of training children."""
 
 
 def phase_of(jobs: Path, worker_pid: int) -> Phase:
@@ -54,7 +56,8 @@ def training_children(pid: int) -> Iterator[int]:
     """
     for child in _children(pid):
         with suppress(OSError):
-            if CHILD in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
+            program = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+            if CHILD in program or Path(f"/proc/{child}/comm").read_text().strip() == FORK:
                 yield child
         yield from training_children(child)
 

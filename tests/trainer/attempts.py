@@ -22,6 +22,7 @@ from registry.database import Registry
 from registry.disk import Liveness
 from registry.jobs.job import Job
 from tests.kills.asked import Trained
+from tests.kills.phases import FORK
 from tests.waiting import wait_for
 from trainer.checkpoints import ATTEMPTS, CHECKPOINTS, SEAL
 from trainer.settings import TrainerSettings
@@ -85,7 +86,7 @@ def training_children(worker: psutil.Process) -> list[psutil.Process]:
 def is_training(process: psutil.Process) -> bool:
     """Return whether *process* is a training child that runs."""
     with suppress(psutil.Error):
-        return any(part.startswith("trainer.child") for part in process.cmdline())
+        return process.name() == FORK or any(part.startswith("trainer.child") for part in process.cmdline())
     return False
 
 

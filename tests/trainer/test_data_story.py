@@ -15,7 +15,7 @@ from registry.database import Registry
 from registry.jobs.job_state import JobState
 from tests.gateway.cli.lorry_command import lorry
 from tests.gateway.served import ServedGateway
-from tests.trainer.attempts import work
+from tests.trainer.forks.forked_children import ForkedChildren
 from trainer.settings import TrainerSettings
 
 LONG = "And so on, and so on. " * 20
@@ -30,7 +30,11 @@ def lines() -> bytes:
 @pytest.mark.trains
 @pytest.mark.corpus
 def test_a_revision_tells_what_its_data_was_and_who_signed_for_it(
-    registry: Registry, settings: TrainerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    registry: Registry,
+    settings: TrainerSettings,
+    forks: ForkedChildren,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with ServedGateway(GatewaySettings(route_refresh_s=0.02), registry) as served:
@@ -53,7 +57,7 @@ def test_a_revision_tells_what_its_data_was_and_who_signed_for_it(
             suffix="pots",
             extra_body={"method": {"type": "supervised", "supervised": {"hyperparameters": own}}},
         )
-        work(registry, settings)
+        forks.work(registry, settings)
         ended = registry.jobs.get(job.id)
         assert (ended.state, ended.error) == (JobState.SUCCEEDED, None)
 

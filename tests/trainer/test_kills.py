@@ -30,6 +30,7 @@ from tests.trainer.attempts import (
     worker_process,
     working,
 )
+from tests.trainer.forks.forked_children import ForkedChildren
 from tests.waiting import wait_for
 from trainer.settings import TrainerSettings
 from trainer.worker import Worker
@@ -80,12 +81,12 @@ def has_ended(process: psutil.Process) -> bool:
 
 
 def test_a_job_pauses_resumes_gives_way_follows_its_worker_into_a_stop_and_can_be_cancelled_at_work(
-    registry: Registry, settings: TrainerSettings, make_job: MakeJob
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, make_job: MakeJob
 ) -> None:
     job = make_job(**LONG)
     folder = settings.work / job.id
-    with working(registry, settings) as (attempt, _):
-        with suspended(THIS, folder):
+    with forks.working(registry, settings) as (attempt, _):
+        with suspended(forks.process, folder):
             registry.jobs.request_pause(job.id)
         attempt.result(TIMEOUT_S)
     assert registry.jobs.get(job.id).state is JobState.PAUSED
@@ -94,8 +95,8 @@ def test_a_job_pauses_resumes_gives_way_follows_its_worker_into_a_stop_and_can_b
         "a paused job waits"
     )
     registry.jobs.resume(job.id)
-    with working(registry, settings) as (attempt, _):
-        with suspended(THIS, folder, paused_at):
+    with forks.working(registry, settings) as (attempt, _):
+        with suspended(forks.process, folder, paused_at):
             urgent = make_job(priority=Priority.HIGH)
             rules = GiveWayRules(least_run_s=0.0, least_left_s=0.0)
             asked = wait_for(lambda: registry.jobs.ask_to_give_way(rules), TIMEOUT_S)
@@ -106,13 +107,13 @@ def test_a_job_pauses_resumes_gives_way_follows_its_worker_into_a_stop_and_can_b
     gave_way_at = stored_step(folder)
     assert gave_way_at > paused_at
     registry.jobs.request_cancel(urgent.id, "ann")
-    with working(registry, settings) as (attempt, stop):
-        with suspended(THIS, folder, gave_way_at):
+    with forks.working(registry, settings) as (attempt, stop):
+        with suspended(forks.process, folder, gave_way_at):
             stop.set()
         attempt.result(TIMEOUT_S)
     assert registry.jobs.get(job.id).state is JobState.QUEUED
-    with working(registry, settings) as (attempt, _):
-        wait_for(lambda: training_children(THIS), TIMEOUT_S)
+    with forks.working(registry, settings) as (attempt, _):
+        wait_for(lambda: training_children(forks.process), TIMEOUT_S)
         registry.jobs.request_cancel(job.id, "ann")
         attempt.result(TIMEOUT_S)
     assert registry.jobs.get(job.id).state is JobState.CANCELLED
@@ -139,12 +140,17 @@ def test_a_worker_that_lost_its_lease_stops_its_child_and_leaves_the_job_alone(
 
 
 def test_training_goes_on_while_the_registry_takes_nothing_and_no_step_is_lost(
-    registry: Registry, settings: TrainerSettings, make_job: MakeJob, home: Path, caplog: pytest.LogCaptureFixture
+    registry: Registry,
+    settings: TrainerSettings,
+    forks: ForkedChildren,
+    make_job: MakeJob,
+    home: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     job = make_job(**LONG)
-    with working(registry, settings) as (attempt, _):
+    with forks.working(registry, settings) as (attempt, _):
         with closing(sqlite3.connect(home / "registry.db", isolation_level=None, timeout=TIMEOUT_S)) as other:
-            with suspended(THIS, settings.work / job.id):
+            with suspended(forks.process, settings.work / job.id):
                 other.execute("BEGIN IMMEDIATE")
             wait_for(lambda: "the registry takes no progress" in caplog.text, TIMEOUT_S)
             other.execute("ROLLBACK")

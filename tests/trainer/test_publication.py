@@ -17,6 +17,7 @@ from registry.publishing.publications import Upload, queue_publication
 from tests.engines.random_adapter import write_adapter
 from tests.gateway.replica_rows import replica_row
 from tests.trainer.attempts import TIMEOUT_S, training_children, work, worker_process
+from tests.trainer.forks.forked_children import ForkedChildren
 from tests.waiting import wait_for
 from trainer.settings import TrainerSettings
 
@@ -74,10 +75,10 @@ def test_kill_9_of_worker_and_child_leaves_the_upload_for_the_next_attempt(
 
 
 def test_an_upload_whose_bytes_are_gone_fails_with_a_reason(
-    registry: Registry, settings: TrainerSettings, job: Job
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, job: Job
 ) -> None:
     shutil.rmtree(registry.artifacts.folder(job.spec.model_dump()["artifact"]))
-    work(registry, settings)
+    forks.work(registry, settings)
     error = registry.jobs.get(job.id).error
     assert error is not None
     assert error.code == "file_not_readable"

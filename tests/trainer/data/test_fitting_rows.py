@@ -13,7 +13,8 @@ from registry.contracts.unfit_rows import UnfitRows
 from registry.database import Registry
 from registry.errors import WeightsRefused
 from registry.jobs.job_state import JobState
-from tests.trainer.attempts import MakeJob, work
+from tests.trainer.attempts import MakeJob
+from tests.trainer.forks.forked_children import ForkedChildren
 from tests.trainer.recipes.preference_runs import METHODS, write_pairs, write_rows
 from tests.trainer.tiny_base import CHATML, save_tokenizer, write_chats
 from tests.trainer.training.test_preference_batches import objective_of
@@ -124,7 +125,7 @@ def test_methods_that_need_the_ends_of_rows_refuse_to_cut(method: str) -> None:
 
 @pytest.mark.trains
 def test_job_and_revision_remember_what_was_left_out(
-    registry: Registry, settings: TrainerSettings, make_job: MakeJob, home: Path
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, make_job: MakeJob, home: Path
 ) -> None:
     path = write_chats(home / "mixed.jsonl", rows=19)
     with path.open("a") as more:
@@ -132,7 +133,7 @@ def test_job_and_revision_remember_what_was_left_out(
     with path.open("rb") as lines:
         file = registry.files.add(lines, filename="mixed.jsonl", purpose="fine-tune", owner="ann")
     job = make_job(training_file=file.id, validates=True, max_length=SHORT, most_unfit_rows=0.05)
-    work(registry, settings)
+    forks.work(registry, settings)
     ended = registry.jobs.get(job.id)
     assert ended.state is JobState.SUCCEEDED
     assert set(ended.unfit_rows) == {"training_file"}

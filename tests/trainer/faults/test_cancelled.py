@@ -21,6 +21,7 @@ from tests.engines.random_adapter import write_adapter
 from tests.kills.asked import sampled
 from tests.kills.phases import Phase, phase_of, training_children
 from tests.trainer.attempts import TIMEOUT_S, MakeJob, queue, working
+from tests.trainer.forks.forked_children import ForkedChildren
 from tests.waiting import wait_for
 from trainer.checkpoints import WEIGHTS
 from trainer.settings import TrainerSettings
@@ -85,11 +86,11 @@ def caught_in(settings: TrainerSettings, phase: Phase) -> list[psutil.Process]:
 
 @pytest.mark.parametrize("phase", [Phase.ENCODING, Phase.TRAINING, Phase.CHECKPOINTING, Phase.FINISHING])
 def test_a_job_is_cancelled_in_every_phase(
-    registry: Registry, settings: TrainerSettings, make_job: MakeJob, phase: Phase
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, make_job: MakeJob, phase: Phase
 ) -> None:
     # Of many checkpoints one is met for certain. The end of the job comes once, and soon.
     job = make_job(n_epochs=1 if phase is Phase.FINISHING else 50, checkpoint_steps=1)
-    with working(registry, settings) as (attempt, _), suspended_in(settings, phase):
+    with forks.working(registry, settings) as (attempt, _), suspended_in(settings, phase):
         registry.jobs.request_cancel(job.id, "ann")
         attempt.result(TIMEOUT_S)
     assert_cancelled(registry, settings, job)
@@ -122,10 +123,10 @@ def test_a_job_is_cancelled_while_its_worker_publishes(
 
 
 def test_a_job_is_cancelled_while_its_grader_hangs_and_the_grader_ends_with_it(
-    registry: Registry, settings: TrainerSettings
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren
 ) -> None:
     job = queue(registry, sampled("slow", "reinforcement", {"type": "python", "name": "slow", "source": SLEEPS}))
-    with working(registry, settings) as (attempt, _):
+    with forks.working(registry, settings) as (attempt, _):
         (child,) = wait_for(lambda: [*training_children(THIS.pid)], TIMEOUT_S)
         graders = wait_for(lambda: sandboxes(child), TIMEOUT_S)
         registry.jobs.request_cancel(job.id, "ann")

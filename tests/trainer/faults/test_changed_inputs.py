@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from gateway.openai.job_request import build_spec
@@ -19,13 +18,13 @@ from registry.jobs.job import Job
 from registry.jobs.job_state import JobState
 from registry.types import Base
 from tests.kills.asked import KINDS, SIMILAR, Trained, pair, sampled
-from tests.trainer.attempts import TIMEOUT_S, MakeJob, queue, suspended, work, working
+from tests.trainer.attempts import TIMEOUT_S, MakeJob, queue, suspended
+from tests.trainer.forks.forked_children import ForkedChildren
 from tests.trainer.tiny_vision import picture, save_llava
 from trainer.settings import TrainerSettings
 
 pytestmark = pytest.mark.trains
 
-THIS = psutil.Process()
 UPLOADED: Mapping[str, Any] = {"purpose": "fine-tune", "owner": "ann"}
 
 
@@ -43,11 +42,13 @@ def changed(path: Path) -> Iterator[None]:
         path.chmod(mode)
 
 
-def assert_fails(registry: Registry, settings: TrainerSettings, job: Job, path: Path, *, code: str, param: str) -> str:
+def assert_fails(
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, job: Job, path: Path, *, code: str, param: str
+) -> str:
     """Change *path* after the first checkpoint of *job*; return the message with which the job failed."""
     before = registry.snapshot().revisions
-    with ExitStack() as change, working(registry, settings) as (attempt, _):
-        with suspended(THIS, settings.work / job.id):
+    with ExitStack() as change, forks.working(registry, settings) as (attempt, _):
+        with suspended(forks.process, settings.work / job.id):
             change.enter_context(changed(path))
         attempt.result(TIMEOUT_S)
     ended = registry.jobs.get(job.id)
@@ -67,41 +68,47 @@ FIELDS: Mapping[str, tuple[Trained, str]] = {
 
 
 @pytest.mark.parametrize("what", FIELDS)
-def test_a_training_file_that_changes(registry: Registry, settings: TrainerSettings, what: str) -> None:
+def test_a_training_file_that_changes(
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, what: str
+) -> None:
     kind, field = FIELDS[what]
     job = queue(registry, kind)
     path = registry.files.path(registry.files.get(job.spec.files()[field]))
-    message = assert_fails(registry, settings, job, path, code="file_not_readable", param=field)
+    message = assert_fails(registry, settings, forks, job, path, code="file_not_readable", param=field)
     assert "changed while the job was running" in message
 
 
-def test_a_validation_file_that_changes(registry: Registry, settings: TrainerSettings, make_job: MakeJob) -> None:
+def test_a_validation_file_that_changes(
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, make_job: MakeJob
+) -> None:
     valid = registry.files.add([LORA.lines() * 2], filename="valid.jsonl", **UPLOADED)
     job = make_job(n_epochs=10, validation_file=valid.id)
     path = registry.files.path(valid)
-    message = assert_fails(registry, settings, job, path, code="file_not_readable", param="validation_file")
+    message = assert_fails(registry, settings, forks, job, path, code="file_not_readable", param="validation_file")
     assert "the bytes of validation_file changed" in message
 
 
-def test_a_reward_model_that_changes(registry: Registry, settings: TrainerSettings) -> None:
+def test_a_reward_model_that_changes(registry: Registry, settings: TrainerSettings, forks: ForkedChildren) -> None:
     queue(registry, Trained(name="helpful", method="reward", rows=pair))
-    work(registry, settings)
+    forks.work(registry, settings)
     artifact = registry.adapters.revision("helpful", 1).artifact
     job = queue(registry, sampled("grpo", "reinforcement", {"type": "reward_model", "model": "helpful@1"}))
     path = registry.artifacts.folder(artifact) / "adapter_model.safetensors"
     param = "reward_artifacts/helpful@1"
-    message = assert_fails(registry, settings, job, path, code="file_not_readable", param=param)
+    message = assert_fails(registry, settings, forks, job, path, code="file_not_readable", param=param)
     assert f"the bytes of {param} changed" in message
 
 
 def test_a_base_model_that_changes(
-    registry: Registry, settings: TrainerSettings, make_job: MakeJob, tiny_base: Path
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, make_job: MakeJob, tiny_base: Path
 ) -> None:
     config = tiny_base / "generation_config.json"
-    assert_fails(registry, settings, make_job(n_epochs=10), config, code="base_changed", param="model")
+    assert_fails(registry, settings, forks, make_job(n_epochs=10), config, code="base_changed", param="model")
 
 
-def test_a_picture_that_changes(registry: Registry, settings: TrainerSettings, home: Path) -> None:
+def test_a_picture_that_changes(
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, home: Path
+) -> None:
     save_llava(home / "seer")
     digest = folder_digest(home / "seer")
     registry.bases.enter(Base(name="seer", path=str(home / "seer"), digest=digest, licence="", created_at=1.0))
@@ -115,6 +122,6 @@ def test_a_picture_that_changes(registry: Registry, settings: TrainerSettings, h
     spec = build_spec(CreateJob.model_validate({**body, "method": method}), registry)
     job = registry.jobs.create(spec, "ann")
     message = assert_fails(
-        registry, settings, job, registry.files.path(shown), code="file_not_readable", param="training_file"
+        registry, settings, forks, job, registry.files.path(shown), code="file_not_readable", param="training_file"
     )
     assert "changed while the job was running" in message

@@ -6,19 +6,18 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import psutil
 import pytest
 
 from registry.database import Registry, open_registry
 from registry.jobs.job_state import JobState
 from registry.settings import RegistrySettings
-from tests.trainer.attempts import LONG, LONG_STEPS, TIMEOUT_S, MakeJob, loss_curve, suspended, working
+from tests.trainer.attempts import LONG, LONG_STEPS, TIMEOUT_S, MakeJob, loss_curve, suspended
+from tests.trainer.forks.forked_children import ForkedChildren
 from tests.waiting import wait_for
 from trainer.settings import TrainerSettings
 
 pytestmark = pytest.mark.trains
 
-THIS = psutil.Process()
 DAY_S = 86400.0
 
 
@@ -52,6 +51,7 @@ def test_a_job_ends_once_as_if_the_clock_had_not_been_set(
     registry: Registry,
     worker_registry: Registry,
     settings: TrainerSettings,
+    forks: ForkedChildren,
     make_job: MakeJob,
     clock: SetClock,
     jumps: Sequence[float],
@@ -59,9 +59,9 @@ def test_a_job_ends_once_as_if_the_clock_had_not_been_set(
     job = make_job(**LONG)
     limited = settings.model_copy(update={"max_job_s": TIMEOUT_S})
     reached = 0
-    with working(worker_registry, limited) as (attempt, _):
+    with forks.working(worker_registry, limited) as (attempt, _):
         for jump in jumps:
-            with suspended(THIS, settings.work / job.id, reached):
+            with suspended(forks.process, settings.work / job.id, reached):
                 clock.ahead_s = jump
                 before = registry.jobs.get(job.id).lease_expires_at
                 wait_for(lambda before=before: registry.jobs.get(job.id).lease_expires_at != before, TIMEOUT_S)  # type: ignore[misc]

@@ -14,12 +14,14 @@ import signal
 import socket
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from registry.contracts.job_kinds import FINE_TUNING_KINDS
+from tests.kills.phases import FORK
 from tests.trainer.forks.fork_request import ForkRequest
 from trainer.child.__main__ import main as carry_out
 from trainer.child.process import leave_out_libraries
@@ -53,6 +55,7 @@ def main() -> None:
 def become_child(control: socket.socket, request: ForkRequest, pipe: int) -> NoReturn:
     """Carry out the order as `trainer.child` does, in a process group of its own, whose id goes over the socket."""
     os.setsid()
+    Path("/proc/self/comm").write_text(FORK)
     control.send(str(os.getpid()).encode())
     control.close()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

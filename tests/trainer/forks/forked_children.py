@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event
 from typing import Final
@@ -46,9 +48,25 @@ class ForkedChildren:
                 stdin=subprocess.DEVNULL,
             )
 
+    @property
+    def process(self) -> psutil.Process:
+        """The process of which the children are forks, as a worker is that of its children."""
+        return psutil.Process(self._process.pid)
+
     def work(self, registry: Registry, settings: TrainerSettings) -> None:
         """Make an attempt at the first job of the queue as a worker does, to its end."""
         make_attempt(registry, settings, self)
+
+    @contextlib.contextmanager
+    def working(self, registry: Registry, settings: TrainerSettings) -> Iterator[tuple[Future[None], Event]]:
+        """Make an attempt at the first job of the queue beside the block; setting the event asks it to stop."""
+        stop = Event()
+        with ThreadPoolExecutor(1) as pool:
+            attempt = pool.submit(make_attempt, registry, settings, self, stop)
+            try:
+                yield attempt, stop
+            finally:
+                stop.set()
 
     def start(self, order: ChildOrder[JobSpec], models: Models | None) -> Child:
         """Have a fork begin with the order; a job that needs an optional library, which forks lack, gets a process."""
@@ -125,9 +143,12 @@ class ForkedChild:
         self._reader.join(STARTS_WITHIN_S)
 
 
-def make_attempt(registry: Registry, settings: TrainerSettings, starter: ChildStarter) -> None:
+def make_attempt(
+    registry: Registry, settings: TrainerSettings, starter: ChildStarter, stop: Event | None = None
+) -> None:
     """Make an attempt at the first job of the queue as a worker does, to its end, by a child of *starter*."""
     lease = registry.jobs.claim("w1", settings.lease_s)
     assert lease is not None
     liveness = Liveness(settings.work.parent, "w1")
-    Attempt(Workplace(registry=registry, settings=settings, liveness=liveness, stop=Event()), lease, starter).run()
+    place = Workplace(registry=registry, settings=settings, liveness=liveness, stop=stop or Event())
+    Attempt(place, lease, starter).run()

@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def import_what_runs_need(libraries: frozenset[str]) -> None:
-    """Import, once for all forks, what every run needs, and DeepSpeed where one does: accelerate looks for it in all."""
+    """Import, once for all forks, what every run needs, and DeepSpeed if one does: accelerate looks for it in all."""
     import transformers
 
     import trainer.training.run  # noqa: F401
