@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "/v1/responses": {"input": QUESTION, "max_output_tokens": 12, "temperature": 0},
     "/tokenize": {"prompt": "The capital of France is"},
 }
+AT_ONCE = 8
+"""Requests that an engine gets together where there are many."""
 COUNTS = ("/tokenize", "/v1/messages/count_tokens", "/v1/responses/input_tokens")
 """Paths on which an adapter's answer is its base model's."""
 NOTHING: dict[str, tuple[Any, ...]] = {
@@ -187,15 +190,19 @@ def test_what_asks_for_nothing_is_taken_and_changes_nothing(
     body = REQUESTS[path] | {"model": "base", "max_tokens": 2}
     plain = words_of(path, gateway.post(path, json=body).json())
     fields = {name: values for name, values in NOTHING.items() if "chat" in path or name not in CHATS_ALONE}
-    refused = {}
-    asked = [(name, value) for name, values in fields.items() for value in (*values, None)]
-    for name, value in asked:
-        answer = gateway.post(path, json=body | {name: value})
-        if answer.status_code != 200 or words_of(path, answer.json()) != plain:
-            refused[f"{name}: {json.dumps(value)}"] = answer.text[:200]
-    assert refused.keys() == SPELT_OTHERWISE.get(host.kind, frozenset()) & {
-        f"{name}: {json.dumps(value)}" for name, value in asked
+    asked = {
+        f"{name}: {json.dumps(value)}": {name: value} for name, values in fields.items() for value in (*values, None)
     }
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = dict(
+            zip(asked, pool.map(lambda more: gateway.post(path, json=body | more), asked.values()), strict=True)
+        )
+    refused = {
+        field: answer.text[:200]
+        for field, answer in answers.items()
+        if answer.status_code != 200 or words_of(path, answer.json()) != plain
+    }
+    assert refused.keys() == SPELT_OTHERWISE.get(host.kind, frozenset()) & asked.keys(), refused
     everything = {name: values[0] for name, values in fields.items()}
     answer = gateway.post(path, json=everything | body)
     assert (answer.status_code, words_of(path, answer.json())) == (200, plain), answer.text

@@ -1,5 +1,7 @@
-"""Clients of many makers, unmodified, against one Lorry on the bundled model: the protocol holds, whatever is said.
+"""Clients of many makers, unmodified, against one Lorry: the protocol holds, whatever is said.
 
+The base is the bundled model with two of its thirty layers, so that answers come soon; what a small model is able to say
+is not asked here.
 Each program in `clients/` reports its steps, so that one which ends early is seen. Calls of tools are forced, and forms
 enforced: a small model would do neither by itself.
 """
@@ -16,6 +18,7 @@ import pytest
 
 from gateway.engines_settings import BUNDLED_BASE
 from tests.pages import ROOT, Block, blocks
+from tests.scenarios.shallow_model import save_shallow
 from tests.scenarios.test_sdk_walks import place_of, run_program
 from tests.up_process import Up
 
@@ -30,6 +33,7 @@ ENCODER: Final = "all-minilm-l6-v2"
 CONFIG: Final = """
 [[engines.pools]]
 name = "chat"
+base = "{chat}"
 
 [[engines.pools]]
 name = "embed"
@@ -83,10 +87,16 @@ STEPS: Final = {
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> str:
-    encoder = tmp_path_factory.mktemp("encoder") / ENCODER
-    encoder.symlink_to(encoder_folder)
-    return CONFIG.format(encoder=encoder)
+def settings(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, encoder_folder: Path) -> str:
+    folder = tmp_path_factory.mktemp("models")
+    save_shallow(model_folder, folder / BUNDLED_BASE)
+    return config_of(folder, folder / BUNDLED_BASE, encoder_folder)
+
+
+def config_of(folder: Path, chat: Path, encoder_folder: Path) -> str:
+    """Return the settings of a Lorry that serves the chat model and the encoder, linked by its name in *folder*."""
+    (folder / ENCODER).symlink_to(encoder_folder)
+    return CONFIG.format(chat=chat, encoder=folder / ENCODER)
 
 
 def walk(up: Up, *command: str, **environment: str) -> tuple[str, ...]:

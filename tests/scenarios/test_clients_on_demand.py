@@ -14,11 +14,9 @@ import pytest
 
 from gateway.engines_settings import BUNDLED_BASE
 from tests.contract.kinds import interpreter_of
-from tests.scenarios.test_clients import PROGRAMS, python_of, settings, walk
+from tests.scenarios.test_clients import PROGRAMS, config_of, python_of, walk
 from tests.scenarios.test_sdk_walks import run_program
 from tests.up_process import Up
-
-__all__ = ["settings"]
 
 pytestmark = [pytest.mark.scenario, pytest.mark.clients]
 
@@ -52,6 +50,13 @@ TASKS: Final[dict[str, dict[str, Any]]] = {
         "metric_list": [{"metric": "exact_match"}],
     },
 }
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, encoder_folder: Path) -> str:
+    folder = tmp_path_factory.mktemp("models")
+    (folder / BUNDLED_BASE).symlink_to(model_folder)
+    return config_of(folder, folder / BUNDLED_BASE, encoder_folder)
 
 
 def test_dspy(up: Up) -> None:

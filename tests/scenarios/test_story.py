@@ -35,8 +35,8 @@ QUESTIONS = (
     "Where is order 5512?",
     "The toaster does not switch on.",
 )
-CLIENTS = 8
-PAUSE_S = 1.5
+CLIENTS = 4
+PAUSE_S = 2.0
 """Between two conversations of a client: enough of them for the claim, and processor time left to train beside."""
 CONVERSATIONS = 200
 ROWS = 120
@@ -53,7 +53,7 @@ class Answered:
 
 
 class Traffic:
-    """Eight clients that chat with `support` from its first revision on, each request a new conversation."""
+    """Clients that chat with `support` from its first revision on, each request a new conversation."""
 
     def __init__(self, up: Up) -> None:
         self.answers: list[Answered] = []

@@ -26,6 +26,7 @@ from registry.types import Base
 from tests.engines.random_adapter import write_adapter
 from tests.exports.gguf.tiny_models import save_tiny
 from tests.trainer.attempts import messages, work
+from tests.trainer.forks.forked_children import ForkedChildren
 from tests.trainer.tiny_base import write_chats
 from trainer.settings import TrainerSettings
 
@@ -50,8 +51,10 @@ def tiny_digest(tiny_base: Path) -> str:
     return folder_digest(tiny_base)
 
 
-def quantize(registry: Registry, settings: TrainerSettings, home: Path, **changes: Any) -> Job:
-    """Make an attempt at the job and return it ended."""
+def quantize(
+    registry: Registry, settings: TrainerSettings, home: Path, forks: ForkedChildren | None = None, **changes: Any
+) -> Job:
+    """Make an attempt at the job, by a fork where there are *forks*, and return it ended."""
     lines = write_chats(home / "rows.jsonl").read_bytes()
     file = registry.files.add([lines], filename="rows.jsonl", purpose="fine-tune", owner="ann")
     base = registry.bases.get("tiny")
@@ -68,7 +71,10 @@ def quantize(registry: Registry, settings: TrainerSettings, home: Path, **change
         "max_rise": 0.2,
     }
     job = registry.jobs.create(QuantizeSpec(**(fields | changes)), "ann")
-    work(registry, settings)
+    if forks is None:
+        work(registry, settings)
+    else:
+        forks.work(registry, settings)
     return registry.jobs.get(job.id)
 
 
@@ -78,9 +84,9 @@ def checkpoint_of(registry: Registry, job: Job) -> Base:
 
 
 def test_a_model_becomes_a_smaller_checkpoint_with_scores_and_lineage_and_the_same_bytes_again(
-    registry: Registry, settings: TrainerSettings, home: Path
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, home: Path
 ) -> None:
-    made = checkpoint_of(registry, quantize(registry, settings, home))
+    made = checkpoint_of(registry, quantize(registry, settings, home, forks))
     assert (made.name, made.parent) == ("small-1", "tiny")
     assert folder_digest(Path(made.path)) == made.digest
     assert {"model.gguf", "config.json", "tokenizer.json", "LICENSE"} <= {
@@ -99,15 +105,15 @@ def test_a_model_becomes_a_smaller_checkpoint_with_scores_and_lineage_and_the_sa
     assert 8 < report.bits_per_weight < 32
     assert report.agreement > 0.9
     assert (report.samples, report.scored_rows) == (8, 2)
-    again = checkpoint_of(registry, quantize(registry, settings, home))
+    again = checkpoint_of(registry, quantize(registry, settings, home, forks))
     assert (again.name, again.digest) == ("small-2", made.digest)
 
 
 def test_the_gate_publishes_nothing_and_keeps_the_numbers_unless_it_is_waived(
-    registry: Registry, settings: TrainerSettings, home: Path
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, home: Path
 ) -> None:
     # An answer to any text that rises at all is refused, and 4 bits change every perplexity.
-    refused = quantize(registry, settings, home, scheme=Scheme.GGUF_Q4, max_rise=0.0)
+    refused = quantize(registry, settings, home, forks, scheme=Scheme.GGUF_Q4, max_rise=0.0)
     reports = [event.data["quantization"] for event in registry.jobs.events(refused.id) if "quantization" in event.data]
     report = QuantizationReport.model_validate(reports[0])
     assert report.gate.refused
@@ -117,19 +123,19 @@ def test_the_gate_publishes_nothing_and_keeps_the_numbers_unless_it_is_waived(
     for name in report.gate.refused:
         assert f"{report.perplexity[name].after:.2f}" in refused.error.message
     assert [base.name for base in registry.bases.list()] == ["tiny"]
-    waived = quantize(registry, settings, home, scheme=Scheme.GGUF_Q4, max_rise=0.0, waived=TEXTS)
+    waived = quantize(registry, settings, home, forks, scheme=Scheme.GGUF_Q4, max_rise=0.0, waived=TEXTS)
     assert checkpoint_of(registry, waived).provenance["quantization"]["gate"]["waived"] == list(TEXTS)
 
 
 def test_an_adapter_is_merged_into_its_base_first(
-    registry: Registry, settings: TrainerSettings, home: Path, tiny_base: Path
+    registry: Registry, settings: TrainerSettings, forks: ForkedChildren, home: Path, tiny_base: Path
 ) -> None:
     adapter = write_adapter(home / "brought", tiny_base, seed=1, rank=4, strength=0.3)
     with registry.artifacts.publishing() as staging:
         digest = staging.put_folder(adapter)
         with staging.committing() as install:
             install(None)
-    made = checkpoint_of(registry, quantize(registry, settings, home, source="support@1", artifact=digest))
+    made = checkpoint_of(registry, quantize(registry, settings, home, forks, source="support@1", artifact=digest))
     assert made.provenance["adapter"] == {"name": "support@1", "artifact": digest}
     assert made.provenance["merge"]["same_best_tokens"] > 0
     assert registry.artifacts.has_folder(digest), "the adapter's folder is not the job's own"

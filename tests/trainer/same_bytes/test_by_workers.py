@@ -15,9 +15,8 @@ from trainer.settings import TrainerSettings
 
 pytestmark = pytest.mark.trains
 
-IN_CI = ("packed", "lora", "qlora")
-"""A light job, whose first process has the other light jobs of its base model too; one in a process of its own; and one
-with an optional library."""
+IN_CI = ("lora", "qlora")
+"""A job in a process of its own, and one with an optional library; `tests/trainer/beside` has light ones."""
 
 
 def on_demand(kind: Trained) -> tuple[pytest.MarkDecorator, ...]:
