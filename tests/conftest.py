@@ -69,7 +69,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def rank(item: pytest.Item) -> tuple[int, bool]:
         place = next((number for number, path in enumerate(LONGEST) if item.nodeid.startswith(path)), len(LONGEST))
-        return place, "test_the_end" in item.nodeid
+        return place, "test_the_end.py" in item.nodeid
 
     items.sort(key=rank)
 

@@ -1,7 +1,6 @@
 """Clients of many makers, unmodified, against one Lorry: the protocol holds, whatever is said.
 
-The base is the bundled model with two of its thirty layers, so that answers come soon; what a small model is able to say
-is not asked here.
+The base is the bundled model with two of its thirty layers, so that answers come soon: nobody minds what they say.
 Each program in `clients/` reports its steps, so that one which ends early is seen. Calls of tools are forced, and forms
 enforced: a small model would do neither by itself.
 """
