@@ -88,5 +88,5 @@ class Up:
 
 def _trains_beside_others(settings: str) -> str:
     """Return *settings* with which training goes on while other programs keep all processors of the machine busy."""
-    table = "[trainer]\nnice_beside_engines = 5\n"
+    table = "[trainer]\nnice_beside_engines = 0\n"
     return settings.replace("[trainer]\n", table, 1) if "[trainer]\n" in settings else f"{settings}\n{table}"

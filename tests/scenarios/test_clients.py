@@ -39,7 +39,6 @@ name = "embed"
 base = "{encoder}"
 """
 PROGRAMS: Final = Path(__file__).parent / "clients"
-BOTH_OF_OPENAI_AGENTS: Final = ("run", "stream", "structured", "tools")
 BOTH_OF_PYDANTIC_AI: Final = ("text", "stream", "NativeOutput", "ToolOutput", "tools")
 BOTH_OF_VERCEL: Final = ("generateText", "streamText", "generateObject", "streamObject", "tools", "streamed tools")
 OPENAI_PYTHON: Final = (
@@ -58,7 +57,6 @@ STEPS: Final = {
         *("context overflow", "agent", "responses", "embeddings"),
     ),
     "pydantic_ai_walk.py": each_of("chat", "responses", steps=BOTH_OF_PYDANTIC_AI),
-    "openai_agents_walk.py": each_of("chat", "responses", steps=BOTH_OF_OPENAI_AGENTS),
     "anthropic_walk.py": (
         "messages",
         "stream",

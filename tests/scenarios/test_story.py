@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from gateway.engines_settings import BUNDLED_BASE
+from tests.scenarios.test_clients import PROGRAMS, each_of, python_of, walk
 from tests.up_process import Up
 from tests.waiting import wait_for
 
@@ -36,7 +37,7 @@ QUESTIONS = (
     "The toaster does not switch on.",
 )
 CLIENTS = 4
-PAUSE_S = 2.0
+PAUSE_S = 3.0
 """Between two conversations of a client: enough of them for the claim, and processor time left to train beside."""
 CONVERSATIONS = 200
 ROWS = 120
@@ -151,6 +152,12 @@ def test_one_line_says_that_lorry_is_ready(up: Up) -> None:
 
 def test_the_base_does_not_show_the_behaviour(up: Up) -> None:
     assert taught_share(up.client(), BUNDLED_BASE) == 0
+
+
+def test_agents_of_openai_walk_through_both_apis(up: Up) -> None:
+    # Their SDK takes an answer that meets its limit for a failure, so the whole model is asked, which ends its answers.
+    steps = each_of("chat", "responses", steps=("run", "stream", "structured", "tools"))
+    assert walk(up, python_of("clients"), str(PROGRAMS / "openai_agents_walk.py")) == steps
 
 
 def test_a_first_fine_tune_serves_by_itself(up: Up, traffic: list[Traffic]) -> None:
