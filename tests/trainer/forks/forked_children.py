@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Event
+from threading import Event, Thread
 from typing import Final
 
 import psutil
@@ -24,11 +25,12 @@ from tests.trainer.forks.fork_request import ForkRequest
 from trainer.attempt import Attempt, Workplace
 from trainer.order import ChildOrder
 from trainer.processes.child_environment import child_environment
-from trainer.progress import CheckpointSaved, Progress, ProgressReader
+from trainer.progress import CheckpointSaved, Progress, ProgressReader, parse_progress
 from trainer.runner import Child, ChildStarter, GroupHalt, OwnProcess
 from trainer.settings import TrainerSettings
 
 STARTS_WITHIN_S: Final = 300.0
+LEAST_PIPE: Final = 4096
 
 
 class ForkedChildren:
@@ -72,18 +74,24 @@ class ForkedChildren:
         """Have a fork begin with the order; a job that needs an optional library, which forks lack, gets a process."""
         return OwnProcess().start(order, models) if order.spec.libraries() else self.fork(order, models)
 
-    def fork(self, order: ChildOrder[JobSpec], models: Models | None) -> ForkedChild:
+    def fork(
+        self, order: ChildOrder[JobSpec], models: Models | None, *, is_killed_at_checkpoint: bool = False
+    ) -> ForkedChild:
         """Have a fork begin with the order."""
         assert models is None, "a fork has no way to models"
         path = order.attempt_folder / "order.json"
         path.write_text(order.model_copy(update={"worker_pid": self._process.pid}).model_dump_json())
         request = ForkRequest(order_path=path, log=order.attempt_folder / "child.log")
         reading, writing = os.pipe()
+        if is_killed_at_checkpoint:
+            # A few messages fill the least pipe that there is, so that the fork cannot end before it is killed.
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, LEAST_PIPE)
         try:
             socket.send_fds(self._control, [request.model_dump_json().encode()], [writing])
         finally:
             os.close(writing)
-        return ForkedChild(int(self._control.recv(64)), reading)
+        pid = int(self._control.recv(64))
+        return ForkedChild(pid, killed_at_checkpoint(pid, reading) if is_killed_at_checkpoint else reading)
 
     def close(self) -> None:
         """End the process, and with it every fork."""
@@ -101,17 +109,13 @@ class KilledForks:
 
     def start(self, order: ChildOrder[JobSpec], models: Models | None) -> ForkedChild:
         """Have a fork begin with the order."""
-        child = self.forks.fork(order, models)
-        child.is_killed_at_checkpoint = True
-        return child
+        return self.forks.fork(order, models, is_killed_at_checkpoint=True)
 
 
 class ForkedChild:
     """A fork at work on one order, in a process group of its own."""
 
     def __init__(self, pid: int, reading: int) -> None:
-        self.is_killed_at_checkpoint = False
-        """Whether the fork is killed when it has reported a checkpoint."""
         self._process = psutil.Process(pid)
         self._halt = GroupHalt(pid)
         self._reader = ProgressReader(reading, lambda: "the fork has ended")
@@ -123,10 +127,7 @@ class ForkedChild:
 
     def next_progress(self, timeout_s: float) -> Progress | None:
         """Return the next message, None when none came in time. Raises `ChildCrashed` when the fork has ended."""
-        progress = self._reader.next_progress(timeout_s)
-        if self.is_killed_at_checkpoint and isinstance(progress, CheckpointSaved):
-            self._process.kill()
-        return progress
+        return self._reader.next_progress(timeout_s)
 
     def ask_to_stop(self) -> None:
         """Ask the fork to stop at a checkpoint."""
@@ -141,6 +142,23 @@ class ForkedChild:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._reader.join(STARTS_WITHIN_S)
+
+
+def killed_at_checkpoint(pid: int, reading: int) -> int:
+    """Kill the fork when it reports a checkpoint; return a pipe with what it has reported until then."""
+    end, writing = os.pipe()
+
+    def pass_on() -> None:
+        with open(reading, "rb") as lines, open(writing, "wb", buffering=0) as others:
+            for line in lines:
+                if isinstance(parse_progress(line), CheckpointSaved):
+                    os.kill(pid, signal.SIGKILL)
+                    others.write(line)
+                    return
+                others.write(line)
+
+    Thread(target=pass_on, daemon=True).start()
+    return end
 
 
 def make_attempt(
