@@ -31,7 +31,7 @@ MIXED: Sequence[Trained] = (
     Trained(name="ratings", method="kto", rows=rated, hyperparameters={"n_epochs": 2, "learning_rate": 0.003}),
 )
 LONG = {"n_epochs": 50, "checkpoint_steps": 10}
-LONGER = {"n_epochs": 120, "checkpoint_steps": 20}
+LONGER = {"n_epochs": 50, "checkpoint_steps": 50, "batch_size": 1}
 """Longer than six jobs, which begin while it is at work, need on a machine with much else to do."""
 THIS = psutil.Process()
 

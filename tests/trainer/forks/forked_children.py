@@ -145,16 +145,16 @@ class ForkedChild:
 
 
 def killed_at_checkpoint(pid: int, reading: int) -> int:
-    """Kill the fork when it reports a checkpoint; return a pipe with what it has reported until then."""
+    """Kill the fork when it reports a checkpoint; return a pipe with all that it has reported."""
     end, writing = os.pipe()
 
     def pass_on() -> None:
         with open(reading, "rb") as lines, open(writing, "wb", buffering=0) as others:
-            for line in lines:
-                if isinstance(parse_progress(line), CheckpointSaved):
+            is_alive = True
+            for line in lines:  # after the kill too: what the fork has reported of later steps is in the pipe
+                if is_alive and isinstance(parse_progress(line), CheckpointSaved):
                     os.kill(pid, signal.SIGKILL)
-                    others.write(line)
-                    return
+                    is_alive = False
                 others.write(line)
 
     Thread(target=pass_on, daemon=True).start()

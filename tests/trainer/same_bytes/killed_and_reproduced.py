@@ -76,7 +76,7 @@ def assert_same_bytes(registry: Registry, settings: TrainerSettings, kind: Train
     assert registry.jobs.get(again.id).state is JobState.SUCCEEDED, registry.jobs.get(again.id).error
     report = report_of(registry, again)
     assert report.same_bytes, (report.verdict, report.differing_files)
-    assert (report.losses.differing, report.losses.missing, report.facts) == (0, 0, [])
+    assert (report.losses.differing, report.losses.missing, report.facts) == (0, 0, []), report
     assert report.losses.compared > 0
 
 
