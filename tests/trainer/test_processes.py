@@ -50,7 +50,8 @@ def train(registry: Registry, settings: TrainerSettings, make_job: MakeJob) -> A
     return run
 
 
-@pytest.mark.parametrize("batch_size", [4, pytest.param(10, marks=ON_DEMAND)])
+@ON_DEMAND
+@pytest.mark.parametrize("batch_size", [4, 10])
 def test_two_processes_have_the_losses_of_one(registry: Registry, train: Any, batch_size: int) -> None:
     one = train(1, batch_size=batch_size, validates=True)
     for parallelism in ("fsdp2", "deepspeed_zero2", "deepspeed_zero3", "ddp"):

@@ -17,9 +17,9 @@ AUTOGROUP: Final = Path("/proc/self/autogroup")
 
 
 def leave_out_libraries(needed: frozenset[str]) -> None:
-    """Hide the optional libraries that are not *needed*: PEFT, accelerate and DeepSpeed import those that are installed.
+    """Hide the optional libraries that are not *needed*: PEFT, accelerate and DeepSpeed import what is installed.
 
-    That takes a second of processor time for each.
+    Each takes a second of processor time.
     """
     for name in {*LIBRARIES.values(), DEEPSPEED, MLFLOW} - needed:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # None says that there is no such module

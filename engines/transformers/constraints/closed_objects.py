@@ -1,8 +1,8 @@
 """Objects of a JSON Schema without properties that it does not name. Pure.
 
 JSON Schema lets an object have further properties unless it says otherwise. A model that may write them does, up to its
-token limit, where whoever wrote the schema wanted those that it names. XGrammar, by which vLLM, SGLang and LMDeploy hold
-answers, closes objects as well.
+token limit, where whoever wrote the schema wanted those that it names. XGrammar, by which vLLM, SGLang and LMDeploy
+hold answers, closes objects as well.
 """
 
 from __future__ import annotations
