@@ -56,7 +56,8 @@ def _can_be_closed(schema: Mapping[str, Any]) -> bool:
     if not isinstance(properties, dict) or not isinstance(required, list) or _DECIDES & schema.keys():
         return False
     fewest = schema.get("minProperties", 0)
-    return all(name in properties for name in required) and isinstance(fewest, int) and fewest <= len(properties)
+    are_named = all(isinstance(name, str) and name in properties for name in required)
+    return are_named and isinstance(fewest, int) and fewest <= len(properties)
 
 
 def _is_combined(schema: Mapping[str, Any]) -> bool:

@@ -41,6 +41,7 @@ def test_an_object_that_names_properties_has_no_others(schema: dict[str, Any], w
         {**A, "additionalProperties": {"type": "integer"}},
         {**A, "patternProperties": {"^x-": {}}},
         {**A, "required": ["b"]},
+        {**A, "required": [{}]},
         {**A, "minProperties": 2},
         {"allOf": [A, {"properties": {"b": {}}}]},
         {**A, "anyOf": [{"required": ["b"]}, {"properties": {"c": {}}}]},
